@@ -1,0 +1,63 @@
+# Every target needs only python3 (3.11 or newer) and make; it builds .venv itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help demo run test lint format lock clean
+
+help:
+	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running)"
+	@echo "make test   set everything up, then run every test"
+	@echo "make run    migrate, then serve (web and worker on one machine)"
+	@echo "make lint   ruff, mypy, import contracts"
+	@echo "make lock   compile requirements*.txt from pyproject.toml"
+
+demo: $(VENV)/.runtime
+	@$(BIN)/python -m sandbox demo $(if $(KEEP),--keep)
+
+run: $(VENV)/.runtime
+	@$(BIN)/python -m receiver migrate
+	@exec $(BIN)/python -m receiver serve
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --config pyproject.toml
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# No index and no host may enter the lock files: they are read by hosts with indexes of their own.
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+  --no-header --python-version 3.11 --upgrade
+lock: $(VENV)/.dev
+	$(LOCK) --output-file requirements.txt pyproject.toml
+	$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: this python3 has no venv module; install it with: apt-get install python3-venv"; exit 1; }
+	@echo "make: building $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	@echo "make: installing the locked packages of requirements.txt"
+	@$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml $(VENV)/.runtime
+	@echo "make: installing the locked packages of requirements-dev.txt"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,181 @@
+"""How the record looks on a terminal: tables, and the timeline of one task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from receiver.deliveries import Delivery, State, rfc3339, task_json
+from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.tasks import Task
+
+Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
+
+
+def as_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "task": delivery.task_id,
+        "status": delivery.status,
+        "hook": delivery.hook,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "after": delivery.after,
+        "due_at": _instant(delivery.due_at),
+        "ended_at": _instant(delivery.ended_at),
+    }
+
+
+def callback_json(stored: StoredCallback) -> dict[str, Any]:
+    callback = stored.callback
+    return {
+        "id": stored.id,
+        "task": callback.task_id,
+        "provider": callback.provider,
+        "source": callback.source.value,
+        "trust": callback.trust.value,
+        "outcome": stored.outcome.value,
+        "repeats": stored.repeats,
+        "problem": stored.problem,
+        "received_at": rfc3339(callback.received_at),
+        "headers": dict(callback.headers),
+        "body": callback.body.decode("utf-8", "replace"),
+    }
+
+
+def history_json(history: TaskHistory) -> dict[str, Any]:
+    return {
+        **task_json(history.task),
+        "transitions": [
+            {
+                "status": move.status,
+                "occurred_at": rfc3339(move.occurred_at),
+                "recorded_at": rfc3339(move.recorded_at),
+                "trust": move.trust.value,
+                "corrected": move.corrected,
+            }
+            for move in history.transitions
+        ],
+        "callbacks": [callback_json(stored) for stored in history.callbacks],
+        "deliveries": [
+            {
+                **delivery_json(delivery),
+                "answers": [
+                    {"number": attempt.number, "outcome": attempt.outcome, "answer": attempt.answer}
+                    for attempt in history.attempts.get(delivery.id, ())
+                ],
+                "files": [file.url for file in history.files.get(delivery.id, ())],
+            }
+            for delivery in history.deliveries
+        ],
+    }
+
+
+def show_tasks(tasks: Sequence[Task]) -> None:
+    table = _table("task", "provider", "reference", "status", "created", "reason")
+    for task in tasks:
+        table.add_row(
+            task.id,
+            task.provider,
+            task.reference or "",
+            task.status + (" (conflict)" if task.conflict else ""),
+            _short(task.created_at),
+            task.reason or "",
+        )
+    _print(table, "No tasks.")
+
+
+def show_callbacks(found: Sequence[StoredCallback]) -> None:
+    table = _table("id", "task", "source", "outcome", "repeats", "received", "problem")
+    for stored in found:
+        table.add_row(
+            str(stored.id),
+            stored.callback.task_id,
+            stored.callback.source,
+            stored.outcome,
+            str(stored.repeats),
+            _short(stored.callback.received_at),
+            stored.problem or "",
+        )
+    _print(table, "No callbacks.")
+
+
+def show_deliveries(found: Sequence[Delivery]) -> None:
+    table = _table("id", "task", "status", "hook", "state", "attempts", "due")
+    for delivery in found:
+        waits = delivery.due_at is None and delivery.state is State.PENDING
+        due = f"after {delivery.after}" if waits else _short(delivery.due_at)
+        table.add_row(
+            str(delivery.id),
+            delivery.task_id,
+            delivery.status,
+            delivery.hook,
+            delivery.state,
+            str(delivery.attempts),
+            due,
+        )
+    _print(table, "No deliveries.")
+
+
+def show_timeline(history: TaskHistory) -> None:
+    """What happened to one task, in order, with the seconds since it was created."""
+    task = history.task
+    console = _console()
+    console.print(
+        f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}", markup=False
+    )
+    start = task.created_at
+    for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
+        console.print(f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}", markup=False)
+
+
+def _moments(history: TaskHistory) -> Iterator[Moment]:
+    for move in history.transitions:
+        note = f"rests on: {move.trust}" + (", corrected" if move.corrected else "")
+        yield move.recorded_at, move.status, "" if move.status == "created" else note
+    for stored in history.callbacks:
+        again = f", came {stored.repeats + 1} times" if stored.repeats else ""
+        problem = f": {stored.problem}" if stored.problem else ""
+        said = f"{len(stored.callback.body)} bytes, {stored.outcome}{again}{problem}"
+        yield stored.callback.received_at, f"  {stored.callback.source}", said
+    for delivery in history.deliveries:
+        for attempt in history.attempts.get(delivery.id, ()):
+            what = f"  {delivery.hook} {attempt.outcome}"
+            took = (attempt.ended_at - attempt.started_at) / 1000
+            answer = attempt.answer.strip().splitlines() or [""]
+            yield attempt.ended_at, what, f"{answer[-1]} ({took:.3f} s)"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column == "task", overflow="fold")
+    return table
+
+
+def _print(table: Table, otherwise: str) -> None:
+    console = _console()
+    console.print(table if table.row_count else otherwise)
+
+
+def _console() -> Console:
+    """Where nobody looks at a terminal, lines are as long as they are: pipes can cut them."""
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
+
+
+def _short(instant: int | None) -> str:
+    return "" if instant is None else rfc3339(instant)[:19].replace("T", " ")
+
+
+def _instant(instant: int | None) -> str | None:
+    return None if instant is None else rfc3339(instant)

@@ -1,0 +1,124 @@
+"""One attempt at one delivery: ask the hook, and put on record how it went."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from receiver import providers
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, Delivery, Notice, State
+from receiver.errors import (
+    DeliveryFailure,
+    PermanentFailure,
+    RequestRefused,
+    StoreUnavailable,
+    TemporaryFailure,
+)
+from receiver.events import Media, Source
+from receiver.hooks.base import Done, Hook
+from receiver.retry import RetryPolicy
+from receiver.stores.base import Store, Told
+
+ANSWER_KEPT = 2_000  # characters of what the other side said
+RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
+RECORD_AGAIN_AFTER = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Attempts deliveries with these hooks, and decides what follows a failure."""
+
+    store: Store
+    hooks: Mapping[str, Hook]
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    clock: Callable[[], int] = now_ms
+    chance: Callable[[], float] = random.random
+
+    def attempt(self, delivery: Delivery) -> State:
+        """Attempt a claimed delivery; how it stands after that."""
+        started_at = self.clock()
+        try:
+            done = self._hook(delivery).send(self.notice(delivery))
+        except DeliveryFailure as failure:
+            return self.failed(delivery, started_at, failure)
+        return self._settle(delivery, started_at, "delivered", State.DELIVERED, done)
+
+    def failed(self, delivery: Delivery, started_at: int, failure: DeliveryFailure) -> State:
+        """Put a failed attempt on record: due again, or dead."""
+        return self._after_failure(delivery, started_at, "failed", failure)
+
+    def abandoned(self, delivery: Delivery) -> State:
+        """Put on record that the worker which held this delivery is gone."""
+        failure = TemporaryFailure("the worker died or stalled during this attempt")
+        return self._after_failure(delivery, self.clock(), "abandoned", failure)
+
+    def notice(self, delivery: Delivery) -> Notice:
+        """What the hook is told. Raises NotFound, StoreUnavailable."""
+        told = self.store.told(delivery)
+        return replace(told.notice, media=_media(told))
+
+    def _hook(self, delivery: Delivery) -> Hook:
+        try:
+            return self.hooks[delivery.hook]
+        except KeyError:
+            raise PermanentFailure(
+                f"the hook {delivery.hook!r} is not in the hooks file any more"
+            ) from None
+
+    def _after_failure(
+        self, delivery: Delivery, started_at: int, outcome: str, failure: DeliveryFailure
+    ) -> State:
+        delay = None
+        if isinstance(failure, TemporaryFailure):
+            delay = self.policy.delay(
+                delivery.attempts - delivery.retries_from,
+                chance=self.chance(),
+                retry_after=failure.retry_after,
+            )
+        state = State.DEAD if delay is None else State.PENDING
+        return self._settle(delivery, started_at, outcome, state, Done(str(failure)), delay)
+
+    def _settle(
+        self,
+        delivery: Delivery,
+        started_at: int,
+        outcome: str,
+        state: State,
+        done: Done,
+        delay: float | None = None,
+    ) -> State:
+        ended_at = self.clock()
+        due_at = None if delay is None else ended_at + round(delay * 1000)
+        attempt = Attempt(
+            number=delivery.attempts,
+            started_at=started_at,
+            ended_at=ended_at,
+            outcome=outcome,
+            answer=done.answer[:ANSWER_KEPT],
+        )
+        for tries_left in reversed(range(RECORD_TRIES)):
+            try:
+                self.store.settle(delivery, attempt, state, due_at, done.files)
+            except StoreUnavailable:
+                if not tries_left:
+                    raise  # the lease runs out, and the delivery is attempted again
+                time.sleep(RECORD_AGAIN_AFTER)
+            else:
+                break
+        return state
+
+
+def _media(told: Told) -> tuple[Media, ...]:
+    """The outputs, read again from the message on record: bodies are stored once."""
+    callback = told.callback
+    if callback is None or callback.source is Source.CREATE or not callback.body:
+        return ()
+    try:
+        return providers.get(callback.provider).parse(callback).media
+    except RequestRefused as refusal:
+        raise PermanentFailure(
+            f"the stored message cannot be read any more: {refusal}"
+        ) from refusal

@@ -1,0 +1,162 @@
+"""What a hook is told, and how far telling it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+from receiver.events import Media
+from receiver.tasks import Task, Trust
+
+
+class State(StrEnum):
+    """How far a delivery is."""
+
+    PENDING = "pending"  # left when a worker claims it, at `due_at` or later
+    CLAIMED = "claimed"  # left when the attempt ends, or when the lease runs out (a dead worker)
+    DELIVERED = "delivered"  # the hook did its work
+    DEAD = "dead"  # given up on, and kept; `redeliver` makes it pending again
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which hook hears which moves: all that the web process needs to know of the hooks file."""
+
+    hook: str
+    on: frozenset[str]  # statuses in our spelling
+    providers: frozenset[str] = frozenset()  # empty: all of them
+    match: str = "*"  # glob on the reference
+    after: str | None = None  # wait for this hook's delivery of the same event to end
+
+    def hears(self, *, status: str, provider: str, reference: str | None) -> bool:
+        """Does this hook want to know of the move?"""
+        return (
+            status in self.on
+            and (not self.providers or provider in self.providers)
+            and (self.match == "*" or fnmatchcase(reference or "", self.match))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one hook. `due_at` None: it waits for the delivery named by `after` to end."""
+
+    id: int
+    task_id: str
+    status: str  # the status whose transition is told
+    hook: str
+    state: State
+    attempts: int
+    due_at: int | None
+    retries_from: int = 0  # attempts made before the last redelivery: retries count from here
+    after: str | None = None
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a delivery, as it ended."""
+
+    number: int
+    started_at: int
+    ended_at: int
+    outcome: str  # "delivered", "failed" or "abandoned" (its worker died)
+    answer: str  # what the other side said, or the error
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a hook made of one output."""
+
+    media_index: str
+    url: str  # where it lies: a path, or an object store's URL
+    sha256: str  # hex
+    size: int  # bytes
+    content_type: str
+    thumbnail: bytes | None = None  # a JPEG of at most 40 kB
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A recorded move of a task, once per task and status."""
+
+    status: str
+    occurred_at: int
+    recorded_at: int
+    trust: Trust
+    corrected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """All that a hook is told of one transition."""
+
+    task: Task
+    transition: Transition
+    media: tuple[Media, ...] = ()
+    files: tuple[File, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The idempotency key: the same for every attempt and every hook."""
+        return f"{self.task.id}:{self.transition.status}"
+
+    @property
+    def status(self) -> str:
+        return self.transition.status
+
+    def file_of(self, media: Media) -> File | None:
+        """The file that a download made of this output, if one did."""
+        return next((file for file in self.files if file.media_index == media.index), None)
+
+    def with_files(self, files: tuple[File, ...]) -> Notice:
+        return replace(self, files=files)
+
+    def as_json(self) -> dict[str, Any]:
+        """The event in the shape that hooks and the API show; additive changes only."""
+        transition = self.transition
+        return {
+            "id": self.id,
+            "type": f"task.{transition.status}",
+            "occurred_at": rfc3339(transition.occurred_at),
+            "task": task_json(self.task),
+            "media": [self._media_json(media) for media in self.media],
+            "trust": transition.trust.value,
+            "corrected": transition.corrected,
+        }
+
+    def _media_json(self, media: Media) -> Mapping[str, Any]:
+        file = self.file_of(media)
+        return {
+            "kind": media.kind,
+            "url": media.url,
+            "expires_at": None if media.expires_at is None else rfc3339(media.expires_at),
+            "file": file.url if file else None,
+            "sha256": file.sha256 if file else None,
+            "size": file.size if file else None,
+        }
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """A task in the shape that hooks, commands and the API show; additive changes only."""
+    return {
+        "id": task.id,
+        "provider": task.provider,
+        "account": task.account,
+        "provider_task_id": task.provider_task_id,
+        "reference": task.reference,
+        "status": task.status.value,
+        "reason": task.reason,
+        "cost": task.cost,
+        "created_at": rfc3339(task.created_at),
+    }
+
+
+def rfc3339(instant: int) -> str:
+    """Integer milliseconds UTC as RFC 3339 with `Z`."""
+    moment = datetime.fromtimestamp(instant / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,84 @@
+"""What can go wrong in the receiver, as one tree.
+
+CallbackReceiverError
+├── SettingsError            settings or the hooks file are wrong; lists every mistake
+├── RequestRefused           a callback that is answered with a refusal
+│   ├── UnknownCallbackUrl   no such provider, or the token is not ours
+│   ├── NotJson              the body is not JSON
+│   └── NotTheProtocol       JSON, but not the provider's callback protocol
+├── StoreError
+│   ├── StoreUnavailable     could not be stored now; says when to try again
+│   └── SchemaMismatch       the database wants `receiver migrate`, or newer code
+├── NotFound                 no task, callback or delivery has this id
+└── DeliveryFailure          a hook could not do its work; the two families decide the retry
+    ├── TemporaryFailure     try again (after `retry_after` seconds, if the other side said so)
+    └── PermanentFailure     trying again cannot help
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CallbackReceiverError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class SettingsError(CallbackReceiverError):
+    """Settings or the hooks file are wrong; `problems` holds one line for each mistake."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class RequestRefused(CallbackReceiverError):
+    """A callback that is answered with a refusal."""
+
+
+class UnknownCallbackUrl(RequestRefused):
+    """No such provider, or the token is not ours: nobody outside may tell which."""
+
+
+class NotJson(RequestRefused):
+    """The body is not JSON that can be kept as it came."""
+
+
+class NotTheProtocol(RequestRefused):
+    """JSON, but not the provider's callback protocol; the message names each wrong field."""
+
+
+class StoreError(CallbackReceiverError):
+    """The record could not be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The record cannot be written now; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SchemaMismatch(StoreError):
+    """The database has another schema than this code; the message says what to run."""
+
+
+class NotFound(CallbackReceiverError):
+    """No task, callback or delivery has this id."""
+
+
+class DeliveryFailure(CallbackReceiverError):
+    """A hook could not do its work; the message is kept with the attempt."""
+
+
+class TemporaryFailure(DeliveryFailure):
+    """Trying again may help; `retry_after` (seconds) is what the other side asked for."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentFailure(DeliveryFailure):
+    """Trying again cannot help: the delivery is dead at once."""

@@ -1,0 +1,64 @@
+"""A callback as it came, and the event it means once its provider's room has parsed it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from receiver.tasks import Status, Trust
+
+
+class Source(StrEnum):
+    """How a provider's words reached us."""
+
+    CALLBACK = "callback"  # the provider posted them
+    CREATE = "create"  # the answer to our create call
+    QUERY = "query"  # the answer to our question
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """One raw message of a provider about one task: kept byte for byte."""
+
+    provider: str
+    task_id: str  # ours, as in the callback URL
+    body: bytes
+    received_at: int  # integer milliseconds UTC
+    headers: Mapping[str, str] = field(default_factory=dict)
+    source: Source = Source.CALLBACK
+    trust: Trust = Trust.TOKEN
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for byte-identical bodies."""
+        return hashlib.blake2b(self.body, digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One output of a task, as the provider describes it."""
+
+    kind: str  # image, video, audio, …
+    url: str
+    index: str = "0"  # the provider's index or id of this output
+    watermark_url: str | None = None
+    duration: str | None = None  # seconds, a decimal string as the provider wrote it
+    expires_at: int | None = None  # integer milliseconds UTC, as far as the provider says
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a callback means, the same for every provider."""
+
+    provider: str
+    provider_task_id: str
+    status: Status
+    occurred_at: int  # integer milliseconds UTC: the provider's `updated_at`, else receipt
+    reason: str | None = None
+    media: tuple[Media, ...] = ()
+    external_task_id: str | None = None
+    cost: str | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know

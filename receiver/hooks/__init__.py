@@ -1,0 +1,78 @@
+"""The register of hook types, and how the hooks of a hooks file are built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from receiver.errors import SettingsError
+from receiver.hooks.base import Hook, HookType
+from receiver.hooks.download import Download
+from receiver.hooks.email import Email
+from receiver.hooks.slack import Slack
+from receiver.hooks_file import HookEntry
+
+TYPES: Mapping[str, HookType] = {"download": Download, "email": Email, "slack": Slack}
+
+PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def build_all(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> dict[str, Hook]:
+    """The hooks by name. Raises SettingsError with every mistake in every entry."""
+    built: dict[str, Hook] = {}
+    problems: list[str] = []
+    for entry in entries:
+        try:
+            built[entry.name] = build(entry, environ)
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    return built
+
+
+def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:
+    """One hook, with each `${NAME}` taken from the environment, or from the file in `NAME_FILE`.
+
+    Raises SettingsError that names the hook, the key and, if it is that, the missing variable.
+    """
+    secrets = _Secrets(environ)
+    options = {key: secrets.put_in(value, key) for key, value in entry.options.items()}
+    problems = tuple(secrets.problems)
+    if not problems:
+        try:
+            return TYPES[entry.type](entry.name, options)
+        except SettingsError as error:
+            problems = error.problems
+    raise SettingsError([f'hook "{entry.name}": {line}' for line in problems])
+
+
+@dataclass(slots=True)
+class _Secrets:
+    """Puts the environment's values in the place of `${NAME}`, and notes what is not there."""
+
+    environ: Mapping[str, str]
+    problems: list[str] = field(default_factory=list)
+
+    def put_in(self, value: Any, key: str) -> Any:
+        if isinstance(value, list):
+            return [self.put_in(item, key) for item in value]
+        if isinstance(value, str):
+            return PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
+        return value
+
+    def _value(self, name: str, key: str) -> str:
+        if self.environ.get(name):
+            return self.environ[name]
+        path = self.environ.get(f"{name}_FILE")
+        if not path:
+            self.problems.append(f"{key}: {name} is not set (nor is {name}_FILE)")
+            return ""
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            self.problems.append(f"{key}: {name}_FILE: {path} is not a readable file")
+            return ""

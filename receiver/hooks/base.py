@@ -1,0 +1,47 @@
+"""The contract of every hook room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from receiver.deliveries import File, Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a hook says of an attempt that worked."""
+
+    answer: str  # one line for people: what the other side said
+    files: tuple[File, ...] = ()  # files this hook made; `deliver` records them
+
+
+class Hook(Protocol):
+    """What is done when a task moves. A hook never sees a store, and keeps nothing in between.
+
+    Delivery is at least once: `send` may be called again with the same notice, and has to give
+    the other side the same identity (`notice.id`) each time.
+    """
+
+    name: str
+
+    def send(self, notice: Notice) -> Done:
+        """Tell the other side; returning is success.
+
+        Raises TemporaryFailure (try again, after `retry_after` seconds if the other side said so)
+        or PermanentFailure (trying again cannot help). Anything else that escapes is recorded as
+        a temporary failure.
+        """
+        ...
+
+
+class HookType(Protocol):
+    """How a room is made from its entry in the hooks file."""
+
+    def __call__(self, name: str, options: Mapping[str, Any]) -> Hook:
+        """Build the hook from the type's own keys (secrets already put in).
+
+        Raises SettingsError that names every wrong key.
+        """
+        ...

@@ -1,0 +1,201 @@
+"""The letter that an e-mail hook sends: text, HTML and the pictures in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import parseaddr
+from html import escape
+
+import fsspec
+from marshmallow import ValidationError
+
+from receiver.deliveries import File, Notice
+from receiver.events import Media
+from receiver.hooks import wording
+
+MAX_INLINE = 3_000_000  # bytes of pictures in one letter; mail servers refuse much larger ones
+MOST_OUTPUTS = 10
+SUBJECT_NAMES = ("reference", "task", "status", "provider")
+SUBJECT_LIMIT = 200  # characters
+POLICY = SMTP.clone(cte_type="7bit")  # no server has to know 8BITMIME
+ADDRESS = re.compile(r"[^\s@<>(),:;\\\"\[\]]+@[^\s@<>(),:;\\\"\[\]]+")
+COLORS = {"succeeded": "#1a7f37", "failed": "#b42318"}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of the task, as the letter shows it."""
+
+    media: Media
+    file: File | None
+    picture: bytes | None  # what stands in the letter itself
+    subtype: str  # of the picture: png, jpeg, …
+    content_id: str
+
+    @property
+    def link(self) -> str | None:
+        return wording.one_line(self.media.url) if wording.is_link(self.media.url) else None
+
+
+def check_address(text: str) -> None:
+    """Validator: something that a letter can come from or go to."""
+    try:
+        address(text)
+    except ValueError:
+        raise ValidationError(
+            "is not an address; use name@example.com or Name <name@example.com>"
+        ) from None
+
+
+def address(text: str) -> Address:
+    """The address in `Name <name@example.com>`. Raises ValueError if there is none."""
+    name, spec = parseaddr(text)
+    if not ADDRESS.fullmatch(spec) or not text.isprintable():
+        raise ValueError("no address")
+    user, _, domain = spec.rpartition("@")
+    return Address(name, user, domain if domain.isascii() else domain.encode("idna").decode())
+
+
+def compose(
+    notice: Notice,
+    *,
+    hook: str,
+    sender: Address,
+    recipients: Sequence[Address],
+    subject: str,
+    now: float,
+) -> EmailMessage:
+    """The letter of this hook about this notice; `now`, in seconds since 1970, is its Date."""
+    # The same for every attempt, so that a letter that was sent twice is seen once.
+    identity = hashlib.sha256(f"{notice.id}\n{hook}".encode()).hexdigest()[:32]
+    outputs = list(_outputs(notice, f"{identity}@{sender.domain}"))
+    letter = EmailMessage(POLICY)
+    letter["From"] = sender
+    letter["To"] = recipients
+    letter["Subject"] = _subject(notice, subject)
+    letter["Date"] = datetime.fromtimestamp(now, UTC)
+    letter["Message-ID"] = f"<{identity}@{sender.domain}>"
+    letter["Auto-Submitted"] = "auto-generated"
+    letter.set_content(_text(notice, outputs))
+    letter.add_alternative(_html(notice, outputs), subtype="html")
+    for output in outputs:
+        if output.picture is not None:
+            letter.get_payload()[1].add_related(  # type: ignore[index, union-attr]
+                output.picture,
+                "image",
+                output.subtype,
+                cid=f"<{output.content_id}>",
+                disposition="inline",
+                filename=f"{output.content_id.partition('.')[0]}.{output.subtype}",
+            )
+    return letter
+
+
+def _subject(notice: Notice, template: str) -> str:
+    found = {
+        "reference": wording.name(notice),
+        "task": notice.task.id,
+        "status": notice.status,
+        "provider": notice.task.provider,
+    }
+    return wording.one_line(template.format(**found))[:SUBJECT_LIMIT]
+
+
+def _outputs(notice: Notice, identity: str) -> Iterator[Output]:
+    left = MAX_INLINE
+    for number, media in enumerate(notice.media[:MOST_OUTPUTS], 1):
+        file = notice.file_of(media)
+        picture, subtype = _picture(file, left) if file and media.kind == "image" else (None, "")
+        left -= len(picture or b"")
+        yield Output(media, file, picture, subtype, f"picture-{number}.{identity}")
+
+
+def _picture(file: File, limit: int) -> tuple[bytes | None, str]:
+    """The picture and its subtype: the file, or its thumbnail if it is too large or unreadable."""
+    kind, _, subtype = file.content_type.partition("/")
+    if kind == "image" and file.size <= limit:
+        try:
+            with fsspec.open(file.url, "rb") as opened:
+                whole = bytes(opened.read(limit + 1))
+        except (OSError, ValueError, ImportError):  # gone, or a store that is not installed
+            whole = b""
+        if 0 < len(whole) <= limit:
+            return whole, subtype
+    if file.thumbnail is not None and len(file.thumbnail) <= limit:
+        return file.thumbnail, "jpeg"
+    return None, ""
+
+
+def _text(notice: Notice, outputs: Sequence[Output]) -> str:
+    rows = [wording.title(notice), ""]
+    rows += [f"{label}: {value}" for label, value in wording.facts(notice)]
+    for output in outputs:
+        rows += ["", *(f"{label}: {value}" for label, value in _whereabouts(output))]
+    return "\n".join(rows) + "\n"
+
+
+def _whereabouts(output: Output) -> Iterator[tuple[str, str]]:
+    kind = wording.one_line(output.media.kind).capitalize() or "Output"
+    if output.link:
+        until = output.media.expires_at
+        expiry = f" (until {wording.moment(until)})" if until is not None else ""
+        yield kind, output.link + expiry
+    if output.file:
+        yield "Saved as", wording.one_line(output.file.url)
+
+
+def _html(notice: Notice, outputs: Sequence[Output]) -> str:
+    color = COLORS.get(notice.status, "#344054")
+    rows = "".join(_row(label, escape(value)) for label, value in wording.facts(notice))
+    rows += "".join(_output_rows(output) for output in outputs)
+    pictures = "".join(_image(output) for output in outputs)
+    # Mail clients know little CSS: tables and inline styles it is.
+    return f"""<!doctype html>
+<html><body style="margin:0;padding:24px 12px;background:#f2f4f7;\
+font-family:-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif;color:#101828">
+<table role="presentation" align="center" cellpadding="0" cellspacing="0" \
+style="width:100%;max-width:560px;background:#fff;border-radius:8px;border-top:4px solid {color}">
+<tr><td style="padding:24px">
+<h1 style="margin:0 0 16px;font-size:20px;line-height:28px;word-break:break-word">\
+{escape(wording.title(notice))}</h1>
+{pictures}<table role="presentation" cellpadding="0" cellspacing="0" \
+style="width:100%;font-size:14px;line-height:20px">
+{rows}</table>
+</td></tr></table>
+</body></html>
+"""
+
+
+def _row(label: str, value: str) -> str:
+    return (
+        f'<tr><td style="padding:4px 16px 4px 0;color:#667085;vertical-align:top;'
+        f'white-space:nowrap">{escape(label)}</td>'
+        f'<td style="padding:4px 0;word-break:break-word">{value}</td></tr>\n'
+    )
+
+
+def _output_rows(output: Output) -> str:
+    rows = ""
+    for label, value in _whereabouts(output):
+        shown = escape(value)
+        if label != "Saved as" and output.link:
+            rest = escape(value.removeprefix(output.link))
+            shown = f'<a href="{escape(output.link)}" style="color:#175cd3">open</a>{rest}'
+        rows += _row(label, shown)
+    return rows
+
+
+def _image(output: Output) -> str:
+    if output.picture is None:
+        return ""
+    return (
+        f'<img src="cid:{escape(output.content_id)}" alt="The result" '
+        f'style="display:block;max-width:100%;height:auto;margin:0 0 16px;border-radius:4px">\n'
+    )

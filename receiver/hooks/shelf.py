@@ -1,0 +1,123 @@
+"""Where downloads come to lie: a folder, or anything that fsspec can write to.
+
+A file appears under its name whole or not at all. In a folder it has also reached the disk, its
+name too, before `put` returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+STALE = 3600  # seconds after which a half file is left over from an attempt that was killed
+
+
+class Shelf(Protocol):
+    """A place for files. Every verb may raise OSError."""
+
+    def draft(self, name: str) -> contextlib.AbstractContextManager[Path]:
+        """A new empty local file for what is to become `name`; gone after the block."""
+        ...
+
+    def put(self, draft: Path, name: str) -> str:
+        """Give the file its name, in place of an older one; where it lies then."""
+        ...
+
+
+def shelf(to: str) -> Shelf:
+    """The place with this path or URL. Raises ValueError or ImportError for unknown kinds."""
+    system, root = fsspec.core.url_to_fs(to)
+    if isinstance(system, LocalFileSystem):
+        return Folder(Path(root).absolute())
+    return Remote(system, root.rstrip("/"))
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextlib.contextmanager
+    def draft(self, name: str) -> Iterator[Path]:
+        final = self._root / name
+        self._make(final.parent)
+        self._clear(final)
+        # Beside its final place, as a rename works within one file system only.
+        path = final.with_name(f".{final.stem}.{uuid.uuid4().hex}.part")
+        try:
+            path.touch(exist_ok=False)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def put(self, draft: Path, name: str) -> str:
+        final = self._root / name
+        self._make(final.parent)
+        _sync(draft)
+        draft.replace(final)
+        for folder in (final.parent, *final.parent.parents):
+            _sync(folder)
+            if folder == self._root:
+                break
+        return str(final)
+
+    def _make(self, folder: Path) -> None:
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in missing:
+            _sync(part.parent)
+
+    def _clear(self, final: Path) -> None:
+        """Remove what a killed attempt at this file left behind."""
+        for left in final.parent.glob(f".{glob.escape(final.stem)}.*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > STALE:
+                    left.unlink()
+
+
+class Remote:
+    """A bucket, or whatever else is not a folder; files are drafted on this machine."""
+
+    def __init__(self, system: Any, root: str) -> None:
+        self._system = system
+        self._root = root
+
+    @contextlib.contextmanager
+    def draft(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="callback-receiver-") as folder:
+            path = Path(folder) / PurePosixPath(name).name
+            path.touch()
+            yield path
+
+    def put(self, draft: Path, name: str) -> str:
+        final = f"{self._root}/{name}"
+        parent, _, last = final.rpartition("/")
+        part = f"{parent}/.{last}.{uuid.uuid4().hex}.part"
+        self._system.makedirs(parent, exist_ok=True)
+        try:
+            self._system.put_file(str(draft), part)
+            self._system.mv(part, final)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._system.rm_file(part)
+            raise
+        return str(self._system.unstrip_protocol(final))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,75 @@
+"""What messages for people say of a notice: the same facts, whatever carries them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from receiver.deliveries import Notice
+
+VERBS = {
+    "submitted": "was submitted",
+    "processing": "is being processed",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "given_up": "was given up on",
+}
+
+
+def title(notice: Notice) -> str:
+    """One line: which task, and what became of it."""
+    verb = VERBS.get(notice.status, notice.status)
+    return f"{name(notice)} {verb}"
+
+
+def name(notice: Notice) -> str:
+    """What people call the task: its reference, else its id."""
+    return one_line(notice.task.reference or "") or notice.task.id
+
+
+def facts(notice: Notice) -> list[tuple[str, str]]:
+    """Pairs of a label and a value, each one line, with nothing escaped yet."""
+    task, transition = notice.task, notice.transition
+    found = [
+        ("Task", task.id),
+        ("Reference", task.reference),
+        ("Provider", task.provider),
+        ("Account", None if task.account == "default" else task.account),
+        ("Duration", duration(transition.occurred_at - task.created_at)),
+        ("Time", moment(transition.occurred_at)),
+        ("Reason", task.reason if notice.status != "succeeded" else None),
+        ("Note", "corrects an earlier report of this task" if transition.corrected else None),
+    ]
+    lines = [(label, one_line(value or "")) for label, value in found]
+    return [(label, line) for label, line in lines if line]
+
+
+def one_line(text: str) -> str:
+    """The text with everything that could break a header or a line out of it.
+
+    JSON may hold lone surrogates, which no encoding takes.
+    """
+    valid = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join("".join(c if c.isprintable() else " " for c in valid).split())
+
+
+def duration(milliseconds: int) -> str:
+    """`23 s`, `2 min 5 s`, `3 h 0 min`, `4 d 1 h`; a provider whose clock is behind took `0 s`."""
+    left = max(milliseconds, 0) // 1000
+    minutes, second = divmod(left, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"
+
+
+def moment(instant: int) -> str:
+    """Integer milliseconds as a date and time that people read, in UTC."""
+    return datetime.fromtimestamp(instant / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def is_link(url: str) -> bool:
+    """May this stand where people click? A provider's text could be `javascript:`."""
+    return url.startswith(("https://", "http://"))

@@ -1,0 +1,221 @@
+"""Reads hooks.toml: who hears what, all mistakes reported at once.
+
+It knows no hook room, so that the web process can use it; what stands in an entry's `options` is
+checked when the worker builds the hook.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+
+from receiver.deliveries import Subscription
+from receiver.errors import SettingsError
+from receiver.tasks import Status
+
+TYPES = ("download", "email", "slack")
+DOWNLOAD = "download"
+SHOW_PICTURES = frozenset({"email", "slack"})  # they wait for the download unless told otherwise
+GIVEN_UP = "given_up"
+HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
+DEFAULT_ON = (Status.SUCCEEDED.value, Status.FAILED.value)
+
+Table = Mapping[str, Any]
+Spelling = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class HookEntry:
+    """One `[[hook]]` of the file. `options` are the type's own keys, `${NAME}` still in them."""
+
+    name: str
+    type: str
+    subscription: Subscription
+    options: Table
+
+
+def load(path: Path, spelling: Spelling, providers: Collection[str] = ()) -> tuple[HookEntry, ...]:
+    """The hooks of the file, in its order; none if there is no file.
+
+    `spelling` gives our status for a provider's spelling of one. `providers`, if given, are the
+    only names that `providers = […]` may hold. Raises SettingsError with a line for each mistake.
+    """
+    try:
+        tables = _tables(path)
+        return _entries([_translated(table, spelling) for table in tables], providers)
+    except SettingsError as error:
+        raise SettingsError([f"{path.name}: {line}" for line in error.problems]) from None
+
+
+def lines(messages: Any, key: str = "") -> Iterator[str]:
+    """marshmallow's messages as lines `key: what is wrong`."""
+    if isinstance(messages, Mapping):
+        for part, below in messages.items():
+            # An item's number is left out: its message names the item.
+            yield from lines(below, key if isinstance(part, int) else str(part))
+    elif isinstance(messages, str):
+        yield f"{key}: {messages}" if key else messages
+    else:
+        for message in messages:
+            yield from lines(message, key)
+
+
+def either(choices: Collection[str]) -> str:
+    """`a, b or c`."""
+    *most, last = choices
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def one_of(choices: Collection[str], what: str) -> Callable[[str], None]:
+    """A marshmallow validator whose message says what may stand there."""
+
+    def check(value: str) -> None:
+        if value not in choices:
+            raise ValidationError(f'"{value}" is not {what}; use {either(choices)}')
+
+    return check
+
+
+class _Keys(Schema):
+    """The keys that every hook has; the rest are its type's."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    name = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            r"[A-Za-z0-9_-]{1,40}\Z", error="use 1 to 40 letters, digits, '-' and '_'"
+        ),
+    )
+    type = fields.String(required=True, validate=one_of(TYPES, "a hook type"))
+    on = fields.List(
+        fields.String(validate=one_of(HEARABLE, "a status")),
+        load_default=lambda: list(DEFAULT_ON),
+        validate=validate.Length(min=1, error=f"is empty; use {either(HEARABLE)}"),
+    )
+    providers = fields.List(fields.String(), load_default=list)
+    match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
+    after = fields.String(load_default=None)
+
+
+def _tables(path: Path) -> Sequence[Table]:
+    """The `[[hook]]` tables of the file."""
+    try:
+        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError([f"cannot be read: {error.strerror}"]) from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError([f"is not TOML: {error}"]) from error
+    problems = [
+        f'"{key}" is not known here; every hook is a [[hook]] table'
+        for key in document
+        if key != "hook"
+    ]
+    tables = document.get("hook", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        problems.append("hook: write [[hook]], with two brackets")
+    if problems:
+        raise SettingsError(problems)
+    return list(tables)
+
+
+def _translated(table: Table, spelling: Spelling) -> Table:
+    """The table with `on` in our spelling, as far as it is one of a provider."""
+    told = table.get("on")
+    if not isinstance(told, list):
+        return table
+    return {**table, "on": [_status(item, spelling) for item in told]}
+
+
+def _status(told: Any, spelling: Spelling) -> Any:
+    if not isinstance(told, str) or told in HEARABLE:
+        return told
+    return spelling(told) or told
+
+
+def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookEntry, ...]:
+    problems, entries = [], []
+    names: list[str] = []
+    for number, table in enumerate(tables, 1):
+        name = table.get("name")
+        where = f'hook "{name}"' if isinstance(name, str) else f"hook {number}"
+        try:
+            entry = _entry(_Keys().load(table))
+        except ValidationError as error:
+            problems += [f"{where}: {line}" for line in lines(error.messages)]
+        else:
+            entries.append(entry)
+            problems += [f"{where}: {line}" for line in _strangers(entry, providers)]
+        if name in names:
+            problems.append(f"{where}: name: is used twice; every hook has a name of its own")
+        names.append(str(name))
+    names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
+    ordered = [_after(entry, entries) for entry in entries]
+    problems += [*_dangling(ordered, names), *_cycles(ordered)]
+    if problems:
+        raise SettingsError(problems)
+    return tuple(ordered)
+
+
+def _entry(keys: dict[str, Any]) -> HookEntry:
+    name, type_ = keys.pop("name"), keys.pop("type")
+    subscription = Subscription(
+        hook=name,
+        on=frozenset(keys.pop("on")),
+        providers=frozenset(keys.pop("providers")),
+        match=keys.pop("match"),
+        after=keys.pop("after"),
+    )
+    return HookEntry(name, type_, subscription, keys)
+
+
+def _strangers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
+    for name in sorted(entry.subscription.providers - set(providers) if providers else ()):
+        yield f'providers: "{name}" is not a provider; use {either(sorted(providers))}'
+
+
+def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:
+    """The entry with the name of the hook that it waits for, or None, in `after`."""
+    told = entry.subscription.after
+    if told is None and entry.type in SHOW_PICTURES:
+        told = _first_download(entries)
+    elif told == DOWNLOAD and all(other.name != DOWNLOAD for other in entries):
+        told = _first_download(entries) or DOWNLOAD
+    return replace(entry, subscription=replace(entry.subscription, after=told or None))
+
+
+def _first_download(entries: Sequence[HookEntry]) -> str | None:
+    return next((entry.name for entry in entries if entry.type == DOWNLOAD), None)
+
+
+def _dangling(entries: Sequence[HookEntry], names: Sequence[str]) -> Iterator[str]:
+    for entry in entries:
+        after = entry.subscription.after
+        if after is not None and after not in names:
+            yield f'hook "{entry.name}": after: there is no hook "{after}"'
+
+
+def _cycles(entries: Sequence[HookEntry]) -> Iterator[str]:
+    """One line for each ring of hooks that wait for each other."""
+    waits = {entry.name: entry.subscription.after for entry in entries}
+    seen: set[str] = set()
+    for start, after in waits.items():
+        ring, following = [start], after
+        while following in waits and following not in ring:
+            ring.append(following)
+            following = waits[following]
+        if following == start and start not in seen:
+            seen.update(ring)
+            yield (
+                f'hook "{start}": after: waits for itself'
+                + "".join(f' by way of "{other}"' for other in ring[1:])
+                + '; after = "" waits for nothing'
+            )

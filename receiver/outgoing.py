@@ -1,0 +1,230 @@
+"""Everything that goes out by URL goes through here: public addresses only, in bounded time.
+
+The name is resolved once, the address checked, and the connection made to that very address. No
+proxy or .netrc of the environment is used, and no error shows more of a URL than scheme and host,
+because paths and queries hold secrets (a Slack webhook, a signed link).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+from urllib3.exceptions import HTTPError
+from urllib3.util import Url, parse_url
+
+from receiver.deadline import Deadline
+from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
+from receiver.guard import GuardedSession, NotPublic
+
+CHUNK = 64 * 1024  # bytes
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Besides 5xx: the request may be fine at another time.
+TEMPORARY_STATUSES = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the other side said; `headers` are found in any case of letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes  # no more than was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An answer whose body is still to come."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+def post(
+    url: str,
+    *,
+    json: Any = None,
+    data: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    deadline: float = 10,
+    allow_private: bool = False,
+    max_bytes: int = CHUNK,
+) -> Answer:
+    """Send one POST, follow no redirect, and take at most `max_bytes` of the answer.
+
+    `deadline` is in seconds, for all of it. Any status is an answer: see `failure`. Raises
+    TemporaryFailure (no connection, no answer in time) or PermanentFailure (the URL is refused).
+    """
+    content = {"json": json, "data": data, "headers": headers}
+    with (
+        Deadline(deadline) as clock,
+        _exchange("POST", url, clock, allow_private, content) as response,
+    ):
+        body = b""
+        for chunk in _chunks(response, url, clock):
+            body += chunk
+            if len(body) >= max_bytes:
+                break
+        return Answer(response.status_code, response.headers, body[:max_bytes])
+
+
+@contextmanager
+def stream(
+    url: str, *, deadline: float, max_bytes: int, allow_private: bool = False
+) -> Iterator[Incoming]:
+    """GET a body in chunks, following up to 5 redirects, each checked like the first URL.
+
+    `deadline` is in seconds, for all of it, and reading more than `max_bytes` is a
+    PermanentFailure; else as `post`.
+    """
+    with Deadline(deadline) as clock, ExitStack() as stack:
+        response, url = _follow(stack, url, clock, allow_private)
+        chunks = _capped(_chunks(response, url, clock), max_bytes, origin(url))
+        yield Incoming(response.status_code, response.headers, chunks)
+
+
+def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailure:
+    """The error that an answer other than 200 means; `text` tells people of it."""
+    if status in TEMPORARY_STATUSES or not 300 <= status < 500:
+        return TemporaryFailure(text, retry_after(headers.get("Retry-After"), time.time()))
+    return PermanentFailure(text)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait, from a Retry-After header in either of its forms; None if it says none.
+
+    `now` is in seconds since 1970.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000": a date in UTC that does not say where it was written
+        moment = moment.replace(tzinfo=UTC)
+    return max(moment.timestamp() - now, 0.0)
+
+
+def origin(url: str) -> str:
+    """As much of a URL as may be shown: scheme, host and port."""
+    try:
+        parts = parse_url(url)
+    except HTTPError:
+        return "the URL"
+    return str(Url(scheme=parts.scheme, host=parts.host, port=parts.port)) or "the URL"
+
+
+def _follow(
+    stack: ExitStack, url: str, clock: Deadline, allow_private: bool
+) -> tuple[requests.Response, str]:
+    first_host = _host(url)
+    for _ in range(1 + MAX_REDIRECTS):
+        # `allow_private` speaks of the host that was named, not of where it sends us.
+        private = allow_private and _host(url) == first_host
+        response = stack.enter_context(_exchange("GET", url, clock, private, {}))
+        target = response.headers.get("Location")
+        if response.status_code not in REDIRECTS or target is None:
+            return response, url
+        url = _redirected(url, target)
+        stack.close()
+    raise TemporaryFailure(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
+
+
+def _redirected(url: str, target: str) -> str:
+    try:
+        following = urljoin(url, target)
+        downgrade = parse_url(url).scheme == "https" != parse_url(following).scheme
+    except (HTTPError, ValueError):
+        raise PermanentFailure(f"{origin(url)}: redirects to something that is no URL") from None
+    if downgrade:
+        raise PermanentFailure(f"{origin(url)}: redirects from https to http, which is refused")
+    return following
+
+
+def _host(url: str) -> str | None:
+    # By the parser that requests connects by: for `http://a\\@b/` others see another host.
+    try:
+        return parse_url(url).host
+    except HTTPError:
+        return None
+
+
+@contextmanager
+def _exchange(
+    method: str, url: str, clock: Deadline, allow_private: bool, content: Mapping[str, Any]
+) -> Iterator[requests.Response]:
+    """One request on a connection of its own; the answer's body is not read yet."""
+    with GuardedSession(clock, allow_private) as session:
+        try:
+            response = session.request(
+                method, url, stream=True, timeout=clock.remaining(), **content
+            )
+        except (HTTPError, OSError, ValueError) as error:  # requests' own are OSErrors
+            raise _explained(error, url, clock) from None  # their texts show the whole URL
+        with response:
+            yield response
+
+
+def _chunks(response: requests.Response, url: str, clock: Deadline) -> Iterator[bytes]:
+    try:
+        for chunk in response.iter_content(CHUNK):
+            if clock.passed:
+                raise TimeoutError
+            yield chunk
+        if clock.passed:  # what looks like the end of the body may be us, hanging up
+            raise TimeoutError
+    except (HTTPError, OSError) as error:
+        raise _explained(error, url, clock) from None
+
+
+def _capped(chunks: Iterator[bytes], max_bytes: int, where: str) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise PermanentFailure(f"{where}: larger than the {max_bytes} bytes allowed")
+        yield chunk
+
+
+def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
+    where = origin(url)
+    if isinstance(error, NotPublic):
+        return PermanentFailure(
+            f"{where}: is not a public address; "
+            "allow_private = true lets this hook reach internal ones"
+        )
+    if isinstance(error, ValueError):
+        return PermanentFailure(f"{where}: is not an http or https URL that can be used")
+    if clock.passed or isinstance(error, (requests.Timeout, TimeoutError)):
+        return TemporaryFailure(f"{where}: no complete answer within {clock.seconds:g} s")
+    return TemporaryFailure(f"{where}: {_root_cause(error)}")
+
+
+def _root_cause(error: BaseException) -> str:
+    """What the operating system or OpenSSL said: nothing there knows the URL."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return f"the TLS certificate is not trusted ({link.verify_message})"
+        if isinstance(link, ssl.SSLError):
+            return f"TLS failed ({link.reason})"
+        if isinstance(link, socket.gaierror):
+            return "the name cannot be resolved"
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    return "the connection broke"

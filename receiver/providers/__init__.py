@@ -1,0 +1,26 @@
+"""The register of provider rooms."""
+
+from __future__ import annotations
+
+from receiver.errors import UnknownCallbackUrl
+from receiver.providers.base import Provider
+from receiver.providers.kling import Kling
+
+PROVIDERS: dict[str, Provider] = {room.name: room for room in (Kling(),)}
+
+
+def get(name: str) -> Provider:
+    """The room of this provider. Raises UnknownCallbackUrl."""
+    try:
+        return PROVIDERS[name]
+    except KeyError:
+        raise UnknownCallbackUrl(f"no provider {name!r}") from None
+
+
+def spelling(word: str) -> str | None:
+    """Our status for any provider's spelling of one, or None if nobody spells a status so."""
+    found = (room.status(word) for room in PROVIDERS.values())
+    return next((status for status in found if status), None)
+
+
+__all__ = ["PROVIDERS", "Provider", "get", "spelling"]

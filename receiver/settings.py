@@ -1,0 +1,148 @@
+"""Every setting of the receiver, read from the environment, all mistakes reported at once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+from environs import EnvValidationError, FileAwareEnv
+from marshmallow import ValidationError
+
+from receiver.errors import SettingsError
+
+DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
+SHORTEST_SECRET = 16  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator decided. Names in the environment are these in capitals."""
+
+    database_url: str
+    callback_secrets: tuple[str, ...]  # the first mints tokens, all of them verify
+    public_url: str | None = None  # where providers reach us; None: behind NAT
+    hooks_file: Path = Path("hooks.toml")
+    worker_concurrency: int = 4  # deliveries attempted at the same time
+    trusted_proxies: int = 0  # how many proxies in front of us may name the client
+
+
+def load() -> Settings:
+    """Read the settings from the environment; each may also be given as a file in `NAME_FILE`.
+
+    Raises SettingsError with one line for each mistake.
+    """
+    # environs' own readers say "Not a valid integer." without the name: ours name it in `seal`.
+    env = FileAwareEnv(eager=False, strip_whitespace=True)
+    problems = unreadable_files()
+    if problems:
+        raise SettingsError(problems)
+    database_url = env.str("DATABASE_URL", DEFAULT_DATABASE_URL, validate=_database_url)
+    public_url = env.str("PUBLIC_URL", None, validate=_public_url)
+    given = env.str("CALLBACK_SECRETS", None, validate=_callback_secrets)
+    concurrency = env.int("WORKER_CONCURRENCY", 4, validate=_between(1, 64))
+    proxies = env.int("TRUSTED_PROXIES", 0, validate=_between(0, 10))
+    hooks_file = env.str("HOOKS_FILE", "hooks.toml")
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        messages = cast("Mapping[str, list[str]]", error.error_messages)
+        lines = [f"{name}: {' '.join(texts)}" for name, texts in sorted(messages.items())]
+        raise SettingsError(lines) from error
+    return Settings(
+        database_url=database_url,
+        callback_secrets=split_secrets(given) if given else own_secret(database_url),
+        public_url=public_url.rstrip("/") if public_url else None,
+        hooks_file=Path(hooks_file),
+        worker_concurrency=concurrency,
+        trusted_proxies=proxies,
+    )
+
+
+def unreadable_files() -> list[str]:
+    """A line for each `NAME_FILE` in the environment that names no readable file.
+
+    Only names that we know are looked at: other programs have settings of the same form.
+    """
+    known = ("DATABASE_URL", "PUBLIC_URL", "CALLBACK_SECRETS", "WORKER_CONCURRENCY")
+    return [
+        f"{name}_FILE: {os.environ[f'{name}_FILE']} is not a readable file"
+        for name in known
+        if os.environ.get(f"{name}_FILE") and not os.access(os.environ[f"{name}_FILE"], os.R_OK)
+    ]
+
+
+def sqlite_path(database_url: str) -> Path:
+    """The file of a `sqlite:///` URL: three slashes for a relative path, four for an absolute."""
+    return Path(database_url.removeprefix("sqlite:///"))
+
+
+def split_secrets(text: str) -> tuple[str, ...]:
+    """The secrets of a comma-separated list."""
+    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+
+
+def own_secret(database_url: str) -> tuple[str, ...]:
+    """The secret kept beside the SQLite file, made at the first start, readable by us only.
+
+    Several processes may start at once: the file appears whole, and the first one wins.
+    """
+    path = sqlite_path(database_url).parent / "callback-secret"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            descriptor, draft = tempfile.mkstemp(dir=path.parent)  # mode 0600
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32))
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):  # another process was first; its secret counts
+                path.hardlink_to(draft)
+            Path(draft).unlink()
+        return split_secrets(path.read_text())
+    except OSError as error:
+        line = (
+            f"CALLBACK_SECRETS: not set, and none could be kept in {path}: {error.strerror}; "
+            "set it, or make the data directory writable"
+        )
+        raise SettingsError([line]) from error
+
+
+def _database_url(value: str) -> None:
+    if value.startswith("sqlite:///") and value != "sqlite:///":
+        return
+    raise ValidationError(
+        f"{urlsplit(value).scheme or value!r} is not a database this version serves; "
+        "use sqlite:///data/receiver.db (three slashes: relative, four: absolute)"
+    )
+
+
+def _public_url(value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValidationError(f"{value!r} is not a URL; use one like https://callbacks.example.com")
+    if parts.query or parts.fragment:
+        raise ValidationError(f"{value!r} has a query or a fragment; leave it off")
+
+
+def _callback_secrets(value: str) -> None:
+    found = split_secrets(value)
+    if not found or any(len(secret) < SHORTEST_SECRET for secret in found):
+        raise ValidationError(
+            f"each secret needs at least {SHORTEST_SECRET} characters; make one with: "
+            'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+
+
+def _between(low: int, high: int) -> Callable[[int], None]:
+    def check(value: int) -> None:
+        if not low <= value <= high:
+            raise ValidationError(f"{value} is not between {low} and {high}")
+
+    return check

@@ -1,0 +1,209 @@
+"""The contract of every store: one verb is one transaction, durable when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Event as Signal
+from typing import Protocol
+
+from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
+from receiver.events import Callback, Event
+from receiver.tasks import Outcome, Status, Task
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCallback:
+    """A callback on record. `repeats`: how often the same bytes came again."""
+
+    id: int
+    callback: Callback
+    outcome: Outcome
+    repeats: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a delivery is about: the task, its move, the message it rests on, the files so far."""
+
+    notice: Notice
+    callback: Callback | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """Everything on record about one task."""
+
+    task: Task
+    transitions: tuple[Transition, ...]
+    callbacks: tuple[StoredCallback, ...]
+    deliveries: tuple[Delivery, ...]
+    attempts: dict[int, tuple[Attempt, ...]]  # by delivery id
+    files: dict[int, tuple[File, ...]]  # by delivery id
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How much waits. `oldest_due_at`: since when the oldest delivery could have been made."""
+
+    due: int
+    dead: int
+    oldest_due_at: int | None
+
+
+class Store(Protocol):
+    """The system of record.
+
+    Every verb may raise StoreUnavailable; a write that raised it may or may not be on record, and
+    is safe to repeat. Deduplication is a unique key, claiming one statement.
+    """
+
+    # -- schema
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to this code's; the names of the migrations applied.
+
+        Safe to run twice, and by several processes at once.
+        """
+        ...
+
+    def check_schema(self) -> None:
+        """Raises SchemaMismatch if the schema is older or newer than this code serves."""
+        ...
+
+    def close(self) -> None: ...
+
+    # -- the way in
+
+    def create_task(self, task: Task) -> None:
+        """Put a new task on record, with its `created` transition, before the provider is called.
+
+        Raises ValueError if the id is taken.
+        """
+        ...
+
+    def record(
+        self, callback: Callback, event: Event, subscriptions: Sequence[Subscription]
+    ) -> Outcome:
+        """Keep the message, move the task if the move is legal, and write one delivery for each
+        subscription that hears the move: all in one commit.
+
+        A task that is not on record is adopted. The same status twice moves once.
+        """
+        ...
+
+    def quarantine(self, callback: Callback, problem: str) -> None:
+        """Keep a message that was not understood, and why."""
+        ...
+
+    def reopen(self, callback_id: int, event: Event, subs: Sequence[Subscription]) -> Outcome:
+        """`record` for a message that is on record already, now that it is understood.
+
+        Raises NotFound.
+        """
+        ...
+
+    # -- the way out
+
+    def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
+        """Take up to `limit` due deliveries, oldest first; each counts as an attempt begun.
+
+        No other worker gets them before `lease_until`.
+        """
+        ...
+
+    def expired(self, now: int) -> list[Delivery]:
+        """Claimed deliveries whose lease ran out: their worker died or stalled."""
+        ...
+
+    def renew(self, deliveries: Sequence[Delivery], lease_until: int) -> None:
+        """Hold on to these deliveries; one that was lost meanwhile stays lost."""
+        ...
+
+    def settle(
+        self,
+        delivery: Delivery,
+        attempt: Attempt,
+        state: State,
+        due_at: int | None,
+        files: Sequence[File] = (),
+    ) -> bool:
+        """End the attempt that `delivery` was claimed for.
+
+        `state`: DELIVERED, DEAD, or PENDING with `due_at`. Ending a delivery makes those that
+        wait for it due. False, and nothing is written, if the claim was lost.
+        """
+        ...
+
+    def told(self, delivery: Delivery) -> Told:
+        """What the delivery is about. Raises NotFound."""
+        ...
+
+    def redeliver(self, delivery_id: int, now: int) -> None:
+        """Make a delivery that ended due again, with a fresh set of retries. Raises NotFound."""
+        ...
+
+    def next_due_at(self) -> int | None:
+        """When the next delivery can be claimed; None if none waits."""
+        ...
+
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        """Sleep until any process commits something, `timeout` seconds pass, or `stop` is set."""
+        ...
+
+    # -- who is at work
+
+    def heartbeat(self, name: str, kind: str, now: int) -> None:
+        """This process is alive. Also proves that the store can be written."""
+        ...
+
+    def seen(self, kind: str) -> int | None:
+        """When a process of this kind was last seen."""
+        ...
+
+    # -- looking
+
+    def task(self, task_id: str) -> Task:
+        """Raises NotFound."""
+        ...
+
+    def history(self, task_id: str) -> TaskHistory:
+        """Raises NotFound."""
+        ...
+
+    def tasks(
+        self,
+        *,
+        status: Status | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        limit: int = 50,
+    ) -> list[Task]:
+        """Tasks, newest first."""
+        ...
+
+    def callbacks(
+        self, *, task_id: str | None = None, outcome: Outcome | None = None, limit: int = 50
+    ) -> list[StoredCallback]:
+        """Messages of providers, newest first."""
+        ...
+
+    def callback(self, callback_id: int) -> StoredCallback:
+        """Raises NotFound."""
+        ...
+
+    def deliveries(
+        self,
+        *,
+        task_id: str | None = None,
+        hook: str | None = None,
+        state: State | None = None,
+        limit: int = 50,
+    ) -> list[Delivery]:
+        """Deliveries, newest first."""
+        ...
+
+    def backlog(self, now: int) -> Backlog:
+        """How much waits to be delivered."""
+        ...

@@ -1,0 +1,106 @@
+-- The record: tasks, what providers said of them, how they moved, and who was told.
+-- Instants are integer milliseconds UTC. `seq` is the row key inside the database (small, and in
+-- order of arrival); `id` of a task is its public, time-ordered key.
+
+create table tasks (
+  seq integer primary key,
+  id text not null unique,
+  provider text not null,
+  account text not null default 'default',
+  provider_task_id text,
+  reference text,
+  status text not null check (status in ('created', 'submitted', 'processing', 'succeeded', 'failed')),
+  trust text not null check (trust in ('token', 'signed', 'queried')),
+  reason text,
+  cost text,
+  conflict integer not null default 0 check (conflict in (0, 1)),
+  created_at integer not null,
+  updated_at integer not null,
+  deadline_at integer,
+  given_up_at integer
+);
+
+-- A signed callback without a token, and a poll, find their task by the provider's id.
+create index tasks_by_provider_task on tasks (provider, provider_task_id) where provider_task_id is not null;
+create index tasks_by_reference on tasks (reference) where reference is not null;
+create index tasks_by_deadline on tasks (deadline_at) where deadline_at is not null;
+
+-- Every distinct body a provider sent about a task, as it came; byte-identical repeats are counted.
+create table callbacks (
+  id integer primary key,
+  task integer not null references tasks (seq),
+  source text not null check (source in ('callback', 'create', 'query')),
+  trust text not null check (trust in ('token', 'signed', 'queried')),
+  outcome text not null check (outcome in ('recorded', 'duplicate', 'stale', 'conflict', 'confirming', 'quarantined')),
+  received_at integer not null,
+  repeats integer not null default 0,
+  digest blob not null,
+  problem text,
+  headers text not null,
+  body blob not null,
+  unique (task, digest)
+);
+
+create index callbacks_in_quarantine on callbacks (id) where outcome = 'quarantined';
+
+-- Each move of a task, once per task and status: this key is the deduplication.
+create table transitions (
+  id integer primary key,
+  task integer not null references tasks (seq),
+  status text not null check (status in ('created', 'submitted', 'processing', 'succeeded', 'failed', 'given_up')),
+  callback integer references callbacks (id),
+  occurred_at integer not null,
+  recorded_at integer not null,
+  trust text not null check (trust in ('token', 'signed', 'queried')),
+  corrected integer not null default 0 check (corrected in (0, 1)),
+  unique (task, status)
+);
+
+-- The outbox: one row for each hook that hears a transition, written in the transition's commit.
+-- `due_at` is when the delivery may be claimed next: for a claimed one, the end of its lease; null
+-- while it waits for the delivery to the hook named by `after` to end.
+create table deliveries (
+  id integer primary key,
+  transition integer not null references transitions (id),
+  hook text not null,
+  state text not null default 'pending' check (state in ('pending', 'claimed', 'delivered', 'dead')),
+  after text,
+  due_at integer,
+  attempts integer not null default 0,
+  retries_from integer not null default 0,
+  worker text,
+  ended_at integer,
+  unique (transition, hook)
+);
+
+create index deliveries_due on deliveries (due_at) where state in ('pending', 'claimed');
+create index deliveries_dead on deliveries (id) where state = 'dead';
+
+create table attempts (
+  delivery integer not null references deliveries (id),
+  number integer not null,
+  started_at integer not null,
+  ended_at integer not null,
+  outcome text not null check (outcome in ('delivered', 'failed', 'abandoned')),
+  answer text not null,
+  primary key (delivery, number)
+) without rowid;
+
+-- Files that a hook made of a task's outputs; the thumbnail is a JPEG of at most 40 kB.
+create table files (
+  delivery integer not null references deliveries (id),
+  media_index text not null,
+  url text not null,
+  sha256 text not null,
+  size integer not null,
+  content_type text not null,
+  thumbnail blob,
+  primary key (delivery, media_index)
+);
+
+-- Who is at work: a worker that is not seen any more shows in /readyz.
+create table processes (
+  name text primary key,
+  kind text not null,
+  seen_at integer not null
+) without rowid;

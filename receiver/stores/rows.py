@@ -1,0 +1,140 @@
+"""Rows of the record as our values, and back; the same columns in every store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from receiver.deliveries import Attempt, Delivery, File, State, Transition
+from receiver.events import Callback, Source
+from receiver.stores.base import StoredCallback
+from receiver.tasks import Outcome, Status, Task, Trust
+
+T = TypeVar("T")
+
+
+class Row(Protocol):
+    """What both database drivers give: values by column name."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def task(row: Row) -> Task:
+    return Task(
+        id=row["id"],
+        provider=row["provider"],
+        status=Status(row["status"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        account=row["account"],
+        provider_task_id=row["provider_task_id"],
+        reference=row["reference"],
+        trust=Trust(row["trust"]),
+        reason=row["reason"],
+        cost=row["cost"],
+        conflict=bool(row["conflict"]),
+        deadline_at=row["deadline_at"],
+        given_up_at=row["given_up_at"],
+    )
+
+
+def callback(row: Row) -> StoredCallback:
+    return StoredCallback(
+        id=row["id"],
+        callback=Callback(
+            provider=row["provider"],
+            task_id=row["task_id"],
+            body=bytes(row["body"]),
+            received_at=row["received_at"],
+            headers=json.loads(row["headers"]),
+            source=Source(row["source"]),
+            trust=Trust(row["trust"]),
+        ),
+        outcome=Outcome(row["outcome"]),
+        repeats=row["repeats"],
+        problem=row["problem"],
+    )
+
+
+def transition(row: Row) -> Transition:
+    return Transition(
+        status=row["status"],
+        occurred_at=row["occurred_at"],
+        recorded_at=row["recorded_at"],
+        trust=Trust(row["trust"]),
+        corrected=bool(row["corrected"]),
+    )
+
+
+def delivery(row: Row) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        task_id=row["task_id"],
+        status=row["status"],
+        hook=row["hook"],
+        state=State(row["state"]),
+        attempts=row["attempts"],
+        retries_from=row["retries_from"],
+        due_at=row["due_at"],
+        after=row["after"],
+        ended_at=row["ended_at"],
+    )
+
+
+def by_id(delivery: Delivery) -> int:
+    return delivery.id
+
+
+def attempt(row: Row) -> Attempt:
+    return Attempt(
+        number=row["number"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        outcome=row["outcome"],
+        answer=row["answer"],
+    )
+
+
+def of_attempt(attempt: Attempt) -> tuple[Any, ...]:
+    return (attempt.number, attempt.started_at, attempt.ended_at, attempt.outcome, attempt.answer)
+
+
+def file(row: Row) -> File:
+    return File(
+        media_index=row["media_index"],
+        url=row["url"],
+        sha256=row["sha256"],
+        size=row["size"],
+        content_type=row["content_type"],
+        thumbnail=None if row["thumbnail"] is None else bytes(row["thumbnail"]),
+    )
+
+
+def of_file(file: File) -> tuple[Any, ...]:
+    return (
+        file.media_index,
+        file.url,
+        file.sha256,
+        file.size,
+        file.content_type,
+        file.thumbnail,
+    )
+
+
+def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T, ...]]:
+    """The rows as values, by the delivery they belong to."""
+    groups: dict[int, list[T]] = {}
+    for row in found:
+        groups.setdefault(row["delivery"], []).append(make(row))
+    return {delivery: tuple(values) for delivery, values in groups.items()}
+
+
+def filters(**wanted: object) -> tuple[str, list[object]]:
+    """A WHERE clause and its values for the columns that are wanted to equal something."""
+    given: Mapping[str, object] = {k: v for k, v in wanted.items() if v is not None}
+    return " and ".join(f"{column} = ?" for column in given) or "1", list(given.values())
+
+
+def any_of(column: str, values: Sequence[object]) -> str:
+    return f"{column} in ({', '.join('?' * len(values)) or 'null'})"

@@ -1,0 +1,34 @@
+"""The web process: takes callbacks, and tells how it is."""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from receiver.ingest import Ingest
+from receiver.settings import Settings, load
+from receiver.stores import open_store
+from receiver.web import callbacks, health, problems, requestlog
+
+LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The Flask application. Raises SettingsError, SchemaMismatch, StoreUnavailable."""
+    settings = settings or load()
+    store = open_store(settings.database_url)
+    store.check_schema()
+    app = Flask("receiver", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LONGEST_CALLBACK
+    # A path with two slashes is a wrong path: a redirect would only hide the mistake.
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    ingest = Ingest.into(store, settings)
+    problems.install(app)
+    requestlog.install(app)
+    app.register_blueprint(callbacks.blueprint(ingest, settings.callback_secrets))
+    app.register_blueprint(health.blueprint(store))
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,43 @@
+"""Is the process alive, can it store, and does somebody deliver?"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from flask import Blueprint, Response, jsonify
+
+from receiver.clock import now_ms
+from receiver.stores.base import Store
+
+WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
+
+
+def blueprint(store: Store) -> Blueprint:
+    routes = Blueprint("health", __name__)
+    name = f"{socket.gethostname()}:{os.getpid()}:web"
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        """Alive."""
+        return jsonify(status="ok")
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        """Ready: a write was just committed. Raises StoreUnavailable, which is a 503.
+
+        A missing worker leaves it ready: callbacks can still be taken.
+        """
+        now = now_ms()
+        store.heartbeat(name, "web", now)
+        backlog, seen_at = store.backlog(now), store.seen("worker")
+        oldest = backlog.oldest_due_at
+        return jsonify(
+            status="ok",
+            worker_seen=seen_at is not None and now - seen_at < WORKER_IS_GONE_AFTER,
+            deliveries_due=backlog.due,
+            deliveries_dead=backlog.dead,
+            backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
+        )
+
+    return routes

@@ -1,0 +1,52 @@
+"""Puts the providers and the pages together into one web application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, render_template, request
+
+from sandbox import inbox_pages, kling, pages
+
+if TYPE_CHECKING:
+    from werkzeug.exceptions import HTTPException
+
+    from sandbox.parts import Parts
+
+LARGEST_REQUEST = 32 * 1024 * 1024  # two pictures of 10 MB as Base64, and some
+POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' {url}; "
+    "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+
+
+def create_app(parts: Parts) -> Flask:
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    app.url_map.merge_slashes = False  # a double slash is Kling's own client's, not to redirect
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.extensions["sandbox"] = parts
+    app.register_blueprint(pages.routes)
+    app.register_blueprint(inbox_pages.routes)
+    app.register_blueprint(kling.routes)
+    for status in (404, 405, 413):
+        app.register_error_handler(status, _not_here)
+    app.after_request(_guarded)
+    return app
+
+
+def _not_here(error: HTTPException) -> tuple[str, int] | Response:
+    if request.path.startswith("/v1/"):
+        return kling.before_the_api(error)
+    return render_template("error.html", error=error), error.code or 404
+
+
+def _guarded(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Cache-Control", "no-store")
+    if "Content-Security-Policy" not in headers:
+        headers["Content-Security-Policy"] = POLICY.format(url=request.host_url.rstrip("/"))
+    return response

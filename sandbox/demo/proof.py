@@ -1,0 +1,111 @@
+"""Checks with its own eyes that every step happened, and keeps what can be looked at."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from sandbox.demo.processes import StepError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandbox.demo.record import Record
+    from sandbox.mail import Mail
+    from sandbox.server import Sandbox
+
+SPOKEN = {"succeeded": "succeed", "failed": "failed"}
+
+
+def check(sandbox: Sandbox, record: Record, expected: dict[str, str], pictures: Path) -> None:
+    """Raise StepError for the first step that cannot be seen; `expected` is reference to status."""
+    _check_statuses(record, expected)
+    for reference, status in expected.items():
+        _check_acknowledged(sandbox, record, reference, ("submitted", "processing", SPOKEN[status]))
+    _check_deliveries(record)
+    succeeded = sum(status == "succeeded" for status in expected.values())
+    _check_pictures(pictures, succeeded)
+    _check_mails(sandbox.mails(), len(expected), succeeded)
+    _check_slack(sandbox, len(expected), succeeded)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def keep(sandbox: Sandbox, folder: Path) -> None:
+    """Write mails and Slack messages into `folder`: their pages end with the sandbox."""
+    for mail in sandbox.mails():
+        (folder / f"mail-{mail.number}.eml").write_bytes(mail.raw)
+    for message in sandbox.slack_messages():
+        text = json.dumps(message.payload, indent=2, ensure_ascii=False)
+        (folder / f"slack-{message.number}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _check_statuses(record: Record, expected: dict[str, str]) -> None:
+    found = {task.reference: task.status for task in record.tasks}
+    if found != expected:
+        raise StepError(f"statuses: expected {expected}, the receiver says {found}")
+
+
+def _check_acknowledged(
+    sandbox: Sandbox, record: Record, reference: str, statuses: tuple[str, ...]
+) -> None:
+    # The receiver's task id went out as external_task_id, unless it uses the reference for that.
+    ids = {task.id for task in record.tasks if task.reference == reference} | {reference}
+    rows = sandbox.ledger.acknowledged()
+    seen = {row.status for row in rows if row.external_task_id in ids}
+    missing = [status for status in statuses if status not in seen]
+    if missing:
+        raise StepError(f"callbacks of {reference}: {', '.join(missing)} was not acknowledged")
+
+
+def _check_deliveries(record: Record) -> None:
+    for row in record.deliveries:
+        if row.state != "delivered":
+            raise StepError(f"delivery {row.id} to the hook {row.hook!r} is {row.state}")
+
+
+def _check_pictures(folder: Path, number: int) -> None:
+    found = find_pictures(folder)
+    if len(found) != number:
+        raise StepError(f"pictures: expected {number} in {folder}, found {len(found)}")
+    for path in found:
+        _check_opens(path.read_bytes(), str(path))
+
+
+def _check_mails(mails: list[Mail], number: int, with_picture: int) -> None:
+    inline = [
+        part
+        for mail in mails
+        for part in mail.parts
+        if part.content_id and part.content_type.startswith("image/")
+    ]
+    if (len(mails), len(inline)) != (number, with_picture):
+        raise StepError(
+            f"mail: expected {number}, {with_picture} of them with an inline picture;"
+            f" {len(mails)} arrived, with {len(inline)}"
+        )
+    for part in inline:
+        _check_opens(part.content, "the picture in a mail")
+
+
+def _check_slack(sandbox: Sandbox, number: int, with_picture: int) -> None:
+    messages = sandbox.slack_messages()
+    showing = sum("/_sandbox/results/" in json.dumps(m.payload) for m in messages)
+    if (len(messages), showing) != (number, with_picture):
+        raise StepError(
+            f"Slack: expected {number} messages, {with_picture} with a picture;"
+            f" {len(messages)} arrived, {showing} with one"
+        )
+
+
+def _check_opens(content: bytes, what: str) -> None:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except OSError as fault:
+        raise StepError(f"{what} does not open: {fault}") from None

@@ -1,0 +1,209 @@
+"""The task engine all providers share: takes orders, moves tasks over time, tells the courier."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sandbox.clock import now_ms
+from sandbox.picture import PictureError
+from sandbox.shelf import Shelf
+from sandbox.workers import Scheduler
+
+if TYPE_CHECKING:
+    from sandbox.callbacks import Courier, Notice
+    from sandbox.gallery import Gallery
+    from sandbox.scenarios import Queue, Scenario
+
+KEPT = 10_000
+THREADS = 4
+# 18 digits, growing with time, as recent Kling ids are; always above 2**53.
+ID_EPOCH_MS = 1_704_067_200_000
+ID_BITS = 22
+UNUSABLE_INPUT = (
+    "The resolution or aspect ratio of the input image is invalid. "
+    "Please ensure it meets the required specifications."
+)
+
+
+class Status(StrEnum):
+    """The sandbox's own words; each provider spells them its way."""
+
+    SUBMITTED = "submitted"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (Status.SUCCEEDED, Status.FAILED)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a valid create request asks for, pictures as decoded bytes."""
+
+    provider: str
+    model: str
+    human: bytes
+    cloth: bytes
+    callback_url: str | None = None
+    external_task_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as it stands. Instants are Unix milliseconds."""
+
+    provider: str
+    task_id: str
+    external_task_id: str | None
+    model: str
+    callback_url: str | None
+    scenario: Scenario
+    created_at: int
+    updated_at: int
+    status: Status = Status.SUBMITTED
+    reason: str = ""
+    result_url: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**vars(self), "scenario": self.scenario.name, "status": self.status.value}
+
+
+class TooManyRunningError(Exception):
+    """The account's limit of tasks that run at once is reached."""
+
+
+class ExternalIdTakenError(Exception):
+    """Another task of the account has this external id."""
+
+
+class Dialect(Protocol):
+    """How one provider tells of a task."""
+
+    def notice(self, task: Task, url: str) -> Notice:
+        """Return the callback that tells `url` where `task` stands."""
+
+
+class Engine:
+    """`pace` is the seconds a task stays `submitted`, and then again `processing`."""
+
+    def __init__(
+        self, queue: Queue, courier: Courier, gallery: Gallery, *, pace: float, max_running: int
+    ) -> None:
+        self._queue = queue
+        self._courier = courier
+        self._gallery = gallery
+        self._pace = pace
+        self._max_running = max_running
+        self._dialects: dict[str, Dialect] = {}
+        self._tasks: Shelf[str, Task] = Shelf(KEPT)
+        self._external: dict[tuple[str, str], str] = {}
+        self._orders: dict[str, Order] = {}  # of running tasks: pictures of people go with the end
+        self._running: Counter[str] = Counter()
+        self._last_id = 0
+        self._lock = threading.Lock()
+        self._scheduler = Scheduler("task", THREADS)
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        self._scheduler.stop()
+
+    def speak(self, provider: str, dialect: Dialect) -> None:
+        self._dialects[provider] = dialect
+
+    @property
+    def providers(self) -> list[str]:
+        return list(self._dialects)
+
+    def submit(self, order: Order) -> Task:
+        """Take the order; raise TooManyRunningError or ExternalIdTakenError."""
+        with self._lock:
+            task = self._admit(order)
+        self._tell(task)
+        self._scheduler.after(self._pace, lambda: self._process(task))
+        return task
+
+    def find(self, provider: str, key: str) -> Task | None:
+        """Return the task whose own or external id is `key`."""
+        task = self._tasks.get(key) or self._tasks.get(self._external.get((provider, key), ""))
+        return task if task and task.provider == provider else None
+
+    def tasks(self, provider: str | None = None) -> list[Task]:
+        """Return the tasks, newest first."""
+        newest_first = reversed(self._tasks.values())
+        return [task for task in newest_first if provider in (None, task.provider)]
+
+    def _admit(self, order: Order) -> Task:
+        external = order.external_task_id
+        if external is not None and (order.provider, external) in self._external:
+            raise ExternalIdTakenError(external)
+        if self._running[order.provider] >= self._max_running:
+            raise TooManyRunningError
+        self._running[order.provider] += 1
+        task = self._new_task(order)
+        if external is not None:
+            self._external[order.provider, external] = task.task_id
+        self._orders[task.task_id] = order
+        self._keep(task)
+        return task
+
+    def _new_task(self, order: Order) -> Task:
+        now = now_ms()
+        self._last_id = max(self._last_id + 1, (now - ID_EPOCH_MS) << ID_BITS)
+        return Task(
+            provider=order.provider,
+            task_id=str(self._last_id),
+            external_task_id=order.external_task_id,
+            model=order.model,
+            callback_url=order.callback_url,
+            scenario=self._queue.take(order.provider),
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _keep(self, task: Task) -> None:
+        for gone in self._tasks.put(task.task_id, task):
+            if gone.external_task_id is not None:
+                self._external.pop((gone.provider, gone.external_task_id), None)
+
+    def _process(self, task: Task) -> None:
+        moved = self._move(task, status=Status.PROCESSING)
+        self._scheduler.after(self._pace, lambda: self._finish(moved))
+
+    def _finish(self, task: Task) -> None:
+        order = self._orders.pop(task.task_id)
+        ended = self._outcome(task, order)
+        with self._lock:  # before the move: who sees the end may order at once
+            self._running[task.provider] -= 1
+        self._move(task, **ended)
+
+    def _outcome(self, task: Task, order: Order) -> dict[str, Any]:
+        if task.scenario.failure is not None:
+            return {"status": Status.FAILED, "reason": task.scenario.failure}
+        try:
+            name = self._gallery.make(order.human, order.cloth)
+        except PictureError:
+            return {"status": Status.FAILED, "reason": UNUSABLE_INPUT}
+        made_at = now_ms()
+        url = self._gallery.url(name, task.task_id, made_at)
+        return {"status": Status.SUCCEEDED, "result_url": url, "updated_at": made_at}
+
+    def _move(self, task: Task, **changes: Any) -> Task:
+        moved = replace(task, **{"updated_at": now_ms(), **changes})
+        with self._lock:
+            self._keep(moved)
+        self._tell(moved)
+        return moved
+
+    def _tell(self, task: Task) -> None:
+        if task.callback_url is None:
+            return
+        notice = self._dialects[task.provider].notice(task, task.callback_url)
+        self._courier.send(task.scenario.plan(notice))

@@ -1,0 +1,25 @@
+"""The settings that point the receiver and the submitter at a sandbox."""
+
+from __future__ import annotations
+
+from sandbox import kling_auth
+
+PORT = 8900
+SMTP_PORT = 8925
+
+
+def settings(url: str, smtp_host: str, smtp_port: int) -> dict[str, str]:
+    return {
+        "KLING_BASE_URL": url,
+        "KLING_ACCESS_KEY": kling_auth.ACCESS_KEY,
+        "KLING_SECRET_KEY": kling_auth.SECRET_KEY,
+        "SANDBOX_SMTP_HOST": smtp_host,
+        "SANDBOX_SMTP_PORT": str(smtp_port),
+        "SANDBOX_SLACK_URL": f"{url}/_sandbox/slack/inbox",
+    }
+
+
+def lines(values: dict[str, str]) -> list[str]:
+    """Return `NAME=value` lines, the static key as a comment: one kind of credential is enough."""
+    named = [f"{name}={value}" for name, value in values.items()]
+    return [*named, f"# instead of the two keys: KLING_API_KEY={kling_auth.API_KEY}"]

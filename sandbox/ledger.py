@@ -1,0 +1,80 @@
+"""Every attempt at a callback with the answer it got: what tests believe was acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sandbox.clock import now_ms
+from sandbox.shelf import Shelf
+
+if TYPE_CHECKING:
+    from sandbox.callbacks import Notice
+
+KEPT = 10_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One attempt. Instants are Unix milliseconds; `answered_at` is None while it is under way."""
+
+    number: int
+    provider: str
+    task_id: str
+    external_task_id: str | None
+    status: str
+    url: str
+    attempt: int
+    body_sha256: str
+    sent_at: int
+    answered_at: int | None = None
+    http_status: int | None = None
+    error: str | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        """Did a 2xx arrive, and was it read to its end?"""
+        return self.error is None and self.http_status is not None and self.http_status // 100 == 2
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "acknowledged": self.acknowledged}
+
+
+class Ledger:
+    def __init__(self, kept: int = KEPT) -> None:
+        self._entries: Shelf[int, Entry] = Shelf(kept)
+        self._numbers = itertools.count(1)
+
+    def opened(self, notice: Notice, attempt: int) -> Entry:
+        """Write down that `notice` goes out now."""
+        entry = Entry(
+            number=next(self._numbers),
+            provider=notice.provider,
+            task_id=notice.task_id,
+            external_task_id=notice.external_task_id,
+            status=notice.status,
+            url=notice.url,
+            attempt=attempt,
+            body_sha256=hashlib.sha256(notice.body).hexdigest(),
+            sent_at=now_ms(),
+        )
+        self._entries.put(entry.number, entry)
+        return entry
+
+    def closed(
+        self, entry: Entry, *, http_status: int | None = None, error: str | None = None
+    ) -> Entry:
+        """Write down what came back: a status, an error, or a status and then an error."""
+        done = replace(entry, answered_at=now_ms(), http_status=http_status, error=error)
+        self._entries.put(done.number, done)
+        return done
+
+    def entries(self, task_id: str | None = None) -> list[Entry]:
+        """Return the attempts, oldest first; `task_id` may also be an external one."""
+        rows = self._entries.values()
+        return [row for row in rows if task_id in (None, row.task_id, row.external_task_id)]
+
+    def acknowledged(self, task_id: str | None = None) -> list[Entry]:
+        return [row for row in self.entries(task_id) if row.acknowledged]

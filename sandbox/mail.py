@@ -1,0 +1,155 @@
+"""A mail server that accepts everything and keeps the newest mails for whoever wants to look."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import TYPE_CHECKING, Any
+
+from aiosmtpd.controller import Controller
+
+from sandbox.clock import now_ms
+from sandbox.shelf import Shelf
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import Awaitable
+
+    from aiosmtpd.smtp import SMTP, Envelope, Session
+
+KEPT = 200
+HEAVIEST = 128 * 1024 * 1024
+LARGEST = 20 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a mail that is not its body: an attachment, or a picture shown inline."""
+
+    content_type: str
+    filename: str | None
+    content_id: str | None  # without the angle brackets
+    inline: bool
+    content: bytes
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "content_type": self.content_type,
+            "filename": self.filename,
+            "content_id": self.content_id,
+            "inline": self.inline,
+            "size": len(self.content),
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+        }
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One mail as it came and as it reads. `received_at` is Unix milliseconds."""
+
+    number: int
+    received_at: int
+    envelope_from: str
+    envelope_to: tuple[str, ...]
+    headers: dict[str, str]  # names in lower case
+    text: str | None
+    html: str | None
+    parts: tuple[Part, ...]
+    raw: bytes
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "received_at": self.received_at,
+            "envelope_from": self.envelope_from,
+            "envelope_to": list(self.envelope_to),
+            **{name: self.headers.get(name, "") for name in ("subject", "from", "to", "date")},
+            "message_id": self.headers.get("message-id", ""),
+            "text": self.text,
+            "html": self.html,
+            "attachments": [part.as_json() for part in self.parts],
+        }
+
+
+class Mailbox:
+    def __init__(self) -> None:
+        self._mails: Shelf[int, Mail] = Shelf(KEPT, HEAVIEST, lambda mail: 2 * len(mail.raw))
+        self._numbers = itertools.count(1)
+
+    def mails(self) -> list[Mail]:
+        """Return what is kept, oldest first."""
+        return self._mails.values()
+
+    def mail(self, number: int) -> Mail | None:
+        return self._mails.get(number)
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        del server, session
+        raw = envelope.content
+        if not isinstance(raw, bytes):
+            return "500 no content"
+        number = next(self._numbers)
+        sender, recipients = envelope.mail_from or "", tuple(envelope.rcpt_tos)
+        self._mails.put(number, read(raw, number, sender, recipients))
+        return f"250 OK: kept as mail {number}"
+
+
+def read(raw: bytes, number: int, sender: str, recipients: tuple[str, ...]) -> Mail:
+    """Take a raw message apart."""
+    message = message_from_bytes(raw, _class=EmailMessage, policy=policy.default)
+    plain, html = message.get_body(("plain",)), message.get_body(("html",))
+    leaves = [leaf for leaf in message.walk() if not leaf.is_multipart()]
+    return Mail(
+        number=number,
+        received_at=now_ms(),
+        envelope_from=sender,
+        envelope_to=recipients,
+        headers={name.lower(): str(value) for name, value in message.items()},
+        text=_text(plain),
+        html=_text(html),
+        parts=tuple(_part(leaf) for leaf in leaves if leaf is not plain and leaf is not html),
+        raw=raw,
+    )
+
+
+def _text(body: Any) -> str | None:
+    if body is None:
+        return None
+    try:
+        return str(body.get_content())
+    except LookupError:  # a charset nobody knows
+        return _bytes(body).decode("utf-8", "replace")
+
+
+def _part(leaf: Any) -> Part:
+    content_id = leaf["Content-ID"]
+    return Part(
+        content_type=leaf.get_content_type(),
+        filename=leaf.get_filename(),
+        content_id=str(content_id).strip().strip("<>") if content_id else None,
+        inline=leaf.get_content_disposition() == "inline",
+        content=_bytes(leaf),
+    )
+
+
+def _bytes(leaf: Any) -> bytes:
+    payload = leaf.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+class MailServer(Controller):
+    """Serves SMTP on a socket that is already bound, so that a free port needs no guessing."""
+
+    def __init__(self, mailbox: Mailbox, listening: socket.socket) -> None:
+        host, port = listening.getsockname()[:2]
+        super().__init__(mailbox, hostname=host, port=port, data_size_limit=LARGEST)
+        self._listening = listening
+
+    def _create_server(self) -> Awaitable[asyncio.AbstractServer]:
+        return self.loop.create_server(self._factory_invoker, sock=self._listening)

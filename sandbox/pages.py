@@ -1,0 +1,98 @@
+"""The sandbox's pages and their JSON: tasks, pictures, ledger, mails and Slack messages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib import resources
+
+from flask import Blueprint, Response, abort, jsonify, render_template, request
+
+from sandbox.environment import lines
+from sandbox.mrkdwn import render as render_mrkdwn
+from sandbox.parts import parts
+from sandbox.scenarios import SCENARIOS, UnknownScenarioError
+
+MOST_AT_ONCE = 1_000
+SHOWN = 50
+
+routes = Blueprint("pages", __name__, template_folder="templates")
+
+
+@routes.get("/")
+def home() -> str:
+    newest = parts().engine.tasks()[:SHOWN]
+    return render_template(
+        "home.html",
+        url=parts().url,
+        settings=lines(parts().environment),
+        tasks=newest,
+        is_busy=any(not task.status.is_final for task in newest),
+        entries=parts().ledger.entries()[: -SHOWN - 1 : -1],
+        scenarios=SCENARIOS.values(),
+    )
+
+
+@routes.get("/_sandbox/tasks")
+def tasks() -> Response:
+    return jsonify([task.as_json() for task in parts().engine.tasks()])
+
+
+@routes.get("/_sandbox/ledger")
+def ledger() -> Response:
+    return jsonify([row.as_json() for row in parts().ledger.entries(request.args.get("task_id"))])
+
+
+@routes.get("/_sandbox/env.json")
+def environment() -> Response:
+    return jsonify(parts().environment)
+
+
+@routes.post("/_sandbox/next")
+def next_scenario() -> tuple[Response, int] | Response:
+    wanted = request.get_json(silent=True)
+    if not isinstance(wanted, dict):
+        return _refused("send a JSON object with provider and scenario")
+    provider, name, count = wanted.get("provider"), wanted.get("scenario"), wanted.get("count", 1)
+    if provider not in parts().engine.providers:
+        return _refused(f"provider must be one of: {', '.join(parts().engine.providers)}")
+    if type(count) is not int or not 1 <= count <= MOST_AT_ONCE:
+        return _refused(f"count must be 1 to {MOST_AT_ONCE}")
+    try:
+        parts().queue.add(provider, str(name), count)
+    except UnknownScenarioError as fault:
+        return _refused(str(fault))
+    return jsonify(provider=provider, scenario=name, count=count)
+
+
+@routes.get("/_sandbox/results/<name>/<task_id>.png")
+def result(name: str, task_id: str) -> Response:  # noqa: ARG001 - the id makes the URL a task's own
+    picture = parts().gallery.picture(name, request.args.get("Expires", ""))
+    if picture is None:
+        abort(404)
+    return Response(picture, mimetype="image/png")
+
+
+@routes.get("/_sandbox/images/<name>")
+def sample(name: str) -> Response:
+    kinds = {"person.jpg": "image/jpeg", "garment.png": "image/png"}
+    if name not in kinds:
+        abort(404)
+    content = (resources.files("sandbox") / "images" / name).read_bytes()
+    return Response(content, mimetype=kinds[name])
+
+
+@routes.app_template_filter("clock")
+def clock(at: int | None) -> str:
+    """Show an instant to the millisecond, in UTC."""
+    if at is None:
+        return "-"
+    return f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M:%S}.{at % 1000:03d}"
+
+
+@routes.app_template_filter("mrkdwn")
+def mrkdwn(text: object) -> str:
+    return render_mrkdwn(str(text))
+
+
+def _refused(why: str) -> tuple[Response, int]:
+    return jsonify(error=why), 400

@@ -1,0 +1,33 @@
+"""What a running sandbox is made of, within reach of its routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+if TYPE_CHECKING:
+    from sandbox.engine import Engine
+    from sandbox.gallery import Gallery
+    from sandbox.ledger import Ledger
+    from sandbox.mail import Mailbox
+    from sandbox.scenarios import Queue
+    from sandbox.slack import SlackInbox
+
+
+@dataclass(frozen=True)
+class Parts:
+    url: str
+    environment: dict[str, str]
+    engine: Engine
+    ledger: Ledger
+    gallery: Gallery
+    queue: Queue
+    mailbox: Mailbox
+    slack: SlackInbox
+
+
+def parts() -> Parts:
+    """Return the parts of the sandbox that serves the current request."""
+    return cast("Parts", current_app.extensions["sandbox"])

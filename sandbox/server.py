@@ -1,0 +1,143 @@
+"""A whole sandbox that starts, serves on loopback, and stops leaving nothing behind."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from sandbox import environment, kling
+from sandbox.app import create_app
+from sandbox.callbacks import Courier, Persistence
+from sandbox.engine import Engine
+from sandbox.gallery import Gallery
+from sandbox.ledger import Ledger
+from sandbox.mail import Mailbox, MailServer
+from sandbox.parts import Parts
+from sandbox.scenarios import Queue
+from sandbox.slack import SlackInbox
+
+if TYPE_CHECKING:
+    from sandbox.mail import Mail
+    from sandbox.slack import SlackMessage
+
+BACKLOG = 128
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - recognised, not bound
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the providers act: `pace` is the seconds between two moves of a task."""
+
+    pace: float = 1.0
+    max_running: int = 20
+    persistence: Persistence = field(default_factory=Persistence)
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: the ledger and the pages tell what happened."""
+
+
+class Sandbox:
+    """A context manager; port 0 takes a free one. Raises OSError when a port is taken.
+
+    `pace` in seconds stands for `behaviour` where nothing else of it matters.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        smtp_port: int = 0,
+        *,
+        pace: float | None = None,
+        behaviour: Behaviour | None = None,
+    ) -> None:
+        behaviour = behaviour or Behaviour()
+        self._web_socket = _listen(host, port)
+        try:
+            self._smtp_socket = _listen(host, smtp_port)
+        except OSError:
+            self._web_socket.close()
+            raise
+        self.smtp_port: int = self._smtp_socket.getsockname()[1]
+        self.url = f"http://{_reachable(host)}:{self._web_socket.getsockname()[1]}"
+        self._smtp_host = _reachable(host)
+        self.ledger = Ledger()
+        self._courier = Courier(self.ledger, behaviour.persistence)
+        self._parts = self._assemble(behaviour, behaviour.pace if pace is None else pace)
+        self._mail_server = MailServer(self._parts.mailbox, self._smtp_socket)
+        self._web = _web_server(self._parts, self._web_socket)
+        self._thread = threading.Thread(target=self._web.serve_forever, args=(0.05,), daemon=True)
+
+    def _assemble(self, behaviour: Behaviour, pace: float) -> Parts:
+        queue, gallery = Queue(), Gallery(self.url)
+        engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
+        engine.speak(kling.NAME, kling.Callbacks())
+        return Parts(
+            url=self.url,
+            environment=self.env(),
+            engine=engine,
+            ledger=self.ledger,
+            gallery=gallery,
+            queue=queue,
+            mailbox=Mailbox(),
+            slack=SlackInbox(),
+        )
+
+    def __enter__(self) -> Self:
+        self._courier.start()
+        self._parts.engine.start()
+        self._mail_server.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._web.shutdown()
+        self._thread.join()
+        self._parts.engine.stop()
+        self._courier.stop()
+        self._mail_server.stop()
+        self._web_socket.close()
+        self._smtp_socket.close()
+
+    def env(self) -> dict[str, str]:
+        """Return the settings that point the other programs here."""
+        return environment.settings(self.url, self._smtp_host, self.smtp_port)
+
+    def next(self, provider: str, scenario: str, count: int = 1) -> None:
+        """Let the next `count` tasks of `provider` play `scenario`."""
+        self._parts.queue.add(provider, scenario, count)
+
+    def mails(self) -> list[Mail]:
+        return self._parts.mailbox.mails()
+
+    def slack_messages(self) -> list[SlackMessage]:
+        return self._parts.slack.messages()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def _reachable(host: str) -> str:
+    address = "127.0.0.1" if host in EVERYWHERE else host
+    return f"[{address}]" if ":" in address else address
+
+
+def _web_server(parts: Parts, listening: socket.socket) -> BaseWSGIServer:
+    # Given a socket, werkzeug neither binds nor, where that fails, ends the whole process.
+    host, port = listening.getsockname()[:2]
+    return make_server(
+        host,
+        port,
+        create_app(parts),
+        threaded=True,
+        request_handler=QuietHandler,
+        fd=listening.fileno(),
+    )

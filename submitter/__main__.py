@@ -1,0 +1,5 @@
+"""`python -m submitter` is the `submitter` command."""
+
+from submitter.cli import main
+
+main()

@@ -1,0 +1,115 @@
+"""Turns a path or a URL into what a provider is sent, after checking all that can be checked."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import stat
+import struct
+import warnings
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from PIL import Image, UnidentifiedImageError
+
+from submitter.errors import InputError
+
+# Kling: "no larger than 10 MB". Taken to mean the file's own bytes, and a megabyte as 1024 x 1024;
+# as Base64 in the request it grows by a third.
+MOST_BYTES = 10 * 1024 * 1024
+LEAST_SIDE = 300  # px
+# Ours: what has to be decoded to see that it is whole must fit into memory (about 200 MB).
+MOST_PIXELS = 64_000_000
+FORMATS = frozenset({"JPEG", "PNG"})
+BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}\s*")
+# All that Pillow was seen to raise for broken pictures.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError, IndexError)
+
+
+def prepare(field: str, given: str) -> str:
+    """What goes into the request: a URL as it is, or the file's bytes as raw Base64.
+
+    `field` names the option in the InputError that is raised for anything that cannot be used.
+    """
+    if given[:5].lower() == "data:":
+        raise InputError(field, "is a data: URL; give the path of the picture or an http(s) URL")
+    if "://" in given[:32]:
+        return _url(field, given)
+    content = read(field, given)
+    check(field, content)
+    # Raw: no `data:` prefix and no line breaks, as the provider wants it.
+    return base64.b64encode(content).decode("ascii")
+
+
+def read(field: str, path: str) -> bytes:
+    """The bytes of a regular file of at most 10 MB. Raises InputError."""
+    try:
+        # Looked at before it is opened: opening a pipe would wait for a writer.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise InputError(field, f"{path} is not a file; give the path of a picture")
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(field, _why_unreadable(path, error)) from None
+    if not content:
+        raise InputError(field, f"{path} is empty")
+    return content
+
+
+def check(field: str, content: bytes) -> None:
+    """Is this a picture that the provider takes? Judged by content. Raises InputError."""
+    if len(content) > MOST_BYTES:
+        raise InputError(field, "is larger than 10 MB; make it smaller")
+    try:
+        # Not thread-safe by itself: at worst another thread's warning is lost or raised.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                _check_shape(field, image)
+                image.load()  # the only way to see that nothing is missing at the end
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(field, f"has more than {MOST_PIXELS:,} pixels; make it smaller") from None
+    except UnidentifiedImageError:
+        raise InputError(field, "is not a picture; use JPEG or PNG") from None
+    except BROKEN:
+        raise InputError(field, "is a damaged or truncated picture; save it anew") from None
+
+
+def _check_shape(field: str, image: Image.Image) -> None:
+    if image.format not in FORMATS:
+        raise InputError(field, f"is a {image.format} picture; save it as JPEG or PNG")
+    width, height = image.size
+    if min(width, height) < LEAST_SIDE:
+        raise InputError(
+            field, f"is {width} x {height} px; both sides must be at least {LEAST_SIDE} px"
+        )
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            field, f"is {width} x {height} px; use at most {MOST_PIXELS:,} pixels in all"
+        )
+
+
+def _url(field: str, given: str) -> str:
+    try:
+        parts = urlsplit(given)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_usable = False
+    # Before Python looks at it, urlsplit drops line breaks: they are looked for in the original.
+    if not is_usable or re.search(r"[\s\x00-\x1f\x7f]", given):
+        raise InputError(field, f"{given[:80]!r} is not an http or https URL")
+    return given
+
+
+def _why_unreadable(path: str, error: OSError | ValueError) -> str:
+    if path.startswith(BASE64_STARTS) or BASE64.fullmatch(path):
+        return "is Base64; give the path of the picture or an http(s) URL"
+    shown = path if len(path) <= 200 else f"{path[:200]}…"
+    if isinstance(error, FileNotFoundError):
+        return f"{shown} does not exist"
+    reason = (isinstance(error, OSError) and error.strerror) or "not a path"
+    return f"{shown!r} cannot be read: {reason}"

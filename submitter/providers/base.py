@@ -1,0 +1,69 @@
+"""The contract of every provider room on the way out (ours → theirs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from submitter.client import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class TryOn:
+    """What is to be made: pictures as they go into the request (a URL or raw Base64)."""
+
+    human: str
+    cloth: str
+    external_task_id: str  # our task id
+    model: str | None = None  # None: the provider's default
+    callback_url: str | None = None  # None: it is asked instead
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One task in the provider's own list. Instants are integer milliseconds UTC."""
+
+    provider_task_id: str
+    status: str  # in our spelling where we know it, else as the provider wrote it
+    external_task_id: str | None = None
+    reason: str | None = None
+    created_at: int | None = None
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the provider's own list, newest first; it tells no total."""
+
+    number: int
+    size: int
+    tasks: tuple[Listed, ...]
+
+
+class Provider(Protocol):
+    """What the submitter knows of one account at one provider.
+
+    An Answer is the body as it came, because what the provider said enters the record by the same
+    door as a callback. Every verb may raise NeverReached, WrongAccount, TryLater (after the
+    retries that the provider's protocol allows) and UnexpectedAnswer.
+    """
+
+    name: str
+
+    def create(self, order: TryOn) -> Answer:
+        """Create the task; never sent twice unless the first one was provably refused.
+
+        Raises WrongInput, and OutcomeUnknown if it may have been accepted. Every other error is
+        a refusal: the task does not exist.
+        """
+        ...
+
+    def fetch(
+        self, *, provider_task_id: str | None = None, external_task_id: str | None = None
+    ) -> Answer:
+        """The task as it stands, by either id. Raises NotFoundAtProvider."""
+        ...
+
+    def list(self, page: int, page_size: int) -> Page:
+        """The account's tasks. Raises InputError for a page that the provider does not serve."""
+        ...

@@ -1,0 +1,101 @@
+"""From `submitter submit` to the e-mail, the Slack message and the picture, as processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from installation import ROOT, Installation
+from receiver.deliveries import State
+from sandbox.server import Sandbox
+
+PERSON = str(ROOT / "sandbox/images/person.jpg")
+GARMENT = str(ROOT / "sandbox/images/garment.png")
+
+
+def settled(installation: Installation, task: str, seconds: float = 20) -> None:
+    """Wait until every delivery of the task has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        deliveries = installation.store.deliveries(task_id=task)
+        if deliveries and all(
+            delivery.state in (State.DELIVERED, State.DEAD) for delivery in deliveries
+        ):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"deliveries have not ended:\n{installation.logs()}")
+
+
+def submit(installation: Installation, *more: str) -> dict[str, object]:
+    done = installation.run(
+        "submitter", "submit", "--human", PERSON, "--cloth", GARMENT, "--json", *more
+    )
+    assert done.stdout, done.stderr
+    document: dict[str, object] = json.loads(done.stdout)["task"]
+    return document
+
+
+def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
+    installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
+    installation.wait_until_ready()
+    document = submit(installation, "--reference", "ORDER-7", "--wait")
+    assert document["status"] == "succeeded"
+    task = str(document["id"])
+    settled(installation, task)
+
+    history = installation.store.history(task)
+    moves = [move.status for move in history.transitions]
+    assert moves == ["created", "submitted", "processing", "succeeded"]
+    states = {delivery.hook: delivery.state for delivery in history.deliveries}
+    assert states == dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
+
+    (files,) = history.files.values()
+    picture = Path(files[0].url)
+    assert hashlib.sha256(picture.read_bytes()).hexdigest() == files[0].sha256
+    with Image.open(picture) as image:
+        assert min(image.size) >= 300
+
+    (mail,) = sandbox.mails()
+    assert "ORDER-7" in mail.subject
+    (message,) = sandbox.slack_messages()
+    assert "ORDER-7" in json.dumps(message.payload)
+
+    acknowledged = [entry for entry in sandbox.ledger.entries() if entry.acknowledged]
+    assert [entry.status for entry in acknowledged] == ["submitted", "processing", "succeed"]
+    assert installation.stop("serve") == 0
+
+
+def test_a_failure_tells_the_reason(installation: Installation, sandbox: Sandbox) -> None:
+    sandbox.next("kling", "failed")
+    installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
+    installation.wait_until_ready()
+    done = installation.run(
+        "submitter", "submit", "--human", PERSON, "--cloth", GARMENT, "--wait", "--json"
+    )
+    assert done.returncode == 1
+    document = json.loads(done.stdout)["task"]
+    assert document["status"] == "failed"
+    assert document["reason"]
+    settled(installation, document["id"])
+    (mail,) = sandbox.mails()
+    assert document["reason"] in mail.text
+
+
+def test_serve_stops_everything_when_one_process_dies(installation: Installation) -> None:
+    installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
+    installation.wait_until_ready()
+    supervisor = installation.running["serve"]
+    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    worker = next(int(pid) for pid, command in commands.items() if "worker" in command)
+    os.kill(worker, signal.SIGKILL)
+    assert supervisor.wait(40) == 1
+    installation.running.pop("serve")
+    for pid in children:
+        assert not Path(f"/proc/{pid}").exists()

@@ -1,0 +1,386 @@
+"""What every store promises; each store room runs through the same cases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from receiver import providers
+from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.errors import NotFound, NotTheProtocol
+from receiver.events import Source
+from receiver.ingest import Ingest
+from receiver.stores.base import Store
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Outcome, Status, Task, Trust
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+LATER = NOW + 60_000
+STORES = ["sqlite"]
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    assert request.param == "sqlite"
+    made = SqliteStore(tmp_path / "receiver.db")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ingest(store: Store) -> Ingest:
+    return Ingest(store, [subscription("mail"), subscription("slack")])
+
+
+def task(task_id: str = "task-1", **more: object) -> Task:
+    made = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=NOW + 90_000)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def ended(delivery: Delivery, outcome: str = "delivered", at: int = NOW + 5) -> Attempt:
+    return Attempt(delivery.attempts, NOW, at, outcome, "ok")
+
+
+def claim_one(store: Store, now: int = LATER) -> Delivery:
+    (delivery,) = store.claim("worker-1", now, now + 10_000, 1)
+    return delivery
+
+
+# -- the way in
+
+
+def test_a_new_task_is_on_record_before_anything_else(store: Store) -> None:
+    store.create_task(task(reference="ORDER-7", account="shop2"))
+    found = store.task("task-1")
+    assert (found.status, found.reference, found.account) == (Status.CREATED, "ORDER-7", "shop2")
+    assert [move.status for move in store.history("task-1").transitions] == ["created"]
+
+
+def test_a_task_id_is_taken_once(store: Store) -> None:
+    store.create_task(task())
+    with pytest.raises(ValueError, match="task-1"):
+        store.create_task(task(reference="other"))
+    assert store.task("task-1").reference is None
+
+
+def test_the_whole_life_of_a_task_is_recorded(store: Store, ingest: Ingest) -> None:
+    store.create_task(task())
+    told = [
+        ingest.accept(callback(body(status))) for status in ("submitted", "processing", "succeed")
+    ]
+    assert told == [Outcome.RECORDED] * 3
+    history = store.history("task-1")
+    assert history.task.status is Status.SUCCEEDED
+    assert history.task.provider_task_id == "828338674605220001"
+    assert history.task.deadline_at is None
+    moves = [move.status for move in history.transitions]
+    assert moves == ["created", "submitted", "processing", "succeeded"]
+
+
+def test_second_succeed_is_recorded_once(store: Store, ingest: Ingest) -> None:
+    raw = body()
+    assert ingest.accept(callback(raw)) is Outcome.RECORDED
+    assert ingest.accept(callback(raw)) is Outcome.DUPLICATE
+    assert ingest.accept(callback(body(updated_at=1_765_519_999_000))) is Outcome.DUPLICATE
+    history = store.history("task-1")
+    assert [move.status for move in history.transitions] == ["succeeded"]
+    assert len(history.deliveries) == 2
+    # identical bytes are counted, differing ones kept
+    assert [stored.repeats for stored in history.callbacks] == [1, 0]
+
+
+def test_a_late_callback_is_kept_and_moves_nothing(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback(body("succeed")))
+    assert ingest.accept(callback(body("processing"))) is Outcome.STALE
+    history = store.history("task-1")
+    assert history.task.status is Status.SUCCEEDED
+    assert [stored.outcome for stored in history.callbacks] == [Outcome.RECORDED, Outcome.STALE]
+
+
+def test_a_contradiction_is_flagged_and_moves_nothing(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback(body("succeed")))
+    assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
+    history = store.history("task-1")
+    assert history.task.status is Status.SUCCEEDED
+    assert history.task.conflict
+    assert len(history.deliveries) == 2
+
+
+def test_a_queried_answer_corrects_once_and_its_hooks_fire(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback(body("failed", task_status_msg="why")))
+    answer = b'{"code": 0, "data": ' + body("succeed") + b"}"
+    queried = callback(answer, source=Source.QUERY, trust=Trust.QUERIED)
+    assert ingest.accept(queried) is Outcome.RECORDED
+    history = store.history("task-1")
+    assert (history.task.status, history.task.reason) == (Status.SUCCEEDED, None)
+    assert [move.corrected for move in history.transitions] == [False, True]
+    assert len(history.deliveries) == 4
+    assert ingest.accept(callback(body("failed", updated_at=1))) is Outcome.CONFLICT
+
+
+def test_an_unknown_task_is_adopted(store: Store, ingest: Ingest) -> None:
+    info = {"external_task_id": "ORDER-7"}
+    assert ingest.accept(callback(body(task_info=info), "theirs-1")) is Outcome.RECORDED
+    found = store.task("theirs-1")
+    assert (found.status, found.reference) == (Status.SUCCEEDED, "ORDER-7")
+
+
+def test_what_is_not_understood_is_kept_and_can_be_replayed(store: Store, ingest: Ingest) -> None:
+    with pytest.raises(NotTheProtocol):
+        ingest.accept(callback(body("completed")))
+    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    assert stored.callback.body == body("completed")
+    assert stored.problem is not None
+    assert "task_status" in stored.problem
+    assert store.task("task-1").status is Status.CREATED
+    with pytest.raises(NotTheProtocol):  # still not understood
+        ingest.replay(stored.id)
+    event = providers.get("kling").parse(callback(body("succeed")))  # as a mended room would
+    assert store.reopen(stored.id, event, ingest.subscriptions) is Outcome.RECORDED
+    assert store.callback(stored.id).outcome is Outcome.RECORDED
+    assert store.task("task-1").status is Status.SUCCEEDED
+    assert len(store.deliveries()) == 2
+
+
+def test_replay_of_what_is_on_record_changes_nothing(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback(body("succeed")))
+    (stored,) = store.callbacks()
+    assert ingest.replay(stored.id) is Outcome.DUPLICATE
+    assert store.callback(stored.id) == stored
+    assert len(store.deliveries()) == 2
+
+
+def test_the_raw_message_is_kept_byte_for_byte(store: Store, ingest: Ingest) -> None:
+    raw = b" " + body() + b"\r\n"
+    ingest.accept(callback(raw, headers={"User-Agent": "Apache", "X": "é"}))
+    (stored,) = store.callbacks()
+    assert stored.callback.body == raw
+    assert stored.callback.headers == {"User-Agent": "Apache", "X": "é"}
+
+
+def test_a_task_of_another_provider_is_not_touched(store: Store, ingest: Ingest) -> None:
+    store.create_task(task(provider="modellix"))
+    with pytest.raises(NotTheProtocol, match="modellix"):
+        ingest.accept(callback(body()))
+    assert store.task("task-1").status is Status.CREATED
+
+
+def test_concurrent_callbacks_are_recorded_once(store: Store, ingest: Ingest) -> None:
+    """8 threads, 40 tasks, every status three times, out of order."""
+    work = [
+        (f"task-{number}", status)
+        for status in ("succeed", "submitted", "processing")
+        for number in range(40)
+        for _ in range(3)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda one: ingest.accept(callback(body(one[1]), one[0])), work))
+    moves = sum(len(store.history(f"task-{number}").transitions) for number in range(40))
+    assert outcomes.count(Outcome.RECORDED) == moves
+    assert {store.task(f"task-{number}").status for number in range(40)} == {Status.SUCCEEDED}
+    assert len(store.deliveries(limit=1000)) == 80
+
+
+# -- the outbox
+
+
+def test_only_hooks_that_hear_get_a_delivery(store: Store) -> None:
+    heard = [
+        subscription("all"),
+        subscription("modellix", providers=frozenset({"modellix"})),
+        subscription("orders", match="ORDER-*"),
+        subscription("gifts", match="GIFT-*"),
+        replace(subscription("failures"), on=frozenset({"failed"})),
+    ]
+    store.create_task(task(reference="ORDER-7"))
+    Ingest(store, heard).accept(callback(body()))
+    assert {delivery.hook for delivery in store.deliveries()} == {"all", "orders"}
+
+
+def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> None:
+    for number in range(10):
+        ingest.accept(callback(body(), f"task-{number}"))
+    with ThreadPoolExecutor(8) as pool:
+        batches = list(
+            pool.map(lambda name: store.claim(f"w{name}", LATER, LATER + 10_000, 5), range(8))
+        )
+    ids = [delivery.id for batch in batches for delivery in batch]
+    assert len(ids) == len(set(ids)) == 20
+
+
+def test_what_is_not_due_is_not_claimed(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback())
+    assert store.claim("w", NOW - 1, LATER, 5) == []
+    assert store.next_due_at() == NOW
+
+
+def test_the_oldest_is_claimed_first(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback(body(), "young", received_at=NOW + 100))
+    ingest.accept(callback(body(), "old", received_at=NOW))
+    assert claim_one(store).task_id == "old"
+
+
+def test_a_delivered_delivery_stays_delivered(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback())
+    delivery = claim_one(store)
+    assert store.settle(delivery, ended(delivery), State.DELIVERED, None)
+    (mine,) = [found for found in store.deliveries() if found.id == delivery.id]
+    assert (mine.state, mine.attempts, mine.due_at) == (State.DELIVERED, 1, None)
+    assert store.history("task-1").attempts[delivery.id] == (ended(delivery),)
+
+
+def test_a_lost_claim_changes_nothing(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback())
+    lost = claim_one(store)
+    after = LATER + 20_000
+    assert lost.id in [delivery.id for delivery in store.expired(after)]
+    assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    retried = next(
+        found for found in store.claim("w2", after, after + 10_000, 5) if found.id == lost.id
+    )
+    assert retried.attempts == 2
+    assert not store.settle(lost, ended(lost), State.DELIVERED, None)
+    assert store.settle(retried, ended(retried), State.DELIVERED, None)
+
+
+def test_a_renewed_claim_is_not_abandoned(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback())
+    held = claim_one(store)
+    after = LATER + 20_000
+    store.renew([held], after + 10_000)
+    assert store.expired(after) == []
+    assert not store.settle(held, ended(held, "abandoned", after), State.PENDING, after)
+    assert store.settle(held, ended(held), State.DELIVERED, None)
+
+
+def test_a_hook_waits_for_the_one_it_comes_after(store: Store) -> None:
+    hooks = [subscription("pictures"), subscription("mail", after="pictures")]
+    Ingest(store, hooks).accept(callback())
+    (first,) = store.claim("w", LATER, LATER + 10_000, 10)
+    assert first.hook == "pictures"
+    store.settle(first, ended(first, "failed"), State.PENDING, LATER)
+    (again,) = store.claim("w", LATER, LATER + 10_000, 10)  # a failed attempt is not the end
+    assert again.hook == "pictures"
+    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    store.settle(again, ended(again), State.DELIVERED, None, [made])
+    (second,) = store.claim("w", LATER, LATER + 10_000, 10)
+    assert second.hook == "mail"
+    assert store.told(second).notice.files == (made,)
+
+
+def test_a_dead_download_does_not_hold_the_mail_back(store: Store) -> None:
+    hooks = [subscription("pictures"), subscription("mail", after="pictures")]
+    Ingest(store, hooks).accept(callback())
+    (first,) = store.claim("w", LATER, LATER + 10_000, 10)
+    store.settle(first, ended(first, "failed"), State.DEAD, None)
+    assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
+
+
+def test_waiting_for_a_hook_that_does_not_hear_the_event_is_no_wait(store: Store) -> None:
+    hooks = [
+        replace(subscription("pictures"), on=frozenset({"succeeded"})),
+        subscription("mail", after="pictures"),
+    ]
+    Ingest(store, hooks).accept(callback(body("failed")))
+    assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
+
+
+def test_a_dead_letter_is_kept_and_redelivered_with_fresh_retries(
+    store: Store, ingest: Ingest
+) -> None:
+    ingest.accept(callback())
+    delivery = claim_one(store)
+    store.settle(delivery, ended(delivery, "failed"), State.DEAD, None)
+    assert [found.id for found in store.deliveries(state=State.DEAD)] == [delivery.id]
+    assert store.backlog(LATER).dead == 1
+    store.redeliver(delivery.id, LATER)
+    again = next(
+        found for found in store.claim("w", LATER, LATER + 1, 5) if found.id == delivery.id
+    )
+    assert (again.attempts, again.retries_from) == (2, 1)
+
+
+def test_redeliver_of_what_has_not_ended_is_refused(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback())
+    with pytest.raises(NotFound):
+        store.redeliver(store.deliveries()[0].id, NOW)
+    with pytest.raises(NotFound):
+        store.redeliver(99, NOW)
+
+
+def test_a_delivery_knows_what_it_is_about(store: Store, ingest: Ingest) -> None:
+    store.create_task(task(reference="ORDER-7"))
+    ingest.accept(callback())
+    told = store.told(claim_one(store))
+    assert told.notice.id == "task-1:succeeded"
+    assert told.notice.task.reference == "ORDER-7"
+    assert told.callback is not None
+    assert told.callback.body == body()
+
+
+def test_a_commit_wakes_who_waits(store: Store, ingest: Ingest) -> None:
+    stop, woken = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        store.wait_for_commit(0.1, stop)  # what was before
+        store.wait_for_commit(30, stop)
+        woken.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    while not woken.wait(0.2):
+        ingest.accept(callback(body("processing", updated_at=threading.active_count())))
+        if woken.wait(0.5):
+            break
+        pytest.fail("a commit did not wake the waiter")
+    waiter.join(5)
+
+
+def test_a_commit_between_look_and_wait_is_not_missed(store: Store, ingest: Ingest) -> None:
+    stop = threading.Event()
+    store.wait_for_commit(0.05, stop)
+    ingest.accept(callback())
+    seconds = 30.0
+    timer = threading.Timer(5, stop.set)
+    timer.start()
+    store.wait_for_commit(seconds, stop)
+    timer.cancel()
+    assert not stop.is_set()
+
+
+# -- looking
+
+
+def test_lists_are_newest_first_and_filtered(store: Store, ingest: Ingest) -> None:
+    for number in range(3):
+        ingest.accept(callback(body("succeed" if number else "failed"), f"task-{number}"))
+    assert [found.id for found in store.tasks()] == ["task-2", "task-1", "task-0"]
+    assert [found.id for found in store.tasks(status=Status.FAILED)] == ["task-0"]
+    assert [found.id for found in store.tasks(limit=1)] == ["task-2"]
+    assert store.tasks(provider="modellix") == []
+    assert {found.hook for found in store.deliveries(hook="mail")} == {"mail"}
+    assert len(store.callbacks(task_id="task-1")) == 1
+
+
+def test_what_is_not_there_is_not_found(store: Store) -> None:
+    with pytest.raises(NotFound):
+        store.task("nobody")
+    with pytest.raises(NotFound):
+        store.history("nobody")
+    with pytest.raises(NotFound):
+        store.callback(7)
+
+
+def test_a_worker_is_seen(store: Store) -> None:
+    assert store.seen("worker") is None
+    store.heartbeat("w1", "worker", NOW)
+    store.heartbeat("w1", "worker", NOW + 1)
+    store.heartbeat("web", "web", NOW + 2)
+    assert store.seen("worker") == NOW + 1

@@ -1,0 +1,247 @@
+"""Other sides for the hooks, real ones, on loopback: HTTP (well-behaved or not) and SMTP."""
+
+# ruff: noqa: ARG002, N802 - aiosmtpd calls its handlers by these names, with these arguments
+from __future__ import annotations
+
+import io
+import socket
+import ssl
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
+from PIL import Image
+
+from receiver.deliveries import Notice, Transition
+from receiver.events import Media
+from receiver.tasks import Status, Task, Trust
+
+TLS = Path(__file__).parent / "data" / "tls"
+CERT, KEY = TLS / "cert.pem", TLS / "key.pem"  # for localhost and 127.0.0.1, until 2126
+
+
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERT, KEY)
+    return context
+
+
+def notice(status: str = "succeeded", media: tuple[Media, ...] = (), **task: Any) -> Notice:
+    """What a hook is told of a task that ended after 25 s."""
+    values = {
+        "id": "0199f1a2",
+        "provider": "kling",
+        "status": Status(status) if status != "given_up" else Status.PROCESSING,
+        "created_at": 1_765_519_825_000,
+        "updated_at": 1_765_519_850_000,
+        "reference": "ORDER-7",
+        **task,
+    }
+    return Notice(
+        Task(**values), Transition(status, 1_765_519_850_000, 1_765_519_851_000, Trust.TOKEN), media
+    )
+
+
+def picture(fmt: str = "PNG", size: tuple[int, int] = (64, 48), **save: Any) -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(out, fmt, **save)
+    return out.getvalue()
+
+
+@dataclass
+class Page:
+    """What a site answers at one path."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Request:
+    """What a site was asked."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Site:
+    """An HTTP server whose pages the test sets; unknown paths answer 404."""
+
+    def __init__(self, *, tls: bool = False) -> None:
+        self.pages: dict[str, Page] = {}
+        self.requests: list[Request] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                site.requests.append(
+                    Request(self.command, self.path, dict(self.headers), self.rfile.read(length))
+                )
+                page = site.pages.get(self.path, Page(b"no such page", 404))
+                self.send_response(page.status)
+                for name, value in page.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(page.body)))
+                self.end_headers()
+                with suppress(OSError):  # a client that has read enough hangs up
+                    self.wfile.write(page.body)
+
+            do_GET = do_POST = answer  # noqa: N815
+
+            def log_message(self, *args: object) -> None:
+                """Nothing: the test's output is for the test."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            self.server.socket = server_tls().wrap_socket(self.server.socket, server_side=True)
+        scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
+        self.url = f"{scheme}://{host}:{self.server.server_port}"
+
+    def __enter__(self) -> Site:
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@contextmanager
+def dripping(
+    answer: bytes, *, pause: float = 0.05, greeting: bool = False, tls: bool = False
+) -> Iterator[int]:
+    """The port of a server that sends its answer byte by byte; with `greeting`, unasked."""
+    over = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            if tls:
+                connection = server_tls().wrap_socket(connection, server_side=True)
+            if not greeting:
+                connection.recv(65536)
+            for byte in answer:
+                connection.sendall(bytes([byte]))
+                if over.wait(pause):
+                    break
+            connection.close()
+
+    def serve() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                talk(listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            thread.join(5)
+
+
+@dataclass
+class Mailbox:
+    """What an SMTP server took in, and what it refuses."""
+
+    port: int = 0
+    letters: list[tuple[Envelope, EmailMessage]] = field(default_factory=list)
+    logins: list[tuple[str, str]] = field(default_factory=list)
+    encrypted: list[bool] = field(default_factory=list)
+    refuse: dict[str, str] = field(default_factory=dict)  # by command, or by recipient
+
+    async def handle_MAIL(
+        self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if "MAIL" in self.refuse:
+            return self.refuse["MAIL"]
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
+    async def handle_RCPT(
+        self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if refusal := self.refuse.get(address) or self.refuse.get("RCPT"):
+            return refusal
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
+        if "DATA" in self.refuse:
+            return self.refuse["DATA"]
+        message = message_from_bytes(envelope.content or b"", policy=default)
+        assert isinstance(message, EmailMessage)
+        self.letters.append((envelope, message))
+        self.encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
+        return "250 2.0.0 OK: queued as 4711"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Envelope) -> str:
+        return self.refuse.get("QUIT", "221 Bye")
+
+    def log_in(
+        self, server: Any, session: Any, envelope: Any, mechanism: str, data: LoginPassword
+    ) -> AuthResult:
+        login = (data.login.decode(), data.password.decode())
+        self.logins.append(login)
+        return AuthResult(success=login == ("shop", "right"), handled=False)
+
+
+class _OnFreePort(Controller):
+    """aiosmtpd's controller asks to be told the port; 0 lets the system choose."""
+
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+
+@contextmanager
+def smtp_server(
+    *, starttls: bool = False, tls: bool = False, login: bool = False
+) -> Iterator[Mailbox]:
+    box = Mailbox()
+    options: dict[str, Any] = {}
+    if starttls:
+        options["tls_context"] = server_tls()
+    if tls:
+        options["ssl_context"] = server_tls()
+    if login:
+        options |= {
+            "authenticator": box.log_in,
+            "auth_required": True,
+            "auth_require_tls": starttls,
+        }
+    controller = _OnFreePort(box, hostname="127.0.0.1", port=0, enable_SMTPUTF8=True, **options)
+    with warnings.catch_warnings():  # each connection warns, and some tests are about just that
+        warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")
+        controller.start()
+        box.port = controller.port
+        try:
+            yield box
+        finally:
+            controller.stop()
+
+
+def took(work: Callable[[], object]) -> float:
+    """How many seconds it took, whatever came of it."""
+    started = time.monotonic()
+    with suppress(Exception):
+        work()
+    return time.monotonic() - started

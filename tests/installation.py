@@ -1,0 +1,138 @@
+"""The whole installation as processes on loopback, each stopped by its own process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import requests
+
+from receiver.stores.sqlite import SqliteStore
+from samples import SECRET
+from sandbox.server import Sandbox
+
+ROOT = Path(__file__).parents[1]
+HOOKS = """
+[[hook]]
+name = "pictures"
+type = "download"
+on = ["succeeded"]
+to = "{folder}/pictures"
+allow_private = true
+
+[[hook]]
+name = "mail"
+type = "email"
+host = "127.0.0.1"
+port = {smtp_port}
+starttls = "never"
+from = "callbacks@shop.example"
+to = ["orders@shop.example"]
+
+[[hook]]
+name = "slack"
+type = "slack"
+url = "{url}/_sandbox/slack/test"
+allow_private = true
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation:
+    """A receiver and a submitter that are pointed at one sandbox."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+        self.folder = folder
+        self.sandbox = sandbox
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.store = SqliteStore(folder / "receiver.db")
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        (folder / "hooks.toml").write_text(
+            HOOKS.format(folder=folder, smtp_port=sandbox.smtp_port, url=sandbox.url)
+        )
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
+            **sandbox.env(),
+            "PUBLIC_URL": self.url,
+            "DATABASE_URL": f"sqlite:///{folder / 'receiver.db'}",
+            "CALLBACK_SECRETS": SECRET,
+            "HOOKS_FILE": str(folder / "hooks.toml"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def run(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, name: str, *command: str) -> None:
+        """Start one of our programs in a process group of its own."""
+        log = (self.folder / f"{name}.log").open("ab")
+        self.running[name] = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+
+    def start_web(self) -> None:
+        bind = f"127.0.0.1:{self.port}"
+        config = "python:receiver.web.gunicorn"
+        self.start("web", "gunicorn", "--config", config, "--bind", bind, "wsgi:app")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL the program with all its children, as a machine that loses power would."""
+        os.killpg(self.running[name].pid, signal.SIGKILL)
+        self.running.pop(name).wait(10)
+
+    def stop(self, name: str) -> int:
+        child = self.running.pop(name)
+        child.terminate()
+        try:
+            return child.wait(40)
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait(10)
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if requests.get(f"{self.url}/readyz", timeout=2).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        pytest.fail(f"not ready in {seconds} s:\n{self.logs()}")
+
+    def logs(self) -> str:
+        texts = [path.read_text()[-4000:] for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join(texts)
+
+    def close(self, names: Sequence[str] = ()) -> None:
+        for name in names or list(self.running):
+            self.stop(name)
+        self.store.close()

@@ -1,0 +1,34 @@
+"""Real Flask on a real SQLite file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from receiver.settings import Settings
+from receiver.stores.sqlite import SqliteStore
+from receiver.web import create_app
+from samples import SECRET
+
+HOOKS = """
+[[hook]]
+name = "mail"
+type = "email"
+host = "127.0.0.1"
+from = "a@shop.example"
+to = "b@shop.example"
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path, store: SqliteStore) -> Flask:
+    store.check_schema()  # migrated already
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
+        callback_secrets=(SECRET,),
+        hooks_file=tmp_path / "hooks.toml",
+    )
+    return create_app(settings)

@@ -1,0 +1,48 @@
+"""A real sandbox on a free port, a client for it, and a sink for its callbacks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+
+import pytest
+import requests
+from integration.sandbox.wire import Kling, Sink, SinkHandler
+
+from sandbox.callbacks import Persistence
+from sandbox.server import Behaviour, Sandbox
+
+PACE = 0.05
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as made:
+        made.trust_env = False
+        yield made
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    persistence = Persistence(retries=3, retry_after=0.02, timeout=2)
+    with Sandbox(behaviour=Behaviour(PACE, max_running=20, persistence=persistence)) as made:
+        yield made
+
+
+@pytest.fixture
+def kling(sandbox: Sandbox, session: requests.Session) -> Kling:
+    return Kling(sandbox.url, session)
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SinkHandler)
+    made = Sink(f"http://127.0.0.1:{server.server_port}/callbacks/kling/one/token")
+    server.RequestHandlerClass = type("Handler", (SinkHandler,), {"sink": made})
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,0 +1,130 @@
+"""Callbacks arrive in order, are insisted on, and the ledger tells the truth of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from integration.sandbox.wire import wait_for
+
+from sandbox.kling import CALLBACK_HEADERS
+
+if TYPE_CHECKING:
+    from integration.sandbox.wire import Kling, Sink
+
+    from sandbox.server import Sandbox
+
+MOVES = ["submitted", "processing", "succeed"]
+
+
+def test_every_move_is_told_once_and_in_order(kling: Kling, sink: Sink, sandbox: Sandbox) -> None:
+    created = kling.created(callback_url=sink.url, external_task_id="ORDER-1")
+    wait_for(lambda: len(sandbox.ledger.acknowledged("ORDER-1")) == 3)
+    task_id = created["task_id"]
+    assert sink.statuses(task_id) == MOVES
+    headers, last = sink.received[-1]
+    assert {name: headers[name] for name in CALLBACK_HEADERS} == CALLBACK_HEADERS
+    assert "Accept" not in headers
+    assert last["task_info"] == {"external_task_id": "ORDER-1"}
+    assert last["task_result"]["images"][0]["url"].startswith(sandbox.url)
+    assert "code" not in last
+    assert [entry.status for entry in sandbox.ledger.entries(task_id)] == MOVES
+
+
+def test_a_failed_task_says_why(kling: Kling, sink: Sink, sandbox: Sandbox) -> None:
+    sandbox.next("kling", "failed")
+    task_id = kling.created(callback_url=sink.url)["task_id"]
+    wait_for(lambda: len(sandbox.ledger.acknowledged(task_id)) == 3)
+    assert sink.statuses(task_id) == ["submitted", "processing", "failed"]
+    last = sink.received[-1][1]
+    assert last["task_status_msg"] == "Failure to pass the risk control system"
+    assert last["task_result"]["images"] == []
+    assert kling.query(task_id)["task_status"] == "failed"
+
+
+def test_a_refused_callback_is_sent_again_before_the_next_one(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
+    sink.answers = [503, 404, 302]
+    task_id = kling.created(callback_url=sink.url)["task_id"]
+    wait_for(lambda: len(sandbox.ledger.acknowledged(task_id)) == 3)
+    assert sink.statuses(task_id) == ["submitted"] * 4 + MOVES[1:]
+    rows = sandbox.ledger.entries(task_id)
+    told = [(row.attempt, row.http_status, row.acknowledged) for row in rows]
+    assert told[:4] == [(1, 503, False), (2, 404, False), (3, 302, False), (4, 200, True)]
+    assert told[4:] == [(1, 200, True)] * 2
+    assert len({row.body_sha256 for row in rows[:4]}) == 1
+    assert all(row.answered_at is not None and row.sent_at <= row.answered_at for row in rows)
+
+
+def test_a_callback_is_given_up_after_its_retries_and_the_next_one_follows(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
+    sink.answers = [500] * 4
+    task_id = kling.created(callback_url=sink.url)["task_id"]
+    wait_for(lambda: len(sandbox.ledger.acknowledged(task_id)) == 2)
+    assert [row.status for row in sandbox.ledger.acknowledged(task_id)] == MOVES[1:]
+
+
+def test_a_200_that_breaks_off_is_not_acknowledged(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
+    sink.answers = [0]
+    task_id = kling.created(callback_url=sink.url)["task_id"]
+    wait_for(lambda: len(sandbox.ledger.acknowledged(task_id)) == 3)
+    first = sandbox.ledger.entries(task_id)[0]
+    assert (first.http_status, first.acknowledged) == (200, False)
+    assert "IncompleteRead" in str(first.error)
+
+
+def test_one_silent_receiver_holds_up_no_other_task(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        stuck = kling.created(callback_url=url)["task_id"]
+        task_id = kling.created(callback_url=sink.url)["task_id"]
+        wait_for(lambda: len(sandbox.ledger.acknowledged(task_id)) == 3)
+        (waiting,) = sandbox.ledger.entries(stuck)
+        assert (waiting.answered_at, waiting.acknowledged) == (None, False)
+
+
+def test_silent_tells_nothing_and_the_task_ends_all_the_same(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
+    sandbox.next("kling", "silent")
+    task_id = kling.created(callback_url=sink.url)["task_id"]
+    assert kling.ended(task_id)["task_status"] == "succeed"
+    time.sleep(0.1)
+    assert sink.received == []
+    assert sandbox.ledger.entries() == []
+
+
+def test_duplicates_are_byte_for_byte(kling: Kling, sink: Sink, sandbox: Sandbox) -> None:
+    sandbox.next("kling", "duplicates")
+    task_id = kling.created(callback_url=sink.url)["task_id"]
+    wait_for(lambda: len(sandbox.ledger.acknowledged(task_id)) == 6)
+    assert sink.statuses(task_id) == [status for status in MOVES for _ in range(2)]
+    digests = [row.body_sha256 for row in sandbox.ledger.entries(task_id)]
+    assert digests[::2] == digests[1::2]
+
+
+def test_the_ledger_is_served_and_its_digest_is_the_body_s(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
+    task_id = kling.created(callback_url=sink.url, external_task_id="ORDER-2")["task_id"]
+    kling.created(callback_url=sink.url)
+    wait_for(lambda: len(sandbox.ledger.acknowledged()) == 6)
+    rows = kling.call("GET", f"/_sandbox/ledger?task_id={task_id}").json()
+    assert [(row["status"], row["acknowledged"]) for row in rows] == [(s, True) for s in MOVES]
+    body = next(body for _, body in sink.received if body["task_id"] == task_id)
+    raw = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    assert rows[0]["body_sha256"] == hashlib.sha256(raw).hexdigest()
+
+
+def test_a_task_without_callback_url_is_not_told_of(kling: Kling, sandbox: Sandbox) -> None:
+    kling.ended(kling.created()["task_id"])
+    assert sandbox.ledger.entries() == []

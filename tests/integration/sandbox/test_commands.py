@@ -1,0 +1,107 @@
+"""The commands start, tell where, and stop."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from sandbox.server import Sandbox
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "sandbox", "serve", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_tells_its_address_and_ends_with_0(number: signal.Signals) -> None:
+    with serving("--port", "0", "--smtp-port", "0") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert found, line
+        assert requests.get(found[0], timeout=5).ok
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=10)
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_a_taken_port_is_a_refusal_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port), "--smtp-port", "0")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert str(port) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("serve", "--port", "x"), ("serve", "--pace", "-1"), ("env", "--url", "here"), ("nope",)],
+)
+def test_a_usage_mistake_ends_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("serve",), ("env",), ("demo",)])
+def test_every_command_has_help(command: tuple[str, ...]) -> None:
+    assert run(*command, "--help").stdout.startswith("Usage: sandbox")
+
+
+def test_env_asks_the_sandbox_that_runs() -> None:
+    with Sandbox(pace=60) as sandbox:
+        printed = run("env", "--url", sandbox.url + "/").stdout
+        expected = [f"{name}={value}" for name, value in sandbox.env().items()]
+    lines = printed.splitlines()
+    assert lines[:-1] == expected
+    assert lines[-1].startswith("# ")
+    assert "KLING_API_KEY=" in lines[-1]
+
+
+def test_env_without_a_sandbox_tells_the_defaults() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    printed = run("env", "--port", str(port)).stdout
+    assert f"KLING_BASE_URL=http://127.0.0.1:{port}\n" in printed
+    assert "SANDBOX_SMTP_PORT=8925\n" in printed
+
+
+def test_a_taken_mail_port_gives_the_other_one_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        Sandbox(port=port, smtp_port=taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", port)):
+        pass

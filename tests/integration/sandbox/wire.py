@@ -1,0 +1,109 @@
+"""A client that speaks Kling to a sandbox, and a sink for its callbacks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from importlib import resources
+from typing import Any
+
+import requests
+
+from sandbox.kling_auth import API_KEY
+
+TRY_ON = "/v1/images/kolors-virtual-try-on"
+
+
+def encoded(name: str) -> str:
+    return base64.b64encode((resources.files("sandbox") / "images" / name).read_bytes()).decode()
+
+
+INPUTS = {"human_image": encoded("person.jpg"), "cloth_image": encoded("garment.png")}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Return the first true value of `condition`; fail when none comes in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+@dataclass
+class Kling:
+    """A client that sends what it is told, right or wrong."""
+
+    url: str
+    session: requests.Session
+    authorization: str | None = f"Bearer {API_KEY}"
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        headers = {"Authorization": self.authorization, **options.pop("headers", {})}
+        return self.session.request(
+            method, self.url + path, headers=headers, timeout=10, allow_redirects=False, **options
+        )
+
+    def create(self, **fields: Any) -> requests.Response:
+        body = {name: value for name, value in {**INPUTS, **fields}.items() if value is not None}
+        return self.call("POST", TRY_ON, json=body)
+
+    def post(self, body: bytes, content_type: str = "application/json") -> requests.Response:
+        return self.call("POST", TRY_ON, data=body, headers={"Content-Type": content_type})
+
+    def created(self, **fields: Any) -> dict[str, Any]:
+        answer = self.create(**fields)
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def query(self, key: str) -> dict[str, Any]:
+        data: dict[str, Any] = self.call("GET", f"{TRY_ON}/{key}").json()["data"]
+        return data
+
+    def ended(self, key: str) -> dict[str, Any]:
+        """Wait for the end of a task and return it."""
+        wait_for(lambda: self.query(key)["task_status"] in ("succeed", "failed"))
+        return self.query(key)
+
+
+@dataclass
+class Sink:
+    """Where callbacks go; answers with `answers` one after the other, then with 200."""
+
+    url: str
+    answers: list[int] = field(default_factory=list)
+    received: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, headers: dict[str, str], body: bytes) -> int:
+        with self.lock:
+            self.received.append((headers, json.loads(body)))
+            return self.answers.pop(0) if self.answers else 200
+
+    def statuses(self, task_id: str) -> list[str]:
+        bodies = [body for _, body in self.received]
+        return [body["task_status"] for body in bodies if body["task_id"] == task_id]
+
+
+class SinkHandler(BaseHTTPRequestHandler):
+    """Status 0 stands for an answer that breaks off in the middle of its body."""
+
+    sink: Sink
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.sink.take(dict(self.headers), body)
+        self.send_response(status or 200)
+        self.send_header("Content-Length", "2" if status else "200")
+        self.end_headers()
+        self.wfile.write(b"{}")
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""

@@ -1,0 +1,219 @@
+"""The group-commit writer: nobody is answered before the commit, and one bad item fails alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import StoreUnavailable
+from receiver.stores import writer as writer_module
+from receiver.stores.writer import GroupCommit, connect, file_lock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "record.db"
+    connection = connect(made, read_only=False)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("create table t (n integer primary key check (n < 1000))")
+    connection.close()
+    return made
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[GroupCommit]:
+    made = GroupCommit(path)
+    yield made
+    made.close()
+
+
+def insert(n: int) -> writer_module.Work[int]:
+    def work(connection: sqlite3.Connection) -> int:
+        connection.execute("insert into t values (?)", (n,))
+        return n
+
+    return work
+
+
+def rows(path: Path) -> list[int]:
+    connection = connect(path, read_only=True)
+    try:
+        return [row[0] for row in connection.execute("select n from t order by n")]
+    finally:
+        connection.close()
+
+
+def held_batch(writer: GroupCommit, works: list[writer_module.Work[int]]) -> list[object]:
+    """Run the works so that all of them share one batch; each result or error, in order."""
+    entered, go = threading.Event(), threading.Event()
+
+    def first(_: sqlite3.Connection) -> int:
+        entered.set()
+        assert go.wait(10)
+        return 0
+
+    def run(work: writer_module.Work[int]) -> object:
+        try:
+            return writer.run(work)
+        except (StoreUnavailable, sqlite3.Error, ValueError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(works) + 1) as pool:
+        pool.submit(run, first)
+        assert entered.wait(10)
+        futures = [pool.submit(run, work) for work in works]
+        while len(writer._waiting) < len(works):
+            time.sleep(0.005)
+        go.set()
+        return [future.result(10) for future in futures]
+
+
+def test_every_connection_that_writes_syncs_fully(writer: GroupCommit) -> None:
+    found = writer.run(lambda connection: connection.execute("pragma synchronous").fetchone()[0])
+    assert found == 2  # FULL
+    assert writer.run(lambda c: c.execute("pragma secure_delete").fetchone()[0]) == 1
+
+
+def test_nobody_is_answered_before_the_commit(writer: GroupCommit, path: Path) -> None:
+    """What run() returned is in the file for every other connection."""
+    with ThreadPoolExecutor(8) as pool:
+        seen = pool.map(
+            lambda n: n in rows(path) if writer.run(insert(n)) == n else False, range(200)
+        )
+    assert all(seen)
+
+
+def test_waiting_items_share_one_commit(writer: GroupCommit) -> None:
+    commits: list[int] = []
+    original = writer._commit
+    writer._commit = lambda batch: (commits.append(len(batch)), original(batch))[1]  # type: ignore[method-assign,assignment]
+    assert held_batch(writer, [insert(n) for n in range(20)]) == list(range(20))
+    assert commits == [1, 20]
+
+
+def test_one_bad_item_fails_alone(writer: GroupCommit, path: Path) -> None:
+    def breaks(connection: sqlite3.Connection) -> int:
+        connection.execute("insert into t values (500)")
+        raise ValueError("mine alone")
+
+    found = held_batch(writer, [insert(1), insert(5000), breaks, insert(2)])
+    assert found[0] == 1
+    assert isinstance(found[1], sqlite3.IntegrityError)
+    assert isinstance(found[2], ValueError)
+    assert found[3] == 2
+    assert rows(path) == [1, 2]
+
+
+def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: GroupCommit, path: Path) -> None:
+    def full(_: sqlite3.Connection) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    found = held_batch(writer, [insert(1), full, insert(2)])
+    assert all(isinstance(one, StoreUnavailable) for one in found)
+    assert rows(path) == []
+    assert writer.run(insert(3)) == 3
+    assert rows(path) == [3]
+
+
+def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: GroupCommit, path: Path) -> None:
+    """Whatever stops the writer between the items and the commit, no result gets out."""
+
+    class Broken(BaseException):
+        pass
+
+    original = writer._commit
+
+    def breaks(batch: list[object]) -> None:
+        writer._commit = original  # type: ignore[method-assign]
+        for item in batch:
+            item.result = 1  # type: ignore[attr-defined]
+        raise Broken
+
+    writer._commit = breaks  # type: ignore[method-assign,assignment]
+    died: list[object] = []
+    hook, threading.excepthook = threading.excepthook, died.append
+    try:
+        with pytest.raises(StoreUnavailable):
+            writer.run(insert(1))
+        while not died:
+            time.sleep(0.01)
+    finally:
+        threading.excepthook = hook
+    assert writer.run(insert(2)) == 2  # another writer thread took over
+    assert rows(path) == [2]
+
+
+def test_a_read_only_connection_cannot_write(path: Path) -> None:
+    connection = connect(path, read_only=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("insert into t values (1)")
+    connection.close()
+
+
+def test_a_writer_waits_for_the_lock_of_another_process(writer: GroupCommit, path: Path) -> None:
+    writer.run(insert(1))
+    done = threading.Event()
+    with file_lock(path):
+        thread = threading.Thread(target=lambda: (writer.run(insert(2)), done.set()))
+        thread.start()
+        assert not done.wait(0.3)
+    assert done.wait(5)
+    thread.join()
+
+
+def test_two_processes_write_at_once(writer: GroupCommit, path: Path) -> None:
+    """No busy error reaches anybody: the file lock queues the batches."""
+    program = (
+        "import sys; from pathlib import Path; from receiver.stores.writer import GroupCommit\n"
+        "w = GroupCommit(Path(sys.argv[1]))\n"
+        "for n in range(500, 700):\n"
+        "    w.run(lambda c: c.execute('insert into t values (?)', (n,)).rowcount)\n"
+        "w.close()\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: writer.run(insert(n)), range(200)))
+    assert other.wait(30) == 0
+    assert rows(path) == [*range(200), *range(500, 700)]
+
+
+def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
+    writer = GroupCommit(path)
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> int:
+        entered.set()
+        assert go.wait(10)
+        return insert(1)(connection)
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(writer.run, slow)
+        assert entered.wait(10)
+        second = pool.submit(writer.run, insert(2))
+        while not writer._waiting:
+            time.sleep(0.005)
+        closing = pool.submit(writer.close)
+        time.sleep(0.05)
+        go.set()
+        assert (first.result(10), second.result(10)) == (1, 2)
+        closing.result(10)
+    assert rows(path) == [1, 2]
+    with pytest.raises(StoreUnavailable):
+        writer.run(insert(3))
+
+
+def test_nobody_waits_for_ever(
+    writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.run(insert(1))
+    monkeypatch.setattr(writer_module, "PATIENCE", 0.1)
+    with file_lock(path), pytest.raises(StoreUnavailable, match="no commit"):
+        writer.run(insert(2))

@@ -1,0 +1,220 @@
+"""The worker: wakes at a commit, survives what hooks raise, and stops cleanly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from receiver.deliver import Deliver
+from receiver.deliveries import Notice, State
+from receiver.dispatch.leases import LeaseDispatcher
+from receiver.errors import StoreUnavailable
+from receiver.hooks.base import Done
+from receiver.ingest import Ingest
+from receiver.retry import RetryPolicy
+from receiver.stores.sqlite import SqliteStore
+from samples import body, callback, subscription
+
+
+class Calls:
+    """A hook that calls a function of the test."""
+
+    def __init__(self, function: Callable[[Notice], Done]) -> None:
+        self.name = "mail"
+        self.send = function
+
+
+class Running:
+    """A dispatcher on a thread of its own, stopped by `stop`."""
+
+    def __init__(self, store: SqliteStore, send: Callable[[Notice], Done], **more: float) -> None:
+        self.signal = threading.Event()
+        policy = RetryPolicy(delays=(0.05, 0.05))
+        deliver = Deliver(store, {"mail": Calls(send)}, policy)
+        self.dispatcher = LeaseDispatcher(store, deliver, **more)  # type: ignore[arg-type]
+        self.drained: list[bool] = []
+        self.thread = threading.Thread(
+            target=lambda: self.drained.append(self.dispatcher.run(self.signal))
+        )
+        self.thread.start()
+
+    def stop(self) -> bool:
+        self.signal.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        return self.drained[0]
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(store: SqliteStore) -> Iterator[Start]:
+    running: list[Running] = []
+
+    def make(send: Callable[[Notice], Done], **more: float) -> Running:
+        running.append(Running(store, send, **more))
+        return running[-1]
+
+    yield make
+    for one in running:
+        one.signal.set()
+        one.thread.join(20)
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def delivered(store: SqliteStore) -> int:
+    return len(store.deliveries(state=State.DELIVERED, limit=1000))
+
+
+def test_a_commit_of_another_process_wakes_the_worker(store: SqliteStore, start: Start) -> None:
+    """The delivery is made although the longest nap lies far beyond the test's patience."""
+    started: list[float] = []
+
+    def send(_: Notice) -> Done:
+        started.append(time.monotonic())
+        return Done("ok")
+
+    start(send)
+    time.sleep(0.3)  # the worker naps
+    other = SqliteStore(store._path)  # as the web process has
+    waits = []
+    for number in range(20):
+        Ingest(other, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+        committed = time.monotonic()
+        until(lambda: len(started) > number)  # noqa: B023 - called at once
+        waits.append(started[-1] - committed)
+    other.close()
+    # Half of the wakings: one that this machine held up does not decide.
+    assert sorted(waits)[10] < 0.05
+
+
+def test_an_idle_worker_writes_next_to_nothing(store: SqliteStore, start: Start) -> None:
+    commits: list[int] = []
+    original = store._writer._commit
+    store._writer._commit = lambda batch: (commits.append(1), original(batch))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    start(lambda _: Done("ok"))
+    time.sleep(1.5)
+    assert len(commits) == 1  # that it was seen
+
+
+def test_what_a_hook_raises_is_a_failed_attempt(store: SqliteStore, start: Start) -> None:
+    def send(_: Notice) -> Done:
+        raise ZeroDivisionError("a mistake of ours")
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    start(send)
+    until(lambda: store.deliveries()[0].state is State.DEAD)
+    attempts = store.history("task-1").attempts[1]
+    assert [attempt.outcome for attempt in attempts] == ["failed"] * 3
+    assert "ZeroDivisionError: a mistake of ours" in attempts[0].answer
+    Ingest(store, [subscription("mail")]).accept(callback(body(), "task-2"))  # it still works
+    until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
+
+
+def test_deliveries_run_side_by_side(store: SqliteStore, start: Start) -> None:
+    together = threading.Barrier(4, timeout=10)
+
+    def send(_: Notice) -> Done:
+        together.wait()
+        return Done("ok")
+
+    for number in range(4):
+        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+    start(send, concurrency=4)
+    until(lambda: delivered(store) == 4)
+
+
+def test_a_slow_hook_keeps_its_lease(
+    store: SqliteStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.dispatch.leases.LEASE", 0.4)
+    monkeypatch.setattr("receiver.dispatch.leases.UPKEEP_EVERY", 0.1)
+    monkeypatch.setattr("receiver.dispatch.leases.LONGEST_NAP", 0.05)
+    calls: list[str] = []
+
+    def send(notice: Notice) -> Done:
+        calls.append(notice.id)
+        time.sleep(1.5)
+        return Done("ok")
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    start(send)
+    start(send)  # a second worker waits for the lease to run out
+    until(lambda: delivered(store) == 1)
+    assert len(calls) == 1
+
+
+def test_what_a_dead_worker_held_is_delivered_by_another(
+    store: SqliteStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.dispatch.leases.UPKEEP_EVERY", 0.05)
+    monkeypatch.setattr("receiver.dispatch.leases.LONGEST_NAP", 0.05)
+    Ingest(store, [subscription("mail")]).accept(callback())
+    now = 1_765_519_860_000
+    assert len(store.claim("dead", now, now + 1, 1)) == 1
+    start(lambda _: Done("ok"))
+    until(lambda: delivered(store) == 1)
+    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    assert outcomes == ["abandoned", "delivered"]
+
+
+def test_stopping_lets_what_runs_end(store: SqliteStore, start: Start) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def send(_: Notice) -> Done:
+        entered.set()
+        assert go.wait(10)
+        return Done("ok")
+
+    for number in range(6):
+        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+    running = start(send, concurrency=2)
+    assert entered.wait(10)
+    threading.Timer(0.3, go.set).start()
+    assert running.stop() is True
+    assert delivered(store) == 2  # and nothing new was begun
+    assert len(store.deliveries(state=State.PENDING)) == 4
+
+
+def test_an_attempt_that_does_not_end_is_left_to_its_lease(
+    store: SqliteStore, start: Start
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def send(_: Notice) -> Done:
+        entered.set()
+        go.wait(10)
+        return Done("ok")
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    running = start(send, drain=0.3)
+    assert entered.wait(10)
+    assert running.stop() is False
+    assert store.deliveries()[0].state is State.CLAIMED
+    go.set()
+
+
+def test_the_worker_outlives_an_unavailable_record(
+    store: SqliteStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, failures = SqliteStore.next_due_at, [StoreUnavailable("gone")] * 2
+
+    def next_due_at(self: SqliteStore) -> int | None:
+        if failures:
+            raise failures.pop()
+        return original(self)
+
+    monkeypatch.setattr(SqliteStore, "next_due_at", next_due_at)
+    Ingest(store, [subscription("mail")]).accept(callback())
+    start(lambda _: Done("ok"))
+    until(lambda: delivered(store) == 1)

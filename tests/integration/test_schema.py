@@ -1,0 +1,94 @@
+"""`receiver migrate`: safe twice, safe when raced, and strict about versions."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import SchemaMismatch
+from receiver.stores import schema
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.writer import connect
+
+ENVIRONMENT = {"CALLBACK_SECRETS": "a-secret-for-the-tests-only", "PATH": "/usr/bin:/bin"}
+
+
+def pragma(path: Path, name: str) -> object:
+    connection = connect(path, read_only=False)
+    try:
+        return connection.execute(f"pragma {name}").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def test_the_second_run_applies_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "deep" / "receiver.db")
+    assert store.migrate() == ["0001_initial"]
+    assert store.migrate() == []
+    store.check_schema()
+
+
+def test_the_file_is_set_up_from_the_first_page_on(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.db"
+    SqliteStore(path).migrate()
+    assert pragma(path, "journal_mode") == "wal"
+    assert pragma(path, "auto_vacuum") == 2  # incremental
+
+
+def test_six_releases_at_once_apply_it_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'data' / 'receiver.db'}"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "receiver", "migrate"],
+            env={**ENVIRONMENT, "DATABASE_URL": url},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    said = [racer.communicate(timeout=60)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 6
+    assert sum("applied 0001_initial" in text for text in said) == 1
+    SqliteStore(tmp_path / "data" / "receiver.db").check_schema()
+
+
+def test_an_unmigrated_database_says_what_to_run(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    with pytest.raises(SchemaMismatch, match="receiver migrate"):
+        store.check_schema()
+    assert not (tmp_path / "receiver.db").exists()
+    sqlite3.connect(tmp_path / "receiver.db").close()
+    with pytest.raises(SchemaMismatch, match="receiver migrate"):
+        store.check_schema()
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    connection = connect(tmp_path / "receiver.db", read_only=False)
+    connection.execute(
+        "insert into _sqlite_migrations (migration_set, name, applied_at) "
+        "values ('callback-receiver', '0999_later', '2030')"
+    )
+    connection.close()
+    for verb in (store.check_schema, store.migrate):
+        with pytest.raises(SchemaMismatch, match="newer release"):
+            verb()
+
+
+def test_a_failed_migration_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [("0001_initial", "create table a (n integer);\ncreate table broken (;\n")]
+    monkeypatch.setattr(schema, "_files", lambda: files)
+    path = tmp_path / "receiver.db"
+    with pytest.raises(sqlite3.OperationalError):
+        schema.migrate(path)
+    connection = connect(path, read_only=True)
+    names = {row[0] for row in connection.execute("select name from sqlite_master")}
+    connection.close()
+    assert "a" not in names

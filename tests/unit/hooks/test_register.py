@@ -1,0 +1,140 @@
+"""How hooks are built from their entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver import hooks
+from receiver.deliveries import Subscription
+from receiver.errors import SettingsError
+from receiver.hooks_file import HookEntry
+
+MAIL = {"host": "smtp.example", "from": "a@shop.example", "to": "b@shop.example"}
+
+
+def entry(type_: str, options: dict[str, Any], name: str = "x") -> HookEntry:
+    return HookEntry(name, type_, Subscription(name, frozenset({"failed"})), options)
+
+
+def problems(type_: str, options: dict[str, Any], **environ: str) -> set[str]:
+    with pytest.raises(SettingsError) as caught:
+        hooks.build(entry(type_, options), environ)
+    return set(caught.value.problems)
+
+
+def test_secrets_come_from_the_environment() -> None:
+    options = {"url": "https://hooks.slack.com/services/${SLACK_PATH}"}
+    built = hooks.build(entry("slack", options), {"SLACK_PATH": "T/B/x"})
+    assert built.name == "x"
+    assert built._options["url"] == "https://hooks.slack.com/services/T/B/x"  # type: ignore[attr-defined]
+
+
+def test_secrets_in_lists_and_from_files(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
+    options = {**MAIL, "to": ["${A}", "c@shop.example"], "username": "u", "password": "${P}"}
+    built: Any = hooks.build(
+        entry("email", options), {"A": "a@shop.example", "P_FILE": str(tmp_path / "password")}
+    )
+    assert built._options["to"] == ["a@shop.example", "c@shop.example"]
+    assert built._options["password"] == "s3cret"
+
+
+def test_a_value_of_the_environment_is_not_looked_into_again() -> None:
+    options = {"url": "https://hooks.example/${A}"}
+    built: Any = hooks.build(entry("slack", options), {"A": "${B}", "B": "oops"})
+    assert built._options["url"] == "https://hooks.example/${B}"
+
+
+def test_a_missing_variable_is_named_with_hook_and_key(tmp_path: Path) -> None:
+    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL="") == {
+        'hook "x": url: SLACK_URL is not set (nor is SLACK_URL_FILE)'
+    }
+    gone = str(tmp_path / "gone")
+    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=gone) == {
+        f'hook "x": url: SLACK_URL_FILE: {gone} is not a readable file'
+    }
+
+
+def test_an_unknown_key_is_told_the_known_ones() -> None:
+    assert problems("slack", {"url": "https://hooks.example/", "channel": "#a"}) == {
+        'hook "x": channel: is not an option of this type; '
+        "use allow_private, deadline, pictures or url"
+    }
+
+
+def test_every_mistake_of_every_hook_is_told() -> None:
+    with pytest.raises(SettingsError) as caught:
+        hooks.build_all(
+            [
+                entry("slack", {"url": "ftp://x"}, "a"),
+                entry("email", {**MAIL, "port": 0, "starttls": "maybe"}, "b"),
+                entry("download", {"to": "${NOWHERE}"}, "c"),
+            ],
+            {},
+        )
+    assert set(caught.value.problems) == {
+        'hook "a": url: is not a URL; use one like https://example.com/path',
+        'hook "b": port: use 1 to 65535',
+        'hook "b": starttls: use auto (when offered), always or never',
+        'hook "c": to: NOWHERE is not set (nor is NOWHERE_FILE)',
+    }
+
+
+def test_hooks_come_by_name() -> None:
+    found = hooks.build_all([entry("email", MAIL, "a"), entry("email", MAIL, "b")], {})
+    assert {name: hook.name for name, hook in found.items()} == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"from": "nobody"}, "from: is not an address; use name@example.com or Name <name@"),
+        ({"from": "a@b.c\r\nBcc: d@e.f"}, "from: is not an address"),
+        ({"to": []}, "to: is empty"),
+        ({"to": ["a@b.c", "x"]}, "to: is not an address"),
+        ({"to": 7}, "to: Not a valid list."),
+        ({"subject": "{task.__class__}"}, "subject: use {reference}, {task}, {status} or {provi"),
+        ({"subject": "{"}, "subject: is not a template"),
+        ({"username": "u"}, "password: is missing; a login needs both"),
+        ({"password": "p"}, "username: is missing; a login needs both"),
+        ({"username": "u", "password": "pä"}, "password: has characters outside ASCII"),
+        (
+            {"username": "u", "password": "p", "starttls": "never"},
+            "starttls: never: the password would go unencrypted",
+        ),
+        ({"deadline": 0}, "deadline: use 0.5 to 3600 seconds"),
+        ({"host": ""}, "host: is empty"),
+    ],
+)
+def test_what_an_email_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
+    (line,) = problems("email", {**MAIL, **more})
+    assert line.startswith(f'hook "x": {expected}')
+
+
+def test_a_login_may_go_unencrypted_to_this_machine() -> None:
+    options = {**MAIL, "host": "127.0.0.1", "username": "u", "password": "p", "starttls": "never"}
+    assert hooks.build(entry("email", options), {})
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"path": "../{task}"}, "path: is not a path below"),
+        ({"path": "/{task}"}, "path: is not a path below"),
+        ({"path": "{task}//x"}, "path: is not a path below"),
+        ({"path": "a/./{task}"}, "path: is not a path below"),
+        ({"path": "a\\{task}"}, "path: is not a path below"),
+        ({"path": "{index}.{extension}"}, "path: has no {task}"),
+        ({"path": "{task}/{name}"}, "path: use {provider}, {account}, {task}"),
+        ({"path": "{task!r}"}, "path: use {provider}"),
+        ({"max_bytes": 0}, "max_bytes: use 1 or more"),
+        ({"to": ""}, "to: is empty"),
+        ({"to": "nosuch://bucket"}, "to: cannot be used: Protocol not known: nosuch"),
+    ],
+)
+def test_what_a_download_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
+    (line,) = problems("download", {"to": "files", **more})
+    assert line.startswith(f'hook "x": {expected}')

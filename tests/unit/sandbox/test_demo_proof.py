@@ -1,0 +1,150 @@
+"""The demo's proof fails for each step that is missing, and says which."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sandbox.callbacks import Notice
+from sandbox.demo import proof
+from sandbox.demo.processes import StepError
+from sandbox.demo.record import DeliveryRow, Record, TaskRow
+from sandbox.ledger import Ledger
+from sandbox.mail import Mail, Part
+from sandbox.slack import SlackMessage
+
+EXPECTED = {"DEMO-1": "succeeded", "DEMO-2": "failed"}
+TOLD = {"t1": ["submitted", "processing", "succeed"], "t2": ["submitted", "processing", "failed"]}
+
+
+def picture() -> bytes:
+    output = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(output, "PNG")
+    return output.getvalue()
+
+
+def mail(number: int, *parts: Part) -> Mail:
+    return Mail(number, 0, "a@shop.example", ("b@shop.example",), {}, "t", None, parts, b"raw")
+
+
+def message(number: int, text: str) -> SlackMessage:
+    return SlackMessage(number, 0, "inbox", {"text": text}, 9)
+
+
+@dataclass
+class World:
+    """A demo in which everything went well, until a test takes something away."""
+
+    pictures: Path
+    ledger: Ledger = field(default_factory=Ledger)
+    kept_mails: list[Mail] = field(default_factory=list)
+    kept_messages: list[SlackMessage] = field(default_factory=list)
+    record: Record = field(default_factory=Record)
+
+    def mails(self) -> list[Mail]:
+        return self.kept_mails
+
+    def slack_messages(self) -> list[SlackMessage]:
+        return self.kept_messages
+
+    def acknowledge(self, task_id: str, status: str, http_status: int = 200) -> None:
+        notice = Notice("kling", "1", task_id, status, "http://x.example", {}, b"")
+        self.ledger.closed(self.ledger.opened(notice, 1), http_status=http_status)
+
+    def check(self) -> None:
+        proof.check(self, self.record, EXPECTED, self.pictures)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path / "pictures")
+    made.pictures.mkdir()
+    (made.pictures / "0.png").write_bytes(picture())
+    for task_id, statuses in TOLD.items():
+        for status in statuses:
+            made.acknowledge(task_id, status)
+    shown = Part("image/png", "0.png", "pic", True, picture())
+    made.kept_mails = [mail(1, shown), mail(2)]
+    made.kept_messages = [message(1, "http://x/_sandbox/results/1.png"), message(2, "failed")]
+    made.record = Record(
+        (TaskRow("t1", "kling", "DEMO-1", "succeeded"), TaskRow("t2", "kling", "DEMO-2", "failed")),
+        (DeliveryRow("1", "t1", "mail", "delivered", 1),),
+    )
+    return made
+
+
+def wrong_status(world: World) -> None:
+    world.record = replace(world.record, tasks=world.record.tasks[:1])
+
+
+def unacknowledged(world: World) -> None:
+    world.ledger = Ledger()
+    for task_id, statuses in TOLD.items():
+        for status in statuses:
+            world.acknowledge(task_id, status, 503 if status == "failed" else 200)
+
+
+def dead_delivery(world: World) -> None:
+    dead = replace(world.record.deliveries[0], state="dead")
+    world.record = replace(world.record, deliveries=(dead,))
+
+
+def no_picture(world: World) -> None:
+    (world.pictures / "0.png").unlink()
+
+
+def broken_picture(world: World) -> None:
+    (world.pictures / "0.png").write_bytes(picture()[:40])
+
+
+def mail_twice(world: World) -> None:
+    world.kept_mails.append(mail(3))
+
+
+def no_inline_picture(world: World) -> None:
+    world.kept_mails[0] = mail(1)
+
+
+def no_slack(world: World) -> None:
+    world.kept_messages.pop()
+
+
+def slack_without_picture(world: World) -> None:
+    world.kept_messages[0] = message(1, "no picture")
+
+
+def test_a_demo_in_which_all_was_seen_passes(world: World) -> None:
+    world.check()
+
+
+@pytest.mark.parametrize(
+    ("take_away", "said"),
+    [
+        (wrong_status, "statuses: expected"),
+        (unacknowledged, "callbacks of DEMO-2: failed was not acknowledged"),
+        (dead_delivery, "delivery 1 to the hook 'mail' is dead"),
+        (no_picture, "pictures: expected 1"),
+        (broken_picture, "does not open"),
+        (mail_twice, "mail: expected 2"),
+        (no_inline_picture, "mail: expected 2, 1 of them with an inline picture"),
+        (no_slack, "Slack: expected 2"),
+        (slack_without_picture, "Slack: expected 2 messages, 1 with a picture"),
+    ],
+)
+def test_each_missing_step_is_named(
+    world: World, take_away: Callable[[World], None], said: str
+) -> None:
+    take_away(world)
+    with pytest.raises(StepError, match=said):
+        world.check()
+
+
+def test_what_arrived_is_kept_as_files(world: World, tmp_path: Path) -> None:
+    proof.keep(world, tmp_path)  # type: ignore[arg-type]
+    assert (tmp_path / "mail-1.eml").read_bytes() == b"raw"
+    assert "failed" in (tmp_path / "slack-2.json").read_text()

@@ -1,0 +1,90 @@
+"""Input pictures are held to Kling's limits, each refusal saying which."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from sandbox import inputs
+from sandbox.inputs import InputError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+OWN_URL = "http://127.0.0.1:8900"
+Make = Callable[..., bytes]
+
+
+def refusal(value: str) -> str:
+    with pytest.raises(InputError) as refused:
+        inputs.read(value, OWN_URL)
+    return str(refused.value)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checked = kind + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_of_the_least_size_is_taken(make_picture: Make, kind: str) -> None:
+    content = make_picture(300, 300, kind)
+    assert inputs.read(encoded(content), OWN_URL) == content
+
+
+@pytest.mark.parametrize("size", [(299, 300), (300, 299)])
+def test_one_short_side_is_refused(make_picture: Make, size: tuple[int, int]) -> None:
+    assert "both sides must be at least 300 px" in refusal(encoded(make_picture(*size)))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP"])
+def test_another_format_is_refused_whatever_its_name(make_picture: Make, kind: str) -> None:
+    assert "not a JPEG or PNG" in refusal(encoded(make_picture(300, 300, kind)))
+
+
+def test_a_data_prefix_is_refused(make_picture: Make) -> None:
+    value = "data:image/png;base64," + encoded(make_picture(300, 300))
+    assert "without the `data:` prefix" in refusal(value)
+
+
+def test_what_is_not_base64_is_refused() -> None:
+    assert "nor valid Base64" in refusal("not base64!")
+    assert "nor valid Base64" in refusal("ünïcode")
+
+
+def test_more_than_10_mb_is_refused(make_picture: Make) -> None:
+    inputs.check(make_picture(300, 300).ljust(inputs.MOST_BYTES, b"\0"))
+    with pytest.raises(InputError, match="larger than 10 MB"):
+        inputs.check(make_picture(300, 300).ljust(inputs.MOST_BYTES + 1, b"\0"))
+
+
+@pytest.mark.parametrize("side", [9_000, 14_000, 60_000])
+def test_a_decompression_bomb_is_refused_unopened(side: int) -> None:
+    size = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
+    assert "too many" in refusal(encoded(PNG + chunk(b"IHDR", size) + chunk(b"IDAT", b"")))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8901/x.png",
+        "http://10.0.0.1/x.png",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/x.png",
+        "http://0.0.0.0:8900/x.png",
+        "https://127.0.0.1:8900/x.png",
+    ],
+)
+def test_a_private_address_is_never_fetched(url: str) -> None:
+    assert "InvalidIPAddress" in refusal(url)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://127.0.0.1:99999999/"])
+def test_a_broken_url_is_refused(url: str) -> None:
+    assert "could not be fetched" in refusal(url)

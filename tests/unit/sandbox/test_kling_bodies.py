@@ -1,0 +1,74 @@
+"""Kling's messages as the sandbox writes them have the shape of recorded ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import kling
+from sandbox.engine import Status, Task
+from sandbox.scenarios import SUCCEED
+
+PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
+TASK = Task(
+    provider="kling",
+    task_id="867283741759111202",
+    external_task_id=None,
+    model="kolors-virtual-try-on-v1",
+    callback_url=None,
+    scenario=SUCCEED,
+    created_at=1_764_235_825_029,
+    updated_at=1_764_235_834_382,
+)
+
+
+def recorded(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((PAYLOADS / name).read_bytes())
+    return document
+
+
+def shape(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    return [] if isinstance(value, list) else type(value).__name__
+
+
+def test_a_callback_has_the_keys_of_a_captured_one_in_their_order() -> None:
+    captured = recorded("callback-video-succeed.json")
+    ours = kling.callback_body(replace(TASK, status=Status.PROCESSING))
+    assert list(ours) == list(captured)
+    assert shape(ours) == shape(captured)
+
+
+def test_a_callback_goes_out_with_captured_headers() -> None:
+    headers = recorded("callback-video-succeed.headers.json")
+    notice = kling.Callbacks().notice(TASK, "http://sink.example")
+    assert notice.headers == {name: headers[name] for name in notice.headers}
+    assert json.loads(notice.body) == kling.callback_body(TASK)
+    assert b": " not in notice.body
+
+
+def test_a_success_carries_its_picture_and_what_it_cost() -> None:
+    done = replace(TASK, status=Status.SUCCEEDED, result_url="http://x.example/1.png?Expires=1")
+    body = kling.callback_body(done)
+    assert body["task_status"] == "succeed"
+    assert body["task_result"]["images"] == [{"index": 0, "url": done.result_url}]
+    assert body["final_unit_deduction"] == "1"
+
+
+def test_a_failure_carries_its_reason_and_no_picture() -> None:
+    body = kling.callback_body(replace(TASK, status=Status.FAILED, reason="no human"))
+    assert (body["task_status"], body["task_status_msg"]) == ("failed", "no human")
+    assert body["task_result"] == {"images": [], "videos": [], "audios": []}
+    assert "final_unit_deduction" not in body
+
+
+@pytest.mark.parametrize(
+    ("external", "info"), [(None, {}), ("ORDER-7", {"external_task_id": "ORDER-7"})]
+)
+def test_the_external_id_is_in_task_info(external: str | None, info: dict[str, str]) -> None:
+    assert kling.callback_body(replace(TASK, external_task_id=external))["task_info"] == info

@@ -1,0 +1,54 @@
+"""The result is made from both inputs, and any input that decodes gives one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from importlib import resources
+
+import pytest
+from PIL import Image
+
+from sandbox import picture
+from sandbox.picture import PictureError
+
+Make = Callable[..., bytes]
+
+
+def sample(name: str) -> bytes:
+    return (resources.files("sandbox") / "images" / name).read_bytes()
+
+
+def test_the_person_wears_the_garment() -> None:
+    made = Image.open(io.BytesIO(picture.dress(sample("person.jpg"), sample("garment.png"))))
+    person = Image.open(io.BytesIO(sample("person.jpg")))
+    assert (made.format, made.size) == ("PNG", person.size)
+    face, chest = (220, 120), (215, 250)
+    assert made.getpixel(face) == person.getpixel(face)
+    red, _, blue = made.convert("RGB").getpixel(chest)  # type: ignore[misc]  # a tuple for RGB
+    assert blue > 2 * red, "the garment is blue, the suit below it orange"
+
+
+def test_the_white_around_a_garment_is_cut_and_its_pale_stripes_are_not() -> None:
+    garment = Image.open(io.BytesIO(sample("garment.png"))).convert("RGB")
+    cut = picture.cut_out(garment)
+    alpha = cut.getchannel("A")
+    stripe = (300 - 40, 210 - 90)
+    assert alpha.getpixel((2, 2)) == 0
+    assert alpha.getpixel(stripe) == 255
+
+
+@pytest.mark.parametrize("size", [(300, 300), (300, 2_000), (2_000, 300)])
+def test_odd_shapes_are_dressed_too(make_picture: Make, size: tuple[int, int]) -> None:
+    made = picture.dress(make_picture(*size, "JPEG"), make_picture(400, 300))
+    Image.open(io.BytesIO(made)).load()
+
+
+def test_nothing_but_white_is_no_garment(make_picture: Make) -> None:
+    with pytest.raises(PictureError, match="all white"):
+        picture.dress(make_picture(300, 300), make_picture(300, 300, colour="white"))
+
+
+def test_a_picture_cut_short_is_an_error_of_its_own(make_picture: Make) -> None:
+    with pytest.raises(PictureError):
+        picture.dress(sample("person.jpg")[:9_000], make_picture(300, 300))

@@ -1,0 +1,181 @@
+"""Which pictures are taken, judged by content, before anything is sent."""
+
+import base64
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from submitter import images
+from submitter.errors import InputError
+
+
+def picture(form: str = "PNG", size: tuple[int, int] = (320, 300), mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise(size, 60).convert(mode).save(out, form)
+    return out.getvalue()
+
+
+def mpo() -> bytes:
+    out = io.BytesIO()
+    first, second = (Image.new("RGB", (320, 320), c) for c in ("red", "blue"))
+    first.save(out, "MPO", save_all=True, append_images=[second])
+    return out.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it is huge."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.png", picture("PNG")),
+        ("a.jpg", picture("JPEG")),
+        ("wrong-extension.gif", picture("JPEG")),
+        ("no-extension", picture("PNG")),
+        ("smallest.png", picture("PNG", (300, 300))),
+        ("grey.png", picture("PNG", mode="L")),
+        ("alpha.png", picture("PNG", mode="RGBA")),
+        ("cmyk.jpg", picture("JPEG", mode="CMYK")),
+    ],
+)
+def test_a_good_picture_goes_as_raw_base64_of_its_very_bytes(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    sent = images.prepare("human", str(path))
+    assert sent.isascii()
+    assert not sent.startswith("data:")
+    assert "\n" not in sent
+    assert base64.b64decode(sent, validate=True) == content
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is empty"),
+        (b"hello, this is text", "not a picture"),
+        (picture("PNG", (299, 400)), "299 x 400 px; both sides"),
+        (picture("JPEG", (400, 299)), "400 x 299 px; both sides"),
+        (picture("GIF", mode="P"), "GIF picture; save it as JPEG or PNG"),
+        (picture("WEBP"), "WEBP picture"),
+        (picture("BMP"), "BMP picture"),
+        (picture("TIFF"), "TIFF picture"),
+        (mpo(), "MPO picture"),
+        (picture("PNG")[:-2000], "damaged or truncated"),
+        (picture("JPEG")[:-2000], "damaged or truncated"),
+        (picture("PNG")[:60], "damaged or truncated"),
+        (bomb(9_000, 9_000), "use at most"),  # below Pillow's own limits, above ours
+        (bomb(10_000, 10_000), "more than"),  # Pillow warns
+        (bomb(60_000, 60_000), "more than"),  # Pillow refuses
+        (picture("JPEG") + b"\0" * images.MOST_BYTES, "larger than 10 MB"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, content: bytes, complaint: str
+) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=complaint) as caught:
+        images.prepare("cloth", str(path))
+    assert caught.value.field == "cloth"
+
+
+def test_a_picture_of_exactly_10_mb_is_taken() -> None:
+    content = picture("JPEG")
+    images.check("human", content + b"\0" * (images.MOST_BYTES - len(content)))
+
+
+def test_paths_that_are_no_readable_file_are_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, complaint in [
+        (tmp_path, "not a file"),
+        (pipe, "not a file"),  # and nobody waits for a writer
+        (tmp_path / "missing.png", "does not exist"),
+        ("a\0b", "cannot be read"),
+        ("x" * 5000, "cannot be read|Base64"),
+        ("", "not a file|does not exist"),
+    ]:
+        with pytest.raises(InputError, match=complaint):
+            images.prepare("human", str(path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(picture())
+    path.chmod(0)
+    with pytest.raises(InputError, match="Permission denied"):
+        images.prepare("human", str(path))
+
+
+def test_base64_is_told_apart_from_a_path() -> None:
+    for content in (picture("JPEG"), picture("PNG")):
+        text = base64.b64encode(content).decode()
+        with pytest.raises(InputError, match="is Base64; give the path"):
+            images.prepare("human", text)
+        with pytest.raises(InputError, match="data: URL"):
+            images.prepare("human", f"data:image/png;base64,{text}")
+
+
+def test_a_url_is_passed_on_as_it_is() -> None:
+    for url in ("https://x.example/a.jpg?sig=%2Fa+b", "http://[2001:db8::1]:8080/a"):
+        assert images.prepare("human", url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x.example/a.jpg",
+        "file:///etc/passwd",
+        "https://",
+        "https:///a.jpg",
+        "https://x.example/a b.jpg",
+        "https://x.example/a\nb.jpg",
+        "https://[::1/a.jpg",
+        "https://x.example:99999/a.jpg",
+    ],
+)
+def test_what_is_no_http_url_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="not an http or https URL"):
+        images.prepare("human", url)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    form=st.sampled_from(["PNG", "JPEG"]),
+    edits=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6),
+    cut=st.integers(0, 10**6),
+)
+def test_a_damaged_picture_is_taken_or_refused_but_never_breaks_us(
+    form: str, edits: list[tuple[int, bytes]], cut: int
+) -> None:
+    content = bytearray(SAMPLES[form])
+    for position, patch in edits:
+        start = position % len(content)
+        content[start : start + len(patch)] = patch
+    try:
+        images.check("human", bytes(content[: max(1, cut % (2 * len(content)))]))
+    except InputError as error:
+        assert error.field == "human"
+
+
+SAMPLES = {"PNG": picture("PNG", (300, 300), "P"), "JPEG": picture("JPEG", (300, 300))}

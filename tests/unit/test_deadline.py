@@ -1,0 +1,61 @@
+"""Time is up on time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from hook_servers import took
+from receiver.deadline import Deadline
+
+
+def test_work_that_takes_too_long_is_not_waited_for() -> None:
+    release = threading.Event()
+    with Deadline(0.2) as clock:
+        assert took(lambda: clock.run(lambda: release.wait(10))) < 1
+        assert clock.passed
+    release.set()
+
+
+def test_what_work_returns_and_raises_comes_through() -> None:
+    with Deadline(5) as clock:
+        assert clock.run(lambda: None) is None
+        assert clock.run(lambda: 7) == 7
+        with pytest.raises(ValueError, match="invalid literal"):
+            clock.run(lambda: int("x"))
+
+
+def test_a_connection_is_shut_down_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with Deadline(0.2) as clock:
+            connection = clock.connect(*server.getsockname())
+            connection.settimeout(10)  # per read, which would be far too long
+            started = time.monotonic()
+            assert connection.recv(1) == b""
+            assert time.monotonic() - started < 1
+            assert clock.passed
+        connection.close()
+
+
+def test_a_connection_made_too_late_is_not_handed_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        clock = Deadline(5)
+        with clock:
+            pass
+        with pytest.raises(TimeoutError):
+            clock.connect(*server.getsockname())
+
+
+def test_after_the_block_a_connection_is_left_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with Deadline(0.1) as clock:
+            connection = clock.connect(*server.getsockname())
+        other, _ = server.accept()
+        time.sleep(0.2)
+        connection.sendall(b"x")
+        assert other.recv(1) == b"x"
+        connection.close()
+        other.close()

@@ -1,0 +1,228 @@
+"""One attempt at a delivery, and what follows it; the time and the chance are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from receiver import deliver as deliver_module
+from receiver.deliver import Deliver
+from receiver.deliveries import Delivery, File, Notice, State
+from receiver.errors import PermanentFailure, StoreUnavailable, TemporaryFailure
+from receiver.events import Source
+from receiver.hooks.base import Done
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Trust
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+
+
+class Scripted:
+    """A hook that does what the test says, and remembers what it was told."""
+
+    def __init__(self, *answers: Done | Exception) -> None:
+        self.name = "mail"
+        self.answers = list(answers)
+        self.told: list[Notice] = []
+
+    def send(self, notice: Notice) -> Done:
+        self.told.append(notice)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+Prepared = tuple[Deliver, Scripted, Clock]
+
+
+@pytest.fixture
+def prepare(store: SqliteStore) -> Callable[..., Prepared]:
+    def make(*answers: Done | Exception, status: str = "succeed") -> Prepared:
+        Ingest(store, [subscription("mail")]).accept(callback(body(status)))
+        hook, clock = Scripted(*answers), Clock()
+        return Deliver(store, {"mail": hook}, clock=clock, chance=lambda: 0.5), hook, clock
+
+    return make
+
+
+def claim(store: SqliteStore, clock: Clock) -> Delivery:
+    (delivery,) = store.claim("w", clock.now, clock.now + 10_000, 1)
+    return delivery
+
+
+def test_a_hook_that_returns_has_delivered(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    deliver, hook, clock = prepare(Done("250 ok", (made,)))
+    delivery = claim(store, clock)
+    assert deliver.attempt(delivery) is State.DELIVERED
+    history = store.history("task-1")
+    (attempt,) = history.attempts[delivery.id]
+    assert (attempt.number, attempt.outcome, attempt.answer) == (1, "delivered", "250 ok")
+    assert history.files[delivery.id] == (made,)
+    (notice,) = hook.told
+    assert notice.id == "task-1:succeeded"
+    assert [media.url for media in notice.media] == ["https://cdn.example/0.png"]
+
+
+def test_a_temporary_failure_backs_off_until_it_is_dead(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(*[TemporaryFailure("later")] * 8)
+    waits = []
+    for _ in range(7):
+        assert deliver.attempt(claim(store, clock)) is State.PENDING
+        due_at = store.deliveries()[0].due_at
+        assert due_at is not None
+        waits.append((due_at - clock.now) / 1000)
+        clock.now = due_at
+    assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800]
+    assert deliver.attempt(claim(store, clock)) is State.DEAD
+    assert store.deliveries()[0].state is State.DEAD
+    assert store.next_due_at() is None
+
+
+def test_a_permanent_failure_is_dead_at_once(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(PermanentFailure("410 gone"))
+    assert deliver.attempt(claim(store, clock)) is State.DEAD
+    (attempt,) = store.history("task-1").attempts[1]
+    assert (attempt.outcome, attempt.answer) == ("failed", "410 gone")
+
+
+def test_retry_after_is_obeyed(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
+    deliver, _, clock = prepare(TemporaryFailure("busy", retry_after=77))
+    deliver.attempt(claim(store, clock))
+    assert store.deliveries()[0].due_at == NOW + 77_000
+
+
+def test_a_redelivered_dead_letter_is_retried_afresh(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(PermanentFailure("no"), TemporaryFailure("later"))
+    dead = claim(store, clock)
+    deliver.attempt(dead)
+    store.redeliver(dead.id, NOW)
+    assert deliver.attempt(claim(store, clock)) is State.PENDING
+    assert store.deliveries()[0].due_at == NOW + 5_000
+
+
+def test_a_delivery_that_kills_its_worker_dies_in_the_end(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare()
+    for round_ in range(8):
+        claim(store, clock)
+        clock.now += 10_001
+        (left,) = store.expired(clock.now)
+        state = deliver.abandoned(left)
+        assert state is (State.DEAD if round_ == 7 else State.PENDING)
+        clock.now = store.next_due_at() or clock.now
+    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    assert outcomes == ["abandoned"] * 8
+
+
+def test_a_hook_that_was_removed_is_dead_and_says_so(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    _, _, clock = prepare()
+    deliver = Deliver(store, {}, clock=clock)
+    assert deliver.attempt(claim(store, clock)) is State.DEAD
+    assert "not in the hooks file" in store.history("task-1").attempts[1][0].answer
+
+
+def test_every_attempt_has_the_same_identity(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, hook, clock = prepare(TemporaryFailure("later"), Done("ok"))
+    deliver.attempt(claim(store, clock))
+    clock.now += 60_000
+    deliver.attempt(claim(store, clock))
+    assert [notice.id for notice in hook.told] == ["task-1:succeeded"] * 2
+
+
+def test_a_refused_create_has_no_media(store: SqliteStore) -> None:
+    refused = callback(
+        b'{"code": 1201, "message": "no"}', source=Source.CREATE, trust=Trust.QUERIED
+    )
+    Ingest(store, [subscription("mail")]).accept(refused)
+    hook, clock = Scripted(Done("ok")), Clock()
+    Deliver(store, {"mail": hook}, clock=clock).attempt(claim(store, clock))
+    assert hook.told[0].media == ()
+    assert hook.told[0].task.reason == "refused: 1201 no"
+
+
+def test_an_outcome_is_offered_until_the_record_is_back(
+    store: SqliteStore, prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver, _, clock = prepare(Done("ok"))
+    delivery = claim(store, clock)
+    monkeypatch.setattr(deliver_module, "RECORD_AGAIN_AFTER", 0)
+    original, failures = SqliteStore.settle, [StoreUnavailable("full")] * 3
+
+    def settle(*args: object) -> bool:
+        if failures:
+            raise failures.pop()
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SqliteStore, "settle", settle)
+    assert deliver.attempt(delivery) is State.DELIVERED
+    assert store.deliveries()[0].state is State.DELIVERED
+
+
+def test_a_long_answer_is_cut(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
+    deliver, _, clock = prepare(Done("x" * 10_000))
+    deliver.attempt(claim(store, clock))
+    assert len(store.history("task-1").attempts[1][0].answer) == 2_000
+
+
+def test_the_notice_has_the_shape_that_people_script_against(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    Ingest(store, [subscription("mail")]).accept(callback(body(final_unit_deduction="0.5")))
+    clock = Clock()
+    notice = Deliver(store, {}, clock=clock).notice(claim(store, clock))
+    notice = notice.with_files((File("0", str(tmp_path), "ab" * 32, 3, "image/png"),))
+    assert notice.as_json() == {
+        "id": "task-1:succeeded",
+        "type": "task.succeeded",
+        "occurred_at": "2025-12-12T06:10:50.000Z",
+        "task": {
+            "id": "task-1",
+            "provider": "kling",
+            "account": "default",
+            "provider_task_id": "828338674605220001",
+            "reference": None,
+            "status": "succeeded",
+            "reason": None,
+            "cost": "0.5",
+            "created_at": "2025-12-12T06:10:51.000Z",
+        },
+        "media": [
+            {
+                "kind": "image",
+                "url": "https://cdn.example/0.png",
+                "expires_at": "2026-01-11T06:10:50.000Z",
+                "file": str(tmp_path),
+                "sha256": "ab" * 32,
+                "size": 3,
+            }
+        ],
+        "trust": "token",
+        "corrected": False,
+    }

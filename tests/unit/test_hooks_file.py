@@ -1,0 +1,217 @@
+"""What hooks.toml may say, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver import hooks, hooks_file
+from receiver.errors import SettingsError
+from receiver.hooks_file import HookEntry
+
+
+def spelling(status: str) -> str | None:
+    return {"succeed": "succeeded"}.get(status)
+
+
+def load(tmp_path: Path, text: str, providers: tuple[str, ...] = ()) -> tuple[HookEntry, ...]:
+    path = tmp_path / "hooks.toml"
+    path.write_text(text, "utf-8")
+    return hooks_file.load(path, spelling, providers)
+
+
+def problems(tmp_path: Path, text: str, providers: tuple[str, ...] = ()) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text, providers)
+    return caught.value.problems
+
+
+def hook(name: str, type_: str = "email", more: str = "") -> str:
+    return f'[[hook]]\nname = "{name}"\ntype = "{type_}"\n{more}\n'
+
+
+def waits(entries: tuple[HookEntry, ...]) -> dict[str, str | None]:
+    return {entry.name: entry.subscription.after for entry in entries}
+
+
+def test_no_file_is_no_hooks(tmp_path: Path) -> None:
+    assert hooks_file.load(tmp_path / "hooks.toml", spelling) == ()
+
+
+def test_an_empty_file_is_no_hooks(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == ()
+
+
+def test_a_hook_hears_both_ends_unless_told_otherwise(tmp_path: Path) -> None:
+    (entry,) = load(tmp_path, hook("mail", more='host = "smtp.example"\nto = ["${TEAM}"]'))
+    assert (entry.name, entry.type) == ("mail", "email")
+    assert entry.subscription.hook == "mail"
+    assert entry.subscription.on == {"succeeded", "failed"}
+    assert entry.subscription.providers == frozenset()
+    assert entry.subscription.match == "*"
+    assert entry.options == {"host": "smtp.example", "to": ["${TEAM}"]}  # not resolved here
+
+
+def test_a_subscription_takes_statuses_in_a_providers_spelling(tmp_path: Path) -> None:
+    more = 'on = ["succeed", "processing", "given_up"]\nproviders = ["kling"]\nmatch = "SHOP-*"'
+    (entry,) = load(tmp_path, hook("mail", more=more), ("kling", "modellix"))
+    assert entry.subscription.on == {"succeeded", "processing", "given_up"}
+    assert entry.subscription.providers == {"kling"}
+    assert entry.subscription.match == "SHOP-*"
+
+
+def test_hooks_that_show_pictures_wait_for_the_first_download(tmp_path: Path) -> None:
+    text = hook("mail") + hook("chat", "slack") + hook("a", "download") + hook("b", "download")
+    assert waits(load(tmp_path, text)) == {"mail": "a", "chat": "a", "a": None, "b": None}
+
+
+def test_without_a_download_nobody_waits(tmp_path: Path) -> None:
+    assert waits(load(tmp_path, hook("mail"))) == {"mail": None}
+
+
+def test_an_empty_after_waits_for_nothing(tmp_path: Path) -> None:
+    text = hook("mail", more='after = ""') + hook("files", "download")
+    assert waits(load(tmp_path, text))["mail"] is None
+
+
+def test_after_takes_a_name_or_the_word_download(tmp_path: Path) -> None:
+    text = hook("x", more='after = "download"') + hook("y", more='after = "b"')
+    text += hook("a", "download") + hook("b", "download")
+    assert waits(load(tmp_path, text)) == {"x": "a", "y": "b", "a": None, "b": None}
+
+
+def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
+    text = hook("x", more='after = "download"') + hook("a", "download")
+    assert waits(load(tmp_path, text + hook("download", "download")))["x"] == "download"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            hook("mail", more='on = ["sucess"]'),
+            'hooks.toml: hook "mail": on: "sucess" is not a status; '
+            "use submitted, processing, succeeded, failed or given_up",
+        ),
+        (
+            hook("mail", more='on = ["created"]'),  # nothing moves to it
+            'hooks.toml: hook "mail": on: "created" is not a status; '
+            "use submitted, processing, succeeded, failed or given_up",
+        ),
+        (
+            hook("mail", more="on = []"),
+            'hooks.toml: hook "mail": on: is empty; '
+            "use submitted, processing, succeeded, failed or given_up",
+        ),
+        (hook("mail", more='on = "failed"'), 'hooks.toml: hook "mail": on: Not a valid list.'),
+        (
+            hook("mail", "telegram"),
+            'hooks.toml: hook "mail": type: "telegram" is not a hook type; '
+            "use download, email or slack",
+        ),
+        (
+            hook("mail", more='providers = ["klign"]'),
+            'hooks.toml: hook "mail": providers: "klign" is not a provider; use kling or modellix',
+        ),
+        (
+            "[[hook]]\ntype = 'email'\n",
+            "hooks.toml: hook 1: name: Missing data for required field.",
+        ),
+        (
+            "[[hook]]\nname = 'x'\n",
+            'hooks.toml: hook "x": type: Missing data for required field.',
+        ),
+        (
+            hook("a b"),
+            "hooks.toml: hook \"a b\": name: use 1 to 40 letters, digits, '-' and '_'",
+        ),
+        (
+            hook("x" * 41),
+            f"hooks.toml: hook \"{'x' * 41}\": name: use 1 to 40 letters, digits, '-' and '_'",
+        ),
+        (
+            hook("mail") + hook("mail"),
+            'hooks.toml: hook "mail": name: is used twice; every hook has a name of its own',
+        ),
+        (
+            hook("mail", more='after = "files"'),
+            'hooks.toml: hook "mail": after: there is no hook "files"',
+        ),
+        (
+            hook("mail", more='after = "download"'),
+            'hooks.toml: hook "mail": after: there is no hook "download"',
+        ),
+        (
+            hook("mail", more='after = "mail"'),
+            'hooks.toml: hook "mail": after: waits for itself; after = "" waits for nothing',
+        ),
+        (
+            hook("a", more='after = "b"')
+            + hook("b", more='after = "c"')
+            # "d" waits for the ring, but is not in it
+            + hook("c", more='after = "a"')
+            + hook("d", more='after = "a"'),
+            'hooks.toml: hook "a": after: waits for itself by way of "b" by way of "c"; '
+            'after = "" waits for nothing',
+        ),
+        (
+            hook("mail") + hook("files", "download", 'after = "mail"'),  # mail waits by default
+            'hooks.toml: hook "mail": after: waits for itself by way of "files"; '
+            'after = "" waits for nothing',
+        ),
+        (
+            "[smtp]\nhost = 'x'\n",
+            'hooks.toml: "smtp" is not known here; every hook is a [[hook]] table',
+        ),
+        ("[hook]\nname = 'x'\n", "hooks.toml: hook: write [[hook]], with two brackets"),
+        ("hook = ['x']\n", "hooks.toml: hook: write [[hook]], with two brackets"),
+        (
+            "[[hook]\n",
+            "hooks.toml: is not TOML: Expected ']]' at the end of an array declaration "
+            "(at line 1, column 7)",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
+    assert problems(tmp_path, text, ("kling", "modellix")) == (expected,)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = hook("a", "fax", 'on = ["x", "y"]') + hook("b", more='after = "zzz"') + hook("b")
+    found = problems(tmp_path, text)
+    assert len(found) == 5
+    assert all(line.startswith("hooks.toml: hook ") for line in found)
+
+
+def test_a_hook_with_a_mistake_can_still_be_waited_for(tmp_path: Path) -> None:
+    text = hook("files", "download", 'on = ["x"]') + hook("mail", more='after = "files"')
+    text += hook("chat", "slack", 'after = "download"')
+    assert len(problems(tmp_path, text)) == 1
+
+
+def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        hooks_file.load(tmp_path, spelling)  # a folder
+    (tmp_path / "hooks.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        hooks_file.load(tmp_path / "hooks.toml", spelling)
+
+
+def test_a_byte_order_mark_is_let_pass(tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").write_bytes(b"\xef\xbb\xbf" + hook("mail").encode())
+    assert len(hooks_file.load(tmp_path / "hooks.toml", spelling)) == 1
+
+
+def test_the_types_are_those_of_the_register() -> None:
+    assert set(hooks_file.TYPES) == set(hooks.TYPES)
+
+
+def test_the_web_process_loads_no_hook_room() -> None:
+    code = (
+        "import sys, receiver.hooks_file; "
+        "sys.exit(any(name.startswith('receiver.hooks.') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

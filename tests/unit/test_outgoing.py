@@ -1,0 +1,162 @@
+"""Which URLs may be reached, and what is told of them when they may not."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver import guard, outgoing
+from receiver.errors import PermanentFailure, TemporaryFailure
+
+TABLE = json.loads((Path(__file__).parents[1] / "data" / "ssrf.json").read_text("utf-8"))
+NOW = 1_765_519_850.0
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every address that something tried to connect to; none of them answers."""
+    tried: list[Any] = []
+
+    def connect(address: Any, *args: Any, **kwargs: Any) -> socket.socket:
+        tried.append(address)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    return tried
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    """Let every name resolve to these addresses in turn; the names asked for."""
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        address = addresses[min(len(asked), len(addresses) - 1)]
+        asked.append(host)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [(family, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+@pytest.mark.parametrize("url", TABLE["literal"])
+def test_no_spelling_of_an_internal_address_is_reached(url: str, connections: list[Any]) -> None:
+    with pytest.raises((PermanentFailure, TemporaryFailure)) as caught:
+        outgoing.post(url, json={}, deadline=5)
+    assert connections == []
+    if socket.has_ipv6 or "[" not in url:
+        assert isinstance(caught.value, PermanentFailure)
+
+
+@pytest.mark.parametrize("address", TABLE["resolved"])
+def test_no_name_that_leads_to_an_internal_address_is_reached(
+    address: str, connections: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(monkeypatch, address)
+    with pytest.raises(PermanentFailure, match="not a public address"):
+        outgoing.post("https://hooks.example/", json={}, deadline=5)
+    assert connections == []
+
+
+@pytest.mark.parametrize("url", TABLE["not_http"])
+def test_only_http_and_https_urls_are_used(url: str, connections: list[Any]) -> None:
+    with pytest.raises(PermanentFailure, match="not an http or https URL"):
+        outgoing.post(url, json={}, allow_private=True, deadline=5)
+    assert connections == []
+
+
+@pytest.mark.parametrize("address", TABLE["public"])
+def test_public_addresses_are_reached(
+    address: str, connections: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(monkeypatch, address)
+    with pytest.raises(TemporaryFailure, match="Connection refused"):
+        outgoing.post("http://hooks.example:8080/", json={}, deadline=5)
+    assert connections == [(address, 8080)]
+    assert guard.is_public(ipaddress.ip_address(address))
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
+    connections: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = resolve(monkeypatch, "93.184.216.34", "127.0.0.1")  # rebinding: the second time it lies
+    with pytest.raises(TemporaryFailure):
+        outgoing.post("http://hooks.example/", json={}, deadline=5)
+    assert asked == ["hooks.example"]
+    assert connections == [("93.184.216.34", 80)]
+
+
+@pytest.mark.usefixtures("connections")
+def test_an_error_shows_no_path_query_or_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "93.184.216.34")
+    with pytest.raises(TemporaryFailure) as caught:
+        outgoing.post("https://us%65r:pa55@hooks.example/T0/S3CRET?sig=S3CRET#S3CRET", json={})
+    assert str(caught.value) == "https://hooks.example: Connection refused"
+    assert caught.value.__suppress_context__  # requests' own text, below, shows the path
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.slack.com/services/T/B/x?y", "https://hooks.slack.com"),
+        ("http://a:b@[::1]:8080/x", "http://[::1]:8080"),
+        ("http://127.0.0.1\\@example.com/", "http://127.0.0.1"),  # as requests reads it
+        ("http://[", "the URL"),
+        ("", "the URL"),
+    ],
+)
+def test_an_origin_is_all_that_is_shown_of_a_url(url: str, shown: str) -> None:
+    assert outgoing.origin(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        (formatdate(NOW + 90, usegmt=True), 90.0),
+        (formatdate(NOW - 90, usegmt=True), 0.0),  # in the past: now
+        ("Fri, 12 Dec 2025 06:11:50 -0000", 60.0),
+        ("Friday, 12-Dec-25 06:11:50 GMT", 60.0),  # RFC 850, which RFC 9110 says to accept
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("1e9", None),
+        ("٣", None),
+        ("9" * 5000, None),
+        ("Fri, 32 Dec 2025 06:11:50 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
+    assert outgoing.retry_after(header, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "family"),
+    [
+        (500, TemporaryFailure),
+        (503, TemporaryFailure),
+        (599, TemporaryFailure),
+        (429, TemporaryFailure),
+        (408, TemporaryFailure),
+        (425, TemporaryFailure),
+        (204, TemporaryFailure),  # not what was wanted, but not a refusal
+        (301, PermanentFailure),
+        (400, PermanentFailure),
+        (404, PermanentFailure),
+        (410, PermanentFailure),
+    ],
+)
+def test_an_answer_decides_whether_trying_again_may_help(status: int, family: type) -> None:
+    failure = outgoing.failure(status, {"Retry-After": "7"}, "said so")
+    assert type(failure) is family
+    assert str(failure) == "said so"
+    assert getattr(failure, "retry_after", 7.0) == 7.0

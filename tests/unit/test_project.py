@@ -1,0 +1,71 @@
+"""What holds for the project as a whole: locks, payloads, imports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ["requirements.txt", "requirements-dev.txt"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    found = (re.match(r"[A-Za-z0-9._-]+", line) for line in requirements)
+    return {match[0].lower().replace("_", "-") for match in found if match}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_index_and_no_host(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    assert "--find-links" not in text
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_package_has_a_version_and_hashes(lock: str) -> None:
+    text = (ROOT / lock).read_text().replace("\\\n", " ")
+    pins = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert pins
+    for pin in pins:
+        assert re.match(r"[a-z0-9._-]+==\S+", pin), pin
+        assert "--hash=sha256:" in pin, pin
+
+
+def test_what_the_project_asks_for_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    locked = {lock: names((ROOT / lock).read_text().splitlines()) for lock in LOCKS}
+    wanted = names(project["project"]["dependencies"])
+    assert wanted <= locked["requirements.txt"]
+    assert wanted | names(project["dependency-groups"]["dev"]) <= locked["requirements-dev.txt"]
+
+
+def test_both_locks_pin_the_same_versions() -> None:
+    runtime, development = (
+        set(re.findall(r"^([a-z0-9._-]+==\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+        for lock in LOCKS
+    )
+    assert runtime <= development
+
+
+def payloads() -> list[str]:
+    folder = ROOT / "tests" / "payloads"
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", payloads())
+def test_every_payload_is_read_by_a_test(name: str) -> None:
+    stem = Path(name).name.split(".")[0]
+    modules = (ROOT / "tests").rglob("test_*.py")
+    assert any(stem in module.read_text() for module in modules), f"no test reads {name}"
+
+
+def test_the_import_contracts_hold() -> None:
+    program = [str(Path(sys.executable).parent / "lint-imports"), "--config", "pyproject.toml"]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

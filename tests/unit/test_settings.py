@@ -1,0 +1,113 @@
+"""Settings come from the environment, and all mistakes are reported at once."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from receiver import settings
+from receiver.errors import SettingsError
+from receiver.settings import load
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DATABASE_URL", "PUBLIC_URL", "HOOKS_FILE", "WORKER_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults_need_no_setting() -> None:
+    found = load()
+    assert found.database_url == "sqlite:///data/receiver.db"
+    assert found.public_url is None
+    assert found.hooks_file == Path("hooks.toml")
+
+
+def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://x")
+    monkeypatch.setenv("PUBLIC_URL", "callbacks.example.com")
+    monkeypatch.setenv("CALLBACK_SECRETS", "short")
+    monkeypatch.setenv("WORKER_CONCURRENCY", "many")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    named = [line.split(":")[0] for line in caught.value.problems]
+    assert named == ["CALLBACK_SECRETS", "DATABASE_URL", "PUBLIC_URL", "WORKER_CONCURRENCY"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("WORKER_CONCURRENCY", "0", "between 1 and 64"),
+        ("TRUSTED_PROXIES", "-1", "between 0 and 10"),
+        ("PUBLIC_URL", "https://a.example/?x=1", "query"),
+        ("PUBLIC_URL", "ftp://a.example", "https://"),
+        ("DATABASE_URL", "postgresql://db/x", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///", "sqlite:///"),
+        ("CALLBACK_SECRETS", " , ", "characters"),
+        ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
+    ],
+)
+def test_a_mistake_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name}: .*{says}"):
+        load()
+
+
+def test_a_secret_is_never_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBACK_SECRETS", "canary")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "canary" not in str(caught.value)
+
+
+def test_secrets_rotate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBACK_SECRETS", f"new-{SECRET}, old-{SECRET},")
+    assert load().callback_secrets == (f"new-{SECRET}", f"old-{SECRET}")
+
+
+def test_a_setting_may_be_a_mounted_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}-from-a-file\n")
+    monkeypatch.delenv("CALLBACK_SECRETS")
+    monkeypatch.setenv("CALLBACK_SECRETS_FILE", str(tmp_path / "secret"))
+    assert load().callback_secrets == (f"{SECRET}-from-a-file",)
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLIC_URL_FILE", "/nowhere")
+    with pytest.raises(SettingsError, match="PUBLIC_URL_FILE: /nowhere"):
+        load()
+
+
+def test_an_own_secret_is_made_once_and_only_we_can_read_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CALLBACK_SECRETS")
+    first = load().callback_secrets
+    assert load().callback_secrets == first
+    path = tmp_path / "data" / "callback-secret"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(first[0]) >= 32
+    assert [entry.name for entry in path.parent.iterdir()] == ["callback-secret"]
+
+
+def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> None:
+    for attempt in range(20):
+        url = f"sqlite:///{tmp_path}/{attempt}/receiver.db"
+        with ThreadPoolExecutor(4) as pool:
+            found = set(pool.map(settings.own_secret, [url] * 4))
+        assert len(found) == 1
+
+
+def test_a_data_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="CALLBACK_SECRETS: not set"):
+        settings.own_secret(f"sqlite:///{tmp_path}/file/receiver.db")

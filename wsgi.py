@@ -1,0 +1,17 @@
+"""The web process, for any WSGI server: `gunicorn wsgi:app`."""
+
+import sys
+
+from receiver import logs
+from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.web import create_app
+
+APP_FAILED_TO_LOAD = 4  # gunicorn stops at this status instead of starting the worker again
+
+logs.configure()
+try:
+    app = create_app()
+except CallbackReceiverError as error:
+    lines = error.problems if isinstance(error, SettingsError) else (str(error),)
+    sys.stderr.write("".join(f"receiver: {line}\n" for line in lines))
+    sys.exit(APP_FAILED_TO_LOAD)
