@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -86,10 +87,10 @@ def show_tasks(tasks: Sequence[Task]) -> None:
         table.add_row(
             task.id,
             task.provider,
-            task.reference or "",
+            _plain(task.reference),
             task.status + (" (conflict)" if task.conflict else ""),
             _short(task.created_at),
-            task.reason or "",
+            _plain(task.reason),
         )
     _print(table, "No tasks.")
 
@@ -104,7 +105,7 @@ def show_callbacks(found: Sequence[StoredCallback]) -> None:
             stored.outcome,
             str(stored.repeats),
             _short(stored.callback.received_at),
-            stored.problem or "",
+            _plain(stored.problem),
         )
     _print(table, "No callbacks.")
 
@@ -130,12 +131,10 @@ def show_timeline(history: TaskHistory) -> None:
     """What happened to one task, in order, with the seconds since it was created."""
     task = history.task
     console = _console()
-    console.print(
-        f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}", markup=False
-    )
+    _line(console, f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     start = task.created_at
     for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
-        console.print(f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}", markup=False)
+        _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}")
 
 
 def _moments(history: TaskHistory) -> Iterator[Moment]:
@@ -169,8 +168,19 @@ def _print(table: Table, otherwise: str) -> None:
 
 def _console() -> Console:
     """Where nobody looks at a terminal, lines are as long as they are: pipes can cut them."""
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
+    width = None if sys.stdout.isatty() else 200
+    return Console(highlight=False, emoji=False, markup=False, width=width)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(_plain(text), soft_wrap=True)
+
+
+def _plain(text: str | None) -> str:
+    """What others wrote, without the characters that would steer the terminal."""
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text or ""
+    )
 
 
 def _short(instant: int | None) -> str:

@@ -16,6 +16,7 @@ HEAD = 4096  # bytes that are enough to tell
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
 THUMBNAIL_SIDE = 320
 THUMBNAIL_BYTES = 40_000
+SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # not colours by number, nor 16 bits
 QUALITIES = (82, 70, 55, 40, 25)
 
 # Pillow's readers raise all of these for broken files, see PIL.Image.open and the plugins.
@@ -116,8 +117,8 @@ def _is_text(head: bytes) -> bool:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode == "P":  # colours by number cannot be mixed
-        image = image.convert("RGBA")
+    if image.mode not in SCALABLE:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     if not image.has_transparency_data:
         return image.convert("RGB")

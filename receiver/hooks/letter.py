@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import parseaddr
 from html import escape
 
 import fsspec
@@ -25,7 +24,8 @@ MOST_OUTPUTS = 10
 SUBJECT_NAMES = ("reference", "task", "status", "provider")
 SUBJECT_LIMIT = 200  # characters
 POLICY = SMTP.clone(cte_type="7bit")  # no server has to know 8BITMIME
-ADDRESS = re.compile(r"[^\s@<>(),:;\\\"\[\]]+@[^\s@<>(),:;\\\"\[\]]+")
+SPEC = r"[^\s@<>(),:;\\\"\[\]]+@[^\s@<>(),:;\\\"\[\]]+"
+ADDRESS = re.compile(rf"(?P<bare>{SPEC})|(?P<name>[^<>]*)<(?P<spec>{SPEC})>")
 COLORS = {"succeeded": "#1a7f37", "failed": "#b42318"}
 
 
@@ -56,10 +56,11 @@ def check_address(text: str) -> None:
 
 def address(text: str) -> Address:
     """The address in `Name <name@example.com>`. Raises ValueError if there is none."""
-    name, spec = parseaddr(text)
-    if not ADDRESS.fullmatch(spec) or not text.isprintable():
+    found = ADDRESS.fullmatch(text.strip())
+    if not found or not text.isprintable():
         raise ValueError("no address")
-    user, _, domain = spec.rpartition("@")
+    name = (found["name"] or "").strip().strip('"')
+    user, _, domain = (found["bare"] or found["spec"]).rpartition("@")
     return Address(name, user, domain if domain.isascii() else domain.encode("idna").decode())
 
 
@@ -105,7 +106,10 @@ def _subject(notice: Notice, template: str) -> str:
         "status": notice.status,
         "provider": notice.task.provider,
     }
-    return wording.one_line(template.format(**found))[:SUBJECT_LIMIT]
+    text = wording.one_line(template.format(**found))[:SUBJECT_LIMIT]
+    # `email` decodes what looks like an encoded word, line breaks included, and would write
+    # them into the header: a reference `=?utf-8?q?=0ABcc:…?=` made a header of its own (3.11).
+    return text.replace("=?", "= ?")
 
 
 def _outputs(notice: Notice, identity: str) -> Iterator[Output]:

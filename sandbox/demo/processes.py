@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing else of the environment: a setting meant for a real receiver must not reach the demo's.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-# Seconds from SIGTERM to SIGKILL. `receiver serve` gives its own processes 30 to end, and stops them
-# itself after that: killed before, it would leave them behind.
+# Seconds from SIGTERM to SIGKILL. `receiver serve` gives its own processes 30 to end and then kills
+# them: killed before that, it would leave them behind.
 PATIENCE = 35.0
 TAIL = 25  # lines
 

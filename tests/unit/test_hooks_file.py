@@ -93,24 +93,32 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
     [
         (
             hook("mail", more='on = ["sucess"]'),
-            'hooks.toml: hook "mail": on: "sucess" is not a status; '
-            "use submitted, processing, succeeded, failed or given_up",
+            (
+                'hooks.toml: hook "mail": on: "sucess" is not a status; '
+                "use submitted, processing, succeeded, failed or given_up"
+            ),
         ),
         (
             hook("mail", more='on = ["created"]'),  # nothing moves to it
-            'hooks.toml: hook "mail": on: "created" is not a status; '
-            "use submitted, processing, succeeded, failed or given_up",
+            (
+                'hooks.toml: hook "mail": on: "created" is not a status; '
+                "use submitted, processing, succeeded, failed or given_up"
+            ),
         ),
         (
             hook("mail", more="on = []"),
-            'hooks.toml: hook "mail": on: is empty; '
-            "use submitted, processing, succeeded, failed or given_up",
+            (
+                'hooks.toml: hook "mail": on: is empty; '
+                "use submitted, processing, succeeded, failed or given_up"
+            ),
         ),
         (hook("mail", more='on = "failed"'), 'hooks.toml: hook "mail": on: Not a valid list.'),
         (
             hook("mail", "telegram"),
-            'hooks.toml: hook "mail": type: "telegram" is not a hook type; '
-            "use download, email or slack",
+            (
+                'hooks.toml: hook "mail": type: "telegram" is not a hook type; '
+                "use download, email or slack"
+            ),
         ),
         (
             hook("mail", more='providers = ["klign"]'),
@@ -154,13 +162,17 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
             # "d" waits for the ring, but is not in it
             + hook("c", more='after = "a"')
             + hook("d", more='after = "a"'),
-            'hooks.toml: hook "a": after: waits for itself by way of "b" by way of "c"; '
-            'after = "" waits for nothing',
+            (
+                'hooks.toml: hook "a": after: waits for itself by way of "b" by way of "c"; '
+                'after = "" waits for nothing'
+            ),
         ),
         (
             hook("mail") + hook("files", "download", 'after = "mail"'),  # mail waits by default
-            'hooks.toml: hook "mail": after: waits for itself by way of "files"; '
-            'after = "" waits for nothing',
+            (
+                'hooks.toml: hook "mail": after: waits for itself by way of "files"; '
+                'after = "" waits for nothing'
+            ),
         ),
         (
             "[smtp]\nhost = 'x'\n",
@@ -170,8 +182,10 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
         ("hook = ['x']\n", "hooks.toml: hook: write [[hook]], with two brackets"),
         (
             "[[hook]\n",
-            "hooks.toml: is not TOML: Expected ']]' at the end of an array declaration "
-            "(at line 1, column 7)",
+            (
+                "hooks.toml: is not TOML: Expected ']]' at the end of an array declaration "
+                "(at line 1, column 7)"
+            ),
         ),
     ],
 )

@@ -23,7 +23,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every address that something tried to connect to; none of them answers."""
     tried: list[Any] = []
 
-    def connect(address: Any, *args: Any, **kwargs: Any) -> socket.socket:
+    def connect(address: Any, *_: Any, **__: Any) -> socket.socket:
         tried.append(address)
         raise ConnectionRefusedError(111, "Connection refused")
 
@@ -35,7 +35,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     """Let every name resolve to these addresses in turn; the names asked for."""
     asked: list[str] = []
 
-    def getaddrinfo(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         address = addresses[min(len(asked), len(addresses) - 1)]
         asked.append(host)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -67,7 +67,7 @@ def test_no_name_that_leads_to_an_internal_address_is_reached(
 @pytest.mark.parametrize("url", TABLE["not_http"])
 def test_only_http_and_https_urls_are_used(url: str, connections: list[Any]) -> None:
     with pytest.raises(PermanentFailure, match="not an http or https URL"):
-        outgoing.post(url, json={}, allow_private=True, deadline=5)
+        outgoing.post(url, json={}, deadline=5)
     assert connections == []
 
 

@@ -8,8 +8,8 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 import requests
-from integration.sandbox.wire import Kling, Sink, SinkHandler
 
+from integration.sandbox.wire import Kling, Sink, SinkHandler
 from sandbox.callbacks import Persistence
 from sandbox.server import Behaviour, Sandbox
 

@@ -9,12 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from integration.sandbox.wire import wait_for
-
 from sandbox.kling import CALLBACK_HEADERS
 
 if TYPE_CHECKING:
     from integration.sandbox.wire import Kling, Sink
-
     from sandbox.server import Sandbox
 
 MOVES = ["submitted", "processing", "succeed"]

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from integration.sandbox.wire import wait_for
 
+from integration.sandbox.wire import wait_for
 from sandbox.demo import processes
 from sandbox.demo.processes import Commands, Deadline, Program, StepError
 

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from integration.sandbox.wire import TRY_ON, Kling
 from PIL import Image
 
+from integration.sandbox.wire import TRY_ON, Kling
 from sandbox.server import Behaviour, Sandbox
 
 MONTH = 30 * 24 * 3600

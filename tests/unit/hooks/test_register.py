@@ -60,8 +60,10 @@ def test_a_missing_variable_is_named_with_hook_and_key(tmp_path: Path) -> None:
 
 def test_an_unknown_key_is_told_the_known_ones() -> None:
     assert problems("slack", {"url": "https://hooks.example/", "channel": "#a"}) == {
-        'hook "x": channel: is not an option of this type; '
-        "use allow_private, deadline, pictures or url"
+        (
+            'hook "x": channel: is not an option of this type; '
+            "use allow_private, deadline, pictures or url"
+        )
     }
 
 

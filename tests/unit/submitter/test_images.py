@@ -1,6 +1,7 @@
 """Which pictures are taken, judged by content, before anything is sent."""
 
 import base64
+import contextlib
 import io
 import os
 import struct
@@ -172,10 +173,8 @@ def test_a_damaged_picture_is_taken_or_refused_but_never_breaks_us(
     for position, patch in edits:
         start = position % len(content)
         content[start : start + len(patch)] = patch
-    try:
+    with contextlib.suppress(InputError):
         images.check("human", bytes(content[: max(1, cut % (2 * len(content)))]))
-    except InputError as error:
-        assert error.field == "human"
 
 
 SAMPLES = {"PNG": picture("PNG", (300, 300), "P"), "JPEG": picture("JPEG", (300, 300))}

@@ -20,9 +20,7 @@ class Time:
         self.now += seconds
 
     def passed_in(self, patience: Patience, chance: float = 0.0) -> Patience:
-        return replace(
-            patience, chance=lambda: chance, clock=lambda: self.now, sleep=self.sleep
-        )
+        return replace(patience, chance=lambda: chance, clock=lambda: self.now, sleep=self.sleep)
 
 
 def later(times: int, **asked: float) -> list[Exception]:

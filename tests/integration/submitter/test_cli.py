@@ -1,0 +1,226 @@
+"""The command as people and scripts use it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from receiver import hooks_file
+from receiver.deliveries import Attempt, File, State
+from receiver.events import Callback
+from receiver.ingest import Ingest
+from receiver.providers import spelling
+from receiver.stores import Store
+from submitter.cli import main
+
+TOKEN = "the-token-that-nobody-may-see"
+IMAGES = {"task_result": {"images": [{"index": 0, "url": "https://cdn.example/a.png"}]}}
+HOOKS = '[[hook]]\nname = "pictures"\ntype = "download"\non = ["succeeded"]\n'
+SUCCEED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
+
+
+@pytest.fixture
+def environment(
+    server: Any, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PUBLIC_URL", "CALLBACK_SECRETS", "HOOKS_FILE", "KLING_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return {
+        "DATABASE_URL": f"sqlite:///{database}",
+        "KLING_API_KEY": TOKEN,
+        "KLING_BASE_URL": server.url,
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], picture: Path) -> Iterator[Any]:
+    def run(*words: str, **changed: str | None) -> Result:
+        if words[0] == "submit":
+            words += ("--human", str(picture), "--cloth", "https://x.example/cloth.png")
+        result = CliRunner().invoke(main, words, env={**environment, **changed})
+        assert "Traceback" not in result.output
+        assert TOKEN not in result.output
+        return result
+
+    return run
+
+
+def test_submit_tells_the_task_and_its_ids(run: Any, server: Any, store: Store) -> None:
+    server.will(server.task())
+    result = run("submit", "--reference", "ORDER-7")
+    (task,) = store.tasks()
+    assert result.exit_code == 0
+    for fact in (task.id, "ORDER-7", "867283741759111202", "submitted"):
+        assert fact in result.stdout
+
+
+def test_json_is_one_document_on_stdout(run: Any, server: Any, store: Store) -> None:
+    server.will(server.task())
+    document = json.loads(run("submit", "--json").stdout)
+    assert document["task"]["id"] == store.tasks()[0].id
+    assert document["task"]["status"] == "submitted"
+    assert document["media"] == []
+
+
+def test_progress_is_one_line_a_change_on_stderr(run: Any, server: Any, store: Store) -> None:
+    server.will(server.task("succeed", **IMAGES))
+    result = run("submit", "--wait", "--json")
+    (media,) = json.loads(result.stdout)["media"]
+    assert media["url"] == "https://cdn.example/a.png"
+    (task,) = store.tasks()
+    changes = [line.split(" s  ")[1] for line in result.stderr.splitlines()]
+    assert changes == [f"task {task.id}: created", f"task {task.id}: succeeded"]
+
+
+def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
+    run: Any, server: Any, store: Store, tmp_path: Path
+) -> None:
+    """The callback comes, the worker downloads: both are played by a thread."""
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+    file = File("0", "/pictures/a.png", "00" * 32, 7, "image/png")
+
+    def play(handler: BaseHTTPRequestHandler, asked: Any) -> None:
+        server.task()(handler, asked)
+        threading.Thread(target=happen, args=(asked.json["external_task_id"],)).start()
+
+    def happen(task_id: str) -> None:
+        time.sleep(0.3)
+        entries = hooks_file.load(tmp_path / "hooks.toml", spelling)
+        Ingest(store, [entry.subscription for entry in entries]).accept(
+            Callback("kling", task_id, json.dumps(SUCCEED).encode(), received_at=2)
+        )
+        time.sleep(0.3)
+        (delivery,) = store.claim("w", 3, 10**15, 5)
+        store.settle(
+            delivery, Attempt(1, 3, 4, "delivered", "saved"), State.DELIVERED, None, [file]
+        )
+
+    server.will(play)
+    result = run("submit", "--wait", PUBLIC_URL="https://callbacks.example.com")
+    assert result.exit_code == 0
+    assert "/pictures/a.png" in result.stdout
+    assert "cdn.example" not in result.stdout
+    assert [asked.method for asked in server.asked] == ["POST"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_failed_task_ends_with_1_and_the_provider_s_reason(run: Any, server: Any) -> None:
+    server.will(server.task("failed", task_status_msg="Failure to pass the risk control system"))
+    result = run("submit", "--wait")
+    assert result.exit_code == 1
+    assert "Failure to pass the risk control system" in result.stdout
+
+
+@pytest.mark.usefixtures("store")
+def test_wait_ends_at_its_timeout_and_the_task_goes_on(run: Any, server: Any) -> None:
+    server.will(server.task())
+    result = run("submit", "--wait", "--timeout", "0.3")
+    assert result.exit_code == 1
+    assert "has not ended within 0.3 s" in result.stderr
+
+
+@pytest.mark.usefixtures("store")
+def test_a_refusal_ends_with_1_and_says_why(run: Any, server: Any) -> None:
+    server.will(server.payload("error-1201.json", 400))
+    result = run("submit", "--json")
+    assert result.exit_code == 1
+    assert "Kling 1201: mode value 'professional' is invalid" in result.stderr
+    assert json.loads(result.stdout)["task"]["status"] == "failed"
+
+
+def test_ctrl_c_ends_with_130_and_the_task_stays_on_record(
+    server: Any, store: Store, environment: dict[str, str], picture: Path
+) -> None:
+    server.will(server.task())
+    words = ["submit", "--human", str(picture), "--cloth", str(picture), "--wait"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "submitter", *words],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while "submitted" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        rest = process.stderr.read()
+    assert "interrupted" in rest
+    assert "Traceback" not in rest
+    assert len(store.tasks()) == 1
+
+
+def test_status_asks_while_the_task_is_open_and_takes_either_id(
+    run: Any, server: Any, store: Store
+) -> None:
+    server.will(server.task(), server.task("processing"), server.task("succeed", **IMAGES))
+    run("submit")
+    assert "processing" in run("status", store.tasks()[0].id).stdout
+    result = run("status", "867283741759111202", "--json")
+    assert json.loads(result.stdout)["task"]["status"] == "succeeded"
+    asked = len(server.asked)
+    assert "https://cdn.example/a.png" in run("status", "867283741759111202").stdout
+    assert len(server.asked) == asked
+
+
+def test_status_shows_the_record_also_when_the_provider_cannot_be_asked(
+    run: Any, server: Any, store: Store
+) -> None:
+    server.will(server.task(), server.say({"code": 1000, "message": "no", "request_id": "r"}, 401))
+    run("submit")
+    result = run("status", store.tasks()[0].id)
+    assert (result.exit_code, "submitted" in result.stdout) == (1, True)
+    assert "Kling 1000" in result.stderr
+    unset = run("status", store.tasks()[0].id, KLING_API_KEY=None)
+    assert (unset.exit_code, "submitted" in unset.stdout) == (2, True)
+    assert run("status", "nobody").exit_code == 1
+
+
+def test_list_is_tab_separated_where_no_person_reads_and_json_on_request(
+    run: Any, server: Any, database: Path
+) -> None:
+    data = [{"task_id": "9", "task_status": "succeed", "created_at": 1774805076166, **IMAGES}]
+    server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
+    assert run("list").stdout.split("\t")[::4] == ["9", "https://cdn.example/a.png\n"]
+    document = json.loads(run("list", "--json", "--page", "2", "--page-size", "500").stdout)
+    assert (document["page"], document["tasks"][0]["status"]) == (2, "succeeded")
+    assert not database.exists()  # it needs no record
+    assert run("list", "--page-size", "501").exit_code == 2
+
+
+def test_a_database_that_was_not_migrated_is_one_clear_line(run: Any, server: Any) -> None:
+    result = run("submit")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "run: receiver migrate" in result.stderr
+    assert server.asked == []
+
+
+def test_all_bad_settings_are_told_at_once(run: Any, server: Any, tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").write_text("[[hook]]\ntype = 'pigeon'\n")
+    result = run("submit", KLING_API_KEY=None, PUBLIC_URL="nowhere", KLING_BASE_URL="nowhere")
+    assert result.exit_code == 2
+    for name in ("KLING_BASE_URL", "PUBLIC_URL", "hooks.toml"):
+        assert f"submitter: {name}: " in result.stderr
+    assert server.asked == []
+
+
+def test_a_bad_picture_ends_with_2_before_anything_is_recorded(
+    run: Any, server: Any, store: Store, picture: Path
+) -> None:
+    picture.write_bytes(b"no picture")
+    result = run("submit")
+    assert result.exit_code == 2
+    assert "submitter: --human: is not a picture" in result.stderr
+    assert (store.tasks(), server.asked) == ([], [])

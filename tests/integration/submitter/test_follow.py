@@ -1,0 +1,82 @@
+"""Waiting for a task's end, by the record and by asking."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.deliveries import Subscription
+from receiver.events import Callback
+from receiver.ingest import Ingest
+from receiver.settings import Settings
+from receiver.stores import Store
+from receiver.tasks import Status, Task
+from submitter.follow import Follower, wait_for_downloads
+from submitter.providers.kling import Kling
+from submitter.record import Record
+from submitter.submit import Desk, Order
+
+ENDED = b'{"task_id": "867283741759111202", "task_status": "succeed"}'
+
+
+@pytest.fixture
+def record(store: Store, ingest: Ingest, database: Path) -> Record:
+    settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
+    return Record(settings, store, ingest, frozenset())
+
+
+@pytest.fixture
+def task(desk: Callable[..., Desk], order: Order) -> Task:
+    return desk().put_on_record(order)
+
+
+def follower(record: Record, room: Kling, heard: list[str]) -> Follower:
+    return Follower(
+        record, room, lambda task: heard.append(task.status), heard.append, ask_every=0.05
+    )
+
+
+def test_where_no_callback_can_come_the_provider_is_asked(
+    server: Any, record: Record, room: Callable[..., Kling], task: Task
+) -> None:
+    heard: list[str] = []
+    server.will(server.task(), server.task(), server.task("processing"), server.task("succeed"))
+    ended = follower(record, room(), heard).follow(task, timeout=10)
+    assert ended.status is Status.SUCCEEDED
+    assert heard == ["created", "submitted", "processing", "succeeded"]
+
+
+def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
+    server: Any, record: Record, room: Callable[..., Kling], task: Task
+) -> None:
+    heard: list[str] = []
+    no = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
+    server.will(no, no, no, server.task("failed"))
+    assert follower(record, room(), heard).follow(task, timeout=10).status is Status.FAILED
+    assert [line[:11] for line in heard] == ["created", "Kling 1203:", "failed"]
+
+
+def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
+    server: Any, record: Record, room: Callable[..., Kling], task: Task
+) -> None:
+    server.will(server.task("succeed"))
+    public = replace(record, settings=replace(record.settings, public_url="https://x.example"))
+    assert follower(public, room(), []).follow(task, timeout=0.4).status is Status.CREATED
+    assert server.asked == []
+    late = Task("late", "kling", Status.CREATED, 1, 1, deadline_at=1)
+    record.store.create_task(late)
+    assert follower(public, room(), []).follow(late, timeout=10).status is Status.SUCCEEDED
+
+
+def test_a_download_is_waited_for_but_not_for_ever(store: Store, task: Task) -> None:
+    ends = frozenset({"succeeded"})
+    subscriptions = [Subscription("pictures", ends), Subscription("mail", ends)]
+    Ingest(store, subscriptions).accept(Callback("kling", task.id, ENDED, received_at=1))
+    ended = store.task(task.id)
+    for hooks, low, high in ((frozenset({"pictures"}), 0.3, 2.0), (frozenset({"x"}), 0.0, 0.2)):
+        began_at = time.monotonic()
+        wait_for_downloads(store, hooks, ended, within=0.3)
+        assert low <= time.monotonic() - began_at < high

@@ -1,0 +1,302 @@
+"""Two-phase submission against a provider that does what providers do."""
+
+import logging
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver import signing
+from receiver.errors import StoreUnavailable
+from receiver.events import Callback, Source
+from receiver.ingest import Ingest
+from receiver.stores import Store
+from receiver.tasks import Outcome, Status, Task, Trust
+from submitter.errors import (
+    NeverReached,
+    OutcomeUnknown,
+    ProviderError,
+    TryLater,
+    UnexpectedAnswer,
+    WrongAccount,
+    WrongInput,
+)
+from submitter.submit import Desk, Order
+
+TOKEN = "the-token-that-nobody-may-see"
+Desks = Callable[..., Desk]
+
+
+def send(desk: Desk, order: Order) -> Task:
+    return desk.send(desk.put_on_record(order), order)
+
+
+def creates(server: Any) -> list[Any]:
+    return [asked for asked in server.asked if asked.method == "POST"]
+
+
+def only_task(store: Store) -> Task:
+    (task,) = store.tasks()
+    return task
+
+
+def test_the_row_is_committed_before_the_call_arrives(
+    server: Any, desk: Desks, order: Order, database: Path
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def look(handler: BaseHTTPRequestHandler, asked: Any) -> None:
+        reader = sqlite3.connect(database)
+        seen.extend(reader.execute("select id, status from tasks").fetchall())
+        reader.close()
+        server.task()(handler, asked)
+
+    server.will(look)
+    task = send(desk(), order)
+    assert seen == [(task.id, "created")]
+
+
+def test_the_answer_enters_the_record_by_the_door_of_callbacks(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    server.will(server.task())
+    task = send(desk(), order)
+    assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
+    assert (task.provider_task_id, task.reference) == ("867283741759111202", "ORDER-7")
+    assert task.deadline_at == task.created_at + 90_000
+    (stored,) = store.callbacks()
+    assert (stored.callback.source, stored.outcome) == (Source.CREATE, Outcome.RECORDED)
+    assert stored.callback.body.startswith(b'{"code": 0')
+
+
+def test_the_request_is_what_kling_documents(server: Any, desk: Desks, order: Order) -> None:
+    server.will(server.task())
+    task = send(desk(), order)
+    (asked,) = server.asked
+    assert (asked.method, asked.path) == ("POST", "/v1/images/kolors-virtual-try-on")
+    assert asked.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert asked.json == {
+        "model_name": "kolors-virtual-try-on-v1",
+        "human_image": "https://x.example/human.jpg",
+        "cloth_image": "aGVsbG8=",
+        "external_task_id": task.id,
+    }
+
+
+def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
+    server: Any, desk: Desks, order: Order
+) -> None:
+    server.will(server.task())
+    task = send(desk(public_url="https://callbacks.example.com"), order)
+    token = signing.mint("a-callback-secret", "kling", task.id)
+    assert server.asked[0].json["callback_url"] == (
+        f"https://callbacks.example.com/callbacks/kling/{task.id}/{token}"
+    )
+
+
+def test_a_callback_that_beats_the_create_answer_stays_ahead(
+    server: Any, desk: Desks, order: Order, ingest: Ingest, store: Store
+) -> None:
+    def call_back_first(handler: BaseHTTPRequestHandler, asked: Any) -> None:
+        body = b'{"task_id": "867283741759111202", "task_status": "processing"}'
+        ingest.accept(Callback("kling", asked.json["external_task_id"], body, received_at=1))
+        server.task()(handler, asked)
+
+    server.will(call_back_first)
+    assert send(desk(), order).status is Status.PROCESSING
+    assert [stored.outcome for stored in store.callbacks()] == [Outcome.STALE, Outcome.RECORDED]
+
+
+def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    server.will(server.payload("error-1201.json", 400))
+    with pytest.raises(WrongInput, match=r"1201.*mode value") as caught:
+        send(desk(), order)
+    task = only_task(store)
+    assert caught.value.task_id == task.id
+    assert task.status is Status.FAILED
+    assert task.reason == "refused: 1201 mode value 'professional' is invalid"
+    assert [delivery.hook for delivery in store.deliveries()] == ["mail"]
+    assert len(server.asked) == 1
+
+
+def test_too_many_running_tasks_is_waited_for(server: Any, desk: Desks, order: Order) -> None:
+    busy = server.payload("error-1303.json", 429)
+    server.will(busy, busy, server.task())
+    assert send(desk(), order).status is Status.SUBMITTED
+    assert len(creates(server)) == 3
+    assert len({asked.body for asked in server.asked}) == 1
+
+
+def test_patience_ends_and_then_the_task_is_refused(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    server.will(server.payload("error-1303.json", 429))
+    with pytest.raises(TryLater, match="tried 3 times"):
+        send(desk(), order)
+    assert only_task(store).reason == "refused: 1303 parallel task over resource pack limit"
+
+
+@pytest.mark.parametrize("code", [1100, 1101, 1102, 1304])
+def test_the_other_429_codes_are_never_sent_again(
+    server: Any, desk: Desks, order: Order, code: int
+) -> None:
+    server.will(server.say({"code": code, "message": "no", "request_id": "r"}, 429))
+    with pytest.raises(WrongAccount):
+        send(desk(), order)
+    assert len(server.asked) == 1
+
+
+def test_a_lost_answer_is_looked_up_and_never_sent_again(
+    server: Any, desk: Desks, order: Order
+) -> None:
+    for loss in (server.hang_up, server.hang_up_within_the_body, server.say(b"<html>", 200)):
+        server.asked.clear()
+        server.will(loss, server.task("processing"))
+        task = send(desk(), order)
+        assert (task.status, task.provider_task_id) == (Status.PROCESSING, "867283741759111202")
+        assert [asked.method for asked in server.asked] == ["POST", "GET"]
+        assert server.asked[1].path.endswith(f"/{task.id}")
+
+
+@pytest.mark.parametrize("code", [5000, 5001, 5002])
+def test_a_create_that_got_5xx_is_looked_up_and_never_sent_again(
+    server: Any, desk: Desks, order: Order, code: int
+) -> None:
+    server.will(server.say({"code": code, "message": "trouble"}, 503), server.task())
+    assert send(desk(), order).status is Status.SUBMITTED
+    assert len(creates(server)) == 1
+
+
+def test_an_unknown_outcome_stays_created_and_says_what_to_do(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    no_such_task = {"code": 1203, "message": "task does not exist", "request_id": "r"}
+    server.will(server.hang_up, server.say(no_such_task, 404))
+    with pytest.raises(OutcomeUnknown, match="does not know it so far") as caught:
+        send(desk(), order)
+    task = only_task(store)
+    assert (task.status, task.provider_task_id) == (Status.CREATED, None)
+    assert task.deadline_at is not None
+    assert caught.value.task_id == task.id
+    assert f"submitter status {task.id}" in str(caught.value)
+    assert "do not send it again blindly" in str(caught.value)
+
+
+def test_a_callback_proves_that_a_lost_create_was_accepted(
+    server: Any, desk: Desks, order: Order, ingest: Ingest
+) -> None:
+    def call_back_and_hang_up(handler: BaseHTTPRequestHandler, asked: Any) -> None:
+        body = b'{"task_id": "867283741759111202", "task_status": "submitted"}'
+        ingest.accept(Callback("kling", asked.json["external_task_id"], body, received_at=1))
+        server.hang_up(handler, asked)
+
+    server.will(call_back_and_hang_up, server.hang_up)
+    assert send(desk(), order).status is Status.SUBMITTED
+
+
+def test_an_answer_that_is_no_task_is_kept_in_quarantine(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    server.will(
+        server.say({"code": 0, "message": "SUCCEED", "data": {"task_id": 7}}), server.task()
+    )
+    assert send(desk(), order).status is Status.SUBMITTED
+    assert len(store.callbacks(outcome=Outcome.QUARANTINED)) == 1
+    assert len(creates(server)) == 1
+
+
+def test_connection_refused_is_never_reached(desk: Desks, order: Order, store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(NeverReached, match="Connection refused") as caught:
+        send(desk(url=f"http://127.0.0.1:{port}"), order)
+    task = only_task(store)
+    assert (task.status, task.reason) == (Status.FAILED, "never reached")
+    assert caught.value.task_id == task.id
+
+
+def test_a_name_that_does_not_resolve_is_never_reached(desk: Desks, order: Order) -> None:
+    with pytest.raises(NeverReached, match="was never reached"):
+        send(desk(url="http://no-such-host.invalid"), order)
+
+
+def test_a_redirect_is_not_followed(server: Any, desk: Desks, order: Order, store: Store) -> None:
+    server.will(server.say({}, 307, Location=f"{server.url}/elsewhere"))
+    with pytest.raises(UnexpectedAnswer, match=r"HTTP 307.*KLING_BASE_URL"):
+        send(desk(), order)
+    assert len(server.asked) == 1
+    task = only_task(store)
+    assert (task.status, (task.reason or "")[:17]) == (Status.FAILED, "refused: HTTP 307")
+
+
+def test_a_path_that_does_not_exist_ends_the_task(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    server.will(server.payload("not-found-framework.json", 404))
+    with pytest.raises(UnexpectedAnswer, match="No message available"):
+        send(desk(), order)
+    assert only_task(store).status is Status.FAILED
+
+
+def test_a_dripping_server_cannot_hold_a_create(server: Any, desk: Desks, order: Order) -> None:
+    server.will(server.drip, server.task())
+    began_at = time.monotonic()
+    assert send(desk(create_within=0.5), order).status is Status.SUBMITTED
+    assert time.monotonic() - began_at < 2
+
+
+def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    server.will(server.say(b" " * 3_000_000))
+    with pytest.raises(OutcomeUnknown, match="larger than 1048576 bytes"):
+        send(desk(), order)
+    assert only_task(store).status is Status.CREATED
+
+
+def test_if_the_row_cannot_be_written_nothing_is_sent(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    store.close()
+    with pytest.raises(StoreUnavailable):
+        send(desk(), order)
+    assert server.asked == []
+
+
+def test_if_the_answer_cannot_be_written_the_error_names_the_task(
+    server: Any, desk: Desks, order: Order, store: Store
+) -> None:
+    def lose_the_store(handler: BaseHTTPRequestHandler, asked: Any) -> None:
+        store.close()
+        server.task()(handler, asked)
+
+    server.will(lose_the_store, server.task())
+    with pytest.raises(OutcomeUnknown, match="could not be recorded") as caught:
+        send(desk(), order)
+    assert caught.value.task_id == only_task(store).id
+    assert len(creates(server)) == 1
+
+
+def test_the_token_is_in_no_error_no_log_and_no_row(
+    server: Any, desk: Desks, order: Order, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said = {"code": 1000, "message": "authentication failed", "request_id": "r"}
+    told = []
+    for reply in (server.hang_up, server.say(said, 401), server.say(b"<html>", 502), server.drip):
+        server.will(reply)
+        with pytest.raises(ProviderError) as caught:
+            send(desk(create_within=0.3, answer_within=0.3), order)
+        link: BaseException | None = caught.value
+        while link is not None:
+            told.append(repr(link) + str(link) + repr(vars(link)))
+            link = link.__cause__ or link.__context__
+    rows = repr([(stored.callback, stored.problem) for stored in store.callbacks()])
+    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.tasks())

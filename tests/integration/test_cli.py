@@ -1,0 +1,168 @@
+"""The `receiver` command: what it prints, and what a mistake gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from receiver import providers
+from receiver.cli import main
+from receiver.deliveries import Attempt, State
+from receiver.errors import NotTheProtocol
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from samples import SECRET, body, callback, subscription
+
+COMMANDS = sorted(main.commands)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
+    monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
+    monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    assert main.commands[command].help
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "tasks", "callbacks", "deliveries"])
+def test_an_unmigrated_database_is_one_clear_line(command: str) -> None:
+    done = run(command)
+    assert done.exit_code == 1
+    assert done.output.count("\n") == 1
+    assert "run: receiver migrate" in done.output
+
+
+def test_all_bad_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://x")
+    monkeypatch.setenv("PUBLIC_URL", "x")
+    done = run("migrate")
+    assert done.exit_code == 2
+    assert [line.split(":")[1].strip() for line in done.output.splitlines()] == [
+        "DATABASE_URL",
+        "PUBLIC_URL",
+    ]
+
+
+def test_a_bad_hooks_file_stops_the_worker_with_every_mistake(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    store.check_schema()
+    (tmp_path / "hooks.toml").write_text(
+        '[[hook]]\nname = "mail"\ntype = "email"\nfrom = "a@b.c"\nto = "d@e.f"\nport = "x"\n'
+        '[[hook]]\nname = "chat"\ntype = "slack"\nurl = "${NO_SUCH_NAME}"\n'
+    )
+    done = run("worker")
+    assert done.exit_code == 2
+    assert 'hook "mail"' in done.output
+    assert "NO_SUCH_NAME" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_migrate_says_what_it_did() -> None:
+    assert run("migrate").output == "migrate: applied 0001_initial\n"
+    assert run("migrate").output == "migrate: up to date\n"
+
+
+def test_an_empty_record_says_so(store: SqliteStore) -> None:
+    store.check_schema()
+    for command in ("tasks", "callbacks", "deliveries"):
+        done = run(command)
+        assert (done.exit_code, done.output) == (0, f"No {command}.\n")
+        assert json.loads(run(command, "--json").output) == []
+
+
+@pytest.fixture
+def filled(store: SqliteStore) -> SqliteStore:
+    """One task that succeeded, one that failed, one delivery dead, one callback in quarantine."""
+    ingest = Ingest(store, [subscription("mail")])
+    ingest.accept(callback(body("succeed"), "task-1"))
+    ingest.accept(callback(body("failed", task_status_msg="no human [/b]\x1b[2J"), "task-2"))
+    with pytest.raises(NotTheProtocol):
+        ingest.accept(callback(body("completed"), "task-3"))
+    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_000_001, 1)
+    attempt = Attempt(1, 1_765_519_851_500, 1_765_519_851_900, "failed", "550 no such user")
+    store.settle(delivery, attempt, State.DEAD, None)
+    return store
+
+
+@pytest.mark.usefixtures("filled")
+def test_lists_and_their_filters() -> None:
+    everything = json.loads(run("tasks", "--json").output)
+    assert [task["id"] for task in everything] == ["task-3", "task-2", "task-1"]
+    assert everything[1]["reason"] == "no human [/b]\x1b[2J"
+    (failed,) = json.loads(run("tasks", "--status", "failed", "--json").output)
+    assert failed["id"] == "task-2"
+    shown = run("tasks").output
+    assert "no human [/b]" in shown
+    assert "\x1b" not in shown  # nobody else steers our terminal
+    (dead,) = json.loads(run("deliveries", "--state", "dead", "--json").output)
+    assert (dead["hook"], dead["attempts"], dead["due_at"]) == ("mail", 1, None)
+    (kept,) = json.loads(run("callbacks", "--outcome", "quarantined", "--json").output)
+    assert json.loads(kept["body"])["task_status"] == "completed"
+    assert "task_status" in run("callbacks", "--outcome", "quarantined").output
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_timeline_tells_everything() -> None:
+    done = run("tasks", "show", "task-1")
+    assert done.exit_code == 0
+    for told in ("succeeded", "callback", "mail failed", "550 no such user", "+0.900 s"):
+        assert told in done.output
+    document = json.loads(run("tasks", "show", "task-1", "--json").output)
+    assert document["deliveries"][0]["answers"][0]["answer"] == "550 no such user"
+
+
+def test_what_is_not_there_is_said(store: SqliteStore) -> None:
+    store.check_schema()
+    done = run("tasks", "show", "nobody")
+    assert (done.exit_code, done.output) == (1, "receiver: no task nobody\n")
+    assert run("redeliver", "7").exit_code == 1
+    assert run("replay", "7").exit_code == 1
+    assert run("redeliver", "seven").exit_code == 2
+
+
+def test_a_dead_letter_is_redelivered(filled: SqliteStore) -> None:
+    (dead,) = filled.deliveries(state=State.DEAD)
+    assert run("redeliver", str(dead.id)).output == f"delivery {dead.id} is due again\n"
+    assert filled.deliveries(state=State.DEAD) == []
+
+
+def test_replay_says_whether_it_is_understood_now(
+    filled: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kept,) = json.loads(run("callbacks", "--outcome", "quarantined", "--json").output)
+    done = run("replay", str(kept["id"]))
+    assert done.exit_code == 1
+    assert "still not understood" in done.output
+    # as after an update that knows the status
+    parsed = providers.get("kling").parse(callback(body("succeed"), "task-3"))
+    monkeypatch.setattr(type(providers.get("kling")), "parse", lambda *_: parsed)
+    assert run("replay", str(kept["id"])).output == f"callback {kept['id']}: recorded\n"
+    assert filled.task("task-3").status == "succeeded"
+
+
+def test_a_bare_gunicorn_tells_a_mistake_without_a_traceback(tmp_path: Path) -> None:
+    environment = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}
+    program = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"]
+    done = subprocess.run(
+        program, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode != 0
+    assert "run: receiver migrate" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,53 @@
+"""Names that downloads get: others choose parts of them."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hook_servers import notice
+from receiver.events import Media
+from receiver.hooks.download import Download, file_name
+
+
+def names(path: str, *indexes: str, reference: str | None = "ORDER-7") -> list[str]:
+    media = tuple(Media("image", "https://cdn.example/x", index) for index in indexes)
+    hook = Download("files", {"to": "files", "path": path})
+    return hook._names(notice(media=media, reference=reference))
+
+
+def test_an_output_is_named_by_provider_task_and_index() -> None:
+    hook = Download("files", {"to": "files"})
+    told = notice(media=(Media("image", "https://cdn.example/x", "0"),))
+    assert hook._names(told) == ["kling/0199f1a2/0.{extension}"]
+
+
+def test_outputs_of_one_task_never_share_a_name() -> None:
+    found = names("{task}.{extension}", "0", "1", "2")
+    assert found == ["0199f1a2.{extension}", "0199f1a2-2.{extension}", "0199f1a2-3.{extension}"]
+    assert names("{task}/{index}", "a/b", "a?b", "a_b-2") == [
+        "0199f1a2/a_b",
+        "0199f1a2/a_b-2",
+        "0199f1a2/a_b-2-2",
+    ]
+
+
+def test_names_are_the_same_each_time() -> None:
+    again = [names("{task}/{reference}", "x", "x") for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_without_a_reference_there_is_still_a_name() -> None:
+    assert names("{reference}/{task}", "0", reference=None) == ["_/0199f1a2"]
+
+
+@given(st.text(st.characters()))
+def test_no_value_leads_out_of_the_folder(value: str) -> None:
+    (name,) = names("{reference}/{index}/{task}.{extension}", value, reference=value)
+    parts = PurePosixPath(name).parts
+    assert len(parts) == 3
+    assert not any(part.startswith((".", "/")) or "\0" in part for part in parts)
+    assert file_name(value).isascii()
+    assert 0 < len(file_name(value)) <= 64

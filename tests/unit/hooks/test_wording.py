@@ -1,0 +1,68 @@
+"""The facts of a message, for people."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hook_servers import notice
+from receiver.hooks import wording
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (0, "0 s"),
+        (999, "0 s"),
+        (23_400, "23 s"),
+        (60_000, "1 min 0 s"),
+        (125_000, "2 min 5 s"),
+        (3_600_000, "1 h 0 min"),
+        (11_045_000, "3 h 4 min"),
+        (349_200_000, "4 d 1 h"),
+        (-5_000, "0 s"),  # the provider's clock is behind ours
+    ],
+)
+def test_a_duration_is_told_in_two_units_at_most(milliseconds: int, text: str) -> None:
+    assert wording.duration(milliseconds) == text
+
+
+@given(st.text(st.characters()))  # lone surrogates too
+def test_one_line_is_one_line_that_can_be_sent(text: str) -> None:
+    line = wording.one_line(text)
+    assert line.isprintable()
+    assert len(line.splitlines()) <= 1
+    line.encode("utf-8")
+
+
+def test_a_failure_names_the_reason() -> None:
+    told = dict(wording.facts(notice("failed", reason="risk control")))
+    assert told == {
+        "Task": "0199f1a2",
+        "Reference": "ORDER-7",
+        "Provider": "kling",
+        "Duration": "25 s",
+        "Time": "2025-12-12 06:10:50 UTC",
+        "Reason": "risk control",
+    }
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    labels = [label for label, _ in wording.facts(notice(reference=" ", account="shop2"))]
+    assert labels == ["Task", "Provider", "Account", "Duration", "Time"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reference", "title"),
+    [
+        ("succeeded", "ORDER-7", "ORDER-7 succeeded"),
+        ("failed", None, "0199f1a2 failed"),
+        ("given_up", "\r\n", "0199f1a2 was given up on"),
+        ("processing", "A\nB", "A B is being processed"),
+    ],
+)
+def test_a_title_says_which_task_and_what_became_of_it(
+    status: str, reference: str | None, title: str
+) -> None:
+    assert wording.title(notice(status, reference=reference)) == title
