@@ -4,6 +4,7 @@ CallbackReceiverError
 ├── SettingsError            settings or the hooks file are wrong; lists every mistake
 ├── RequestRefused           a callback that is answered with a refusal
 │   ├── UnknownCallbackUrl   no such provider, or the token is not ours
+│   ├── BadSignature         signed, but not by the provider
 │   ├── NotJson              the body is not JSON
 │   └── NotTheProtocol       JSON, but not the provider's callback protocol
 ├── StoreError
@@ -12,6 +13,7 @@ CallbackReceiverError
 ├── NotFound                 no task, callback or delivery has this id
 └── DeliveryFailure          a hook could not do its work; the two families decide the retry
     ├── TemporaryFailure     try again (after `retry_after` seconds, if the other side said so)
+    │   └── ResultGone       a result's URL works no more: ask the provider for a fresh one
     └── PermanentFailure     trying again cannot help
 """
 
@@ -38,6 +40,10 @@ class RequestRefused(CallbackReceiverError):
 
 class UnknownCallbackUrl(RequestRefused):
     """No such provider, or the token is not ours: nobody outside may tell which."""
+
+
+class BadSignature(RequestRefused):
+    """The request claims the provider's signature and does not have it, or has it too late."""
 
 
 class NotJson(RequestRefused):
@@ -78,6 +84,10 @@ class TemporaryFailure(DeliveryFailure):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ResultGone(TemporaryFailure):
+    """A result's URL answered that it works no more: a fresh one has to be asked for."""
 
 
 class PermanentFailure(DeliveryFailure):

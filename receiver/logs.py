@@ -7,20 +7,25 @@ import sys
 
 import structlog
 
+# Local variables hold tokens and secrets: a traceback in the log shows none.
+TRACEBACK = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure() -> None:
     """Send every log line of this process to standard error."""
     for_people = sys.stderr.isatty()
     renderer = (
-        structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if for_people
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks
-            if not for_people
-            else structlog.processors.format_exc_info,
+            structlog.processors.format_exc_info if for_people else TRACEBACK,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

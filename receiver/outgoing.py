@@ -22,6 +22,7 @@ from urllib.parse import urljoin
 import requests
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url, parse_url
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from receiver.deadline import Deadline
 from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
@@ -220,6 +221,8 @@ def _root_cause(error: BaseException) -> str:
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):
             return f"the TLS certificate is not trusted ({link.verify_message})"
+        if isinstance(link, CertificateError):
+            return "the TLS certificate is not trusted (it is for another name)"
         if isinstance(link, ssl.SSLError):
             return f"TLS failed ({link.reason})"
         if isinstance(link, socket.gaierror):

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sandbox.slack import SlackMessage
 
 BACKLOG = 128
-EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - recognised, not bound
+# Under which address this machine reaches what listens on all of them.
+REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Sandbox:
             self._web_socket.close()
             raise
         self.smtp_port: int = self._smtp_socket.getsockname()[1]
-        self.url = f"http://{_reachable(host)}:{self._web_socket.getsockname()[1]}"
-        self._smtp_host = _reachable(host)
+        self._host = REACHED_AT.get(host, host)
+        bracketed = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
         self.ledger = Ledger()
         self._courier = Courier(self.ledger, behaviour.persistence)
         self._parts = self._assemble(behaviour, behaviour.pace if pace is None else pace)
@@ -107,7 +109,7 @@ class Sandbox:
 
     def env(self) -> dict[str, str]:
         """Return the settings that point the other programs here."""
-        return environment.settings(self.url, self._smtp_host, self.smtp_port)
+        return environment.settings(self.url, self._host, self.smtp_port)
 
     def next(self, provider: str, scenario: str, count: int = 1) -> None:
         """Let the next `count` tasks of `provider` play `scenario`."""
@@ -123,11 +125,6 @@ class Sandbox:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
-
-
-def _reachable(host: str) -> str:
-    address = "127.0.0.1" if host in EVERYWHERE else host
-    return f"[{address}]" if ":" in address else address
 
 
 def _web_server(parts: Parts, listening: socket.socket) -> BaseWSGIServer:

@@ -24,6 +24,7 @@ from submitter.providers.base import Page
 from submitter.record import Record, opened, opened_with
 from submitter.settings import DEFAULT_ACCOUNT
 from submitter.submit import Desk, prepare
+from submitter.wording import readable
 
 REFUSED, USAGE, INTERRUPTED = 1, 2, 130
 ALL = 1_000_000
@@ -193,7 +194,11 @@ def _print_page(page: Page) -> None:
         for task in page.tasks:
             click.echo("\t".join(report.row(task)))
         return
-    table = Table("its id", "our id", "status", "created", "result")
+    table = Table()
+    for heading in ("its id", "our id"):
+        table.add_column(heading, no_wrap=True)  # to be copied whole
+    for heading in ("status", "created", "result"):
+        table.add_column(heading, overflow="fold")
     for task in page.tasks:
         table.add_row(*map(Text, report.row(task)))
     Console().print(table)
@@ -205,4 +210,4 @@ def _print_json(document: Any) -> None:
 
 def _complain(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"submitter: {line}", err=True)
+        click.echo(f"submitter: {readable(line, 2000)}", err=True)

@@ -22,6 +22,8 @@ LEAST_SIDE = 300  # px
 # Ours: what has to be decoded to see that it is whole must fit into memory (about 200 MB).
 MOST_PIXELS = 64_000_000
 FORMATS = frozenset({"JPEG", "PNG"})
+# Looked at so that the error can name them; the rest of Pillow's readers stay out of reach.
+NAMED = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}\s*")
 # All that Pillow was seen to raise for broken pictures.
@@ -67,13 +69,13 @@ def check(field: str, content: bytes) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=NAMED) as image:
                 _check_shape(field, image)
                 image.load()  # the only way to see that nothing is missing at the end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(field, f"has more than {MOST_PIXELS:,} pixels; make it smaller") from None
     except UnidentifiedImageError:
-        raise InputError(field, "is not a picture; use JPEG or PNG") from None
+        raise InputError(field, "is not a JPEG or PNG picture, whatever its name says") from None
     except BROKEN:
         raise InputError(field, "is a damaged or truncated picture; save it anew") from None
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver.tasks import Task
+from submitter.wording import readable
 
 
 class Show(Protocol):
@@ -50,7 +51,7 @@ class _Lines:
         self.note(f"task {task.id}: {task.status}")
 
     def note(self, line: str) -> None:
-        click.echo(f"{time.monotonic() - self._began_at:5.1f} s  {line}", err=True)
+        click.echo(f"{time.monotonic() - self._began_at:5.1f} s  {readable(line)}", err=True)
 
 
 class _Spinner:
@@ -62,4 +63,4 @@ class _Spinner:
         self._progress.update(only, description=f"task {task.id}: {task.status}")
 
     def note(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False)
+        self._progress.console.print(readable(line), markup=False, highlight=False)

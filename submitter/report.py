@@ -13,7 +13,9 @@ from receiver.events import Media
 from receiver.stores.base import TaskHistory
 from receiver.tasks import Outcome
 from submitter.providers.base import Listed, Page
+from submitter.wording import readable
 
+LONGEST_URL = 4096  # characters to show; recorded ones reach about 1,000
 TOLD = (Outcome.RECORDED, Outcome.DUPLICATE)
 
 
@@ -29,18 +31,19 @@ def lines(history: TaskHistory) -> Iterator[str]:
     task = history.task
     yield f"task       {task.id}"
     if task.reference:
-        yield f"reference  {task.reference}"
-    known_as = f", its id {task.provider_task_id}" if task.provider_task_id else ""
+        yield f"reference  {readable(task.reference)}"
+    known_as = f", its id {readable(task.provider_task_id)}" if task.provider_task_id else ""
     yield f"provider   {task.provider} (account {task.account}){known_as}"
     yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
     if task.reason:
-        yield f"reason     {task.reason}"
+        yield f"reason     {readable(task.reason)}"
     if task.cost:
-        yield f"cost       {task.cost}"
+        yield f"cost       {readable(task.cost)}"
     for media in notice.media:
         file = notice.file_of(media)
         expires = f" (until {rfc3339(media.expires_at)})" if media.expires_at else ""
-        yield f"{media.kind:<9}  {file.url if file else media.url + expires}"
+        where = file.url if file else readable(media.url, LONGEST_URL) + expires
+        yield f"{media.kind:<9}  {where}"
 
 
 def page_document(page: Page) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Output:
 
     @property
     def link(self) -> str | None:
-        return wording.one_line(self.media.url) if wording.is_link(self.media.url) else None
+        return self.media.url if wording.is_link(self.media.url) else None
 
 
 def check_address(text: str) -> None:

@@ -127,4 +127,4 @@ def _link(media: Media) -> str | None:
     """A link in Slack's spelling; `|` and `>` would end the address early."""
     address = media.url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E")
     link = f"<{address.replace('|', '%7C')}|{escaped(wording.one_line(media.kind), 40)}>"
-    return link if _length(link) <= TEXT_LIMIT and media.url.isprintable() else None
+    return link if _length(link) <= TEXT_LIMIT else None

@@ -72,4 +72,4 @@ def moment(instant: int) -> str:
 
 def is_link(url: str) -> bool:
     """May this stand where people click? A provider's text could be `javascript:`."""
-    return url.startswith(("https://", "http://"))
+    return url.startswith(("https://", "http://")) and url.isprintable() and " " not in url

@@ -107,9 +107,9 @@ class GroupCommit:
     def close(self) -> None:
         """Commit what waits, then let go of the database."""
         with self._mutex:
+            thread, was_closing = self._thread, self._closing
             self._closing = True
-            thread = self._thread
-            if thread is not None and not self._waiting:
+            if thread is not None and not self._waiting and not was_closing:
                 self._work_is_there.release()
         if thread is not None:
             thread.join(PATIENCE)

@@ -14,14 +14,10 @@ from receiver.clock import now_ms
 from submitter.client import MEGABYTE, Answer, Client
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
 from submitter.providers.base import Listed, Page, TryOn
-from submitter.providers.kling_answers import (
-    TOKEN_NOT_VALID_NOW,
-    Call,
-    data_of,
-    readable,
-)
+from submitter.providers.kling_answers import TOKEN_NOT_VALID_NOW, Call, data_of
 from submitter.providers.kling_token import ApiKey, Signed, Tokens
 from submitter.settings import AccountSettings
+from submitter.wording import readable
 
 NAME = "kling"
 BASE_URL = "https://api-singapore.klingai.com"

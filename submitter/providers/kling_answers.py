@@ -5,7 +5,6 @@ Codes: Kling API reference, "error codes" (seen 2026-11).
 
 from __future__ import annotations
 
-import re
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +21,7 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
+from submitter.wording import readable
 
 
 class Call(Enum):
@@ -80,12 +80,6 @@ def data_of(answer: Answer, call: Call) -> Any:
     if code:
         raise _refusal(answer, call, code, document)
     return document.get("data")
-
-
-def readable(text: object, most: int = 300) -> str:
-    """A provider's words as one line of at most `most` characters, safe to show on a terminal."""
-    words = "".join(c if c.isprintable() else " " for c in text) if isinstance(text, str) else ""
-    return re.sub(r" +", " ", words).strip()[:most]
 
 
 def _refusal(answer: Answer, call: Call, code: int, document: dict[str, Any]) -> ProviderError:

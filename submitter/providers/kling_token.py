@@ -59,7 +59,7 @@ class Signed:
 
     def renewed(self, refused: str, now: int) -> str | None:
         with self._lock:
-            if True:  # else another thread has signed a new one already
+            if self._token == refused:  # else another thread has signed a new one already
                 self._sign(now)
             return self._token
 

@@ -206,6 +206,7 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
         assert (first.result(10), second.result(10)) == (1, 2)
         closing.result(10)
     assert rows(path) == [1, 2]
+    writer.close()  # again is no mistake
     with pytest.raises(StoreUnavailable):
         writer.run(insert(3))
 

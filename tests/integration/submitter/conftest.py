@@ -102,9 +102,16 @@ class Scripted:
 
     def drip(self, handler: BaseHTTPRequestHandler, _: Asked) -> None:
         """A byte at a time, each well within any timeout for one read."""
+        self._drip(handler, b"Content-Length: 500\r\n\r\n")
+
+    def drip_a_whole_answer(self, handler: BaseHTTPRequestHandler, _: Asked) -> None:
+        """Only the end of the connection ends it, so hanging up looks like the end of the body."""
+        self._drip(handler, b'Connection: close\r\n\r\n{"code": 0, "data": {}}')
+
+    def _drip(self, handler: BaseHTTPRequestHandler, begin: bytes) -> None:
         handler.close_connection = True
         try:
-            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + begin)
             for _ in range(100):
                 handler.wfile.write(b" ")
                 time.sleep(0.05)

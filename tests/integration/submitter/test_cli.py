@@ -116,9 +116,11 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
 
 @pytest.mark.usefixtures("store")
 def test_a_failed_task_ends_with_1_and_the_provider_s_reason(run: Any, server: Any) -> None:
-    server.will(server.task("failed", task_status_msg="Failure to pass the risk control system"))
+    said = "\x1b[2JFailure to pass the risk control system"
+    server.will(server.task("failed", task_status_msg=said))
     result = run("submit", "--wait")
     assert result.exit_code == 1
+    assert "\x1b" not in result.output
     assert "Failure to pass the risk control system" in result.stdout
 
 
@@ -222,5 +224,5 @@ def test_a_bad_picture_ends_with_2_before_anything_is_recorded(
     picture.write_bytes(b"no picture")
     result = run("submit")
     assert result.exit_code == 2
-    assert "submitter: --human: is not a picture" in result.stderr
+    assert "submitter: --human: is not a JPEG or PNG picture" in result.stderr
     assert (store.tasks(), server.asked) == ([], [])

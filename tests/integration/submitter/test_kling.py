@@ -114,8 +114,9 @@ def test_a_question_is_not_asked_for_ever(server: Any, room: Rooms) -> None:
     assert len(server.asked) == 3
 
 
-def test_a_dripping_server_cannot_hold_a_question(server: Any, room: Rooms) -> None:
-    server.will(server.drip)
+@pytest.mark.parametrize("drip", ["drip", "drip_a_whole_answer"])
+def test_a_dripping_server_cannot_hold_a_question(server: Any, room: Rooms, drip: str) -> None:
+    server.will(getattr(server, drip))
     began_at = time.monotonic()
     with pytest.raises(TryLater, match=r"no answer within 0\.3 s"):
         room(answer_within=0.3).fetch(provider_task_id="8")

@@ -15,7 +15,8 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.providers.kling_answers import Call, data_of, readable
+from submitter.providers.kling_answers import Call, data_of
+from submitter.wording import readable
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
 HTTP_STATUS = {

@@ -1,0 +1,191 @@
+"""What every hook room has to do, whatever it tells whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
+from receiver import hooks
+from receiver.deliveries import Subscription
+from receiver.errors import DeliveryFailure, SettingsError
+from receiver.events import Media
+from receiver.hooks.base import Hook
+from receiver.hooks_file import HookEntry
+
+HOSTILE = [
+    "x\r\nBcc: evil@example.com\r\n\r\nbody",
+    "=?utf-8?q?x=0D=0ABcc:_evil=40example.com?=",
+    "<script>alert(1)</script>\"'><!channel>&amp;",
+    "../../../../etc/passwd\0",
+    "{task.__class__} %s ${HOME} `id` $(id)",
+    "\ud800 \u202e \x1b[31m 🧥 é",
+    "a" * 100_000,
+    "",
+    " ",
+]
+
+
+@dataclass
+class Side:
+    """A hook and its other side."""
+
+    hook: Hook
+    options: dict[str, Any]
+    heard: Callable[[], list[str]]  # as what each message was recognised
+    refuse: Callable[[], None]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as made:
+        made.pages["/0.png"] = Page(picture())
+        made.pages["/slack"] = Page(b"ok")
+        yield made
+
+
+@pytest.fixture
+def media(site: Site) -> tuple[Media, ...]:
+    return (Media("image", f"{site.url}/0.png"),)
+
+
+def build(type_: str, options: dict[str, Any]) -> Hook:
+    subscription = Subscription("room", frozenset({"succeeded", "failed"}))
+    return hooks.build(HookEntry("room", type_, subscription, options), {})
+
+
+def download(site: Site, tmp_path: Path) -> Iterator[Side]:
+    options = {"to": str(tmp_path / "files"), "allow_private": True}
+
+    def heard() -> list[str]:
+        return [str(path) for path in (tmp_path / "files").rglob("*") if path.is_file()]
+
+    def refuse() -> None:
+        site.pages["/0.png"] = Page(b"gone", 404)
+
+    yield Side(build("download", options), options, heard, refuse)
+
+
+def email(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+    def heard() -> list[str]:
+        return [str(letter["Message-ID"]) for _, letter in box.letters]
+
+    def refuse() -> None:
+        box.refuse["DATA"] = "554 no"
+
+    box: Mailbox
+    with smtp_server() as box:
+        options = {
+            "host": "127.0.0.1",
+            "port": box.port,
+            "from": "shop@shop.example",
+            "to": "team@shop.example",
+            "subject": "{reference} {task} {status} {provider}",
+        }
+        yield Side(build("email", options), options, heard, refuse)
+
+
+def slack(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+    options = {"url": f"{site.url}/slack", "allow_private": True}
+
+    def heard() -> list[str]:
+        return [
+            json.loads(request.body)["blocks"][1]["fields"][0]["text"] for request in site.requests
+        ]
+
+    def refuse() -> None:
+        site.pages["/slack"] = Page(b"no_service", 404)
+
+    yield Side(build("slack", options), options, heard, refuse)
+
+
+ROOMS = {"download": download, "email": email, "slack": slack}
+
+
+@pytest.fixture(params=sorted(hooks.TYPES))
+def side(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Iterator[Side]:
+    yield from ROOMS[request.param](site, tmp_path)
+
+
+def test_every_room_is_in_this_suite() -> None:
+    assert set(ROOMS) == set(hooks.TYPES)
+
+
+def test_a_hook_has_the_name_of_its_entry(side: Side) -> None:
+    assert side.hook.name == "room"
+
+
+def test_a_second_send_has_the_same_identity(side: Side, media: tuple[Media, ...]) -> None:
+    side.hook.send(notice(media=media))
+    side.hook.send(notice(media=media))
+    assert len(set(side.heard())) == 1
+
+
+def test_different_tasks_have_different_identities(side: Side, media: tuple[Media, ...]) -> None:
+    side.hook.send(notice(media=media, id="task-1"))
+    side.hook.send(notice(media=media, id="task-2"))
+    assert len(set(side.heard())) == 2
+
+
+def test_the_answer_is_one_line_for_people(side: Side, media: tuple[Media, ...]) -> None:
+    answer = side.hook.send(notice(media=media)).answer
+    assert answer
+    assert answer.isprintable()
+
+
+@pytest.mark.parametrize("status", ["failed", "given_up", "processing"])
+def test_a_task_without_a_result_is_told_as_well(side: Side, status: str) -> None:
+    assert side.hook.send(notice(status, reason="risk control")).answer
+
+
+def test_a_success_with_nothing_in_it_is_told_as_well(side: Side) -> None:
+    assert side.hook.send(notice()).answer
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_does_no_harm(side: Side, site: Site, tmp_path: Path, text: str) -> None:
+    media = Media("image", f"{site.url}/0.png", index=text, duration=text)
+    told = notice(
+        "failed",
+        (media, Media("image", f"{site.url}/0.png", index=text + "2")),
+        reference=text,
+        reason=text,
+        provider_task_id=text,
+        cost=text,
+    )
+    side.hook.send(told)
+    assert len(set(side.heard())) in (1, 2)  # messages, or files
+    assert {path.name for path in tmp_path.iterdir()} <= {"files"}
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text.strip()])
+def test_a_hostile_kind_or_url_is_at_worst_a_failure(side: Side, site: Site, text: str) -> None:
+    for media in (
+        Media(text, f"{site.url}/0.png"),
+        Media("image", text),
+        Media("video", f"{site.url}/{text}"),
+    ):
+        said = ""
+        try:
+            said = side.hook.send(notice(media=(media,))).answer
+        except DeliveryFailure as failure:
+            said = str(failure)
+        assert said.isprintable()
+
+
+def test_a_refusal_is_a_delivery_failure(side: Side, media: tuple[Media, ...]) -> None:
+    side.refuse()
+    with pytest.raises(DeliveryFailure) as caught:
+        side.hook.send(notice(media=media))
+    assert str(caught.value)
+
+
+def test_an_unknown_option_is_refused_by_name(side: Side, request: pytest.FixtureRequest) -> None:
+    type_ = request.node.callspec.params["side"]
+    with pytest.raises(SettingsError, match='hook "room": colour: is not an option of this type'):
+        build(type_, {**side.options, "colour": "red"})

@@ -1,0 +1,24 @@
+"""Other sides for the hooks, on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import requests.adapters
+
+from hook_servers import CERT, Site
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as made:
+        yield made
+
+
+@pytest.fixture
+def secure_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An https site whose certificate is trusted, at `localhost`."""
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(CERT))
+    with Site(tls=True) as made:
+        yield made

@@ -1,0 +1,210 @@
+"""The e-mail hook against a real SMTP server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hook_servers import CERT, Mailbox, Page, Site, dripping, in_time, notice, picture, smtp_server
+from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.events import Media
+from receiver.hooks.download import Download
+from receiver.hooks.email import Email
+
+
+@pytest.fixture(autouse=True)
+def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERT))
+
+
+@pytest.fixture
+def box() -> Iterator[Mailbox]:
+    with smtp_server() as made:
+        yield made
+
+
+def mail(port: int, **options: Any) -> Email:
+    options = {"host": "localhost", "to": ["one@shop.example", "two@shop.example"], **options}
+    return Email("mail", {"port": port, "from": "Shop <shop@shop.example>", **options})
+
+
+def test_a_letter_arrives(box: Mailbox) -> None:
+    done = mail(box.port).send(notice())
+    assert done.answer == "250 2.0.0 OK: queued as 4711"
+    ((envelope, letter),) = box.letters
+    assert envelope.mail_from == "shop@shop.example"
+    assert envelope.rcpt_tos == ["one@shop.example", "two@shop.example"]
+    assert letter["Subject"] == "ORDER-7 succeeded"
+    assert letter["To"] == "one@shop.example, two@shop.example"
+
+
+def test_one_recipient_is_a_list_of_one(box: Mailbox) -> None:
+    mail(box.port, to="one@shop.example", subject="[{provider}] {task}").send(notice())
+    ((envelope, letter),) = box.letters
+    assert envelope.rcpt_tos == ["one@shop.example"]
+    assert letter["Subject"] == "[kling] 0199f1a2"
+
+
+def test_every_attempt_has_the_same_message_id(box: Mailbox) -> None:
+    hook = mail(box.port)
+    hook.send(notice())
+    hook.send(notice())
+    assert len({letter["Message-ID"] for _, letter in box.letters}) == 1
+    assert len(box.letters) == 2
+
+
+def test_the_downloaded_picture_arrives_inside(box: Mailbox, site: Site, tmp_path: Path) -> None:
+    content = picture()
+    site.pages["/0.png"] = Page(content)
+    told = notice(media=(Media("image", f"{site.url}/0.png"),))
+    done = Download("files", {"to": str(tmp_path), "allow_private": True}).send(told)
+    mail(box.port).send(told.with_files(done.files))
+    ((_, letter),) = box.letters
+    inline = [part for part in letter.walk() if part.get_content_type() == "image/png"]
+    assert [part.get_payload(decode=True) for part in inline] == [content]
+
+
+def test_starttls_is_used_when_offered() -> None:
+    with smtp_server(starttls=True) as box:
+        mail(box.port).send(notice())
+        mail(box.port, starttls="never").send(notice())
+        assert box.encrypted == [True, False]
+
+
+def test_tls_from_the_first_byte() -> None:
+    with smtp_server(tls=True) as box:
+        mail(box.port, tls=True).send(notice())
+        assert box.encrypted == [True]
+
+
+def test_starttls_always_sends_nothing_without_it(box: Mailbox) -> None:
+    with pytest.raises(TemporaryFailure, match="offers no STARTTLS"):
+        mail(box.port, starttls="always").send(notice())
+    assert box.letters == []
+
+
+def test_a_certificate_nobody_signed_stops_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with smtp_server(starttls=True) as box:
+        with pytest.raises(TemporaryFailure, match="certificate not trusted"):
+            mail(box.port).send(notice())
+        assert box.letters == []
+
+
+def test_a_login_goes_over_tls() -> None:
+    with smtp_server(starttls=True, login=True) as box:
+        mail(box.port, username="shop", password="right").send(notice())
+        assert (box.logins, box.encrypted) == ([("shop", "right")], [True])
+
+
+def test_a_login_may_go_in_the_clear_on_this_machine() -> None:
+    with smtp_server(login=True) as box:
+        mail(box.port, username="shop", password="right").send(notice())
+        assert (box.logins, box.encrypted) == ([("shop", "right")], [False])
+
+
+def test_a_login_never_goes_in_the_clear_to_another_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.hooks.email.is_loopback", lambda _: False)
+    with smtp_server(login=True) as box:
+        with pytest.raises(TemporaryFailure, match="the password was not sent"):
+            mail(box.port, username="shop", password="right").send(notice())
+        assert box.logins == []
+
+
+def test_a_wrong_password_can_be_mended() -> None:
+    with smtp_server(starttls=True, login=True) as box:
+        with pytest.raises(TemporaryFailure, match="refused the login: 535") as caught:
+            mail(box.port, username="shop", password="wr0ng").send(notice())
+        assert "wr0ng" not in str(caught.value)
+
+
+def test_a_missing_login_can_be_mended() -> None:
+    with (
+        smtp_server(starttls=True, login=True) as box,
+        pytest.raises(TemporaryFailure, match="530"),
+    ):
+        mail(box.port).send(notice())
+
+
+def test_a_server_without_logins_is_named(box: Mailbox) -> None:
+    with pytest.raises(TemporaryFailure, match="offers no login"):
+        mail(box.port, username="shop", password="right").send(notice())
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize(
+    ("answer", "family"),
+    [
+        ("451 4.3.0 try later", TemporaryFailure),
+        ("550 5.7.1 not here", PermanentFailure),
+        ("530 5.7.0 log in first", TemporaryFailure),
+    ],
+)
+def test_the_servers_code_decides(
+    box: Mailbox, command: str, answer: str, family: type[Exception]
+) -> None:
+    box.refuse[command] = answer
+    with pytest.raises(family, match=re.escape(answer)):
+        mail(box.port).send(notice())
+    assert box.letters == []
+
+
+def test_if_one_recipient_may_be_taken_later_the_letter_is_tried_again(box: Mailbox) -> None:
+    box.refuse = {"one@shop.example": "550 unknown", "two@shop.example": "450 mailbox busy"}
+    with pytest.raises(TemporaryFailure, match=r"one@shop\.example \(550 unknown\); two@shop"):
+        mail(box.port).send(notice())
+
+
+def test_a_letter_that_some_got_is_delivered_and_says_who_did_not(box: Mailbox) -> None:
+    box.refuse = {"two@shop.example": "550 5.1.1 no such user"}
+    done = mail(box.port).send(notice())
+    assert done.answer == (
+        "250 2.0.0 OK: queued as 4711; refused: two@shop.example (550 5.1.1 no such user)"
+    )
+
+
+def test_what_is_said_after_the_letter_was_taken_changes_nothing(box: Mailbox) -> None:
+    box.refuse["QUIT"] = "421 4.4.2 too busy to say goodbye"
+    assert mail(box.port).send(notice()).answer.startswith("250")
+    assert len(box.letters) == 1
+
+
+def test_an_address_outside_ascii_needs_a_server_that_takes_it(box: Mailbox) -> None:
+    mail(box.port, to="zoë@shop.example").send(notice(reference="Zoë"))
+    ((envelope, letter),) = box.letters
+    assert envelope.rcpt_tos == ["zoë@shop.example"]
+    assert letter["Subject"] == "Zoë succeeded"
+
+
+def test_a_server_that_refuses_to_talk_is_tried_again() -> None:
+    with (
+        dripping(b"554 5.3.2 go away\r\n", pause=0, greeting=True) as port,
+        pytest.raises(TemporaryFailure, match=r"answered 554 5\.3\.2 go away"),
+    ):
+        mail(port).send(notice())
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [({}, b"220-" + b"x" * 9_999), ({"tls": True}, b"\x16\x03\x03\x40\x00" + b"\0" * 9_999)],
+)
+def test_a_server_that_drips_is_left_at_the_deadline(
+    options: dict[str, Any], answer: bytes
+) -> None:
+    with (
+        dripping(answer, greeting=True) as port,
+        in_time(0.5),
+        pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s"),
+    ):
+        mail(port, deadline=0.5, **options).send(notice())
+
+
+def test_a_closed_port_is_named_in_words() -> None:
+    with pytest.raises(TemporaryFailure, match="localhost: Connection refused"):
+        mail(1).send(notice())

@@ -1,0 +1,270 @@
+"""The guarded session against real servers, some of which mean no good."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hook_servers import Page, Site, dripping, in_time
+from receiver import guard, outgoing
+from receiver.errors import PermanentFailure, TemporaryFailure
+
+DEADLINE = 0.5
+
+
+def get(url: str, *, max_bytes: int = 1_000_000, deadline: float = 5) -> tuple[int, bytes]:
+    with outgoing.stream(
+        url, deadline=deadline, max_bytes=max_bytes, allow_private=True
+    ) as incoming:
+        return incoming.status, b"".join(incoming.chunks)
+
+
+def test_a_post_sends_json_and_gets_the_answer(site: Site) -> None:
+    site.pages["/in"] = Page(b"ok", 202, {"X-Said": "yes"})
+    answer = outgoing.post(
+        f"{site.url}/in", json={"a": "ü"}, headers={"webhook-id": "1"}, allow_private=True
+    )
+    assert (answer.status, answer.body, answer.headers["x-said"]) == (202, b"ok", "yes")
+    (request,) = site.requests
+    assert (request.method, request.body) == ("POST", b'{"a": "\\u00fc"}')
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["webhook-id"] == "1"
+    assert request.headers["User-Agent"] == "callback-receiver"
+
+
+def test_a_post_sends_bytes_as_they_are(site: Site) -> None:
+    outgoing.post(f"{site.url}/in", data=b'{"a":1}', allow_private=True)
+    assert site.requests[0].body == b'{"a":1}'
+
+
+def test_no_more_of_an_answer_is_taken_than_was_asked_for(site: Site) -> None:
+    site.pages["/in"] = Page(b"x" * 10_000_000)
+    answer = outgoing.post(f"{site.url}/in", json={}, allow_private=True, max_bytes=100)
+    assert answer.body == b"x" * 100
+
+
+def test_loopback_is_refused_unless_allowed(site: Site) -> None:
+    with pytest.raises(PermanentFailure, match="not a public address"):
+        outgoing.post(f"{site.url}/in", json={})
+    assert site.requests == []
+
+
+def test_a_post_follows_no_redirect(site: Site) -> None:
+    site.pages["/in"] = Page(b"", 307, {"Location": "/other"})
+    answer = outgoing.post(f"{site.url}/in", json={}, allow_private=True)
+    assert answer.status == 307
+    assert [request.path for request in site.requests] == ["/in"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 9_999, id="header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 9_999, id="body"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + b"a" * 9_999, id="known length"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"a" * 9_999, id="chunk"
+        ),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 999, id="continue"),
+        pytest.param(
+            b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n" + b"a" * 9_999, id="redirect's body"
+        ),
+    ],
+)
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_that_drips_is_left_at_the_deadline(
+    answer: bytes, tls: bool, request: pytest.FixtureRequest
+) -> None:
+    if tls:
+        request.getfixturevalue("secure_site")  # for its certificate
+    with dripping(answer, tls=tls) as port:
+        url = f"{'https' if tls else 'http'}://localhost:{port}/S3CRET"
+        with (
+            in_time(DEADLINE),
+            pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s") as caught,
+        ):
+            outgoing.post(url, json={}, deadline=DEADLINE, allow_private=True)
+        assert "S3CRET" not in str(caught.value)
+
+
+def test_a_redirect_is_followed_without_waiting_for_its_body(site: Site) -> None:
+    site.pages["/b"] = Page(b"here")
+    head = f"HTTP/1.1 302 Found\r\nLocation: {site.url}/b\r\n\r\n".encode()
+    with dripping(head + b"a" * 9_999, pause=0.002) as port, in_time(0.5):
+        assert get(f"http://127.0.0.1:{port}/a") == (200, b"here")
+
+
+def test_a_download_that_drips_is_left_at_the_deadline() -> None:
+    with (
+        dripping(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 9_999) as port,
+        in_time(DEADLINE),
+        pytest.raises(TemporaryFailure, match="no complete answer"),
+    ):
+        get(f"http://127.0.0.1:{port}/", deadline=DEADLINE)
+
+
+def test_a_tls_handshake_that_drips_is_left_at_the_deadline() -> None:
+    with (
+        dripping(b"\x16\x03\x03\x40\x00" + b"\0" * 9_999) as port,
+        in_time(DEADLINE),
+        pytest.raises(TemporaryFailure, match="no complete answer"),
+    ):
+        outgoing.post(f"https://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
+
+
+def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = threading.Event()
+
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
+        release.wait(30)
+        raise socket.gaierror("late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    for allow_private in (False, True):
+        with pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s"):
+            outgoing.post(
+                "http://slow.example/", json={}, deadline=DEADLINE, allow_private=allow_private
+            )
+    release.set()
+
+
+def test_a_body_that_stops_early_is_not_taken_for_whole() -> None:
+    with (
+        dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc", pause=0) as port,
+        pytest.raises(TemporaryFailure, match="connection broke"),
+    ):
+        get(f"http://127.0.0.1:{port}/")
+
+
+def test_a_download_is_streamed(site: Site) -> None:
+    content = bytes(range(256)) * 4_000
+    site.pages["/a"] = Page(content)
+    assert get(f"{site.url}/a", max_bytes=len(content), deadline=20) == (200, content)
+
+
+def test_a_download_larger_than_allowed_is_refused_for_good(site: Site) -> None:
+    site.pages["/a"] = Page(b"x" * 1_000_001)
+    with pytest.raises(PermanentFailure, match="larger than the 1000000 bytes"):
+        get(f"{site.url}/a")
+
+
+def test_what_unpacks_to_more_than_allowed_is_refused(site: Site) -> None:
+    packed = gzip.compress(b"\0" * 50_000_000)
+    site.pages["/a"] = Page(packed, 200, {"Content-Encoding": "gzip"})
+    with pytest.raises(PermanentFailure, match="larger than"):
+        get(f"{site.url}/a", deadline=20)
+
+
+def test_a_download_follows_redirects(site: Site) -> None:
+    for n in range(5):
+        site.pages[f"/{n}"] = Page(b"moved", 302, {"Location": f"/{n + 1}"})
+    site.pages["/5"] = Page(b"here")
+    assert get(f"{site.url}/0") == (200, b"here")
+
+
+def test_a_download_follows_no_more_than_five_redirects(site: Site) -> None:
+    site.pages["/a"] = Page(b"", 302, {"Location": "/a"})
+    with pytest.raises(TemporaryFailure, match="redirects more than 5 times"):
+        get(f"{site.url}/a")
+    assert len(site.requests) == 6
+
+
+def test_a_redirect_of_an_allowed_host_to_another_internal_one_is_refused(site: Site) -> None:
+    other = site.url.replace("127.0.0.1", "127.0.0.2")
+    site.pages["/a"] = Page(b"", 302, {"Location": f"{other}/b"})
+    site.pages["/b"] = Page(b"secret")
+    with pytest.raises(PermanentFailure, match=r"127\.0\.0\.2:\d+: is not a public address"):
+        get(f"{site.url}/a")
+    assert len(site.requests) == 1
+
+
+def test_a_redirect_cannot_pass_for_the_allowed_host(site: Site) -> None:
+    """`http://a\\@b/` is host b to some parsers, and host a to the one that connects."""
+    target = site.url.replace("127.0.0.1", "127.0.0.2") + "\\@127.0.0.1/b"
+    site.pages["/a"] = Page(b"", 302, {"Location": target})
+    with pytest.raises(PermanentFailure):
+        get(f"{site.url}/a")
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "http://[", "ftp://127.0.0.1/"])
+def test_a_redirect_to_something_else_than_http_is_refused(site: Site, target: str) -> None:
+    site.pages["/a"] = Page(b"", 302, {"Location": target})
+    with pytest.raises(PermanentFailure):
+        get(f"{site.url}/a")
+
+
+def test_https_is_never_left_for_http(secure_site: Site, site: Site) -> None:
+    target = site.url.replace("127.0.0.1", "localhost")
+    secure_site.pages["/a"] = Page(b"", 302, {"Location": f"{target}/b"})
+    with pytest.raises(PermanentFailure, match="from https to http"):
+        get(f"{secure_site.url}/a")
+    assert site.requests == []
+
+
+def test_https_works(secure_site: Site) -> None:
+    secure_site.pages["/a"] = Page(b"here")
+    assert get(f"{secure_site.url}/a") == (200, b"here")
+
+
+def test_a_certificate_is_checked_against_the_name_not_the_address(
+    secure_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guarded way connects to an address, but TLS still has to speak for the name."""
+    monkeypatch.setattr(guard, "is_public", lambda _: True)
+    monkeypatch.setattr(
+        "requests_hardened.ip_filter._is_ip_in_extra_blocked_ranges", lambda _: False
+    )
+    monkeypatch.setattr("ipaddress.IPv4Address.is_private", False)
+    secure_site.pages["/a"] = Page(b"here")
+    assert outgoing.post(f"{secure_site.url}/a", json={}).body == b"here"
+    assert secure_site.requests[0].headers["Host"] == secure_site.url.removeprefix("https://")
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda _host, port, *_, **__: [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        ],
+    )
+    port = secure_site.url.rpartition(":")[2]
+    with pytest.raises(TemporaryFailure, match="certificate is not trusted"):
+        outgoing.post(f"https://other.example:{port}/a", json={})
+
+
+def test_a_certificate_nobody_signed_is_not_trusted() -> None:
+    with Site(tls=True) as unknown:
+        with pytest.raises(TemporaryFailure, match="certificate is not trusted"):
+            outgoing.post(f"{unknown.url}/", json={}, allow_private=True)
+        assert unknown.requests == []
+
+
+def test_the_environment_chooses_no_proxy_and_no_password(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login u password s3cret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    site.pages["/in"] = Page(b"ok")
+    assert outgoing.post(f"{site.url}/in", json={}, allow_private=True).status == 200
+    assert "Authorization" not in site.requests[0].headers
+
+
+def test_a_closed_port_is_named_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(
+        TemporaryFailure, match=rf"^http://127\.0\.0\.1:{port}: Connection refused$"
+    ):
+        outgoing.post(f"http://127.0.0.1:{port}/S3CRET", json={}, allow_private=True)

@@ -1,0 +1,115 @@
+"""The provider's signature: over the raw bytes, within five minutes, any of several secrets."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.errors import BadSignature
+from receiver.standard_webhooks import key_of, sign, verify
+from samples import payload
+
+SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+OTHER = "whsec_" + base64.b64encode(b"another secret of 24 b..").decode()
+BODY = payload("kling/signature-vector.json")
+HEADERS = json.loads(payload("kling/signature-vector.headers.json"))
+SENT = int(HEADERS["webhook-timestamp"])
+
+
+def headers(**changed: str) -> dict[str, str]:
+    return {**HEADERS, **{f"webhook-{name}": value for name, value in changed.items()}}
+
+
+def test_klings_published_vector() -> None:
+    assert len(BODY) == 109
+    assert sign(SECRET, HEADERS["webhook-id"], SENT, BODY) == HEADERS["webhook-signature"]
+    verify([SECRET], HEADERS, BODY, SENT)
+
+
+def test_any_secret_and_any_signature_suffices() -> None:
+    both = f"{sign(OTHER, '1', SENT, BODY)} {sign(SECRET, '1', SENT, BODY)}"
+    verify([SECRET], headers(id="1", signature=both), BODY, SENT)
+    verify([OTHER, SECRET], HEADERS, BODY, SENT)
+    verify([SECRET], headers(signature=f"v2,abc junk {HEADERS['webhook-signature']}"), BODY, SENT)
+
+
+@pytest.mark.parametrize("away", [-300, -1, 0, 1, 300])
+def test_five_minutes_both_ways_are_taken(away: int) -> None:
+    verify([SECRET], HEADERS, BODY, SENT + away)
+
+
+@pytest.mark.parametrize("away", [-301, 301, 86_400])
+def test_stale_signature_is_refused(away: int) -> None:
+    with pytest.raises(BadSignature, match="300 s"):
+        verify([SECRET], HEADERS, BODY, SENT + away)
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        (HEADERS, BODY + b" "),
+        (HEADERS, json.dumps(json.loads(BODY)).encode()),  # the same document, other bytes
+        (headers(id="9876543211"), BODY),
+        (headers(timestamp=str(SENT + 1)), BODY),
+        (headers(timestamp=f"{SENT}.0"), BODY),
+        (headers(timestamp=f" {SENT}"), BODY),
+        (headers(timestamp="NaN"), BODY),
+        (headers(timestamp="1e9"), BODY),
+        (headers(timestamp="-1"), BODY),
+        (headers(timestamp="9" * 400), BODY),
+        (headers(timestamp="١٧٨١٠٨٠٧٩٤"), BODY),
+        (headers(signature=""), BODY),
+        (headers(signature="v1,"), BODY),
+        (headers(signature="v1"), BODY),
+        (headers(signature=HEADERS["webhook-signature"][3:]), BODY),
+        (headers(signature="v1," + "A" * 44), BODY),
+        (headers(signature="v1,ä\udcff"), BODY),
+        (headers(signature="v2," + HEADERS["webhook-signature"][3:]), BODY),
+        (headers(id="", timestamp=""), BODY),
+        ({}, BODY),
+    ],
+)
+def test_anything_else_is_a_bad_signature(given: dict[str, str], body: bytes) -> None:
+    with pytest.raises(BadSignature):
+        verify([SECRET], given, body, SENT)
+
+
+def test_another_secret_does_not_verify() -> None:
+    with pytest.raises(BadSignature):
+        verify([OTHER], HEADERS, BODY, SENT)
+    with pytest.raises(BadSignature):
+        verify([], HEADERS, BODY, SENT)
+
+
+@given(st.text(), st.text(), st.text(), st.binary())
+def test_no_header_breaks_it(message_id: str, timestamp: str, signature: str, body: bytes) -> None:
+    given_headers = headers(id=message_id, timestamp=timestamp, signature=signature)
+    with pytest.raises(BadSignature):
+        verify([SECRET], given_headers, body, SENT)
+
+
+@given(st.binary(min_size=1), st.text(min_size=1), st.integers(0, 10**12 - 1), st.binary())
+def test_what_is_signed_verifies(key: bytes, message_id: str, timestamp: int, body: bytes) -> None:
+    secret = "whsec_" + base64.b64encode(key).decode()
+    try:
+        message_id.encode()
+    except UnicodeEncodeError:
+        return
+    given_headers = headers(
+        id=message_id, timestamp=str(timestamp), signature=sign(secret, message_id, timestamp, body)
+    )
+    verify([secret], given_headers, body, timestamp)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "", "whsec_!!!", "whsec_ä", "not base64 at all"])
+def test_a_secret_without_a_key_is_refused(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"^is "):
+        key_of(secret)
+
+
+def test_padding_may_be_left_off() -> None:
+    assert key_of(SECRET.rstrip("=")) == key_of(SECRET)
