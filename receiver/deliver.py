@@ -14,6 +14,7 @@ from receiver.errors import (
     DeliveryFailure,
     PermanentFailure,
     RequestRefused,
+    ResultGone,
     StoreUnavailable,
     TemporaryFailure,
 )
@@ -42,6 +43,9 @@ class Deliver:
         started_at = self.clock()
         try:
             done = self._hook(delivery).send(self.notice(delivery))
+        except ResultGone as failure:
+            self.store.ask_at(delivery.task_id, started_at)  # the provider gives fresh URLs
+            return self.failed(delivery, started_at, failure)
         except DeliveryFailure as failure:
             return self.failed(delivery, started_at, failure)
         return self._settle(delivery, started_at, "delivered", State.DELIVERED, done)

@@ -12,6 +12,8 @@ from typing import Any
 from receiver.events import Media
 from receiver.tasks import Task, Trust
 
+GIVEN_UP = "given_up"  # told to hooks like a status, though the task keeps its own
+
 
 class State(StrEnum):
     """How far a delivery is."""

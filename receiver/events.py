@@ -24,7 +24,7 @@ class Callback:
     """One raw message of a provider about one task: kept byte for byte."""
 
     provider: str
-    task_id: str  # ours, as in the callback URL
+    task_id: str | None  # ours, as in the callback URL; None: signed, and posted without a token
     body: bytes
     received_at: int  # integer milliseconds UTC
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -14,14 +14,13 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
-from receiver.deliveries import Subscription
+from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
 from receiver.tasks import Status
 
 TYPES = ("download", "email", "slack")
 DOWNLOAD = "download"
 SHOW_PICTURES = frozenset({"email", "slack"})  # they wait for the download unless told otherwise
-GIVEN_UP = "given_up"
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
 DEFAULT_ON = (Status.SUCCEEDED.value, Status.FAILED.value)
 

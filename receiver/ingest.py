@@ -10,9 +10,9 @@ from receiver.deliveries import Subscription
 from receiver.errors import NotFound, RequestRefused
 from receiver.events import Callback, Event
 from receiver.hooks_file import HookEntry
-from receiver.settings import Settings
+from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
-from receiver.tasks import Outcome
+from receiver.tasks import Outcome, Status, Trust
 
 
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
@@ -26,11 +26,13 @@ class Ingest:
 
     store: Store
     subscriptions: Sequence[Subscription] = ()
+    confirm: Confirm = Confirm.NEVER
 
     @classmethod
     def into(cls, store: Store, settings: Settings) -> Ingest:
         """The way into this store, for the hooks of these settings. Raises SettingsError."""
-        return cls(store, [entry.subscription for entry in hook_entries(settings)])
+        subscriptions = [entry.subscription for entry in hook_entries(settings)]
+        return cls(store, subscriptions, settings.confirm)
 
     def accept(self, callback: Callback) -> Outcome:
         """Parse and record one message of a provider; durable when it returns.
@@ -46,7 +48,8 @@ class Ingest:
 
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a message whose meaning is known; durable when it returns."""
-        return self.store.record(callback, event, self.subscriptions)
+        confirm = self._must_be_confirmed(callback, event)
+        return self.store.record(callback, event, self.subscriptions, confirm=confirm)
 
     def replay(self, callback_id: int) -> Outcome:
         """Send a stored message through parse and record again.
@@ -57,4 +60,25 @@ class Ingest:
         if not stored.callback.body:
             raise NotFound(f"callback {callback_id} has no body to replay")
         event = providers.get(stored.callback.provider).parse(stored.callback)
-        return self.store.reopen(callback_id, event, self.subscriptions)
+        confirm = self._must_be_confirmed(stored.callback, event)
+        return self.store.reopen(stored, event, self.subscriptions, confirm=confirm)
+
+    def give_up(self, task_id: str, now: int) -> None:
+        """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""
+        self.store.give_up(task_id, now, self.subscriptions)
+
+    def _must_be_confirmed(self, callback: Callback, event: Event) -> bool:
+        """Does this end count only once the provider has been asked?
+
+        A success with nothing in it never counts: the picture is the result.
+        """
+        if event.status is Status.SUCCEEDED and not event.media:
+            return True
+        return event.status.is_terminal and callback.trust in UNCONFIRMED[self.confirm]
+
+
+UNCONFIRMED = {
+    Confirm.NEVER: (),
+    Confirm.UNSIGNED: (Trust.TOKEN,),
+    Confirm.ALWAYS: (Trust.TOKEN, Trust.SIGNED),
+}

@@ -7,7 +7,8 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -15,10 +16,19 @@ from urllib.parse import urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
+from receiver import standard_webhooks
 from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
+
+
+class Confirm(StrEnum):
+    """Which ends count only once the provider, asked by us, has said the same."""
+
+    NEVER = "never"
+    UNSIGNED = "unsigned"  # those of callbacks without the provider's signature
+    ALWAYS = "always"  # those of signed callbacks too
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class Settings:
     callback_secrets: tuple[str, ...]  # the first mints tokens, all of them verify
     public_url: str | None = None  # where providers reach us; None: behind NAT
     hooks_file: Path = Path("hooks.toml")
+    confirm: Confirm = Confirm.NEVER
+    webhook_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by provider
     worker_concurrency: int = 4  # deliveries attempted at the same time
     trusted_proxies: int = 0  # how many proxies in front of us may name the client
 
@@ -49,6 +61,8 @@ def load() -> Settings:
     concurrency = env.int("WORKER_CONCURRENCY", 4, validate=_between(1, 64))
     proxies = env.int("TRUSTED_PROXIES", 0, validate=_between(0, 10))
     hooks_file = env.str("HOOKS_FILE", "hooks.toml")
+    confirm = env.str("CONFIRM", "never", validate=_confirm)
+    signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
     try:
         env.seal()
     except EnvValidationError as error:
@@ -60,6 +74,8 @@ def load() -> Settings:
         callback_secrets=split_secrets(given) if given else own_secret(database_url),
         public_url=public_url.rstrip("/") if public_url else None,
         hooks_file=Path(hooks_file),
+        confirm=Confirm(confirm),
+        webhook_secrets={"kling": split_secrets(signing)} if signing else {},
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
     )
@@ -70,7 +86,16 @@ def unreadable_files() -> list[str]:
 
     Only names that we know are looked at: other programs have settings of the same form.
     """
-    known = ("DATABASE_URL", "PUBLIC_URL", "CALLBACK_SECRETS", "WORKER_CONCURRENCY")
+    known = (
+        "DATABASE_URL",
+        "PUBLIC_URL",
+        "CALLBACK_SECRETS",
+        "CONFIRM",
+        "HOOKS_FILE",
+        "KLING_WEBHOOK_SECRETS",
+        "TRUSTED_PROXIES",
+        "WORKER_CONCURRENCY",
+    )
     return [
         f"{name}_FILE: {os.environ[f'{name}_FILE']} is not a readable file"
         for name in known
@@ -138,6 +163,21 @@ def _callback_secrets(value: str) -> None:
             f"each secret needs at least {SHORTEST_SECRET} characters; make one with: "
             'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
+
+
+def _confirm(value: str) -> None:
+    if value not in tuple(Confirm):
+        raise ValidationError(f"{value!r} is not known; use {', '.join(Confirm)}")
+
+
+def _webhook_secrets(value: str) -> None:
+    for number, secret in enumerate(split_secrets(value), 1):
+        try:
+            standard_webhooks.key_of(secret)
+        except ValueError as error:
+            raise ValidationError(
+                f"secret {number} {error}; copy it from Kling's console"
+            ) from None
 
 
 def _between(low: int, high: int) -> Callable[[int], None]:

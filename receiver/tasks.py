@@ -96,6 +96,8 @@ class Task:
     reason: str | None = None  # why it failed, in the provider's words
     cost: str | None = None  # a decimal string, as the provider wrote it
     conflict: bool = False
+    expects_callback: bool = False  # the provider was given a callback URL
+    asked: int = 0  # how often we asked the provider
     deadline_at: int | None = None  # when we ask the provider; None: no need to
     given_up_at: int | None = None
 

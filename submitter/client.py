@@ -1,6 +1,6 @@
 """One account's way to its provider: bounded in time and size, and sure of what may be sent twice.
 
-Errors and logs never hold the token: it goes into one header and nowhere else.
+Errors and logs never hold the keys: they go into one header and nowhere else.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar, cast
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -32,6 +34,14 @@ ANSWER_WITHIN = 20.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many requests the account has left until `reset_at` (integer milliseconds UTC)."""
+
+    remaining: int
+    reset_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the provider said; `headers` are found in any case of letters."""
 
@@ -40,9 +50,31 @@ class Answer:
     body: bytes
 
     @property
+    def quota(self) -> Quota | None:
+        """What the provider tells of its limit on requests; None if it tells nothing."""
+        remaining, reset = map(self._number, ("X-RateLimit-Remaining", "X-RateLimit-Reset"))
+        return None if remaining is None or reset is None else Quota(remaining, reset * 1000)
+
+    @property
     def retry_after(self) -> float | None:
         """Seconds that the provider asks us to wait."""
-        return retry_after(self.headers.get("Retry-After"), time.time())
+        asked = retry_after(self.headers.get("Retry-After"), time.time())
+        reset = self._number("X-RateLimit-Reset")  # seconds since 1970
+        if asked is not None or reset is None or self.status != HTTPStatus.TOO_MANY_REQUESTS:
+            return asked
+        return max(reset - time.time(), 0.0)
+
+    def _number(self, header: str) -> int | None:
+        value = self.headers.get(header, "").strip()
+        return int(value) if re.fullmatch(r"[0-9]{1,12}", value) else None
+
+
+class Persistence(Protocol):
+    """What is done while a provider says "later"."""
+
+    def persist(self, call: Callable[[], T]) -> T:
+        """What `call` returns, in the end; else the last TryLater."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +106,7 @@ class Patience:
 # Kling wants the first delay of a create to be 1 s at least; with the jitter, 1.2 s is.
 PATIENT = Patience(delays=(1.2, 2.5, 5, 10, 20, 20), total=60)
 BRISK = Patience(delays=(1.2, 2.5), total=10)
+ONCE = Patience(delays=(), total=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +118,31 @@ class Client:
     base_url: str
     create_within: float = CREATE_WITHIN  # seconds, for all of one create
     answer_within: float = ANSWER_WITHIN  # seconds, for all of one question
-    patient: Patience = field(default=PATIENT)  # with creates that were told to come later
-    brisk: Patience = field(default=BRISK)  # with questions
+    patient: Persistence = field(default=PATIENT)  # with creates that were told to come later
+    brisk: Persistence = field(default=BRISK)  # with questions
 
-    def get(self, path: str, token: str, *, max_bytes: int = MEGABYTE) -> Answer:
-        """Ask. Raises NeverReached, or TryLater if no whole answer came."""
+    def ask(
+        self,
+        path: str,
+        keys: Mapping[str, str],
+        document: Mapping[str, Any] | None = None,
+        *,
+        max_bytes: int = MEGABYTE,
+    ) -> Answer:
+        """Ask: by GET, or by POST where the question is a document. `keys` is the header of them.
+
+        Raises NeverReached, or TryLater if no whole answer came.
+        """
+        method = "GET" if document is None else "POST"
         try:
-            return self._exchange("GET", path, token, None, self.answer_within, max_bytes)
+            return self._exchange(method, path, keys, document, self.answer_within, max_bytes)
         except _Lost as lost:
             raise TryLater(f"{lost}; try again later") from None
 
-    def post(self, path: str, token: str, document: Mapping[str, Any]) -> Answer:
+    def create(self, path: str, keys: Mapping[str, str], document: Mapping[str, Any]) -> Answer:
         """Create. Raises NeverReached, or OutcomeUnknown if no whole answer came."""
-        body = json.dumps(document).encode()
         try:
-            return self._exchange("POST", path, token, body, self.create_within, MEGABYTE)
+            return self._exchange("POST", path, keys, document, self.create_within, MEGABYTE)
         except _Lost as lost:
             raise OutcomeUnknown(str(lost)) from None
 
@@ -107,14 +150,15 @@ class Client:
         self,
         method: str,
         path: str,
-        token: str,
-        body: bytes | None,
+        keys: Mapping[str, str],
+        document: Mapping[str, Any] | None,
         within: float,
         max_bytes: int,
     ) -> Answer:
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        if body is not None:
+        headers = {**keys, "Accept": "application/json"}
+        if document is not None:
             headers["Content-Type"] = "application/json"
+        body = None if document is None else json.dumps(document).encode()
         # Where the operator's own base URL leads may be an internal address: allow_private.
         with _Clock(within) as clock, GuardedSession(clock, allow_private=True) as session:
             try:

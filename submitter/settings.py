@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -53,21 +53,42 @@ class AccountSettings:
             return None
         return value
 
+    def needed_secret(self, key: str) -> str:
+        """A key that must be set."""
+        value = self.secret(key)
+        if not value and not any(self.name(key) in problem for problem in self.problems):
+            self.problems.append(f"{self.name(key)}: not set; set it to the account's key")
+        return value or ""
+
     def base_url(self, default: str) -> str:
         """The account's `…_BASE_URL`, else the provider's, else `default`; no slash at the end."""
-        for name in (self.name("BASE_URL"), f"{self._provider}_BASE_URL"):
-            value = self._read(name)
-            if value is not None:
-                problem = _problem_of_url(value)
-                if problem:
-                    self.problems.append(f"{name}: {problem}")
-                return value.rstrip("/")
-        return default
+        return self._place("BASE_URL", default, _problem_of_url).rstrip("/")
+
+    def path(self, key: str, default: str, holding: str) -> str:
+        """A path with `holding` in it: the account's, else the provider's, else `default`."""
+
+        def problem(value: str) -> str | None:
+            is_path = value.startswith("/") and SENDABLE.fullmatch(value) and holding in value
+            return (
+                None if is_path else f"is not a path with {holding} in it; use one like {default}"
+            )
+
+        return self._place(key, default, problem)
 
     def check(self) -> None:
         """Raises ConfigurationError if anything that was asked for is missing or wrong."""
         if self.problems:
             raise ConfigurationError(self.problems)
+
+    def _place(self, key: str, default: str, problem_of: Callable[[str], str | None]) -> str:
+        for name in (self.name(key), f"{self._provider}_{key}"):
+            value = self._read(name)
+            if value is not None:
+                problem = problem_of(value)
+                if problem:
+                    self.problems.append(f"{name}: {problem}")
+                return value
+        return default
 
     def _read(self, name: str) -> str | None:
         value = self._environment.get(name, "").strip()

@@ -123,7 +123,12 @@ class Site:
 
 @contextmanager
 def dripping(
-    answer: bytes, *, pause: float = 0.05, greeting: bool = False, tls: bool = False
+    answer: bytes,
+    *,
+    pause: float = 0.05,
+    greeting: bool = False,
+    tls: bool = False,
+    then_wait: bool = False,
 ) -> Iterator[int]:
     """The port of a server that sends its answer byte by byte; with `greeting`, unasked."""
     over = threading.Event()
@@ -135,6 +140,8 @@ def dripping(
             connection.sendall(bytes([byte]))
             if over.wait(pause):
                 break
+        if then_wait:
+            over.wait()
 
     def receive() -> None:
         connection, _ = listener.accept()

@@ -95,7 +95,7 @@ def thumbnail(path: Path, content: Content) -> bytes:
         with _opened(path, content) as image:
             image.verify()
         with _opened(path, content) as image:  # verify leaves it unusable
-            image.load()
+            image.load()  # in full, where making it smaller would read a JPEG coarsely
             ImageOps.exif_transpose(image, in_place=True)
             return _small(_on_white(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

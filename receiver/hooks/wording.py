@@ -44,12 +44,10 @@ def facts(notice: Notice) -> list[tuple[str, str]]:
 
 
 def one_line(text: str) -> str:
-    """The text with everything that could break a header or a line out of it.
-
-    JSON may hold lone surrogates, which no encoding takes.
+    """The text without anything that could break a line, a header or (lone surrogates, which
+    JSON may hold) an encoding.
     """
-    valid = text.encode("utf-8", "replace").decode("utf-8")
-    return " ".join("".join(c if c.isprintable() else " " for c in valid).split())
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def duration(milliseconds: int) -> str:

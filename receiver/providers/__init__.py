@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from receiver.errors import UnknownCallbackUrl
+from receiver.providers.appypie import AppyPie
 from receiver.providers.base import Provider
 from receiver.providers.kling import Kling
+from receiver.providers.modellix import Modellix
 
-PROVIDERS: dict[str, Provider] = {room.name: room for room in (Kling(),)}
+ROOMS: tuple[Provider, ...] = (Kling(), Modellix(), AppyPie())
+PROVIDERS: dict[str, Provider] = {room.name: room for room in ROOMS}
 
 
 def get(name: str) -> Provider:

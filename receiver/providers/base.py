@@ -1,21 +1,28 @@
-"""The contract of every provider room on the way in (theirs → ours), and how JSON is read."""
+"""The contract of every provider room on the way in (theirs → ours), and what rooms share."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from marshmallow import ValidationError
 
 from receiver.errors import NotJson, NotTheProtocol
-from receiver.events import Callback, Event
+from receiver.events import Callback, Event, Media
+
+DAY = 86_400_000  # ms
+LATEST_INSTANT = 253_402_300_799_999  # ms; the end of the year 9999
 
 
 class Provider(Protocol):
     """What the receiver knows of one provider."""
 
     name: str
+    has_callbacks: bool  # without, its tasks are followed by asking alone
 
     def parse(self, callback: Callback) -> Event:
         """What the message means; pure, so that a stored one can be parsed again.
@@ -55,9 +62,69 @@ def faults(error: ValidationError) -> str:
     return "; ".join(f"{name}: {_flat(texts)}" for name, texts in sorted(messages.items()))
 
 
+def objects(value: object, where: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """The objects of an array: position, place in words, object. Raises NotTheProtocol."""
+    if value is None:
+        return
+    if not isinstance(value, list):
+        raise NotTheProtocol(f"{where}: expected an array")
+    for position, entry in enumerate(value):
+        if not isinstance(entry, dict):
+            raise NotTheProtocol(f"{where}[{position}]: expected an object")
+        yield position, f"{where}[{position}]", entry
+
+
+def url_in(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
+    """The first of these keys that is there. Raises NotTheProtocol if it holds no URL."""
+    key = next((key for key in keys if key in entry), keys[-1])
+    url = entry.get(key)
+    if not isinstance(url, str) or not url:
+        raise NotTheProtocol(f"{where}.{key}: expected a URL")
+    return url
+
+
+def text(value: object) -> str | None:
+    """A string that says something, or None."""
+    return value if isinstance(value, str) and value else None
+
+
+def index_of(entry: Mapping[str, Any], position: int) -> str:
+    """The provider's index or id of an output, or else its position."""
+    found = entry.get("index", entry.get("id"))
+    is_usable = isinstance(found, (int, str)) and not isinstance(found, bool) and found != ""
+    return str(found) if is_usable else str(position)
+
+
+def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
+    """The same outputs, no two with the same index: files are kept by it."""
+    seen: set[str] = set()
+    apart: list[Media] = []
+    for position, one in enumerate(media):
+        index = one.index if one.index not in seen else f"{one.kind}-{position}"
+        seen.add(index)
+        apart.append(replace(one, index=index))
+    return tuple(apart)
+
+
+def expires_at(url: str, otherwise: int) -> int:
+    """When the URL stops to work, in ms UTC; `otherwise` if it does not say.
+
+    Recorded Kling URLs carry `Expires=` (decimal seconds) or `ksTime=` (hexadecimal seconds).
+    """
+    try:
+        query = parse_qs(urlsplit(url).query)
+    except ValueError:  # such as an unbalanced bracket in the host
+        return otherwise
+    for name, base, digits in (("Expires", 10, r"\d{1,11}"), ("ksTime", 16, r"[0-9a-fA-F]{1,9}")):
+        value = query.get(name, [""])[0]
+        if re.fullmatch(digits, value, re.ASCII):
+            return int(value, base) * 1000
+    return otherwise
+
+
 def _flat(texts: Sequence[object] | Mapping[object, object]) -> str:
     if isinstance(texts, Mapping):
-        return "; ".join(f"{name}: {text}" for name, text in texts.items())
+        return "; ".join(f"{name}: {words}" for name, words in texts.items())
     return " ".join(map(str, texts))
 
 

@@ -52,14 +52,22 @@ class Backlog:
     oldest_due_at: int | None
 
 
-class Store(Protocol):
-    """The system of record.
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """How often something happened at a provider since the record began."""
 
-    Every verb may raise StoreUnavailable; a write that raised it may or may not be on record, and
-    is safe to repeat. Deduplication is a unique key, claiming one statement.
-    """
+    name: str
+    provider: str
+    value: int
 
-    # -- schema
+
+REPAIRS = "repairs"  # moves that a poll brought because no callback had
+CALLBACKS_MISSED = "callbacks_missed"  # ends among them
+CONFLICTS = "conflicts"  # ends that contradicted the one on record
+
+
+class Schema(Protocol):
+    """The schema of the record, and its connections."""
 
     def migrate(self) -> list[str]:
         """Bring the schema up to this code's; the names of the migrations applied.
@@ -72,9 +80,20 @@ class Store(Protocol):
         """Raises SchemaMismatch if the schema is older or newer than this code serves."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Commit what waits, and let go. The store is used no more."""
+        ...
 
-    # -- the way in
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        """Sleep until any process commits something, `timeout` seconds pass, or `stop` is set.
+
+        A commit since this thread's last wait ended counts as well.
+        """
+        ...
+
+
+class Inbox(Protocol):
+    """The way in."""
 
     def create_task(self, task: Task) -> None:
         """Put a new task on record, with its `created` transition, before the provider is called.
@@ -84,12 +103,19 @@ class Store(Protocol):
         ...
 
     def record(
-        self, callback: Callback, event: Event, subscriptions: Sequence[Subscription]
+        self,
+        callback: Callback,
+        event: Event,
+        subscriptions: Sequence[Subscription],
+        *,
+        confirm: bool = False,
     ) -> Outcome:
         """Keep the message, move the task if the move is legal, and write one delivery for each
         subscription that hears the move: all in one commit.
 
-        A task that is not on record is adopted. The same status twice moves once.
+        The same status twice moves once. With `confirm` nothing moves: the task becomes due for
+        asking the provider. A task that is not on record is adopted; one that is told without a
+        token is found by either id. Raises NotTheProtocol for a task of another provider.
         """
         ...
 
@@ -97,14 +123,26 @@ class Store(Protocol):
         """Keep a message that was not understood, and why."""
         ...
 
-    def reopen(self, callback_id: int, event: Event, subs: Sequence[Subscription]) -> Outcome:
-        """`record` for a message that is on record already, now that it is understood.
+    def reopen(
+        self,
+        stored: StoredCallback,
+        event: Event,
+        subscriptions: Sequence[Subscription],
+        *,
+        confirm: bool = False,
+    ) -> Outcome:
+        """`record` for a message that is on record already, now that it is understood."""
+        ...
 
-        Raises NotFound.
+    def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
+        """Stop asking about an open task: it keeps its status, and those who hear `given_up` are
+        told once. Does nothing for a task that ended. Raises NotFound.
         """
         ...
 
-    # -- the way out
+
+class Outbox(Protocol):
+    """The way out."""
 
     def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
         """Take up to `limit` due deliveries, oldest first; each counts as an attempt begun.
@@ -148,11 +186,37 @@ class Store(Protocol):
         """When the next delivery can be claimed; None if none waits."""
         ...
 
-    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
-        """Sleep until any process commits something, `timeout` seconds pass, or `stop` is set."""
+
+class Agenda(Protocol):
+    """What has to be asked about, and who is at work."""
+
+    def overdue(self, now: int, ask_again_at: int, limit: int) -> list[Task]:
+        """Take up to `limit` tasks whose deadline has passed; each counts as asked.
+
+        No other poller gets them before `ask_again_at`. Tasks of an account (`provider:account`)
+        that is paused are left.
+        """
         ...
 
-    # -- who is at work
+    def ask_at(self, task_id: str, at: int | None) -> None:
+        """Ask the provider about this task at that instant; None: not any more."""
+        ...
+
+    def next_deadline_at(self) -> int | None:
+        """When the next task becomes overdue; None if none will."""
+        ...
+
+    def usual_duration(self, provider: str) -> int | None:
+        """How long its latest tasks took from creation to success: the median, in ms."""
+        ...
+
+    def pause(self, name: str, until: int) -> None:
+        """Leave alone what has this name until that instant."""
+        ...
+
+    def counters(self) -> list[Counter]:
+        """What was counted since the record began."""
+        ...
 
     def heartbeat(self, name: str, kind: str, now: int) -> None:
         """This process is alive. Also proves that the store can be written."""
@@ -162,13 +226,19 @@ class Store(Protocol):
         """When a process of this kind was last seen."""
         ...
 
-    # -- looking
+
+class Catalogue(Protocol):
+    """Looking at the record."""
 
     def task(self, task_id: str) -> Task:
         """Raises NotFound."""
         ...
 
     def history(self, task_id: str) -> TaskHistory:
+        """Raises NotFound."""
+        ...
+
+    def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
         """Raises NotFound."""
         ...
 
@@ -207,3 +277,11 @@ class Store(Protocol):
     def backlog(self, now: int) -> Backlog:
         """How much waits to be delivered."""
         ...
+
+
+class Store(Schema, Inbox, Outbox, Agenda, Catalogue, Protocol):
+    """The system of record.
+
+    Every verb may raise StoreUnavailable; a write that raised it may or may not be on record, and
+    is safe to repeat. Deduplication is a unique key, claiming one statement.
+    """

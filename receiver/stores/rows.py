@@ -34,6 +34,8 @@ def task(row: Row) -> Task:
         reason=row["reason"],
         cost=row["cost"],
         conflict=bool(row["conflict"]),
+        expects_callback=bool(row["expects_callback"]),
+        asked=row["asked"],
         deadline_at=row["deadline_at"],
         given_up_at=row["given_up_at"],
     )

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
+from submitter.client import Persistence
 from submitter.errors import InputError
-from submitter.providers import kling
+from submitter.providers import appypie, kling, modellix
 from submitter.providers.base import Provider
 from submitter.settings import DEFAULT_ACCOUNT
 
-ROOMS: dict[str, Callable[[str], Provider]] = {kling.NAME: kling.from_environment}
+
+class Opens(Protocol):
+    """Opens one account's room; `patient` replaces how its creates wait when told to."""
+
+    def __call__(self, account: str, patient: Persistence | None = None) -> Provider: ...
 
 
-def open_room(name: str, account: str = DEFAULT_ACCOUNT) -> Provider:
+ROOMS: dict[str, Opens] = {
+    kling.NAME: kling.from_environment,
+    modellix.NAME: modellix.from_environment,
+    appypie.NAME: appypie.from_environment,
+}
+
+
+def open_room(
+    name: str, account: str = DEFAULT_ACCOUNT, patient: Persistence | None = None
+) -> Provider:
     """The room of this provider, with the keys of this account.
 
     Raises InputError, or ConfigurationError with a line for each setting that is wrong.
     """
     if name not in ROOMS:
         raise InputError("provider", f"{name!r} is not known; use {' or '.join(ROOMS)}")
-    return ROOMS[name](account)
+    return ROOMS[name](account, patient)
 
 
 __all__ = ["ROOMS", "Provider", "open_room"]

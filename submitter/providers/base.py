@@ -41,7 +41,7 @@ class Page:
 
 
 class Provider(Protocol):
-    """What the submitter knows of one account at one provider.
+    """What the submitter knows of one account at one provider; safe to use from many threads.
 
     An Answer is the body as it came, because what the provider said enters the record by the same
     door as a callback. Every verb may raise NeverReached, WrongAccount, TryLater (after the
@@ -49,6 +49,11 @@ class Provider(Protocol):
     """
 
     name: str
+    has_callbacks: bool
+    finds_by_our_id: bool  # else a create whose answer was lost cannot be looked up
+    usual_seconds: int  # from creation to the end
+    default_model: str | None  # None: it takes no model
+    combining: frozenset[str]  # the models that take an upper and a lower garment in one picture
 
     def create(self, order: TryOn) -> Answer:
         """Create the task; never sent twice unless the first one was provably refused.
@@ -61,9 +66,11 @@ class Provider(Protocol):
     def fetch(
         self, *, provider_task_id: str | None = None, external_task_id: str | None = None
     ) -> Answer:
-        """The task as it stands, by either id. Raises NotFoundAtProvider."""
+        """The task as it stands, by either id. Raises NotFoundAtProvider, which says nothing of
+        the task where ours is the only id, and the provider does not find by it.
+        """
         ...
 
     def list(self, page: int, page_size: int) -> Page:
-        """The account's tasks. Raises InputError for a page that the provider does not serve."""
+        """The account's tasks. Raises InputError for a page, or a list, that is not served."""
         ...

@@ -5,16 +5,17 @@ Endpoints and fields: Kling API reference, virtual try-on (seen 2026-11).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from receiver import providers
 from receiver.clock import now_ms
-from submitter.client import MEGABYTE, Answer, Client
+from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
+from submitter.providers import envelope
+from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import Listed, Page, TryOn
-from submitter.providers.kling_answers import TOKEN_NOT_VALID_NOW, Call, data_of
 from submitter.providers.kling_token import ApiKey, Signed, Tokens
 from submitter.settings import AccountSettings
 from submitter.wording import readable
@@ -23,15 +24,23 @@ NAME = "kling"
 BASE_URL = "https://api-singapore.klingai.com"
 TRY_ON = "/v1/images/kolors-virtual-try-on"
 DEFAULT_MODEL = "kolors-virtual-try-on-v1"
+VENDOR = Vendor(
+    "Kling", "KLING_API_KEY, or KLING_ACCESS_KEY and KLING_SECRET_KEY", "KLING_BASE_URL"
+)
 PAGES, PAGE_SIZES = 1000, 500
 LONGEST_URL = 4096  # characters to show; recorded ones reach about 1,000
 LONGEST_PAGE = 4 * MEGABYTE  # 500 tasks, whose URLs reach 1 kB each
 
 
 class Kling:
-    """One account at Kling; safe to use from many threads."""
+    """One account at Kling."""
 
     name = NAME
+    has_callbacks = True
+    finds_by_our_id = True
+    usual_seconds = 30  # 15 to 60 were seen
+    default_model: str | None = DEFAULT_MODEL
+    combining = frozenset({"kolors-virtual-try-on-v1-5"})
 
     def __init__(self, client: Client, tokens: Tokens) -> None:
         self._client = client
@@ -49,7 +58,7 @@ class Kling:
             body["callback_url"] = order.callback_url
         answer, _ = self._client.patient.persist(
             lambda: self._authorized(
-                lambda token: self._client.post(TRY_ON, token, body), Call.CREATE
+                lambda keys: self._client.create(TRY_ON, keys, body), Call.CREATE
             )
         )
         return answer
@@ -61,10 +70,7 @@ class Kling:
         if not key:
             raise ValueError("one of the two ids is needed")
         answer, data = self._ask(f"{TRY_ON}/{quote(key, safe='')}", Call.FETCH)
-        if not _is_about(data, provider_task_id, external_task_id):
-            raise UnexpectedAnswer(
-                f"Kling was asked for task {key} and told of another", body=answer.body
-            )
+        envelope.check_it_is_about(VENDOR, answer, data, provider_task_id, external_task_id)
         return answer
 
     def list(self, page: int, page_size: int) -> Page:
@@ -77,28 +83,30 @@ class Kling:
         return Page(page, page_size, tuple(map(_listed, data)))
 
     def _ask(self, path: str, call: Call, max_bytes: int = MEGABYTE) -> tuple[Answer, Any]:
-        def ask(token: str) -> Answer:
-            return self._client.get(path, token, max_bytes=max_bytes)
+        def ask(keys: Mapping[str, str]) -> Answer:
+            return self._client.ask(path, keys, max_bytes=max_bytes)
 
         return self._client.brisk.persist(lambda: self._authorized(ask, call))
 
-    def _authorized(self, exchange: Callable[[str], Answer], call: Call) -> tuple[Answer, Any]:
+    def _authorized(
+        self, exchange: Callable[[Mapping[str, str]], Answer], call: Call
+    ) -> tuple[Answer, Any]:
         """The answer and the data in it; a token that is not valid now is signed anew, once."""
         token = self._tokens.token(now_ms() // 1000)
-        answer = exchange(token)
+        answer = exchange(_bearer(token))
         try:
-            return answer, data_of(answer, call)
+            return answer, envelope.data_of(VENDOR, answer, call)
         except ProviderError as error:
-            if error.code not in TOKEN_NOT_VALID_NOW:
+            if error.code not in envelope.TOKEN_NOT_VALID_NOW:
                 raise
             another = self._tokens.renewed(token, now_ms() // 1000)
             if another is None:
                 raise
-        answer = exchange(another)
-        return answer, data_of(answer, call)
+        answer = exchange(_bearer(another))
+        return answer, envelope.data_of(VENDOR, answer, call)
 
 
-def from_environment(account: str) -> Kling:
+def from_environment(account: str, patient: Persistence | None = None) -> Kling:
     """The account's room. Raises ConfigurationError with a line for each wrong setting."""
     settings = AccountSettings(NAME, account)
     base_url = settings.base_url(BASE_URL)
@@ -108,7 +116,11 @@ def from_environment(account: str) -> Kling:
         settings.problems += _missing_keys(settings, access_key, secret_key)
     settings.check()
     tokens = ApiKey(api_key) if api_key else Signed(access_key or "", secret_key or "")
-    return Kling(Client(base_url), tokens)
+    return Kling(Client(base_url, patient=patient or PATIENT), tokens)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _missing_keys(
@@ -128,25 +140,9 @@ def _check_range(field: str, value: int, most: int) -> None:
         raise InputError(field, f"{value} is not between 1 and {most}")
 
 
-def _is_about(data: object, provider_task_id: str | None, external_task_id: str | None) -> bool:
-    """Is it the task that was asked for, as far as it says? Its form is judged by the receiver."""
-    task = data[0] if isinstance(data, list) and len(data) == 1 else data
-    if not isinstance(task, dict):
-        return True
-    told_id, told_external = _ids(task)
-    if provider_task_id:
-        return told_id == provider_task_id
-    return told_external in (None, "", external_task_id)
-
-
-def _ids(task: dict[str, Any]) -> tuple[object, object]:
-    info = task.get("task_info")
-    return task.get("task_id"), info.get("external_task_id") if isinstance(info, dict) else None
-
-
 def _listed(task: dict[str, Any]) -> Listed:
     """Leniently: a list is looked at by people, and one odd task must not hide the others."""
-    provider_task_id, external = _ids(task)
+    provider_task_id, external = envelope.ids(task)
     status = readable(task.get("task_status"))
     created_at = task.get("created_at")
     return Listed(

@@ -143,7 +143,7 @@ def test_what_is_not_understood_is_kept_and_can_be_replayed(store: Store, ingest
     with pytest.raises(NotTheProtocol):  # still not understood
         ingest.replay(stored.id)
     event = providers.get("kling").parse(callback(body("succeed")))  # as a mended room would
-    assert store.reopen(stored.id, event, ingest.subscriptions) is Outcome.RECORDED
+    assert store.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
     assert store.callback(stored.id).outcome is Outcome.RECORDED
     assert store.task("task-1").status is Status.SUCCEEDED
     assert len(store.deliveries()) == 2

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.stores import writer as writer_module
-from receiver.stores.writer import GroupCommit, connect, file_lock
+from receiver.stores.sqlite import writer as writer_module
+from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
 
 
 @pytest.fixture
@@ -172,7 +172,8 @@ def test_a_writer_waits_for_the_lock_of_another_process(writer: GroupCommit, pat
 def test_two_processes_write_at_once(writer: GroupCommit, path: Path) -> None:
     """No busy error reaches anybody: the file lock queues the batches."""
     program = (
-        "import sys; from pathlib import Path; from receiver.stores.writer import GroupCommit\n"
+        "import sys; from pathlib import Path\n"
+        "from receiver.stores.sqlite.writer import GroupCommit\n"
         "w = GroupCommit(Path(sys.argv[1]))\n"
         "for n in range(500, 700):\n"
         "    w.run(lambda c: c.execute('insert into t values (?)', (n,)).rowcount)\n"

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import SchemaMismatch
-from receiver.stores import schema
-from receiver.stores.sqlite import SqliteStore
-from receiver.stores.writer import connect
+from receiver.stores.sqlite import SqliteStore, schema
+from receiver.stores.sqlite.writer import connect
 
 ENVIRONMENT = {"CALLBACK_SECRETS": "a-secret-for-the-tests-only", "PATH": "/usr/bin:/bin"}
 

@@ -41,6 +41,13 @@ def test_a_connection_is_shut_down_at_the_deadline() -> None:
         connection.close()
 
 
+def test_no_timer_is_left_behind() -> None:
+    with Deadline(60) as clock:
+        pass
+    clock._timer.join(5)
+    assert not clock._timer.is_alive()
+
+
 def test_a_connection_made_too_late_is_not_handed_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         clock = Deadline(5)

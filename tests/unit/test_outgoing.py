@@ -98,7 +98,8 @@ def test_an_error_shows_no_path_query_or_password(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(TemporaryFailure) as caught:
         outgoing.post("https://us%65r:pa55@hooks.example/T0/S3CRET?sig=S3CRET#S3CRET", json={})
     assert str(caught.value) == "https://hooks.example: Connection refused"
-    assert caught.value.__suppress_context__  # requests' own text, below, shows the path
+    assert caught.value.__cause__ is None  # requests' own text shows the path
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(

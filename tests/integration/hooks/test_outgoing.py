@@ -48,6 +48,22 @@ def test_no_more_of_an_answer_is_taken_than_was_asked_for(site: Site) -> None:
     assert answer.body == b"x" * 100
 
 
+def test_an_endless_answer_is_not_waited_for() -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * outgoing.CHUNK
+    with dripping(endless, pause=0, then_wait=True) as port:
+        answer = outgoing.post(f"http://127.0.0.1:{port}/", json={}, allow_private=True)
+    assert len(answer.body) == outgoing.CHUNK
+
+
+def test_an_answer_that_never_ends_is_not_taken_for_an_empty_one() -> None:
+    with (
+        dripping(b"HTTP/1.1 200 OK\r\n\r\n", pause=0, then_wait=True) as port,
+        in_time(DEADLINE),
+        pytest.raises(TemporaryFailure, match="no complete answer"),
+    ):
+        outgoing.post(f"http://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
+
+
 def test_loopback_is_refused_unless_allowed(site: Site) -> None:
     with pytest.raises(PermanentFailure, match="not a public address"):
         outgoing.post(f"{site.url}/in", json={})
@@ -130,7 +146,10 @@ def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     for allow_private in (False, True):
-        with pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s"):
+        with (
+            in_time(DEADLINE),
+            pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s"),
+        ):
             outgoing.post(
                 "http://slow.example/", json={}, deadline=DEADLINE, allow_private=allow_private
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -86,6 +87,13 @@ def test_a_picture_that_was_cut_short_is_refused(tmp_path: Path, fmt: str, exten
     assert extension
 
 
+def test_a_picture_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    whole = bytearray(picture())
+    whole[whole.index(b"IEND") - 5] ^= 1  # the last byte of the data's checksum
+    with pytest.raises(TemporaryFailure, match="broken"):
+        content.inspect(at(tmp_path, bytes(whole)), "image")
+
+
 def bomb(side: int) -> bytes:
     """A PNG that says it is this large, in a few bytes."""
 
@@ -114,6 +122,15 @@ def test_a_thumbnail_is_a_small_jpeg_whatever_the_picture(tmp_path: Path, mode: 
     assert len(thumbnail) <= 40_000
     with Image.open(io.BytesIO(thumbnail)) as small:
         assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (320, 192))
+
+
+def test_a_thumbnail_is_small_even_where_nothing_can_be_left_out(tmp_path: Path) -> None:
+    noise = os.urandom(320 * 320 * 3)
+    out = io.BytesIO()
+    Image.frombytes("RGB", (320, 320), noise).save(out, "PNG")
+    _, thumbnail = content.inspect(at(tmp_path, out.getvalue()), "image")
+    assert thumbnail is not None
+    assert len(thumbnail) <= 40_000
 
 
 def test_a_thumbnail_stands_upright(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import html
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,11 @@ def test_slacks_limits_are_kept() -> None:
     assert len(fields) <= 10
     assert all(len(field["text"]) <= 2000 for field in fields)
     assert any(field["text"].endswith("&lt;…") for field in fields)
+
+
+def test_more_facts_than_slack_takes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.hooks.wording.facts", lambda _: [("Fact", "x")] * 12)
+    assert len(slack.compose(notice())["blocks"][1]["fields"]) == 10
 
 
 def test_only_pictures_that_slack_can_fetch_become_image_blocks() -> None:

@@ -16,6 +16,8 @@ create table tasks (
   conflict integer not null default 0 check (conflict in (0, 1)),
   created_at integer not null,
   updated_at integer not null,
+  expects_callback integer not null default 0 check (expects_callback in (0, 1)),
+  asked integer not null default 0,
   deadline_at integer,
   given_up_at integer
 );
@@ -26,9 +28,11 @@ create index tasks_by_reference on tasks (reference) where reference is not null
 create index tasks_by_deadline on tasks (deadline_at) where deadline_at is not null;
 
 -- Every distinct body a provider sent about a task, as it came; byte-identical repeats are counted.
+-- A signed message that was not understood belongs to no task.
 create table callbacks (
   id integer primary key,
-  task integer not null references tasks (seq),
+  task integer references tasks (seq),
+  provider text not null,
   source text not null check (source in ('callback', 'create', 'query')),
   trust text not null check (trust in ('token', 'signed', 'queried')),
   outcome text not null check (outcome in ('recorded', 'duplicate', 'stale', 'conflict', 'confirming', 'quarantined')),
@@ -103,4 +107,18 @@ create table processes (
   name text primary key,
   kind text not null,
   seen_at integer not null
+) without rowid;
+
+-- What waits until a moment: the requests of a provider's account (`kling:default`).
+create table pauses (
+  name text primary key,
+  until integer not null
+) without rowid;
+
+-- Counted where it happens, in the same commit: repairs and callbacks missed, by provider.
+create table counters (
+  name text not null,
+  provider text not null,
+  value integer not null,
+  primary key (name, provider)
 ) without rowid;

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from receiver.errors import SchemaMismatch
-from receiver.stores.writer import connect, file_lock
+from receiver.stores.sqlite.writer import connect, file_lock
 
 RELEASES_SERVED = 1  # how many migrations behind this code a database may be and still be served
 

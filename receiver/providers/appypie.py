@@ -1,0 +1,35 @@
+"""Appy Pie, a reseller: Kling's legacy dialect, its own errors, and no signature.
+
+Its callbacks probably come straight from Kling, signed (if at all) with a secret that its customer
+does not hold.
+"""
+
+from __future__ import annotations
+
+from receiver.errors import NotTheProtocol
+from receiver.events import Callback, Event, Source
+from receiver.providers import legacy
+from receiver.providers.base import decode, text
+
+
+class AppyPie:
+    """Answers of its gateway, and the callbacks of the jobs it passes on."""
+
+    name = "appypie"
+    has_callbacks = True
+
+    def status(self, spelling: str) -> str | None:
+        return legacy.STATUSES.get(spelling)
+
+    def parse(self, callback: Callback) -> Event:
+        document = decode(callback.body)
+        if callback.source is Source.CALLBACK:
+            return legacy.read(self.name, document, callback.received_at)
+        if error := text(document.get("error")):
+            return legacy.refusal(self.name, callback, error)
+        if "task_status" in document:  # not wrapped: "task not found", which is no failed task
+            raise NotTheProtocol(f"the query found no task: {document.get('task_status_msg')}")
+        if document.get("code") != 0:
+            words = f"{document.get('code')} {document.get('message')}"
+            return legacy.refusal(self.name, callback, words)
+        return legacy.read(self.name, legacy.unwrap(document), callback.received_at)

@@ -1,0 +1,134 @@
+"""Kling's legacy dialect (`task_id`, `task_status`, …), which resellers of its jobs speak too.
+
+Field names and types: Kling API reference, callback protocol and query task (seen 2026-11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+
+from receiver.errors import NotTheProtocol
+from receiver.events import Callback, Event, Media, Source
+from receiver.providers.base import (
+    DAY,
+    LATEST_INSTANT,
+    expires_at,
+    faults,
+    index_of,
+    objects,
+    text,
+    told_apart,
+    url_in,
+)
+from receiver.tasks import Status
+
+STATUSES = {
+    "submitted": Status.SUBMITTED,
+    "processing": Status.PROCESSING,
+    "succeed": Status.SUCCEEDED,
+    "failed": Status.FAILED,
+}
+OUTPUTS_KEPT_FOR = 30 * DAY  # the vendor deletes outputs 30 days after generation
+# Real callbacks carry all three arrays, the unused ones empty. An audio comes in two formats; the
+# one that every player takes is the result.
+_ARRAYS = {
+    "images": ("image", ("url",)),
+    "videos": ("video", ("url",)),
+    "audios": ("audio", ("url_mp3", "url_wav", "url")),
+}
+
+
+class Envelope(Schema):
+    """A task; what is inside `task_result` is walked by `_media`."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    task_id = fields.String(required=True, validate=validate.Length(1, 128))
+    task_status = fields.String(required=True, validate=validate.OneOf(tuple(STATUSES)))
+    task_status_msg = fields.String(allow_none=True)
+    task_info = fields.Raw(allow_none=True)
+    task_result = fields.Raw(allow_none=True)
+    created_at = fields.Integer(strict=True, validate=validate.Range(0, LATEST_INSTANT))
+    updated_at = fields.Integer(strict=True, validate=validate.Range(0, LATEST_INSTANT))
+    final_unit_deduction = fields.String(allow_none=True)
+    final_balance_deduction = fields.Raw(allow_none=True)
+
+
+ENVELOPE = Envelope()
+
+
+def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
+    """The event in a task of this dialect. Raises NotTheProtocol."""
+    try:
+        data = ENVELOPE.load(document)
+    except ValidationError as error:
+        raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
+    occurred_at = data.get("updated_at", received_at)
+    return Event(
+        provider=provider,
+        provider_task_id=data["task_id"],
+        status=STATUSES[data["task_status"]],
+        occurred_at=occurred_at,
+        reason=data.get("task_status_msg") or None,
+        media=told_apart(_media(data.get("task_result"), occurred_at)),
+        external_task_id=_external_task_id(data.get("task_info")),
+        cost=data.get("final_unit_deduction") or None,
+        unknown={key: data[key] for key in data.keys() - ENVELOPE.fields.keys()},
+    )
+
+
+def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The task in the answer to a create or a query; some single queries answered a list."""
+    data = document.get("data")
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    if not isinstance(data, dict):
+        raise NotTheProtocol("data: expected one task as an object")
+    return data
+
+
+def refusal(provider: str, callback: Callback, words: str) -> Event:
+    """A create that was refused ends the task; a query that was refused says nothing of it."""
+    if callback.source is not Source.CREATE:
+        raise NotTheProtocol(f"the query was refused: {words}")
+    return Event(
+        provider=provider,
+        provider_task_id="",
+        status=Status.FAILED,
+        occurred_at=callback.received_at,
+        reason=f"refused: {words}",
+    )
+
+
+def _external_task_id(info: object) -> str | None:
+    """Our own id as the provider gives it back; `{}` where none was sent."""
+    if info is None:
+        return None
+    if not isinstance(info, dict):
+        raise NotTheProtocol("task_info: expected an object")
+    found = info.get("external_task_id")
+    if found is not None and not isinstance(found, str):
+        raise NotTheProtocol("task_info.external_task_id: expected a string")
+    return found or None
+
+
+def _media(result: object, occurred_at: int) -> Iterator[Media]:
+    if result is None:
+        return
+    if not isinstance(result, dict):
+        raise NotTheProtocol("task_result: expected an object")
+    for array, (kind, keys) in _ARRAYS.items():
+        for position, where, output in objects(result.get(array), f"task_result.{array}"):
+            url = url_in(output, keys, where)
+            yield Media(
+                kind=kind,
+                url=url,
+                index=index_of(output, position),
+                watermark_url=text(output.get("watermark_url")),
+                duration=text(output.get("duration", output.get("duration_mp3"))),
+                expires_at=expires_at(url, occurred_at + OUTPUTS_KEPT_FOR),
+            )

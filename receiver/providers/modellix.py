@@ -1,0 +1,121 @@
+"""Modellix, a reseller without callbacks: its answers to create and query.
+
+Field names: Modellix API reference; the synonyms of its statuses, and the three places of its
+resources, were seen in its official client and in recorded answers (2026-11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+
+from receiver.errors import NotTheProtocol
+from receiver.events import Callback, Event, Media, Source
+from receiver.providers.base import DAY, decode, expires_at, faults, text, told_apart, url_in
+from receiver.tasks import Status
+
+STATUSES = {
+    "pending": Status.SUBMITTED,
+    "processing": Status.PROCESSING,
+    "success": Status.SUCCEEDED,
+    "completed": Status.SUCCEEDED,
+    "succeeded": Status.SUCCEEDED,
+    "failed": Status.FAILED,
+    "error": Status.FAILED,
+    "canceled": Status.FAILED,
+    "cancelled": Status.FAILED,
+}
+OUTPUTS_KEPT_FOR = DAY  # one page says 30 days, another 24 hours: plan for the shorter
+MAY_HAVE_BEEN_ACCEPTED = range(500, 600)  # a create that got 5xx is paid for, perhaps
+
+
+class Envelope(Schema):
+    """The `data` of an answer; its resources are walked by `_media`."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    task_id = fields.String(required=True, validate=validate.Length(1, 128))
+    status = fields.String(required=True, validate=validate.OneOf(tuple(STATUSES)))
+
+
+ENVELOPE = Envelope()
+
+
+class Modellix:
+    """Modellix's answers; it never calls back."""
+
+    name = "modellix"
+    has_callbacks = False
+
+    def status(self, spelling: str) -> str | None:
+        return STATUSES.get(spelling)
+
+    def parse(self, callback: Callback) -> Event:
+        document = decode(callback.body)
+        if callback.source is Source.CALLBACK:
+            raise NotTheProtocol("Modellix has no callbacks")
+        if document.get("code") != 0:
+            return self._refusal(callback, document)
+        data = document.get("data")
+        if not isinstance(data, dict):
+            raise NotTheProtocol("data: expected an object")
+        try:
+            ENVELOPE.load(data)
+        except ValidationError as error:
+            raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
+        status = STATUSES[data["status"]]
+        return Event(
+            provider=self.name,
+            provider_task_id=data["task_id"],
+            status=status,
+            occurred_at=callback.received_at,  # it tells no time
+            reason=_reason(data) if status is Status.FAILED else None,
+            media=told_apart(_media(data, callback.received_at)),
+        )
+
+    def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
+        code, message = document.get("code"), document.get("message")
+        words = f"{code} {message}"
+        is_create = callback.source is Source.CREATE
+        if not is_create or not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
+            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
+        return Event(
+            provider=self.name,
+            provider_task_id="",
+            status=Status.FAILED,
+            occurred_at=callback.received_at,
+            reason=f"refused: {words}",
+        )
+
+
+def _reason(data: Mapping[str, Any]) -> str:
+    """Why it failed: where Modellix says so is not documented, so wherever it does."""
+    said = (text(data.get(key)) for key in ("error", "message", "error_message", "reason"))
+    nested = data.get("error")
+    inner = text(nested.get("message")) if isinstance(nested, dict) else None
+    return next((words for words in said if words), inner) or str(data["status"])
+
+
+def _media(data: Mapping[str, Any], received_at: int) -> Iterator[Media]:
+    """Resources as objects or as plain URLs, under `result` or directly under `data`."""
+    result = data.get("result")
+    if result is not None and not isinstance(result, dict):
+        raise NotTheProtocol("data.result: expected an object")
+    found = (result or {}).get("resources", data.get("resources"))
+    if found is None:
+        return
+    if not isinstance(found, list):
+        raise NotTheProtocol("data.result.resources: expected an array")
+    for position, resource in enumerate(found):
+        where = f"resources[{position}]"
+        entry = {"url": resource} if isinstance(resource, str) else resource
+        if not isinstance(entry, dict):
+            raise NotTheProtocol(f"{where}: expected an object or a URL")
+        url = url_in(entry, ("url",), where)
+        kind = text(entry.get("type")) or "image"
+        yield Media(
+            kind, url, str(position), expires_at=expires_at(url, received_at + OUTPUTS_KEPT_FOR)
+        )

@@ -1,0 +1,14 @@
+"""The record in one SQLite file: for one machine, with every acknowledged callback on disk."""
+
+from __future__ import annotations
+
+from receiver.stores.sqlite.agenda import Agenda
+from receiver.stores.sqlite.catalogue import Catalogue
+from receiver.stores.sqlite.inbox import Inbox
+
+
+class SqliteStore(Inbox, Agenda, Catalogue):
+    """See `stores.base.Store`, whose verbs these are."""
+
+
+__all__ = ["SqliteStore"]

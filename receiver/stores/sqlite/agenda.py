@@ -1,0 +1,106 @@
+"""What has to be asked about, when, and what came of it."""
+
+from __future__ import annotations
+
+import sqlite3
+import statistics
+
+from receiver.stores import rows
+from receiver.stores.base import Counter
+from receiver.stores.sqlite.connections import Connections
+from receiver.tasks import Task
+
+DAY = 86_400_000  # ms
+
+
+class Agenda(Connections):
+    """See `stores.base.Agenda`."""
+
+    def overdue(self, now: int, ask_again_at: int, limit: int) -> list[Task]:
+        deadline_at = self.next_deadline_at()
+        if deadline_at is None or deadline_at > now:
+            return []  # asked before any write: an idle poller costs no sync
+        values = {"now": now, "again": ask_again_at, "limit": limit}
+        found = self._writer.run(lambda connection: connection.execute(_OVERDUE, values).fetchall())
+        return [rows.task(row) for row in found]
+
+    def ask_at(self, task_id: str, at: int | None) -> None:
+        self._writer.run(
+            lambda connection: connection.execute(
+                "update tasks set deadline_at = ? where id = ?", (at, task_id)
+            )
+        )
+
+    def next_deadline_at(self) -> int | None:
+        with self._read() as connection:
+            row = connection.execute(_NEXT_DEADLINE).fetchone()
+        return None if row is None else int(row["deadline_at"])
+
+    def usual_duration(self, provider: str) -> int | None:
+        with self._read() as connection:
+            found = connection.execute(_DURATIONS, (provider,)).fetchall()
+        return int(statistics.median(row["took"] for row in found)) if found else None
+
+    def pause(self, name: str, until: int) -> None:
+        self._writer.run(lambda connection: connection.execute(_PAUSE, (name, until)))
+
+    def counters(self) -> list[Counter]:
+        with self._read() as connection:
+            found = connection.execute("select * from counters order by name, provider").fetchall()
+        return [Counter(row["name"], row["provider"], row["value"]) for row in found]
+
+    def heartbeat(self, name: str, kind: str, now: int) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(_HEARTBEAT, (name, kind, now))
+            connection.execute("delete from processes where seen_at < ?", (now - DAY,))
+
+        self._writer.run(work)
+
+    def seen(self, kind: str) -> int | None:
+        with self._read() as connection:
+            row = connection.execute(
+                "select max(seen_at) as seen_at from processes where kind = ?", (kind,)
+            ).fetchone()
+        return None if row["seen_at"] is None else int(row["seen_at"])
+
+
+def count(connection: sqlite3.Connection, name: str, provider: str) -> None:
+    """One more, in the transaction of what is counted."""
+    connection.execute(_COUNT, (name, provider))
+
+
+# A poller that takes tasks moves their deadlines, so that no other asks about them meanwhile. Tasks
+# of an account whose requests are paused are left for later.
+_OVERDUE = """
+update tasks set deadline_at = :again, asked = asked + 1
+where seq in (
+  select seq from tasks
+  where deadline_at is not null and deadline_at <= :now
+    and not exists (
+      select 1 from pauses where name = tasks.provider || ':' || tasks.account and until > :now
+    )
+  order by deadline_at limit :limit
+)
+returning *
+"""
+_NEXT_DEADLINE = """
+select deadline_at from tasks where deadline_at is not null order by deadline_at limit 1
+"""
+# The latest twenty of the provider among the latest 200 tasks: bounded, however long the record.
+_DURATIONS = """
+select updated_at - created_at as took
+from (select * from tasks order by seq desc limit 200)
+where provider = ? and status = 'succeeded' limit 20
+"""
+_PAUSE = """
+insert into pauses (name, until) values (?, ?)
+on conflict (name) do update set until = max(until, excluded.until)
+"""
+_COUNT = """
+insert into counters (name, provider, value) values (?, ?, 1)
+on conflict (name, provider) do update set value = value + 1
+"""
+_HEARTBEAT = """
+insert into processes (name, kind, seen_at) values (?, ?, ?)
+on conflict (name) do update set seen_at = excluded.seen_at
+"""

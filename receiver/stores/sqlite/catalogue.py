@@ -1,0 +1,138 @@
+"""Looking at the record."""
+
+from __future__ import annotations
+
+from receiver.deliveries import Delivery, Notice, State
+from receiver.errors import NotFound
+from receiver.stores import rows
+from receiver.stores.base import Backlog, StoredCallback, TaskHistory, Told
+from receiver.stores.sqlite.outbox import Outbox
+from receiver.tasks import Outcome, Status, Task
+
+
+class Catalogue(Outbox):
+    """See `stores.base.Catalogue`."""
+
+    def told(self, delivery: Delivery) -> Told:
+        task = self.task(delivery.task_id)
+        with self._read() as connection:
+            row = connection.execute(_TRANSITION_OF, (delivery.id,)).fetchone()
+            files = connection.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
+        notice = Notice(task, rows.transition(row), files=tuple(map(rows.file, files)))
+        callback = self.callback(row["callback"]).callback if row["callback"] else None
+        return Told(notice, callback)
+
+    def task(self, task_id: str) -> Task:
+        with self._read() as connection:
+            row = connection.execute("select * from tasks where id = ?", (task_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"no task {task_id}")
+        return rows.task(row)
+
+    def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
+        with self._read() as connection:
+            row = connection.execute(_BY_PROVIDER_ID, (provider, provider_task_id)).fetchone()
+        if row is None:
+            raise NotFound(f"no task of {provider} with the id {provider_task_id}")
+        return rows.task(row)
+
+    def history(self, task_id: str) -> TaskHistory:
+        task = self.task(task_id)
+        with self._read() as connection:
+            transitions = connection.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
+            attempts = connection.execute(_ATTEMPTS_OF_TASK, (task_id,)).fetchall()
+            files = connection.execute(_FILES_OF_TASK, (task_id,)).fetchall()
+        everything = 10_000
+        return TaskHistory(
+            task=task,
+            transitions=tuple(map(rows.transition, transitions)),
+            callbacks=tuple(reversed(self.callbacks(task_id=task_id, limit=everything))),
+            deliveries=tuple(reversed(self.deliveries(task_id=task_id, limit=everything))),
+            attempts=rows.grouped(attempts, rows.attempt),
+            files=rows.grouped(files, rows.file),
+        )
+
+    def tasks(
+        self,
+        *,
+        status: Status | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        limit: int = 50,
+    ) -> list[Task]:
+        where, values = rows.filters(status=status, provider=provider, reference=reference)
+        sql = f"select * from tasks where {where} order by seq desc limit ?"  # noqa: S608 - fixed column names
+        with self._read() as connection:
+            return [rows.task(row) for row in connection.execute(sql, [*values, limit])]
+
+    def callbacks(
+        self, *, task_id: str | None = None, outcome: Outcome | None = None, limit: int = 50
+    ) -> list[StoredCallback]:
+        where, values = rows.filters(**{"t.id": task_id, "c.outcome": outcome})
+        sql = f"{_CALLBACKS} where {where} order by c.id desc limit ?"
+        with self._read() as connection:
+            return [rows.callback(row) for row in connection.execute(sql, [*values, limit])]
+
+    def callback(self, callback_id: int) -> StoredCallback:
+        with self._read() as connection:
+            row = connection.execute(f"{_CALLBACKS} where c.id = ?", (callback_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"no callback {callback_id}")
+        return rows.callback(row)
+
+    def deliveries(
+        self,
+        *,
+        task_id: str | None = None,
+        hook: str | None = None,
+        state: State | None = None,
+        limit: int = 50,
+    ) -> list[Delivery]:
+        where, values = rows.filters(**{"t.id": task_id, "d.hook": hook, "d.state": state})
+        return self._deliveries_where(f"{where} order by d.id desc limit {int(limit)}", values)
+
+    def backlog(self, now: int) -> Backlog:
+        with self._read() as connection:
+            due = connection.execute(_BACKLOG, (now,)).fetchone()
+            dead = connection.execute(_DEAD).fetchone()
+        return Backlog(due=due["due"], dead=dead["dead"], oldest_due_at=due["oldest"])
+
+
+_BACKLOG = """
+select count(*) as due, min(due_at) as oldest from deliveries
+where state in ('pending', 'claimed') and due_at <= ?
+"""
+
+_DEAD = "select count(*) as dead from deliveries where state = 'dead'"
+
+_CALLBACKS = """
+select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task
+"""
+_BY_PROVIDER_ID = """
+select * from tasks where provider = ? and provider_task_id = ? order by seq desc limit 1
+"""
+
+_TRANSITION_OF = """
+select tr.* from transitions tr join deliveries d on d.transition = tr.id where d.id = ?
+"""
+
+_TRANSITIONS_OF_TASK = """
+select tr.* from transitions tr join tasks t on t.seq = tr.task where t.id = ? order by tr.id
+"""
+
+_FILES_OF_TRANSITION = """
+select f.* from files f join deliveries d on d.id = f.delivery where d.transition = ?
+order by f.delivery, f.media_index
+"""
+
+_FILES_OF_TASK = """
+select f.* from files f join deliveries d on d.id = f.delivery
+join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+where t.id = ? order by f.delivery, f.media_index
+"""
+
+_ATTEMPTS_OF_TASK = """
+select a.* from attempts a join deliveries d on d.id = a.delivery
+join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+where t.id = ? order by a.delivery, a.number
+"""

@@ -1,0 +1,71 @@
+"""One SQLite file: its schema, one writer, and a reading connection for each thread."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Event as Signal
+
+from receiver.errors import SchemaMismatch, StoreUnavailable
+from receiver.stores.sqlite import schema
+from receiver.stores.sqlite.writer import GroupCommit, connect
+
+POLL_EVERY = 0.015  # seconds; asking for `data_version` costs microseconds
+
+
+class Connections:
+    """What the parts of the SQLite store share."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = GroupCommit(path)
+        self._readers = threading.local()
+
+    def migrate(self) -> list[str]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return schema.migrate(self._path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def check_schema(self) -> None:
+        if not self._path.exists():
+            raise SchemaMismatch(f"{self._path} does not exist yet; run: receiver migrate")
+        with self._read() as connection:
+            schema.check(connection, self._path)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        with self._read() as connection:
+            # What was committed since this thread's last wait ended counts: no wake-up is missed
+            # between looking for work and waiting for more.
+            before = getattr(self._readers, "version", None)
+            rounds = max(1, int(timeout / POLL_EVERY))
+            for _ in range(rounds):
+                self._readers.version = _data_version(connection)
+                if self._readers.version != before or stop.wait(POLL_EVERY):
+                    return
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """This thread's reading connection. Raises StoreUnavailable."""
+        try:
+            connection = getattr(self._readers, "connection", None)
+            if connection is None:
+                if not self._path.exists():  # connecting would make an empty file
+                    raise StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
+                connection = self._readers.connection = connect(self._path, read_only=True)
+            yield connection
+        except sqlite3.Error as error:
+            with closing(self._readers.connection):
+                self._readers.connection = None
+            raise StoreUnavailable(f"could not read {self._path}: {error}") from error
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("pragma data_version").fetchone()[0])

@@ -1,0 +1,56 @@
+"""The way in: what providers said, in one commit with what it moves and whom it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from receiver.clock import now_ms
+from receiver.deliveries import Subscription
+from receiver.events import Callback, Event
+from receiver.stores.base import StoredCallback
+from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sqlite.recording import Recording
+from receiver.tasks import Outcome, Task
+
+
+class Inbox(Connections):
+    """See `stores.base.Inbox`."""
+
+    def create_task(self, task: Task) -> None:
+        self._writer.run(lambda connection: Recording(connection).create(task))
+
+    def record(
+        self,
+        callback: Callback,
+        event: Event,
+        subscriptions: Sequence[Subscription],
+        *,
+        confirm: bool = False,
+    ) -> Outcome:
+        return self._writer.run(
+            lambda connection: Recording(connection, subscriptions).record(
+                callback, event, confirm=confirm
+            )
+        )
+
+    def quarantine(self, callback: Callback, problem: str) -> None:
+        self._writer.run(lambda connection: Recording(connection).quarantine(callback, problem))
+
+    def reopen(
+        self,
+        stored: StoredCallback,
+        event: Event,
+        subscriptions: Sequence[Subscription],
+        *,
+        confirm: bool = False,
+    ) -> Outcome:
+        return self._writer.run(
+            lambda connection: Recording(connection, subscriptions).reopen(
+                stored, event, now_ms(), confirm=confirm
+            )
+        )
+
+    def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
+        self._writer.run(
+            lambda connection: Recording(connection, subscriptions).give_up(task_id, now)
+        )

@@ -1,0 +1,138 @@
+"""The way out: deliveries are claimed by lease, and their attempts are settled."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.errors import NotFound
+from receiver.stores import rows
+from receiver.stores.sqlite.connections import Connections
+
+
+class Outbox(Connections):
+    """See `stores.base.Outbox`."""
+
+    def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
+        due_at = self.next_due_at()
+        if due_at is None or due_at > now:
+            return []  # asked before any write: an idle worker costs no sync
+        found = self._writer.run(
+            lambda connection: connection.execute(
+                _CLAIM, {"worker": worker, "now": now, "until": lease_until, "limit": limit}
+            ).fetchall()
+        )
+        wanted = [row["id"] for row in found]
+        return sorted(self._deliveries_where(rows.any_of("d.id", wanted), wanted), key=rows.by_id)
+
+    def expired(self, now: int) -> list[Delivery]:
+        return self._deliveries_where(_EXPIRED, [now])
+
+    def renew(self, deliveries: Sequence[Delivery], lease_until: int) -> None:
+        held = [(lease_until, delivery.id, delivery.attempts) for delivery in deliveries]
+        self._writer.run(lambda connection: connection.executemany(_RENEW, held))
+
+    def settle(
+        self,
+        delivery: Delivery,
+        attempt: Attempt,
+        state: State,
+        due_at: int | None,
+        files: Sequence[File] = (),
+    ) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            ended_at = None if state is State.PENDING else attempt.ended_at
+            claim = (delivery.id, delivery.attempts, attempt.outcome, attempt.ended_at)
+            settled = connection.execute(_SETTLE, (state, due_at, ended_at, *claim)).rowcount
+            if not settled:
+                return False
+            connection.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
+            connection.executemany(
+                _UPSERT_FILE, [(delivery.id, *rows.of_file(file)) for file in files]
+            )
+            if ended_at is not None:
+                connection.execute(_RELEASE_WAITING, (ended_at, delivery.id))
+            return True
+
+        return self._writer.run(work)
+
+    def redeliver(self, delivery_id: int, now: int) -> None:
+        changed = self._writer.run(
+            lambda connection: connection.execute(_REDELIVER, (now, delivery_id)).rowcount
+        )
+        if not changed:
+            raise NotFound(f"no delivery {delivery_id} that has ended")
+
+    def next_due_at(self) -> int | None:
+        with self._read() as connection:
+            row = connection.execute(_NEXT_DUE).fetchone()
+        return None if row is None else int(row["due_at"])
+
+    def _deliveries_where(self, where: str, values: Sequence[Any]) -> list[Delivery]:
+        with self._read() as connection:
+            found = connection.execute(f"{_DELIVERIES} where {where}", values).fetchall()
+        return [rows.delivery(row) for row in found]
+
+
+# The condition on two states is that of the index on what is due: SQLite takes the index only where
+# the condition stands word for word.
+#
+# Oldest first. A claimed delivery whose lease ran out is not taken from here: the worker ends its
+# attempt as abandoned first, so that one which kills its worker each time dies in the end.
+_CLAIM = """
+update deliveries set state = 'claimed', attempts = attempts + 1, worker = :worker, due_at = :until
+where id in (
+  select id from deliveries
+  where state in ('pending', 'claimed') and state = 'pending' and due_at <= :now
+  order by due_at limit :limit
+)
+returning id
+"""
+
+_EXPIRED = "d.state in ('pending', 'claimed') and d.state = 'claimed' and d.due_at <= ?"
+
+# The number of attempts is the fence: each claim has its own, so a claim that was lost changes
+# nothing. An attempt is abandoned only while its lease is out: its worker may have come back.
+_RENEW = "update deliveries set due_at = ? where id = ? and attempts = ? and state = 'claimed'"
+
+_SETTLE = """
+update deliveries set state = ?1, due_at = ?2, ended_at = ?3, worker = null
+where id = ?4 and attempts = ?5 and state = 'claimed' and (?6 <> 'abandoned' or due_at <= ?7)
+"""
+
+_INSERT_ATTEMPT = """
+insert into attempts (delivery, number, started_at, ended_at, outcome, answer)
+values (?, ?, ?, ?, ?, ?)
+"""
+
+_UPSERT_FILE = """
+insert into files (delivery, media_index, url, sha256, size, content_type, thumbnail)
+values (?, ?, ?, ?, ?, ?, ?)
+on conflict (delivery, media_index) do update set
+  url = excluded.url, sha256 = excluded.sha256, size = excluded.size,
+  content_type = excluded.content_type, thumbnail = excluded.thumbnail
+"""
+
+_RELEASE_WAITING = """
+update deliveries set due_at = ?1
+from (select transition, hook from deliveries where id = ?2) as ended
+where deliveries.transition = ended.transition and deliveries.after = ended.hook
+  and deliveries.state = 'pending' and deliveries.due_at is null
+"""
+
+_REDELIVER = """
+update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts
+where id = ? and state in ('delivered', 'dead')
+"""
+
+_NEXT_DUE = """
+select due_at from deliveries where state in ('pending', 'claimed') and due_at is not null
+order by due_at limit 1
+"""
+
+_DELIVERIES = """
+select d.*, t.id as task_id, tr.status as status
+from deliveries d join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+"""

@@ -1,0 +1,285 @@
+"""What the way in writes: each verb runs inside the writer's transaction, on its connection."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+
+from receiver.deliveries import GIVEN_UP, Subscription
+from receiver.errors import NotFound, NotTheProtocol
+from receiver.events import Callback, Event, Source
+from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
+from receiver.stores.sqlite.agenda import count
+from receiver.tasks import Outcome, Status, Task, Trust, judge, new_task_id
+
+ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
+
+
+class Recording:
+    """One piece of work for the record, in the transaction that is open on `connection`."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, subscriptions: Sequence[Subscription] = ()
+    ) -> None:
+        self._connection = connection
+        self._subscriptions = subscriptions
+
+    def create(self, task: Task) -> None:
+        """A new task with its `created` transition. Raises ValueError if the id is taken."""
+        try:
+            seq = self._insert_task(task)
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"task {task.id} is on record already") from error
+        at = task.created_at
+        self._insert(_INSERT_TRANSITION, (seq, Status.CREATED, None, at, at, Trust.QUERIED, False))
+
+    def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
+        task = self._task(callback, event)
+        outcome = _judge(task, event, callback.trust, confirm)
+        repeated, callback_id = self._keep(task["seq"], callback, outcome)
+        if repeated:
+            return Outcome.DUPLICATE if outcome is Outcome.RECORDED else outcome
+        self._apply(task, callback, callback_id, event, outcome, callback.received_at)
+        return outcome
+
+    def quarantine(self, callback: Callback, problem: str) -> None:
+        """Keep what was not understood; without a token nobody knows whose it is."""
+        task = self._task(callback, None)["seq"] if callback.task_id else None
+        self._keep(task, callback, Outcome.QUARANTINED, problem)
+
+    def reopen(self, stored: StoredCallback, event: Event, now: int, *, confirm: bool) -> Outcome:
+        """Record a message that is kept already; its outcome is what it means today."""
+        task = self._task(stored.callback, event)
+        outcome = _judge(task, event, stored.callback.trust, confirm)
+        if stored.outcome is Outcome.QUARANTINED or outcome is Outcome.RECORDED:
+            self._connection.execute(
+                "update callbacks set outcome = ?, problem = null, task = ? where id = ?",
+                (outcome, task["seq"], stored.id),
+            )
+        self._apply(task, stored.callback, stored.id, event, outcome, now)
+        return outcome
+
+    def give_up(self, task_id: str, now: int) -> None:
+        """Stop asking; whoever wants to know of that is told, once. Raises NotFound."""
+        task = self._find("id = ?", task_id)
+        if task is None:
+            raise NotFound(f"no task {task_id}")
+        if Status(task["status"]).is_terminal or task["given_up_at"] is not None:
+            return
+        self._connection.execute(
+            "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
+            (now, task["seq"]),
+        )
+        transition = self._insert(
+            _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, now, now, task["trust"], False)
+        )
+        self._fill_outbox(task, transition, GIVEN_UP, now)
+
+    # -- what a message does to its task
+
+    def _apply(
+        self,
+        task: sqlite3.Row,
+        callback: Callback,
+        callback_id: int,
+        event: Event,
+        outcome: Outcome,
+        at: int,
+    ) -> None:
+        if event.provider_task_id and task["provider_task_id"] is None:
+            self._set(task, "provider_task_id", event.provider_task_id)
+        if outcome is Outcome.RECORDED:
+            self._move(task, callback, callback_id, event, at)
+        elif outcome is Outcome.CONFLICT:
+            self._contradict(task, at)
+        elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
+            self._set(task, "deadline_at", at)
+        elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
+            self._confirm(task, callback_id, event)
+
+    def _move(
+        self, task: sqlite3.Row, callback: Callback, callback_id: int, event: Event, at: int
+    ) -> None:
+        ended = event.status.is_terminal
+        self._connection.execute(
+            _MOVE_TASK,
+            {
+                "status": event.status,
+                "trust": callback.trust,
+                "reason": event.reason,
+                "cost": event.cost,
+                "at": at,
+                "deadline_at": None if ended else task["deadline_at"],
+                "seq": task["seq"],
+            },
+        )
+        corrected = ended and Status(task["status"]).is_terminal
+        moved = (task["seq"], event.status, callback_id, event.occurred_at, at, callback.trust)
+        transition = self._insert(_INSERT_TRANSITION, (*moved, corrected))
+        self._fill_outbox(task, transition, event.status, at)
+        if callback.source is Source.QUERY and task["expects_callback"]:
+            self._count_repair(task, event.status)
+
+    def _contradict(self, task: sqlite3.Row, at: int) -> None:
+        """Flag it; and ask the provider, unless the end on record is its own answer."""
+        count(self._connection, CONFLICTS, task["provider"])
+        self._set(task, "conflict", 1)
+        if Trust(task["trust"]) is not Trust.QUERIED:
+            self._set(task, "deadline_at", at)
+
+    def _confirm(self, task: sqlite3.Row, callback_id: int, event: Event) -> None:
+        """The provider repeats a status: the record rests on that now, with the newest URLs."""
+        self._set(task, "trust", Trust.QUERIED)
+        if event.status.is_terminal:
+            self._set(task, "deadline_at", None)
+        if event.media:
+            self._connection.execute(
+                "update transitions set callback = ? where task = ? and status = ?",
+                (callback_id, task["seq"], event.status),
+            )
+
+    def _count_repair(self, task: sqlite3.Row, status: Status) -> None:
+        """The poll brought what a callback should have; one that waited for it did come."""
+        came = self._connection.execute(_CALLBACK_CAME, (task["seq"],)).fetchone()
+        if came is None:
+            count(self._connection, REPAIRS, task["provider"])
+            if status.is_terminal:
+                count(self._connection, CALLBACKS_MISSED, task["provider"])
+
+    def _fill_outbox(self, task: sqlite3.Row, transition: int, status: str, at: int) -> None:
+        """One delivery for each subscription that hears the move."""
+        provider, reference = task["provider"], task["reference"]
+        hearing = [
+            subscription
+            for subscription in self._subscriptions
+            if subscription.hears(status=status, provider=provider, reference=reference)
+        ]
+        hooks = {subscription.hook for subscription in hearing}
+        for subscription in hearing:
+            after = subscription.after if subscription.after in hooks else None
+            due_at = at if after is None else None
+            self._insert(_INSERT_DELIVERY, (transition, subscription.hook, after, due_at))
+
+    # -- which task a message is about
+
+    def _task(self, callback: Callback, event: Event | None) -> sqlite3.Row:
+        """The task on record; one that we do not know is adopted.
+
+        Its token was ours, or the provider's signature vouches for it.
+        """
+        row = self._known(callback, event) or self._adopt(callback, event)
+        if row["provider"] != callback.provider:
+            raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
+        return row
+
+    def _known(self, callback: Callback, event: Event | None) -> sqlite3.Row | None:
+        if callback.task_id is not None or event is None:
+            return self._find("id = ?", callback.task_id)
+        return self._find("id = ?", event.external_task_id) or self._find(
+            "provider = ? and provider_task_id = ?", callback.provider, event.provider_task_id
+        )
+
+    def _adopt(self, callback: Callback, event: Event | None) -> sqlite3.Row:
+        at = callback.received_at
+        task_id = callback.task_id or new_task_id(at)
+        reference = event.external_task_id if event else None
+        task = Task(task_id, callback.provider, Status.CREATED, at, at, expects_callback=True)
+        self._insert_task(
+            replace(
+                task,
+                reference=reference if reference != task_id else None,
+                deadline_at=at + ASK_AFTER,
+            )
+        )
+        row = self._find("id = ?", task_id)
+        assert row is not None  # noqa: S101 - inserted above, in the same transaction
+        return row
+
+    # -- rows
+
+    def _find(self, where: str, *values: object) -> sqlite3.Row | None:
+        sql = f"select * from tasks where {where}"  # noqa: S608 - conditions of this file
+        row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def _set(self, task: sqlite3.Row, column: str, value: object) -> None:
+        sql = f"update tasks set {column} = ? where seq = ?"  # noqa: S608 - columns of this file
+        self._connection.execute(sql, (value, task["seq"]))
+
+    def _insert_task(self, task: Task) -> int:
+        return self._insert(
+            _INSERT_TASK,
+            (
+                task.id,
+                task.provider,
+                task.account,
+                task.provider_task_id,
+                task.reference,
+                task.status,
+                task.trust,
+                task.created_at,
+                task.updated_at,
+                task.expects_callback,
+                task.deadline_at,
+            ),
+        )
+
+    def _keep(
+        self, task: int | None, callback: Callback, outcome: Outcome, problem: str | None = None
+    ) -> tuple[bool, int]:
+        """Keep the message; whether the same bytes were there already, and its row."""
+        row = self._connection.execute(
+            _KEEP_CALLBACK,
+            (
+                task,
+                callback.provider,
+                callback.source,
+                callback.trust,
+                outcome,
+                callback.received_at,
+                callback.digest,
+                problem,
+                json.dumps(dict(callback.headers), ensure_ascii=False),
+                callback.body,
+            ),
+        ).fetchone()
+        return row["repeats"] > 0, row["id"]
+
+    def _insert(self, sql: str, values: tuple[object, ...]) -> int:
+        row_id = self._connection.execute(sql, values).lastrowid
+        assert row_id is not None  # noqa: S101 - SQLite sets it after every insert
+        return row_id
+
+
+def _judge(task: sqlite3.Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
+    outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
+    return Outcome.CONFIRMING if confirm and outcome is Outcome.RECORDED else outcome
+
+
+_INSERT_TASK = """
+insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
+  updated_at, expects_callback, deadline_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_TRANSITION = """
+insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
+values (?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_DELIVERY = "insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?)"
+_MOVE_TASK = """
+update tasks set status = :status, trust = :trust, reason = :reason,
+  cost = coalesce(:cost, cost), updated_at = :at, deadline_at = :deadline_at
+where seq = :seq
+"""
+_CALLBACK_CAME = """
+select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
+"""
+_KEEP_CALLBACK = """
+insert into callbacks (task, provider, source, trust, outcome, received_at, digest, problem,
+  headers, body)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (task, digest) do update set repeats = repeats + 1
+returning id, repeats
+"""

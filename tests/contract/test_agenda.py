@@ -1,0 +1,287 @@
+"""What every store promises about asking: once each, in time, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from receiver.deliveries import State
+from receiver.events import Callback, Source
+from receiver.ingest import Ingest
+from receiver.settings import Confirm
+from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter, Store
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Outcome, Status, Task, Trust
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+SOON = NOW + 90_000
+
+
+@pytest.fixture(params=["sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    assert request.param == "sqlite"
+    made = SqliteStore(tmp_path / "receiver.db")
+    made.migrate()
+    yield made
+    made.close()
+
+
+def put(store: Store, task_id: str = "task-1", **more: object) -> Task:
+    task = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=SOON, expects_callback=True)
+    made = replace(task, **more)  # type: ignore[arg-type]
+    store.create_task(made)
+    return made
+
+
+def queried(raw: bytes) -> Callback:
+    """The same words as the answer to our question."""
+    return callback(b'{"code": 0, "data": ' + raw + b"}", source=Source.QUERY, trust=Trust.QUERIED)
+
+
+def counted(store: Store) -> dict[str, int]:
+    return {counter.name: counter.value for counter in store.counters()}
+
+
+# -- whom to ask about
+
+
+def test_a_task_is_overdue_from_its_deadline_on(store: Store) -> None:
+    put(store)
+    assert store.next_deadline_at() == SOON
+    assert store.overdue(SOON - 1, SOON + 60_000, 5) == []
+    (task,) = store.overdue(SOON, SOON + 60_000, 5)
+    assert (task.id, task.asked, task.deadline_at) == ("task-1", 1, SOON + 60_000)
+    assert store.overdue(SOON, SOON + 60_000, 5) == []  # somebody asks already
+
+
+def test_several_pollers_ask_about_each_task_once(store: Store) -> None:
+    for number in range(40):
+        put(store, f"task-{number}")
+    with ThreadPoolExecutor(8) as pool:
+        batches = list(pool.map(lambda _: store.overdue(SOON, SOON + 60_000, 7), range(8)))
+    ids = [task.id for batch in batches for task in batch]
+    assert len(ids) == len(set(ids)) == 40
+
+
+def test_a_paused_account_is_left_alone(store: Store) -> None:
+    put(store, "mine")
+    put(store, "others", account="shop2")
+    store.pause("kling:default", SOON + 1_000)
+    store.pause("kling:default", SOON)  # a shorter pause does not end a longer one
+    assert [task.id for task in store.overdue(SOON, SOON + 60_000, 5)] == ["others"]
+    assert [task.id for task in store.overdue(SOON + 1_000, SOON + 60_000, 5)] == ["mine"]
+
+
+def test_an_ended_task_has_no_deadline(store: Store) -> None:
+    put(store)
+    Ingest(store).accept(callback())
+    assert store.next_deadline_at() is None
+    store.ask_at("task-1", NOW)  # unless its result is gone
+    assert [task.id for task in store.overdue(NOW, SOON, 5)] == ["task-1"]
+
+
+def test_the_usual_duration_is_the_median_of_successes(store: Store) -> None:
+    assert store.usual_duration("kling") is None
+    for number, took in enumerate((20_000, 30_000, 500_000)):
+        put(store, f"task-{number}")
+        Ingest(store).accept(callback(body(), f"task-{number}", received_at=NOW + took))
+    put(store, "failed")
+    Ingest(store).accept(callback(body("failed"), "failed", received_at=NOW + 1))
+    assert store.usual_duration("kling") == 30_000
+    assert store.usual_duration("modellix") is None
+
+
+# -- giving up
+
+
+def test_giving_up_is_told_once_and_a_late_callback_still_moves(store: Store) -> None:
+    hooks = [replace(subscription("alarm"), on=frozenset({"given_up"})), subscription("mail")]
+    ingest = Ingest(store, hooks)
+    put(store)
+    ingest.accept(callback(body("processing")))
+    ingest.give_up("task-1", SOON)
+    ingest.give_up("task-1", SOON + 1)
+    task = store.task("task-1")
+    assert (task.status, task.given_up_at, task.deadline_at) == (Status.PROCESSING, SOON, None)
+    assert [(d.hook, d.status) for d in store.deliveries()] == [("alarm", "given_up")]
+    (delivery,) = store.claim("w", SOON, SOON + 1, 5)
+    assert store.told(delivery).notice.as_json()["type"] == "task.given_up"
+    assert ingest.accept(callback(body())) is Outcome.RECORDED
+    assert store.task("task-1").status is Status.SUCCEEDED
+
+
+def test_what_has_ended_is_not_given_up(store: Store) -> None:
+    put(store)
+    Ingest(store).accept(callback())
+    Ingest(store).give_up("task-1", SOON)
+    assert store.task("task-1").given_up_at is None
+
+
+# -- what a poll brings
+
+
+def test_a_poll_that_moves_a_task_is_a_repair_and_an_end_is_a_missed_callback(
+    store: Store,
+) -> None:
+    put(store)
+    ingest = Ingest(store)
+    ingest.accept(queried(body("processing")))
+    ingest.accept(queried(body("succeed")))
+    assert store.counters() == [
+        Counter(CALLBACKS_MISSED, "kling", 1),
+        Counter(REPAIRS, "kling", 2),
+    ]
+
+
+def test_a_poll_that_brings_nothing_new_repairs_nothing(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store)
+    ingest.accept(callback(body("processing")))
+    assert ingest.accept(queried(body("processing"))) is Outcome.DUPLICATE
+    assert store.counters() == []
+
+
+def test_a_provider_without_callbacks_misses_none(store: Store) -> None:
+    put(store, expects_callback=False)
+    Ingest(store).accept(queried(body()))
+    assert store.counters() == []
+
+
+def test_the_same_end_by_callback_and_by_poll_fires_once(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store, [subscription("mail")])
+    assert ingest.accept(queried(body())) is Outcome.RECORDED
+    assert ingest.accept(callback(body())) is Outcome.DUPLICATE
+    assert len(store.deliveries()) == 1
+
+
+def test_a_fresh_url_replaces_the_one_that_expired(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store, [subscription("pictures")])
+    ingest.accept(callback(body()))
+    fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
+    assert ingest.accept(queried(body(task_result=fresh))) is Outcome.DUPLICATE
+    (delivery,) = store.claim("w", SOON, SOON + 1, 5)
+    told = store.told(delivery).callback
+    assert told is not None
+    assert b"fresh.png" in told.body
+    assert store.task("task-1").trust is Trust.QUERIED
+
+
+def test_a_contradiction_is_asked_about_and_counted(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store)
+    ingest.accept(callback(body("failed")))
+    assert ingest.accept(callback(body("succeed"))) is Outcome.CONFLICT
+    assert store.next_deadline_at() == NOW
+    assert counted(store)[CONFLICTS] == 1
+    assert ingest.accept(queried(body("failed"))) is Outcome.DUPLICATE
+    assert store.next_deadline_at() is None
+    late = callback(body("succeed", updated_at=1))  # now the end rests on the provider's answer
+    assert ingest.accept(late) is Outcome.CONFLICT
+    assert store.next_deadline_at() is None
+
+
+# -- ends that count only once the provider was asked
+
+
+@pytest.mark.parametrize(
+    ("confirm", "trust", "outcome"),
+    [
+        (Confirm.NEVER, Trust.TOKEN, Outcome.RECORDED),
+        (Confirm.UNSIGNED, Trust.TOKEN, Outcome.CONFIRMING),
+        (Confirm.UNSIGNED, Trust.SIGNED, Outcome.RECORDED),
+        (Confirm.ALWAYS, Trust.TOKEN, Outcome.CONFIRMING),
+        (Confirm.ALWAYS, Trust.SIGNED, Outcome.CONFIRMING),
+    ],
+)
+@pytest.mark.parametrize("status", ["succeed", "failed"])
+def test_an_end_counts_when_it_is_trusted_enough(
+    store: Store, confirm: Confirm, trust: Trust, outcome: Outcome, status: str
+) -> None:
+    put(store)
+    ingest = Ingest(store, [subscription("mail")], confirm)
+    assert ingest.accept(callback(body(status), trust=trust)) is outcome
+    moved = outcome is Outcome.RECORDED
+    assert store.task("task-1").status.is_terminal is moved
+    assert len(store.deliveries()) == moved
+    assert store.next_deadline_at() == (None if moved else NOW)
+
+
+def test_what_the_provider_then_says_counts(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store, [subscription("mail")], Confirm.UNSIGNED)
+    ingest.accept(callback(body("succeed")))  # forged, perhaps
+    assert ingest.accept(queried(body("failed"))) is Outcome.RECORDED
+    assert store.task("task-1").status is Status.FAILED
+    assert [delivery.status for delivery in store.deliveries()] == ["failed"]
+    assert store.counters() == []  # the callback was not missed: it came, and was confirmed
+
+
+def test_progress_needs_no_confirmation(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store, (), Confirm.ALWAYS)
+    assert ingest.accept(callback(body("processing"))) is Outcome.RECORDED
+
+
+def test_a_success_with_nothing_in_it_is_kept_and_asked_about(store: Store) -> None:
+    put(store)
+    ingest = Ingest(store, [subscription("mail")])
+    empty = {"images": [], "videos": [], "audios": []}
+    assert ingest.accept(callback(body(task_result=empty))) is Outcome.CONFIRMING
+    assert store.task("task-1").status is Status.CREATED
+    assert store.next_deadline_at() == NOW
+    store.ask_at("task-1", SOON)
+    assert ingest.accept(queried(body(task_result=empty))) is Outcome.CONFIRMING
+    assert store.next_deadline_at() == SOON  # by the schedule, not in a circle
+    assert ingest.accept(queried(body())) is Outcome.RECORDED
+    assert [delivery.state for delivery in store.deliveries()] == [State.PENDING]
+
+
+# -- signed callbacks without a token
+
+
+def signed(raw: bytes) -> Callback:
+    return replace(callback(raw, trust=Trust.SIGNED), task_id=None)
+
+
+def test_a_signed_callback_finds_its_task_by_our_id(store: Store) -> None:
+    put(store)
+    raw = body("processing", task_info={"external_task_id": "task-1"})
+    assert Ingest(store).accept(signed(raw)) is Outcome.RECORDED
+    task = store.task("task-1")
+    assert (task.status, task.trust) == (Status.PROCESSING, Trust.SIGNED)
+
+
+def test_a_signed_callback_finds_its_task_by_the_providers_id(store: Store) -> None:
+    put(store)
+    Ingest(store).accept(callback(body("submitted")))
+    assert Ingest(store).accept(signed(body("succeed"))) is Outcome.RECORDED
+    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.task_by_provider_id("kling", "828338674605220001").id == "task-1"
+
+
+def test_a_signed_callback_of_a_task_we_never_saw_is_adopted_once(store: Store) -> None:
+    raws = [
+        body(status, task_info={"external_task_id": "ORDER-7"})
+        for status in ("submitted", "processing", "succeed") * 3
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda raw: Ingest(store).accept(signed(raw)), raws))
+    (task,) = store.tasks()
+    assert (task.reference, task.status) == ("ORDER-7", Status.SUCCEEDED)
+
+
+def test_what_was_signed_and_not_understood_is_kept_and_replayed(store: Store) -> None:
+    store.quarantine(signed(body("succeed")), "a status we did not know then")
+    (kept,) = store.callbacks()
+    assert (kept.callback.task_id, kept.callback.provider) == (None, "kling")
+    assert Ingest(store).replay(kept.id) is Outcome.RECORDED
+    (task,) = store.tasks()
+    assert task.status is Status.SUCCEEDED
+    assert store.callback(kept.id).callback.task_id == task.id
