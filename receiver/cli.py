@@ -11,13 +11,13 @@ from typing import Any
 import click
 import structlog
 
-from receiver import __version__, console, hooks, logs, serve, settings
+from receiver import __version__, console, hooks, logs, providers, serve, settings
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import State, task_json
 from receiver.dispatch import dispatcher
 from receiver.errors import CallbackReceiverError, RequestRefused, SettingsError
-from receiver.ingest import Ingest, hook_entries
+from receiver.ingest import Ingest, announce, hook_entries
 from receiver.stores import Store, open_store
 from receiver.tasks import Outcome, Status
 
@@ -155,6 +155,21 @@ def deliveries(
         console.as_json([console.delivery_json(delivery) for delivery in found])
     else:
         console.show_deliveries(found)
+
+
+@main.command()
+@click.option("--provider", required=True, type=click.Choice(sorted(providers.PROVIDERS)))
+@click.option("--reference", help="Your own name for it, such as an order number.")
+@click.option("--account", default="default", show_default=True)
+@as_json
+def url(provider: str, reference: str | None, account: str, as_json: bool) -> None:
+    """Record a task that you create at the provider yourself, and print its callback URL."""
+    chosen = settings.load()
+    task, where = announce(_store(chosen), chosen, provider, reference, account)
+    if as_json:
+        console.as_json({"task": task_json(task), "callback_url": where})
+    else:
+        click.echo(where)
 
 
 @main.command()

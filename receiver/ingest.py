@@ -5,19 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from receiver import hooks_file, providers
+from receiver import hooks_file, providers, signing
+from receiver.clock import now_ms
 from receiver.deliveries import Subscription
-from receiver.errors import NotFound, RequestRefused
+from receiver.errors import NotFound, RequestRefused, SettingsError
 from receiver.events import Callback, Event
 from receiver.hooks_file import HookEntry
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
-from receiver.tasks import Outcome, Status, Trust
+from receiver.tasks import Outcome, Status, Task, Trust, new_task_id
+
+ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that others create
 
 
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
     """The hooks file, with statuses in any provider's spelling. Raises SettingsError."""
     return hooks_file.load(settings.hooks_file, providers.spelling, providers.PROVIDERS)
+
+
+def announce(
+    store: Store, settings: Settings, provider: str, reference: str | None, account: str
+) -> tuple[Task, str]:
+    """Put a task on record that somebody else creates at the provider; and its callback URL.
+
+    Raises SettingsError, and StoreUnavailable.
+    """
+    if settings.public_url is None:
+        raise SettingsError(["PUBLIC_URL: not set; it is where the provider reaches this machine"])
+    if not providers.get(provider).has_callbacks:
+        raise SettingsError([f"{provider} has no callbacks: submit with `submitter submit`"])
+    now = now_ms()
+    task = Task(
+        id=new_task_id(now),
+        provider=provider,
+        status=Status.CREATED,
+        created_at=now,
+        updated_at=now,
+        account=account,
+        reference=reference,
+        expects_callback=True,
+        deadline_at=now + ANNOUNCED_FOR,
+    )
+    store.create_task(task)
+    secret = settings.callback_secrets[0]
+    return task, signing.callback_url(settings.public_url, secret, provider, task.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ def commands(bind: str | None) -> dict[str, list[str]]:
     return {
         "web": [*web, *address, "wsgi:app"],
         "worker": [sys.executable, "-m", "receiver", "worker"],
+        "poller": [sys.executable, "-m", "submitter", "reconcile", "--forever"],
     }
 
 

@@ -2,66 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from receiver.errors import CallbackReceiverError, NotFound, SettingsError
+from receiver import __version__
+from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.tasks import Status, Task
+from submitter import batch as batches
 from submitter import reconcile, report
-from submitter.errors import ConfigurationError, InputError, ProviderError, SubmitterError
+from submitter.console import (
+    INTERRUPTED,
+    REFUSED,
+    Commands,
+    account,
+    as_json,
+    complain,
+    model,
+    print_json,
+    print_page,
+    provider,
+)
+from submitter.desk import Desk
+from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
-from submitter.progress import Show, shown
-from submitter.providers import ROOMS, Provider, open_room
-from submitter.providers.base import Page
+from submitter.orders import prepare
+from submitter.progress import Show, counted, shown
+from submitter.providers import Provider, open_room
+from submitter.reconcile_command import reconcile as reconcile_command
 from submitter.record import Record, opened, opened_with
-from submitter.settings import DEFAULT_ACCOUNT
-from submitter.submit import Desk, prepare
-from submitter.wording import readable
+from submitter.rows import Defaults, read
 
-REFUSED, USAGE, INTERRUPTED = 1, 2, 130
 ALL = 1_000_000
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-provider = click.option(
-    "--provider", type=click.Choice(list(ROOMS)), default="kling", show_default=True
-)
-account = click.option(
-    "--account",
-    default=DEFAULT_ACCOUNT,
-    metavar="NAME",
-    help="Which keys to use: `shop2` reads KLING_SHOP2_API_KEY and so on.",
-)
-
-
-class Commands(click.Group):
-    """Turns our errors into lines for people."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ConfigurationError, SettingsError) as error:
-            _complain(error.problems)
-            ctx.exit(USAGE)
-        except InputError as error:
-            _complain([f"--{error.field.replace('_', '-')}: {error.message}"])
-            ctx.exit(USAGE)
-        except (SubmitterError, CallbackReceiverError) as error:
-            _complain([str(error)])
-            ctx.exit(REFUSED)
-        except KeyboardInterrupt:
-            _complain(["interrupted; what is on record stays there: see `receiver tasks`"])
-            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="callback-receiver")
+@click.version_option(__version__)
 def main() -> None:
     """Create virtual try-on tasks at a provider, and see how they stand.
 
@@ -69,12 +46,21 @@ def main() -> None:
     """
 
 
+main.add_command(reconcile_command)
+
+
 @main.command()
 @provider
 @click.option("--human", required=True, metavar="PATH|URL", help="The person: JPEG or PNG.")
-@click.option("--cloth", required=True, metavar="PATH|URL", help="The garment: JPEG or PNG.")
+@click.option(
+    "--cloth",
+    required=True,
+    multiple=True,
+    metavar="PATH|URL",
+    help="The garment: JPEG or PNG. Two, as upper:PATH and lower:PATH, become one picture.",
+)
 @click.option("--reference", help="Your own name for it, such as an order number.")
-@click.option("--model", help="The provider's model.  [default: the provider's first]")
+@model
 @account
 @click.option("--wait", is_flag=True, help="Wait until the task has ended.")
 @click.option(
@@ -91,7 +77,7 @@ def submit(
     ctx: click.Context,
     provider: str,
     human: str,
-    cloth: str,
+    cloth: tuple[str, ...],
     reference: str | None,
     model: str | None,
     account: str,
@@ -101,7 +87,7 @@ def submit(
 ) -> None:
     """Submit one try-on."""
     with opened_with(provider, account) as (record, room):
-        order = prepare(human, cloth, reference, model)
+        order = prepare(room, human, cloth, reference, model)
         desk = Desk(record.ingest, room, record.settings, account)
         with shown("submitting") as show:
             task = desk.put_on_record(order)
@@ -117,9 +103,52 @@ def submit(
         _print_task(record.store, task, as_json)
     if wait and not task.status.is_terminal:
         late = f"task {task.id} has not ended within {timeout:g} s; it goes on"
-        _complain([f"{late}, see: submitter status {task.id}"])
+        complain([f"{late}, see: submitter status {task.id}"])
         ctx.exit(REFUSED)
     ctx.exit(REFUSED if task.status is Status.FAILED else 0)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@provider
+@account
+@model
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How many to submit at once for each account.",
+)
+@as_json
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    file: Path,
+    provider: str,
+    account: str,
+    model: str | None,
+    concurrency: int,
+    as_json: bool,
+) -> None:
+    """Submit every row of FILE, CSV with a header or JSONL; safe to run again.
+
+    Columns: reference, human, cloth; and as needed cloth2, model, account, provider. Two garments
+    may also stand in one cell, separated by a semicolon. Relative paths start at the file. A
+    reference that was submitted before is skipped.
+    """
+    rows, bad = read(file, Defaults(provider, account, model))
+    with opened() as record, counted(len(rows) + len(bad)) as told:
+        outcome = batches.run(
+            rows, bad, record, file.parent, concurrency, lambda row: told(batches.line_of(row))
+        )
+    if as_json:
+        print_json(outcome.document())
+    else:
+        for line in outcome.lines():
+            click.echo(line)
+    ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
 
 
 @main.command()
@@ -147,9 +176,9 @@ def list_(provider: str, account: str, page: int, page_size: int, as_json: bool)
     """Show the provider's own list of tasks, newest first."""
     found = open_room(provider, account).list(page, page_size)
     if as_json:
-        _print_json(report.page_document(found))
+        print_json(report.page_document(found))
     else:
-        _print_page(found)
+        print_page(found)
 
 
 def _wait(record: Record, room: Provider, task: Task, timeout: float, show: Show) -> Task:
@@ -182,32 +211,7 @@ def _find(store: Store, text: str) -> Task:
 def _print_task(store: Store, task: Task, as_json: bool) -> None:
     history = store.history(task.id)
     if as_json:
-        _print_json(report.document(history))
+        print_json(report.document(history))
     else:
         for line in report.lines(history):
             click.echo(line)
-
-
-def _print_page(page: Page) -> None:
-    """A table for people; a line a task, separated by tabs, for other programs."""
-    if not sys.stdout.isatty():
-        for task in page.tasks:
-            click.echo("\t".join(report.row(task)))
-        return
-    table = Table()
-    for heading in ("its id", "our id"):
-        table.add_column(heading, no_wrap=True)  # to be copied whole
-    for heading in ("status", "created", "result"):
-        table.add_column(heading, overflow="fold")
-    for task in page.tasks:
-        table.add_row(*map(Text, report.row(task)))
-    Console().print(table)
-
-
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _complain(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(f"submitter: {readable(line, 2000)}", err=True)

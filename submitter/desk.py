@@ -12,67 +12,31 @@ from dataclasses import dataclass
 
 from receiver import signing
 from receiver.clock import now_ms
-from receiver.errors import RequestRefused, StoreError
-from receiver.events import Event, Source
+from receiver.errors import NotFound, RequestRefused, StoreError
+from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.tasks import Status, Task, Trust, new_task_id
-from submitter import images, reconcile
-from submitter.errors import (
-    InputError,
-    NeverReached,
-    NotFoundAtProvider,
-    OutcomeUnknown,
-    ProviderError,
-)
+from submitter import reconcile
+from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
 from submitter.messages import message, words
+from submitter.orders import Order
 from submitter.providers import Provider
 from submitter.providers.base import TryOn
-from submitter.record import opened_with
 from submitter.settings import DEFAULT_ACCOUNT
 
 ASKED_AFTER = 90_000  # ms; a try-on takes 15 to 60 s
 LOOK_UP_AFTER = 2.0  # seconds; gives the provider time to file what it accepted
-LONGEST_TEXT = 200  # characters of a reference or a model's name
+REFUSED, NEVER_REACHED = "refused: ", "never reached"  # how the reason of a refused task begins
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a user wants made, checked: pictures as a URL or raw Base64."""
-
-    human: str
-    cloth: str
-    reference: str | None = None
-    model: str | None = None
-
-
-def submit(
-    provider: str,
-    human: str,
-    cloth: str,
-    reference: str | None = None,
-    model: str | None = None,
-    account: str = DEFAULT_ACCOUNT,
-) -> Task:
-    """Submit one try-on and return its task as it then stands on record.
-
-    `human` and `cloth` are each a path or an http(s) URL. `reference` is your own name for the
-    task. Settings come from the environment. Raises InputError and ConfigurationError before
-    anything is recorded or sent; ProviderError, with `task_id`, once the task is on record
-    (OutcomeUnknown: do not submit it again blindly); and `receiver.errors.StoreError`.
-    """
-    with opened_with(provider, account) as (record, room):
-        order = prepare(human, cloth, reference, model)
-        desk = Desk(record.ingest, room, record.settings, account)
-        return desk.send(desk.put_on_record(order), order)
-
-
-def prepare(human: str, cloth: str, reference: str | None, model: str | None) -> Order:
-    """Check everything that can be checked without the provider. Raises InputError."""
-    for field, text in (("reference", reference), ("model", model)):
-        if text is not None and not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
-            raise InputError(field, f"use 1 to {LONGEST_TEXT} printable characters")
-    return Order(images.prepare("human", human), images.prepare("cloth", cloth), reference, model)
+def was_not_accepted(task: Task) -> bool:
+    """Does the record prove that the provider never took it, so that nothing was paid?"""
+    return (
+        task.status is Status.FAILED
+        and not task.provider_task_id
+        and (task.reason or "").startswith((REFUSED.rstrip(), NEVER_REACHED))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +61,7 @@ class Desk:
             account=self.account,
             reference=order.reference,
             trust=Trust.QUERIED,
+            expects_callback=self._expects_callback,
             deadline_at=now + ASKED_AFTER,
         )
         self.ingest.store.create_task(task)
@@ -116,22 +81,38 @@ class Desk:
             self._refused(task, error)
             raise error.about(task.id) from None
         try:
-            self.ingest.accept(message(task, answer, Source.CREATE))
+            self._keep(message(task, answer, Source.CREATE))
         except (RequestRefused, StoreError) as error:
-            unknown = OutcomeUnknown(f"the answer could not be recorded: {error}")
+            unknown = OutcomeUnknown(f"the answer could not be recorded: {error}", body=answer.body)
             return self._look_up(task, unknown)
         return self.ingest.store.task(task.id)
 
+    @property
+    def _expects_callback(self) -> bool:
+        return self.room.has_callbacks and self.settings.public_url is not None
+
     def _try_on(self, task: Task, order: Order) -> TryOn:
         public_url, secret = self.settings.public_url, self.settings.callback_secrets[0]
+        callback_url = None
+        if public_url and self.room.has_callbacks:
+            callback_url = signing.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
             human=order.human,
             cloth=order.cloth,
             external_task_id=task.id,
             model=order.model,
-            callback_url=public_url
-            and signing.callback_url(public_url, secret, task.provider, task.id),
+            callback_url=callback_url,
         )
+
+    def _keep(self, said: Callback) -> None:
+        """Record the answer to a create; once more, where nothing else would tell of the task."""
+        try:
+            self.ingest.accept(said)
+        except StoreError:
+            if self.room.finds_by_our_id:
+                raise
+            self.sleep(LOOK_UP_AFTER)
+            self.ingest.accept(said)
 
     def _refused(self, task: Task, error: ProviderError) -> None:
         """The task does not exist at the provider: that is its end."""
@@ -146,7 +127,7 @@ class Desk:
                 provider_task_id="",
                 status=Status.FAILED,
                 occurred_at=said.received_at,
-                reason="never reached" if never else f"refused: {error.message}",
+                reason=NEVER_REACHED if never else f"{REFUSED}{error.message}",
             )
             self.ingest.record(said, event)
         except (RequestRefused, StoreError) as trouble:
@@ -154,31 +135,43 @@ class Desk:
 
     def _look_up(self, task: Task, unknown: OutcomeUnknown) -> Task:
         """Ask for the task by our id. Raises `unknown`, saying more, if that brings nothing."""
-        self.sleep(LOOK_UP_AFTER)
-        found = self._asked(task)
+        found, advice = self._asked(task)
         stands = self._stands(task)
         # Moved: by the answer, or by a callback, which proves as well that it was accepted.
         if stands is not None and stands.status is not Status.CREATED:
             return stands
         raise OutcomeUnknown(
             f"{unknown.message}; {found}. It may have been accepted, and paid for: do not send it "
-            f"again blindly. Ask later with: submitter status {task.id}",
+            f"again blindly. {advice}",
             code=unknown.code,
             http_status=unknown.http_status,
             request_id=unknown.request_id,
             body=unknown.body,
         ).about(task.id) from None
 
-    def _asked(self, task: Task) -> str:
-        """Ask the provider, and what came of it in words."""
+    def _asked(self, task: Task) -> tuple[str, str]:
+        """Ask the provider; what came of it, and what to do now, in words."""
+        later = f"Ask later with: submitter status {task.id}"
+        if not self.room.finds_by_our_id:
+            return self._cannot_ask(task)
+        self.sleep(LOOK_UP_AFTER)
         try:
-            return (
-                f"looking it up brought nothing new ({reconcile.ask(self.ingest, self.room, task)})"
-            )
+            outcome = reconcile.ask(self.ingest, self.room, task)
         except NotFoundAtProvider:
-            return "the provider does not know it so far"
+            return "the provider does not know it so far", later
         except (ProviderError, StoreError) as error:
-            return f"looking it up failed too ({error})"
+            return f"looking it up failed too ({error})", later
+        return f"looking it up brought nothing new ({outcome})", later
+
+    def _cannot_ask(self, task: Task) -> tuple[str, str]:
+        found = f"{task.provider} keeps no id of ours, so it cannot be looked up"
+        if self._expects_callback:
+            return found, "Its callback may still tell"
+        try:
+            self.ingest.give_up(task.id, now_ms())
+        except (StoreError, NotFound) as error:
+            found += f" (and that could not be recorded: {error})"
+        return found, f"Look for it at {task.provider} before you submit it again"
 
     def _stands(self, task: Task) -> Task | None:
         try:

@@ -27,8 +27,8 @@ class Follower:
 
     record: Record
     room: Provider
-    changed: Callable[[Task], None]
-    trouble: Callable[[str], None]
+    changed: Callable[[Task], None] = lambda _: None
+    trouble: Callable[[str], None] = lambda _: None
     ask_every: float = ASK_EVERY  # seconds
 
     def follow(self, task: Task, timeout: float) -> Task:
@@ -52,7 +52,7 @@ class Follower:
     def _must_ask(self, task: Task) -> bool:
         """No callback can come, or it should have come by now."""
         is_late = task.deadline_at is not None and now_ms() >= task.deadline_at
-        return self.record.settings.public_url is None or is_late
+        return not task.expects_callback or is_late
 
     def _ask(self, task: Task, last_complaint: str) -> str:
         """Ask, and return why that failed. It may work the next time: the timeout is the end."""

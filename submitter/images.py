@@ -8,17 +8,22 @@ import re
 import stat
 import struct
 import warnings
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image, UnidentifiedImageError
 
+from receiver import outgoing
+from receiver.errors import DeliveryFailure
 from submitter.errors import InputError
 
 # Kling: "no larger than 10 MB". Taken to mean the file's own bytes, and a megabyte as 1024 x 1024;
 # as Base64 in the request it grows by a third.
 MOST_BYTES = 10 * 1024 * 1024
 LEAST_SIDE = 300  # px
+FETCH_WITHIN = 30.0  # seconds
 # Ours: what has to be decoded to see that it is whole must fit into memory (about 200 MB).
 MOST_PIXELS = 64_000_000
 FORMATS = frozenset({"JPEG", "PNG"})
@@ -35,14 +40,43 @@ def prepare(field: str, given: str) -> str:
 
     `field` names the option in the InputError that is raised for anything that cannot be used.
     """
+    if "://" in given[:32] and given[:5].lower() != "data:":
+        return _url(field, given)
+    # Raw: no `data:` prefix and no line breaks, as the provider wants it.
+    return base64.b64encode(load(field, given)).decode("ascii")
+
+
+def located(given: str, folder: Path | None) -> str:
+    """The same picture for someone who is elsewhere: relative paths start at `folder`."""
+    if folder is None or "://" in given[:32] or given[:5].lower() == "data:":
+        return given
+    return str(folder / given)
+
+
+def fetch(field: str, url: str, allow_private: bool = False) -> bytes:
+    """The picture at this URL, of at most 10 MB. Raises InputError."""
+    try:
+        with outgoing.stream(
+            url, deadline=FETCH_WITHIN, max_bytes=MOST_BYTES, allow_private=allow_private
+        ) as incoming:
+            if incoming.status == HTTPStatus.OK:
+                return b"".join(incoming.chunks)
+            trouble = f"{outgoing.origin(url)}: HTTP {incoming.status}"
+    except DeliveryFailure as failure:
+        trouble = str(failure).split(";", maxsplit=1)[0]  # what follows is advice for hooks
+    raise InputError(
+        field, f"a picture cannot be fetched ({trouble}); save it and give the path of the file"
+    )
+
+
+def load(field: str, given: str, fetched: Callable[[str, str], bytes] = fetch) -> bytes:
+    """The bytes of a picture that the provider would take, wherever it is. Raises InputError."""
     if given[:5].lower() == "data:":
         raise InputError(field, "is a data: URL; give the path of the picture or an http(s) URL")
-    if "://" in given[:32]:
-        return _url(field, given)
-    content = read(field, given)
+    is_url = "://" in given[:32]
+    content = fetched(field, _url(field, given)) if is_url else read(field, given)
     check(field, content)
-    # Raw: no `data:` prefix and no line breaks, as the provider wants it.
-    return base64.b64encode(content).decode("ascii")
+    return content
 
 
 def read(field: str, path: str) -> bytes:

@@ -6,13 +6,20 @@ All of it goes to standard error: standard output is for results.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import click
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from receiver.tasks import Task
 from submitter.wording import readable
@@ -41,6 +48,19 @@ def shown(doing: str) -> Iterator[Show]:
     with Progress(*columns, console=console, transient=True) as progress:
         progress.add_task(doing, total=None)
         yield _Spinner(progress)
+
+
+@contextmanager
+def counted(total: int) -> Iterator[Callable[[str], None]]:
+    """Show how many of `total` have ended: a bar on a terminal, one line each elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: click.echo(line, err=True)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda _: progress.advance(bar)
 
 
 class _Lines:

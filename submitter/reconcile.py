@@ -1,14 +1,41 @@
-"""Asks a provider about a task; what it says enters the record by the same door as a callback."""
+"""Asks providers about quiet tasks; what they say enters the record by the door of callbacks."""
 
 from __future__ import annotations
 
-from receiver.errors import RequestRefused
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event as Signal
+
+import structlog
+
+from receiver.clock import now_ms
+from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.tasks import Outcome, Task
-from submitter.errors import UnexpectedAnswer
+from submitter.errors import (
+    NotFoundAtProvider,
+    SubmitterError,
+    TryLater,
+    UnexpectedAnswer,
+)
 from submitter.messages import message
-from submitter.providers import Provider
+from submitter.providers import Provider, open_room
+from submitter.schedule import Schedule
+
+AT_ONCE = 4  # questions asked side by side
+HELD = 120_000  # ms a task is ours once taken: longer than a question can take
+LONGEST_NAP = 1.0  # seconds
+SEEN_EVERY = 10.0  # seconds between heartbeats
+KEYS_MISSING_WAIT = 300.0  # seconds
+
+log = structlog.get_logger()
+OpenRoom = Callable[[str, str], Provider]
 
 
 def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
@@ -20,6 +47,8 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
         answer = room.fetch(provider_task_id=task.provider_task_id)
     else:
         answer = room.fetch(external_task_id=task.id)
+    if answer.quota is not None and answer.quota.remaining <= 0:
+        ingest.store.pause(account_of(task), answer.quota.reset_at)
     try:
         return ingest.accept(message(task, answer, Source.QUERY))
     except RequestRefused as error:
@@ -28,3 +57,109 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
             http_status=answer.status,
             body=answer.body,
         ).about(task.id) from error
+
+
+@dataclass
+class Reconciler:
+    """Asks about overdue tasks, several at once, each by one poller only."""
+
+    ingest: Ingest
+    open_room: OpenRoom = open_room
+    clock: Callable[[], int] = now_ms
+    _rooms: dict[tuple[str, str], Provider] = field(default_factory=dict)
+
+    def run(self, stop: Signal) -> None:
+        """Ask for ever, until `stop` is set; questions under way are ended first."""
+        seen_at = 0.0
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        while not stop.is_set():
+            try:
+                if time.monotonic() >= seen_at:
+                    self.ingest.store.heartbeat(name, "poller", self.clock())
+                    seen_at = time.monotonic() + SEEN_EVERY
+                if not self.round():
+                    self.ingest.store.wait_for_commit(self._nap(), stop)
+            except StoreUnavailable as error:
+                log.error("the record is unavailable", error=str(error), again_after_s=1)
+                stop.wait(1)
+
+    def round(self) -> Counter[str]:
+        """Ask about what is overdue now; how many questions ended how."""
+        now = self.clock()
+        tasks = self.ingest.store.overdue(now, now + HELD, AT_ONCE)
+        if not tasks:
+            return Counter()
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="question") as pool:
+            return Counter(pool.map(self._reconcile, tasks))
+
+    def _nap(self) -> float:
+        deadline_at = self.ingest.store.next_deadline_at()
+        if deadline_at is None:
+            return LONGEST_NAP
+        return min(LONGEST_NAP, max(0.05, (deadline_at - self.clock()) / 1000))
+
+    def _reconcile(self, task: Task) -> str:
+        """Ask about one task, and decide when to ask again; how it ended, in a word."""
+        try:
+            room = self._room(task)
+            result = self._question(room, task)
+        except TryLater as error:
+            return self._later(task, error)
+        except SubmitterError as error:
+            log.warning("asking failed", task=task.id, provider=task.provider, error=str(error))
+            known = self._rooms.get((task.provider, task.account))
+            self._put_off(task, known)
+            return "failed"
+        self._put_off(task, room)
+        return result
+
+    def _question(self, room: Provider, task: Task) -> str:
+        if not task.provider_task_id and not room.finds_by_our_id:
+            # Nothing can bring the outcome: the create's answer was lost, and it was the only key.
+            self.ingest.give_up(task.id, self.clock())
+            return "given up"
+        try:
+            outcome = ask(self.ingest, room, task)
+        except NotFoundAtProvider:
+            return "not found"
+        log.info("asked", task=task.id, provider=task.provider, outcome=str(outcome))
+        return "moved" if outcome is Outcome.RECORDED else "unchanged"
+
+    def _later(self, task: Task, error: TryLater) -> str:
+        """The account has to wait: all its questions do, and this one is asked again then."""
+        until = self.clock() + round(1000 * (error.retry_after or 1.0))
+        self.ingest.store.pause(account_of(task), until)
+        self.ingest.store.put_off(task, until)
+        return "later"
+
+    def _put_off(self, task: Task, room: Provider | None) -> None:
+        """Set the next deadline of a task that is still open, or give it up."""
+        now = self.clock()
+        if room is None:
+            wait: float | None = KEYS_MISSING_WAIT
+        else:
+            wait = schedule_for(self.ingest, room).again((now - task.created_at) / 1000)
+        if wait is not None:
+            self.ingest.store.put_off(task, now + round(1000 * wait))
+        elif task.status.is_terminal:
+            self.ingest.store.put_off(task, None)
+        else:
+            self.ingest.give_up(task.id, now)
+
+    def _room(self, task: Task) -> Provider:
+        key = (task.provider, task.account)
+        if key not in self._rooms:
+            self._rooms[key] = self.open_room(*key)
+        return self._rooms[key]
+
+
+def account_of(task: Task) -> str:
+    """What the requests of this task's account are paused by."""
+    return f"{task.provider}:{task.account}"
+
+
+def schedule_for(ingest: Ingest, room: Provider) -> Schedule:
+    """The deadlines of this provider's tasks, by what the record has learnt."""
+    took = ingest.store.usual_duration(room.name)
+    usual = room.usual_seconds if took is None else took / 1000
+    return Schedule(usual, room.has_callbacks, learnt=took is not None)

@@ -13,7 +13,7 @@ from receiver import hooks_file, settings
 from receiver.errors import SettingsError
 from receiver.hooks_file import HookEntry
 from receiver.ingest import Ingest
-from receiver.providers import spelling
+from receiver.providers import PROVIDERS, spelling
 from receiver.settings import Settings
 from receiver.stores import Store, open_store
 from submitter.errors import ConfigurationError
@@ -60,7 +60,7 @@ def _read_settings(
     chosen = _tried(problems, settings.load)
     # Its mistakes are told also where another setting is wrong.
     path = chosen.hooks_file if chosen else Path(os.environ.get("HOOKS_FILE") or "hooks.toml")
-    return chosen, _tried(problems, lambda: hooks_file.load(path, spelling))
+    return chosen, _tried(problems, lambda: hooks_file.load(path, spelling, PROVIDERS))
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _record(
         yield Record(
             settings=chosen,
             store=store,
-            ingest=Ingest(store, tuple(entry.subscription for entry in entries)),
+            ingest=Ingest(store, [entry.subscription for entry in entries], chosen.confirm),
             downloads=frozenset(e.name for e in entries if e.type == hooks_file.DOWNLOAD),
         )
     finally:

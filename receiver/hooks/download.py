@@ -13,7 +13,7 @@ from marshmallow import ValidationError, fields, validate
 
 from receiver import outgoing
 from receiver.deliveries import File, Notice
-from receiver.errors import SettingsError, TemporaryFailure
+from receiver.errors import ResultGone, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
@@ -147,5 +147,5 @@ def _check(incoming: outgoing.Incoming) -> None:
         return
     text = f"the result URL answered {incoming.status}"
     if incoming.status in GONE:
-        raise TemporaryFailure(f"{text}: it may have expired")
+        raise ResultGone(f"{text}: it may have expired")
     raise outgoing.failure(incoming.status, incoming.headers, text)

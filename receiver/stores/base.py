@@ -202,6 +202,13 @@ class Agenda(Protocol):
         """Ask the provider about this task at that instant; None: not any more."""
         ...
 
+    def put_off(self, task: Task, at: int | None) -> None:
+        """Ask about a task that `overdue` gave again at that instant, or not any more.
+
+        Does nothing if its deadline was moved meanwhile: it ended, or there is a reason to ask.
+        """
+        ...
+
     def next_deadline_at(self) -> int | None:
         """When the next task becomes overdue; None if none will."""
         ...

@@ -26,7 +26,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     ingest = Ingest.into(store, settings)
     problems.install(app)
     requestlog.install(app)
-    app.register_blueprint(callbacks.blueprint(ingest, settings.callback_secrets))
+    app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
     if settings.trusted_proxies:
         hops = settings.trusted_proxies

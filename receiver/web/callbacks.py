@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from receiver import providers, signing
+from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
 from receiver.errors import UnknownCallbackUrl
 from receiver.events import Callback
 from receiver.ingest import Ingest
+from receiver.settings import Settings
 from receiver.tasks import Trust
 
 # Never kept: they carry a visitor's or a proxy's secrets, and say nothing of the callback.
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def blueprint(ingest: Ingest, secrets: Sequence[str]) -> Blueprint:
+def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     """The callback routes. They make no outgoing request and reach no hook."""
     routes = Blueprint("callbacks", __name__)
 
     @routes.post("/callbacks/<provider>/<task_id>/<token>")
     def with_token(provider: str, task_id: str, token: str) -> Response:
-        providers.get(provider)
-        if not signing.check(secrets, provider, task_id, token):
+        """Trusted by the token; by the signature, where one comes and we hold the secret."""
+        _must_call_back(provider)
+        if not signing.check(settings.callback_secrets, provider, task_id, token):
             raise UnknownCallbackUrl("wrong token")
+        secrets = settings.webhook_secrets.get(provider, ())
+        # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
+        is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
+        return accept(provider, task_id, secrets if is_signed else ())
+
+    @routes.post("/callbacks/<provider>")
+    def signed(provider: str) -> Response:
+        """Trusted by the signature alone."""
+        _must_call_back(provider)
+        secrets = settings.webhook_secrets.get(provider, ())
+        if not secrets:
+            raise UnknownCallbackUrl("no secret is set")
+        return accept(provider, None, secrets)
+
+    def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
+        """Record the callback; with secrets, only if one of them signed it."""
+        body = request.get_data(cache=False)
+        if secrets:
+            standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
         if not request.is_json:
             raise UnsupportedMediaType("Send application/json.")
         callback = Callback(
             provider=provider,
             task_id=task_id,
-            body=request.get_data(cache=False),
+            body=body,
             received_at=now_ms(),
-            headers=_headers(),
-            trust=Trust.TOKEN,
+            headers={n: v for n, v in request.headers if n.lower() not in SECRET_HEADERS},
+            trust=Trust.SIGNED if secrets else Trust.TOKEN,
         )
         return jsonify(outcome=ingest.accept(callback))
 
     return routes
 
 
+def _must_call_back(provider: str) -> None:
+    if not providers.get(provider).has_callbacks:
+        raise UnknownCallbackUrl(f"{provider} has no callbacks")
+
+
 def _headers() -> dict[str, str]:
-    return {name: value for name, value in request.headers if name.lower() not in SECRET_HEADERS}
+    """The request's headers, names in lower case."""
+    return {name.lower(): value for name, value in request.headers}

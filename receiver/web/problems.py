@@ -9,6 +9,7 @@ from flask import Flask, Response, json
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import (
+    BadSignature,
     CallbackReceiverError,
     NotFound,
     NotJson,
@@ -19,6 +20,7 @@ from receiver.errors import (
 
 log = structlog.get_logger()
 _STATUS: dict[type[Exception], HTTPStatus] = {
+    BadSignature: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
     NotJson: HTTPStatus.BAD_REQUEST,
     NotTheProtocol: HTTPStatus.UNPROCESSABLE_ENTITY,

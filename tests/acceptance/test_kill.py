@@ -17,7 +17,7 @@ from receiver.events import Source
 from receiver.stores.base import TaskHistory
 from sandbox.callbacks import Persistence
 from sandbox.server import Behaviour, Sandbox
-from submitter.submit import submit
+from submitter import submit
 
 TASKS = 20
 KILLS = 5

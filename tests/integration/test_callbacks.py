@@ -13,12 +13,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from receiver import logs
+from receiver import logs, providers
 from receiver.clock import now_ms
+from receiver.settings import Settings
 from receiver.signing import mint
+from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
-from samples import SECRET, body, payload
+from receiver.web import create_app
+from samples import SECRET, body, callback, payload
 
 JSON = "application/json; charset=utf-8"
 
@@ -225,3 +228,138 @@ def test_not_ready_when_it_cannot_store(client: FlaskClient, tmp_path: Path) -> 
     lock.mkdir()
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
+
+
+# -- signatures
+
+
+KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+
+
+@pytest.fixture
+def signing_app(app: Flask, tmp_path: Path) -> Flask:
+    """The same record, with Kling's webhook secret set."""
+    assert app.testing is False
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
+        callback_secrets=(SECRET,),
+        webhook_secrets={"kling": (KLING,)},
+    )
+    return create_app(settings)
+
+
+def signature(raw: bytes, secret: str = KLING, at: int | None = None) -> dict[str, str]:
+    sent = now_ms() // 1000 if at is None else at
+    return {
+        "webhook-id": "m-1",
+        "webhook-timestamp": str(sent),
+        "webhook-signature": sign(secret, "m-1", sent, raw),
+    }
+
+
+def test_a_signed_callback_needs_no_token(signing_app: Flask, store: SqliteStore) -> None:
+    raw = body(task_info={"external_task_id": "ORDER-7"})
+    found = post(signing_app.test_client(), "/callbacks/kling", raw, headers=signature(raw))
+    assert found == (200, {"outcome": "recorded"})
+    (task,) = store.tasks()
+    assert (task.reference, task.trust) == ("ORDER-7", "signed")
+
+
+def test_a_signed_callback_with_a_token_is_trusted_by_its_signature(
+    signing_app: Flask, store: SqliteStore
+) -> None:
+    raw = payload("kling/signature-vector.json").replace(b"succeeded", b"processing")
+    assert post(signing_app.test_client(), url(), raw, headers=signature(raw))[0] == 200
+    assert store.task("task-1").trust == "signed"
+
+
+def test_an_unsigned_callback_with_a_token_is_still_taken(
+    signing_app: Flask, store: SqliteStore
+) -> None:
+    """Deleting all secrets at Kling unsigns the callbacks of running tasks too."""
+    assert post(signing_app.test_client(), url(), body())[0] == 200
+    assert store.task("task-1").trust == "token"
+
+
+@pytest.mark.parametrize("where", [url(), "/callbacks/kling"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook-signature": "v1,AAAA"},
+        {"webhook-signature": "nonsense"},
+        {"webhook-timestamp": "0"},
+        {"webhook-timestamp": "soon"},
+        {"webhook-id": ""},
+        {"webhook-id": "\u00e9\u00ff"},
+    ],
+)
+def test_a_wrong_signature_is_401_and_nothing_is_kept(
+    signing_app: Flask, store: SqliteStore, where: str, change: dict[str, str]
+) -> None:
+    headers = {**signature(body()), **change}
+    assert post(signing_app.test_client(), where, body(), headers=headers)[0] == 401
+    assert store.callbacks() == []
+
+
+def test_signature_is_checked_before_the_body_is_parsed(signing_app: Flask) -> None:
+    raw = b"not json at all"
+    forged = {**signature(raw), "webhook-signature": "v1,AAAA"}
+    assert post(signing_app.test_client(), "/callbacks/kling", raw, headers=forged)[0] == 401
+    assert (
+        post(signing_app.test_client(), "/callbacks/kling", raw, headers=signature(raw))[0] == 400
+    )
+
+
+def test_a_stale_signature_is_refused(signing_app: Flask) -> None:
+    old = signature(body(), at=now_ms() // 1000 - 301)
+    assert post(signing_app.test_client(), url(), body(), headers=old)[0] == 401
+
+
+def test_unsigned_without_a_token_is_401(signing_app: Flask) -> None:
+    assert post(signing_app.test_client(), "/callbacks/kling", body())[0] == 401
+
+
+@pytest.mark.parametrize("provider", ["kling", "appypie", "modellix", "nobody"])
+def test_without_a_secret_there_is_no_address_without_a_token(
+    client: FlaskClient, provider: str
+) -> None:
+    where = f"/callbacks/{provider}"
+    answer = client.post(where, data=body(), content_type=JSON, headers=signature(body()))
+    assert answer.status_code == 404
+    assert answer.get_data() == nothing_here(client)
+
+
+def test_a_provider_without_callbacks_has_no_address(client: FlaskClient) -> None:
+    assert post(client, url(provider="modellix"), body())[0] == 404
+    assert post(client, url(provider="appypie"), body())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        (b'{"timestamp": 1, "data": {}}', "PiAPI"),
+        (b'{"code": 200, "msg": "ok", "data": {"state": "success"}}', "kie.ai"),
+        (b'{"task_id": "1", "status": "COMPLETED", "generated": []}', "Freepik"),
+    ],
+)
+def test_relatives_of_the_protocol_are_told_what_was_expected(
+    client: FlaskClient, store: SqliteStore, raw: bytes, names: str
+) -> None:
+    status, problem = post(client, url(), raw)
+    assert status == 422
+    assert names in problem["detail"]
+    assert "task_status" in problem["detail"]
+    assert [stored.callback.body for stored in store.callbacks()] == [raw]
+
+
+def test_the_same_bytes_count_once_they_are_understood(
+    client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that repeats what was refused is heard after the update that understands it."""
+    raw = body("brand-new")
+    assert post(client, url(), raw)[0] == 422
+    event = providers.get("kling").parse(callback(body("succeed")))
+    monkeypatch.setattr(type(providers.get("kling")), "parse", lambda *_: event)
+    assert post(client, url(), raw) == (200, {"outcome": "recorded"})
+    (stored,) = store.callbacks()
+    assert (stored.outcome, stored.problem, stored.repeats) == ("recorded", None, 1)

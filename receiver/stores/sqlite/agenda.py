@@ -31,6 +31,10 @@ class Agenda(Connections):
             )
         )
 
+    def put_off(self, task: Task, at: int | None) -> None:
+        values = (at, task.id, task.deadline_at)
+        self._writer.run(lambda connection: connection.execute(_PUT_OFF, values))
+
     def next_deadline_at(self) -> int | None:
         with self._read() as connection:
             row = connection.execute(_NEXT_DEADLINE).fetchone()
@@ -83,6 +87,9 @@ where seq in (
 )
 returning *
 """
+# Only while the deadline is the one that the poller set when it took the task: what happened since
+# (its end, or a new reason to ask) counts more.
+_PUT_OFF = "update tasks set deadline_at = ? where id = ? and deadline_at = ?"
 _NEXT_DEADLINE = """
 select deadline_at from tasks where deadline_at is not null order by deadline_at limit 1
 """

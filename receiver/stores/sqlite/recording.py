@@ -39,8 +39,8 @@ class Recording:
         task = self._task(callback, event)
         outcome = _judge(task, event, callback.trust, confirm)
         repeated, callback_id = self._keep(task["seq"], callback, outcome)
-        if repeated:
-            return Outcome.DUPLICATE if outcome is Outcome.RECORDED else outcome
+        if repeated and outcome is not Outcome.RECORDED:
+            return outcome
         self._apply(task, callback, callback_id, event, outcome, callback.received_at)
         return outcome
 
@@ -276,10 +276,14 @@ where seq = :seq
 _CALLBACK_CAME = """
 select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
 """
+# The same bytes may mean more the second time: after an update that understands them, or once ends
+# need no confirmation any more.
 _KEEP_CALLBACK = """
 insert into callbacks (task, provider, source, trust, outcome, received_at, digest, problem,
   headers, body)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-on conflict (task, digest) do update set repeats = repeats + 1
+on conflict (task, digest) do update set repeats = repeats + 1,
+  outcome = case excluded.outcome when 'recorded' then 'recorded' else outcome end,
+  problem = case excluded.outcome when 'recorded' then null else problem end
 returning id, repeats
 """

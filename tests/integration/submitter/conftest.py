@@ -19,9 +19,10 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores import Store, open_store
 from submitter.client import Client, Patience
+from submitter.desk import Desk
+from submitter.orders import Order
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey, Tokens
-from submitter.submit import Desk, Order
 
 TOKEN = "the-token-that-nobody-may-see"
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"

@@ -12,6 +12,7 @@ from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Task, Trust
 from submitter import reconcile
+from submitter.desk import Desk
 from submitter.errors import (
     InputError,
     NotFoundAtProvider,
@@ -19,9 +20,9 @@ from submitter.errors import (
     UnexpectedAnswer,
     WrongAccount,
 )
+from submitter.orders import Order
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import Signed
-from submitter.submit import Desk, Order
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
 TRY_ON = "/v1/images/kolors-virtual-try-on"

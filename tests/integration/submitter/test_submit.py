@@ -17,6 +17,7 @@ from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Task, Trust
+from submitter.desk import Desk
 from submitter.errors import (
     NeverReached,
     OutcomeUnknown,
@@ -26,7 +27,7 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.submit import Desk, Order
+from submitter.orders import Order
 
 TOKEN = "the-token-that-nobody-may-see"
 Desks = Callable[..., Desk]

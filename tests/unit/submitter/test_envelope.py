@@ -1,7 +1,8 @@
-"""What each of Kling's answers means for us."""
+"""What each answer in Kling's envelope means for us."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.providers.kling_answers import Call, data_of
+from submitter.providers import envelope
+from submitter.providers.answers import Call
+from submitter.providers.kling import VENDOR
 from submitter.wording import readable
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
@@ -34,6 +37,10 @@ ON_FETCH = ON_CREATE | {
     **dict.fromkeys((1201, 1203), NotFoundAtProvider),
     **dict.fromkeys((5000, 5001, 5002), TryLater),
 }
+
+
+def data_of(answer: Answer, call: Call) -> Any:
+    return envelope.data_of(VENDOR, answer, call)
 
 
 def refused(code: int, **headers: str) -> Answer:

@@ -1,0 +1,81 @@
+"""What every command shares: errors as lines for people, JSON for scripts, common options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from receiver.errors import CallbackReceiverError, SettingsError
+from submitter import report
+from submitter.errors import ConfigurationError, InputError, SubmitterError
+from submitter.providers import ROOMS
+from submitter.providers.base import Page
+from submitter.settings import DEFAULT_ACCOUNT
+from submitter.wording import readable
+
+REFUSED, USAGE, INTERRUPTED = 1, 2, 130
+ARGUMENTS = {"file": "FILE"}  # all other fields are options
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+provider = click.option(
+    "--provider", type=click.Choice(list(ROOMS)), default="kling", show_default=True
+)
+account = click.option(
+    "--account",
+    default=DEFAULT_ACCOUNT,
+    metavar="NAME",
+    help="Which keys to use: `shop2` reads KLING_SHOP2_API_KEY and so on.",
+)
+model = click.option("--model", help="The provider's model.  [default: the provider's first]")
+
+
+class Commands(click.Group):
+    """Turns our errors into lines for people."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ConfigurationError, SettingsError) as error:
+            complain(error.problems)
+            ctx.exit(USAGE)
+        except InputError as error:
+            name = ARGUMENTS.get(error.field) or f"--{error.field.replace('_', '-')}"
+            complain([f"{name}: {error.message}"])
+            ctx.exit(USAGE)
+        except (SubmitterError, CallbackReceiverError) as error:
+            complain([str(error)])
+            ctx.exit(REFUSED)
+        except KeyboardInterrupt:
+            complain(["interrupted; what is on record stays there: see `receiver tasks`"])
+            ctx.exit(INTERRUPTED)
+
+
+def print_page(page: Page) -> None:
+    """A table for people; a line a task, separated by tabs, for other programs."""
+    if not sys.stdout.isatty():
+        for task in page.tasks:
+            click.echo("\t".join(report.row(task)))
+        return
+    table = Table()
+    for heading in ("its id", "our id"):
+        table.add_column(heading, no_wrap=True)  # to be copied whole
+    for heading in ("status", "created", "result"):
+        table.add_column(heading, overflow="fold")
+    for task in page.tasks:
+        table.add_row(*map(Text, report.row(task)))
+    Console().print(table)
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def complain(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(f"submitter: {readable(line, 2000)}", err=True)

@@ -1,0 +1,47 @@
+"""The `submitter reconcile` command: once, or as the poller process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+
+import click
+
+from receiver import logs
+from submitter.console import REFUSED, as_json, print_json
+from submitter.reconcile import Reconciler
+from submitter.record import opened
+
+
+@click.command("reconcile")
+@click.option("--forever", is_flag=True, help="Go on until SIGTERM: the poller process.")
+@as_json
+@click.pass_context
+def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
+    """Ask the providers about tasks whose callbacks are late, or never come.
+
+    Once: every task that is overdue now. Status 1 if a question failed.
+    """
+    logs.configure()
+    with opened() as record:
+        reconciler = Reconciler(record.ingest)
+        if forever:
+            reconciler.run(_stop_at_sigterm())
+            return
+        asked: Counter[str] = Counter()
+        while found := reconciler.round():
+            asked += found
+    if as_json:
+        print_json(dict(asked))
+    else:
+        told = ", ".join(f"{number} {word}" for word, number in sorted(asked.items()))
+        click.echo(f"reconcile: asked about {asked.total()} tasks{': ' if told else ''}{told}")
+    ctx.exit(REFUSED if asked["failed"] else 0)
+
+
+def _stop_at_sigterm() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,291 @@
+"""Reconciliation: a callback that never comes does not matter."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from receiver.deliveries import Subscription
+from receiver.ingest import Ingest
+from receiver.stores.base import CALLBACKS_MISSED
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Status, Task, Trust
+from samples import body, callback, subscription
+from submitter.client import Answer
+from submitter.errors import (
+    ConfigurationError,
+    NotFoundAtProvider,
+    ProviderError,
+    TryLater,
+    WrongAccount,
+)
+from submitter.reconcile import HELD, Reconciler
+from submitter.schedule import FINAL_AGE
+
+NOW = 1_765_519_851_000
+SOON = NOW + 90_000
+
+
+@dataclass
+class Room:
+    """A provider's room that answers what the test says, and remembers what it was asked."""
+
+    name: str = "kling"
+    has_callbacks: bool = True
+    finds_by_our_id: bool = True
+    usual_seconds: int = 30
+    answers: list[bytes | ProviderError] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    asked: list[tuple[str | None, str | None]] = field(default_factory=list)
+
+    def fetch(
+        self, *, provider_task_id: str | None = None, external_task_id: str | None = None
+    ) -> Answer:
+        self.asked.append((provider_task_id, external_task_id))
+        answer = self.answers.pop(0)
+        if isinstance(answer, ProviderError):
+            raise answer
+        return Answer(200, self.headers, answer)
+
+
+@dataclass
+class Clock:
+    now: int = SOON
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass
+class Scene:
+    store: SqliteStore
+    room: Room
+    clock: Clock
+    reconciler: Reconciler
+
+    def put(self, task_id: str = "task-1", **more: Any) -> None:
+        task = Task(
+            task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=SOON, expects_callback=True
+        )
+        self.store.create_task(replace(task, **more))
+
+    def task(self, task_id: str = "task-1") -> Task:
+        return self.store.task(task_id)
+
+
+HOOKS: list[Subscription] = [
+    subscription("mail"),
+    replace(subscription("alarm"), on=frozenset({"given_up"})),
+]
+
+
+@pytest.fixture
+def scene(store: SqliteStore) -> Scene:
+    room, clock = Room(), Clock()
+    reconciler = Reconciler(Ingest(store, HOOKS), lambda *_: room, clock)  # type: ignore[arg-type,return-value]
+    return Scene(store, room, clock, reconciler)
+
+
+def told(status: str = "succeed", **more: Any) -> bytes:
+    return json.dumps({"code": 0, "data": json.loads(body(status, **more))}).encode()
+
+
+def test_a_callback_that_never_came_is_fetched_and_its_hooks_fire(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [told()]
+    assert scene.reconciler.round() == {"moved": 1}
+    assert (scene.task().status, scene.task().trust) == (Status.SUCCEEDED, Trust.QUERIED)
+    assert [delivery.hook for delivery in scene.store.deliveries()] == ["mail"]
+    assert [c.value for c in scene.store.counters() if c.name == CALLBACKS_MISSED] == [1]
+    assert scene.store.next_deadline_at() is None
+
+
+def test_a_task_is_asked_about_by_the_providers_id_or_else_by_ours(scene: Scene) -> None:
+    scene.put("known", provider_task_id="p-1")
+    scene.put("unknown")
+    scene.room.answers = [told("processing"), told("processing")]
+    scene.reconciler.round()
+    assert set(scene.room.asked) == {("p-1", None), (None, "unknown")}
+
+
+def test_an_open_task_is_asked_about_again_later(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [told("processing"), told("processing", updated_at=1)]
+    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.task().deadline_at == SOON + 90_000  # at 90 s of age: 90 s
+    assert scene.reconciler.round() == {}
+    scene.clock.now = SOON + 90_000
+    assert scene.reconciler.round() == {"unchanged": 1}
+    assert scene.task().deadline_at == SOON + 90_000 + 180_000
+
+
+def test_at_its_final_age_a_task_is_given_up_and_that_is_told(scene: Scene) -> None:
+    scene.put()
+    scene.clock.now = NOW + round(FINAL_AGE * 1000)
+    scene.room.answers = [told("processing")]
+    scene.reconciler.round()
+    assert (scene.task().status, scene.task().given_up_at) == (Status.PROCESSING, scene.clock.now)
+    assert [(d.hook, d.status) for d in scene.store.deliveries()] == [("alarm", "given_up")]
+
+
+def test_what_nothing_can_bring_is_given_up_at_once(scene: Scene) -> None:
+    """A create whose answer was lost, at a provider that does not find by our id."""
+    scene.put()
+    scene.room.finds_by_our_id = False
+    assert scene.reconciler.round() == {"given up": 1}
+    assert scene.room.asked == []
+    assert scene.task().given_up_at == SOON
+
+
+def test_a_provider_that_does_not_know_the_task_is_asked_again(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [NotFoundAtProvider("no such task")]
+    assert scene.reconciler.round() == {"not found": 1}
+    assert scene.task().status is Status.CREATED
+    assert scene.task().deadline_at == SOON + 90_000
+
+
+def test_an_account_that_has_to_wait_is_left_alone(scene: Scene) -> None:
+    scene.put("one")
+    scene.room.answers = [TryLater("too fast", retry_after=30)]
+    assert scene.reconciler.round() == {"later": 1}
+    assert scene.task("one").deadline_at == SOON + 30_000
+    scene.put("two")
+    scene.put("three", account="shop2")
+    scene.room.answers = [told("processing")]
+    assert scene.reconciler.round() == {"moved": 1}  # that of the other account
+    assert scene.task("two").status is Status.CREATED
+
+
+def test_an_exhausted_quota_pauses_its_account(scene: Scene) -> None:
+    scene.put("one")
+    reset = SOON // 1000 + 40
+    scene.room.headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset)}
+    scene.room.answers = [told("processing")]
+    scene.reconciler.round()
+    scene.put("two")
+    assert scene.reconciler.round() == {}
+    scene.clock.now = reset * 1000
+    scene.room.answers = [told("processing", updated_at=2)]
+    assert scene.reconciler.round() == {"moved": 1}
+
+
+@pytest.mark.parametrize("error", [WrongAccount("no key"), ProviderError("strange")])
+def test_a_question_that_fails_is_asked_again(scene: Scene, error: ProviderError) -> None:
+    scene.put()
+    scene.room.answers = [error]
+    assert scene.reconciler.round() == {"failed": 1}
+    assert scene.task().deadline_at == SOON + 90_000
+
+
+def test_missing_keys_are_no_end(store: SqliteStore) -> None:
+    def locked(*_: str) -> Any:
+        raise ConfigurationError(["KLING_API_KEY is not set"])
+
+    clock = Clock()
+    reconciler = Reconciler(Ingest(store), locked, clock)
+    store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=SOON))
+    assert reconciler.round() == {"failed": 1}
+    assert store.task("task-1").deadline_at == SOON + 300_000
+
+
+def test_an_answer_that_is_not_understood_is_kept(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [told("strange")]
+    assert scene.reconciler.round() == {"failed": 1}
+    (kept,) = scene.store.callbacks()
+    assert kept.outcome == "quarantined"
+
+
+def test_a_success_with_no_media_is_asked_about_again(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [told(task_result={"images": []}), told()]
+    assert scene.reconciler.round() == {"unchanged": 1}
+    assert scene.task().deadline_at == SOON + 90_000
+    scene.clock.now = SOON + 90_000
+    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.task().status is Status.SUCCEEDED
+
+
+def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> None:
+    scene.put()
+
+    class Slow(Room):
+        def fetch(self, **_: str | None) -> Answer:
+            Ingest(scene.store).accept(callback())  # the callback comes at last
+            return Answer(200, {}, told("processing"))
+
+    scene.reconciler.open_room = lambda *_: Slow()  # type: ignore[assignment,return-value]
+    scene.reconciler.round()
+    assert scene.task().status is Status.SUCCEEDED
+    assert scene.store.next_deadline_at() is None
+
+
+def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
+    scene.put()
+    ingest = Ingest(scene.store, HOOKS)
+    ingest.accept(callback(body("failed")))
+    ingest.accept(callback(body("succeed")))
+    scene.room.answers = [told("succeed")]
+    assert scene.reconciler.round() == {"moved": 1}
+    history = scene.store.history("task-1")
+    assert history.task.status is Status.SUCCEEDED
+    assert history.transitions[-1].corrected
+    assert [delivery.status for delivery in history.deliveries] == ["failed", "succeeded"]
+
+
+def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
+    scene.put()
+    Ingest(scene.store, HOOKS).accept(callback())
+    scene.store.ask_at("task-1", SOON)  # as the delivery does when the URL answers 404
+    fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
+    scene.room.answers = [told(task_result=fresh)]
+    assert scene.reconciler.round() == {"unchanged": 1}
+    assert scene.store.next_deadline_at() is None
+    (delivery,) = scene.store.claim("w", SOON, SOON + 1, 5)
+    stored = scene.store.told(delivery).callback
+    assert stored is not None
+    assert b"fresh.png" in stored.body
+
+
+def test_a_poller_that_dies_leaves_its_tasks_to_another(scene: Scene) -> None:
+    scene.put()
+    assert len(scene.store.overdue(SOON, SOON + HELD, 4)) == 1  # and it dies
+    assert scene.reconciler.round() == {}
+    scene.clock.now = SOON + HELD
+    scene.room.answers = [told()]
+    assert scene.reconciler.round() == {"moved": 1}
+
+
+def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> None:
+    room = Room(answers=[told()])
+    reconciler = Reconciler(Ingest(store), lambda *_: room)  # type: ignore[arg-type,return-value]
+    stop = threading.Event()
+    thread = threading.Thread(target=reconciler.run, args=(stop,))
+    thread.start()
+    try:
+        made = Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW)
+        store.create_task(made)  # long overdue
+        end = threading.Event()
+        for _ in range(200):
+            if store.task("task-1").status is Status.SUCCEEDED:
+                break
+            end.wait(0.05)
+        assert store.task("task-1").status is Status.SUCCEEDED
+        assert store.seen("poller") is not None
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_every_body_a_provider_answered_is_on_record(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [told("processing")]
+    scene.reconciler.round()
+    (kept,) = scene.store.callbacks()
+    assert (kept.callback.body, kept.callback.source) == (told("processing"), "query")
