@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from receiver import __version__
 from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from submitter import batch as batches
 from submitter import reconcile, report
+from submitter.batch_command import batch
 from submitter.console import (
-    INTERRUPTED,
     REFUSED,
     Commands,
     account,
@@ -28,11 +25,10 @@ from submitter.desk import Desk
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import prepare
-from submitter.progress import Show, counted, shown
+from submitter.progress import Show, shown
 from submitter.providers import Provider, open_room
 from submitter.reconcile_command import reconcile as reconcile_command
 from submitter.record import Record, opened, opened_with
-from submitter.rows import Defaults, read
 
 ALL = 1_000_000
 
@@ -46,6 +42,7 @@ def main() -> None:
     """
 
 
+main.add_command(batch)
 main.add_command(reconcile_command)
 
 
@@ -106,49 +103,6 @@ def submit(
         complain([f"{late}, see: submitter status {task.id}"])
         ctx.exit(REFUSED)
     ctx.exit(REFUSED if task.status is Status.FAILED else 0)
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@provider
-@account
-@model
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 64),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="How many to submit at once for each account.",
-)
-@as_json
-@click.pass_context
-def batch(
-    ctx: click.Context,
-    file: Path,
-    provider: str,
-    account: str,
-    model: str | None,
-    concurrency: int,
-    as_json: bool,
-) -> None:
-    """Submit every row of FILE, CSV with a header or JSONL; safe to run again.
-
-    Columns: reference, human, cloth; and as needed cloth2, model, account, provider. Two garments
-    may also stand in one cell, separated by a semicolon. Relative paths start at the file. A
-    reference that was submitted before is skipped.
-    """
-    rows, bad = read(file, Defaults(provider, account, model))
-    with opened() as record, counted(len(rows) + len(bad)) as told:
-        outcome = batches.run(
-            rows, bad, record, file.parent, concurrency, lambda row: told(batches.line_of(row))
-        )
-    if as_json:
-        print_json(outcome.document())
-    else:
-        for line in outcome.lines():
-            click.echo(line)
-    ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
 
 
 @main.command()

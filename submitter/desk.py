@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from receiver import signing
 from receiver.clock import now_ms
@@ -25,7 +25,8 @@ from submitter.providers import Provider
 from submitter.providers.base import TryOn
 from submitter.settings import DEFAULT_ACCOUNT
 
-ASKED_AFTER = 90_000  # ms; a try-on takes 15 to 60 s
+# ms; longer than any create is under way, a batch that waits for a free slot included.
+CREATED_WITHIN = 900_000
 LOOK_UP_AFTER = 2.0  # seconds; gives the provider time to file what it accepted
 REFUSED, NEVER_REACHED = "refused: ", "never reached"  # how the reason of a refused task begins
 
@@ -62,7 +63,8 @@ class Desk:
             reference=order.reference,
             trust=Trust.QUERIED,
             expects_callback=self._expects_callback,
-            deadline_at=now + ASKED_AFTER,
+            # A task that can be asked about by the provider's id alone is given up on otherwise.
+            deadline_at=self._ask_at(now) if self.room.finds_by_our_id else now + CREATED_WITHIN,
         )
         self.ingest.store.create_task(task)
         return task
@@ -85,11 +87,18 @@ class Desk:
         except (RequestRefused, StoreError) as error:
             unknown = OutcomeUnknown(f"the answer could not be recorded: {error}", body=answer.body)
             return self._look_up(task, unknown)
+        if not self.room.finds_by_our_id:
+            self.ingest.store.put_off(task, self._ask_at(now_ms()))
         return self.ingest.store.task(task.id)
 
     @property
     def _expects_callback(self) -> bool:
         return self.room.has_callbacks and self.settings.public_url is not None
+
+    def _ask_at(self, now: int) -> int:
+        schedule = reconcile.schedule_for(self.ingest, self.room)
+        first = replace(schedule, has_callbacks=self._expects_callback).first
+        return now + round(1000 * first)
 
     def _try_on(self, task: Task, order: Order) -> TryOn:
         public_url, secret = self.settings.public_url, self.settings.callback_secrets[0]
@@ -118,20 +127,18 @@ class Desk:
         """The task does not exist at the provider: that is its end."""
         said = words(task, error.body, Source.CREATE)
         try:
-            if error.code is not None:
-                self.ingest.accept(said)
-                return
-            never = isinstance(error, NeverReached)
-            event = Event(
-                provider=task.provider,
-                provider_task_id="",
-                status=Status.FAILED,
-                occurred_at=said.received_at,
-                reason=NEVER_REACHED if never else f"{REFUSED}{error.message}",
-            )
-            self.ingest.record(said, event)
+            if error.code is None or not self._understood(said):
+                self.ingest.record(said, _end(task, error, said.received_at))
         except (RequestRefused, StoreError) as trouble:
             error.message += f"; this could not be recorded: {trouble}"
+
+    def _understood(self, said: Callback) -> bool:
+        """Record the refusal in the provider's own words, if the receiver can read them."""
+        try:
+            self.ingest.accept(said)
+        except RequestRefused:
+            return False
+        return True
 
     def _look_up(self, task: Task, unknown: OutcomeUnknown) -> Task:
         """Ask for the task by our id. Raises `unknown`, saying more, if that brings nothing."""
@@ -178,3 +185,14 @@ class Desk:
             return self.ingest.store.task(task.id)
         except StoreError:
             return None  # what is raised then names the first trouble, which is the one to mend
+
+
+def _end(task: Task, error: ProviderError, at: int) -> Event:
+    never = isinstance(error, NeverReached)
+    return Event(
+        provider=task.provider,
+        provider_task_id="",
+        status=Status.FAILED,
+        occurred_at=at,
+        reason=NEVER_REACHED if never else f"{REFUSED}{error.message}",
+    )

@@ -64,27 +64,30 @@ def read(path: Path, defaults: Defaults) -> tuple[list[Row], list[BadRow]]:
         reference = "" if isinstance(entry, InputError) else str(entry.get("reference") or "")
         try:
             row = _row(line, entry, defaults)
-            if row.reference in good:
-                first = good[row.reference].line
-                raise InputError("reference", f"stands in line {first} already")
+            _check_unique(row, good)
             good[row.reference] = row
         except InputError as error:
             bad.append(BadRow(line, reference.strip(), str(error)))
     return list(good.values()), bad
 
 
+def _check_unique(row: Row, earlier: Mapping[str, Row]) -> None:
+    if row.reference in earlier:
+        first = earlier[row.reference].line
+        raise InputError("reference", f"stands in line {first} already")
+
+
 def _text(path: Path) -> str:
+    if not path.is_file():  # looked at before it is opened: a pipe would wait for a writer
+        raise InputError("file", f"{str(path)!r} is not a file")
     try:
-        if not path.is_file():
-            raise InputError("file", f"{path} is not a file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("file", f"{path} is not UTF-8 text (byte {error.start + 1})") from None
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "not a path"
-        raise InputError("file", f"{str(path)!r} cannot be read: {reason}") from None
+    except OSError as error:
+        raise InputError("file", f"{path} cannot be read: {error.strerror}") from None
     if len(content) > MOST_BYTES:
         raise InputError("file", f"{path} is larger than {MOST_BYTES // 2**20} MB")
     if not text.strip():

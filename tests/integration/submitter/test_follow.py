@@ -1,8 +1,8 @@
 """Waiting for a task's end, by the record and by asking."""
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status, Task
+from scripted import IMAGES
 from submitter.desk import Desk
 from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import Order
 from submitter.providers.kling import Kling
 from submitter.record import Record
 
-ENDED = b'{"task_id": "867283741759111202", "task_status": "succeed"}'
+ENDED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
 
 
 @pytest.fixture
@@ -61,21 +62,27 @@ def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
 
 
 def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
-    server: Any, record: Record, room: Callable[..., Kling], task: Task
+    server: Any,
+    record: Record,
+    room: Callable[..., Kling],
+    desk: Callable[..., Desk],
+    order: Order,
 ) -> None:
     server.will(server.task("succeed"))
-    public = replace(record, settings=replace(record.settings, public_url="https://x.example"))
-    assert follower(public, room(), []).follow(task, timeout=0.4).status is Status.CREATED
+    task = desk(public_url="https://x.example").put_on_record(order)
+    assert follower(record, room(), []).follow(task, timeout=0.4).status is Status.CREATED
     assert server.asked == []
-    late = Task("late", "kling", Status.CREATED, 1, 1, deadline_at=1)
+    late = Task("late", "kling", Status.CREATED, 1, 1, expects_callback=True, deadline_at=1)
     record.store.create_task(late)
-    assert follower(public, room(), []).follow(late, timeout=10).status is Status.SUCCEEDED
+    assert follower(record, room(), []).follow(late, timeout=10).status is Status.SUCCEEDED
 
 
 def test_a_download_is_waited_for_but_not_for_ever(store: Store, task: Task) -> None:
     ends = frozenset({"succeeded"})
     subscriptions = [Subscription("pictures", ends), Subscription("mail", ends)]
-    Ingest(store, subscriptions).accept(Callback("kling", task.id, ENDED, received_at=1))
+    Ingest(store, subscriptions).accept(
+        Callback("kling", task.id, json.dumps(ENDED).encode(), received_at=1)
+    )
     ended = store.task(task.id)
     for hooks, low, high in ((frozenset({"pictures"}), 0.3, 2.0), (frozenset({"x"}), 0.0, 0.2)):
         began_at = time.monotonic()

@@ -69,7 +69,7 @@ def test_the_answer_enters_the_record_by_the_door_of_callbacks(
     task = send(desk(), order)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == ("867283741759111202", "ORDER-7")
-    assert task.deadline_at == task.created_at + 90_000
+    assert task.deadline_at == task.created_at + 21_000  # nobody will call back: 0.7 of the usual
     (stored,) = store.callbacks()
     assert (stored.callback.source, stored.outcome) == (Source.CREATE, Outcome.RECORDED)
     assert stored.callback.body.startswith(b'{"code": 0')
@@ -94,6 +94,7 @@ def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
 ) -> None:
     server.will(server.task())
     task = send(desk(public_url="https://callbacks.example.com"), order)
+    assert (task.expects_callback, task.deadline_at) == (True, task.created_at + 90_000)
     token = signing.mint("a-callback-secret", "kling", task.id)
     assert server.asked[0].json["callback_url"] == (
         f"https://callbacks.example.com/callbacks/kling/{task.id}/{token}"

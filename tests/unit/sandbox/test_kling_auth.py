@@ -51,7 +51,7 @@ def test_the_static_key_and_a_signed_token_open(header: str) -> None:
         (f"Bearer {token(iss=None)}", 1000),
         (f"Bearer {token(exp=None)}", 1000),
         (f"Bearer {token(nbf=None)}", 1000),
-        (f"Bearer {token(nbf=NOW + 60)}", 1003),
+        (f"Bearer {token(nbf=NOW + 3600)}", 1003),
         (f"Bearer {token(exp=NOW - 1)}", 1004),
         (f"Bearer {token(exp=NOW - 1, secret='x' * 40)}", 1000),
     ],

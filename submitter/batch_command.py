@@ -1,0 +1,62 @@
+"""The `submitter batch` command: every row of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from submitter.batch import line_of, run
+from submitter.console import (
+    INTERRUPTED,
+    REFUSED,
+    account,
+    as_json,
+    model,
+    print_json,
+    provider,
+)
+from submitter.progress import counted
+from submitter.record import opened
+from submitter.rows import Defaults, read
+
+
+@click.command("batch")
+@click.argument("file", type=click.Path(path_type=Path))
+@provider
+@account
+@model
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How many to submit at once for each account.",
+)
+@as_json
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    file: Path,
+    provider: str,
+    account: str,
+    model: str | None,
+    concurrency: int,
+    as_json: bool,
+) -> None:
+    """Submit every row of FILE, CSV with a header or JSONL; safe to run again.
+
+    Columns: reference, human, cloth; and as needed cloth2, model, account, provider. Two garments
+    may also stand in one cell, separated by a semicolon. Relative paths start at the file. A
+    reference that was submitted before is skipped.
+    """
+    rows, bad = read(file, Defaults(provider, account, model))
+    with opened() as record, counted(len(rows) + len(bad)) as told:
+        outcome = run(rows, bad, record, file.parent, concurrency, lambda row: told(line_of(row)))
+    if as_json:
+        print_json(outcome.document())
+    else:
+        for line in outcome.lines():
+            click.echo(line)
+    ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
