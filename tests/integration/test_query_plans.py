@@ -1,0 +1,95 @@
+"""No verb that runs for each callback, delivery or question scans a table that grows."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from receiver.deliveries import Attempt, State
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore, connections, writer
+from receiver.tasks import Status, Task
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+GROWING = ("tasks", "callbacks", "transitions", "deliveries", "attempts", "files")
+ALIASES = ("d", "t", "c", "tr", "a", "f")
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that any connection runs."""
+    seen: list[str] = []
+    original = writer.connect
+
+    def traced(path: Path, *, read_only: bool) -> sqlite3.Connection:
+        connection = original(path, read_only=read_only)
+        connection.set_trace_callback(seen.append)
+        return connection
+
+    monkeypatch.setattr(writer, "connect", traced)
+    monkeypatch.setattr(connections, "connect", traced)
+    return seen
+
+
+def run_a_life(store: SqliteStore) -> None:
+    """All that happens to a task, once."""
+    ingest = Ingest(store, [subscription("pictures"), subscription("mail", after="pictures")])
+    store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
+    store.overdue(NOW, NOW + 1, 4)
+    store.put_off(store.task("task-1"), NOW + 2)
+    store.next_deadline_at()
+    store.usual_duration("kling")
+    ingest.accept(callback(body("processing")))
+    ingest.accept(callback(body("succeed")))
+    ingest.accept(callback(body("succeed")))
+    ingest.accept(callback(body("failed")))
+    store.ask_at("task-1", NOW)
+    store.next_due_at()
+    (delivery,) = store.claim("w", NOW, NOW + 1, 4)
+    store.renew([delivery], NOW + 2)
+    store.told(delivery)
+    store.expired(NOW)
+    store.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
+    store.redeliver(delivery.id, NOW)
+    store.task_by_provider_id("kling", "828338674605220001")
+    store.history("task-1")
+    store.tasks(reference="ORDER-7")
+    store.heartbeat("w", "worker", NOW)
+
+
+def scans(path: Path, statements: list[str]) -> list[str]:
+    """The steps of the plans that go through a whole growing table, with their statements."""
+    connection = sqlite3.connect(path)
+    found = []
+    for statement in dict.fromkeys(statements):
+        if statement.split(None, 1)[0].lower() not in ("select", "insert", "update", "delete"):
+            continue
+        for row in connection.execute(f"explain query plan {statement}"):
+            step = str(row[3])
+            words = step.replace("SCAN TABLE", "SCAN").split()
+            # A scan in the order of an index or of the row key stops at its LIMIT.
+            stops = "order by" in statement and "limit" in statement and "TEMP" not in step
+            if words[0] == "SCAN" and words[1] in (*GROWING, *ALIASES) and not stops:
+                found.append(f"{step}\n{statement}")
+    connection.close()
+    return found
+
+
+def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    statements.clear()
+    run_a_life(store)
+    store.close()
+    assert len(statements) > 40
+    assert scans(tmp_path / "receiver.db", statements) == []
+
+
+def test_a_scan_would_be_found(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    slow = "select * from deliveries where state = 'claimed' and due_at <= 1"
+    assert scans(tmp_path / "receiver.db", [slow]) != []
