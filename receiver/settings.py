@@ -40,6 +40,7 @@ class Settings:
     public_url: str | None = None  # where providers reach us; None: behind NAT
     hooks_file: Path = Path("hooks.toml")
     confirm: Confirm = Confirm.NEVER
+    reconcile_after: float | None = None  # seconds; a bound on the first question about a task
     webhook_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by provider
     worker_concurrency: int = 4  # deliveries attempted at the same time
     trusted_proxies: int = 0  # how many proxies in front of us may name the client
@@ -61,6 +62,7 @@ def load() -> Settings:
     concurrency = env.int("WORKER_CONCURRENCY", 4, validate=_between(1, 64))
     proxies = env.int("TRUSTED_PROXIES", 0, validate=_between(0, 10))
     hooks_file = env.str("HOOKS_FILE", "hooks.toml")
+    reconcile_after = env.float("RECONCILE_AFTER", None, validate=_between(0.1, 86_400))
     confirm = env.str("CONFIRM", "never", validate=_confirm)
     signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
     try:
@@ -75,6 +77,7 @@ def load() -> Settings:
         public_url=public_url.rstrip("/") if public_url else None,
         hooks_file=Path(hooks_file),
         confirm=Confirm(confirm),
+        reconcile_after=reconcile_after,
         webhook_secrets={"kling": split_secrets(signing)} if signing else {},
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
@@ -93,6 +96,7 @@ def unreadable_files() -> list[str]:
         "CONFIRM",
         "HOOKS_FILE",
         "KLING_WEBHOOK_SECRETS",
+        "RECONCILE_AFTER",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
     )
@@ -180,8 +184,8 @@ def _webhook_secrets(value: str) -> None:
             ) from None
 
 
-def _between(low: int, high: int) -> Callable[[int], None]:
-    def check(value: int) -> None:
+def _between(low: float, high: float) -> Callable[[float], None]:
+    def check(value: float) -> None:
         if not low <= value <= high:
             raise ValidationError(f"{value} is not between {low} and {high}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from receiver import signing
 from receiver.clock import now_ms
@@ -96,9 +96,13 @@ class Desk:
         return self.room.has_callbacks and self.settings.public_url is not None
 
     def _ask_at(self, now: int) -> int:
-        schedule = reconcile.schedule_for(self.ingest, self.room)
-        first = replace(schedule, has_callbacks=self._expects_callback).first
-        return now + round(1000 * first)
+        schedule = reconcile.schedule_for(
+            self.ingest,
+            self.room,
+            expects_callback=self._expects_callback,
+            at_most=self.settings.reconcile_after,
+        )
+        return now + round(1000 * schedule.first)
 
     def _try_on(self, task: Task, order: Order) -> TryOn:
         public_url, secret = self.settings.public_url, self.settings.callback_secrets[0]

@@ -66,6 +66,7 @@ class Reconciler:
     ingest: Ingest
     open_room: OpenRoom = open_room
     clock: Callable[[], int] = now_ms
+    first_within: float | None = None  # seconds; the operator's bound on the first question
     _rooms: dict[tuple[str, str], Provider] = field(default_factory=dict)
 
     def run(self, stop: Signal) -> None:
@@ -138,7 +139,11 @@ class Reconciler:
         if room is None:
             wait: float | None = KEYS_MISSING_WAIT
         else:
-            wait = schedule_for(self.ingest, room).again((now - task.created_at) / 1000)
+            expects = task.expects_callback
+            schedule = schedule_for(
+                self.ingest, room, expects_callback=expects, at_most=self.first_within
+            )
+            wait = schedule.again((now - task.created_at) / 1000)
         if wait is not None:
             self.ingest.store.put_off(task, now + round(1000 * wait))
         elif task.status.is_terminal:
@@ -158,8 +163,10 @@ def account_of(task: Task) -> str:
     return f"{task.provider}:{task.account}"
 
 
-def schedule_for(ingest: Ingest, room: Provider) -> Schedule:
+def schedule_for(
+    ingest: Ingest, room: Provider, *, expects_callback: bool, at_most: float | None
+) -> Schedule:
     """The deadlines of this provider's tasks, by what the record has learnt."""
     took = ingest.store.usual_duration(room.name)
     usual = room.usual_seconds if took is None else took / 1000
-    return Schedule(usual, room.has_callbacks, learnt=took is not None)
+    return Schedule(usual, expects_callback, learnt=took is not None, at_most=at_most)

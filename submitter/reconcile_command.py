@@ -25,7 +25,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     """
     logs.configure()
     with opened() as record:
-        reconciler = Reconciler(record.ingest)
+        reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
         if forever:
             reconciler.run(_stop_at_sigterm())
             return

@@ -20,13 +20,18 @@ class Schedule:
     usual: float
     has_callbacks: bool
     learnt: bool = False  # `usual` was measured on this record, not taken from the vendor's page
+    at_most: float | None = None  # what the operator allows for the first question
 
     @property
     def first(self) -> float:
         """Seconds from creation to the first question."""
         if not self.has_callbacks:
-            return _within(0.7 * self.usual, 1.0, 300.0)
-        return _within(3 * self.usual, 30.0, 600.0) if self.learnt else DEFAULT_DEADLINE
+            first = _within(0.7 * self.usual, 1.0, 300.0)
+        elif self.learnt:
+            first = _within(3 * self.usual, 30.0, 600.0)
+        else:
+            first = DEFAULT_DEADLINE
+        return first if self.at_most is None else min(first, self.at_most)
 
     def again(self, age: float) -> float | None:
         """Seconds until the next question about an open task of this age; None: give up.
@@ -38,7 +43,7 @@ class Schedule:
             return None
         share = 1.0 if self.has_callbacks else 0.2
         shortest = self.first if self.has_callbacks else _within(self.usual / 10, 1.0, 30.0)
-        wait = _within(share * age, shortest, LONGEST_WAIT)
+        wait = _within(share * age, max(1.0, min(shortest, self.first)), LONGEST_WAIT)
         return min(wait, max(1.0, FINAL_AGE - age))
 
 

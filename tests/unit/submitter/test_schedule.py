@@ -22,6 +22,8 @@ SILENT = Schedule(usual=20, has_callbacks=False)
         (SILENT, 14),  # shortly before it is usually done
         (Schedule(0.5, has_callbacks=False), 1),
         (Schedule(4000, has_callbacks=False), 300),
+        (Schedule(30, has_callbacks=True, at_most=2), 2),  # RECONCILE_AFTER
+        (Schedule(20, has_callbacks=False, at_most=60), 14),
     ],
 )
 def test_the_first_question(schedule: Schedule, first: float) -> None:
@@ -36,6 +38,7 @@ def test_the_first_question(schedule: Schedule, first: float) -> None:
         (CALLS_BACK, 7_200, LONGEST_WAIT),
         (CALLS_BACK, FINAL_AGE - 100, 100),  # a last one at the final age
         (CALLS_BACK, FINAL_AGE, None),
+        (Schedule(30, has_callbacks=True, at_most=2), 2, 2),
         (SILENT, 5, 2),
         (SILENT, 20, 4),  # a fifth of the age
         (SILENT, 3_600, 720),
