@@ -10,8 +10,6 @@ from receiver.settings import Settings, load
 from receiver.stores import open_store
 from receiver.web import callbacks, health, problems, requestlog
 
-LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
-
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The Flask application. Raises SettingsError, SchemaMismatch, StoreUnavailable."""
@@ -19,7 +17,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     store = open_store(settings.database_url)
     store.check_schema()
     app = Flask("receiver", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LONGEST_CALLBACK
+    app.config["MAX_CONTENT_LENGTH"] = callbacks.LONGEST_CALLBACK
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False

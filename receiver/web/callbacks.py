@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
@@ -13,6 +13,7 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.tasks import Trust
 
+LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 # Never kept: they carry a visitor's or a proxy's secrets, and say nothing of the callback.
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -44,6 +45,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
         """Record the callback; with secrets, only if one of them signed it."""
         body = request.get_data(cache=False)
+        if len(body) >= LONGEST_CALLBACK:
+            # A chunked body that is longer arrives here cut at the limit, as if it had ended.
+            raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
         if secrets:
             standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
         if not request.is_json:
