@@ -35,6 +35,7 @@ def supervise(wanted: Mapping[str, Sequence[str]]) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    log.info("starting", processes=list(wanted))
     children = {
         name: subprocess.Popen(command, start_new_session=True) for name, command in wanted.items()
     }

@@ -23,7 +23,7 @@ keepalive = 5
 # A request line holds a token: ours logs the route instead.
 accesslog = None
 errorlog = "-"
-loglevel = "warning"
+loglevel = "info"  # where it listens, and which processes come and go
 
 # The control socket lies in the home directory, where a second instance would share it.
 control_socket_disable = True
