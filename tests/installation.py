@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import requests
 
+from receiver.deliveries import State
 from receiver.stores.sqlite import SqliteStore
 from samples import SECRET
 from sandbox.server import Sandbox
@@ -127,6 +128,22 @@ class Installation:
             except requests.ConnectionError:
                 time.sleep(0.05)
         pytest.fail(f"not ready in {seconds} s:\n{self.logs()}")
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"it did not happen in {seconds} s:\n{self.logs()}"
+            time.sleep(0.05)
+
+    def settled(self, task: str) -> None:
+        """Wait until every delivery of the task has ended."""
+        over = (State.DELIVERED, State.DEAD)
+
+        def all_ended() -> bool:
+            deliveries = self.store.deliveries(task_id=task)
+            return bool(deliveries) and all(found.state in over for found in deliveries)
+
+        self.wait_until(all_ended)
 
     def logs(self) -> str:
         texts = [path.read_text()[-4000:] for path in sorted(self.folder.glob("*.log"))]

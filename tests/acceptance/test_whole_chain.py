@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 from PIL import Image
@@ -17,19 +16,6 @@ from sandbox.server import Sandbox
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
-
-
-def settled(installation: Installation, task: str, seconds: float = 20) -> None:
-    """Wait until every delivery of the task has ended."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        deliveries = installation.store.deliveries(task_id=task)
-        if deliveries and all(
-            delivery.state in (State.DELIVERED, State.DEAD) for delivery in deliveries
-        ):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"deliveries have not ended:\n{installation.logs()}")
 
 
 def submit(installation: Installation, *more: str) -> dict[str, object]:
@@ -47,7 +33,7 @@ def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
     document = submit(installation, "--reference", "ORDER-7", "--wait")
     assert document["status"] == "succeeded"
     task = str(document["id"])
-    settled(installation, task)
+    installation.settled(task)
 
     history = installation.store.history(task)
     moves = [move.status for move in history.transitions]
@@ -82,7 +68,7 @@ def test_a_failure_tells_the_reason(installation: Installation, sandbox: Sandbox
     document = json.loads(done.stdout)["task"]
     assert document["status"] == "failed"
     assert document["reason"]
-    settled(installation, document["id"])
+    installation.settled(document["id"])
     (mail,) = sandbox.mails()
     assert document["reason"] in (mail.text or "")
 

@@ -1,0 +1,64 @@
+"""A callback that never comes does not matter: the poller brings the same events and hooks."""
+
+from __future__ import annotations
+
+import pytest
+
+from installation import ROOT, Installation
+from receiver.deliveries import State
+from receiver.stores.base import CALLBACKS_MISSED
+from sandbox.server import Sandbox
+from submitter.submission import submit
+
+PERSON = str(ROOT / "sandbox/images/person.jpg")
+GARMENT = str(ROOT / "sandbox/images/garment.png")
+HOOKS = dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
+
+
+@pytest.fixture
+def serving(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """Web, worker and poller, and a poller that is not patient."""
+    installation.environment["RECONCILE_AFTER"] = "1"
+    for name, value in installation.environment.items():
+        monkeypatch.setenv(name, value)
+    installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
+    installation.wait_until_ready()
+    return installation
+
+
+def test_with_callbacks_switched_off_every_task_ends_and_every_hook_fires(
+    serving: Installation, sandbox: Sandbox
+) -> None:
+    sandbox.next("kling", "silent", 3)
+    tasks = [submit("kling", PERSON, GARMENT, reference=f"ORDER-{n}") for n in range(3)]
+    for task in tasks:
+        ended(serving, task.id)
+        serving.settled(task.id)
+        history = serving.store.history(task.id)
+        assert {delivery.hook: delivery.state for delivery in history.deliveries} == HOOKS
+        assert history.task.trust == "queried"
+    assert sandbox.ledger.entries() == []
+    missed = [c.value for c in serving.store.counters() if c.name == CALLBACKS_MISSED]
+    assert missed == [3]
+    assert len(sandbox.mails()) == 3
+
+
+def test_without_a_public_address_everything_works_too(
+    installation: Installation, sandbox: Sandbox
+) -> None:
+    del installation.environment["PUBLIC_URL"]
+    installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
+    installation.wait_until_ready()
+    done = installation.run(
+        "submitter", "submit", "--human", PERSON, "--cloth", GARMENT, "--wait", "--timeout", "30"
+    )
+    assert done.returncode == 0, done.stderr
+    (task,) = installation.store.tasks()
+    installation.settled(task.id)
+    assert sandbox.ledger.entries() == []
+    assert len(sandbox.mails()) == 1
+    assert installation.store.counters() == []  # no callback was expected, so none was missed
+
+
+def ended(installation: Installation, task: str) -> None:
+    installation.wait_until(lambda: installation.store.task(task).status.is_terminal)
