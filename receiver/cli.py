@@ -11,7 +11,7 @@ from typing import Any
 import click
 import structlog
 
-from receiver import __version__, console, hooks, logs, providers, serve, settings
+from receiver import __version__, console, hooks, logs, providers, serve, settings, shapes
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import State, task_json
@@ -61,7 +61,7 @@ def migrate() -> None:
 @main.command("serve")
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8000]")
 def serve_(bind: str | None) -> None:
-    """Run web and worker on this machine until SIGTERM."""
+    """Run web, worker and poller on this machine until SIGTERM."""
     chosen = settings.load()  # a mistake is reported once, here, not by each process
     entries = hook_entries(chosen)
     hooks.build_all(entries, os.environ)
@@ -119,7 +119,7 @@ def show(task: str, as_json: bool) -> None:
     """The timeline of one task: every callback, move and attempt."""
     history = _store().history(task)
     if as_json:
-        console.as_json(console.history_json(history))
+        console.as_json(shapes.history_json(history))
     else:
         console.show_timeline(history)
 
@@ -134,7 +134,7 @@ def callbacks(task: str | None, outcome: str | None, limit: int, as_json: bool) 
     wanted = Outcome(outcome) if outcome else None
     found = _store().callbacks(task_id=task, outcome=wanted, limit=limit)
     if as_json:
-        console.as_json([console.callback_json(stored) for stored in found])
+        console.as_json([shapes.callback_json(stored) for stored in found])
     else:
         console.show_callbacks(found)
 
@@ -152,7 +152,7 @@ def deliveries(
     wanted = State(state) if state else None
     found = _store().deliveries(task_id=task, hook=hook, state=wanted, limit=limit)
     if as_json:
-        console.as_json([console.delivery_json(delivery) for delivery in found])
+        console.as_json([shapes.delivery_json(delivery) for delivery in found])
     else:
         console.show_deliveries(found)
 
