@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 
 from flask import Blueprint, Response, jsonify
 
 from receiver.clock import now_ms
-from receiver.stores.base import Store
+from receiver.stores.base import Counter, Store
 
 WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
 
@@ -38,6 +39,15 @@ def blueprint(store: Store) -> Blueprint:
             deliveries_due=backlog.due,
             deliveries_dead=backlog.dead,
             backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
+            counters=_by_name(store.counters()),
         )
 
     return routes
+
+
+def _by_name(counters: Sequence[Counter]) -> dict[str, dict[str, int]]:
+    """Such as `{"callbacks_missed": {"kling": 3}}`."""
+    found: dict[str, dict[str, int]] = {}
+    for counter in counters:
+        found.setdefault(counter.name, {})[counter.provider] = counter.value
+    return found

@@ -213,6 +213,7 @@ def test_alive_and_ready(client: FlaskClient, store: SqliteStore) -> None:
         "deliveries_due": 0,
         "deliveries_dead": 0,
         "backlog_age_seconds": 0,
+        "counters": {},
     }
     post(client, url(), body())
     store.heartbeat("w", "worker", now_ms())
@@ -220,6 +221,8 @@ def test_alive_and_ready(client: FlaskClient, store: SqliteStore) -> None:
     assert ready.get_json()["worker_seen"] is True
     assert ready.get_json()["deliveries_due"] == 1
     assert ready.get_json()["backlog_age_seconds"] > 0
+    post(client, url(), body("failed"))
+    assert client.get("/readyz").get_json()["counters"] == {"conflicts": {"kling": 1}}
 
 
 def test_not_ready_when_it_cannot_store(client: FlaskClient, tmp_path: Path) -> None:

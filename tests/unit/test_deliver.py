@@ -10,7 +10,7 @@ import pytest
 from receiver import deliver as deliver_module
 from receiver.deliver import Deliver
 from receiver.deliveries import Delivery, File, Notice, State
-from receiver.errors import PermanentFailure, StoreUnavailable, TemporaryFailure
+from receiver.errors import PermanentFailure, ResultGone, StoreUnavailable, TemporaryFailure
 from receiver.events import Source
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
@@ -109,6 +109,15 @@ def test_retry_after_is_obeyed(store: SqliteStore, prepare: Callable[..., Prepar
     deliver, _, clock = prepare(TemporaryFailure("busy", retry_after=77))
     deliver.attempt(claim(store, clock))
     assert store.deliveries()[0].due_at == NOW + 77_000
+
+
+def test_a_result_that_is_gone_makes_the_task_due_for_asking(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(ResultGone("the result URL answered 404"))
+    assert store.next_deadline_at() is None
+    assert deliver.attempt(claim(store, clock)) is State.PENDING
+    assert store.next_deadline_at() == NOW
 
 
 def test_a_redelivered_dead_letter_is_retried_afresh(
