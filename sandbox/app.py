@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, render_template, request
 
-from sandbox import inbox_pages, kling, pages
+from sandbox import appypie, inbox_pages, kling, modellix, pages
 
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
@@ -27,9 +27,11 @@ def create_app(parts: Parts) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["sandbox"] = parts
+    app.extensions["modellix-limit"] = modellix.Limit(parts.requests_a_minute)
     app.register_blueprint(pages.routes)
     app.register_blueprint(inbox_pages.routes)
-    app.register_blueprint(kling.routes)
+    for provider in (kling, modellix, appypie):
+        app.register_blueprint(provider.routes)
     for status in (404, 405, 413):
         app.register_error_handler(status, _not_here)
     app.after_request(_guarded)

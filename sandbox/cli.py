@@ -43,6 +43,8 @@ def main() -> None:
     "--callback-retry-after", type=SECONDS, default=1.0, help="Seconds before each repetition."
 )
 @click.option("--callback-timeout", type=SECONDS, default=10.0, help="Seconds a callback may take.")
+@click.option("--callbacks/--no-callbacks", default=True, help="Whether any provider calls back.")
+@click.option("--webhook-secret", metavar="whsec_…", help="Sign Kling's callbacks with it.")
 def serve(
     port: int,
     smtp_port: int,
@@ -52,14 +54,21 @@ def serve(
     callback_retries: int,
     callback_retry_after: float,
     callback_timeout: float,
+    callbacks: bool,
+    webhook_secret: str | None,
 ) -> None:
     """Serve the providers' APIs, the inboxes and the pages until SIGTERM or Ctrl-C."""
     persistence = Persistence(callback_retries, callback_retry_after, callback_timeout)
+    behaviour = Behaviour(
+        pace=pace,
+        max_running=max_running,
+        callbacks=callbacks,
+        webhook_secret=webhook_secret,
+        persistence=persistence,
+    )
     stopped = _stopped_by_signal()
     try:
-        sandbox = Sandbox(
-            host, port, smtp_port, behaviour=Behaviour(pace, max_running, persistence)
-        )
+        sandbox = Sandbox(host, port, smtp_port, behaviour=behaviour)
     except OSError as fault:
         raise click.ClickException(
             f"cannot listen on {host}, ports {port} and {smtp_port}: {fault.strerror}"

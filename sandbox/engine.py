@@ -100,7 +100,8 @@ class Engine:
         self._gallery = gallery
         self._pace = pace
         self._max_running = max_running
-        self._dialects: dict[str, Dialect] = {}
+        self._dialects: dict[str, Dialect | None] = {}
+        self.calls_back = True
         self._tasks: Shelf[str, Task] = Shelf(KEPT)
         self._external: dict[tuple[str, str], str] = {}
         self._orders: dict[str, Order] = {}  # of running tasks: pictures of people go with the end
@@ -115,7 +116,8 @@ class Engine:
     def stop(self) -> None:
         self._scheduler.stop()
 
-    def speak(self, provider: str, dialect: Dialect) -> None:
+    def speak(self, provider: str, dialect: Dialect | None) -> None:
+        """Serve this provider; without a dialect it never calls back."""
         self._dialects[provider] = dialect
 
     @property
@@ -203,7 +205,8 @@ class Engine:
         return moved
 
     def _tell(self, task: Task) -> None:
-        if task.callback_url is None:
+        dialect = self._dialects[task.provider]
+        if task.callback_url is None or dialect is None or not self.calls_back:
             return
-        notice = self._dialects[task.provider].notice(task, task.callback_url)
+        notice = dialect.notice(task, task.callback_url)
         self._courier.send(task.scenario.plan(notice))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox import kling_auth
+from sandbox import appypie, kling_auth, modellix
 
 PORT = 8900
 SMTP_PORT = 8925
@@ -13,6 +13,10 @@ def settings(url: str, smtp_host: str, smtp_port: int) -> dict[str, str]:
         "KLING_BASE_URL": url,
         "KLING_ACCESS_KEY": kling_auth.ACCESS_KEY,
         "KLING_SECRET_KEY": kling_auth.SECRET_KEY,
+        "MODELLIX_BASE_URL": url,
+        "MODELLIX_API_KEY": modellix.API_KEY,
+        "APPYPIE_BASE_URL": url,
+        "APPYPIE_SUBSCRIPTION_KEY": appypie.SUBSCRIPTION_KEY,
         "SANDBOX_SMTP_HOST": smtp_host,
         "SANDBOX_SMTP_PORT": str(smtp_port),
         "SANDBOX_SLACK_URL": f"{url}/_sandbox/slack/inbox",

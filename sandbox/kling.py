@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import time
+import uuid
+from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from sandbox import kling_auth, kling_order
-from sandbox.callbacks import Notice
-from sandbox.engine import ExternalIdTakenError, Status, Task, TooManyRunningError
+from sandbox import kling_auth, kling_order, legacy
+from sandbox.engine import ExternalIdTakenError, TooManyRunningError
 from sandbox.kling_envelope import KlingError, framework_error, refusal, success
 from sandbox.parts import parts
 
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
 
+    from sandbox.callbacks import Notice
+    from sandbox.engine import Task
+
 NAME = "kling"
 TRY_ON = "/v1/images/kolors-virtual-try-on"
-SPELLING = {
-    Status.SUBMITTED: "submitted",
-    Status.PROCESSING: "processing",
-    Status.SUCCEEDED: "succeed",
-    Status.FAILED: "failed",
-}
-COST = "1"  # a decimal string
-# Those of a captured callback, December 2025.
-CALLBACK_HEADERS = {
-    "Content-Type": "application/json; charset=utf-8",
-    "User-Agent": "Apache-HttpClient/4.5.13 (Java/11.0.14-internal)",
-    "Accept-Encoding": "gzip,deflate",
-    "Connection": "Keep-Alive",
-}
-
 routes = Blueprint(NAME, __name__)
 
 
@@ -58,7 +50,7 @@ def create() -> Response:
         raise KlingError(1201, f"external_task_id '{fault}' already exists") from None
     except TooManyRunningError:
         raise KlingError(1303, "parallel task over resource pack limit") from None
-    return success(_created(task))
+    return success(legacy.created(task))
 
 
 @routes.get(f"{TRY_ON}/<key>")
@@ -67,7 +59,7 @@ def query(key: str) -> Response:
     task = parts().engine.find(NAME, key)
     if task is None:
         raise KlingError(1203, f"task '{key}' does not exist")
-    return success(_queried(task))
+    return success(legacy.queried(task))
 
 
 @routes.get(TRY_ON)
@@ -75,7 +67,7 @@ def list_tasks() -> Response:
     page = _number("pageNum", default=1, most=1000)
     size = _number("pageSize", default=30, most=500)
     tasks = parts().engine.tasks(NAME)[(page - 1) * size : page * size]
-    return success([_queried(task) for task in tasks])
+    return success([legacy.queried(task) for task in tasks])
 
 
 @routes.route(TRY_ON, methods=["PUT", "PATCH", "DELETE"])
@@ -91,70 +83,45 @@ def before_the_api(error: HTTPException) -> Response:
 
 
 class Callbacks:
-    """The legacy dialect: what jobs that take `model_name` use, unwrapped, unsigned."""
+    """The legacy dialect: what jobs that take `model_name` use, unwrapped."""
+
+    def __init__(self, secret: str | None = None) -> None:
+        self._secret = secret
 
     def notice(self, task: Task, url: str) -> Notice:
-        body = json.dumps(callback_body(task), ensure_ascii=False, separators=(",", ":"))
-        return Notice(
-            provider=NAME,
-            task_id=task.task_id,
-            external_task_id=task.external_task_id,
-            status=SPELLING[task.status],
-            url=url,
-            headers=CALLBACK_HEADERS,
-            body=body.encode(),
-        )
+        plain = legacy.notice(task, url, task.external_task_id)
+        if task.scenario.new_dialect:
+            plain = replace(plain, status=task.status.value, body=new_body(task))
+        return signed(plain, self._secret) if self._secret else plain
 
 
-def callback_body(task: Task) -> dict[str, Any]:
-    """Return the callback's JSON, in the order of the captured one."""
-    return {
-        "task_id": task.task_id,
-        "task_status": SPELLING[task.status],
-        "task_info": _info(task),
-        # A captured callback of a video carried all three arrays, the unused ones empty.
-        "task_result": {"images": _images(task), "videos": [], "audios": []},
-        "task_status_msg": task.reason,
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-        **_cost(task),
+def new_body(task: Task) -> bytes:
+    """The callback of jobs whose model version stands in the path of their create."""
+    outputs = [{"type": "image", "url": task.result_url}] if task.result_url else []
+    document = {
+        "id": task.task_id,
+        "status": task.status.value,
+        "message": task.reason,
+        "create_time": task.created_at,
+        "update_time": task.updated_at,
+        **({"external_id": task.external_task_id} if task.external_task_id else {}),
+        **({"outputs": outputs} if outputs else {}),
     }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _created(task: Task) -> dict[str, Any]:
-    return {
-        "task_id": task.task_id,
-        "task_status": SPELLING[Status.SUBMITTED],
-        **({"task_info": _info(task)} if task.external_task_id else {}),
-        "created_at": task.created_at,
-        "updated_at": task.created_at,
+def signed(notice: Notice, secret: str) -> Notice:
+    """The same callback with the headers of Standard Webhooks (standardwebhooks.com)."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    number, sent_at = str(uuid.uuid4()), str(int(time.time()))
+    text = f"{number}.{sent_at}.".encode() + notice.body
+    digest = base64.b64encode(hmac.digest(key, text, "sha256")).decode()
+    added = {
+        "webhook-id": number,
+        "webhook-timestamp": sent_at,
+        "webhook-signature": f"v1,{digest}",
     }
-
-
-def _queried(task: Task) -> dict[str, Any]:
-    images = _images(task)
-    return {
-        "task_id": task.task_id,
-        "task_status": SPELLING[task.status],
-        "task_info": _info(task),
-        "task_result": {"images": images} if images else {},
-        "task_status_msg": task.reason,
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-        **_cost(task),
-    }
-
-
-def _info(task: Task) -> dict[str, str]:
-    return {"external_task_id": task.external_task_id} if task.external_task_id else {}
-
-
-def _images(task: Task) -> list[dict[str, Any]]:
-    return [{"index": 0, "url": task.result_url}] if task.result_url else []
-
-
-def _cost(task: Task) -> dict[str, str]:
-    return {"final_unit_deduction": COST} if task.status is Status.SUCCEEDED else {}
+    return replace(notice, headers={**notice.headers, **added})
 
 
 def _number(name: str, *, default: int, most: int) -> int:

@@ -26,6 +26,7 @@ class Parts:
     queue: Queue
     mailbox: Mailbox
     slack: SlackInbox
+    requests_a_minute: int = 100  # Modellix' limit for each key
 
 
 def parts() -> Parts:

@@ -39,6 +39,7 @@ class Scenario:
     summary: str
     failure: str | None = None  # the reason a task fails with; None lets it succeed
     plan: Plan = once
+    new_dialect: bool = False  # Kling's callbacks come in its newer dialect
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -67,6 +68,7 @@ register(
 )
 register(Scenario("silent", "the task succeeds but no callback is ever sent", plan=never))
 register(Scenario("duplicates", "every callback is sent twice, byte for byte", plan=twice))
+register(Scenario("new-dialect", "Kling's callbacks come in its newer dialect", new_dialect=True))
 
 
 class Queue:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from sandbox import environment, kling
+from sandbox import appypie, environment, kling, modellix
 from sandbox.app import create_app
 from sandbox.callbacks import Courier, Persistence
 from sandbox.engine import Engine
@@ -35,6 +35,9 @@ class Behaviour:
 
     pace: float = 1.0
     max_running: int = 20
+    callbacks: bool = True  # False: no provider calls back
+    webhook_secret: str | None = None  # Kling signs its callbacks with it
+    requests_a_minute: int = 100  # Modellix' limit for each key
     persistence: Persistence = field(default_factory=Persistence)
 
 
@@ -58,7 +61,7 @@ class Sandbox:
         pace: float | None = None,
         behaviour: Behaviour | None = None,
     ) -> None:
-        behaviour = behaviour or Behaviour()
+        behaviour = self._behaviour = behaviour or Behaviour()
         self._web_socket = _listen(host, port)
         try:
             self._smtp_socket = _listen(host, smtp_port)
@@ -79,7 +82,10 @@ class Sandbox:
     def _assemble(self, behaviour: Behaviour, pace: float) -> Parts:
         queue, gallery = Queue(), Gallery(self.url)
         engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
-        engine.speak(kling.NAME, kling.Callbacks())
+        engine.calls_back = behaviour.callbacks
+        engine.speak(kling.NAME, kling.Callbacks(behaviour.webhook_secret))
+        engine.speak(appypie.NAME, appypie.Callbacks())
+        engine.speak(modellix.NAME, None)
         return Parts(
             url=self.url,
             environment=self.env(),
@@ -89,6 +95,7 @@ class Sandbox:
             queue=queue,
             mailbox=Mailbox(),
             slack=SlackInbox(),
+            requests_a_minute=behaviour.requests_a_minute,
         )
 
     def __enter__(self) -> Self:
@@ -109,7 +116,9 @@ class Sandbox:
 
     def env(self) -> dict[str, str]:
         """Return the settings that point the other programs here."""
-        return environment.settings(self.url, self._host, self.smtp_port)
+        secret = self._behaviour.webhook_secret
+        signing = {"KLING_WEBHOOK_SECRETS": secret} if secret else {}
+        return environment.settings(self.url, self._host, self.smtp_port) | signing
 
     def next(self, provider: str, scenario: str, count: int = 1) -> None:
         """Let the next `count` tasks of `provider` play `scenario`."""

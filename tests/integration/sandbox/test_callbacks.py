@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from integration.sandbox.wire import wait_for
-from sandbox.kling import CALLBACK_HEADERS
+from sandbox.legacy import CALLBACK_HEADERS
 
 if TYPE_CHECKING:
     from integration.sandbox.wire import Kling, Sink

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import kling
+from sandbox import kling, legacy
 from sandbox.engine import Status, Task
 from sandbox.scenarios import SUCCEED
 
@@ -39,7 +39,7 @@ def shape(value: Any) -> Any:
 
 def test_a_callback_has_the_keys_of_a_captured_one_in_their_order() -> None:
     captured = recorded("callback-video-succeed.json")
-    ours = kling.callback_body(replace(TASK, status=Status.PROCESSING))
+    ours = legacy.callback_body(replace(TASK, status=Status.PROCESSING))
     assert list(ours) == list(captured)
     assert shape(ours) == shape(captured)
 
@@ -48,20 +48,20 @@ def test_a_callback_goes_out_with_captured_headers() -> None:
     headers = recorded("callback-video-succeed.headers.json")
     notice = kling.Callbacks().notice(TASK, "http://sink.example")
     assert notice.headers == {name: headers[name] for name in notice.headers}
-    assert json.loads(notice.body) == kling.callback_body(TASK)
+    assert json.loads(notice.body) == legacy.callback_body(TASK)
     assert b": " not in notice.body
 
 
 def test_a_success_carries_its_picture_and_what_it_cost() -> None:
     done = replace(TASK, status=Status.SUCCEEDED, result_url="http://x.example/1.png?Expires=1")
-    body = kling.callback_body(done)
+    body = legacy.callback_body(done)
     assert body["task_status"] == "succeed"
     assert body["task_result"]["images"] == [{"index": 0, "url": done.result_url}]
     assert body["final_unit_deduction"] == "1"
 
 
 def test_a_failure_carries_its_reason_and_no_picture() -> None:
-    body = kling.callback_body(replace(TASK, status=Status.FAILED, reason="no human"))
+    body = legacy.callback_body(replace(TASK, status=Status.FAILED, reason="no human"))
     assert (body["task_status"], body["task_status_msg"]) == ("failed", "no human")
     assert body["task_result"] == {"images": [], "videos": [], "audios": []}
     assert "final_unit_deduction" not in body
@@ -71,4 +71,4 @@ def test_a_failure_carries_its_reason_and_no_picture() -> None:
     ("external", "info"), [(None, {}), ("ORDER-7", {"external_task_id": "ORDER-7"})]
 )
 def test_the_external_id_is_in_task_info(external: str | None, info: dict[str, str]) -> None:
-    assert kling.callback_body(replace(TASK, external_task_id=external))["task_info"] == info
+    assert legacy.callback_body(replace(TASK, external_task_id=external))["task_info"] == info

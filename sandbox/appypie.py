@@ -1,0 +1,106 @@
+"""Speaks Appy Pie's gateway: Kling's envelope and callbacks, errors of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, jsonify, request
+
+from sandbox import inputs, legacy
+from sandbox.callbacks import Notice
+from sandbox.engine import Order, Task, TooManyRunningError
+from sandbox.kling_envelope import success
+from sandbox.parts import parts
+
+NAME = "appypie"
+SUBSCRIPTION_KEY = "sandbox-appypie-key"
+MODEL = "kolors-virtual-try-on-v1"
+KNOWN = ("human_image", "cloth_image", "callback_url")
+
+routes = Blueprint(NAME, __name__)
+
+
+class AppyPieError(Exception):
+    """A refusal: a status and a text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@routes.before_request
+def guard() -> None:
+    key = request.headers.get("Ocp-Apim-Subscription-Key")
+    if not key:
+        raise AppyPieError(401, "Access denied due to missing subscription key.")
+    if key != SUBSCRIPTION_KEY:
+        raise AppyPieError(403, "Access denied due to invalid subscription key.")
+
+
+@routes.errorhandler(AppyPieError)
+def refuse(error: AppyPieError) -> tuple[Response, int]:
+    return jsonify(error=error.text), error.status
+
+
+@routes.post("/kling-ai-vton/v1/getVirtualTryOnTask")
+def create() -> Response:
+    try:
+        task = parts().engine.submit(_order(_body()))
+    except TooManyRunningError:
+        raise AppyPieError(429, "Rate limit is exceeded. Try again later.") from None
+    return success(legacy.created(task))
+
+
+@routes.post("/kling-ai-polling/v1/getVirtualTryOnStatus")
+def status() -> Response:
+    task_id = _body().get("task_id")
+    task = parts().engine.find(NAME, task_id) if isinstance(task_id, str) else None
+    if task is None:  # not wrapped, as its page prints it; under which HTTP status it does not say
+        return jsonify(task_status="failed", task_status_msg="task not found")
+    return success(legacy.queried(task))
+
+
+class Callbacks:
+    """Those of the jobs behind it: Kling's legacy dialect, unsigned."""
+
+    def notice(self, task: Task, url: str) -> Notice:
+        return legacy.notice(task, url, external_task_id=None)
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise AppyPieError(400, "The request body must be a JSON object.")
+    return body
+
+
+def _order(body: dict[str, Any]) -> Order:
+    # What it makes of keys that it does not document is not known: refusing them shows mistakes.
+    for field in body.keys() - set(KNOWN):
+        raise AppyPieError(400, f"{field} is not a parameter.")
+    callback_url = body.get("callback_url") or None
+    if callback_url is not None and not _is_web(callback_url):
+        raise AppyPieError(400, "callback_url must be an http or https URL.")
+    return Order(
+        provider=NAME,
+        model=MODEL,
+        human=_picture(body, "human_image"),
+        cloth=_picture(body, "cloth_image"),
+        callback_url=callback_url,
+    )
+
+
+def _picture(body: dict[str, Any], field: str) -> bytes:
+    value = body.get(field)
+    if not isinstance(value, str) or not value:
+        raise AppyPieError(400, f"{field} is required.")
+    try:
+        return inputs.read(value, parts().url)
+    except inputs.InputError as fault:
+        raise AppyPieError(400, f"{field} {fault}.") from None
+
+
+def _is_web(url: object) -> bool:
+    return isinstance(url, str) and urlsplit(url).scheme in ("http", "https")
