@@ -1,0 +1,207 @@
+"""Each provider's three rooms meet: ours out, theirs in the sandbox, ours in."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+from PIL import Image
+
+from installation import ROOT
+from receiver import providers
+from receiver.events import Callback, Event, Source
+from receiver.standard_webhooks import verify
+from receiver.tasks import Status, new_task_id
+from sandbox.server import Behaviour, Sandbox
+from submitter.client import Answer
+from submitter.errors import NotFoundAtProvider, WrongAccount, WrongInput
+from submitter.providers import Provider, open_room
+from submitter.providers.base import TryOn
+
+NAMES = ["kling", "modellix", "appypie"]
+KEYS = {
+    "kling": "KLING_SECRET_KEY",
+    "modellix": "MODELLIX_API_KEY",
+    "appypie": "APPYPIE_SUBSCRIPTION_KEY",
+}
+WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+
+
+class Sink:
+    """Keeps every callback as it came, and answers 200."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[dict[str, str], bytes]] = []
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                sink.received.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/callback"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    made = Sink()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    behaviour = Behaviour(pace=0.1, webhook_secret=WEBHOOK_SECRET, requests_a_minute=10_000)
+    with Sandbox(behaviour=behaviour) as made:
+        yield made
+
+
+@pytest.fixture(params=NAMES)
+def room(
+    request: pytest.FixtureRequest, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> Provider:
+    for name, value in sandbox.env().items():
+        monkeypatch.setenv(name, value)
+    return open_room(request.param)
+
+
+def picture(side: int) -> str:
+    """A picture as raw Base64."""
+    made = io.BytesIO()
+    Image.new("RGB", (side, side), "white").save(made, "PNG")
+    return base64.b64encode(made.getvalue()).decode()
+
+
+def shipped(name: str) -> str:
+    return base64.b64encode((ROOT / "sandbox/images" / name).read_bytes()).decode()
+
+
+def order(**more: str) -> TryOn:
+    return TryOn(shipped("person.jpg"), shipped("garment.png"), new_task_id(), **more)
+
+
+def event(room: Provider, answer: Answer, source: Source) -> Event:
+    """What our room on the way in makes of an answer."""
+    told = Callback(room.name, "task-1", answer.body, 1_781_080_794_000, source=source)
+    return providers.get(room.name).parse(told)
+
+
+def ended(room: Provider, provider_task_id: str) -> Event:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        found = event(room, room.fetch(provider_task_id=provider_task_id), Source.QUERY)
+        if found.status.is_terminal:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("the task did not end")
+
+
+def test_a_task_is_created_followed_and_its_picture_fetched(room: Provider) -> None:
+    created = event(room, room.create(order()), Source.CREATE)
+    assert created.status is Status.SUBMITTED
+    found = ended(room, created.provider_task_id)
+    assert found.status is Status.SUCCEEDED
+    assert found.provider_task_id == created.provider_task_id
+    (media,) = found.media
+    content = requests.get(media.url, timeout=10).content
+    with Image.open(io.BytesIO(content)) as image:
+        assert min(image.size) >= 300
+
+
+def test_a_failure_says_why(room: Provider, sandbox: Sandbox) -> None:
+    sandbox.next(room.name, "failed")
+    created = event(room, room.create(order()), Source.CREATE)
+    found = ended(room, created.provider_task_id)
+    assert (found.status, found.media) == (Status.FAILED, ())
+    assert found.reason == "Failure to pass the risk control system"
+
+
+def test_an_unknown_task_is_not_a_failed_task(room: Provider) -> None:
+    with pytest.raises(NotFoundAtProvider):
+        room.fetch(provider_task_id="999999999999999999")
+
+
+def test_a_picture_that_is_too_small_is_wrong_input(room: Provider) -> None:
+    with pytest.raises(WrongInput, match="cloth_image"):
+        room.create(TryOn(shipped("person.jpg"), picture(side=100), new_task_id()))
+
+
+def test_a_wrong_key_is_the_account_s_fault(
+    room: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEYS[room.name], "a-key-that-nobody-has-given-us-ever")
+    with pytest.raises(WrongAccount):
+        open_room(room.name).create(order())
+
+
+def test_callbacks_tell_the_same_as_queries(room: Provider, sink: Sink) -> None:
+    created = event(room, room.create(order(callback_url=sink.url)), Source.CREATE)
+    found = ended(room, created.provider_task_id)
+    if not room.has_callbacks:
+        assert sink.received == []
+        return
+    events = [read(room, body) for _, body in all_three(sink)]
+    assert [told.status for told in events] == ["submitted", "processing", "succeeded"]
+    assert {told.provider_task_id for told in events} == {created.provider_task_id}
+    assert events[-1].media == found.media
+
+
+def test_klings_callbacks_are_signed_in_both_dialects(
+    room: Provider, sandbox: Sandbox, sink: Sink
+) -> None:
+    if room.name == "kling":
+        sandbox.next("kling", "new-dialect")
+    ours = order(callback_url=sink.url)
+    if not room.has_callbacks:
+        return
+    room.create(ours)
+    for headers, body in all_three(sink):
+        if room.name == "kling":
+            verify([WEBHOOK_SECRET], headers, body, time.time())
+            assert "status" in json.loads(body)
+            assert read(room, body).external_task_id == ours.external_task_id
+        else:
+            assert "webhook-signature" not in headers
+
+
+def test_a_task_is_found_by_our_id_where_the_provider_keeps_it(room: Provider) -> None:
+    ours = order()
+    created = event(room, room.create(ours), Source.CREATE)
+    if not room.finds_by_our_id:
+        return
+    found = event(room, room.fetch(external_task_id=ours.external_task_id), Source.QUERY)
+    assert found.provider_task_id == created.provider_task_id
+    assert ours.external_task_id in [task.external_task_id for task in room.list(1, 30).tasks]
+
+
+def all_three(sink: Sink) -> list[tuple[dict[str, str], bytes]]:
+    end = time.monotonic() + 20
+    while len(sink.received) < 3:
+        assert time.monotonic() < end, sink.received
+        time.sleep(0.05)
+    return sink.received
+
+
+def read(room: Provider, body: bytes) -> Event:
+    return providers.get(room.name).parse(Callback(room.name, "task-1", body, 1))
