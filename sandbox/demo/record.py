@@ -21,6 +21,7 @@ class TaskRow:
     provider: str
     reference: str
     status: str
+    provider_task_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def _task(row: dict[str, Any]) -> TaskRow:
         provider=str(row["provider"]),
         reference=str(row["reference"]),
         status=str(row["status"]),
+        provider_task_id=row.get("provider_task_id"),
     )
 
 

@@ -18,7 +18,11 @@ from sandbox.ledger import Ledger
 from sandbox.mail import Mail, Part
 from sandbox.slack import SlackMessage
 
-EXPECTED = {"DEMO-1": "succeeded", "DEMO-2": "failed"}
+EXPECTED = {
+    "DEMO-1": proof.Expected("kling", "succeeded"),
+    "DEMO-2": proof.Expected("appypie", "failed"),
+    "DEMO-3": proof.Expected("modellix", "failed", calls_back=False),
+}
 TOLD = {"t1": ["submitted", "processing", "succeed"], "t2": ["submitted", "processing", "failed"]}
 
 
@@ -53,7 +57,7 @@ class World:
         return self.kept_messages
 
     def acknowledge(self, task_id: str, status: str, http_status: int = 200) -> None:
-        notice = Notice("kling", "1", task_id, status, "http://x.example", {}, b"")
+        notice = Notice("kling", f"p-{task_id}", None, status, "http://x.example", {}, b"")
         self.ledger.closed(self.ledger.opened(notice, 1), http_status=http_status)
 
     def check(self) -> None:
@@ -69,10 +73,15 @@ def world(tmp_path: Path) -> World:
         for status in statuses:
             made.acknowledge(task_id, status)
     shown = Part("image/png", "0.png", "pic", True, picture())
-    made.kept_mails = [mail(1, shown), mail(2)]
-    made.kept_messages = [message(1, "http://x/_sandbox/results/1.png"), message(2, "failed")]
+    made.kept_mails = [mail(1, shown), mail(2), mail(3)]
+    made.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
+    made.kept_messages += [message(2, "failed"), message(3, "failed")]
     made.record = Record(
-        (TaskRow("t1", "kling", "DEMO-1", "succeeded"), TaskRow("t2", "kling", "DEMO-2", "failed")),
+        (
+            TaskRow("t1", "kling", "DEMO-1", "succeeded", "p-t1"),
+            TaskRow("t2", "appypie", "DEMO-2", "failed", "p-t2"),
+            TaskRow("t3", "modellix", "DEMO-3", "failed", "p-t3"),
+        ),
         (DeliveryRow("1", "t1", "mail", "delivered", 1),),
     )
     return made
@@ -89,6 +98,10 @@ def unacknowledged(world: World) -> None:
             world.acknowledge(task_id, status, 503 if status == "failed" else 200)
 
 
+def called_back_by_nobody(world: World) -> None:
+    world.acknowledge("t3", "failed")
+
+
 def dead_delivery(world: World) -> None:
     dead = replace(world.record.deliveries[0], state="dead")
     world.record = replace(world.record, deliveries=(dead,))
@@ -103,7 +116,7 @@ def broken_picture(world: World) -> None:
 
 
 def mail_twice(world: World) -> None:
-    world.kept_mails.append(mail(3))
+    world.kept_mails.append(mail(4))
 
 
 def no_inline_picture(world: World) -> None:
@@ -127,13 +140,14 @@ def test_a_demo_in_which_all_was_seen_passes(world: World) -> None:
     [
         (wrong_status, "statuses: expected"),
         (unacknowledged, "callbacks of DEMO-2: failed was not acknowledged"),
+        (called_back_by_nobody, "callbacks of DEMO-3: its provider has none"),
         (dead_delivery, "delivery 1 to the hook 'mail' is dead"),
         (no_picture, "pictures: expected 1"),
         (broken_picture, "does not open"),
-        (mail_twice, "mail: expected 2"),
-        (no_inline_picture, "mail: expected 2, 1 of them with an inline picture"),
-        (no_slack, "Slack: expected 2"),
-        (slack_without_picture, "Slack: expected 2 messages, 1 with a picture"),
+        (mail_twice, "mail: expected 3"),
+        (no_inline_picture, "mail: expected 3, 1 of them with an inline picture"),
+        (no_slack, "Slack: expected 3"),
+        (slack_without_picture, "Slack: expected 3 messages, 1 with a picture"),
     ],
 )
 def test_each_missing_step_is_named(
