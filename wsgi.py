@@ -4,13 +4,16 @@ import sys
 
 from receiver import logs
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.web import create_app
+from receiver.web import create_app, problems
+from submitter import api
 
 APP_FAILED_TO_LOAD = 4  # gunicorn stops at this status instead of starting the worker again
 
 logs.configure()
+for error_of_api, status in api.STATUS.items():
+    problems.register(error_of_api, status)
 try:
-    app = create_app()
+    app = create_app(more=[api.blueprint])
 except CallbackReceiverError as error:
     lines = error.problems if isinstance(error, SettingsError) else (str(error),)
     sys.stderr.write("".join(f"receiver: {line}\n" for line in lines))

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from receiver.deliveries import Delivery, State, rfc3339, task_json
+from receiver.deliveries import Delivery, State, rfc3339
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.tasks import Task
 
@@ -20,65 +20,6 @@ Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "task": delivery.task_id,
-        "status": delivery.status,
-        "hook": delivery.hook,
-        "state": delivery.state.value,
-        "attempts": delivery.attempts,
-        "after": delivery.after,
-        "due_at": _instant(delivery.due_at),
-        "ended_at": _instant(delivery.ended_at),
-    }
-
-
-def callback_json(stored: StoredCallback) -> dict[str, Any]:
-    callback = stored.callback
-    return {
-        "id": stored.id,
-        "task": callback.task_id,
-        "provider": callback.provider,
-        "source": callback.source.value,
-        "trust": callback.trust.value,
-        "outcome": stored.outcome.value,
-        "repeats": stored.repeats,
-        "problem": stored.problem,
-        "received_at": rfc3339(callback.received_at),
-        "headers": dict(callback.headers),
-        "body": callback.body.decode("utf-8", "replace"),
-    }
-
-
-def history_json(history: TaskHistory) -> dict[str, Any]:
-    return {
-        **task_json(history.task),
-        "transitions": [
-            {
-                "status": move.status,
-                "occurred_at": rfc3339(move.occurred_at),
-                "recorded_at": rfc3339(move.recorded_at),
-                "trust": move.trust.value,
-                "corrected": move.corrected,
-            }
-            for move in history.transitions
-        ],
-        "callbacks": [callback_json(stored) for stored in history.callbacks],
-        "deliveries": [
-            {
-                **delivery_json(delivery),
-                "answers": [
-                    {"number": attempt.number, "outcome": attempt.outcome, "answer": attempt.answer}
-                    for attempt in history.attempts.get(delivery.id, ())
-                ],
-                "files": [file.url for file in history.files.get(delivery.id, ())],
-            }
-            for delivery in history.deliveries
-        ],
-    }
 
 
 def show_tasks(tasks: Sequence[Task]) -> None:
@@ -185,7 +126,3 @@ def _plain(text: str | None) -> str:
 
 def _short(instant: int | None) -> str:
     return "" if instant is None else rfc3339(instant)[:19].replace("T", " ")
-
-
-def _instant(instant: int | None) -> str | None:
-    return None if instant is None else rfc3339(instant)

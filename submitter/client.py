@@ -11,7 +11,9 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar, cast
@@ -110,6 +112,35 @@ ONCE = Patience(delays=(), total=0)
 
 
 @dataclass(frozen=True, slots=True)
+class _Ends:
+    """When exchanges are cut off, by the monotonic clock."""
+
+    creates: float
+    questions: float
+
+
+_ENDS: ContextVar[_Ends | None] = ContextVar("ends", default=None)
+
+
+@contextmanager
+def bounded(creates: float, questions: float) -> Iterator[None]:
+    """Cut off what goes out within this block, in this thread, so many seconds from now."""
+    now = time.monotonic()
+    before = _ENDS.set(_Ends(now + creates, now + questions))
+    try:
+        yield
+    finally:
+        _ENDS.reset(before)
+
+
+def _within(usual: float, ends_at: float | None) -> float:
+    """Seconds for one exchange; never quite none, which would mean "for ever"."""
+    if ends_at is None:
+        return usual
+    return min(usual, max(round(ends_at - time.monotonic(), 1), 0.001))
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """Speaks to one base URL. Each exchange has a connection of its own: a deadline that has
     passed shuts down the connections that were made under it.
@@ -134,15 +165,19 @@ class Client:
         Raises NeverReached, or TryLater if no whole answer came.
         """
         method = "GET" if document is None else "POST"
+        ends = _ENDS.get()
+        within = _within(self.answer_within, ends.questions if ends else None)
         try:
-            return self._exchange(method, path, keys, document, self.answer_within, max_bytes)
+            return self._exchange(method, path, keys, document, within, max_bytes)
         except _Lost as lost:
             raise TryLater(f"{lost}; try again later") from None
 
     def create(self, path: str, keys: Mapping[str, str], document: Mapping[str, Any]) -> Answer:
         """Create. Raises NeverReached, or OutcomeUnknown if no whole answer came."""
+        ends = _ENDS.get()
+        within = _within(self.create_within, ends.creates if ends else None)
         try:
-            return self._exchange("POST", path, keys, document, self.create_within, MEGABYTE)
+            return self._exchange("POST", path, keys, document, within, MEGABYTE)
         except _Lost as lost:
             raise OutcomeUnknown(str(lost)) from None
 

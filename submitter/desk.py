@@ -50,11 +50,14 @@ class Desk:
     account: str = DEFAULT_ACCOUNT
     sleep: Callable[[float], None] = time.sleep
 
-    def put_on_record(self, order: Order) -> Task:
-        """The first phase: the task is `created`, durably. Raises StoreError; nothing is sent."""
+    def put_on_record(self, order: Order, task_id: str | None = None) -> Task:
+        """The first phase: the task is `created`, durably; nothing is sent.
+
+        Raises StoreError, and ValueError if a task with this id is on record.
+        """
         now = now_ms()
         task = Task(
-            id=new_task_id(now),
+            id=task_id or new_task_id(now),
             provider=self.room.name,
             status=Status.CREATED,
             created_at=now,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -73,7 +74,12 @@ def prepare(
     if len(pictures) == 1:
         return images.prepare("cloth", pictures[0])
     upper, lower = (images.load("cloth", picture, fetch) for picture in pictures)
-    return base64.b64encode(merged(upper, lower)).decode("ascii")
+    try:
+        with warnings.catch_warnings():  # a camera's broken notes are nobody's business
+            warnings.simplefilter("ignore")
+            return base64.b64encode(merged(upper, lower)).decode("ascii")
+    except images.BROKEN:
+        raise InputError("cloth", "the pictures cannot be merged; save them anew") from None
 
 
 def merged(upper: bytes, lower: bytes) -> bytes:
@@ -137,6 +143,8 @@ def _size(content: bytes) -> tuple[int, int]:
 def _on_white(content: bytes, size: tuple[int, int]) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=sorted(images.FORMATS)) as image:
         upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip, not scale
+            upright = upright.point(lambda value: value * (1 / 256)).convert("L")
         if not upright.has_transparency_data:
             return upright.convert("RGB").resize(size)
         picture = upright.convert("RGBA").resize(size)

@@ -53,11 +53,11 @@ def located(given: str, folder: Path | None) -> str:
     return str(folder / given)
 
 
-def fetch(field: str, url: str, allow_private: bool = False) -> bytes:
-    """The picture at this URL, of at most 10 MB. Raises InputError."""
+def fetch(field: str, url: str, allow_private: bool = False, within: float = FETCH_WITHIN) -> bytes:
+    """The picture at this URL, of at most 10 MB, in so many seconds. Raises InputError."""
     try:
         with outgoing.stream(
-            url, deadline=FETCH_WITHIN, max_bytes=MOST_BYTES, allow_private=allow_private
+            url, deadline=within, max_bytes=MOST_BYTES, allow_private=allow_private
         ) as incoming:
             if incoming.status == HTTPStatus.OK:
                 return b"".join(incoming.chunks)

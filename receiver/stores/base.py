@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event as Signal
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
 from receiver.tasks import Outcome, Status, Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,33 @@ class Counter:
     name: str
     provider: str
     value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows, newest first. `next`: the row before which the next page begins; None at the end."""
+
+    rows: tuple[T, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a request was answered; `document` is JSON."""
+
+    status: int
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is on record of an idempotency key. `answer` None: the request is, or was, under way."""
+
+    key: str
+    digest: bytes  # of the request's body
+    task_id: str  # of the one task that may be made for this key, whoever makes it
+    held_until: int  # until then one holder is at work; the value tells holders apart
+    answer: Answered | None = None
 
 
 REPAIRS = "repairs"  # moves that a poll brought because no callback had
@@ -281,12 +310,67 @@ class Catalogue(Protocol):
         """Deliveries, newest first."""
         ...
 
+    def page_of_tasks(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        status: Status | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+    ) -> Page[Task]:
+        """Tasks by row key, newest first; inserts meanwhile move no page."""
+        ...
+
+    def page_of_deliveries(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        task_id: str | None = None,
+        hook: str | None = None,
+        state: State | None = None,
+    ) -> Page[Delivery]:
+        """Deliveries by row key, newest first; inserts meanwhile move no page."""
+        ...
+
+    def delivery(self, delivery_id: int) -> Delivery:
+        """Raises NotFound."""
+        ...
+
     def backlog(self, now: int) -> Backlog:
         """How much waits to be delivered."""
         ...
 
 
-class Store(Schema, Inbox, Outbox, Agenda, Catalogue, Protocol):
+class Keys(Protocol):
+    """Idempotency keys: a request that is sent again makes no second task."""
+
+    def key(self, key: str, now: int) -> Kept | None:
+        """What is on record of this key; None if nothing is, or it is older than a day."""
+        ...
+
+    def claim_key(
+        self, key: str, digest: bytes, task_id: str, now: int, held_until: int
+    ) -> Kept | None:
+        """Hold this key until then; None if somebody else holds it, or it was answered.
+
+        A hold that ran out unanswered is taken over with the body and the task id it had: that id
+        can go on record once, so that two holders never make two tasks. Old keys are deleted.
+        """
+        ...
+
+    def settle_key(self, held: Kept, now: int, answer: Answered | None) -> None:
+        """Keep what was answered; with None, only let go. Nothing happens if the hold was lost."""
+        ...
+
+    def release_key(self, held: Kept) -> None:
+        """Forget the key: nothing came of it. Nothing happens if the hold was lost."""
+        ...
+
+
+class Store(Schema, Inbox, Outbox, Agenda, Catalogue, Keys, Protocol):
     """The system of record.
 
     Every verb may raise StoreUnavailable; a write that raised it may or may not be on record, and

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
 from receiver.events import Callback, Source
-from receiver.stores.base import StoredCallback
+from receiver.stores.base import Answered, Kept, StoredCallback
 from receiver.tasks import Outcome, Status, Task, Trust
 
 T = TypeVar("T")
@@ -121,6 +121,17 @@ def of_file(file: File) -> tuple[Any, ...]:
         file.size,
         file.content_type,
         file.thumbnail,
+    )
+
+
+def kept(row: Row) -> Kept:
+    answered = row["status"] is not None
+    return Kept(
+        key=row["key"],
+        digest=bytes(row["digest"]),
+        task_id=row["task"],
+        held_until=row["held_until"],
+        answer=Answered(row["status"], row["answer"]) if answered else None,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from receiver.stores.sqlite.agenda import Agenda
 from receiver.stores.sqlite.catalogue import Catalogue
 from receiver.stores.sqlite.inbox import Inbox
+from receiver.stores.sqlite.keys import Keys
 
 
-class SqliteStore(Inbox, Agenda, Catalogue):
+class SqliteStore(Inbox, Agenda, Catalogue, Keys):
     """See `stores.base.Store`, whose verbs these are."""
 
 

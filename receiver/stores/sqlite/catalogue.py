@@ -5,9 +5,11 @@ from __future__ import annotations
 from receiver.deliveries import Delivery, Notice, State
 from receiver.errors import NotFound
 from receiver.stores import rows
-from receiver.stores.base import Backlog, StoredCallback, TaskHistory, Told
+from receiver.stores.base import Backlog, Page, StoredCallback, TaskHistory, Told
 from receiver.stores.sqlite.outbox import Outbox
 from receiver.tasks import Outcome, Status, Task
+
+LAST = 2**63 - 1  # no row key is greater
 
 
 class Catalogue(Outbox):
@@ -90,6 +92,48 @@ class Catalogue(Outbox):
     ) -> list[Delivery]:
         where, values = rows.filters(**{"t.id": task_id, "d.hook": hook, "d.state": state})
         return self._deliveries_where(f"{where} order by d.id desc limit {int(limit)}", values)
+
+    def page_of_tasks(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        status: Status | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+    ) -> Page[Task]:
+        where, values = rows.filters(
+            status=status, provider=provider, reference=reference, account=account
+        )
+        sql = f"select * from tasks where {where} and seq < ? order by seq desc limit ?"  # noqa: S608 - fixed column names
+        with self._read() as connection:
+            found = connection.execute(
+                sql, [*values, LAST if before is None else before, limit + 1]
+            ).fetchall()
+        following = found[limit - 1]["seq"] if len(found) > limit else None
+        return Page(tuple(map(rows.task, found[:limit])), following)
+
+    def page_of_deliveries(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        task_id: str | None = None,
+        hook: str | None = None,
+        state: State | None = None,
+    ) -> Page[Delivery]:
+        where, values = rows.filters(**{"t.id": task_id, "d.hook": hook, "d.state": state})
+        where += f" and d.id < ? order by d.id desc limit {limit + 1}"
+        found = self._deliveries_where(where, [*values, LAST if before is None else before])
+        following = found[limit - 1].id if len(found) > limit else None
+        return Page(tuple(found[:limit]), following)
+
+    def delivery(self, delivery_id: int) -> Delivery:
+        found = self._deliveries_where("d.id = ?", [delivery_id])
+        if not found:
+            raise NotFound(f"no delivery {delivery_id}")
+        return found[0]
 
     def backlog(self, now: int) -> Backlog:
         with self._read() as connection:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.stores.sqlite import schema
-from receiver.stores.sqlite.writer import GroupCommit, connect
+from receiver.stores.sqlite.writer import GroupCommit, connect, identity
 
 POLL_EVERY = 0.015  # seconds; asking for `data_version` costs microseconds
 
@@ -55,16 +55,27 @@ class Connections:
     def _read(self) -> Iterator[sqlite3.Connection]:
         """This thread's reading connection. Raises StoreUnavailable."""
         try:
-            connection = getattr(self._readers, "connection", None)
-            if connection is None:
-                if not self._path.exists():  # connecting would make an empty file
-                    raise StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
-                connection = self._readers.connection = connect(self._path, read_only=True)
-            yield connection
-        except sqlite3.Error as error:
-            with closing(self._readers.connection):
-                self._readers.connection = None
+            yield self._reader()
+        except FileNotFoundError as error:
+            raise StoreUnavailable(f"{self._path} does not exist; run: receiver migrate") from error
+        except (sqlite3.Error, OSError) as error:
+            self._drop_reader()
             raise StoreUnavailable(f"could not read {self._path}: {error}") from error
+
+    def _reader(self) -> sqlite3.Connection:
+        file = identity(self._path)  # connecting would make an empty file
+        known: tuple[tuple[int, int], sqlite3.Connection] | None
+        known = getattr(self._readers, "known", None)
+        if known is None or known[0] != file:
+            self._drop_reader()
+            known = self._readers.known = (file, connect(self._path, read_only=True))
+        return known[1]
+
+    def _drop_reader(self) -> None:
+        known = getattr(self._readers, "known", None)
+        self._readers.known = None
+        if known is not None:
+            known[1].close()
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

@@ -91,7 +91,7 @@ where id in (
 returning id
 """
 
-_EXPIRED = "d.state in ('pending', 'claimed') and d.state = 'claimed' and d.due_at <= ?"
+_EXPIRED = "d.state = 'claimed' and d.due_at <= ?"
 
 # The number of attempts is the fence: each claim has its own, so a claim that was lost changes
 # nothing. An attempt is abandoned only while its lease is out: its worker may have come back.

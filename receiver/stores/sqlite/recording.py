@@ -54,10 +54,7 @@ class Recording:
         task = self._task(stored.callback, event)
         outcome = _judge(task, event, stored.callback.trust, confirm)
         if stored.outcome is Outcome.QUARANTINED or outcome is Outcome.RECORDED:
-            self._connection.execute(
-                "update callbacks set outcome = ?, problem = null, task = ? where id = ?",
-                (outcome, task["seq"], stored.id),
-            )
+            self._connection.execute(_UNDERSTOOD, (outcome, task["seq"], stored.id))
         self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
 
@@ -268,6 +265,15 @@ insert into transitions (task, status, callback, occurred_at, recorded_at, trust
 values (?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_DELIVERY = "insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?)"
+# The same bytes may be on record for the task already: then this row stays without one.
+_UNDERSTOOD = """
+update callbacks set outcome = ?1, problem = null, task = case
+  when exists (
+    select 1 from callbacks as other
+    where other.task = ?2 and other.digest = callbacks.digest and other.id <> ?3
+  ) then task else ?2 end
+where id = ?3
+"""
 _MOVE_TASK = """
 update tasks set status = :status, trust = :trust, reason = :reason,
   cost = coalesce(:cost, cost), updated_at = :at, deadline_at = :deadline_at
@@ -285,5 +291,6 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (task, digest) do update set repeats = repeats + 1,
   outcome = case excluded.outcome when 'recorded' then 'recorded' else outcome end,
   problem = case excluded.outcome when 'recorded' then null else problem end
+on conflict (provider, digest) where task is null do update set repeats = repeats + 1
 returning id, repeats
 """

@@ -45,6 +45,12 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
+def identity(path: Path) -> tuple[int, int]:
+    """Which file this is, whatever its name. Raises OSError if there is none."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 @contextmanager
 def file_lock(database: Path) -> Iterator[None]:
     """Hold the lock that every writer of this database holds. Raises OSError."""
@@ -81,6 +87,7 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     def run(self, work: Work[T]) -> T:
         """Do `work` in a transaction; when this returns, it is durable.
@@ -142,13 +149,23 @@ class GroupCommit:
                 item.gate.release()
 
     def _commit(self, batch: list[_Item[Any]]) -> None:
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = connect(self._path, read_only=False)
+        connection = self._connected()
         connection.execute("begin immediate")
         for item in batch:
             self._apply(connection, item)
         connection.execute("commit")
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection to the file that has the path now. Raises OSError if there is none.
+
+        A file that was removed or replaced lives on for whoever has it open: what is written there
+        is lost.
+        """
+        file = identity(self._path)
+        if self._connection is None or file != self._file:
+            self._drop_connection()
+            self._connection, self._file = connect(self._path, read_only=False), file
+        return self._connection
 
     def _apply(self, connection: sqlite3.Connection, item: _Item[Any]) -> None:
         connection.execute("savepoint item")

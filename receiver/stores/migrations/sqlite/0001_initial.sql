@@ -45,6 +45,7 @@ create table callbacks (
   unique (task, digest)
 );
 
+create unique index callbacks_of_no_task on callbacks (provider, digest) where task is null;
 create index callbacks_in_quarantine on callbacks (id) where outcome = 'quarantined';
 
 -- Each move of a task, once per task and status: this key is the deduplication.
@@ -78,6 +79,7 @@ create table deliveries (
 );
 
 create index deliveries_due on deliveries (due_at) where state in ('pending', 'claimed');
+create index deliveries_claimed on deliveries (due_at) where state = 'claimed';
 create index deliveries_dead on deliveries (id) where state = 'dead';
 
 create table attempts (
@@ -122,3 +124,17 @@ create table counters (
   value integer not null,
   primary key (name, provider)
 ) without rowid;
+
+-- Requests that may be sent again, by their Idempotency-Key. `task` is the id of the one task that
+-- may come of it, chosen before anything else happens; a holder that died is followed by another.
+create table idempotency_keys (
+  key text primary key,
+  digest blob not null,
+  task text not null,
+  created_at integer not null,
+  held_until integer not null,
+  status integer,
+  answer text
+) without rowid;
+
+create index idempotency_keys_by_age on idempotency_keys (created_at);

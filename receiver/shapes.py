@@ -1,0 +1,74 @@
+"""The record in the JSON shapes that commands and the API show; additive changes only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from receiver.deliveries import Delivery, rfc3339, task_json
+from receiver.stores.base import StoredCallback, TaskHistory
+
+
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
+    """A delivery, by the name of its hook."""
+    return {
+        "id": delivery.id,
+        "task": delivery.task_id,
+        "status": delivery.status,
+        "hook": delivery.hook,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "after": delivery.after,
+        "due_at": _instant(delivery.due_at),
+        "ended_at": _instant(delivery.ended_at),
+    }
+
+
+def callback_json(stored: StoredCallback) -> dict[str, Any]:
+    """A message of a provider, with its body as text."""
+    callback = stored.callback
+    return {
+        "id": stored.id,
+        "task": callback.task_id,
+        "provider": callback.provider,
+        "source": callback.source.value,
+        "trust": callback.trust.value,
+        "outcome": stored.outcome.value,
+        "repeats": stored.repeats,
+        "problem": stored.problem,
+        "received_at": rfc3339(callback.received_at),
+        "headers": dict(callback.headers),
+        "body": callback.body.decode("utf-8", "replace"),
+    }
+
+
+def history_json(history: TaskHistory) -> dict[str, Any]:
+    """A task with everything on record about it."""
+    return {
+        **task_json(history.task),
+        "transitions": [
+            {
+                "status": move.status,
+                "occurred_at": rfc3339(move.occurred_at),
+                "recorded_at": rfc3339(move.recorded_at),
+                "trust": move.trust.value,
+                "corrected": move.corrected,
+            }
+            for move in history.transitions
+        ],
+        "callbacks": [callback_json(stored) for stored in history.callbacks],
+        "deliveries": [
+            {
+                **delivery_json(delivery),
+                "answers": [
+                    {"number": attempt.number, "outcome": attempt.outcome, "answer": attempt.answer}
+                    for attempt in history.attempts.get(delivery.id, ())
+                ],
+                "files": [file.url for file in history.files.get(delivery.id, ())],
+            }
+            for delivery in history.deliveries
+        ],
+    }
+
+
+def _instant(instant: int | None) -> str | None:
+    return None if instant is None else rfc3339(instant)

@@ -1,0 +1,60 @@
+"""Idempotency keys: who is at work for one, for which task, and what was answered."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from receiver.stores import rows
+from receiver.stores.base import Answered, Kept
+from receiver.stores.sqlite.connections import Connections
+
+KEPT_FOR = 86_400_000  # ms
+
+
+class Keys(Connections):
+    """See `stores.base.Keys`."""
+
+    def key(self, key: str, now: int) -> Kept | None:
+        with self._read() as connection:
+            row = connection.execute(_KEY, (key, now - KEPT_FOR)).fetchone()
+        return None if row is None else rows.kept(row)
+
+    def claim_key(
+        self, key: str, digest: bytes, task_id: str, now: int, held_until: int
+    ) -> Kept | None:
+        def work(connection: sqlite3.Connection) -> Kept | None:
+            connection.execute(_FORGET_OLD, (now - KEPT_FOR,))
+            row = connection.execute(
+                _CLAIM,
+                {"key": key, "digest": digest, "task": task_id, "now": now, "until": held_until},
+            ).fetchone()
+            return None if row is None else rows.kept(row)
+
+        return self._writer.run(work)
+
+    def settle_key(self, held: Kept, now: int, answer: Answered | None) -> None:
+        status, document = (answer.status, answer.document) if answer else (None, None)
+        values = (status, document, now, held.key, held.held_until)
+        self._writer.run(lambda connection: connection.execute(_SETTLE, values))
+
+    def release_key(self, held: Kept) -> None:
+        values = (held.key, held.held_until)
+        self._writer.run(lambda connection: connection.execute(_RELEASE, values))
+
+
+_KEY = "select * from idempotency_keys where key = ? and created_at > ?"
+_FORGET_OLD = "delete from idempotency_keys where created_at <= ?"
+# The condition is the deduplication: a hold is taken over only once it has run out unanswered, and
+# by one only, since it then holds again.
+_CLAIM = """
+insert into idempotency_keys (key, digest, task, created_at, held_until)
+values (:key, :digest, :task, :now, :until)
+on conflict (key) do update set held_until = excluded.held_until
+  where status is null and held_until <= :now and digest = excluded.digest
+returning *
+"""
+_SETTLE = """
+update idempotency_keys set status = ?, answer = ?, held_until = ?
+where key = ? and held_until = ? and status is null
+"""
+_RELEASE = "delete from idempotency_keys where key = ? and held_until = ? and status is null"

@@ -1,0 +1,27 @@
+"""Who may use the API: whoever knows its token; without one it is closed."""
+
+from __future__ import annotations
+
+import hmac
+
+from flask import Flask, Response, request
+
+from receiver.web.problems import problem
+
+REFUSED = "Send the API token: `Authorization: Bearer …`. Where none is set, the API is closed."
+
+
+def install(app: Flask, token: str | None) -> None:
+    """Refuse every request below /api, whoever serves it, that does not name the token."""
+    expected = (token or "").encode()
+
+    @app.before_request
+    def check() -> Response | None:
+        if request.path != "/api" and not request.path.startswith("/api/"):
+            return None
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # Compared also where none is set, so that the time does not tell which it was.
+        is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), expected)
+        if expected and is_right and scheme.lower() == "bearer":
+            return None
+        return problem(401, REFUSED, headers={"WWW-Authenticate": 'Bearer realm="api"'})

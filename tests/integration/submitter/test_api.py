@@ -1,0 +1,471 @@
+"""`POST /api/tasks`: one task for one key, whatever happens, and no body that breaks it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from receiver.clock import now_ms
+from receiver.errors import StoreUnavailable
+from receiver.ingest import Ingest
+from receiver.providers import get
+from receiver.settings import Settings
+from receiver.stores import Store
+from receiver.tasks import Status
+from receiver.web import create_app, problems
+from samples import body, callback
+from scripted import Scripted
+from submitter import api, window
+from submitter.desk import Desk
+from submitter.errors import ConfigurationError, InputError
+from submitter.once import Once
+from submitter.orders import Order
+from submitter.providers import Provider
+
+AUTH = {"Authorization": "Bearer a-token-for-the-tests"}
+WANTED = {
+    "provider": "kling",
+    "human": "https://x.example/human.jpg",
+    "cloth": "https://x.example/cloth.jpg",
+    "reference": "ORDER-7",
+}
+SLOW = 0.4  # seconds
+Apps = Callable[..., Flask]
+
+
+def encoded(kind: str = "PNG", side: int = 320) -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), "red").save(out, kind)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As wsgi.py does; and no test waits for the provider to file what it accepted."""
+    for error, status in api.STATUS.items():
+        problems.register(error, status)
+    monkeypatch.setattr("submitter.desk.LOOK_UP_AFTER", 0.01)
+
+
+@pytest.fixture
+def apps(store: Store, database: Path, room: Callable[..., Provider], tmp_path: Path) -> Apps:
+    """Makes the application of one more web process, over the same record."""
+    store.check_schema()  # migrated already
+    (tmp_path / "hooks.toml").write_text("")
+
+    def make(hold: int = 60_000, wait: float = 20, opens: Any = None) -> Flask:
+        def blueprint(ingest: Ingest, chosen: Settings) -> Any:
+            keys = Once(ingest.store, hold, wait)
+            return api.blueprint(ingest, chosen, opens or (lambda *_: room()), keys)
+
+        chosen = Settings(
+            f"sqlite:///{database}",
+            ("a-callback-secret",),
+            hooks_file=tmp_path / "hooks.toml",
+            api_token="a-token-for-the-tests",
+        )
+        return create_app(chosen, [blueprint])
+
+    return make
+
+
+@pytest.fixture
+def client(apps: Apps) -> FlaskClient:
+    return apps().test_client()
+
+
+def post(client: FlaskClient, key: str | None = None, **more: Any) -> TestResponse:
+    headers = AUTH | ({} if key is None else {"Idempotency-Key": key})
+    body = raw(WANTED | more)
+    return client.post("/api/tasks", data=body, content_type="application/json", headers=headers)
+
+
+def raw(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def creates(server: Scripted) -> int:
+    return sum(asked.method == "POST" for asked in server.asked)
+
+
+def slowly(server: Scripted) -> Any:
+    def reply(handler: Any, asked: Any) -> None:
+        time.sleep(SLOW)
+        server.task()(handler, asked)
+
+    return reply
+
+
+def faults(answer: TestResponse) -> list[str]:
+    assert answer.mimetype == "application/problem+json"
+    return [error["field"] for error in answer.get_json()["errors"]]
+
+
+def test_a_task_is_created(client: FlaskClient, server: Scripted, store: Store) -> None:
+    server.will(server.task())
+    answer = post(client)
+    task = answer.get_json()
+    assert (answer.status_code, task["status"], task["reference"]) == (201, "submitted", "ORDER-7")
+    assert answer.headers["Location"] == f"/api/tasks/{task['id']}"
+    assert store.task(task["id"]).status is Status.SUBMITTED
+    assert client.get(answer.headers["Location"], headers=AUTH).get_json()["id"] == task["id"]
+
+
+def test_without_the_token_nothing_is_read(client: FlaskClient, server: Scripted) -> None:
+    assert client.post("/api/tasks", json=WANTED).status_code == 401
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_pictures_may_come_as_base64(client: FlaskClient, server: Scripted, kind: str) -> None:
+    server.will(server.task())
+    assert post(client, human=encoded(kind), cloth=[encoded()]).status_code == 201
+    assert server.asked[0].json["human_image"] == encoded(kind)
+
+
+def test_two_garments_become_one_picture(client: FlaskClient, server: Scripted) -> None:
+    server.will(server.task())
+    cloth = [f"upper:{encoded()}", f"lower:{encoded()}"]
+    assert post(client, cloth=cloth, model="kolors-virtual-try-on-v1-5").status_code == 201
+    sheet = Image.open(io.BytesIO(base64.b64decode(server.asked[0].json["cloth_image"])))
+    assert sheet.size == (320, 640)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fields"),
+    [
+        ({"human": None}, ["human"]),
+        ({"human": 5, "cloth": 7}, ["cloth", "human"]),
+        ({"human": "/etc/passwd"}, ["human"]),
+        ({"human": "file:///etc/passwd"}, ["human"]),
+        ({"human": "person.jpg"}, ["human"]),
+        ({"human": ""}, ["human"]),
+        ({"human": "https://"}, ["human"]),
+        ({"human": "aGVsbG8="}, ["human"]),
+        ({"human": "data:image/png;base64,aGVsbG8="}, ["human"]),
+        ({"human": encoded("GIF")}, ["human"]),
+        ({"human": encoded(side=299)}, ["human"]),
+        ({"human": encoded()[:400]}, ["human"]),
+        ({"cloth": []}, ["cloth"]),
+        ({"cloth": [encoded()] * 3}, ["cloth"]),
+        ({"cloth": [encoded()] * 2}, ["cloth"]),
+        ({"cloth": ["upper:a", "lower:b"]}, ["cloth"]),
+        ({"cloth": "upper:"}, ["cloth"]),
+        ({"reference": ""}, ["reference"]),
+        ({"reference": "a\u202eb", "human": "x"}, ["human", "reference"]),
+        ({"model": "x" * 201}, ["model"]),
+        ({"account": ""}, ["account"]),
+        ({"colour": "red"}, ["colour"]),
+    ],
+)
+def test_each_fault_is_named_and_nothing_is_recorded(
+    client: FlaskClient, server: Scripted, store: Store, wrong: dict[str, Any], fields: list[str]
+) -> None:
+    answer = post(client, key="k", **wrong)
+    assert (answer.status_code, faults(answer)) == (422, fields)
+    assert server.asked == []
+    assert store.tasks() == []
+    assert store.key("k", now_ms()) is None  # it may be corrected under the same key
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b'{"a": NaN}', "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"[]", "application/json", 422),
+        (b"{}", "text/plain", 415),
+        (b" " * (api.LONGEST_BODY + 1), "application/json", 413),
+    ],
+)
+def test_what_is_no_request_is_refused(
+    client: FlaskClient, content: bytes, content_type: str, status: int
+) -> None:
+    answer = client.post("/api/tasks", data=content, content_type=content_type, headers=AUTH)
+    assert answer.status_code == status
+    assert answer.mimetype == "application/problem+json"
+
+
+def test_other_routes_keep_their_limit(client: FlaskClient) -> None:
+    where = "/callbacks/kling"
+    answer = client.post(where, data=b" " * 300_000, content_type="application/json")
+    assert answer.status_code in (404, 413)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from([*WANTED, "model", "account", "colour", "\ud800"])
+VALUES = JSON | st.sampled_from(["kling", "upper:", "://", "a://b", "https://[", "upper:x"])
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(document=JSON | st.dictionaries(KEYS, VALUES).map(lambda changes: WANTED | changes))
+def test_no_body_breaks_it(client: FlaskClient, server: Scripted, document: Any) -> None:
+    server.will(server.task())
+    content = {"data": raw(document), "content_type": "application/json"}
+    answer = client.post("/api/tasks", headers=AUTH, **content)
+    assert answer.status_code in (201, 400, 422)
+
+
+def test_a_refusal_has_the_providers_code_and_our_task(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    server.will(server.say({"code": 1201, "message": "invalid", "request_id": "r"}, 400))
+    first, second = post(client, "k"), post(client, "k")
+    (task,) = store.tasks()
+    assert (first.status_code, first.get_json()["code"]) == (502, 1201)
+    assert first.get_json()["task"] == task.id
+    assert task.status is Status.FAILED
+    assert (second.data, second.headers["Idempotent-Replayed"]) == (first.data, "true")
+    assert creates(server) == 1
+
+
+def test_come_later_is_a_503_and_the_key_may_be_used_again(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    later = server.say({"code": 1303, "message": "busy", "request_id": "r"}, 429)
+    server.will(later, later, later, server.task())
+    first, second = post(client, "k"), post(client, "k")
+    assert (first.status_code, second.status_code) == (503, 201)
+    assert int(first.headers["Retry-After"]) >= 1
+    assert sorted(task.status for task in store.tasks()) == ["failed", "submitted"]
+
+
+def test_a_lost_answer_is_never_sent_again(client: FlaskClient, server: Scripted) -> None:
+    unknown = server.say({"code": 1203, "message": "not found", "request_id": "r"}, 404)
+    server.will(server.hang_up, unknown)
+    answers = [post(client, "k") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [502] * 3
+    assert all("again blindly" in answer.get_json()["detail"] for answer in answers)
+    assert len({answer.get_json()["task"] for answer in answers}) == 1
+    assert creates(server) == 1
+
+
+def test_a_lost_answer_is_told_once_it_is_known(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    server.will(server.hang_up, server.say({"code": 1203, "request_id": "r"}, 404), server.task())
+    assert post(client, "k").status_code == 502
+    (task,) = store.tasks()
+    said = callback(body("processing"), task_id=task.id, received_at=now_ms())
+    store.record(said, get("kling").parse(said), [])
+    answer = post(client, "k")
+    assert (answer.status_code, answer.get_json()["id"]) == (201, task.id)
+    assert creates(server) == 1
+
+
+def test_a_provider_that_drips_holds_nobody_longer_than_told(
+    client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "CREATED_WITHIN", 0.5)
+    monkeypatch.setattr(window, "ASKED_WITHIN", 0.8)
+    server.will(server.drip)
+    began_at = time.monotonic()
+    assert post(client).status_code == 502
+    assert time.monotonic() - began_at < 4
+
+
+def test_who_waits_too_long_is_told_where_to_look(
+    client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "ANSWERED_WITHIN", 0.1)
+    server.will(slowly(server))
+    answer = post(client, "k")
+    task_id = answer.get_json()["task"]
+    assert (answer.status_code, task_id in answer.get_json()["detail"]) == (502, True)
+    time.sleep(2 * SLOW)
+    again = post(client, "k")
+    assert (again.status_code, again.get_json()["id"]) == (201, task_id)
+
+
+def test_missing_keys_and_unknown_names(apps: Apps) -> None:
+    def opens(name: str, account: str, _: Any) -> Provider:
+        if account == "shop2":
+            raise ConfigurationError(["KLING_SHOP2_API_KEY: not set"])
+        raise InputError("provider", f"{name!r} is not known")
+
+    client = apps(opens=opens).test_client()
+    missing = post(client, account="shop2")
+    assert (missing.status_code, missing.headers["Retry-After"]) == (503, "60")
+    assert "KLING_SHOP2_API_KEY" in missing.get_json()["detail"]
+    assert faults(post(client)) == ["provider"]
+
+
+def test_a_third_create_at_once_comes_later(apps: Apps, server: Scripted) -> None:
+    server.will(slowly(server))
+    app = apps()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: post(app.test_client()), range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 201, 503, 503]
+    later = next(answer for answer in answers if answer.status_code == 503)
+    assert later.headers["Retry-After"] == "5"
+
+
+def test_a_record_that_is_unavailable_is_a_503(
+    client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise StoreUnavailable("disk full")
+
+    monkeypatch.setattr(Desk, "put_on_record", broken)
+    answer = post(client, "k")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert server.asked == []
+
+
+def test_a_record_that_fails_after_the_create_is_unknown(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise StoreUnavailable("disk full")
+
+    monkeypatch.setattr(Desk, "send", broken)
+    answer = post(client)
+    assert answer.status_code == 502
+    assert "again blindly" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9", "a\tb"])
+def test_a_key_that_cannot_be_used_is_named(client: FlaskClient, key: str) -> None:
+    answer = post(client, key)
+    assert (answer.status_code, faults(answer)) == (400, ["Idempotency-Key"])
+
+
+def test_the_same_key_gives_the_same_answer(client: FlaskClient, server: Scripted) -> None:
+    server.will(server.task())
+    first, second = post(client, "k" * 255), post(client, "k" * 255)
+    assert (second.status_code, second.data) == (201, first.data)
+    assert second.headers["Location"] == first.headers["Location"]
+    assert "Idempotent-Replayed" not in first.headers
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert creates(server) == 1
+
+
+def test_the_same_key_with_another_body_is_a_conflict(
+    client: FlaskClient, server: Scripted
+) -> None:
+    server.will(server.task())
+    assert post(client, "k").status_code == 201
+    assert post(client, "k", reference="ORDER-8").status_code == 409
+    assert creates(server) == 1
+
+
+def test_a_key_is_forgotten_after_a_day(store: Store) -> None:
+    now, day = now_ms(), 86_400_000
+    for key in ("a", "b"):
+        assert store.claim_key(key, b"d", "t", now, now + 1) is not None
+    assert store.key("a", now + day - 1) is not None
+    assert store.key("a", now + day) is None
+    assert store.claim_key("c", b"d", "t", now + day, now + day + 1) is not None
+    assert store.key("a", now) is None  # deleted as a new one was written
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_eight_twins_at_once_create_one_task(
+    apps: Apps, server: Scripted, store: Store, processes: int
+) -> None:
+    server.will(slowly(server))
+    running = [apps() for _ in range(processes)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda n: post(running[n % processes].test_client(), "k"), range(8))
+        )
+    assert [answer.status_code for answer in answers] == [201] * 8
+    assert len({answer.data for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 7
+    assert (creates(server), len(store.tasks())) == (1, 1)
+
+
+def test_a_twin_waits_so_long_and_no_longer(apps: Apps, server: Scripted, store: Store) -> None:
+    claimed(store, hold=60_000)
+    answer = post(apps(wait=0.2).test_client(), "k")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (409, "5")
+    assert server.asked == []
+
+
+def claimed(store: Store, hold: int = 0) -> str:
+    """A process has taken the key, and died; the id of the task it meant to make."""
+    digest = sha256(raw(WANTED)).digest()
+    held = store.claim_key("k", digest, "task-of-k", now_ms(), now_ms() + hold)
+    assert held is not None
+    return held.task_id
+
+
+def test_a_death_before_the_record_costs_nothing(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    task_id = claimed(store)
+    server.will(server.task())
+    answer = post(client, "k")
+    assert (answer.status_code, answer.get_json()["id"]) == (201, task_id)
+    assert creates(server) == 1
+
+
+def test_a_death_before_the_answer_is_never_paid_twice(
+    client: FlaskClient, server: Scripted, store: Store, desk: Callable[..., Desk], order: Order
+) -> None:
+    task_id = claimed(store)
+    desk().put_on_record(order, task_id)  # and it may have been sent
+    answer = post(client, "k")
+    assert (answer.status_code, answer.get_json()["task"]) == (502, task_id)
+    assert server.asked == []
+
+
+def test_a_death_after_the_answer_gives_the_task(
+    client: FlaskClient, server: Scripted, store: Store, desk: Callable[..., Desk], order: Order
+) -> None:
+    task_id = claimed(store)
+    server.will(server.task())
+    one = desk()
+    one.send(one.put_on_record(order, task_id), order)
+    answer = post(client, "k")
+    assert (answer.status_code, answer.get_json()["id"]) == (201, task_id)
+    assert creates(server) == 1
+
+
+def test_whoever_comes_back_to_life_sends_nothing(
+    apps: Apps, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stalls before its task is on record, longer than its hold; a second takes over."""
+    server.will(server.task())
+    original, stalls = Desk.put_on_record, iter([2 * SLOW, 0, 0, 0])
+
+    def stalled(self: Desk, *args: Any) -> Any:
+        time.sleep(next(stalls))
+        return original(self, *args)
+
+    monkeypatch.setattr(Desk, "put_on_record", stalled)
+    app = apps(hold=100)
+
+    def twins() -> Iterator[TestResponse]:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, app.test_client(), "k")
+            time.sleep(SLOW)
+            yield post(app.test_client(), "k")
+            yield first.result()
+
+    answers = list(twins())
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert len({answer.get_json()["id"] for answer in answers}) == 1
+    assert (creates(server), len(store.tasks())) == (1, 1)

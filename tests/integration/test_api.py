@@ -1,0 +1,236 @@
+"""The record over HTTP: who may ask, pages that miss and repeat nothing, and repair."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from receiver.deliveries import Attempt, State
+from receiver.ingest import Ingest
+from receiver.settings import Settings
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Status, Task, new_task_id
+from receiver.web import create_app
+from samples import SECRET, body, callback, subscription
+
+TOKEN = "a-token-for-the-tests"
+NOW = 1_765_519_851_000
+
+
+@pytest.fixture
+def app(tmp_path: Path, store: SqliteStore) -> Flask:
+    return made(tmp_path, store, TOKEN)
+
+
+def made(folder: Path, store: SqliteStore, token: str | None) -> Flask:
+    store.check_schema()
+    (folder / "hooks.toml").write_text("")
+    url = f"sqlite:///{folder / 'receiver.db'}"
+    return create_app(Settings(url, (SECRET,), hooks_file=folder / "hooks.toml", api_token=token))
+
+
+@pytest.fixture
+def api(app: Flask) -> FlaskClient:
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    return client
+
+
+def put(store: SqliteStore, reference: str, **more: Any) -> Task:
+    task = Task(new_task_id(), "kling", Status.CREATED, NOW, NOW, reference=reference, **more)
+    store.create_task(task)
+    return task
+
+
+def delivered(store: SqliteStore) -> int:
+    """A delivery that has ended."""
+    Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
+    (delivery,) = store.claim("w", NOW + 10_000, NOW + 20_000, 1)
+    store.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
+    return delivery.id
+
+
+AUTH = [
+    (None, None, 401),
+    (None, "Bearer ", 401),
+    (None, f"Bearer {TOKEN}", 401),
+    (TOKEN, None, 401),
+    (TOKEN, "", 401),
+    (TOKEN, "Bearer", 401),
+    (TOKEN, f"Basic {TOKEN}", 401),
+    (TOKEN, TOKEN, 401),
+    (TOKEN, f"Bearer {TOKEN}x", 401),
+    (TOKEN, f"Bearer {TOKEN[:-1]}", 401),
+    (TOKEN, "Bearer \xff", 401),
+    (TOKEN, f"Bearer {TOKEN}", 200),
+    (TOKEN, f"bearer {TOKEN}", 200),
+]
+
+
+@pytest.mark.parametrize(("token", "said", "status"), AUTH)
+def test_only_the_token_opens_the_api(
+    tmp_path: Path, store: SqliteStore, token: str | None, said: str | None, status: int
+) -> None:
+    client = made(tmp_path, store, token).test_client()
+    headers = {} if said is None else {"Authorization": said}
+    assert client.get("/api/tasks", headers=headers).status_code == status
+
+
+def test_unset_and_wrong_are_answered_alike(tmp_path: Path, store: SqliteStore) -> None:
+    answers = set()
+    for token in (None, TOKEN):
+        for path in ("/api/tasks", "/api/nothing", "/api"):
+            client = made(tmp_path, store, token).test_client()
+            answer = client.get(path, headers={"Authorization": "Bearer wrong"})
+            answers.add((answer.status_code, answer.data, answer.headers["WWW-Authenticate"]))
+            assert answer.mimetype == "application/problem+json"
+    assert len(answers) == 1
+
+
+def test_other_routes_ask_for_no_token(app: Flask) -> None:
+    assert app.test_client().get("/healthz").status_code == 200
+
+
+def test_a_task_is_shown_with_its_history(api: FlaskClient, store: SqliteStore) -> None:
+    delivered(store)
+    found = api.get("/api/tasks/task-1").get_json()
+    assert [move["status"] for move in found["transitions"]] == ["succeeded"]
+    assert [stored["outcome"] for stored in found["callbacks"]] == ["recorded"]
+    assert found["deliveries"][0]["answers"][0]["outcome"] == "delivered"
+    assert api.get("/api/tasks/nobody").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "references"),
+    [
+        ("", ["c", "b", "a"]),
+        ("reference=b", ["b"]),
+        ("account=shop2", ["c"]),
+        ("status=created", ["c", "b", "a"]),
+        ("status=succeed", []),
+        ("provider=modellix", []),
+        ("provider=kling&status=created&account=default", ["b", "a"]),
+    ],
+)
+def test_filters_narrow_the_list(
+    api: FlaskClient, store: SqliteStore, query: str, references: list[str]
+) -> None:
+    for reference, account in (("a", "default"), ("b", "default"), ("c", "shop2")):
+        put(store, reference, account=account)
+    found = api.get(f"/api/tasks?{query}").get_json()
+    assert [task["reference"] for task in found["tasks"]] == references
+    assert found["next"] is None
+
+
+def test_a_providers_spelling_of_a_status_finds_the_same(
+    api: FlaskClient, store: SqliteStore
+) -> None:
+    delivered(store)
+    for word in ("succeeded", "succeed"):
+        assert len(api.get(f"/api/tasks?status={word}").get_json()["tasks"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=many", "limit"),
+        ("cursor=", "cursor"),
+        ("cursor=xyz", "cursor"),
+        ("cursor=dGFza3M6LTE", "cursor"),  # tasks:-1
+        ("cursor=dGFza3M6OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk", "cursor"),
+        ("cursor=ZGVsaXZlcmllczo1", "cursor"),  # deliveries:5
+        ("status=done", "status"),
+        ("provider=nobody", "provider"),
+        ("colour=red", "colour"),
+        ("status=created&status=failed", "status"),
+    ],
+)
+def test_a_bad_value_is_named(api: FlaskClient, query: str, field: str) -> None:
+    answer = api.get(f"/api/tasks?{query}")
+    assert answer.status_code == 422
+    assert answer.mimetype == "application/problem+json"
+    assert [error["field"] for error in answer.get_json()["errors"]] == [field]
+
+
+def pages(api: FlaskClient, path: str, key: str, name: str) -> list[str]:
+    """All that the pages show, from the newest to the oldest."""
+    found, cursor = [], ""
+    while cursor is not None:
+        page = api.get(f"{path}?limit=7{cursor and f'&cursor={cursor}'}").get_json()
+        found += [row[name] for row in page[key]]
+        cursor = page["next"]
+    return found
+
+
+def test_pages_miss_and_repeat_nothing_while_tasks_are_added(
+    api: FlaskClient, store: SqliteStore
+) -> None:
+    before = [put(store, f"old-{number}").id for number in range(60)]
+    stop = threading.Event()
+
+    def add() -> None:
+        while not stop.is_set():
+            put(store, "new")
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    try:
+        for _ in range(5):
+            found = pages(api, "/api/tasks", "tasks", "id")
+            assert len(found) == len(set(found))
+            assert [task for task in found if task in set(before)] == before[::-1]
+    finally:
+        stop.set()
+        adding.join()
+
+
+def test_deliveries_come_in_pages_too(api: FlaskClient, store: SqliteStore) -> None:
+    ingest = Ingest(store, [subscription("mail"), subscription("pictures")])
+    for number in range(10):
+        ingest.accept(callback(body("succeed"), task_id=f"task-{number}"))
+    found = pages(api, "/api/deliveries", "deliveries", "id")
+    assert found == sorted(found, reverse=True)
+    assert len(found) == 20
+    for query in ("task=task-3", "hook=mail&task=task-3", "state=dead"):
+        page = api.get(f"/api/deliveries?{query}").get_json()["deliveries"]
+        assert len(page) == {"task=task-3": 2, "hook=mail&task=task-3": 1, "state=dead": 0}[query]
+    assert api.get("/api/deliveries?state=odd").status_code == 422
+
+
+def test_a_page_that_is_exactly_full_is_the_last(api: FlaskClient, store: SqliteStore) -> None:
+    for number in range(7):
+        put(store, f"{number}")
+    assert api.get("/api/tasks?limit=7").get_json()["next"] is None
+
+
+def test_a_delivery_that_ended_is_due_again_once(api: FlaskClient, store: SqliteStore) -> None:
+    path = f"/api/deliveries/{delivered(store)}/redeliver"
+    answer = api.post(path)
+    assert (answer.status_code, answer.get_json()["state"]) == (202, "pending")
+    assert api.post(path).status_code == 409
+
+
+@pytest.mark.parametrize("number", ["99", str(2**63 - 1), str(2**63), "9" * 400, "x", "-1"])
+def test_what_is_not_there_is_not_found(api: FlaskClient, number: str) -> None:
+    assert api.post(f"/api/deliveries/{number}/redeliver").status_code == 404
+    assert api.post(f"/api/callbacks/{number}/replay").status_code == 404
+
+
+def test_a_callback_is_replayed(api: FlaskClient, store: SqliteStore) -> None:
+    store.quarantine(callback(body("succeed")), "not understood then")
+    store.quarantine(callback(b"{}"), "not understood")
+    newest, oldest = store.callbacks()
+    answer = api.post(f"/api/callbacks/{oldest.id}/replay")
+    assert (answer.status_code, answer.get_json()) == (200, {"outcome": "recorded"})
+    assert api.post(f"/api/callbacks/{newest.id}/replay").status_code == 422
+
+
+def test_a_read_only_installation_creates_no_task(api: FlaskClient) -> None:
+    assert api.post("/api/tasks", json={}).status_code == 405
