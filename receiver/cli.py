@@ -23,6 +23,7 @@ from receiver.tasks import Outcome, Status
 
 log = structlog.get_logger()
 USAGE, REFUSED = 2, 1
+ROW = click.IntRange(1, 2**63 - 1)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 limit = click.option("--limit", default=50, type=click.IntRange(1, 10_000), help="At most N rows.")
 
@@ -173,7 +174,7 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
 
 
 @main.command()
-@click.argument("delivery", type=int)
+@click.argument("delivery", type=ROW)
 def redeliver(delivery: int) -> None:
     """Make a delivery that ended due again."""
     _store().redeliver(delivery, now_ms())
@@ -181,7 +182,7 @@ def redeliver(delivery: int) -> None:
 
 
 @main.command()
-@click.argument("callback", type=int)
+@click.argument("callback", type=ROW)
 def replay(callback: int) -> None:
     """Send a stored callback through parse and record again."""
     chosen = settings.load()

@@ -113,11 +113,11 @@ def retry_after(value: str | None, now: float) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo is None:  # "-0000": a date in UTC that does not say where it was written
+            moment = moment.replace(tzinfo=UTC)
+        return max(moment.timestamp() - now, 0.0)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:  # "-0000": a date in UTC that does not say where it was written
-        moment = moment.replace(tzinfo=UTC)
-    return max(moment.timestamp() - now, 0.0)
 
 
 def origin(url: str) -> str:

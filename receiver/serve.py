@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+PR_SET_PDEATHSIG = 1  # prctl(2)
 DRAIN = 30.0  # seconds the processes have to end after SIGTERM
 log = structlog.get_logger()
 
@@ -33,11 +35,12 @@ def supervise(wanted: Mapping[str, Sequence[str]]) -> int:
     process group of its own, so that Ctrl-C reaches it as the SIGTERM that lets it drain.
     """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda *_: stop.set())
     log.info("starting", processes=list(wanted))
     children = {
-        name: subprocess.Popen(command, start_new_session=True) for name, command in wanted.items()
+        name: subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509 - one thread
+        for name, command in wanted.items()
     }
     ended: list[str] = []
     while not ended and not stop.wait(0.1):
@@ -46,6 +49,12 @@ def supervise(wanted: Mapping[str, Sequence[str]]) -> int:
         log.error("a process ended by itself", process=name, status=children[name].returncode)
     _stop(children)
     return 1 if ended else 0
+
+
+def _end_with_parent() -> None:
+    """On Linux a child gets SIGTERM when the supervisor is killed: nothing is left behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(children: Mapping[str, subprocess.Popen[bytes]]) -> None:

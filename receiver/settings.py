@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ class Settings:
     webhook_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by provider
     worker_concurrency: int = 4  # deliveries attempted at the same time
     trusted_proxies: int = 0  # how many proxies in front of us may name the client
+    api_token: str | None = None  # what /api wants to hear; None: it is closed
 
 
 def load() -> Settings:
@@ -60,11 +62,14 @@ def load() -> Settings:
     public_url = env.str("PUBLIC_URL", None, validate=_public_url)
     given = env.str("CALLBACK_SECRETS", None, validate=_callback_secrets)
     concurrency = env.int("WORKER_CONCURRENCY", 4, validate=_between(1, 64))
+    env.int("WEB_CONCURRENCY", 2, validate=_between(1, 64))  # gunicorn's settings read these two
+    env.int("PORT", 8000, validate=_between(1, 65_535))
     proxies = env.int("TRUSTED_PROXIES", 0, validate=_between(0, 10))
     hooks_file = env.str("HOOKS_FILE", "hooks.toml")
     reconcile_after = env.float("RECONCILE_AFTER", None, validate=_between(0.1, 86_400))
     confirm = env.str("CONFIRM", "never", validate=_confirm)
     signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
+    api_token = env.str("API_TOKEN", "", validate=_api_token)
     try:
         env.seal()
     except EnvValidationError as error:
@@ -81,6 +86,7 @@ def load() -> Settings:
         webhook_secrets={"kling": split_secrets(signing)} if signing else {},
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
+        api_token=api_token or None,
     )
 
 
@@ -90,6 +96,7 @@ def unreadable_files() -> list[str]:
     Only names that we know are looked at: other programs have settings of the same form.
     """
     known = (
+        "API_TOKEN",
         "DATABASE_URL",
         "PUBLIC_URL",
         "CALLBACK_SECRETS",
@@ -103,8 +110,16 @@ def unreadable_files() -> list[str]:
     return [
         f"{name}_FILE: {os.environ[f'{name}_FILE']} is not a readable file"
         for name in known
-        if os.environ.get(f"{name}_FILE") and not os.access(os.environ[f"{name}_FILE"], os.R_OK)
+        if os.environ.get(f"{name}_FILE") and not _is_text(Path(os.environ[f"{name}_FILE"]))
     ]
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def sqlite_path(database_url: str) -> Path:
@@ -134,7 +149,11 @@ def own_secret(database_url: str) -> tuple[str, ...]:
             with suppress(FileExistsError):  # another process was first; its secret counts
                 path.hardlink_to(draft)
             Path(draft).unlink()
-        return split_secrets(path.read_text())
+        kept = path.read_text(encoding="utf-8")
+        _callback_secrets(kept)
+        return split_secrets(kept)
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: holds no secret; restore it, or remove it"]) from error
     except OSError as error:
         line = (
             f"CALLBACK_SECRETS: not set, and none could be kept in {path}: {error.strerror}; "
@@ -144,17 +163,24 @@ def own_secret(database_url: str) -> tuple[str, ...]:
 
 
 def _database_url(value: str) -> None:
-    if value.startswith("sqlite:///") and value != "sqlite:///":
+    if value.startswith("sqlite:///") and value not in ("sqlite:///", "sqlite:///:memory:"):
         return
+    scheme = value.partition(":")[0]
+    shown = scheme if re.fullmatch(r"[a-z0-9+]{1,20}", scheme) else "this"  # it may hold a password
     raise ValidationError(
-        f"{urlsplit(value).scheme or value!r} is not a database this version serves; "
+        f"{shown} is not a database this version serves; "
         "use sqlite:///data/receiver.db (three slashes: relative, four: absolute)"
     )
 
 
 def _public_url(value: str) -> None:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        raise ValidationError(f"{value!r} is not a URL") from None
+    if not is_web:
         raise ValidationError(f"{value!r} is not a URL; use one like https://callbacks.example.com")
     if parts.query or parts.fragment:
         raise ValidationError(f"{value!r} has a query or a fragment; leave it off")
@@ -165,6 +191,15 @@ def _callback_secrets(value: str) -> None:
     if not found or any(len(secret) < SHORTEST_SECRET for secret in found):
         raise ValidationError(
             f"each secret needs at least {SHORTEST_SECRET} characters; make one with: "
+            'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+
+
+def _api_token(value: str) -> None:
+    """Unset is fine; what is set must be long, and sendable in a header."""
+    if value and not re.fullmatch(rf"[!-~]{{{SHORTEST_SECRET},}}", value):
+        raise ValidationError(
+            f"use at least {SHORTEST_SECRET} characters, none of them a space; make one with: "
             'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
 

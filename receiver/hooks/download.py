@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,15 +85,15 @@ class Download:
 
     def _names(self, notice: Notice) -> list[str]:
         """A name of its own for each output, with the extension still to come."""
-        names: list[str] = []
+        names: dict[str, None] = {}
+        tried: Counter[str] = Counter()
         for media in notice.media:
             name = wanted = self._name(notice, media)
-            number = 1
             while name in names:
-                number += 1
-                name = _numbered(wanted, number)
-            names.append(name)
-        return names
+                tried[wanted] += 1
+                name = _numbered(wanted, tried[wanted] + 1)
+            names[name] = None
+        return list(names)
 
     def _name(self, notice: Notice, media: Media) -> str:
         task = notice.task

@@ -20,6 +20,7 @@ from receiver.hooks import letter, wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, placeholders, seconds
 
+LONGEST_REPLY = 64 * 1024  # bytes of one answer of the server
 # "Log in first", "wrong password", "too weak a login": an operator can mend each of them.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
 
@@ -143,6 +144,24 @@ class Email:
         smtp.login(self._options["username"], self._options["password"])
 
 
+class _Bounded:
+    """A reader of lines that gives up after `LONGEST_REPLY` bytes."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self._left = LONGEST_REPLY
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self.inner.readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError("the server's answer does not end")
+        return line
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 class _Smtp(smtplib.SMTP):
     """smtplib, kept to a total deadline; `said` is the answer to the letter itself."""
 
@@ -153,6 +172,17 @@ class _Smtp(smtplib.SMTP):
         super().__init__(host, port, local_hostname="localhost", timeout=clock.remaining())
         name = socket.gethostname()
         self.local_hostname = name if "." in name else _literal(self._near)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """One answer of the server; an endless one is cut off instead of kept in memory."""
+        if self.file is None and self.sock is not None:
+            self.file = self.sock.makefile("rb")
+        self.file = _Bounded(self.file)
+        try:
+            return super().getreply()
+        finally:
+            if isinstance(self.file, _Bounded):
+                self.file = self.file.inner
 
     def data(self, msg: Any) -> tuple[int, bytes]:
         code, text = super().data(msg)

@@ -15,7 +15,8 @@ from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
 
 DAY = 86_400_000  # ms
-LATEST_INSTANT = 253_402_300_799_999  # ms; the end of the year 9999
+LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
+MOST_OUTPUTS = 256  # of one task; real ones have at most nine
 
 
 class Provider(Protocol):
@@ -44,8 +45,9 @@ def decode(body: bytes) -> dict[str, Any]:
     object.
     """
     try:
-        document = json.loads(body, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-        if b"\\u" in body:  # only an escape can hide a lone surrogate from the UTF-8 decoder
+        decoded = body.decode("utf-8")  # json's own decoder lets surrogates through
+        document = json.loads(decoded, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if "\\u" in decoded:  # only an escape can hide a lone surrogate from the decoder
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
@@ -100,7 +102,11 @@ def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
     seen: set[str] = set()
     apart: list[Media] = []
     for position, one in enumerate(media):
-        index = one.index if one.index not in seen else f"{one.kind}-{position}"
+        if position >= MOST_OUTPUTS:
+            raise NotTheProtocol(f"more than {MOST_OUTPUTS} outputs")
+        index = one.index
+        while index in seen:
+            index = f"{one.kind}-{position}-{index}"
         seen.add(index)
         apart.append(replace(one, index=index))
     return tuple(apart)

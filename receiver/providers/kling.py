@@ -7,7 +7,7 @@ models of both generations gets both dialects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
@@ -156,5 +156,5 @@ def _cost(billing: object) -> str | None:
         return amounts[0]
     try:
         return str(sum((Decimal(amount) for amount in amounts if amount), Decimal(0)))
-    except InvalidOperation:
+    except ArithmeticError:
         raise NotTheProtocol("billing.amount: expected decimal strings") from None

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from collections.abc import Callable, Sequence
+
+from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from receiver.ingest import Ingest
 from receiver.settings import Settings, load
 from receiver.stores import open_store
-from receiver.web import callbacks, health, problems, requestlog
+from receiver.web import api, auth, callbacks, health, problems, requestlog
+
+Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The Flask application. Raises SettingsError, SchemaMismatch, StoreUnavailable."""
+def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) -> Flask:
+    """The Flask application, with `more` routes of other packages.
+
+    Raises SettingsError, SchemaMismatch, StoreUnavailable.
+    """
     settings = settings or load()
     store = open_store(settings.database_url)
     store.check_schema()
@@ -24,8 +31,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     ingest = Ingest.into(store, settings)
     problems.install(app)
     requestlog.install(app)
+    auth.install(app, settings.api_token)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(api.blueprint(ingest))
+    for routes in more:
+        app.register_blueprint(routes(ingest, settings))
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

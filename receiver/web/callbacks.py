@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from flask import Blueprint, Response, g, jsonify, request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
-from receiver.errors import UnknownCallbackUrl
+from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.settings import Settings
@@ -28,6 +29,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         _must_call_back(provider)
         if not signing.check(settings.callback_secrets, provider, task_id, token):
             raise UnknownCallbackUrl("wrong token")
+        g.task_id = task_id  # now it is known to be ours, and may stand in the log
         secrets = settings.webhook_secrets.get(provider, ())
         # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
         is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
@@ -44,10 +46,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 
     def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
         """Record the callback; with secrets, only if one of them signed it."""
-        body = request.get_data(cache=False)
-        if len(body) >= LONGEST_CALLBACK:
-            # A chunked body that is longer arrives here cut at the limit, as if it had ended.
-            raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
+        if secrets and not standard_webhooks.is_signed(_headers()):
+            raise BadSignature("not signed")  # before its body is waited for
+        body = _body()
         if secrets:
             standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
         if not request.is_json:
@@ -68,6 +69,20 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 def _must_call_back(provider: str) -> None:
     if not providers.get(provider).has_callbacks:
         raise UnknownCallbackUrl(f"{provider} has no callbacks")
+
+
+def _body() -> bytes:
+    """The whole body, or a refusal: nothing cut short is ever kept."""
+    try:
+        body = request.get_data(cache=False)
+    except (OSError, ParseException) as error:
+        raise BadRequest("The body broke off, or its chunks are malformed.") from error
+    if len(body) >= LONGEST_CALLBACK:
+        # A chunked body that is longer arrives here cut at the limit, as if it had ended.
+        raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
+    if request.content_length not in (None, len(body)):
+        raise BadRequest("The body is shorter than its Content-Length.")
+    return body
 
 
 def _headers() -> dict[str, str]:

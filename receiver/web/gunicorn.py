@@ -20,6 +20,9 @@ timeout = 60
 graceful_timeout = 25  # hosts kill 30 s after SIGTERM
 keepalive = 5
 
+# No proxy may say which part of the path is ours: a request could be taken apart by it.
+forwarder_headers = ""
+
 # A request line holds a token: ours logs the route instead.
 accesslog = None
 errorlog = "-"

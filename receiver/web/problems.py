@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
-from flask import Flask, Response, json
+from flask import Flask, Response, json, request
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import (
@@ -27,19 +30,37 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 NOTHING_HERE = "Nothing is served at this address."
+BROKEN = "Something broke here; the log of the web process says what."
 
 
 def register(error: type[Exception], status: HTTPStatus) -> None:
-    """Answer this error with this status; for packages that add routes of their own."""
+    """Answer this error with this status; for packages that add routes of their own.
+
+    To be called before the application is made. An error may carry `retry_after` (seconds), and
+    `members`: what its document holds besides title, status and detail.
+    """
     _STATUS[error] = status
 
 
-def problem(status: int, detail: str, **headers: str) -> Response:
+def problem(
+    status: int,
+    detail: str,
+    members: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """One problem document."""
-    document = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    phrase = HTTPStatus(status).phrase
+    document = {"title": phrase, "status": status, "detail": detail, **(members or {})}
     response = Response(json.dumps(document), status, mimetype="application/problem+json")
-    response.headers.update(headers)
+    response.headers.update(headers or {})
     return response
+
+
+def invalid(faults: Mapping[str, str]) -> Response:
+    """A 422 that names each field's fault."""
+    errors = [{"field": field, "detail": detail} for field, detail in sorted(faults.items())]
+    detail = "; ".join(f"{error['field']}: {error['detail']}" for error in errors)
+    return problem(422, detail, {"errors": errors})
 
 
 def install(app: Flask) -> None:
@@ -47,6 +68,9 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(CallbackReceiverError, _of_ours)
     app.register_error_handler(UnknownCallbackUrl, _nothing_here)
+    for error in _STATUS:
+        app.register_error_handler(error, _of_ours)
+    app.register_error_handler(Exception, _unforeseen)
 
 
 def _nothing_here(_: Exception) -> Response:
@@ -59,7 +83,7 @@ def _of_http(error: HTTPException) -> Response:
     if status == HTTPStatus.NOT_FOUND:
         return _nothing_here(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return problem(status, "Something broke here; the log of the web process says what.")
+        return problem(status, BROKEN)
     response = problem(status, error.description or HTTPStatus(status).phrase)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
@@ -67,14 +91,29 @@ def _of_http(error: HTTPException) -> Response:
     return response
 
 
-def _of_ours(error: CallbackReceiverError) -> Response:
+def _of_ours(error: Exception) -> Response:
     statuses = (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     status = next(statuses, HTTPStatus.INTERNAL_SERVER_ERROR)
-    if isinstance(error, StoreUnavailable):
-        log.error("not stored", error=str(error))
-        detail = "The callback could not be stored now; send it again later."
-        return problem(status, detail, **{"Retry-After": str(error.retry_after)})
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unforeseen", error=repr(error))
-        return problem(status, "Something broke here; the log of the web process says what.")
-    return problem(status, str(error))
+        return problem(status, BROKEN)
+    response = problem(status, _detail(error), getattr(error, "members", None))
+    retry_after: float | None = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(retry_after))
+    return response
+
+
+def _unforeseen(error: Exception) -> Response:
+    """What nobody thought of. Flask's own log line would hold the path, and so the token."""
+    log.error("a request broke", exc_info=error)
+    return problem(500, BROKEN)
+
+
+def _detail(error: Exception) -> str:
+    if not isinstance(error, StoreUnavailable):
+        return str(error)
+    log.error("the record is unavailable", error=str(error))
+    if request.path.startswith("/callbacks"):
+        return "The callback could not be stored now; send it again later."
+    return "The record is unavailable now; try again later."

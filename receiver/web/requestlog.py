@@ -23,14 +23,13 @@ def install(app: Flask) -> None:
         route = request.url_rule.rule if request.url_rule else "unknown path"
         if route in QUIET and response.status_code < 400:
             return response
-        arguments = request.view_args or {}
         say = log.info if response.status_code < 400 else log.warning
         say(
             "request",
             method=request.method,
             route=route,
             status=response.status_code,
-            task=arguments.get("task_id"),
+            task=g.get("task_id"),
             ms=round((time.perf_counter() - g.started) * 1000, 1) if "started" in g else None,
         )
         return response

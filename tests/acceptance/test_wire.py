@@ -6,9 +6,11 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import pytest
 import requests
 
 from installation import Installation
+from receiver.errors import NotFound
 from receiver.signing import mint
 from samples import SECRET, body
 
@@ -54,9 +56,19 @@ def test_bodies_on_the_wire(installation: Installation) -> None:
 
     head = (
         f"POST {path('cut')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
-        "Content-Length: 500\r\nConnection: close\r\n\r\n"
+        "{how}\r\nConnection: close\r\n\r\n"
     )
-    assert b" 400 " in raw_request(installation, head, [body()[:100]])
+    for how, chunks in (
+        ("Content-Length: 5000", [body()]),  # valid as far as it goes
+        ("Transfer-Encoding: chunked", [b"zz\r\n", body()]),
+        ("Transfer-Encoding: chunked", [f"{len(body()) + 9:x}\r\n".encode(), body()]),
+    ):
+        assert b" 400 " in raw_request(installation, head.format(how=how), chunks), how
+    with pytest.raises(NotFound):
+        store.task("cut")
+    log = installation.logs()
+    assert "Traceback" not in log
+    assert path("cut").rsplit("/", 1)[1] not in log
 
 
 def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installation) -> None:

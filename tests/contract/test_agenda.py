@@ -285,3 +285,14 @@ def test_what_was_signed_and_not_understood_is_kept_and_replayed(store: Store) -
     (task,) = store.tasks()
     assert task.status is Status.SUCCEEDED
     assert store.callback(kept.id).callback.task_id == task.id
+
+
+def test_the_same_signed_bytes_in_quarantine_are_counted_and_replayed(store: Store) -> None:
+    for _ in range(3):
+        store.quarantine(signed(body("succeed")), "not understood")
+    (kept,) = store.callbacks()
+    assert kept.repeats == 2
+    Ingest(store).accept(callback(body("succeed")))  # the same bytes, for a task of ours
+    store.quarantine(replace(signed(body("succeed")), headers={"a": "b"}), "again")
+    for stored in store.callbacks(outcome=Outcome.QUARANTINED):
+        assert Ingest(store).replay(stored.id) in (Outcome.DUPLICATE, Outcome.RECORDED)

@@ -366,3 +366,94 @@ def test_the_same_bytes_count_once_they_are_understood(
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
     (stored,) = store.callbacks()
     assert (stored.outcome, stored.problem, stored.repeats) == ("recorded", None, 1)
+
+
+# -- found by trying to break it
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"task_id": "p", "task_status": "failed", "task_status_msg": "x\xed\xa0\x80y"}',
+        '{"task_id": "p", "task_status": "failed", "task_status_msg": "\\ud800"}'.encode("utf-16"),
+        b"\xef\xbb\xbf" + body(),
+    ],
+    ids=["surrogate in utf-8", "surrogate in utf-16", "byte order mark"],
+)
+def test_what_could_not_be_stored_as_text_is_400(
+    client: FlaskClient, store: SqliteStore, raw: bytes
+) -> None:
+    assert post(client, url(), raw)[0] == 400
+    assert [stored.callback.body for stored in store.callbacks()] == [raw]
+
+
+def test_absurd_amounts_are_no_500(client: FlaskClient) -> None:
+    charge = {"charge_type": "unit", "amount": "9e999999"}
+    raw = json.dumps({"id": "p", "status": "failed", "billing": [charge, charge]}).encode()
+    assert post(client, url(), raw)[0] == 422
+
+
+def test_thousands_of_outputs_are_refused(client: FlaskClient) -> None:
+    images = [{"index": chr(0x4E00 + n), "url": "https://a"} for n in range(5_000)]
+    status, problem = post(client, url(), body(task_result={"images": images}))
+    assert status == 422
+    assert "256 outputs" in problem["detail"]
+
+
+@pytest.mark.parametrize("field", ["created_at", "updated_at"])
+def test_a_date_beyond_belief_is_refused(client: FlaskClient, field: str) -> None:
+    assert post(client, url(), body(**{field: 253_402_300_799_999}))[0] == 422
+
+
+def test_a_fault_of_ours_is_a_500_that_tells_no_token(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    logs.configure()
+    monkeypatch.setattr(SqliteStore, "record", breaks)
+    answer = client.post(url(), data=body(), content_type=JSON)
+    assert answer.status_code == 500
+    assert answer.mimetype == "application/problem+json"
+    out, err = capfd.readouterr()
+    assert "ZeroDivisionError" in err
+    assert mint(SECRET, "kling", "task-1") not in out + err + answer.get_data(as_text=True)
+
+
+def test_a_strangers_words_stay_out_of_the_log(
+    client: FlaskClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure()
+    client.post("/callbacks/kling/%c2%9b31mHELLO/token", data=b"{}", content_type=JSON)
+    assert "HELLO" not in capfd.readouterr().err
+
+
+def test_unsigned_without_a_token_is_refused_before_its_body_is_read(signing_app: Flask) -> None:
+    class Endless(BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise AssertionError("the body was waited for")
+
+    answer = signing_app.test_client().post(
+        "/callbacks/kling", input_stream=Endless(), content_type=JSON
+    )
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
+    client: FlaskClient, tmp_path: Path, replace: bool
+) -> None:
+    assert post(client, url(), body()) == (200, {"outcome": "recorded"})
+    assert client.get("/readyz").status_code == 200
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"receiver.db{suffix}").unlink(missing_ok=True)
+    if not replace:
+        assert client.post(url(), data=body(), content_type=JSON).status_code == 503
+        assert client.get("/readyz").status_code == 503
+        assert not (tmp_path / "receiver.db").exists()
+        return
+    SqliteStore(tmp_path / "receiver.db").migrate()
+    assert post(client, url(), body()) == (200, {"outcome": "recorded"})
+    other = SqliteStore(tmp_path / "receiver.db")
+    assert [task.id for task in other.tasks()] == ["task-1"]  # in the file that is there now

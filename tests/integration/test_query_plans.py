@@ -14,7 +14,15 @@ from receiver.tasks import Status, Task
 from samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
-GROWING = ("tasks", "callbacks", "transitions", "deliveries", "attempts", "files")
+GROWING = (
+    "tasks",
+    "callbacks",
+    "transitions",
+    "deliveries",
+    "attempts",
+    "files",
+    "idempotency_keys",
+)
 ALIASES = ("d", "t", "c", "tr", "a", "f")
 
 
@@ -57,6 +65,14 @@ def run_a_life(store: SqliteStore) -> None:
     store.task_by_provider_id("kling", "828338674605220001")
     store.history("task-1")
     store.tasks(reference="ORDER-7")
+    store.page_of_tasks(before=None, limit=7, reference="ORDER-7", account="default")
+    store.page_of_deliveries(before=9, limit=7, task_id="task-1")
+    store.delivery(delivery.id)
+    held = store.claim_key("key", b"digest", "task-2", NOW, NOW + 1)
+    assert held is not None
+    store.key("key", NOW)
+    store.settle_key(held, NOW, None)
+    store.release_key(held)
     store.heartbeat("w", "worker", NOW)
 
 
@@ -91,5 +107,5 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
 def test_a_scan_would_be_found(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()
-    slow = "select * from deliveries where state = 'claimed' and due_at <= 1"
+    slow = "select * from deliveries where state = 'delivered' and due_at <= 1"
     assert scans(tmp_path / "receiver.db", [slow]) != []

@@ -50,6 +50,8 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("PUBLIC_URL", "ftp://a.example", "https://"),
         ("DATABASE_URL", "postgresql://db/x", "sqlite:///"),
         ("DATABASE_URL", "sqlite:///", "sqlite:///"),
+        ("API_TOKEN", "fifteen-letters", "at least 16 characters"),
+        ("API_TOKEN", "a token with a space", "none of them a space"),
         ("CALLBACK_SECRETS", " , ", "characters"),
         ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
     ],
@@ -60,6 +62,13 @@ def test_a_mistake_says_what_to_do(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"{name}: .*{says}"):
         load()
+
+
+def test_the_api_is_closed_until_its_token_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("API_TOKEN", raising=False)
+    assert load().api_token is None
+    monkeypatch.setenv("API_TOKEN", SECRET)
+    assert load().api_token == SECRET
 
 
 def test_a_secret_is_never_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,90 @@
+"""`from submitter import submit`, as its own documentation shows it."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import submitter
+from receiver.stores import Store
+from scripted import TOKEN, Asked, Scripted
+from submitter import InputError, NeverReached, SubmitterError, submission, submit
+
+
+@pytest.fixture(autouse=True)
+def shop(
+    server: Scripted, database: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shop's folder and environment, without a public address."""
+    store.check_schema()  # migrated already
+    monkeypatch.chdir(tmp_path)
+    for name in ("PUBLIC_URL", "HOOKS_FILE", "KLING_ACCESS_KEY", "KLING_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database}")
+    monkeypatch.setenv("KLING_API_KEY", TOKEN)
+    monkeypatch.setenv("KLING_BASE_URL", server.url)
+    for name in ("person.jpg", "shirt.png", "skirt.png"):
+        Image.new("RGB", (300, 400), "white").save(tmp_path / name)
+
+
+def test_the_example_of_the_documentation_does_what_it_shows(
+    server: Scripted, store: Store
+) -> None:
+    server.will(server.task(), server.task(), server.task("succeed"))
+    parser = doctest.DocTestParser()
+    example = parser.get_doctest(submission.submit.__doc__ or "", {}, "submit", None, None)
+    assert len(example.examples) == 6
+    failed, _ = doctest.DocTestRunner().run(example)
+    assert failed == 0
+    models = [asked.json["model_name"] for asked in server.asked if asked.method == "POST"]
+    assert models == ["kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5"]
+    assert len(store.tasks()) == 2
+
+
+def test_errors_say_what_to_do_and_are_of_one_tree(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    with pytest.raises(InputError, match=r"^human: missing.jpg does not exist$"):
+        submit("kling", "missing.jpg", "shirt.png")
+    with pytest.raises(InputError, match="cannot be combined"):
+        submit("kling", "person.jpg", ["dress:shirt.png", "lower:skirt.png"])
+    with pytest.raises(InputError, match="'piapi' is not known"):
+        submit("piapi", "person.jpg", "shirt.png")
+    assert (store.tasks(), server.asked) == ([], [])
+    monkeypatch.setenv("KLING_BASE_URL", "http://127.0.0.1:9")
+    with pytest.raises(NeverReached) as caught:
+        submit("kling", "person.jpg", "shirt.png")
+    assert store.task(caught.value.task_id or "").reason == "never reached"
+
+
+def test_what_the_package_exports_is_there_and_no_module_hides_it() -> None:
+    exported = {name: getattr(submitter, name) for name in submitter.__all__}
+    assert exported.pop("submit") is submission.submit
+    assert all(issubclass(kind, SubmitterError) for kind in exported.values())
+    for path in Path(submitter.__path__[0]).glob("*.py"):
+        importlib.import_module(
+            f"submitter.{path.stem}" if path.stem != "__main__" else "submitter"
+        )
+    assert submitter.submit is submission.submit
+
+
+def test_accounts_have_keys_of_their_own(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.setenv("KLING_SHOP2_API_KEY", "the-key-of-shop2")
+    server.will(server.task())
+    task = submit("kling", "person.jpg", "shirt.png", account="shop2")
+    asked: Asked = server.asked[0]
+    assert asked.headers["Authorization"] == "Bearer the-key-of-shop2"
+    assert store.task(task.id).account == "shop2"
+
+
+def test_waiting_ends_in_time_and_the_task_goes_on(server: Scripted) -> None:
+    server.will(server.task())
+    task: Any = submit("kling", "person.jpg", "shirt.png", wait=0.3)
+    assert task.status == "submitted"

@@ -1,0 +1,47 @@
+"""Pictures that are fetched, because they are to be merged."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from scripted import Scripted
+from submitter import garments, images
+from submitter.errors import InputError
+from submitter.garments import Garment, Kind
+
+fetch = partial(images.fetch, allow_private=True)  # the scripted server is on loopback
+
+
+def test_a_picture_behind_a_url_is_merged(server: Scripted, picture: Path) -> None:
+    server.will(server.say(picture.read_bytes()))
+    pair = [Garment(str(picture), Kind.UPPER), Garment(f"{server.url}/a.png", Kind.LOWER)]
+    sheet = Image.open(io.BytesIO(base64.b64decode(garments.prepare(pair, fetch=fetch))))
+    assert sheet.size == (320, 640)
+    assert [asked.path for asked in server.asked] == ["/a.png"]
+
+
+def test_an_internal_address_is_never_reached(server: Scripted) -> None:
+    with pytest.raises(InputError, match=r"not a public address\); save it and give the path"):
+        images.load("cloth", f"{server.url}/secret?token=x")
+    assert server.asked == []
+
+
+def test_what_is_fetched_is_checked_like_any_picture(server: Scripted) -> None:
+    url = f"{server.url}/a.png?signature=secret"
+    for reply, complaint in (
+        (server.say(b"<html>"), "is not a JPEG or PNG picture"),
+        (server.say(b"gone", 404), r"HTTP 404\); save it"),
+        (server.say(b" " * (images.MOST_BYTES + 1)), "larger than"),
+        (server.hang_up, "cannot be fetched"),
+    ):
+        server.will(reply)
+        with pytest.raises(InputError, match=complaint) as caught:
+            images.load("cloth", url, fetch)
+        assert caught.value.field == "cloth"
+        assert "secret" not in str(caught.value)

@@ -1,0 +1,233 @@
+"""Labels of garments, which combinations are taken, and the picture they are merged onto."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from submitter import garments, images
+from submitter.client import Client
+from submitter.errors import InputError
+from submitter.garments import Garment, Kind
+from submitter.orders import prepare
+from submitter.providers import Provider
+from submitter.providers.appypie import AppyPie
+from submitter.providers.kling import Kling
+from submitter.providers.kling_token import ApiKey
+from submitter.providers.modellix import Modellix
+
+NOWHERE = Client("http://127.0.0.1:9")
+KLING = Kling(NOWHERE, ApiKey("key"))
+V1, V1_5 = "kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5"
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **more: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **more)
+    return out.getvalue()
+
+
+def plain(colour: tuple[int, ...] | str, size: tuple[int, int], mode: str = "RGB") -> bytes:
+    return encoded(Image.new(mode, size, colour))
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int]) -> bool:
+    found = image.getpixel(place)
+    assert isinstance(found, tuple)
+    return all(abs(a - b) < 12 for a, b in zip(found, colour, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("shirt.png", Garment("shirt.png")),
+        ("upper:shirt.png", Garment("shirt.png", Kind.UPPER)),
+        ("LOWER:skirt.png", Garment("skirt.png", Kind.LOWER)),
+        ("dress:https://x.example/a.png", Garment("https://x.example/a.png", Kind.DRESS)),
+        ("upper:C:\\shirt.png", Garment("C:\\shirt.png", Kind.UPPER)),
+        ("https://x.example/upper:a.png", Garment("https://x.example/upper:a.png")),
+        ("C:\\shirt.png", Garment("C:\\shirt.png")),
+        ("upper://x.example/a.png", Garment("upper://x.example/a.png")),
+        ("./upper:shirt.png", Garment("./upper:shirt.png")),
+        ("skirt:a.png", Garment("skirt:a.png")),
+    ],
+)
+def test_only_three_words_are_labels_and_no_url_has_one(given: str, read: Garment) -> None:
+    assert garments.chosen([given], KLING, V1) == (read,)
+
+
+def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
+    pair = (Garment("a", Kind.UPPER), Garment("b", Kind.LOWER))
+    assert garments.chosen(["upper:a", "lower:b"], KLING, V1_5) == pair
+    assert garments.chosen(["lower:b", "upper:a"], KLING, V1_5) == pair
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["upper:a", "upper:b"], "upper and upper cannot be combined; give one upper:PICTURE"),
+        (["lower:a", "lower:b"], "lower and lower cannot"),
+        (["dress:a", "dress:b"], "dress and dress cannot"),
+        (["upper:a", "dress:b"], "upper and dress cannot"),
+        (["dress:a", "lower:b"], "lower and dress cannot"),
+        (["a", "b"], "unlabelled and unlabelled cannot"),
+        (["upper:a", "b"], "upper and unlabelled cannot"),
+        (["upper:a", "lower:b", "dress:c"], "3 garments were given"),
+        ([], "0 garments were given"),
+        (["upper:"], "'upper:' names no picture"),
+    ],
+)
+def test_what_would_fail_is_refused_before_anything_is_paid(
+    given: list[str], complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint) as caught:
+        garments.chosen(given, KLING, V1_5)
+    assert caught.value.field == "cloth"
+
+
+@pytest.mark.parametrize(
+    ("room", "model", "complaint"),
+    [
+        (KLING, None, f"{V1} takes one garment only; use model {V1_5}"),
+        (KLING, V1, f"{V1} takes one garment only; use model {V1_5}"),
+        (Modellix(NOWHERE, "key"), V1, f"{V1} takes one garment only"),
+        (AppyPie(NOWHERE, "key"), None, "appypie takes one garment only; use another provider"),
+    ],
+)
+def test_a_model_that_takes_one_garment_is_named(
+    room: Provider, model: str | None, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        prepare(room, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
+
+
+def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(plain("red", (300, 300)))
+    order = prepare(
+        Modellix(NOWHERE, "key"),
+        "https://x.example/h.png",
+        ["upper:a.png", "lower:b.png"],
+        folder=tmp_path,
+    )
+    assert opened(base64.b64decode(order.cloth, validate=True)).size == (300, 600)
+
+
+def test_a_provider_without_models_takes_none() -> None:
+    with pytest.raises(InputError, match="model: appypie takes no model"):
+        prepare(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
+
+
+def test_the_upper_one_is_above_and_both_are_as_wide_as_the_wider() -> None:
+    sheet = opened(garments.merged(plain("red", (400, 400)), plain("blue", (800, 1000))))
+    assert (sheet.format, sheet.mode, sheet.size) == ("JPEG", "RGB", (800, 1800))
+    assert near(sheet, (400, 400), RED)
+    assert near(sheet, (400, 780), RED)
+    assert near(sheet, (400, 820), BLUE)
+
+
+def test_transparency_becomes_white_also_in_palettes_and_grey() -> None:
+    clear = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
+    clear.paste((255, 0, 0, 255), (0, 0, 300, 150))
+    palette = Image.new("P", (300, 300), 0)
+    palette.putpalette([0, 0, 0, 0, 0, 255])
+    palette.info["transparency"] = 0
+    grey = Image.new("LA", (300, 300), (0, 0))
+    for lower in (encoded(palette, transparency=0), encoded(grey)):
+        sheet = opened(garments.merged(encoded(clear), lower))
+        assert near(sheet, (150, 50), RED)
+        assert near(sheet, (150, 250), WHITE)
+        assert near(sheet, (150, 450), WHITE)
+
+
+def test_a_turned_photo_stands_upright() -> None:
+    photo = Image.new("RGB", (600, 300), "red")
+    photo.paste((0, 0, 255), (0, 0, 300, 300))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the left side is the top
+    sheet = opened(garments.merged(encoded(photo, "JPEG", exif=exif), plain("white", (300, 300))))
+    assert sheet.size == (300, 900)
+    assert near(sheet, (150, 100), BLUE)
+    assert near(sheet, (150, 500), RED)
+
+
+def test_cmyk_and_16_bit_grey_keep_their_colours() -> None:
+    cmyk = encoded(Image.new("CMYK", (300, 300), (0, 255, 255, 0)), "JPEG")
+    grey = encoded(Image.new("I;16", (300, 300), 65535 // 2))
+    sheet = opened(garments.merged(cmyk, grey))
+    assert near(sheet, (150, 150), (254, 0, 0))
+    assert near(sheet, (150, 450), (127, 127, 127))
+
+
+def test_the_worst_case_is_still_small_enough_to_be_sent() -> None:
+    noise = encoded(Image.effect_noise((4000, 4000), 120).convert("RGB"), "JPEG", quality=95)
+    sent = garments.merged(noise, noise)
+    assert len(base64.b64encode(sent)) <= images.MOST_BYTES
+    images.check("cloth", sent)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    upper=st.tuples(st.integers(300, 6000), st.integers(300, 6000)),
+    lower=st.tuples(st.integers(300, 6000), st.integers(300, 6000)),
+)
+def test_every_merged_picture_is_one_that_is_taken(
+    upper: tuple[int, int], lower: tuple[int, int]
+) -> None:
+    sent = garments.merged(plain(255, upper, "L"), plain(0, lower, "L"))
+    images.check("cloth", sent)
+    assert max(opened(sent).size) <= garments.MOST_SIDE
+
+
+def test_a_long_strip_is_filled_up_with_white() -> None:
+    sheet = opened(garments.merged(plain("red", (300, 9000)), plain("blue", (300, 300))))
+    assert sheet.size == (300, 4096)
+    assert near(sheet, (5, 2000), WHITE)
+    assert near(sheet, (150, 2000), RED)
+
+
+def test_each_garment_is_checked_like_any_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
+    (tmp_path / "b.png").write_bytes(plain("red", (299, 300)))
+    pair = garments.chosen(["upper:a.png", "lower:b.png"], KLING, V1_5)
+    with pytest.raises(InputError, match="299 x 300 px"):
+        garments.prepare(pair, tmp_path)
+
+
+def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) -> None:
+    asked = []
+
+    def fetch(field: str, url: str) -> bytes:
+        asked.append((field, url))
+        return plain("blue", (300, 300))
+
+    (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
+    pair = garments.chosen(["upper:a.png", "lower:https://x.example/b.png"], KLING, V1_5)
+    sheet = opened(base64.b64decode(garments.prepare(pair, tmp_path, fetch)))
+    assert near(sheet, (150, 450), BLUE)
+    assert asked == [("cloth", "https://x.example/b.png")]
+    alone = garments.chosen(["lower:https://x.example/b.png"], KLING, V1)
+    assert garments.prepare(alone, tmp_path, fetch) == "https://x.example/b.png"
+    assert len(asked) == 1
+
+
+def test_a_camera_s_broken_notes_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    pair = [Garment(str(path), Kind.UPPER), Garment(str(path), Kind.LOWER)]
+    for notes in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"):
+        path.write_bytes(encoded(Image.new("RGB", (300, 300)), "JPEG", exif=notes))
+        assert garments.prepare(pair)
+    path.write_bytes(encoded(Image.new("I;16", (300, 300), 65535), transparency=65535))
+    assert garments.prepare(pair)
