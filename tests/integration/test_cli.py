@@ -16,7 +16,9 @@ from receiver.cli import main
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotTheProtocol
 from receiver.ingest import Ingest
+from receiver.signing import callback_url
 from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Outcome
 from samples import SECRET, body, callback, subscription
 
 COMMANDS = sorted(main.commands)
@@ -166,3 +168,37 @@ def test_a_bare_gunicorn_tells_a_mistake_without_a_traceback(tmp_path: Path) -> 
     assert done.returncode != 0
     assert "run: receiver migrate" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- a callback URL for a task that somebody else creates
+
+
+def test_a_callback_url_comes_with_its_task(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", "https://shop.example")
+    done = run("url", "--provider", "kling", "--reference", "ORDER-7", "--json")
+    assert done.exit_code == 0
+    document = json.loads(done.output)
+    task = store.task(document["task"]["id"])
+    assert (task.reference, task.status, task.expects_callback) == ("ORDER-7", "created", True)
+    made = callback_url("https://shop.example", SECRET, "kling", task.id)
+    assert document["callback_url"] == made
+    plain = run("url", "--provider", "kling").output.strip()
+    assert plain.startswith("https://shop.example/callbacks/kling/")
+    assert Ingest(store).accept(callback(body(), task.id)) is Outcome.RECORDED
+    assert store.task(task.id).reference == "ORDER-7"
+
+
+@pytest.mark.parametrize(
+    ("provider", "says"), [("kling", "PUBLIC_URL: not set"), ("modellix", "has no callbacks")]
+)
+def test_a_callback_url_that_cannot_work_is_refused(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, provider: str, says: str
+) -> None:
+    if provider == "modellix":
+        monkeypatch.setenv("PUBLIC_URL", "https://shop.example")
+    done = run("url", "--provider", provider)
+    assert done.exit_code == 2
+    assert says in done.output
+    assert store.tasks() == []
