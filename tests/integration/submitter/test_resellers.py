@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner
 
-from receiver.errors import StoreUnavailable
+from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.settings import Settings
@@ -17,7 +17,7 @@ from receiver.tasks import Outcome, Status
 from scripted import PAYLOADS, TOKEN, Scripted
 from submitter.cli import main
 from submitter.client import Client, Patience
-from submitter.desk import Desk
+from submitter.desk import Desk, was_not_accepted
 from submitter.errors import (
     ConfigurationError,
     NotFoundAtProvider,
@@ -282,3 +282,23 @@ def test_a_paid_task_s_only_id_is_recorded_at_the_second_try(
     order = Order(ORDER.human, ORDER.cloth)
     assert desk.send(desk.put_on_record(order), order).provider_task_id == "task-vto-v15-abc123"
     assert (len(slept), len(server.asked)) == (1, 1)
+
+
+class Puzzled(Ingest):
+    """A way in that understands no refusal."""
+
+    def accept(self, callback: Callback) -> Outcome:
+        raise NotTheProtocol(f"what does {callback.body!r} mean?")
+
+
+def test_a_refusal_that_the_receiver_cannot_read_ends_the_task_all_the_same(
+    server: Scripted, store: Store, client: Client, database: Path
+) -> None:
+    server.will(server.say(payload("modellix/error-400.json"), 400))
+    settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
+    desk = Desk(Puzzled(store), Modellix(client, TOKEN), settings)
+    order = Order(ORDER.human, ORDER.cloth)
+    with pytest.raises(WrongInput):
+        desk.send(desk.put_on_record(order), order)
+    (task,) = store.tasks()
+    assert (task.status, was_not_accepted(task)) == (Status.FAILED, True)
