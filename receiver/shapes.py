@@ -60,7 +60,13 @@ def history_json(history: TaskHistory) -> dict[str, Any]:
             {
                 **delivery_json(delivery),
                 "answers": [
-                    {"number": attempt.number, "outcome": attempt.outcome, "answer": attempt.answer}
+                    {
+                        "number": attempt.number,
+                        "started_at": rfc3339(attempt.started_at),
+                        "ended_at": rfc3339(attempt.ended_at),
+                        "outcome": attempt.outcome,
+                        "answer": attempt.answer,
+                    }
                     for attempt in history.attempts.get(delivery.id, ())
                 ],
                 "files": [file.url for file in history.files.get(delivery.id, ())],

@@ -21,7 +21,7 @@ from receiver.stores import Store
 from receiver.stores.base import Answered, Kept
 from receiver.tasks import Status, Task, new_task_id
 from submitter.desk import was_not_accepted
-from submitter.refusals import InvalidKey, KeyBusy, KeyReused, Overtaken, Unknown
+from submitter.refusals import InvalidKey, KeyBusy, KeyReused, Overtaken, Unsettled
 
 KEY = re.compile(r"[ -~]{1,255}")
 HOLD = 60_000  # ms; a create takes 20 s at most, and its commits may wait as well
@@ -54,8 +54,8 @@ class Once:
     def answer(self, key: str, digest: bytes, work: Callable[[Kept], Reply]) -> tuple[Reply, bool]:
         """What `work` replies, or replied to the same request before: then also True.
 
-        `work` ends the hold it is given. Raises what it raises, KeyReused, KeyBusy, and Unknown
-        for a task whose creator died.
+        `work` ends the hold it is given. Raises what it raises, KeyReused, KeyBusy, and Unsettled
+        while nobody knows what became of the first request.
         """
         ends_at = time.monotonic() + self.wait
         while True:
@@ -101,11 +101,11 @@ class Once:
 
 
 def stands(task: Task) -> Reply:
-    """The reply that a task on record means. Raises Unknown while nothing is certain."""
+    """The reply that a task on record means. Raises Unsettled while nothing is certain."""
     if task.status is Status.CREATED:
-        raise Unknown(
-            "the answer to its create was lost. It may have been accepted, and paid for: do not "
-            f"send it again blindly. How it stands: GET /api/tasks/{task.id}",
+        raise Unsettled(
+            "the answer to the first request's create was lost. It may have been accepted, and "
+            f"paid for: do not send it again blindly. How it stands: GET /api/tasks/{task.id}",
             {"task": task.id},
         )
     if was_not_accepted(task):

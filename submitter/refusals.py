@@ -8,6 +8,7 @@ ApiRefusal
 ├── NotNow            nothing came of it: send it again after `retry_after` seconds
 ├── Refused           the provider did not take it
 ├── Unknown           it may have been accepted, and paid for
+├── Unsettled         an earlier request with this key may have been; nothing was sent now
 └── Overtaken         somebody else put the key's task on record first
 """
 
@@ -68,6 +69,10 @@ class Unknown(ApiRefusal):
     """It may have been accepted: not to be sent again blindly; `members` hold our `task`."""
 
 
+class Unsettled(ApiRefusal):
+    """The outcome of the key's first request is unknown; `members` hold its `task`."""
+
+
 class Overtaken(ApiRefusal):
     """Somebody else put the key's task on record first."""
 
@@ -80,4 +85,5 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     NotNow: HTTPStatus.SERVICE_UNAVAILABLE,
     Refused: HTTPStatus.BAD_GATEWAY,
     Unknown: HTTPStatus.BAD_GATEWAY,
+    Unsettled: HTTPStatus.CONFLICT,
 }

@@ -13,9 +13,15 @@ from receiver.hooks.base import Hook, HookType
 from receiver.hooks.download import Download
 from receiver.hooks.email import Email
 from receiver.hooks.slack import Slack
+from receiver.hooks.webhook import Webhook
 from receiver.hooks_file import HookEntry
 
-TYPES: Mapping[str, HookType] = {"download": Download, "email": Email, "slack": Slack}
+TYPES: Mapping[str, HookType] = {
+    "download": Download,
+    "email": Email,
+    "slack": Slack,
+    "webhook": Webhook,
+}
 
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

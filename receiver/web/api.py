@@ -19,6 +19,27 @@ MOST, USUAL = 200, 50  # rows of one page
 ROW = "int(max=9223372036854775807)"  # what a database can hold; anything above is no row
 
 
+class _Status(fields.Field[Status]):
+    """A status in our spelling or a provider's."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Status:
+        known = value if value in tuple(Status) else providers.spelling(value)
+        if known not in tuple(Status):
+            raise ValidationError(f"is not known; use {', '.join(Status)}")
+        return Status(known)
+
+
+class _Cursor(fields.Field[int]):
+    """The row that a cursor of this kind of list names."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(load_default=None, attribute="before")
+        self._kind = kind
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        return cursors.read(self._kind, value)
+
+
 class _Query(Schema):
     """What every list takes."""
 
@@ -26,18 +47,19 @@ class _Query(Schema):
         unknown = RAISE
 
     limit = fields.Integer(load_default=USUAL, validate=validate.Range(1, MOST))
-    cursor = fields.String(load_default=None)
 
 
 class TaskQuery(_Query):
+    cursor = _Cursor("tasks")
     provider = fields.String(validate=validate.OneOf(sorted(providers.PROVIDERS)))
-    status = fields.String()
+    status = _Status()
     reference = fields.String(validate=validate.Length(1, 1000))
     account = fields.String(validate=validate.Length(1, 64))
 
 
 class DeliveryQuery(_Query):
-    task = fields.String(validate=validate.Length(1, 64))
+    cursor = _Cursor("deliveries")
+    task = fields.String(validate=validate.Length(1, 64), attribute="task_id")
     hook = fields.String(validate=validate.Length(1, 200))
     state = fields.Enum(State, by_value=True)
 
@@ -51,10 +73,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     @routes.get("/api/tasks")
     def tasks() -> Response:
         """A page of tasks, newest first."""
-        wanted = _loaded(TaskQuery(), "tasks")
-        if "status" in wanted:
-            wanted["status"] = _status(wanted["status"])
-        page = store.page_of_tasks(**wanted)
+        page = store.page_of_tasks(**_loaded(TaskQuery()))
         following = cursors.written("tasks", page.next)
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
@@ -66,10 +85,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     @routes.get("/api/deliveries")
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
-        wanted = _loaded(DeliveryQuery(), "deliveries")
-        if "task" in wanted:
-            wanted["task_id"] = wanted.pop("task")
-        page = store.page_of_deliveries(**wanted)
+        page = store.page_of_deliveries(**_loaded(DeliveryQuery()))
         following = cursors.written("deliveries", page.next)
         found = [shapes.delivery_json(delivery) for delivery in page.rows]
         return jsonify(deliveries=found, next=following)
@@ -96,26 +112,13 @@ def blueprint(ingest: Ingest) -> Blueprint:
     return routes
 
 
-def _loaded(schema: Schema, kind: str) -> dict[str, Any]:
-    """The query by the schema, `cursor` as the row `before`. Raises ValidationError."""
+def _loaded(schema: Schema) -> dict[str, Any]:
+    """The query by the schema. Raises ValidationError, naming each field."""
     given = request.args.to_dict(flat=False)
     if twice := {name: ["stands twice"] for name, texts in given.items() if len(texts) > 1}:
         raise ValidationError(twice)
     wanted: dict[str, Any] = schema.load(request.args.to_dict())
-    cursor = wanted.pop("cursor")
-    try:
-        wanted["before"] = None if cursor is None else cursors.read(kind, cursor)
-    except ValidationError as error:
-        raise ValidationError({"cursor": error.messages}) from None
     return wanted
-
-
-def _status(word: str) -> Status:
-    """Our status for ours or a provider's spelling. Raises ValidationError."""
-    known = word if word in tuple(Status) else providers.spelling(word)
-    if known in tuple(Status):
-        return Status(known)
-    raise ValidationError({"status": [f"is not known; use {', '.join(Status)}"]})
 
 
 def _invalid(error: ValidationError) -> Response:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hmac
 
+import structlog
 from flask import Flask, Response, request
 
 from receiver.web.problems import problem
 
-REFUSED = "Send the API token: `Authorization: Bearer …`. Where none is set, the API is closed."
+log = structlog.get_logger()
+REFUSED = "Send the API token: `Authorization: Bearer …`."
 
 
 def install(app: Flask, token: str | None) -> None:
     """Refuse every request below /api, whoever serves it, that does not name the token."""
     expected = (token or "").encode()
+    if not token:
+        log.info("the API is closed", opened_by="API_TOKEN")
 
     @app.before_request
     def check() -> Response | None:

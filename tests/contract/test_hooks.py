@@ -104,7 +104,24 @@ def slack(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     yield Side(build("slack", options), options, heard, refuse)
 
 
-ROOMS = {"download": download, "email": email, "slack": slack}
+def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+    site.pages["/hook"] = Page(b"thanks")
+    options = {
+        "url": f"{site.url}/hook",
+        "secrets": ["whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="],
+        "allow_private": True,
+    }
+
+    def heard() -> list[str]:
+        return [request.headers["webhook-id"] for request in site.requests]
+
+    def refuse() -> None:
+        site.pages["/hook"] = Page(b"no", 400)
+
+    yield Side(build("webhook", options), options, heard, refuse)
+
+
+ROOMS = {"download": download, "email": email, "slack": slack, "webhook": webhook}
 
 
 @pytest.fixture(params=sorted(hooks.TYPES))

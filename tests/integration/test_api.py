@@ -159,6 +159,12 @@ def test_a_bad_value_is_named(api: FlaskClient, query: str, field: str) -> None:
     assert [error["field"] for error in answer.get_json()["errors"]] == [field]
 
 
+def test_every_bad_value_is_named_at_once(api: FlaskClient) -> None:
+    answer = api.get("/api/tasks?limit=0&status=done&cursor=x&provider=p&colour=red")
+    named = [error["field"] for error in answer.get_json()["errors"]]
+    assert named == ["colour", "cursor", "limit", "provider", "status"]
+
+
 def pages(api: FlaskClient, path: str, key: str, name: str) -> list[str]:
     """All that the pages show, from the newest to the oldest."""
     found, cursor = [], ""

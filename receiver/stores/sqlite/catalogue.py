@@ -6,10 +6,9 @@ from receiver.deliveries import Delivery, Notice, State
 from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.base import Backlog, Page, StoredCallback, TaskHistory, Told
+from receiver.stores.sqlite import pages
 from receiver.stores.sqlite.outbox import Outbox
 from receiver.tasks import Outcome, Status, Task
-
-LAST = 2**63 - 1  # no row key is greater
 
 
 class Catalogue(Outbox):
@@ -62,10 +61,10 @@ class Catalogue(Outbox):
         reference: str | None = None,
         limit: int = 50,
     ) -> list[Task]:
-        where, values = rows.filters(status=status, provider=provider, reference=reference)
-        sql = f"select * from tasks where {where} order by seq desc limit ?"  # noqa: S608 - fixed column names
+        wanted = {"status": status, "provider": provider, "reference": reference}
         with self._read() as connection:
-            return [rows.task(row) for row in connection.execute(sql, [*values, limit])]
+            found = connection.execute(*pages.of_tasks(wanted, None, limit)).fetchall()
+        return list(map(rows.task, found))
 
     def callbacks(
         self, *, task_id: str | None = None, outcome: Outcome | None = None, limit: int = 50
@@ -90,8 +89,7 @@ class Catalogue(Outbox):
         state: State | None = None,
         limit: int = 50,
     ) -> list[Delivery]:
-        where, values = rows.filters(**{"t.id": task_id, "d.hook": hook, "d.state": state})
-        return self._deliveries_where(f"{where} order by d.id desc limit {int(limit)}", values)
+        return self._deliveries_where(*pages.of_deliveries(task_id, hook, state, None, limit))
 
     def page_of_tasks(
         self,
@@ -103,14 +101,14 @@ class Catalogue(Outbox):
         reference: str | None = None,
         account: str | None = None,
     ) -> Page[Task]:
-        where, values = rows.filters(
-            status=status, provider=provider, reference=reference, account=account
-        )
-        sql = f"select * from tasks where {where} and seq < ? order by seq desc limit ?"  # noqa: S608 - fixed column names
+        wanted = {
+            "status": status,
+            "provider": provider,
+            "reference": reference,
+            "account": account,
+        }
         with self._read() as connection:
-            found = connection.execute(
-                sql, [*values, LAST if before is None else before, limit + 1]
-            ).fetchall()
+            found = connection.execute(*pages.of_tasks(wanted, before, limit + 1)).fetchall()
         following = found[limit - 1]["seq"] if len(found) > limit else None
         return Page(tuple(map(rows.task, found[:limit])), following)
 
@@ -123,9 +121,8 @@ class Catalogue(Outbox):
         hook: str | None = None,
         state: State | None = None,
     ) -> Page[Delivery]:
-        where, values = rows.filters(**{"t.id": task_id, "d.hook": hook, "d.state": state})
-        where += f" and d.id < ? order by d.id desc limit {limit + 1}"
-        found = self._deliveries_where(where, [*values, LAST if before is None else before])
+        query = pages.of_deliveries(task_id, hook, state, before, limit + 1)
+        found = self._deliveries_where(*query)
         following = found[limit - 1].id if len(found) > limit else None
         return Page(tuple(found[:limit]), following)
 

@@ -26,6 +26,10 @@ create table tasks (
 create index tasks_by_provider_task on tasks (provider, provider_task_id) where provider_task_id is not null;
 create index tasks_by_reference on tasks (reference) where reference is not null;
 create index tasks_by_deadline on tasks (deadline_at) where deadline_at is not null;
+-- Lists are read along these, newest first, so that a page costs the same however long they are.
+create index tasks_by_status on tasks (status);
+create index tasks_by_provider on tasks (provider, status);
+create index tasks_by_account on tasks (account) where account <> 'default';
 
 -- Every distinct body a provider sent about a task, as it came; byte-identical repeats are counted.
 -- A signed message that was not understood belongs to no task.
@@ -81,6 +85,7 @@ create table deliveries (
 create index deliveries_due on deliveries (due_at) where state in ('pending', 'claimed');
 create index deliveries_claimed on deliveries (due_at) where state = 'claimed';
 create index deliveries_dead on deliveries (id) where state = 'dead';
+create index deliveries_by_hook on deliveries (hook);
 
 create table attempts (
   delivery integer not null references deliveries (id),

@@ -1,0 +1,82 @@
+"""A webhook of your own: the event as JSON, signed by Standard Webhooks, one identity for ever.
+
+This turns a provider that does not sign into a source that does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+
+from receiver import outgoing, standard_webhooks
+from receiver.clock import now_ms
+from receiver.deliveries import Notice
+from receiver.errors import PermanentFailure
+from receiver.hooks import wording
+from receiver.hooks.base import Done
+from receiver.hooks.options import Options, checked, http_url, seconds
+
+ANSWER_KEPT = 2 * 1024  # bytes
+GONE = 410
+
+
+def _secret(value: str) -> None:
+    try:
+        standard_webhooks.key_of(value)
+    except ValueError as error:
+        raise ValidationError(f"{error}; make one of at least 24 random bytes") from None
+
+
+class WebhookOptions(Options):
+    """The keys of a hook of type webhook. Two secrets while they rotate: both sign."""
+
+    url = fields.String(required=True, validate=http_url)
+    secrets = fields.List(
+        fields.String(validate=_secret),
+        required=True,
+        validate=validate.Length(1, 2, error="give one secret, or two while they rotate"),
+    )
+    deadline = seconds(15)
+    allow_private = fields.Boolean(load_default=False)
+
+
+class Webhook:
+    """POSTs the event. `webhook-id` is the same for every attempt: receivers deduplicate by it."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self._options = checked(WebhookOptions(), options)
+
+    def send(self, notice: Notice) -> Done:
+        body = json.dumps(notice.as_json(), separators=(",", ":")).encode()
+        answer = outgoing.post(
+            self._options["url"],
+            data=body,
+            headers=self._headers(notice.id, body),
+            deadline=self._options["deadline"],
+            allow_private=self._options["allow_private"],
+            max_bytes=ANSWER_KEPT,
+        )
+        text = wording.one_line(answer.body.decode("utf-8", "replace"))
+        said = f"{outgoing.origin(self._options['url'])} answered {answer.status} {text}".rstrip()
+        if 200 <= answer.status < 300:
+            return Done(said)
+        if answer.status == GONE:
+            raise PermanentFailure(f"{said}: it wants no more; remove the hook")
+        raise outgoing.failure(answer.status, answer.headers, said)
+
+    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
+        sent_at = now_ms() // 1000
+        signatures = [
+            standard_webhooks.sign(secret, message_id, sent_at, body)
+            for secret in self._options["secrets"]
+        ]
+        return {
+            "Content-Type": "application/json",
+            standard_webhooks.ID: message_id,
+            standard_webhooks.TIMESTAMP: str(sent_at),
+            standard_webhooks.SIGNATURE: " ".join(signatures),
+        }

@@ -1,0 +1,109 @@
+"""The webhook hook against a real server: signed, one identity, and every answer understood."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hook_servers import Page, Site, notice
+from receiver.errors import BadSignature, PermanentFailure, SettingsError, TemporaryFailure
+from receiver.events import Media
+from receiver.hooks.webhook import Webhook
+from receiver.standard_webhooks import verify
+
+SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+OTHER = "whsec_" + base64.b64encode(b"another secret of 24 b..").decode()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as made:
+        made.pages["/hook"] = Page(b"thanks")
+        yield made
+
+
+def hook(site: Site, **more: Any) -> Webhook:
+    options = {"url": f"{site.url}/hook", "secrets": [SECRET], "allow_private": True, **more}
+    return Webhook("crm", options)
+
+
+def test_the_event_arrives_signed(site: Site) -> None:
+    told = notice(media=(Media("image", "https://cdn.example/0.png"),))
+    done = hook(site).send(told)
+    assert done.answer == f"{site.url} answered 200 thanks"
+    (request,) = site.requests
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    verify([SECRET], headers, request.body, time.time())
+    with pytest.raises(BadSignature):
+        verify([SECRET], headers, request.body + b" ", time.time())
+    assert json.loads(request.body) == told.as_json()
+    assert headers["webhook-id"] == told.id == "0199f1a2:succeeded"
+    assert headers["content-type"] == "application/json"
+
+
+def test_both_secrets_sign_while_they_rotate(site: Site) -> None:
+    hook(site, secrets=[OTHER, SECRET]).send(notice())
+    headers = {name.lower(): value for name, value in site.requests[0].headers.items()}
+    for secret in (SECRET, OTHER):
+        verify([secret], headers, site.requests[0].body, time.time())
+
+
+def test_every_attempt_has_the_same_identity_and_its_own_time(site: Site) -> None:
+    site.pages["/hook"] = Page(b"later", 500)
+    for _ in range(2):
+        with pytest.raises(TemporaryFailure):
+            hook(site).send(notice())
+    ids = {request.headers["webhook-id"] for request in site.requests}
+    assert ids == {"0199f1a2:succeeded"}
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_what_may_heal_is_temporary_and_retry_after_is_obeyed(site: Site, status: int) -> None:
+    site.pages["/hook"] = Page(b"later", status, {"Retry-After": "77"})
+    with pytest.raises(TemporaryFailure) as failed:
+        hook(site).send(notice())
+    assert failed.value.retry_after == 77
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 422, 301, 302, 307])
+def test_what_cannot_heal_is_permanent(site: Site, status: int) -> None:
+    site.pages["/hook"] = Page(b"no", status, {"Location": f"{site.url}/elsewhere"})
+    with pytest.raises(PermanentFailure, match=str(status)):
+        hook(site).send(notice())
+    assert [request.path for request in site.requests] == ["/hook"]  # no redirect is followed
+
+
+def test_only_the_beginning_of_an_answer_is_kept(site: Site) -> None:
+    site.pages["/hook"] = Page(b"x" * 1_000_000)
+    assert len(hook(site).send(notice()).answer) < 2_200
+
+
+def test_a_private_address_needs_leave(site: Site) -> None:
+    with pytest.raises(PermanentFailure):
+        hook(site, allow_private=False).send(notice())
+    assert site.requests == []
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"secrets": []}, "secrets: give one"),
+        ({"secrets": [SECRET] * 3}, "secrets: give one"),
+        ({"secrets": ["whsec_"]}, "secrets: is empty"),
+        ({"secrets": ["!!!"]}, "secrets: is not whsec_"),
+        ({"url": "ftp://a"}, "url: is not a URL"),
+        ({"sekret": "x"}, "sekret: is not an option"),
+    ],
+)
+def test_a_wrong_key_is_named_and_no_secret_shown(
+    site: Site, options: dict[str, Any], names: str
+) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        hook(site, **options)
+    assert names in " ".join(wrong.value.problems)
+    assert SECRET not in " ".join(wrong.value.problems)

@@ -1,0 +1,148 @@
+"""A page costs the same however long the record is, and whatever it is filtered by."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.deliveries import State
+from receiver.stores.sqlite import SqliteStore, connections, writer
+from receiver.tasks import Status
+
+ROWS = 4_000
+STEPS = 50  # of SQLite's virtual machine, at a time
+MOST = 60  # times so many; a look at every row takes a few hundred
+RARE = (7, 8)  # the oldest rows are the odd ones: a page looks for them last
+KLING_FAILED = 5
+
+FILL = """
+with recursive number(n) as (select 1 union all select n + 1 from number where n < :rows)
+insert into {table} select {values} from number
+"""
+TASKS = """n, printf('task-%d', n),
+  case n when 7 then 'modellix' when 8 then 'modellix' else 'kling' end,
+  case n when 7 then 'shop2' when 8 then 'shop2' else 'default' end,
+  null, case n when 7 then 'ORDER-7' else 'ORDER' end,
+  case n when 5 then 'failed' when 7 then 'failed' when 8 then 'processing' else 'succeeded' end,
+  'token', null, null, 0, n, n, 0, 0, null, null"""
+TRANSITIONS = "n, n, 'succeeded', null, n, n, 'token', 0"
+DELIVERIES = """n, n, case n when 7 then 'old' else 'mail' end,
+  case n when 7 then 'dead' when 8 then 'pending' else 'delivered' end,
+  null, n, 0, 0, null, null"""
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows while any connection works."""
+    seen: list[int] = []
+    original = writer.connect
+
+    def counted(path: Path, *, read_only: bool) -> sqlite3.Connection:
+        connection = original(path, read_only=read_only)
+        connection.set_progress_handler(lambda: seen.append(1), STEPS)
+        return connection
+
+    monkeypatch.setattr(connections, "connect", counted)
+    return seen
+
+
+@pytest.fixture
+def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
+    """A long record whose odd rows are its oldest."""
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
+        for table, values in (
+            ("tasks", TASKS),
+            ("transitions", TRANSITIONS),
+            ("deliveries", DELIVERIES),
+        ):
+            connection.execute(FILL.format(table=table, values=values), {"rows": ROWS})
+    store.task("task-1")  # opens the connection
+    steps.clear()
+    return store
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        ({}, range(ROWS, ROWS - 3, -1)),
+        ({"status": Status.SUCCEEDED}, range(ROWS, ROWS - 3, -1)),
+        ({"provider": "kling"}, range(ROWS, ROWS - 3, -1)),
+        ({"reference": "ORDER"}, range(ROWS, ROWS - 3, -1)),
+        ({"status": Status.FAILED}, [7, KLING_FAILED]),
+        ({"status": Status.CREATED}, []),
+        ({"provider": "modellix"}, [8, 7]),
+        ({"provider": "appypie"}, []),
+        ({"provider": "kling", "status": Status.FAILED}, [KLING_FAILED]),
+        ({"provider": "kling", "account": "shop2"}, []),
+        ({"account": "shop2"}, [8, 7]),
+        ({"account": "shop2", "status": Status.SUCCEEDED}, []),
+        ({"account": "default", "provider": "modellix"}, []),
+        ({"reference": "ORDER-7"}, [7]),
+        (
+            {"reference": "ORDER-7", "provider": "modellix", "account": "shop2"},
+            [7],
+        ),
+        ({"reference": "ORDER-7", "status": Status.SUCCEEDED, "provider": "kling"}, []),
+    ],
+)
+def test_a_page_of_tasks_looks_at_few_rows(
+    long: SqliteStore, steps: list[int], wanted: dict[str, Any], numbers: Any
+) -> None:
+    page = long.page_of_tasks(before=None, limit=3, **wanted)
+    assert len(steps) < MOST
+    assert [task.id for task in page.rows] == [f"task-{number}" for number in numbers]
+    assert (page.next is None) == (len(page.rows) < 3)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({}, range(ROWS, ROWS - 3, -1)),
+        ({"hook": "mail"}, range(ROWS, ROWS - 3, -1)),
+        ({"state": State.DELIVERED}, range(ROWS, ROWS - 3, -1)),
+        ({"hook": "old"}, [7]),
+        ({"hook": "gone"}, []),
+        ({"hook": "old", "state": State.DELIVERED}, []),
+        ({"hook": "mail", "state": State.DEAD}, []),
+        ({"state": State.DEAD}, [7]),
+        ({"state": State.PENDING}, [8]),
+        ({"state": State.CLAIMED}, []),
+        ({"state": State.PENDING, "hook": "mail"}, [8]),
+        ({"state": State.PENDING, "hook": "old"}, []),
+        ({"task_id": "task-9"}, [9]),
+        ({"task_id": "task-9", "hook": "mail", "state": State.DELIVERED}, [9]),
+        ({"task_id": "task-9", "state": State.PENDING}, []),
+    ],
+)
+def test_a_page_of_deliveries_looks_at_few_rows(
+    long: SqliteStore, steps: list[int], wanted: dict[str, Any], ids: Any
+) -> None:
+    page = long.page_of_deliveries(before=None, limit=3, **wanted)
+    assert len(steps) < MOST
+    assert [delivery.id for delivery in page.rows] == list(ids)
+
+
+def test_the_last_page_costs_what_the_first_one_does(long: SqliteStore, steps: list[int]) -> None:
+    for wanted in ({}, {"provider": "kling"}, {"status": Status.SUCCEEDED}):
+        page = long.page_of_tasks(before=4, limit=3, **wanted)  # type: ignore[arg-type]
+        assert [task.id for task in page.rows] == ["task-3", "task-2", "task-1"]
+        assert page.next is None
+    assert len(steps) < 3 * MOST
+
+
+@pytest.mark.parametrize(("state", "row"), [(State.PENDING, 8), (State.DEAD, 7)])
+def test_the_next_page_begins_before_the_row_named(
+    long: SqliteStore, state: State, row: int
+) -> None:
+    assert len(long.page_of_deliveries(before=row + 1, limit=3, state=state).rows) == 1
+    assert len(long.page_of_deliveries(before=row, limit=3, state=state).rows) == 0
+
+
+def test_a_look_at_every_row_would_be_found(long: SqliteStore, steps: list[int]) -> None:
+    with long._read() as connection:
+        connection.execute("select * from tasks where +status = 'created'").fetchall()
+    assert len(steps) > MOST
