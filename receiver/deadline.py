@@ -59,14 +59,18 @@ class Deadline:
 
     def connect(self, host: str, port: int) -> socket.socket:
         """A TCP connection that dies at the deadline. Raises OSError, or ValueError for a name."""
-        return self.run(lambda: self._watch(socket.create_connection((host, port), self._left())))
+        return self.run(
+            lambda: self._watch(socket.create_connection((host, port), self._left())),
+            socket.socket.close,
+        )
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T], discard: Callable[[T], object] = id) -> T:
         """What `work` returns or raises (OSError, ValueError); TimeoutError if it takes too long.
 
-        For calls that nothing can interrupt: they go on in a thread that nobody waits for.
+        For calls that nothing can interrupt: they go on in a thread that nobody waits for, and
+        `discard` is given what comes of them too late.
         """
-        job = _Job(work)
+        job = _Job(work, discard)
         threading.Thread(target=job.run, daemon=True).start()
         return job.result(self._left())
 
@@ -94,22 +98,37 @@ class Deadline:
 class _Job(Generic[T]):
     """One call in a thread of its own, and what came of it."""
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[], T], discard: Callable[[T], object]) -> None:
         self._work = work
+        self._discard = discard
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._is_given_up = False
         self._results: list[T] = []
         self._error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self._results.append(self._work())
+            self._keep(self._work())
         except (OSError, ValueError) as error:
             self._error = error
         finally:
             self._ended.set()
 
+    def _keep(self, result: T) -> None:
+        with self._lock:
+            if not self._is_given_up:
+                self._results.append(result)
+                return
+        self._discard(result)
+
     def result(self, timeout: float) -> T:
-        if not self._ended.wait(timeout):
+        self._ended.wait(timeout)
+        with self._lock:
+            self._is_given_up = not self._ended.is_set()
+        if self._is_given_up:
+            for late in self._results:  # it came between the two lines above
+                self._discard(late)
             raise TimeoutError
         if self._results:
             return self._results[0]
