@@ -9,6 +9,9 @@ from flask import Flask, Response, render_template, request
 from sandbox import appypie, inbox_pages, kling, modellix, pages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import HTTPException
 
     from sandbox.parts import Parts
@@ -19,6 +22,13 @@ POLICY = (
     "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
 
+# What a client of each provider meets where there is no route of its API.
+BEFORE_THE_APIS: dict[str, Callable[[HTTPException], ResponseReturnValue]] = {
+    "/v1/": kling.before_the_api,
+    "/api/": modellix.before_the_api,
+    "/kling-ai-": appypie.before_the_api,
+}
+
 
 def create_app(parts: Parts) -> Flask:
     app = Flask(__name__, static_folder=None)
@@ -27,7 +37,6 @@ def create_app(parts: Parts) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["sandbox"] = parts
-    app.extensions["modellix-limit"] = modellix.Limit(parts.requests_a_minute)
     app.register_blueprint(pages.routes)
     app.register_blueprint(inbox_pages.routes)
     for provider in (kling, modellix, appypie):
@@ -38,9 +47,10 @@ def create_app(parts: Parts) -> Flask:
     return app
 
 
-def _not_here(error: HTTPException) -> tuple[str, int] | Response:
-    if request.path.startswith("/v1/"):
-        return kling.before_the_api(error)
+def _not_here(error: HTTPException) -> ResponseReturnValue:
+    for prefix, answer in BEFORE_THE_APIS.items():
+        if request.path.startswith(prefix):
+            return answer(error)
     return render_template("error.html", error=error), error.code or 404
 
 

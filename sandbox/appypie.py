@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox import inputs, legacy
-from sandbox.callbacks import Notice
-from sandbox.engine import Order, Task, TooManyRunningError
+from sandbox import fields, legacy
+from sandbox.engine import Order, TooManyRunningError
 from sandbox.kling_envelope import success
 from sandbox.parts import parts
 
+if TYPE_CHECKING:
+    from werkzeug.exceptions import HTTPException
+
+    from sandbox.callbacks import Notice
+    from sandbox.engine import Task
+
 NAME = "appypie"
-SUBSCRIPTION_KEY = "sandbox-appypie-key"
+SUBSCRIPTION_KEY = "sandbox-appypie-key"  # well known on purpose, as Kling's
 MODEL = "kolors-virtual-try-on-v1"
 KNOWN = ("human_image", "cloth_image", "callback_url")
 
@@ -56,10 +60,17 @@ def create() -> Response:
 @routes.post("/kling-ai-polling/v1/getVirtualTryOnStatus")
 def status() -> Response:
     task_id = _body().get("task_id")
-    task = parts().engine.find(NAME, task_id) if isinstance(task_id, str) else None
+    if not isinstance(task_id, str) or not task_id:
+        raise AppyPieError(400, "task_id is required.")
+    task = parts().engine.find(NAME, task_id)
     if task is None:  # not wrapped, as its page prints it; under which HTTP status it does not say
         return jsonify(task_status="failed", task_status_msg="task not found")
     return success(legacy.queried(task))
+
+
+def before_the_api(error: HTTPException) -> tuple[Response, int]:
+    """Answer where no route of the gateway is met."""
+    return jsonify(error=error.name), error.code or 404
 
 
 class Callbacks:
@@ -78,29 +89,15 @@ def _body() -> dict[str, Any]:
 
 def _order(body: dict[str, Any]) -> Order:
     # What it makes of keys that it does not document is not known: refusing them shows mistakes.
-    for field in body.keys() - set(KNOWN):
+    for field in sorted(body.keys() - set(KNOWN)):
         raise AppyPieError(400, f"{field} is not a parameter.")
-    callback_url = body.get("callback_url") or None
-    if callback_url is not None and not _is_web(callback_url):
-        raise AppyPieError(400, "callback_url must be an http or https URL.")
-    return Order(
-        provider=NAME,
-        model=MODEL,
-        human=_picture(body, "human_image"),
-        cloth=_picture(body, "cloth_image"),
-        callback_url=callback_url,
-    )
-
-
-def _picture(body: dict[str, Any], field: str) -> bytes:
-    value = body.get(field)
-    if not isinstance(value, str) or not value:
-        raise AppyPieError(400, f"{field} is required.")
     try:
-        return inputs.read(value, parts().url)
-    except inputs.InputError as fault:
-        raise AppyPieError(400, f"{field} {fault}.") from None
-
-
-def _is_web(url: object) -> bool:
-    return isinstance(url, str) and urlsplit(url).scheme in ("http", "https")
+        return Order(
+            provider=NAME,
+            model=MODEL,
+            human=fields.picture(body, "human_image", parts().url),
+            cloth=fields.picture(body, "cloth_image", parts().url),
+            callback_url=fields.web_address(body, "callback_url"),
+        )
+    except fields.FieldError as wrong:
+        raise AppyPieError(400, f"{wrong}.") from None

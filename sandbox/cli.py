@@ -12,9 +12,19 @@ import requests
 from sandbox import environment
 from sandbox.callbacks import Persistence
 from sandbox.server import Behaviour, Sandbox
+from sandbox.standard_webhooks import SecretError, Signer
 
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
+
+
+def _checked_secret(_: click.Context, __: click.Parameter, secret: str | None) -> str | None:
+    try:
+        if secret is not None:
+            Signer(secret)
+    except SecretError as fault:
+        raise click.BadParameter(str(fault)) from None
+    return secret
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -44,7 +54,12 @@ def main() -> None:
 )
 @click.option("--callback-timeout", type=SECONDS, default=10.0, help="Seconds a callback may take.")
 @click.option("--callbacks/--no-callbacks", default=True, help="Whether any provider calls back.")
-@click.option("--webhook-secret", metavar="whsec_…", help="Sign Kling's callbacks with it.")
+@click.option(
+    "--webhook-secret",
+    metavar="whsec_…",
+    callback=_checked_secret,
+    help="Sign Kling's callbacks with it.",
+)
 def serve(
     port: int,
     smtp_port: int,

@@ -69,6 +69,7 @@ class Task:
     status: Status = Status.SUBMITTED
     reason: str = ""
     result_url: str | None = None
+    result_size: tuple[int, int] | None = None  # width and height in pixels
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "scenario": self.scenario.name, "status": self.status.value}
@@ -195,7 +196,12 @@ class Engine:
             return {"status": Status.FAILED, "reason": UNUSABLE_INPUT}
         made_at = now_ms()
         url = self._gallery.url(name, task.task_id, made_at)
-        return {"status": Status.SUCCEEDED, "result_url": url, "updated_at": made_at}
+        return {
+            "status": Status.SUCCEEDED,
+            "result_url": url,
+            "result_size": self._gallery.size(name),
+            "updated_at": made_at,
+        }
 
     def _move(self, task: Task, **changes: Any) -> Task:
         moved = replace(task, **{"updated_at": now_ms(), **changes})

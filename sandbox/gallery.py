@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 
 from sandbox import picture
@@ -11,6 +12,7 @@ from sandbox.shelf import Shelf
 KEPT = 500
 HEAVIEST = 256 * 1024 * 1024
 LIFETIME = 30 * 24 * 3600  # seconds; Kling deletes outputs 30 days after generation
+PNG_SIZE = ">II"  # at byte 16, right after the name of the header's chunk
 
 
 class Gallery:
@@ -26,6 +28,14 @@ class Gallery:
         if self._pictures.get(name) is None:
             self._pictures.put(name, picture.dress(human, cloth))
         return name
+
+    def size(self, name: str) -> tuple[int, int] | None:
+        """Return width and height in pixels, of a picture that is still there."""
+        content = self._pictures.get(name)
+        if content is None:
+            return None
+        width, height = struct.unpack(PNG_SIZE, content[16:24])
+        return width, height
 
     def url(self, name: str, task_id: str, made_at: int) -> str:
         """Return the address that is good for 30 days from `made_at` (Unix milliseconds)."""

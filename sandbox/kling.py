@@ -1,13 +1,7 @@
-"""Speaks Kling's virtual try-on API: create, query, list, and its callbacks' legacy dialect."""
+"""Speaks Kling's virtual try-on API: create, query by either id, list."""
 
 from __future__ import annotations
 
-import base64
-import hmac
-import json
-import time
-import uuid
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -21,11 +15,9 @@ from sandbox.parts import parts
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
 
-    from sandbox.callbacks import Notice
-    from sandbox.engine import Task
-
 NAME = "kling"
 TRY_ON = "/v1/images/kolors-virtual-try-on"
+
 routes = Blueprint(NAME, __name__)
 
 
@@ -80,48 +72,6 @@ def before_the_api(error: HTTPException) -> Response:
     """Answer what Kling's framework answers where no route of its API is met."""
     status = HTTPStatus(error.code or HTTPStatus.NOT_FOUND)
     return framework_error(status.value, status.phrase, request.path)
-
-
-class Callbacks:
-    """The legacy dialect: what jobs that take `model_name` use, unwrapped."""
-
-    def __init__(self, secret: str | None = None) -> None:
-        self._secret = secret
-
-    def notice(self, task: Task, url: str) -> Notice:
-        plain = legacy.notice(task, url, task.external_task_id)
-        if task.scenario.new_dialect:
-            plain = replace(plain, status=task.status.value, body=new_body(task))
-        return signed(plain, self._secret) if self._secret else plain
-
-
-def new_body(task: Task) -> bytes:
-    """The callback of jobs whose model version stands in the path of their create."""
-    outputs = [{"type": "image", "url": task.result_url}] if task.result_url else []
-    document = {
-        "id": task.task_id,
-        "status": task.status.value,
-        "message": task.reason,
-        "create_time": task.created_at,
-        "update_time": task.updated_at,
-        **({"external_id": task.external_task_id} if task.external_task_id else {}),
-        **({"outputs": outputs} if outputs else {}),
-    }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def signed(notice: Notice, secret: str) -> Notice:
-    """The same callback with the headers of Standard Webhooks (standardwebhooks.com)."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    number, sent_at = str(uuid.uuid4()), str(int(time.time()))
-    text = f"{number}.{sent_at}.".encode() + notice.body
-    digest = base64.b64encode(hmac.digest(key, text, "sha256")).decode()
-    added = {
-        "webhook-id": number,
-        "webhook-timestamp": sent_at,
-        "webhook-signature": f"v1,{digest}",
-    }
-    return replace(notice, headers={**notice.headers, **added})
 
 
 def _number(name: str, *, default: int, most: int) -> int:

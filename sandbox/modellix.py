@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
-from sandbox import inputs
-from sandbox.engine import Order, Status, Task, TooManyRunningError
+from sandbox import fields, modellix_data
+from sandbox.engine import Order, TooManyRunningError
 from sandbox.parts import parts
 
+if TYPE_CHECKING:
+    from werkzeug.exceptions import HTTPException
+
 NAME = "modellix"
-API_KEY = "sandbox-modellix-key"
+API_KEY = "sandbox-modellix-key"  # well known on purpose, as Kling's
 MODELS = ("kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5")
-SPELLING = {
-    Status.SUBMITTED: "pending",
-    Status.PROCESSING: "processing",
-    Status.SUCCEEDED: "success",
-    Status.FAILED: "failed",
-}
-CATEGORY = {
+PICTURES = ("human_image", "cloth_image")
+CATEGORIES = {
     400: "Invalid parameters",
     401: "Unauthorized",
     404: "Not found",
     429: "Rate limit exceeded",
 }
-A_MINUTE = 60.0
 
 routes = Blueprint(NAME, __name__)
 
@@ -42,54 +36,27 @@ class ModellixError(Exception):
         self.detail = detail
 
 
-class Limit:
-    """So many requests in any minute; thread-safe."""
-
-    def __init__(self, requests_a_minute: int) -> None:
-        self.limit = requests_a_minute
-        self._seen: deque[float] = deque()
-        self._lock = threading.Lock()
-
-    def take(self) -> tuple[bool, int, int]:
-        """Count one: is it within the limit, how many are left, and until when (epoch s)."""
-        now = time.time()
-        with self._lock:
-            while self._seen and self._seen[0] <= now - A_MINUTE:
-                self._seen.popleft()
-            is_within = len(self._seen) < self.limit
-            if is_within:
-                self._seen.append(now)
-            reset_at = (self._seen[0] if self._seen else now) + A_MINUTE
-            return is_within, self.limit - len(self._seen), int(reset_at) + 1
-
-
 @routes.before_request
 def guard() -> None:
     if request.headers.get("Authorization") != f"Bearer {API_KEY}":
         raise ModellixError(401, "the API key is missing or wrong")
-    limit: Limit = current_app.extensions["modellix-limit"]
-    is_within, remaining, reset_at = limit.take()
-    request.environ["sandbox.limit"] = (limit.limit, remaining, reset_at)
-    if not is_within:
-        raise ModellixError(429, f"at most {limit.limit} requests a minute")
+    if not parts().modellix_limit.take():
+        raise ModellixError(429, f"at most {parts().modellix_limit.most} requests a minute")
 
 
 @routes.after_request
 def tell_the_limit(response: Response) -> Response:
-    known = request.environ.get("sandbox.limit")
-    for name, value in zip(("Limit", "Remaining", "Reset"), known or (), strict=False):
-        response.headers[f"X-RateLimit-{name}"] = str(value)
+    response.headers.update(parts().modellix_limit.headers())
     return response
 
 
 @routes.errorhandler(ModellixError)
-def refuse(error: ModellixError) -> tuple[Response, int]:
-    message = f"{CATEGORY[error.code]}: {error.detail}"
-    return jsonify(code=error.code, message=message), error.code
+def refuse(error: ModellixError) -> Response:
+    return _refusal(error.code, CATEGORIES[error.code], error.detail)
 
 
 @routes.post("/api/v1/image-to-image/kling/<model>/async")
-@routes.post("/api/v1/kling/<model>/async")
+@routes.post("/api/v1/kling/<model>/async")  # as newer pages spell it
 def create(model: str) -> Response:
     if model not in MODELS:
         raise ModellixError(404, f"model '{model}' does not exist")
@@ -97,9 +64,7 @@ def create(model: str) -> Response:
         task = parts().engine.submit(_order(model, request.get_json(silent=True)))
     except TooManyRunningError:
         raise ModellixError(429, "too many running tasks") from None
-    data = {"status": "pending", "task_id": task.task_id, "model_id": model}
-    where = {"method": "GET", "url": f"{parts().url}/api/v1/tasks/{task.task_id}"}
-    return _success({**data, "get_result": where})
+    return _success(modellix_data.created(task, parts().url))
 
 
 @routes.get("/api/v1/tasks/<task_id>")
@@ -107,43 +72,31 @@ def query(task_id: str) -> Response:
     task = parts().engine.find(NAME, task_id)
     if task is None:
         raise ModellixError(404, f"task '{task_id}' does not exist")
-    return _success(_data(task))
+    return _success(modellix_data.queried(task))
+
+
+def before_the_api(error: HTTPException) -> Response:
+    """Answer where no route of the API is met."""
+    return _refusal(error.code or 404, error.name, f"{request.method} {request.path}")
 
 
 def _order(model: str, body: Any) -> Order:
     if not isinstance(body, dict):
         raise ModellixError(400, "the request body must be a JSON object")
-    for field in body.keys() - {"human_image", "cloth_image"}:
+    for field in sorted(body.keys() - set(PICTURES)):
         raise ModellixError(400, f"parameter '{field}' is unknown")
-    human, cloth = (_picture(body, field) for field in ("human_image", "cloth_image"))
-    return Order(provider=NAME, model=model, human=human, cloth=cloth)
-
-
-def _picture(body: dict[str, Any], field: str) -> bytes:
-    value = body.get(field)
-    if not isinstance(value, str) or not value:
-        raise ModellixError(400, f"parameter '{field}' is required")
     try:
-        return inputs.read(value, parts().url)
-    except inputs.InputError as fault:
-        raise ModellixError(400, f"parameter '{field}' {fault}") from None
+        human, cloth = (fields.picture(body, field, parts().url) for field in PICTURES)
+    except fields.FieldError as wrong:
+        raise ModellixError(400, f"parameter '{wrong.field}' {wrong.fault}") from None
+    return Order(provider=NAME, model=model, human=human, cloth=cloth)
 
 
 def _success(data: dict[str, Any]) -> Response:
     return jsonify(code=0, message="success", data=data)
 
 
-def _data(task: Task) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "status": SPELLING[task.status],
-        "task_id": task.task_id,
-        "model_id": task.model,
-    }
-    if task.status.is_final:
-        data["duration"] = task.updated_at - task.created_at
-    if task.status is Status.FAILED:
-        data["error"] = task.reason
-    if task.result_url:
-        resource = {"url": task.result_url, "type": "image", "format": "png", "role": "primary"}
-        data["result"] = {"resources": [resource]}
-    return data
+def _refusal(code: int, category: str, detail: str) -> Response:
+    answer = jsonify(code=code, message=f"{category}: {detail}")
+    answer.status_code = code
+    return answer

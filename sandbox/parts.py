@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sandbox.gallery import Gallery
     from sandbox.ledger import Ledger
     from sandbox.mail import Mailbox
+    from sandbox.modellix_limit import Limit
     from sandbox.scenarios import Queue
     from sandbox.slack import SlackInbox
 
@@ -26,7 +27,7 @@ class Parts:
     queue: Queue
     mailbox: Mailbox
     slack: SlackInbox
-    requests_a_minute: int = 100  # Modellix' limit for each key
+    modellix_limit: Limit
 
 
 def parts() -> Parts:

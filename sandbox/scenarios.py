@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +15,11 @@ Plan = Callable[["Notice"], tuple["Notice", ...]]
 """Turns one callback as it should be into those that are really sent."""
 
 QUEUED = 1_000
+RISK = "Failure to pass the risk control system"
 
 
 class UnknownScenarioError(ValueError):
-    """Nobody registered a scenario of that name."""
+    """No scenario of that name is registered for the provider."""
 
 
 def once(notice: Notice) -> tuple[Notice, ...]:
@@ -39,7 +40,7 @@ class Scenario:
     summary: str
     failure: str | None = None  # the reason a task fails with; None lets it succeed
     plan: Plan = once
-    new_dialect: bool = False  # Kling's callbacks come in its newer dialect
+    only: str | None = None  # the one provider that can play it; None: all of them
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -60,15 +61,31 @@ def named(name: str) -> Scenario:
 
 SUCCEED = register(Scenario("succeed", "the task succeeds and every callback is sent once"))
 register(
-    Scenario(
-        "failed",
-        "the task fails, as the provider's moderation makes it fail",
-        failure="Failure to pass the risk control system",
-    )
+    Scenario("failed", "the task fails, as the provider's moderation makes it fail", failure=RISK)
 )
 register(Scenario("silent", "the task succeeds but no callback is ever sent", plan=never))
 register(Scenario("duplicates", "every callback is sent twice, byte for byte", plan=twice))
-register(Scenario("new-dialect", "Kling's callbacks come in its newer dialect", new_dialect=True))
+NEW_DIALECT = register(
+    Scenario("new-dialect", "Kling's callbacks come in its newer dialect", only="kling")
+)
+NEW_DIALECT_FAILED = register(
+    replace(
+        NEW_DIALECT,
+        name="new-dialect-failed",
+        summary="the same of a task that fails",
+        failure=RISK,
+    )
+)
+PLAIN_URLS = register(
+    Scenario("plain-urls", "Modellix tells its resources as plain URLs", only="modellix")
+)
+FLAT_RESOURCES = register(
+    Scenario("flat-resources", "Modellix tells them without a `result` around", only="modellix")
+)
+SYNONYMS = register(Scenario("synonyms", "Modellix calls success `completed`", only="modellix"))
+SYNONYMS_FAILED = register(
+    Scenario("synonyms-failed", "Modellix calls failure `canceled`", failure=RISK, only="modellix")
+)
 
 
 class Queue:
@@ -80,6 +97,8 @@ class Queue:
 
     def add(self, provider: str, scenario: str, count: int = 1) -> None:
         wanted = named(scenario)
+        if wanted.only not in (None, provider):
+            raise UnknownScenarioError(f"scenario {scenario!r} is of {wanted.only} only")
         with self._lock:
             self._next[provider].extend([wanted] * count)
 

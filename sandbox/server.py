@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Self
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from sandbox import appypie, environment, kling, modellix
+from sandbox import appypie, environment, kling, kling_callbacks, modellix
 from sandbox.app import create_app
 from sandbox.callbacks import Courier, Persistence
 from sandbox.engine import Engine
 from sandbox.gallery import Gallery
 from sandbox.ledger import Ledger
 from sandbox.mail import Mailbox, MailServer
+from sandbox.modellix_limit import Limit
 from sandbox.parts import Parts
 from sandbox.scenarios import Queue
 from sandbox.slack import SlackInbox
+from sandbox.standard_webhooks import Signer
 
 if TYPE_CHECKING:
     from sandbox.mail import Mail
@@ -31,14 +33,21 @@ REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S10
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the providers act: `pace` is the seconds between two moves of a task."""
+    """How the providers act: `pace` is the seconds between two moves of a task.
+
+    Raises SecretError for a webhook secret that cannot be used.
+    """
 
     pace: float = 1.0
-    max_running: int = 20
+    max_running: int = 20  # of each provider; at the real Modellix it is about 3
     callbacks: bool = True  # False: no provider calls back
     webhook_secret: str | None = None  # Kling signs its callbacks with it
     requests_a_minute: int = 100  # Modellix' limit for each key
     persistence: Persistence = field(default_factory=Persistence)
+
+    def __post_init__(self) -> None:
+        if self.webhook_secret is not None:
+            Signer(self.webhook_secret)
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -83,7 +92,7 @@ class Sandbox:
         queue, gallery = Queue(), Gallery(self.url)
         engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
         engine.calls_back = behaviour.callbacks
-        engine.speak(kling.NAME, kling.Callbacks(behaviour.webhook_secret))
+        engine.speak(kling.NAME, kling_callbacks.Callbacks(behaviour.webhook_secret))
         engine.speak(appypie.NAME, appypie.Callbacks())
         engine.speak(modellix.NAME, None)
         return Parts(
@@ -95,7 +104,7 @@ class Sandbox:
             queue=queue,
             mailbox=Mailbox(),
             slack=SlackInbox(),
-            requests_a_minute=behaviour.requests_a_minute,
+            modellix_limit=Limit(behaviour.requests_a_minute),
         )
 
     def __enter__(self) -> Self:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import json
 import socket
 import time
-from typing import TYPE_CHECKING
 
-from integration.sandbox.wire import wait_for
+import pytest
+import requests
+
+from integration.sandbox.wire import Kling, Sink, wait_for
+from sandbox.callbacks import Persistence
 from sandbox.legacy import CALLBACK_HEADERS
+from sandbox.server import Behaviour, Sandbox
 
-if TYPE_CHECKING:
-    from integration.sandbox.wire import Kling, Sink
-    from sandbox.server import Sandbox
+SECRET = "whsec_c2FuZGJveA=="
 
 MOVES = ["submitted", "processing", "succeed"]
 
@@ -108,6 +112,58 @@ def test_duplicates_are_byte_for_byte(kling: Kling, sink: Sink, sandbox: Sandbox
     assert sink.statuses(task_id) == [status for status in MOVES for _ in range(2)]
     digests = [row.body_sha256 for row in sandbox.ledger.entries(task_id)]
     assert digests[::2] == digests[1::2]
+
+
+@pytest.mark.parametrize("scenario", ["succeed", "new-dialect"])
+def test_with_a_secret_every_callback_is_signed_in_either_dialect(
+    session: requests.Session, sink: Sink, scenario: str
+) -> None:
+    sink.answers = [503]
+    persistence = Persistence(retries=1, retry_after=0.02)
+    behaviour = Behaviour(0.05, webhook_secret=SECRET, persistence=persistence)
+    with Sandbox(behaviour=behaviour) as sandbox:
+        sandbox.next("kling", scenario)
+        created = Kling(sandbox.url, session).created(callback_url=sink.url)
+        wait_for(lambda: len(sandbox.ledger.acknowledged(created["task_id"])) == 3)
+    ids = [headers["webhook-id"] for headers, _ in sink.received]
+    assert (len(ids), ids[0]) == (4, ids[1])  # a repetition is the same request
+    assert len(set(ids)) == 3
+    for headers, body in sink.received:
+        raw = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        assert headers["webhook-signature"] == expected_signature(headers, raw)
+        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 10
+
+
+def expected_signature(headers: dict[str, str], body: bytes) -> str:
+    text = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    return f"v1,{base64.b64encode(hmac.digest(b'sandbox', text, 'sha256')).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ends"), [("new-dialect", "succeeded"), ("new-dialect-failed", "failed")]
+)
+def test_the_newer_dialect_is_spoken_on_request(
+    kling: Kling, sink: Sink, sandbox: Sandbox, scenario: str, ends: str
+) -> None:
+    sandbox.next("kling", scenario)
+    created = kling.created(callback_url=sink.url, external_task_id="ORDER-3")
+    wait_for(lambda: len(sandbox.ledger.acknowledged("ORDER-3")) == 3)
+    bodies = [body for _, body in sink.received]
+    assert [body["status"] for body in bodies] == ["submitted", "processing", ends]
+    assert {body["id"] for body in bodies} == {created["task_id"]}
+    assert {body["external_id"] for body in bodies} == {"ORDER-3"}
+    assert not any("webhook-id" in headers for headers, _ in sink.received)
+    is_success = ends == "succeeded"
+    assert ("outputs" in bodies[-1], "billing" in bodies[-1]) == (is_success, is_success)
+
+
+def test_callbacks_can_be_switched_off(session: requests.Session, sink: Sink) -> None:
+    with Sandbox(behaviour=Behaviour(0.05, callbacks=False)) as sandbox:
+        kling = Kling(sandbox.url, session)
+        task_id = kling.created(callback_url=sink.url)["task_id"]
+        assert kling.ended(task_id)["task_status"] == "succeed"
+        assert sandbox.ledger.entries() == []
+    assert sink.received == []
 
 
 def test_the_ledger_is_served_and_its_digest_is_the_body_s(

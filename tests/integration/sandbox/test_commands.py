@@ -43,14 +43,18 @@ def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+def address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+    assert found, line
+    return found[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_tells_its_address_and_ends_with_0(number: signal.Signals) -> None:
     with serving("--port", "0", "--smtp-port", "0") as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found, line
-        assert requests.get(found[0], timeout=5).ok
+        assert requests.get(address(process), timeout=5).ok
         process.send_signal(number)
         rest, errors = process.communicate(timeout=10)
     assert (process.returncode, rest, errors) == (0, "", "")
@@ -67,7 +71,13 @@ def test_a_taken_port_is_a_refusal_in_one_line() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("serve", "--port", "x"), ("serve", "--pace", "-1"), ("env", "--url", "here"), ("nope",)],
+    [
+        ("serve", "--port", "x"),
+        ("serve", "--pace", "-1"),
+        ("serve", "--webhook-secret", "whsec_no Base64"),
+        ("env", "--url", "here"),
+        ("nope",),
+    ],
 )
 def test_a_usage_mistake_ends_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
@@ -90,12 +100,29 @@ def test_env_asks_the_sandbox_that_runs() -> None:
     assert "KLING_API_KEY=" in lines[-1]
 
 
+def test_the_webhook_secret_is_among_the_settings_of_the_sandbox_that_signs() -> None:
+    secret = ("--webhook-secret", "whsec_c2FuZGJveA==")
+    with serving("--port", "0", "--smtp-port", "0", *secret, "--no-callbacks") as process:
+        printed = run("env", "--url", address(process)).stdout
+    assert "KLING_WEBHOOK_SECRETS=whsec_c2FuZGJveA==\n" in printed
+
+
 def test_env_without_a_sandbox_tells_the_defaults() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     printed = run("env", "--port", str(port)).stdout
     assert f"KLING_BASE_URL=http://127.0.0.1:{port}\n" in printed
     assert "SANDBOX_SMTP_PORT=8925\n" in printed
+    names = [line.partition("=")[0] for line in printed.splitlines()[:-1]]
+    assert [name for name in names if not name.startswith("SANDBOX_")] == [
+        "KLING_BASE_URL",
+        "KLING_ACCESS_KEY",
+        "KLING_SECRET_KEY",
+        "MODELLIX_BASE_URL",
+        "MODELLIX_API_KEY",
+        "APPYPIE_BASE_URL",
+        "APPYPIE_SUBSCRIPTION_KEY",
+    ]
 
 
 def test_a_taken_mail_port_gives_the_other_one_back() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -12,49 +14,102 @@ import requests
 from PIL import Image
 
 from integration.sandbox.wire import INPUTS, TRY_ON, wait_for
-from sandbox.kling_auth import ACCESS_KEY, SECRET_KEY
+from sandbox.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
 from sandbox.server import Sandbox
 
 
-def like_kuaishous_own() -> dict[str, str]:
-    """ComfyUI-KLingAI-API: nbf in the past, no iat, a content type also on GET."""
+def signed(headers: dict[str, str] | None = None, **claims: int) -> str:
+    return jwt.encode({"iss": ACCESS_KEY, **claims}, SECRET_KEY, "HS256", headers)
+
+
+# KwaiVGI/ComfyUI-KLingAI-API (Kuaishou's own), py/api/client.py and prediction.py at 1f72abe: no
+# iat, a content type on GET too, and the try-on's path ends in a slash to which it adds another.
+# It follows no redirect, takes any status but 200 for an error, and wants `data` in every answer.
+def kuaishous_own() -> dict[str, str]:
     now = int(time.time())
-    claims = {"iss": ACCESS_KEY, "exp": now + 1800, "nbf": now - 5}
-    token = jwt.encode(claims, SECRET_KEY, headers={"alg": "HS256", "typ": "JWT"})
+    token = signed({"alg": "HS256", "typ": "JWT"}, exp=now + 1800, nbf=now - 5)
     return {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
 
 
-def like_a_shops_own() -> dict[str, str]:
-    """A habit of many: iat, nbf of this second, and an hour to live."""
+# zhaochen1116/Closetly, backend-api/utils/kling_client.py at b71e821: an iat, nbf of this very
+# second, an hour to live, a new token for each request, and nothing but the two pictures.
+def closetly() -> dict[str, str]:
     now = int(time.time())
-    claims = {"iss": ACCESS_KEY, "iat": now, "nbf": now, "exp": now + 3600}
-    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET_KEY, algorithm='HS256')}"}
+    return {"Authorization": f"Bearer {signed(iat=now, nbf=now, exp=now + 3600)}"}
 
 
-@pytest.mark.parametrize("client", [like_kuaishous_own, like_a_shops_own])
-@pytest.mark.parametrize("slashes", ["/", "//"])  # its path ends in a slash, and it adds one
-def test_create_poll_list_and_download(
-    sandbox: Sandbox, session: requests.Session, client: Any, slashes: str
-) -> None:
-    session.headers.update(client())
-    base = sandbox.url + TRY_ON
-    body = {"model_name": "kolors-virtual-try-on-v1", **INPUTS, "external_task_id": "mine"}
-    created = session.post(base, json=body, allow_redirects=False).json()["data"]
+# tryonlabs/opentryon, tryon/api/kling_ai.py at ee7ea66: the model in a field `model`, its callback
+# in `webhook_url`; Kling reads neither, and takes the request.
+def opentryon() -> dict[str, str]:
+    return kuaishous_own()
 
-    def task(key: str) -> Any:
-        answer = session.get(f"{base}{slashes}{key}", allow_redirects=False)
-        assert answer.status_code == 200
+
+# Since June 2026 an account may have a static key, which a client sends as it is.
+def with_a_static_key() -> dict[str, str]:
+    return {"Authorization": f"Bearer {API_KEY}"}
+
+
+@dataclass
+class Client:
+    """As much of a client as can be seen on the wire."""
+
+    headers: Callable[[], dict[str, str]]
+    separator: str = "/"  # between the path of the try-on and an id
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def call(self, sandbox: Sandbox, method: str, path: str = "", **options: Any) -> Any:
+        url = sandbox.url + TRY_ON + path
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.request(
+                method, url, headers=self.headers(), timeout=10, allow_redirects=False, **options
+            )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["code"] == 0
         return answer.json()["data"]
 
+    def create(self, sandbox: Sandbox) -> Any:
+        return self.call(sandbox, "POST", json={**INPUTS, **self.fields})
+
+    def query(self, sandbox: Sandbox, key: str) -> Any:
+        return self.call(sandbox, "GET", self.separator + key)
+
+
+MODEL = "kolors-virtual-try-on-v1-5"
+CLIENTS = [
+    Client(kuaishous_own, "//", {"model_name": MODEL, "external_task_id": "mine"}),
+    Client(closetly),
+    Client(opentryon, fields={"model": MODEL, "webhook_url": "https://shop.example/"}),
+    Client(with_a_static_key, fields={"model_name": MODEL, "external_task_id": "mine"}),
+]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.headers.__name__)
+def test_create_poll_list_and_download(sandbox: Sandbox, client: Client) -> None:
+    created = client.create(sandbox)
+    assert created["task_status"] == "submitted"
+    task_id = created["task_id"]
+
     def ended() -> Any:
-        found = task(created["task_id"])
+        found = client.query(sandbox, task_id)
         return found if found["task_status"] not in ("submitted", "processing") else None
 
     done = wait_for(ended)
-    assert done["task_status"] == "succeed"
-    assert task("mine")["task_id"] == created["task_id"]
-    page = session.get(base, params={"pageNum": 1, "pageSize": 30}).json()["data"]
-    assert [row["task_id"] for row in page] == [created["task_id"]]
-    picture = session.get(done["task_result"]["images"][0]["url"]).content
+    assert (done["task_id"], done["task_status"]) == (task_id, "succeed")
+    if "external_task_id" in client.fields:
+        assert client.query(sandbox, "mine")["task_id"] == task_id
+    page = client.call(sandbox, "GET", params={"pageNum": 1, "pageSize": 30})
+    assert [row["task_id"] for row in page] == [task_id]
+    picture = requests.get(done["task_result"]["images"][0]["url"], timeout=10).content
     with Image.open(io.BytesIO(picture)) as image:
         image.load()
+
+
+def test_the_list_is_paged_newest_first(sandbox: Sandbox) -> None:
+    client = CLIENTS[1]
+    made = [client.create(sandbox)["task_id"] for _ in range(5)]
+    pages = [
+        [row["task_id"] for row in client.call(sandbox, "GET", params=params)]
+        for params in ({"pageNum": number, "pageSize": 2} for number in (1, 2, 3, 4))
+    ]
+    assert pages == [made[:2:-1], made[2:0:-1], made[:1], []]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import time
 from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 
-from integration.sandbox.wire import INPUTS, wait_for
+from integration.sandbox.wire import INPUTS, Sink, wait_for
 from sandbox import appypie, modellix
 from sandbox.server import Behaviour, Sandbox
 
 MODELLIX = {"Authorization": f"Bearer {modellix.API_KEY}"}
 APPYPIE = {"Ocp-Apim-Subscription-Key": appypie.SUBSCRIPTION_KEY}
 PATHS = ["/api/v1/image-to-image/kling/{}/async", "/api/v1/kling/{}/async"]
+SECRET = "whsec_c2FuZGJveA=="
 MODEL = "kolors-virtual-try-on-v1-5"
 CREATE = "/kling-ai-vton/v1/getVirtualTryOnTask"
 STATUS = "/kling-ai-polling/v1/getVirtualTryOnStatus"
@@ -76,8 +80,91 @@ def test_modellix_limits_requests_a_minute(session: requests.Session) -> None:
         session.headers.update(MODELLIX)
         answers = [session.get(f"{sandbox.url}/api/v1/tasks/none") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [404, 404, 429]
-    assert answers[2].headers["X-RateLimit-Remaining"] == "0"
-    assert int(answers[2].headers["X-RateLimit-Reset"]) > 0
+    assert answers[2].json()["message"] == "Rate limit exceeded: at most 2 requests a minute"
+    left = [answer.headers["X-RateLimit-Remaining"] for answer in answers]
+    assert left == ["1", "0", "0"]
+    assert 50 < int(answers[2].headers["X-RateLimit-Reset"]) - time.time() < 62
+
+
+def test_modellix_tells_its_limit_also_to_whom_it_refuses(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
+    answer = session.get(f"{sandbox.url}/api/v1/tasks/1", headers={"Authorization": "Bearer x"})
+    assert answer.status_code == 401
+    assert answer.headers["X-RateLimit-Remaining"] == "100"
+
+
+def test_too_many_running_tasks_are_429_until_one_ends(session: requests.Session) -> None:
+    with Sandbox(behaviour=Behaviour(pace=0.2, max_running=3)) as sandbox:
+        for url, headers in (
+            (sandbox.url + PATHS[0].format(MODEL), MODELLIX),
+            (sandbox.url + CREATE, APPYPIE),
+        ):
+
+            def create(url: str = url, headers: dict[str, str] = headers) -> int:
+                return session.post(url, json=INPUTS, headers=headers).status_code
+
+            assert [create() for _ in range(4)] == [200, 200, 200, 429]
+            wait_for(lambda ask=create: ask() == 200)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "place"),
+    [
+        ("plain-urls", "success", lambda data: data["result"]["resources"][0]),
+        ("flat-resources", "success", lambda data: data["resources"][0]["url"]),
+        ("synonyms", "completed", lambda data: data["result"]["resources"][0]["url"]),
+    ],
+)
+def test_modellix_tells_a_success_in_each_form_seen(
+    sandbox: Sandbox, session: requests.Session, scenario: str, status: str, place: Any
+) -> None:
+    sandbox.next("modellix", scenario)
+    session.headers.update(MODELLIX)
+    created = session.post(sandbox.url + PATHS[1].format(MODEL), json=INPUTS).json()["data"]
+
+    def told() -> Any:
+        data = session.get(created["get_result"]["url"]).json()["data"]
+        return data if data["status"] == status else None
+
+    with Image.open(io.BytesIO(session.get(place(wait_for(told))).content)) as picture:
+        picture.load()
+
+
+def test_the_size_that_modellix_tells_is_the_picture_s(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
+    session.headers.update(MODELLIX)
+    created = session.post(sandbox.url + PATHS[0].format(MODEL), json=INPUTS).json()["data"]
+
+    def resources() -> Any:
+        data = session.get(created["get_result"]["url"]).json()["data"]
+        return data.get("result", {}).get("resources")
+
+    (resource,) = wait_for(resources)
+    with Image.open(io.BytesIO(session.get(resource["url"]).content)) as picture:
+        assert picture.size == (resource["width"], resource["height"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/api/v1/models", 404, {"code": 404, "message": "Not Found: GET /api/v1/models"}),
+        (
+            "DELETE",
+            "/api/v1/tasks/1",
+            405,
+            {"code": 405, "message": "Method Not Allowed: DELETE /api/v1/tasks/1"},
+        ),
+        ("GET", CREATE, 405, {"error": "Method Not Allowed"}),
+        ("POST", "/kling-ai-vton/v1/nothing", 404, {"error": "Not Found"}),
+    ],
+)
+def test_where_there_is_no_route_each_answers_in_its_shape(
+    sandbox: Sandbox, session: requests.Session, method: str, path: str, status: int, says: Any
+) -> None:
+    answer = session.request(method, sandbox.url + path)
+    assert (answer.status_code, answer.json()) == (status, says)
 
 
 def test_appypie_answers_in_klings_envelope(sandbox: Sandbox, session: requests.Session) -> None:
@@ -102,6 +189,28 @@ def test_a_task_that_appypie_does_not_know_looks_failed_and_is_not_wrapped(
     assert answer.json() == {"task_status": "failed", "task_status_msg": "task not found"}
 
 
+@pytest.mark.parametrize("body", [{}, {"task_id": ""}, {"task_id": 7}])
+def test_a_status_without_a_task_id_is_refused(
+    sandbox: Sandbox, session: requests.Session, body: Any
+) -> None:
+    answer = session.post(sandbox.url + STATUS, json=body, headers=APPYPIE)
+    assert (answer.status_code, answer.json()) == (400, {"error": "task_id is required."})
+
+
+def test_appypie_calls_back_in_klings_legacy_dialect_unsigned(
+    session: requests.Session, sink: Sink
+) -> None:
+    with Sandbox(behaviour=Behaviour(pace=0.05, webhook_secret=SECRET)) as sandbox:
+        sandbox.next("appypie", "failed")
+        body = {**INPUTS, "callback_url": sink.url}
+        made = session.post(sandbox.url + CREATE, json=body, headers=APPYPIE).json()["data"]
+        wait_for(lambda: len(sandbox.ledger.acknowledged(made["task_id"])) == 3)
+    assert sink.statuses(made["task_id"]) == ["submitted", "processing", "failed"]
+    assert all(told["task_info"] == {} for _, told in sink.received)
+    assert not any(name.startswith("webhook-") for headers, _ in sink.received for name in headers)
+    assert sink.received[-1][1]["task_status_msg"] == "Failure to pass the risk control system"
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "status", "says"),
     [
@@ -110,6 +219,9 @@ def test_a_task_that_appypie_does_not_know_looks_failed_and_is_not_wrapped(
         (APPYPIE, {}, 400, "human_image is required"),
         (APPYPIE, {**INPUTS, "image_tail": "x"}, 400, "image_tail is not a parameter"),
         (APPYPIE, {**INPUTS, "callback_url": "ftp://a"}, 400, "callback_url"),
+        (APPYPIE, {**INPUTS, "callback_url": "http://["}, 400, "callback_url"),
+        (APPYPIE, {**INPUTS, "callback_url": 7}, 400, "callback_url must be a string"),
+        (APPYPIE, {**INPUTS, "human_image": "data:,"}, 400, "human_image must be raw Base64"),
         (APPYPIE, [], 400, "JSON object"),
     ],
 )
@@ -133,7 +245,7 @@ def test_no_task_of_one_provider_is_another_s(sandbox: Sandbox, session: request
 
 
 def test_with_callbacks_switched_off_nobody_calls_back(
-    session: requests.Session, sink: Any
+    session: requests.Session, sink: Sink
 ) -> None:
     with Sandbox(behaviour=Behaviour(pace=0.05, callbacks=False)) as sandbox:
         body = {**INPUTS, "callback_url": sink.url}

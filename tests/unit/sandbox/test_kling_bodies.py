@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sandbox import kling, legacy
+from sandbox import kling_callbacks, legacy
 from sandbox.engine import Status, Task
-from sandbox.scenarios import SUCCEED
+from sandbox.scenarios import NEW_DIALECT, SUCCEED
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
 TASK = Task(
@@ -46,7 +46,7 @@ def test_a_callback_has_the_keys_of_a_captured_one_in_their_order() -> None:
 
 def test_a_callback_goes_out_with_captured_headers() -> None:
     headers = recorded("callback-video-succeed.headers.json")
-    notice = kling.Callbacks().notice(TASK, "http://sink.example")
+    notice = kling_callbacks.Callbacks().notice(TASK, "http://sink.example")
     assert notice.headers == {name: headers[name] for name in notice.headers}
     assert json.loads(notice.body) == legacy.callback_body(TASK)
     assert b": " not in notice.body
@@ -72,3 +72,26 @@ def test_a_failure_carries_its_reason_and_no_picture() -> None:
 )
 def test_the_external_id_is_in_task_info(external: str | None, info: dict[str, str]) -> None:
     assert legacy.callback_body(replace(TASK, external_task_id=external))["task_info"] == info
+
+
+def test_the_newer_dialect_has_names_of_its_own() -> None:
+    task = replace(TASK, scenario=NEW_DIALECT, external_task_id="ORDER-7", callback_url="http://x")
+    done = replace(task, status=Status.SUCCEEDED, result_url="http://x.example/1.png")
+    notice = kling_callbacks.Callbacks().notice(done, "http://sink.example")
+    assert notice.status == "succeeded"
+    assert json.loads(notice.body) == {
+        "id": TASK.task_id,
+        "status": "succeeded",
+        "message": "",
+        "create_time": TASK.created_at,
+        "update_time": TASK.updated_at,
+        "external_id": "ORDER-7",
+        "outputs": [{"type": "image", "url": "http://x.example/1.png"}],
+        "billing": [{"charge_type": "unit", "amount": "1"}],
+    }
+
+
+def test_in_the_newer_dialect_what_there_is_not_is_missing() -> None:
+    body = kling_callbacks.new_body(replace(TASK, status=Status.FAILED, reason="no human"))
+    assert list(body) == ["id", "status", "message", "create_time", "update_time"]
+    assert (body["status"], body["message"]) == ("failed", "no human")

@@ -22,6 +22,14 @@ def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
         Queue().add("kling", "nope")
 
 
+def test_a_scenario_of_one_provider_is_refused_to_another() -> None:
+    queue = Queue()
+    queue.add("modellix", "plain-urls")
+    with pytest.raises(UnknownScenarioError, match="'plain-urls' is of modellix only"):
+        queue.add("kling", "plain-urls")
+    assert queue.take("kling").name == "succeed"
+
+
 @pytest.mark.parametrize(
     ("name", "sent"), [("succeed", 1), ("failed", 1), ("silent", 0), ("duplicates", 2)]
 )

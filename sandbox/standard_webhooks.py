@@ -1,0 +1,35 @@
+"""Signs a callback by the Standard Webhooks scheme (standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+PREFIX = "whsec_"
+
+
+class SecretError(ValueError):
+    """This is no secret of the scheme."""
+
+
+class Signer:
+    """Raises SecretError for a secret that is not `whsec_` and Base64."""
+
+    def __init__(self, secret: str) -> None:
+        try:
+            self._key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        except (binascii.Error, ValueError):
+            self._key = b""
+        if not secret.startswith(PREFIX) or not self._key:
+            raise SecretError(f"must be {PREFIX} and Base64 after it")
+
+    def headers(self, message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
+        """Return the three headers; `sent_at` is in Unix seconds."""
+        text = f"{message_id}.{sent_at}.".encode() + body
+        digest = base64.b64encode(hmac.digest(self._key, text, "sha256")).decode()
+        return {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(sent_at),
+            "webhook-signature": f"v1,{digest}",
+        }

@@ -1,0 +1,28 @@
+"""The sandbox signs as Kling's published vector has it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sandbox.server import Behaviour
+from sandbox.standard_webhooks import SecretError, Signer
+
+PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
+SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+
+
+def test_the_published_vector_comes_out() -> None:
+    headers = json.loads((PAYLOADS / "signature-vector.headers.json").read_bytes())
+    body = (PAYLOADS / "signature-vector.json").read_bytes()
+    assert Signer(SECRET).headers("9876543210", 1_781_080_794, body) == {
+        name: headers[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+    }
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_not base64", "whsec_ü", SECRET[6:]])
+def test_what_is_no_secret_is_refused_before_anything_starts(secret: str) -> None:
+    with pytest.raises(SecretError, match="must be whsec_"):
+        Behaviour(webhook_secret=secret)
