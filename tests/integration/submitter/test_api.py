@@ -276,7 +276,7 @@ def test_a_lost_answer_is_told_once_it_is_known(
     assert creates(server) == 1
 
 
-# A connection that was shut down at its deadline is, now and then, closed only when it is collected:
+# A connection that was shut down at its deadline is, now and then, closed when it is collected;
 # whose it is has not been found. It is collected here, so that it does not fail another test.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_provider_that_drips_holds_nobody_longer_than_told(
