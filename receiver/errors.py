@@ -15,6 +15,7 @@ CallbackReceiverError
     ├── TemporaryFailure     try again (after `retry_after` seconds, if the other side said so)
     │   └── ResultGone       a result's URL works no more: ask the provider for a fresh one
     └── PermanentFailure     trying again cannot help
+        └── EndpointGone     the other side wants nothing more: its hook is disabled
 """
 
 from __future__ import annotations
@@ -92,3 +93,7 @@ class ResultGone(TemporaryFailure):
 
 class PermanentFailure(DeliveryFailure):
     """Trying again cannot help: the delivery is dead at once."""
+
+
+class EndpointGone(PermanentFailure):
+    """The other side wants nothing more: the hook is disabled until an operator resumes it."""

@@ -36,6 +36,7 @@ class HookEntry:
     type: str
     subscription: Subscription
     options: Table
+    alerts: bool = False  # also tell people when another hook's endpoint fails
 
 
 def load(path: Path, spelling: Spelling, providers: Collection[str] = ()) -> tuple[HookEntry, ...]:
@@ -101,6 +102,7 @@ class _Keys(Schema):
     providers = fields.List(fields.String(), load_default=list)
     match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
     after = fields.String(load_default=None)
+    alerts = fields.Boolean(load_default=False)
 
 
 def _tables(path: Path) -> Sequence[Table]:
@@ -165,7 +167,7 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
 
 
 def _entry(keys: dict[str, Any]) -> HookEntry:
-    name, type_ = keys.pop("name"), keys.pop("type")
+    name, type_, alerts = keys.pop("name"), keys.pop("type"), keys.pop("alerts")
     subscription = Subscription(
         hook=name,
         on=frozenset(keys.pop("on")),
@@ -173,7 +175,7 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
         match=keys.pop("match"),
         after=keys.pop("after"),
     )
-    return HookEntry(name, type_, subscription, keys)
+    return HookEntry(name, type_, subscription, keys, alerts)
 
 
 def _strangers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:

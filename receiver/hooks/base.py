@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from receiver.deliveries import File, Notice
+from receiver.endpoints import Alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,19 @@ class Hook(Protocol):
     def send(self, notice: Notice) -> Done:
         """Tell the other side; returning is success.
 
-        Raises TemporaryFailure (try again, after `retry_after` seconds if the other side said so)
-        or PermanentFailure (trying again cannot help). Anything else that escapes is recorded as
-        a temporary failure.
+        Raises TemporaryFailure (try again, after `retry_after` seconds if the other side said so),
+        PermanentFailure (trying again cannot help) or EndpointGone (nor for any other notice).
+        Anything else that escapes is recorded as a temporary failure.
         """
+        ...
+
+
+@runtime_checkable
+class Alerting(Protocol):
+    """A hook that can also tell people of another hook's endpoint (`alerts = true`)."""
+
+    def alert(self, alert: Alert) -> None:
+        """Tell people. The same alert may come twice, with the same id. Raises DeliveryFailure."""
         ...
 
 

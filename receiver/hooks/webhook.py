@@ -14,7 +14,7 @@ from marshmallow import ValidationError, fields, validate
 from receiver import outgoing, standard_webhooks
 from receiver.clock import now_ms
 from receiver.deliveries import Notice
-from receiver.errors import PermanentFailure
+from receiver.errors import EndpointGone
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
@@ -65,7 +65,7 @@ class Webhook:
         if 200 <= answer.status < 300:
             return Done(said)
         if answer.status == GONE:
-            raise PermanentFailure(f"{said}: it wants no more; remove the hook")
+            raise EndpointGone(f"{said}: it wants no more; the hook is disabled")
         raise outgoing.failure(answer.status, answer.headers, said)
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:

@@ -1,0 +1,171 @@
+"""The rest of every store's contract: endpoints, repair in bulk, refusals, and what is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from receiver.deliveries import File, State, Subscription
+from receiver.endpoints import Alert, Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A request to the callback routes that was refused. `path` shows no token."""
+
+    at: int
+    address: str
+    reason: str
+    method: str
+    path: str
+    count: int = 1  # how many like it came at once
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which deliveries that ended are meant; None: any. Instants are integer milliseconds UTC."""
+
+    state: State = State.DEAD
+    hook: str | None = None
+    provider: str | None = None
+    status: str | None = None  # that was to be told
+    task_id: str | None = None
+    since: int | None = None  # the move was recorded then or later
+    until: int | None = None  # or before
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """One step of `catch_up`. `next`: the move before which the next one begins; None: done."""
+
+    created: int
+    looked_at: int
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One step of `prune`. `next`: where the next one begins; None: done."""
+
+    callbacks: int
+    bytes: int
+    next: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What is left to do to forget a task."""
+
+    task_id: str
+    under_way: int  # attempts that still run: their files are not known yet
+    files: tuple[File, ...]
+
+
+class Endpoints(Protocol):
+    """How the other sides of the hooks are."""
+
+    def endpoints(self) -> list[Endpoint]:
+        """Those that are known to fail, or are paused or disabled; a hook not named works."""
+        ...
+
+    def endpoint(self, hook: str) -> Endpoint:
+        """One of them; one that works if nothing is known."""
+        ...
+
+    def hold(self, hook: str, now: int) -> None:
+        """Make no delivery to this hook until `resume`: it waits, and costs no attempt."""
+        ...
+
+    def resume(self, hook: str) -> bool:
+        """Close the circuit, whatever it was; False if it was closed."""
+        ...
+
+    def take_alerts(self, now: int, again_at: int) -> list[Alert]:
+        """What people have to be told; given again at `again_at` unless it was sent."""
+        ...
+
+    def alert_sent(self, alert_id: int) -> None:
+        """Forget the alert."""
+        ...
+
+
+class Repair(Protocol):
+    """Redelivery of many. Each verb is one step of bounded size."""
+
+    def redeliverable(self, wanted: Wanted) -> int:
+        """How many deliveries `redeliver_all` would make due again, in all its steps."""
+        ...
+
+    def redeliver_all(self, wanted: Wanted, now: int, limit: int) -> int:
+        """Make up to `limit` such deliveries due again; how many. 0: none is left.
+
+        Those of forgotten tasks are left. A delivery that was made due is not found again, unless
+        it has ended meanwhile: pass `until` to be sure of an end.
+        """
+        ...
+
+    def catch_up(
+        self,
+        subscription: Subscription,
+        since: int,
+        now: int,
+        *,
+        before: int | None = None,
+        limit: int = 500,
+        dry_run: bool = False,
+    ) -> CaughtUp:
+        """Create the deliveries that a hook added later never had, for moves since that instant.
+
+        Looks at up to `limit` moves, newest first.
+        """
+        ...
+
+
+class Refusals(Protocol):
+    """A bounded trace of refused requests."""
+
+    def note_rejections(self, found: Sequence[Rejection]) -> None:
+        """Keep these; only the newest 1,000 are kept."""
+        ...
+
+    def rejections(self, limit: int = 50) -> list[Rejection]:
+        """Newest first."""
+        ...
+
+
+class Retention(Protocol):
+    """What is let go: payloads after their time, everything of a task on request."""
+
+    def prune(
+        self,
+        older_than: int,
+        *,
+        after: tuple[int, int] | None = None,
+        limit: int = 200,
+        dead_too: bool = False,
+    ) -> Pruned:
+        """Erase bodies, headers, answers and thumbnails of tasks that ended before that instant.
+
+        Looks at up to `limit` callbacks. Keys, moves and deliveries stay: an old callback that
+        comes again is a duplicate. A task with a delivery that is not delivered is left; with
+        `dead_too` dead letters do not hold it.
+        """
+        ...
+
+    def give_back(self, pages: int) -> int:
+        """Return up to `pages` free pages to the file system; how many are left."""
+        ...
+
+    def close_task(self, task_id: str, now: int) -> Erasure:
+        """First half of forgetting: from now on nothing about the task is kept, asked or told.
+
+        Deliveries that wait are dead. Raises NotFound. Safe to repeat.
+        """
+        ...
+
+    def erase(self, task_id: str, now: int) -> None:
+        """Second half: bodies, answers, reference, files and thumbnails are gone from the record;
+        keys, statuses and counters stay. Raises NotFound. Safe to repeat.
+        """
+        ...
