@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,15 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver.deliveries import Delivery, State, rfc3339
+from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.upkeep import Rejection
 from receiver.tasks import Task
 
 Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
+SHOWN = 200  # characters of what others wrote; `--json` shows all of it
+# What steers a terminal, though JSON allows it: C1 controls, and what turns the direction of text.
+STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    print(STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def show_tasks(tasks: Sequence[Task]) -> None:
@@ -28,10 +35,10 @@ def show_tasks(tasks: Sequence[Task]) -> None:
         table.add_row(
             task.id,
             task.provider,
-            _plain(task.reference),
+            _cut(task.reference),
             task.status + (" (conflict)" if task.conflict else ""),
             _short(task.created_at),
-            _plain(task.reason),
+            _cut(task.reason),
         )
     _print(table, "No tasks.")
 
@@ -46,7 +53,7 @@ def show_callbacks(found: Sequence[StoredCallback]) -> None:
             stored.outcome,
             str(stored.repeats),
             _short(stored.callback.received_at),
-            _plain(stored.problem),
+            _cut(stored.problem),
         )
     _print(table, "No callbacks.")
 
@@ -68,12 +75,42 @@ def show_deliveries(found: Sequence[Delivery]) -> None:
     _print(table, "No deliveries.")
 
 
+def show_rejections(found: Sequence[Rejection]) -> None:
+    table = _table("when", "address", "times", "request", "reason")
+    for rejection in found:
+        table.add_row(
+            _short(rejection.at),
+            _cut(rejection.address),
+            str(rejection.count),
+            _cut(f"{rejection.method} {rejection.path}"),
+            _cut(rejection.reason),
+        )
+    _print(table, "No request was refused.")
+
+
+def show_endpoints(found: Sequence[Endpoint], now: int) -> None:
+    table = _table("hook", "circuit", "failed in a row", "since", "tried again", "said")
+    for endpoint in found:
+        circuit = endpoint.circuit(now)
+        table.add_row(
+            endpoint.hook,
+            circuit,
+            str(endpoint.failures),
+            _short(endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since),
+            _short(endpoint.retry_at) if circuit is Circuit.OPEN else "",
+            _cut(endpoint.said),
+        )
+    _print(table, "No hooks.")
+
+
 def show_timeline(history: TaskHistory) -> None:
     """What happened to one task, in order, with the seconds since it was created."""
     task = history.task
     console = _console()
     _line(console, f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     start = task.created_at
+    if history.forgotten_at is not None:
+        _line(console, f"  forgotten at {_short(history.forgotten_at)}: its words were erased")
     for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
         _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}")
 
@@ -84,7 +121,7 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
         yield move.recorded_at, move.status, "" if move.status == "created" else note
     for stored in history.callbacks:
         again = f", came {stored.repeats + 1} times" if stored.repeats else ""
-        problem = f": {stored.problem}" if stored.problem else ""
+        problem = f": {_cut(stored.problem)}" if stored.problem else ""
         said = f"{len(stored.callback.body)} bytes, {stored.outcome}{again}{problem}"
         yield stored.callback.received_at, f"  {stored.callback.source}", said
     for delivery in history.deliveries:
@@ -92,7 +129,7 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
             what = f"  {delivery.hook} {attempt.outcome}"
             took = (attempt.ended_at - attempt.started_at) / 1000
             answer = attempt.answer.strip().splitlines() or [""]
-            yield attempt.ended_at, what, f"{answer[-1]} ({took:.3f} s)"
+            yield attempt.ended_at, what, f"{_cut(answer[-1])} ({took:.3f} s)"
 
 
 def _table(*columns: str) -> Table:
@@ -122,6 +159,12 @@ def _plain(text: str | None) -> str:
     return "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text or ""
     )
+
+
+def _cut(text: str | None) -> str:
+    """As much of what others wrote as a table has room for."""
+    shown = _plain((text or "")[: SHOWN + 1])
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 
 def _short(instant: int | None) -> str:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from receiver import providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
+from receiver.endpoints import Breaker, Verdict
 from receiver.errors import (
     DeliveryFailure,
+    EndpointGone,
     PermanentFailure,
     RequestRefused,
     ResultGone,
@@ -22,6 +24,7 @@ from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
 from receiver.retry import RetryPolicy
 from receiver.stores.base import Store, Told
+from receiver.stores.upkeep import Change
 
 ANSWER_KEPT = 2_000  # characters of what the other side said
 RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
@@ -35,6 +38,7 @@ class Deliver:
     store: Store
     hooks: Mapping[str, Hook]
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: Breaker = field(default_factory=Breaker)
     clock: Callable[[], int] = now_ms
     chance: Callable[[], float] = random.random
 
@@ -42,17 +46,23 @@ class Deliver:
         """Attempt a claimed delivery; how it stands after that."""
         started_at = self.clock()
         try:
-            done = self._hook(delivery).send(self.notice(delivery))
+            hook, notice = self._hook(delivery), self.notice(delivery)
+        except DeliveryFailure as failure:  # nothing was sent: it says nothing of the endpoint
+            return self._after_failure(delivery, started_at, "failed", failure)
+        try:
+            done = hook.send(notice)
         except ResultGone as failure:
             self.store.ask_at(delivery.task_id, started_at)  # the provider gives fresh URLs
-            return self.failed(delivery, started_at, failure)
+            return self._after_failure(delivery, started_at, "failed", failure)
         except DeliveryFailure as failure:
             return self.failed(delivery, started_at, failure)
-        return self._settle(delivery, started_at, "delivered", State.DELIVERED, done)
+        return self._settle(
+            delivery, started_at, "delivered", State.DELIVERED, done, verdict=Verdict.WORKS
+        )
 
     def failed(self, delivery: Delivery, started_at: int, failure: DeliveryFailure) -> State:
-        """Put a failed attempt on record: due again, or dead."""
-        return self._after_failure(delivery, started_at, "failed", failure)
+        """Put an attempt that the hook failed on record: due again, or dead."""
+        return self._after_failure(delivery, started_at, "failed", failure, _verdict(failure))
 
     def abandoned(self, delivery: Delivery) -> State:
         """Put on record that the worker which held this delivery is gone."""
@@ -60,20 +70,30 @@ class Deliver:
         return self._after_failure(delivery, self.clock(), "abandoned", failure)
 
     def notice(self, delivery: Delivery) -> Notice:
-        """What the hook is told. Raises NotFound, StoreUnavailable."""
+        """What the hook is told. Raises NotFound, StoreUnavailable, PermanentFailure."""
         told = self.store.told(delivery)
+        if told.is_forgotten:
+            raise PermanentFailure("the task was forgotten: nothing is told of it any more")
         return replace(told.notice, media=_media(told))
 
     def _hook(self, delivery: Delivery) -> Hook:
-        try:
-            return self.hooks[delivery.hook]
-        except KeyError:
+        if delivery.hook not in self.hooks:
+            raise PermanentFailure(f"the hook {delivery.hook!r} is not in the hooks file any more")
+        endpoint = self.store.endpoint(delivery.hook)
+        if endpoint.disabled_at is not None:
             raise PermanentFailure(
-                f"the hook {delivery.hook!r} is not in the hooks file any more"
-            ) from None
+                f"nothing was sent: the hook is disabled, because {endpoint.said}; mend it, then: "
+                f"receiver endpoints resume {delivery.hook}"
+            )
+        return self.hooks[delivery.hook]
 
     def _after_failure(
-        self, delivery: Delivery, started_at: int, outcome: str, failure: DeliveryFailure
+        self,
+        delivery: Delivery,
+        started_at: int,
+        outcome: str,
+        failure: DeliveryFailure,
+        verdict: Verdict | None = None,
     ) -> State:
         delay = None
         if isinstance(failure, TemporaryFailure):
@@ -83,7 +103,8 @@ class Deliver:
                 retry_after=failure.retry_after,
             )
         state = State.DEAD if delay is None else State.PENDING
-        return self._settle(delivery, started_at, outcome, state, Done(str(failure)), delay)
+        done = Done(str(failure))
+        return self._settle(delivery, started_at, outcome, state, done, delay, verdict)
 
     def _settle(
         self,
@@ -93,6 +114,7 @@ class Deliver:
         state: State,
         done: Done,
         delay: float | None = None,
+        verdict: Verdict | None = None,
     ) -> State:
         ended_at = self.clock()
         due_at = None if delay is None else ended_at + round(delay * 1000)
@@ -103,9 +125,10 @@ class Deliver:
             outcome=outcome,
             answer=done.answer[:ANSWER_KEPT],
         )
+        change = None if verdict is None else self._change(verdict, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
-                self.store.settle(delivery, attempt, state, due_at, done.files)
+                self.store.settle(delivery, attempt, state, due_at, done.files, change)
             except StoreUnavailable:
                 if not tries_left:
                     raise  # the lease runs out, and the delivery is attempted again
@@ -114,12 +137,26 @@ class Deliver:
                 break
         return state
 
+    def _change(self, verdict: Verdict, attempt: Attempt) -> Change:
+        return lambda endpoint: self.breaker.after(
+            endpoint, verdict, attempt.ended_at, attempt.answer
+        )
+
+
+def _verdict(failure: DeliveryFailure) -> Verdict:
+    """A refusal for good is an answer: the endpoint works."""
+    if isinstance(failure, EndpointGone):
+        return Verdict.GONE
+    return Verdict.FAILS if isinstance(failure, TemporaryFailure) else Verdict.WORKS
+
 
 def _media(told: Told) -> tuple[Media, ...]:
     """The outputs, read again from the message on record: bodies are stored once."""
     callback = told.callback
-    if callback is None or callback.source is Source.CREATE or not callback.body:
+    if callback is None or callback.source is Source.CREATE:
         return ()
+    if not callback.body:
+        raise PermanentFailure("what the provider said was pruned: there is nothing left to tell")
     try:
         return providers.get(callback.provider).parse(callback).media
     except RequestRefused as refusal:

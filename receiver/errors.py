@@ -10,6 +10,7 @@ CallbackReceiverError
 ├── StoreError
 │   ├── StoreUnavailable     could not be stored now; says when to try again
 │   └── SchemaMismatch       the database wants `receiver migrate`, or newer code
+├── NotErased                not all of a task could be forgotten now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
 └── DeliveryFailure          a hook could not do its work; the two families decide the retry
     ├── TemporaryFailure     try again (after `retry_after` seconds, if the other side said so)
@@ -69,6 +70,10 @@ class StoreUnavailable(StoreError):
 
 class SchemaMismatch(StoreError):
     """The database has another schema than this code; the message says what to run."""
+
+
+class NotErased(CallbackReceiverError):
+    """Not all of a task could be forgotten now; the message says why, and what to do."""
 
 
 class NotFound(CallbackReceiverError):

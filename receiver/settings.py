@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
-from receiver import standard_webhooks
+from receiver import durations, standard_webhooks
 from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
@@ -46,6 +46,7 @@ class Settings:
     worker_concurrency: int = 4  # deliveries attempted at the same time
     trusted_proxies: int = 0  # how many proxies in front of us may name the client
     api_token: str | None = None  # what /api wants to hear; None: it is closed
+    retention: int | None = None  # seconds that payloads of ended tasks are kept; None: for ever
 
 
 def load() -> Settings:
@@ -70,6 +71,7 @@ def load() -> Settings:
     confirm = env.str("CONFIRM", "never", validate=_confirm)
     signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
     api_token = env.str("API_TOKEN", "", validate=_api_token)
+    retention = env.str("RETENTION", "", validate=_duration)
     try:
         env.seal()
     except EnvValidationError as error:
@@ -87,6 +89,7 @@ def load() -> Settings:
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
         api_token=api_token or None,
+        retention=durations.parse(retention) if retention else None,
     )
 
 
@@ -104,6 +107,7 @@ def unreadable_files() -> list[str]:
         "HOOKS_FILE",
         "KLING_WEBHOOK_SECRETS",
         "RECONCILE_AFTER",
+        "RETENTION",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
     )
@@ -202,6 +206,13 @@ def _api_token(value: str) -> None:
             f"use at least {SHORTEST_SECRET} characters, none of them a space; make one with: "
             'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
+
+
+def _duration(value: str) -> None:
+    try:
+        _ = durations.parse(value) if value else 0
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _confirm(value: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from receiver.deliveries import Delivery, rfc3339, task_json
+from receiver.endpoints import Endpoint
 from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.upkeep import Rejection
 
 
 def delivery_json(delivery: Delivery) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def history_json(history: TaskHistory) -> dict[str, Any]:
     """A task with everything on record about it."""
     return {
         **task_json(history.task),
+        "forgotten_at": _instant(history.forgotten_at),
         "transitions": [
             {
                 "status": move.status,
@@ -73,6 +76,32 @@ def history_json(history: TaskHistory) -> dict[str, Any]:
             }
             for delivery in history.deliveries
         ],
+    }
+
+
+def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
+    """The other side of a hook, as it stands at this instant."""
+    return {
+        "hook": endpoint.hook,
+        "circuit": endpoint.circuit(now).value,
+        "failures": endpoint.failures,
+        "failing_since": _instant(endpoint.failing_since),
+        "retry_at": _instant(endpoint.retry_at),
+        "paused_at": _instant(endpoint.paused_at),
+        "disabled_at": _instant(endpoint.disabled_at),
+        "said": endpoint.said,
+    }
+
+
+def rejection_json(rejection: Rejection) -> dict[str, Any]:
+    """A refused request; its path shows no token."""
+    return {
+        "at": rfc3339(rejection.at),
+        "address": rejection.address,
+        "reason": rejection.reason,
+        "method": rejection.method,
+        "path": rejection.path,
+        "count": rejection.count,
     }
 
 

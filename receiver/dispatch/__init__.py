@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from receiver.deliver import Deliver
 from receiver.dispatch.base import Dispatcher
+from receiver.dispatch.chores import Chore, chores
 from receiver.dispatch.leases import LeaseDispatcher
 from receiver.stores.base import Store
 
@@ -13,4 +14,4 @@ def dispatcher(store: Store, deliver: Deliver, *, concurrency: int) -> Dispatche
     return LeaseDispatcher(store, deliver, concurrency=concurrency)
 
 
-__all__ = ["Dispatcher", "dispatcher"]
+__all__ = ["Chore", "Dispatcher", "chores", "dispatcher"]

@@ -12,7 +12,7 @@ from threading import Event as Signal
 import structlog
 
 from receiver.clock import now_ms
-from receiver.deliver import Deliver
+from receiver.deliver import ANSWER_KEPT, Deliver
 from receiver.deliveries import Delivery, State
 from receiver.errors import StoreUnavailable, TemporaryFailure
 from receiver.stores.base import Store
@@ -90,7 +90,9 @@ class LeaseDispatcher:
             raise
         except Exception as error:
             log.exception("a hook broke", delivery=delivery.id, hook=delivery.hook)
-            failure = TemporaryFailure("".join(traceback.format_exception(error)))
+            # Its end says what broke; only so much of an answer is kept.
+            text = "".join(traceback.format_exception(error))[-ANSWER_KEPT:]
+            failure = TemporaryFailure(text)
             return self._deliver.failed(delivery, started_at, failure)
 
     def _report(self, delivery: Delivery, state: State) -> None:

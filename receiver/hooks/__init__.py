@@ -23,6 +23,8 @@ TYPES: Mapping[str, HookType] = {
     "webhook": Webhook,
 }
 
+__all__ = ["TYPES", "Hook", "build", "build_all"]
+
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

@@ -42,6 +42,16 @@ def shelf(to: str) -> Shelf:
     return Remote(system, root.rstrip("/"))
 
 
+def remove(url: str) -> None:
+    """Delete what `put` said lies there; nothing happens if it is gone. Raises OSError."""
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise OSError(f"its kind of store cannot be used here: {error}") from error
+    with contextlib.suppress(FileNotFoundError):
+        system.rm_file(path)
+
+
 class Folder:
     """A folder of this machine."""
 

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention
 from receiver.tasks import Outcome, Status, Task
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Told:
 
     notice: Notice
     callback: Callback | None
+    is_forgotten: bool = False  # nothing may be told of the task any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,15 @@ class TaskHistory:
     deliveries: tuple[Delivery, ...]
     attempts: dict[int, tuple[Attempt, ...]]  # by delivery id
     files: dict[int, tuple[File, ...]]  # by delivery id
+    forgotten_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits. `oldest_due_at`: since when the oldest delivery could have been made."""
+    """How much waits; counted up to 10,000 of each hook, and 10,000 dead ones.
+
+    `oldest_due_at`: since when the oldest delivery could have been made.
+    """
 
     due: int
     dead: int
@@ -174,9 +180,11 @@ class Outbox(Protocol):
     """The way out."""
 
     def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
-        """Take up to `limit` due deliveries, oldest first; each counts as an attempt begun.
+        """Take up to `limit` due deliveries; each counts as an attempt begun.
 
-        No other worker gets them before `lease_until`.
+        No other worker gets them before `lease_until`. The hook with the fewest running comes
+        first, then the oldest delivery. A hook whose circuit is open, or that is paused, is left;
+        one that is half-open gets one delivery at a time.
         """
         ...
 
@@ -195,11 +203,14 @@ class Outbox(Protocol):
         state: State,
         due_at: int | None,
         files: Sequence[File] = (),
+        change: Change | None = None,
     ) -> bool:
         """End the attempt that `delivery` was claimed for.
 
         `state`: DELIVERED, DEAD, or PENDING with `due_at`. Ending a delivery makes those that
-        wait for it due. False, and nothing is written, if the claim was lost.
+        wait for it due. `change` is made to the hook's endpoint, and its alert kept. Of a
+        forgotten task no delivery stays pending. False, and nothing is written, if the claim was
+        lost.
         """
         ...
 
@@ -208,11 +219,14 @@ class Outbox(Protocol):
         ...
 
     def redeliver(self, delivery_id: int, now: int) -> None:
-        """Make a delivery that ended due again, with a fresh set of retries. Raises NotFound."""
+        """Make a delivery that ended due again, with a fresh set of retries.
+
+        Raises NotFound, also if its task was forgotten.
+        """
         ...
 
     def next_due_at(self) -> int | None:
-        """When the next delivery can be claimed; None if none waits."""
+        """When the next delivery can be claimed; None if none waits, or only for an operator."""
         ...
 
 
@@ -370,7 +384,19 @@ class Keys(Protocol):
         ...
 
 
-class Store(Schema, Inbox, Outbox, Agenda, Catalogue, Keys, Protocol):
+class Store(
+    Schema,
+    Inbox,
+    Outbox,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Retention,
+    Protocol,
+):
     """The system of record.
 
     Every verb may raise StoreUnavailable; a write that raised it may or may not be on record, and

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
+from receiver.endpoints import Alert, AlertKind, Endpoint
 from receiver.events import Callback, Source
 from receiver.stores.base import Answered, Kept, StoredCallback
+from receiver.stores.upkeep import Rejection
 from receiver.tasks import Outcome, Status, Task, Trust
 
 T = TypeVar("T")
@@ -133,6 +135,47 @@ def kept(row: Row) -> Kept:
         held_until=row["held_until"],
         answer=Answered(row["status"], row["answer"]) if answered else None,
     )
+
+
+def endpoint(row: Row, hook: str) -> Endpoint:
+    """The endpoint of this hook; columns that are null say that nothing is known."""
+    return Endpoint(
+        hook=hook,
+        failures=row["failures"] or 0,
+        failing_since=row["failing_since"],
+        openings=row["openings"] or 0,
+        retry_at=row["retry_at"],
+        paused_at=row["paused_at"],
+        disabled_at=row["disabled_at"],
+        said=row["said"] or "",
+    )
+
+
+def of_endpoint(endpoint: Endpoint) -> tuple[Any, ...]:
+    return (
+        endpoint.hook,
+        endpoint.failures,
+        endpoint.failing_since,
+        endpoint.openings,
+        endpoint.retry_at,
+        endpoint.paused_at,
+        endpoint.disabled_at,
+        endpoint.said,
+    )
+
+
+def alert(row: Row) -> Alert:
+    return Alert(row["id"], row["hook"], AlertKind(row["kind"]), row["at"], row["said"])
+
+
+def rejection(row: Row) -> Rejection:
+    return Rejection(
+        row["at"], row["address"], row["reason"], row["method"], row["path"], row["count"]
+    )
+
+
+def of_rejection(found: Rejection) -> tuple[Any, ...]:
+    return (found.at, found.address, found.reason, found.method, found.path, found.count)
 
 
 def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T, ...]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from receiver.deliveries import File, State, Subscription
-from receiver.endpoints import Alert, Endpoint
+from receiver.endpoints import Alert, AlertKind, Endpoint
+
+Change = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
+"""What an attempt does to its endpoint, and what people have to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,10 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class CaughtUp:
-    """One step of `catch_up`. `next`: the move before which the next one begins; None: done."""
+class Step:
+    """One step of a long repair. `next`: where the following one begins; None: it is done."""
 
-    created: int
-    looked_at: int
+    changed: int
     next: int | None
 
 
@@ -91,17 +93,20 @@ class Endpoints(Protocol):
 
 
 class Repair(Protocol):
-    """Redelivery of many. Each verb is one step of bounded size."""
+    """Redelivery of many, in steps of bounded size; with `dry_run` they are only counted."""
 
-    def redeliverable(self, wanted: Wanted) -> int:
-        """How many deliveries `redeliver_all` would make due again, in all its steps."""
-        ...
+    def redeliver_all(
+        self,
+        wanted: Wanted,
+        now: int,
+        *,
+        after: int = 0,
+        limit: int = 500,
+        dry_run: bool = False,
+    ) -> Step:
+        """Make up to `limit` deliveries that ended due again, by row key, those after `after`.
 
-    def redeliver_all(self, wanted: Wanted, now: int, limit: int) -> int:
-        """Make up to `limit` such deliveries due again; how many. 0: none is left.
-
-        Those of forgotten tasks are left. A delivery that was made due is not found again, unless
-        it has ended meanwhile: pass `until` to be sure of an end.
+        Those of forgotten tasks are left.
         """
         ...
 
@@ -114,10 +119,10 @@ class Repair(Protocol):
         before: int | None = None,
         limit: int = 500,
         dry_run: bool = False,
-    ) -> CaughtUp:
+    ) -> Step:
         """Create the deliveries that a hook added later never had, for moves since that instant.
 
-        Looks at up to `limit` moves, newest first.
+        Looks at up to `limit` moves by row key, newest first, those before `before`.
         """
         ...
 

@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from receiver.ingest import Ingest
 from receiver.settings import Settings, load
 from receiver.stores import open_store
-from receiver.web import api, auth, callbacks, health, problems, requestlog
+from receiver.web import api, auth, callbacks, health, problems, redelivery, requestlog
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
@@ -35,6 +35,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(api.blueprint(ingest))
+    app.register_blueprint(redelivery.blueprint(ingest))
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
     if settings.trusted_proxies:

@@ -68,7 +68,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     """The routes below /api that need nothing but the record."""
     routes = Blueprint("api", __name__)
     store = ingest.store
-    routes.register_error_handler(ValidationError, _invalid)
+    routes.register_error_handler(ValidationError, problems.not_valid)
 
     @routes.get("/api/tasks")
     def tasks() -> Response:
@@ -119,8 +119,3 @@ def _loaded(schema: Schema) -> dict[str, Any]:
         raise ValidationError(twice)
     wanted: dict[str, Any] = schema.load(request.args.to_dict())
     return wanted
-
-
-def _invalid(error: ValidationError) -> Response:
-    messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return problems.invalid({name: " ".join(map(str, texts)) for name, texts in messages.items()})

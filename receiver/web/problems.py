@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, json, request
+from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import (
@@ -61,6 +62,12 @@ def invalid(faults: Mapping[str, str]) -> Response:
     errors = [{"field": field, "detail": detail} for field, detail in sorted(faults.items())]
     detail = "; ".join(f"{error['field']}: {error['detail']}" for error in errors)
     return problem(422, detail, {"errors": errors})
+
+
+def not_valid(error: ValidationError) -> Response:
+    """The 422 of what a schema refused."""
+    messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return invalid({name: " ".join(map(str, texts)) for name, texts in messages.items()})
 
 
 def install(app: Flask) -> None:

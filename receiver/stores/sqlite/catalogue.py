@@ -7,6 +7,7 @@ from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.base import Backlog, Page, StoredCallback, TaskHistory, Told
 from receiver.stores.sqlite import pages
+from receiver.stores.sqlite.lanes import COUNTED, due, lanes
 from receiver.stores.sqlite.outbox import Outbox
 from receiver.tasks import Outcome, Status, Task
 
@@ -21,7 +22,7 @@ class Catalogue(Outbox):
             files = connection.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
         notice = Notice(task, rows.transition(row), files=tuple(map(rows.file, files)))
         callback = self.callback(row["callback"]).callback if row["callback"] else None
-        return Told(notice, callback)
+        return Told(notice, callback, is_forgotten=row["closed_at"] is not None)
 
     def task(self, task_id: str) -> Task:
         with self._read() as connection:
@@ -43,6 +44,7 @@ class Catalogue(Outbox):
             transitions = connection.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
             attempts = connection.execute(_ATTEMPTS_OF_TASK, (task_id,)).fetchall()
             files = connection.execute(_FILES_OF_TASK, (task_id,)).fetchall()
+            forgotten = connection.execute(_FORGOTTEN, (task_id,)).fetchone()
         everything = 10_000
         return TaskHistory(
             task=task,
@@ -51,6 +53,7 @@ class Catalogue(Outbox):
             deliveries=tuple(reversed(self.deliveries(task_id=task_id, limit=everything))),
             attempts=rows.grouped(attempts, rows.attempt),
             files=rows.grouped(files, rows.file),
+            forgotten_at=None if forgotten is None else forgotten["closed_at"],
         )
 
     def tasks(
@@ -134,17 +137,14 @@ class Catalogue(Outbox):
 
     def backlog(self, now: int) -> Backlog:
         with self._read() as connection:
-            due = connection.execute(_BACKLOG, (now,)).fetchone()
-            dead = connection.execute(_DEAD).fetchone()
-        return Backlog(due=due["due"], dead=dead["dead"], oldest_due_at=due["oldest"])
+            waiting = [lane.due_at for lane in lanes(connection) if lane.due_at is not None]
+            dead = connection.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
+            counted = due(connection, now)
+        oldest = min(waiting, default=None)
+        return Backlog(counted, dead, None if oldest is None or oldest > now else oldest)
 
 
-_BACKLOG = """
-select count(*) as due, min(due_at) as oldest from deliveries
-where state in ('pending', 'claimed') and due_at <= ?
-"""
-
-_DEAD = "select count(*) as dead from deliveries where state = 'dead'"
+_DEAD = "select count(*) as dead from (select 1 from deliveries where state = 'dead' limit ?)"
 
 _CALLBACKS = """
 select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task
@@ -154,7 +154,14 @@ select * from tasks where provider = ? and provider_task_id = ? order by seq des
 """
 
 _TRANSITION_OF = """
-select tr.* from transitions tr join deliveries d on d.transition = tr.id where d.id = ?
+select tr.*, forgotten.closed_at
+from transitions tr join deliveries d on d.transition = tr.id
+left join forgotten on forgotten.task = tr.task
+where d.id = ?
+"""
+
+_FORGOTTEN = """
+select closed_at from forgotten join tasks on tasks.seq = forgotten.task where tasks.id = ?
 """
 
 _TRANSITIONS_OF_TASK = """

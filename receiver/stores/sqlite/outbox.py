@@ -6,25 +6,31 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.errors import NotFound
 from receiver.stores import rows
+from receiver.stores.sqlite import endpoints
 from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sqlite.lanes import claimable, lanes
+from receiver.stores.upkeep import Change
 
 
 class Outbox(Connections):
     """See `stores.base.Outbox`."""
 
     def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
-        due_at = self.next_due_at()
+        due_at = self._next_due_at(now)
         if due_at is None or due_at > now:
             return []  # asked before any write: an idle worker costs no sync
-        found = self._writer.run(
-            lambda connection: connection.execute(
-                _CLAIM, {"worker": worker, "now": now, "until": lease_until, "limit": limit}
-            ).fetchall()
-        )
-        wanted = [row["id"] for row in found]
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            ids = claimable(connection, now, limit)
+            claims = [(worker, lease_until, delivery) for delivery in ids]
+            connection.executemany(_CLAIM, claims)
+            return ids
+
+        wanted = self._writer.run(work)
         return sorted(self._deliveries_where(rows.any_of("d.id", wanted), wanted), key=rows.by_id)
 
     def expired(self, now: int) -> list[Delivery]:
@@ -41,13 +47,19 @@ class Outbox(Connections):
         state: State,
         due_at: int | None,
         files: Sequence[File] = (),
+        change: Change | None = None,
     ) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
+            nonlocal state, due_at
+            if state is State.PENDING and _is_forgotten(connection, delivery):
+                state, due_at = State.DEAD, None
             ended_at = None if state is State.PENDING else attempt.ended_at
             claim = (delivery.id, delivery.attempts, attempt.outcome, attempt.ended_at)
             settled = connection.execute(_SETTLE, (state, due_at, ended_at, *claim)).rowcount
             if not settled:
                 return False
+            if change is not None:
+                endpoints.apply(connection, delivery.hook, change, attempt.ended_at)
             connection.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
             connection.executemany(
                 _UPSERT_FILE, [(delivery.id, *rows.of_file(file)) for file in files]
@@ -63,12 +75,15 @@ class Outbox(Connections):
             lambda connection: connection.execute(_REDELIVER, (now, delivery_id)).rowcount
         )
         if not changed:
-            raise NotFound(f"no delivery {delivery_id} that has ended")
+            raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
     def next_due_at(self) -> int | None:
+        return self._next_due_at(now_ms())
+
+    def _next_due_at(self, now: int) -> int | None:
         with self._read() as connection:
-            row = connection.execute(_NEXT_DUE).fetchone()
-        return None if row is None else int(row["due_at"])
+            opening = [lane.opens_at(now) for lane in lanes(connection)]
+        return min((at for at in opening if at is not None), default=None)
 
     def _deliveries_where(self, where: str, values: Sequence[Any]) -> list[Delivery]:
         with self._read() as connection:
@@ -76,19 +91,15 @@ class Outbox(Connections):
         return [rows.delivery(row) for row in found]
 
 
-# The condition on two states is that of the index on what is due: SQLite takes the index only where
-# the condition stands word for word.
-#
-# Oldest first. A claimed delivery whose lease ran out is not taken from here: the worker ends its
-# attempt as abandoned first, so that one which kills its worker each time dies in the end.
+def _is_forgotten(connection: sqlite3.Connection, delivery: Delivery) -> bool:
+    return connection.execute(_FORGOTTEN, (delivery.task_id,)).fetchone() is not None
+
+
+# A claimed delivery whose lease ran out is not claimed again: the worker ends its attempt as
+# abandoned first, so that one which kills its worker each time dies in the end.
 _CLAIM = """
-update deliveries set state = 'claimed', attempts = attempts + 1, worker = :worker, due_at = :until
-where id in (
-  select id from deliveries
-  where state in ('pending', 'claimed') and state = 'pending' and due_at <= :now
-  order by due_at limit :limit
-)
-returning id
+update deliveries set state = 'claimed', attempts = attempts + 1, worker = ?, due_at = ?
+where id = ? and state = 'pending'
 """
 
 _EXPIRED = "d.state = 'claimed' and d.due_at <= ?"
@@ -124,12 +135,14 @@ where deliveries.transition = ended.transition and deliveries.after = ended.hook
 
 _REDELIVER = """
 update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts
-where id = ? and state in ('delivered', 'dead')
+where id = ? and state in ('delivered', 'dead') and not exists (
+  select 1 from transitions tr join forgotten on forgotten.task = tr.task
+  where tr.id = deliveries.transition
+)
 """
 
-_NEXT_DUE = """
-select due_at from deliveries where state in ('pending', 'claimed') and due_at is not null
-order by due_at limit 1
+_FORGOTTEN = """
+select 1 from forgotten join tasks on tasks.seq = forgotten.task where tasks.id = ?
 """
 
 _DELIVERIES = """

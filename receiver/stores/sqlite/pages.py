@@ -36,8 +36,9 @@ def of_deliveries(
     """The condition for `limit` deliveries before this row key, and their order."""
     start = LAST if before is None else before
     if task_id is None and state in (State.PENDING, State.CLAIMED):
-        where = _WAITING.format(hook="and hook = ?" if hook else "")
-        return f"{where} {_ORDER}", [state, start, *([hook] if hook else []), limit, limit]
+        index = "waiting" if state is State.PENDING else "claimed"
+        where = _WAITING.format(index=index, state=state, hook="and hook = ?" if hook else "")
+        return f"{where} {_ORDER}", [start, *([hook] if hook else []), limit, limit]
     conditions, values = ["d.id < ?"], list[object]([start])
     if task_id is not None:
         conditions.append("t.id = ?")
@@ -75,8 +76,8 @@ _ORDER = "order by d.id desc limit ?"
 # What waits is little where workers keep up; the record of what was delivered only grows.
 _WAITING = """
 d.id in (
-  select id from deliveries indexed by deliveries_due
-  where state in ('pending', 'claimed') and state = ? and id < ? {hook}
+  select id from deliveries indexed by deliveries_{index}
+  where state = '{state}' and id < ? {hook}
   order by id desc limit ?
 )
 """

@@ -37,6 +37,8 @@ class Recording:
 
     def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
         task = self._task(callback, event)
+        if task["forgotten_at"] is not None:
+            return self._let_go(task, callback)
         outcome = _judge(task, event, callback.trust, confirm)
         repeated, callback_id = self._keep(task["seq"], callback, outcome)
         if repeated and outcome is not Outcome.RECORDED:
@@ -46,8 +48,11 @@ class Recording:
 
     def quarantine(self, callback: Callback, problem: str) -> None:
         """Keep what was not understood; without a token nobody knows whose it is."""
-        task = self._task(callback, None)["seq"] if callback.task_id else None
-        self._keep(task, callback, Outcome.QUARANTINED, problem)
+        task = self._task(callback, None) if callback.task_id else None
+        if task is not None and task["forgotten_at"] is not None:
+            self._let_go(task, callback)
+        else:
+            self._keep(task["seq"] if task else None, callback, Outcome.QUARANTINED, problem)
 
     def reopen(self, stored: StoredCallback, event: Event, now: int, *, confirm: bool) -> Outcome:
         """Record a message that is kept already; its outcome is what it means today."""
@@ -63,7 +68,8 @@ class Recording:
         task = self._find("id = ?", task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
-        if Status(task["status"]).is_terminal or task["given_up_at"] is not None:
+        closed = (task["given_up_at"], task["forgotten_at"])
+        if Status(task["status"]).is_terminal or closed != (None, None):
             return
         self._connection.execute(
             "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
@@ -73,6 +79,11 @@ class Recording:
             _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, now, now, task["trust"], False)
         )
         self._fill_outbox(task, transition, GIVEN_UP, now)
+
+    def _let_go(self, task: sqlite3.Row, callback: Callback) -> Outcome:
+        """Of a forgotten task only the key is kept: nothing moves, nobody is told."""
+        self._keep(task["seq"], callback, Outcome.STALE, words=False)
+        return Outcome.STALE
 
     # -- what a message does to its task
 
@@ -197,7 +208,7 @@ class Recording:
     # -- rows
 
     def _find(self, where: str, *values: object) -> sqlite3.Row | None:
-        sql = f"select * from tasks where {where}"  # noqa: S608 - conditions of this file
+        sql = _FIND.format(where=where)  # conditions of this file
         row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
@@ -224,9 +235,18 @@ class Recording:
         )
 
     def _keep(
-        self, task: int | None, callback: Callback, outcome: Outcome, problem: str | None = None
+        self,
+        task: int | None,
+        callback: Callback,
+        outcome: Outcome,
+        problem: str | None = None,
+        *,
+        words: bool = True,
     ) -> tuple[bool, int]:
-        """Keep the message; whether the same bytes were there already, and its row."""
+        """Keep the message; whether the same bytes were there already, and its row.
+
+        Without its words only their digest is kept.
+        """
         row = self._connection.execute(
             _KEEP_CALLBACK,
             (
@@ -238,8 +258,8 @@ class Recording:
                 callback.received_at,
                 callback.digest,
                 problem,
-                json.dumps(dict(callback.headers), ensure_ascii=False),
-                callback.body,
+                json.dumps(dict(callback.headers) if words else {}, ensure_ascii=False),
+                callback.body if words else b"",
             ),
         ).fetchone()
         return row["repeats"] > 0, row["id"]
@@ -255,6 +275,10 @@ def _judge(task: sqlite3.Row, event: Event, trust: Trust, confirm: bool) -> Outc
     return Outcome.CONFIRMING if confirm and outcome is Outcome.RECORDED else outcome
 
 
+_FIND = """
+select tasks.*, forgotten.closed_at as forgotten_at
+from tasks left join forgotten on forgotten.task = tasks.seq where {where}
+"""
 _INSERT_TASK = """
 insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
   updated_at, expects_callback, deadline_at)

@@ -11,7 +11,9 @@ from sqlite_utils import Database, Migrations
 from receiver.errors import SchemaMismatch
 from receiver.stores.sqlite.writer import connect, file_lock
 
-RELEASES_SERVED = 1  # how many migrations behind this code a database may be and still be served
+# How many migrations behind this code a database may be and still be served. The tables of 0002 are
+# used by every attempt at a delivery: without them nothing works.
+RELEASES_SERVED = 0
 
 
 def migrate(path: Path) -> list[str]:

@@ -1,0 +1,24 @@
+"""The `receiver` command."""
+
+from __future__ import annotations
+
+import click
+
+from receiver import __version__, logs
+from receiver.cli import endpoints, look, repair, retention, run
+from receiver.cli.group import Commands
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Receive the callbacks of AI tasks, keep them, and fire hooks.
+
+    Settings come from the environment; see .env.example.
+    """
+    logs.configure()
+
+
+for room in (run, look, endpoints, repair, retention):
+    for command in room.COMMANDS:
+        main.add_command(command)

@@ -1,0 +1,59 @@
+"""The commands about the other sides of the hooks."""
+
+from __future__ import annotations
+
+import click
+
+from receiver import console, settings, shapes
+from receiver.cli.group import as_json, store
+from receiver.clock import now_ms
+from receiver.endpoints import Endpoint
+from receiver.ingest import hook_entries
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def endpoints(ctx: click.Context, as_json: bool) -> None:
+    """List the hooks' endpoints, and whether each works, is paused or disabled."""
+    if ctx.invoked_subcommand:
+        return
+    chosen = settings.load()
+    known = {endpoint.hook: endpoint for endpoint in store(chosen).endpoints()}
+    names = [entry.name for entry in hook_entries(chosen)]
+    names += sorted(known.keys() - set(names))
+    found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
+    if as_json:
+        console.as_json([shapes.endpoint_json(endpoint, now) for endpoint in found])
+    else:
+        console.show_endpoints(found, now)
+
+
+@endpoints.command()
+@click.argument("hook")
+def pause(hook: str) -> None:
+    """Make no delivery to this hook until it is resumed: they wait, and none is lost."""
+    _must_be_known(hook)
+    store().hold(hook, now_ms())
+    click.echo(f"{hook} is paused; resume it with: receiver endpoints resume {hook}")
+
+
+@endpoints.command()
+@click.argument("hook")
+def resume(hook: str) -> None:
+    """Deliver to this hook again, whatever held it."""
+    _must_be_known(hook)
+    was_held = store().resume(hook)
+    click.echo(f"{hook} is delivered to again" if was_held else f"{hook} was not paused")
+
+
+def _must_be_known(hook: str) -> None:
+    chosen = settings.load()
+    names = {entry.name for entry in hook_entries(chosen)}
+    names |= {endpoint.hook for endpoint in store(chosen).endpoints()}
+    if hook not in names:
+        known = ", ".join(sorted(names)) or "none"
+        raise click.BadParameter(f"{hook!r} is not in the hooks file; known are: {known}")
+
+
+COMMANDS = (endpoints,)

@@ -1,0 +1,104 @@
+"""The commands that send something again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from receiver import console, settings
+from receiver import redeliver as again
+from receiver.cli.group import ROW, Moment, as_json, store
+from receiver.clock import now_ms
+from receiver.deliveries import State
+from receiver.errors import RequestRefused
+from receiver.ingest import Ingest
+from receiver.stores.upkeep import Step, Wanted
+
+ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
+
+
+@click.command()
+@click.argument("deliveries", type=ROW, nargs=-1, metavar="[DELIVERY]...")
+@click.option("--hook", help="Those of this hook; with --since also those it never had.")
+@click.option("--state", type=ENDED, help="[default: dead]")
+@click.option("--provider")
+@click.option("--status", help="Those that tell this status.")
+@click.option("--task")
+@click.option("--since", type=Moment(), help="Moves recorded since: 2d, or 2026-11-20T08:00:00Z.")
+@click.option("--until", type=Moment(), help="And before.")
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+@as_json
+def redeliver(
+    deliveries: tuple[int, ...],
+    state: str | None,
+    since: int | None,
+    until: int | None,
+    dry_run: bool,
+    as_json: bool,
+    hook: str | None,
+    provider: str | None,
+    status: str | None,
+    task: str | None,
+) -> None:
+    """Make deliveries that ended due again: those with these numbers, or all that are meant.
+
+    `redeliver --hook NAME --since 2d` also creates the deliveries that a hook added to the hooks
+    file since then never had.
+    """
+    filters = (hook, state, provider, status, task, since, until)
+    if bool(deliveries) is any(given is not None for given in filters):
+        raise click.UsageError("name deliveries by their numbers, or say which by options")
+    if deliveries:
+        _one_by_one(deliveries, dry_run)
+        return
+    wanted = Wanted(
+        State(state or State.DEAD), hook, provider, status, task, since=since, until=until
+    )
+    ingest = _ingest()
+    now = now_ms()
+    found = _total(again.redeliver(ingest.store, wanted, now, dry_run=dry_run))
+    missing = _total(
+        again.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
+    )
+    if as_json:
+        console.as_json({"redelivered": found, "created": missing, "dry_run": dry_run})
+    else:
+        verb = "would be" if dry_run else "are"
+        click.echo(f"{found} deliveries {verb} due again, {missing} {verb} created")
+
+
+@click.command()
+@click.argument("callback", type=ROW)
+def replay(callback: int) -> None:
+    """Send a stored callback through parse and record again."""
+    try:
+        outcome = _ingest().replay(callback)
+    except RequestRefused as refusal:
+        raise click.ClickException(
+            f"callback {callback} is still not understood: {refusal}"
+        ) from None
+    click.echo(f"callback {callback}: {outcome}")
+
+
+def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
+    record = store()
+    for delivery in deliveries:
+        if dry_run:
+            found = record.delivery(delivery)
+            click.echo(f"delivery {delivery} would be due again: it is {found.state} now")
+        else:
+            record.redeliver(delivery, now_ms())
+            click.echo(f"delivery {delivery} is due again")
+
+
+def _total(steps: Iterator[Step]) -> int:
+    return sum(step.changed for step in steps)
+
+
+def _ingest() -> Ingest:
+    chosen = settings.load()
+    return Ingest.into(store(chosen), chosen)
+
+
+COMMANDS = (redeliver, replay)

@@ -1,0 +1,39 @@
+"""Lets payloads go after their time, in steps so small that callbacks do not wait for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from receiver.stores.base import Store
+from receiver.stores.upkeep import Pruned
+
+PAUSE = 0.02  # seconds between steps: whoever waits for the file gets it
+PAGES = 250  # of the file, given back at a time
+
+
+def prune(store: Store, older_than: int, *, dead_too: bool = False) -> Iterator[Pruned]:
+    """Prune what ended before that instant (ms UTC), yielding each step; then give space back.
+
+    Safe to stop anywhere, and to run twice at once. Raises StoreUnavailable.
+    """
+    step = store.prune(older_than, dead_too=dead_too)
+    yield step
+    pruned = step.callbacks
+    while step.next is not None:
+        time.sleep(PAUSE)
+        step = store.prune(older_than, after=step.next, dead_too=dead_too)
+        pruned += step.callbacks
+        yield step
+    if pruned:
+        give_back(store)
+
+
+def give_back(store: Store) -> None:
+    """Return all free space to the file system. Raises StoreUnavailable."""
+    left = store.give_back(PAGES)
+    while left:
+        time.sleep(PAUSE)
+        before, left = left, store.give_back(PAGES)
+        if left >= before:  # others free pages as fast, or a reader holds them
+            return

@@ -1,0 +1,98 @@
+"""What waits, hook by hook: however much waits for one of them, the others are found as quickly."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from receiver.endpoints import Circuit, Endpoint
+from receiver.stores import rows
+
+COUNTED = 10_000  # rows; beyond that nobody needs the number, and it costs time
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The deliveries that wait for one hook. `due_at`: of the oldest; None: all wait for others."""
+
+    endpoint: Endpoint
+    due_at: int | None
+    running: int  # claimed, by any worker
+
+    @property
+    def hook(self) -> str:
+        return self.endpoint.hook
+
+    def opens_at(self, now: int) -> int | None:
+        """When its next delivery can be claimed; None: something else has to happen first."""
+        circuit = self.endpoint.circuit(now)
+        if self.due_at is None or circuit is Circuit.PAUSED:
+            return None
+        if circuit is Circuit.OPEN:
+            return max(self.due_at, self.endpoint.retry_at or 0)
+        if circuit is Circuit.HALF_OPEN and self.running:
+            return None  # its probe runs
+        return self.due_at
+
+    def room(self, now: int, limit: int) -> int:
+        """How many may be claimed now."""
+        opens_at = self.opens_at(now)
+        if opens_at is None or opens_at > now:
+            return 0
+        return 1 if self.endpoint.circuit(now) is Circuit.HALF_OPEN else limit
+
+
+def lanes(connection: sqlite3.Connection) -> list[Lane]:
+    """One lane for each hook that has something waiting."""
+    return [
+        Lane(rows.endpoint(row, hook=row["lane"]), row["due_at"], row["running"])
+        for row in connection.execute(_LANES)
+    ]
+
+
+def claimable(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:
+    """The ids of up to `limit` deliveries to be claimed next."""
+    waiting: list[tuple[int, int, int]] = []
+    for lane in lanes(connection):
+        room = lane.room(now, limit)
+        found = connection.execute(_OLDEST, (lane.hook, now, room)).fetchall() if room else []
+        waiting += [
+            (lane.running + place, row["due_at"], row["id"]) for place, row in enumerate(found)
+        ]
+    return [delivery for _, _, delivery in sorted(waiting)[:limit]]
+
+
+def due(connection: sqlite3.Connection, now: int) -> int:
+    """How many could be made now, counted up to COUNTED of each hook."""
+    counts = (
+        connection.execute(_DUE, (lane.hook, now, COUNTED)).fetchone()["due"]
+        for lane in lanes(connection)
+    )
+    return sum(counts)
+
+
+# The distinct hooks are found by skipping along the index, one step for each of them.
+_LANES = """
+with recursive waiting (hook) as (
+  select min(hook) from deliveries where state = 'pending'
+  union all
+  select (select min(hook) from deliveries where state = 'pending' and hook > waiting.hook)
+  from waiting where waiting.hook is not null
+)
+select waiting.hook as lane, endpoints.*,
+  (select min(due_at) from deliveries where state = 'pending' and hook = waiting.hook) as due_at,
+  (select count(*) from deliveries where state = 'claimed' and +hook = waiting.hook) as running
+from waiting left join endpoints on endpoints.hook = waiting.hook
+where waiting.hook is not null
+"""
+
+_OLDEST = """
+select id, due_at from deliveries where state = 'pending' and hook = ? and due_at <= ?
+order by due_at limit ?
+"""
+
+_DUE = """
+select count(*) as due from (
+  select 1 from deliveries where state = 'pending' and hook = ? and due_at <= ? limit ?
+)
+"""

@@ -1,0 +1,37 @@
+"""A bounded trace of refused requests."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from receiver.stores import rows
+from receiver.stores.sqlite.connections import Connections
+from receiver.stores.upkeep import Rejection
+
+KEPT = 1_000  # rows
+
+
+class Refusals(Connections):
+    """See `stores.upkeep.Refusals`."""
+
+    def note_rejections(self, found: Sequence[Rejection]) -> None:
+        newest = [rows.of_rejection(rejection) for rejection in found[-KEPT:]]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(_INSERT, newest)
+            connection.execute(_FORGET_OLD, (KEPT,))
+
+        self._writer.run(work)
+
+    def rejections(self, limit: int = 50) -> list[Rejection]:
+        with self._read() as connection:
+            found = connection.execute(_NEWEST, (limit,)).fetchall()
+        return list(map(rows.rejection, found))
+
+
+_INSERT = """
+insert into rejections (at, address, reason, method, path, count) values (?, ?, ?, ?, ?, ?)
+"""
+_FORGET_OLD = "delete from rejections where id <= (select max(id) from rejections) - ?"
+_NEWEST = "select * from rejections order by id desc limit ?"

@@ -1,0 +1,122 @@
+"""Redelivery of many deliveries, and of those that a hook never had."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from receiver.deliveries import State, Subscription
+from receiver.stores import rows
+from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sqlite.pages import LAST
+from receiver.stores.upkeep import Step, Wanted
+
+
+class Repair(Connections):
+    """See `stores.upkeep.Repair`."""
+
+    def redeliver_all(
+        self,
+        wanted: Wanted,
+        now: int,
+        *,
+        after: int = 0,
+        limit: int = 500,
+        dry_run: bool = False,
+    ) -> Step:
+        where, values = _conditions(wanted)
+        with self._read() as connection:
+            found = connection.execute(_ENDED.format(where=where), [after, *values, limit])
+            ids = [row["id"] for row in found]
+        following = ids[-1] if len(ids) == limit else None
+        if dry_run or not ids:
+            return Step(len(ids), following)
+        sql = f"{_REDELIVER} where {rows.any_of('id', ids)} and state = ?"
+        changed = self._writer.run(
+            lambda connection: connection.execute(sql, [now, *ids, wanted.state]).rowcount
+        )
+        return Step(changed, following)
+
+    def catch_up(
+        self,
+        subscription: Subscription,
+        since: int,
+        now: int,
+        *,
+        before: int | None = None,
+        limit: int = 500,
+        dry_run: bool = False,
+    ) -> Step:
+        def work(connection: sqlite3.Connection) -> Step:
+            start = LAST if before is None else before
+            found = connection.execute(_MOVES, (subscription.hook, start, limit)).fetchall()
+            recent = [row for row in found if row["recorded_at"] >= since]
+            missing = [row for row in recent if _is_missing(row, subscription)]
+            if not dry_run:
+                for row in missing:
+                    values = {"transition": row["id"], "hook": subscription.hook, "now": now}
+                    connection.execute(_CREATE, {**values, "after": subscription.after})
+            # Row keys are in the order of arrival: a page that is too old altogether is the last.
+            following = found[-1]["id"] if recent and len(found) == limit else None
+            return Step(len(missing), following)
+
+        if not dry_run:
+            return self._writer.run(work)
+        with self._read() as connection:
+            return work(connection)
+
+
+def _is_missing(row: sqlite3.Row, subscription: Subscription) -> bool:
+    return not row["has_it"] and subscription.hears(
+        status=row["status"], provider=row["provider"], reference=row["reference"]
+    )
+
+
+def _conditions(wanted: Wanted) -> tuple[str, list[object]]:
+    """The state is written out: the index of the dead serves no state to be named later."""
+    where, values = rows.filters(
+        **{
+            "d.hook": wanted.hook,
+            "t.provider": wanted.provider,
+            "tr.status": wanted.status,
+            "t.id": wanted.task_id,
+        }
+    )
+    conditions = [f"d.state = '{State(wanted.state)}'", where]
+    for comparison, instant in (
+        ("tr.recorded_at >= ?", wanted.since),
+        ("tr.recorded_at < ?", wanted.until),
+    ):
+        if instant is not None:
+            conditions.append(comparison)
+            values.append(instant)
+    return " and ".join(conditions), values
+
+
+_ENDED = """
+select d.id from deliveries d
+join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+where d.id > ? and {where}
+  and not exists (select 1 from forgotten where forgotten.task = t.seq)
+order by d.id limit ?
+"""
+_REDELIVER = """
+update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts
+"""
+_MOVES = """
+select tr.id, tr.status, tr.recorded_at, t.provider, t.reference,
+  exists (select 1 from deliveries d where d.transition = tr.id and d.hook = ?)
+  or exists (select 1 from forgotten where forgotten.task = t.seq) as has_it
+from transitions tr join tasks t on t.seq = tr.task
+where tr.id < ? order by tr.id desc limit ?
+"""
+# It waits for the hook named by `after` only where that one is still to come.
+_CREATE = """
+insert into deliveries (transition, hook, after, due_at)
+select :transition, :hook, waited.hook, case when waited.hook is null then :now end
+from (select 1) left join (
+  select hook from deliveries
+  where transition = :transition and hook = :after and state in ('pending', 'claimed')
+) as waited
+where true
+on conflict (transition, hook) do nothing
+"""

@@ -1,0 +1,26 @@
+"""Gives file space back: free pages to the file system, and the log to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from receiver.stores.sqlite.writer import connect, file_lock
+
+
+def give_back(path: Path, pages: int) -> int:
+    """Return up to `pages` free pages, and write the log back; how many free pages are left.
+
+    Every writer waits meanwhile, so `pages` should be small: 1,000 took some milliseconds. A
+    reader that holds on to the log does not hold us up: the log then shrinks another time.
+    Raises sqlite3.Error, OSError.
+    """
+    with file_lock(path):
+        connection = connect(path, read_only=False)
+        try:
+            connection.execute("pragma busy_timeout = 50")
+            if pages:
+                connection.execute(f"pragma incremental_vacuum({int(pages)})").fetchall()
+            connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            return int(connection.execute("pragma freelist_count").fetchone()[0])
+        finally:
+            connection.close()
