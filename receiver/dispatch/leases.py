@@ -69,10 +69,11 @@ class LeaseDispatcher:
         return self._store.claim(self._name, now, now + round(LEASE * 1000), limit)
 
     def _nap(self) -> float:
-        due_at = self._store.next_due_at()
+        now = now_ms()
+        due_at = self._store.next_due_at(now)
         if due_at is None or len(self._running) >= self._concurrency:
             return LONGEST_NAP
-        return min(LONGEST_NAP, max(0.0, (due_at - now_ms()) / 1000))
+        return min(LONGEST_NAP, max(0.0, (due_at - now) / 1000))
 
     def _attempt(self, delivery: Delivery) -> None:
         """One attempt, on a thread of the pool."""

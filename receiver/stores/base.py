@@ -225,7 +225,7 @@ class Outbox(Protocol):
         """
         ...
 
-    def next_due_at(self) -> int | None:
+    def next_due_at(self, now: int) -> int | None:
         """When the next delivery can be claimed; None if none waits, or only for an operator."""
         ...
 

@@ -56,7 +56,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
 
         Without `done` in the answer there are more: ask again.
         """
-        given: dict[str, Any] = Filter().load(request.get_json(silent=True) or {})
+        given: dict[str, Any] = Filter().load(_document())
         dry_run = given.pop("dry_run")
         wanted, now = Wanted(**given), now_ms()
         if wanted.state not in (State.DEAD, State.DELIVERED):
@@ -72,6 +72,14 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(**document, dry_run=dry_run), 200 if dry_run else 202
 
     return routes
+
+
+def _document() -> dict[str, Any]:
+    """The body, which has to be there: what is broken must not mean everything."""
+    document = request.get_json(silent=True)
+    if not isinstance(document, dict):
+        raise ValidationError({"body": ['send a JSON object, such as {"hook": "mail"}']})
+    return document
 
 
 def _some(steps: Iterator[Step]) -> tuple[int, bool]:

@@ -240,3 +240,51 @@ def test_a_callback_is_replayed(api: FlaskClient, store: SqliteStore) -> None:
 
 def test_a_read_only_installation_creates_no_task(api: FlaskClient) -> None:
     assert api.post("/api/tasks", json={}).status_code == 405
+
+
+# -- redelivery by filter
+
+
+def dead(store: SqliteStore, *tasks: str) -> None:
+    for task in tasks:
+        Ingest(store, [subscription("mail")]).accept(callback(body("succeed"), task))
+    for delivery in store.claim("w", NOW + 10_000, NOW + 20_000, 99):
+        store.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
+
+
+def test_many_are_redelivered_by_filter_after_a_dry_run(
+    api: FlaskClient, store: SqliteStore
+) -> None:
+    dead(store, "a", "b")
+    wanted = {"hook": "mail", "since": "2025-01-01T00:00:00Z", "dry_run": True}
+    answer = api.post("/api/deliveries/redeliver", json=wanted)
+    expected = {"redelivered": 2, "created": 0, "done": True, "dry_run": True}
+    assert (answer.status_code, answer.json) == (200, expected)
+    assert store.deliveries(state=State.PENDING) == []
+    answer = api.post("/api/deliveries/redeliver", json={**wanted, "dry_run": False})
+    assert (answer.status_code, answer.json) == (202, {**expected, "dry_run": False})
+    assert len(store.deliveries(state=State.PENDING)) == 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        (b"{", "body"),  # a broken body must not mean everything
+        (b"", "body"),
+        (b"[]", "body"),
+        (b'{"hok": "mail"}', "hok"),
+        (b'{"state": "pending"}', "state"),
+        (b'{"since": "yesterday"}', "since"),
+        (b'{"dry_run": "no"}', "dry_run"),
+        (b'{"hook": 7}', "hook"),
+    ],
+)
+def test_a_filter_that_is_not_understood_redelivers_nothing(
+    api: FlaskClient, store: SqliteStore, sent: bytes, field: str
+) -> None:
+    dead(store, "a")
+    answer = api.post("/api/deliveries/redeliver", data=sent, content_type="application/json")
+    assert answer.status_code == 422
+    assert answer.json is not None
+    assert [error["field"] for error in answer.json["errors"]] == [field]
+    assert store.deliveries(state=State.PENDING) == []

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import Notice, State
 from receiver.dispatch.leases import LeaseDispatcher
-from receiver.errors import StoreUnavailable
+from receiver.endpoints import AlertKind, Breaker, Circuit
+from receiver.errors import EndpointGone, StoreUnavailable, TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.retry import RetryPolicy
@@ -33,7 +35,8 @@ class Running:
     def __init__(self, store: SqliteStore, send: Callable[[Notice], Done], **more: float) -> None:
         self.signal = threading.Event()
         policy = RetryPolicy(delays=(0.05, 0.05))
-        deliver = Deliver(store, {"mail": Calls(send)}, policy)
+        hooks = {"mail": Calls(send), "slow": Calls(send)}
+        deliver = Deliver(store, hooks, policy, Breaker(failures=3, seconds=0.2, pauses=(0.3,)))
         self.dispatcher = LeaseDispatcher(store, deliver, **more)  # type: ignore[arg-type]
         self.drained: list[bool] = []
         self.thread = threading.Thread(
@@ -209,12 +212,83 @@ def test_the_worker_outlives_an_unavailable_record(
 ) -> None:
     original, failures = SqliteStore.next_due_at, [StoreUnavailable("gone")] * 2
 
-    def next_due_at(self: SqliteStore) -> int | None:
+    def next_due_at(self: SqliteStore, now: int) -> int | None:
         if failures:
             raise failures.pop()
-        return original(self)
+        return original(self, now)
 
     monkeypatch.setattr(SqliteStore, "next_due_at", next_due_at)
     Ingest(store, [subscription("mail")]).accept(callback())
     start(lambda _: Done("ok"))
     until(lambda: delivered(store) == 1)
+
+
+def test_an_endpoint_that_hangs_does_not_starve_the_others(
+    store: SqliteStore, start: Start
+) -> None:
+    """Forty deliveries wait for one that takes half a second to fail; another hook's goes out."""
+
+    def send(_: Notice) -> Done:
+        time.sleep(0.5)
+        raise TemporaryFailure("no answer")
+
+    for number in range(40):
+        Ingest(store, [subscription("slow")]).accept(callback(body(), f"slow-{number}"))
+    running = start(send, concurrency=2)
+    until(lambda: store.endpoint("slow").circuit(now_ms()) is not Circuit.CLOSED)
+    running.dispatcher._deliver.hooks["mail"].send = lambda _: Done("ok")  # type: ignore[method-assign]
+    began = time.monotonic()
+    Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
+    until(lambda: delivered(store) == 1)
+    took = time.monotonic() - began
+    waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
+    assert len([found for found in waiting if not found.attempts]) > 20
+    assert took < 5  # one after another the forty alone take ten
+
+
+def test_a_circuit_opens_and_closes_with_one_alert_each(store: SqliteStore, start: Start) -> None:
+    works = threading.Event()
+
+    def send(_: Notice) -> Done:
+        if works.is_set():
+            return Done("ok")
+        time.sleep(0.1)
+        raise TemporaryFailure("refused")
+
+    for number in range(8):
+        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+    start(send)
+    until(lambda: bool(store.endpoint("mail").openings))
+    works.set()
+    until(lambda: store.endpoints() == [])
+    until(lambda: not store.deliveries(state=State.PENDING))
+    alerts = store.take_alerts(now_ms(), now_ms() + 60_000)
+    assert [alert.kind for alert in alerts] == [AlertKind.PAUSED, AlertKind.RECOVERED]
+    assert delivered(store) >= 5  # what waited was delivered; the pause cost it no attempt
+
+
+def test_a_hook_that_is_gone_is_told_nothing_more(store: SqliteStore, start: Start) -> None:
+    calls: list[str] = []
+
+    def send(notice: Notice) -> Done:
+        calls.append(notice.id)
+        raise EndpointGone("it answered 410")
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    start(send)
+    until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
+    Ingest(store, [subscription("mail")]).accept(callback(body(), "task-2"))
+    until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
+    assert len(calls) == 1
+    (attempt,) = store.history("task-2").attempts[2]
+    assert "receiver endpoints resume mail" in attempt.answer
+    assert "it answered 410" in attempt.answer
+
+
+def test_deliveries_of_a_removed_hook_go_dead_and_say_so(store: SqliteStore, start: Start) -> None:
+    Ingest(store, [subscription("removed")]).accept(callback())
+    start(lambda _: Done("ok"))
+    until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
+    (attempt,) = store.history("task-1").attempts[1]
+    assert attempt.answer == "the hook 'removed' is not in the hooks file any more"
+    assert store.endpoints() == []  # it says nothing of an endpoint

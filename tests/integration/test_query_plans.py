@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from receiver.deliveries import Attempt, State
+from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore, connections, writer
+from receiver.stores.upkeep import Wanted
 from receiver.tasks import Status, Task
 from samples import body, callback, subscription
 
@@ -55,13 +57,22 @@ def run_a_life(store: SqliteStore) -> None:
     ingest.accept(callback(body("succeed")))
     ingest.accept(callback(body("failed")))
     store.ask_at("task-1", NOW)
-    store.next_due_at()
+    store.next_due_at(NOW)
     (delivery,) = store.claim("w", NOW, NOW + 1, 4)
     store.renew([delivery], NOW + 2)
     store.told(delivery)
     store.expired(NOW)
-    store.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
+    failing = Endpoint("pictures", 1, NOW)
+    attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+    store.settle(delivery, attempt, State.DELIVERED, None, change=lambda _: (failing, None))
+    store.endpoint("pictures")
+    store.backlog(NOW)
     store.redeliver(delivery.id, NOW)
+    store.redeliver_all(Wanted(), NOW)
+    store.catch_up(subscription("later"), NOW, NOW)
+    store.take_alerts(NOW, NOW)
+    store.prune(NOW)
+    store.close_task("task-1", NOW)
     store.task_by_provider_id("kling", "828338674605220001")
     store.history("task-1")
     store.tasks(reference="ORDER-7")

@@ -93,7 +93,7 @@ def test_a_temporary_failure_backs_off_until_it_is_dead(
     assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800]
     assert deliver.attempt(claim(store, clock)) is State.DEAD
     assert store.deliveries()[0].state is State.DEAD
-    assert store.next_due_at() is None
+    assert store.next_due_at(NOW) is None
 
 
 def test_a_permanent_failure_is_dead_at_once(
@@ -141,7 +141,7 @@ def test_a_delivery_that_kills_its_worker_dies_in_the_end(
         (left,) = store.expired(clock.now)
         state = deliver.abandoned(left)
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
-        clock.now = store.next_due_at() or clock.now
+        clock.now = store.next_due_at(NOW) or clock.now
     outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
     assert outcomes == ["abandoned"] * 8
 

@@ -144,7 +144,9 @@ class Catalogue(Outbox):
         return Backlog(counted, dead, None if oldest is None or oldest > now else oldest)
 
 
-_DEAD = "select count(*) as dead from (select 1 from deliveries where state = 'dead' limit ?)"
+_DEAD = """
+select count(*) as dead from (select 1 from deliveries where state = 'dead' order by id limit ?)
+"""
 
 _CALLBACKS = """
 select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task

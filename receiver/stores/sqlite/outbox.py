@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.errors import NotFound
 from receiver.stores import rows
@@ -20,7 +19,7 @@ class Outbox(Connections):
     """See `stores.base.Outbox`."""
 
     def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
-        due_at = self._next_due_at(now)
+        due_at = self.next_due_at(now)
         if due_at is None or due_at > now:
             return []  # asked before any write: an idle worker costs no sync
 
@@ -77,10 +76,7 @@ class Outbox(Connections):
         if not changed:
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
-    def next_due_at(self) -> int | None:
-        return self._next_due_at(now_ms())
-
-    def _next_due_at(self, now: int) -> int | None:
+    def next_due_at(self, now: int) -> int | None:
         with self._read() as connection:
             opening = [lane.opens_at(now) for lane in lanes(connection)]
         return min((at for at in opening if at is not None), default=None)

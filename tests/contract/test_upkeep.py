@@ -1,0 +1,518 @@
+"""What every store promises besides the way in and out: endpoints, repair, refusals, retention."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from receiver import providers
+from receiver.deliver import Deliver
+from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.endpoints import AlertKind, Circuit, Endpoint
+from receiver.errors import NotFound, PermanentFailure
+from receiver.events import Source
+from receiver.ingest import Ingest
+from receiver.stores.base import Store
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.upkeep import Rejection, Wanted
+from receiver.tasks import Outcome, Status, Task
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+LATER = NOW + 60_000
+DAY = 86_400_000
+
+
+@pytest.fixture(params=["sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    assert request.param == "sqlite"
+    made = SqliteStore(tmp_path / "receiver.db")
+    made.migrate()
+    yield made
+    made.close()
+
+
+def succeed(store: Store, *tasks: str, hooks: tuple[str, ...] = ("mail",), at: int = NOW) -> None:
+    ingest = Ingest(store, [subscription(hook) for hook in hooks])
+    for task in tasks:
+        ingest.accept(callback(body(), task, received_at=at))
+
+
+def claim(store: Store, limit: int = 10, now: int = LATER) -> list[Delivery]:
+    return store.claim("w", now, now + 10_000, limit)
+
+
+def settle(store: Store, delivery: Delivery, state: State, at: int = NOW) -> None:
+    due_at = at if state is State.PENDING else None
+    store.settle(delivery, Attempt(delivery.attempts, at, at, "failed", "no"), state, due_at)
+
+
+def end_all(store: Store, state: State = State.DELIVERED) -> None:
+    while found := claim(store, 50):
+        for delivery in found:
+            settle(store, delivery, state)
+
+
+def make(store: Store, endpoint: Endpoint, alert: AlertKind | None = None) -> None:
+    """Put the endpoint on record, by an attempt at a delivery of a task made for it."""
+    Ingest(store, [subscription(endpoint.hook)]).accept(callback(body(), f"of-{endpoint.hook}"))
+    store.resume(endpoint.hook)
+    (delivery,) = [found for found in claim(store, 99) if found.hook == endpoint.hook]
+    attempt = Attempt(1, NOW, NOW, "failed", "no")
+    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, alert))
+
+
+OPEN = Endpoint("slow", 5, NOW, 1, LATER + 30_000, said="no answer")
+
+
+# -- endpoints
+
+
+def test_a_hook_of_which_nothing_is_known_works(store: Store) -> None:
+    assert store.endpoints() == []
+    assert store.endpoint("mail").circuit(NOW) is Circuit.CLOSED
+
+
+def test_an_endpoint_is_kept_as_the_attempt_left_it(store: Store) -> None:
+    make(store, OPEN)
+    assert store.endpoints() == [OPEN]
+    assert store.endpoint("slow") == OPEN
+
+
+def test_deliveries_of_an_open_circuit_wait_and_cost_no_attempt(store: Store) -> None:
+    make(store, OPEN)
+    succeed(store, "a", "b", hooks=("slow", "mail"))
+    assert {found.hook for found in claim(store)} == {"mail"}
+    assert [found.attempts for found in store.deliveries(hook="slow", state=State.PENDING)] == [
+        0,
+        0,
+    ]
+    assert store.next_due_at(LATER) == OPEN.retry_at
+
+
+def test_a_half_open_circuit_lets_one_delivery_through_at_a_time(store: Store) -> None:
+    make(store, OPEN)
+    succeed(store, "a", "b", "c", hooks=("slow",))
+    probed_at = LATER + 30_000
+    (probe,) = claim(store, now=probed_at)
+    assert claim(store, now=probed_at + 1) == []
+    settle(store, probe, State.PENDING, at=probed_at)
+    assert len(claim(store, now=probed_at + 2)) == 1
+
+
+def test_what_is_paused_by_hand_waits_until_it_is_resumed(store: Store) -> None:
+    succeed(store, "a")
+    store.hold("mail", NOW)
+    assert claim(store) == []
+    assert store.next_due_at(LATER) is None
+    assert store.resume("mail")
+    assert not store.resume("mail")
+    assert len(claim(store)) == 1
+
+
+def test_a_paused_hook_is_in_nobodys_way_however_much_waits(store: Store) -> None:
+    succeed(store, *(f"task-{number}" for number in range(60)), hooks=("slow",))
+    store.hold("slow", NOW)
+    succeed(store, "last", hooks=("mail",))
+    assert [found.hook for found in claim(store, 4)] == ["mail"]
+
+
+def test_a_hook_with_much_to_do_leaves_room_for_the_others(store: Store) -> None:
+    """Its older deliveries hold two of three places; the next free one is another hook's."""
+    succeed(store, *"abcdef", hooks=("slow",), at=NOW - 1000)
+    claim(store, 2)
+    succeed(store, "g", hooks=("mail",))
+    assert [found.hook for found in claim(store, 1)] == ["mail"]
+
+
+def test_an_alert_is_given_until_it_was_sent(store: Store) -> None:
+    make(store, OPEN, AlertKind.PAUSED)
+    (alert,) = store.take_alerts(LATER, LATER + 60_000)
+    assert (alert.hook, alert.kind, alert.said) == ("slow", AlertKind.PAUSED, "no answer")
+    assert store.take_alerts(LATER + 59_999, LATER) == []
+    assert store.take_alerts(LATER + 60_000, LATER + 120_000) == [alert]
+    store.alert_sent(alert.id)
+    assert store.take_alerts(LATER + 999_999, LATER) == []
+
+
+def test_no_two_alerts_have_one_id(store: Store) -> None:
+    seen = set()
+    for hook in ("a", "b", "c"):
+        make(store, replace(OPEN, hook=hook), AlertKind.PAUSED)
+        (alert,) = store.take_alerts(LATER, LATER)
+        store.alert_sent(alert.id)
+        seen.add(alert.id)
+    assert len(seen) == 3
+
+
+def test_an_attempt_whose_claim_was_lost_says_nothing_of_the_endpoint(store: Store) -> None:
+    succeed(store, "a")
+    (lost,) = claim(store)
+    settle(store, lost, State.DEAD)
+    attempt = Attempt(1, NOW, NOW, "failed", "no")
+    assert not store.settle(
+        lost, attempt, State.DEAD, None, change=lambda _: (OPEN, AlertKind.PAUSED)
+    )
+    assert store.endpoints() == []
+
+
+# -- repair
+
+
+def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Store) -> None:
+    succeed(store, "a", "b", hooks=("mail", "slack"))
+    end_all(store, State.DEAD)
+    dry = store.redeliver_all(Wanted(hook="mail"), LATER, dry_run=True)
+    assert dry.changed == 2
+    assert store.deliveries(state=State.PENDING) == []
+    assert store.redeliver_all(Wanted(hook="mail"), LATER) == dry
+    due = claim(store)
+    assert [(found.task_id, found.hook) for found in due] == [("a", "mail"), ("b", "mail")]
+    assert [found.retries_from for found in due] == [1, 1]  # a fresh set of retries
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tasks"),
+    [
+        (Wanted(), ["old", "new"]),
+        (Wanted(since=NOW), ["new"]),
+        (Wanted(until=NOW), ["old"]),
+        (Wanted(task_id="old"), ["old"]),
+        (Wanted(provider="kling", status="succeeded"), ["old", "new"]),
+        (Wanted(provider="appypie"), []),
+        (Wanted(status="failed"), []),
+        (Wanted(state=State.DELIVERED), []),
+    ],
+)
+def test_what_a_filter_means(store: Store, wanted: Wanted, tasks: list[str]) -> None:
+    succeed(store, "old", at=NOW - DAY)
+    succeed(store, "new")
+    end_all(store, State.DEAD)
+    assert store.redeliver_all(wanted, LATER).changed == len(tasks)
+    assert [found.task_id for found in claim(store)] == tasks
+
+
+def test_redelivery_goes_in_steps_and_meets_nothing_twice(store: Store) -> None:
+    succeed(store, *"abcde")
+    end_all(store, State.DEAD)
+    step, changed = store.redeliver_all(Wanted(), LATER, limit=2), []
+    while True:
+        changed.append(step.changed)
+        end_all(store, State.DEAD)  # a worker that is quick, and a hook that still refuses
+        if step.next is None:
+            break
+        step = store.redeliver_all(Wanted(), LATER, after=step.next, limit=2)
+    assert changed == [2, 2, 1]
+
+
+def test_a_hook_added_later_gets_what_it_never_had(store: Store) -> None:
+    succeed(store, "too-old", at=NOW - DAY)
+    succeed(store, "a", "b")
+    succeed(store, "c", hooks=("mail", "later"))  # it was there already
+    end_all(store)
+    wanted = subscription("later")
+    assert store.catch_up(wanted, NOW, LATER, dry_run=True).changed == 2
+    assert store.deliveries(hook="later", state=State.PENDING) == []
+    assert store.catch_up(wanted, NOW, LATER).changed == 2
+    assert {found.task_id for found in claim(store)} == {"a", "b"}
+    assert store.catch_up(wanted, NOW, LATER).changed == 0
+
+
+def test_it_gets_only_what_it_hears(store: Store) -> None:
+    store.create_task(Task("ours", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
+    succeed(store, "ours", "a")
+    narrow = subscription("later", match="ORDER-*")
+    assert store.catch_up(narrow, NOW, LATER).changed == 1
+    assert [found.task_id for found in store.deliveries(hook="later")] == ["ours"]
+
+
+def test_catching_up_goes_in_steps(store: Store) -> None:
+    succeed(store, *(f"task-{number}" for number in range(7)))
+    step = store.catch_up(subscription("later"), NOW, LATER, limit=3)
+    created, rounds = step.changed, 1
+    while step.next is not None:
+        step = store.catch_up(subscription("later"), NOW, LATER, before=step.next, limit=3)
+        created, rounds = created + step.changed, rounds + 1
+    assert created == 7
+    assert rounds >= 3
+
+
+def test_what_is_caught_up_waits_only_for_a_delivery_that_is_still_to_come(store: Store) -> None:
+    succeed(store, "a", "b", hooks=("pictures",))
+    (first, _) = claim(store)
+    settle(store, first, State.DELIVERED)
+    store.catch_up(subscription("later", after="pictures"), NOW, LATER)
+    waits = {found.task_id: found.due_at for found in store.deliveries(hook="later")}
+    assert waits == {"a": LATER, "b": None}
+
+
+# -- refusals
+
+
+def rejection(number: int) -> Rejection:
+    return Rejection(NOW + number, "203.0.113.9", "wrong token", "POST", "/callbacks/kling/…/…", 3)
+
+
+def test_refused_requests_are_kept_newest_first(store: Store) -> None:
+    store.note_rejections([rejection(1), rejection(2)])
+    assert store.rejections() == [rejection(2), rejection(1)]
+    assert store.rejections(1) == [rejection(2)]
+
+
+def test_only_the_newest_thousand_are_kept(store: Store) -> None:
+    for start in range(0, 2400, 600):
+        store.note_rejections([rejection(start + number) for number in range(600)])
+    kept = store.rejections(9999)
+    assert len(kept) == 1000
+    assert kept[-1] == rejection(1400)
+
+
+# -- retention
+
+
+def bodies(store: Store, task: str) -> list[bytes]:
+    return [stored.callback.body for stored in store.callbacks(task_id=task)]
+
+
+def test_a_payload_goes_and_its_key_stays(store: Store) -> None:
+    succeed(store, "a")
+    end_all(store)
+    step = store.prune(NOW + 1)
+    assert step.callbacks == 1
+    assert step.bytes > len(body())
+    assert step.next is None
+    assert bodies(store, "a") == [b""]
+    again = Ingest(store, [subscription("mail")]).accept(callback(body(), "a"))
+    assert again is Outcome.DUPLICATE
+    assert store.task("a").status is Status.SUCCEEDED
+    assert claim(store) == []
+
+
+def test_answers_and_thumbnails_go_with_it(store: Store) -> None:
+    succeed(store, "a")
+    (delivery,) = claim(store)
+    picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"small")
+    attempt = Attempt(1, NOW, NOW, "delivered", "a long answer")
+    store.settle(delivery, attempt, State.DELIVERED, None, [picture])
+    store.prune(NOW + 1)
+    history = store.history("a")
+    assert [made.answer for made in history.attempts[delivery.id]] == [""]
+    (kept,) = history.files[delivery.id]
+    assert kept == replace(picture, thumbnail=None)  # the file itself is the user's
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.CLAIMED, State.DEAD])
+def test_nothing_undelivered_is_pruned(store: Store, state: State) -> None:
+    succeed(store, "a", hooks=("mail", "slack"))
+    for delivery in claim(store):
+        if delivery.hook == "mail":
+            settle(store, delivery, State.DELIVERED)
+        elif state is not State.CLAIMED:
+            settle(store, delivery, state)
+    assert store.prune(NOW + DAY).callbacks == 0
+    assert bodies(store, "a") == [body()]
+    dead_too = store.prune(NOW + DAY, dead_too=True).callbacks
+    assert dead_too == (1 if state is State.DEAD else 0)
+
+
+def test_an_open_task_is_not_pruned_one_given_up_is(store: Store) -> None:
+    Ingest(store).accept(callback(body("processing"), "open"))
+    Ingest(store).accept(callback(body("processing"), "given-up"))
+    store.give_up("given-up", NOW, [])
+    assert store.prune(NOW + DAY).callbacks == 1
+    assert bodies(store, "open") == [body("processing")]
+    assert bodies(store, "given-up") == [b""]
+
+
+def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
+    for number in range(9):
+        status = "processing" if number % 3 == 0 else "succeed"
+        Ingest(store).accept(
+            callback(body(status), f"task-{number}", received_at=NOW + number // 4)
+        )
+    step, pruned, rounds = store.prune(NOW + DAY, limit=2), 0, 0
+    while True:
+        pruned, rounds = pruned + step.callbacks, rounds + 1
+        if step.next is None:
+            break
+        step = store.prune(NOW + DAY, after=step.next, limit=2)
+    assert pruned == 6
+    assert rounds == 5
+
+
+def test_what_is_young_is_not_pruned(store: Store) -> None:
+    succeed(store, "a")
+    end_all(store)
+    assert store.prune(NOW).callbacks == 0
+
+
+def test_a_message_of_no_task_is_pruned_by_its_age(store: Store) -> None:
+    store.quarantine(replace(callback(b"{}"), task_id=None), "not the protocol")
+    assert store.prune(NOW + 1).callbacks == 1
+    assert [stored.callback.body for stored in store.callbacks()] == [b""]
+
+
+def test_a_redelivery_of_something_pruned_says_so(store: Store) -> None:
+    succeed(store, "a")
+    end_all(store)
+    store.prune(NOW + 1)
+    store.redeliver(store.deliveries()[0].id, LATER)
+    (delivery,) = claim(store)
+    with pytest.raises(PermanentFailure, match="pruned"):
+        Deliver(store, {}).notice(delivery)
+
+
+def test_space_is_given_back_to_the_file_system(store: Store, tmp_path: Path) -> None:
+    for number in range(40):
+        large = body("succeed", padding="x" * 50_000)
+        Ingest(store).accept(callback(large, f"task-{number}"))
+    store.give_back(0)
+    before = (tmp_path / "receiver.db").stat().st_size
+    store.prune(NOW + 1)
+    left = store.give_back(10)
+    assert left > 0
+    while left:
+        left = store.give_back(100)
+    after = (tmp_path / "receiver.db").stat().st_size
+    assert after < before / 4
+    assert not (tmp_path / "receiver.db-wal").stat().st_size
+    store.check_schema()
+
+
+# -- forgetting
+
+SECRET_WORDS = b"Anna of Example Street"
+
+
+def known_customer(store: Store) -> Delivery:
+    """A task with everything that may tell of a person."""
+    reference = SECRET_WORDS.decode()
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=reference))
+    raw = body("failed", task_status_msg=reference)
+    ingest = Ingest(store, [subscription("mail"), subscription("slack")])
+    ingest.accept(callback(raw, "a", headers={"X-Customer": reference}))
+    store.claim_key("key", b"digest", "a", NOW, NOW + 1)
+    delivery, other = claim(store)
+    picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", SECRET_WORDS)
+    attempt = Attempt(1, NOW, NOW, "delivered", f"told {reference}")
+    store.settle(delivery, attempt, State.DELIVERED, None, [picture])
+    settle(store, other, State.PENDING)
+    return delivery
+
+
+def test_of_a_forgotten_task_no_word_stays_in_the_file(store: Store, tmp_path: Path) -> None:
+    known_customer(store)
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
+    assert SECRET_WORDS not in kept
+    assert store.history("a").forgotten_at == LATER  # that it was done stays
+
+
+def test_the_word_was_there_before(store: Store, tmp_path: Path) -> None:
+    known_customer(store)
+    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
+    assert SECRET_WORDS in kept
+
+
+def test_keys_statuses_and_files_to_remove_are_known(store: Store) -> None:
+    known_customer(store)
+    erasure = store.close_task("a", LATER)
+    assert [file.url for file in erasure.files] == ["/data/0.png"]
+    assert erasure.under_way == 0
+    store.erase("a", LATER)
+    assert store.close_task("a", LATER + 1).files == ()
+    history = store.history("a")
+    assert [move.status for move in history.transitions] == ["created", "failed"]
+    assert history.task.status is Status.FAILED
+    assert (history.task.reference, history.task.reason) == (None, None)
+
+
+def test_what_waits_for_a_forgotten_task_is_cancelled(store: Store) -> None:
+    known_customer(store)
+    store.close_task("a", LATER)
+    assert claim(store) == []
+    (cancelled,) = store.deliveries(hook="slack")
+    assert cancelled.state is State.DEAD
+    with pytest.raises(NotFound, match="forgotten"):
+        store.redeliver(cancelled.id, LATER)
+    assert store.redeliver_all(Wanted(), LATER).changed == 0
+    assert store.catch_up(subscription("later"), 0, LATER).changed == 0
+
+
+def test_an_attempt_under_way_is_waited_for_and_never_made_again(store: Store) -> None:
+    succeed(store, "a")
+    (running,) = claim(store)
+    assert store.close_task("a", LATER).under_way == 1
+    settle(store, running, State.PENDING)
+    assert store.close_task("a", LATER).under_way == 0
+    assert store.deliveries()[0].state is State.DEAD
+
+
+def test_nothing_is_told_of_a_forgotten_task(store: Store) -> None:
+    succeed(store, "a")
+    (running,) = claim(store)
+    store.close_task("a", LATER)
+    with pytest.raises(PermanentFailure, match="forgotten"):
+        Deliver(store, {}).notice(running)
+
+
+@pytest.mark.parametrize("source", [Source.CALLBACK, Source.QUERY])
+def test_what_comes_later_keeps_no_body_and_fires_nothing(store: Store, source: Source) -> None:
+    Ingest(store).accept(callback(body("processing"), "a"))
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    late = callback(body("succeed"), "a", source=source, headers={"X-Name": "Anna"})
+    event = providers.get("kling").parse(replace(late, source=Source.CALLBACK))
+    assert store.record(late, event, [subscription("mail")]) is Outcome.STALE
+    assert set(bodies(store, "a")) == {b""}
+    assert all(not stored.callback.headers for stored in store.callbacks(task_id="a"))
+    assert store.deliveries() == []
+    assert store.task("a").status is Status.PROCESSING
+    store.give_up("a", LATER, [subscription("mail")])
+    assert store.deliveries() == []
+
+
+def test_a_late_body_that_is_not_understood_is_not_kept_either(store: Store) -> None:
+    Ingest(store).accept(callback(body("processing"), "a"))
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    store.quarantine(callback(SECRET_WORDS, "a"), f"{SECRET_WORDS.decode()} is not JSON")
+    assert set(bodies(store, "a")) == {b""}
+    assert {stored.problem for stored in store.callbacks(task_id="a")} == {None}
+
+
+def test_a_forgotten_task_is_not_asked_about(store: Store) -> None:
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
+    store.close_task("a", NOW)
+    assert store.overdue(LATER, LATER + 1, 5) == []
+
+
+def test_a_request_for_a_forgotten_task_makes_no_second_one(store: Store) -> None:
+    known_customer(store)
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    kept = store.key("key", NOW + 2)
+    assert kept is not None
+    assert kept.answer is not None
+    assert kept.answer.status == 410
+
+
+def test_forgetting_what_is_not_on_record_says_so(store: Store) -> None:
+    for verb in (store.close_task, store.erase):
+        with pytest.raises(NotFound, match="nobody"):
+            verb("nobody", NOW)
+
+
+def test_the_file_is_sound_after_all_of_it(store: Store, tmp_path: Path) -> None:
+    known_customer(store)
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    store.give_back(1000)
+    connection = sqlite3.connect(tmp_path / "receiver.db")
+    assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    connection.close()

@@ -1,0 +1,314 @@
+"""The commands that repair, hold and let go, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from receiver import console
+from receiver.cli import main
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, File, State
+from receiver.endpoints import AlertKind, Endpoint
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.upkeep import Rejection
+from receiver.tasks import Status, Task
+from samples import SECRET, body, callback, subscription
+
+HOOKS = """
+[[hook]]
+name = "mail"
+type = "email"
+host = "127.0.0.1"
+from = "a@shop.example"
+to = "b@shop.example"
+
+[[hook]]
+name = "later"
+type = "slack"
+url = "https://hooks.example/x"
+on = ["succeeded"]
+"""
+NOW = now_ms()
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
+    monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
+    monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def succeed(store: SqliteStore, *tasks: str, state: State = State.DEAD) -> None:
+    """Tasks whose one delivery ended."""
+    for task in tasks:
+        Ingest(store, [subscription("mail")]).accept(callback(body(), task, received_at=NOW))
+    for delivery in store.claim("w", NOW, NOW + 1000, 99):
+        attempt = Attempt(delivery.attempts, NOW, NOW, "failed", "550 no")
+        store.settle(delivery, attempt, state, None)
+
+
+# -- redeliver
+
+
+def test_a_dry_run_says_how_many_and_does_nothing(store: SqliteStore) -> None:
+    succeed(store, "a", "b")
+    done = run("redeliver", "--hook", "mail", "--dry-run")
+    assert done.output == "2 deliveries would be due again, 0 would be created\n"
+    assert store.deliveries(state=State.PENDING) == []
+    assert run("redeliver", "--hook", "mail").output.startswith("2 deliveries are due again")
+    assert len(store.deliveries(state=State.PENDING)) == 2
+
+
+def test_a_hook_added_later_gets_what_it_missed(store: SqliteStore) -> None:
+    succeed(store, "a", "b", state=State.DELIVERED)
+    wanted = ("redeliver", "--hook", "later", "--since", "1h", "--json")
+    assert json.loads(run(*wanted, "--dry-run").output)["created"] == 2
+    assert store.deliveries(hook="later") == []
+    document = json.loads(run(*wanted).output)
+    assert document == {"redelivered": 0, "created": 2, "dry_run": False}
+    assert len(store.deliveries(hook="later", state=State.PENDING)) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["7", "--hook", "mail"],
+        ["--since", "yesterday"],
+        ["--state", "pending"],
+        ["--since", ""],
+    ],
+)
+def test_what_is_not_clearly_meant_is_refused(store: SqliteStore, arguments: list[str]) -> None:
+    succeed(store, "a")
+    done = run("redeliver", *arguments)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+    assert store.deliveries(state=State.PENDING) == []
+
+
+def test_several_are_redelivered_by_their_numbers(store: SqliteStore) -> None:
+    succeed(store, "a", "b")
+    assert "would be due again: it is dead now" in run("redeliver", "1", "--dry-run").output
+    done = run("redeliver", "1", "2")
+    assert done.output == "delivery 1 is due again\ndelivery 2 is due again\n"
+
+
+# -- endpoints
+
+
+def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:
+    succeed(store, "a")
+    assert run("endpoints", "pause", "mail").exit_code == 0
+    circuits = {
+        row["hook"]: row["circuit"] for row in json.loads(run("endpoints", "--json").output)
+    }
+    assert circuits == {"mail": "paused", "later": "closed"}
+    assert "mail   paused" in run("endpoints").output
+    assert run("endpoints", "resume", "mail").output == "mail is delivered to again\n"
+    assert run("endpoints", "resume", "mail").output == "mail was not paused\n"
+
+
+def test_an_endpoint_that_fails_says_what_it_said(store: SqliteStore) -> None:
+    Ingest(store, [subscription("old")]).accept(callback())
+    (delivery,) = store.claim("w", NOW, NOW + 1000, 1)
+    endpoint = Endpoint("old", 7, NOW, 1, NOW + 60_000_000, said="refused \x1b[2J")
+    attempt = Attempt(1, NOW, NOW, "failed", "no")
+    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, AlertKind.PAUSED))
+    shown = run("endpoints").output
+    assert "open" in shown
+    assert "refused" in shown
+    assert "\x1b" not in shown
+    assert run("endpoints", "resume", "old").exit_code == 0  # though it is not in the file
+
+
+def test_a_hook_that_is_not_there_is_said(store: SqliteStore) -> None:
+    store.check_schema()
+    done = run("endpoints", "pause", "mial")
+    assert done.exit_code == 2
+    assert "known are: later, mail" in done.output
+
+
+# -- rejections
+
+
+def test_refused_requests_are_shown(store: SqliteStore) -> None:
+    assert run("rejections").output == "No request was refused.\n"
+    path = "/callbacks/kling/…/…"
+    store.note_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", path, 3)])
+    shown = run("rejections").output
+    for told in ("203.0.113.9", "wrong token", path, "3"):
+        assert told in shown
+    (document,) = json.loads(run("rejections", "--json").output)
+    assert (document["count"], document["reason"]) == (3, "wrong token")
+
+
+# -- prune and forget
+
+
+def test_prune_says_what_it_erased(store: SqliteStore) -> None:
+    old = NOW - 40 * 86_400_000
+    Ingest(store).accept(callback(body(), "a", received_at=old))
+    Ingest(store).accept(callback(body(), "b", received_at=NOW))
+    assert run("prune", "--older-than", "30d").output == "prune: erased 1 messages, 0.0 MB\n"
+    assert [stored.callback.body for stored in store.callbacks(task_id="a")] == [b""]
+    assert store.callbacks(task_id="b")[0].callback.body
+
+
+def test_prune_has_to_know_how_old(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.check_schema()
+    done = run("prune")
+    assert done.exit_code == 2
+    assert "RETENTION" in done.output
+    monkeypatch.setenv("RETENTION", "30d")
+    assert run("prune").exit_code == 0
+    monkeypatch.setenv("RETENTION", "a month")
+    assert "RETENTION: 'a month' is not a duration" in run("prune").output
+
+
+@pytest.fixture
+def pictures(store: SqliteStore, tmp_path: Path) -> Callable[[], list[Path]]:
+    """Two tasks of one customer and one of another, each with a downloaded picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, reference in enumerate(["anna", "anna", "ben"]):
+        task = f"task-{number}"
+        store.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
+        Ingest(store, [subscription("mail")]).accept(callback(body(), task, received_at=NOW))
+        (delivery,) = store.claim("w", NOW, NOW + 1000, 1)
+        path = folder / f"{task}.png"
+        path.write_bytes(b"a picture")
+        made = File("0", str(path), "ab" * 32, 9, "image/png", b"small")
+        attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+        store.settle(delivery, attempt, State.DELIVERED, None, [made])
+    return lambda: sorted(folder.iterdir())
+
+
+def test_a_customer_is_forgotten_with_the_pictures(
+    store: SqliteStore, pictures: Callable[[], list[Path]]
+) -> None:
+    done = run("forget", "--reference", "anna", "--yes")
+    assert done.exit_code == 0
+    assert done.output.count("removed 1 file(s)") == 2
+    assert [path.name for path in pictures()] == ["task-2.png"]
+    assert store.tasks(reference="anna") == []
+    assert "forgotten at" in run("tasks", "show", "task-0").output
+    assert json.loads(run("tasks", "show", "task-0", "--json").output)["forgotten_at"]
+    assert store.history("task-2").files  # the other customer's
+
+
+def test_forgetting_asks_first(pictures: Callable[[], list[Path]]) -> None:
+    done = CliRunner().invoke(main, ["forget", "--task", "task-0"], input="n\n")
+    assert done.exit_code == 1
+    assert len(pictures()) == 3
+
+
+def test_forgetting_twice_is_no_fault(pictures: Callable[[], list[Path]]) -> None:
+    for files in (1, 0):
+        done = run("forget", "--task", "task-0", "--yes")
+        assert done.output == f"forgot task task-0, removed {files} file(s)\n"
+    assert len(pictures()) == 2
+
+
+def test_a_file_that_cannot_be_removed_is_said_and_kept_on_record(
+    store: SqliteStore, pictures: Callable[[], list[Path]]
+) -> None:
+    first = pictures()[0]
+    first.unlink()
+    (first / "in the way").mkdir(parents=True)
+    done = run("forget", "--task", "task-0", "--yes")
+    assert done.exit_code == 1
+    assert "could not be removed" in done.output
+    assert "Traceback" not in done.output
+    assert store.history("task-0").files  # so that the next run finds it
+    (first / "in the way").rmdir()
+    first.rmdir()
+    assert run("forget", "--task", "task-0", "--yes").exit_code == 0
+    assert not store.history("task-0").files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], 2, "--task or --reference"),
+        (["--task", "a", "--reference", "b"], 2, "--task or --reference"),
+        (["--task", "nobody", "--yes"], 1, "no task nobody"),
+        (["--reference", "nobody", "--yes"], 1, "no task has the reference 'nobody'"),
+    ],
+)
+def test_who_is_to_be_forgotten_has_to_be_said(
+    store: SqliteStore, arguments: list[str], status: int, says: str
+) -> None:
+    store.check_schema()
+    done = run("forget", *arguments)
+    assert done.exit_code == status
+    assert says in done.output
+
+
+# -- what the shell may do to us
+
+
+def program(*arguments: str | bytes, stdout: int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "receiver", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=dict(os.environ),
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_argument_that_is_not_utf8_is_one_clear_line(store: SqliteStore) -> None:
+    store.check_schema()
+    done = program("tasks", "--reference", b"caf\xe9", stdout=subprocess.PIPE)
+    assert done.returncode == 2
+    assert b"not UTF-8" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_full_standard_output_is_one_clear_line(store: SqliteStore) -> None:
+    succeed(store, "a")
+    with Path("/dev/full").open("wb") as full:
+        done = program("tasks", stdout=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == b"receiver: could not write what was found: No space left on device\n"
+
+
+def test_a_reader_that_left_is_no_fault_to_talk_about(store: SqliteStore) -> None:
+    succeed(store, "a")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = program("tasks", stdout=writer)
+    os.close(writer)
+    assert done.stderr == b""
+
+
+def test_json_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"reason": "caf\u00e9 \x1b[2J \x9b2J \u202egnp.exe \u2028 \x7f"}
+    console.as_json(told)
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == told
+    assert "café" in shown
+    assert not any(char in shown for char in "\x1b\x9b\u202e\u2028\x7f")
+
+
+def test_a_table_is_not_flooded_by_one_reason(store: SqliteStore) -> None:
+    reason = "x" * 200_000
+    Ingest(store).accept(callback(body("failed", task_status_msg=reason), "a"))
+    assert len(run("tasks").output) < 2_000
+    assert json.loads(run("tasks", "--json").output)[0]["reason"] == reason

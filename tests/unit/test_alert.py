@@ -1,0 +1,84 @@
+"""Who is told of an endpoint, and how often."""
+
+from __future__ import annotations
+
+import pytest
+
+from receiver.alert import AGAIN_AFTER, Alert
+from receiver.deliveries import Attempt, State
+from receiver.endpoints import Alert as Message
+from receiver.endpoints import AlertKind, Endpoint
+from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+
+
+class People:
+    """Takes alerts, unless the test says what to raise."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.told: list[Message] = []
+
+    def alert(self, alert: Message) -> None:
+        if self.error is not None:
+            raise self.error
+        self.told.append(alert)
+
+
+@pytest.fixture
+def store(store: SqliteStore) -> SqliteStore:
+    """One whose hook "mail" has just been paused."""
+    Ingest(store, [subscription("mail")]).accept(callback(body()))
+    (delivery,) = store.claim("w", NOW, NOW + 1, 1)
+    attempt = Attempt(1, NOW, NOW, "failed", "refused")
+    opened = Endpoint("mail", 5, NOW, 1, NOW + 30_000, said="refused")
+    store.settle(delivery, attempt, State.PENDING, NOW, change=lambda _: (opened, AlertKind.PAUSED))
+    return store
+
+
+def send(store: SqliteStore, *hooks: tuple[str, People], now: int = NOW) -> None:
+    Alert(store, hooks, clock=lambda: now).send()
+
+
+def test_everybody_else_is_told_once(store: SqliteStore) -> None:
+    itself, chat, phone = People(), People(), People()
+    for _ in range(3):
+        send(store, ("mail", itself), ("chat", chat), ("phone", phone), now=NOW + 2 * AGAIN_AFTER)
+    assert itself.told == []
+    assert len(chat.told) == len(phone.told) == 1
+    (message,) = chat.told
+    assert (message.hook, message.kind, message.said) == ("mail", AlertKind.PAUSED, "refused")
+    assert "mail" in message.title
+    assert "refused" in message.text
+
+
+def test_it_is_tried_again_until_somebody_was_told(store: SqliteStore) -> None:
+    chat = People(TemporaryFailure("no answer"))
+    send(store, ("chat", chat))
+    chat.error = None
+    send(store, ("chat", chat), now=NOW + AGAIN_AFTER - 1)
+    assert chat.told == []  # not yet
+    send(store, ("chat", chat), now=NOW + AGAIN_AFTER)
+    assert len(chat.told) == 1
+
+
+def test_one_that_was_told_is_enough(store: SqliteStore) -> None:
+    chat, broken = People(), People(TemporaryFailure("no answer"))
+    for round_ in range(3):
+        send(store, ("chat", chat), ("broken", broken), now=NOW + round_ * AGAIN_AFTER)
+    assert len(chat.told) == 1
+
+
+def test_where_nobody_can_be_told_it_is_not_tried_again(store: SqliteStore) -> None:
+    send(store, ("chat", People(PermanentFailure("404"))))
+    assert store.take_alerts(NOW + 10**9, NOW) == []
+
+
+def test_an_alert_of_yesterday_is_dropped(store: SqliteStore) -> None:
+    chat = People()
+    send(store, ("chat", chat), now=NOW + 86_400_001)
+    assert chat.told == []
