@@ -208,9 +208,8 @@ class Outbox(Protocol):
         """End the attempt that `delivery` was claimed for.
 
         `state`: DELIVERED, DEAD, or PENDING with `due_at`. Ending a delivery makes those that
-        wait for it due. `change` is made to the hook's endpoint, and its alert kept. Of a
-        forgotten task no delivery stays pending. False, and nothing is written, if the claim was
-        lost.
+        wait for it due. `change` is made to the hook's endpoint, and its alert kept. False, and
+        nothing is written, if the claim was lost.
         """
         ...
 

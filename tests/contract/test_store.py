@@ -384,3 +384,14 @@ def test_a_worker_is_seen(store: Store) -> None:
     store.heartbeat("w1", "worker", NOW + 1)
     store.heartbeat("web", "web", NOW + 2)
     assert store.seen("worker") == NOW + 1
+
+
+def test_a_callback_that_names_another_task_of_the_provider_shows(
+    store: Store, ingest: Ingest
+) -> None:
+    store.create_task(task())
+    ingest.accept(callback(body("processing", "first")))
+    assert ingest.accept(callback(body("succeed", "second"))) is Outcome.RECORDED
+    problems = [stored.problem for stored in store.history("task-1").callbacks]
+    assert problems == [None, "tells of the provider's task second; on record is first"]
+    assert store.task("task-1").provider_task_id == "first"

@@ -49,9 +49,6 @@ class Outbox(Connections):
         change: Change | None = None,
     ) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            nonlocal state, due_at
-            if state is State.PENDING and _is_forgotten(connection, delivery):
-                state, due_at = State.DEAD, None
             ended_at = None if state is State.PENDING else attempt.ended_at
             claim = (delivery.id, delivery.attempts, attempt.outcome, attempt.ended_at)
             settled = connection.execute(_SETTLE, (state, due_at, ended_at, *claim)).rowcount
@@ -85,10 +82,6 @@ class Outbox(Connections):
         with self._read() as connection:
             found = connection.execute(f"{_DELIVERIES} where {where}", values).fetchall()
         return [rows.delivery(row) for row in found]
-
-
-def _is_forgotten(connection: sqlite3.Connection, delivery: Delivery) -> bool:
-    return connection.execute(_FORGOTTEN, (delivery.task_id,)).fetchone() is not None
 
 
 # A claimed delivery whose lease ran out is not claimed again: the worker ends its attempt as
@@ -135,10 +128,6 @@ where id = ? and state in ('delivered', 'dead') and not exists (
   select 1 from transitions tr join forgotten on forgotten.task = tr.task
   where tr.id = deliveries.transition
 )
-"""
-
-_FORGOTTEN = """
-select 1 from forgotten join tasks on tasks.seq = forgotten.task where tasks.id = ?
 """
 
 _DELIVERIES = """

@@ -40,7 +40,8 @@ class Recording:
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         outcome = _judge(task, event, callback.trust, confirm)
-        repeated, callback_id = self._keep(task["seq"], callback, outcome)
+        problem = _other_id(task, event)
+        repeated, callback_id = self._keep(task["seq"], callback, outcome, problem)
         if repeated and outcome is not Outcome.RECORDED:
             return outcome
         self._apply(task, callback, callback_id, event, outcome, callback.received_at)
@@ -270,6 +271,17 @@ class Recording:
         return row_id
 
 
+def _other_id(task: sqlite3.Row, event: Event) -> str | None:
+    """The token says whose callback it is; that the provider names another task is kept to see.
+
+    Two creates with one callback URL look like this: both tell of our one task.
+    """
+    known = task["provider_task_id"]
+    if not known or not event.provider_task_id or known == event.provider_task_id:
+        return None
+    return f"tells of the provider's task {event.provider_task_id}; on record is {known}"
+
+
 def _judge(task: sqlite3.Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
     outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
     return Outcome.CONFIRMING if confirm and outcome is Outcome.RECORDED else outcome
@@ -314,7 +326,7 @@ insert into callbacks (task, provider, source, trust, outcome, received_at, dige
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (task, digest) do update set repeats = repeats + 1,
   outcome = case excluded.outcome when 'recorded' then 'recorded' else outcome end,
-  problem = case excluded.outcome when 'recorded' then null else problem end
+  problem = case excluded.outcome when 'recorded' then excluded.problem else problem end
 on conflict (provider, digest) where task is null do update set repeats = repeats + 1
 returning id, repeats
 """
