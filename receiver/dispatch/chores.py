@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """`run` is called every so many seconds, the first time after that long."""
+    """`run` is called at once, and then every so many seconds."""
 
     name: str
     every: float
@@ -33,10 +33,11 @@ def chores(wanted: Sequence[Chore], stop: Signal) -> Iterator[None]:
 
 
 def _repeat(chore: Chore, stop: Signal) -> None:
-    while not stop.wait(chore.every):
+    while not stop.is_set():
         try:
             chore.run()
         except StoreUnavailable as error:
             log.error("the record is unavailable", chore=chore.name, error=str(error))
         except Exception:
             log.exception("a chore broke", chore=chore.name)
+        stop.wait(chore.every)

@@ -1,0 +1,101 @@
+"""What a worker does beside deliveries: it goes on whatever a chore raises, and ends with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from installation import Installation
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, State
+from receiver.dispatch import Chore, chores
+from receiver.endpoints import AlertKind, Endpoint
+from receiver.errors import StoreUnavailable
+from receiver.ingest import Ingest
+from receiver.prune import prune
+from receiver.stores.sqlite import SqliteStore
+from samples import body, callback, subscription
+from sandbox.server import Sandbox
+
+DAY = 86_400_000
+
+
+def test_a_chore_that_breaks_is_done_again() -> None:
+    stop, rounds = threading.Event(), []
+    errors = [StoreUnavailable("the disk is full"), ZeroDivisionError("a mistake of ours")]
+
+    def run() -> None:
+        rounds.append(1)
+        if errors:
+            raise errors.pop()
+        stop.set()
+
+    with chores([Chore("test", 0.01, run)], stop):
+        assert stop.wait(10)
+    assert len(rounds) == 3
+
+
+def test_chores_end_when_the_worker_does() -> None:
+    stop = threading.Event()
+    with chores([Chore("a-chore", 0.01, lambda: None)], stop):
+        stop.set()
+    end = time.monotonic() + 10
+    while any(thread.name == "a-chore" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_pruning_takes_callbacks_meanwhile_and_returns_the_space(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    old = now_ms() - 40 * DAY
+    for number in range(450):
+        raw = body("succeed", padding="x" * 8_000)
+        Ingest(store).accept(callback(raw, f"old-{number}", received_at=old))
+    store.give_back(0)
+    before = (tmp_path / "receiver.db").stat().st_size
+    steps, taken = 0, 0
+    for step in prune(store, now_ms() - 30 * DAY):
+        steps += 1
+        Ingest(store).accept(callback(body(), f"new-{steps}", received_at=now_ms()))
+        taken += step.callbacks
+    assert taken == 450
+    assert steps == 3  # of 200
+    assert (tmp_path / "receiver.db").stat().st_size < before / 4
+    assert store.callbacks(task_id="new-1")[0].callback.body
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Sandbox(pace=0.1) as sandbox:
+        made = Installation(tmp_path, sandbox)
+        file = tmp_path / "hooks.toml"
+        file.write_text(file.read_text().replace('"mail"\n', '"mail"\nalerts = true\n'))
+        made.store.migrate()
+        yield made
+        made.close()
+
+
+def test_people_are_told_by_mail_and_old_payloads_go(installation: Installation) -> None:
+    """A worker process with RETENTION, and an endpoint that has just been paused."""
+    store = installation.store
+    Ingest(store).accept(callback(body(), "old", received_at=now_ms() - 40 * DAY))
+    installation.environment["RETENTION"] = "30d"
+    Ingest(store, [subscription("gone")]).accept(callback())
+    now = now_ms()
+    (delivery,) = store.claim("w", now, now + 60_000, 1)
+    attempt = Attempt(1, now, now, "failed", "no answer")
+    endpoint = Endpoint("gone", 5, now, 1, now + 60_000, said="no answer within 15 s")
+    change = (endpoint, AlertKind.PAUSED)
+    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
+    installation.start("worker", "receiver", "worker")
+    installation.wait_until(lambda: bool(installation.sandbox.mails()))
+    installation.wait_until(lambda: not store.callbacks(task_id="old")[0].callback.body)
+    (mail,) = installation.sandbox.mails()
+    assert 'The hook "gone" is paused' in mail.headers["subject"]
+    assert installation.stop("worker") == 0
+    assert len(installation.sandbox.mails()) == 1
