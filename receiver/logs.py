@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -37,6 +38,6 @@ def configure() -> None:
     )
 
 
-def _without_secrets(_: object, __: str, line: str) -> str:
+def _without_secrets(_: Any, __: str, line: Any) -> str:
     """The rendered line: whatever its parts were, a secret in them is hidden."""
     return redacted(line)

@@ -25,7 +25,9 @@ _RULES = [
 ]
 _SECRET = re.compile("|".join(_RULES))
 # A character or two without which no rule can match, so that an ordinary line costs little.
-_HINT = re.compile(r"callbacks(?!/<)|\?|://|slack|whsec_|earer|EARER|asic|ASIC|eyJ|[A-Za-z0-9_\-]{43}")
+_HINT = re.compile(
+    r"callbacks(?!/<)|\?|://|slack|whsec_|earer|EARER|asic|ASIC|eyJ|[A-Za-z0-9_\-]{43}"
+)
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -41,7 +43,7 @@ def redacted_path(path: str) -> str:
 
     What follows `callbacks`, a provider and a task is a token, or was meant as one.
     """
-    parts = path.split("?")[0].split("/")[1 : _MOST_SEGMENTS + 2]
+    parts = path.split("?", maxsplit=1)[0].split("/")[1 : _MOST_SEGMENTS + 2]
     at = parts.index("callbacks") if "callbacks" in parts else len(parts)
     return "".join("/" + _shown(part, place - at) for place, part in enumerate(parts))
 
@@ -49,7 +51,7 @@ def redacted_path(path: str) -> str:
 def _shown(part: str, place: int) -> str:
     if place > 2:  # after provider and task
         return HIDDEN
-    plain = _TASK if place == 2 else _PLAIN  # noqa: PLR2004
+    plain = _TASK if place == 2 else _PLAIN
     return part if not part or plain.fullmatch(part) else HIDDEN
 
 

@@ -42,6 +42,7 @@ secure_scheme_headers: dict[str, str] = {}
 # A request line holds a token: ours logs the route instead.
 accesslog = None
 errorlog = "-"
+logger_class = "receiver.web.gunicornlog.RedactedLogger"
 loglevel = "info"  # where it listens, and which processes come and go
 
 # The control socket lies in the home directory, where a second instance would share it.
