@@ -6,6 +6,7 @@ import re
 
 HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
+_B = r"[A-Za-z0-9_\-]"  # URL-safe base64
 _PART = r"[^\s/\"'<>?#\\%]*"
 _END = r"[^\s\"'<>\\\x00-\x1f]"  # where a URL in a text does not end yet
 # Each rule keeps what its first group matched, and hides the rest.
@@ -20,8 +21,7 @@ _RULES = [
     r"(\b(?:[Bb]earer|BEARER|[Bb]asic|BASIC)[ +]+)[A-Za-z0-9._~+/=\-]{8,}",
     r"()\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]*",  # a JSON Web Token
     # a callback token by itself: 43 characters of URL-safe base64, of every kind
-    r"()(?<![A-Za-z0-9_\-])(?=[a-z0-9_\-]*[A-Z])(?=[A-Z0-9_\-]*[a-z])(?=[A-Za-z_\-]*[0-9])"
-    r"[A-Za-z0-9_\-]{43}(?![A-Za-z0-9_\-])",
+    rf"()(?<!{_B})(?={_B}*?[A-Z])(?={_B}*?[a-z])(?={_B}*?[0-9]){_B}{{43}}(?!{_B})",
 ]
 _SECRET = re.compile("|".join(_RULES))
 # A character or two without which no rule can match, so that an ordinary line costs little.

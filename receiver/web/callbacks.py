@@ -50,11 +50,12 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         return accept(provider, None, secrets)
 
     def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
-        """Record the callback; with secrets, only if one of them signed it."""
+        """Record the callback; with secrets, only if one of them signed it.
+
+        What cannot be right is refused before its body is read.
+        """
         if secrets and not standard_webhooks.is_signed(_headers()):
-            raise BadSignature(
-                "not signed, and the address has no token"
-            )  # before its body is waited for
+            raise BadSignature("not signed, and the address has no token")
         body = _body()
         if secrets:
             standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)

@@ -57,9 +57,10 @@ class Rejections:
         for attempt in range(1, TRIES + 1) if found else ():
             try:
                 self._write(found)
-                return
             except StoreError as error:
                 log.warning("refusals are not kept", kinds=len(found), error=str(error))
+            else:
+                return
             if attempt < TRIES:
                 time.sleep(self._every)
 

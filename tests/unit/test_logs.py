@@ -30,7 +30,7 @@ def test_a_secret_that_slips_into_a_line_is_hidden(capsys: pytest.CaptureFixture
     logs.configure()
     token = mint(SECRET, "kling", "task-1")
     try:
-        raise ValueError(f"no answer from https://a.example/0.png?Signature={token}")
+        int(f"https://a.example/0.png?Signature={token}")
     except ValueError as error:
         structlog.get_logger().exception(
             "broke",

@@ -122,11 +122,6 @@ def test_a_path_shows_what_was_meant_and_no_token(path: str, shown: str) -> None
 
 
 def test_a_hostile_text_takes_no_time() -> None:
-    for text in (
-        "callbacks/" * 20_000,
-        "?" * 200_000,
-        "://" * 60_000,
-        "aA0_" * 50_000,
-        "%2f" * 9**5,
-    ):
+    parts = ("callbacks/", "callbacks//", "?", "://", "aA0_", "aaaa", "%2f", "%25", "\\/", "eyJa.")
+    for text in (part * 20_000 for part in parts):
         assert timeit.timeit(lambda text=text: redacted(text), number=1) < 10
