@@ -41,6 +41,9 @@ ANSWER_IS_TAKEN_WITHIN = 10.0  # seconds for each write: who does not read holds
 LEAVES_WITHIN = 2.0  # seconds; for a client that still sends to read its answer, and at SIGTERM
 READ_AT_ONCE = 64 * 1024
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
+WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
+TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
+LONGEST_LINE = 4096  # bytes of a request's first line that are looked at
 _STATUS = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -72,7 +75,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
 
     def _pieces(self) -> Iterator[bytes]:
         if self.reach is Reach.NOT_HTTP:
-            raise InvalidRequestLine("")
+            raise InvalidRequestLine(WAS_IT_TLS)
         if self.reach is Reach.ENDLESS_HEAD:
             yield bytes(self.arrival.data[:LONGEST_HEAD])
             raise LimitRequestHeaders("")
@@ -142,6 +145,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         for conn in list(self.waiting):
             conn.until = min(conn.until, latest)
             if conn.until <= now:
+                if conn.arrival.data and not conn.leaves:
+                    self._note(conn.client, TOO_SLOW, bytes(conn.arrival.data[:LONGEST_LINE]))
                 self._close(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
@@ -162,10 +167,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if isinstance(exc, ParseException):
             status = _STATUS.get(type(exc), HTTPStatus.BAD_REQUEST)
             self.log.warning("Not HTTP, from %s: %s", _host(addr), kind)
+            is_tls = isinstance(exc, InvalidRequestLine) and exc.req == WAS_IT_TLS
+            self._note(addr, WAS_IT_TLS if is_tls else f"{NOT_UNDERSTOOD} {kind}")
         else:
             self.log.error("A request broke: %s", kind, exc_info=exc)
         with suppress(OSError):
             util.write_nonblock(client, _answer(status))
+
+    def _note(self, address: Any, reason: str, start: bytes = b"") -> None:
+        """Leave a trace of what never reached the application."""
+        method, _, rest = start.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        path = rest.rpartition(" ")[0] or rest
+        self.wsgi.extensions["rejections"].note(_host(address), reason, method, path)
 
     def _wait(self, conn: Connection, seconds: float) -> None:
         conn.until = time.monotonic() + seconds
