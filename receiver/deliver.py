@@ -22,6 +22,7 @@ from receiver.errors import (
 )
 from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
+from receiver.redaction import redacted
 from receiver.retry import RetryPolicy
 from receiver.stores.base import Store, Told
 from receiver.stores.upkeep import Change
@@ -123,7 +124,7 @@ class Deliver:
             started_at=started_at,
             ended_at=ended_at,
             outcome=outcome,
-            answer=done.answer[:ANSWER_KEPT],
+            answer=redacted(done.answer)[:ANSWER_KEPT],  # the other side may echo what it was told
         )
         change = None if verdict is None else self._change(verdict, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):

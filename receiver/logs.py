@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+
+from receiver.redaction import redacted
 
 # Local variables hold tokens and secrets: a traceback in the log shows none.
 TRACEBACK = structlog.processors.ExceptionRenderer(
@@ -27,8 +30,14 @@ def configure() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if for_people else TRACEBACK,
             renderer,
+            _without_secrets,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _without_secrets(_: Any, __: str, line: Any) -> str:
+    """The rendered line: whatever its parts were, a secret in them is hidden."""
+    return redacted(line)

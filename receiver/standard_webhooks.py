@@ -55,7 +55,10 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     if not message_id or not _SECONDS.fullmatch(timestamp):
         raise BadSignature(f"{ID} or {TIMESTAMP} is missing or malformed")
     if abs(now - int(timestamp)) > TOLERANCE:
-        raise BadSignature(f"{TIMESTAMP} is more than {TOLERANCE} s away from our clock")
+        age = "old" if now > int(timestamp) else "new"
+        raise BadSignature(
+            f"the signature is too {age}: {TIMESTAMP} is more than {TOLERANCE} s off our clock"
+        )
     given = [
         part.removeprefix(_VERSION).encode("utf-8", "surrogateescape")
         for part in headers.get(SIGNATURE, "").split(" ")

@@ -10,7 +10,16 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from receiver.ingest import Ingest
 from receiver.settings import Settings, load
 from receiver.stores import open_store
-from receiver.web import api, auth, callbacks, health, problems, redelivery, requestlog
+from receiver.web import (
+    api,
+    auth,
+    callbacks,
+    health,
+    problems,
+    redelivery,
+    rejections,
+    requestlog,
+)
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
@@ -31,6 +40,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     ingest = Ingest.into(store, settings)
     problems.install(app)
     requestlog.install(app)
+    rejections.install(app, store)
     auth.install(app, settings.api_token)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))

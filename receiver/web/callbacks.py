@@ -11,43 +11,51 @@ from receiver.clock import now_ms
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
 from receiver.ingest import Ingest
+from receiver.redaction import redacted_path
 from receiver.settings import Settings
 from receiver.tasks import Trust
+from receiver.web import headers
 
 LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
-# Never kept: they carry a visitor's or a proxy's secrets, and say nothing of the callback.
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     """The callback routes. They make no outgoing request and reach no hook."""
     routes = Blueprint("callbacks", __name__)
 
-    @routes.post("/callbacks/<provider>/<task_id>/<token>")
+    # What is not a POST gets the same 405, whoever asks; Flask would answer OPTIONS by itself.
+    only = {"methods": ["POST"], "provide_automatic_options": False}
+
+    @routes.route("/callbacks/<provider>/<task_id>/<token>", **only)
     def with_token(provider: str, task_id: str, token: str) -> Response:
         """Trusted by the token; by the signature, where one comes and we hold the secret."""
         _must_call_back(provider)
         if not signing.check(settings.callback_secrets, provider, task_id, token):
-            raise UnknownCallbackUrl("wrong token")
+            raise UnknownCallbackUrl(
+                "wrong token: none of CALLBACK_SECRETS made it for this provider and task"
+            )
         g.task_id = task_id  # now it is known to be ours, and may stand in the log
         secrets = settings.webhook_secrets.get(provider, ())
         # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
         is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
         return accept(provider, task_id, secrets if is_signed else ())
 
-    @routes.post("/callbacks/<provider>")
+    @routes.route("/callbacks/<provider>", **only)
     def signed(provider: str) -> Response:
         """Trusted by the signature alone."""
         _must_call_back(provider)
         secrets = settings.webhook_secrets.get(provider, ())
         if not secrets:
-            raise UnknownCallbackUrl("no secret is set")
+            raise UnknownCallbackUrl(f"without a token, and no secret is set for {provider}")
         return accept(provider, None, secrets)
 
     def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
-        """Record the callback; with secrets, only if one of them signed it."""
+        """Record the callback; with secrets, only if one of them signed it.
+
+        What cannot be right is refused before its body is read.
+        """
         if secrets and not standard_webhooks.is_signed(_headers()):
-            raise BadSignature("not signed")  # before its body is waited for
+            raise BadSignature("not signed, and the address has no token")
         body = _body()
         if secrets:
             standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
@@ -58,7 +66,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
             task_id=task_id,
             body=body,
             received_at=now_ms(),
-            headers={n: v for n, v in request.headers if n.lower() not in SECRET_HEADERS},
+            headers=headers.kept(request.headers, (request.view_args or {}).get("token")),
             trust=Trust.SIGNED if secrets else Trust.TOKEN,
         )
         return jsonify(outcome=ingest.accept(callback))
@@ -67,6 +75,8 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 
 
 def _must_call_back(provider: str) -> None:
+    if provider not in providers.PROVIDERS:
+        raise UnknownCallbackUrl(f'unknown provider "{redacted_path("/" + provider)[1:]}"')
     if not providers.get(provider).has_callbacks:
         raise UnknownCallbackUrl(f"{provider} has no callbacks")
 

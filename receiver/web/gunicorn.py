@@ -8,24 +8,41 @@ from pathlib import Path
 # Hosts that route to a port say which in PORT; elsewhere only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
 
-# A thread waits while its callback's batch is committed: more threads make bigger batches.
-worker_class = "gthread"
+# gthread whose threads get requests that have arrived: slow senders wait in the main loop, where
+# one more costs a descriptor and at most 0.5 MB, for 20 s. worker.py says how.
+worker_class = "receiver.web.worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+
+# A thread waits while its callback's batch is committed: more threads make bigger batches.
 threads = 16
+
+# With files and database it stays below 1,024 descriptors, which many systems allow a process.
+# Who comes when all are taken is served: the connection that waits longest is closed for it.
+worker_connections = 512
+
+# A callback's line has 150 bytes, a list's with every filter 2,000; a proxy adds a dozen headers.
+# All headers together may have 32 kB (arrival.py).
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
 
 # The writer thread and the connections belong to the process that made them.
 preload_app = False
 
 timeout = 60
-graceful_timeout = 25  # hosts kill 30 s after SIGTERM
+graceful_timeout = 25  # hosts kill 30 s after SIGTERM; a request that still arrives gets 2 s
 keepalive = 5
 
 # No proxy may say which part of the path is ours: a request could be taken apart by it.
 forwarder_headers = ""
 
+# Nor whether it came by TLS: whom to believe, TRUSTED_PROXIES says, not where a request comes from.
+secure_scheme_headers: dict[str, str] = {}
+
 # A request line holds a token: ours logs the route instead.
 accesslog = None
 errorlog = "-"
+logger_class = "receiver.web.gunicornlog.RedactedLogger"
 loglevel = "info"  # where it listens, and which processes come and go
 
 # The control socket lies in the home directory, where a second instance would share it.

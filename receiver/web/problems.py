@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, json, request
+from flask import Flask, Response, g, json, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -71,7 +71,10 @@ def not_valid(error: ValidationError) -> Response:
 
 
 def install(app: Flask) -> None:
-    """Answer every error of this application with a problem document."""
+    """Answer every error of this application with a problem document.
+
+    Why a request is refused stands in `g.refusal`, also where the answer does not tell.
+    """
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(CallbackReceiverError, _of_ours)
     app.register_error_handler(UnknownCallbackUrl, _nothing_here)
@@ -80,8 +83,9 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, _unforeseen)
 
 
-def _nothing_here(_: Exception) -> Response:
+def _nothing_here(error: Exception) -> Response:
     """What an unknown path, an unknown provider and a wrong token get: the same bytes."""
+    g.refusal = str(error) if isinstance(error, UnknownCallbackUrl) else "unknown path"
     return problem(404, NOTHING_HERE)
 
 
@@ -91,6 +95,7 @@ def _of_http(error: HTTPException) -> Response:
         return _nothing_here(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem(status, BROKEN)
+    g.refusal = error.description or HTTPStatus(status).phrase
     response = problem(status, error.description or HTTPStatus(status).phrase)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
@@ -104,7 +109,8 @@ def _of_ours(error: Exception) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unforeseen", error=repr(error))
         return problem(status, BROKEN)
-    response = problem(status, _detail(error), getattr(error, "members", None))
+    g.refusal = _detail(error)
+    response = problem(status, g.refusal, getattr(error, "members", None))
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(retry_after))

@@ -1,0 +1,40 @@
+"""Which headers of a callback are kept with it: few, short, and without secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from receiver.redaction import redacted
+
+MOST_HEADERS = 50
+LONGEST_VALUE = 1_000  # characters
+MOST_CHARACTERS = 8_000  # of all that is kept; a longer header, or one more, is left out whole
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+# They carry a visitor's, a proxy's or the provider's secrets, and say nothing of the callback.
+_SECRET = re.compile(
+    r"auth|cookie|token|secret|passw|credential|session|signature|api-?key|access-?key|csrf|jwt",
+    re.IGNORECASE,
+)
+# A path of ours, however a proxy wrote it: its last part is the token.
+_OURS = re.compile(r"callbacks\W", re.IGNORECASE)
+
+
+def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str]:
+    """What may be kept of these headers; `token` is the one in the path of the request."""
+    found: dict[str, str] = {}
+    room = MOST_CHARACTERS
+    for name, value in headers:
+        size = len(name) + len(value)
+        if len(found) < MOST_HEADERS and size <= room and _may_be_kept(name, value, token):
+            found[name] = redacted(value)
+            room -= size
+    return found
+
+
+def _may_be_kept(name: str, value: str, token: str | None) -> bool:
+    if not _NAME.fullmatch(name) or _SECRET.search(name) or len(value) > LONGEST_VALUE:
+        return False
+    plain = unquote(unquote(value))  # a proxy may have encoded what was encoded
+    return not _OURS.search(plain + " ") and not (token and token in plain)

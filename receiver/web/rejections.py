@@ -1,0 +1,121 @@
+"""A trace of refused requests: bounded, and written beside the requests, never by them."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from threading import Lock, Timer
+
+import structlog
+from flask import Flask, Response, g, request
+
+from receiver.clock import now_ms
+from receiver.errors import StoreError
+from receiver.redaction import redacted, redacted_path
+from receiver.stores.upkeep import Refusals, Rejection
+from receiver.web.limits import Limits
+from receiver.web.problems import problem
+
+MOST_AT_ONCE = 200  # kinds of refusal between two writes; what is more is only counted
+EVERY = 1.0  # seconds between two writes at the least
+TRIES = 3
+LONGEST_REASON = 300  # characters
+MORE = "more refused requests than are kept one by one"
+TOO_MANY = "Too many requests from your address were refused; try again later."
+log = structlog.get_logger()
+
+
+class Rejections:
+    """Collects what was refused, counts what is equal, and hands it to `write` now and then."""
+
+    def __init__(self, write: Callable[[Sequence[Rejection]], None], every: float = EVERY) -> None:
+        self._write, self._every = write, every
+        self._found: dict[tuple[str, ...], Rejection] = {}
+        self._timer: Timer | None = None
+        self._lock = Lock()
+        atexit.register(self.flush)
+
+    def note(self, address: str, reason: str, method: str, path: str) -> None:
+        """Remember a refusal; `path` as it came."""
+        method = method if method.isalpha() and len(method) <= 20 else "…"
+        key = (address[:64], _plain(reason), method, redacted_path(path))
+        with self._lock:
+            if key not in self._found and len(self._found) >= MOST_AT_ONCE:
+                key = ("…", MORE, "…", "…")
+            count = self._found[key].count if key in self._found else 0
+            self._found[key] = Rejection(now_ms(), *key, count=count + 1)
+            if self._timer is None:
+                self._write_later()
+
+    def flush(self) -> None:
+        """Write what was collected; what cannot be written after some tries is let go."""
+        with self._lock:
+            found, self._found = list(self._found.values()), {}
+        for attempt in range(1, TRIES + 1) if found else ():
+            try:
+                self._write(found)
+            except StoreError as error:
+                log.warning("refusals are not kept", kinds=len(found), error=str(error))
+            else:
+                return
+            if attempt < TRIES:
+                time.sleep(self._every)
+
+    def _write_later(self) -> None:
+        self._timer = Timer(self._every, self._on_time)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _on_time(self) -> None:
+        try:
+            self.flush()
+        finally:
+            with self._lock:
+                self._timer = None
+                if self._found:
+                    self._write_later()
+
+
+def install(app: Flask, store: Refusals) -> None:
+    """Note what is refused, and let an address that only earns refusals wait.
+
+    It looks at answers: who knows a token, or signs, is never refused for one, and never waits.
+    """
+    rejections, limits = Rejections(store.note_rejections), Limits()
+    app.extensions["rejections"] = rejections  # the worker notes what never reaches the application
+
+    @app.after_request
+    def look(response: Response) -> Response:
+        status, address = response.status_code, request.remote_addr or ""
+        if not 400 <= status < 500:
+            return response
+        wait = limits.wait(address, time.monotonic()) if _is_limited(status) else None
+        if _is_for_callbacks():
+            more = f" (answered {HTTPStatus.TOO_MANY_REQUESTS})" if wait else ""
+            rejections.note(address, g.get("refusal", "") + more, request.method, request.path)
+        if wait is None:
+            return response
+        return problem(429, TOO_MANY, headers={"Retry-After": str(math.ceil(wait))})
+
+
+def _is_limited(status: int) -> bool:
+    """Was a secret guessed, or a path?"""
+    return status == HTTPStatus.UNAUTHORIZED or (
+        status == HTTPStatus.NOT_FOUND and _is_for_callbacks()
+    )
+
+
+def _is_for_callbacks() -> bool:
+    """Was it sent to a callback route, or to none? Whoever is below /api has shown its token."""
+    if request.path == "/api" or request.path.startswith("/api/"):
+        return False
+    return request.url_rule is None or request.blueprint == "callbacks"
+
+
+def _plain(reason: str) -> str:
+    """One short line, safe for a terminal."""
+    shown = "".join(letter if letter.isprintable() else "…" for letter in redacted(reason))
+    return shown[:LONGEST_REASON]

@@ -1,0 +1,207 @@
+"""Who is refused leaves a trace, and waits in the end; who knows a token never does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from receiver.clock import now_ms
+from receiver.settings import Settings
+from receiver.signing import mint
+from receiver.standard_webhooks import sign
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.upkeep import Rejection
+from receiver.web import create_app
+from receiver.web.limits import BURST
+from samples import SECRET, body
+
+KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+TOKEN = mint(SECRET, "kling", "task-1")
+RIGHT = f"/callbacks/kling/task-1/{TOKEN}"
+WRONG = f"/callbacks/kling/task-1/{TOKEN[:-4]}AAAA"
+JSON = "application/json"
+API = "the-token-of-the-api"
+
+
+def made(folder: Path, proxies: int = 0, secrets: tuple[str, ...] = ()) -> Flask:
+    return create_app(
+        Settings(
+            database_url=f"sqlite:///{folder / 'receiver.db'}",
+            callback_secrets=(SECRET,),
+            hooks_file=folder / "hooks.toml",
+            webhook_secrets={"kling": secrets} if secrets else {},
+            trusted_proxies=proxies,
+            api_token=API,
+        )
+    )
+
+
+@pytest.fixture
+def app(tmp_path: Path, store: SqliteStore) -> Flask:
+    store.check_schema()
+    return made(tmp_path)
+
+
+@pytest.fixture
+def trace(app: Flask, store: SqliteStore) -> Callable[[], list[Rejection]]:
+    def flushed() -> list[Rejection]:
+        app.extensions["rejections"].flush()
+        return store.rejections()
+
+    return flushed
+
+
+def send(client: FlaskClient, path: str, sender: str = "192.0.2.1", **more: object) -> int:
+    more = {"method": "POST", "data": body(), "content_type": JSON, **more}
+    return client.open(path, environ_base={"REMOTE_ADDR": sender}, **more).status_code  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "status", "reason", "shown"),
+    [
+        (WRONG, {}, 404, "wrong token: none of CALLBACK_SECRETS", "/callbacks/kling/task-1/…"),
+        (
+            RIGHT + "?a=b",
+            {"method": "GET"},
+            405,
+            "method is not allowed",
+            "/callbacks/kling/task-1/…",
+        ),
+        ("/callbacks/foo/t/x", {}, 404, 'unknown provider "foo"', "/callbacks/foo/t/…"),
+        (f"/callbacks/{TOKEN}/t/x", {}, 404, 'unknown provider "…"', "/callbacks/…/t/…"),
+        (
+            "/callbacks/modellix/t/x",
+            {},
+            404,
+            "modellix has no callbacks",
+            "/callbacks/modellix/t/…",
+        ),
+        ("/callbacks/kling", {}, 404, "no secret is set for kling", "/callbacks/kling"),
+        (f"/callback/kling/t/{TOKEN}", {}, 404, "unknown path", "/callback/kling/t/…"),
+        ("/wp-login.php", {"method": "GET"}, 404, "unknown path", "/wp-login.php"),
+        (RIGHT, {"data": b"{"}, 400, "the body is not JSON", "/callbacks/kling/task-1/…"),
+        (RIGHT, {"data": b"{}"}, 422, "not Kling's callback protocol", "/callbacks/kling/task-1/…"),
+        (
+            RIGHT,
+            {"content_type": "text/plain"},
+            415,
+            "application/json",
+            "/callbacks/kling/task-1/…",
+        ),
+        (RIGHT, {"data": b"x" * 300_000}, 413, "", "/callbacks/kling/task-1/…"),
+    ],
+)
+def test_a_refusal_leaves_its_reason_and_a_path_without_token(
+    client: FlaskClient,
+    trace: Callable[[], list[Rejection]],
+    path: str,
+    more: dict[str, object],
+    status: int,
+    reason: str,
+    shown: str,
+) -> None:
+    assert send(client, path, **more) == status
+    (rejection,) = trace()
+    assert reason in rejection.reason
+    assert rejection.reason
+    assert (rejection.path, rejection.address, rejection.count) == (shown, "192.0.2.1", 1)
+    assert rejection.method == more.get("method", "POST")
+    assert TOKEN[:12] not in repr(rejection)
+
+
+def test_a_signature_that_is_wrong_says_how(tmp_path: Path, store: SqliteStore) -> None:
+    app = made(tmp_path, secrets=(KLING,))
+    old = now_ms() // 1000 - 4_000
+    headers = {"webhook-id": "m", "webhook-timestamp": str(old)}
+    signed = {**headers, "webhook-signature": sign(KLING, "m", old, body())}
+    client = app.test_client()
+    assert send(client, "/callbacks/kling", headers=signed) == 401
+    assert send(client, "/callbacks/kling") == 401
+    app.extensions["rejections"].flush()
+    reasons = [rejection.reason for rejection in store.rejections()]
+    assert [reason.partition(":")[0] for reason in reasons] == [
+        "not signed, and the address has no token",
+        "the signature is too old",
+    ]
+
+
+def test_what_is_taken_or_not_for_callbacks_leaves_no_trace(
+    client: FlaskClient, trace: Callable[[], list[Rejection]], tmp_path: Path
+) -> None:
+    allowed = {"Authorization": f"Bearer {API}"}
+    assert send(client, RIGHT) == 200
+    assert send(client, "/healthz", method="GET") == 200
+    assert send(client, "/api/tasks/nobody", method="GET") == 401
+    assert send(client, "/api/tasks/nobody", method="GET", headers=allowed) == 404
+    assert send(client, "/api/nothing", method="GET", headers=allowed) == 404
+    assert trace() == []
+    (tmp_path / "receiver.db-lock").unlink()
+    (tmp_path / "receiver.db-lock").mkdir()
+    assert send(client, RIGHT) == 503  # our fault, not a refusal
+    (tmp_path / "receiver.db-lock").rmdir()
+    assert trace() == []
+
+
+@pytest.mark.parametrize("sent_by", ["wrong token", "unknown path", "wrong signature", "API"])
+def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
+    tmp_path: Path, store: SqliteStore, sent_by: str
+) -> None:
+    store.check_schema()
+    client = made(tmp_path, secrets=(KLING,)).test_client()
+    path, usual = {
+        "wrong token": (WRONG, 404),
+        "unknown path": ("/nowhere", 404),
+        "wrong signature": ("/callbacks/kling", 401),
+        "API": ("/api/tasks", 401),
+    }[sent_by]
+    statuses = [send(client, path) for _ in range(BURST + 5)]
+    assert statuses[:BURST] == [usual] * BURST
+    assert statuses[-1] == 429
+    bodies = []
+    for refused in (WRONG, "/nowhere", "/callbacks/nobody/t/x"):
+        answer = client.post(refused, environ_base={"REMOTE_ADDR": "192.0.2.1"})
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) >= 1
+        bodies.append(answer.get_data())
+    assert len(set(bodies)) == 1  # still nobody can tell which it was
+    for _ in range(BURST):
+        assert send(client, RIGHT) == 200
+    allowed = {"Authorization": f"Bearer {API}"}
+    assert send(client, "/api/tasks", method="GET", headers=allowed) == 200
+    assert send(client, "/api/nothing", method="GET", headers=allowed) == 404
+    at = now_ms() // 1000
+    signed = {"webhook-id": "m", "webhook-timestamp": str(at)}
+    signed["webhook-signature"] = sign(KLING, "m", at, body())
+    assert send(client, "/callbacks/kling", headers=signed) == 200
+    assert send(client, WRONG, sender="192.0.2.2") == 404  # somebody else
+
+
+def test_what_is_refused_for_its_body_is_not_limited(client: FlaskClient) -> None:
+    assert {send(client, RIGHT, data=b"{") for _ in range(BURST + 5)} == {400}
+    assert {send(client, RIGHT, method="GET") for _ in range(BURST + 5)} == {405}
+
+
+@pytest.mark.parametrize(("proxies", "address"), [(0, "192.0.2.1"), (1, "203.0.113.7")])
+def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
+    tmp_path: Path, store: SqliteStore, proxies: int, address: str
+) -> None:
+    app = made(tmp_path, proxies=proxies)
+    for number in range(BURST + 5):
+        forwarded = {"X-Forwarded-For": f"198.51.100.{number}, 203.0.113.7"}
+        status = send(app.test_client(), WRONG, headers=forwarded)
+    assert status == 429  # who names another address each time is not somebody else
+    app.extensions["rejections"].flush()
+    assert {rejection.address for rejection in store.rejections()} == {address}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
+@pytest.mark.parametrize("path", [RIGHT, WRONG, "/callbacks/nobody/t/x", "/callbacks/kling"])
+def test_only_a_post_is_taken_whoever_asks(client: FlaskClient, method: str, path: str) -> None:
+    answer = client.open(path, method=method)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
+    assert answer.get_data() == client.open(RIGHT, method=method).get_data()

@@ -1,0 +1,87 @@
+"""A request is given to a thread when it has arrived, wherever its bytes are cut apart."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.http.errors import NoMoreData
+from gunicorn.workers.gthread import ThreadWorker
+
+from receiver.web import worker
+from receiver.web.arrival import LONGEST_BODY, LONGEST_CHUNKED, LONGEST_HEAD, Arrival, Reach
+
+HEAD = b"POST /callbacks/kling/t/x HTTP/1.1\r\nHost: receiver\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE = {
+    "no body": HEAD + b"\r\n",
+    "no header": b"GET / HTTP/1.0\r\n\r\n",
+    "an empty line before": b"\r\n" + HEAD + b"\r\n",
+    "a body": HEAD + b"Content-Length: 5\r\n\r\n12345",
+    "a length in capitals": HEAD + b"CONTENT-LENGTH:5 \r\n\r\n12345",
+    "a length in the body only": HEAD + b"Content-Length: 23\r\n\r\n\r\ncontent-length: 500\r\n",
+    "chunks": CHUNKED + b"5\r\n12345\r\nA;name=value\r\n1234567890\r\n0\r\n\r\n",
+    "an end within a chunk": CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n",
+    "trailers": CHUNKED + b"5\r\n12345\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", WHOLE.values(), ids=WHOLE)
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_whole_with_its_last_byte_and_not_before(request_: bytes, step: int) -> None:
+    arrival = Arrival()
+    pieces = [request_[start : start + step] for start in range(0, len(request_), step)]
+    *reaches, last = [arrival.add(piece) for piece in pieces]
+    assert set(reaches) == {Reach.PART}
+    assert last is Reach.WHOLE
+    assert bytes(arrival.data) == request_
+    assert Arrival().add(request_) is Reach.WHOLE  # in one piece
+    assert Arrival().add(request_ + HEAD) is Reach.WHOLE  # with the next one behind it
+
+
+@pytest.mark.parametrize(
+    ("start", "reach"),
+    [
+        (HEAD + b"Content-Length: %d\r\n\r\n" % LONGEST_BODY, Reach.PART),
+        (HEAD + b"Content-Length: %d\r\n\r\n" % (LONGEST_BODY + 1), Reach.LONG),
+        (b"GET /" + b"x" * LONGEST_HEAD, Reach.ENDLESS_HEAD),
+        (b"GET /" + b"x" * LONGEST_HEAD + b"\r\n\r\n", Reach.ENDLESS_HEAD),
+        (CHUNKED + b"FFFFFFFF\r\n" + b"x" * LONGEST_CHUNKED, Reach.ENDLESS_CHUNKS),
+        (CHUNKED + b"1\r\nx\r\n" * LONGEST_CHUNKED, Reach.ENDLESS_CHUNKS),
+        (b"\x16\x03\x01\x02\x00\x01", Reach.NOT_HTTP),
+        (b"GET / HTTP/1.0\n\n", Reach.WHOLE),  # never to end; the parser refuses it
+        (CHUNKED + b"zz\r\n", Reach.WHOLE),
+        (CHUNKED + b"1;" + b"x" * 9_000, Reach.WHOLE),
+        (CHUNKED + b"0\r\n" + b"x" * 9_000, Reach.WHOLE),
+    ],
+)
+def test_what_never_ends_is_not_waited_for(start: bytes, reach: Reach) -> None:
+    assert Arrival().add(start) is reach
+    arrival = Arrival()
+    assert [arrival.add(start[at : at + 1000]) for at in range(0, len(start), 1000)][-1] is reach
+
+
+def test_a_client_that_waits_to_be_welcome_is_known() -> None:
+    arrival = Arrival()
+    arrival.add(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert arrival.wants_continue
+    arrival = Arrival()
+    arrival.add(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n12345")
+    assert not arrival.wants_continue  # it did not wait
+
+
+def test_who_takes_no_answer_holds_a_thread_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(_: object, __: object, conn: Any) -> None:
+        conn.sock.sendall(b"x" * 50_000_000)
+
+    monkeypatch.setattr(worker, "ANSWER_IS_TAKEN_WITHIN", 0.1)
+    monkeypatch.setattr(ThreadWorker, "handle_request", answer)
+    ours, theirs = socket.socketpair()
+    conn = SimpleNamespace(reach=Reach.WHOLE, sock=ours)
+    patient = worker.Worker.__new__(worker.Worker)
+    with ours, theirs, pytest.raises(NoMoreData):
+        patient.handle_request(SimpleNamespace(), conn)

@@ -1,0 +1,89 @@
+"""What is kept of a callback's headers."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from receiver.signing import mint
+from receiver.web.headers import LONGEST_VALUE, MOST_CHARACTERS, MOST_HEADERS, kept
+from samples import SECRET
+
+TOKEN = mint(SECRET, "kling", "task-1")
+PATH = f"/callbacks/kling/task-1/{TOKEN}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        PATH,
+        f"https://shop.example{PATH}?x=1",
+        quote(PATH, safe=""),
+        quote(quote(PATH, safe=""), safe=""),
+        f"https://shop.example/callbacks%2fkling%2Ftask-1%2f{TOKEN}",
+        PATH.upper(),
+        "/Callbacks/kling/task-2/of-another-task",
+        f"path={TOKEN}",
+        f"xx{TOKEN}xx",
+        TOKEN.replace("a", "%61"),
+        "/callbacks/",
+        "https://shop.example/callbacks",
+    ],
+)
+@pytest.mark.parametrize("name", ["X-Original-URI", "Referer", "X-Forwarded-Uri", "X-Anything"])
+def test_a_path_of_ours_is_not_kept(name: str, value: str) -> None:
+    assert kept([(name, value), ("X-Kept", "yes")], TOKEN) == {"X-Kept": "yes"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "Set-Cookie",
+        "X-Auth-Token",
+        "X-Api-Key",
+        "X-Amz-Security-Token",
+        "X-Secret",
+        "X-Session-Id",
+        "webhook-signature",
+        "X-CSRF",
+        "X_Odd",
+        "X Odd",
+        "X-\u00e9",
+        "",
+        "-",
+        "X" * 65,
+    ],
+)
+def test_secret_and_odd_names_are_not_kept(name: str) -> None:
+    assert kept([(name, "canary")], TOKEN) == {}
+
+
+def test_a_secret_in_a_harmless_header_is_hidden() -> None:
+    found = kept([("X-Source", "https://a.example/0.png?Signature=canary")], None)
+    assert found == {"X-Source": "https://a.example/0.png?…"}
+
+
+def test_at_most_so_many_and_so_much_is_kept() -> None:
+    many = [(f"X-{number}", "v") for number in range(200)]
+    assert list(kept(many, None)) == [f"X-{number}" for number in range(MOST_HEADERS)]
+    long = [(f"X-{number}", "v" * (LONGEST_VALUE - 10)) for number in range(50)]
+    found = kept([*long, ("X-Short", "v")], None)
+    assert sum(len(name) + len(value) for name, value in found.items()) <= MOST_CHARACTERS
+    assert len(found) == 9  # eight long ones, and the short one that still fits
+    assert kept([("X-Long", "v" * (LONGEST_VALUE + 1))], None) == {}
+
+
+def test_what_tells_of_the_callback_is_kept() -> None:
+    given = {
+        "Host": "shop.example",
+        "User-Agent": "Apache-HttpClient/4.5.13 (Java/11.0.14-internal)",
+        "Content-Type": "application/json; charset=utf-8",
+        "webhook-id": "9876543210",
+        "webhook-timestamp": "1781080794",
+        "X-Forwarded-For": "203.0.113.7, 2001:db8::1",
+    }
+    assert kept(given.items(), TOKEN) == given

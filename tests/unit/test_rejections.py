@@ -1,0 +1,116 @@
+"""Refusals are collected, counted, written now and then, and never in the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from receiver.errors import StoreUnavailable
+from receiver.stores.upkeep import Rejection
+from receiver.web.rejections import LONGEST_REASON, MORE, MOST_AT_ONCE, TRIES, Rejections
+
+
+class Kept:
+    """Where refusals are written; `fails` times it is not there."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails = fails
+        self.writes: list[list[Rejection]] = []
+        self.tries = 0
+        self.was_written = threading.Event()
+
+    def write(self, found: Sequence[Rejection]) -> None:
+        self.tries += 1
+        if self.tries <= self.fails:
+            raise StoreUnavailable("not now")
+        self.writes.append(list(found))
+        self.was_written.set()
+
+
+def test_equal_ones_are_counted() -> None:
+    kept = Kept()
+    trace = Rejections(kept.write, every=600)
+    for _ in range(5):
+        trace.note("192.0.2.1", "wrong token", "POST", "/callbacks/kling/t/secret")
+    trace.note("192.0.2.2", "wrong token", "POST", "/callbacks/kling/t/secret")
+    trace.flush()
+    ((first, second),) = kept.writes
+    assert (first.address, first.reason, first.method) == ("192.0.2.1", "wrong token", "POST")
+    assert (first.path, first.count, second.count) == ("/callbacks/kling/t/…", 5, 1)
+    trace.flush()
+    assert len(kept.writes) == 1  # nothing came, nothing is written
+
+
+def test_an_attack_is_one_write_of_bounded_size() -> None:
+    kept = Kept()
+    trace = Rejections(kept.write, every=600)
+
+    def attack(sender: int) -> None:
+        for number in range(500):
+            trace.note(f"192.0.2.{sender}", "unknown path", "GET", f"/p{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(attack, range(8)))
+    trace.flush()
+    (found,) = kept.writes
+    assert len(found) == MOST_AT_ONCE + 1
+    assert sum(rejection.count for rejection in found) == 8 * 500
+    assert found[-1].reason == MORE
+
+
+def test_they_are_written_without_being_asked() -> None:
+    kept = Kept()
+    trace = Rejections(kept.write, every=0.01)
+    for _ in range(2):  # again, after a pause
+        kept.was_written.clear()
+        trace.note("192.0.2.1", "wrong token", "POST", "/")
+        assert kept.was_written.wait(30)
+
+
+def test_a_store_that_is_away_for_a_moment_is_asked_again() -> None:
+    kept = Kept(fails=TRIES - 1)
+    trace = Rejections(kept.write, every=0.01)
+    trace.note("192.0.2.1", "wrong token", "POST", "/")
+    assert kept.was_written.wait(30)
+    assert kept.tries == TRIES
+
+
+def test_a_store_that_stays_away_costs_a_bounded_number_of_tries() -> None:
+    kept = Kept(fails=TRIES)
+    trace = Rejections(kept.write, every=0.01)
+    trace.note("192.0.2.1", "lost", "POST", "/")
+    while kept.tries < TRIES:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert (kept.tries, kept.writes) == (TRIES, [])
+    trace.note("192.0.2.1", "kept", "POST", "/")
+    assert kept.was_written.wait(30)
+    assert [rejection.reason for rejection in kept.writes[0]] == ["kept"]
+
+
+def test_a_store_that_is_slow_holds_nobody() -> None:
+    hold = threading.Event()
+    trace = Rejections(lambda _: hold.wait(60) and None, every=0.01)
+    trace.note("192.0.2.1", "a", "POST", "/")
+    time.sleep(0.1)
+    began = time.monotonic()
+    for number in range(1_000):
+        trace.note("192.0.2.1", f"reason {number}", "POST", "/")
+    assert time.monotonic() - began < 10
+    assert len(trace._found) == MOST_AT_ONCE + 1
+    hold.set()
+
+
+def test_what_a_stranger_sends_is_plain_and_short() -> None:
+    kept = Kept()
+    trace = Rejections(kept.write, every=600)
+    trace.note(
+        "9" * 500, "\x1b[31mred\nline https://a.example/?sig=canary " + "x" * 5_000, "p\x00", ""
+    )
+    trace.flush()
+    (rejection,) = kept.writes[0]
+    assert rejection.reason.startswith("…[31mred…line https://a.example/?… x")
+    assert (len(rejection.reason), len(rejection.address)) == (LONGEST_REASON, 64)
+    assert rejection.method == "…"
