@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+
+from receiver import settings
+from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.ingest import hook_entries
+from receiver.stores import open_store
 
 # Hosts that route to a port say which in PORT; elsewhere only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
@@ -50,3 +56,16 @@ control_socket_disable = True
 
 # A heartbeat file on a slow disk can look like a stuck worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def on_starting(_: object) -> None:
+    """Tell a mistake once, before anything listens. Left to the workers, each would tell it."""
+    try:
+        chosen = settings.load()
+        hook_entries(chosen)
+        store = open_store(chosen.database_url)
+        store.check_schema()
+        store.close()  # no connection may cross the fork
+    except CallbackReceiverError as error:
+        lines = error.problems if isinstance(error, SettingsError) else (str(error),)
+        sys.exit("\n".join(f"receiver: {line}" for line in lines))

@@ -39,6 +39,7 @@ class Connections:
 
     def close(self) -> None:
         self._writer.close()
+        self._drop_reader()
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         with self._read() as connection:
