@@ -42,6 +42,7 @@ class Deliver:
     breaker: Breaker = field(default_factory=Breaker)
     clock: Callable[[], int] = now_ms
     chance: Callable[[], float] = random.random
+    hide: Callable[[str], str] = redacted  # the secrets in what the other side says
 
     def attempt(self, delivery: Delivery) -> State:
         """Attempt a claimed delivery; how it stands after that."""
@@ -124,7 +125,7 @@ class Deliver:
             started_at=started_at,
             ended_at=ended_at,
             outcome=outcome,
-            answer=redacted(done.answer)[:ANSWER_KEPT],  # the other side may echo what it was told
+            answer=self.hide(done.answer)[:ANSWER_KEPT],  # the other side may echo what it was told
         )
         change = None if verdict is None else self._change(verdict, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):

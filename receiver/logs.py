@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import cast
 
 import structlog
 
@@ -16,8 +17,11 @@ TRACEBACK = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure() -> None:
-    """Send every log line of this process to standard error."""
+def configure(hide: Callable[[str], str] = redacted) -> None:
+    """Send every log line of this process to standard error.
+
+    `hide` takes the rendered line: whatever its parts were, a secret in them is hidden.
+    """
     for_people = sys.stderr.isatty()
     renderer = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -30,14 +34,9 @@ def configure() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if for_people else TRACEBACK,
             renderer,
-            _without_secrets,
+            lambda _, __, line: hide(cast("str", line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
-
-
-def _without_secrets(_: Any, __: str, line: Any) -> str:
-    """The rendered line: whatever its parts were, a secret in them is hidden."""
-    return redacted(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 
 HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
@@ -28,6 +29,7 @@ _SECRET = re.compile("|".join(_RULES))
 _HINT = re.compile(
     r"callbacks(?!/<)|\?|://|slack|whsec_|earer|EARER|asic|ASIC|eyJ|[A-Za-z0-9_\-]{43}"
 )
+_SHORTEST = 8  # characters
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -36,6 +38,24 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 def redacted(text: str) -> str:
     """The text with tokens of callback URLs, queries, passwords and keys replaced by `…`."""
     return _SECRET.sub(_kept, text) if _HINT.search(text) else text
+
+
+def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
+    """`redacted`, which also hides these, and the paths and queries of those that are URLs.
+
+    What has fewer than 8 characters is left: it would stand in ordinary words.
+    """
+    known: set[str] = set()
+    for secret in secrets:
+        known.add(secret)
+        if "://" in secret:
+            _, _, path = secret.partition("://")[2].partition("/")
+            known.update(path.split("?", maxsplit=1))
+    told = sorted((part for part in known if len(part) >= _SHORTEST), key=len, reverse=True)
+    if not told:
+        return redacted
+    pattern = re.compile("|".join(map(re.escape, told)))
+    return lambda text: redacted(pattern.sub(HIDDEN, text))
 
 
 def redacted_path(path: str) -> str:

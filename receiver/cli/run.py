@@ -10,7 +10,7 @@ import threading
 import click
 import structlog
 
-from receiver import hooks, serve, settings
+from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
 from receiver.cli.group import REFUSED, store
 from receiver.clock import now_ms
@@ -20,6 +20,7 @@ from receiver.hooks.base import Alerting
 from receiver.hooks_file import HookEntry
 from receiver.ingest import hook_entries
 from receiver.prune import prune
+from receiver.redaction import hiding
 from receiver.stores import Store, open_store
 
 ALERTS_EVERY = 2.0  # seconds
@@ -52,7 +53,9 @@ def worker() -> None:
     chosen = settings.load()
     entries = hook_entries(chosen)
     built = hooks.build_all(entries, os.environ)
-    deliver = Deliver(store(chosen), built)
+    hide = hiding(hooks.secrets(entries, os.environ))
+    logs.configure(hide)
+    deliver = Deliver(store(chosen), built, hide=hide)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,35 @@ def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:
     raise SettingsError([f'hook "{entry.name}": {line}' for line in problems])
 
 
+def secrets(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> frozenset[str]:
+    """What must not be shown of these entries: values from the environment, and URLs."""
+    found = _Secrets(environ)
+    for entry in entries:
+        for key, value in entry.options.items():
+            for text in _texts(found.put_in(value, key)):
+                if "://" in text:
+                    found.values.add(text)
+    return frozenset(found.values)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in an option."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
 @dataclass(slots=True)
 class _Secrets:
     """Puts the environment's values in the place of `${NAME}`, and notes what is not there."""
 
     environ: Mapping[str, str]
     problems: list[str] = field(default_factory=list)
+    values: set[str] = field(default_factory=set)
 
     def put_in(self, value: Any, key: str) -> Any:
         if isinstance(value, list):
@@ -73,6 +96,11 @@ class _Secrets:
         return value
 
     def _value(self, name: str, key: str) -> str:
+        value = self._found(name, key)
+        self.values.add(value)
+        return value
+
+    def _found(self, name: str, key: str) -> str:
         if self.environ.get(name):
             return self.environ[name]
         path = self.environ.get(f"{name}_FILE")

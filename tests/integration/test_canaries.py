@@ -1,0 +1,121 @@
+"""What a hook is given in secret never comes back in a dead letter, an alert or a log line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver import hooks_file, logs
+from receiver.clock import now_ms
+from receiver.deliver import Deliver
+from receiver.deliveries import Notice, State
+from receiver.dispatch.leases import LeaseDispatcher
+from receiver.endpoints import Breaker
+from receiver.hooks import build_all, secrets
+from receiver.hooks.base import Done, Hook
+from receiver.ingest import Ingest
+from receiver.redaction import hiding
+from receiver.retry import RetryPolicy
+from receiver.stores.sqlite import SqliteStore
+from samples import body, callback, subscription
+
+SIGNATURE = "canary-of-the-signed-link"
+TOKEN = "Canary0ofTheCallbackUrl0aaaaaaaaaaaaaaaaaaa"
+PATH = "T0CANARY/B0CANARY/canaryofslack"
+SECRET = "whsec_Y2FuYXJ5IG9mIHRoZSB3ZWJob29rIHNlY3JldA=="
+CANARIES = (SIGNATURE, TOKEN, PATH, SECRET.removeprefix("whsec_"))
+
+
+HOOKS = """
+[[hook]]
+name = "crm"
+type = "webhook"
+url = "${{CRM_URL}}"
+secrets = ["${{CRM_SECRET}}"]
+allow_private = true
+
+[[hook]]
+name = "chat"
+type = "slack"
+url = "{url}/services/{path}"
+allow_private = true
+"""
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with everything it was told, as some error pages do."""
+
+    def do_POST(self) -> None:
+        told = self.rfile.read(int(self.headers["Content-Length"]))
+        link = f"/callbacks/kling/task-1/{TOKEN}"
+        said = f"{self.path} {link} {SECRET}\n{told.decode()}\n{self.headers}".encode()
+        self.send_response(500)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: what the test looks at is our log."""
+
+
+class Broken:
+    """A hook with a mistake in it, which raises what it was told."""
+
+    name = "broken"
+
+    def send(self, notice: Notice) -> Done:
+        raise ValueError(f"cannot open {notice.media[0].url} with {SECRET}")
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_no_secret_stays_with_a_delivery_that_failed(
+    store: SqliteStore, url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    link = f"https://cdn.example/0.png?Expires=9&Signature={SIGNATURE}"
+    raw = body("succeed", task_result={"images": [{"index": 0, "url": link}]})
+    given = {"CRM_URL": f"{url}/hook/{PATH}?key={SIGNATURE}", "CRM_SECRET": SECRET}
+    (tmp_path / "hooks.toml").write_text(HOOKS.format(url=url, path=PATH))
+    entries = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
+    hooks: dict[str, Hook] = {**build_all(entries, given), "broken": Broken()}
+    hide = hiding(secrets(entries, given))
+    Ingest(store, [subscription(name) for name in hooks]).accept(callback(raw))
+    logs.configure(hide)
+    breaker = Breaker(failures=1, seconds=0, pauses=(0.01,))
+    deliver = Deliver(store, hooks, RetryPolicy(delays=(0.01,)), breaker, hide=hide)
+    stop = threading.Event()
+    worker = threading.Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
+    worker.start()
+    for _ in range(500):
+        if len(store.deliveries(state=State.DEAD)) == len(hooks):
+            break
+        stop.wait(0.02)
+    stop.set()
+    worker.join(30)
+
+    history = store.history("task-1")
+    answers = [made.answer for row in history.attempts.values() for made in row]
+    assert len(answers) == 2 * len(hooks)
+    assert any("answered 500" in answer for answer in answers)  # what was said is there
+    assert any("ValueError: cannot open https://cdn.example" in answer for answer in answers)
+    alerts = [f"{alert.title} {alert.text}" for alert in store.take_alerts(now_ms(), now_ms())]
+    assert len(alerts) == len(hooks)
+    printed = capfd.readouterr()
+    assert "a hook broke" in printed.err
+    everything = [*answers, *alerts, *map(repr, store.endpoints()), printed.out, printed.err]
+    found = [(canary, text) for canary in CANARIES for text in everything if canary in text]
+    assert found == []
