@@ -18,7 +18,7 @@ from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
 from receiver.tasks import Status
 
-TYPES = ("download", "email", "slack", "webhook")
+TYPES = ("command", "download", "email", "python", "slack", "webhook")
 DOWNLOAD = "download"
 SHOW_PICTURES = frozenset({"email", "slack"})  # they wait for the download unless told otherwise
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
@@ -56,8 +56,10 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
     """marshmallow's messages as lines `key: what is wrong`."""
     if isinstance(messages, Mapping):
         for part, below in messages.items():
-            # An item's number is left out: its message names the item.
-            yield from lines(below, key if isinstance(part, int) else str(part))
+            # An item's number is left out: its message names the item; so is whether it is the
+            # name or the value in a table that is wrong.
+            is_named = isinstance(part, int) or (key and part in ("key", "value"))
+            yield from lines(below, key if is_named else f"{key}.{part}".lstrip("."))
     elif isinstance(messages, str):
         yield f"{key}: {messages}" if key else messages
     else:

@@ -257,3 +257,15 @@ def in_time(deadline: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < deadline + 2  # a slow machine gets a little more
+
+
+events: list[dict[str, Any]] = []  # what `on_event` was called with
+refusals: list[Exception] = []  # what it raises
+
+
+def on_event(event: dict[str, Any]) -> str:
+    """A function of the user's, for hooks of type python."""
+    if refusals:
+        raise refusals[0]
+    events.append(event)
+    return "noted"

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import SettingsError
-from receiver.hooks.base import Hook, HookType
+from receiver.hooks.base import Alerting, Hook, HookType
+from receiver.hooks.command import Command
 from receiver.hooks.download import Download
 from receiver.hooks.email import Email
+from receiver.hooks.python import Python
 from receiver.hooks.slack import Slack
 from receiver.hooks.webhook import Webhook
 from receiver.hooks_file import HookEntry
 
 TYPES: Mapping[str, HookType] = {
+    "command": Command,
     "download": Download,
     "email": Email,
+    "python": Python,
     "slack": Slack,
     "webhook": Webhook,
 }
@@ -52,7 +56,10 @@ def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:
     problems = tuple(secrets.problems)
     if not problems:
         try:
-            return TYPES[entry.type](entry.name, options)
+            hook = TYPES[entry.type](entry.name, options)
+            if not entry.alerts or isinstance(hook, Alerting):
+                return hook
+            problems = (f"alerts: a hook of type {entry.type} can tell nobody; leave it out",)
         except SettingsError as error:
             problems = error.problems
     raise SettingsError([f'hook "{entry.name}": {line}' for line in problems])
@@ -91,6 +98,8 @@ class _Secrets:
     def put_in(self, value: Any, key: str) -> Any:
         if isinstance(value, list):
             return [self.put_in(item, key) for item in value]
+        if isinstance(value, Mapping):
+            return {name: self.put_in(item, f"{key}.{name}") for name, item in value.items()}
         if isinstance(value, str):
             return PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
         return value

@@ -9,12 +9,14 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from email.message import EmailMessage
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from receiver.deadline import Deadline
 from receiver.deliveries import Notice
+from receiver.endpoints import Alert
 from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
 from receiver.hooks import letter, wording
 from receiver.hooks.base import Done
@@ -96,6 +98,16 @@ class Email:
             subject=self._options["subject"],
             now=time.time(),
         )
+        return Done(self._post(message))
+
+    def alert(self, alert: Alert) -> None:
+        """Tell the recipients of another hook's endpoint. Raises DeliveryFailure."""
+        self._post(
+            letter.alert(alert, sender=self._sender, recipients=self._recipients, now=time.time())
+        )
+
+    def _post(self, message: EmailMessage) -> str:
+        """What the server said. Raises DeliveryFailure."""
         recipients = [to.addr_spec for to in self._recipients]
         with Deadline(self._options["deadline"]) as clock:
             try:
@@ -103,7 +115,7 @@ class Email:
                     refused = smtp.send_message(message, self._sender.addr_spec, recipients)
             except (smtplib.SMTPException, OSError, ValueError) as error:
                 raise _explained(error, self._options["host"], clock) from error
-        return Done("; ".join([smtp.said, *(f"refused: {text}" for text in _refusals(refused))]))
+        return "; ".join([smtp.said, *(f"refused: {text}" for text in _refusals(refused))])
 
     @contextmanager
     def _session(self, clock: Deadline) -> Iterator[_Smtp]:

@@ -16,6 +16,7 @@ import fsspec
 from marshmallow import ValidationError
 
 from receiver.deliveries import File, Notice
+from receiver.endpoints import Alert
 from receiver.events import Media
 from receiver.hooks import wording
 
@@ -77,13 +78,7 @@ def compose(
     # The same for every attempt, so that a letter that was sent twice is seen once.
     identity = hashlib.sha256(f"{notice.id}\n{hook}".encode()).hexdigest()[:32]
     outputs = list(_outputs(notice, f"{identity}@{sender.domain}"))
-    letter = EmailMessage(POLICY)
-    letter["From"] = sender
-    letter["To"] = recipients
-    letter["Subject"] = _subject(notice, subject)
-    letter["Date"] = datetime.fromtimestamp(now, UTC)
-    letter["Message-ID"] = f"<{identity}@{sender.domain}>"
-    letter["Auto-Submitted"] = "auto-generated"
+    letter = _begun(sender, recipients, _subject(notice, subject), identity, now)
     letter.set_content(_text(notice, outputs))
     letter.add_alternative(_html(notice, outputs), subtype="html")
     for output in outputs:
@@ -99,6 +94,30 @@ def compose(
     return letter
 
 
+def alert(
+    message: Alert, *, sender: Address, recipients: Sequence[Address], now: float
+) -> EmailMessage:
+    """The letter about another hook's endpoint; `now`, in seconds since 1970, is its Date."""
+    told = f"{message.id} {message.hook} {message.at}"
+    identity = hashlib.sha256(told.encode()).hexdigest()[:32]
+    letter = _begun(sender, recipients, _safe(message.title), identity, now)
+    letter.set_content(f"{wording.one_line(message.text)}\n")
+    return letter
+
+
+def _begun(
+    sender: Address, recipients: Sequence[Address], subject: str, identity: str, now: float
+) -> EmailMessage:
+    letter = EmailMessage(POLICY)
+    letter["From"] = sender
+    letter["To"] = recipients
+    letter["Subject"] = subject
+    letter["Date"] = datetime.fromtimestamp(now, UTC)
+    letter["Message-ID"] = f"<{identity}@{sender.domain}>"
+    letter["Auto-Submitted"] = "auto-generated"
+    return letter
+
+
 def _subject(notice: Notice, template: str) -> str:
     found = {
         "reference": wording.name(notice),
@@ -106,7 +125,11 @@ def _subject(notice: Notice, template: str) -> str:
         "status": notice.status,
         "provider": notice.task.provider,
     }
-    text = wording.one_line(template.format(**found))[:SUBJECT_LIMIT]
+    return _safe(template.format(**found))
+
+
+def _safe(subject: str) -> str:
+    text = wording.one_line(subject)[:SUBJECT_LIMIT]
     # `email` decodes what looks like an encoded word, line breaks included, and would write
     # them into the header: a reference `=?utf-8?q?=0ABcc:…?=` made a header of its own (3.11).
     return text.replace("=?", "= ?")

@@ -9,6 +9,7 @@ from marshmallow import fields
 
 from receiver import outgoing
 from receiver.deliveries import Notice
+from receiver.endpoints import Alert
 from receiver.errors import TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import wording
@@ -60,6 +61,22 @@ class Slack:
                 "pictures = false leaves it out"
             )
         raise outgoing.failure(answer.status, answer.headers, f"Slack answered {said}")
+
+    def alert(self, alert: Alert) -> None:
+        """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
+        blocks = [
+            {"type": "header", "text": _plain(escaped(alert.title, HEADER_LIMIT))},
+            {"type": "section", "text": _markdown(escaped(alert.text, TEXT_LIMIT))},
+        ]
+        answer = outgoing.post(
+            self._options["url"],
+            json={"text": escaped(alert.title, TEXT_LIMIT), "blocks": blocks},
+            deadline=self._options["deadline"],
+            allow_private=self._options["allow_private"],
+        )
+        if answer.status != 200:
+            said = f"Slack answered {answer.status}"
+            raise outgoing.failure(answer.status, answer.headers, said)
 
 
 def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:

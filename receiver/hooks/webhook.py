@@ -13,7 +13,8 @@ from marshmallow import ValidationError, fields, validate
 
 from receiver import outgoing, standard_webhooks
 from receiver.clock import now_ms
-from receiver.deliveries import Notice
+from receiver.deliveries import Notice, rfc3339
+from receiver.endpoints import Alert
 from receiver.errors import EndpointGone
 from receiver.hooks import wording
 from receiver.hooks.base import Done
@@ -51,11 +52,26 @@ class Webhook:
         self._options = checked(WebhookOptions(), options)
 
     def send(self, notice: Notice) -> Done:
-        body = json.dumps(notice.as_json(), separators=(",", ":")).encode()
+        return Done(self._post(notice.id, notice.as_json()))
+
+    def alert(self, alert: Alert) -> None:
+        """Tell of another hook's endpoint, signed like an event. Raises DeliveryFailure."""
+        document = {
+            "id": f"alert:{alert.id}",
+            "type": f"endpoint.{alert.kind}",
+            "occurred_at": rfc3339(alert.at),
+            "hook": alert.hook,
+            "said": alert.said,
+        }
+        self._post(document["id"], document)
+
+    def _post(self, message_id: str, document: Mapping[str, Any]) -> str:
+        """What the other side said. Raises DeliveryFailure."""
+        body = json.dumps(document, separators=(",", ":")).encode()
         answer = outgoing.post(
             self._options["url"],
             data=body,
-            headers=self._headers(notice.id, body),
+            headers=self._headers(message_id, body),
             deadline=self._options["deadline"],
             allow_private=self._options["allow_private"],
             max_bytes=ANSWER_KEPT,
@@ -63,7 +79,7 @@ class Webhook:
         text = wording.one_line(answer.body.decode("utf-8", "replace"))
         said = f"{outgoing.origin(self._options['url'])} answered {answer.status} {text}".rstrip()
         if 200 <= answer.status < 300:
-            return Done(said)
+            return said
         if answer.status == GONE:
             raise EndpointGone(f"{said}: it wants no more; the hook is disabled")
         raise outgoing.failure(answer.status, answer.headers, said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+import hook_servers
 from hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
 from receiver import hooks
 from receiver.deliveries import Subscription
-from receiver.errors import DeliveryFailure, SettingsError
+from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError
 from receiver.events import Media
 from receiver.hooks.base import Hook
 from receiver.hooks_file import HookEntry
@@ -121,7 +123,52 @@ def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     yield Side(build("webhook", options), options, heard, refuse)
 
 
-ROOMS = {"download": download, "email": email, "slack": slack, "webhook": webhook}
+NOTE_IT = """
+import os, pathlib, sys
+told = sys.stdin.read()
+folder = pathlib.Path(sys.argv[1])
+if folder.joinpath("refuse").exists():
+    sys.exit("no")
+with folder.joinpath("told").open("a") as file:
+    print(os.environ["CALLBACK_EVENT_ID"], file=file)
+print("noted")
+"""
+
+
+def command(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+    folder = tmp_path / "files"
+    folder.mkdir()
+    options = {"command": [sys.executable, "-c", NOTE_IT, str(folder)]}
+
+    def heard() -> list[str]:
+        return (folder / "told").read_text().splitlines()
+
+    yield Side(build("command", options), options, heard, (folder / "refuse").touch)
+
+
+def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+    options = {"call": "hook_servers:on_event"}
+    hook_servers.events.clear()
+    hook_servers.refusals.clear()
+
+    def refuse() -> None:
+        hook_servers.refusals.append(PermanentFailure("no"))
+
+    def heard() -> list[str]:
+        return [event["id"] for event in hook_servers.events]
+
+    yield Side(build("python", options), options, heard, refuse)
+    hook_servers.refusals.clear()
+
+
+ROOMS = {
+    "command": command,
+    "download": download,
+    "email": email,
+    "python": python,
+    "slack": slack,
+    "webhook": webhook,
+}
 
 
 @pytest.fixture(params=sorted(hooks.TYPES))

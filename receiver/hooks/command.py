@@ -1,0 +1,169 @@
+"""A command of your own: the event as JSON on its standard input, no shell, in bounded time.
+
+Exit status 0 is done, 65 (EX_DATAERR) says that trying again cannot help; any other status, a
+signal or the time limit is a temporary failure.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+from marshmallow import ValidationError, fields, validate
+
+from receiver.deliveries import Notice
+from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.hooks import wording
+from receiver.hooks.base import Done
+from receiver.hooks.options import Options, checked, seconds
+
+REFUSED = 65  # sysexits.h: EX_DATAERR
+OUTPUT_KEPT = 2 * 1024  # bytes, of both outputs together
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")  # our secrets are not among them
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _no_nul(value: str) -> None:
+    if "\0" in value:
+        raise ValidationError("holds a NUL, which no argument can")
+
+
+class CommandOptions(Options):
+    """The keys of a hook of type command."""
+
+    command = fields.List(
+        fields.String(validate=_no_nul),
+        required=True,
+        validate=validate.Length(min=1, error='is empty; use a list such as ["/opt/shop/done"]'),
+    )
+    env = fields.Dict(
+        keys=fields.String(
+            validate=validate.Regexp(r"[A-Za-z_][A-Za-z0-9_]*\Z", error="is not a variable's name")
+        ),
+        values=fields.String(validate=_no_nul),
+        load_default=dict,
+    )
+    cwd = fields.String(load_default=None, validate=_no_nul)
+    deadline = seconds(60)
+
+
+class Command:
+    """Runs the command once for each attempt; `CALLBACK_EVENT_ID` is the same for all of them."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self._options = checked(CommandOptions(), options)
+
+    def send(self, notice: Notice) -> Done:
+        event = json.dumps(notice.as_json()).encode()
+        output, status = self._run(event, self._environment(notice))
+        text = wording.one_line(output.decode("utf-8", "replace"))
+        said = f"{how_it_ended(status)}: {text}" if text else how_it_ended(status)
+        if status == 0:
+            return Done(said)
+        raise PermanentFailure(said) if status == REFUSED else TemporaryFailure(said)
+
+    def _environment(self, notice: Notice) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        file = next((file.url for file in map(notice.file_of, notice.media) if file), "")
+        told = {
+            "CALLBACK_EVENT_ID": notice.id,
+            "CALLBACK_EVENT_TYPE": f"task.{notice.status}",
+            "CALLBACK_TASK_ID": notice.task.id,
+            "CALLBACK_PROVIDER": notice.task.provider,
+            "CALLBACK_STATUS": notice.status,
+            "CALLBACK_REFERENCE": notice.task.reference or "",
+            "CALLBACK_FILE": file,
+        }
+        # Others chose the reference: a variable takes neither a NUL nor half a character.
+        clean = {
+            name: text.replace("\0", "").encode("utf-8", "replace").decode()
+            for name, text in told.items()
+        }
+        return {**inherited, **self._options["env"], **clean}
+
+    def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
+        """What it printed, as far as it is kept, and its exit status. Raises TemporaryFailure."""
+        end = time.monotonic() + self._options["deadline"]
+        with tempfile.TemporaryFile() as stdin:  # a file: it need not read, nor we wait for that
+            stdin.write(event)
+            stdin.seek(0)
+            with self._started(stdin, environment) as child:
+                try:
+                    output = _read(child, end)
+                    return output, child.wait(max(0.0, end - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    limit = self._options["deadline"]
+                    text = f"did not end within {limit:g} s, and was killed"
+                    raise TemporaryFailure(text) from None
+                finally:
+                    with suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)  # and what it left running
+
+    def _started(self, stdin: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                self._options["command"],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=self._options["cwd"],
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_end_with_worker,  # noqa: PLW1509 - one call of a libc loaded before
+            )
+        except OSError as error:
+            # It may be there after the next deployment: nothing is lost by trying again.
+            place = error.filename or self._options["command"][0]
+            raise TemporaryFailure(f"{place}: {error.strerror}") from None
+
+
+def _read(child: subprocess.Popen[bytes], end: float) -> bytes:
+    """The beginning of what it prints, until it has ended, or the time has.
+
+    What it left running may hold its output open: nobody waits for that.
+    """
+    kept = bytearray()
+    output = child.stdout
+    assert output is not None  # noqa: S101 - a pipe, see above
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while time.monotonic() < end:
+            has_ended = child.poll() is not None
+            if selector.select(0 if has_ended else 0.1):
+                piece = os.read(output.fileno(), 64 * 1024)
+                kept += piece[: OUTPUT_KEPT - len(kept)]
+                if not piece:
+                    break
+            elif has_ended:
+                break
+    return bytes(kept)
+
+
+def how_it_ended(status: int) -> str:
+    """An exit status in words; below 0 it is a signal."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_worker() -> None:
+    """On Linux the kernel kills it when the worker dies: the attempt is made again elsewhere."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,82 @@
+"""A function of your own: it is called with the event, on a thread of the worker."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from marshmallow import fields, validate
+
+from receiver.deliveries import Notice
+from receiver.errors import DeliveryFailure, SettingsError, TemporaryFailure
+from receiver.hooks import wording
+from receiver.hooks.base import Done
+from receiver.hooks.options import Options, checked
+
+NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+
+
+class PythonOptions(Options):
+    """The keys of a hook of type python."""
+
+    call = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            rf"{NAME}:{NAME}\Z", error="is not module:function; use one like shop.tryon:on_result"
+        ),
+    )
+
+
+class Python:
+    """Calls the function with the event as hooks are told it (a new dict each time).
+
+    Returning is success, and text that it returns is kept. `receiver.errors.TemporaryFailure` (with
+    `retry_after`) and `PermanentFailure` decide what follows; anything else is temporary, and kept
+    with its traceback. It has no time limit: a thread cannot be ended from outside.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self._function = found(checked(PythonOptions(), options)["call"])
+
+    def send(self, notice: Notice) -> Done:
+        try:
+            answer = self._function(notice.as_json())
+        except DeliveryFailure:
+            raise
+        except (SystemExit, GeneratorExit) as error:
+            # They would end the worker's thread without a word.
+            raise TemporaryFailure(
+                f"the function raised {type(error).__name__}: {error}"
+            ) from error
+        said = wording.one_line(answer) if isinstance(answer, str) else ""
+        return Done(said or "returned")
+
+
+def found(call: str) -> Callable[[dict[str, Any]], Any]:
+    """The function that `module:function` names. Raises SettingsError that says what is missing.
+
+    The working directory is looked in as well, as `python -m` does.
+    """
+    module_name, _, path = call.partition(":")
+    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, here)
+    try:
+        target: Any = import_module(module_name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise SettingsError([f"call: {module_name} cannot be imported: {reason}"]) from error
+    for part in path.split("."):
+        if not hasattr(target, part):
+            raise SettingsError([f"call: {module_name} has no {path}"])
+        target = getattr(target, part)
+    if not callable(target):
+        raise SettingsError([f"call: {call} is not a function"])
+    if inspect.iscoroutinefunction(target):
+        raise SettingsError([f"call: {call} is async; name a function that runs it to its end"])
+    function: Callable[[dict[str, Any]], Any] = target
+    return function

@@ -1,0 +1,183 @@
+"""The command hook with real processes: what they are told, how they end, what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hook_servers import notice
+from receiver.deliveries import File
+from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.events import Media
+from receiver.hooks.command import OUTPUT_KEPT, Command
+
+
+def command(script: str, *arguments: str, **more: Any) -> Command:
+    options = {"command": [sys.executable, "-c", script, *arguments], **more}
+    return Command("shop", options)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_the_event_is_on_its_standard_input(tmp_path: Path) -> None:
+    script = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())"
+    told = notice(media=(Media("image", "https://cdn.example/0.png"),))
+    done = command(script, str(tmp_path / "event")).send(told)
+    assert json.loads((tmp_path / "event").read_text()) == told.as_json()
+    assert done.answer == "exit status 0"
+
+
+def test_its_environment_tells_the_essentials_and_nothing_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CALLBACK_SECRETS", "a-secret-for-the-tests-only")
+    monkeypatch.setenv("KLING_API_KEY", "another")
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    told = notice(media=(Media("image", "https://cdn.example/0.png"),)).with_files((file,))
+    script = "import json, os; print(json.dumps(dict(os.environ)))"
+    answer = command(script, env={"SHOP_KEY": "for the command"}).send(told).answer
+    found = json.loads(answer.partition(": ")[2])
+    assert {name: text for name, text in found.items() if name.startswith("CALLBACK_")} == {
+        "CALLBACK_EVENT_ID": "0199f1a2:succeeded",
+        "CALLBACK_EVENT_TYPE": "task.succeeded",
+        "CALLBACK_TASK_ID": "0199f1a2",
+        "CALLBACK_PROVIDER": "kling",
+        "CALLBACK_STATUS": "succeeded",
+        "CALLBACK_REFERENCE": "ORDER-7",
+        "CALLBACK_FILE": "/data/0.png",
+    }
+    assert found["SHOP_KEY"] == "for the command"
+    assert "KLING_API_KEY" not in found
+    assert "PATH" in found
+
+
+def test_no_shell_looks_at_an_argument(tmp_path: Path) -> None:
+    script = "import sys; print(sys.argv[1])"
+    argument = f"$(touch {tmp_path}/harm); `id` > {tmp_path}/harm"
+    assert argument in command(script, argument).send(notice()).answer
+    assert list(tmp_path.iterdir()) == []
+
+
+ENDS = [
+    ("import sys; sys.exit(75)", TemporaryFailure, "exit status 75"),
+    ("import sys; sys.exit(1)", TemporaryFailure, "exit status 1"),
+    ("import sys; sys.exit(65)", PermanentFailure, "exit status 65"),
+    ("import sys; sys.exit('no such order')", TemporaryFailure, "exit status 1: no such order"),
+    ("import os; os.kill(os.getpid(), 9)", TemporaryFailure, "killed by SIGKILL"),
+    ("import os; os.kill(os.getpid(), 15)", TemporaryFailure, "killed by SIGTERM"),
+]
+
+
+@pytest.mark.parametrize(("script", "family", "says"), ENDS)
+def test_how_it_ends_decides(script: str, family: type[Exception], says: str) -> None:
+    with pytest.raises(family) as caught:
+        command(script).send(notice())
+    assert type(caught.value) is family
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("program", ["/nowhere/at-all", "/etc/passwd", "/"])
+def test_one_that_cannot_be_started_is_tried_again(program: str) -> None:
+    with pytest.raises(TemporaryFailure, match=program):
+        Command("shop", {"command": [program]}).send(notice())
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(TemporaryFailure, match="/nowhere"):
+        command("", cwd="/nowhere").send(notice())
+
+
+def test_one_that_does_not_end_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "path = pathlib.Path(sys.argv[1]) / 'draft'\n"
+        "path.write_text(f'{os.getpid()} {child.pid}')\n"
+        "path.rename(path.with_name('pids'))\n"
+        "print('began', flush=True)\n"
+        "time.sleep(60)"
+    )
+    began = time.monotonic()
+    with pytest.raises(TemporaryFailure, match=r"did not end within 1\.5 s, and was killed"):
+        command(script, str(tmp_path), deadline=1.5).send(notice())
+    assert time.monotonic() - began < 20
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    until(lambda: all(map(gone, pids)))
+
+
+def test_what_it_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
+    """It ends at once, but a child of it keeps the output open."""
+    script = (
+        "import pathlib, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(child.pid))\n"
+        "print('done')"
+    )
+    began = time.monotonic()
+    done = command(script, str(tmp_path / "pid")).send(notice())
+    assert time.monotonic() - began < 20
+    assert done.answer == "exit status 0: done"
+    pid = int((tmp_path / "pid").read_text())
+    until(lambda: gone(pid))
+
+
+def test_gigabytes_of_output_are_cut(tmp_path: Path) -> None:
+    script = "import os\nfor _ in range(400): os.write(1, b'x' * 1_000_000)"
+    answer = command(script).send(notice()).answer
+    assert len(answer) < OUTPUT_KEPT + 100
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_reads_nothing_is_fine() -> None:
+    told = notice(reason="x" * 1_000_000)  # more than a pipe holds
+    assert command("").send(told).answer == "exit status 0"
+
+
+def test_output_that_is_no_text_is_kept_as_far_as_it_goes() -> None:
+    answer = command("import os; os.write(1, b'\\xff\\x00 ok \\x1b[2J')").send(notice()).answer
+    assert "ok" in answer
+    assert answer.isprintable()
+
+
+def test_a_reference_with_a_nul_starts_it_all_the_same() -> None:
+    script = "import os; print(os.environ['CALLBACK_REFERENCE'])"
+    assert command(script).send(notice(reference="a\0b")).answer == "exit status 0: ab"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "command"),
+        ({"command": []}, "is empty"),
+        ({"command": "rm -rf /"}, "command"),
+        ({"command": [7]}, "command"),
+        ({"command": ["a\0b"]}, "NUL"),
+        ({"command": ["a"], "env": {"A=B": "c"}}, "is not a variable's name"),
+        ({"command": ["a"], "env": {"A": 7}}, "env"),
+        ({"command": ["a"], "deadline": 0}, "deadline"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Command("shop", options)
+    assert says in str(caught.value)

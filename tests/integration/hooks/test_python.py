@@ -1,0 +1,112 @@
+"""The python hook: what its function gets, what it may raise, and how a wrong name is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hook_servers
+from hook_servers import notice
+from receiver.deliver import Deliver
+from receiver.deliveries import State
+from receiver.dispatch.leases import LeaseDispatcher
+from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.hooks.python import Python
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from samples import callback, subscription
+
+MODULE = """
+import asyncio
+value = 7
+def fine(event): return f"noted {event['id']}\\nand more"
+def changes(event):
+    event["task"].clear()
+class Shop:
+    @staticmethod
+    def on_result(event): return "by a class"
+async def later(event): pass
+def leaves(event): raise SystemExit("I am done")
+def breaks(event):
+    secret = "canary-in-a-local-variable"
+    return {}["no such key"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory with modules of the user's in it."""
+    (tmp_path / "shop_of_the_test.py").write_text(MODULE)
+    (tmp_path / "broken_shop.py").write_text("import no_such_module")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    yield
+    hook_servers.refusals.clear()
+
+
+def hook(function: str = "fine") -> Python:
+    return Python("shop", {"call": f"shop_of_the_test:{function}"})
+
+
+def test_it_gets_the_event_and_what_it_returns_is_kept() -> None:
+    assert hook().send(notice()).answer == "noted 0199f1a2:succeeded and more"
+    assert hook("Shop.on_result").send(notice()).answer == "by a class"
+
+
+def test_it_gets_a_new_event_each_time() -> None:
+    told = notice()
+    changes = hook("changes")
+    assert changes.send(told).answer == "returned"
+    assert changes.send(told).answer == "returned"
+    assert told.as_json()["task"]
+
+
+@pytest.mark.parametrize(
+    "error", [TemporaryFailure("come back", retry_after=7), PermanentFailure("never")]
+)
+def test_our_two_failures_decide(error: Exception) -> None:
+    hook_servers.refusals.append(error)
+    with pytest.raises(type(error)) as caught:
+        Python("shop", {"call": "hook_servers:on_event"}).send(notice())
+    assert caught.value is error
+
+
+def test_a_function_that_leaves_ends_only_its_attempt() -> None:
+    with pytest.raises(TemporaryFailure, match="SystemExit: I am done"):
+        hook("leaves").send(notice())
+
+
+def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
+    Ingest(store, [subscription("shop")]).accept(callback())
+    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
+    dispatcher = LeaseDispatcher(store, Deliver(store, {"shop": hook("breaks")}))
+    dispatcher._attempt(delivery)
+    assert store.deliveries()[0].state is State.PENDING
+    (attempt,) = store.history("task-1").attempts[delivery.id]
+    assert "in breaks" in attempt.answer
+    assert "KeyError: 'no such key'" in attempt.answer
+    assert "canary-in-a-local-variable" not in attempt.answer.replace(
+        'secret = "canary-in-a-local-variable"', ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("shop_of_the_test", "is not module:function"),
+        ("shop_of_the_test:", "is not module:function"),
+        ("shop of:the test", "is not module:function"),
+        ("no_such_shop:on_result", "no_such_shop cannot be imported: ModuleNotFoundError"),
+        ("broken_shop:on_result", "broken_shop cannot be imported: ModuleNotFoundError"),
+        ("shop_of_the_test:nothing", "shop_of_the_test has no nothing"),
+        ("shop_of_the_test:Shop.nothing", "shop_of_the_test has no Shop.nothing"),
+        ("shop_of_the_test:value", "is not a function"),
+        ("shop_of_the_test:later", "is async"),
+    ],
+)
+def test_a_wrong_name_is_told_at_the_start(call: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Python("shop", {"call": call})
+    assert says in str(caught.value)
