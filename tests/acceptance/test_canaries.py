@@ -131,7 +131,7 @@ def canaries_in(text: str) -> list[str]:
 
 
 @pytest.mark.timeout(240)
-def test_no_canary_is_found_anywhere(installation: Installation) -> None:
+def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) -> None:
     installation.environment |= {
         "CALLBACK_SECRETS": ",".join(SECRETS),
         "API_TOKEN": API,
