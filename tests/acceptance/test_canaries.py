@@ -41,6 +41,8 @@ BAIT = {
     "Authorization": "Bearer canary-of-a-stranger",
     "Proxy-Authorization": "Basic Y2FuYXJ5OmNhbmFyeQcanary",
     "Cookie": "session=canary-session; other=canary",
+    "webhook-id": "m",
+    "webhook-timestamp": "1765519848",
     "webhook-signature": SIGNATURE,
     "X-Original-URI": RIGHT,
     "X-Forwarded-Uri": f"https://shop.example{RIGHT}?a=canary-query",
