@@ -101,7 +101,7 @@ def requests_of_every_kind() -> Iterator[bytes]:
         f"/{TOKENS[0]}/{WRONG}?a={TOKENS[0]}",
         f"/x/callbacks/kling/t/{TOKENS[0]}",
         f"//callbacks/kling/t/{TOKENS[0]}",
-        f"/callbacks/canary/t/{TOKENS[0]}",
+        f"/callbacks/nobody/t/{TOKENS[0]}",
         "/callbacks/kling?a=canary",
     ):
         yield request(where)
