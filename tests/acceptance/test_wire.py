@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -100,8 +101,7 @@ def exchange(installation: Installation, *pieces: bytes, pause: float = 0.05) ->
                 connection.sendall(piece)
                 time.sleep(pause)
             connection.shutdown(socket.SHUT_WR)
-        lines = connection.makefile("rb").read().split(b"\r\n")
-    return [line for line in lines if line.startswith(b"HTTP/1.1 ")]
+        return re.findall(rb"HTTP/1\.1 \d+ [A-Za-z ]+", connection.makefile("rb").read())
 
 
 def head(task: str, *more: str) -> bytes:

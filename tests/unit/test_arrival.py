@@ -93,7 +93,7 @@ def test_who_takes_no_answer_holds_a_thread_for_a_bounded_time(
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[worker.Worker, list[list[str]]]]:
+def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     """A worker with one connection that waits, and what it notes."""
     notes: list[list[str]] = []
     trace = SimpleNamespace(note=lambda *note: notes.append(list(note)))
