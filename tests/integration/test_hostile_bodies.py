@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from receiver.providers.base import index_of
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
@@ -71,6 +72,12 @@ def test_a_body_is_taken_or_refused(
     stored = store.callbacks()
     assert [one.callback.body for one in stored] == [sent]  # also in quarantine, byte for byte
     assert (stored[0].outcome == "quarantined") is (case["status"] != 200)
+
+
+@pytest.mark.parametrize("index", ["", "x" * 65, 10**80, True, None, 1.5, [0], {}])
+def test_an_index_that_could_not_name_a_file_is_the_position(index: object) -> None:
+    assert index_of({"index": index}, 3) == "3"
+    assert index_of({"index": "x" * 64}, 3) == "x" * 64
 
 
 LEGACY = {"task_id": "p", "task_status": "failed"}
