@@ -15,7 +15,7 @@ _RULES = [
     # the token of a callback URL; a route's `<token>` stays readable
     rf"(callbacks{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+){_END}+",
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
-    rf"(https?://[^\s\"'<>?\\]+\?){_END}+",
+    rf"((?<=[\w/])\?){_END}{{6,}}",  # also without a name
     r"(://)[^\s/@\"'<>]+(?=@)",  # a name and a password
     r"(hooks\.slack\.com/\w+/)[\w/\-]+",
     r"(whsec_)[A-Za-z0-9+/=_\-]+",

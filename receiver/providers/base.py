@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,9 @@ from receiver.events import Callback, Event, Media
 DAY = 86_400_000  # ms
 LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
 MOST_OUTPUTS = 256  # of one task; real ones have at most nine
+DEEPEST = 32  # levels of arrays and objects; real ones have four
+LONGEST_INTEGER = 100  # digits; Python's own bound can be switched off by the environment
+LONGEST_INDEX = 64  # characters; it stands in file names
 
 
 class Provider(Protocol):
@@ -41,18 +45,24 @@ def decode(body: bytes) -> dict[str, Any]:
     """The JSON object in a body.
 
     Refuses what Python's reader would let through but nobody could store or repeat: NaN and
-    Infinity, a key twice, lone surrogates. Raises NotJson, or NotTheProtocol for JSON that is no
-    object.
+    Infinity, also as an exponent too large, a key twice, lone surrogates, depths that another
+    reader would not follow. Raises NotJson, or NotTheProtocol for JSON that is no object.
     """
     try:
         decoded = body.decode("utf-8")  # json's own decoder lets surrogates through
-        document = json.loads(decoded, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        document = _READER.decode(decoded)
+        if _NUL.search(decoded):
+            raise NotJson(
+                "the body has a NUL character in a string: not every database can keep it"
+            )
         if "\\u" in decoded:  # only an escape can hide a lone surrogate from the decoder
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
     except ValueError as error:  # malformed, not UTF-8, or an integer of absurd length
         raise NotJson(f"the body is not JSON: {error}") from None
+    if _is_deep(document):
+        raise NotJson(f"the body is nested more than {DEEPEST} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
     return document
@@ -93,8 +103,10 @@ def text(value: object) -> str | None:
 def index_of(entry: Mapping[str, Any], position: int) -> str:
     """The provider's index or id of an output, or else its position."""
     found = entry.get("index", entry.get("id"))
-    is_usable = isinstance(found, (int, str)) and not isinstance(found, bool) and found != ""
-    return str(found) if is_usable else str(position)
+    if isinstance(found, bool) or not isinstance(found, (int, str)):
+        return str(position)
+    index = str(found)
+    return index if 0 < len(index) <= LONGEST_INDEX else str(position)
 
 
 def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
@@ -143,5 +155,38 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
+def _bounded(digits: str) -> int:
+    if len(digits) > LONGEST_INTEGER:
+        raise ValueError(f"an integer has {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is larger than any number")
+    return number
+
+
+def _is_deep(document: object) -> bool:
+    """Is something below the deepest level? Level by level, so that depth costs no stack."""
+    level: list[Any] = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(DEEPEST):
+        inner = [part.values() if isinstance(part, dict) else part for part in level]
+        level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
+
+
+_READER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys,
+    parse_constant=_no_constant,
+    parse_float=_finite,
+    parse_int=_bounded,
+)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not where the backslash itself is escaped

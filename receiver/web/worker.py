@@ -40,6 +40,7 @@ LONG_ARRIVES_WITHIN = 120.0  # seconds; 30 MB, with the API's token
 ANSWER_IS_TAKEN_WITHIN = 10.0  # seconds for each write: who does not read holds a thread, too
 LEAVES_WITHIN = 2.0  # seconds; for a client that still sends to read its answer, and at SIGTERM
 READ_AT_ONCE = 64 * 1024
+PARSED_AT_ONCE = 8 * 1024  # gunicorn copies what is left of a piece for every chunk in it
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
 TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
@@ -73,13 +74,21 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         """Let the parser read what arrived, and not the socket."""
         self.parser.unreader = IterUnreader(self._pieces())
 
+    def take_over(self) -> bytes:
+        """What the parser did not need: the next request, or its beginning."""
+        unreader = self.parser.unreader
+        return bytes(unreader.take_buffered() + b"".join(unreader.iter or ()))
+
     def _pieces(self) -> Iterator[bytes]:
+        data = bytes(self.arrival.data)
         if self.reach is Reach.NOT_HTTP:
             raise InvalidRequestLine(WAS_IT_TLS)
         if self.reach is Reach.ENDLESS_HEAD:
-            yield bytes(self.arrival.data[:LONGEST_HEAD])
+            data = data[:LONGEST_HEAD]
+        for at in range(0, len(data), PARSED_AT_ONCE):
+            yield data[at : at + PARSED_AT_ONCE]
+        if self.reach is Reach.ENDLESS_HEAD:
             raise LimitRequestHeaders("")
-        yield bytes(self.arrival.data)
         if self.reach is Reach.ENDLESS_CHUNKS:
             raise RequestEntityTooLarge("Send less, or a Content-Length.")
         if self.reach is Reach.LONG:
@@ -129,7 +138,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 conn.sock.shutdown(socket.SHUT_WR)
             self._wait(conn, LEAVES_WITHIN)
             return
-        conn.begin(conn.parser.unreader.take_buffered())
+        conn.begin(conn.take_over())
         if conn.reach is Reach.PART:
             self._wait(conn, ARRIVES_WITHIN if conn.arrival.data else self.cfg.keepalive)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -88,3 +90,70 @@ def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installa
     history = installation.store.history("task-1")
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert sorted(delivery.hook for delivery in history.deliveries) == ["mail", "pictures", "slack"]
+
+
+def exchange(installation: Installation, *pieces: bytes, pause: float = 0.05) -> list[bytes]:
+    """The status lines that come back for these bytes, sent with a pause after each piece."""
+    with socket.create_connection(("127.0.0.1", installation.port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(pause)
+            connection.shutdown(socket.SHUT_WR)
+        return re.findall(rb"HTTP/1\.1 \d+ [A-Za-z ]+", connection.makefile("rb").read())
+
+
+def head(task: str, *more: str) -> bytes:
+    lines = [f"POST {path(task)} HTTP/1.1", "Host: receiver", "Content-Type: application/json"]
+    return "\r\n".join([*lines, *more, "", ""]).encode()
+
+
+def test_requests_however_their_bytes_arrive(installation: Installation) -> None:
+    installation.start_web()
+    installation.wait_until_ready()
+    raw = body()
+    length = f"Content-Length: {len(raw)}"
+    ok = [b"HTTP/1.1 200 OK"]
+
+    whole = head("a", length) + raw
+    assert exchange(installation, *(whole[at : at + 40] for at in range(0, len(whole), 40))) == ok
+    assert exchange(installation, whole * 3) == ok * 3  # one behind the other, at once
+    assert exchange(installation, whole + whole[:50], whole[50:]) == ok * 2
+    assert exchange(installation, *[whole] * 3) == ok * 3  # on a connection that is kept
+
+    welcomed = exchange(installation, head("b", length, "Expect: 100-continue"), raw)
+    assert welcomed == [b"HTTP/1.1 100 Continue", *ok]
+    assert exchange(installation, head("b", length, "Expect: 100-continue") + raw) == ok
+
+    single = b"".join(b"1\r\n%c\r\n" % letter for letter in raw)
+    in_chunks = head("c", "Transfer-Encoding: chunked")
+    assert exchange(installation, in_chunks, single[:99], single[99:], b"0\r\n\r\n") == ok
+    assert exchange(installation, in_chunks, single, b"0\r\nX-Sum: 1\r\n\r\n", whole) == ok * 2
+
+    too_long = [b"HTTP/1.1 413 REQUEST ENTITY TOO LARGE"]
+    assert exchange(installation, in_chunks, b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n") == too_long
+    assert (
+        exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 9_000_000) == too_long
+    )
+    assert exchange(installation, head("d", "Content-Length: 262144"), b"x" * 262_144) == too_long
+    fits = body(padding="x" * 250_000)
+    assert exchange(installation, head("e", f"Content-Length: {len(fits)}"), fits) == ok
+
+    many = [f"X-{number}: v" for number in range(80)]
+    refused = [b"HTTP/1.1 431 Request Header Fields Too Large"]
+    assert exchange(installation, head("f", length, *many) + raw) == refused
+    assert exchange(installation, head("f", length, "X-Long: " + "x" * 40_000) + raw) == refused
+    assert {task.id for task in installation.store.tasks()} == set("abce")
+
+
+def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> None:
+    """`gunicorn wsgi:app`, as hosts start it, finds them in gunicorn.conf.py."""
+    printed = installation.run("gunicorn", "--print-config", "wsgi:app").stdout
+    ours = installation.run(
+        "gunicorn", "--config", "python:receiver.web.gunicorn", "--print-config", "wsgi:app"
+    ).stdout
+    assert "receiver.web.worker.Worker" in printed
+    assert [line for line in printed.splitlines() if not line.startswith("config ")] == [
+        line for line in ours.splitlines() if not line.startswith("config ")
+    ]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import selectors
 import socket
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -85,3 +90,54 @@ def test_who_takes_no_answer_holds_a_thread_for_a_bounded_time(
     patient = worker.Worker.__new__(worker.Worker)
     with ours, theirs, pytest.raises(NoMoreData):
         patient.handle_request(SimpleNamespace(), conn)
+
+
+@pytest.fixture
+def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
+    """A worker with one connection that waits, and what it notes."""
+    notes: list[list[str]] = []
+    trace = SimpleNamespace(note=lambda *note: notes.append(list(note)))
+    made = worker.Worker.__new__(worker.Worker)
+    made.alive, made.nr_conns, made.sweep_at, made.waiting = True, 1, 0.0, {}
+    made.wsgi = SimpleNamespace(extensions={"rejections": trace})
+    made.log = logging.getLogger("test")
+    ours, theirs = socket.socketpair()
+    with selectors.DefaultSelector() as made.poller, theirs:
+        conn = worker.Connection(Config(), ours, ("192.0.2.1", 5000), None)
+        made._wait(conn, 60)
+        yield made, notes
+        ours.close()
+
+
+def test_who_is_too_slow_is_closed_and_leaves_a_trace(
+    patient: tuple[worker.Worker, list[list[str]]],
+) -> None:
+    made, notes = patient
+    (conn,) = made.waiting
+    conn.reach = conn.arrival.add(HEAD)
+    made.murder_pending()
+    assert list(made.waiting) == [conn]  # there is time left
+    conn.until = made.sweep_at = 0.0
+    made.murder_pending()
+    assert (made.waiting, made.nr_conns, conn.sock.fileno()) == ({}, 0, -1)
+    assert notes == [["192.0.2.1", worker.TOO_SLOW, "POST", "/callbacks/kling/t/x"]]
+
+
+def test_a_connection_that_was_kept_and_is_not_used_leaves_none(
+    patient: tuple[worker.Worker, list[list[str]]],
+) -> None:
+    made, notes = patient
+    (conn,) = made.waiting
+    conn.until = 0.0
+    made.murder_pending()
+    assert (made.waiting, notes) == ({}, [])
+
+
+def test_at_a_stop_who_still_sends_has_two_seconds(
+    patient: tuple[worker.Worker, list[list[str]]],
+) -> None:
+    made, _ = patient
+    (conn,) = made.waiting
+    made.alive = False
+    made.murder_pending()
+    assert conn.until - time.monotonic() <= worker.LEAVES_WITHIN

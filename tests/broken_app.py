@@ -1,0 +1,22 @@
+"""The web process with a mistake in it that tells everything it knows; served by a test."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import structlog
+from flask import request
+
+from receiver.stores.sqlite import SqliteStore
+from wsgi import app
+
+__all__ = ["app"]
+
+
+def breaks(_: SqliteStore, *__: Any, **___: Any) -> NoReturn:
+    said = f"{request.url} {dict(request.headers)} {request.get_data(as_text=True)}"
+    structlog.get_logger().error("a careless line", said=said, headers=list(request.headers))
+    raise ZeroDivisionError(said)
+
+
+SqliteStore.record = breaks  # type: ignore[method-assign]
