@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Connections:
 
     def migrate(self) -> list[str]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._path.parent)
             return schema.migrate(self._path)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -76,6 +77,18 @@ class Connections:
         self._readers.known = None
         if known is not None:
             known[1].close()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it so that a power cut leaves it there. SQLite sees to the names inside it."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        descriptor = os.open(made.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # a folder's name is data of the folder that it is in
+        finally:
+            os.close(descriptor)
 
 
 def _data_version(connection: sqlite3.Connection) -> int:
