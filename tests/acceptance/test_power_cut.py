@@ -86,9 +86,7 @@ def is_lost(cut: Path, task: str) -> bool:
     return False
 
 
-def test_a_new_folder_outlives_a_power_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_folder_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite syncs the folder its files are in; its parents are ours to sync."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))

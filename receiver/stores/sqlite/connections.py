@@ -62,6 +62,18 @@ class Connections:
         except (sqlite3.Error, OSError) as error:
             self._drop_reader()
             raise StoreUnavailable(f"could not read {self._path}: {error}") from error
+        finally:
+            if not self._is_kept:
+                self._drop_reader()
+
+    @property
+    def _is_kept(self) -> bool:
+        """Was the file writable when this thread's connection was made?
+
+        While a connection to a read-only file is open, all others of the process are read-only too:
+        the writer could not heal once the file may be written.
+        """
+        return getattr(self._readers, "is_kept", True)
 
     def _reader(self) -> sqlite3.Connection:
         file = identity(self._path)  # connecting would make an empty file
@@ -69,8 +81,13 @@ class Connections:
         known = getattr(self._readers, "known", None)
         if known is None or known[0] != file:
             self._drop_reader()
+            self._readers.is_kept = self._is_writable()
             known = self._readers.known = (file, connect(self._path, read_only=True))
         return known[1]
+
+    def _is_writable(self) -> bool:
+        files = (self._path, Path(f"{self._path}-shm"))
+        return all(os.access(file, os.W_OK) for file in files if file.exists())
 
     def _drop_reader(self) -> None:
         known = getattr(self._readers, "known", None)
