@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -15,6 +16,17 @@ from receiver.redaction import redacted
 TRACEBACK = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+
+
+class LossyLogger(structlog.PrintLogger):
+    """Drops a line that cannot be written: a full disk or a closed pipe must not stop the work."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def configure(hide: Callable[[str], str] = redacted) -> None:
@@ -37,6 +49,6 @@ def configure(hide: Callable[[str], str] = redacted) -> None:
             lambda _, __, line: hide(cast("str", line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: LossyLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Connections:
 
     def migrate(self) -> list[str]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._path.parent)
             return schema.migrate(self._path)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -62,6 +63,18 @@ class Connections:
         except (sqlite3.Error, OSError) as error:
             self._drop_reader()
             raise StoreUnavailable(f"could not read {self._path}: {error}") from error
+        finally:
+            if not self._is_kept:
+                self._drop_reader()
+
+    @property
+    def _is_kept(self) -> bool:
+        """Was the file writable when this thread's connection was made?
+
+        While a connection to a read-only file is open, all others of the process are read-only too:
+        the writer could not heal once the file may be written.
+        """
+        return getattr(self._readers, "is_kept", True)
 
     def _reader(self) -> sqlite3.Connection:
         file = identity(self._path)  # connecting would make an empty file
@@ -69,14 +82,31 @@ class Connections:
         known = getattr(self._readers, "known", None)
         if known is None or known[0] != file:
             self._drop_reader()
+            self._readers.is_kept = self._is_writable()
             known = self._readers.known = (file, connect(self._path, read_only=True))
         return known[1]
+
+    def _is_writable(self) -> bool:
+        files = (self._path, Path(f"{self._path}-shm"))
+        return all(os.access(file, os.W_OK) for file in files if file.exists())
 
     def _drop_reader(self) -> None:
         known = getattr(self._readers, "known", None)
         self._readers.known = None
         if known is not None:
             known[1].close()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it so that a power cut leaves it there. SQLite sees to the names inside it."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        descriptor = os.open(made.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # a folder's name is data of the folder that it is in
+        finally:
+            os.close(descriptor)
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

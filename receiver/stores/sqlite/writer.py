@@ -25,7 +25,8 @@ from receiver.errors import StoreUnavailable
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 THE_ITEMS_OWN = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
-PATIENCE = 30.0  # seconds a request waits for its commit before it is told to come back
+PATIENCE = 8.0  # seconds a request waits for its commit: senders give up after 10 or more
+PATIENCE_WHEN_STUCK = 1.0  # seconds; waiting requests must not take every thread of the web process
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -41,6 +42,8 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.execute("pragma query_only = on")
     else:
         connection.execute("pragma synchronous = full")
+        # On a Mac alone: there a plain sync leaves the data in the drive's own cache.
+        connection.execute("pragma fullfsync = on")
         connection.execute("pragma secure_delete = on")
     return connection
 
@@ -68,7 +71,7 @@ class _Item(Generic[T]):
     __slots__ = ("error", "gate", "result", "work")
 
     def __init__(self, work: Work[T]) -> None:
-        self.work = work
+        self.work: Work[T] | None = work  # None: whoever wanted it has gone
         self.result: T | None = None
         self.error: BaseException | None = None
         self.gate = threading.Lock()
@@ -86,6 +89,7 @@ class GroupCommit:
         self._work_is_there.acquire()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._is_stuck = False
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
@@ -93,7 +97,9 @@ class GroupCommit:
         """Do `work` in a transaction; when this returns, it is durable.
 
         What `work` raises is raised here, and undoes that piece of work alone. Raises
-        StoreUnavailable if the batch could not be committed; the work may then be done again.
+        StoreUnavailable if the batch could not be committed, or not in time. The work may then be
+        done again: what was not begun when its caller went is never done, but what was begun may
+        yet be committed.
         """
         item = _Item(work)
         with self._mutex:
@@ -105,11 +111,24 @@ class GroupCommit:
             self._waiting.append(item)
             if len(self._waiting) == 1:
                 self._work_is_there.release()
-        if not item.gate.acquire(timeout=PATIENCE):
-            raise StoreUnavailable(f"no commit within {PATIENCE:.0f} s")
+        self._wait(item)
         if item.error is not None:
             raise item.error
         return cast("T", item.result)
+
+    def _wait(self, item: _Item[Any]) -> None:
+        """Wait until the item is settled. Raises StoreUnavailable, and withdraws it, if that lasts.
+
+        Another process may be stopped while it holds the file lock, or the disk may hang.
+        """
+        patience = PATIENCE_WHEN_STUCK if self._is_stuck else PATIENCE
+        if not item.gate.acquire(timeout=patience):
+            self._is_stuck = True
+            item.work = None
+            raise StoreUnavailable(
+                f"no commit within {patience:g} s: the disk hangs, or a process that does not go "
+                f"on holds {self._path}-lock (see: fuser {self._path}-lock)"
+            )
 
     def close(self) -> None:
         """Commit what waits, then let go of the database."""
@@ -144,6 +163,7 @@ class GroupCommit:
             self._drop_connection()  # it may be in any state; the next batch opens a new one
             failure = StoreUnavailable(f"could not commit: {error}")
         finally:
+            self._is_stuck = False
             for item in batch:
                 item.error = failure or item.error
                 item.gate.release()
@@ -168,9 +188,12 @@ class GroupCommit:
         return self._connection
 
     def _apply(self, connection: sqlite3.Connection, item: _Item[Any]) -> None:
+        work = item.work
+        if work is None:
+            return
         connection.execute("savepoint item")
         try:
-            item.result = item.work(connection)
+            item.result = work(connection)
         except Exception as error:
             # Handed to the caller whose item it is, as a future would.
             if isinstance(error, sqlite3.Error) and not isinstance(error, THE_ITEMS_OWN):

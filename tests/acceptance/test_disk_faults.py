@@ -1,0 +1,241 @@
+"""A commit that fails is a 503 with Retry-After, never a 2xx; and it heals without a restart."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from disk import FAILED_SYNC, FAILED_WRITE, FULL, Disk, can_be_installed
+from installation import Installation
+from receiver.signing import mint
+from samples import SECRET, body
+from sandbox.server import Sandbox
+
+AT_ONCE = 6
+Fault = Callable[[Installation], AbstractContextManager[None]]  # while it is entered
+
+can_be_watched = pytest.mark.skipif(
+    not can_be_installed(),
+    reason="SQLite is built into this Python and cannot be watched; take one that links "
+    "libsqlite3: apt-get install python3-venv, make clean, make test PYTHON=/usr/bin/python3",
+)
+
+
+def database(installation: Installation) -> Path:
+    return installation.folder / "receiver.db"
+
+
+def launch(installation: Installation, app: str, *before: str) -> list[int]:
+    """Start the web process, and wait until it answers; the worker processes of gunicorn."""
+    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "tests")
+    bind = f"127.0.0.1:{installation.port}"
+    installation.start("web", *before, *command, "--bind", bind, app)
+
+    def answers() -> bool:
+        with suppress(requests.ConnectionError):
+            requests.get(f"{installation.url}/healthz", timeout=20)
+            return len(workers(installation)) == 2
+        return False
+
+    installation.wait_until(answers)
+    return workers(installation)
+
+
+def start(installation: Installation, app: str = "wsgi:app") -> list[int]:
+    """The same; and each of them serves."""
+    found = launch(installation, app)
+    file = database(installation)
+    installation.wait_until(lambda: all(has_open(file, pid) for pid in found))
+    return found
+
+
+def workers(installation: Installation) -> list[int]:
+    master = installation.running["web"].pid
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def has_open(file: Path, pid: int) -> bool:
+    with suppress(FileNotFoundError):
+        return any(entry.readlink() == file for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def send(installation: Installation, task: str) -> requests.Response:
+    url = f"{installation.url}/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
+    headers = {"Content-Type": "application/json"}
+    raw = body(task_id=f"at-kling-{task}")
+    return requests.post(url, data=raw, headers=headers, timeout=40)
+
+
+def send_at_once(installation: Installation, name: str) -> list[requests.Response]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda n: send(installation, f"{name}-{n}"), range(AT_ONCE)))
+
+
+def must_be_refused(installation: Installation) -> None:
+    for answer in send_at_once(installation, "task"):
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["Retry-After"]) > 0
+    assert requests.get(f"{installation.url}/healthz", timeout=20).status_code == 200
+
+
+def must_be_taken(installation: Installation) -> None:
+    """What was refused is sent again, and taken as if it had never been sent."""
+    answers = [(found.status_code, found.json()) for found in send_at_once(installation, "task")]
+    assert answers == [(200, {"outcome": "recorded"})] * AT_ONCE
+    for number in range(AT_ONCE):
+        history = installation.store.history(f"task-{number}")
+        assert [move.status for move in history.transitions] == ["succeeded"]
+        assert [stored.repeats for stored in history.callbacks] == [0]
+        assert len(history.deliveries) == 3
+
+
+def through_the_fault(installation: Installation, fault: Fault, processes: list[int]) -> None:
+    assert send(installation, "before").status_code == 200
+    with fault(installation):
+        must_be_refused(installation)
+    must_be_taken(installation)
+    assert workers(installation) == processes  # none was started again
+    assert "Traceback" not in installation.logs()
+
+
+def breaks(what: str, code: int) -> Fault:
+    """From the disk that SQLite sees."""
+
+    @contextmanager
+    def fault(installation: Installation) -> Iterator[None]:
+        disk = Disk(database(installation))
+        disk.break_(what, code)
+        yield
+        disk.mend()
+
+    return fault
+
+
+@can_be_watched
+@pytest.mark.parametrize(
+    "fault",
+    [breaks("write", FULL), breaks("write", FAILED_WRITE), breaks("sync", FAILED_SYNC)],
+    ids=["full disk", "write error", "sync error"],
+)
+def test_a_disk_that_fails(installation: Installation, fault: Fault) -> None:
+    Disk(database(installation)).begin()
+    processes = start(installation, "on_a_watched_disk:app")
+    through_the_fault(installation, fault, processes)
+
+
+@contextmanager
+def no_file_may_grow(installation: Installation) -> Iterator[None]:
+    """The kernel itself refuses the write, with EFBIG; so it does for the log."""
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in workers(installation)}
+    for pid, (_, hard) in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
+    yield
+    for pid, limit in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
+
+
+@contextmanager
+def locked_by_another_program(installation: Installation) -> Iterator[None]:
+    """One that knows nothing of our file lock, such as the `sqlite3` shell."""
+    connection = sqlite3.connect(database(installation), isolation_level=None)
+    connection.execute("begin immediate")
+    yield
+    connection.execute("rollback")
+    connection.close()
+
+
+HOLD = """
+import sys, time; from pathlib import Path; from receiver.stores.sqlite.writer import file_lock
+with file_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def stopped_while_it_writes(installation: Installation) -> Iterator[None]:
+    """A process of ours that was stopped with the file lock in its hands."""
+    command = [sys.executable, "-c", HOLD, str(database(installation))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        other.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+@contextmanager
+def moved_away(installation: Installation) -> Iterator[None]:
+    elsewhere = database(installation).with_name("elsewhere.db")
+    database(installation).rename(elsewhere)
+    yield
+    elsewhere.rename(database(installation))
+
+
+@pytest.mark.parametrize(
+    "fault", [no_file_may_grow, locked_by_another_program, stopped_while_it_writes, moved_away]
+)
+def test_a_file_that_cannot_be_written(installation: Installation, fault: Fault) -> None:
+    through_the_fault(installation, fault, start(installation))
+
+
+def test_files_that_are_read_only_when_the_server_starts(installation: Installation) -> None:
+    """As after `sudo receiver migrate`, until somebody gives them to the server's user."""
+    assert installation.store.tasks() == []  # this process has them open, so that all three exist
+    files = [installation.folder / f"receiver.db{suffix}" for suffix in ("", "-wal", "-shm")]
+    for file in files:
+        file.chmod(0o444)
+    processes = launch(installation, "wsgi:app", "tests.unprivileged")
+    must_be_refused(installation)
+    assert installation.store.tasks() == []
+    for file in files:
+        file.chmod(0o644)
+    must_be_taken(installation)
+    assert workers(installation) == processes
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("only root can mount a small disk; run the tests as root to see this one")
+    yield folder
+    # Lazily: readers of this process may have it open yet.
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_file_system_that_is_full(small_disk: Path, sandbox: Sandbox) -> None:
+    """Its log is on the same disk, as it is where there is but one."""
+    installation = Installation(small_disk, sandbox)
+    installation.store.migrate()
+    try:
+        through_the_fault(installation, full, start(installation))
+    finally:
+        installation.close()
+
+
+@contextmanager
+def full(installation: Installation) -> Iterator[None]:
+    ballast = installation.folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    yield
+    ballast.unlink()

@@ -1,0 +1,44 @@
+"""The web process of `wsgi.py` on a `Disk`, for gunicorn: `on_a_watched_disk:app`.
+
+Before an answer leaves, it is written down what the disk would hold if the power went then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from disk import Disk
+from receiver.settings import load, sqlite_path
+from receiver.stores.sqlite import writer
+
+database = sqlite_path(load().database_url)
+disk = Disk(database)
+disk.install()
+connect = writer.connect
+
+
+def careless(path: Path, *, read_only: bool) -> writer.sqlite3.Connection:
+    """A connection as the writer's, but for what TEST_SYNCHRONOUS says."""
+    connection = connect(path, read_only=read_only)
+    connection.execute(f"pragma synchronous = {os.environ['TEST_SYNCHRONOUS']}")
+    return connection
+
+
+if "TEST_SYNCHRONOUS" in os.environ:
+    writer.connect = careless
+
+from wsgi import app as real_app  # noqa: E402 - the disk has to be there first
+
+
+def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def before_it_leaves(status: str, *more: Any) -> Any:
+        if status.startswith("200") and environ["REQUEST_METHOD"] == "POST":
+            task = environ["PATH_INFO"].split("/")[3]
+            disk.after_a_power_cut(database.with_name("cuts") / task)
+        return start_response(status, *more)
+
+    return real_app(environ, before_it_leaves)
