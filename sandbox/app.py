@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, render_template, request
 
-from sandbox import appypie, inbox_pages, kling, modellix, pages
+from sandbox import answers, appypie, inbox_pages, kling, modellix, pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ def create_app(parts: Parts) -> Flask:
     for status in (404, 405, 413):
         app.register_error_handler(status, _not_here)
     app.after_request(_guarded)
+    app.after_request(answers.spoilt)
     return app
 
 

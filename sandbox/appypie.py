@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, request
 
 from sandbox import fields, legacy
+from sandbox.answers import accepted
 from sandbox.engine import Order, TooManyRunningError
 from sandbox.kling_envelope import success
 from sandbox.parts import parts
@@ -14,8 +15,8 @@ from sandbox.parts import parts
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
 
-    from sandbox.callbacks import Notice
     from sandbox.engine import Task
+    from sandbox.notices import Notice
 
 NAME = "appypie"
 SUBSCRIPTION_KEY = "sandbox-appypie-key"  # well known on purpose, as Kling's
@@ -51,7 +52,7 @@ def refuse(error: AppyPieError) -> tuple[Response, int]:
 @routes.post("/kling-ai-vton/v1/getVirtualTryOnTask")
 def create() -> Response:
     try:
-        task = parts().engine.submit(_order(_body()))
+        task = accepted(_order(_body()))
     except TooManyRunningError:
         raise AppyPieError(429, "Rate limit is exceeded. Try again later.") from None
     return success(legacy.created(task))

@@ -5,34 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
+from sandbox.notices import Manner, Notice
 from sandbox.workers import Scheduler, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sandbox.ledger import Ledger
 
 THREADS = 16
 LONGEST_ANSWER = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Notice:
-    """One callback as it goes over the wire, and whose it is."""
-
-    provider: str
-    task_id: str
-    external_task_id: str | None
-    status: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
+ANSWER_KEPT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -49,10 +41,14 @@ class AnswerError(Exception):
 
 
 class Courier:
-    def __init__(self, ledger: Ledger, persistence: Persistence) -> None:
+    """`pace` is the seconds of one pace of the tasks that it tells of."""
+
+    def __init__(self, ledger: Ledger, persistence: Persistence, pace: float = 1.0) -> None:
         self._ledger = ledger
         self._persistence = persistence
+        self._pace = pace
         self._lines: dict[str, deque[Notice]] = {}  # what each task has yet to tell
+        self._delayed = 0
         self._lock = threading.Lock()
         self._workers = Workers("callback", THREADS)
         self._later = Scheduler("callback-retry", 1)
@@ -65,9 +61,29 @@ class Courier:
         self._later.stop()
         self._workers.stop()
 
+    @property
+    def is_idle(self) -> bool:
+        """Has everything been sent, and insisted on, to its end?"""
+        with self._lock:
+            return not self._lines and not self._delayed
+
     def send(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
+            if notice.delay:
+                self._send_later(notice)
+            else:
+                self._join_line(notice)
+
+    def _send_later(self, notice: Notice) -> None:
+        with self._lock:
+            self._delayed += 1
+
+        def join() -> None:
             self._join_line(notice)
+            with self._lock:
+                self._delayed -= 1
+
+        self._later.after(notice.delay * self._pace, join)
 
     def _join_line(self, notice: Notice) -> None:
         with self._lock:
@@ -78,7 +94,8 @@ class Courier:
             self._workers.do(lambda: self._deliver(notice, attempt=1))
 
     def _deliver(self, notice: Notice, attempt: int) -> None:
-        if not self._attempt(notice, attempt) and attempt <= self._persistence.retries:
+        is_done = self._attempts(notice, attempt) or not notice.insisted
+        if not is_done and attempt <= self._persistence.retries:
             again = self._persistence.retry_after
             self._later.after(
                 again, lambda: self._workers.do(lambda: self._deliver(notice, attempt + 1))
@@ -96,17 +113,28 @@ class Courier:
             following = line[0]
         self._workers.do(lambda: self._deliver(following, attempt=1))
 
+    def _attempts(self, notice: Notice, attempt: int) -> bool:
+        """Send it, all its copies at once; was each of them acknowledged?"""
+        if notice.copies == 1:
+            return self._attempt(notice, attempt)
+        with ThreadPoolExecutor(notice.copies) as pool:
+            tries = [pool.submit(self._attempt, notice, attempt) for _ in range(notice.copies)]
+        return all(one.result() for one in tries)
+
     def _attempt(self, notice: Notice, attempt: int) -> bool:
         entry = self._ledger.opened(notice, attempt)
+        if notice.manner is not Manner.WHOLE:
+            error = _send_badly(notice, self._persistence.timeout)
+            return self._ledger.closed(entry, error=error).acknowledged
         status = None
         try:
             with _post(notice, self._persistence.timeout) as response:
                 status = response.status_code
-                _read_to_end(response, time.monotonic() + self._persistence.timeout)
+                said = _read_to_end(response, time.monotonic() + self._persistence.timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError, AnswerError) as fault:
             error = f"{type(fault).__name__}: {fault}"
             return self._ledger.closed(entry, http_status=status, error=error).acknowledged
-        return self._ledger.closed(entry, http_status=status).acknowledged
+        return self._ledger.closed(entry, http_status=status, answer=said).acknowledged
 
 
 def _post(notice: Notice, timeout: float) -> requests.Response:
@@ -121,11 +149,33 @@ def _post(notice: Notice, timeout: float) -> requests.Response:
         )
 
 
-def _read_to_end(response: requests.Response, deadline: float) -> None:
-    size = 0
+def _send_badly(notice: Notice, timeout: float) -> str:
+    """Send it as its manner wants, wait for no answer; what was wrong with it."""
+    parts = urlsplit(notice.url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    is_whole = notice.manner is Manner.HANGS_UP
+    try:
+        connection.putrequest("POST", parts.path or "/", skip_accept_encoding=True)
+        for name, value in notice.headers.items():
+            connection.putheader(name, value)
+        connection.putheader("Content-Length", str(len(notice.body)))
+        connection.endheaders(notice.body if is_whole else notice.body[: len(notice.body) // 2])
+    except (OSError, HTTPException) as fault:
+        return f"{type(fault).__name__}: {fault}"
+    finally:
+        connection.close()
+    return "hung up before the answer" if is_whole else "broke off within the body"
+
+
+def _read_to_end(response: requests.Response, deadline: float) -> str:
+    """The beginning of the answer. Raises AnswerError."""
+    size, kept = 0, b""
     while chunk := response.raw.read1(16 * 1024):
         size += len(chunk)
+        kept = (kept + chunk)[: ANSWER_KEPT * 4]
         if size > LONGEST_ANSWER:
             raise AnswerError(f"the answer is longer than {LONGEST_ANSWER} bytes")
         if time.monotonic() > deadline:
             raise AnswerError("the answer took too long")
+    return kept.decode("utf-8", "replace")[:ANSWER_KEPT]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import threading
+import time
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import click
@@ -11,11 +15,23 @@ import requests
 
 from sandbox import environment
 from sandbox.callbacks import Persistence
+from sandbox.chaos import shares
+from sandbox.ledger import Entry
+from sandbox.scenarios import SCENARIOS
 from sandbox.server import Behaviour, Sandbox
 from sandbox.standard_webhooks import SecretError, Signer
+from sandbox.trigger import (
+    PROVIDERS,
+    Range,
+    Shot,
+    TriggerError,
+    UnknownScenarioError,
+    triggerable,
+)
 
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
+ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")  # what the system said, deep in a text
 
 
 def _checked_secret(_: click.Context, __: click.Parameter, secret: str | None) -> str | None:
@@ -25,6 +41,15 @@ def _checked_secret(_: click.Context, __: click.Parameter, secret: str | None) -
     except SecretError as fault:
         raise click.BadParameter(str(fault)) from None
     return secret
+
+
+def _checked_chaos(
+    _: click.Context, __: click.Parameter, text: str | None
+) -> dict[str, float] | None:
+    try:
+        return None if text is None else shares(text)
+    except UnknownScenarioError as fault:
+        raise click.BadParameter(str(fault)) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -60,6 +85,13 @@ def main() -> None:
     callback=_checked_secret,
     help="Sign Kling's callbacks with it.",
 )
+@click.option(
+    "--chaos",
+    metavar="NAME[=PERCENT],…",
+    callback=_checked_chaos,
+    help="Scenarios for tasks that nobody asked one for, or `all`. See: sandbox trigger --list.",
+)
+@click.option("--chaos-seed", type=int, help="The same seed draws the same scenarios.")
 def serve(
     port: int,
     smtp_port: int,
@@ -71,8 +103,13 @@ def serve(
     callback_timeout: float,
     callbacks: bool,
     webhook_secret: str | None,
+    chaos: dict[str, float] | None,
+    chaos_seed: int | None,
 ) -> None:
     """Serve the providers' APIs, the inboxes and the pages until SIGTERM or Ctrl-C."""
+    for name in chaos or ():
+        if SCENARIOS[name].signs and not webhook_secret and len(chaos or ()) < len(SCENARIOS):
+            raise click.UsageError(f"--chaos: {name} needs --webhook-secret")
     persistence = Persistence(callback_retries, callback_retry_after, callback_timeout)
     behaviour = Behaviour(
         pace=pace,
@@ -80,6 +117,8 @@ def serve(
         callbacks=callbacks,
         webhook_secret=webhook_secret,
         persistence=persistence,
+        chaos=chaos,
+        chaos_seed=chaos_seed,
     )
     stopped = _stopped_by_signal()
     try:
@@ -91,6 +130,73 @@ def serve(
     with sandbox:
         click.echo(f"sandbox: API and pages at {sandbox.url}/, mail to {host}:{sandbox.smtp_port}")
         stopped.wait()
+
+
+@main.command()
+@click.argument("scenario", required=False)
+@click.option("--to", "url", metavar="URL", help="Where the callbacks go.")
+@click.option("--list", "wants_list", is_flag=True, help="Print the scenarios, and end.")
+@click.option(
+    "--provider", type=click.Choice(PROVIDERS), help="[default: as its path says, else kling]"
+)
+@click.option("--external-id", help="Your own id of the task. [default: as the path says]")
+@click.option("--webhook-secret", metavar="whsec_…", callback=_checked_secret, help="Sign with it.")
+@click.option("--pace", type=SECONDS, default=0.2, help="Seconds between two moves.")
+@click.option("--retries", type=click.IntRange(min=0), default=3, help="After an answer not 2xx.")
+@click.option("--linger", type=SECONDS, default=0.0, help="Seconds the picture is served after.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def trigger(
+    scenario: str | None,
+    url: str | None,
+    wants_list: bool,
+    provider: str | None,
+    external_id: str | None,
+    webhook_secret: str | None,
+    pace: float,
+    retries: int,
+    linger: float,
+    as_json: bool,
+) -> None:
+    """Fire the callbacks of a scenario at any receiver.
+
+    The picture's URL works while the command runs. Status 0: what should have been acknowledged
+    was.
+    """
+    if wants_list:
+        for name in triggerable():
+            click.echo(f"{name:<22} {SCENARIOS[name].summary}")
+        return
+    if scenario is None or url is None:
+        raise click.UsageError("say a scenario, and --to URL; `--list` prints the scenarios")
+    shot = Shot(scenario, url, provider, external_id, webhook_secret, pace, retries)
+    try:
+        with Range(shot) as fired:
+            entries = list(_told(fired, as_json))
+            missing = fired.missing()
+            if as_json:
+                shown = [entry.as_json() for entry in entries]
+                click.echo(json.dumps({"callbacks": shown, "missing": missing}, indent=2))
+            else:
+                acknowledged = sum(entry.acknowledged for entry in entries)
+                click.echo(f"trigger: {len(entries)} sent, {acknowledged} acknowledged")
+            time.sleep(linger)
+    except (TriggerError, UnknownScenarioError, OSError) as fault:
+        raise click.UsageError(str(fault)) from None
+    if missing:
+        raise click.ClickException(f"not acknowledged: {', '.join(missing)}")
+
+
+def _told(fired: Range, quietly: bool) -> Iterator[Entry]:
+    for entry in fired.fire():
+        if not quietly:
+            reason = ERRNO.search(entry.error or "")
+            text = reason[1] if reason else entry.error or entry.answer or ""
+            lines = text.strip().splitlines()
+            took = (entry.answered_at or entry.sent_at) - entry.sent_at
+            status = entry.http_status or "no answer"
+            said = lines[0][:120] if lines else ""
+            click.echo(f"  {entry.status:<11} {status}  {took:>5} ms  {said}")
+        yield entry
 
 
 @main.command()

@@ -9,13 +9,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sandbox.clock import now_ms
+from sandbox.faults import AnswerFault, ResultFault
 from sandbox.picture import PictureError
 from sandbox.shelf import Shelf
 from sandbox.workers import Scheduler
 
 if TYPE_CHECKING:
-    from sandbox.callbacks import Courier, Notice
+    from sandbox.callbacks import Courier
     from sandbox.gallery import Gallery
+    from sandbox.notices import Notice
     from sandbox.scenarios import Queue, Scenario
 
 KEPT = 10_000
@@ -71,6 +73,13 @@ class Task:
     result_url: str | None = None
     result_size: tuple[int, int] | None = None  # width and height in pixels
 
+    @property
+    def queried_url(self) -> str | None:
+        """The result's URL as a query tells it: one that has expired is told afresh."""
+        if self.scenario.result is ResultFault.EXPIRED and self.result_url:
+            return f"{self.result_url}&Fresh=1"
+        return self.result_url
+
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "scenario": self.scenario.name, "status": self.status.value}
 
@@ -107,6 +116,7 @@ class Engine:
         self._external: dict[tuple[str, str], str] = {}
         self._orders: dict[str, Order] = {}  # of running tasks: pictures of people go with the end
         self._running: Counter[str] = Counter()
+        self._under_way: set[str] = set()
         self._last_id = 0
         self._lock = threading.Lock()
         self._scheduler = Scheduler("task", THREADS)
@@ -128,7 +138,7 @@ class Engine:
     def submit(self, order: Order) -> Task:
         """Take the order; raise TooManyRunningError or ExternalIdTakenError."""
         with self._lock:
-            task = self._admit(order)
+            task = self._admit(order)  # before anything else: a refused one is no task
         self._tell(task)
         self._scheduler.after(self._pace, lambda: self._process(task))
         return task
@@ -137,6 +147,15 @@ class Engine:
         """Return the task whose own or external id is `key`."""
         task = self._tasks.get(key) or self._tasks.get(self._external.get((provider, key), ""))
         return task if task and task.provider == provider else None
+
+    def is_over(self, task_id: str) -> bool:
+        """Has the task ended, and is its end on the way to whoever is called back?"""
+        with self._lock:
+            return task_id not in self._under_way
+
+    def task(self, task_id: str) -> Task | None:
+        """The task with this id of its own, whatever its provider."""
+        return self._tasks.get(task_id)
 
     def tasks(self, provider: str | None = None) -> list[Task]:
         """Return the tasks, newest first."""
@@ -149,11 +168,14 @@ class Engine:
             raise ExternalIdTakenError(external)
         if self._running[order.provider] >= self._max_running:
             raise TooManyRunningError
-        self._running[order.provider] += 1
         task = self._new_task(order)
+        if task.scenario.answer is AnswerFault.BUSY:
+            raise TooManyRunningError
+        self._running[order.provider] += 1
         if external is not None:
             self._external[order.provider, external] = task.task_id
         self._orders[task.task_id] = order
+        self._under_way.add(task.task_id)
         self._keep(task)
         return task
 
@@ -186,6 +208,8 @@ class Engine:
         with self._lock:  # before the move: who sees the end may order at once
             self._running[task.provider] -= 1
         self._move(task, **ended)
+        with self._lock:
+            self._under_way.discard(task.task_id)
 
     def _outcome(self, task: Task, order: Order) -> dict[str, Any]:
         if task.scenario.failure is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 
 from sandbox import kling_auth, kling_order, legacy
+from sandbox.answers import accepted
 from sandbox.engine import ExternalIdTakenError, TooManyRunningError
 from sandbox.kling_envelope import KlingError, framework_error, refusal, success
 from sandbox.parts import parts
@@ -37,7 +38,7 @@ def create() -> Response:
         raise KlingError(1200, "Content-Type must be application/json")
     order = kling_order.read(request.get_json(silent=True), parts().url)
     try:
-        task = parts().engine.submit(order)
+        task = accepted(order)
     except ExternalIdTakenError as fault:
         raise KlingError(1201, f"external_task_id '{fault}' already exists") from None
     except TooManyRunningError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,8 @@ from sandbox.scenarios import NEW_DIALECT, NEW_DIALECT_FAILED
 from sandbox.standard_webhooks import Signer
 
 if TYPE_CHECKING:
-    from sandbox.callbacks import Notice
     from sandbox.engine import Task
+    from sandbox.notices import Notice
 
 
 class Callbacks:
@@ -32,8 +30,7 @@ class Callbacks:
         if self._signer is None:
             return notice
         # Once for all repetitions: whether Kling's keep their webhook-id is not known.
-        added = self._signer.headers(str(uuid.uuid4()), int(time.time()), notice.body)
-        return replace(notice, headers={**notice.headers, **added})
+        return replace(notice, sign=self._signer.headers).signed()
 
 
 def new_body(task: Task) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sandbox.clock import now_ms
 from sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
-    from sandbox.callbacks import Notice
+    from sandbox.notices import Notice
 
 KEPT = 10_000
 
@@ -28,10 +28,12 @@ class Entry:
     url: str
     attempt: int
     body_sha256: str
+    insisted: bool  # it is sent until it is acknowledged, or given up on
     sent_at: int
     answered_at: int | None = None
     http_status: int | None = None
     error: str | None = None
+    answer: str | None = None  # the beginning of what was said
 
     @property
     def acknowledged(self) -> bool:
@@ -58,16 +60,24 @@ class Ledger:
             url=notice.url,
             attempt=attempt,
             body_sha256=hashlib.sha256(notice.body).hexdigest(),
+            insisted=notice.insisted,
             sent_at=now_ms(),
         )
         self._entries.put(entry.number, entry)
         return entry
 
     def closed(
-        self, entry: Entry, *, http_status: int | None = None, error: str | None = None
+        self,
+        entry: Entry,
+        *,
+        http_status: int | None = None,
+        error: str | None = None,
+        answer: str | None = None,
     ) -> Entry:
         """Write down what came back: a status, an error, or a status and then an error."""
-        done = replace(entry, answered_at=now_ms(), http_status=http_status, error=error)
+        done = replace(
+            entry, answered_at=now_ms(), http_status=http_status, error=error, answer=answer
+        )
         self._entries.put(done.number, done)
         return done
 

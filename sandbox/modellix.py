@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, request
 
 from sandbox import fields, modellix_data
+from sandbox.answers import accepted
 from sandbox.engine import Order, TooManyRunningError
 from sandbox.parts import parts
 
@@ -61,7 +62,7 @@ def create(model: str) -> Response:
     if model not in MODELS:
         raise ModellixError(404, f"model '{model}' does not exist")
     try:
-        task = parts().engine.submit(_order(model, request.get_json(silent=True)))
+        task = accepted(_order(model, request.get_json(silent=True)))
     except TooManyRunningError:
         raise ModellixError(429, "too many running tasks") from None
     return _success(modellix_data.created(task, parts().url))

@@ -7,7 +7,9 @@ from importlib import resources
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
+from sandbox import results
 from sandbox.environment import lines
+from sandbox.faults import ResultFault
 from sandbox.mrkdwn import render as render_mrkdwn
 from sandbox.parts import parts
 from sandbox.scenarios import SCENARIOS, UnknownScenarioError
@@ -65,11 +67,16 @@ def next_scenario() -> tuple[Response, int] | Response:
 
 
 @routes.get("/_sandbox/results/<name>/<task_id>.png")
-def result(name: str, task_id: str) -> Response:  # noqa: ARG001 - the id makes the URL a task's own
+def result(name: str, task_id: str) -> Response:
     picture = parts().gallery.picture(name, request.args.get("Expires", ""))
     if picture is None:
         abort(404)
-    return Response(picture, mimetype="image/png")
+    task = parts().engine.task(task_id)
+    fault = task.scenario.result if task else None
+    is_fresh = fault is ResultFault.EXPIRED and "Fresh" in request.args
+    if fault is None or is_fresh:
+        return Response(picture, mimetype="image/png")
+    return results.served(fault, picture)
 
 
 @routes.get("/_sandbox/images/<name>")

@@ -1,37 +1,24 @@
-"""How a task may go, by name: what it ends as and what becomes of its callbacks on the way."""
+"""How a task may go, by name: its end, its callbacks, its result and the answer to its create."""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from sandbox import plans
+from sandbox.faults import AnswerFault, ResultFault
+from sandbox.plans import RISK, Plan
 
 if TYPE_CHECKING:
-    from sandbox.callbacks import Notice
-
-Plan = Callable[["Notice"], tuple["Notice", ...]]
-"""Turns one callback as it should be into those that are really sent."""
+    from collections.abc import Iterable
 
 QUEUED = 1_000
-RISK = "Failure to pass the risk control system"
 
 
 class UnknownScenarioError(ValueError):
-    """No scenario of that name is registered for the provider."""
-
-
-def once(notice: Notice) -> tuple[Notice, ...]:
-    return (notice,)
-
-
-def never(_: Notice) -> tuple[Notice, ...]:
-    return ()
-
-
-def twice(notice: Notice) -> tuple[Notice, ...]:
-    return (notice, notice)
+    """No scenario of that name is there for the provider."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +26,22 @@ class Scenario:
     name: str
     summary: str
     failure: str | None = None  # the reason a task fails with; None lets it succeed
-    plan: Plan = once
+    plan: Plan = plans.once
     only: str | None = None  # the one provider that can play it; None: all of them
+    calls_back: bool = False  # it is about callbacks, which not every provider makes
+    signs: bool = False  # it is about signatures
+    result: ResultFault | None = None
+    answer: AnswerFault | None = None
+
+    def obstacle(self, provider: str, *, signs: bool) -> str | None:
+        """Why this provider cannot play it; None: it can."""
+        if self.only not in (None, provider):
+            return f"is of {self.only} only"
+        if self.calls_back and provider == "modellix":
+            return "is about callbacks, and modellix makes none"
+        if self.signs and (provider != "kling" or not signs):
+            return "is about signatures, which only kling makes: serve with --webhook-secret"
+        return None
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -59,12 +60,76 @@ def named(name: str) -> Scenario:
     return SCENARIOS[name]
 
 
+def _about_callbacks(name: str, summary: str, plan: Plan, *, signs: bool = False) -> None:
+    register(Scenario(name, summary, plan=plan, calls_back=True, signs=signs))
+
+
 SUCCEED = register(Scenario("succeed", "the task succeeds and every callback is sent once"))
 register(
     Scenario("failed", "the task fails, as the provider's moderation makes it fail", failure=RISK)
 )
-register(Scenario("silent", "the task succeeds but no callback is ever sent", plan=never))
-register(Scenario("duplicates", "every callback is sent twice, byte for byte", plan=twice))
+
+_about_callbacks("silent", "the task succeeds but no callback is ever sent", plans.never)
+_about_callbacks("duplicates", "every callback is sent twice, byte for byte", plans.twice)
+_about_callbacks("burst", f"every callback is sent {plans.AT_ONCE} times at once", plans.at_once)
+_about_callbacks("reordered", "the end comes first, then processing, submitted", plans.backwards)
+_about_callbacks("late-processing", "processing comes again after the end", plans.with_a_late_one)
+_about_callbacks("dropped", "the end is never called back", plans.without_the_end)
+_about_callbacks("delayed", "the end is called back five paces late", plans.late)
+_about_callbacks("truncated", "each body comes cut in half, then whole", plans.truncated)
+_about_callbacks(
+    "broken-off", "each connection breaks within the body, then it comes whole", plans.broken_off
+)
+_about_callbacks(
+    "impatient", "each callback is hung up on before its answer, then sent again", plans.impatient
+)
+_about_callbacks(
+    "succeed-then-failed", "the success is followed by a failure that is not so", plans.then_failed
+)
+_about_callbacks(
+    "no-media", "the success comes without its picture; a query has it", plans.without_media
+)
+_about_callbacks(
+    "unknown-status", "a status nobody knows comes before the end", plans.with_an_unknown_status
+)
+_about_callbacks(
+    "forged-token",
+    "each callback comes to a wrong URL, then to the right one",
+    plans.with_a_forged_token,
+)
+_about_callbacks(
+    "wrong-signature",
+    "each callback comes wrongly signed, then rightly",
+    plans.wrongly_signed,
+    signs=True,
+)
+_about_callbacks(
+    "stale-timestamp", "each callback comes signed an hour ago, then now", plans.stale, signs=True
+)
+
+register(
+    Scenario(
+        "expired-result",
+        "the picture's URL has expired; a query tells a fresh one",
+        calls_back=True,
+        result=ResultFault.EXPIRED,
+    )
+)
+for _name, _summary, _result in (
+    ("missing-result", "the picture's URL answers 404", ResultFault.MISSING),
+    ("slow-result", "the picture comes a byte at a time", ResultFault.SLOW),
+    ("huge-result", "the picture does not end before 2 GB", ResultFault.HUGE),
+    ("not-a-picture", "the picture's URL gives a page of HTML", ResultFault.NOT_A_PICTURE),
+):
+    register(Scenario(_name, _summary, result=_result))
+
+for _name, _summary, _answer in (
+    ("busy", "the create is refused, too many tasks run (1303 at Kling)", AnswerFault.BUSY),
+    ("error-after-accepting", "the task runs, but its create gets a 502", AnswerFault.ERROR),
+    ("answer-lost", "the task runs, but its create gets no answer", AnswerFault.LOST),
+):
+    register(Scenario(_name, _summary, answer=_answer))
+
 NEW_DIALECT = register(
     Scenario("new-dialect", "Kling's callbacks come in its newer dialect", only="kling")
 )
@@ -88,21 +153,35 @@ SYNONYMS_FAILED = register(
 )
 
 
+class Draw(Protocol):
+    """Chooses for a task that nobody asked a scenario for."""
+
+    def draw(self, provider: str, *, signs: bool) -> Scenario: ...
+
+
 class Queue:
     """Which scenario the next task of a provider plays; `succeed` when nobody asked for any."""
 
-    def __init__(self) -> None:
+    def __init__(self, chaos: Draw | None = None, *, signs: bool = False) -> None:
         self._next: defaultdict[str, deque[Scenario]] = defaultdict(lambda: deque(maxlen=QUEUED))
+        self._chaos = chaos
+        self._signs = signs
         self._lock = threading.Lock()
 
     def add(self, provider: str, scenario: str, count: int = 1) -> None:
         wanted = named(scenario)
-        if wanted.only not in (None, provider):
-            raise UnknownScenarioError(f"scenario {scenario!r} is of {wanted.only} only")
+        if obstacle := wanted.obstacle(provider, signs=self._signs):
+            raise UnknownScenarioError(f"scenario {scenario!r} {obstacle}")
         with self._lock:
             self._next[provider].extend([wanted] * count)
 
     def take(self, provider: str) -> Scenario:
         with self._lock:
-            waiting = self._next[provider]
-            return waiting.popleft() if waiting else SUCCEED
+            if waiting := self._next[provider]:
+                return waiting.popleft()
+            return self._chaos.draw(provider, signs=self._signs) if self._chaos else SUCCEED
+
+
+def playable(provider: str, *, signs: bool) -> Iterable[Scenario]:
+    """Those that this provider can play."""
+    return (one for one in SCENARIOS.values() if one.obstacle(provider, signs=signs) is None)

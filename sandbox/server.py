@@ -12,6 +12,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from sandbox import appypie, environment, kling, kling_callbacks, modellix
 from sandbox.app import create_app
 from sandbox.callbacks import Courier, Persistence
+from sandbox.chaos import Chaos
 from sandbox.engine import Engine
 from sandbox.gallery import Gallery
 from sandbox.ledger import Ledger
@@ -23,6 +24,7 @@ from sandbox.slack import SlackInbox
 from sandbox.standard_webhooks import Signer
 
 if TYPE_CHECKING:
+    from sandbox.engine import Order, Task
     from sandbox.mail import Mail
     from sandbox.slack import SlackMessage
 
@@ -44,6 +46,8 @@ class Behaviour:
     webhook_secret: str | None = None  # Kling signs its callbacks with it
     requests_a_minute: int = 100  # Modellix' limit for each key
     persistence: Persistence = field(default_factory=Persistence)
+    chaos: dict[str, float] | None = None  # percent by scenario, for tasks nobody asked one for
+    chaos_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.webhook_secret is not None:
@@ -82,14 +86,17 @@ class Sandbox:
         bracketed = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
         self.ledger = Ledger()
-        self._courier = Courier(self.ledger, behaviour.persistence)
-        self._parts = self._assemble(behaviour, behaviour.pace if pace is None else pace)
+        pace = behaviour.pace if pace is None else pace
+        self._courier = Courier(self.ledger, behaviour.persistence, pace)
+        self._parts = self._assemble(behaviour, pace)
         self._mail_server = MailServer(self._parts.mailbox, self._smtp_socket)
         self._web = _web_server(self._parts, self._web_socket)
         self._thread = threading.Thread(target=self._web.serve_forever, args=(0.05,), daemon=True)
 
     def _assemble(self, behaviour: Behaviour, pace: float) -> Parts:
-        queue, gallery = Queue(), Gallery(self.url)
+        chaos = Chaos(behaviour.chaos, behaviour.chaos_seed) if behaviour.chaos else None
+        queue = Queue(chaos, signs=behaviour.webhook_secret is not None)
+        gallery = Gallery(self.url)
         engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
         engine.calls_back = behaviour.callbacks
         engine.speak(kling.NAME, kling_callbacks.Callbacks(behaviour.webhook_secret))
@@ -132,6 +139,15 @@ class Sandbox:
     def next(self, provider: str, scenario: str, count: int = 1) -> None:
         """Let the next `count` tasks of `provider` play `scenario`."""
         self._parts.queue.add(provider, scenario, count)
+
+    def play(self, order: Order, scenario: str) -> Task:
+        """Take an order as a create would, and let it play this scenario."""
+        self.next(order.provider, scenario)
+        return self._parts.engine.submit(order)
+
+    def is_quiet(self, task_id: str) -> bool:
+        """Has the task ended, and is nothing left to be told of any?"""
+        return self._parts.engine.is_over(task_id) and self._courier.is_idle
 
     def mails(self) -> list[Mail]:
         return self._parts.mailbox.mails()

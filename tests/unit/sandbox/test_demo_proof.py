@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sandbox.callbacks import Notice
 from sandbox.demo import proof
 from sandbox.demo.processes import StepError
 from sandbox.demo.record import DeliveryRow, Record, TaskRow
 from sandbox.ledger import Ledger
 from sandbox.mail import Mail, Part
+from sandbox.notices import Notice
 from sandbox.slack import SlackMessage
 
 EXPECTED = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.callbacks import Notice
+from sandbox.notices import Notice
 from sandbox.scenarios import SCENARIOS, Queue, UnknownScenarioError
 
 NOTICE = Notice("kling", "1", None, "submitted", "http://sink.example", {}, b"{}")

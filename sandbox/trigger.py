@@ -1,0 +1,120 @@
+"""Fires the callbacks of one scenario at any receiver: a sandbox of its own plays one task."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from urllib.parse import urlsplit
+
+from sandbox.callbacks import Persistence
+from sandbox.engine import Order, Task
+from sandbox.ledger import Entry
+from sandbox.scenarios import SCENARIOS, UnknownScenarioError, named
+from sandbox.server import Behaviour, Sandbox
+
+PROVIDERS = ("kling", "appypie")  # those that call back
+# As this project's receiver has them: whose callback it is, and our id of the task.
+CALLBACK_PATH = re.compile(r"/callbacks/(?P<provider>[a-z]+)/(?P<task>[^/]+)/[^/]+/?\Z")
+MODEL = "kolors-virtual-try-on-v1"
+
+
+class TriggerError(ValueError):
+    """What was asked for cannot be fired; says why."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What to fire, and where."""
+
+    scenario: str
+    url: str
+    provider: str | None = None
+    external_id: str | None = None
+    webhook_secret: str | None = None
+    pace: float = 0.2  # seconds
+    retries: int = 3
+    timeout: float = 10.0  # seconds
+
+    def completed(self) -> Shot:
+        """With what its URL tells. Raises TriggerError."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise TriggerError(f"{self.url} is not an http or https URL")
+        told = CALLBACK_PATH.search(parts.path)
+        provider = self.provider or (told["provider"] if told else PROVIDERS[0])
+        external = self.external_id or (told["task"] if told and provider == "kling" else None)
+        if provider not in PROVIDERS:
+            raise TriggerError(f"{provider} makes no callbacks; use {' or '.join(PROVIDERS)}")
+        if named(self.scenario).answer is not None:
+            raise TriggerError(
+                f"{self.scenario} is about creating tasks; ask a running sandbox for it: "
+                "POST /_sandbox/next"
+            )
+        return replace(self, provider=provider, external_id=external)
+
+
+class Range:
+    """A context manager; its sandbox serves the result for as long as it is open."""
+
+    def __init__(self, shot: Shot) -> None:
+        """Raises TriggerError, UnknownScenarioError, SecretError, OSError."""
+        self._shot = shot.completed()
+        persistence = Persistence(shot.retries, shot.pace, shot.timeout)
+        behaviour = Behaviour(
+            shot.pace, webhook_secret=shot.webhook_secret, persistence=persistence
+        )
+        self.sandbox = Sandbox(behaviour=behaviour)
+        self._task: Task | None = None
+
+    def __enter__(self) -> Range:
+        self.sandbox.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.sandbox.__exit__(*error)
+
+    def fire(self) -> Iterator[Entry]:
+        """Play the task, and yield every attempt at a callback as it ends."""
+        shot = self._shot
+        images = resources.files("sandbox") / "images"
+        order = Order(
+            provider=shot.provider or PROVIDERS[0],
+            model=MODEL,
+            human=(images / "person.jpg").read_bytes(),
+            cloth=(images / "garment.png").read_bytes(),
+            callback_url=shot.url,
+            external_task_id=shot.external_id,
+        )
+        self._task = self.sandbox.play(order, shot.scenario)
+        seen: set[int] = set()
+        while not self._is_over():
+            yield from self._ended(seen)
+            time.sleep(0.02)
+        yield from self._ended(seen)
+
+    def missing(self) -> list[str]:
+        """The statuses that should have been acknowledged, and were not."""
+        entries = [entry for entry in self.sandbox.ledger.entries() if entry.insisted]
+        told = {entry.body_sha256 for entry in entries if entry.acknowledged}
+        open_ones = {e.body_sha256: e.status for e in entries if e.body_sha256 not in told}
+        return list(open_ones.values())
+
+    def _is_over(self) -> bool:
+        return self._task is not None and self.sandbox.is_quiet(self._task.task_id)
+
+    def _ended(self, seen: set[int]) -> Iterator[Entry]:
+        for entry in self.sandbox.ledger.entries():
+            if entry.answered_at is not None and entry.number not in seen:
+                seen.add(entry.number)
+                yield entry
+
+
+def triggerable() -> list[str]:
+    """The scenarios that can be fired."""
+    return [one.name for one in SCENARIOS.values() if one.answer is None and one.only != "modellix"]
+
+
+__all__ = ["PROVIDERS", "Range", "Shot", "TriggerError", "UnknownScenarioError", "triggerable"]

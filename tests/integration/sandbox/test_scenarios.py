@@ -1,0 +1,373 @@
+"""Each scenario over the wire: what a receiver, a client and a browser really meet."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import requests
+
+from integration.sandbox.wire import Kling, wait_for
+from sandbox.callbacks import Persistence
+from sandbox.scenarios import UnknownScenarioError
+from sandbox.server import Behaviour, Sandbox
+
+SECRET = "whsec_c2FuZGJveA=="
+PATH = "/callbacks/kling/one/token"
+MOVES = ["submitted", "processing", "succeed"]
+
+
+@dataclass
+class Heard:
+    """One request, as far as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.body) == int(self.headers["Content-Length"])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+    @property
+    def is_signed(self) -> bool:
+        text = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}."
+        digest = hmac.digest(b"sandbox", text.encode() + self.body, "sha256")
+        return self.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
+
+
+@dataclass
+class Receiver:
+    """A strict one: 200 only for a whole JSON body at its own path."""
+
+    url: str
+    heard: list[Heard] = field(default_factory=list)
+    together: int = 0
+    most_together: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def statuses(self) -> list[str]:
+        return [one.document["task_status"] for one in self.heard]
+
+
+class Handler(BaseHTTPRequestHandler):
+    receiver: Receiver
+
+    def do_POST(self) -> None:
+        mine = self.receiver
+        with mine.lock:
+            mine.together += 1
+            mine.most_together = max(mine.most_together, mine.together)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        one = Heard(self.path, dict(self.headers), body, time.monotonic())
+        with mine.lock:
+            mine.heard.append(one)
+        time.sleep(0.05)  # so that what comes at once is seen to
+        with mine.lock:
+            mine.together -= 1
+        with suppress(OSError):
+            self.send_response(200 if self._is_fine(one) else 400)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+        self.close_connection = True
+
+    def _is_fine(self, one: Heard) -> bool:
+        with suppress(ValueError):
+            return one.path == PATH and one.is_whole and bool(one.document)
+        return False
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Receiver(f"http://127.0.0.1:{server.server_port}{PATH}")
+    server.RequestHandlerClass = type("Mine", (Handler,), {"receiver": made})
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    persistence = Persistence(retries=3, retry_after=0.05, timeout=5)
+    behaviour = Behaviour(0.15, webhook_secret=SECRET, persistence=persistence)
+    with Sandbox(behaviour=behaviour) as made:
+        yield made
+
+
+def play(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str) -> str:
+    """Play one task to the end of all that is told of it; its id."""
+    sandbox.next("kling", scenario)
+    task_id = str(kling.created(callback_url=receiver.url)["task_id"])
+    wait_for(lambda: sandbox.is_quiet(task_id))
+    return task_id
+
+
+def test_a_burst_comes_at_once(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    play(sandbox, kling, receiver, "burst")
+    assert {status: receiver.statuses.count(status) for status in MOVES} == dict.fromkeys(MOVES, 20)
+    assert receiver.most_together > 5
+
+
+def test_reordered_ends_first(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    play(sandbox, kling, receiver, "reordered")
+    assert receiver.statuses == ["succeed", "processing", "submitted"]
+
+
+def test_processing_comes_after_the_end(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    play(sandbox, kling, receiver, "late-processing")
+    assert receiver.statuses == [*MOVES, "processing"]
+
+
+def test_the_end_is_dropped(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    task_id = play(sandbox, kling, receiver, "dropped")
+    assert receiver.statuses == MOVES[:2]
+    assert kling.query(task_id)["task_status"] == "succeed"
+
+
+def test_the_end_is_delayed(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    play(sandbox, kling, receiver, "delayed")
+    assert receiver.statuses == MOVES
+    assert receiver.heard[2].at - receiver.heard[1].at > 5 * 0.15
+
+
+def test_a_truncated_body_is_followed_by_the_whole_one(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    task_id = play(sandbox, kling, receiver, "truncated")
+    halves, wholes = receiver.heard[::2], receiver.heard[1::2]
+    assert [one.document["task_status"] for one in wholes] == MOVES
+    for half, whole in zip(halves, wholes, strict=True):
+        assert half.is_whole  # by its Content-Length
+        assert whole.body.startswith(half.body)
+        assert half.body != whole.body
+        assert half.is_signed
+    entries = sandbox.ledger.entries(task_id)
+    assert [entry.acknowledged for entry in entries] == [False, True] * 3
+
+
+def test_a_connection_breaks_within_the_body(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    task_id = play(sandbox, kling, receiver, "broken-off")
+    assert sorted(one.is_whole for one in receiver.heard) == [False] * 3 + [True] * 3
+    entries = sandbox.ledger.entries(task_id)
+    assert [entry.acknowledged for entry in entries] == [False, True] * 3
+    assert entries[0].error == "broke off within the body"
+
+
+def test_an_impatient_provider_hangs_up_and_comes_again(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    task_id = play(sandbox, kling, receiver, "impatient")
+    assert sorted(receiver.statuses) == sorted(MOVES * 2)
+    assert all(one.is_whole for one in receiver.heard)
+    entries = sandbox.ledger.entries(task_id)
+    # The receiver took it and answered 200; the provider never saw that.
+    assert [entry.acknowledged for entry in entries] == [False, True] * 3
+
+
+def test_a_success_is_followed_by_a_failure(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    task_id = play(sandbox, kling, receiver, "succeed-then-failed")
+    assert receiver.statuses == [*MOVES, "failed"]
+    assert receiver.heard[-1].document["task_status_msg"]
+    assert kling.query(task_id)["task_status"] == "succeed"
+
+
+def test_a_success_has_no_media(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    task_id = play(sandbox, kling, receiver, "no-media")
+    assert receiver.statuses == MOVES
+    assert receiver.heard[-1].document["task_result"]["images"] == []
+    assert kling.query(task_id)["task_result"]["images"]
+
+
+def test_an_unknown_status_comes_before_the_end(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    play(sandbox, kling, receiver, "unknown-status")
+    assert receiver.statuses == [*MOVES[:2], "upscaling", "succeed"]
+
+
+def test_a_forged_token_comes_before_the_right_one(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    task_id = play(sandbox, kling, receiver, "forged-token")
+    paths = [one.path for one in receiver.heard]
+    assert paths[1::2] == [PATH] * 3
+    assert all(path != PATH and len(path) == len(PATH) for path in paths[::2])
+    assert len(sandbox.ledger.acknowledged(task_id)) == 3
+
+
+def test_a_wrong_signature_comes_before_the_right_one(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    play(sandbox, kling, receiver, "wrong-signature")
+    assert [one.is_signed for one in receiver.heard] == [False, True] * 3
+
+
+def test_a_stale_signature_comes_before_a_fresh_one(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    play(sandbox, kling, receiver, "stale-timestamp")
+    assert all(one.is_signed for one in receiver.heard)
+    ages = [time.time() - int(one.headers["webhook-timestamp"]) for one in receiver.heard]
+    assert [age > 3000 for age in ages] == [True, False] * 3
+
+
+# -- results
+
+
+def result_url(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str) -> str:
+    play(sandbox, kling, receiver, scenario)
+    url: str = receiver.heard[-1].document["task_result"]["images"][0]["url"]
+    return url
+
+
+def test_an_expired_result_is_told_afresh_by_a_query(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "expired-result")
+    assert session.get(url, timeout=10).status_code == 403
+    task_id = receiver.heard[-1].document["task_id"]
+    fresh = kling.query(task_id)["task_result"]["images"][0]["url"]
+    answer = session.get(fresh, timeout=10)
+    assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
+
+
+def test_a_missing_result_is_404(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "missing-result")
+    assert session.get(url, timeout=10).status_code == 404
+
+
+def test_a_slow_result_drips(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "slow-result")
+    began = time.monotonic()
+    with session.get(url, timeout=10, stream=True) as answer:
+        pieces = answer.iter_content(1)
+        assert [next(pieces) for _ in range(3)] == [b"\x89", b"P", b"N"]
+    assert time.monotonic() - began > 0.9
+
+
+def test_a_huge_result_does_not_end_soon(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "huge-result")
+    size = 0
+    with session.get(url, timeout=10, stream=True) as answer:
+        for piece in answer.iter_content(1 << 20):
+            size += len(piece)
+            if size > 50_000_000:
+                break
+    assert size > 50_000_000
+
+
+def test_what_is_not_a_picture_says_it_is_one(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    answer = session.get(result_url(sandbox, kling, receiver, "not-a-picture"), timeout=10)
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.content.startswith(b"<!doctype html>")
+
+
+# -- creates
+
+
+def test_a_storm_of_refusals_passes(sandbox: Sandbox, kling: Kling) -> None:
+    sandbox.next("kling", "busy", 3)
+    codes = [kling.create().json()["code"] for _ in range(4)]
+    assert codes == [1303, 1303, 1303, 0]
+    assert len(kling.call("GET", "/v1/images/kolors-virtual-try-on").json()["data"]) == 1
+
+
+def test_an_error_after_accepting_hides_a_task_that_runs(sandbox: Sandbox, kling: Kling) -> None:
+    sandbox.next("kling", "error-after-accepting")
+    answer = kling.create(external_task_id="ORDER-1")
+    assert answer.status_code == 502
+    assert kling.ended("ORDER-1")["task_status"] == "succeed"
+
+
+def test_a_lost_answer_hides_a_task_that_runs(sandbox: Sandbox, kling: Kling) -> None:
+    sandbox.next("kling", "answer-lost")
+    with pytest.raises(requests.ConnectionError):
+        kling.create(external_task_id="ORDER-1")
+    assert kling.ended("ORDER-1")["task_status"] == "succeed"
+
+
+# -- who can play what
+
+
+@pytest.mark.parametrize(
+    ("provider", "scenario", "says"),
+    [
+        ("modellix", "duplicates", "modellix makes none"),
+        ("appypie", "wrong-signature", "--webhook-secret"),
+        ("kling", "plain-urls", "modellix only"),
+        ("kling", "no-such", "known are"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(
+    sandbox: Sandbox, provider: str, scenario: str, says: str
+) -> None:
+    with pytest.raises(UnknownScenarioError, match=says):
+        sandbox.next(provider, scenario)
+
+
+def test_signatures_need_a_secret() -> None:
+    with Sandbox() as plain, pytest.raises(UnknownScenarioError, match="--webhook-secret"):
+        plain.next("kling", "stale-timestamp")
+
+
+def test_chaos_draws_by_percent_and_by_seed(session: requests.Session) -> None:
+    def drawn(seed: int) -> list[str]:
+        behaviour = Behaviour(5, chaos={"duplicates": 40, "busy": 30}, chaos_seed=seed)
+        with Sandbox(behaviour=behaviour) as sandbox:
+            kling = Kling(sandbox.url, session)
+            codes = [kling.create().json()["code"] for _ in range(12)]
+            played = sandbox.env() and [task["scenario"] for task in tasks(sandbox, session)]
+            assert len(played) == codes.count(0)
+            return [str(code) for code in codes] + played
+
+    first = drawn(0)
+    assert first == drawn(0)
+    assert {"1303", "duplicates", "succeed"} <= set(first)
+
+
+def tasks(sandbox: Sandbox, session: requests.Session) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = session.get(f"{sandbox.url}/_sandbox/tasks", timeout=5).json()
+    return found
+
+
+def test_the_ledger_knows_each_body(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    task_id = play(sandbox, kling, receiver, "truncated")
+    digests = [entry.body_sha256 for entry in sandbox.ledger.entries(task_id)]
+    assert digests == [hashlib.sha256(one.body).hexdigest() for one in receiver.heard]

@@ -1,0 +1,148 @@
+"""`sandbox trigger`: any scenario at any receiver, told line by line, and how mistakes are told."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sandbox.cli import main
+from sandbox.scenarios import SCENARIOS
+from sandbox.trigger import triggerable
+
+SECRET = "whsec_c2FuZGJveA=="
+KNOWN = ("submitted", "processing", "succeed", "succeeded", "failed")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Takes JSON with a known status at the right path."""
+
+    heard: list[tuple[str, bytes]] = []  # noqa: RUF012 - each server has a class of its own
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.heard.append((self.path, body))
+        status = 400
+        with suppress(ValueError):
+            document = json.loads(body)
+            known = document.get("task_status", document.get("status")) in KNOWN
+            status = 200 if known and self.path.endswith("/token") else 422
+        said = b'{"outcome": "recorded"}'
+        with suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, bytes]]]:
+    made: list[tuple[str, bytes]] = []
+    handler = type("Mine", (Handler,), {"heard": made})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    made.append((f"http://127.0.0.1:{server.server_port}/callbacks/kling/task-7/token", b""))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fire(heard: list[tuple[str, bytes]], scenario: str, *more: str) -> Result:
+    url = heard.pop(0)[0]
+    return CliRunner().invoke(main, ["trigger", scenario, "--to", url, "--pace", "0.05", *more])
+
+
+def test_each_callback_is_told_with_its_answer(heard: list[tuple[str, bytes]]) -> None:
+    done = fire(heard, "succeed")
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["submitted", "200"],
+        ["processing", "200"],
+        ["succeed", "200"],
+    ]
+    assert '{"outcome": "recorded"}' in lines[0]
+    assert lines[3] == "trigger: 3 sent, 3 acknowledged"
+    bodies = [json.loads(body) for _, body in heard]
+    # our id of the task, as the path says it
+    assert {body["task_info"]["external_task_id"] for body in bodies} == {"task-7"}
+
+
+@pytest.mark.parametrize("scenario", triggerable())
+def test_every_scenario_can_be_fired_at_a_receiver_that_does_right(
+    heard: list[tuple[str, bytes]], scenario: str
+) -> None:
+    done = fire(heard, scenario, "--webhook-secret", SECRET, "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.output)
+    assert document["missing"] == []
+    assert len(document["callbacks"]) == len(heard)
+    assert bool(heard) is (scenario != "silent")
+
+
+def test_what_was_not_acknowledged_is_the_status(heard: list[tuple[str, bytes]]) -> None:
+    url = heard.pop(0)[0].replace("/token", "/other")
+    arguments = ["trigger", "succeed", "--to", url, "--pace", "0.02", "--retries", "1"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert "trigger: 6 sent, 0 acknowledged" in done.output
+    assert "not acknowledged: submitted, processing, succeed" in done.output
+
+
+def test_a_receiver_that_is_not_there_is_said() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
+    arguments = ["trigger", "succeed", "--to", url, "--pace", "0.02", "--retries", "0"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert "Connection refused" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "say a scenario"),
+        (["succeed"], "--to URL"),
+        (["succeed", "--to", "ftp://x"], "not an http or https URL"),
+        (["succeed", "--to", "http://"], "not an http or https URL"),
+        (["no-such", "--to", "http://127.0.0.1:9/"], "known are"),
+        (["busy", "--to", "http://127.0.0.1:9/"], "/_sandbox/next"),
+        (["wrong-signature", "--to", "http://127.0.0.1:9/"], "--webhook-secret"),
+        (["succeed", "--to", "http://127.0.0.1:9/callbacks/modellix/a/b"], "makes no callbacks"),
+        (["succeed", "--to", "http://127.0.0.1:9/", "--webhook-secret", "x"], "whsec_"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments: list[str], says: str) -> None:
+    done = CliRunner().invoke(main, ["trigger", *arguments])
+    assert done.exit_code == 2
+    assert says in done.output
+    assert "Traceback" not in done.output
+
+
+def test_the_scenarios_are_listed() -> None:
+    lines = CliRunner().invoke(main, ["trigger", "--list"]).output.splitlines()
+    assert [line.split()[0] for line in lines] == triggerable()
+    assert all(SCENARIOS[line.split()[0]].summary in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("chaos", "says"), [("dorpped", "known are"), ("wrong-signature", "--webhook-secret")]
+)
+def test_chaos_that_cannot_be_is_refused_at_the_start(chaos: str, says: str) -> None:
+    done = CliRunner().invoke(main, ["serve", "--port", "0", "--smtp-port", "0", "--chaos", chaos])
+    assert done.exit_code == 2
+    assert says in done.output

@@ -1,0 +1,42 @@
+"""What `--chaos` means, and how a mistake in it is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.chaos import Chaos, shares
+from sandbox.scenarios import SCENARIOS, UnknownScenarioError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dropped", {"dropped": 100}),
+        ("dropped,duplicates", {"dropped": 50, "duplicates": 50}),
+        ("dropped=20", {"dropped": 20}),
+        ("dropped=20%, duplicates", {"dropped": 20, "duplicates": 80}),
+        ("dropped=20,duplicates,burst", {"dropped": 20, "duplicates": 40, "burst": 40}),
+    ],
+)
+def test_those_without_a_percent_share_what_is_left(text: str, expected: dict[str, float]) -> None:
+    assert shares(text) == expected
+
+
+def test_all_are_drawn_alike() -> None:
+    found = shares("all")
+    assert found.keys() == SCENARIOS.keys()
+    assert len(set(found.values())) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "dorpped", "dropped=x", "dropped=-1", "dropped=60,burst=60"]
+)
+def test_a_mistake_is_told(text: str) -> None:
+    with pytest.raises(UnknownScenarioError):
+        shares(text)
+
+
+def test_what_a_provider_cannot_play_succeeds() -> None:
+    chaos = Chaos({"wrong-signature": 100}, seed=1)
+    assert chaos.draw("kling", signs=False).name == "succeed"
+    assert chaos.draw("kling", signs=True).name == "wrong-signature"
