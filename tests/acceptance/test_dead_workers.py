@@ -92,4 +92,3 @@ def test_what_a_killed_worker_held_is_delivered_by_the_next(
     installation.settled("task-1")
     assert outcomes(installation, "task-1") == ["abandoned", "delivered"]
     assert len(sandbox.slack_messages()) == 1
-
