@@ -17,9 +17,8 @@ import pytest
 import requests
 
 from disk import FAILED_SYNC, FAILED_WRITE, FULL, Disk, can_be_installed
+from gunicorn_processes import database, launch, launch_all, send, workers
 from installation import Installation
-from receiver.signing import mint
-from samples import SECRET, body
 from sandbox.server import Sandbox
 
 AT_ONCE = 6
@@ -30,52 +29,6 @@ can_be_watched = pytest.mark.skipif(
     reason="SQLite is built into this Python and cannot be watched; take one that links "
     "libsqlite3: apt-get install python3-venv, make clean, make test PYTHON=/usr/bin/python3",
 )
-
-
-def database(installation: Installation) -> Path:
-    return installation.folder / "receiver.db"
-
-
-def launch(installation: Installation, app: str, *before: str) -> list[int]:
-    """Start the web process, and wait until it answers; the worker processes of gunicorn."""
-    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "tests")
-    bind = f"127.0.0.1:{installation.port}"
-    installation.start("web", *before, *command, "--bind", bind, app)
-
-    def answers() -> bool:
-        with suppress(requests.ConnectionError):
-            requests.get(f"{installation.url}/healthz", timeout=20)
-            return len(workers(installation)) == 2
-        return False
-
-    installation.wait_until(answers)
-    return workers(installation)
-
-
-def start(installation: Installation, app: str = "wsgi:app") -> list[int]:
-    """The same; and each of them serves."""
-    found = launch(installation, app)
-    file = database(installation)
-    installation.wait_until(lambda: all(has_open(file, pid) for pid in found))
-    return found
-
-
-def workers(installation: Installation) -> list[int]:
-    master = installation.running["web"].pid
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
-
-
-def has_open(file: Path, pid: int) -> bool:
-    with suppress(FileNotFoundError):
-        return any(entry.readlink() == file for entry in Path(f"/proc/{pid}/fd").iterdir())
-    return False
-
-
-def send(installation: Installation, task: str) -> requests.Response:
-    url = f"{installation.url}/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
-    headers = {"Content-Type": "application/json"}
-    raw = body(task_id=f"at-kling-{task}")
-    return requests.post(url, data=raw, headers=headers, timeout=40)
 
 
 def send_at_once(installation: Installation, name: str) -> list[requests.Response]:
@@ -131,7 +84,7 @@ def breaks(what: str, code: int) -> Fault:
 )
 def test_a_disk_that_fails(installation: Installation, fault: Fault) -> None:
     Disk(database(installation)).begin()
-    processes = start(installation, "on_a_watched_disk:app")
+    processes = launch_all(installation, "on_a_watched_disk:app")
     through_the_fault(installation, fault, processes)
 
 
@@ -190,7 +143,7 @@ def moved_away(installation: Installation) -> Iterator[None]:
     "fault", [no_file_may_grow, locked_by_another_program, stopped_while_it_writes, moved_away]
 )
 def test_a_file_that_cannot_be_written(installation: Installation, fault: Fault) -> None:
-    through_the_fault(installation, fault, start(installation))
+    through_the_fault(installation, fault, launch_all(installation))
 
 
 def test_files_that_are_read_only_when_the_server_starts(installation: Installation) -> None:
@@ -226,7 +179,7 @@ def test_a_file_system_that_is_full(small_disk: Path, sandbox: Sandbox) -> None:
     installation = Installation(small_disk, sandbox)
     installation.store.migrate()
     try:
-        through_the_fault(installation, full, start(installation))
+        through_the_fault(installation, full, launch_all(installation))
     finally:
         installation.close()
 

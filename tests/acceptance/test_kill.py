@@ -1,9 +1,14 @@
-"""SIGKILL of web and worker with work in flight: what was acknowledged is on record, once."""
+"""SIGKILL of web, worker and poller with work in flight: what was acknowledged is on record, once.
+
+Ten rounds of three kills; a hundred where CI=true, as far as they fit into four minutes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,78 +21,107 @@ from receiver.deliveries import State
 from receiver.events import Source
 from receiver.stores.base import TaskHistory
 from sandbox.callbacks import Persistence
+from sandbox.ledger import Entry
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 
-TASKS = 20
-KILLS = 5
+ROUNDS = 100 if os.environ.get("CI") == "true" else 10
+FEWEST = 10
+LONGEST = 240.0  # seconds of killing
+STREAMS = 3  # submissions that go on side by side
+EVERYTHING = 10_000
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
+COMMANDS = {
+    "worker": ("tests.in_a_hurry", "receiver", "worker"),
+    "poller": ("tests.in_a_hurry", "submitter", "reconcile", "--forever"),
+}
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """A provider that insists: a callback is sent again until it is acknowledged."""
-    insistent = Persistence(retries=100, retry_after=0.3)
-    with Sandbox(behaviour=Behaviour(pace=0.8, max_running=TASKS, persistence=insistent)) as made:
+    insistent = Persistence(retries=1_000, retry_after=0.3)
+    with Sandbox(behaviour=Behaviour(pace=0.5, max_running=100, persistence=insistent)) as made:
         yield made
 
 
-def kill_in_flight(installation: Installation) -> None:
-    """Kill the web process at random moments, and the worker while it holds deliveries."""
-    chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.1, 0.5))
-        installation.kill("web")
-        time.sleep(0.2)  # so that callbacks find nobody
-        installation.start_web()
-        end = time.monotonic() + 2
-        while not installation.store.deliveries(state=State.CLAIMED) and time.monotonic() < end:
-            time.sleep(0.002)
-        installation.kill("worker")
-        installation.start("worker", "receiver", "worker")
+def submit_until(over: threading.Event, sandbox: Sandbox, seed: int) -> list[str]:
+    """Keep work in flight; the tasks. Some call back twice, and some are found by the poller."""
+    chance = random.Random(seed)  # noqa: S311 - to vary, not to keep a secret
+    tasks = []
+    while not over.wait(chance.uniform(0.5, 1)):
+        sandbox.next("kling", chance.choice(["succeed", "duplicates", "silent"]))
+        tasks.append(submit("kling", PERSON, GARMENT).id)
+    return tasks
+
+
+def kill_all_in_turn(installation: Installation, chance: random.Random) -> None:
+    """One round. Nobody looks whether it is a good moment: it is not."""
+    for name in chance.sample(["web", "worker", "poller"], 3):
+        time.sleep(chance.uniform(0, 0.4))
+        installation.kill(name)
+        if name == "web":
+            time.sleep(0.1)  # so that callbacks find nobody
+            installation.start_web()
+        else:
+            installation.start(name, *COMMANDS[name])
+
+
+def kill_in_flight(installation: Installation) -> int:
+    """How many rounds there were."""
+    chance = random.Random()  # noqa: S311 - to vary, not to keep a secret
+    end = time.monotonic() + LONGEST
+    for finished in range(ROUNDS):
+        if time.monotonic() > end:
+            return finished
+        installation.wait_until_ready()
+        kill_all_in_turn(installation, chance)
+    return ROUNDS
 
 
 def everything_ended(installation: Installation) -> bool:
-    tasks = installation.store.tasks(limit=1000)
-    deliveries = installation.store.deliveries(limit=1000)
+    tasks = installation.store.tasks(limit=EVERYTHING)
+    deliveries = installation.store.deliveries(limit=EVERYTHING)
     return all(task.status.is_terminal for task in tasks) and all(
         delivery.state in (State.DELIVERED, State.DEAD) for delivery in deliveries
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_what_was_acknowledged_is_on_record_once(
     installation: Installation, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installation.start_web()
-    installation.start("worker", "receiver", "worker")
-    installation.wait_until_ready()
+    installation.environment["RECONCILE_AFTER"] = "2"
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
-    sandbox.next("kling", "duplicates", TASKS // 2)
-    with ThreadPoolExecutor(5) as pool:
-        killer = pool.submit(kill_in_flight, installation)
-        tasks = list(pool.map(lambda _: submit("kling", PERSON, GARMENT), range(TASKS)))
-        killer.result()
+    installation.start_web()
+    for name, command in COMMANDS.items():
+        installation.start(name, *command)
+    over = threading.Event()
+    with ThreadPoolExecutor(STREAMS) as pool:
+        streams = [pool.submit(submit_until, over, sandbox, seed) for seed in range(STREAMS)]
+        try:
+            rounds = kill_in_flight(installation)
+        finally:
+            over.set()
+        tasks = [task for stream in streams for task in stream.result()]
+    print(f"{rounds} rounds of three kills, {len(tasks)} tasks")
+    assert rounds >= FEWEST, f"only {rounds} rounds of kills in {LONGEST} s"
+    installation.wait_until(lambda: everything_ended(installation), 120)
 
-    end = time.monotonic() + 120
-    while not everything_ended(installation):
-        assert time.monotonic() < end, f"not everything ended:\n{installation.logs()}"
-        time.sleep(0.2)
-
-    histories = {task.id: installation.store.history(task.id) for task in tasks}
-    every_acknowledged_callback_is_on_record(histories, sandbox)
+    acknowledged = sandbox.ledger.acknowledged()  # the ledger's word, not ours
+    assert len(acknowledged) > len(tasks)
+    histories = {task: installation.store.history(task) for task in tasks}
+    every_acknowledged_callback_is_on_record(histories, acknowledged)
     every_transition_is_recorded_once(histories)
     every_hook_was_told(histories, sandbox)
     the_kills_hit_something(histories, sandbox)
 
 
 def every_acknowledged_callback_is_on_record(
-    histories: dict[str, TaskHistory], sandbox: Sandbox
+    histories: dict[str, TaskHistory], acknowledged: list[Entry]
 ) -> None:
-    acknowledged = sandbox.ledger.acknowledged()
-    assert len(acknowledged) >= 3 * TASKS  # the ledger's word, not ours
     kept = {
         (task, hashlib.sha256(stored.callback.body).hexdigest())
         for task, history in histories.items()
@@ -99,18 +133,21 @@ def every_acknowledged_callback_is_on_record(
 
 
 def every_transition_is_recorded_once(histories: dict[str, TaskHistory]) -> None:
+    """A poll may skip `submitted` or `processing`; nothing skips the end."""
     for history in histories.values():
         moves = Counter(move.status for move in history.transitions)
         assert set(moves.values()) == {1}
-        assert moves.keys() == {"created", "submitted", "processing", "succeeded"}
+        assert {"created", "succeeded"} <= moves.keys()
+        assert moves.keys() <= {"created", "submitted", "processing", "succeeded"}
 
 
 def every_hook_was_told(histories: dict[str, TaskHistory], sandbox: Sandbox) -> None:
     for history in histories.values():
         states = {delivery.hook: delivery.state for delivery in history.deliveries}
         assert states == dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
+        assert len(history.deliveries) == len(states)
     mails = {mail.headers["message-id"] for mail in sandbox.mails()}
-    assert len(mails) == TASKS  # a mail that was sent twice has one identity
+    assert len(mails) == len(histories)  # a mail that was sent twice has one identity
 
 
 def the_kills_hit_something(histories: dict[str, TaskHistory], sandbox: Sandbox) -> None:
@@ -120,3 +157,5 @@ def the_kills_hit_something(histories: dict[str, TaskHistory], sandbox: Sandbox)
         a for history in histories.values() for row in history.attempts.values() for a in row
     ]
     assert any(attempt.outcome == "abandoned" for attempt in attempts)
+    sources = {s.callback.source for history in histories.values() for s in history.callbacks}
+    assert Source.QUERY in sources

@@ -8,14 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import requests
 
 from disk import Disk, can_be_installed
+from gunicorn_processes import database, launch_all, raw, send
 from installation import Installation
 from receiver.errors import NotFound
-from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET, body
 
 CALLBACKS = 160  # enough to fill the log, so that its checkpoint and its reuse are among them
 AT_ONCE = 8
@@ -33,20 +31,15 @@ def test_no_200_leaves_before_its_event_outlives_a_power_cut(
     installation: Installation, synchronous: str
 ) -> None:
     """And the same check finds what is lost where a commit does not wait for the disk."""
-    Disk(installation.folder / "receiver.db").begin()
+    Disk(database(installation)).begin()
     if synchronous != "full":
         installation.environment["TEST_SYNCHRONOUS"] = synchronous
-    config = "python:receiver.web.gunicorn"
-    bind = ("--bind", f"127.0.0.1:{installation.port}")
-    more = ("--pythonpath", "tests", "on_a_watched_disk:app")
-    installation.start("web", "gunicorn", "--config", config, *bind, *more)
-    installation.wait_until_ready()
-
+    launch_all(installation, "on_a_watched_disk:app")
+    tasks = [f"task-{number}" for number in range(CALLBACKS)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = pool.map(lambda number: send(installation, f"task-{number}"), range(CALLBACKS))
-    acknowledged = [f"task-{number}" for number, status in enumerate(answers) if status == 200]
-    assert len(acknowledged) == CALLBACKS
-    cuts = {task: installation.folder / "cuts" / task for task in acknowledged}
+        answers = list(pool.map(lambda task: send(installation, task).status_code, tasks))
+    assert answers == [200] * CALLBACKS
+    cuts = {task: installation.folder / "cuts" / task for task in tasks}
     checkpoints = {(cut / "receiver.db").stat().st_ino for cut in cuts.values()}
     assert len(checkpoints) > 1
     lost = [task for task, cut in cuts.items() if is_lost(cut, task)]
@@ -55,13 +48,6 @@ def test_no_200_leaves_before_its_event_outlives_a_power_cut(
         assert lost == []
     else:
         assert lost != []
-
-
-def send(installation: Installation, task: str) -> int:
-    url = f"{installation.url}/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
-    headers = {"Content-Type": "application/json"}
-    raw = body(task_id=f"at-kling-{task}")
-    return requests.post(url, data=raw, headers=headers, timeout=20).status_code
 
 
 def is_lost(cut: Path, task: str) -> bool:
@@ -80,7 +66,7 @@ def is_lost(cut: Path, task: str) -> bool:
         store._drop_reader()
         shutil.rmtree(found)
     bodies = [stored.callback.body for stored in history.callbacks]
-    assert bodies == [body(task_id=f"at-kling-{task}")]
+    assert bodies == [raw(task)]
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert len(history.deliveries) == 3  # in the same commit
     return False

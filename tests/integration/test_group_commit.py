@@ -7,15 +7,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from receiver.errors import StoreUnavailable
+from receiver.errors import NotTheProtocol, StoreUnavailable
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import writer as writer_module
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
+from samples import body, callback, subscription
 
 
 @pytest.fixture
@@ -41,6 +46,13 @@ def insert(n: int) -> writer_module.Work[int]:
         return n
 
     return work
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
 
 
 def rows(path: Path) -> list[int]:
@@ -210,6 +222,72 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
     writer.close()  # again is no mistake
     with pytest.raises(StoreUnavailable):
         writer.run(insert(3))
+
+
+def test_what_nobody_waits_for_any_more_is_not_done(
+    writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was answered 503: the sender will come again."""
+    writer.run(insert(1))
+    monkeypatch.setattr(writer_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(writer_module, "PATIENCE_WHEN_STUCK", 0.1)
+    with file_lock(path):
+        with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s.*record.db-lock"):
+            writer.run(insert(2))
+        with pytest.raises(StoreUnavailable, match=r"no commit within 0.1 s"):
+            writer.run(insert(3))  # no second request waits as long
+    monkeypatch.undo()
+    assert writer.run(insert(4)) == 4
+    assert writer._is_stuck is False
+    assert rows(path) == [1, 4]
+
+
+def test_one_bad_callback_fails_alone_among_many(store: SqliteStore) -> None:
+    """Requests from many threads, some of which fail in the middle of their work: one commit."""
+
+    class Breaks:
+        """A subscription that fails once callback, task and transition are written."""
+
+        hook = "mail"
+
+        def hears(self, **_: object) -> bool:
+            raise ZeroDivisionError("a mistake of ours")
+
+    good, bad = Ingest(store, [subscription("mail")]), Ingest(store, [Breaks()])  # type: ignore[list-item]
+    good.accept(callback(body(), "taken"))
+    works: list[Callable[[], object]] = []
+    for number in range(8):
+        task = f"good-{number}"
+        works += [
+            partial(good.accept, callback(body(), task)),
+            partial(bad.accept, callback(body(), f"bad-{number}")),
+            partial(good.accept, replace(callback(body(), "taken"), provider="appypie")),
+            partial(store.create_task, store.task("taken")),
+        ]
+
+    def outcome(work: Callable[[], object]) -> object:
+        try:
+            return work()
+        except (ZeroDivisionError, NotTheProtocol, ValueError) as error:
+            return type(error)
+
+    commits: list[int] = []
+    original = store._writer._commit
+    store._writer._commit = lambda batch: (commits.append(len(batch)), original(batch))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    with ThreadPoolExecutor(len(works) + 1) as pool:
+        with file_lock(store._path):
+            first = pool.submit(store.heartbeat, "web", "web", 1)
+            until(lambda: bool(store._writer._thread) and not store._writer._waiting)
+            time.sleep(0.1)
+            found = [pool.submit(outcome, work) for work in works]
+            until(lambda: len(store._writer._waiting) == len(works))
+        first.result(10)
+        outcomes = [future.result(10) for future in found]
+    assert commits == [1, len(works)]
+    assert outcomes == ["recorded", ZeroDivisionError, NotTheProtocol, ValueError] * 8
+    assert {task.id for task in store.tasks()} == {"taken", *(f"good-{n}" for n in range(8))}
+    assert len(store.callbacks(limit=100)) == 9
+    assert len(store.deliveries(limit=100)) == 9
 
 
 def test_nobody_waits_for_ever(

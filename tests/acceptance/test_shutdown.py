@@ -1,0 +1,189 @@
+"""SIGTERM drains: what is under way gets its answer and is on record; nothing new is begun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import requests
+
+from gunicorn_processes import database, launch_all, path, raw, send, sockets
+from installation import Installation
+from receiver.clock import now_ms
+from receiver.deliveries import State
+from receiver.ingest import Ingest
+from receiver.stores.sqlite.writer import file_lock
+from receiver.tasks import Status, Task
+from samples import callback, subscription
+
+IN_FLIGHT = 12
+HOOKS = """
+[[hook]]
+name = "slack"
+type = "slack"
+url = "{url}"
+allow_private = true
+"""
+
+
+def terminate(installation: Installation, name: str) -> None:
+    os.kill(installation.running[name].pid, signal.SIGTERM)
+
+
+def status_at_the_end(installation: Installation, name: str) -> int:
+    return installation.running.pop(name).wait(40)
+
+
+def is_on_record(installation: Installation, task: str) -> bool:
+    history = installation.store.history(task)
+    return [stored.callback.body for stored in history.callbacks] == [raw(task)]
+
+
+def test_callbacks_in_flight_are_answered_and_on_record(installation: Installation) -> None:
+    processes = launch_all(installation)
+    idle = sockets(processes)
+    tasks = [f"task-{number}" for number in range(IN_FLIGHT)]
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        with file_lock(database(installation)):  # none can be committed yet
+            answers = [pool.submit(send, installation, task) for task in tasks]
+            installation.wait_until(lambda: sockets(processes) >= idle + IN_FLIGHT)
+            time.sleep(0.5)  # from the socket to the writer
+            terminate(installation, "web")
+            time.sleep(1)
+            assert not any(answer.done() for answer in answers)
+        assert [answer.result().status_code for answer in answers] == [200] * IN_FLIGHT
+    assert status_at_the_end(installation, "web") == 0
+    assert all(is_on_record(installation, task) for task in tasks)
+
+
+def test_a_callback_that_is_still_arriving_is_answered(installation: Installation) -> None:
+    processes = launch_all(installation)
+    idle = sockets(processes)
+    head = (
+        f"POST {path('slow')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(raw('slow'))}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", installation.port), timeout=20) as connection:
+        connection.sendall(head.encode() + raw("slow")[:100])
+        installation.wait_until(lambda: sockets(processes) > idle)
+        terminate(installation, "web")
+        time.sleep(0.5)
+        connection.sendall(raw("slow")[100:])
+        assert b" 200 " in connection.makefile("rb").readline()
+    assert status_at_the_end(installation, "web") == 0
+    assert is_on_record(installation, "slow")
+
+
+def test_whatever_was_answered_200_under_load_is_on_record(installation: Installation) -> None:
+    launch_all(installation)
+    acknowledged: list[str] = []
+
+    def send_until_it_is_gone(number: int) -> set[int]:
+        statuses = set()
+        for turn in range(10_000):
+            task = f"task-{number}-{turn}"
+            try:
+                answer = send(installation, task)
+            except requests.ConnectionError:
+                break
+            statuses.add(answer.status_code)
+            if answer.ok:
+                acknowledged.append(task)
+        return statuses
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = [pool.submit(send_until_it_is_gone, number) for number in range(8)]
+        installation.wait_until(lambda: len(acknowledged) > 100)
+        terminate(installation, "web")
+        assert status_at_the_end(installation, "web") == 0
+        assert set().union(*(one.result() for one in seen)) == {200}
+    assert all(is_on_record(installation, task) for task in acknowledged)
+
+
+class Held:
+    """An HTTP server that answers only once it may; `asked` when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.url = ""
+
+
+@contextmanager
+def held_server() -> Iterator[Held]:
+    held = Held()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            held.asked.set()
+            held.may_answer.wait(30)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        do_GET = do_POST = answer  # noqa: N815 - the names that the library looks for
+
+        def log_message(self, *args: object) -> None:
+            """Nothing: the test's output is for the test."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    held.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield held
+    finally:
+        held.may_answer.set()
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_worker_ends_its_attempt_and_begins_no_other(
+    tmp_path: Path, installation: Installation
+) -> None:
+    ingest = Ingest(installation.store, [subscription("slack")])
+    with held_server() as held:
+        (tmp_path / "hooks.toml").write_text(HOOKS.format(url=held.url))
+        installation.start("worker", "receiver", "worker")
+        ingest.accept(callback(raw("first"), "first"))
+        assert held.asked.wait(30)
+        terminate(installation, "worker")
+        time.sleep(0.5)
+        ingest.accept(callback(raw("second"), "second"))
+        time.sleep(0.5)
+        assert installation.running["worker"].poll() is None
+        held.may_answer.set()
+        assert status_at_the_end(installation, "worker") == 0
+    states = {found.task_id: found.state for found in installation.store.deliveries()}
+    assert states == {"first": State.DELIVERED, "second": State.PENDING}
+    (attempts,) = installation.store.history("first").attempts.values()
+    assert [attempt.outcome for attempt in attempts] == ["delivered"]
+
+
+def test_a_poller_ends_its_question_and_leaves_none_held(installation: Installation) -> None:
+    now = now_ms()
+    task = Task(
+        "task-1", "kling", Status.SUBMITTED, now, now, deadline_at=now, provider_task_id="8283"
+    )
+    installation.store.create_task(task)
+    with held_server() as held:
+        installation.environment["KLING_BASE_URL"] = held.url
+        installation.start("poller", "submitter", "reconcile", "--forever")
+        assert held.asked.wait(30)
+        asked_at = now_ms()
+        terminate(installation, "poller")
+        time.sleep(0.5)
+        assert installation.running["poller"].poll() is None
+        held.may_answer.set()
+        assert status_at_the_end(installation, "poller") == 0
+    deadline_at = installation.store.next_deadline_at()
+    assert deadline_at is not None
+    assert deadline_at < asked_at + 60_000  # its own schedule, not the hold of a dead poller

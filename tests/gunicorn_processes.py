@@ -1,0 +1,76 @@
+"""The web process as gunicorn runs it: its worker processes, and callbacks sent to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+
+from installation import Installation
+from receiver.signing import mint
+from samples import SECRET, body
+
+
+def database(installation: Installation) -> Path:
+    return installation.folder / "receiver.db"
+
+
+def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> list[int]:
+    """Start the web process, and wait until it answers; its worker processes."""
+    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "tests")
+    bind = f"127.0.0.1:{installation.port}"
+    installation.start("web", *before, *command, "--bind", bind, app)
+
+    def answers() -> bool:
+        with suppress(requests.ConnectionError):
+            requests.get(f"{installation.url}/healthz", timeout=20)
+            return len(workers(installation)) == 2
+        return False
+
+    installation.wait_until(answers)
+    return workers(installation)
+
+
+def launch_all(installation: Installation, app: str = "wsgi:app") -> list[int]:
+    """The same; and each of them serves."""
+    found = launch(installation, app)
+    file = database(installation)
+    installation.wait_until(lambda: all(_has_open(file, pid) for pid in found))
+    return found
+
+
+def workers(installation: Installation) -> list[int]:
+    master = installation.running["web"].pid
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def sockets(processes: list[int]) -> int:
+    """How many they have open: one for each request in flight, and some of their own."""
+    return sum(link.startswith("socket:") for pid in processes for link in _links(pid))
+
+
+def raw(task: str) -> bytes:
+    """The body of this task's callback."""
+    return body(task_id=f"at-kling-{task}")
+
+
+def path(task: str) -> str:
+    return f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
+
+
+def send(installation: Installation, task: str) -> requests.Response:
+    headers = {"Content-Type": "application/json"}
+    return requests.post(installation.url + path(task), data=raw(task), headers=headers, timeout=40)
+
+
+def _has_open(file: Path, pid: int) -> bool:
+    return str(file) in _links(pid)
+
+
+def _links(pid: int) -> Iterator[str]:
+    """What the process has open."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield str(entry.readlink())

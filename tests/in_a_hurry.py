@@ -1,0 +1,35 @@
+"""`python -m tests.in_a_hurry receiver worker` runs our command with short leases and retries.
+
+With POISON, a task's id, telling Slack of that task kills the process.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+
+from receiver.deliveries import Notice
+from receiver.dispatch import leases
+from receiver.hooks.base import Done
+from receiver.hooks.slack import Slack
+from receiver.retry import RetryPolicy
+from submitter import reconcile
+
+leases.LEASE, leases.UPKEEP_EVERY = 1.5, 0.3  # seconds
+reconcile.HELD = 5_000  # ms
+attempts = int(os.environ.get("ATTEMPTS", "100"))
+RetryPolicy.__init__.__defaults__ = ((0.3,) * (attempts - 1), 0.9)  # delays and jitter
+send = Slack.send
+
+
+def poisoned(self: Slack, notice: Notice) -> Done:
+    if notice.task.id == os.environ.get("POISON"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return send(self, notice)
+
+
+Slack.send = poisoned  # type: ignore[method-assign]
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
