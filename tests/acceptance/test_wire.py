@@ -119,6 +119,7 @@ def test_requests_however_their_bytes_arrive(installation: Installation) -> None
     whole = head("a", length) + raw
     assert exchange(installation, *(whole[at : at + 40] for at in range(0, len(whole), 40))) == ok
     assert exchange(installation, whole * 3) == ok * 3  # one behind the other, at once
+    assert exchange(installation, whole * 60) == ok * 60
     assert exchange(installation, whole + whole[:50], whole[50:]) == ok * 2
     assert exchange(installation, *[whole] * 3) == ok * 3  # on a connection that is kept
 
@@ -137,6 +138,8 @@ def test_requests_however_their_bytes_arrive(installation: Installation) -> None
         exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 9_000_000) == too_long
     )
     assert exchange(installation, head("d", "Content-Length: 262144"), b"x" * 262_144) == too_long
+    # Who is refused before the end of its body is not cut off before it has read the answer.
+    assert exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 400_000) == too_long
     fits = body(padding="x" * 250_000)
     assert exchange(installation, head("e", f"Content-Length: {len(fits)}"), fits) == ok
 
