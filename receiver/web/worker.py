@@ -160,6 +160,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer in a thread; the connection ends with a request that is not there whole."""
+        if not isinstance(conn, Connection):  # by TLS
+            return super().handle_request(req, conn)
         if conn.reach is not Reach.LONG:
             req._expected_100_continue = False  # noqa: SLF001 - `_read` has said it
         if conn.reach is not Reach.WHOLE:

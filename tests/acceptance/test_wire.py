@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.client import HTTPSConnection
 
 import pytest
 import requests
 
-from installation import Installation
+from installation import ROOT, Installation
 from receiver.errors import NotFound
 from receiver.signing import mint
 from samples import SECRET, body
@@ -160,3 +162,26 @@ def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> 
     assert [line for line in printed.splitlines() if not line.startswith("config ")] == [
         line for line in ours.splitlines() if not line.startswith("config ")
     ]
+
+
+def test_gunicorn_with_a_certificate_of_its_own_serves_by_its_stock_way(
+    installation: Installation,
+) -> None:
+    tls = ROOT / "tests/data/tls"
+    installation.start_web(
+        "wsgi:app", "--certfile", str(tls / "cert.pem"), "--keyfile", str(tls / "key.pem")
+    )
+    trusted = ssl.create_default_context(cafile=str(tls / "cert.pem"))
+    trusted.check_hostname = False
+
+    def is_answered() -> bool:
+        with suppress(ConnectionError):
+            connection = HTTPSConnection("127.0.0.1", installation.port, context=trusted, timeout=5)
+            for task in ("a", "a"):  # on one connection
+                connection.request("POST", path(task), body(), {"Content-Type": "application/json"})
+                assert connection.getresponse().read().startswith(b'{"outcome"')
+            connection.close()
+            return True
+        return False
+
+    installation.wait_until(is_answered)

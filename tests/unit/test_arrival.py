@@ -86,7 +86,8 @@ def test_who_takes_no_answer_holds_a_thread_for_a_bounded_time(
     monkeypatch.setattr(worker, "ANSWER_IS_TAKEN_WITHIN", 0.1)
     monkeypatch.setattr(ThreadWorker, "handle_request", answer)
     ours, theirs = socket.socketpair()
-    conn = SimpleNamespace(reach=Reach.WHOLE, sock=ours)
+    conn = worker.Connection(Config(), ours, ("192.0.2.1", 5000), None)
+    conn.reach = Reach.WHOLE
     patient = worker.Worker.__new__(worker.Worker)
     with ours, theirs, pytest.raises(NoMoreData):
         patient.handle_request(SimpleNamespace(), conn)
