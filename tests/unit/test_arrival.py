@@ -6,6 +6,7 @@ import logging
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +101,7 @@ def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     trace = SimpleNamespace(note=lambda *note: notes.append(list(note)))
     made = worker.Worker.__new__(worker.Worker)
     made.alive, made.nr_conns, made.sweep_at, made.waiting = True, 1, 0.0, {}
+    made.pending_conns = deque()
     made.wsgi = SimpleNamespace(extensions={"rejections": trace})
     made.log = logging.getLogger("test")
     ours, theirs = socket.socketpair()
@@ -142,3 +144,13 @@ def test_at_a_stop_who_still_sends_has_two_seconds(
     made.alive = False
     made.murder_pending()
     assert conn.until - time.monotonic() <= worker.LEAVES_WITHIN
+
+
+def test_an_event_of_a_connection_that_was_just_closed_is_nothing(
+    patient: tuple[worker.Worker, list[list[str]]],
+) -> None:
+    made, _ = patient
+    (conn,) = made.waiting
+    made._close_longest()
+    made._read(conn, conn.sock)
+    assert made.nr_conns == 0
