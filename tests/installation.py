@@ -99,10 +99,10 @@ class Installation:
         )
         log.close()
 
-    def start_web(self, app: str = "wsgi:app") -> None:
+    def start_web(self, app: str = "wsgi:app", *more: str) -> None:
         bind = f"127.0.0.1:{self.port}"
         config = "python:receiver.web.gunicorn"
-        self.start("web", "gunicorn", "--config", config, "--bind", bind, app)
+        self.start("web", "gunicorn", "--config", config, "--bind", bind, *more, app)
 
     def kill(self, name: str) -> None:
         """SIGKILL the program with all its children, as a machine that loses power would."""

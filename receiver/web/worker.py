@@ -146,6 +146,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         """Close who took too long; gunicorn's loop calls this after every event."""
+        super().murder_pending()  # those by TLS
         now = time.monotonic()
         if now < self.sweep_at:
             return
@@ -160,6 +161,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer in a thread; the connection ends with a request that is not there whole."""
+        if not isinstance(conn, Connection):  # by TLS
+            return super().handle_request(req, conn)
         if conn.reach is not Reach.LONG:
             req._expected_100_continue = False  # noqa: SLF001 - `_read` has said it
         if conn.reach is not Reach.WHOLE:
@@ -196,6 +199,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _read(self, conn: Connection, sock: socket.socket) -> None:
         """Take what came; a request that is there goes to a thread."""
+        if conn not in self.waiting:  # it was closed by an event of the same round
+            return
         try:
             piece = sock.recv(READ_AT_ONCE)
         except BlockingIOError:

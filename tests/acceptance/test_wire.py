@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.client import HTTPSConnection
 
 import pytest
 import requests
 
-from installation import Installation
+from installation import ROOT, Installation
 from receiver.errors import NotFound
 from receiver.signing import mint
 from samples import SECRET, body
@@ -119,6 +121,7 @@ def test_requests_however_their_bytes_arrive(installation: Installation) -> None
     whole = head("a", length) + raw
     assert exchange(installation, *(whole[at : at + 40] for at in range(0, len(whole), 40))) == ok
     assert exchange(installation, whole * 3) == ok * 3  # one behind the other, at once
+    assert exchange(installation, whole * 60) == ok * 60
     assert exchange(installation, whole + whole[:50], whole[50:]) == ok * 2
     assert exchange(installation, *[whole] * 3) == ok * 3  # on a connection that is kept
 
@@ -137,6 +140,8 @@ def test_requests_however_their_bytes_arrive(installation: Installation) -> None
         exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 9_000_000) == too_long
     )
     assert exchange(installation, head("d", "Content-Length: 262144"), b"x" * 262_144) == too_long
+    # Who is refused before the end of its body is not cut off before it has read the answer.
+    assert exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 400_000) == too_long
     fits = body(padding="x" * 250_000)
     assert exchange(installation, head("e", f"Content-Length: {len(fits)}"), fits) == ok
 
@@ -157,3 +162,26 @@ def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> 
     assert [line for line in printed.splitlines() if not line.startswith("config ")] == [
         line for line in ours.splitlines() if not line.startswith("config ")
     ]
+
+
+def test_gunicorn_with_a_certificate_of_its_own_serves_by_its_stock_way(
+    installation: Installation,
+) -> None:
+    tls = ROOT / "tests/data/tls"
+    installation.start_web(
+        "wsgi:app", "--certfile", str(tls / "cert.pem"), "--keyfile", str(tls / "key.pem")
+    )
+    trusted = ssl.create_default_context(cafile=str(tls / "cert.pem"))
+    trusted.check_hostname = False
+
+    def is_answered() -> bool:
+        with suppress(ConnectionError):
+            connection = HTTPSConnection("127.0.0.1", installation.port, context=trusted, timeout=5)
+            for task in ("a", "a"):  # on one connection
+                connection.request("POST", path(task), body(), {"Content-Type": "application/json"})
+                assert connection.getresponse().read().startswith(b'{"outcome"')
+            connection.close()
+            return True
+        return False
+
+    installation.wait_until(is_answered)

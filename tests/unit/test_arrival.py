@@ -6,6 +6,7 @@ import logging
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -86,7 +87,8 @@ def test_who_takes_no_answer_holds_a_thread_for_a_bounded_time(
     monkeypatch.setattr(worker, "ANSWER_IS_TAKEN_WITHIN", 0.1)
     monkeypatch.setattr(ThreadWorker, "handle_request", answer)
     ours, theirs = socket.socketpair()
-    conn = SimpleNamespace(reach=Reach.WHOLE, sock=ours)
+    conn = worker.Connection(Config(), ours, ("192.0.2.1", 5000), None)
+    conn.reach = Reach.WHOLE
     patient = worker.Worker.__new__(worker.Worker)
     with ours, theirs, pytest.raises(NoMoreData):
         patient.handle_request(SimpleNamespace(), conn)
@@ -99,6 +101,7 @@ def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     trace = SimpleNamespace(note=lambda *note: notes.append(list(note)))
     made = worker.Worker.__new__(worker.Worker)
     made.alive, made.nr_conns, made.sweep_at, made.waiting = True, 1, 0.0, {}
+    made.pending_conns = deque()
     made.wsgi = SimpleNamespace(extensions={"rejections": trace})
     made.log = logging.getLogger("test")
     ours, theirs = socket.socketpair()
@@ -141,3 +144,13 @@ def test_at_a_stop_who_still_sends_has_two_seconds(
     made.alive = False
     made.murder_pending()
     assert conn.until - time.monotonic() <= worker.LEAVES_WITHIN
+
+
+def test_an_event_of_a_connection_that_was_just_closed_is_nothing(
+    patient: tuple[worker.Worker, list[list[str]]],
+) -> None:
+    made, _ = patient
+    (conn,) = made.waiting
+    made._close_longest()
+    made._read(conn, conn.sock)
+    assert made.nr_conns == 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 
 import pytest
 import structlog
+from gunicorn.config import Config
 
 from receiver import logs
 from receiver.signing import mint
+from receiver.web.gunicornlog import RedactedLogger
 from samples import SECRET
 
 
@@ -43,3 +47,21 @@ def test_a_secret_that_slips_into_a_line_is_hidden(capsys: pytest.CaptureFixture
     assert json.loads(line)["url"] == "https://shop.example/callbacks/kling/task-1/…"
     assert token not in line
     assert "canary" not in line
+
+
+def test_gunicorn_logs_no_token_either() -> None:
+    token = mint(SECRET, "kling", "task-1")
+    logger = RedactedLogger(Config())
+    try:
+        int(f"/callbacks/kling/task-1/{token}")
+    except ValueError:
+        fault = sys.exc_info()
+    words = ("GET", f"/callbacks/kling/task-1/{token}?signature=canary")
+    for handler in logger.error_log.handlers:
+        record = logging.LogRecord("g", logging.ERROR, "", 0, "Error handling %s %s", words, fault)
+        line = handler.format(record)
+        assert "Error handling GET /callbacks/kling/task-1/…" in line
+        assert "ValueError" in line
+        assert token not in line
+        assert "canary" not in line
+    assert logger.error_log.handlers

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from receiver.errors import StoreUnavailable
 from receiver.stores.upkeep import Rejection
@@ -114,3 +117,14 @@ def test_what_a_stranger_sends_is_plain_and_short() -> None:
     assert rejection.reason.startswith("…[31mred…line https://a.example/?… x")
     assert (len(rejection.reason), len(rejection.address)) == (LONGEST_REASON, 64)
     assert rejection.method == "…"
+
+
+def test_what_waits_to_be_written_is_written_at_the_end(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from receiver.web.rejections import Rejections;"
+        "trace = Rejections(lambda found: pathlib.Path(sys.argv[1]).write_text(found[0].reason),"
+        " every=600); trace.note('192.0.2.1', 'wrong token', 'POST', '/')"
+    )
+    kept = tmp_path / "kept"
+    subprocess.run([sys.executable, "-c", program, str(kept)], check=True, timeout=60)
+    assert kept.read_text() == "wrong token"
