@@ -1,0 +1,234 @@
+"""A receiver under test, seen from outside: its wire, its record, its log, and whom it tells."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+
+from flawed import receivers
+from installation import ROOT, Installation, free_port
+from receiver.errors import NotFound
+from receiver.signing import callback_url
+from samples import SECRET
+from sandbox.server import Sandbox
+
+SIGNING_SECRET = "whsec_" + base64.b64encode(receivers.SIGNING_KEY).decode()
+
+
+class Told:
+    """The system that is told of each end; it may do something before it answers."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []  # identity, body
+        self.before_answer: Callable[[], None] | None = None
+        handler = type("Mine", (_ToldHandler,), {"told": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/told"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def of(self, task: str) -> list[str]:
+        """The identities under which it was told of this task."""
+        return [identity for identity, body in list(self.calls) if task in body]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class _ToldHandler(BaseHTTPRequestHandler):
+    told: Told
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.told.calls.append((self.headers["webhook-id"], body))
+        act, self.told.before_answer = self.told.before_answer, None
+        if act is not None:
+            act()
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class Rig(Protocol):
+    """One receiver under test."""
+
+    told: Told
+    base: str
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut."""
+        ...
+
+    def url(self, task: str) -> str: ...
+
+    def moves(self, task: str) -> list[str]:
+        """The moves on record, in the provider's words."""
+        ...
+
+    def status(self, task: str) -> str | None: ...
+
+    def log(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
+def post(
+    url: str, body: bytes, headers: Mapping[str, str] | None = None, *, tolerant: bool = False
+) -> int:
+    """The status of the answer; 0 if there was none, and that is tolerable."""
+    with requests.Session() as session:
+        session.trust_env = False
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        try:
+            return session.post(url, data=body, headers=sent, timeout=20).status_code
+        except requests.RequestException:
+            if not tolerant:
+                raise
+            return 0
+
+
+def signed(body: bytes, age: int = 0) -> dict[str, str]:
+    """The provider's signature of this body, made so many seconds ago."""
+    message_id, at = str(uuid.uuid4()), str(int(time.time()) - age)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": at,
+        "webhook-signature": receivers.signature(message_id, at, body),
+    }
+
+
+class SmallRig:
+    """One of the small receivers."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder, self.told = name, folder, Told()
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = [sys.executable, receivers.__file__, self.name, str(self.port)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*program, str(self.folder), self.told.url], stderr=log, cwd=ROOT
+            )
+        _until_it_listens(self.base)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def url(self, task: str) -> str:
+        return f"{self.base}/callbacks/kling/{task}/{receivers.token_of(task)}"
+
+    def moves(self, task: str) -> list[str]:
+        return self._read("select status from transitions where task = ?", task)
+
+    def status(self, task: str) -> str | None:
+        return next(iter(self._read("select status from tasks where id = ?", task)), None)
+
+    def _read(self, sql: str, task: str) -> list[str]:
+        connection = sqlite3.connect(self.folder / "record.db", timeout=20)
+        try:
+            return [str(row[0]) for row in connection.execute(sql, (task,))]
+        finally:
+            connection.close()
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def close(self) -> None:
+        self.kill()
+        self.told.close()
+
+
+HOOK = """
+[[hook]]
+name = "system"
+type = "webhook"
+url = "{url}"
+secrets = ["{secret}"]
+allow_private = true
+"""
+OURS = {"succeeded": "succeed"}  # our word, and the provider's
+
+
+class OurRig:
+    """This project's receiver: gunicorn and a worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.told = Told()
+        self._sandbox = Sandbox()
+        self._sandbox.__enter__()
+        self._made = Installation(folder, self._sandbox)
+        hook = HOOK.format(url=self.told.url, secret=SIGNING_SECRET)
+        (folder / "hooks.toml").write_text(hook)
+        self._made.environment["KLING_WEBHOOK_SECRETS"] = SIGNING_SECRET
+        self._made.store.migrate()
+        self.base = self._made.url
+
+    def start(self) -> None:
+        self._made.start_web()
+        self._made.start("worker", "receiver", "worker")
+        self._made.wait_until_ready()
+
+    def kill(self) -> None:
+        for name in ("web", "worker"):
+            self._made.kill(name)
+
+    def url(self, task: str) -> str:
+        return callback_url(self.base, SECRET, "kling", task)
+
+    def moves(self, task: str) -> list[str]:
+        try:
+            found = [move.status for move in self._made.store.history(task).transitions]
+        except NotFound:
+            return []
+        return [OURS.get(status, status) for status in found if status != "created"]
+
+    def status(self, task: str) -> str | None:
+        try:
+            status = self._made.store.task(task).status.value
+        except NotFound:
+            return None
+        return OURS.get(status, status)
+
+    def log(self) -> str:
+        return self._made.logs()
+
+    def close(self) -> None:
+        self._made.close()
+        self._sandbox.__exit__()
+        self.told.close()
+
+
+def _until_it_listens(base: str) -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with suppress(requests.ConnectionError):
+            if post(f"{base}/callbacks/kling", b"{") in (400, 401):
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"{base} does not listen")

@@ -1,0 +1,172 @@
+"""Nine scenarios, one for each bug that a receiver of webhooks must not have.
+
+Each drives a receiver from outside, and raises Caught with what it saw.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from flawed.rigs import Rig, post, signed
+
+PATIENCE = 25.0  # seconds; a dead worker's deliveries are taken over after 10
+QUIET = 0.6  # seconds in which what must not happen would have happened
+CANARY = "canary-5a1f"
+_numbers = itertools.count(1)
+
+
+class Caught(Exception):
+    """The receiver has the bug; says what was seen."""
+
+
+def acknowledge_before_commit(rig: Rig) -> None:
+    """What was answered with 200 is on record, though the power goes that very moment."""
+    task = _task()
+    answer = post(rig.url(task), _body(task, "succeed"))
+    rig.kill()
+    rig.start()
+    if answer == 200 and rig.moves(task) != ["succeed"]:
+        raise Caught(f"answered {answer}, and after a kill on record is {rig.moves(task)}")
+
+
+def check_then_insert(rig: Rig) -> None:
+    """Eight copies at the same moment are one move, and are told once."""
+    task = _task()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: post(rig.url(task), _body(task, "succeed")), range(8)))
+    _wait(lambda: bool(rig.told.of(task)))
+    if rig.moves(task) != ["succeed"]:
+        raise Caught(f"eight copies made these moves: {rig.moves(task)}")
+
+
+def crash_after_effect_before_ack(rig: Rig) -> None:
+    """Whoever was told before a crash is told again under the same identity."""
+    task = _task()
+    rig.told.before_answer = rig.kill
+    post(rig.url(task), _body(task, "succeed"), tolerant=True)
+    _wait(lambda: bool(rig.told.of(task)))
+    time.sleep(0.2)  # the kill is under way
+    rig.start()
+    post(rig.url(task), _body(task, "succeed"))  # the provider may not have got its answer
+    _wait(lambda: len(rig.told.of(task)) > 1)
+    time.sleep(QUIET)
+    if len(set(rig.told.of(task))) != 1:
+        raise Caught(f"told under {len(set(rig.told.of(task)))} identities: {rig.told.of(task)}")
+
+
+def no_idempotency_record(rig: Rig) -> None:
+    """A copy that comes after a restart is still a copy."""
+    task = _task()
+    post(rig.url(task), _body(task, "succeed"))
+    _wait(lambda: bool(rig.told.of(task)))
+    time.sleep(QUIET)  # the telling is on record
+    rig.kill()
+    rig.start()
+    told = len(rig.told.of(task))
+    post(rig.url(task), _body(task, "succeed"))
+    time.sleep(QUIET)
+    if len(rig.told.of(task)) != told or rig.moves(task) != ["succeed"]:
+        raise Caught(f"a copy after a restart: told {rig.told.of(task)}, moves {rig.moves(task)}")
+
+
+def order_assuming(rig: Rig) -> None:
+    """What comes late does not undo the end."""
+    task = _task()
+    for status in ("succeed", "processing", "submitted"):
+        post(rig.url(task), _body(task, status))
+    if rig.status(task) != "succeed":
+        raise Caught(f"after its end it is {rig.status(task)} again")
+
+
+def sensitive_logging(rig: Rig) -> None:
+    """No token, signature or link to a picture stands in the log."""
+    task = _task()
+    body = _body(task, "succeed", url=f"https://cdn.example/0.png?Signature={CANARY}")
+    proof = signed(body)
+    post(rig.url(task), body, {"Authorization": f"Bearer {CANARY}"})
+    post(f"{rig.url(task)[:-4]}beef", body)
+    post(f"{rig.base}/callbacks/kling", body, proof)
+    token = rig.url(task).rpartition("/")[2]
+    secrets = (CANARY, token, proof["webhook-signature"])
+    time.sleep(QUIET)
+    found = [secret for secret in secrets if secret in rig.log()]
+    if found:
+        raise Caught(f"{len(found)} of 3 secrets stand in its log")
+
+
+def side_effect_before_deduplication(rig: Rig) -> None:
+    """Three copies, one after the other, are told once."""
+    task = _task()
+    for _ in range(3):
+        post(rig.url(task), _body(task, "succeed"))
+    _wait(lambda: bool(rig.told.of(task)))
+    time.sleep(QUIET)
+    if len(rig.told.of(task)) != 1:
+        raise Caught(f"three copies were told {len(rig.told.of(task))} times")
+
+
+def signature_after_parse(rig: Rig) -> None:
+    """The signature is that of the bytes that came: one more space makes it wrong."""
+    url, task = f"{rig.base}/callbacks/kling", _task()
+    body = _body(task, "succeed")
+    changed = post(url, body + b" ", signed(body))
+    garbage = post(url, b"{", {})
+    if (changed, garbage) != (401, 401) or rig.moves(task):
+        raise Caught(f"changed bytes got {changed}, unsigned garbage {garbage}")
+    if post(url, body, signed(body)) != 200:
+        raise Caught("what the provider signed was refused")
+
+
+def stale_signature_accepted(rig: Rig) -> None:
+    """A signature of an hour ago is no proof."""
+    task = _task()
+    body = _body(task, "succeed")
+    answer = post(f"{rig.base}/callbacks/kling", body, signed(body, age=3600))
+    if answer != 401 or rig.moves(task):
+        raise Caught(f"a signature of an hour ago got {answer}")
+
+
+SCENARIOS: dict[str, Callable[[Rig], None]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        acknowledge_before_commit,
+        check_then_insert,
+        crash_after_effect_before_ack,
+        no_idempotency_record,
+        order_assuming,
+        sensitive_logging,
+        side_effect_before_deduplication,
+        signature_after_parse,
+        stale_signature_accepted,
+    )
+}
+
+
+def _task() -> str:
+    return f"task-{next(_numbers)}-of-the-matrix"
+
+
+def _body(task: str, status: str, url: str = "https://cdn.example/0.png") -> bytes:
+    images = [{"index": 0, "url": url}] if status == "succeed" else []
+    document = {
+        "task_id": f"p-{task}",
+        "task_status": status,
+        "task_status_msg": "",
+        "task_info": {"external_task_id": task},
+        "task_result": {"images": images, "videos": [], "audios": []},
+        "created_at": 1_765_519_848_595,
+        "updated_at": 1_765_519_850_000,
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise Caught(f"what had to happen did not happen within {PATIENCE:g} s")
+        time.sleep(0.02)

@@ -1,0 +1,67 @@
+"""Each bug is caught by the scenario that is named for it; what is right passes them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flawed.receivers import VARIANTS
+from flawed.rigs import OurRig, Rig, SmallRig
+from flawed.scenarios import SCENARIOS, Caught
+
+BUGS = [name for name in VARIANTS if name != "right"]
+# What else catches a bug, and why.
+ALSO = {
+    "acknowledge-before-commit": {"order-assuming"},  # moves that are not on record yet
+    "side-effect-before-deduplication": {"no-idempotency-record"},  # it acts on any copy
+}
+README = Path(__file__).with_name("README.md")
+
+
+def caught(rig: Rig) -> dict[str, str]:
+    """What was seen, by the name of the scenario that saw it."""
+    seen = {}
+    for name, scenario in SCENARIOS.items():
+        try:
+            scenario(rig)
+        except Caught as sight:
+            seen[name] = str(sight)
+    return seen
+
+
+def test_every_bug_has_its_scenario() -> None:
+    assert set(SCENARIOS) == set(BUGS)
+    assert len(BUGS) == 9
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[OurRig]:
+    with closing(OurRig(tmp_path)) as rig:
+        rig.start()
+        yield rig
+
+
+@pytest.mark.timeout(240)
+def test_ours_passes_every_scenario(ours: OurRig) -> None:
+    assert caught(ours) == {}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.timeout(240)
+def test_a_bug_is_caught_and_nothing_else(name: str, tmp_path: Path) -> None:
+    with closing(SmallRig(name, tmp_path)) as rig:
+        rig.start()
+        seen = caught(rig)
+    expected = set() if name == "right" else {name} | ALSO.get(name, set())
+    assert seen.keys() == expected, seen
+
+
+def test_the_table_tells_the_truth() -> None:
+    rows = [line.strip("| ").split(" | ") for line in README.read_text().splitlines()]
+    told = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in VARIANTS}
+    assert told.keys() == set(BUGS)
+    for name, scenarios in told.items():
+        assert set(scenarios.replace("`", "").split(", ")) == {name} | ALSO.get(name, set())
