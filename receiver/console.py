@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from receiver import terminal
 from receiver.deliveries import Delivery, State, rfc3339
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.base import StoredCallback, TaskHistory
@@ -19,14 +18,11 @@ from receiver.tasks import Task
 
 Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
-# What steers a terminal, though JSON allows it: C1 controls, and what turns the direction of text.
-STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    print(STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(terminal.json_text(document))
 
 
 def show_tasks(tasks: Sequence[Task]) -> None:

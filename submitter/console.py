@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from receiver import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from submitter import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
@@ -38,9 +38,15 @@ model = click.option("--model", help="The provider's model.  [default: the provi
 class Commands(click.Group):
     """Turns our errors into lines for people."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if wrong := terminal.not_utf8(args):
+            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminal.output(complain, lambda: ctx.exit(REFUSED)):
+                return super().invoke(ctx)
         except (ConfigurationError, SettingsError) as error:
             complain(error.problems)
             ctx.exit(USAGE)
@@ -73,7 +79,7 @@ def print_page(page: Page) -> None:
 
 
 def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(terminal.json_text(document))
 
 
 def complain(lines: Iterable[str]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from receiver import durations, settings
+from receiver import durations, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.stores import Store, open_store
@@ -24,32 +22,20 @@ class Commands(click.Group):
     """Turns our errors into lines for people: status 2 for settings, 1 for a refusal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for arg in args:
-            try:
-                arg.encode()
-            except UnicodeEncodeError:
-                shown = arg.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-                raise click.UsageError(f"an argument is not UTF-8: {shown}", ctx) from None
+        if wrong := terminal.not_utf8(args):
+            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
+            with terminal.output(complain, lambda: ctx.exit(REFUSED)):
+                return super().invoke(ctx)
         except SettingsError as error:
             complain(error.problems)
             ctx.exit(USAGE)
         except CallbackReceiverError as error:
             complain([str(error)])
             ctx.exit(REFUSED)
-        except BrokenPipeError:  # whoever read us has seen enough
-            _write_no_more()
-            ctx.exit(REFUSED)
-        except OSError as error:
-            complain([f"could not write what was found: {error.strerror}"])
-            _write_no_more()
-            ctx.exit(REFUSED)
-        return result
 
 
 class Duration(click.ParamType[int]):
@@ -88,10 +74,3 @@ def store(chosen: settings.Settings | None = None) -> Store:
 def complain(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(f"receiver: {line}", err=True)
-
-
-def _write_no_more() -> None:
-    """What is left in the buffer cannot be written either: Python would say so at its end."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)

@@ -262,9 +262,11 @@ def test_who_is_to_be_forgotten_has_to_be_said(
 # -- what the shell may do to us
 
 
-def program(*arguments: str | bytes, stdout: int) -> subprocess.CompletedProcess[bytes]:
+def program(
+    *arguments: str | bytes, stdout: int, package: str = "receiver"
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "receiver", *arguments],
+        [sys.executable, "-m", package, *arguments],
         stdout=stdout,
         stderr=subprocess.PIPE,
         env=dict(os.environ),
@@ -273,20 +275,35 @@ def program(*arguments: str | bytes, stdout: int) -> subprocess.CompletedProcess
     )
 
 
-def test_an_argument_that_is_not_utf8_is_one_clear_line(store: SqliteStore) -> None:
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("receiver", ["tasks", "--reference", b"caf\xe9"]),
+        ("submitter", ["status", b"caf\xe9"]),
+    ],
+)
+def test_an_argument_that_is_not_utf8_is_one_clear_line(
+    store: SqliteStore, package: str, arguments: list[str | bytes]
+) -> None:
     store.check_schema()
-    done = program("tasks", "--reference", b"caf\xe9", stdout=subprocess.PIPE)
+    done = program(*arguments, stdout=subprocess.PIPE, package=package)
     assert done.returncode == 2
     assert b"not UTF-8" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_a_full_standard_output_is_one_clear_line(store: SqliteStore) -> None:
+@pytest.mark.parametrize(
+    ("package", "arguments"), [("receiver", ["tasks"]), ("submitter", ["status", "a", "--json"])]
+)
+def test_a_full_standard_output_is_one_clear_line(
+    store: SqliteStore, package: str, arguments: list[str]
+) -> None:
     succeed(store, "a")
     with Path("/dev/full").open("wb") as full:
-        done = program("tasks", stdout=full.fileno())
+        done = program(*arguments, stdout=full.fileno(), package=package)
     assert done.returncode == 1
-    assert done.stderr == b"receiver: could not write what was found: No space left on device\n"
+    line = f"{package}: could not write what was found: No space left on device\n"
+    assert done.stderr.decode() == line
 
 
 def test_a_reader_that_left_is_no_fault_to_talk_about(store: SqliteStore) -> None:
