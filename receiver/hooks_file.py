@@ -117,6 +117,8 @@ def _tables(path: Path) -> Sequence[Table]:
         raise SettingsError([f"cannot be read: {error.strerror}"]) from error
     except ValueError as error:  # not TOML, or not UTF-8
         raise SettingsError([f"is not TOML: {error}"]) from error
+    except RecursionError:
+        raise SettingsError(["is nested too deep"]) from None
     problems = [
         f'"{key}" is not known here; every hook is a [[hook]] table'
         for key in document

@@ -8,6 +8,7 @@ import re
 import stat
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -31,8 +32,21 @@ FORMATS = frozenset({"JPEG", "PNG"})
 NAMED = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}\s*")
-# All that Pillow was seen to raise for broken pictures.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError, IndexError)
+# Pillow's readers raise nearly anything for a broken picture.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    RuntimeError,
+    TypeError,
+    zlib.error,
+)
 
 
 def prepare(field: str, given: str) -> str:

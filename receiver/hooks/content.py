@@ -19,8 +19,22 @@ THUMBNAIL_BYTES = 40_000
 SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # not colours by number, nor 16 bits
 QUALITIES = (82, 70, 55, 40, 25)
 
-# Pillow's readers raise all of these for broken files, see PIL.Image.open and the plugins.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error)
+# Pillow's readers raise nearly anything for a broken file: of the first six and the last two it is
+# documented, the others were met. What is none of them is a mistake of ours.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    RuntimeError,
+    TypeError,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +114,7 @@ def thumbnail(path: Path, content: Content) -> bytes:
             return _small(_on_white(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
-    except (*BROKEN, zlib.error) as error:
+    except BROKEN as error:
         raise TemporaryFailure(f"the picture is broken: {error}") from error
 
 

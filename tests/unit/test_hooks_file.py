@@ -229,3 +229,10 @@ def test_the_web_process_loads_no_hook_room() -> None:
         "sys.exit(any(name.startswith('receiver.hooks.') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_that_is_nested_without_end_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").write_text("a = " + "[" * 5_000)
+    with pytest.raises(SettingsError) as caught:
+        hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
+    assert caught.value.problems == ("hooks.toml: is nested too deep",)
