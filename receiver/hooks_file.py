@@ -18,7 +18,7 @@ from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
 from receiver.tasks import Status
 
-TYPES = ("command", "download", "email", "python", "slack", "webhook")
+TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
 DOWNLOAD = "download"
 SHOW_PICTURES = frozenset({"email", "slack"})  # they wait for the download unless told otherwise
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)

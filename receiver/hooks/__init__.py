@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import SettingsError
+from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Alerting, Hook, HookType
 from receiver.hooks.command import Command
 from receiver.hooks.download import Download
@@ -19,6 +20,7 @@ from receiver.hooks.webhook import Webhook
 from receiver.hooks_file import HookEntry
 
 TYPES: Mapping[str, HookType] = {
+    "apprise": Apprise,
     "command": Command,
     "download": Download,
     "email": Email,

@@ -161,7 +161,23 @@ def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     hook_servers.refusals.clear()
 
 
+def apprise(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+    site.pages["/apprise"] = Page(b"ok")
+    address = site.url.removeprefix("http://")
+    options = {"url": f"json://{address}/apprise", "allow_private": True}
+
+    def heard() -> list[str]:
+        bodies = [json.loads(request.body) for request in site.requests]
+        return [body["message"].splitlines()[0] for body in bodies]
+
+    def refuse() -> None:
+        site.pages["/apprise"] = Page(b"no", 500)
+
+    yield Side(build("apprise", options), options, heard, refuse)
+
+
 ROOMS = {
+    "apprise": apprise,
     "command": command,
     "download": download,
     "email": email,

@@ -117,7 +117,7 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
             hook("mail", "telegram"),
             (
                 'hooks.toml: hook "mail": type: "telegram" is not a hook type; '
-                "use command, download, email, python, slack or webhook"
+                "use apprise, command, download, email, python, slack or webhook"
             ),
         ),
         (

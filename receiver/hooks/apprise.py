@@ -1,0 +1,121 @@
+"""Any of apprise's services: title, text and picture; needs `callback-receiver[apprise]`.
+
+apprise makes its requests by itself. They are kept from internal addresses (see `connects`) and
+follow no redirect; the deadline ends our waiting, not a request that hangs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from marshmallow import fields
+
+from receiver.connects import public_only
+from receiver.deadline import Deadline
+from receiver.deliveries import Notice
+from receiver.endpoints import Alert
+from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.hooks import wording
+from receiver.hooks.base import Done
+from receiver.hooks.options import Options, checked, seconds
+
+INSTALL = "apprise is not installed: pip install 'callback-receiver[apprise]'"
+# They reach no network, but this machine; hooks of type command do that.
+LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
+
+
+class AppriseOptions(Options):
+    """The keys of a hook of type apprise."""
+
+    url = fields.String(required=True)
+    pictures = fields.Boolean(load_default=True)
+    deadline = seconds(30)
+    allow_private = fields.Boolean(load_default=False)
+
+
+class Apprise:
+    """Tells one service. It knows no idempotency key: the text names the task, for people."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self._options = checked(AppriseOptions(), options)
+        self._service = service(self._options["url"])
+        self._called = str(self._service.service_name)
+
+    def send(self, notice: Notice) -> Done:
+        files = [notice.file_of(media) for media in notice.media]
+        local = [file.url for file in files if file is not None and Path(file.url).is_file()]
+        pictures = local if self._options["pictures"] else []
+        facts = "\n".join(f"{label}: {value}" for label, value in wording.facts(notice))
+        self._tell(wording.title(notice), facts, pictures)
+        return Done(f"{self._called} took it")
+
+    def alert(self, alert: Alert) -> None:
+        """Tell of another hook's endpoint. Raises DeliveryFailure."""
+        self._tell(alert.title, alert.text, [])
+
+    def _tell(self, title: str, text: str, pictures: list[str]) -> None:
+        import apprise  # noqa: PLC0415 - an extra, see `service`
+
+        attached = apprise.AppriseAttachment(pictures) if pictures else None
+        said: Any = apprise.LogCapture(  # type: ignore[no-untyped-call]
+            level=logging.WARNING, fmt="%(message)s"
+        )
+
+        def work() -> str | None:
+            """None if the service took it; else what apprise's log says of it."""
+            with said as lines, self._guard() as refused:
+                took = self._service.notify(body=text, title=title, attach=attached)
+            if refused:
+                raise PermanentFailure(
+                    f"{self._called} is not at a public address; "
+                    "allow_private = true lets this hook reach internal ones"
+                )
+            return None if took else wording.one_line(lines.getvalue()) or "it does not say why"
+
+        if problem := self._in_time(work):
+            raise TemporaryFailure(f"{self._called} did not take it: {problem}")
+
+    def _guard(self) -> AbstractContextManager[Sequence[str]]:
+        return nullcontext([]) if self._options["allow_private"] else public_only()
+
+    def _in_time(self, work: Callable[[], str | None]) -> str | None:
+        limit = self._options["deadline"]
+        with Deadline(limit) as clock:
+            try:
+                outcome = clock.run(lambda: _outcome(work))
+            except TimeoutError:
+                raise TemporaryFailure(f"{self._called}: no answer within {limit:g} s") from None
+        if isinstance(outcome, PermanentFailure):
+            raise outcome
+        return outcome
+
+
+def service(url: str) -> Any:
+    """apprise's object for this URL. Raises SettingsError; it never shows the URL, a secret."""
+    try:
+        import apprise  # noqa: PLC0415 - an extra; without it the other hooks work
+    except ImportError:
+        raise SettingsError([f"type: {INSTALL}"]) from None
+    schema = url.partition("://")[0].lower()
+    if schema in LOCAL:
+        raise SettingsError([f"url: {schema} stays on this machine; use a hook of type command"])
+    asset = apprise.AppriseAsset(http_redirects=False, plugin_paths=[])
+    found = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    if found is None:
+        raise SettingsError(["url: is not a URL of apprise's; see its list of services"])
+    return found
+
+
+def _outcome(work: Callable[[], str | None]) -> str | PermanentFailure | None:
+    """Whatever a plugin of apprise raises is a service that did not take it."""
+    try:
+        return work()
+    except PermanentFailure as failure:
+        return failure
+    except Exception as error:  # noqa: BLE001 - hundreds of plugins, by as many hands
+        return type(error).__name__

@@ -1,0 +1,156 @@
+"""The apprise hook against a real server: what arrives, what fails, and where it may not go."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hook_servers import Page, Site, notice, picture
+from receiver import connects
+from receiver.deliveries import File
+from receiver.endpoints import Alert, AlertKind
+from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.events import Media
+from receiver.hooks.apprise import Apprise
+
+SECRET = "secret-in-the-url"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as made:
+        made.pages[f"/{SECRET}"] = Page(b"ok")
+        yield made
+
+
+def hook(site: Site, **more: Any) -> Apprise:
+    address = site.url.removeprefix("http://")
+    options = {"url": f"json://{address}/{SECRET}", "allow_private": True, **more}
+    return Apprise("phones", options)
+
+
+def test_title_text_and_picture_arrive(site: Site, tmp_path: Path) -> None:
+    content = picture()
+    (tmp_path / "0.png").write_bytes(content)
+    file = File("0", str(tmp_path / "0.png"), "ab" * 32, len(content), "image/png")
+    told = notice(media=(Media("image", "https://cdn.example/0.png"),)).with_files((file,))
+    assert hook(site).send(told).answer == "JSON took it"
+    (request,) = site.requests
+    document = json.loads(request.body)
+    assert document["title"] == "ORDER-7 succeeded"
+    assert "Task: 0199f1a2" in document["message"]
+    (attachment,) = document["attachments"]
+    assert base64.b64decode(attachment["base64"]) == content
+    hook(site, pictures=False).send(told)
+    assert json.loads(site.requests[1].body)["attachments"] == []
+
+
+def test_an_alert_arrives(site: Site) -> None:
+    hook(site).alert(Alert(1, "mail", AlertKind.PAUSED, 1_765_519_850_000, "no answer"))
+    document = json.loads(site.requests[0].body)
+    assert 'The hook "mail" is paused' in document["title"]
+    assert "no answer" in document["message"]
+
+
+def test_a_service_that_does_not_take_it_is_tried_again(site: Site) -> None:
+    site.pages[f"/{SECRET}"] = Page(b"no", 500)
+    with pytest.raises(TemporaryFailure, match="JSON did not take it") as caught:
+        hook(site).send(notice())
+    assert "500" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_an_internal_address_is_not_reached(site: Site) -> None:
+    with pytest.raises(PermanentFailure, match="allow_private"):
+        hook(site, allow_private=False).send(notice())
+    assert site.requests == []
+
+
+def test_a_name_that_leads_to_an_internal_address_is_not_reached(site: Site) -> None:
+    port = site.url.rpartition(":")[2]
+    named = Apprise("phones", {"url": f"json://localhost:{port}/{SECRET}"})
+    with pytest.raises(PermanentFailure, match="allow_private"):
+        named.send(notice())
+    assert site.requests == []
+
+
+def test_no_redirect_is_followed(site: Site) -> None:
+    site.pages["/elsewhere"] = Page(b"ok")
+    site.pages[f"/{SECRET}"] = Page(b"", 302, {"Location": f"{site.url}/elsewhere"})
+    with pytest.raises(TemporaryFailure):
+        hook(site).send(notice())
+    assert [request.path for request in site.requests] == [f"/{SECRET}"]
+
+
+def test_one_that_does_not_answer_is_not_waited_for(site: Site) -> None:
+    class Hangs:
+        service_name = "Hangs"
+
+        def notify(self, **_: Any) -> bool:
+            time.sleep(3)
+            return True
+
+    slow = hook(site, deadline=0.5)
+    slow._service, slow._called = Hangs(), "Hangs"
+    began = time.monotonic()
+    with pytest.raises(TemporaryFailure, match=r"no answer within 0\.5 s"):
+        slow.send(notice())
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_plugin_that_breaks_is_a_service_that_did_not_take_it(site: Site) -> None:
+    class Breaks:
+        def notify(self, **_: Any) -> bool:
+            raise ZeroDivisionError(SECRET)
+
+    broken = hook(site)
+    broken._service = Breaks()
+    with pytest.raises(TemporaryFailure, match="did not take it: ZeroDivisionError"):
+        broken.send(notice())
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("no-such-service://x", "is not a URL of apprise's"),
+        ("", "url"),
+        ("syslog://", "stays on this machine"),
+        ("file:///etc/passwd", "stays on this machine"),
+        (f"slack://{SECRET}", "is not a URL of apprise's"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_at_the_start(url: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Apprise("phones", {"url": url})
+    assert says in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(SettingsError, match="pip install 'callback-receiver"):
+        Apprise("phones", {"url": "json://example.com/"})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [("127.0.0.1", 80), ("localhost", 80), ("10.0.0.1", 80), ("::1", 80, 0, 0), "/run/docker.sock"],
+)
+def test_a_guarded_thread_connects_to_nothing_internal(address: Any) -> None:
+    with connects.public_only() as refused, pytest.raises(connects.Refused):
+        connects._look("socket.connect", (None, address))
+    assert len(refused) == 1
+    connects._look("socket.connect", (None, address))  # outside of the block it may
+
+
+def test_a_public_address_is_let_through() -> None:
+    with connects.public_only() as refused:
+        connects._look("socket.connect", (None, ("93.184.216.34", 443)))
+    assert refused == []
