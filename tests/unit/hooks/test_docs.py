@@ -1,0 +1,84 @@
+"""docs/hooks.md names every key of every type, and its examples load and build."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from receiver import hooks
+from receiver.errors import TemporaryFailure
+from receiver.hooks import apprise, command, download, email, python, slack, webhook
+from receiver.hooks.base import Alerting
+from receiver.hooks.options import Options
+from receiver.ingest import hooks_file
+
+DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
+SCHEMAS: dict[str, type[Options]] = {
+    "apprise": apprise.AppriseOptions,
+    "command": command.CommandOptions,
+    "download": download.DownloadOptions,
+    "email": email.EmailOptions,
+    "python": python.PythonOptions,
+    "slack": slack.SlackOptions,
+    "webhook": webhook.WebhookOptions,
+}
+ENVIRONMENT = {
+    "SMTP_PASSWORD": "secret",
+    "SLACK_WEBHOOK_URL": "https://hooks.example/x",
+    "SHOP_WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "PHONES_URL": "json://example.com/",
+}
+
+
+def test_every_type_has_a_section() -> None:
+    assert SECTIONS.keys() == hooks.TYPES.keys() == SCHEMAS.keys()
+
+
+@pytest.mark.parametrize("type_", SCHEMAS)
+def test_every_key_is_named(type_: str) -> None:
+    fields = SCHEMAS[type_]().fields
+    keys = {field.data_key or name for name, field in fields.items()}
+    assert {key for key in keys if not re.search(rf"\b{key}\b", SECTIONS[type_])} == set()
+
+
+@pytest.mark.parametrize("type_", SCHEMAS)
+def test_every_example_builds(type_: str, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", SECTIONS[type_], re.DOTALL)
+    (tmp_path / "hooks.toml").write_text(example)
+    (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
+    assert entry.type == type_
+    assert hooks.build(entry, ENVIRONMENT).name == entry.name
+
+
+def test_who_can_tell_people_is_named() -> None:
+    row = next(line for line in DOCS.splitlines() if line.startswith("| `alerts`"))
+    told = set(re.findall(r"`(\w+)`", row.rpartition("(")[2]))
+    assert told == {name for name, made in hooks.TYPES.items() if issubclass(made, Alerting)}  # type: ignore[arg-type]
+
+
+def test_the_event_is_json() -> None:
+    (example,) = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
+    document = json.loads(example)
+    assert document.keys() == {
+        "id",
+        "type",
+        "occurred_at",
+        "task",
+        "media",
+        "trust",
+        "corrected",
+    }
+
+
+def test_the_function_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)  # noqa: S102 - our own page
+    on_result = names["on_result"]
+    assert callable(on_result)
+    assert on_result({"id": "a:succeeded", "task": {"reference": "x"}}) == "noted a:succeeded"
+    assert names["TemporaryFailure"] is TemporaryFailure
