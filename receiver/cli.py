@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ from receiver.deliveries import State, task_json
 from receiver.dispatch import dispatcher
 from receiver.errors import CallbackReceiverError, RequestRefused, SettingsError
 from receiver.ingest import Ingest, announce, hook_entries
+from receiver.stop import stop_at
 from receiver.stores import Store, open_store
 from receiver.tasks import Outcome, Status
 
@@ -76,9 +76,7 @@ def worker() -> None:
     chosen = settings.load()
     entries = hook_entries(chosen)
     deliver = Deliver(_store(chosen), hooks.build_all(entries, os.environ))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     if not run(stop):
