@@ -6,7 +6,6 @@ import ctypes
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
@@ -34,16 +33,17 @@ def supervise(wanted: Mapping[str, Sequence[str]]) -> int:
     They share our output. When one ends, all are stopped: the host starts us again. Each has a
     process group of its own, so that Ctrl-C reaches it as the SIGTERM that lets it drain.
     """
-    stop = threading.Event()
+    came: list[int] = []  # a handler may append; to set an event there could wait for oneself
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: came.append(number))
     log.info("starting", processes=list(wanted))
     children = {
         name: subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509 - one thread
         for name, command in wanted.items()
     }
     ended: list[str] = []
-    while not ended and not stop.wait(0.1):
+    while not ended and not came:
+        time.sleep(0.1)
         ended = [name for name, child in children.items() if child.poll() is not None]
     for name in ended:
         log.error("a process ended by itself", process=name, status=children[name].returncode)

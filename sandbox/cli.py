@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -129,7 +128,8 @@ def serve(
         ) from None
     with sandbox:
         click.echo(f"sandbox: API and pages at {sandbox.url}/, mail to {host}:{sandbox.smtp_port}")
-        stopped.wait()
+        while not stopped:
+            time.sleep(0.1)
 
 
 @main.command()
@@ -227,11 +227,12 @@ def _asked(base: str) -> dict[str, str] | None:
     return values if isinstance(values, dict) else None
 
 
-def _stopped_by_signal() -> threading.Event:
-    stopped = threading.Event()
+def _stopped_by_signal() -> list[int]:
+    """The signals that came; to set an event in a handler could wait for oneself."""
+    came: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    return stopped
+        signal.signal(number, lambda number, _: came.append(number))
+    return came
 
 
 @main.command()

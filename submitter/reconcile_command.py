@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections import Counter
 
 import click
 
 from receiver import logs
+from receiver.stop import stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
 from submitter.record import opened
@@ -27,7 +27,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     with opened() as record:
         reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
         if forever:
-            reconciler.run(_stop_at_sigterm())
+            reconciler.run(stop_at(signal.SIGTERM, signal.SIGINT))
             return
         asked: Counter[str] = Counter()
         while found := reconciler.round():
@@ -38,10 +38,3 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
         told = ", ".join(f"{number} {word}" for word, number in sorted(asked.items()))
         click.echo(f"reconcile: asked about {asked.total()} tasks{': ' if told else ''}{told}")
     ctx.exit(REFUSED if asked["failed"] else 0)
-
-
-def _stop_at_sigterm() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
 from pathlib import Path
 
-# https://www.sqlite.org/c3ref/vfs.html, io_methods.html and c_abort.html, read in December 2026
+# https://www.sqlite.org/rescode.html
 FULL = 13  # what SQLite makes of ENOSPC
 FAILED_WRITE = 778  # and of EIO, when it writes
 FAILED_SYNC = 1034  # and when it syncs
@@ -27,7 +27,7 @@ SYNC = CFUNCTYPE(c_int, c_void_p, c_int)
 
 
 class Methods(Structure):
-    """`sqlite3_io_methods`, version 3."""
+    """`sqlite3_io_methods`, version 3: https://www.sqlite.org/c3ref/io_methods.html."""
 
     _fields_ = (
         ("version", c_int),
@@ -50,7 +50,7 @@ OPEN = CFUNCTYPE(c_int, c_void_p, c_void_p, POINTER(File), c_int, c_void_p)
 
 
 class Vfs(Structure):
-    """`sqlite3_vfs`, version 3."""
+    """`sqlite3_vfs`, version 3: https://www.sqlite.org/c3ref/vfs.html."""
 
     _fields_ = (
         ("version", c_int),
@@ -64,9 +64,18 @@ class Vfs(Structure):
     )
 
 
+# Where SQLite is built into Python, the module has no file, and Python itself is looked through.
+library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
+
+WHY_NOT = (
+    "SQLite is built into this Python and cannot be watched; take one that links libsqlite3: "
+    "apt-get install python3-venv, make clean, make test PYTHON=/usr/bin/python3"
+)
+
+
 def can_be_installed() -> bool:
-    """Is SQLite a library of its own here? Where it is built into Python, it cannot be reached."""
-    return hasattr(ctypes.CDLL(_sqlite3.__file__), "sqlite3_vfs_register")
+    """Can SQLite's functions be found? Not in every Python that has SQLite built in."""
+    return hasattr(library, "sqlite3_vfs_register")
 
 
 class Disk:
@@ -87,7 +96,6 @@ class Disk:
 
     def install(self) -> None:
         """Let every connection that this process opens from now on go through here."""
-        library = ctypes.CDLL(_sqlite3.__file__)
         library.sqlite3_vfs_find.restype = POINTER(Vfs)
         vfs = Vfs.from_buffer_copy(library.sqlite3_vfs_find(None).contents)
         its_open = OPEN(vfs.open)

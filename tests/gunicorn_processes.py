@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ import requests
 
 from installation import Installation
 from receiver.signing import mint
+from receiver.web.worker import LEAVES_WITHIN
 from samples import SECRET, body
 
 
@@ -44,6 +46,12 @@ def launch_all(installation: Installation, app: str = "wsgi:app") -> list[int]:
 def workers(installation: Installation) -> list[int]:
     master = installation.running["web"].pid
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def idle_sockets(processes: list[int]) -> int:
+    """How many they have open once everybody who was answered has left."""
+    time.sleep(LEAVES_WITHIN + 1)
+    return sockets(processes)
 
 
 def sockets(processes: list[int]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 
 import click
 import structlog
@@ -21,6 +20,7 @@ from receiver.hooks_file import HookEntry
 from receiver.ingest import hook_entries
 from receiver.prune import prune
 from receiver.redaction import hiding
+from receiver.stop import stop_at
 from receiver.stores import Store, open_store
 
 ALERTS_EVERY = 2.0  # seconds
@@ -56,9 +56,7 @@ def worker() -> None:
     hide = hiding(hooks.secrets(entries, os.environ))
     logs.configure(hide)
     deliver = Deliver(store(chosen), built, hide=hide)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     with chores(_chores(deliver.store, entries, built, chosen.retention), stop):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from disk import FAILED_SYNC, FAILED_WRITE, FULL, Disk, can_be_installed
+from disk import FAILED_SYNC, FAILED_WRITE, FULL, WHY_NOT, Disk, can_be_installed
 from gunicorn_processes import database, launch, launch_all, send, workers
 from installation import Installation
 from sandbox.server import Sandbox
@@ -24,11 +24,7 @@ from sandbox.server import Sandbox
 AT_ONCE = 6
 Fault = Callable[[Installation], AbstractContextManager[None]]  # while it is entered
 
-can_be_watched = pytest.mark.skipif(
-    not can_be_installed(),
-    reason="SQLite is built into this Python and cannot be watched; take one that links "
-    "libsqlite3: apt-get install python3-venv, make clean, make test PYTHON=/usr/bin/python3",
-)
+can_be_watched = pytest.mark.skipif(not can_be_installed(), reason=WHY_NOT)
 
 
 def send_at_once(installation: Installation, name: str) -> list[requests.Response]:

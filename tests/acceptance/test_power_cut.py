@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from disk import Disk, can_be_installed
+from disk import WHY_NOT, Disk, can_be_installed
 from gunicorn_processes import database, launch_all, raw, send
 from installation import Installation
 from receiver.errors import NotFound
@@ -18,11 +18,7 @@ from receiver.stores.sqlite import SqliteStore
 CALLBACKS = 160  # enough to fill the log, so that its checkpoint and its reuse are among them
 AT_ONCE = 8
 
-can_be_watched = pytest.mark.skipif(
-    not can_be_installed(),
-    reason="SQLite is built into this Python and cannot be watched; take one that links "
-    "libsqlite3: apt-get install python3-venv, make clean, make test PYTHON=/usr/bin/python3",
-)
+can_be_watched = pytest.mark.skipif(not can_be_installed(), reason=WHY_NOT)
 
 
 @can_be_watched
