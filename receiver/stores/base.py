@@ -241,7 +241,10 @@ class Agenda(Protocol):
         ...
 
     def ask_at(self, task_id: str, at: int | None) -> None:
-        """Ask the provider about this task at that instant; None: not any more."""
+        """Ask the provider about this task at that instant; None: not any more.
+
+        A forgotten task is not asked about.
+        """
         ...
 
     def put_off(self, task: Task, at: int | None) -> None:

@@ -490,6 +490,17 @@ def test_a_forgotten_task_is_not_asked_about(store: Store) -> None:
     store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     store.close_task("a", NOW)
     assert store.overdue(LATER, LATER + 1, 5) == []
+    store.ask_at("a", NOW)  # as an attempt does whose result has expired
+    assert store.overdue(LATER, LATER + 1, 5) == []
+
+
+def test_a_replay_moves_nothing_once_forgetting_has_begun(store: Store) -> None:
+    ingest = Ingest(store, [subscription("mail")])
+    store.quarantine(callback(body(), "a"), "not understood then")
+    store.close_task("a", LATER)
+    assert ingest.replay(store.callbacks()[0].id) is Outcome.STALE
+    assert store.deliveries() == []
+    assert store.task("a").status is Status.CREATED
 
 
 def test_a_request_for_a_forgotten_task_makes_no_second_one(store: Store) -> None:

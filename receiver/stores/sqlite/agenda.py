@@ -25,11 +25,7 @@ class Agenda(Connections):
         return [rows.task(row) for row in found]
 
     def ask_at(self, task_id: str, at: int | None) -> None:
-        self._writer.run(
-            lambda connection: connection.execute(
-                "update tasks set deadline_at = ? where id = ?", (at, task_id)
-            )
-        )
+        self._writer.run(lambda connection: connection.execute(_ASK_AT, (at, task_id)))
 
     def put_off(self, task: Task, at: int | None) -> None:
         values = (at, task.id, task.deadline_at)
@@ -86,6 +82,11 @@ where seq in (
   order by deadline_at limit :limit
 )
 returning *
+"""
+_ASK_AT = """
+update tasks set deadline_at = ? where id = ? and not exists (
+  select 1 from forgotten where forgotten.task = tasks.seq
+)
 """
 # Only while the deadline is the one that the poller set when it took the task: what happened since
 # (its end, or a new reason to ask) counts more.

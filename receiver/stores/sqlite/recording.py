@@ -58,6 +58,8 @@ class Recording:
     def reopen(self, stored: StoredCallback, event: Event, now: int, *, confirm: bool) -> Outcome:
         """Record a message that is kept already; its outcome is what it means today."""
         task = self._task(stored.callback, event)
+        if task["forgotten_at"] is not None:
+            return Outcome.STALE
         outcome = _judge(task, event, stored.callback.trust, confirm)
         if stored.outcome is Outcome.QUARANTINED or outcome is Outcome.RECORDED:
             self._connection.execute(_UNDERSTOOD, (outcome, task["seq"], stored.id))
