@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from receiver.pictures import BROKEN
 from submitter import images
 from submitter.errors import InputError
 from submitter.providers import Provider
@@ -78,7 +79,7 @@ def prepare(
         with warnings.catch_warnings():  # a camera's broken notes are nobody's business
             warnings.simplefilter("ignore")
             return base64.b64encode(merged(upper, lower)).decode("ascii")
-    except images.BROKEN:
+    except BROKEN:
         raise InputError("cloth", "the pictures cannot be merged; save them anew") from None
 
 

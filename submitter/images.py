@@ -6,9 +6,7 @@ import base64
 import io
 import re
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from receiver import outgoing
 from receiver.errors import DeliveryFailure
+from receiver.pictures import BROKEN
 from submitter.errors import InputError
 
 # Kling: "no larger than 10 MB". Taken to mean the file's own bytes, and a megabyte as 1024 x 1024;
@@ -32,21 +31,6 @@ FORMATS = frozenset({"JPEG", "PNG"})
 NAMED = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}\s*")
-# Pillow's readers raise nearly anything for a broken picture.
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    RuntimeError,
-    TypeError,
-    zlib.error,
-)
 
 
 def prepare(field: str, given: str) -> str:

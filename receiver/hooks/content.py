@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.pictures import BROKEN
 
 HEAD = 4096  # bytes that are enough to tell
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
@@ -18,23 +17,6 @@ THUMBNAIL_SIDE = 320
 THUMBNAIL_BYTES = 40_000
 SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # not colours by number, nor 16 bits
 QUALITIES = (82, 70, 55, 40, 25)
-
-# Pillow's readers raise nearly anything for a broken file: of the first six and the last two it is
-# documented, the others were met. What is none of them is a mistake of ours.
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    RuntimeError,
-    TypeError,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from hook_servers import Page, Site, notice
-from receiver.errors import BadSignature, PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import (
+    BadSignature,
+    EndpointGone,
+    PermanentFailure,
+    SettingsError,
+    TemporaryFailure,
+)
 from receiver.events import Media
 from receiver.hooks.webhook import Webhook
 from receiver.standard_webhooks import verify
@@ -76,6 +82,16 @@ def test_what_cannot_heal_is_permanent(site: Site, status: int) -> None:
     with pytest.raises(PermanentFailure, match=str(status)):
         hook(site).send(notice())
     assert [request.path for request in site.requests] == ["/hook"]  # no redirect is followed
+
+
+def test_gone_disables_the_endpoint(site: Site) -> None:
+    site.pages["/hook"] = Page(b"no more", 410)
+    with pytest.raises(EndpointGone):
+        hook(site).send(notice())
+    site.pages["/hook"] = Page(b"not here", 404)
+    with pytest.raises(PermanentFailure) as failed:
+        hook(site).send(notice())
+    assert not isinstance(failed.value, EndpointGone)
 
 
 def test_only_the_beginning_of_an_answer_is_kept(site: Site) -> None:
