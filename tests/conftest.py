@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from receiver.stores.sqlite import SqliteStore
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be everything
+# that we start, whatever a test sends it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
