@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from receiver.stores.sqlite.agenda import Agenda
-from receiver.stores.sqlite.catalogue import Catalogue
-from receiver.stores.sqlite.endpoints import Endpoints
-from receiver.stores.sqlite.inbox import Inbox
-from receiver.stores.sqlite.keys import Keys
-from receiver.stores.sqlite.refusals import Refusals
-from receiver.stores.sqlite.repair import Repair
-from receiver.stores.sqlite.retention import Retention
+from receiver.stores.sql.agenda import Agenda
+from receiver.stores.sql.catalogue import Catalogue
+from receiver.stores.sql.endpoints import Endpoints
+from receiver.stores.sql.inbox import Inbox
+from receiver.stores.sql.keys import Keys
+from receiver.stores.sql.refusals import Refusals
+from receiver.stores.sql.repair import Repair
+from receiver.stores.sql.retention import Retention
+from receiver.stores.sqlite.connections import Connections
 
 
-class SqliteStore(Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention):
+class SqliteStore(
+    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention
+):
     """See `stores.base.Store`, whose verbs these are."""
 
 

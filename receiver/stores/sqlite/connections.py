@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
+from typing import TypeVar
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.stores.sqlite import schema
+from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sqlite import pages, schema, space
 from receiver.stores.sqlite.writer import GroupCommit, connect, identity
 
+T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; asking for `data_version` costs microseconds
 
 
-class Connections:
-    """What the parts of the SQLite store share."""
+class Connections(Rooms):
+    """How the verbs reach the file."""
+
+    _pages = pages
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,6 +43,12 @@ class Connections:
         with self._read() as connection:
             schema.check(connection, self._path)
 
+    def give_back(self, pages: int) -> int:
+        try:
+            return space.give_back(self._path, pages)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
     def close(self) -> None:
         self._writer.close()
         self._drop_reader()
@@ -52,6 +63,9 @@ class Connections:
                 self._readers.version = _data_version(connection)
                 if self._readers.version != before or stop.wait(POLL_EVERY):
                     return
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        return self._writer.run(work)
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:

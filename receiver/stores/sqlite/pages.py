@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from receiver.deliveries import State
+from receiver.stores.sql.session import LAST, Query
 from receiver.tasks import Status
 
-Query = tuple[str, list[object]]
-LAST = 2**63 - 1  # no row key is greater
 USUAL_ACCOUNT = "default"  # most tasks have it: it is looked for along the row key
 
 

@@ -45,4 +45,4 @@ drop index deliveries_due;
 create index deliveries_waiting on deliveries (hook, due_at) where state = 'pending';
 
 -- Bodies that are still kept, oldest first: pruning reads along it.
-create index callbacks_kept on callbacks (received_at) where body <> x'';
+create index callbacks_kept on callbacks (received_at) where length(body) > 0;

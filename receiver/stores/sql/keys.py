@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from receiver.stores import rows
 from receiver.stores.base import Answered, Kept
-from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sql.session import Rooms, Session
 
 KEPT_FOR = 86_400_000  # ms
 
 
-class Keys(Connections):
+class Keys(Rooms):
     """See `stores.base.Keys`."""
 
     def key(self, key: str, now: int) -> Kept | None:
@@ -22,7 +20,7 @@ class Keys(Connections):
     def claim_key(
         self, key: str, digest: bytes, task_id: str, now: int, held_until: int
     ) -> Kept | None:
-        def work(connection: sqlite3.Connection) -> Kept | None:
+        def work(connection: Session) -> Kept | None:
             connection.execute(_FORGET_OLD, (now - KEPT_FOR,))
             row = connection.execute(
                 _CLAIM,
@@ -30,16 +28,16 @@ class Keys(Connections):
             ).fetchone()
             return None if row is None else rows.kept(row)
 
-        return self._writer.run(work)
+        return self._write(work)
 
     def settle_key(self, held: Kept, now: int, answer: Answered | None) -> None:
         status, document = (answer.status, answer.document) if answer else (None, None)
         values = (status, document, now, held.key, held.held_until)
-        self._writer.run(lambda connection: connection.execute(_SETTLE, values))
+        self._write(lambda connection: connection.execute(_SETTLE, values))
 
     def release_key(self, held: Kept) -> None:
         values = (held.key, held.held_until)
-        self._writer.run(lambda connection: connection.execute(_RELEASE, values))
+        self._write(lambda connection: connection.execute(_RELEASE, values))
 
 
 _KEY = "select * from idempotency_keys where key = ? and created_at > ?"
@@ -50,7 +48,8 @@ _CLAIM = """
 insert into idempotency_keys (key, digest, task, created_at, held_until)
 values (:key, :digest, :task, :now, :until)
 on conflict (key) do update set held_until = excluded.held_until
-  where status is null and held_until <= :now and digest = excluded.digest
+  where idempotency_keys.status is null and idempotency_keys.held_until <= :now
+    and idempotency_keys.digest = excluded.digest
 returning *
 """
 _SETTLE = """

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
 from receiver.stores import rows
-from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Change
 
 TOLD_FOR = 86_400_000  # ms; an alert that nobody could be told of by then is dropped
 
 
-class Endpoints(Connections):
+class Endpoints(Rooms):
     """See `stores.upkeep.Endpoints`."""
 
     def endpoints(self) -> list[Endpoint]:
@@ -25,41 +23,41 @@ class Endpoints(Connections):
             return known(connection, hook)
 
     def hold(self, hook: str, now: int) -> None:
-        self._writer.run(lambda connection: connection.execute(_HOLD, (hook, now)))
+        self._write(lambda connection: connection.execute(_HOLD, (hook, now)))
 
     def resume(self, hook: str) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Session) -> bool:
             was_closed = known(connection, hook).circuit(0) is Circuit.CLOSED
             connection.execute("delete from endpoints where hook = ?", (hook,))
             return not was_closed
 
-        return self._writer.run(work)
+        return self._write(work)
 
     def take_alerts(self, now: int, again_at: int) -> list[Alert]:
         with self._read() as connection:
             if connection.execute(_ALERTS_DUE, (now,)).fetchone() is None:
                 return []  # asked before any write: no alert costs no sync
 
-        def work(connection: sqlite3.Connection) -> list[Alert]:
+        def work(connection: Session) -> list[Alert]:
             connection.execute("delete from alerts where at < ?", (now - TOLD_FOR,))
             found = connection.execute(_TAKE_ALERTS, (again_at, now)).fetchall()
             return sorted(map(rows.alert, found), key=lambda alert: alert.id)
 
-        return self._writer.run(work)
+        return self._write(work)
 
     def alert_sent(self, alert_id: int) -> None:
-        self._writer.run(
+        self._write(
             lambda connection: connection.execute("delete from alerts where id = ?", (alert_id,))
         )
 
 
-def known(connection: sqlite3.Connection, hook: str) -> Endpoint:
+def known(connection: Session, hook: str) -> Endpoint:
     """What is on record of the endpoint of this hook."""
     row = connection.execute("select * from endpoints where hook = ?", (hook,)).fetchone()
     return Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
 
 
-def apply(connection: sqlite3.Connection, hook: str, change: Change, now: int) -> None:
+def apply(connection: Session, hook: str, change: Change, now: int) -> None:
     """Make the change to the endpoint, in the transaction of the attempt that brought it."""
     before = known(connection, hook)
     after, kind = change(before)
@@ -74,13 +72,17 @@ def apply(connection: sqlite3.Connection, hook: str, change: Change, now: int) -
 
 
 _PUT = """
-insert or replace into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
+insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
   disabled_at, said)
 values (?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (hook) do update set failures = excluded.failures,
+  failing_since = excluded.failing_since, openings = excluded.openings,
+  retry_at = excluded.retry_at, paused_at = excluded.paused_at,
+  disabled_at = excluded.disabled_at, said = excluded.said
 """
 _HOLD = """
 insert into endpoints (hook, paused_at) values (?, ?)
-on conflict (hook) do update set paused_at = coalesce(paused_at, excluded.paused_at)
+on conflict (hook) do update set paused_at = coalesce(endpoints.paused_at, excluded.paused_at)
 """
 _INSERT_ALERT = "insert into alerts (hook, kind, at, said, due_at) values (?, ?, ?, ?, ?)"
 _ALERTS_DUE = "select 1 from alerts where due_at <= ? limit 1"

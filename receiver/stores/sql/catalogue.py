@@ -6,9 +6,8 @@ from receiver.deliveries import Delivery, Notice, State
 from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.base import Backlog, Page, StoredCallback, TaskHistory, Told
-from receiver.stores.sqlite import pages
-from receiver.stores.sqlite.lanes import COUNTED, due, lanes
-from receiver.stores.sqlite.outbox import Outbox
+from receiver.stores.sql.lanes import COUNTED, due, lanes
+from receiver.stores.sql.outbox import Outbox
 from receiver.tasks import Outcome, Status, Task
 
 
@@ -66,7 +65,7 @@ class Catalogue(Outbox):
     ) -> list[Task]:
         wanted = {"status": status, "provider": provider, "reference": reference}
         with self._read() as connection:
-            found = connection.execute(*pages.of_tasks(wanted, None, limit)).fetchall()
+            found = connection.execute(*self._pages.of_tasks(wanted, None, limit)).fetchall()
         return list(map(rows.task, found))
 
     def callbacks(
@@ -92,7 +91,7 @@ class Catalogue(Outbox):
         state: State | None = None,
         limit: int = 50,
     ) -> list[Delivery]:
-        return self._deliveries_where(*pages.of_deliveries(task_id, hook, state, None, limit))
+        return self._deliveries_where(*self._pages.of_deliveries(task_id, hook, state, None, limit))
 
     def page_of_tasks(
         self,
@@ -111,7 +110,7 @@ class Catalogue(Outbox):
             "account": account,
         }
         with self._read() as connection:
-            found = connection.execute(*pages.of_tasks(wanted, before, limit + 1)).fetchall()
+            found = connection.execute(*self._pages.of_tasks(wanted, before, limit + 1)).fetchall()
         following = found[limit - 1]["seq"] if len(found) > limit else None
         return Page(tuple(map(rows.task, found[:limit])), following)
 
@@ -124,7 +123,7 @@ class Catalogue(Outbox):
         hook: str | None = None,
         state: State | None = None,
     ) -> Page[Delivery]:
-        query = pages.of_deliveries(task_id, hook, state, before, limit + 1)
+        query = self._pages.of_deliveries(task_id, hook, state, before, limit + 1)
         found = self._deliveries_where(*query)
         following = found[limit - 1].id if len(found) > limit else None
         return Page(tuple(found[:limit]), following)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from receiver.deliveries import State, Subscription
 from receiver.stores import rows
-from receiver.stores.sqlite.connections import Connections
-from receiver.stores.sqlite.pages import LAST
+from receiver.stores.sql.session import LAST, Rooms, Row, Session
 from receiver.stores.upkeep import Step, Wanted
 
 
-class Repair(Connections):
+class Repair(Rooms):
     """See `stores.upkeep.Repair`."""
 
     def redeliver_all(
@@ -31,7 +28,7 @@ class Repair(Connections):
         if dry_run or not ids:
             return Step(len(ids), following)
         sql = f"{_REDELIVER} where {rows.any_of('id', ids)} and state = ?"
-        changed = self._writer.run(
+        changed = self._write(
             lambda connection: connection.execute(sql, [now, *ids, wanted.state]).rowcount
         )
         return Step(changed, following)
@@ -46,7 +43,7 @@ class Repair(Connections):
         limit: int = 500,
         dry_run: bool = False,
     ) -> Step:
-        def work(connection: sqlite3.Connection) -> Step:
+        def work(connection: Session) -> Step:
             start = LAST if before is None else before
             found = connection.execute(_MOVES, (subscription.hook, start, limit)).fetchall()
             recent = [row for row in found if row["recorded_at"] >= since]
@@ -60,12 +57,12 @@ class Repair(Connections):
             return Step(len(missing), following)
 
         if not dry_run:
-            return self._writer.run(work)
+            return self._write(work)
         with self._read() as connection:
             return work(connection)
 
 
-def _is_missing(row: sqlite3.Row, subscription: Subscription) -> bool:
+def _is_missing(row: Row, subscription: Subscription) -> bool:
     return not row["has_it"] and subscription.hears(
         status=row["status"], provider=row["provider"], reference=row["reference"]
     )
@@ -113,8 +110,8 @@ where tr.id < ? order by tr.id desc limit ?
 _CREATE = """
 insert into deliveries (transition, hook, after, due_at)
 select :transition, :hook, waited.hook, case when waited.hook is null then :now end
-from (select 1) left join (
-  select hook from deliveries
+from (select 1) as one left join (
+  select deliveries.hook from deliveries
   where transition = :transition and hook = :after and state in ('pending', 'claimed')
 ) as waited
 where true

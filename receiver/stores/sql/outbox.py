@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.errors import NotFound
 from receiver.stores import rows
-from receiver.stores.sqlite import endpoints
-from receiver.stores.sqlite.connections import Connections
-from receiver.stores.sqlite.lanes import claimable, lanes
+from receiver.stores.sql import endpoints
+from receiver.stores.sql.lanes import claimable, lanes
+from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Change
 
 
-class Outbox(Connections):
+class Outbox(Rooms):
     """See `stores.base.Outbox`."""
 
     def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
@@ -23,13 +22,13 @@ class Outbox(Connections):
         if due_at is None or due_at > now:
             return []  # asked before any write: an idle worker costs no sync
 
-        def work(connection: sqlite3.Connection) -> list[int]:
+        def work(connection: Session) -> list[int]:
             ids = claimable(connection, now, limit)
             claims = [(worker, lease_until, delivery) for delivery in ids]
             connection.executemany(_CLAIM, claims)
             return ids
 
-        wanted = self._writer.run(work)
+        wanted = self._write(work)
         return sorted(self._deliveries_where(rows.any_of("d.id", wanted), wanted), key=rows.by_id)
 
     def expired(self, now: int) -> list[Delivery]:
@@ -37,7 +36,7 @@ class Outbox(Connections):
 
     def renew(self, deliveries: Sequence[Delivery], lease_until: int) -> None:
         held = [(lease_until, delivery.id, delivery.attempts) for delivery in deliveries]
-        self._writer.run(lambda connection: connection.executemany(_RENEW, held))
+        self._write(lambda connection: connection.executemany(_RENEW, held))
 
     def settle(
         self,
@@ -48,11 +47,18 @@ class Outbox(Connections):
         files: Sequence[File] = (),
         change: Change | None = None,
     ) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Session) -> bool:
             ended_at = None if state is State.PENDING else attempt.ended_at
-            claim = (delivery.id, delivery.attempts, attempt.outcome, attempt.ended_at)
-            settled = connection.execute(_SETTLE, (state, due_at, ended_at, *claim)).rowcount
-            if not settled:
+            values = {
+                "state": state,
+                "due_at": due_at,
+                "ended_at": ended_at,
+                "id": delivery.id,
+                "attempts": delivery.attempts,
+                "outcome": attempt.outcome,
+                "now": attempt.ended_at,
+            }
+            if not connection.execute(_SETTLE, values).rowcount:
                 return False
             if change is not None:
                 endpoints.apply(connection, delivery.hook, change, attempt.ended_at)
@@ -64,10 +70,10 @@ class Outbox(Connections):
                 connection.execute(_RELEASE_WAITING, (ended_at, delivery.id))
             return True
 
-        return self._writer.run(work)
+        return self._write(work)
 
     def redeliver(self, delivery_id: int, now: int) -> None:
-        changed = self._writer.run(
+        changed = self._write(
             lambda connection: connection.execute(_REDELIVER, (now, delivery_id)).rowcount
         )
         if not changed:
@@ -98,8 +104,9 @@ _EXPIRED = "d.state = 'claimed' and d.due_at <= ?"
 _RENEW = "update deliveries set due_at = ? where id = ? and attempts = ? and state = 'claimed'"
 
 _SETTLE = """
-update deliveries set state = ?1, due_at = ?2, ended_at = ?3, worker = null
-where id = ?4 and attempts = ?5 and state = 'claimed' and (?6 <> 'abandoned' or due_at <= ?7)
+update deliveries set state = :state, due_at = :due_at, ended_at = :ended_at, worker = null
+where id = :id and attempts = :attempts and state = 'claimed'
+  and (:outcome <> 'abandoned' or due_at <= :now)
 """
 
 _INSERT_ATTEMPT = """
@@ -116,8 +123,8 @@ on conflict (delivery, media_index) do update set
 """
 
 _RELEASE_WAITING = """
-update deliveries set due_at = ?1
-from (select transition, hook from deliveries where id = ?2) as ended
+update deliveries set due_at = ?
+from (select transition, hook from deliveries where id = ?) as ended
 where deliveries.transition = ended.transition and deliveries.after = ended.hook
   and deliveries.state = 'pending' and deliveries.due_at is null
 """

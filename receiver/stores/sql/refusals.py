@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from receiver.stores import rows
-from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Rejection
 
 KEPT = 1_000  # rows
 
 
-class Refusals(Connections):
+class Refusals(Rooms):
     """See `stores.upkeep.Refusals`."""
 
     def note_rejections(self, found: Sequence[Rejection]) -> None:
         newest = [rows.of_rejection(rejection) for rejection in found[-KEPT:]]
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Session) -> None:
             connection.executemany(_INSERT, newest)
             connection.execute(_FORGET_OLD, (KEPT,))
 
-        self._writer.run(work)
+        self._write(work)
 
     def rejections(self, limit: int = 50) -> list[Rejection]:
         with self._read() as connection:

@@ -8,16 +8,16 @@ from receiver.clock import now_ms
 from receiver.deliveries import Subscription
 from receiver.events import Callback, Event
 from receiver.stores.base import StoredCallback
-from receiver.stores.sqlite.connections import Connections
-from receiver.stores.sqlite.recording import Recording
+from receiver.stores.sql.recording import Recording
+from receiver.stores.sql.session import Rooms
 from receiver.tasks import Outcome, Task
 
 
-class Inbox(Connections):
+class Inbox(Rooms):
     """See `stores.base.Inbox`."""
 
     def create_task(self, task: Task) -> None:
-        self._writer.run(lambda connection: Recording(connection).create(task))
+        self._write(lambda connection: Recording(connection).create(task))
 
     def record(
         self,
@@ -27,14 +27,14 @@ class Inbox(Connections):
         *,
         confirm: bool = False,
     ) -> Outcome:
-        return self._writer.run(
+        return self._write(
             lambda connection: Recording(connection, subscriptions).record(
                 callback, event, confirm=confirm
             )
         )
 
     def quarantine(self, callback: Callback, problem: str) -> None:
-        self._writer.run(lambda connection: Recording(connection).quarantine(callback, problem))
+        self._write(lambda connection: Recording(connection).quarantine(callback, problem))
 
     def reopen(
         self,
@@ -44,13 +44,11 @@ class Inbox(Connections):
         *,
         confirm: bool = False,
     ) -> Outcome:
-        return self._writer.run(
+        return self._write(
             lambda connection: Recording(connection, subscriptions).reopen(
                 stored, event, now_ms(), confirm=confirm
             )
         )
 
     def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
-        self._writer.run(
-            lambda connection: Recording(connection, subscriptions).give_up(task_id, now)
-        )
+        self._write(lambda connection: Recording(connection, subscriptions).give_up(task_id, now))

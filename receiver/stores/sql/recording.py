@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +10,8 @@ from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Callback, Event, Source
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
-from receiver.stores.sqlite.agenda import count
+from receiver.stores.sql.agenda import count
+from receiver.stores.sql.session import Row, Session
 from receiver.tasks import Outcome, Status, Task, Trust, judge, new_task_id
 
 ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
@@ -20,20 +20,17 @@ ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about af
 class Recording:
     """One piece of work for the record, in the transaction that is open on `connection`."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, subscriptions: Sequence[Subscription] = ()
-    ) -> None:
+    def __init__(self, connection: Session, subscriptions: Sequence[Subscription] = ()) -> None:
         self._connection = connection
         self._subscriptions = subscriptions
 
     def create(self, task: Task) -> None:
         """A new task with its `created` transition. Raises ValueError if the id is taken."""
-        try:
-            seq = self._insert_task(task)
-        except sqlite3.IntegrityError as error:
-            raise ValueError(f"task {task.id} is on record already") from error
+        seq = self._insert_task(task)
+        if seq is None:
+            raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
-        self._insert(_INSERT_TRANSITION, (seq, Status.CREATED, None, at, at, Trust.QUERIED, False))
+        self._insert(_INSERT_TRANSITION, (seq, Status.CREATED, None, at, at, Trust.QUERIED, 0))
 
     def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
         task = self._task(callback, event)
@@ -62,7 +59,8 @@ class Recording:
             return Outcome.STALE
         outcome = _judge(task, event, stored.callback.trust, confirm)
         if stored.outcome is Outcome.QUARANTINED or outcome is Outcome.RECORDED:
-            self._connection.execute(_UNDERSTOOD, (outcome, task["seq"], stored.id))
+            values = {"outcome": outcome, "task": task["seq"], "id": stored.id}
+            self._connection.execute(_UNDERSTOOD, values)
         self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
 
@@ -79,11 +77,11 @@ class Recording:
             (now, task["seq"]),
         )
         transition = self._insert(
-            _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, now, now, task["trust"], False)
+            _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, now, now, task["trust"], 0)
         )
         self._fill_outbox(task, transition, GIVEN_UP, now)
 
-    def _let_go(self, task: sqlite3.Row, callback: Callback) -> Outcome:
+    def _let_go(self, task: Row, callback: Callback) -> Outcome:
         """Of a forgotten task only the key is kept: nothing moves, nobody is told."""
         self._keep(task["seq"], callback, Outcome.STALE, words=False)
         return Outcome.STALE
@@ -92,7 +90,7 @@ class Recording:
 
     def _apply(
         self,
-        task: sqlite3.Row,
+        task: Row,
         callback: Callback,
         callback_id: int,
         event: Event,
@@ -110,9 +108,7 @@ class Recording:
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
             self._confirm(task, callback_id, event)
 
-    def _move(
-        self, task: sqlite3.Row, callback: Callback, callback_id: int, event: Event, at: int
-    ) -> None:
+    def _move(self, task: Row, callback: Callback, callback_id: int, event: Event, at: int) -> None:
         ended = event.status.is_terminal
         self._connection.execute(
             _MOVE_TASK,
@@ -126,21 +122,21 @@ class Recording:
                 "seq": task["seq"],
             },
         )
-        corrected = ended and Status(task["status"]).is_terminal
+        corrected = int(ended and Status(task["status"]).is_terminal)
         moved = (task["seq"], event.status, callback_id, event.occurred_at, at, callback.trust)
         transition = self._insert(_INSERT_TRANSITION, (*moved, corrected))
         self._fill_outbox(task, transition, event.status, at)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
 
-    def _contradict(self, task: sqlite3.Row, at: int) -> None:
+    def _contradict(self, task: Row, at: int) -> None:
         """Flag it; and ask the provider, unless the end on record is its own answer."""
         count(self._connection, CONFLICTS, task["provider"])
         self._set(task, "conflict", 1)
         if Trust(task["trust"]) is not Trust.QUERIED:
             self._set(task, "deadline_at", at)
 
-    def _confirm(self, task: sqlite3.Row, callback_id: int, event: Event) -> None:
+    def _confirm(self, task: Row, callback_id: int, event: Event) -> None:
         """The provider repeats a status: the record rests on that now, with the newest URLs."""
         self._set(task, "trust", Trust.QUERIED)
         if event.status.is_terminal:
@@ -151,7 +147,7 @@ class Recording:
                 (callback_id, task["seq"], event.status),
             )
 
-    def _count_repair(self, task: sqlite3.Row, status: Status) -> None:
+    def _count_repair(self, task: Row, status: Status) -> None:
         """The poll brought what a callback should have; one that waited for it did come."""
         came = self._connection.execute(_CALLBACK_CAME, (task["seq"],)).fetchone()
         if came is None:
@@ -159,7 +155,7 @@ class Recording:
             if status.is_terminal:
                 count(self._connection, CALLBACKS_MISSED, task["provider"])
 
-    def _fill_outbox(self, task: sqlite3.Row, transition: int, status: str, at: int) -> None:
+    def _fill_outbox(self, task: Row, transition: int, status: str, at: int) -> None:
         """One delivery for each subscription that hears the move."""
         provider, reference = task["provider"], task["reference"]
         hearing = [
@@ -175,7 +171,7 @@ class Recording:
 
     # -- which task a message is about
 
-    def _task(self, callback: Callback, event: Event | None) -> sqlite3.Row:
+    def _task(self, callback: Callback, event: Event | None) -> Row:
         """The task on record; one that we do not know is adopted.
 
         Its token was ours, or the provider's signature vouches for it.
@@ -185,14 +181,14 @@ class Recording:
             raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
         return row
 
-    def _known(self, callback: Callback, event: Event | None) -> sqlite3.Row | None:
+    def _known(self, callback: Callback, event: Event | None) -> Row | None:
         if callback.task_id is not None or event is None:
             return self._find("id = ?", callback.task_id)
         return self._find("id = ?", event.external_task_id) or self._find(
             "provider = ? and provider_task_id = ?", callback.provider, event.provider_task_id
         )
 
-    def _adopt(self, callback: Callback, event: Event | None) -> sqlite3.Row:
+    def _adopt(self, callback: Callback, event: Event | None) -> Row:
         at = callback.received_at
         task_id = callback.task_id or new_task_id(at)
         reference = event.external_task_id if event else None
@@ -210,17 +206,18 @@ class Recording:
 
     # -- rows
 
-    def _find(self, where: str, *values: object) -> sqlite3.Row | None:
+    def _find(self, where: str, *values: object) -> Row | None:
         sql = _FIND.format(where=where)  # conditions of this file
-        row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
+        row: Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
-    def _set(self, task: sqlite3.Row, column: str, value: object) -> None:
+    def _set(self, task: Row, column: str, value: object) -> None:
         sql = f"update tasks set {column} = ? where seq = ?"  # noqa: S608 - columns of this file
         self._connection.execute(sql, (value, task["seq"]))
 
-    def _insert_task(self, task: Task) -> int:
-        return self._insert(
+    def _insert_task(self, task: Task) -> int | None:
+        """Its row key; None if its id is taken."""
+        row = self._connection.execute(
             _INSERT_TASK,
             (
                 task.id,
@@ -232,10 +229,11 @@ class Recording:
                 task.trust,
                 task.created_at,
                 task.updated_at,
-                task.expects_callback,
+                int(task.expects_callback),
                 task.deadline_at,
             ),
-        )
+        ).fetchone()
+        return None if row is None else int(row["seq"])
 
     def _keep(
         self,
@@ -250,8 +248,9 @@ class Recording:
 
         Without its words only their digest is kept.
         """
+        target = "(provider, digest) where task is null" if task is None else "(task, digest)"
         row = self._connection.execute(
-            _KEEP_CALLBACK,
+            _KEEP_CALLBACK.format(target=target),
             (
                 task,
                 callback.provider,
@@ -268,12 +267,10 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
     def _insert(self, sql: str, values: tuple[object, ...]) -> int:
-        row_id = self._connection.execute(sql, values).lastrowid
-        assert row_id is not None  # noqa: S101 - SQLite sets it after every insert
-        return row_id
+        return int(self._connection.execute(sql, values).fetchone()["id"])
 
 
-def _other_id(task: sqlite3.Row, event: Event) -> str | None:
+def _other_id(task: Row, event: Event) -> str | None:
     """The token says whose callback it is; that the provider names another task is kept to see.
 
     Two creates with one callback URL look like this: both tell of our one task.
@@ -284,7 +281,7 @@ def _other_id(task: sqlite3.Row, event: Event) -> str | None:
     return f"tells of the provider's task {event.provider_task_id}; on record is {known}"
 
 
-def _judge(task: sqlite3.Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
+def _judge(task: Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
     outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
     return Outcome.CONFIRMING if confirm and outcome is Outcome.RECORDED else outcome
 
@@ -297,20 +294,25 @@ _INSERT_TASK = """
 insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
   updated_at, expects_callback, deadline_at)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (id) do nothing
+returning seq
 """
 _INSERT_TRANSITION = """
 insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
 values (?, ?, ?, ?, ?, ?, ?)
+returning id
 """
-_INSERT_DELIVERY = "insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?)"
+_INSERT_DELIVERY = """
+insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?) returning id
+"""
 # The same bytes may be on record for the task already: then this row stays without one.
 _UNDERSTOOD = """
-update callbacks set outcome = ?1, problem = null, task = case
+update callbacks set outcome = :outcome, problem = null, task = case
   when exists (
     select 1 from callbacks as other
-    where other.task = ?2 and other.digest = callbacks.digest and other.id <> ?3
-  ) then task else ?2 end
-where id = ?3
+    where other.task = :task and other.digest = callbacks.digest and other.id <> :id
+  ) then task else :task end
+where id = :id
 """
 _MOVE_TASK = """
 update tasks set status = :status, trust = :trust, reason = :reason,
@@ -326,9 +328,9 @@ _KEEP_CALLBACK = """
 insert into callbacks (task, provider, source, trust, outcome, received_at, digest, problem,
   headers, body)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-on conflict (task, digest) do update set repeats = repeats + 1,
-  outcome = case excluded.outcome when 'recorded' then 'recorded' else outcome end,
-  problem = case excluded.outcome when 'recorded' then excluded.problem else problem end
-on conflict (provider, digest) where task is null do update set repeats = repeats + 1
+on conflict {target} do update set repeats = callbacks.repeats + 1,
+  outcome = case excluded.outcome when 'recorded' then 'recorded' else callbacks.outcome end,
+  problem = case excluded.outcome when 'recorded' then excluded.problem
+    else callbacks.problem end
 returning id, repeats
 """

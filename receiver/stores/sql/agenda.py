@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import statistics
 
 from receiver.stores import rows
 from receiver.stores.base import Counter
-from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sql.session import Rooms, Session
 from receiver.tasks import Task
 
 DAY = 86_400_000  # ms
 
 
-class Agenda(Connections):
+class Agenda(Rooms):
     """See `stores.base.Agenda`."""
 
     def overdue(self, now: int, ask_again_at: int, limit: int) -> list[Task]:
@@ -21,15 +20,15 @@ class Agenda(Connections):
         if deadline_at is None or deadline_at > now:
             return []  # asked before any write: an idle poller costs no sync
         values = {"now": now, "again": ask_again_at, "limit": limit}
-        found = self._writer.run(lambda connection: connection.execute(_OVERDUE, values).fetchall())
+        found = self._write(lambda connection: connection.execute(_OVERDUE, values).fetchall())
         return [rows.task(row) for row in found]
 
     def ask_at(self, task_id: str, at: int | None) -> None:
-        self._writer.run(lambda connection: connection.execute(_ASK_AT, (at, task_id)))
+        self._write(lambda connection: connection.execute(_ASK_AT, (at, task_id)))
 
     def put_off(self, task: Task, at: int | None) -> None:
         values = (at, task.id, task.deadline_at)
-        self._writer.run(lambda connection: connection.execute(_PUT_OFF, values))
+        self._write(lambda connection: connection.execute(_PUT_OFF, values))
 
     def next_deadline_at(self) -> int | None:
         with self._read() as connection:
@@ -42,7 +41,7 @@ class Agenda(Connections):
         return int(statistics.median(row["took"] for row in found)) if found else None
 
     def pause(self, name: str, until: int) -> None:
-        self._writer.run(lambda connection: connection.execute(_PAUSE, (name, until)))
+        self._write(lambda connection: connection.execute(_PAUSE, (name, until)))
 
     def counters(self) -> list[Counter]:
         with self._read() as connection:
@@ -50,11 +49,11 @@ class Agenda(Connections):
         return [Counter(row["name"], row["provider"], row["value"]) for row in found]
 
     def heartbeat(self, name: str, kind: str, now: int) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Session) -> None:
             connection.execute(_HEARTBEAT, (name, kind, now))
             connection.execute("delete from processes where seen_at < ?", (now - DAY,))
 
-        self._writer.run(work)
+        self._write(work)
 
     def seen(self, kind: str) -> int | None:
         with self._read() as connection:
@@ -64,7 +63,7 @@ class Agenda(Connections):
         return None if row["seen_at"] is None else int(row["seen_at"])
 
 
-def count(connection: sqlite3.Connection, name: str, provider: str) -> None:
+def count(connection: Session, name: str, provider: str) -> None:
     """One more, in the transaction of what is counted."""
     connection.execute(_COUNT, (name, provider))
 
@@ -102,11 +101,12 @@ where provider = ? and status = 'succeeded' limit 20
 """
 _PAUSE = """
 insert into pauses (name, until) values (?, ?)
-on conflict (name) do update set until = max(until, excluded.until)
+on conflict (name) do update set until = case
+  when excluded.until > pauses.until then excluded.until else pauses.until end
 """
 _COUNT = """
 insert into counters (name, provider, value) values (?, ?, 1)
-on conflict (name, provider) do update set value = value + 1
+on conflict (name, provider) do update set value = counters.value + 1
 """
 _HEARTBEAT = """
 insert into processes (name, kind, seen_at) values (?, ?, ?)

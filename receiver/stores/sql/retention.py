@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-
-from receiver.errors import NotFound, StoreUnavailable
+from receiver.errors import NotFound
 from receiver.stores import rows
-from receiver.stores.sqlite import space
-from receiver.stores.sqlite.connections import Connections
+from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Erasure, Pruned
 
 GONE = '{"title": "Gone", "status": 410, "detail": "The task was forgotten."}'
 
 
-class Retention(Connections):
+class Retention(Rooms):
     """See `stores.upkeep.Retention`."""
 
     def prune(
@@ -27,12 +24,12 @@ class Retention(Connections):
         hold = "('pending', 'claimed')" if dead_too else "('pending', 'claimed', 'dead')"
         wanted = {"older": older_than, "at": (after or (0, 0))[0], "id": (after or (0, 0))[1]}
 
-        def work(connection: sqlite3.Connection) -> Pruned:
+        def work(connection: Session) -> Pruned:
             sql = _KEPT.format(hold=hold)
             found = connection.execute(sql, {**wanted, "limit": limit}).fetchall()
             ripe = [row for row in found if row["is_ripe"]]
             for row in ripe:
-                connection.execute(_EMPTY_CALLBACK, (row["id"],))
+                connection.execute(_EMPTY_CALLBACK, (b"", row["id"]))
             for task in {row["task"] for row in ripe if row["task"] is not None}:
                 connection.execute(_EMPTY_ATTEMPTS, (task,))
                 connection.execute(_EMPTY_THUMBNAILS, (task,))
@@ -40,16 +37,14 @@ class Retention(Connections):
             size = sum(row["size"] for row in ripe)
             return Pruned(len(ripe), size, following if len(found) == limit else None)
 
-        return self._writer.run(work)
+        return self._write(work)
 
     def give_back(self, pages: int) -> int:
-        try:
-            return space.give_back(self._path, pages)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
+        """See `stores.upkeep.Retention`; each database has its own way."""
+        raise NotImplementedError
 
     def close_task(self, task_id: str, now: int) -> Erasure:
-        def work(connection: sqlite3.Connection) -> Erasure:
+        def work(connection: Session) -> Erasure:
             task = _seq(connection, task_id)
             connection.execute(_CLOSE, (task, now))
             connection.execute("update tasks set deadline_at = null where seq = ?", (task,))
@@ -58,21 +53,22 @@ class Retention(Connections):
             files = connection.execute(_FILES, (task,)).fetchall()
             return Erasure(task_id, running, tuple(map(rows.file, files)))
 
-        return self._writer.run(work)
+        return self._write(work)
 
     def erase(self, task_id: str, now: int) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Session) -> None:
             task = _seq(connection, task_id)
-            for sql in (_EMPTY_CALLBACKS, _EMPTY_ATTEMPTS, _DELETE_FILES, _EMPTY_TASK):
+            connection.execute(_EMPTY_CALLBACKS, (b"", task))
+            for sql in (_EMPTY_ATTEMPTS, _DELETE_FILES, _EMPTY_TASK):
                 connection.execute(sql, (task,))
             connection.execute(_EMPTY_ANSWERS, (GONE, task_id))
             connection.execute("update forgotten set erased_at = ? where task = ?", (now, task))
 
-        self._writer.run(work)
+        self._write(work)
         self.give_back(0)  # the log holds what was erased until it is written back
 
 
-def _seq(connection: sqlite3.Connection, task_id: str) -> int:
+def _seq(connection: Session, task_id: str) -> int:
     row = connection.execute("select seq from tasks where id = ?", (task_id,)).fetchone()
     if row is None:
         raise NotFound(f"no task {task_id}")
@@ -89,11 +85,11 @@ select c.id, c.task, c.received_at, length(c.body) + length(c.headers) as size,
     )
   ) as is_ripe
 from callbacks c left join tasks t on t.seq = c.task
-where c.body <> x'' and c.received_at < :older and (c.received_at, c.id) > (:at, :id)
+where length(c.body) > 0 and c.received_at < :older and (c.received_at, c.id) > (:at, :id)
 order by c.received_at, c.id limit :limit
 """
-_EMPTY_CALLBACK = "update callbacks set body = x'', headers = '{}', problem = null where id = ?"
-_EMPTY_CALLBACKS = "update callbacks set body = x'', headers = '{}', problem = null where task = ?"
+_EMPTY_CALLBACK = "update callbacks set body = ?, headers = '{}', problem = null where id = ?"
+_EMPTY_CALLBACKS = "update callbacks set body = ?, headers = '{}', problem = null where task = ?"
 _EMPTY_ATTEMPTS = """
 update attempts set answer = '' where delivery in (
   select d.id from deliveries d join transitions tr on tr.id = d.transition where tr.task = ?
@@ -114,7 +110,7 @@ _EMPTY_TASK = "update tasks set reference = null, reason = null where seq = ?"
 _EMPTY_ANSWERS = """
 update idempotency_keys set status = 410, answer = ? where task = ?
 """
-_CLOSE = "insert into forgotten (task, closed_at) values (?, ?) on conflict do nothing"
+_CLOSE = "insert into forgotten (task, closed_at) values (?, ?) on conflict (task) do nothing"
 _CANCEL = """
 update deliveries set state = 'dead', due_at = null, ended_at = ?
 where state = 'pending' and transition in (select id from transitions where task = ?)

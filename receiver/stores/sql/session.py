@@ -1,0 +1,78 @@
+"""What the verbs need of a database: statements in a transaction, and statements that only read.
+
+Values stand in a statement as `?`, or as `:name`. A row gives its values by column name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from receiver.deliveries import State
+from receiver.stores.rows import Row
+
+T = TypeVar("T")
+Values = Sequence[Any] | Mapping[str, Any]
+Query = tuple[str, list[object]]
+LAST = 2**63 - 1  # no row key is greater
+
+
+class Found(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Session(Protocol):
+    """A connection."""
+
+    def execute(self, sql: str, values: Values = (), /) -> Found: ...
+
+    def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object: ...
+
+
+class Pages(Protocol):
+    """Lists, newest first: each database has its own way to be held to an index."""
+
+    def of_tasks(self, wanted: Mapping[str, object], before: int | None, limit: int) -> Query:
+        """The statement for `limit` tasks before this row key, with these values by column."""
+        ...
+
+    def of_deliveries(
+        self,
+        task_id: str | None,
+        hook: str | None,
+        state: State | None,
+        before: int | None,
+        limit: int,
+    ) -> Query:
+        """The condition for `limit` deliveries before this row key, and their order."""
+        ...
+
+
+class Rooms:
+    """What the verbs are built on; each store gives it."""
+
+    _pages: Pages
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        """Do `work` in a transaction; durable when it returns.
+
+        What `work` raises is raised here, and undoes it. Raises StoreUnavailable.
+        """
+        raise NotImplementedError
+
+    def _read(self) -> AbstractContextManager[Session]:
+        """A connection that only reads. Raises StoreUnavailable."""
+        raise NotImplementedError
+
+
+__all__ = ["LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]

