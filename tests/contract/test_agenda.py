@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,21 +12,11 @@ from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.settings import Confirm
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter, Store
-from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 SOON = NOW + 90_000
-
-
-@pytest.fixture(params=["sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    assert request.param == "sqlite"
-    made = SqliteStore(tmp_path / "receiver.db")
-    made.migrate()
-    yield made
-    made.close()
 
 
 def put(store: Store, task_id: str = "task-1", **more: object) -> Task:

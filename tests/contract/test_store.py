@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +14,11 @@ from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000
-STORES = ["sqlite"]
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    assert request.param == "sqlite"
-    made = SqliteStore(tmp_path / "receiver.db")
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.fixture

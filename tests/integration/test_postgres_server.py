@@ -11,11 +11,10 @@ from postgres_server import postgres  # noqa: E402
 
 @pytest.mark.parametrize("wheel", [False, True])
 def test_it_serves_and_is_gone_afterwards(wheel: bool) -> None:
-    with postgres(wheel=wheel) as url:
-        with psycopg.connect(url) as connection:
-            (version,) = connection.execute("show server_version_num").fetchone()
-            assert int(version) >= 140_000
-            assert connection.execute("show fsync").fetchone() == ("off",)
+    with postgres(wheel=wheel) as url, psycopg.connect(url) as connection:
+        (version,) = connection.execute("show server_version_num").fetchone()
+        assert int(version) >= 140_000
+        assert connection.execute("show fsync").fetchone() == ("off",)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url, connect_timeout=2)
 

@@ -78,7 +78,7 @@ where seq in (
     and not exists (
       select 1 from pauses where name = tasks.provider || ':' || tasks.account and until > :now
     )
-  order by deadline_at limit :limit
+  order by deadline_at limit :limit /* take */
 )
 returning *
 """
@@ -96,7 +96,7 @@ select deadline_at from tasks where deadline_at is not null order by deadline_at
 # The latest twenty of the provider among the latest 200 tasks: bounded, however long the record.
 _DURATIONS = """
 select updated_at - created_at as took
-from (select * from tasks order by seq desc limit 200)
+from (select * from tasks order by seq desc limit 200) as latest
 where provider = ? and status = 'succeeded' limit 20
 """
 _PAUSE = """

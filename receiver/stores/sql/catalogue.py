@@ -145,6 +145,7 @@ class Catalogue(Outbox):
 
 _DEAD = """
 select count(*) as dead from (select 1 from deliveries where state = 'dead' order by id limit ?)
+as found
 """
 
 _CALLBACKS = """

@@ -51,15 +51,15 @@ class Endpoints(Rooms):
         )
 
 
-def known(connection: Session, hook: str) -> Endpoint:
+def known(connection: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
     """What is on record of the endpoint of this hook."""
-    row = connection.execute("select * from endpoints where hook = ?", (hook,)).fetchone()
+    row = connection.execute(_KNOWN_HELD if and_hold else _KNOWN, (hook,)).fetchone()
     return Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
 
 
 def apply(connection: Session, hook: str, change: Change, now: int) -> None:
     """Make the change to the endpoint, in the transaction of the attempt that brought it."""
-    before = known(connection, hook)
+    before = known(connection, hook, and_hold=True)
     after, kind = change(before)
     if after == Endpoint(hook):
         if after != before:
@@ -71,6 +71,8 @@ def apply(connection: Session, hook: str, change: Change, now: int) -> None:
         connection.execute(_INSERT_ALERT, (hook, kind, now, said, now))
 
 
+_KNOWN = "select * from endpoints where hook = ?"
+_KNOWN_HELD = "select * from endpoints where hook = ? /* lock */"
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
   disabled_at, said)

@@ -89,11 +89,11 @@ where waiting.hook is not null
 
 _OLDEST = """
 select id, due_at from deliveries where state = 'pending' and hook = ? and due_at <= ?
-order by due_at limit ?
+order by due_at limit ? /* take */
 """
 
 _DUE = """
 select count(*) as due from (
   select 1 from deliveries where state = 'pending' and hook = ? and due_at <= ? limit ?
-)
+) as found
 """

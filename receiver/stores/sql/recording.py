@@ -11,7 +11,7 @@ from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Callback, Event, Source
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
 from receiver.stores.sql.agenda import count
-from receiver.stores.sql.session import Row, Session
+from receiver.stores.sql.session import ALONE, Row, Session
 from receiver.tasks import Outcome, Status, Task, Trust, judge, new_task_id
 
 ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
@@ -184,6 +184,7 @@ class Recording:
     def _known(self, callback: Callback, event: Event | None) -> Row | None:
         if callback.task_id is not None or event is None:
             return self._find("id = ?", callback.task_id)
+        self._connection.execute(ALONE, (f"{callback.provider} {event.provider_task_id}",))
         return self._find("id = ?", event.external_task_id) or self._find(
             "provider = ? and provider_task_id = ?", callback.provider, event.provider_task_id
         )
@@ -288,7 +289,7 @@ def _judge(task: Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
 
 _FIND = """
 select tasks.*, forgotten.closed_at as forgotten_at
-from tasks left join forgotten on forgotten.task = tasks.seq where {where}
+from tasks left join forgotten on forgotten.task = tasks.seq where {where} /* lock tasks */
 """
 _INSERT_TASK = """
 insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,

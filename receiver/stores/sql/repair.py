@@ -113,7 +113,7 @@ select :transition, :hook, waited.hook, case when waited.hook is null then :now 
 from (select 1) as one left join (
   select deliveries.hook from deliveries
   where transition = :transition and hook = :after and state in ('pending', 'claimed')
-) as waited
-where true
+) as waited on 1 = 1
+where 1 = 1
 on conflict (transition, hook) do nothing
 """

@@ -69,7 +69,7 @@ class Retention(Rooms):
 
 
 def _seq(connection: Session, task_id: str) -> int:
-    row = connection.execute("select seq from tasks where id = ?", (task_id,)).fetchone()
+    row = connection.execute("select seq from tasks where id = ? /* lock */", (task_id,)).fetchone()
     if row is None:
         raise NotFound(f"no task {task_id}")
     return int(row["seq"])

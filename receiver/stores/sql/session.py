@@ -1,6 +1,10 @@
 """What the verbs need of a database: statements in a transaction, and statements that only read.
 
 Values stand in a statement as `?`, or as `:name`. A row gives its values by column name.
+
+SQLite has one writer. Where several could meet, a comment says what PostgreSQL has to hold:
+`/* lock */` and `/* lock tasks */` wait for the rows that are found, `/* take */` passes over those
+that others hold.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 Query = tuple[str, list[object]]
 LAST = 2**63 - 1  # no row key is greater
+# Makes others who say the same wait until this transaction ends; SQLite has one writer anyway.
+ALONE = "select ? /* alone */"
 
 
 class Found(Protocol):
@@ -75,4 +81,4 @@ class Rooms:
         raise NotImplementedError
 
 
-__all__ = ["LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]
+__all__ = ["ALONE", "LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]

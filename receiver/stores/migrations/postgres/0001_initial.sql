@@ -1,0 +1,145 @@
+-- The record: tasks, what providers said of them, how they moved, and who was told.
+-- Instants are bigint milliseconds UTC. `seq` is the row key inside the database (small, and in
+-- order of arrival); `id` of a task is its public, time-ordered key.
+
+create table tasks (
+  seq bigint generated always as identity primary key,
+  id text not null unique,
+  provider text not null,
+  account text not null default 'default',
+  provider_task_id text,
+  reference text,
+  status text not null check (status in ('created', 'submitted', 'processing', 'succeeded', 'failed')),
+  trust text not null check (trust in ('token', 'signed', 'queried')),
+  reason text,
+  cost text,
+  conflict bigint not null default 0 check (conflict in (0, 1)),
+  created_at bigint not null,
+  updated_at bigint not null,
+  expects_callback bigint not null default 0 check (expects_callback in (0, 1)),
+  asked bigint not null default 0,
+  deadline_at bigint,
+  given_up_at bigint
+);
+
+-- A signed callback without a token, and a poll, find their task by the provider's id.
+create index tasks_by_provider_task on tasks (provider, provider_task_id) where provider_task_id is not null;
+create index tasks_by_reference on tasks (reference) where reference is not null;
+create index tasks_by_deadline on tasks (deadline_at) where deadline_at is not null;
+-- Lists are read along these, newest first, so that a page costs the same however long they are.
+create index tasks_by_status on tasks (status);
+create index tasks_by_provider on tasks (provider, status);
+create index tasks_by_account on tasks (account) where account <> 'default';
+
+-- Every distinct body a provider sent about a task, as it came; byte-identical repeats are counted.
+-- A signed message that was not understood belongs to no task.
+create table callbacks (
+  id bigint generated always as identity primary key,
+  task bigint references tasks (seq),
+  provider text not null,
+  source text not null check (source in ('callback', 'create', 'query')),
+  trust text not null check (trust in ('token', 'signed', 'queried')),
+  outcome text not null check (outcome in ('recorded', 'duplicate', 'stale', 'conflict', 'confirming', 'quarantined')),
+  received_at bigint not null,
+  repeats bigint not null default 0,
+  digest bytea not null,
+  problem text,
+  headers text not null,
+  body bytea not null,
+  unique (task, digest)
+);
+
+create unique index callbacks_of_no_task on callbacks (provider, digest) where task is null;
+create index callbacks_in_quarantine on callbacks (id) where outcome = 'quarantined';
+
+-- Each move of a task, once per task and status: this key is the deduplication.
+create table transitions (
+  id bigint generated always as identity primary key,
+  task bigint not null references tasks (seq),
+  status text not null check (status in ('created', 'submitted', 'processing', 'succeeded', 'failed', 'given_up')),
+  callback bigint references callbacks (id),
+  occurred_at bigint not null,
+  recorded_at bigint not null,
+  trust text not null check (trust in ('token', 'signed', 'queried')),
+  corrected bigint not null default 0 check (corrected in (0, 1)),
+  unique (task, status)
+);
+
+-- The outbox: one row for each hook that hears a transition, written in the transition's commit.
+-- `due_at` is when the delivery may be claimed next: for a claimed one, the end of its lease; null
+-- while it waits for the delivery to the hook named by `after` to end.
+create table deliveries (
+  id bigint generated always as identity primary key,
+  transition bigint not null references transitions (id),
+  hook text not null,
+  state text not null default 'pending' check (state in ('pending', 'claimed', 'delivered', 'dead')),
+  after text,
+  due_at bigint,
+  attempts bigint not null default 0,
+  retries_from bigint not null default 0,
+  worker text,
+  ended_at bigint,
+  unique (transition, hook)
+);
+
+create index deliveries_due on deliveries (due_at) where state in ('pending', 'claimed');
+create index deliveries_claimed on deliveries (due_at) where state = 'claimed';
+create index deliveries_dead on deliveries (id) where state = 'dead';
+create index deliveries_by_hook on deliveries (hook);
+
+create table attempts (
+  delivery bigint not null references deliveries (id),
+  number bigint not null,
+  started_at bigint not null,
+  ended_at bigint not null,
+  outcome text not null check (outcome in ('delivered', 'failed', 'abandoned')),
+  answer text not null,
+  primary key (delivery, number)
+);
+
+-- Files that a hook made of a task's outputs; the thumbnail is a JPEG of at most 40 kB.
+create table files (
+  delivery bigint not null references deliveries (id),
+  media_index text not null,
+  url text not null,
+  sha256 text not null,
+  size bigint not null,
+  content_type text not null,
+  thumbnail bytea,
+  primary key (delivery, media_index)
+);
+
+-- Who is at work: a worker that is not seen any more shows in /readyz.
+create table processes (
+  name text primary key,
+  kind text not null,
+  seen_at bigint not null
+);
+
+-- What waits until a moment: the requests of a provider's account (`kling:default`).
+create table pauses (
+  name text primary key,
+  until bigint not null
+);
+
+-- Counted where it happens, in the same commit: repairs and callbacks missed, by provider.
+create table counters (
+  name text not null,
+  provider text not null,
+  value bigint not null,
+  primary key (name, provider)
+);
+
+-- Requests that may be sent again, by their Idempotency-Key. `task` is the id of the one task that
+-- may come of it, chosen before anything else happens; a holder that died is followed by another.
+create table idempotency_keys (
+  key text primary key,
+  digest bytea not null,
+  task text not null,
+  created_at bigint not null,
+  held_until bigint not null,
+  status bigint,
+  answer text
+);
+
+create index idempotency_keys_by_age on idempotency_keys (created_at);

@@ -1,0 +1,22 @@
+"""The record in PostgreSQL: for any number of machines."""
+
+from __future__ import annotations
+
+from receiver.stores.postgres.connections import Connections
+from receiver.stores.sql.agenda import Agenda
+from receiver.stores.sql.catalogue import Catalogue
+from receiver.stores.sql.endpoints import Endpoints
+from receiver.stores.sql.inbox import Inbox
+from receiver.stores.sql.keys import Keys
+from receiver.stores.sql.refusals import Refusals
+from receiver.stores.sql.repair import Repair
+from receiver.stores.sql.retention import Retention
+
+
+class PostgresStore(
+    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention
+):
+    """See `stores.base.Store`, whose verbs these are."""
+
+
+__all__ = ["PostgresStore"]

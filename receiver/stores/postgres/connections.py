@@ -1,0 +1,111 @@
+"""One PostgreSQL database: a pool of connections for each process, opened when first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event as Signal
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import ClientCursor
+from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from receiver.errors import StoreUnavailable
+from receiver.stores.postgres import pages, schema
+from receiver.stores.postgres.session import PostgresSession
+from receiver.stores.sql.session import Rooms, Session
+
+T = TypeVar("T")
+MOST = 10  # connections of one process
+PATIENCE = 5.0  # seconds a request waits for a connection before it is told to come back
+CONNECTED_WITHIN = 5  # seconds
+TRIES = 3  # of a transaction that ran into another's
+POLL_EVERY = 0.25  # seconds
+# Faults of a statement are mistakes of ours; these are the database's, or the network's.
+UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+class Connections(Rooms):
+    """How the verbs reach the database."""
+
+    _pages = pages
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._lock = threading.Lock()
+
+    def migrate(self) -> list[str]:
+        with self._connected() as connection:
+            return schema.migrate(connection)
+
+    def check_schema(self) -> None:
+        with self._connected() as connection:
+            schema.check(connection)
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._opened = self._opened, None
+        if pool is not None:
+            pool.close()
+
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        stop.wait(min(timeout, POLL_EVERY))
+
+    def give_back(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
+        return 0
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self._connected() as connection, connection.transaction():
+                    return work(PostgresSession(connection))
+            except (DeadlockDetected, SerializationFailure) as error:
+                if not tries_left:
+                    raise StoreUnavailable(f"could not commit: {error}") from error
+        raise AssertionError  # the last try returned or raised
+
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        with self._connected() as connection:
+            yield PostgresSession(connection)
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool. Raises StoreUnavailable; statements may as well."""
+        try:
+            with self._pool().connection(PATIENCE) as connection:
+                yield connection
+        except (DeadlockDetected, SerializationFailure):
+            raise
+        except UNAVAILABLE as error:
+            raise StoreUnavailable(f"the database is unavailable: {_line(error)}") from error
+
+    def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
+        with self._lock:
+            if self._opened is None:
+                self._opened = ConnectionPool(
+                    self._url,
+                    min_size=1,
+                    max_size=MOST,
+                    timeout=PATIENCE,
+                    reconnect_timeout=PATIENCE,
+                    check=ConnectionPool.check_connection,
+                    kwargs={
+                        "autocommit": True,
+                        "row_factory": dict_row,
+                        # Values go with the statement: what type a null has is then not asked.
+                        "cursor_factory": ClientCursor,
+                        "connect_timeout": CONNECTED_WITHIN,
+                    },
+                    open=True,
+                )
+            return self._opened
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
