@@ -39,7 +39,14 @@ class NoPostgresError(Exception):
 
 @contextmanager
 def postgres(*, durable: bool = False, wheel: bool = False) -> Iterator[str]:
-    """The URL of a server that runs within the block.
+    """The URL of a server that runs within the block; see `started`."""
+    with started(durable=durable, wheel=wheel) as server:
+        yield server.url
+
+
+@contextmanager
+def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
+    """A server that runs within the block.
 
     Unless it is to be `durable` it does not wait for the disk, which only a power cut would show.
     With `wheel` Debian's binaries are passed over.
@@ -50,7 +57,7 @@ def postgres(*, durable: bool = False, wheel: bool = False) -> Iterator[str]:
         server = Server(_binaries(folder, wheel=wheel), folder, durable=durable)
         server.start()
         try:
-            yield server.url
+            yield server
         finally:
             server.stop()
 
