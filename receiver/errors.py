@@ -10,6 +10,7 @@ CallbackReceiverError
 ├── StoreError
 │   ├── StoreUnavailable     could not be stored now; says when to try again
 │   └── SchemaMismatch       the database wants `receiver migrate`, or newer code
+├── CopyFailed               the copy of a record is not what it should be; says what to do
 ├── NotErased                not all of a task could be forgotten now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
 └── DeliveryFailure          a hook could not do its work; the two families decide the retry
@@ -70,6 +71,10 @@ class StoreUnavailable(StoreError):
 
 class SchemaMismatch(StoreError):
     """The database has another schema than this code; the message says what to run."""
+
+
+class CopyFailed(CallbackReceiverError):
+    """A record could not be copied, or is not the same; the message says why, and what to do."""
 
 
 class NotErased(CallbackReceiverError):

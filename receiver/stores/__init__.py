@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from receiver.errors import SettingsError
 from receiver.settings import sqlite_path
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
+POSTGRES = ("postgresql://", "postgres://")
+INSTALL = "PostgreSQL needs: pip install 'callback-receiver[postgres]'"
+
 
 def open_store(database_url: str) -> Store:
-    """The store of this URL; nothing is opened before the first verb."""
-    return SqliteStore(sqlite_path(database_url))
+    """The store of this URL; nothing is opened before the first verb. Raises SettingsError."""
+    if not database_url.startswith(POSTGRES):
+        return SqliteStore(sqlite_path(database_url))
+    try:
+        from receiver.stores.postgres import PostgresStore  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise SettingsError([INSTALL]) from None
+    return PostgresStore(database_url)
 
 
 __all__ = ["Store", "open_store"]

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
-from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention
+from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
 from receiver.tasks import Outcome, Status, Task
 
 T = TypeVar("T")
@@ -397,6 +397,7 @@ class Store(
     Repair,
     Refusals,
     Retention,
+    Whole,
     Protocol,
 ):
     """The system of record.

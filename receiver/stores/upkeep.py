@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from receiver.deliveries import File, State, Subscription
 from receiver.endpoints import Alert, AlertKind, Endpoint
@@ -173,4 +173,32 @@ class Retention(Protocol):
         """Second half: bodies, answers, reference, files and thumbnails are gone from the record;
         keys, statuses and counters stay. Raises NotFound. Safe to repeat.
         """
+        ...
+
+
+class Whole(Protocol):
+    """The record as a whole, to be copied while nothing else uses it."""
+
+    def is_empty(self) -> bool:
+        """Is no task on record, nor a message of none?"""
+        ...
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        ...
+
+    def dump(self, table: str) -> Iterator[list[dict[str, Any]]]:
+        """Every row by column, in the order of its key, some at a time."""
+        ...
+
+    def load(self, table: str, found: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows as they are, keys included."""
+        ...
+
+    def settle_sequences(self) -> None:
+        """Let new row keys follow those that were loaded."""
+        ...
+
+    def digest(self, table: str) -> str:
+        """The same for the same rows, whichever database holds them."""
         ...

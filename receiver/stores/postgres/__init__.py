@@ -11,10 +11,11 @@ from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
+from receiver.stores.sql.transfer import Transfer
 
 
 class PostgresStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention
+    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
 ):
     """See `stores.base.Store`, whose verbs these are."""
 

@@ -29,10 +29,25 @@ POLL_EVERY = 0.25  # seconds
 UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
+KEYS_MADE_HERE = {
+    "tasks": "seq",
+    "callbacks": "id",
+    "transitions": "id",
+    "deliveries": "id",
+    "alerts": "id",
+    "rejections": "id",
+}
+_FOLLOW = """
+select setval(pg_get_serial_sequence('{table}', '{key}'),
+  greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
+"""
+
+
 class Connections(Rooms):
     """How the verbs reach the database."""
 
     _pages = pages
+    _overriding = " overriding system value"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -56,6 +71,15 @@ class Connections(Rooms):
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         stop.wait(min(timeout, POLL_EVERY))
 
+    def settle_sequences(self) -> None:
+        """Let new row keys follow those that were loaded."""
+
+        def work(session: Session) -> None:
+            for table, key in KEYS_MADE_HERE.items():
+                session.execute(_FOLLOW.format(table=table, key=key))
+
+        self._write(work)
+
     def give_back(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
         return 0
 
@@ -64,6 +88,8 @@ class Connections(Rooms):
             try:
                 with self._connected() as connection, connection.transaction():
                     return work(PostgresSession(connection))
+            except psycopg.DataError as error:  # such as a NUL, which SQLite's text may hold
+                raise ValueError(_line(error)) from error
             except (DeadlockDetected, SerializationFailure) as error:
                 if not tries_left:
                     raise StoreUnavailable(f"could not commit: {error}") from error

@@ -68,6 +68,7 @@ class Rooms:
     """What the verbs are built on; each store gives it."""
 
     _pages: Pages
+    _overriding = ""  # what an insert says that brings a row key of its own
 
     def _write(self, work: Callable[[Session], T]) -> T:
         """Do `work` in a transaction; durable when it returns.

@@ -49,6 +49,9 @@ class Connections(Rooms):
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
+    def settle_sequences(self) -> None:
+        """Nothing to do: the next row key is one more than the greatest."""
+
     def close(self) -> None:
         self._writer.close()
         self._drop_reader()

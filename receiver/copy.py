@@ -1,0 +1,57 @@
+"""Copies a whole record into an empty one, and makes sure that it is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.errors import CopyFailed
+from receiver.stores import Store, open_store
+from receiver.stores.sql.transfer import TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the copy is. `rows` of `total` of this table are there."""
+
+    table: str
+    rows: int
+    total: int
+
+
+def copy(source_url: str, target_url: str) -> Iterator[Progress]:
+    """Copy every table, yielding each step; then compare counts and checksums.
+
+    The source must be in this code's schema, and nothing may write to it meanwhile; the target is
+    migrated, and must be empty. Raises CopyFailed, StoreError.
+    """
+    source, target = open_store(source_url), open_store(target_url)
+    try:
+        source.check_schema()
+        target.migrate()
+        if not target.is_empty():
+            raise CopyFailed("the target is not empty; name another database, or empty it")
+        for table in TABLES:
+            total, done = source.count(table), 0
+            for rows in source.dump(table):
+                _load(target, table, rows)
+                done += len(rows)
+                yield Progress(table, done, total)
+        target.settle_sequences()
+        for table in TABLES:
+            if source.digest(table) != target.digest(table):
+                raise CopyFailed(
+                    f"the table {table} is not the same in both: was something still at work on "
+                    "the source? Stop it, empty the target, and copy again"
+                )
+    finally:
+        source.close()
+        target.close()
+
+
+def _load(target: Store, table: str, rows: list[dict[str, Any]]) -> None:
+    try:
+        target.load(table, rows)
+    except ValueError as error:
+        raise CopyFailed(f"the target does not take a row of {table}: {error}") from error

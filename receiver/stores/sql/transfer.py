@@ -1,0 +1,88 @@
+"""The whole record, table by table, out of one database and into another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from receiver.stores.sql.session import Rooms, Session
+
+# In the order in which rows refer to each other; processes are seen anew.
+TABLES: Mapping[str, Sequence[str]] = {
+    "tasks": ("seq",),
+    "callbacks": ("id",),
+    "transitions": ("id",),
+    "deliveries": ("id",),
+    "attempts": ("delivery", "number"),
+    "files": ("delivery", "media_index"),
+    "forgotten": ("task",),
+    "endpoints": ("hook",),
+    "alerts": ("id",),
+    "rejections": ("id",),
+    "pauses": ("name",),
+    "counters": ("name", "provider"),
+    "idempotency_keys": ("key",),
+}
+AT_ONCE = 500  # rows
+
+
+class Transfer(Rooms):
+    """Reading and writing of whole tables; nothing else uses the store meanwhile."""
+
+    def is_empty(self) -> bool:
+        """Is no task on record, nor a message of none?"""
+        with self._read() as session:
+            return all(
+                session.execute(f"select 1 from {table} limit 1").fetchone() is None  # noqa: S608
+                for table in ("tasks", "callbacks")
+            )
+
+    def count(self, table: str) -> int:
+        with self._read() as session:
+            sql = f"select count(*) as rows_there from {table}"  # noqa: S608 - a name of TABLES
+            return int(session.execute(sql).fetchone()["rows_there"])
+
+    def dump(self, table: str) -> Iterator[list[dict[str, Any]]]:
+        """Every row by column, in the order of its key, some at a time."""
+        last: Sequence[Any] | None = None
+        while found := self._page(table, last):
+            yield found
+            last = [found[-1][column] for column in TABLES[table]]
+
+    def load(self, table: str, found: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows as they are, keys included."""
+        columns = list(found[0])
+        sql = self._insertion(table, columns)
+        values = [[row[column] for column in columns] for row in found]
+
+        def work(session: Session) -> None:
+            session.executemany(sql, values)
+
+        self._write(work)
+
+    def digest(self, table: str) -> str:
+        """The same for the same rows, whichever database holds them."""
+        found = hashlib.blake2b(digest_size=16)
+        for page in self.dump(table):
+            for row in page:
+                told = sorted((name, _plain(value)) for name, value in row.items())
+                found.update(repr(told).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
+
+    def _page(self, table: str, last: Sequence[Any] | None) -> list[dict[str, Any]]:
+        key = ", ".join(TABLES[table])
+        marks = ", ".join("?" * len(TABLES[table]))
+        after = f"where ({key}) > ({marks})" if last is not None else ""
+        sql = f"select * from {table} {after} order by {key} limit ?"  # noqa: S608 - of TABLES
+        with self._read() as session:
+            found = session.execute(sql, [*(last or ()), AT_ONCE]).fetchall()
+        return [{name: row[name] for name in row.keys()} for row in found]  # noqa: SIM118 - a Row
+
+    def _insertion(self, table: str, columns: Sequence[str]) -> str:
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        return f"insert into {table} ({names}){self._overriding} values ({marks})"  # noqa: S608
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value

@@ -1,0 +1,146 @@
+"""`receiver copy`: a grown record arrives whole in PostgreSQL, and goes on growing there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from postgres_server import postgres
+from receiver.cli import main
+from receiver.deliveries import Attempt, File, State
+from receiver.endpoints import AlertKind, Endpoint
+from receiver.ingest import Ingest
+from receiver.stores.base import Store
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.transfer import TABLES
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.upkeep import Rejection
+from receiver.tasks import Outcome, Status, Task
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with postgres() as made:
+        yield made
+
+
+@pytest.fixture
+def target(url: str) -> Iterator[PostgresStore]:
+    made = PostgresStore(url)
+    yield made
+    made.close()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["copy", *arguments])
+
+
+def grown(store: SqliteStore) -> None:
+    """Something in every table."""
+    ingest = Ingest(store, [subscription("mail"), subscription("slack", after="mail")])
+    for number in range(700):  # more than is read at once
+        raw = body("succeed", f"p-{number}", padding="é\U0001f9e5" * (number % 7))
+        ingest.accept(callback(raw, f"task-{number}", headers={"X-Name": "é"}))
+    store.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
+    (delivery,) = store.claim("w", NOW, NOW + 1, 1)
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"\x00\xff small")
+    endpoint = Endpoint("mail", 5, NOW, 1, NOW, said="no")
+    store.settle(
+        delivery,
+        Attempt(1, NOW, NOW, "delivered", "ok"),
+        State.DELIVERED,
+        None,
+        [file],
+        change=lambda _: (endpoint, AlertKind.PAUSED),
+    )
+    store.quarantine(callback(b"{}", None), "not the protocol")  # type: ignore[arg-type]
+    store.note_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", "/x", 2)])
+    store.pause("kling:default", NOW)
+    store.claim_key("key", b"\x00digest", "open", NOW, NOW + 1)
+    ingest.accept(callback(body("failed"), "task-0"))  # a conflict is counted
+    store.close_task("task-9", NOW)
+
+
+def test_a_grown_record_arrives_whole(
+    store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
+) -> None:
+    grown(store)
+    assert all(store.count(table) for table in TABLES)
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert done.exit_code == 0, done.output
+    assert "701 tasks" in done.output
+    assert done.output.endswith("both are the same\n")
+    assert {table: store.count(table) for table in TABLES} == {
+        table: target.count(table) for table in TABLES
+    }
+    for task in ("task-0", "task-9", "task-699", "open"):
+        assert target.history(task) == store.history(task)
+
+
+def test_it_goes_on_where_it_was(
+    store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
+) -> None:
+    grown(store)
+    run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    ingest = Ingest(target, [subscription("mail")])
+    assert ingest.accept(callback(body("succeed", "p-5"), "task-5")) is Outcome.DUPLICATE
+    assert ingest.accept(callback(body(), "new")) is Outcome.RECORDED
+    newest = target.deliveries(limit=1)[0]
+    assert newest.task_id == "new"
+    assert newest.id > store.deliveries(limit=1)[0].id
+    target.note_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
+    assert target.rejections(1)[0].reason == "again"
+
+
+def test_an_empty_record_can_be_copied_too(store: SqliteStore, url: str, tmp_path: Path) -> None:
+    store.check_schema()
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert (done.exit_code, done.output) == (0, "copy: nothing was there; both are the same\n")
+
+
+def test_a_target_that_is_not_empty_is_refused(
+    store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
+) -> None:
+    target.migrate()
+    Ingest(target).accept(callback(body(), "theirs"))
+    Ingest(store).accept(callback(body(), "ours"))
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert done.exit_code == 1
+    assert "the target is not empty" in done.output
+    assert [task.id for task in target.tasks()] == ["theirs"]
+
+
+def test_a_difference_is_found(
+    store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ingest(store).accept(callback(body(), "ours"))
+    load = PostgresStore.load
+
+    def changed(self: Store, table: str, found: list[dict[str, object]]) -> None:
+        rows = [{**row, "headers": "{ }"} if "headers" in row else row for row in found]
+        load(self, table, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PostgresStore, "load", changed)
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert done.exit_code == 1
+    assert "the table callbacks is not the same in both" in done.output
+
+
+def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_path: Path) -> None:
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert done.exit_code == 1
+    assert "does not take a row of tasks" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_source_that_is_not_there_is_said(url: str, tmp_path: Path) -> None:
+    done = run("--from", f"sqlite:///{tmp_path / 'nothing.db'}", "--to", url)
+    assert done.exit_code == 1
+    assert "does not exist yet" in done.output
