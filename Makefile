@@ -7,14 +7,25 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: help demo run test lint format lock clean
 
 help:
-	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running)"
+	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
+	@echo "            DATABASE_URL=postgresql://... uses that database, DATABASE=postgres a server of its own)"
 	@echo "make test   set everything up, then run every test"
 	@echo "make run    migrate, then serve (web and worker on one machine)"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make lock   compile requirements*.txt from pyproject.toml"
 
+# A database is used only if it is named on this command line: the demo must not meet a real record.
+DEMO := $(BIN)/python -m sandbox demo $(if $(KEEP),--keep)
+ifeq ($(DATABASE),postgres)
+demo: $(VENV)/.dev
+	@$(BIN)/python tests/postgres_server.py $(DEMO) --database-url
+else ifeq ($(origin DATABASE_URL),command line)
 demo: $(VENV)/.runtime
-	@$(BIN)/python -m sandbox demo $(if $(KEEP),--keep)
+	@$(DEMO) --database-url '$(DATABASE_URL)'
+else
+demo: $(VENV)/.runtime
+	@$(DEMO)
+endif
 
 run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate
@@ -37,7 +48,7 @@ format: $(VENV)/.dev
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
   --no-header --python-version 3.11 --upgrade
 lock: $(VENV)/.dev
-	$(LOCK) --output-file requirements.txt pyproject.toml
+	$(LOCK) --extra postgres --output-file requirements.txt pyproject.toml
 	$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
 $(VENV)/bin/python:

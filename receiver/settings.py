@@ -22,6 +22,7 @@ from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
+MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
 class Confirm(StrEnum):
@@ -126,6 +127,11 @@ def _is_text(path: Path) -> bool:
     return True
 
 
+def is_postgres(database_url: str) -> bool:
+    """Does it name PostgreSQL? Hosts write the scheme either way."""
+    return database_url.startswith(("postgresql://", "postgres://"))
+
+
 def sqlite_path(database_url: str) -> Path:
     """The file of a `sqlite:///` URL: three slashes for a relative path, four for an absolute."""
     return Path(database_url.removeprefix("sqlite:///"))
@@ -139,8 +145,14 @@ def split_secrets(text: str) -> tuple[str, ...]:
 def own_secret(database_url: str) -> tuple[str, ...]:
     """The secret kept beside the SQLite file, made at the first start, readable by us only.
 
-    Several processes may start at once: the file appears whole, and the first one wins.
+    Several processes may start at once: the file appears whole, and the first one wins. Beside
+    PostgreSQL there is no such place: each machine would make its own. Raises SettingsError.
     """
+    if is_postgres(database_url):
+        line = (
+            "CALLBACK_SECRETS: needed with PostgreSQL, the same on every machine; make one with: "
+        )
+        raise SettingsError([line + MAKE_ONE])
     path = sqlite_path(database_url).parent / "callback-secret"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,11 +181,18 @@ def own_secret(database_url: str) -> tuple[str, ...]:
 def _database_url(value: str) -> None:
     if value.startswith("sqlite:///") and value not in ("sqlite:///", "sqlite:///:memory:"):
         return
+    if is_postgres(value):
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            raise ValidationError("this is not a URL: its port or host cannot be read") from None
+        return
     scheme = value.partition(":")[0]
     shown = scheme if re.fullmatch(r"[a-z0-9+]{1,20}", scheme) else "this"  # it may hold a password
     raise ValidationError(
         f"{shown} is not a database this version serves; "
-        "use sqlite:///data/receiver.db (three slashes: relative, four: absolute)"
+        "use sqlite:///data/receiver.db (three slashes: relative, four: absolute) "
+        "or postgresql://user:password@host/database"
     )
 
 
@@ -194,8 +213,7 @@ def _callback_secrets(value: str) -> None:
     found = split_secrets(value)
     if not found or any(len(secret) < SHORTEST_SECRET for secret in found):
         raise ValidationError(
-            f"each secret needs at least {SHORTEST_SECRET} characters; make one with: "
-            'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+            f"each secret needs at least {SHORTEST_SECRET} characters; make one with: " + MAKE_ONE
         )
 
 
@@ -204,7 +222,7 @@ def _api_token(value: str) -> None:
     if value and not re.fullmatch(rf"[!-~]{{{SHORTEST_SECRET},}}", value):
         raise ValidationError(
             f"use at least {SHORTEST_SECRET} characters, none of them a space; make one with: "
-            'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+            + MAKE_ONE
         )
 
 

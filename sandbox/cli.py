@@ -237,11 +237,14 @@ def _stopped_by_signal() -> list[int]:
 
 @main.command()
 @click.option("--keep", is_flag=True, help="Leave it running at the end, until Ctrl-C.")
-def demo(keep: bool) -> None:
+@click.option(
+    "--database-url", metavar="URL", help="An empty database. [default: a SQLite file of its own]"
+)
+def demo(keep: bool, database_url: str | None) -> None:
     """Run receiver and submitter against a sandbox, from submission to delivered hooks."""
     from sandbox import demo as play  # noqa: PLC0415 - the other commands do without its imports
 
     try:
-        play.tell(keep=keep)
+        play.tell(keep=keep, database_url=database_url)
     except play.StepError as missing:
         raise click.ClickException(f"demo: a step is missing: {missing}") from None

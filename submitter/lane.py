@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from receiver.errors import StoreError, StoreUnavailable
-from receiver.settings import Settings, sqlite_path
+from receiver.errors import StoreError
 from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.desk import Desk, was_not_accepted
@@ -83,7 +77,7 @@ class Lane:
 
     def _claim(self, row: Row, order: Order) -> tuple[Task, bool]:
         """The row's task, and whether it is new: put on record now, by us and nobody else."""
-        with locked(lock_path(self._desk.settings)):
+        with self._desk.ingest.store.alone():  # two files may hold the same reference
             earlier = submitted_before(self._desk.ingest.store, row)
             if earlier is not None:
                 return earlier, False
@@ -112,31 +106,6 @@ def submitted_before(store: Store, row: Row) -> Task | None:
         if not was_not_accepted(task):
             return task
     return None
-
-
-def lock_path(settings: Settings) -> Path:
-    """One lock for each record, not for each file: two files may hold the same reference.
-
-    It is held only while a row is looked for and put on record, so that batches of several files
-    and accounts run side by side.
-    """
-    url = settings.database_url
-    if url.startswith("sqlite:"):
-        return sqlite_path(url).parent / "batch.lock"
-    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"callback-receiver-{digest}.lock"
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Alone among all threads and processes of this machine. Raises StoreUnavailable."""
-    try:
-        file = path.open("ab")
-    except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from None
-    with file:  # closing it lets go
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _told(row: Row, task: Task) -> Result:

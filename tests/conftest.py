@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from postgres_server import postgres
+from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be everything
 # that we start, whatever a test sends it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+TEMPLATE = "template_of_the_tests"
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -22,3 +29,32 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     made.migrate()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """One server for all tests, with a migrated database to be copied."""
+    with postgres() as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"create database {TEMPLATE}")
+        template = PostgresStore(_of(url, TEMPLATE))
+        template.migrate()
+        template.close()
+        yield url
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Makes an empty, migrated PostgreSQL record; its URL. The server starts at the first call."""
+
+    def make() -> str:
+        url, name = request.getfixturevalue("postgres_url"), f"test_{next(_numbers)}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"create database {name} template {TEMPLATE}")
+        return _of(url, name)
+
+    return make
+
+
+def _of(url: str, database: str) -> str:
+    return f"{url.rpartition('/')[0]}/{database}"

@@ -11,16 +11,21 @@ import signal
 import sys
 
 from receiver.deliveries import Notice
-from receiver.dispatch import leases
+from receiver.dispatch import attempts
 from receiver.hooks.base import Done
 from receiver.hooks.slack import Slack
 from receiver.retry import RetryPolicy
 from submitter import reconcile
 
-leases.LEASE, leases.UPKEEP_EVERY = 1.5, 0.3  # seconds
+attempts.LEASE, attempts.UPKEEP_EVERY = 1.5, 0.3  # seconds
+if os.environ["DATABASE_URL"].startswith("postgresql"):
+    from receiver.dispatch import procrastinate
+
+    procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", 2  # each second
+    procrastinate.BEATS_EVERY = 0.5
 reconcile.HELD = 5_000  # ms
-attempts = int(os.environ.get("ATTEMPTS", "100"))
-RetryPolicy.__init__.__defaults__ = ((0.3,) * (attempts - 1), 0.9)  # delays and jitter
+most = int(os.environ.get("ATTEMPTS", "100"))
+RetryPolicy.__init__.__defaults__ = ((0.3,) * (most - 1), 0.9)  # delays and jitter
 send = Slack.send
 
 

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from receiver.deliveries import State
-from receiver.stores.sqlite import SqliteStore
+from receiver.stores import open_store
 from samples import SECRET
 from sandbox.server import Sandbox
 
@@ -45,6 +45,9 @@ allow_private = true
 """
 
 
+both_stores = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -54,12 +57,13 @@ def free_port() -> int:
 class Installation:
     """A receiver and a submitter that are pointed at one sandbox."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+    def __init__(self, folder: Path, sandbox: Sandbox, database_url: str | None = None) -> None:
         self.folder = folder
         self.sandbox = sandbox
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.store = SqliteStore(folder / "receiver.db")
+        database_url = database_url or f"sqlite:///{folder / 'receiver.db'}"
+        self.store = open_store(database_url)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "hooks.toml").write_text(
             HOOKS.format(folder=folder, smtp_port=sandbox.smtp_port, url=sandbox.url)
@@ -68,7 +72,7 @@ class Installation:
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
             **sandbox.env(),
             "PUBLIC_URL": self.url,
-            "DATABASE_URL": f"sqlite:///{folder / 'receiver.db'}",
+            "DATABASE_URL": database_url,
             "CALLBACK_SECRETS": SECRET,
             "HOOKS_FILE": str(folder / "hooks.toml"),
             "PYTHONUNBUFFERED": "1",

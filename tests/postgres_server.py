@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -123,6 +124,17 @@ class Server:
         assert done.returncode == 0, done.stderr
 
 
+def main(command: list[str]) -> int:
+    """Run the command with the URL of a server as its last argument; its exit status."""
+    try:
+        with postgres() as url:
+            print(f"PostgreSQL at {url}", flush=True)
+            return subprocess.run([*command, url], check=False).returncode
+    except NoPostgresError as error:
+        print(f"postgres: {error}", file=sys.stderr)
+        return 1
+
+
 def _binaries(folder: Path, *, wheel: bool) -> Path:
     """Where `postgres` and `initdb` are. Raises NoPostgresError."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release)
@@ -155,3 +167,7 @@ def _as_nobody() -> dict[str, str]:
 def _give(path: Path) -> None:
     if os.geteuid() == 0 and not path.is_symlink():
         os.chown(path, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

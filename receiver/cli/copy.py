@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from receiver.copy import copy as steps_of_copying
 
 
-@click.command(hidden=True)  # until DATABASE_URL may name PostgreSQL
+@click.command()
 @click.option("--from", "source", required=True, metavar="URL", help="sqlite:///data/receiver.db")
 @click.option("--to", "target", required=True, metavar="URL", help="postgresql://…, and empty.")
 def copy(source: str, target: str) -> None:

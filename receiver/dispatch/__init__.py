@@ -1,17 +1,25 @@
-"""The register of dispatchers: SQLite's record hands out its own deliveries."""
+"""The register of dispatchers: SQLite's record hands out its own deliveries, a queue the others."""
 
 from __future__ import annotations
+
+from typing import cast
 
 from receiver.deliver import Deliver
 from receiver.dispatch.base import Dispatcher
 from receiver.dispatch.chores import Chore, chores
 from receiver.dispatch.leases import LeaseDispatcher
 from receiver.stores.base import Store
+from receiver.stores.jobs import Announcing, AnnouncingStore
 
 
 def dispatcher(store: Store, deliver: Deliver, *, concurrency: int) -> Dispatcher:
     """The dispatcher that goes with this store."""
-    return LeaseDispatcher(store, deliver, concurrency=concurrency)
+    if not isinstance(store, Announcing):
+        return LeaseDispatcher(store, deliver, concurrency=concurrency)
+    from receiver.dispatch.procrastinate import ProcrastinateDispatcher  # noqa: PLC0415 - an extra
+
+    announcing = cast("AnnouncingStore", store)
+    return ProcrastinateDispatcher(announcing, deliver, concurrency=concurrency)
 
 
 __all__ = ["Chore", "Dispatcher", "chores", "dispatcher"]

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-import traceback
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event as Signal
 
 import structlog
 
 from receiver.clock import now_ms
-from receiver.deliver import ANSWER_KEPT, Deliver
-from receiver.deliveries import Delivery, State
-from receiver.errors import StoreUnavailable, TemporaryFailure
+from receiver.deliver import Deliver
+from receiver.deliveries import Delivery
+from receiver.dispatch import attempts
+from receiver.dispatch.attempts import DRAIN, Attempts
+from receiver.errors import StoreUnavailable
 from receiver.stores.base import Store
 
-LEASE = 10.0  # seconds a claim lasts unless renewed: how long a dead worker's deliveries wait
-UPKEEP_EVERY = 2.5  # seconds between renewals, and looks for leases that ran out
-SEEN_EVERY = 10.0  # seconds between heartbeats
 LONGEST_NAP = 1.0  # seconds; a commit wakes the worker much sooner
-DRAIN = 25.0  # seconds to end what is under way; hosts kill 30 s after SIGTERM
 
 log = structlog.get_logger()
 
@@ -33,13 +28,11 @@ class LeaseDispatcher:
         self, store: Store, deliver: Deliver, *, concurrency: int = 4, drain: float = DRAIN
     ) -> None:
         self._store = store
-        self._deliver = deliver
         self._concurrency = concurrency
         self._drain = drain
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._running: dict[Future[None], Delivery] = {}
+        self._attempts = Attempts(store, deliver)
+        self._running: set[Future[None]] = set()
         self._upkeep_at = 0.0
-        self._seen_at = 0.0
 
     def run(self, stop: Signal) -> bool:
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="delivery")
@@ -60,13 +53,15 @@ class LeaseDispatcher:
         free = self._concurrency - len(self._running)
         claimed = self._claim(free) if free else []
         for delivery in claimed:
-            self._running[pool.submit(self._attempt, delivery)] = delivery
+            self._attempts.hold(delivery)
+            self._running.add(pool.submit(self._attempts.make, delivery))
         if not claimed:
             self._store.wait_for_commit(self._nap(), stop)
 
     def _claim(self, limit: int) -> list[Delivery]:
         now = now_ms()
-        return self._store.claim(self._name, now, now + round(LEASE * 1000), limit)
+        until = self._attempts.lease_until(now)
+        return self._store.claim(self._attempts.worker, now, until, limit)
 
     def _nap(self) -> float:
         now = now_ms()
@@ -75,59 +70,18 @@ class LeaseDispatcher:
             return LONGEST_NAP
         return min(LONGEST_NAP, max(0.0, (due_at - now) / 1000))
 
-    def _attempt(self, delivery: Delivery) -> None:
-        """One attempt, on a thread of the pool."""
-        try:
-            self._report(delivery, self._try(delivery))
-        except StoreUnavailable as error:  # the lease runs out, and it is attempted again
-            log.error("an outcome is not on record", delivery=delivery.id, error=str(error))
-
-    def _try(self, delivery: Delivery) -> State:
-        """Whatever a hook raises ends here, as a failed attempt on record."""
-        started_at = now_ms()
-        try:
-            return self._deliver.attempt(delivery)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            log.exception("a hook broke", delivery=delivery.id, hook=delivery.hook)
-            # Its end says what broke; only so much of an answer is kept.
-            text = "".join(traceback.format_exception(error))[-ANSWER_KEPT:]
-            failure = TemporaryFailure(text)
-            return self._deliver.failed(delivery, started_at, failure)
-
-    def _report(self, delivery: Delivery, state: State) -> None:
-        say, what = {
-            State.DELIVERED: (log.info, "delivered"),
-            State.PENDING: (log.warning, "attempt failed, due again"),
-            State.DEAD: (log.error, "delivery is dead"),
-        }[state]
-        say(
-            what,
-            delivery=delivery.id,
-            task=delivery.task_id,
-            status=delivery.status,
-            hook=delivery.hook,
-            attempt=delivery.attempts,
-        )
-
     def _upkeep(self) -> None:
         """Now and then: hold on to what runs, be seen, and end what dead workers left."""
         if time.monotonic() < self._upkeep_at:
             return
-        self._upkeep_at = time.monotonic() + UPKEEP_EVERY
-        now = now_ms()
-        if self._running:
-            self._store.renew(list(self._running.values()), now + round(LEASE * 1000))
-        if time.monotonic() >= self._seen_at:
-            self._store.heartbeat(self._name, "worker", now)
-            self._seen_at = time.monotonic() + SEEN_EVERY
-        for delivery in self._store.expired(now):
-            self._report(delivery, self._deliver.abandoned(delivery))
+        self._upkeep_at = time.monotonic() + attempts.UPKEEP_EVERY
+        self._attempts.upkeep()
+        for delivery in self._store.expired(now_ms()):
+            self._attempts.abandon(delivery)
 
     def _forget_ended(self) -> None:
         for future in [future for future in self._running if future.done()]:
-            del self._running[future]
+            self._running.remove(future)
             if error := future.exception():
                 log.error("an attempt broke", error=repr(error))
 

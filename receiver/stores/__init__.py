@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from receiver.errors import SettingsError
-from receiver.settings import sqlite_path
+from receiver.settings import is_postgres, sqlite_path
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
-POSTGRES = ("postgresql://", "postgres://")
 INSTALL = "PostgreSQL needs: pip install 'callback-receiver[postgres]'"
 
 
 def open_store(database_url: str) -> Store:
     """The store of this URL; nothing is opened before the first verb. Raises SettingsError."""
-    if not database_url.startswith(POSTGRES):
+    if not is_postgres(database_url):
         return SqliteStore(sqlite_path(database_url))
     try:
         from receiver.stores.postgres import PostgresStore  # noqa: PLC0415 - an extra

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event as Signal
 from typing import Generic, Protocol, TypeVar
@@ -117,6 +118,13 @@ class Schema(Protocol):
 
     def close(self) -> None:
         """Commit what waits, and let go. The store is used no more."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Within it nobody else is, of all threads and processes on this record; others wait.
+
+        For a look at the record that decides what is put there next. Raises StoreUnavailable.
+        """
         ...
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:

@@ -66,7 +66,7 @@ def folder_that_stays() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"demo-{time.strftime('%Y%m%d-%H%M%S')}-"))
 
 
-def lay_out(folder: Path, data: Path, sandbox: Sandbox) -> Stage:
+def lay_out(folder: Path, data: Path, sandbox: Sandbox, database_url: str | None) -> Stage:
     bind = f"127.0.0.1:{_free_port()}"
     stage = Stage(
         folder=folder,
@@ -76,7 +76,7 @@ def lay_out(folder: Path, data: Path, sandbox: Sandbox) -> Stage:
         settings={
             **sandbox.env(),
             "PUBLIC_URL": f"http://{bind}",
-            "DATABASE_URL": f"sqlite:///{data / 'receiver.db'}",
+            "DATABASE_URL": database_url or f"sqlite:///{data / 'receiver.db'}",
             "HOOKS_FILE": str(data / "hooks.toml"),
             "CALLBACK_SECRETS": secrets.token_urlsafe(32),
             "RECONCILE_AFTER": "2.5",  # seconds: the sandbox is quicker than any provider

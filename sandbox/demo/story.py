@@ -37,14 +37,17 @@ DELIVERIES = 2 * 3 + 1 * 2  # the download hook hears of successes only
 BETWEEN_LOOKS = 0.5  # seconds
 
 
-def tell(*, keep: bool) -> None:
-    """Play the demo; raise StepError for the first step that is missing."""
+def tell(*, keep: bool, database_url: str | None = None) -> None:
+    """Play the demo; raise StepError for the first step that is missing.
+
+    `database_url`: of an empty database; None: a SQLite file that goes away.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     folder = folder_that_stays()
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-data-")))
         sandbox = stack.enter_context(Sandbox(pace=PACE))
-        stage = lay_out(folder, data, sandbox)
+        stage = lay_out(folder, data, sandbox, database_url)
         commands = Commands(stage.settings, Deadline(SECONDS))
         receiver = Program(stage.log, stage.settings, "receiver", "serve", "--bind", stage.bind)
         with _log_shown_on_failure(receiver):
@@ -61,6 +64,8 @@ def _play(
     stage: Stage, sandbox: Sandbox, commands: Commands, receiver: Program, stack: ExitStack
 ) -> Record:
     commands.run("receiver", "migrate")
+    if tasks := len(record.read(commands).tasks):
+        raise StepError(f"an empty database: this one holds {tasks} tasks or more; name another")
     stack.enter_context(receiver)
     _wait_until_ready(stage.url, receiver, commands.deadline)
     click.echo(f"receiver at {stage.url}, sandbox at {sandbox.url}; one task per provider")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,14 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, sandbox: Sandbox) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox)
+def database(request: pytest.FixtureRequest, fresh: Callable[[], str]) -> str | None:
+    """The URL of the record; None: SQLite's default. Tests that take both are `both_stores`."""
+    return fresh() if getattr(request, "param", "sqlite") == "postgres" else None
+
+
+@pytest.fixture
+def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
+    made = Installation(tmp_path, sandbox, database)
     made.store.migrate()
     try:
         yield made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from installation import ROOT, Installation
+from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from receiver.stores.base import TaskHistory
 from receiver.tasks import Outcome, Status
@@ -38,8 +38,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, sandbox: Sandbox) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox)
+def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
+    made = Installation(tmp_path, sandbox, database)
     made.environment["RECONCILE_AFTER"] = "4"
     hooks = (tmp_path / "hooks.toml").read_text()
     limits = 'type = "download"\ndeadline = 3\nmax_bytes = 5_000_000'
@@ -59,6 +59,7 @@ def is_settled(history: TaskHistory, scenario: str) -> bool:
     return bool(history.deliveries) and all(one.state in over for one in history.deliveries)
 
 
+@both_stores
 @pytest.mark.timeout(240)
 def test_every_task_ends_as_it_did_at_the_provider(
     installation: Installation, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch

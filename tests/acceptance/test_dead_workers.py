@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from hook_servers import Page, Site
-from installation import Installation
+from installation import Installation, both_stores
 from receiver.deliveries import Delivery, State
 from receiver.ingest import Ingest
 from samples import body, callback, subscription
@@ -55,6 +55,7 @@ def restart_until_dead(installation: Installation, task: str) -> list[int]:
     return ended
 
 
+@both_stores
 def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(
     tmp_path: Path, installation: Installation
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(
         assert installation.stop("worker") == 0
 
 
+@both_stores
 def test_what_a_killed_worker_held_is_delivered_by_the_next(
     tmp_path: Path, installation: Installation, sandbox: Sandbox
 ) -> None:

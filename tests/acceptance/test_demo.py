@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from installation import ROOT
+from installation import ROOT, both_stores
 
 
 def processes_of(folder: str) -> list[str]:
@@ -23,9 +23,16 @@ def processes_of(folder: str) -> list[str]:
     return found
 
 
-def test_the_demo(tmp_path: Path) -> None:
+@both_stores
+def test_the_demo(tmp_path: Path, database: str | None) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sandbox", "demo"],
+        [
+            sys.executable,
+            "-m",
+            "sandbox",
+            "demo",
+            *(["--database-url", database] if database else []),
+        ],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
         capture_output=True,

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from installation import ROOT, Installation
+from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from receiver.events import Source
 from receiver.stores.base import TaskHistory
@@ -93,6 +93,7 @@ def everything_ended(installation: Installation) -> bool:
     )
 
 
+@both_stores
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_is_on_record_once(
     installation: Installation, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from installation import ROOT, Installation
+from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from receiver.stores.base import CALLBACKS_MISSED
 from sandbox.server import Behaviour, Sandbox
@@ -14,6 +14,7 @@ from submitter import submit
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
+pytestmark = both_stores
 HOOKS = dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from installation import ROOT, Installation
+from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from sandbox.server import Sandbox
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
+pytestmark = both_stores
 
 
 def submit(installation: Installation, *more: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from receiver.stores.postgres.connections import Connections
+from receiver.stores.postgres.jobs import Jobs
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.endpoints import Endpoints
@@ -15,9 +16,19 @@ from receiver.stores.sql.transfer import Transfer
 
 
 class PostgresStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
+    Connections,
+    Inbox,
+    Jobs,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Retention,
+    Transfer,
 ):
-    """See `stores.base.Store`, whose verbs these are."""
+    """See `stores.base.Store` and `stores.jobs.Announcing`, whose verbs these are."""
 
 
 __all__ = ["PostgresStore"]

@@ -25,6 +25,7 @@ PATIENCE = 5.0  # seconds a request waits for a connection before it is told to 
 CONNECTED_WITHIN = 5  # seconds
 TRIES = 3  # of a transaction that ran into another's
 POLL_EVERY = 0.25  # seconds
+ALONE_LOCK = 4_217_002
 # Faults of a statement are mistakes of ours; these are the database's, or the network's.
 UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
@@ -53,6 +54,7 @@ class Connections(Rooms):
         self._url = url
         self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._lock = threading.Lock()
+        self._alone = threading.Lock()
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -67,6 +69,16 @@ class Connections(Rooms):
             pool, self._opened = self._opened, None
         if pool is not None:
             pool.close()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        # Those of this process wait here: each connection that waits would be missing elsewhere.
+        with self._alone, self._connected() as connection:
+            connection.execute("select pg_advisory_lock(%s)", (ALONE_LOCK,))
+            try:
+                yield
+            finally:
+                connection.execute("select pg_advisory_unlock(%s)", (ALONE_LOCK,))
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         stop.wait(min(timeout, POLL_EVERY))

@@ -1,15 +1,20 @@
-"""The PostgreSQL schema: numbered SQL files, applied under an advisory lock."""
+"""The PostgreSQL schema: Procrastinate's and ours, applied under an advisory lock."""
 
 from __future__ import annotations
 
-from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from receiver.errors import SchemaMismatch
+from receiver.stores.releases import migrations, refuse_newer, refuse_older
 
 LOCK = 4_217_001  # of all who migrate this database
+THEIRS = "procrastinate "  # stands before the names of Procrastinate's own migrations
+# Procrastinate's migrations come in pairs: what the new code needs, and what may follow later.
+LATER = "_post_"
 
 
 def migrate(connection: psycopg.Connection[Any]) -> list[str]:
@@ -18,12 +23,12 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
         connection.execute(_TABLE)
         applied = _applied(connection)
-        _refuse_newer(applied)
-        missing = [(name, sql) for name, sql in _files() if name not in applied]
+        refuse_newer("the database", applied, _known())
+        missing = [(name, sql) for name, sql in _scripts(applied) if name not in applied]
         for name, sql in missing:
-            connection.execute(sql)
+            connection.execute(sql.encode())  # bytes are sent as they are: no placeholders
             connection.execute("insert into callback_receiver_migrations values (%s)", (name,))
-        return [name for name, _ in missing]
+        return [name for name, sql in missing if sql]
 
 
 def check(connection: psycopg.Connection[Any]) -> None:
@@ -31,18 +36,9 @@ def check(connection: psycopg.Connection[Any]) -> None:
     exists = connection.execute("select to_regclass('callback_receiver_migrations') as found")
     row = exists.fetchone()
     applied = _applied(connection) if row and row["found"] else []
-    _refuse_newer(applied)
-    missing = [name for name, _ in _files() if name not in applied]
-    if missing:
-        raise SchemaMismatch(f"the database lacks {missing[0]}; run: receiver migrate")
-
-
-def _refuse_newer(applied: list[str]) -> None:
-    if unknown := sorted(set(applied) - {name for name, _ in _files()}):
-        raise SchemaMismatch(
-            f"the database was written by a newer release (it has {unknown[-1]}); "
-            "install that release or a later one"
-        )
+    refuse_newer("the database", applied, _known())
+    needed = [name for name in _known() if not (name.startswith(THEIRS) and LATER in name)]
+    refuse_older("the database", applied, needed)
 
 
 def _applied(connection: psycopg.Connection[Any]) -> list[str]:
@@ -50,11 +46,38 @@ def _applied(connection: psycopg.Connection[Any]) -> list[str]:
     return [row["name"] for row in found]
 
 
-def _files() -> list[tuple[str, str]]:
-    """The migrations by name, in order."""
-    folder = resources.files("receiver.stores").joinpath("migrations", "postgres")
-    found = [(entry.name.removesuffix(".sql"), entry) for entry in folder.iterdir()]
-    return [(name, entry.read_text()) for name, entry in sorted(found, key=lambda pair: pair[0])]
+def _known() -> list[str]:
+    return [*(THEIRS + path.stem for path in _upgrades()), *(name for name, _ in _ours())]
+
+
+def _scripts(applied: list[str]) -> list[tuple[str, str]]:
+    """Every script by name, in order.
+
+    A new database gets Procrastinate's whole schema at once, which every one of its upgrades so far
+    is part of: they have nothing left to do then.
+    """
+    upgrades = [(THEIRS + path.stem, path) for path in _upgrades()]
+    if any(name.startswith(THEIRS) for name in applied):
+        return [*((name, path.read_text()) for name, path in upgrades), *_ours()]
+    *earlier, (latest, _) = upgrades
+    whole = (_procrastinate() / "schema.sql").read_text()
+    return [*((name, "") for name, _ in earlier), (latest, whole), *_ours()]
+
+
+def _ours() -> list[tuple[str, str]]:
+    return migrations("postgres")
+
+
+def _upgrades() -> list[Path]:
+    return sorted((_procrastinate() / "migrations").glob("*.sql"))
+
+
+def _procrastinate() -> Path:
+    """Its SQL files; found without importing it, which would cost each web process its time."""
+    spec = find_spec("procrastinate")
+    if spec is None or not spec.submodule_search_locations:
+        raise SchemaMismatch("PostgreSQL needs: pip install 'callback-receiver[postgres]'")
+    return Path(spec.submodule_search_locations[0]) / "sql"
 
 
 _TABLE = "create table if not exists callback_receiver_migrations (name text primary key)"

@@ -25,7 +25,7 @@ class Outbox(Rooms):
         def work(connection: Session) -> list[int]:
             ids = claimable(connection, now, limit)
             claims = [(worker, lease_until, delivery) for delivery in ids]
-            connection.executemany(_CLAIM, claims)
+            connection.executemany(CLAIM, claims)
             return ids
 
         wanted = self._write(work)
@@ -92,7 +92,7 @@ class Outbox(Rooms):
 
 # A claimed delivery whose lease ran out is not claimed again: the worker ends its attempt as
 # abandoned first, so that one which kills its worker each time dies in the end.
-_CLAIM = """
+CLAIM = """
 update deliveries set state = 'claimed', attempts = attempts + 1, worker = ?, due_at = ?
 where id = ? and state = 'pending'
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -55,6 +56,17 @@ class Connections(Rooms):
     def close(self) -> None:
         self._writer.close()
         self._drop_reader()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        path = self._path.with_name("batch.lock")
+        try:
+            file = path.open("ab")
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
+        with file:  # closing it lets go
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         with self._read() as connection:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from importlib import resources
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from receiver.errors import SchemaMismatch
+from receiver.stores.releases import migrations, refuse_newer, refuse_older
 from receiver.stores.sqlite.writer import connect, file_lock
-
-# How many migrations behind this code a database may be and still be served. The tables of 0002 are
-# used by every attempt at a delivery: without them nothing works.
-RELEASES_SERVED = 0
 
 
 def migrate(path: Path) -> list[str]:
@@ -34,28 +29,20 @@ def migrate(path: Path) -> list[str]:
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
     """Raises SchemaMismatch, saying what to run, if this code cannot serve the database."""
-    applied = _applied(connection)
-    known = [name for name, _ in _files()]
-    if unknown := sorted(set(applied) - set(known)):
-        raise SchemaMismatch(
-            f"{path} was written by a newer release (it has {unknown[-1]}); "
-            "install that release or a later one"
-        )
-    missing = [name for name in known if name not in applied]
-    if len(missing) > RELEASES_SERVED or len(missing) == len(known):
-        raise SchemaMismatch(f"{path} lacks {missing[0]}; run: receiver migrate")
+    applied, known = _applied(connection), [name for name, _ in _files()]
+    refuse_newer(str(path), applied, known)
+    refuse_older(str(path), applied, known)
 
 
 def _apply(connection: sqlite3.Connection, path: Path) -> list[str]:
-    migrations = Migrations("callback-receiver")
+    known = Migrations("callback-receiver")
     for name, sql in _files():
-        migrations(name=name)(_migration(sql))
-    if unknown := set(_applied(connection)) - {name for name, _ in _files()}:
-        raise SchemaMismatch(f"{path} was written by a newer release (it has {max(unknown)})")
+        known(name=name)(_migration(sql))
+    refuse_newer(str(path), _applied(connection), [name for name, _ in _files()])
     database = Database(connection)
     connection.execute("begin immediate")
-    names = [migration.name for migration in migrations.pending(database)]
-    migrations.apply(database)
+    names = [migration.name for migration in known.pending(database)]
+    known.apply(database)
     connection.execute("commit")
     return names
 
@@ -77,10 +64,7 @@ class _migration:  # noqa: N801 - stands where sqlite-utils expects a function
 
 
 def _files() -> list[tuple[str, str]]:
-    """The migrations by name, in order."""
-    folder = resources.files("receiver.stores").joinpath("migrations", "sqlite")
-    found = [(entry.name.removesuffix(".sql"), entry) for entry in folder.iterdir()]
-    return [(name, entry.read_text()) for name, entry in sorted(found, key=lambda pair: pair[0])]
+    return migrations("sqlite")
 
 
 def _applied(connection: sqlite3.Connection) -> list[str]:

@@ -143,3 +143,29 @@ create table idempotency_keys (
 );
 
 create index idempotency_keys_by_age on idempotency_keys (created_at);
+
+-- A delivery that becomes due is announced in the same commit, whatever made it due: Procrastinate's
+-- job carries its id. At most one job of a delivery waits; its time follows the delivery's.
+create function announce_delivery() returns trigger language plpgsql as $$
+begin
+  insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
+  values (
+    'deliveries', 'attempt', 'delivery ' || new.id, jsonb_build_object('delivery_id', new.id),
+    to_timestamp(new.due_at / 1000.0)
+  )
+  on conflict (queueing_lock) where status = 'todo'
+  do update set scheduled_at = excluded.scheduled_at;
+  return null;
+end
+$$;
+
+create trigger announce_new_delivery after insert on deliveries
+for each row when (new.state = 'pending' and new.due_at is not null)
+execute function announce_delivery();
+
+create trigger announce_due_delivery after update of state, due_at on deliveries
+for each row when (
+  new.state = 'pending' and new.due_at is not null
+  and (old.state <> 'pending' or old.due_at is distinct from new.due_at)
+)
+execute function announce_delivery();

@@ -46,3 +46,22 @@ create index deliveries_waiting on deliveries (hook, due_at) where state = 'pend
 
 -- Bodies that are still kept, oldest first: pruning reads along it.
 create index callbacks_kept on callbacks (received_at) where length(body) > 0;
+
+-- Deliveries to a hook that is left alone have no job. Once its endpoint works again, or the
+-- operator says so, its row goes, and the oldest of them are announced; the sweep follows with more.
+create function announce_waiting() returns trigger language plpgsql as $$
+begin
+  insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)
+  select 'deliveries', 'attempt', 'delivery ' || id, jsonb_build_object('delivery_id', id)
+  from (
+    select id from deliveries
+    where state = 'pending' and hook = old.hook and due_at <= extract(epoch from now()) * 1000
+    order by due_at limit 1000
+  ) as waiting
+  on conflict do nothing;
+  return null;
+end
+$$;
+
+create trigger announce_waiting_deliveries after delete on endpoints
+for each row execute function announce_waiting();

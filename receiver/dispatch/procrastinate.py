@@ -1,0 +1,177 @@
+"""Deliveries handed out by Procrastinate: any number of worker machines on one PostgreSQL.
+
+A job only says which delivery to look at; what is to be done stands in its row, and `due_at` there
+is the only retry policy. A job that is lost is announced again by the sweep, one that is doubled
+finds nothing to do, one whose worker died is given to another worker, and counts as an attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event as Signal
+
+import procrastinate
+import structlog
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Status
+
+from receiver.clock import now_ms
+from receiver.deliver import Deliver
+from receiver.deliveries import Delivery, State
+from receiver.dispatch import attempts
+from receiver.dispatch.attempts import DRAIN, Attempts
+from receiver.errors import NotFound, StoreUnavailable
+from receiver.stores.jobs import QUEUE, TASK, AnnouncingStore
+
+UPKEEP = "upkeep"  # the queue of sweeps and rescues: no backlog of deliveries holds them up
+EVERY = "* * * * * */5"  # seconds stand last
+LOOK_EVERY = 1.0  # seconds between looks at the queue; a notification wakes a worker much sooner
+BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
+STALLED_AFTER = 12.5  # seconds without one; by then our lease is out too
+RESCUES = 10  # of one job; what is still due then is announced anew
+AGAIN_AFTER = 1.0  # seconds, when the database was lost
+
+log = structlog.get_logger()
+logging.getLogger("procrastinate").setLevel(logging.ERROR)  # the lines of attempts are ours
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+class ProcrastinateDispatcher:
+    """One worker process."""
+
+    def __init__(
+        self,
+        store: AnnouncingStore,
+        deliver: Deliver,
+        *,
+        concurrency: int = 4,
+        drain: float = DRAIN,
+    ) -> None:
+        self._store = store
+        self._concurrency = concurrency
+        self._drain = drain
+        self._attempts = Attempts(store, deliver)
+
+    def run(self, stop: Signal) -> bool:
+        """Procrastinate's worker runs on a thread; this one keeps hold of what it does."""
+        worker = threading.Thread(
+            target=lambda: asyncio.run(self._work(stop)), name="procrastinate", daemon=True
+        )
+        worker.start()
+        while worker.is_alive() and not stop.is_set():
+            self._upkeep()
+            stop.wait(attempts.UPKEEP_EVERY)
+        until = time.monotonic() + self._drain
+        while worker.is_alive() and time.monotonic() < until:
+            self._upkeep()
+            worker.join(min(attempts.UPKEEP_EVERY, max(0.0, until - time.monotonic())))
+        return not worker.is_alive()
+
+    def _upkeep(self) -> None:
+        try:
+            self._attempts.upkeep()
+        except StoreUnavailable as error:
+            log.error("the record is unavailable", error=str(error))
+
+    async def _work(self, stop: Signal) -> None:
+        """Run Procrastinate's workers until `stop`; again whenever they lose the database."""
+        threads = ThreadPoolExecutor(self._concurrency + 2, thread_name_prefix="delivery")
+        asyncio.get_running_loop().set_default_executor(threads)
+        while not stop.is_set():
+            try:
+                await self._until_lost(stop)
+            except Exception as error:  # noqa: BLE001 - whatever it is, deliveries wait for us
+                log.error("the queue is unavailable", error=_line(error), again_after_s=AGAIN_AFTER)
+                await asyncio.sleep(AGAIN_AFTER)
+
+    async def _until_lost(self, stop: Signal) -> None:
+        app: procrastinate.App = self._store.queue()
+        self._register(app)
+        async with app.open_async():
+            workers = [
+                asyncio.create_task(
+                    app.run_worker_async(
+                        queues=[queue],
+                        concurrency=concurrency,
+                        fetch_job_polling_interval=LOOK_EVERY,
+                        update_heartbeat_interval=BEATS_EVERY,
+                        stalled_worker_timeout=STALLED_AFTER,
+                        delete_jobs="always",
+                        install_signal_handlers=False,
+                    )
+                )
+                for queue, concurrency in ((QUEUE, self._concurrency), (UPKEEP, 1))
+            ]
+            stopping = asyncio.create_task(_wait_for(stop))
+            try:
+                await asyncio.wait([*workers, stopping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (*workers, stopping):
+                    task.cancel()  # a worker lets what it runs end first
+                await asyncio.gather(*workers, stopping, return_exceptions=True)
+            for worker in workers:
+                if not worker.cancelled() and (error := worker.exception()):
+                    raise error
+
+    def _register(self, app: procrastinate.App) -> None:
+        async def rescue_(timestamp: int) -> None:  # noqa: ARG001 - when it was to run
+            await rescue(app)
+
+        app.task(name=TASK, queue=QUEUE)(self._attempt)
+        for name, work in (("sweep", self._sweep), ("rescue", rescue_)):
+            task = app.task(name=name, queue=UPKEEP, queueing_lock=name)(work)
+            app.periodic(cron=EVERY)(task)
+
+    def _attempt(self, delivery_id: int) -> None:
+        """The job, on a thread: whatever the row says is to be done."""
+        now = now_ms()
+        delivery = self._store.take(
+            delivery_id, self._attempts.worker, now, self._attempts.lease_until(now)
+        )
+        if delivery is not None:
+            self._attempts.hold(delivery)
+            self._attempts.make(delivery)
+        elif (left := self._left_by_a_dead_worker(delivery_id, now)) is not None:
+            self._attempts.abandon(left)
+
+    def _left_by_a_dead_worker(self, delivery_id: int, now: int) -> Delivery | None:
+        try:
+            delivery = self._store.delivery(delivery_id)
+        except NotFound:
+            return None
+        is_left = delivery.state is State.CLAIMED and (delivery.due_at or now) <= now
+        return delivery if is_left else None
+
+    def _sweep(self, timestamp: int) -> None:  # noqa: ARG002 - Procrastinate's, when it was due
+        announced = self._store.announce_missing(now_ms())
+        if announced:
+            log.info("deliveries without a job are announced", deliveries=announced)
+
+
+async def rescue(app: procrastinate.App) -> None:
+    """Give the jobs of workers that are gone to others.
+
+    That never goes in a circle: an attempt is on record before its hook is called, and after the
+    last one the delivery is dead, whatever becomes of its jobs.
+    """
+    jobs = app.job_manager
+    for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER):
+        if job.attempts < RESCUES:
+            with suppress(UniqueViolation):  # another job of the same delivery waits already
+                await jobs.retry_job(job)
+                continue
+        await jobs.finish_job(job, status=Status.FAILED, delete_job=True)
+
+
+async def _wait_for(stop: Signal) -> None:
+    while not stop.is_set():  # noqa: ASYNC110 - another thread sets it
+        await asyncio.sleep(0.1)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

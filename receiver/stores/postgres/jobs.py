@@ -1,0 +1,94 @@
+"""Deliveries as Procrastinate's jobs. The triggers of the schema announce; these verbs answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from receiver.deliveries import Delivery
+from receiver.endpoints import Circuit
+from receiver.stores.jobs import QUEUE, TASK
+from receiver.stores.sql.endpoints import known
+from receiver.stores.sql.lanes import lanes
+from receiver.stores.sql.outbox import CLAIM, Outbox
+from receiver.stores.sql.session import Session
+
+if TYPE_CHECKING:
+    from procrastinate import App
+
+# A job begins by the database's clock, `due_at` was set by a machine's: they may differ by so much.
+CLOCKS_APART = 2_000  # ms
+ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep goes on
+CONNECTIONS = 4  # of Procrastinate's own pool
+
+
+class Jobs(Outbox):
+    """See `stores.jobs.Announcing`."""
+
+    _url: str
+
+    def queue(self) -> App:
+        from procrastinate import App, PsycopgConnector  # noqa: PLC0415 - only a worker needs it
+
+        return App(connector=PsycopgConnector(conninfo=self._url, max_size=CONNECTIONS))
+
+    def take(self, delivery_id: int, worker: str, now: int, lease_until: int) -> Delivery | None:
+        def work(connection: Session) -> bool:
+            row = connection.execute(_DUE, (delivery_id, now + CLOCKS_APART)).fetchone()
+            if row is None or not _may_begin(connection, row["hook"], now):
+                return False
+            connection.execute(CLAIM, (worker, lease_until, delivery_id))
+            return True
+
+        if not self._write(work):
+            return None
+        return self._deliveries_where("d.id = ?", [delivery_id])[0]
+
+    def announce_missing(self, now: int) -> int:
+        def work(connection: Session) -> int:
+            announced = connection.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
+            for lane in lanes(connection):
+                room = lane.room(now, ANNOUNCED_AT_ONCE)
+                if room:
+                    values = (lane.hook, now, room)
+                    announced += connection.execute(_ANNOUNCE_DUE, values).rowcount
+            return announced
+
+        return self._write(work)
+
+
+def _may_begin(connection: Session, hook: str, now: int) -> bool:
+    """Is the endpoint to be told now? One that is probed is held until this transaction ends."""
+    circuit = known(connection, hook).circuit(now)
+    if circuit is Circuit.HALF_OPEN:
+        circuit = known(connection, hook, and_hold=True).circuit(now)
+        if circuit is Circuit.HALF_OPEN and connection.execute(_PROBED, (hook,)).fetchall():
+            return False  # its probe runs
+    return circuit not in (Circuit.OPEN, Circuit.PAUSED)
+
+
+_DUE = "select hook from deliveries where id = ? and state = 'pending' and due_at <= ? /* take */"
+_PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
+# Only the oldest are looked at, however many wait: once those are delivered, others are the oldest.
+_JOB = """
+insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)
+select '{queue}', '{task}', 'delivery ' || id, jsonb_build_object('delivery_id', id)
+from ({waiting}) as waiting
+where not exists (
+  select 1 from procrastinate_jobs
+  where queueing_lock = 'delivery ' || waiting.id and status = 'todo'
+)
+on conflict do nothing
+"""
+_ANNOUNCE_EXPIRED = _JOB.format(
+    queue=QUEUE,
+    task=TASK,
+    waiting="select id from deliveries where state = 'claimed' and due_at <= ?",
+)
+_ANNOUNCE_DUE = _JOB.format(
+    queue=QUEUE,
+    task=TASK,
+    waiting="""
+      select id from deliveries where state = 'pending' and hook = ? and due_at <= ?
+      order by due_at limit ?
+    """,
+)
