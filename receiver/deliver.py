@@ -27,6 +27,7 @@ from receiver.retry import RetryPolicy
 from receiver.stores.base import Store, Told
 from receiver.stores.upkeep import Change
 
+ABANDONED = "abandoned"  # an outcome: the worker died or stalled
 ANSWER_KEPT = 2_000  # characters of what the other side said
 RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
@@ -69,7 +70,7 @@ class Deliver:
     def abandoned(self, delivery: Delivery) -> State:
         """Put on record that the worker which held this delivery is gone."""
         failure = TemporaryFailure("the worker died or stalled during this attempt")
-        return self._after_failure(delivery, self.clock(), "abandoned", failure)
+        return self._after_failure(delivery, self.clock(), ABANDONED, failure)
 
     def notice(self, delivery: Delivery) -> Notice:
         """What the hook is told. Raises NotFound, StoreUnavailable, PermanentFailure."""
@@ -103,6 +104,7 @@ class Deliver:
                 delivery.attempts - delivery.retries_from,
                 chance=self.chance(),
                 retry_after=failure.retry_after,
+                apart=outcome == ABANDONED,
             )
         state = State.DEAD if delay is None else State.PENDING
         done = Done(str(failure))

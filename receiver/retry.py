@@ -20,13 +20,18 @@ class RetryPolicy:
     def max_attempts(self) -> int:
         return len(self.delays) + 1
 
-    def delay(self, attempts: int, *, chance: float, retry_after: float | None) -> float | None:
+    def delay(
+        self, attempts: int, *, chance: float, retry_after: float | None, apart: bool = False
+    ) -> float | None:
         """Seconds until the next attempt, or None when there is none.
 
         `attempts`: how many were made (≥ 1). `chance`: uniform in 0..1, passed in so that this
         stays pure. `retry_after`: what the other side asked for; it lengthens, never shortens.
+        `apart`: stretch it up to twofold, so that what a worker held when it died does not meet
+        again; one of them may have killed it.
         """
         if attempts >= self.max_attempts:
             return None
-        planned = self.delays[attempts - 1] * (1 + self.jitter * (2 * chance - 1))
+        stretch = 1 + chance if apart else 1 + self.jitter * (2 * chance - 1)
+        planned = self.delays[attempts - 1] * stretch
         return min(max(planned, retry_after or 0), LONGEST_WAIT)

@@ -104,9 +104,13 @@ class Installation:
         log.close()
 
     def start_web(self, app: str = "wsgi:app", *more: str) -> None:
-        bind = f"127.0.0.1:{self.port}"
+        self.start_web_at("web", self.port, app, *more)
+
+    def start_web_at(self, name: str, port: int, app: str = "wsgi:app", *more: str) -> None:
+        """One of several web machines."""
+        bind = f"127.0.0.1:{port}"
         config = "python:receiver.web.gunicorn"
-        self.start("web", "gunicorn", "--config", config, "--bind", bind, *more, app)
+        self.start(name, "gunicorn", "--config", config, "--bind", bind, *more, app)
 
     def kill(self, name: str) -> None:
         """SIGKILL the program with all its children, as a machine that loses power would."""

@@ -1,6 +1,7 @@
 """SIGKILL of web, worker and poller with work in flight: what was acknowledged is on record, once.
 
-Ten rounds of three kills; a hundred where CI=true, as far as they fit into four minutes.
+Ten rounds in which each is killed; a hundred where CI=true, as far as they fit into four minutes.
+On SQLite one machine has one of each; on PostgreSQL there are two web and two worker machines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from installation import ROOT, Installation, both_stores
+from balancer import Balancer
+from installation import ROOT, Installation, both_stores, free_port
 from receiver.deliveries import State
 from receiver.events import Source
 from receiver.stores.base import TaskHistory
@@ -32,10 +34,36 @@ STREAMS = 3  # submissions that go on side by side
 EVERYTHING = 10_000
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
-COMMANDS = {
-    "worker": ("tests.in_a_hurry", "receiver", "worker"),
-    "poller": ("tests.in_a_hurry", "submitter", "reconcile", "--forever"),
-}
+WORKER = ("tests.in_a_hurry", "receiver", "worker")
+POLLER = ("tests.in_a_hurry", "submitter", "reconcile", "--forever")
+
+
+class Machines:
+    """Every process that may be killed, and how each is started again."""
+
+    def __init__(self, installation: Installation, *, several: bool) -> None:
+        self._installation = installation
+        self._web = {"web": installation.port}
+        self._others = {"worker": WORKER, "poller": POLLER}
+        if several:
+            self._web["web-2"] = free_port()
+            self._others["worker-2"] = WORKER
+        self.names = [*self._web, *self._others]
+        self.ports = list(self._web.values())
+
+    def start(self, name: str) -> None:
+        if name in self._web:
+            self._installation.start_web_at(name, self._web[name])
+        else:
+            self._installation.start(name, *self._others[name])
+
+    def kill_all_in_turn(self, chance: random.Random) -> None:
+        """One round. Nobody looks whether it is a good moment: it is not."""
+        for name in chance.sample(self.names, len(self.names)):
+            time.sleep(chance.uniform(0, 0.4))
+            self._installation.kill(name)
+            time.sleep(0.1)  # so that callbacks find nobody
+            self.start(name)
 
 
 @pytest.fixture
@@ -43,6 +71,17 @@ def sandbox() -> Iterator[Sandbox]:
     """A provider that insists: a callback is sent again until it is acknowledged."""
     insistent = Persistence(retries=1_000, retry_after=0.3)
     with Sandbox(behaviour=Behaviour(pace=0.5, max_running=100, persistence=insistent)) as made:
+        yield made
+
+
+@pytest.fixture
+def machines(installation: Installation, database: str | None) -> Machines:
+    return Machines(installation, several=database is not None)
+
+
+@pytest.fixture
+def balancer(machines: Machines) -> Iterator[Balancer]:
+    with Balancer(machines.ports) as made:
         yield made
 
 
@@ -56,19 +95,7 @@ def submit_until(over: threading.Event, sandbox: Sandbox, seed: int) -> list[str
     return tasks
 
 
-def kill_all_in_turn(installation: Installation, chance: random.Random) -> None:
-    """One round. Nobody looks whether it is a good moment: it is not."""
-    for name in chance.sample(["web", "worker", "poller"], 3):
-        time.sleep(chance.uniform(0, 0.4))
-        installation.kill(name)
-        if name == "web":
-            time.sleep(0.1)  # so that callbacks find nobody
-            installation.start_web()
-        else:
-            installation.start(name, *COMMANDS[name])
-
-
-def kill_in_flight(installation: Installation, mails: set[str]) -> int:
+def kill_in_flight(installation: Installation, machines: Machines, mails: set[str]) -> int:
     """How many rounds there were; the identities of the mails are noted, as few mails are kept."""
     chance = random.Random()  # noqa: S311 - to vary, not to keep a secret
     end = time.monotonic() + LONGEST
@@ -76,7 +103,7 @@ def kill_in_flight(installation: Installation, mails: set[str]) -> int:
         if time.monotonic() > end:
             return finished
         installation.wait_until_ready()
-        kill_all_in_turn(installation, chance)
+        machines.kill_all_in_turn(chance)
         mails |= identities(installation.sandbox)
     return ROUNDS
 
@@ -96,24 +123,27 @@ def everything_ended(installation: Installation) -> bool:
 @both_stores
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_is_on_record_once(
-    installation: Installation, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    installation: Installation,
+    sandbox: Sandbox,
+    balancer: Balancer,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    installation.environment["RECONCILE_AFTER"] = "2"
+    installation.environment |= {"RECONCILE_AFTER": "2", "PUBLIC_URL": balancer.url}
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
-    installation.start_web()
-    for name, command in COMMANDS.items():
-        installation.start(name, *command)
+    for name in machines.names:
+        machines.start(name)
     over = threading.Event()
     mails: set[str] = set()
     with ThreadPoolExecutor(STREAMS) as pool:
         streams = [pool.submit(submit_until, over, sandbox, seed) for seed in range(STREAMS)]
         try:
-            rounds = kill_in_flight(installation, mails)
+            rounds = kill_in_flight(installation, machines, mails)
         finally:
             over.set()
         tasks = [task for stream in streams for task in stream.result()]
-    print(f"{rounds} rounds of three kills, {len(tasks)} tasks")
+    print(f"{rounds} rounds of kills of {machines.names}, {len(tasks)} tasks")
     assert rounds >= FEWEST, f"only {rounds} rounds of kills in {LONGEST} s"
     installation.wait_until(lambda: everything_ended(installation), 120)
 

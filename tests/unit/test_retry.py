@@ -23,6 +23,12 @@ def test_jitter_spreads_the_retries(chance: float, seconds: float) -> None:
     assert RetryPolicy().delay(2, chance=chance, retry_after=None) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 30), (0.5, 45), (1.0, 60)])
+def test_what_died_together_is_spread_wider(chance: float, seconds: float) -> None:
+    delay = RetryPolicy().delay(2, chance=chance, retry_after=None, apart=True)
+    assert delay == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize(
     ("asked", "seconds"),
     [(1, 5), (60, 60), (10**9, LONGEST_WAIT)],  # never sooner, never longer than a day

@@ -1,0 +1,66 @@
+"""What stands before several web machines: each connection goes to one of those that answer."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+
+IDLE = 30.0  # seconds; then a connection is given up
+
+
+class Balancer:
+    """Listens on a port of its own, and passes bytes on in both directions."""
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self._turns = itertools.cycle(ports)
+        self._ports = len(ports)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> Balancer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(5)
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # the socket is closed at the end
+            while True:
+                client, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            for _ in range(self._ports):
+                with suppress(ConnectionError):
+                    server = socket.create_connection(("127.0.0.1", next(self._turns)), 2)
+                    break
+            else:
+                return  # none of them answers: neither do we
+            with server:
+                back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+                back.start()
+                _pass_on(client, server)
+                back.join(IDLE)
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    source.settimeout(IDLE)
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
