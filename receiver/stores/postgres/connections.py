@@ -26,8 +26,8 @@ CONNECTED_WITHIN = 5  # seconds
 TRIES = 3  # of a transaction that ran into another's
 POLL_EVERY = 0.25  # seconds
 ALONE_LOCK = 4_217_002
-# Faults of a statement are mistakes of ours; these are the database's, or the network's.
-UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+# Whatever it is, a full disk or a server that became read-only: what came is to come again later.
+UNAVAILABLE = (psycopg.Error, PoolTimeout)
 
 
 KEYS_MADE_HERE = {
@@ -118,7 +118,7 @@ class Connections(Rooms):
         try:
             with self._pool().connection(PATIENCE) as connection:
                 yield connection
-        except (DeadlockDetected, SerializationFailure):
+        except (DeadlockDetected, SerializationFailure, psycopg.DataError):
             raise
         except UNAVAILABLE as error:
             raise StoreUnavailable(f"the database is unavailable: {_line(error)}") from error

@@ -1,0 +1,245 @@
+"""Deliveries as Procrastinate's jobs: announced in the commit, made up for when lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from dispatching import Running, delivered, until
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, Delivery, Notice, State
+from receiver.dispatch import procrastinate as dispatch
+from receiver.endpoints import Breaker, Verdict
+from receiver.errors import StoreUnavailable
+from receiver.hooks.base import Done
+from receiver.ingest import Ingest
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.upkeep import Wanted
+from samples import body, callback, subscription
+
+HOUR = 3_600_000  # ms
+
+
+@pytest.fixture
+def store(fresh: Callable[[], str]) -> Iterator[PostgresStore]:
+    made = PostgresStore(fresh())
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "EVERY", "* * * * * *")
+    monkeypatch.setattr(dispatch, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(dispatch, "STALLED_AFTER", 1.0)
+    monkeypatch.setattr(dispatch, "BEATS_EVERY", 0.2)
+
+
+@pytest.fixture
+def start(store: PostgresStore) -> Iterator[Callable[[], Running]]:
+    running: list[Running] = []
+
+    def make(send: Callable[[Notice], Done] = lambda _: Done("ok")) -> Running:
+        running.append(Running(store, send))
+        return running[-1]
+
+    yield make
+    for one in running:
+        one.stop()
+
+
+def sql(store: PostgresStore, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(store._url, autocommit=True) as connection:
+        found = connection.execute(statement.encode(), values)
+        return found.fetchall() if found.description else []
+
+
+def jobs(store: PostgresStore) -> dict[int, int]:
+    """When the jobs that wait begin (0: at once), by delivery."""
+    found = sql(
+        store,
+        "select (args->>'delivery_id')::int, coalesce(extract(epoch from scheduled_at), 0) "
+        "from procrastinate_jobs where task_name = 'attempt' and status = 'todo' order by 1",
+    )
+    return {delivery: round(at * 1000) for delivery, at in found}
+
+
+def lose_jobs(store: PostgresStore) -> None:
+    sql(store, "delete from procrastinate_jobs")
+
+
+def record(store: PostgresStore, task: str = "task-1", *hooks: str, **more: Any) -> None:
+    heard = [subscription(hook, **more) for hook in hooks or ("mail",)]
+    Ingest(store, heard).accept(callback(body(), task, received_at=now_ms()))
+
+
+def claimed(store: PostgresStore, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
+    found = store.take(delivery_id, "test", now_ms(), now_ms() + lease)
+    assert found is not None
+    return found
+
+
+def settle(store: PostgresStore, delivery: Delivery, state: State, due_at: int | None) -> None:
+    now = now_ms()
+    assert store.settle(delivery, Attempt(delivery.attempts, now, now, "failed", ""), state, due_at)
+
+
+def test_a_delivery_and_its_job_are_one_commit(store: PostgresStore) -> None:
+    record(store)
+    assert list(jobs(store)) == [1]
+    sql(store, "alter table procrastinate_jobs add constraint no_more check (id < 2)")
+    with pytest.raises(StoreUnavailable, match="no_more"):
+        record(store, "task-2")
+    assert [task.id for task in store.tasks()] == ["task-1"]  # nothing of it is on record
+
+
+def test_what_is_due_again_is_announced_for_then(store: PostgresStore) -> None:
+    record(store)
+    lose_jobs(store)
+    due_at = now_ms() + HOUR
+    settle(store, claimed(store), State.PENDING, due_at)
+    assert jobs(store) == {1: due_at}
+
+
+def test_a_job_that_waits_follows_its_delivery(store: PostgresStore) -> None:
+    record(store)
+    settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
+    sooner = now_ms() + 60_000
+    sql(store, "update deliveries set due_at = %s", sooner)
+    assert jobs(store) == {1: sooner}
+
+
+def test_what_waited_for_another_is_announced_when_that_ends(store: PostgresStore) -> None:
+    waiting = subscription("slack", after="mail")
+    Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=now_ms()))
+    assert list(jobs(store)) == [1]
+    lose_jobs(store)
+    settle(store, claimed(store), State.DELIVERED, None)
+    assert list(jobs(store)) == [2]
+
+
+def test_every_kind_of_redelivery_is_announced(store: PostgresStore) -> None:
+    record(store)
+    settle(store, claimed(store), State.DEAD, None)
+    lose_jobs(store)
+    store.redeliver(1, now_ms())
+    assert list(jobs(store)) == [1]
+    settle(store, claimed(store), State.DEAD, None)
+    lose_jobs(store)
+    assert store.redeliver_all(Wanted(), now_ms()).changed == 1
+    assert list(jobs(store)) == [1]
+    lose_jobs(store)
+    assert store.catch_up(subscription("added"), 0, now_ms()).changed == 1
+    assert list(jobs(store)) == [2]
+
+
+def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: PostgresStore) -> None:
+    record(store)
+    store.hold("mail", now_ms())
+    lose_jobs(store)
+    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
+    store.announce_missing(now_ms())
+    assert jobs(store) == {}  # it is left alone
+    assert store.resume("mail")
+    assert list(jobs(store)) == [1]
+
+
+def test_one_probe_at_a_time_is_taken(store: PostgresStore) -> None:
+    for number in range(3):
+        record(store, f"task-{number}")
+    now = now_ms()
+    breaker = Breaker(failures=1, seconds=0, pauses=(0.0,))
+    first = claimed(store)
+    attempt = Attempt(1, now, now, "failed", "")
+    store.settle(
+        first,
+        attempt,
+        State.PENDING,
+        now + HOUR,
+        change=lambda endpoint: breaker.after(endpoint, Verdict.FAILS, now, "no"),
+    )
+    assert store.take(2, "test", now_ms(), now_ms() + HOUR) is not None  # the probe
+    assert store.take(3, "test", now_ms(), now_ms() + HOUR) is None
+
+
+def test_a_delivery_that_is_not_due_yet_is_not_taken(store: PostgresStore) -> None:
+    record(store)
+    settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
+    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
+
+
+def test_with_its_jobs_deleted_everything_still_arrives(
+    store: PostgresStore, start: Callable[[], Running]
+) -> None:
+    for number in range(20):
+        record(store, f"task-{number}", "mail", "slow")
+    lose_jobs(store)
+    start()
+    until(lambda: delivered(store) == 40, 20)
+
+
+def test_what_a_dead_worker_held_is_announced(
+    store: PostgresStore, start: Callable[[], Running]
+) -> None:
+    record(store)
+    claimed(store, lease=1)
+    lose_jobs(store)
+    start()
+    until(lambda: delivered(store) == 1, 20)
+    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    assert outcomes == ["abandoned", "delivered"]
+
+
+def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(
+    store: PostgresStore, start: Callable[[], Running]
+) -> None:
+    """Also where another job of the same delivery waits already."""
+    record(store)
+    record(store, "task-2")
+    sql(store, "insert into procrastinate_workers (last_heartbeat) values (now() - interval '1 h')")
+    sql(store, "update procrastinate_jobs set status = 'doing', worker_id = 1")
+    assert store.announce_missing(now_ms()) == 2
+    sql(store, "delete from procrastinate_jobs where queueing_lock = 'delivery 2' and id > 2")
+    start()
+    until(lambda: delivered(store) == 2, 20)
+    until(lambda: not sql(store, "select 1 from procrastinate_jobs where task_name = 'attempt'"))
+
+
+def rescue(store: PostgresStore) -> None:
+    async def work() -> None:
+        app = store.queue()
+        async with app.open_async():
+            await dispatch.rescue(app)
+
+    asyncio.run(work())
+
+
+def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: PostgresStore) -> None:
+    record(store)
+    sql(store, "update procrastinate_jobs set status = 'doing'")
+    assert store.announce_missing(now_ms()) == 1
+    rescue(store)
+    assert sql(store, "select status::text from procrastinate_jobs") == [("todo",)]
+
+
+def test_a_job_is_rescued_a_limited_number_of_times(store: PostgresStore) -> None:
+    record(store)
+    sql(store, "update procrastinate_jobs set status = 'doing', attempts = %s", dispatch.RESCUES)
+    rescue(store)
+    assert sql(store, "select id from procrastinate_jobs") == []
+    assert store.announce_missing(now_ms()) == 1  # nothing is lost with it
+
+
+def test_finished_jobs_leave_no_rows(store: PostgresStore, start: Callable[[], Running]) -> None:
+    for number in range(10):
+        record(store, f"task-{number}")
+    running = start()
+    until(lambda: delivered(store) == 10, 20)
+    running.stop()
+    assert sql(store, "select 1 from procrastinate_jobs where task_name = 'attempt'") == []
+    ((events,),) = sql(store, "select count(*) from procrastinate_events")
+    assert events < 10
