@@ -1,0 +1,107 @@
+"""PostgreSQL goes away under load: 503 meanwhile, nothing acknowledged is lost, all come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gunicorn_processes import raw, send
+from installation import Installation
+from postgres_server import Server, started
+from receiver.deliveries import State
+from sandbox.server import Sandbox
+
+HOOKS = """
+[[hook]]
+name = "slack"
+type = "slack"
+url = "{url}"
+allow_private = true
+"""
+SENDERS = 4
+BETWEEN = 40  # acknowledged callbacks before and after
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with started(durable=True) as made:
+        yield made
+
+
+@pytest.fixture
+def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[Installation]:
+    made = Installation(tmp_path, sandbox, server.url)
+    url = f"{sandbox.url}/_sandbox/slack/test"
+    (tmp_path / "hooks.toml").write_text(HOOKS.format(url=url))
+    made.store.migrate()
+    yield made
+    made.close()
+
+
+class Load:
+    """Callbacks of ever new tasks, each sent again until it is acknowledged, as providers do."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self.answers: list[int] = []
+        self.acknowledged: list[str] = []
+        self.slowest = 0.0
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send_on, args=(number,)) for number in range(SENDERS)
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _send_on(self, sender: int) -> None:
+        number = 0
+        while not self._over.is_set():
+            task, began = f"task-{sender}-{number}", time.monotonic()
+            status = send(self._installation, task).status_code
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.answers.append(status)
+            if status == 200:
+                self.acknowledged.append(task)
+                number += 1
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("at_once", [True, False], ids=["crash", "restart"])
+def test_nothing_acknowledged_is_lost_and_all_reconnect(
+    installation: Installation, server: Server, at_once: bool
+) -> None:
+    installation.start_web()
+    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
+    installation.start("poller", "tests.in_a_hurry", "submitter", "reconcile", "--forever")
+    installation.wait_until_ready()
+    with Load(installation) as load:
+        installation.wait_until(lambda: len(load.acknowledged) >= BETWEEN, 60)
+        server.stop(at_once=at_once)
+        installation.wait_until(lambda: 503 in load.answers, 60)
+        time.sleep(3)  # long enough for every process to notice
+        server.start()
+        enough = len(load.acknowledged) + BETWEEN
+        installation.wait_until(lambda: len(load.acknowledged) >= enough, 60)
+    assert set(load.answers) == {200, 503}  # never anything else
+    assert load.slowest < 30  # and nobody hangs
+
+    on_record = {task: installation.store.history(task) for task in load.acknowledged}
+    for task, history in on_record.items():
+        assert [stored.callback.body for stored in history.callbacks] == [raw(task)]
+    for task in on_record:
+        installation.settled(task)
+        (delivery,) = installation.store.deliveries(task_id=task)
+        assert delivery.state is State.DELIVERED
+    assert all(child.poll() is None for child in installation.running.values())  # none restarted
