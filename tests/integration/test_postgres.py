@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from postgres_server import Server, started
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections
+from receiver.tasks import Outcome, Status, Task
 from samples import body, callback, subscription
 
 OURS = ["0001_initial", "0002_upkeep"]
@@ -130,6 +132,75 @@ def test_no_connection_left_is_said_in_time(
             store.tasks()
     assert time.monotonic() - began < 20
     assert store.tasks() == []
+
+
+def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, server: Server) -> None:
+    store.migrate()
+    with psycopg.connect(server.url) as connection:
+        connection.execute(
+            "create function refuse() returns trigger language plpgsql as "
+            "$$ begin raise 'the disk is full'; end $$"
+        )
+        connection.execute(
+            "create constraint trigger at_commit after insert on tasks "
+            "deferrable initially deferred for each row execute function refuse()"
+        )
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        Ingest(store, [subscription("mail")]).accept(callback())
+    assert store.tasks() == []
+    with psycopg.connect(server.url) as connection:
+        connection.execute("drop trigger at_commit on tasks")
+    Ingest(store, []).accept(callback())  # the connection is as good as before
+    assert len(store.tasks()) == 1
+
+
+class RoundTrips:
+    """Stands between the store and its server, and counts how often the one waits for the other."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self.count = 0
+        self._said_last = ""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                for source, sink, name in ((client, server, "store"), (server, client, "server")):
+                    work = (source, sink, name)
+                    threading.Thread(target=self._pass_on, args=work, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, name: str) -> None:
+        with source, sink, suppress(OSError):
+            while data := source.recv(65_536):
+                self.count += name == "store" and self._said_last != name
+                self._said_last = name
+                sink.sendall(data)
+
+
+def test_a_callback_costs_few_round_trips(store: PostgresStore, server: Server) -> None:
+    """To a server on another machine, waiting is what a callback costs."""
+    store.migrate()
+    between = RoundTrips(server.port)
+    far = PostgresStore(server.url.replace(str(server.port), str(between.port)))
+    ingest = Ingest(far, [subscription("mail"), subscription("slack")])
+    store.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
+    for number in range(7):  # what is asked often is prepared
+        ingest.accept(callback(body(), f"task-0-{number}"))
+    before = between.count
+    assert ingest.accept(callback()) is Outcome.RECORDED
+    # Is the connection alive; which task; is the message new; its move, deliveries, jobs, commit.
+    assert between.count - before <= 4
+    far.close()
+    between.close()
 
 
 def test_a_database_that_is_not_there_is_said(server: Server) -> None:

@@ -9,7 +9,6 @@ from threading import Event as Signal
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import ClientCursor
 from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -98,8 +97,8 @@ class Connections(Rooms):
     def _write(self, work: Callable[[Session], T]) -> T:
         for tries_left in reversed(range(TRIES)):
             try:
-                with self._connected() as connection, connection.transaction():
-                    return work(PostgresSession(connection))
+                with self._connected() as connection:
+                    return _in_transaction(connection, work)
             except psycopg.DataError as error:  # such as a NUL, which SQLite's text may hold
                 raise ValueError(_line(error)) from error
             except (DeadlockDetected, SerializationFailure) as error:
@@ -136,13 +135,29 @@ class Connections(Rooms):
                     kwargs={
                         "autocommit": True,
                         "row_factory": dict_row,
-                        # Values go with the statement: what type a null has is then not asked.
-                        "cursor_factory": ClientCursor,
                         "connect_timeout": CONNECTED_WITHIN,
                     },
                     open=True,
                 )
             return self._opened
+
+
+def _in_transaction(connection: psycopg.Connection[Any], work: Callable[[Session], T]) -> T:
+    """Do `work`, and commit with its last statements; what is raised undoes it.
+
+    Not by psycopg's `transaction`, which waits for the server at its begin, and twice at its end.
+    """
+    try:
+        with connection.pipeline() as pipeline:
+            connection.execute("begin")
+            result = work(PostgresSession(connection, pipeline))
+            end = connection.execute("commit")
+    except BaseException:
+        connection.rollback()
+        raise
+    if end.statusmessage != "COMMIT":
+        raise StoreUnavailable(f"the database did not commit: {end.statusmessage}")
+    return result
 
 
 def _line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,18 +22,48 @@ _ADVISORY = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
 class PostgresSession:
-    """A connection, as `stores.sql.session.Session`."""
+    """A connection, as `stores.sql.session.Session`.
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    In a `pipeline` statements gather, and go to the server together with the first whose result is
+    looked at, or with the commit: a round trip is paid for each look, not for each statement.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], pipeline: psycopg.Pipeline | None = None
+    ) -> None:
         self._connection = connection
+        self._pipeline = pipeline
 
     def execute(self, sql: str, values: Values = (), /) -> Found:
-        return self._connection.execute(translated(sql), values or None)
+        cursor = self._connection.execute(translated(sql), values or None)
+        return cursor if self._pipeline is None else _Gathered(cursor, self._pipeline)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
         with self._connection.cursor() as cursor:
             cursor.executemany(translated(sql), values)
         return None
+
+
+class _Gathered:
+    """The result of a statement that may not have been sent yet."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline) -> None:
+        self._cursor = cursor
+        self._pipeline = pipeline
+
+    @property
+    def rowcount(self) -> int:
+        self._pipeline.sync()  # the cursor does not know it before
+        return self._cursor.rowcount
+
+    def fetchone(self) -> Any:
+        return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return self._cursor.fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
 
 
 @cache

@@ -30,7 +30,9 @@ class Recording:
         if seq is None:
             raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
-        self._insert(_INSERT_TRANSITION, (seq, Status.CREATED, None, at, at, Trust.QUERIED, 0))
+        self._connection.execute(
+            _INSERT_TRANSITION, (seq, Status.CREATED, None, at, at, Trust.QUERIED, 0)
+        )
 
     def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
         task = self._task(callback, event)
@@ -76,10 +78,10 @@ class Recording:
             "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
             (now, task["seq"]),
         )
-        transition = self._insert(
+        self._connection.execute(
             _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, now, now, task["trust"], 0)
         )
-        self._fill_outbox(task, transition, GIVEN_UP, now)
+        self._fill_outbox(task, GIVEN_UP, now)
 
     def _let_go(self, task: Row, callback: Callback) -> Outcome:
         """Of a forgotten task only the key is kept: nothing moves, nobody is told."""
@@ -124,8 +126,8 @@ class Recording:
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
         moved = (task["seq"], event.status, callback_id, event.occurred_at, at, callback.trust)
-        transition = self._insert(_INSERT_TRANSITION, (*moved, corrected))
-        self._fill_outbox(task, transition, event.status, at)
+        self._connection.execute(_INSERT_TRANSITION, (*moved, corrected))
+        self._fill_outbox(task, event.status, at)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
 
@@ -155,8 +157,8 @@ class Recording:
             if status.is_terminal:
                 count(self._connection, CALLBACKS_MISSED, task["provider"])
 
-    def _fill_outbox(self, task: Row, transition: int, status: str, at: int) -> None:
-        """One delivery for each subscription that hears the move."""
+    def _fill_outbox(self, task: Row, status: str, at: int) -> None:
+        """One delivery for each subscription that hears the move, which was just written."""
         provider, reference = task["provider"], task["reference"]
         hearing = [
             subscription
@@ -167,7 +169,8 @@ class Recording:
         for subscription in hearing:
             after = subscription.after if subscription.after in hooks else None
             due_at = at if after is None else None
-            self._insert(_INSERT_DELIVERY, (transition, subscription.hook, after, due_at))
+            told = (subscription.hook, after, due_at, task["seq"], status)
+            self._connection.execute(_INSERT_DELIVERY, told)
 
     # -- which task a message is about
 
@@ -267,9 +270,6 @@ class Recording:
         ).fetchone()
         return row["repeats"] > 0, row["id"]
 
-    def _insert(self, sql: str, values: tuple[object, ...]) -> int:
-        return int(self._connection.execute(sql, values).fetchone()["id"])
-
 
 def _other_id(task: Row, event: Event) -> str | None:
     """The token says whose callback it is; that the provider names another task is kept to see.
@@ -301,10 +301,10 @@ returning seq
 _INSERT_TRANSITION = """
 insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
 values (?, ?, ?, ?, ?, ?, ?)
-returning id
 """
 _INSERT_DELIVERY = """
-insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?) returning id
+insert into deliveries (transition, hook, after, due_at)
+select id, ?, ?, ? from transitions where task = ? and status = ?
 """
 # The same bytes may be on record for the task already: then this row stays without one.
 _UNDERSTOOD = """
