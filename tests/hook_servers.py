@@ -90,7 +90,7 @@ class Site:
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 if "Expect" in self.headers:  # S3's clients wait for leave to send
-                    self.handle_expect_100()
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 site.requests.append(
                     Request(self.command, self.path, dict(self.headers), self.rfile.read(length))
                 )
