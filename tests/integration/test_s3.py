@@ -274,8 +274,12 @@ def test_a_store_that_is_down_is_tried_again(site: Site) -> None:
         assert stored(server) == {KEY: site.pages["/0"].body}
 
 
-def test_a_silent_store_is_given_the_deadline(site: Site) -> None:
-    with dripping(b"", then_wait=True) as port:
+NOT_THERE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("first", [b"", NOT_THERE], ids=["at once", "when it is to store"])
+def test_a_silent_store_is_given_the_deadline(site: Site, first: bytes) -> None:
+    with dripping(first, pause=0, then_wait=True) as port:
         hook = download(f"http://127.0.0.1:{port}", deadline=2)
         with in_time(10), pytest.raises(TemporaryFailure, match="no answer in time"):
             hook.send(told(site))
@@ -291,7 +295,7 @@ def test_a_silent_store_is_given_the_deadline(site: Site) -> None:
         (400, "ExpiredToken", TemporaryFailure, "AWS_SESSION_TOKEN has expired"),
         (400, "EntityTooLarge", PermanentFailure, "lower max_bytes"),
         (400, "KeyTooLongError", PermanentFailure, 'shorten "to" or "path"'),
-        (400, "<b>\n" + "x" * 999, TemporaryFailure, "it answered"),
+        (400, "a&#10;&lt;" + "x" * 999, TemporaryFailure, "it answered ax+$"),
     ],
 )
 def test_an_error_is_temporary_unless_it_is_the_files(
@@ -413,7 +417,7 @@ print(Download("files", options).send(notice(media=(Media("image", sys.argv[2]),
 
 def test_a_process_ends_without_complaint(server: S3Server, site: Site) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", SEND, server.url, f"{site.url}/0"],
+        [sys.executable, "-W", "error", "-c", SEND, server.url, f"{site.url}/0"],
         cwd=ROOT,
         capture_output=True,
         text=True,
