@@ -2,10 +2,11 @@
 
     .venv/bin/python bench/scaling.py [SECONDS]
 
-Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. The load comes
-from this process: callbacks of Kling with their tokens, three for each task, over kept connections.
-CPU is what the kernel counted for each kind of process; it depends less on what else the machine does
-than a rate does. All variants run in turn, several rounds; medians are printed as a Markdown table.
+Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. The load
+comes from this process: callbacks of Kling with their tokens, three for each task, over kept
+connections. CPU is what the kernel counted for each kind of process; it depends less on what else
+the machine does than a rate does. All variants run in turn, several rounds; medians are printed as
+a Markdown table.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from samples import SECRET, body  # noqa: E402
 
 CONNECTIONS = 32
 ROUNDS = 3
+STATUSES = ("submitted", "processing", "succeed")
 TICK = os.sysconf("SC_CLK_TCK")
 HOOKS = """
 [[hook]]
@@ -276,7 +278,7 @@ def show(found: dict[str, Figures]) -> None:
         values = [
             statistics.median(series) if series else None for series in vars(figures).values()
         ]
-        cells = ("–" if value is None else f"{value:.4g}" for value in values)
+        cells = ("" if value is None else f"{value:.4g}" for value in values)
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -89,6 +89,8 @@ class Site:
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
+                if "Expect" in self.headers:  # S3's clients wait for leave to send
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 site.requests.append(
                     Request(self.command, self.path, dict(self.headers), self.rfile.read(length))
                 )
@@ -99,9 +101,9 @@ class Site:
                 self.send_header("Content-Length", str(len(page.body)))
                 self.end_headers()
                 with suppress(OSError):  # a client that has read enough hangs up
-                    self.wfile.write(page.body)
+                    self.wfile.write(b"" if self.command == "HEAD" else page.body)
 
-            do_GET = do_POST = answer  # noqa: N815
+            do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815
 
             def log_message(self, *args: object) -> None:
                 """Nothing: the test's output is for the test."""

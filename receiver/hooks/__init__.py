@@ -11,6 +11,7 @@ from typing import Any
 from receiver.errors import SettingsError
 from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Alerting, Hook, HookType
+from receiver.hooks.bucket import is_in_a_bucket
 from receiver.hooks.command import Command
 from receiver.hooks.download import Download
 from receiver.hooks.email import Email
@@ -73,7 +74,7 @@ def secrets(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> frozens
     for entry in entries:
         for key, value in entry.options.items():
             for text in _texts(found.put_in(value, key)):
-                if "://" in text:
+                if "://" in text and not is_in_a_bucket(text):  # that one holds no secret
                     found.values.add(text)
     return frozenset(found.values)
 

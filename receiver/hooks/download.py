@@ -18,7 +18,7 @@ from receiver.errors import ResultGone, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
-from receiver.hooks.options import Options, checked, placeholders, seconds
+from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
 from receiver.hooks.shelf import Shelf, shelf
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
@@ -37,11 +37,18 @@ def _path(template: str) -> None:
         raise ValidationError("has no {task}: two tasks would overwrite each other's files")
 
 
+def _store(value: str) -> None:
+    http_url(value)
+    if re.search(r"[\s@?#]", value):
+        raise ValidationError("is a store's address alone; its credentials are AWS_… variables")
+
+
 class DownloadOptions(Options):
     """The keys of a hook of type download."""
 
     to = fields.String(required=True, validate=validate.Length(min=1, error="is empty"))
     path = fields.String(load_default="{provider}/{task}/{index}.{extension}", validate=_path)
+    endpoint_url = fields.String(load_default=None, validate=_store)
     deadline = seconds(300)
     max_bytes = fields.Integer(
         load_default=500_000_000, validate=validate.Range(1, error="use 1 or more")
@@ -56,7 +63,11 @@ class Download:
         self.name = name
         self._options = checked(DownloadOptions(), options)
         try:
-            self._shelf: Shelf = shelf(self._options["to"])
+            self._shelf: Shelf = shelf(
+                self._options["to"],
+                endpoint_url=self._options["endpoint_url"],
+                within=self._options["deadline"],
+            )
         except (ValueError, ImportError) as error:
             raise SettingsError([f"to: cannot be used: {error}"]) from error
 

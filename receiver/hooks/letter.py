@@ -12,13 +12,12 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from html import escape
 
-import fsspec
 from marshmallow import ValidationError
 
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
 from receiver.events import Media
-from receiver.hooks import wording
+from receiver.hooks import shelf, wording
 
 MAX_INLINE = 3_000_000  # bytes of pictures in one letter; mail servers refuse much larger ones
 MOST_OUTPUTS = 10
@@ -149,8 +148,7 @@ def _picture(file: File, limit: int) -> tuple[bytes | None, str]:
     kind, _, subtype = file.content_type.partition("/")
     if kind == "image" and file.size <= limit:
         try:
-            with fsspec.open(file.url, "rb") as opened:
-                whole = bytes(opened.read(limit + 1))
+            whole = shelf.read(file.url, limit + 1)
         except (OSError, ValueError, ImportError):  # gone, or a store that is not installed
             whole = b""
         if 0 < len(whole) <= limit:

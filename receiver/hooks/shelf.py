@@ -13,11 +13,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from receiver.hooks import bucket
 
 STALE = 3600  # seconds after which a half file is left over from an attempt that was killed
 
@@ -30,12 +33,24 @@ class Shelf(Protocol):
         ...
 
     def put(self, draft: Path, name: str) -> str:
-        """Give the file its name, in place of an older one; where it lies then."""
+        """Give the file its name, in place of an older one; where it lies then.
+
+        Raises PermanentFailure if the place will never take this one.
+        """
         ...
 
 
-def shelf(to: str) -> Shelf:
-    """The place with this path or URL. Raises ValueError or ImportError for unknown kinds."""
+def shelf(to: str, *, endpoint_url: str | None = None, within: float = 300) -> Shelf:
+    """The place with this path or URL; a bucket takes a file `within` so many seconds.
+
+    Raises ValueError or ImportError for unknown kinds.
+    """
+    if bucket.is_in_a_bucket(to):
+        if bucket.AT in to:
+            raise ValueError("its endpoint_url is an option of its own")
+        return Bucket(replace(bucket.Place.parse(to), endpoint_url=endpoint_url), within)
+    if endpoint_url:
+        raise ValueError('only "s3://bucket/prefix" goes with endpoint_url')
     system, root = fsspec.core.url_to_fs(to)
     if isinstance(system, LocalFileSystem):
         return Folder(Path(root).absolute())
@@ -45,11 +60,22 @@ def shelf(to: str) -> Shelf:
 def remove(url: str) -> None:
     """Delete what `put` said lies there; nothing happens if it is gone. Raises OSError."""
     try:
+        if bucket.is_in_a_bucket(url):
+            bucket.remove(bucket.Place.parse(url))
+            return
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise OSError(f"its kind of store cannot be used here: {error}") from error
     with contextlib.suppress(FileNotFoundError):
         system.rm_file(path)
+
+
+def read(url: str, limit: int) -> bytes:
+    """The first bytes of what lies there. Raises OSError, ValueError or ImportError."""
+    if bucket.is_in_a_bucket(url):
+        return bucket.read(bucket.Place.parse(url), limit)
+    with fsspec.open(url, "rb") as opened:
+        return bytes(opened.read(limit))
 
 
 class Folder:
@@ -97,7 +123,7 @@ class Folder:
 
 
 class Remote:
-    """A bucket, or whatever else is not a folder; files are drafted on this machine."""
+    """Whatever is not a folder; files are drafted on this machine."""
 
     def __init__(self, system: Any, root: str) -> None:
         self._system = system
@@ -123,6 +149,19 @@ class Remote:
                 self._system.rm_file(part)
             raise
         return str(self._system.unstrip_protocol(final))
+
+
+class Bucket(Remote):
+    """A bucket of S3, which shows nothing that is not whole."""
+
+    def __init__(self, root: bucket.Place, within: float) -> None:
+        super().__init__(bucket.system(root.endpoint_url), root.key)
+        self._place, self._within = root, within
+
+    def put(self, draft: Path, name: str) -> str:
+        final = self._place.below(name)
+        bucket.put(draft, final, self._within)
+        return str(final)
 
 
 def _sync(path: Path) -> None:

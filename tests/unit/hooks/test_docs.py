@@ -47,11 +47,13 @@ def test_every_key_is_named(type_: str) -> None:
 
 @pytest.mark.parametrize("type_", SCHEMAS)
 def test_every_example_builds(type_: str, tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", SECTIONS[type_], re.DOTALL)
-    (tmp_path / "hooks.toml").write_text(example)
-    (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
-    assert entry.type == type_
-    assert hooks.build(entry, ENVIRONMENT).name == entry.name
+    examples = re.findall(r"```toml\n(.*?)```", SECTIONS[type_], re.DOTALL)
+    assert examples
+    for example in examples:
+        (tmp_path / "hooks.toml").write_text(example)
+        (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
+        assert entry.type == type_
+        assert hooks.build(entry, ENVIRONMENT).name == entry.name
 
 
 def test_who_can_tell_people_is_named() -> None:

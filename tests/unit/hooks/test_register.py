@@ -140,3 +140,14 @@ def test_a_login_may_go_unencrypted_to_this_machine() -> None:
 def test_what_a_download_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
     (line,) = problems("download", {"to": "files", **more})
     assert line.startswith(f'hook "x": {expected}')
+
+
+def test_the_url_of_a_bucket_is_no_secret_but_those_of_services_are() -> None:
+    found = hooks.secrets(
+        [
+            entry("download", {"to": "s3://shop/pictures", "endpoint_url": "${STORE}"}),
+            entry("slack", {"url": "https://hooks.example/T0"}),
+        ],
+        {"STORE": "https://minio.example"},
+    )
+    assert found == {"https://minio.example", "https://hooks.example/T0"}
