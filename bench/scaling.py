@@ -33,11 +33,16 @@ import psycopg  # noqa: E402
 from installation import free_port  # noqa: E402
 from postgres_server import started  # noqa: E402
 from receiver.signing import mint  # noqa: E402
-from receiver.stores import open_store  # noqa: E402
+from receiver.stores import Store, open_store  # noqa: E402
 from samples import SECRET, body  # noqa: E402
 
 CONNECTIONS = 32
 ROUNDS = 3
+INSERT = "begin; insert into rows_of_the_bench values (1)"
+KINDS = {
+    "plain": f"{INSERT}; commit",
+    "with NOTIFY": f"{INSERT}; select pg_notify('bench', 'x'); commit",
+}
 STATUSES = ("submitted", "processing", "succeed")
 TICK = os.sysconf("SC_CLK_TCK")
 HOOKS = """
@@ -65,6 +70,7 @@ class Figures:
     wal_bytes: list[float] = field(default_factory=list)
     deliveries: list[float] = field(default_factory=list)  # a second, by one worker
     worker_ms: list[float] = field(default_factory=list)  # its CPU for one delivery
+    delivery_ms: list[float] = field(default_factory=list)  # the database's CPU for it
 
 
 class Sink(BaseHTTPRequestHandler):
@@ -101,7 +107,8 @@ def main(seconds: float) -> None:
                     with web(folder, url, processes) as (address, pid):
                         measure(figures, url, address, pid, seconds, f"{number}{processes}")
                 measure_worker(found[f"{database}, 1 web"], folder, url)
-    show(found)
+        show(found)
+        measure_commits(server.url)
 
 
 def measure(figures: Figures, url: str, address: int, pid: int, seconds: float, salt: str) -> None:
@@ -122,23 +129,60 @@ def measure(figures: Figures, url: str, address: int, pid: int, seconds: float, 
 def measure_worker(figures: Figures, folder: Path, url: str) -> None:
     """Let one worker make what the callbacks left to do, until there is none left."""
     store = open_store(url)
-    waiting = count(store.backlog, 1)
+    waiting = waiting_in(store)
     with process(folder, url, "receiver", "worker") as pid:
-        while count(store.backlog, 1) > waiting - 50:
+        while waiting_in(store) > waiting - 50:
             time.sleep(0.01)  # it has started
-        begun, began, spent = count(store.backlog, 1), time.perf_counter(), cpu([pid])
-        while (left := count(store.backlog, 1)) and time.perf_counter() - began < 10:
+        begun, began = waiting_in(store), time.perf_counter()
+        spent, spent_there = cpu([pid]), cpu(postgres_processes())
+        while (left := waiting_in(store)) and time.perf_counter() - began < 10:
             time.sleep(0.1)
         made = begun - left
         figures.deliveries.append(made / (time.perf_counter() - began))
         figures.worker_ms.append((cpu([pid]) - spent) / made * 1000)
-        while count(store.backlog, 1):
+        there = cpu(postgres_processes()) - spent_there
+        figures.delivery_ms.append(there / made * 1000)
+        while waiting_in(store):
             time.sleep(0.1)
     store.close()
 
 
-def count(backlog: object, _: int) -> int:
-    return int(backlog(2**60).due)  # type: ignore[operator]
+def waiting_in(store: Store) -> int:
+    """How many deliveries are left, counted up to 10,000 of each hook."""
+    return store.backlog(2**60).due
+
+
+def measure_commits(url: str) -> None:
+    """Commits a second from CONNECTIONS connections, each of one row: plain, and with NOTIFY.
+
+    Those that notify wait for each other, disk included: what they reach in all is the limit.
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create table rows_of_the_bench (n integer)")
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind, sql in KINDS.items():
+            rates[kind].append(commits(url, sql))
+    for kind, series in rates.items():
+        print(f"Commits a second, {kind}: {statistics.median(series):.0f}")
+
+
+def commits(url: str, sql: str, seconds: float = 2) -> float:
+    made = [0] * CONNECTIONS
+    end = time.perf_counter() + seconds
+
+    def work(number: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while time.perf_counter() < end:
+                connection.execute(sql.encode())
+                made[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(made) / seconds
 
 
 def load(port: int, seconds: float, salt: str) -> int:
@@ -272,6 +316,7 @@ def show(found: dict[str, Figures]) -> None:
         "WAL bytes",
         "deliveries/s",
         "worker CPU ms",
+        "database CPU ms",
     )
     print(f"| | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
     for name, figures in found.items():

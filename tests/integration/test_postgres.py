@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from postgres_server import Server, started
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.stores.postgres import PostgresStore, connections
+from receiver.stores.postgres import PostgresStore, connections, schema
 from receiver.tasks import Outcome, Status, Task
 from samples import body, callback, subscription
 
@@ -61,6 +62,28 @@ def test_a_newer_schema_is_refused(store: PostgresStore, server: Server) -> None
     for verb in (store.check_schema, store.migrate):
         with pytest.raises(SchemaMismatch, match="newer release"):
             verb()
+
+
+def test_upgrades_of_procrastinate_are_applied(
+    store: PostgresStore, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.migrate()
+    known = schema._upgrades()
+    newer = [tmp_path / "99.00.00_01_pre_later.sql", tmp_path / "99.00.00_50_post_later.sql"]
+    newer[0].write_text("create table of_a_later_release (n integer default '1%'::text::int)")
+    newer[1].write_text("drop table of_a_later_release")
+    monkeypatch.setattr(schema, "_upgrades", lambda: [*known, newer[0]])
+    with pytest.raises(SchemaMismatch, match="_01_pre_later; run: receiver migrate"):
+        store.check_schema()
+    assert store.migrate() == ["procrastinate 99.00.00_01_pre_later"]
+    monkeypatch.setattr(schema, "_upgrades", lambda: [*known, *newer])
+    store.check_schema()  # what may follow later is not waited for
+    assert store.migrate() == ["procrastinate 99.00.00_50_post_later"]
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("select to_regclass('of_a_later_release')").fetchone() == (None,)
+    monkeypatch.setattr(schema, "_upgrades", lambda: known)
+    with pytest.raises(SchemaMismatch, match="newer release"):
+        store.check_schema()
 
 
 def test_a_failed_migration_leaves_nothing_behind(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import SchemaMismatch
+from receiver.stores.releases import OPTIONAL, migrations, refuse_older
 from receiver.stores.sqlite import SqliteStore, schema
 from receiver.stores.sqlite.writer import connect
 
@@ -77,6 +78,22 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     for verb in (store.check_schema, store.migrate):
         with pytest.raises(SchemaMismatch, match="newer release"):
             verb()
+
+
+def test_a_database_one_release_older_is_served() -> None:
+    """New code may start before `receiver migrate`, where it can do without what is missing."""
+    known = ["0001_initial", "0002_upkeep", "0003_of_this_release"]
+    refuse_older("db", known[:2], known, optional={"0003_of_this_release"})
+    with pytest.raises(SchemaMismatch, match="db lacks 0003_of_this_release; run: receiver"):
+        refuse_older("db", known[:2], known, optional=set())
+    with pytest.raises(SchemaMismatch, match="lacks 0002_upkeep"):
+        refuse_older("db", known[:1], known, optional={"0003_of_this_release"})
+
+
+def test_what_is_optional_is_of_this_release_and_in_both_stores() -> None:
+    names = [[name for name, _ in migrations(store)] for store in ("sqlite", "postgres")]
+    assert names[0] == names[1]  # the same numbers and names
+    assert set(OPTIONAL) <= set(names[0][1:])
 
 
 def test_a_failed_migration_leaves_nothing_behind(

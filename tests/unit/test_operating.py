@@ -1,4 +1,4 @@
-"""What docs/operating.md quotes is what the programs say, and what it tells to run is there."""
+"""What docs/operating.md quotes is what the programs say, and what docs tell to run is there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ QUOTED = sorted(
     }
 )
 COMMANDS: dict[str, click.Group] = {"receiver": receiver, "submitter": submitter}
-TOLD = sorted(set(re.findall(r"`(receiver|submitter) ([a-z]+)([^`]*)`", DOCS)))
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
+TOLD = sorted(set(re.findall(r"`(receiver|submitter) ([a-z]+)([^`]*)`", DOCS + SCALING)))
 
 
 @pytest.mark.parametrize("quoted", QUOTED)

@@ -65,6 +65,15 @@ def test_a_mistake_says_what_to_do(
         load()
 
 
+def test_postgresql_brings_no_secret_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each machine would make another one."""
+    monkeypatch.setenv("DATABASE_URL", "postgres://user:password@db.example/receiver")
+    assert load().database_url == "postgres://user:password@db.example/receiver"
+    monkeypatch.delenv("CALLBACK_SECRETS")
+    with pytest.raises(SettingsError, match="CALLBACK_SECRETS: needed with PostgreSQL"):
+        load()
+
+
 def test_the_api_is_closed_until_its_token_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("API_TOKEN", raising=False)
     assert load().api_token is None
