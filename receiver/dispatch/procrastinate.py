@@ -38,7 +38,6 @@ AGAIN_AFTER = 1.0  # seconds, when the database was lost
 
 log = structlog.get_logger()
 logging.getLogger("procrastinate").setLevel(logging.ERROR)  # the lines of attempts are ours
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 class ProcrastinateDispatcher:

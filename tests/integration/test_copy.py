@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -88,6 +89,14 @@ def test_it_goes_on_where_it_was(
 ) -> None:
     grown(store)
     run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    waiting = [
+        f"delivery {found.id}"
+        for found in target.deliveries(state=State.PENDING, limit=2000)
+        if found.due_at is not None
+    ]
+    with psycopg.connect(url) as connection:
+        jobs = connection.execute("select queueing_lock from procrastinate_jobs").fetchall()
+    assert sorted(name for (name,) in jobs) == sorted(waiting)  # what waits is announced
     ingest = Ingest(target, [subscription("mail")])
     assert ingest.accept(callback(body("succeed", "p-5"), "task-5")) is Outcome.DUPLICATE
     assert ingest.accept(callback(body(), "new")) is Outcome.RECORDED

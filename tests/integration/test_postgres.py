@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from installation import free_port
 from postgres_server import Server, started
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.ingest import Ingest
@@ -228,6 +229,17 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, server: Server) 
 
 def test_a_database_that_is_not_there_is_said(server: Server) -> None:
     nowhere = PostgresStore(server.url.replace("/postgres", "/nowhere"))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):
         nowhere.check_schema()
     nowhere.close()
+
+
+def test_a_server_that_is_not_there_is_said_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    nobody = PostgresStore(f"postgresql://user:password@127.0.0.1:{free_port()}/receiver")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
+        nobody.check_schema()
+    assert time.monotonic() - began < connections.PATIENCE
+    assert "password" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    nobody.close()

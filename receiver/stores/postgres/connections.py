@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from receiver.errors import StoreUnavailable
 from receiver.stores.postgres import pages, schema
 from receiver.stores.postgres.session import PostgresSession
 from receiver.stores.sql.session import Rooms, Session
+
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
 
 T = TypeVar("T")
 MOST = 10  # connections of one process
@@ -125,6 +128,8 @@ class Connections(Rooms):
     def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         with self._lock:
             if self._opened is None:
+                # A pool would try on until it is out of patience, and not say what is wrong.
+                psycopg.connect(self._url, connect_timeout=CONNECTED_WITHIN).close()
                 self._opened = ConnectionPool(
                     self._url,
                     min_size=1,
