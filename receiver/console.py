@@ -6,17 +6,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
 from receiver import terminal
 from receiver.deliveries import Delivery, State, rfc3339
+from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Task
 
 Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
+COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
@@ -97,6 +100,14 @@ def show_endpoints(found: Sequence[Endpoint], now: int) -> None:
             _cut(endpoint.said),
         )
     _print(table, "No hooks.")
+
+
+def show_finding(finding: Finding) -> None:
+    """One check: how it stands, what was found, and what to do."""
+    colour = COLOURS[finding.verdict]
+    verdict = click.style(f"{finding.verdict:<8}", fg=colour)  # without colour but on a terminal
+    todo = f"; {finding.todo}" if finding.todo else ""
+    click.echo(f"{verdict} {_plain(f'{finding.check:<12} {finding.said}{todo}')}")
 
 
 def show_timeline(history: TaskHistory) -> None:

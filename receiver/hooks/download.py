@@ -19,7 +19,7 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, placeholders, seconds
-from receiver.hooks.shelf import Shelf, shelf
+from receiver.hooks.shelf import Shelf, remove, shelf
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
@@ -70,11 +70,26 @@ class Download:
                 for media, name in zip(notice.media, self._names(notice), strict=True)
             )
         except OSError as error:  # those of the network come as DeliveryFailures
-            raise TemporaryFailure(
-                f"{self._options['to']}: cannot be written: {error.strerror or error}"
-            ) from error
+            raise self._not_written(error) from error
         size = sum(file.size for file in files)
         return Done(f"downloaded {len(files)} file(s), {size} bytes", files)
+
+    def rehearse(self, notice: Notice, picture: Path) -> Done:
+        """Put the picture where a result would lie, and remove it. Raises TemporaryFailure."""
+        (name, *_) = self._names(notice)
+        try:
+            with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
+                draft.write_bytes(picture.read_bytes())
+                found, _ = content.inspect(draft, "image")
+                url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
+            remove(url)
+        except OSError as error:
+            raise self._not_written(error) from error
+        return Done(f"{url} was written, and removed again")
+
+    def _not_written(self, error: OSError) -> TemporaryFailure:
+        to = self._options["to"]
+        return TemporaryFailure(f"{to}: cannot be written: {error.strerror or error}")
 
     def _fetch(self, media: Media, name: str, ends_at: float) -> File:
         with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:

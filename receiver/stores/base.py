@@ -115,6 +115,10 @@ class Schema(Protocol):
         """Raises SchemaMismatch if the schema is older or newer than this code serves."""
         ...
 
+    def engine(self) -> str:
+        """The database's name and version, for people, and what is to be known of it."""
+        ...
+
     def close(self) -> None:
         """Commit what waits, and let go. The store is used no more."""
         ...
