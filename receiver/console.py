@@ -14,6 +14,7 @@ from receiver import terminal
 from receiver.deliveries import Delivery, State, rfc3339
 from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
+from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Task
@@ -107,7 +108,22 @@ def show_finding(finding: Finding) -> None:
     colour = COLOURS[finding.verdict]
     verdict = click.style(f"{finding.verdict:<8}", fg=colour)  # without colour but on a terminal
     todo = f"; {finding.todo}" if finding.todo else ""
-    click.echo(f"{verdict} {_plain(f'{finding.check:<12} {finding.said}{todo}')}")
+    click.echo(f"{verdict} {plain(f'{finding.check:<12} {finding.said}{todo}')}")
+
+
+def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
+    table = _table("hook", "type", "hears", "of", "after", "cannot be used")
+    for entry, problems in found:
+        heard = entry.subscription
+        table.add_row(
+            entry.name,
+            entry.type,
+            ", ".join(status for status in HEARABLE if status in heard.on),
+            " ".join([*sorted(heard.providers), *([heard.match] if heard.match != "*" else [])]),
+            heard.after,
+            _cut("; ".join(problems)),
+        )
+    _print(table, "No hooks.")
 
 
 def show_timeline(history: TaskHistory) -> None:
@@ -158,10 +174,10 @@ def _console() -> Console:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(_plain(text), soft_wrap=True)
+    console.print(plain(text), soft_wrap=True)
 
 
-def _plain(text: str | None) -> str:
+def plain(text: str | None) -> str:
     """What others wrote, without the characters that would steer the terminal."""
     return "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text or ""
@@ -170,7 +186,7 @@ def _plain(text: str | None) -> str:
 
 def _cut(text: str | None) -> str:
     """As much of what others wrote as a table has room for."""
-    shown = _plain((text or "")[: SHOWN + 1])
+    shown = plain((text or "")[: SHOWN + 1])
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from receiver.deliveries import Delivery, rfc3339, task_json
 from receiver.endpoints import Endpoint
+from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.stores.upkeep import Rejection
 
@@ -90,6 +92,21 @@ def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
         "paused_at": _instant(endpoint.paused_at),
         "disabled_at": _instant(endpoint.disabled_at),
         "said": endpoint.said,
+    }
+
+
+def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
+    """An entry of the hooks file, without its options, which hold secrets; and what is wrong."""
+    heard = entry.subscription
+    return {
+        "hook": entry.name,
+        "type": entry.type,
+        "on": [status for status in HEARABLE if status in heard.on],
+        "providers": sorted(heard.providers),
+        "match": heard.match,
+        "after": heard.after,
+        "alerts": entry.alerts,
+        "problems": list(problems),
     }
 
 
