@@ -78,6 +78,17 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """From one instant to before another (integer milliseconds UTC); None: without that bound."""
+
+    since: int | None = None
+    until: int | None = None
+
+
+ALWAYS = Span()
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What a request was answered; `document` is JSON."""
 
@@ -339,8 +350,24 @@ class Catalogue(Protocol):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
+        created: Span = ALWAYS,
     ) -> Page[Task]:
         """Tasks by row key, newest first; inserts meanwhile move no page."""
+        ...
+
+    def page_of_callbacks(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        task_id: str | None = None,
+        outcome: Outcome | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+        received: Span = ALWAYS,
+    ) -> Page[StoredCallback]:
+        """Messages of providers by row key, newest first; inserts meanwhile move no page."""
         ...
 
     def page_of_deliveries(
@@ -351,6 +378,10 @@ class Catalogue(Protocol):
         task_id: str | None = None,
         hook: str | None = None,
         state: State | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+        moved: Span = ALWAYS,
     ) -> Page[Delivery]:
         """Deliveries by row key, newest first; inserts meanwhile move no page."""
         ...
