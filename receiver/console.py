@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
 from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Task
 
@@ -27,6 +28,13 @@ SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
     print(terminal.json_text(document))
+
+
+def as_json_lines(documents: Iterable[Any]) -> None:
+    """A JSON document a line, at once: somebody waits for them."""
+    for document in documents:
+        print(terminal.json_text(document, indent=None))
+    sys.stdout.flush()
 
 
 def show_tasks(tasks: Sequence[Task]) -> None:
@@ -124,6 +132,17 @@ def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
             _cut("; ".join(problems)),
         )
     _print(table, "No hooks.")
+
+
+def show_happenings(found: Iterable[Happening]) -> None:
+    """A line each, at once."""
+    for one in found:
+        hook = f"{one.hook} {one.status} " if one.hook else ""
+        about = f"{one.task_id or '-'}  {_cut(one.reference) or '-'}"
+        said = _cut((one.said.strip().splitlines() or [""])[-1])
+        what = f"{hook}{one.outcome}"
+        click.echo(f"{_short(one.at)}  {one.kind:<8}  {about}  {what}  {said}".rstrip())
+    sys.stdout.flush()
 
 
 def show_timeline(history: TaskHistory) -> None:

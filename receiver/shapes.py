@@ -9,6 +9,7 @@ from receiver.deliveries import Delivery, rfc3339, task_json
 from receiver.endpoints import Endpoint
 from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
 
 
@@ -107,6 +108,22 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
         "after": heard.after,
         "alerts": entry.alerts,
         "problems": list(problems),
+    }
+
+
+def happening_json(one: Happening) -> dict[str, Any]:
+    """Something that happened to a task."""
+    return {
+        "at": rfc3339(one.at),
+        "event": one.kind.value,
+        "task": one.task_id,
+        "provider": one.provider,
+        "account": one.account,
+        "reference": one.reference,
+        "outcome": one.outcome,
+        "status": one.status,
+        "hook": one.hook,
+        "said": one.said,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.happenings import Happenings
 from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
 from receiver.tasks import Outcome, Status, Task
 
@@ -433,6 +434,7 @@ class Store(
     Refusals,
     Retention,
     Whole,
+    Happenings,
     Protocol,
 ):
     """The system of record.

@@ -6,6 +6,7 @@ from receiver.stores.postgres.connections import Connections
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.endpoints import Endpoints
+from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.refusals import Refusals
@@ -15,7 +16,17 @@ from receiver.stores.sql.transfer import Transfer
 
 
 class PostgresStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
+    Connections,
+    Inbox,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Retention,
+    Transfer,
+    Happenings,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.endpoints import Endpoints
+from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.refusals import Refusals
@@ -15,7 +16,17 @@ from receiver.stores.sqlite.connections import Connections
 
 
 class SqliteStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
+    Connections,
+    Inbox,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Retention,
+    Transfer,
+    Happenings,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 
