@@ -156,6 +156,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "status": task.status.value,
         "reason": task.reason,
         "cost": task.cost,
+        "cost_unit": task.cost_unit,
         "created_at": rfc3339(task.created_at),
     }
 

@@ -21,6 +21,7 @@ from submitter.console import (
     print_page,
     provider,
 )
+from submitter.costs_command import costs
 from submitter.desk import Desk
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
@@ -44,6 +45,7 @@ def main() -> None:
 
 main.add_command(batch)
 main.add_command(reconcile_command)
+main.add_command(costs)
 
 
 @main.command()

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.charges import Charges
 from receiver.stores.happenings import Happenings
 from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
 from receiver.tasks import Outcome, Status, Task
@@ -435,6 +436,7 @@ class Store(
     Retention,
     Whole,
     Happenings,
+    Charges,
     Protocol,
 ):
     """The system of record.

@@ -35,6 +35,7 @@ def task(row: Row) -> Task:
         trust=Trust(row["trust"]),
         reason=row["reason"],
         cost=row["cost"],
+        cost_unit=row["cost_unit"],
         conflict=bool(row["conflict"]),
         expects_callback=bool(row["expects_callback"]),
         asked=row["asked"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.catalogue import Catalogue
+from receiver.stores.sql.charges import Charges
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
@@ -27,6 +28,7 @@ class SqliteStore(
     Retention,
     Transfer,
     Happenings,
+    Charges,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 
