@@ -23,6 +23,7 @@ from submitter.console import (
 )
 from submitter.costs_command import costs
 from submitter.desk import Desk
+from submitter.doctor_command import doctor_
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import prepare
@@ -46,6 +47,7 @@ def main() -> None:
 main.add_command(batch)
 main.add_command(reconcile_command)
 main.add_command(costs)
+main.add_command(doctor_)
 
 
 @main.command()
