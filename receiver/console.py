@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from receiver import terminal
@@ -35,6 +37,25 @@ def as_json_lines(documents: Iterable[Any]) -> None:
     for document in documents:
         print(terminal.json_text(document, indent=None))
     sys.stdout.flush()
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """Tell by the function that so many more are done: shown on a terminal, nowhere else.
+
+    It goes to standard error: standard output is for results, and is left alone.
+    """
+    with Progress(
+        *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}")),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not sys.stderr.isatty(),
+    ) as bars:
+        bar = bars.add_task(doing, total=None)  # how many there will be, nobody knows
+        yield lambda more: bars.advance(bar, more)
 
 
 def show_tasks(tasks: Sequence[Task]) -> None:

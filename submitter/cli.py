@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__
+from receiver import __version__, completion
 from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.tasks import Status, Task
@@ -48,6 +48,7 @@ main.add_command(batch)
 main.add_command(reconcile_command)
 main.add_command(costs)
 main.add_command(doctor_)
+main.add_command(completion.command("submitter"))
 
 
 @main.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__, logs
+from receiver import __version__, completion, logs
 from receiver.cli import copy, doctor, endpoints, hooks, look, repair, retention, run, tail
 from receiver.cli.group import Commands
 
@@ -22,3 +22,4 @@ def main() -> None:
 for room in (run, look, tail, hooks, endpoints, repair, retention, doctor, copy):
     for command in room.COMMANDS:
         main.add_command(command)
+main.add_command(completion.command("receiver"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from receiver import console, settings, shapes
-from receiver.cli.group import as_json, store
+from receiver.cli.group import as_json, hook_names, store
 from receiver.clock import now_ms
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
@@ -32,7 +32,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
 
 
 @endpoints.command()
-@click.argument("hook")
+@click.argument("hook", shell_complete=hook_names)
 def pause(hook: str) -> None:
     """Make no delivery to this hook until it is resumed: they wait, and none is lost."""
     _must_be_known(hook)
@@ -41,7 +41,7 @@ def pause(hook: str) -> None:
 
 
 @endpoints.command()
-@click.argument("hook")
+@click.argument("hook", shell_complete=hook_names)
 def resume(hook: str) -> None:
     """Deliver to this hook again, whatever held it."""
     _must_be_known(hook)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from receiver import durations, settings, terminal
+from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.providers import PROVIDERS
+from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
 from receiver.stores.base import Span
 
@@ -47,6 +49,16 @@ def of_tasks(time: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return with_span
 
     return narrowed
+
+
+def hook_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """What a shell may complete the name of a hook to; nothing if the hooks file is wrong."""
+    path = Path(os.environ.get("HOOKS_FILE") or "hooks.toml")
+    try:
+        entries = hooks_file.load(path, spelling, PROVIDERS)
+    except SettingsError:
+        return []
+    return [entry.name for entry in entries if entry.name.startswith(begun)]
 
 
 def tell_next(row: int | None) -> None:

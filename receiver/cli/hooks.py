@@ -7,7 +7,7 @@ import os
 import click
 
 from receiver import console, hooks, sample, settings, shapes
-from receiver.cli.group import REFUSED, as_json
+from receiver.cli.group import REFUSED, as_json, hook_names
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.ingest import hook_entries
@@ -36,7 +36,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 
 
 @hooks_.command()
-@click.argument("name")
+@click.argument("name", shell_complete=hook_names)
 @click.option("--status", type=click.Choice(HEARABLE), help="[default: one that it hears]")
 @as_json
 @click.pass_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from receiver import console, providers, settings, shapes
-from receiver.cli.group import as_json, cursor, limit, of_tasks, store, tell_next
+from receiver.cli.group import as_json, cursor, hook_names, limit, of_tasks, store, tell_next
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.stores.base import Span
@@ -83,7 +83,7 @@ def callbacks(
 
 @click.command()
 @click.option("--task")
-@click.option("--hook")
+@click.option("--hook", shell_complete=hook_names)
 @click.option("--state", type=click.Choice([state.value for state in State]))
 @of_tasks("Of moves recorded")
 @limit

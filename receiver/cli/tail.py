@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 
 from receiver import console, shapes
-from receiver.cli.group import as_json, store
+from receiver.cli.group import as_json, hook_names, store
 from receiver.providers import PROVIDERS
 from receiver.stop import stop_at
 from receiver.stores.happenings import Happening, Kind
@@ -23,7 +23,7 @@ from receiver.tail import Tail
     help="Only this; may be given several times.",
 )
 @click.option("--task")
-@click.option("--hook", help="Only attempts at deliveries to this hook.")
+@click.option("--hook", shell_complete=hook_names, help="Only attempts at deliveries to it.")
 @click.option("--provider", type=click.Choice(sorted(PROVIDERS)))
 @click.option("--account")
 @click.option("--reference")
