@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from receiver.doctor import clocks
 from receiver.doctor.findings import Finding, failed, ok, warning
@@ -35,17 +34,16 @@ def accounts(environment: Mapping[str, str]) -> list[Account]:
     return list(found)
 
 
-def examine(wanted: Iterable[Account] | None = None) -> Iterator[Finding]:
-    """Every account (None: those that have a key), and the clock; as it goes.
+def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
+    """These accounts, and the clock; each finding as soon as it is there.
 
     Raises InputError for a name that no account can have.
     """
-    chosen = accounts(os.environ) if wanted is None else list(wanted)
-    if not chosen:
+    if not wanted:
         said = "no provider has a key in the environment: nothing can be submitted"
         yield failed("keys", said, "set KLING_API_KEY, or that of another provider")
     asked: dict[str, None] = {}
-    for provider, account in chosen:
+    for provider, account in wanted:
         check = provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
         try:
             room = open_room(provider, account)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from receiver import console
 from receiver.doctor.findings import Verdict
 from submitter import doctor
 from submitter.console import REFUSED, as_json, print_json
-from submitter.providers import ROOMS
+from submitter.providers import ROOMS, kling
 from submitter.settings import DEFAULT_ACCOUNT
 
 
@@ -23,9 +25,13 @@ def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_js
     One line a check: ok, warning or failed, and what to do. Status 1 if one failed. `receiver
     doctor` checks the rest.
     """
-    wanted = None
-    if provider or account:
-        wanted = [(provider or "kling", account or DEFAULT_ACCOUNT)]
+    wanted = [
+        one
+        for one in doctor.accounts(os.environ)
+        if provider in (None, one[0]) and account in (None, one[1])
+    ]
+    if not wanted and (provider or account):
+        wanted = [(provider or kling.NAME, account or DEFAULT_ACCOUNT)]
     found = []
     for finding in doctor.examine(wanted):
         found.append(finding)

@@ -83,6 +83,7 @@ class Download:
                 found, _ = content.inspect(draft, "image")
                 url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
             remove(url)
+            _remove_folder(Path(url).parent, notice)
         except OSError as error:
             raise self._not_written(error) from error
         return Done(f"{url} was written, and removed again")
@@ -144,6 +145,12 @@ class Download:
                 size += len(chunk)
                 file.write(chunk)
         return digest.hexdigest(), size
+
+
+def _remove_folder(folder: Path, notice: Notice) -> None:
+    """Remove a folder of this task's own; in a store there are none."""
+    if folder.name == file_name(notice.task.id) and folder.is_dir():
+        folder.rmdir()
 
 
 def file_name(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -27,7 +28,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(autouse=True)
 def keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """None."""
-    for name in list(doctor.os.environ):
+    for name in list(os.environ):
         if name.startswith(NAMES):
             monkeypatch.delenv(name)
 
@@ -40,7 +41,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
 
 def run(environment: dict[str, str], *words: str) -> Result:
     result = CliRunner().invoke(main, ["doctor", *words], env=environment)
-    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit | None), result.exception
     for name, value in environment.items():
         assert not name.endswith("_KEY") or value not in result.output
     return result
@@ -90,6 +91,9 @@ def test_accounts_are_found_by_their_keys(environment: dict[str, str]) -> None:
     assert findings["modellix:b"][0] == "ok"
     only = found(more, "--provider", "modellix", "--account", "b")
     assert only.keys() == {"modellix:b", "clock"}
+    assert found(more, "--provider", "modellix").keys() == {"modellix", "modellix:b", "clock"}
+    assert found(more, "--account", "shop2").keys() == {"kling:shop2"}
+    assert "KLING_SHOP3_API_KEY: not set" in found(more, "--account", "shop3")["kling:shop3"][1]
 
 
 def test_no_keys_at_all_is_a_failure() -> None:
