@@ -17,7 +17,7 @@ from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections
 from samples import body, callback, subscription
 
-EVERYTHING = ["0001_initial", "0002_upkeep", "0004_tail_and_costs"]
+EVERYTHING = ["0001_initial", "0002_upkeep", "0005_tail_and_costs"]
 
 
 @pytest.fixture
