@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import click
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from receiver import terminal
 from receiver.deliveries import Delivery, State, rfc3339
+from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
+from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Task
 
 Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
+COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
     print(terminal.json_text(document))
+
+
+def as_json_lines(documents: Iterable[Any]) -> None:
+    """A JSON document a line, at once: somebody waits for them."""
+    for document in documents:
+        print(terminal.json_text(document, indent=None))
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """Tell by the function that so many more are done: shown on a terminal, nowhere else.
+
+    It goes to standard error: standard output is for results, and is left alone.
+    """
+    with Progress(
+        *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}")),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not sys.stderr.isatty(),
+    ) as bars:
+        bar = bars.add_task(doing, total=None)  # how many there will be, nobody knows
+        yield lambda more: bars.advance(bar, more)
 
 
 def show_tasks(tasks: Sequence[Task]) -> None:
@@ -99,6 +132,40 @@ def show_endpoints(found: Sequence[Endpoint], now: int) -> None:
     _print(table, "No hooks.")
 
 
+def show_finding(finding: Finding) -> None:
+    """One check: how it stands, what was found, and what to do."""
+    colour = COLOURS[finding.verdict]
+    verdict = click.style(f"{finding.verdict:<8}", fg=colour)  # without colour but on a terminal
+    todo = f"; {finding.todo}" if finding.todo else ""
+    click.echo(f"{verdict} {plain(f'{finding.check:<12} {finding.said}{todo}')}")
+
+
+def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
+    table = _table("hook", "type", "hears", "of", "after", "cannot be used")
+    for entry, problems in found:
+        heard = entry.subscription
+        table.add_row(
+            entry.name,
+            entry.type,
+            ", ".join(status for status in HEARABLE if status in heard.on),
+            " ".join([*sorted(heard.providers), *([heard.match] if heard.match != "*" else [])]),
+            heard.after,
+            _cut("; ".join(problems)),
+        )
+    _print(table, "No hooks.")
+
+
+def show_happenings(found: Iterable[Happening]) -> None:
+    """A line each, at once."""
+    for one in found:
+        hook = f"{one.hook} {one.status} " if one.hook else ""
+        about = f"{one.task_id or '-'}  {_cut(one.reference) or '-'}"
+        said = _cut((one.said.strip().splitlines() or [""])[-1])
+        what = f"{hook}{one.outcome}"
+        click.echo(f"{_short(one.at)}  {one.kind:<8}  {about}  {what}  {said}".rstrip())
+    sys.stdout.flush()
+
+
 def show_timeline(history: TaskHistory) -> None:
     """What happened to one task, in order, with the seconds since it was created."""
     task = history.task
@@ -147,10 +214,10 @@ def _console() -> Console:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(_plain(text), soft_wrap=True)
+    console.print(plain(text), soft_wrap=True)
 
 
-def _plain(text: str | None) -> str:
+def plain(text: str | None) -> str:
     """What others wrote, without the characters that would steer the terminal."""
     return "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text or ""
@@ -159,7 +226,7 @@ def _plain(text: str | None) -> str:
 
 def _cut(text: str | None) -> str:
     """As much of what others wrote as a table has room for."""
-    shown = _plain((text or "")[: SHOWN + 1])
+    shown = plain((text or "")[: SHOWN + 1])
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 

@@ -101,6 +101,7 @@ class Notice:
     transition: Transition
     media: tuple[Media, ...] = ()
     files: tuple[File, ...] = ()
+    is_test: bool = False  # no task moved: somebody tries the hook
 
     @property
     def id(self) -> str:
@@ -129,6 +130,7 @@ class Notice:
             "media": [self._media_json(media) for media in self.media],
             "trust": transition.trust.value,
             "corrected": transition.corrected,
+            **({"test": True} if self.is_test else {}),
         }
 
     def _media_json(self, media: Media) -> Mapping[str, Any]:
@@ -154,6 +156,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "status": task.status.value,
         "reason": task.reason,
         "cost": task.cost,
+        "cost_unit": task.cost_unit,
         "created_at": rfc3339(task.created_at),
     }
 

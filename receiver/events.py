@@ -61,4 +61,5 @@ class Event:
     media: tuple[Media, ...] = ()
     external_task_id: str | None = None
     cost: str | None = None
+    cost_unit: str | None = None  # "units" of the provider, or a currency
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know

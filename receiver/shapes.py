@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from receiver.deliveries import Delivery, rfc3339, task_json
 from receiver.endpoints import Endpoint
+from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
 
 
@@ -90,6 +93,37 @@ def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
         "paused_at": _instant(endpoint.paused_at),
         "disabled_at": _instant(endpoint.disabled_at),
         "said": endpoint.said,
+    }
+
+
+def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
+    """An entry of the hooks file, without its options, which hold secrets; and what is wrong."""
+    heard = entry.subscription
+    return {
+        "hook": entry.name,
+        "type": entry.type,
+        "on": [status for status in HEARABLE if status in heard.on],
+        "providers": sorted(heard.providers),
+        "match": heard.match,
+        "after": heard.after,
+        "alerts": entry.alerts,
+        "problems": list(problems),
+    }
+
+
+def happening_json(one: Happening) -> dict[str, Any]:
+    """Something that happened to a task."""
+    return {
+        "at": rfc3339(one.at),
+        "event": one.kind.value,
+        "task": one.task_id,
+        "provider": one.provider,
+        "account": one.account,
+        "reference": one.reference,
+        "outcome": one.outcome,
+        "status": one.status,
+        "hook": one.hook,
+        "said": one.said,
     }
 
 

@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Iterable
 
+DOCTOR = "doctor"  # stands where a provider does, in the URL by which `receiver doctor` tests us
 # A task id stands in a path, in file names and in Message-IDs: nothing in it may need escaping.
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 

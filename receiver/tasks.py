@@ -95,6 +95,7 @@ class Task:
     trust: Trust = Trust.TOKEN
     reason: str | None = None  # why it failed, in the provider's words
     cost: str | None = None  # a decimal string, as the provider wrote it
+    cost_unit: str | None = None  # "units" of the provider, or a currency
     conflict: bool = False
     expects_callback: bool = False  # the provider was given a callback URL
     asked: int = 0  # how often we asked the provider

@@ -14,9 +14,9 @@ from typing import Any
 STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def json_text(document: Any) -> str:
+def json_text(document: Any, indent: int | None = 2) -> str:
     """JSON that steers no terminal; letters of other scripts stay readable."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
     safe = STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return safe.encode("utf-8", "backslashreplace").decode()  # half a character: \udc80
 

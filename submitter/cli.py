@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__
+from receiver import __version__, completion
 from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.tasks import Status, Task
@@ -21,7 +21,9 @@ from submitter.console import (
     print_page,
     provider,
 )
+from submitter.costs_command import costs
 from submitter.desk import Desk
+from submitter.doctor_command import doctor_
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import prepare
@@ -44,6 +46,9 @@ def main() -> None:
 
 main.add_command(batch)
 main.add_command(reconcile_command)
+main.add_command(costs)
+main.add_command(doctor_)
+main.add_command(completion.command("submitter"))
 
 
 @main.command()

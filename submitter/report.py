@@ -38,7 +38,7 @@ def lines(history: TaskHistory) -> Iterator[str]:
     if task.reason:
         yield f"reason     {readable(task.reason)}"
     if task.cost:
-        yield f"cost       {readable(task.cost)}"
+        yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
     for media in notice.media:
         file = notice.file_of(media)
         expires = f" (until {rfc3339(media.expires_at)})" if media.expires_at else ""

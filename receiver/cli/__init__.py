@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__, logs
-from receiver.cli import copy, endpoints, look, repair, retention, run
+from receiver import __version__, completion, logs
+from receiver.cli import copy, doctor, endpoints, hooks, look, repair, retention, run, tail
 from receiver.cli.group import Commands
 
 
@@ -19,6 +19,7 @@ def main() -> None:
     logs.configure()
 
 
-for room in (run, look, endpoints, repair, retention, copy):
+for room in (run, look, tail, hooks, endpoints, repair, retention, doctor, copy):
     for command in room.COMMANDS:
         main.add_command(command)
+main.add_command(completion.command("receiver"))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import click
 
 from receiver import console, settings, shapes
-from receiver.cli.group import as_json, store
+from receiver.cli.group import as_json, hook_names, store
 from receiver.clock import now_ms
-from receiver.endpoints import Endpoint
+from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
 
 
 @click.group(invoke_without_command=True)
+@click.option("--circuit", type=click.Choice([circuit.value for circuit in Circuit]))
 @as_json
 @click.pass_context
-def endpoints(ctx: click.Context, as_json: bool) -> None:
+def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     """List the hooks' endpoints, and whether each works, is paused or disabled."""
     if ctx.invoked_subcommand:
         return
@@ -23,6 +24,7 @@ def endpoints(ctx: click.Context, as_json: bool) -> None:
     names = [entry.name for entry in hook_entries(chosen)]
     names += sorted(known.keys() - set(names))
     found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
+    found = [endpoint for endpoint in found if circuit in (None, endpoint.circuit(now))]
     if as_json:
         console.as_json([shapes.endpoint_json(endpoint, now) for endpoint in found])
     else:
@@ -30,7 +32,7 @@ def endpoints(ctx: click.Context, as_json: bool) -> None:
 
 
 @endpoints.command()
-@click.argument("hook")
+@click.argument("hook", shell_complete=hook_names)
 def pause(hook: str) -> None:
     """Make no delivery to this hook until it is resumed: they wait, and none is lost."""
     _must_be_known(hook)
@@ -39,7 +41,7 @@ def pause(hook: str) -> None:
 
 
 @endpoints.command()
-@click.argument("hook")
+@click.argument("hook", shell_complete=hook_names)
 def resume(hook: str) -> None:
     """Deliver to this hook again, whatever held it."""
     _must_be_known(hook)

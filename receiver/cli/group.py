@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from receiver import durations, settings, terminal
+from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
+from receiver.stores.base import Span
 
 USAGE, REFUSED = 2, 1
+EXAMPLE = "2026-11-20T08:00:00Z"
 ROW = click.IntRange(1, 2**63 - 1)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 limit = click.option("--limit", default=50, type=click.IntRange(1, 10_000), help="At most N rows.")
+
+
+cursor = click.option(
+    "--cursor", type=ROW, metavar="N", help="Begin after the page that told this number."
+)
+
+
+def of_tasks(time: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that narrow a list down to some tasks, and to a `span` of `time`."""
+
+    def narrowed(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_span(*args: Any, since: int | None, until: int | None, **more: Any) -> None:
+            command(*args, span=Span(since, until), **more)
+
+        options = (
+            click.option("--provider", type=click.Choice(sorted(PROVIDERS))),
+            click.option("--account", help="Of the provider; the first one is called default."),
+            click.option("--reference", help="Your own name of the task, such as an order number."),
+            click.option("--since", type=Moment(), help=f"{time} since: 2d, or {EXAMPLE}."),
+            click.option("--until", type=Moment(), help="And before."),
+        )
+        for option in reversed(options):
+            with_span = option(with_span)
+        return with_span
+
+    return narrowed
+
+
+def hook_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """What a shell may complete the name of a hook to; nothing if the hooks file is wrong."""
+    path = Path(os.environ.get("HOOKS_FILE") or "hooks.toml")
+    try:
+        entries = hooks_file.load(path, spelling, PROVIDERS)
+    except SettingsError:
+        return []
+    return [entry.name for entry in entries if entry.name.startswith(begun)]
+
+
+def tell_next(row: int | None) -> None:
+    """Say on standard error how to go on; standard output is for the rows."""
+    if row is not None:
+        click.echo(f"there are older ones: --cursor {row}", err=True)
 
 
 class Commands(click.Group):

@@ -5,36 +5,40 @@ from __future__ import annotations
 import click
 
 from receiver import console, providers, settings, shapes
-from receiver.cli.group import as_json, limit, store
+from receiver.cli.group import as_json, cursor, hook_names, limit, of_tasks, store, tell_next
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
+from receiver.stores.base import Span
 from receiver.tasks import Outcome, Status
 
 
 @click.group(invoke_without_command=True)
 @click.option("--status", type=click.Choice([status.value for status in Status]))
-@click.option("--provider")
-@click.option("--reference")
+@of_tasks("Created")
 @limit
+@cursor
 @as_json
 @click.pass_context
 def tasks(
     ctx: click.Context,
+    /,
     status: str | None,
-    provider: str | None,
-    reference: str | None,
     limit: int,
+    cursor: int | None,
     as_json: bool,
+    span: Span,
+    **of_task: str | None,
 ) -> None:
     """List tasks, newest first; `tasks show TASK` tells everything about one."""
     if ctx.invoked_subcommand:
         return
     wanted = Status(status) if status else None
-    found = store().tasks(status=wanted, provider=provider, reference=reference, limit=limit)
+    page = store().page_of_tasks(before=cursor, limit=limit, status=wanted, created=span, **of_task)
     if as_json:
-        console.as_json([task_json(task) for task in found])
+        console.as_json([task_json(task) for task in page.rows])
     else:
-        console.show_tasks(found)
+        console.show_tasks(page.rows)
+    tell_next(page.next)
 
 
 @tasks.command()
@@ -52,34 +56,59 @@ def show(task: str, as_json: bool) -> None:
 @click.command()
 @click.option("--task")
 @click.option("--outcome", type=click.Choice([outcome.value for outcome in Outcome]))
+@of_tasks("Received")
 @limit
+@cursor
 @as_json
-def callbacks(task: str | None, outcome: str | None, limit: int, as_json: bool) -> None:
+def callbacks(
+    task: str | None,
+    outcome: str | None,
+    limit: int,
+    cursor: int | None,
+    as_json: bool,
+    span: Span,
+    **of_task: str | None,
+) -> None:
     """List what providers said, newest first; `--outcome quarantined`: what was not understood."""
     wanted = Outcome(outcome) if outcome else None
-    found = store().callbacks(task_id=task, outcome=wanted, limit=limit)
+    page = store().page_of_callbacks(
+        before=cursor, limit=limit, task_id=task, outcome=wanted, received=span, **of_task
+    )
     if as_json:
-        console.as_json([shapes.callback_json(stored) for stored in found])
+        console.as_json([shapes.callback_json(stored) for stored in page.rows])
     else:
-        console.show_callbacks(found)
+        console.show_callbacks(page.rows)
+    tell_next(page.next)
 
 
 @click.command()
 @click.option("--task")
-@click.option("--hook")
+@click.option("--hook", shell_complete=hook_names)
 @click.option("--state", type=click.Choice([state.value for state in State]))
+@of_tasks("Of moves recorded")
 @limit
+@cursor
 @as_json
 def deliveries(
-    task: str | None, hook: str | None, state: str | None, limit: int, as_json: bool
+    task: str | None,
+    hook: str | None,
+    state: str | None,
+    limit: int,
+    cursor: int | None,
+    as_json: bool,
+    span: Span,
+    **of_task: str | None,
 ) -> None:
     """List deliveries, newest first; `--state dead`: the dead letters."""
     wanted = State(state) if state else None
-    found = store().deliveries(task_id=task, hook=hook, state=wanted, limit=limit)
+    page = store().page_of_deliveries(
+        before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
+    )
     if as_json:
-        console.as_json([shapes.delivery_json(delivery) for delivery in found])
+        console.as_json([shapes.delivery_json(delivery) for delivery in page.rows])
     else:
-        console.show_deliveries(found)
+        console.show_deliveries(page.rows)
+    tell_next(page.next)
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from receiver import console, settings
 from receiver import redeliver as again
-from receiver.cli.group import ROW, Moment, as_json, store
+from receiver.cli.group import ROW, Moment, as_json, hook_names, store
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
@@ -20,7 +20,11 @@ ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 
 @click.command()
 @click.argument("deliveries", type=ROW, nargs=-1, metavar="[DELIVERY]...")
-@click.option("--hook", help="Those of this hook; with --since also those it never had.")
+@click.option(
+    "--hook",
+    shell_complete=hook_names,
+    help="Those of this hook; with --since also those it never had.",
+)
 @click.option("--state", type=ENDED, help="[default: dead]")
 @click.option("--provider")
 @click.option("--status", help="Those that tell this status.")
@@ -93,7 +97,12 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
 
 
 def _total(steps: Iterator[Step]) -> int:
-    return sum(step.changed for step in steps)
+    total = 0
+    with console.progress("deliveries") as more:
+        for step in steps:
+            total += step.changed
+            more(step.changed)
+    return total
 
 
 def _ingest() -> Ingest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import settings
+from receiver import console, settings
 from receiver.cli.group import Duration, store
 from receiver.clock import now_ms
 from receiver.forget import forget as erase
@@ -27,8 +27,11 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     if seconds is None:
         raise click.UsageError("say --older-than, such as 30d, or set RETENTION")
     callbacks = size = 0
-    for step in steps_of_pruning(store(chosen), now_ms() - seconds * 1000, dead_too=dead_letters):
-        callbacks, size = callbacks + step.callbacks, size + step.bytes
+    steps = steps_of_pruning(store(chosen), now_ms() - seconds * 1000, dead_too=dead_letters)
+    with console.progress("erasing messages") as more:
+        for step in steps:
+            callbacks, size = callbacks + step.callbacks, size + step.bytes
+            more(step.callbacks)
     click.echo(f"prune: erased {callbacks} messages, {size / 1e6:.1f} MB")
 
 

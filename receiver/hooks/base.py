@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from receiver.deliveries import File, Notice
@@ -43,6 +44,15 @@ class Alerting(Protocol):
 
     def alert(self, alert: Alert) -> None:
         """Tell people. The same alert may come twice, with the same id. Raises DeliveryFailure."""
+        ...
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """A hook that needs a provider's URL to work: a test hands it a picture instead."""
+
+    def rehearse(self, notice: Notice, picture: Path) -> Done:
+        """Do with this picture what is done with a result, and undo it. Raises DeliveryFailure."""
         ...
 
 

@@ -19,7 +19,7 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
-from receiver.hooks.shelf import Shelf, shelf
+from receiver.hooks.shelf import Shelf, remove, shelf
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
@@ -81,11 +81,27 @@ class Download:
                 for media, name in zip(notice.media, self._names(notice), strict=True)
             )
         except OSError as error:  # those of the network come as DeliveryFailures
-            raise TemporaryFailure(
-                f"{self._options['to']}: cannot be written: {error.strerror or error}"
-            ) from error
+            raise self._not_written(error) from error
         size = sum(file.size for file in files)
         return Done(f"downloaded {len(files)} file(s), {size} bytes", files)
+
+    def rehearse(self, notice: Notice, picture: Path) -> Done:
+        """Put the picture where a result would lie, and remove it. Raises TemporaryFailure."""
+        (name, *_) = self._names(notice)
+        try:
+            with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
+                draft.write_bytes(picture.read_bytes())
+                found, _ = content.inspect(draft, "image")
+                url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
+            remove(url)
+            _remove_folder(Path(url).parent, notice)
+        except OSError as error:
+            raise self._not_written(error) from error
+        return Done(f"{url} was written, and removed again")
+
+    def _not_written(self, error: OSError) -> TemporaryFailure:
+        to = self._options["to"]
+        return TemporaryFailure(f"{to}: cannot be written: {error.strerror or error}")
 
     def _fetch(self, media: Media, name: str, ends_at: float) -> File:
         with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
@@ -140,6 +156,12 @@ class Download:
                 size += len(chunk)
                 file.write(chunk)
         return digest.hexdigest(), size
+
+
+def _remove_folder(folder: Path, notice: Notice) -> None:
+    """Remove a folder of this task's own; in a store there are none."""
+    if folder.name == file_name(notice.task.id) and folder.is_dir():
+        folder.rmdir()
 
 
 def file_name(value: str) -> str:

@@ -96,6 +96,7 @@ class Kling:
         except ValidationError as error:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
+        cost, cost_unit = _cost(data.get("billing"))
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
@@ -104,7 +105,8 @@ class Kling:
             reason=data.get("message") or None,
             media=told_apart(_outputs(data.get("outputs"), occurred_at)),
             external_task_id=data.get("external_id") or None,
-            cost=_cost(data.get("billing")),
+            cost=cost,
+            cost_unit=cost_unit,
             unknown={key: data[key] for key in data.keys() - ENVELOPE.fields.keys()},
         )
 
@@ -144,17 +146,20 @@ def _outputs(outputs: object, occurred_at: int) -> Iterator[Media]:
         )
 
 
-def _cost(billing: object) -> str | None:
-    """What was charged, a decimal string; several charges of the first one's kind are added."""
+def _cost(billing: object) -> tuple[str | None, str | None]:
+    """What was charged, a decimal string, and its unit; those of the first one's kind are added."""
     charges = [charge for _, _, charge in objects(billing, "billing")]
     if not charges:
-        return None
-    kind = [charges[0].get(key) for key in ("charge_type", "currency")]
-    alike = [c for c in charges if [c.get(key) for key in ("charge_type", "currency")] == kind]
+        return None, None
+    kind = [text(charges[0].get(key)) for key in ("charge_type", "currency")]
+    alike = [
+        c for c in charges if [text(c.get(key)) for key in ("charge_type", "currency")] == kind
+    ]
     amounts = [text(charge.get("amount")) for charge in alike]
+    unit = legacy.UNITS if kind[0] == "unit" else kind[1] or kind[0]
     if len(amounts) == 1:
-        return amounts[0]
+        return amounts[0], unit
     try:
-        return str(sum((Decimal(amount) for amount in amounts if amount), Decimal(0)))
+        return str(sum((Decimal(amount) for amount in amounts if amount), Decimal(0))), unit
     except ArithmeticError:
         raise NotTheProtocol("billing.amount: expected decimal strings") from None

@@ -59,6 +59,7 @@ class Envelope(Schema):
 
 
 ENVELOPE = Envelope()
+UNITS = "units"  # of a resource pack
 
 
 def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
@@ -77,6 +78,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         media=told_apart(_media(data.get("task_result"), occurred_at)),
         external_task_id=_external_task_id(data.get("task_info")),
         cost=data.get("final_unit_deduction") or None,
+        cost_unit=UNITS if data.get("final_unit_deduction") else None,
         unknown={key: data[key] for key in data.keys() - ENVELOPE.fields.keys()},
     )
 

@@ -10,6 +10,8 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.charges import Charges
+from receiver.stores.happenings import Happenings
 from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
 from receiver.tasks import Outcome, Status, Task
 
@@ -79,6 +81,17 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """From one instant to before another (integer milliseconds UTC); None: without that bound."""
+
+    since: int | None = None
+    until: int | None = None
+
+
+ALWAYS = Span()
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What a request was answered; `document` is JSON."""
 
@@ -114,6 +127,10 @@ class Schema(Protocol):
 
     def check_schema(self) -> None:
         """Raises SchemaMismatch if the schema is older or newer than this code serves."""
+        ...
+
+    def engine(self) -> str:
+        """The database's name and version, for people, and what is to be known of it."""
         ...
 
     def close(self) -> None:
@@ -343,8 +360,24 @@ class Catalogue(Protocol):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
+        created: Span = ALWAYS,
     ) -> Page[Task]:
         """Tasks by row key, newest first; inserts meanwhile move no page."""
+        ...
+
+    def page_of_callbacks(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        task_id: str | None = None,
+        outcome: Outcome | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+        received: Span = ALWAYS,
+    ) -> Page[StoredCallback]:
+        """Messages of providers by row key, newest first; inserts meanwhile move no page."""
         ...
 
     def page_of_deliveries(
@@ -355,6 +388,10 @@ class Catalogue(Protocol):
         task_id: str | None = None,
         hook: str | None = None,
         state: State | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+        moved: Span = ALWAYS,
     ) -> Page[Delivery]:
         """Deliveries by row key, newest first; inserts meanwhile move no page."""
         ...
@@ -406,6 +443,8 @@ class Store(
     Refusals,
     Retention,
     Whole,
+    Happenings,
+    Charges,
     Protocol,
 ):
     """The system of record.

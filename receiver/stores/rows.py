@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
 from receiver.endpoints import Alert, AlertKind, Endpoint
 from receiver.events import Callback, Source
-from receiver.stores.base import Answered, Kept, StoredCallback
+from receiver.stores.base import Answered, Kept, Span, StoredCallback
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Outcome, Status, Task, Trust
 
@@ -35,6 +35,7 @@ def task(row: Row) -> Task:
         trust=Trust(row["trust"]),
         reason=row["reason"],
         cost=row["cost"],
+        cost_unit=row["cost_unit"],
         conflict=bool(row["conflict"]),
         expects_callback=bool(row["expects_callback"]),
         asked=row["asked"],
@@ -190,6 +191,13 @@ def filters(**wanted: object) -> tuple[str, list[object]]:
     """A WHERE clause and its values for the columns that are wanted to equal something."""
     given: Mapping[str, object] = {k: v for k, v in wanted.items() if v is not None}
     return " and ".join(f"{column} = ?" for column in given) or "1 = 1", list(given.values())
+
+
+def within(column: str, span: Span) -> tuple[str, list[object]]:
+    """What a WHERE clause goes on with for a column that lies in the span, and its values."""
+    bounds = {f"{column} >= ?": span.since, f"{column} < ?": span.until}
+    given = {condition: value for condition, value in bounds.items() if value is not None}
+    return "".join(f" and {condition}" for condition in given), list(given.values())
 
 
 def any_of(column: str, values: Sequence[object]) -> str:

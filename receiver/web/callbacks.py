@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response, g, jsonify, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
@@ -71,7 +73,21 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         )
         return jsonify(outcome=ingest.accept(callback))
 
+    of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
+    of_doctor(_doctor(settings.callback_secrets))
     return routes
+
+
+def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
+    """The self-test of `receiver doctor`: did a callback get through? Nothing is recorded."""
+
+    def doctor(nonce: str, token: str) -> Response:
+        if not signing.check(secrets, signing.DOCTOR, nonce, token):
+            raise UnknownCallbackUrl("wrong token: none of CALLBACK_SECRETS made it for the doctor")
+        _body()
+        return Response("pong", mimetype="text/plain")
+
+    return doctor
 
 
 def _must_call_back(provider: str) -> None:

@@ -41,6 +41,7 @@ class AppyPie:
 
     def __init__(self, client: Client, key: str) -> None:
         self._client = client
+        self.base_url = client.base_url
         self._keys = {"Ocp-Apim-Subscription-Key": key, "Cache-Control": "no-cache"}
 
     def create(self, order: TryOn) -> Answer:

@@ -49,6 +49,7 @@ class Provider(Protocol):
     """
 
     name: str
+    base_url: str  # where it is asked
     has_callbacks: bool
     finds_by_our_id: bool  # else a create whose answer was lost cannot be looked up
     usual_seconds: int  # from creation to the end

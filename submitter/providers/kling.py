@@ -44,6 +44,7 @@ class Kling:
 
     def __init__(self, client: Client, tokens: Tokens) -> None:
         self._client = client
+        self.base_url = client.base_url
         self._tokens = tokens
 
     def create(self, order: TryOn) -> Answer:

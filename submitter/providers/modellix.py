@@ -39,6 +39,7 @@ class Modellix:
 
     def __init__(self, client: Client, key: str, create_path: str = CREATE_PATH) -> None:
         self._client = client
+        self.base_url = client.base_url
         self._keys = {"Authorization": f"Bearer {key}"}
         self._create_path = create_path
 

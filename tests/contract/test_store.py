@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -382,3 +383,7 @@ def test_a_callback_that_names_another_task_of_the_provider_shows(
     problems = [stored.problem for stored in store.history("task-1").callbacks]
     assert problems == [None, "tells of the provider's task second; on record is first"]
     assert store.task("task-1").provider_task_id == "first"
+
+
+def test_the_engine_is_named_with_its_version(store: Store) -> None:
+    assert re.match(r"(SQLite|PostgreSQL) \d+\.\d+", store.engine())

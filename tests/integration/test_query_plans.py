@@ -10,6 +10,8 @@ import pytest
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
+from receiver.stores.base import ALWAYS
+from receiver.stores.happenings import Kind
 from receiver.stores.sqlite import SqliteStore, connections, writer
 from receiver.stores.upkeep import Wanted
 from receiver.tasks import Status, Task
@@ -75,6 +77,9 @@ def run_a_life(store: SqliteStore) -> None:
     store.close_task("task-1", NOW)
     store.task_by_provider_id("kling", "828338674605220001")
     store.history("task-1")
+    for kind in Kind:
+        store.newest(kind)
+    store.charges(ALWAYS)
     store.tasks(reference="ORDER-7")
     store.page_of_tasks(before=None, limit=7, reference="ORDER-7", account="default")
     store.page_of_deliveries(before=9, limit=7, task_id="task-1")

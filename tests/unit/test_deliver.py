@@ -220,6 +220,7 @@ def test_the_notice_has_the_shape_that_people_script_against(
             "status": "succeeded",
             "reason": None,
             "cost": "0.5",
+            "cost_unit": "units",
             "created_at": "2025-12-12T06:10:51.000Z",
         },
         "media": [

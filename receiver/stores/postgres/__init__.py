@@ -6,7 +6,9 @@ from receiver.stores.postgres.connections import Connections
 from receiver.stores.postgres.jobs import Jobs
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.catalogue import Catalogue
+from receiver.stores.sql.charges import Charges
 from receiver.stores.sql.endpoints import Endpoints
+from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.refusals import Refusals
@@ -27,6 +29,8 @@ class PostgresStore(
     Refusals,
     Retention,
     Transfer,
+    Happenings,
+    Charges,
 ):
     """See `stores.base.Store` and `stores.jobs.Announcing`, whose verbs these are."""
 

@@ -66,6 +66,11 @@ class Connections(Rooms):
         with self._connected() as connection:
             schema.check(connection)
 
+    def engine(self) -> str:
+        with self._connected() as connection:
+            row = connection.execute("show server_version").fetchone()
+        return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
+
     def close(self) -> None:
         with self._lock:
             pool, self._opened = self._opened, None

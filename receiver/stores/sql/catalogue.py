@@ -5,9 +5,10 @@ from __future__ import annotations
 from receiver.deliveries import Delivery, Notice, State
 from receiver.errors import NotFound
 from receiver.stores import rows
-from receiver.stores.base import Backlog, Page, StoredCallback, TaskHistory, Told
+from receiver.stores.base import ALWAYS, Backlog, Page, Span, StoredCallback, TaskHistory, Told
 from receiver.stores.sql.lanes import COUNTED, due, lanes
 from receiver.stores.sql.outbox import Outbox
+from receiver.stores.sql.session import LAST
 from receiver.tasks import Outcome, Status, Task
 
 
@@ -102,6 +103,7 @@ class Catalogue(Outbox):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
+        created: Span = ALWAYS,
     ) -> Page[Task]:
         wanted = {
             "status": status,
@@ -110,9 +112,33 @@ class Catalogue(Outbox):
             "account": account,
         }
         with self._read() as connection:
-            found = connection.execute(*self._pages.of_tasks(wanted, before, limit + 1)).fetchall()
+            query = self._pages.of_tasks(wanted, before, limit + 1, created)
+            found = connection.execute(*query).fetchall()
         following = found[limit - 1]["seq"] if len(found) > limit else None
         return Page(tuple(map(rows.task, found[:limit])), following)
+
+    def page_of_callbacks(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        task_id: str | None = None,
+        outcome: Outcome | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+        received: Span = ALWAYS,
+    ) -> Page[StoredCallback]:
+        wanted = {"c.outcome": outcome, "c.provider": provider}
+        of_task = {"t.id": task_id, "t.reference": reference, "t.account": account}
+        where, values = rows.filters(**wanted, **of_task)
+        more, bounds = rows.within("c.received_at", received)
+        sql = f"{_CALLBACKS} where c.id < ? and {where}{more} order by c.id desc limit ?"
+        start = LAST if before is None else before
+        with self._read() as connection:
+            found = connection.execute(sql, [start, *values, *bounds, limit + 1]).fetchall()
+        following = found[limit - 1]["id"] if len(found) > limit else None
+        return Page(tuple(map(rows.callback, found[:limit])), following)
 
     def page_of_deliveries(
         self,
@@ -122,8 +148,13 @@ class Catalogue(Outbox):
         task_id: str | None = None,
         hook: str | None = None,
         state: State | None = None,
+        provider: str | None = None,
+        reference: str | None = None,
+        account: str | None = None,
+        moved: Span = ALWAYS,
     ) -> Page[Delivery]:
-        query = self._pages.of_deliveries(task_id, hook, state, before, limit + 1)
+        of_task = {"provider": provider, "reference": reference, "account": account}
+        query = self._pages.of_deliveries(task_id, hook, state, before, limit + 1, of_task, moved)
         found = self._deliveries_where(*query)
         following = found[limit - 1].id if len(found) > limit else None
         return Page(tuple(found[:limit]), following)

@@ -119,6 +119,7 @@ class Recording:
                 "trust": callback.trust,
                 "reason": event.reason,
                 "cost": event.cost,
+                "cost_unit": event.cost_unit,
                 "at": at,
                 "deadline_at": None if ended else task["deadline_at"],
                 "seq": task["seq"],
@@ -317,7 +318,9 @@ where id = :id
 """
 _MOVE_TASK = """
 update tasks set status = :status, trust = :trust, reason = :reason,
-  cost = coalesce(:cost, cost), updated_at = :at, deadline_at = :deadline_at
+  cost = coalesce(:cost, cost),
+  cost_unit = case when cast(:cost as text) is null then cost_unit else :cost_unit end,
+  updated_at = :at, deadline_at = :deadline_at
 where seq = :seq
 """
 _CALLBACK_CAME = """

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import State
+from receiver.stores.base import ALWAYS, Span
 from receiver.stores.rows import Row
 
 T = TypeVar("T")
@@ -48,7 +50,13 @@ class Session(Protocol):
 class Pages(Protocol):
     """Lists, newest first: each database has its own way to be held to an index."""
 
-    def of_tasks(self, wanted: Mapping[str, object], before: int | None, limit: int) -> Query:
+    def of_tasks(
+        self,
+        wanted: Mapping[str, object],
+        before: int | None,
+        limit: int,
+        created: Span = ALWAYS,
+    ) -> Query:
         """The statement for `limit` tasks before this row key, with these values by column."""
         ...
 
@@ -59,6 +67,8 @@ class Pages(Protocol):
         state: State | None,
         before: int | None,
         limit: int,
+        of_task: Mapping[str, object] = MappingProxyType({}),
+        moved: Span = ALWAYS,
     ) -> Query:
         """The condition for `limit` deliveries before this row key, and their order."""
         ...

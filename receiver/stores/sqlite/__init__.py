@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.catalogue import Catalogue
+from receiver.stores.sql.charges import Charges
 from receiver.stores.sql.endpoints import Endpoints
+from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.refusals import Refusals
@@ -15,7 +17,18 @@ from receiver.stores.sqlite.connections import Connections
 
 
 class SqliteStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
+    Connections,
+    Inbox,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Retention,
+    Transfer,
+    Happenings,
+    Charges,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 

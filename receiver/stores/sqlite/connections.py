@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.stores.sql.session import Rooms, Session
-from receiver.stores.sqlite import pages, schema, space
+from receiver.stores.sqlite import engine, pages, schema, space
 from receiver.stores.sqlite.writer import GroupCommit, connect, identity
 
 T = TypeVar("T")
@@ -43,6 +43,9 @@ class Connections(Rooms):
             raise SchemaMismatch(f"{self._path} does not exist yet; run: receiver migrate")
         with self._read() as connection:
             schema.check(connection, self._path)
+
+    def engine(self) -> str:
+        return engine.described(sqlite3.sqlite_version_info)
 
     def give_back(self, pages: int) -> int:
         try:

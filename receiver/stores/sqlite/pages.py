@@ -7,34 +7,47 @@ most of the table: a `+` before a column puts it out of reach of its index.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from receiver.deliveries import State
+from receiver.stores import rows
+from receiver.stores.base import ALWAYS, Span
 from receiver.stores.sql.session import LAST, Query
 from receiver.tasks import Status
 
 USUAL_ACCOUNT = "default"  # most tasks have it: it is looked for along the row key
 
 
-def of_tasks(wanted: Mapping[str, object], before: int | None, limit: int) -> Query:
+def of_tasks(
+    wanted: Mapping[str, object], before: int | None, limit: int, created: Span = ALWAYS
+) -> Query:
     """The statement for `limit` tasks before this row key, with these values by column."""
     given = {column: value for column, value in wanted.items() if value is not None}
     drives = _drives(given)
     # An index on two columns is in the order of the row key only where both are known.
     open_ended = "provider" in drives and "status" not in given
     parts = [{**given, "status": status} for status in Status] if open_ended else [given]
+    more, bounds = rows.within("created_at", created)
     selects, values = [], list[object]()
     for part in parts:
-        selects.append(_PART.format(where=_where(part, drives)))
-        values += [*part.values(), LAST if before is None else before, limit]
+        selects.append(_PART.format(where=_where(part, drives) + more))
+        values += [*part.values(), *bounds, LAST if before is None else before, limit]
     return f"{' union all '.join(selects)} order by seq desc limit ?", [*values, limit]
 
 
 def of_deliveries(
-    task_id: str | None, hook: str | None, state: State | None, before: int | None, limit: int
+    task_id: str | None,
+    hook: str | None,
+    state: State | None,
+    before: int | None,
+    limit: int,
+    of_task: Mapping[str, object] = MappingProxyType({}),
+    moved: Span = ALWAYS,
 ) -> Query:
     """The condition for `limit` deliveries before this row key, and their order."""
     start = LAST if before is None else before
-    if task_id is None and state in (State.PENDING, State.CLAIMED):
+    about, values_about = _about(of_task, moved)
+    if task_id is None and not about and state in (State.PENDING, State.CLAIMED):
         index = "waiting" if state is State.PENDING else "claimed"
         where = _WAITING.format(index=index, state=state, hook="and hook = ?" if hook else "")
         return f"{where} {_ORDER}", [start, *([hook] if hook else []), limit, limit]
@@ -49,7 +62,18 @@ def of_deliveries(
         has_better = task_id is not None or state is State.DEAD
         conditions.append("+d.hook = ?" if has_better else "d.hook = ?")
         values.append(hook)
-    return f"{' and '.join(conditions)} {_ORDER}", [*values, limit]
+    return f"{' and '.join(conditions)}{about} {_ORDER}", [*values, *values_about, limit]
+
+
+def _about(of_task: Mapping[str, object], moved: Span) -> Query:
+    """What is wanted of the task and of the move: looked at row by row, but for a reference."""
+    given = {column: value for column, value in of_task.items() if value is not None}
+    conditions = [
+        f" and t.{column} = ?" if column == "reference" else f" and +t.{column} = ?"
+        for column in given
+    ]
+    more, bounds = rows.within("tr.recorded_at", moved)
+    return "".join(conditions) + more, [*given.values(), *bounds]
 
 
 def _drives(given: Mapping[str, object]) -> frozenset[str]:

@@ -1,0 +1,82 @@
+"""The commands about the hooks file: what stands in it, and whether a hook works."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from receiver import console, hooks, sample, settings, shapes
+from receiver.cli.group import REFUSED, as_json, hook_names
+from receiver.errors import DeliveryFailure, SettingsError
+from receiver.hooks_file import HEARABLE, HookEntry
+from receiver.ingest import hook_entries
+from receiver.redaction import hiding
+
+
+@click.group("hooks")
+def hooks_() -> None:
+    """Look at the hooks of the hooks file, and try them."""
+
+
+@hooks_.command("list")
+@as_json
+@click.pass_context
+def list_(ctx: click.Context, as_json: bool) -> None:
+    """List the hooks, what each hears, and what is wrong with its options.
+
+    Status 1 if one cannot be used.
+    """
+    found = [(entry, _problems(entry)) for entry in hook_entries(settings.load())]
+    if as_json:
+        console.as_json([shapes.hook_json(entry, problems) for entry, problems in found])
+    else:
+        console.show_hooks(found)
+    ctx.exit(REFUSED if any(problems for _, problems in found) else 0)
+
+
+@hooks_.command()
+@click.argument("name", shell_complete=hook_names)
+@click.option("--status", type=click.Choice(HEARABLE), help="[default: one that it hears]")
+@as_json
+@click.pass_context
+def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> None:
+    """Send a test event, marked as one, through a hook; print what the other side said.
+
+    Nothing is recorded, and nothing is tried again. A download puts a picture where results lie,
+    and removes it. Status 1 if it failed.
+    """
+    entry = _entry(name)
+    hook = hooks.build(entry, os.environ)
+    hide = hiding(hooks.secrets([entry], os.environ))
+    told = status or sample.status_for(entry.subscription)
+    try:
+        works, said = True, hide(sample.send(hook, told))
+    except DeliveryFailure as failure:
+        works, said = False, hide(str(failure))
+    if as_json:
+        console.as_json({"hook": name, "status": told, "delivered": works, "answer": said})
+    elif works:
+        click.echo(f"{name} took the test event ({told}): {console.plain(said)}")
+    else:
+        click.echo(f"receiver: {name} failed: {console.plain(said)}", err=True)
+    ctx.exit(0 if works else REFUSED)
+
+
+def _entry(name: str) -> HookEntry:
+    entries = {entry.name: entry for entry in hook_entries(settings.load())}
+    if name not in entries:
+        known = ", ".join(entries) or "none"
+        raise click.BadParameter(f"{name!r} is not in the hooks file; known are: {known}")
+    return entries[name]
+
+
+def _problems(entry: HookEntry) -> tuple[str, ...]:
+    try:
+        hooks.build(entry, os.environ)
+    except SettingsError as error:
+        return error.problems
+    return ()
+
+
+COMMANDS = (hooks_,)

@@ -1,0 +1,67 @@
+"""The order of the checks: what a later one needs is looked at before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from receiver import settings
+from receiver.doctor import clocks, disk, hooks, reach, record
+from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
+from receiver.errors import SettingsError
+from receiver.hooks_file import HookEntry, load
+from receiver.providers import PROVIDERS, spelling
+from receiver.redaction import redacted
+from receiver.settings import Settings, sqlite_path
+from receiver.stores import Store, open_store
+
+# Where the time is asked for: it answers anybody, and is the provider whose clock counts.
+KLING = "https://api-singapore.klingai.com"
+
+
+def examine(*, send: bool) -> Iterator[Finding]:
+    """Every check, each as soon as it is done. Raises nothing: what is broken is a finding."""
+    try:
+        chosen = settings.load()
+    except SettingsError as error:
+        yield from (failed("settings", line) for line in error.problems)
+        yield warning("settings", "disk, database and public URL need them", "then run this again")
+        yield _clock(None)
+        yield from _hooks(Path(os.environ.get("HOOKS_FILE") or "hooks.toml"), None, send=send)
+        return
+    yield ok("settings", f"they can be used; the record is {redacted(chosen.database_url)}")
+    yield _clock(chosen.public_url)
+    yield from _with_record(chosen, send=send)
+
+
+def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
+    try:
+        store = open_store(chosen.database_url)
+    except SettingsError as error:
+        yield from (failed(record.CHECK, line) for line in error.problems)
+        return
+    try:
+        if chosen.database_url.startswith("sqlite:"):
+            yield from disk.check(sqlite_path(chosen.database_url).parent)
+        found = list(record.check(store))
+        yield from found
+        usable = all(finding.verdict is not Verdict.FAILED for finding in found)
+        yield from _hooks(chosen.hooks_file, store if usable else None, send=send)
+        yield reach.check(chosen, store if usable else None)
+    finally:
+        store.close()
+
+
+def _hooks(path: Path, store: Store | None, *, send: bool) -> Iterator[Finding]:
+    try:
+        entries: tuple[HookEntry, ...] = load(path, spelling, PROVIDERS)
+    except SettingsError as error:
+        yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
+    else:
+        yield from hooks.check(entries, store, send=send)
+
+
+def _clock(public_url: str | None) -> Finding:
+    provider = os.environ.get("KLING_BASE_URL", "").strip() or KLING
+    return clocks.check([url for url in (provider, public_url) if url])

@@ -1,0 +1,59 @@
+"""Can each hook be built, and does its other side work? With `send`, a test event shows it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from receiver import hooks, sample
+from receiver.clock import now_ms
+from receiver.doctor.findings import Finding, failed, ok, warning
+from receiver.endpoints import Circuit, Endpoint
+from receiver.errors import DeliveryFailure, SettingsError, StoreError
+from receiver.hooks_file import HookEntry
+from receiver.redaction import hiding
+from receiver.stores import Store
+
+RESUME = "mend it, then: receiver endpoints resume"
+
+
+def check(entries: Sequence[HookEntry], store: Store | None, *, send: bool) -> Iterator[Finding]:
+    """Each hook of the hooks file; `store` None: how their other sides were is not known."""
+    if not entries:
+        todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
+        yield warning("hooks", "there are none: nothing is done when a task ends", todo)
+    for entry in entries:
+        name = f"hook {entry.name}"
+        try:
+            hook = hooks.build(entry, os.environ)
+        except SettingsError as error:
+            yield from (failed(name, line, "correct the hooks file") for line in error.problems)
+        else:
+            yield _stands(name, store, entry)
+            if send:
+                yield _sent(name, hook, entry)
+
+
+def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:
+    try:
+        endpoint = store.endpoint(entry.name) if store else Endpoint(entry.name)
+    except StoreError:  # told of by the check of the database
+        endpoint = Endpoint(entry.name)
+    circuit = endpoint.circuit(now_ms())
+    if circuit is Circuit.CLOSED:
+        return ok(name, f"{entry.type}, its options can be used")
+    told = f"{circuit}: {endpoint.said}" if endpoint.said else str(circuit)
+    if circuit is Circuit.DISABLED:
+        return failed(name, told, f"{RESUME} {entry.name}")
+    return warning(name, told, f"{RESUME} {entry.name}")
+
+
+def _sent(name: str, hook: hooks.Hook, entry: HookEntry) -> Finding:
+    hide = hiding(hooks.secrets([entry], os.environ))
+    try:
+        said = sample.send(hook, sample.status_for(entry.subscription))
+    except DeliveryFailure as failure:
+        return failed(
+            name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"
+        )
+    return ok(name, f"test event sent: {hide(said)}")

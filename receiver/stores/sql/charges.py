@@ -1,0 +1,45 @@
+"""What providers said they charged."""
+
+from __future__ import annotations
+
+from receiver.stores import rows
+from receiver.stores.base import Span
+from receiver.stores.charges import Charge
+from receiver.stores.sql.session import Rooms
+
+
+class Charges(Rooms):
+    """See `stores.charges.Charges`."""
+
+    def charges(
+        self,
+        created: Span,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        provider: str | None = None,
+        account: str | None = None,
+    ) -> list[Charge]:
+        where, values = rows.filters(provider=provider, account=account)
+        more, bounds = rows.within("created_at", created)
+        sql = f"{_CHARGES} and {where}{more} order by seq limit ?"
+        with self._read() as connection:
+            found = connection.execute(sql, [after, *values, *bounds, limit]).fetchall()
+        return [
+            Charge(
+                row=row["seq"],
+                provider=row["provider"],
+                account=row["account"],
+                reference=row["reference"],
+                created_at=row["created_at"],
+                cost=row["cost"],
+                unit=row["cost_unit"],
+            )
+            for row in found
+        ]
+
+
+_CHARGES = """
+select seq, provider, account, reference, created_at, cost, cost_unit from tasks
+where cost is not null and seq > ?
+"""

@@ -1,0 +1,67 @@
+"""What happened last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from receiver.stores.happenings import Happening, Key, Kind
+from receiver.stores.rows import Row
+from receiver.stores.sql.session import LAST, Rooms
+
+
+class Happenings(Rooms):
+    """See `stores.happenings.Happenings`."""
+
+    def newest(self, kind: Kind, *, before: Key | None = None, limit: int = 200) -> list[Happening]:
+        sql, size, read = _OF[kind]
+        start = (LAST,) * size if before is None else before
+        with self._read() as connection:
+            return [read(row) for row in connection.execute(sql, (*start, limit))]
+
+
+def _callback(row: Row) -> Happening:
+    what = f"{row['source']}, {row['size']} bytes"
+    said = f"{what}: {row['problem']}" if row["problem"] else what
+    return Happening(Kind.CALLBACK, (row["id"],), *_about(row), row["outcome"], said=said)
+
+
+def _move(row: Row) -> Happening:
+    said = f"rests on: {row['trust']}" + (", corrected" if row["corrected"] else "")
+    return Happening(Kind.MOVE, (row["id"],), *_about(row), row["status"], said=said)
+
+
+def _attempt(row: Row) -> Happening:
+    key = (row["at"], row["delivery"], row["number"])
+    about, outcome = _about(row), row["outcome"]
+    return Happening(Kind.ATTEMPT, key, *about, outcome, row["status"], row["hook"], row["answer"])
+
+
+def _about(row: Row) -> tuple[int, str | None, str, str | None, str | None]:
+    return row["at"], row["task_id"], row["provider"], row["account"], row["reference"]
+
+
+_CALLBACKS = """
+select c.id, c.received_at as at, c.source, c.outcome, c.problem, length(c.body) as size,
+  c.provider, t.id as task_id, t.account, t.reference
+from callbacks c left join tasks t on t.seq = c.task
+where c.id < ? order by c.id desc limit ?
+"""
+_MOVES = """
+select tr.id, tr.recorded_at as at, tr.status, tr.trust, tr.corrected,
+  t.provider, t.id as task_id, t.account, t.reference
+from transitions tr join tasks t on t.seq = tr.task
+where tr.id < ? order by tr.id desc limit ?
+"""
+_ATTEMPTS = """
+select a.ended_at as at, a.delivery, a.number, a.outcome, a.answer, d.hook, tr.status,
+  t.provider, t.id as task_id, t.account, t.reference
+from attempts a join deliveries d on d.id = a.delivery
+join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+where (a.ended_at, a.delivery, a.number) < (?, ?, ?)
+order by a.ended_at desc, a.delivery desc, a.number desc limit ?
+"""
+_OF: dict[Kind, tuple[str, int, Callable[[Row], Happening]]] = {
+    Kind.CALLBACK: (_CALLBACKS, 1, _callback),
+    Kind.MOVE: (_MOVES, 1, _move),
+    Kind.ATTEMPT: (_ATTEMPTS, 3, _attempt),
+}

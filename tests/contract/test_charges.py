@@ -1,0 +1,75 @@
+"""What providers said they charged, in every store, and read page by page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from receiver.ingest import Ingest
+from receiver.stores.base import ALWAYS, Span, Store
+from receiver.tasks import Status, Task
+from samples import body, callback
+from submitter import costs
+
+NOW = 1_765_519_851_000
+UNITS = {"final_unit_deduction": "1.5"}
+
+
+def end(store: Store, task: str, at: int = NOW, account: str = "default", **more: Any) -> None:
+    made = Task(task, "kling", Status.CREATED, at, at, account, reference=f"ORDER-{task}")
+    store.create_task(made)
+    Ingest(store).accept(callback(body(task_id=f"at-{task}", **more), task, received_at=at))
+
+
+def billed(store: Store, task: str, *billing: dict[str, str]) -> None:
+    """A task of Kling's new dialect."""
+    output = [{"type": "image", "url": "https://cdn.example/0.png"}]
+    document = {"id": f"at-{task}", "status": "succeeded", "outputs": output, "billing": billing}
+    Ingest(store).accept(callback(json.dumps(document).encode(), task))
+
+
+def test_a_charge_has_its_unit(store: Store) -> None:
+    end(store, "a", **UNITS)
+    billed(store, "b", {"charge_type": "cash", "amount": "0.07", "currency": "USD"})
+    billed(store, "c", {"charge_type": "unit", "amount": "2", "package_type": "image"})
+    end(store, "free")
+    found = [(one.reference, one.cost, one.unit) for one in store.charges(ALWAYS)]
+    assert found == [("ORDER-a", "1.5", "units"), (None, "0.07", "USD"), (None, "2", "units")]
+    assert (store.task("b").cost, store.task("b").cost_unit) == ("0.07", "USD")
+
+
+def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
+    end(store, "a")
+    made = Task("b", "kling", Status.CREATED, NOW, NOW)
+    store.create_task(made)
+    ingest = Ingest(store)
+    ingest.accept(callback(body("processing", task_id="at-b", **UNITS), "b"))
+    ingest.accept(callback(body("succeed", task_id="at-b"), "b"))
+    (charge,) = store.charges(ALWAYS)
+    assert (charge.cost, charge.unit) == ("1.5", "units")
+
+
+@pytest.mark.parametrize(
+    ("span", "narrowed", "references"),
+    [
+        (ALWAYS, {}, ["ORDER-a", "ORDER-b", "ORDER-c"]),
+        (Span(since=NOW + 1), {}, ["ORDER-b", "ORDER-c"]),
+        (Span(until=NOW + 1), {}, ["ORDER-a"]),
+        (ALWAYS, {"account": "shop2"}, ["ORDER-c"]),
+        (ALWAYS, {"provider": "appypie"}, []),
+    ],
+)
+def test_charges_are_read_whole_page_by_page(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    span: Span,
+    narrowed: dict[str, str],
+    references: list[str],
+) -> None:
+    monkeypatch.setattr(costs, "AT_ONCE", 1)
+    end(store, "a", NOW, **UNITS)
+    end(store, "b", NOW + 1, **UNITS)
+    end(store, "c", NOW + 2, "shop2", **UNITS)
+    assert [one.reference for one in costs.charges(store, span, **narrowed)] == references

@@ -1,0 +1,137 @@
+"""What happened last, in every store; and a follower, who tells all of it once."""
+
+from __future__ import annotations
+
+from threading import Event as Signal
+
+import psycopg
+import pytest
+
+from receiver import tail
+from receiver.deliveries import Attempt, State
+from receiver.errors import NotTheProtocol
+from receiver.ingest import Ingest
+from receiver.stores.base import Store
+from receiver.stores.happenings import Happening, Kind
+from receiver.stores.postgres import PostgresStore
+from receiver.tail import Tail
+from receiver.tasks import Status, Task
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+
+
+def succeed(store: Store, task: str, at: int = NOW) -> None:
+    Ingest(store, [subscription("mail")]).accept(
+        callback(body(task_id=f"at-{task}"), task, received_at=at)
+    )
+
+
+def attempt(store: Store, outcome: str = "failed", at: int = NOW) -> None:
+    """One attempt at the oldest delivery that is due."""
+    (delivery,) = store.claim("w", at + 1_000_000_000_000, at + 1_000_000_000_001, 1)
+    made = Attempt(delivery.attempts, at - 5, at, outcome, "550 no")
+    state = State.PENDING if outcome == "failed" else State.DELIVERED
+    assert store.settle(delivery, made, state, at if state is State.PENDING else None)
+
+
+def told(found: list[Happening]) -> list[tuple[str, str | None, str]]:
+    return [(one.kind.value, one.task_id, one.outcome) for one in found]
+
+
+def unread(follower: Tail) -> list[Happening]:
+    """What the follower finds at one look."""
+    return follower._read()
+
+
+def test_each_kind_tells_what_it_is_about(store: Store) -> None:
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, "shop2", reference="ORDER-7"))
+    succeed(store, "a")
+    attempt(store)
+    (came,) = store.newest(Kind.CALLBACK)
+    assert (came.at, came.task_id, came.provider, came.account) == (NOW, "a", "kling", "shop2")
+    assert (came.outcome, came.reference) == ("recorded", "ORDER-7")
+    assert came.said.startswith("callback, ")
+    moves = store.newest(Kind.MOVE)
+    assert [move.outcome for move in moves] == ["succeeded", "created"]
+    assert moves[0].said == "rests on: token"
+    (tried,) = store.newest(Kind.ATTEMPT)
+    assert (tried.outcome, tried.status, tried.hook) == ("failed", "succeeded", "mail")
+    assert (tried.said, tried.key) == ("550 no", (NOW, 1, 1))
+
+
+def test_a_message_of_no_task_is_told_with_its_problem(store: Store) -> None:
+    with pytest.raises(NotTheProtocol):
+        Ingest(store).accept(callback(body("completed"), None))  # type: ignore[arg-type]
+    (came,) = store.newest(Kind.CALLBACK)
+    assert (came.task_id, came.account, came.outcome) == (None, None, "quarantined")
+    assert "task_status" in came.said
+
+
+def test_pages_go_back_by_key_also_within_one_instant(store: Store) -> None:
+    for task in "abc":
+        succeed(store, task)
+    for _ in range(3):
+        attempt(store, "delivered")
+    for kind in Kind:
+        keys = [one.key for one in store.newest(kind)]
+        assert len(keys) == 3
+        assert keys == sorted(keys, reverse=True)
+        first = store.newest(kind, limit=2)
+        second = store.newest(kind, before=first[-1].key, limit=2)
+        assert [one.key for one in [*first, *second]] == keys
+
+
+def test_a_follower_begins_with_the_past_and_tells_what_is_new_once(store: Store) -> None:
+    succeed(store, "a")
+    follower = Tail(store)
+    assert told(follower.past) == [("callback", "a", "recorded"), ("move", "a", "succeeded")]
+    assert unread(follower) == []
+    succeed(store, "b", NOW + 1)
+    attempt(store, at=NOW + 2)
+    assert told(unread(follower)) == [
+        ("callback", "b", "recorded"),
+        ("move", "b", "succeeded"),
+        ("attempt", "a", "failed"),
+    ]
+    succeed(store, "b", NOW + 3)  # byte-identical: it is only counted
+    assert unread(follower) == []
+
+
+def test_a_burst_is_told_whole_and_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "WINDOW", 3)
+    for number in range(5):
+        succeed(store, f"past-{number}")
+    follower = Tail(store)
+    assert len(follower.past) == 6  # the window's, of both kinds
+    for number in range(11):
+        succeed(store, f"new-{number:02}", NOW + number)
+    moved = [one.task_id for one in unread(follower) if one.kind is Kind.MOVE]
+    assert moved == [f"new-{number:02}" for number in range(11)]
+    assert unread(follower) == []
+    succeed(store, "last")
+    assert [one.task_id for one in unread(follower)] == ["last", "last"]
+
+
+def test_what_is_committed_late_is_told_too(store: Store) -> None:
+    if not isinstance(store, PostgresStore):
+        pytest.skip("SQLite has one writer: row keys are in the order of commits")
+    succeed(store, "a")
+    follower = Tail(store)
+    with psycopg.connect(store._url) as late:
+        late.execute(
+            "insert into transitions (task, status, occurred_at, recorded_at, trust)"
+            " select seq, 'processing', 1, 1, 'token' from tasks"
+        )
+        succeed(store, "b")
+        assert [one.task_id for one in unread(follower)] == ["b", "b"]
+    assert told(unread(follower)) == [("move", "a", "processing")]
+
+
+def test_following_ends_when_it_is_asked_to(store: Store) -> None:
+    stop = Signal()
+    following = Tail(store).follow(stop)
+    succeed(store, "a")
+    assert len(next(following)) == 2
+    stop.set()
+    assert list(following) == []

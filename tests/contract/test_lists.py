@@ -1,0 +1,108 @@
+"""Lists of every store, narrowed down to some tasks and a span of time, page by page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from receiver.deliveries import State
+from receiver.ingest import Ingest
+from receiver.stores.base import Span, Store, StoredCallback
+from receiver.tasks import Outcome, Status, Task
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+HOUR = 3_600_000
+NARROWED: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["d", "c", "b", "a"]),
+    ({"reference": "ORDER-7"}, ["d", "b"]),
+    ({"account": "shop2"}, ["c", "b"]),
+    ({"account": "shop2", "reference": "ORDER-7"}, ["b"]),
+    ({"provider": "appypie"}, ["d"]),
+    ({"provider": "modellix"}, []),
+    ({"span": Span(since=NOW + HOUR)}, ["d", "c", "b"]),
+    ({"span": Span(until=NOW + HOUR)}, ["a"]),
+    ({"span": Span(NOW + HOUR, NOW + 3 * HOUR)}, ["c", "b"]),
+    ({"span": Span(since=NOW + HOUR), "account": "default"}, ["d"]),
+]
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """Four tasks, an hour apart, each with a callback and a delivery."""
+    ingest = Ingest(store, [subscription("mail")])
+    for number, (task, provider, account, reference) in enumerate(
+        [
+            ("a", "kling", "default", None),
+            ("b", "kling", "shop2", "ORDER-7"),
+            ("c", "kling", "shop2", "ORDER-8"),
+            ("d", "appypie", "default", "ORDER-7"),
+        ]
+    ):
+        at = NOW + number * HOUR
+        made = Task(task, provider, Status.CREATED, at, at, account, reference=reference)
+        store.create_task(made)
+        came = replace(
+            callback(body(task_id=f"at-{task}"), task, received_at=at), provider=provider
+        )
+        assert ingest.accept(came) is Outcome.RECORDED
+    return store
+
+
+SPANS = {"tasks": "created", "callbacks": "received", "deliveries": "moved"}
+
+
+def listed(store: Store, kind: str, limit: int = 9, before: int | None = None, **more: Any) -> Any:
+    """A page of this kind of list; `span` is of what this kind has."""
+    if "span" in more:
+        more = {**more, SPANS[kind]: more["span"]}
+        del more["span"]
+    return getattr(store, f"page_of_{kind}")(before=before, limit=limit, **more)
+
+
+def ids(page: Any) -> list[str]:
+    """The tasks of its rows."""
+    return [of_task(row) for row in page.rows]
+
+
+def of_task(row: Any) -> str:
+    if isinstance(row, Task):
+        return row.id
+    return str(row.callback.task_id if isinstance(row, StoredCallback) else row.task_id)
+
+
+@pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
+@pytest.mark.parametrize(("narrowed", "wanted"), NARROWED)
+def test_a_list_holds_what_is_meant(
+    filled: Store, kind: str, narrowed: dict[str, Any], wanted: list[str]
+) -> None:
+    assert ids(listed(filled, kind, **narrowed)) == wanted
+
+
+@pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
+def test_pages_follow_each_other(filled: Store, kind: str) -> None:
+    narrowed = {"span": Span(since=NOW + HOUR)}
+    first = listed(filled, kind, limit=2, **narrowed)
+    assert ids(first) == ["d", "c"]
+    second = listed(filled, kind, limit=2, before=first.next, **narrowed)
+    assert (ids(second), second.next) == (["b"], None)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.DEAD])
+def test_deliveries_are_narrowed_in_every_state(filled: Store, state: State) -> None:
+    if state is State.DEAD:
+        for delivery in filled.deliveries():
+            filled.close_task(delivery.task_id, NOW)
+    page = filled.page_of_deliveries(
+        before=None, limit=9, state=state, hook="mail", reference="ORDER-7"
+    )
+    assert ids(page) == ["d", "b"]
+
+
+def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
+    filled.quarantine(callback(b"{}", None), "no")  # type: ignore[arg-type]
+    page = filled.page_of_callbacks(before=None, limit=9, outcome=Outcome.QUARANTINED)
+    assert [stored.problem for stored in page.rows] == ["no"]
+    assert filled.page_of_callbacks(before=None, limit=9, account="default").rows[0].problem is None

@@ -1,0 +1,104 @@
+"""Completion of the commands by a shell: by bash itself, and by what the other shells ask."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver.completion import HOW
+
+HOOKS = """
+[[hook]]
+name = "mail"
+type = "email"
+host = "127.0.0.1"
+from = "a@shop.example"
+to = "b@shop.example"
+"""
+PROGRAM = (
+    '#!/bin/sh\nexec {python} -c \'from {name}.cli import main; main(prog_name="{name}")\' "$@"\n'
+)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Both programs on the PATH, as an installation puts them there."""
+    for name in ("receiver", "submitter"):
+        program = tmp_path / name
+        program.write_text(PROGRAM.format(python=sys.executable, name=name))
+        program.chmod(0o755)
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+    return {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HOOKS_FILE": str(tmp_path / "hooks.toml"),
+        "DATABASE_URL": f"sqlite:///{tmp_path}/none/receiver.db",
+    }
+
+
+def run(environment: dict[str, str], *command: str) -> str:
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        (["receiver", "ta"], ["tail", "tasks"]),
+        (["receiver", "doctor", "--s"], ["--send"]),
+        (["receiver", "tasks", "--status", "f"], ["failed"]),
+        (["receiver", "hooks", "test", "m"], ["mail"]),
+        (["receiver", "endpoints", "pause", ""], ["mail"]),
+        (["receiver", "deliveries", "--hook", "x"], []),
+        (["submitter", "costs", "--by", "a"], ["account"]),
+    ],
+)
+def test_bash_completes(
+    environment: dict[str, str], tmp_path: Path, words: list[str], completions: list[str]
+) -> None:
+    program, last = words[0], len(words) - 1
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = (
+        f'eval "$({program} completion bash)"; COMP_WORDS=({quoted}); COMP_CWORD={last}; '
+        f'_{program}_completion {program}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    found = run(environment, "bash", "-c", script).split()
+    assert found == completions
+    assert not (tmp_path / "none").exists()  # to look is not to begin
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_what_other_shells_ask_is_answered(environment: dict[str, str], shell: str) -> None:
+    script = run(environment, "receiver", "completion", shell)
+    assert f"_RECEIVER_COMPLETE={shell}_complete" in script
+    asked = {
+        **environment,
+        "_RECEIVER_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "receiver ta",
+        "COMP_CWORD": "ta" if shell == "fish" else "1",
+    }
+    answer = run(asked, "receiver")
+    assert "tasks" in answer
+    assert "doctor" not in answer
+
+
+def test_help_tells_where_it_goes(environment: dict[str, str]) -> None:
+    told = run(environment, "submitter", "completion", "--help")
+    for line in HOW.values():
+        assert line.format(program="submitter") in told
+
+
+def test_an_unknown_shell_is_a_mistake_of_usage(environment: dict[str, str]) -> None:
+    command = ["receiver", "completion", "tcsh"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "'tcsh' is not one of" in done.stderr

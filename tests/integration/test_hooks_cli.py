@@ -1,0 +1,136 @@
+"""`receiver hooks`: what stands in the hooks file, and whether a hook works."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hook_servers import Page, Site
+from receiver.cli import main
+
+PATH = "/services/T000/B000/a-secret-of-the-path"
+HOOKS = """
+[[hook]]
+name = "chat"
+type = "slack"
+url = "${SLACK_WEBHOOK_URL}"
+allow_private = true
+
+[[hook]]
+name = "night"
+type = "command"
+command = ["/bin/sh", "-c", "cat; exit 1"]
+on = ["failed", "given_up"]
+providers = ["kling"]
+match = "ORDER-*"
+"""
+
+
+@pytest.fixture
+def slack() -> Iterator[Site]:
+    with Site() as site:
+        site.pages[PATH] = Page(b"ok")
+        yield site
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slack: Site) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
+    monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
+    monkeypatch.setenv("SLACK_WEBHOOK_URL", slack.url + PATH)
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+
+
+def run(*arguments: str) -> Result:
+    done = CliRunner().invoke(main, ["hooks", *arguments])
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert "a-secret-of-the-path" not in done.output
+    return done
+
+
+def test_the_list_tells_who_hears_what() -> None:
+    done = run("list")
+    assert done.exit_code == 0
+    chat, night = done.stdout.splitlines()[1:]
+    assert chat.split() == ["chat", "slack", "succeeded,", "failed"]
+    assert night.split()[:6] == ["night", "command", "failed,", "given_up", "kling", "ORDER-*"]
+    assert json.loads(run("list", "--json").stdout)[1] == {
+        "hook": "night",
+        "type": "command",
+        "on": ["failed", "given_up"],
+        "providers": ["kling"],
+        "match": "ORDER-*",
+        "after": None,
+        "alerts": False,
+        "problems": [],
+    }
+
+
+def test_the_list_tells_which_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLACK_WEBHOOK_URL")
+    done = run("list")
+    assert done.exit_code == 1
+    assert "SLACK_WEBHOOK_URL is not set" in done.stdout
+
+
+def test_no_hooks_file_is_no_hooks(tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").unlink()
+    assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
+
+
+def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:
+    done = run("test", "chat")
+    assert done.exit_code == 0
+    assert done.stdout == "chat took the test event (succeeded): Slack answered 200 ok\n"
+    (sent,) = slack.requests
+    message = json.loads(sent.body)
+    assert message["text"] == "TEST succeeded (kling)"
+    assert all(block["type"] != "image" for block in message["blocks"])  # Slack would fetch it
+
+
+def test_the_status_may_be_chosen(slack: Site) -> None:
+    document = json.loads(run("test", "chat", "--status", "failed", "--json").stdout)
+    assert document == {
+        "hook": "chat",
+        "status": "failed",
+        "delivered": True,
+        "answer": "Slack answered 200 ok",
+    }
+    assert json.loads(slack.requests[0].body)["text"] == "TEST failed (kling)"
+
+
+def test_a_hook_that_fails_is_status_1_with_its_answer(slack: Site) -> None:
+    slack.pages[PATH] = Page(b"no_such_channel\x1b[2J", 404)
+    done = run("test", "chat")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("receiver: chat failed: Slack answered 404 no_such_channel")
+    assert "\x1b" not in done.stderr
+    assert json.loads(run("test", "chat", "--json").stdout)["delivered"] is False
+
+
+def test_without_a_status_it_is_told_one_that_it_hears() -> None:
+    done = run("test", "night", "--json")
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert document["status"] == "failed"
+    assert '"test": true' in document["answer"]
+
+
+def test_a_hook_that_is_not_there_is_a_mistake_of_usage(slack: Site) -> None:
+    done = run("test", "mail")
+    assert done.exit_code == 2
+    assert "'mail' is not in the hooks file; known are: chat, night" in done.stderr
+    assert run("test", "chat", "--status", "created").exit_code == 2
+    assert slack.requests == []
+
+
+def test_options_that_are_wrong_are_told(monkeypatch: pytest.MonkeyPatch, slack: Site) -> None:
+    monkeypatch.delenv("SLACK_WEBHOOK_URL")
+    done = run("test", "chat")
+    assert done.exit_code == 2
+    assert "SLACK_WEBHOOK_URL is not set" in done.stderr
+    assert slack.requests == []

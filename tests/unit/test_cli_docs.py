@@ -1,0 +1,66 @@
+"""docs/cli.md lists every command with every option, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from receiver.cli import main as receiver
+from submitter.cli import main as submitter
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "cli.md").read_text()
+ROWS = dict(re.findall(r"^\| `((?:receiver|submitter) [a-z ]+)` \|([^|]*)\|", DOCS, re.MULTILINE))
+PROGRAMS = {"receiver": receiver, "submitter": submitter}
+
+
+def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something by itself, with its full name."""
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield name, command
+    if isinstance(command, click.Group):
+        for word, below in command.commands.items():
+            yield from commands(f"{name} {word}", below)
+
+
+FOUND = {
+    name: command
+    for program, group in PROGRAMS.items()
+    for word, below in group.commands.items()
+    for name, command in commands(f"{program} {word}", below)
+}
+
+
+def test_every_command_has_a_row_and_every_row_a_command() -> None:
+    assert ROWS.keys() == FOUND.keys()
+    assert len(FOUND) > 25
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_a_row_names_every_option(name: str) -> None:
+    options = {
+        option
+        for param in FOUND[name].params
+        if isinstance(param, click.Option)
+        for option in param.opts
+        if option.startswith("--")
+    }
+    assert set(re.findall(r"`(--[a-z-]+)`", ROWS[name])) == options
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_a_command_says_what_it_does(name: str) -> None:
+    assert FOUND[name].help
+
+
+def test_readme_tells_to_run_what_is_there() -> None:
+    told = re.findall(r"`(receiver|submitter) ([a-z]+)([^`]*)`", (ROOT / "README.md").read_text())
+    assert len(told) > 15
+    for program, word, rest in told:
+        found = PROGRAMS[program].commands[word]
+        options = {option for param in found.params for option in param.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= options, (program, word, rest)

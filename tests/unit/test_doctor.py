@@ -1,0 +1,80 @@
+"""What versions, clocks and disks mean, without any of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from receiver.doctor import clocks, disk
+from receiver.stores.sqlite.engine import Version, described, has_wal_reset_bug
+
+AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"),
+    [
+        ((3, 40, 1), True),  # Debian 12
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),  # later than a backport, and without it
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+    ],
+)
+def test_the_wal_reset_bug_is_known_by_version(version: Version, has_it: bool) -> None:
+    assert has_wal_reset_bug(version) is has_it
+    assert ("file lock excludes it" in described(version)) is has_it
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict", "says"),
+    [
+        (0.4, "ok", "within 30 s"),
+        (-31, "warning", "31 s behind"),
+        (299, "warning", "299 s ahead of"),
+        (301, "failed", "301 s ahead of"),
+        (-3600, "failed", "3600 s behind"),
+    ],
+)
+def test_a_clock_may_be_off_by_five_minutes(ahead: float, verdict: str, says: str) -> None:
+    found = clocks.judged("https://x.example", ahead)
+    assert found.verdict == verdict
+    assert says in found.said
+    assert bool(found.todo) is (verdict != "ok")
+
+
+def test_a_date_is_compared_with_the_middle_of_the_exchange() -> None:
+    date = "Fri, 12 Dec 2025 06:10:51 GMT"
+    assert clocks.ahead_of(date, AT + 60_000, AT + 61_000) == 60
+    with pytest.raises(ValueError, match="date"):
+        clocks.ahead_of(None, AT, AT)
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict"), [(10_000_000, "failed"), (900_000_000, "warning"), (2_000_000_000, "ok")]
+)
+def test_little_space_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, verdict: str
+) -> None:
+    usage = namedtuple("usage", "total used free")(free, 0, free)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
+    assert next(disk.check(tmp_path)).verdict == verdict
+
+
+def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(disk.os, "fsync", broken)
+    *_, written = disk.check(tmp_path)
+    assert written.verdict == "failed"
+    assert "Input/output error" in written.said
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
