@@ -32,6 +32,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
         asked: Counter[str] = Counter()
         while found := reconciler.round():
             asked += found
+        reconciler.hand_over()
     if as_json:
         print_json(dict(asked))
     else:

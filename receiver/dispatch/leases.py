@@ -48,6 +48,7 @@ class LeaseDispatcher:
                 self._round(pool, stop)
             except StoreUnavailable as error:
                 log.error("the record is unavailable", error=str(error), again_after_s=1)
+                self._deliver.meter.store_failed()
                 stop.wait(1)
         drained = self._wait_for_running(time.monotonic() + self._drain)
         pool.shutdown(wait=drained, cancel_futures=True)
@@ -81,6 +82,7 @@ class LeaseDispatcher:
             self._report(delivery, self._try(delivery))
         except StoreUnavailable as error:  # the lease runs out, and it is attempted again
             log.error("an outcome is not on record", delivery=delivery.id, error=str(error))
+            self._deliver.meter.store_failed()
 
     def _try(self, delivery: Delivery) -> State:
         """Whatever a hook raises ends here, as a failed attempt on record."""

@@ -9,7 +9,15 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
-from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
+from receiver.stores.upkeep import (
+    Change,
+    Endpoints,
+    Measures,
+    Refusals,
+    Repair,
+    Retention,
+    Whole,
+)
 from receiver.tasks import Outcome, Status, Task
 
 T = TypeVar("T")
@@ -396,6 +404,7 @@ class Store(
     Endpoints,
     Repair,
     Refusals,
+    Measures,
     Retention,
     Whole,
     Protocol,

@@ -32,7 +32,8 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         _must_call_back(provider)
         if not signing.check(settings.callback_secrets, provider, task_id, token):
             raise UnknownCallbackUrl(
-                "wrong token: none of CALLBACK_SECRETS made it for this provider and task"
+                "wrong token: none of CALLBACK_SECRETS made it for this provider and task",
+                "wrong_token",
             )
         g.task_id = task_id  # now it is known to be ours, and may stand in the log
         secrets = settings.webhook_secrets.get(provider, ())
@@ -46,7 +47,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         _must_call_back(provider)
         secrets = settings.webhook_secrets.get(provider, ())
         if not secrets:
-            raise UnknownCallbackUrl(f"without a token, and no secret is set for {provider}")
+            raise UnknownCallbackUrl(
+                f"without a token, and no secret is set for {provider}", "no_secret"
+            )
         return accept(provider, None, secrets)
 
     def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
@@ -55,7 +58,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         What cannot be right is refused before its body is read.
         """
         if secrets and not standard_webhooks.is_signed(_headers()):
-            raise BadSignature("not signed, and the address has no token")
+            raise BadSignature("not signed, and the address has no token", "unsigned")
         body = _body()
         if secrets:
             standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
@@ -76,9 +79,10 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 
 def _must_call_back(provider: str) -> None:
     if provider not in providers.PROVIDERS:
-        raise UnknownCallbackUrl(f'unknown provider "{redacted_path("/" + provider)[1:]}"')
+        shown = redacted_path("/" + provider)[1:]
+        raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
     if not providers.get(provider).has_callbacks:
-        raise UnknownCallbackUrl(f"{provider} has no callbacks")
+        raise UnknownCallbackUrl(f"{provider} has no callbacks", "unknown_provider")
 
 
 def _body() -> bytes:

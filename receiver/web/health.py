@@ -16,7 +16,7 @@ WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
 
 def blueprint(store: Store) -> Blueprint:
     routes = Blueprint("health", __name__)
-    name = f"{socket.gethostname()}:{os.getpid()}:web"
+    name = name_of_this_process()
 
     @routes.get("/healthz")
     def healthz() -> Response:
@@ -43,6 +43,11 @@ def blueprint(store: Store) -> Blueprint:
         )
 
     return routes
+
+
+def name_of_this_process() -> str:
+    """By which it is seen."""
+    return f"{socket.gethostname()}:{os.getpid()}:web"
 
 
 def _by_name(counters: Sequence[Counter]) -> dict[str, dict[str, int]]:

@@ -8,7 +8,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 log = structlog.get_logger()
-QUIET = ("/healthz", "/readyz")
+QUIET = ("/healthz", "/readyz", "/metrics")
 
 
 def install(app: Flask) -> None:

@@ -10,6 +10,7 @@ import pytest
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
+from receiver.measures import Reading
 from receiver.stores.sqlite import SqliteStore, connections, writer
 from receiver.stores.upkeep import Wanted
 from receiver.tasks import Status, Task
@@ -85,6 +86,8 @@ def run_a_life(store: SqliteStore) -> None:
     store.settle_key(held, NOW, None)
     store.release_key(held)
     store.heartbeat("w", "worker", NOW)
+    store.open_tasks(NOW)
+    store.measure([Reading("a", (), 1)], [Reading("b", (), 1)])
 
 
 def scans(path: Path, statements: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
+from receiver.stores.sql.measures import Measures
 from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
@@ -15,7 +16,17 @@ from receiver.stores.sql.transfer import Transfer
 
 
 class PostgresStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
+    Connections,
+    Inbox,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Measures,
+    Retention,
+    Transfer,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 
