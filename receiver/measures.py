@@ -147,6 +147,12 @@ COUNTED: Mapping[str, Measure] = {
 
 # Read from the record.
 TASKS_OPEN = Measure("tasks_open", Kind.GAUGE, "Tasks that have not ended.", ("provider",))
+TASKS_AWAITED = Measure(
+    "tasks_awaiting_callback",
+    Kind.GAUGE,
+    "Open tasks whose provider was given a callback URL.",
+    ("provider",),
+)
 TASKS_OVERDUE = Measure(
     "tasks_overdue", Kind.GAUGE, "Open tasks that the poller has to ask about.", ("provider",)
 )
@@ -169,6 +175,7 @@ STORE_WRITABLE = Measure(
 BUILD = Measure("build_info", Kind.GAUGE, "Always 1; which release this is.", ("version", "python"))
 READ = (
     TASKS_OPEN,
+    TASKS_AWAITED,
     TASKS_OVERDUE,
     DELIVERIES_DUE,
     OLDEST_DUE,

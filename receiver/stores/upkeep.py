@@ -71,6 +71,7 @@ class Open:
 
     provider: str
     tasks: int
+    awaited: int  # of these, those whose provider calls back
     overdue: int  # of these, those that have to be asked about now
 
 

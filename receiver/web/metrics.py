@@ -32,6 +32,7 @@ from receiver.stores.base import Store
 from receiver.web.health import name_of_this_process
 
 PROCESSES = ("web", "worker", "poller")
+OF_PROVIDERS = (measures.TASKS_OPEN, measures.TASKS_AWAITED, measures.TASKS_OVERDUE)
 Values = dict[tuple[str, ...], float]
 log = structlog.get_logger()
 
@@ -114,10 +115,13 @@ def _read(store: Store, now: int) -> defaultdict[str, Values]:
     """What is read from the record. Providers without anything count nothing, not unknown."""
     found: defaultdict[str, Values] = defaultdict(dict)
     known: list[tuple[str, ...]] = [(name,) for name in sorted(providers.PROVIDERS)]
-    for measure in (measures.TASKS_OPEN, measures.TASKS_OVERDUE, *measures.COUNTED.values()):
+    for measure in (*OF_PROVIDERS, *measures.COUNTED.values()):
         found[measure.name] = dict.fromkeys(known, 0.0)
+    callers = [name for name in providers.PROVIDERS if providers.get(name).has_callbacks]
+    found[measures.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # never
     for tasks in store.open_tasks(now):
         found[measures.TASKS_OPEN.name][tasks.provider,] = tasks.tasks
+        found[measures.TASKS_AWAITED.name][tasks.provider,] = tasks.awaited
         found[measures.TASKS_OVERDUE.name][tasks.provider,] = tasks.overdue
     for counter in store.counters():
         if counter.name in measures.COUNTED:

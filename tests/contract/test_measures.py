@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from receiver.ingest import Ingest
 from receiver.measures import Reading
@@ -43,15 +44,16 @@ def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) 
     for number in range(4):
         at = NOW + number * 1000
         task = Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=at)
+        task = replace(task, expects_callback=number > 0)
         store.create_task(task)
     store.create_task(Task("m", "modellix", Status.CREATED, NOW, NOW, deadline_at=NOW + 1))
     assert sorted(store.open_tasks(NOW + 1000), key=lambda found: found.provider) == [
-        Open("kling", 4, 2),
-        Open("modellix", 1, 1),
+        Open("kling", 4, 3, 2),
+        Open("modellix", 1, 0, 1),
     ]
     Ingest(store).accept(callback(body("succeed"), "t0"))
     Ingest(store).accept(callback(body("failed"), "t0"))
     assert store.task("t0").deadline_at is not None  # ended, and asked about all the same
     store.give_up("t1", NOW, ())
     store.give_up("m", NOW, ())
-    assert store.open_tasks(NOW) == [Open("kling", 2, 0)]
+    assert store.open_tasks(NOW) == [Open("kling", 2, 2, 0)]

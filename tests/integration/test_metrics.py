@@ -148,6 +148,9 @@ def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: Sqli
     found = scraped(client)
     assert found["tasks_open{provider=kling}"] == found["tasks_overdue{provider=kling}"] == 1
     assert found["tasks_open{provider=modellix}"] == 0
+    assert found["tasks_awaiting_callback{provider=kling}"] == 0
+    assert found["last_callback_timestamp_seconds{provider=kling}"] == 0
+    assert "last_callback_timestamp_seconds{provider=modellix}" not in found  # it never calls
     assert found["deliveries_due{}"] == 1
     assert found["oldest_due_delivery_age_seconds{}"] > 60
     assert found["deliveries_dead{}"] == 0

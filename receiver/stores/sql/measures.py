@@ -31,7 +31,9 @@ class Measures(Rooms):
     def open_tasks(self, now: int) -> list[Open]:
         with self._read() as connection:
             found = connection.execute(_OPEN, (now, COUNTED)).fetchall()
-        return [Open(row["provider"], row["tasks"], row["overdue"]) for row in found]
+        return [
+            Open(row["provider"], row["tasks"], row["awaited"], row["overdue"]) for row in found
+        ]
 
 
 def _row(reading: Reading) -> tuple[str, str, float]:
@@ -52,9 +54,10 @@ on conflict (name, labels) do update set value = case
 # asked about once more.
 _OPEN = """
 select provider, count(*) as tasks,
+  count(case when expects_callback = 1 then 1 end) as awaited,
   count(case when deadline_at <= ? then 1 end) as overdue
 from (
-  select provider, deadline_at from tasks
+  select provider, expects_callback, deadline_at from tasks
   where deadline_at is not null and status in ('created', 'submitted', 'processing')
   order by deadline_at limit ?
 ) as found
