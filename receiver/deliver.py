@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+
+from structlog.contextvars import bound_contextvars
 
 from receiver import measures, providers
 from receiver.clock import now_ms
@@ -49,6 +52,10 @@ class Deliver:
 
     def attempt(self, delivery: Delivery) -> State:
         """Attempt a claimed delivery; how it stands after that."""
+        with concerning(delivery):
+            return self._attempt(delivery)
+
+    def _attempt(self, delivery: Delivery) -> State:
         started_at = self.clock()
         try:
             hook, notice = self._hook(delivery), self.notice(delivery)
@@ -159,6 +166,17 @@ class Deliver:
         return lambda endpoint: self.breaker.after(
             endpoint, verdict, attempt.ended_at, attempt.answer
         )
+
+
+def concerning(delivery: Delivery) -> AbstractContextManager[None]:
+    """Names the delivery in every log line inside."""
+    return bound_contextvars(
+        delivery=delivery.id,
+        task=delivery.task_id,
+        hook=delivery.hook,
+        status=delivery.status,
+        attempt=delivery.attempts,
+    )
 
 
 def _verdict(failure: DeliveryFailure) -> Verdict:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from structlog.contextvars import bind_contextvars
+
 from receiver import hooks_file, measures, providers, signing
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
@@ -78,6 +80,8 @@ class Ingest:
             self.store.quarantine(callback, str(refusal))
             self._count(callback, None, Outcome.QUARANTINED)
             raise
+        if callback.task_id is None:  # signed: which task it is, only its words say
+            bind_contextvars(provider_task=event.provider_task_id)
         outcome = self.record(callback, event)
         self._count(callback, event, outcome)
         return outcome

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, abort, after_this_request, jsonify, request
+from structlog.contextvars import bind_contextvars
 
 from receiver.ingest import Ingest
 from receiver.settings import Settings
@@ -80,6 +81,7 @@ def _told(reply: Reply) -> Response:
     document = dict(reply.document)
     if reply.status != HTTPStatus.CREATED:
         raise Refused(document.pop("detail"), document)
+    bind_contextvars(task=document["id"])
     response = jsonify(document)
     response.status_code = HTTPStatus.CREATED
     response.headers["Location"] = f"/api/tasks/{document['id']}"

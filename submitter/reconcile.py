@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from threading import Event as Signal
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused, StoreUnavailable
@@ -115,7 +116,8 @@ class Reconciler:
 
     def _reconcile(self, task: Task) -> str:
         """Ask about one task, and decide when to ask again; how it ended, in a word."""
-        result = self._asked(task)
+        with bound_contextvars(task=task.id, provider=task.provider):
+            result = self._asked(task)
         self.ingest.meter.count(QUESTIONS, task.provider, result.replace(" ", "_"))
         return result
 
@@ -126,7 +128,7 @@ class Reconciler:
         except TryLater as error:
             return self._later(task, error)
         except SubmitterError as error:
-            log.warning("asking failed", task=task.id, provider=task.provider, error=str(error))
+            log.warning("asking failed", error=str(error))
             known = self._rooms.get((task.provider, task.account))
             self._put_off(task, known)
             return "failed"
@@ -142,7 +144,7 @@ class Reconciler:
             outcome = ask(self.ingest, room, task)
         except NotFoundAtProvider:
             return "not found"
-        log.info("asked", task=task.id, provider=task.provider, outcome=str(outcome))
+        log.info("asked", outcome=str(outcome))
         return "moved" if outcome is Outcome.RECORDED else "unchanged"
 
     def _later(self, task: Task, error: TryLater) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__, logs
+from receiver import __version__, logs, settings
 from receiver.cli import copy, endpoints, look, repair, retention, run
 from receiver.cli.group import Commands
 
@@ -16,7 +16,7 @@ def main() -> None:
 
     Settings come from the environment; see .env.example.
     """
-    logs.configure()
+    logs.configure(form=settings.log_format())
 
 
 for room in (run, look, endpoints, repair, retention, copy):

@@ -57,7 +57,7 @@ def worker() -> None:
     entries = hook_entries(chosen)
     built = hooks.build_all(entries, os.environ)
     hide = hiding(hooks.secrets(entries, os.environ))
-    logs.configure(hide)
+    logs.configure(hide, settings.log_format())
     meter = Meter("worker")
     deliver = Deliver(store(chosen), built, hide=hide, meter=meter)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)

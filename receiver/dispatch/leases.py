@@ -12,7 +12,7 @@ from threading import Event as Signal
 import structlog
 
 from receiver.clock import now_ms
-from receiver.deliver import ANSWER_KEPT, Deliver
+from receiver.deliver import ANSWER_KEPT, Deliver, concerning
 from receiver.deliveries import Delivery, State
 from receiver.errors import StoreUnavailable, TemporaryFailure
 from receiver.stores.base import Store
@@ -78,11 +78,12 @@ class LeaseDispatcher:
 
     def _attempt(self, delivery: Delivery) -> None:
         """One attempt, on a thread of the pool."""
-        try:
-            self._report(delivery, self._try(delivery))
-        except StoreUnavailable as error:  # the lease runs out, and it is attempted again
-            log.error("an outcome is not on record", delivery=delivery.id, error=str(error))
-            self._deliver.meter.store_failed()
+        with concerning(delivery):
+            try:
+                self._report(self._try(delivery))
+            except StoreUnavailable as error:  # the lease runs out, and it is attempted again
+                log.error("an outcome is not on record", error=str(error))
+                self._deliver.meter.store_failed()
 
     def _try(self, delivery: Delivery) -> State:
         """Whatever a hook raises ends here, as a failed attempt on record."""
@@ -92,26 +93,19 @@ class LeaseDispatcher:
         except StoreUnavailable:
             raise
         except Exception as error:
-            log.exception("a hook broke", delivery=delivery.id, hook=delivery.hook)
+            log.exception("a hook broke")
             # Its end says what broke; only so much of an answer is kept.
             text = "".join(traceback.format_exception(error))[-ANSWER_KEPT:]
             failure = TemporaryFailure(text)
             return self._deliver.failed(delivery, started_at, failure)
 
-    def _report(self, delivery: Delivery, state: State) -> None:
+    def _report(self, state: State) -> None:
         say, what = {
             State.DELIVERED: (log.info, "delivered"),
             State.PENDING: (log.warning, "attempt failed, due again"),
             State.DEAD: (log.error, "delivery is dead"),
         }[state]
-        say(
-            what,
-            delivery=delivery.id,
-            task=delivery.task_id,
-            status=delivery.status,
-            hook=delivery.hook,
-            attempt=delivery.attempts,
-        )
+        say(what)
 
     def _upkeep(self) -> None:
         """Now and then: hold on to what runs, be seen, and end what dead workers left."""
@@ -125,7 +119,8 @@ class LeaseDispatcher:
             self._store.heartbeat(self._name, "worker", now)
             self._seen_at = time.monotonic() + SEEN_EVERY
         for delivery in self._store.expired(now):
-            self._report(delivery, self._deliver.abandoned(delivery))
+            with concerning(delivery):
+                self._report(self._deliver.abandoned(delivery))
 
     def _forget_ended(self) -> None:
         for future in [future for future in self._running if future.done()]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from gunicorn.http.errors import ParseException
+from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from receiver import providers, signing, standard_webhooks
@@ -35,7 +36,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
                 "wrong token: none of CALLBACK_SECRETS made it for this provider and task",
                 "wrong_token",
             )
-        g.task_id = task_id  # now it is known to be ours, and may stand in the log
+        bind_contextvars(task=task_id)  # now it is known to be ours, and may stand in the log
         secrets = settings.webhook_secrets.get(provider, ())
         # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
         is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 import requests
@@ -63,3 +65,19 @@ def test_every_process_is_in_it_and_no_counter_goes_back(
         assert latest[f'process_seen_timestamp_seconds{{process="{process}"}}'] > 0
     assert latest["store_writable"] == 1
     assert installation.stop("serve") == 0
+    check_lines((installation.folder / "serve.log").read_text().splitlines())
+
+
+def check_lines(lines: list[str]) -> None:
+    """Each line of each process is a document that says whom it concerns."""
+    found = [json.loads(line) for line in lines]
+    assert all({"event", "level", "timestamp"} <= set(line) for line in found)
+    by_event: dict[str, list[dict[str, Any]]] = {}
+    for line in found:
+        by_event.setdefault(line["event"], []).append(line)
+    assert all({"request_id", "task"} <= set(line) for line in by_event["request"])
+    assert len({line["request_id"] for line in by_event["request"]}) == len(by_event["request"])
+    assert all({"delivery", "task", "hook"} <= set(line) for line in by_event["delivered"])
+    assert all({"task", "provider"} <= set(line) for line in by_event["asked"])
+    loggers = {line.get("logger") for line in found if line["event"].startswith("Booting worker")}
+    assert loggers == {"gunicorn.error"}
