@@ -11,6 +11,8 @@ from threading import BoundedSemaphore
 from flask import Blueprint, Response, abort, after_this_request, jsonify, request
 from structlog.contextvars import bind_contextvars
 
+from receiver.described import Description, described
+from receiver.documents import TaskDocument
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from submitter import once, uploads
@@ -34,6 +36,14 @@ def blueprint(
     places = BoundedSemaphore(MOST_INSIDE)
 
     @routes.post("/api/tasks")
+    @described(
+        Description(
+            answers={201: TaskDocument},
+            body=(uploads.NewTask,),
+            headers={"Idempotency-Key": "Sent again with the same key, it makes no second task."},
+            refuses=(400, 409, 413, 415, 422, 502),
+        )
+    )
     def create() -> Response:
         """Submit one try-on; 201 once the provider has taken it."""
         key = request.headers.get("Idempotency-Key")

@@ -17,6 +17,7 @@ from receiver.web import (
     callbacks,
     health,
     metrics,
+    openapi,
     problems,
     redelivery,
     rejections,
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(metrics.blueprint(meter, store))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
+    app.register_blueprint(openapi.blueprint())
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
     if settings.trusted_proxies:

@@ -9,14 +9,22 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 
 from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
+from receiver.described import Description, described
+from receiver.documents import OutcomeDocument
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
 from receiver.ingest import Ingest
+from receiver.providers import kling, legacy
 from receiver.redaction import redacted_path
 from receiver.settings import Settings
 from receiver.tasks import Trust
 from receiver.web import headers
 
+TAKES = Description(
+    answers={200: OutcomeDocument},
+    refuses=(400, 401, 404, 413, 415, 422, 429),
+    body=(kling.Envelope, legacy.Envelope),
+)
 LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 
 
@@ -28,8 +36,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     only = {"methods": ["POST"], "provide_automatic_options": False}
 
     @routes.route("/callbacks/<provider>/<task_id>/<token>", **only)
+    @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
-        """Trusted by the token; by the signature, where one comes and we hold the secret."""
+        """A callback, trusted by its token; by its signature, where one comes and we hold a key."""
         _must_call_back(provider)
         if not signing.check(settings.callback_secrets, provider, task_id, token):
             raise UnknownCallbackUrl(
@@ -43,8 +52,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         return accept(provider, task_id, secrets if is_signed else ())
 
     @routes.route("/callbacks/<provider>", **only)
+    @described(TAKES)
     def signed(provider: str) -> Response:
-        """Trusted by the signature alone."""
+        """A callback that is trusted by its signature alone."""
         _must_call_back(provider)
         secrets = settings.webhook_secrets.get(provider, ())
         if not secrets:

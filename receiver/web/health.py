@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, jsonify
 
 from receiver.clock import now_ms
+from receiver.described import Description, described
+from receiver.documents import AliveDocument, ReadyDocument
 from receiver.stores.base import Counter, Store
 
 WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
@@ -19,11 +21,13 @@ def blueprint(store: Store) -> Blueprint:
     name = name_of_this_process()
 
     @routes.get("/healthz")
+    @described(Description(answers={200: AliveDocument}, needs_record=False))
     def healthz() -> Response:
         """Alive."""
         return jsonify(status="ok")
 
     @routes.get("/readyz")
+    @described(Description(answers={200: ReadyDocument}))
     def readyz() -> Response:
         """Ready: a write was just committed. Raises StoreUnavailable, which is a 503.
 

@@ -24,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from receiver import __version__, measures, providers
 from receiver.clock import now_ms
+from receiver.described import Description, described
 from receiver.errors import StoreUnavailable
 from receiver.later import Later
 from receiver.measures import Kind, Measure
@@ -78,6 +79,7 @@ def blueprint(meter: Meter, store: Store) -> Blueprint:
         return True
 
     @routes.get("/metrics")
+    @described(Description(answers={200: "text/plain"}))
     def metrics() -> Response:
         """Everything that is measured, as text for Prometheus. Raises StoreUnavailable."""
         writable: Values = {(): float(is_writable())}
