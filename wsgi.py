@@ -2,14 +2,14 @@
 
 import sys
 
-from receiver import logs
+from receiver import logs, settings
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.web import create_app, problems
 from submitter import api
 
 APP_FAILED_TO_LOAD = 4  # gunicorn stops at this status instead of starting the worker again
 
-logs.configure()
+logs.configure(form=settings.log_format())
 for error_of_api, status in api.STATUS.items():
     problems.register(error_of_api, status)
 try:

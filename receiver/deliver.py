@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from receiver import providers
+from structlog.contextvars import bound_contextvars
+
+from receiver import measures, providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.endpoints import Breaker, Verdict
@@ -22,6 +25,7 @@ from receiver.errors import (
 )
 from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
+from receiver.meter import Meter
 from receiver.redaction import redacted
 from receiver.retry import RetryPolicy
 from receiver.stores.base import Store, Told
@@ -31,6 +35,7 @@ ABANDONED = "abandoned"  # an outcome: the worker died or stalled
 ANSWER_KEPT = 2_000  # characters of what the other side said
 RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
+OUTCOME = {State.DELIVERED: "delivered", State.PENDING: "retry", State.DEAD: "dead"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,14 @@ class Deliver:
     clock: Callable[[], int] = now_ms
     chance: Callable[[], float] = random.random
     hide: Callable[[str], str] = redacted  # the secrets in what the other side says
+    meter: Meter = field(default_factory=Meter)
 
     def attempt(self, delivery: Delivery) -> State:
         """Attempt a claimed delivery; how it stands after that."""
+        with concerning(delivery):
+            return self._attempt(delivery)
+
+    def _attempt(self, delivery: Delivery) -> State:
         started_at = self.clock()
         try:
             hook, notice = self._hook(delivery), self.notice(delivery)
@@ -59,9 +69,13 @@ class Deliver:
             return self._after_failure(delivery, started_at, "failed", failure)
         except DeliveryFailure as failure:
             return self.failed(delivery, started_at, failure)
-        return self._settle(
+        state = self._settle(
             delivery, started_at, "delivered", State.DELIVERED, done, verdict=Verdict.WORKS
         )
+        if not delivery.retries_from:  # what is delivered again says nothing of how long it takes
+            took = (self.clock() - notice.transition.recorded_at) / 1000
+            self.meter.observe(measures.DELIVERY_SECONDS, took, delivery.hook)
+        return state
 
     def failed(self, delivery: Delivery, started_at: int, failure: DeliveryFailure) -> State:
         """Put an attempt that the hook failed on record: due again, or dead."""
@@ -132,7 +146,8 @@ class Deliver:
         change = None if verdict is None else self._change(verdict, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
-                self.store.settle(delivery, attempt, state, due_at, done.files, change)
+                if self.store.settle(delivery, attempt, state, due_at, done.files, change):
+                    self._count(delivery, state, done)
             except StoreUnavailable:
                 if not tries_left:
                     raise  # the lease runs out, and the delivery is attempted again
@@ -141,10 +156,29 @@ class Deliver:
                 break
         return state
 
+    def _count(self, delivery: Delivery, state: State, done: Done) -> None:
+        hook = delivery.hook if delivery.hook in self.hooks else measures.UNKNOWN
+        self.meter.count(measures.ATTEMPTS, hook, OUTCOME[state])
+        if done.files:
+            self.meter.count(measures.DOWNLOADS, hook, by=len(done.files))
+            size = sum(file.size for file in done.files)
+            self.meter.count(measures.DOWNLOAD_BYTES, hook, by=size)
+
     def _change(self, verdict: Verdict, attempt: Attempt) -> Change:
         return lambda endpoint: self.breaker.after(
             endpoint, verdict, attempt.ended_at, attempt.answer
         )
+
+
+def concerning(delivery: Delivery) -> AbstractContextManager[None]:
+    """Names the delivery in every log line inside."""
+    return bound_contextvars(
+        delivery=delivery.id,
+        task=delivery.task_id,
+        hook=delivery.hook,
+        status=delivery.status,
+        attempt=delivery.attempts,
+    )
 
 
 def _verdict(failure: DeliveryFailure) -> Verdict:

@@ -3,8 +3,9 @@
 CallbackReceiverError
 ├── SettingsError            settings or the hooks file are wrong; lists every mistake
 ├── RequestRefused           a callback that is answered with a refusal
-│   ├── UnknownCallbackUrl   no such provider, or the token is not ours
-│   ├── BadSignature         signed, but not by the provider
+│   ├── Unproven             nothing proves who sent it; says of what kind
+│   │   ├── UnknownCallbackUrl   no such provider, or the token is not ours
+│   │   └── BadSignature         signed, but not by the provider
 │   ├── NotJson              the body is not JSON
 │   └── NotTheProtocol       JSON, but not the provider's callback protocol
 ├── StoreError
@@ -41,11 +42,19 @@ class RequestRefused(CallbackReceiverError):
     """A callback that is answered with a refusal."""
 
 
-class UnknownCallbackUrl(RequestRefused):
+class Unproven(RequestRefused):
+    """Nothing proves who sent it; `kind` is one of few words, by which they are counted."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class UnknownCallbackUrl(Unproven):
     """No such provider, or the token is not ours: nobody outside may tell which."""
 
 
-class BadSignature(RequestRefused):
+class BadSignature(Unproven):
     """The request claims the provider's signature and does not have it, or has it too late."""
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from receiver import hooks_file, providers, signing
+from structlog.contextvars import bind_contextvars
+
+from receiver import hooks_file, measures, providers, signing
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound, RequestRefused, SettingsError
-from receiver.events import Callback, Event
+from receiver.events import Callback, Event, Source
 from receiver.hooks_file import HookEntry
+from receiver.meter import Meter
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
 from receiver.tasks import Outcome, Status, Task, Trust, new_task_id
@@ -58,12 +61,13 @@ class Ingest:
     store: Store
     subscriptions: Sequence[Subscription] = ()
     confirm: Confirm = Confirm.NEVER
+    meter: Meter = field(default_factory=Meter)
 
     @classmethod
-    def into(cls, store: Store, settings: Settings) -> Ingest:
+    def into(cls, store: Store, settings: Settings, meter: Meter | None = None) -> Ingest:
         """The way into this store, for the hooks of these settings. Raises SettingsError."""
         subscriptions = [entry.subscription for entry in hook_entries(settings)]
-        return cls(store, subscriptions, settings.confirm)
+        return cls(store, subscriptions, settings.confirm, meter or Meter())
 
     def accept(self, callback: Callback) -> Outcome:
         """Parse and record one message of a provider; durable when it returns.
@@ -74,8 +78,13 @@ class Ingest:
             event = providers.get(callback.provider).parse(callback)
         except RequestRefused as refusal:
             self.store.quarantine(callback, str(refusal))
+            self._count(callback, None, Outcome.QUARANTINED)
             raise
-        return self.record(callback, event)
+        if callback.task_id is None:  # signed: which task it is, only its words say
+            bind_contextvars(provider_task=event.provider_task_id)
+        outcome = self.record(callback, event)
+        self._count(callback, event, outcome)
+        return outcome
 
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a message whose meaning is known; durable when it returns."""
@@ -97,6 +106,19 @@ class Ingest:
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""
         self.store.give_up(task_id, now, self.subscriptions)
+
+    def _count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
+        """Count what a provider sent by itself."""
+        if callback.source is not Source.CALLBACK:
+            return
+        provider = callback.provider
+        status = measures.UNKNOWN if event is None else event.status.value
+        self.meter.count(measures.CALLBACKS, provider, status, outcome.value)
+        self.meter.note(measures.LAST_CALLBACK, callback.received_at / 1000, provider)
+        # A provider that names no instant is taken to mean the receipt.
+        if event and outcome is Outcome.RECORDED and event.occurred_at != callback.received_at:
+            lag = max(0, callback.received_at - event.occurred_at) / 1000
+            self.meter.observe(measures.CALLBACK_LAG, lag, provider)
 
     def _must_be_confirmed(self, callback: Callback, event: Event) -> bool:
         """Does this end count only once the provider has been asked?

@@ -6,9 +6,10 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 from receiver.redaction import redacted
 
@@ -16,6 +17,16 @@ from receiver.redaction import redacted
 TRACEBACK = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+
+
+AUTO, JSON, CONSOLE = "auto", "json", "console"
+FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
+# What is bound to the context (the request, the task, the delivery) stands in every line.
+_BEFORE: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
 
 
 class LossyLogger(structlog.PrintLogger):
@@ -29,26 +40,48 @@ class LossyLogger(structlog.PrintLogger):
     fatal = failure = err = error = critical = exception = msg
 
 
-def configure(hide: Callable[[str], str] = redacted) -> None:
-    """Send every log line of this process to standard error.
+def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None:
+    """Send every log line of this process to standard error, in one of FORMS.
 
     `hide` takes the rendered line: whatever its parts were, a secret in them is hidden.
     """
-    for_people = sys.stderr.isatty()
-    renderer = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if for_people
-        else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if for_people else TRACEBACK,
-            renderer,
-            lambda _, __, line: hide(cast("str", line)),
-        ],
+        processors=[*_BEFORE, *_rendering(form), _hiding(hide)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: LossyLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    if logging.lastResort is not None:  # what libraries say that nobody else listens to
+        logging.lastResort.setFormatter(formatter(hide, form))
+
+
+def formatter(
+    hide: Callable[[str], str] = redacted, form: str = "auto"
+) -> structlog.stdlib.ProcessorFormatter:
+    """Makes the same lines of what the standard library's loggers are told."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_with_logger, *_BEFORE],
+        processors=[_without_record, *_rendering(form), _hiding(hide)],
+    )
+
+
+def _rendering(form: str) -> list[Processor]:
+    on_terminal = sys.stderr.isatty()
+    if form == CONSOLE or (form == AUTO and on_terminal):
+        traceback = structlog.dev.plain_traceback
+        return [
+            structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=traceback),
+        ]
+    return [TRACEBACK, structlog.processors.JSONRenderer()]
+
+
+def _hiding(hide: Callable[[str], str]) -> Processor:
+    return lambda _, __, line: hide(cast("str", line))
+
+
+def _with_logger(_: Any, __: str, event: EventDict) -> EventDict:
+    return {**event, "logger": event["_record"].name}
+
+
+def _without_record(_: Any, __: str, event: EventDict) -> EventDict:
+    return {name: value for name, value in event.items() if not name.startswith("_")}

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
-from environs import EnvValidationError, FileAwareEnv
+from environs import EnvError, EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
-from receiver import durations, standard_webhooks
+from receiver import durations, logs, standard_webhooks
 from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
@@ -73,6 +73,7 @@ def load() -> Settings:
     signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
+    env.str("LOG_FORMAT", logs.AUTO, validate=_log_format)  # `log_format` reads it
     try:
         env.seal()
     except EnvValidationError as error:
@@ -94,6 +95,15 @@ def load() -> Settings:
     )
 
 
+def log_format() -> str:
+    """How log lines look, also before the other settings are read, which tells what is wrong."""
+    env = FileAwareEnv(strip_whitespace=True)
+    try:
+        return env.str("LOG_FORMAT", logs.AUTO, validate=_log_format)
+    except (EnvError, OSError, UnicodeDecodeError, ValueError):
+        return logs.AUTO
+
+
 def unreadable_files() -> list[str]:
     """A line for each `NAME_FILE` in the environment that names no readable file.
 
@@ -107,6 +117,7 @@ def unreadable_files() -> list[str]:
         "CONFIRM",
         "HOOKS_FILE",
         "KLING_WEBHOOK_SECRETS",
+        "LOG_FORMAT",
         "RECONCILE_AFTER",
         "RETENTION",
         "TRUSTED_PROXIES",
@@ -231,6 +242,11 @@ def _duration(value: str) -> None:
         _ = durations.parse(value) if value else 0
     except ValueError as error:
         raise ValidationError(str(error)) from None
+
+
+def _log_format(value: str) -> None:
+    if value not in logs.FORMS:
+        raise ValidationError(f"{value!r} is not known; use {', '.join(logs.FORMS)}")
 
 
 def _confirm(value: str) -> None:

@@ -53,11 +53,12 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     """
     message_id, timestamp = headers.get(ID, ""), headers.get(TIMESTAMP, "")
     if not message_id or not _SECONDS.fullmatch(timestamp):
-        raise BadSignature(f"{ID} or {TIMESTAMP} is missing or malformed")
+        raise BadSignature(f"{ID} or {TIMESTAMP} is missing or malformed", "wrong_signature")
     if abs(now - int(timestamp)) > TOLERANCE:
         age = "old" if now > int(timestamp) else "new"
         raise BadSignature(
-            f"the signature is too {age}: {TIMESTAMP} is more than {TOLERANCE} s off our clock"
+            f"the signature is too {age}: {TIMESTAMP} is more than {TOLERANCE} s off our clock",
+            "stale_signature",
         )
     given = [
         part.removeprefix(_VERSION).encode("utf-8", "surrogateescape")
@@ -69,7 +70,7 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     ]
     matches = [hmac.compare_digest(mine, theirs) for mine in expected for theirs in given]
     if not any(matches):
-        raise BadSignature("no signature is right for any of the secrets")
+        raise BadSignature("no signature is right for any of the secrets", "wrong_signature")
 
 
 def _digest(key: bytes, message_id: str, timestamp: str, body: bytes) -> bytes:

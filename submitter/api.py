@@ -9,7 +9,10 @@ from http import HTTPStatus
 from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, abort, after_this_request, jsonify, request
+from structlog.contextvars import bind_contextvars
 
+from receiver.described import Description, described
+from receiver.documents import TaskDocument
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from submitter import once, uploads
@@ -33,6 +36,14 @@ def blueprint(
     places = BoundedSemaphore(MOST_INSIDE)
 
     @routes.post("/api/tasks")
+    @described(
+        Description(
+            answers={201: TaskDocument},
+            body=(uploads.NewTask,),
+            headers={"Idempotency-Key": "Sent again with the same key, it makes no second task."},
+            refuses=(400, 409, 413, 415, 422, 502),
+        )
+    )
     def create() -> Response:
         """Submit one try-on; 201 once the provider has taken it."""
         key = request.headers.get("Idempotency-Key")
@@ -80,6 +91,7 @@ def _told(reply: Reply) -> Response:
     document = dict(reply.document)
     if reply.status != HTTPStatus.CREATED:
         raise Refused(document.pop("detail"), document)
+    bind_contextvars(task=document["id"])
     response = jsonify(document)
     response.status_code = HTTPStatus.CREATED
     response.headers["Location"] = f"/api/tasks/{document['id']}"

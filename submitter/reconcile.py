@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from threading import Event as Signal
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
+from receiver.measures import QUESTIONS
+from receiver.meter import EVERY
 from receiver.tasks import Outcome, Task
 from submitter.errors import (
     NotFoundAtProvider,
@@ -71,18 +74,30 @@ class Reconciler:
 
     def run(self, stop: Signal) -> None:
         """Ask for ever, until `stop` is set; questions under way are ended first."""
-        seen_at = 0.0
+        seen_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
         while not stop.is_set():
             try:
                 if time.monotonic() >= seen_at:
                     self.ingest.store.heartbeat(name, "poller", self.clock())
                     seen_at = time.monotonic() + SEEN_EVERY
+                if time.monotonic() >= flush_at:
+                    self.ingest.meter.flush(self.ingest.store.measure)
+                    flush_at = time.monotonic() + EVERY
                 if not self.round():
                     self.ingest.store.wait_for_commit(self._nap(), stop)
             except StoreUnavailable as error:
                 log.error("the record is unavailable", error=str(error), again_after_s=1)
+                self.ingest.meter.store_failed()
                 stop.wait(1)
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Put what was counted on record, as far as it can be written now."""
+        try:
+            self.ingest.meter.flush(self.ingest.store.measure)
+        except StoreUnavailable as error:
+            log.warning("what was counted is lost", error=str(error))
 
     def round(self) -> Counter[str]:
         """Ask about what is overdue now; how many questions ended how."""
@@ -101,13 +116,19 @@ class Reconciler:
 
     def _reconcile(self, task: Task) -> str:
         """Ask about one task, and decide when to ask again; how it ended, in a word."""
+        with bound_contextvars(task=task.id, provider=task.provider):
+            result = self._asked(task)
+        self.ingest.meter.count(QUESTIONS, task.provider, result.replace(" ", "_"))
+        return result
+
+    def _asked(self, task: Task) -> str:
         try:
             room = self._room(task)
             result = self._question(room, task)
         except TryLater as error:
             return self._later(task, error)
         except SubmitterError as error:
-            log.warning("asking failed", task=task.id, provider=task.provider, error=str(error))
+            log.warning("asking failed", error=str(error))
             known = self._rooms.get((task.provider, task.account))
             self._put_off(task, known)
             return "failed"
@@ -123,7 +144,7 @@ class Reconciler:
             outcome = ask(self.ingest, room, task)
         except NotFoundAtProvider:
             return "not found"
-        log.info("asked", task=task.id, provider=task.provider, outcome=str(outcome))
+        log.info("asked", outcome=str(outcome))
         return "moved" if outcome is Outcome.RECORDED else "unchanged"
 
     def _later(self, task: Task, error: TryLater) -> str:

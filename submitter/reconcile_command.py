@@ -7,7 +7,7 @@ from collections import Counter
 
 import click
 
-from receiver import logs
+from receiver import logs, settings
 from receiver.stop import stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
@@ -23,7 +23,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
 
     Once: every task that is overdue now. Status 1 if a question failed.
     """
-    logs.configure()
+    logs.configure(form=settings.log_format())
     with opened() as record:
         reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
         if forever:
@@ -32,6 +32,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
         asked: Counter[str] = Counter()
         while found := reconciler.round():
             asked += found
+        reconciler.hand_over()
     if as_json:
         print_json(dict(asked))
     else:

@@ -13,6 +13,7 @@ from receiver import hooks_file, settings
 from receiver.errors import SettingsError
 from receiver.hooks_file import HookEntry
 from receiver.ingest import Ingest
+from receiver.meter import Meter
 from receiver.providers import PROVIDERS, spelling
 from receiver.settings import Settings
 from receiver.stores import Store, open_store
@@ -75,7 +76,12 @@ def _record(
         yield Record(
             settings=chosen,
             store=store,
-            ingest=Ingest(store, [entry.subscription for entry in entries], chosen.confirm),
+            ingest=Ingest(
+                store,
+                [entry.subscription for entry in entries],
+                chosen.confirm,
+                Meter("poller"),
+            ),
             downloads=frozenset(e.name for e in entries if e.type == hooks_file.DOWNLOAD),
         )
     finally:

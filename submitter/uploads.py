@@ -29,6 +29,10 @@ USE = "give an http(s) URL or the picture itself as raw Base64"
 class _Cloth(fields.Field[tuple[str, ...]]):
     """One picture, or a list of at most two."""
 
+    def __init__(self) -> None:
+        several = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
+        super().__init__(required=True, metadata={"anyOf": [{"type": "string"}, several]})
+
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
         given = value if isinstance(value, list) else [value]
         if not 1 <= len(given) <= 2 or not all(isinstance(one, str) for one in given):
@@ -36,13 +40,15 @@ class _Cloth(fields.Field[tuple[str, ...]]):
         return tuple(given)
 
 
-class _Request(Schema):
+class NewTask(Schema):
+    """A try-on: pictures as URLs or raw Base64."""
+
     class Meta:
         unknown = RAISE
 
     provider = fields.String(required=True, validate=validate.Length(1, LONGEST_NAME))
     human = fields.String(required=True)
-    cloth = _Cloth(required=True)
+    cloth = _Cloth()
     reference = fields.String(load_default=None, allow_none=True)
     model = fields.String(load_default=None, allow_none=True)
     account = fields.String(load_default=DEFAULT_ACCOUNT, validate=validate.Length(1, LONGEST_NAME))
@@ -63,7 +69,7 @@ class Upload:
 def read(body: bytes) -> Upload:
     """The request in a body. Raises NotJson, and InvalidRequest naming each field's fault."""
     try:
-        return Upload(**_Request().load(decode(body)))
+        return Upload(**NewTask().load(decode(body)))
     except NotTheProtocol as error:
         raise InvalidRequest({"body": str(error)}) from None
     except ValidationError as error:

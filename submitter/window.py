@@ -6,10 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from http import HTTPStatus
 from threading import BoundedSemaphore
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from receiver.deliveries import task_json
 from receiver.errors import StoreError
@@ -75,7 +77,8 @@ class Window:
         if not self._slots.acquire(blocking=False):
             self._release(held)
             raise NotNow(f"{AT_ONCE} tasks are being created already", retry_after=LATER)
-        job = self._pool.submit(self._job, room, upload, task_id, held)
+        bind_contextvars(task=task_id)
+        job = self._pool.submit(copy_context().run, self._job, room, upload, task_id, held)
         job.add_done_callback(lambda _: self._slots.release())
         return _in_time(job, task_id)
 

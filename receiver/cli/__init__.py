@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__, completion, logs
+from receiver import __version__, completion, logs, settings
 from receiver.cli import copy, doctor, endpoints, hooks, look, repair, retention, run, tail
 from receiver.cli.group import Commands
 
@@ -16,7 +16,7 @@ def main() -> None:
 
     Settings come from the environment; see .env.example.
     """
-    logs.configure()
+    logs.configure(form=settings.log_format())
 
 
 for room in (run, look, tail, hooks, endpoints, repair, retention, doctor, copy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import click
 import structlog
@@ -15,9 +16,11 @@ from receiver.cli.group import REFUSED, store
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
+from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Alerting
 from receiver.hooks_file import HookEntry
 from receiver.ingest import hook_entries
+from receiver.meter import EVERY, Meter
 from receiver.prune import prune
 from receiver.redaction import hiding
 from receiver.stop import stop_at
@@ -54,13 +57,17 @@ def worker() -> None:
     entries = hook_entries(chosen)
     built = hooks.build_all(entries, os.environ)
     hide = hiding(hooks.secrets(entries, os.environ))
-    logs.configure(hide)
-    deliver = Deliver(store(chosen), built, hide=hide)
+    logs.configure(hide, settings.log_format())
+    meter = Meter("worker")
+    deliver = Deliver(store(chosen), built, hide=hide, meter=meter)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
-    with chores(_chores(deliver.store, entries, built, chosen.retention), stop):
+    telling = Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store))
+    with chores([*_chores(deliver.store, entries, built, chosen.retention), telling], stop):
         drained = run(stop)
+    with suppress(StoreUnavailable):  # it was logged where it mattered
+        _hand_over(meter, deliver.store)
     if not drained:
         log.error("an attempt did not end in time; it is made again when its lease is out")
         os._exit(REFUSED)  # the thread that makes it cannot be ended otherwise
@@ -83,6 +90,14 @@ def _chores(
     if retention is not None:
         wanted.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention)))
     return wanted
+
+
+def _hand_over(meter: Meter, record: Store) -> None:
+    try:
+        meter.flush(record.measure)
+    except StoreUnavailable:
+        meter.store_failed()
+        raise
 
 
 def _prune(record: Store, retention: int) -> None:

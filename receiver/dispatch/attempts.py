@@ -11,7 +11,7 @@ import traceback
 import structlog
 
 from receiver.clock import now_ms
-from receiver.deliver import ANSWER_KEPT, Deliver
+from receiver.deliver import ANSWER_KEPT, Deliver, concerning
 from receiver.deliveries import Delivery, State
 from receiver.errors import StoreUnavailable, TemporaryFailure
 from receiver.stores.base import Store
@@ -50,17 +50,25 @@ class Attempts:
 
     def make(self, delivery: Delivery) -> None:
         """One attempt at a delivery that is held, from its beginning to its outcome on record."""
-        try:
-            self._report(delivery, self._try(delivery))
-        except StoreUnavailable as error:  # the lease runs out, and it is attempted again
-            log.error("an outcome is not on record", delivery=delivery.id, error=str(error))
-        finally:
-            with self._lock:
-                self._held.pop(delivery.id, None)
+        with concerning(delivery):
+            try:
+                self._report(self._try(delivery))
+            except StoreUnavailable as error:  # the lease runs out, and it is attempted again
+                log.error("an outcome is not on record", error=str(error))
+                self._deliver.meter.store_failed()
+            finally:
+                with self._lock:
+                    self._held.pop(delivery.id, None)
 
     def abandon(self, delivery: Delivery) -> None:
         """End the attempt of a worker that is gone."""
-        self._report(delivery, self._deliver.abandoned(delivery))
+        with concerning(delivery):
+            self._report(self._deliver.abandoned(delivery))
+
+    def store_failed(self, error: StoreUnavailable) -> None:
+        """Say it, and count it."""
+        log.error("the record is unavailable", error=str(error))
+        self._deliver.meter.store_failed()
 
     def upkeep(self) -> None:
         """Hold on to what runs, and now and then be seen. Raises StoreUnavailable."""
@@ -81,23 +89,16 @@ class Attempts:
         except StoreUnavailable:
             raise
         except Exception as error:
-            log.exception("a hook broke", delivery=delivery.id, hook=delivery.hook)
+            log.exception("a hook broke")
             # Its end says what broke; only so much of an answer is kept.
             text = "".join(traceback.format_exception(error))[-ANSWER_KEPT:]
             failure = TemporaryFailure(text)
             return self._deliver.failed(delivery, started_at, failure)
 
-    def _report(self, delivery: Delivery, state: State) -> None:
+    def _report(self, state: State) -> None:
         say, what = {
             State.DELIVERED: (log.info, "delivered"),
             State.PENDING: (log.warning, "attempt failed, due again"),
             State.DEAD: (log.error, "delivery is dead"),
         }[state]
-        say(
-            what,
-            delivery=delivery.id,
-            task=delivery.task_id,
-            status=delivery.status,
-            hook=delivery.hook,
-            attempt=delivery.attempts,
-        )
+        say(what)

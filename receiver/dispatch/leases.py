@@ -40,7 +40,7 @@ class LeaseDispatcher:
             try:
                 self._round(pool, stop)
             except StoreUnavailable as error:
-                log.error("the record is unavailable", error=str(error), again_after_s=1)
+                self._attempts.store_failed(error)
                 stop.wait(1)
         drained = self._wait_for_running(time.monotonic() + self._drain)
         pool.shutdown(wait=drained, cancel_futures=True)
@@ -93,5 +93,5 @@ class LeaseDispatcher:
             try:
                 self._upkeep()
             except StoreUnavailable as error:
-                log.error("the record is unavailable", error=str(error))
+                self._attempts.store_failed(error)
         return not self._running

@@ -75,7 +75,7 @@ class ProcrastinateDispatcher:
         try:
             self._attempts.upkeep()
         except StoreUnavailable as error:
-            log.error("the record is unavailable", error=str(error))
+            self._attempts.store_failed(error)
 
     async def _work(self, stop: Signal) -> None:
         """Run Procrastinate's workers until `stop`; again whenever they lose the database."""

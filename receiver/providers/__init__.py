@@ -17,7 +17,7 @@ def get(name: str) -> Provider:
     try:
         return PROVIDERS[name]
     except KeyError:
-        raise UnknownCallbackUrl(f"no provider {name!r}") from None
+        raise UnknownCallbackUrl(f"no provider {name!r}", "unknown_provider") from None
 
 
 def spelling(word: str) -> str | None:

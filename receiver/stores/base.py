@@ -12,7 +12,15 @@ from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscrip
 from receiver.events import Callback, Event
 from receiver.stores.charges import Charges
 from receiver.stores.happenings import Happenings
-from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
+from receiver.stores.upkeep import (
+    Change,
+    Endpoints,
+    Measures,
+    Refusals,
+    Repair,
+    Retention,
+    Whole,
+)
 from receiver.tasks import Outcome, Status, Task
 
 T = TypeVar("T")
@@ -441,6 +449,7 @@ class Store(
     Endpoints,
     Repair,
     Refusals,
+    Measures,
     Retention,
     Whole,
     Happenings,

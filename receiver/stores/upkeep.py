@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from receiver.deliveries import File, State, Subscription
 from receiver.endpoints import Alert, AlertKind, Endpoint
+from receiver.measures import Reading
 
 Change = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
 """What an attempt does to its endpoint, and what people have to be told."""
@@ -62,6 +63,16 @@ class Erasure:
     task_id: str
     under_way: int  # attempts that still run: their files are not known yet
     files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A provider's tasks that have not ended; of all providers up to 10,000 are counted."""
+
+    provider: str
+    tasks: int
+    awaited: int  # of these, those whose provider calls back
+    overdue: int  # of these, those that have to be asked about now
 
 
 class Endpoints(Protocol):
@@ -136,6 +147,22 @@ class Refusals(Protocol):
 
     def rejections(self, limit: int = 50) -> list[Rejection]:
         """Newest first."""
+        ...
+
+
+class Measures(Protocol):
+    """What processes count, wherever they run; any of them can show all of it."""
+
+    def measure(self, added: Sequence[Reading], newest: Sequence[Reading]) -> None:
+        """Add the first to what is kept; of the second keep the greater value."""
+        ...
+
+    def measured(self) -> list[Reading]:
+        """All that is kept, by name."""
+        ...
+
+    def open_tasks(self, now: int) -> list[Open]:
+        """How many tasks are open, for each provider that has some."""
         ...
 
 

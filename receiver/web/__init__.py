@@ -8,6 +8,7 @@ from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from receiver.ingest import Ingest
+from receiver.meter import Meter
 from receiver.settings import Settings, load
 from receiver.stores import open_store
 from receiver.web import (
@@ -15,6 +16,8 @@ from receiver.web import (
     auth,
     callbacks,
     health,
+    metrics,
+    openapi,
     problems,
     redelivery,
     rejections,
@@ -37,15 +40,20 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    ingest = Ingest.into(store, settings)
+    meter = Meter("web")
+    ingest = Ingest.into(store, settings, meter)
     problems.install(app)
-    requestlog.install(app)
+    requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
+    metrics.install(app, meter, store)
     rejections.install(app, store)
     auth.install(app, settings.api_token)
+    requestlog.install_names(app)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(metrics.blueprint(meter, store))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
+    app.register_blueprint(openapi.blueprint())
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
     if settings.trusted_proxies:

@@ -10,6 +10,14 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from receiver import providers, shapes
 from receiver.clock import now_ms
 from receiver.deliveries import State, task_json
+from receiver.described import Description, described
+from receiver.documents import (
+    DeliveriesDocument,
+    DeliveryDocument,
+    HistoryDocument,
+    OutcomeDocument,
+    TasksDocument,
+)
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
 from receiver.tasks import Status
@@ -22,6 +30,9 @@ ROW = "int(max=9223372036854775807)"  # what a database can hold; anything above
 class _Status(fields.Field[Status]):
     """A status in our spelling or a provider's."""
 
+    def __init__(self) -> None:
+        super().__init__(metadata={"type": "string", "description": "In any spelling."})
+
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Status:
         known = value if value in tuple(Status) else providers.spelling(value)
         if known not in tuple(Status):
@@ -33,7 +44,8 @@ class _Cursor(fields.Field[int]):
     """The row that a cursor of this kind of list names."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(load_default=None, attribute="before")
+        said = {"type": "string", "description": "`next` of the page before."}
+        super().__init__(load_default=None, attribute="before", metadata=said)
         self._kind = kind
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
@@ -71,6 +83,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     routes.register_error_handler(ValidationError, problems.not_valid)
 
     @routes.get("/api/tasks")
+    @described(Description(answers={200: TasksDocument}, query=TaskQuery, refuses=(422,)))
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.page_of_tasks(**_loaded(TaskQuery()))
@@ -78,11 +91,13 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
     @routes.get("/api/tasks/<task_id>")
+    @described(Description(answers={200: HistoryDocument}, refuses=(404,)))
     def task(task_id: str) -> Response:
         """One task with everything on record about it."""
         return jsonify(shapes.history_json(store.history(task_id)))
 
     @routes.get("/api/deliveries")
+    @described(Description(answers={200: DeliveriesDocument}, query=DeliveryQuery, refuses=(422,)))
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
         page = store.page_of_deliveries(**_loaded(DeliveryQuery()))
@@ -91,6 +106,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(deliveries=found, next=following)
 
     @routes.post(f"/api/deliveries/<{ROW}:delivery_id>/redeliver")
+    @described(Description(answers={202: DeliveryDocument}, refuses=(404, 409)))
     def redeliver(delivery_id: int) -> tuple[Response, int] | Response:
         """Make a delivery that ended due again."""
         delivery = store.delivery(delivery_id)
@@ -101,6 +117,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(shapes.delivery_json(store.delivery(delivery_id))), 202
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
+    @described(Description(answers={200: OutcomeDocument}, refuses=(404, 422)))
     def replay(callback_id: int) -> Response:
         """Send a stored callback through parse and record again."""
         try:

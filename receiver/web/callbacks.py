@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from gunicorn.http.errors import ParseException
+from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
+from receiver.described import Description, described
+from receiver.documents import OutcomeDocument
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
 from receiver.ingest import Ingest
+from receiver.providers import kling, legacy
 from receiver.redaction import redacted_path
 from receiver.settings import Settings
 from receiver.tasks import Trust
 from receiver.web import headers
 
+TAKES = Description(
+    answers={200: OutcomeDocument},
+    refuses=(400, 401, 404, 413, 415, 422, 429),
+    body=(kling.Envelope, legacy.Envelope),
+)
+PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
 LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 
 
@@ -29,26 +39,31 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     only = {"methods": ["POST"], "provide_automatic_options": False}
 
     @routes.route("/callbacks/<provider>/<task_id>/<token>", **only)
+    @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
-        """Trusted by the token; by the signature, where one comes and we hold the secret."""
+        """A callback, trusted by its token; by its signature, where one comes and we hold a key."""
         _must_call_back(provider)
         if not signing.check(settings.callback_secrets, provider, task_id, token):
             raise UnknownCallbackUrl(
-                "wrong token: none of CALLBACK_SECRETS made it for this provider and task"
+                "wrong token: none of CALLBACK_SECRETS made it for this provider and task",
+                "wrong_token",
             )
-        g.task_id = task_id  # now it is known to be ours, and may stand in the log
+        bind_contextvars(task=task_id)  # now it is known to be ours, and may stand in the log
         secrets = settings.webhook_secrets.get(provider, ())
         # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
         is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
         return accept(provider, task_id, secrets if is_signed else ())
 
     @routes.route("/callbacks/<provider>", **only)
+    @described(TAKES)
     def signed(provider: str) -> Response:
-        """Trusted by the signature alone."""
+        """A callback that is trusted by its signature alone."""
         _must_call_back(provider)
         secrets = settings.webhook_secrets.get(provider, ())
         if not secrets:
-            raise UnknownCallbackUrl(f"without a token, and no secret is set for {provider}")
+            raise UnknownCallbackUrl(
+                f"without a token, and no secret is set for {provider}", "no_secret"
+            )
         return accept(provider, None, secrets)
 
     def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
@@ -57,7 +72,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         What cannot be right is refused before its body is read.
         """
         if secrets and not standard_webhooks.is_signed(_headers()):
-            raise BadSignature("not signed, and the address has no token")
+            raise BadSignature("not signed, and the address has no token", "unsigned")
         body = _body()
         if secrets:
             standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
@@ -79,11 +94,13 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 
 
 def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
-    """The self-test of `receiver doctor`: did a callback get through? Nothing is recorded."""
-
+    @described(PONGS)
     def doctor(nonce: str, token: str) -> Response:
+        """The self-test of `receiver doctor`: did a callback get through? Nothing is recorded."""
         if not signing.check(secrets, signing.DOCTOR, nonce, token):
-            raise UnknownCallbackUrl("wrong token: none of CALLBACK_SECRETS made it for the doctor")
+            raise UnknownCallbackUrl(
+                "wrong token: none of CALLBACK_SECRETS made it for the doctor", "wrong_token"
+            )
         _body()
         return Response("pong", mimetype="text/plain")
 
@@ -92,9 +109,10 @@ def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
 
 def _must_call_back(provider: str) -> None:
     if provider not in providers.PROVIDERS:
-        raise UnknownCallbackUrl(f'unknown provider "{redacted_path("/" + provider)[1:]}"')
+        shown = redacted_path("/" + provider)[1:]
+        raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
     if not providers.get(provider).has_callbacks:
-        raise UnknownCallbackUrl(f"{provider} has no callbacks")
+        raise UnknownCallbackUrl(f"{provider} has no callbacks", "unknown_provider")
 
 
 def _body() -> bytes:

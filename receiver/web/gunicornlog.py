@@ -1,20 +1,12 @@
-"""gunicorn's own log lines, without secrets."""
+"""gunicorn's own log lines: in the form of ours, without secrets."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-from receiver.redaction import redacted
-
-
-class Formatter(logging.Formatter):
-    """Lines and tracebacks without secrets."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+from receiver import logs, settings
 
 
 class RedactedLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -22,6 +14,8 @@ class RedactedLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
+        if cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json:
+            return
+        formatter = logs.formatter(form=settings.log_format())
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
-            if isinstance(handler.formatter, logging.Formatter):
-                handler.setFormatter(Formatter(handler.formatter._fmt, handler.formatter.datefmt))  # noqa: SLF001
+            handler.setFormatter(formatter)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, jsonify
 
 from receiver.clock import now_ms
+from receiver.described import Description, described
+from receiver.documents import AliveDocument, ReadyDocument
 from receiver.stores.base import Counter, Store
 
 WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
@@ -16,14 +18,16 @@ WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
 
 def blueprint(store: Store) -> Blueprint:
     routes = Blueprint("health", __name__)
-    name = f"{socket.gethostname()}:{os.getpid()}:web"
+    name = name_of_this_process()
 
     @routes.get("/healthz")
+    @described(Description(answers={200: AliveDocument}, needs_record=False))
     def healthz() -> Response:
         """Alive."""
         return jsonify(status="ok")
 
     @routes.get("/readyz")
+    @described(Description(answers={200: ReadyDocument}))
     def readyz() -> Response:
         """Ready: a write was just committed. Raises StoreUnavailable, which is a 503.
 
@@ -43,6 +47,11 @@ def blueprint(store: Store) -> Blueprint:
         )
 
     return routes
+
+
+def name_of_this_process() -> str:
+    """By which it is seen."""
+    return f"{socket.gethostname()}:{os.getpid()}:web"
 
 
 def _by_name(counters: Sequence[Counter]) -> dict[str, dict[str, int]]:

@@ -73,7 +73,8 @@ def not_valid(error: ValidationError) -> Response:
 def install(app: Flask) -> None:
     """Answer every error of this application with a problem document.
 
-    Why a request is refused stands in `g.refusal`, also where the answer does not tell.
+    Why a request is refused stands in `g.refusal`, also where the answer does not tell;
+    `g.unproven` is one word for it, where the sender did not prove who it is.
     """
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(CallbackReceiverError, _of_ours)
@@ -86,6 +87,7 @@ def install(app: Flask) -> None:
 def _nothing_here(error: Exception) -> Response:
     """What an unknown path, an unknown provider and a wrong token get: the same bytes."""
     g.refusal = str(error) if isinstance(error, UnknownCallbackUrl) else "unknown path"
+    g.unproven = getattr(error, "kind", None)
     return problem(404, NOTHING_HERE)
 
 
@@ -110,6 +112,7 @@ def _of_ours(error: Exception) -> Response:
         log.error("unforeseen", error=repr(error))
         return problem(status, BROKEN)
     g.refusal = _detail(error)
+    g.unproven = getattr(error, "kind", None)
     response = problem(status, g.refusal, getattr(error, "members", None))
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
@@ -127,6 +130,7 @@ def _detail(error: Exception) -> str:
     if not isinstance(error, StoreUnavailable):
         return str(error)
     log.error("the record is unavailable", error=str(error))
+    g.store_failed = True
     if request.path.startswith("/callbacks"):
         return "The callback could not be stored now; send it again later."
     return "The record is unavailable now; try again later."

@@ -12,6 +12,8 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from receiver import durations, providers, redeliver
 from receiver.clock import now_ms
 from receiver.deliveries import State
+from receiver.described import Description, described
+from receiver.documents import RedeliveryDocument
 from receiver.ingest import Ingest
 from receiver.stores.upkeep import Step, Wanted
 from receiver.web import problems
@@ -21,6 +23,10 @@ STEPS = 40  # of 500 deliveries; whoever means more asks again
 
 class _Moment(fields.Field[int]):
     """RFC 3339, or a duration back from now such as `2d`."""
+
+    def __init__(self) -> None:
+        said = {"type": "string", "description": "RFC 3339; or back from now, such as `2d`."}
+        super().__init__(metadata=said)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         try:
@@ -51,6 +57,13 @@ def blueprint(ingest: Ingest) -> Blueprint:
     routes.register_error_handler(ValidationError, problems.not_valid)
 
     @routes.post("/api/deliveries/redeliver")
+    @described(
+        Description(
+            answers={200: RedeliveryDocument, 202: RedeliveryDocument},
+            body=(Filter,),
+            refuses=(413, 422),
+        )
+    )
     def many() -> tuple[Response, int] | Response:
         """Make deliveries that ended due again; create those that a hook added later never had.
 

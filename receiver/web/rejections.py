@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from threading import Lock, Timer
+from threading import Lock
 
 import structlog
 from flask import Flask, Response, g, request
 
 from receiver.clock import now_ms
 from receiver.errors import StoreError
+from receiver.later import Later
 from receiver.redaction import redacted, redacted_path
 from receiver.stores.upkeep import Refusals, Rejection
 from receiver.web.limits import Limits
@@ -34,9 +34,8 @@ class Rejections:
     def __init__(self, write: Callable[[Sequence[Rejection]], None], every: float = EVERY) -> None:
         self._write, self._every = write, every
         self._found: dict[tuple[str, ...], Rejection] = {}
-        self._timer: Timer | None = None
         self._lock = Lock()
-        atexit.register(self.flush)
+        self._later = Later(self.flush, every)
 
     def note(self, address: str, reason: str, method: str, path: str) -> None:
         """Remember a refusal; `path` as it came."""
@@ -47,8 +46,7 @@ class Rejections:
                 key = ("…", MORE, "…", "…")
             count = self._found[key].count if key in self._found else 0
             self._found[key] = Rejection(now_ms(), *key, count=count + 1)
-            if self._timer is None:
-                self._write_later()
+        self._later.ask()
 
     def flush(self) -> None:
         """Write what was collected; what cannot be written after some tries is let go."""
@@ -63,20 +61,6 @@ class Rejections:
                 return
             if attempt < TRIES:
                 time.sleep(self._every)
-
-    def _write_later(self) -> None:
-        self._timer = Timer(self._every, self._on_time)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _on_time(self) -> None:
-        try:
-            self.flush()
-        finally:
-            with self._lock:
-                self._timer = None
-                if self._found:
-                    self._write_later()
 
 
 def install(app: Flask, store: Refusals) -> None:

@@ -1,25 +1,43 @@
-"""One log line a request, by its route: paths hold tokens, and never reach a log."""
+"""One log line a request, by its route: paths hold tokens, and never reach a log.
+
+Every line that a request causes has its id, which the answer names in `X-Request-Id`.
+"""
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 
 import structlog
 from flask import Flask, Response, g, request
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from receiver.redaction import redacted
 
 log = structlog.get_logger()
-QUIET = ("/healthz", "/readyz")
+QUIET = ("/healthz", "/readyz", "/metrics")
+REQUEST_ID = "X-Request-Id"
+_SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
+_NAMED = {"task_id": "task", "delivery_id": "delivery", "callback_id": "callback"}
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def install(app: Flask) -> None:
-    """Log what was asked and answered."""
+def install(app: Flask, *, is_behind_proxy: bool) -> None:
+    """Log what was asked and answered. A proxy of ours may say what a request is called."""
 
     @app.before_request
     def start() -> None:
         g.started = time.perf_counter()
+        clear_contextvars()  # the thread served another request before
+        given = request.headers.get(REQUEST_ID, "") if is_behind_proxy else ""
+        g.request_id = given if _is_sane(given) else uuid.uuid4().hex
+        bind_contextvars(request_id=g.request_id)
 
     @app.after_request
     def report(response: Response) -> Response:
+        if "request_id" in g:
+            response.headers[REQUEST_ID] = g.request_id
         route = request.url_rule.rule if request.url_rule else "unknown path"
         if route in QUIET and response.status_code < 400:
             return response
@@ -29,7 +47,25 @@ def install(app: Flask) -> None:
             method=request.method,
             route=route,
             status=response.status_code,
-            task=g.get("task_id"),
             ms=round((time.perf_counter() - g.started) * 1000, 1) if "started" in g else None,
         )
         return response
+
+
+def install_names(app: Flask) -> None:
+    """Name the task, delivery or callback that an /api request is about in its lines.
+
+    To be installed after those who refuse: what a stranger names is not logged.
+    """
+
+    @app.before_request
+    def name() -> None:
+        if request.path.startswith("/api/"):
+            given = request.view_args or {}
+            found = {_NAMED[key]: value for key, value in given.items() if key in _NAMED}
+            bind_contextvars(**{key: one for key, one in found.items() if _ID.fullmatch(str(one))})
+
+
+def _is_sane(given: str) -> bool:
+    """Is it short and plain, and nothing that would be hidden in a log?"""
+    return _SANE.fullmatch(given) is not None and redacted(given) == given

@@ -14,6 +14,7 @@ from receiver.cli import main
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.ingest import Ingest
+from receiver.measures import Reading
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.transfer import TABLES
@@ -66,6 +67,7 @@ def grown(store: SqliteStore) -> None:
     store.claim_key("key", b"\x00digest", "open", NOW, NOW + 1)
     ingest.accept(callback(body("failed"), "task-0"))  # a conflict is counted
     store.close_task("task-9", NOW)
+    store.measure([Reading("a", ("é",), 0.1)], [])
 
 
 def test_a_grown_record_arrives_whole(

@@ -10,6 +10,7 @@ import pytest
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
+from receiver.measures import Reading
 from receiver.stores.base import ALWAYS
 from receiver.stores.happenings import Kind
 from receiver.stores.sqlite import SqliteStore, connections, writer
@@ -90,6 +91,8 @@ def run_a_life(store: SqliteStore) -> None:
     store.settle_key(held, NOW, None)
     store.release_key(held)
     store.heartbeat("w", "worker", NOW)
+    store.open_tasks(NOW)
+    store.measure([Reading("a", (), 1)], [Reading("b", (), 1)])
 
 
 def scans(path: Path, statements: list[str]) -> list[str]:

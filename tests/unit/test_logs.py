@@ -65,3 +65,60 @@ def test_gunicorn_logs_no_token_either() -> None:
         assert token not in line
         assert "canary" not in line
     assert logger.error_log.handlers
+
+
+@pytest.mark.parametrize(
+    ("form", "is_terminal", "is_json"),
+    [
+        ("auto", False, True),
+        ("auto", True, False),
+        ("json", True, True),
+        ("console", False, False),
+    ],
+)
+def test_the_form_is_json_unless_a_person_reads(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    is_terminal: bool,
+    is_json: bool,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    logs.configure(form=form)
+    structlog.get_logger().info("something", task="task-1")
+    line = capsys.readouterr().err
+    assert line.startswith("{") is is_json
+    assert ("\x1b[" in line) is (is_terminal and not is_json)
+    assert "task-1" in line
+
+
+def test_what_libraries_say_has_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(form="json")
+    logger = logging.getLogger("a.library")
+    logger.propagate = False  # pytest listens at the root; in a process of ours nobody does
+    token = mint(SECRET, "kling", "task-1")
+    with structlog.contextvars.bound_contextvars(delivery=7):
+        logger.warning("retry %s", f"/callbacks/kling/task-1/{token}")
+    document = json.loads(capsys.readouterr().err)
+    timestamp = document.pop("timestamp")
+    assert timestamp.endswith("Z")
+    assert document == {
+        "event": "retry /callbacks/kling/task-1/…",
+        "level": "warning",
+        "logger": "a.library",
+        "delivery": 7,
+    }
+
+
+@pytest.mark.parametrize(("form", "is_json"), [("json", True), ("console", False)])
+def test_gunicorn_speaks_as_we_do(
+    monkeypatch: pytest.MonkeyPatch, form: str, is_json: bool
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", form)
+    record = logging.LogRecord("gunicorn.error", logging.INFO, "", 0, "Booting %d", (7,), None)
+    handler = RedactedLogger(Config()).error_log.handlers[-1]
+    line = handler.format(record)
+    assert "Booting 7" in line
+    if is_json:
+        assert json.loads(line)["logger"] == "gunicorn.error"
+    assert line.startswith("{") is is_json

@@ -51,6 +51,7 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("DATABASE_URL", "mysql://db/x", "mysql is not .* postgresql://"),
         ("DATABASE_URL", "postgresql://db:port/x", "its port"),
         ("DATABASE_URL", "sqlite:///", "sqlite:///"),
+        ("LOG_FORMAT", "xml", "use auto, json, console"),
         ("API_TOKEN", "fifteen-letters", "at least 16 characters"),
         ("API_TOKEN", "a token with a space", "none of them a space"),
         ("CALLBACK_SECRETS", " , ", "characters"),
@@ -72,6 +73,19 @@ def test_postgresql_brings_no_secret_of_its_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("CALLBACK_SECRETS")
     with pytest.raises(SettingsError, match="CALLBACK_SECRETS: needed with PostgreSQL"):
         load()
+
+
+@pytest.mark.parametrize(("value", "form"), [(None, "auto"), ("json", "json"), ("xml", "auto")])
+def test_the_form_of_the_log_is_known_before_the_settings_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None, form: str
+) -> None:
+    monkeypatch.delenv("LOG_FORMAT", raising=False)
+    if value is not None:
+        (tmp_path / "form").write_text(f"{value}\n")
+        monkeypatch.setenv("LOG_FORMAT_FILE", str(tmp_path / "form"))
+    assert settings.log_format() == form
+    monkeypatch.setenv("LOG_FORMAT_FILE", "/nowhere")
+    assert settings.log_format() == "auto"  # `load` tells what is wrong
 
 
 def test_the_api_is_closed_until_its_token_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
+from receiver.stores.sql.measures import Measures
 from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
@@ -27,6 +28,7 @@ class PostgresStore(
     Endpoints,
     Repair,
     Refusals,
+    Measures,
     Retention,
     Transfer,
     Happenings,

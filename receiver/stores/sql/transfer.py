@@ -22,6 +22,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "rejections": ("id",),
     "pauses": ("name",),
     "counters": ("name", "provider"),
+    "measures": ("name", "labels"),
     "idempotency_keys": ("key",),
 }
 AT_ONCE = 500  # rows

@@ -1,0 +1,204 @@
+"""The shapes of what is answered and sent, as schemas: for the OpenAPI document, and its tests."""
+
+from __future__ import annotations
+
+from marshmallow import INCLUDE, Schema, fields, validate
+
+from receiver.deliveries import GIVEN_UP, State
+from receiver.events import Source
+from receiver.tasks import Outcome, Status, Trust
+
+MOVES = (*Status, GIVEN_UP)
+
+
+def _text(*known: str) -> fields.String:
+    return fields.String(required=True, validate=validate.OneOf(known) if known else None)
+
+
+def _maybe_text() -> fields.String:
+    return fields.String(required=True, allow_none=True)
+
+
+def _instant() -> fields.DateTime:
+    return fields.DateTime(required=True)
+
+
+def _maybe_instant() -> fields.DateTime:
+    return fields.DateTime(required=True, allow_none=True)
+
+
+def _number() -> fields.Integer:
+    return fields.Integer(required=True)
+
+
+class Document(Schema):
+    """What every document is: others may follow with more members, and are the same to readers."""
+
+    class Meta:
+        unknown = INCLUDE
+
+
+class TaskDocument(Document):
+    """A task, as it stands."""
+
+    id = _text()
+    provider = _text()
+    account = _text()
+    provider_task_id = _maybe_text()
+    reference = _maybe_text()
+    status = _text(*Status)
+    reason = _maybe_text()
+    cost = _maybe_text()
+    created_at = _instant()
+
+
+class TransitionDocument(Document):
+    """A move of a task, as it was recorded."""
+
+    status = _text(*MOVES)
+    occurred_at = _instant()
+    recorded_at = _instant()
+    trust = _text(*Trust)
+    corrected = fields.Boolean(required=True)
+
+
+class CallbackDocument(Document):
+    """A message of a provider, as it came."""
+
+    id = _number()
+    task = _maybe_text()
+    provider = _text()
+    source = _text(*Source)
+    trust = _text(*Trust)
+    outcome = _text(*Outcome)
+    repeats = _number()
+    problem = _maybe_text()
+    received_at = _instant()
+    headers = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    body = _text()
+
+
+class AttemptDocument(Document):
+    """One try at a delivery."""
+
+    number = _number()
+    started_at = _instant()
+    ended_at = _instant()
+    outcome = _text("delivered", "failed", "abandoned")
+    answer = _text()
+
+
+class DeliveryDocument(Document):
+    """One move, to be told to one hook."""
+
+    id = _number()
+    task = _text()
+    status = _text(*MOVES)
+    hook = _text()
+    state = _text(*State)
+    attempts = _number()
+    after = _maybe_text()
+    due_at = _maybe_instant()
+    ended_at = _maybe_instant()
+
+
+class AnsweredDeliveryDocument(DeliveryDocument):
+    """A delivery with its attempts, and the files it made."""
+
+    answers = fields.List(fields.Nested(AttemptDocument), required=True)
+    files = fields.List(fields.String(), required=True)
+
+
+class HistoryDocument(TaskDocument):
+    """A task with everything on record about it."""
+
+    forgotten_at = _maybe_instant()
+    transitions = fields.List(fields.Nested(TransitionDocument), required=True)
+    callbacks = fields.List(fields.Nested(CallbackDocument), required=True)
+    deliveries = fields.List(fields.Nested(AnsweredDeliveryDocument), required=True)
+
+
+class TasksDocument(Document):
+    """A page of tasks; `next` is the `cursor` of the one after it."""
+
+    tasks = fields.List(fields.Nested(TaskDocument), required=True)
+    next = _maybe_text()
+
+
+class DeliveriesDocument(Document):
+    """A page of deliveries; `next` is the `cursor` of the one after it."""
+
+    deliveries = fields.List(fields.Nested(DeliveryDocument), required=True)
+    next = _maybe_text()
+
+
+class OutcomeDocument(Document):
+    """What became of a callback."""
+
+    outcome = _text(*(outcome for outcome in Outcome if outcome is not Outcome.QUARANTINED))
+
+
+class RedeliveryDocument(Document):
+    """How many deliveries were made due again, and created. Not `done`: ask again."""
+
+    redelivered = _number()
+    created = _number()
+    done = fields.Boolean(required=True)
+    dry_run = fields.Boolean(required=True)
+
+
+class AliveDocument(Document):
+    """The process is alive."""
+
+    status = _text("ok")
+
+
+class ReadyDocument(AliveDocument):
+    """A write was committed; how the deliveries stand."""
+
+    worker_seen = fields.Boolean(required=True)
+    deliveries_due = _number()
+    deliveries_dead = _number()
+    backlog_age_seconds = fields.Float(required=True)
+    counters = fields.Dict(required=True)
+
+
+class FaultDocument(Document):
+    """What is wrong with one field."""
+
+    field = _text()
+    detail = _text()
+
+
+class ProblemDocument(Document):
+    """What is wrong, as RFC 9457 has it."""
+
+    title = _text()
+    status = _number()
+    detail = _text()
+    errors = fields.List(fields.Nested(FaultDocument))
+    code = fields.Raw(metadata={"description": "The provider's own code."})
+    task = fields.String()
+
+
+class MediaDocument(Document):
+    """One output of a task, and the file that a download hook made of it."""
+
+    kind = _text()
+    url = _text()
+    expires_at = _maybe_instant()
+    file = _maybe_text()
+    sha256 = _maybe_text()
+    size = fields.Integer(required=True, allow_none=True)
+
+
+class EventDocument(Document):
+    """A move of a task, as hooks are told of it."""
+
+    id = _text()
+    type = _text()
+    occurred_at = _instant()
+    task = fields.Nested(TaskDocument, required=True)
+    media = fields.List(fields.Nested(MediaDocument), required=True)
+    trust = _text(*Trust)
+    corrected = fields.Boolean(required=True)

@@ -1,0 +1,65 @@
+"""What was counted, and how many tasks are open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from receiver.measures import Reading
+from receiver.stores.sql.lanes import COUNTED
+from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.upkeep import Open
+
+
+class Measures(Rooms):
+    """See `stores.upkeep.Measures`."""
+
+    def measure(self, added: Sequence[Reading], newest: Sequence[Reading]) -> None:
+        def work(connection: Session) -> None:
+            connection.executemany(_ADD, [_row(reading) for reading in added])
+            connection.executemany(_PUT, [_row(reading) for reading in newest])
+
+        self._write(work)
+
+    def measured(self) -> list[Reading]:
+        with self._read() as connection:
+            found = connection.execute("select * from measures order by name, labels").fetchall()
+        return [
+            Reading(row["name"], tuple(json.loads(row["labels"])), row["value"]) for row in found
+        ]
+
+    def open_tasks(self, now: int) -> list[Open]:
+        with self._read() as connection:
+            found = connection.execute(_OPEN, (now, COUNTED)).fetchall()
+        return [
+            Open(row["provider"], row["tasks"], row["awaited"], row["overdue"]) for row in found
+        ]
+
+
+def _row(reading: Reading) -> tuple[str, str, float]:
+    labels = json.dumps(reading.labels, ensure_ascii=False, separators=(",", ":"))
+    return reading.name, labels, float(reading.value)
+
+
+_ADD = """
+insert into measures (name, labels, value) values (?, ?, ?)
+on conflict (name, labels) do update set value = measures.value + excluded.value
+"""
+_PUT = """
+insert into measures (name, labels, value) values (?, ?, ?)
+on conflict (name, labels) do update set value = case
+  when excluded.value > measures.value then excluded.value else measures.value end
+"""
+# Open tasks have a deadline until they end or are given up on; ended ones only while they are
+# asked about once more.
+_OPEN = """
+select provider, count(*) as tasks,
+  count(case when expects_callback = 1 then 1 end) as awaited,
+  count(case when deadline_at <= ? then 1 end) as overdue
+from (
+  select provider, expects_callback, deadline_at from tasks
+  where deadline_at is not null and status in ('created', 'submitted', 'processing')
+  order by deadline_at limit ?
+) as found
+group by provider
+"""

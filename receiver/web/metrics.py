@@ -1,0 +1,164 @@
+"""`GET /metrics`: what every process counted, and how the record stands, for Prometheus.
+
+Whichever web process answers, it shows the rows that all of them hand their counts over to; so a
+counter never goes back, and the worker and the poller need no port.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import structlog
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from receiver import __version__, measures, providers
+from receiver.clock import now_ms
+from receiver.described import Description, described
+from receiver.errors import StoreUnavailable
+from receiver.later import Later
+from receiver.measures import Kind, Measure
+from receiver.meter import BEYOND, EVERY, SUM, Meter
+from receiver.stores.base import Store
+from receiver.web.health import name_of_this_process
+
+PROCESSES = ("web", "worker", "poller")
+OF_PROVIDERS = (measures.TASKS_OPEN, measures.TASKS_AWAITED, measures.TASKS_OVERDUE)
+Values = dict[tuple[str, ...], float]
+log = structlog.get_logger()
+
+
+def install(app: Flask, meter: Meter, store: Store) -> None:
+    """Count what is answered, and hand it over beside the requests."""
+
+    def hand_over() -> None:
+        try:
+            meter.flush(store.measure)
+        except StoreUnavailable as error:
+            log.warning("what was counted is kept for later", error=str(error))
+            meter.store_failed()
+
+    later = Later(hand_over, EVERY)
+
+    @app.after_request
+    def look(response: Response) -> Response:
+        if request.blueprint == "callbacks" and "started" in g:
+            took = time.perf_counter() - g.started
+            meter.observe(measures.CALLBACK_SECONDS, took, str(response.status_code))
+        if g.get("unproven"):
+            meter.count(measures.VERIFICATION_FAILURES, g.unproven)
+        if g.get("store_failed"):
+            meter.store_failed()
+        if meter.is_pending:
+            later.ask()
+        return response
+
+
+def blueprint(meter: Meter, store: Store) -> Blueprint:
+    routes = Blueprint("metrics", __name__)
+    name = name_of_this_process()
+
+    def is_writable() -> bool:
+        """Could what this process counted be written just now, and a heartbeat?"""
+        try:
+            meter.flush(store.measure)
+            store.heartbeat(name, "web", now_ms())
+        except StoreUnavailable as error:
+            log.error("the record is unavailable", error=str(error))
+            return False
+        return True
+
+    @routes.get("/metrics")
+    @described(Description(answers={200: "text/plain"}))
+    def metrics() -> Response:
+        """Everything that is measured, as text for Prometheus. Raises StoreUnavailable."""
+        writable: Values = {(): float(is_writable())}
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected([*_families(store, writable)]))
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return routes
+
+
+class _Collected:
+    """What a registry asks for its families."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _families(store: Store, writable: Values) -> Iterator[Metric]:
+    """Each measure with all its values; the record is read first."""
+    values = _read(store, now_ms())
+    values[measures.STORE_WRITABLE.name] = writable
+    for reading in store.measured():
+        values[reading.name][reading.labels] = reading.value
+    for measure in measures.ALL:
+        # Another release may have had other labels.
+        width = len(measure.labels) + (measure.kind is Kind.HISTOGRAM)
+        found = {key: value for key, value in values[measure.name].items() if len(key) == width}
+        yield _family(measure, found)
+
+
+def _read(store: Store, now: int) -> defaultdict[str, Values]:
+    """What is read from the record. Providers without anything count nothing, not unknown."""
+    found: defaultdict[str, Values] = defaultdict(dict)
+    known: list[tuple[str, ...]] = [(name,) for name in sorted(providers.PROVIDERS)]
+    for measure in (*OF_PROVIDERS, *measures.COUNTED.values()):
+        found[measure.name] = dict.fromkeys(known, 0.0)
+    callers = [name for name in providers.PROVIDERS if providers.get(name).has_callbacks]
+    found[measures.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # never
+    for tasks in store.open_tasks(now):
+        found[measures.TASKS_OPEN.name][tasks.provider,] = tasks.tasks
+        found[measures.TASKS_AWAITED.name][tasks.provider,] = tasks.awaited
+        found[measures.TASKS_OVERDUE.name][tasks.provider,] = tasks.overdue
+    for counter in store.counters():
+        if counter.name in measures.COUNTED:
+            found[measures.COUNTED[counter.name].name][counter.provider,] = counter.value
+    backlog = store.backlog(now)
+    oldest = backlog.oldest_due_at
+    found[measures.DELIVERIES_DUE.name] = {(): backlog.due}
+    found[measures.DELIVERIES_DEAD.name] = {(): backlog.dead}
+    found[measures.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
+    seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
+    found[measures.PROCESS_SEEN.name] = seen
+    found[measures.BUILD.name] = {(__version__, platform.python_version()): 1}
+    return found
+
+
+def _family(measure: Measure, values: Values) -> Metric:
+    name = measures.PREFIX + measure.name
+    if measure.kind is Kind.HISTOGRAM:
+        return _histogram(measure, values)
+    made = CounterMetricFamily if measure.kind is Kind.COUNTER else GaugeMetricFamily
+    family = made(name, measure.help, labels=measure.labels)
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(measure: Measure, values: Values) -> Metric:
+    """Rows hold each bucket by itself; Prometheus wants each with those below it."""
+    name = measures.PREFIX + measure.name
+    family = HistogramMetricFamily(name, measure.help, labels=measure.labels)
+    bounds = [*(f"{bound:g}" for bound in measure.buckets), BEYOND]
+    for labels in sorted({key[:-1] for key in values}):
+        total, buckets = 0.0, []
+        for bound in bounds:
+            total += values.get((*labels, bound), 0)
+            buckets.append((bound, total))
+        family.add_metric(labels, buckets, values.get((*labels, SUM), 0))
+    return family

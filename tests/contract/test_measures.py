@@ -1,0 +1,59 @@
+"""What every store promises about counts: sums of all processes, and how many tasks are open."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from receiver.ingest import Ingest
+from receiver.measures import Reading
+from receiver.stores.base import Store
+from receiver.stores.upkeep import Open
+from receiver.tasks import Status, Task
+from samples import body, callback
+
+NOW = 1_765_519_851_000
+
+
+def test_what_several_processes_add_is_summed(store: Store) -> None:
+    names = ("a", "b", "c")
+
+    def add(number: int) -> None:
+        for _ in range(10):
+            order = names if number % 2 else names[::-1]
+            store.measure([Reading(name, ("é", '"'), 0.5) for name in sorted(order)], [])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(add, range(6)))
+    assert store.measured() == [Reading(name, ("é", '"'), 30.0) for name in names]
+
+
+def test_labels_are_told_apart(store: Store) -> None:
+    store.measure([Reading("a", ("x", "y"), 1), Reading("a", ("xy",), 2), Reading("a", (), 3)], [])
+    found = {reading.labels: reading.value for reading in store.measured()}
+    assert found == {("x", "y"): 1, ("xy",): 2, (): 3}
+
+
+def test_an_instant_only_gets_later(store: Store) -> None:
+    for value in (5.0, 9.25, 7.0):
+        store.measure([], [Reading("seen", ("kling",), value)])
+    assert store.measured() == [Reading("seen", ("kling",), 9.25)]
+
+
+def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) -> None:
+    for number in range(4):
+        at = NOW + number * 1000
+        task = Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=at)
+        task = replace(task, expects_callback=number > 0)
+        store.create_task(task)
+    store.create_task(Task("m", "modellix", Status.CREATED, NOW, NOW, deadline_at=NOW + 1))
+    assert sorted(store.open_tasks(NOW + 1000), key=lambda found: found.provider) == [
+        Open("kling", 4, 3, 2),
+        Open("modellix", 1, 0, 1),
+    ]
+    Ingest(store).accept(callback(body("succeed"), "t0"))
+    Ingest(store).accept(callback(body("failed"), "t0"))
+    assert store.task("t0").deadline_at is not None  # ended, and asked about all the same
+    store.give_up("t1", NOW, ())
+    store.give_up("m", NOW, ())
+    assert store.open_tasks(NOW) == [Open("kling", 2, 2, 0)]

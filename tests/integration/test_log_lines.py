@@ -1,0 +1,207 @@
+"""Every line says whom it concerns: request, task, delivery; and none has a stranger's words."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event as Signal
+from threading import Thread
+from typing import Any
+
+import pytest
+import structlog
+from flask import Flask
+
+from receiver import logs
+from receiver.deliver import Deliver
+from receiver.deliveries import Notice
+from receiver.dispatch.leases import LeaseDispatcher
+from receiver.hooks.base import Done
+from receiver.ingest import Ingest
+from receiver.retry import RetryPolicy
+from receiver.settings import Settings
+from receiver.signing import mint
+from receiver.stores.sqlite import SqliteStore
+from receiver.web import create_app
+from samples import SECRET, body, callback, subscription
+
+TOKEN = "a-token-for-the-tests"
+NOW = 1_765_519_851_000
+AUTH = {"Authorization": f"Bearer {TOKEN}"}
+URL = f"/callbacks/kling/task-1/{mint(SECRET, 'kling', 'task-1')}"
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, store: SqliteStore) -> Callable[[int], Flask]:
+    def made(proxies: int) -> Flask:
+        store.check_schema()
+        (tmp_path / "hooks.toml").write_text("")
+        return create_app(
+            Settings(
+                f"sqlite:///{tmp_path / 'receiver.db'}",
+                (SECRET,),
+                hooks_file=tmp_path / "hooks.toml",
+                api_token=TOKEN,
+                trusted_proxies=proxies,
+            )
+        )
+
+    return made
+
+
+@pytest.fixture
+def app(make: Callable[[int], Flask]) -> Flask:
+    return make(0)
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    """What was logged since it was last asked for."""
+    logs.configure(form="json")
+    structlog.contextvars.clear_contextvars()
+    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    structlog.contextvars.clear_contextvars()
+
+
+def test_an_answer_names_its_request_as_the_log_does(
+    app: Flask, lines: Lines, store: SqliteStore, tmp_path: Path
+) -> None:
+    store.heartbeat("w", "worker", 1)  # the lock file is there
+    (tmp_path / "receiver.db-lock").unlink()
+    (tmp_path / "receiver.db-lock").mkdir()
+    client = app.test_client()
+    lines()
+    answer = client.post(URL, data=body(), content_type="application/json")
+    found = lines()
+    assert [line["event"] for line in found] == ["the record is unavailable", "request"]
+    for line in found:
+        assert line["request_id"] == answer.headers["X-Request-Id"]
+        assert line["task"] == "task-1"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nothing", "/api/tasks", "/callbacks/kling/t/x"])
+def test_every_answer_has_an_id_of_its_own(app: Flask, path: str) -> None:
+    client = app.test_client()
+    found = {client.get(path).headers["X-Request-Id"] for _ in range(3)}
+    assert len(found) == 3
+
+
+def test_one_request_leaves_nothing_to_the_next(app: Flask, lines: Lines) -> None:
+    client = app.test_client()
+    client.post(URL, data=body(), content_type="application/json")
+    lines()
+    client.get("/nothing")
+    (line,) = lines()
+    assert "task" not in line
+
+
+SANE = "7f3a:01-ab_c.Z"
+GIVEN = [
+    (0, SANE, False),  # nobody is trusted
+    (1, SANE, True),
+    (1, "short", False),
+    (1, "x" * 65, False),
+    (1, "two,ids,of,two,proxies", False),
+    (1, "with space", False),
+    (1, 'quoted"12345', False),
+    (1, "é1234567", False),
+    (1, "", False),
+    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that slipped in
+]
+
+
+@pytest.mark.parametrize(("proxies", "given", "is_taken"), GIVEN)
+def test_only_a_trusted_proxy_names_a_request_and_only_sanely(
+    make: Callable[[int], Flask], lines: Lines, proxies: int, given: str, is_taken: bool
+) -> None:
+    client = make(proxies).test_client()
+    lines()
+    answer = client.get("/nothing", headers={"X-Request-Id": given})
+    (line,) = lines()
+    assert (answer.headers["X-Request-Id"] == given) is is_taken
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_the_api_names_what_a_request_is_about(app: Flask, lines: Lines) -> None:
+    client = app.test_client()
+    asked = [
+        ("get", "/api/tasks/task-1", {"task": "task-1"}),
+        ("post", "/api/deliveries/7/redeliver", {"delivery": 7}),
+        ("post", "/api/callbacks/8/replay", {"callback": 8}),
+        ("get", "/api/tasks/%1b[31m", {}),
+    ]
+    for method, path, named in asked:
+        lines()
+        getattr(client, method)(path, headers=AUTH)
+        (line,) = lines()
+        assert {name: line.get(name) for name in ("task", "delivery", "callback")} == {
+            "task": None,
+            "delivery": None,
+            "callback": None,
+            **named,
+        }
+
+
+def test_what_a_stranger_names_is_in_no_line(app: Flask, lines: Lines) -> None:
+    client = app.test_client()
+    client.get("/api/tasks/canary")
+    client.post("/callbacks/kling/canary/wrong", data=b"{}", content_type="application/json")
+    assert "canary" not in json.dumps(lines())
+
+
+class Careless:
+    """Makes a library complain, then breaks."""
+
+    name = "careless"
+
+    def __init__(self) -> None:
+        self.logger = logging.getLogger("a.careless.library")
+        self.logger.propagate = False
+
+    def send(self, _: Notice) -> Done:
+        self.logger.warning("a library complains")
+        raise ZeroDivisionError
+
+
+def test_every_line_of_a_delivery_names_it(store: SqliteStore, lines: Lines) -> None:
+    Ingest(store, [subscription("careless")]).accept(callback(body()))
+    deliver = Deliver(store, {"careless": Careless()}, RetryPolicy(delays=()))
+    stop = Signal()
+    worker = Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
+    worker.start()
+    for _ in range(1_500):
+        if not store.deliveries() or store.deliveries()[0].ended_at:
+            break
+        stop.wait(0.02)
+    stop.wait(0.2)
+    stop.set()
+    worker.join(30)
+    (delivery,) = store.deliveries()
+    found = lines()
+    events = [line["event"] for line in found]
+    assert events == ["a library complains", "a hook broke", "delivery is dead"]
+    for line in found:
+        named = (line["delivery"], line["task"], line["hook"])
+        assert named == (delivery.id, "task-1", "careless")
+
+
+class Curious:
+    """Looks what a line written now would say."""
+
+    name = "mail"
+
+    def send(self, _: Notice) -> Done:
+        self.context = structlog.contextvars.get_contextvars()
+        return Done("ok")
+
+
+def test_whoever_dispatches_a_delivery_its_lines_name_it(store: SqliteStore) -> None:
+    Ingest(store, [subscription("mail")]).accept(callback(body()))
+    hook = Curious()
+    (delivery,) = store.claim("w", NOW, NOW + 1, 1)
+    Deliver(store, {"mail": hook}).attempt(delivery)
+    assert (hook.context["delivery"], hook.context["task"]) == (delivery.id, "task-1")
+    assert structlog.contextvars.get_contextvars() == {}

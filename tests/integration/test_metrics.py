@@ -1,0 +1,218 @@
+"""`/metrics`: what is counted where it happens, shown to whoever knows the token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from receiver import measures
+from receiver.clock import now_ms
+from receiver.deliver import Deliver
+from receiver.deliveries import File, Notice
+from receiver.errors import TemporaryFailure
+from receiver.hooks.base import Done
+from receiver.ingest import Ingest
+from receiver.measures import Reading
+from receiver.meter import Meter
+from receiver.retry import RetryPolicy
+from receiver.settings import Settings
+from receiver.signing import mint
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Status, Task
+from receiver.web import create_app
+from samples import SECRET, body, callback, subscription
+
+TOKEN = "a-token-for-the-tests"
+NOW = 1_765_519_851_000
+AUTH = {"Authorization": f"Bearer {TOKEN}"}
+PREFIX = measures.PREFIX
+
+
+@pytest.fixture
+def app(tmp_path: Path, store: SqliteStore) -> Flask:
+    store.check_schema()
+    (tmp_path / "hooks.toml").write_text("")
+    return create_app(
+        Settings(
+            f"sqlite:///{tmp_path / 'receiver.db'}",
+            (SECRET,),
+            hooks_file=tmp_path / "hooks.toml",
+            api_token=TOKEN,
+        )
+    )
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def scraped(client: FlaskClient) -> dict[str, float]:
+    """Every sample as `name{label=value,…}`, without the prefix."""
+    answer = client.get("/metrics", headers=AUTH)
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/plain"
+    found = {}
+    for family in text_string_to_metric_families(answer.get_data(as_text=True)):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name.removeprefix(PREFIX)}{{{labels}}}"] = sample.value
+    return found
+
+
+def send(client: FlaskClient, raw: bytes, task: str = "task-1", token: str | None = None) -> int:
+    path = f"/callbacks/kling/{task}/{token or mint(SECRET, 'kling', task)}"
+    return client.post(path, data=raw, content_type="application/json").status_code
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}])
+def test_only_the_token_opens_it(client: FlaskClient, header: dict[str, str]) -> None:
+    assert client.get("/metrics", headers=header).status_code == 401
+
+
+def test_what_is_shown_is_what_is_declared(client: FlaskClient) -> None:
+    text = client.get("/metrics", headers=AUTH).get_data(as_text=True)
+    lines = [line.split() for line in text.splitlines() if line.startswith("# TYPE")]
+    assert {(name, kind) for _, _, name, kind in lines} == {
+        (one.family, one.kind.value) for one in measures.ALL
+    }
+
+
+def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> None:
+    for raw in (body("processing"), body("succeed"), body("succeed"), body("submitted")):
+        assert send(client, raw) == 200
+    assert send(client, body("failed")) == 200
+    assert send(client, b"{}") == 422
+    found = scraped(client)
+    for status, outcome in (
+        ("processing", "recorded"),
+        ("succeeded", "recorded"),
+        ("succeeded", "duplicate"),
+        ("submitted", "stale"),
+        ("failed", "conflict"),
+        ("unknown", "quarantined"),
+    ):
+        name = f"callbacks_total{{outcome={outcome},provider=kling,status={status}}}"
+        assert found[name] == 1, name
+    assert found["callback_seconds_count{answer=200}"] == 5
+    assert found["callback_seconds_count{answer=422}"] == 1
+    assert found["callback_lag_seconds_count{provider=kling}"] == 2  # those that moved the task
+    assert found["callback_lag_seconds_bucket{le=+Inf,provider=kling}"] == 2
+    assert found["last_callback_timestamp_seconds{provider=kling}"] > NOW / 1000
+    assert found["conflicts_total{provider=kling}"] == 1
+
+
+def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) -> None:
+    rows = [("0.001", 3), ("0.005", 2), ("+Inf", 1), ("sum", 9.5)]
+    store.measure([Reading("callback_seconds", ("200", word), value) for word, value in rows], [])
+    found = scraped(client)
+    name = "callback_seconds"
+    shown = [found[f"{name}_bucket{{answer=200,le={le}}}"] for le in ("0.001", "0.0025", "0.005")]
+    assert shown == [3, 3, 5]
+    assert found[f"{name}_bucket{{answer=200,le=10}}"] == 5
+    assert found[f"{name}_bucket{{answer=200,le=+Inf}}"] == 6
+    assert found[f"{name}_count{{answer=200}}"] == 6
+    assert found[f"{name}_sum{{answer=200}}"] == 9.5
+
+
+def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
+    send(client, body(), token="wrong")
+    client.post("/callbacks/nobody/t/x", data=body(), content_type="application/json")
+    client.post("/callbacks/kling", data=body(), content_type="application/json")
+    client.get("/api/tasks")
+    found = scraped(client)
+    for reason in ("wrong_token", "unknown_provider", "no_secret", "api_token"):
+        assert found[f"verification_failures_total{{reason={reason}}}"] == 1
+
+
+def test_strangers_choose_no_label(client: FlaskClient, store: SqliteStore) -> None:
+    before = len(scraped(client))
+    for number in range(30):
+        for path in (f"/callbacks/p{number}/t/x", f"/callbacks/kling/t{number}/x", f"/{number}"):
+            client.post(path, data=b"{}", content_type="application/json")
+        client.open("/callbacks/kling", method=f"M{number}")
+    most = 4 * 15 + 3  # the histogram of four answers, and three reasons
+    assert len(scraped(client)) - before <= most
+    assert len(store.measured()) < 30
+
+
+def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: SqliteStore) -> None:
+    store.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
+    Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
+    seen_at = now_ms()
+    store.heartbeat("w", "worker", seen_at)
+    found = scraped(client)
+    assert found["tasks_open{provider=kling}"] == found["tasks_overdue{provider=kling}"] == 1
+    assert found["tasks_open{provider=modellix}"] == 0
+    assert found["tasks_awaiting_callback{provider=kling}"] == 0
+    assert found["last_callback_timestamp_seconds{provider=kling}"] == 0
+    assert "last_callback_timestamp_seconds{provider=modellix}" not in found  # it never calls
+    assert found["deliveries_due{}"] == 1
+    assert found["oldest_due_delivery_age_seconds{}"] > 60
+    assert found["deliveries_dead{}"] == 0
+    assert found["process_seen_timestamp_seconds{process=worker}"] == seen_at / 1000
+    assert found["process_seen_timestamp_seconds{process=poller}"] == 0
+    assert found["process_seen_timestamp_seconds{process=web}"] > NOW / 1000
+    assert found["store_writable{}"] == 1
+
+
+def test_a_record_that_cannot_be_written_is_told(
+    client: FlaskClient, store: SqliteStore, tmp_path: Path
+) -> None:
+    store.heartbeat("w", "worker", NOW)
+    lock = tmp_path / "receiver.db-lock"
+    lock.unlink()
+    lock.mkdir()
+    assert send(client, body()) == 503
+    assert scraped(client)["store_writable{}"] == 0
+    lock.rmdir()
+    found = scraped(client)
+    assert found["store_writable{}"] == 1
+    assert found["store_errors_total{process=web}"] >= 1
+    assert found["callback_seconds_count{answer=503}"] == 1
+
+
+class Hook:
+    """Fails as often as it is told to, then makes a file of 70 bytes."""
+
+    name = "pictures"
+
+    def __init__(self, fails: int) -> None:
+        self.fails = fails
+
+    def send(self, _: Notice) -> Done:
+        self.fails -= 1
+        if self.fails >= 0:
+            raise TemporaryFailure("not now")
+        return Done("ok", (File("0", "/data/0.png", "ab" * 32, 70, "image/png"),))
+
+
+def test_the_worker_s_counts_are_shown_by_the_web_process(
+    client: FlaskClient, store: SqliteStore
+) -> None:
+    Ingest(store, [subscription("pictures"), subscription("gone")]).accept(callback(body()))
+    meter = Meter("worker")
+    policy = RetryPolicy(delays=(0.0,))
+    clock = iter(range(NOW + 1000, NOW + 60_000, 500)).__next__
+    deliver = Deliver(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
+    for _ in range(3):
+        for delivery in store.claim("w", NOW + 600_000, NOW + 700_000, 9):
+            deliver.attempt(delivery)
+    meter.flush(store.measure)
+    found = scraped(client)
+    for hook, outcome in (("pictures", "retry"), ("pictures", "delivered"), ("unknown", "dead")):
+        assert found[f"delivery_attempts_total{{hook={hook},outcome={outcome}}}"] == 1
+    assert found["downloads_total{hook=pictures}"] == 1
+    assert found["download_bytes_total{hook=pictures}"] == 70
+    assert found["delivery_seconds_count{hook=pictures}"] == 1
+    assert 1 <= found["delivery_seconds_sum{hook=pictures}"] < 60
+    assert found["deliveries_dead{}"] == 1
+
+
+def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
+    store.measure([Reading("callbacks", ("kling",), 5), Reading("gone", (), 1)], [])
+    assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]

@@ -1,0 +1,270 @@
+"""`/openapi.json` tells of every route, and each answers as it tells, whatever is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from schemathesis import GenerationMode
+from schemathesis.checks import CheckFunction, load_all_checks
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from receiver.clock import now_ms
+from receiver.deliver import Deliver
+from receiver.deliveries import Attempt, File, State
+from receiver.described import of
+from receiver.ingest import Ingest
+from receiver.settings import Settings
+from receiver.signing import mint
+from receiver.stores.base import Store
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Status, Task
+from receiver.web import create_app, problems
+from samples import SECRET, body, callback, subscription
+from scripted import Scripted, serving
+from submitter import api
+from submitter.client import Client, Patience
+from submitter.providers import Provider
+from submitter.providers.kling import Kling
+from submitter.providers.kling_token import ApiKey
+
+TOKEN = "a-token-for-the-tests"
+AUTH = {"Authorization": f"Bearer {TOKEN}"}
+NOW = 1_765_519_851_000
+FILE = File("0", "/data/0.png", "ab" * 32, 70, "image/png")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scripted]:
+    with serving() as scripted:
+        scripted.will(scripted.task())
+        yield scripted
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
+    """A task with a past, and deliveries in several states."""
+    made = SqliteStore(tmp_path_factory.mktemp("openapi") / "receiver.db")
+    made.migrate()
+    ingest = Ingest(made, [subscription("mail"), subscription("pictures")])
+    made.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="é"))
+    for task in ("task-1", "task-2"):
+        ingest.accept(callback(body("processing"), task, headers={"X-Name": "value"}))
+        ingest.accept(callback(body("succeed"), task))
+    made.quarantine(callback(b"{}", "task-1"), "not the protocol")
+    first, second, *_ = made.claim("w", NOW + 10_000, NOW + 20_000, 4)
+    made.settle(first, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [FILE])
+    made.settle(second, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
+    made.heartbeat("w", "worker", now_ms())
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def described(record: SqliteStore, server: Scripted) -> Flask:
+    """The application as wsgi.py makes it, with a provider that takes everything."""
+    for error, status in api.STATUS.items():
+        problems.register(error, status)
+
+    def opens(*_: Any) -> Provider:
+        quick = Patience(delays=(), total=5)
+        return Kling(Client(server.url, patient=quick, brisk=quick), ApiKey("key"))
+
+    folder = record._path.parent
+    (folder / "hooks.toml").write_text("")
+    chosen = Settings(
+        f"sqlite:///{record._path}", (SECRET,), hooks_file=folder / "hooks.toml", api_token=TOKEN
+    )
+    app = create_app(chosen, [lambda ingest, given: api.blueprint(ingest, given, opens)])
+    app.config["TESTING"] = True
+    return app
+
+
+@pytest.fixture(scope="module")
+def client(described: Flask) -> FlaskClient:
+    return described.test_client()
+
+
+@pytest.fixture(scope="module")
+def document(client: FlaskClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").get_json()
+    return found
+
+
+def test_the_document_is_openapi(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_every_route_is_in_it_with_its_methods(described: Flask, document: dict[str, Any]) -> None:
+    served = {
+        (re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in described.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    told = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert told == served
+    assert {("/api/tasks", "post"), ("/callbacks/{provider}", "post"), ("/metrics", "get")} <= told
+
+
+def test_what_machines_use_is_told_in_full(described: Flask) -> None:
+    silent = {
+        rule.rule
+        for rule in described.url_map.iter_rules()
+        if of(described.view_functions[rule.endpoint]) is None
+    }
+    machines = ("/api", "/callbacks", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+    assert [rule for rule in silent if rule.startswith(machines)] == []
+
+
+def test_what_is_closed_says_so(described: Flask, document: dict[str, Any]) -> None:
+    client = described.test_client()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            real = re.sub(r"\{\w*_id\}", "1", path).replace("{provider}", "kling")
+            status = client.open(real, method=method.upper()).status_code
+            assert (status == 401) is ("security" in operation), path
+
+
+def strictly(document: dict[str, Any], name: str) -> Draft202012Validator:
+    """A validator that takes no member that is not told of."""
+    text = json.dumps(document["components"]).replace(
+        '"additionalProperties": true', '"additionalProperties": false'
+    )
+    schemas = json.loads(text.replace("#/components/schemas/", "#/$defs/"))["schemas"]
+    return Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": schemas})
+
+
+ANSWERS = [
+    ("get", "/api/tasks", None, 200, "Tasks"),
+    ("get", "/api/tasks/task-1", None, 200, "History"),
+    ("get", "/api/deliveries", None, 200, "Deliveries"),
+    ("post", "/api/deliveries/redeliver", {"dry_run": True}, 200, "Redelivery"),
+    ("post", "/api/deliveries/redeliver", {"hok": 1}, 422, "Problem"),
+    ("post", "/api/tasks", {"provider": "kling"}, 422, "Problem"),
+    ("get", "/healthz", None, 200, "Alive"),
+    ("get", "/readyz", None, 200, "Ready"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "sent", "status", "name"), ANSWERS)
+def test_an_answer_has_the_members_that_are_told_and_no_others(
+    client: FlaskClient, document: dict[str, Any], method: str, path: str, sent: Any,
+    status: int, name: str,
+) -> None:  # fmt: skip
+    answer = getattr(client, method)(path, headers=AUTH, json=sent)
+    assert answer.status_code == status
+    found = list(strictly(document, name).iter_errors(answer.get_json()))
+    assert found == []
+
+
+def test_a_history_shows_every_shape(client: FlaskClient) -> None:
+    found = client.get("/api/tasks/task-1", headers=AUTH).get_json()
+    assert found["transitions"]
+    assert found["callbacks"]
+    assert any(delivery["files"] and delivery["answers"] for delivery in found["deliveries"])
+
+
+def test_a_task_that_was_created_is_as_it_is_told(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
+    wanted = {"provider": "kling", "human": "https://x.example/h", "cloth": "https://x.example/c"}
+    answer = client.post("/api/tasks", headers=AUTH, json=wanted)
+    assert answer.status_code == 201
+    assert list(strictly(document, "Task").iter_errors(answer.get_json())) == []
+    assert answer.headers["Location"] == f"/api/tasks/{answer.get_json()['id']}"
+
+
+def test_an_event_is_as_it_is_told(document: dict[str, Any], record: Store) -> None:
+    for delivery in record.deliveries():
+        event = Deliver(record, {}).notice(delivery).as_json()
+        assert event["media"]
+        assert list(strictly(document, "Event").iter_errors(event)) == []
+
+
+def test_the_page_names_every_route_and_brings_no_script(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
+    answer = client.get("/docs")
+    page = answer.get_data(as_text=True)
+    for path in document["paths"]:
+        assert path in page
+    for name in document["components"]["schemas"]:
+        assert f'id="{name}"' in page
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert not re.search(r"<script|<link|<img|\bon\w+=|style=|https?://", page)
+
+
+# -- whatever is sent
+
+CHECKS: list[CheckFunction] = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 40  # of each operation in each mode
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_whatever_is_sent_is_answered_as_told(described: Flask, mode: GenerationMode) -> None:
+    load_all_checks()
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", described)
+    tried: set[str] = set()
+
+    def tell(operation: APIOperation[Any, Any]) -> None:
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,  # the same requests each time
+            phases=[Phase.explicit, Phase.generate],  # to make a failing one small takes minutes
+            suppress_health_check=list(HealthCheck),
+        )
+        def try_out(case: Any) -> None:
+            tried.add(operation.label)
+            answered_as_told(case, mode)
+
+        try_out()
+
+    for found in schema.get_all_operations():
+        with suppress(Unsatisfiable):  # nothing wrong can be sent to a route that takes nothing
+            tell(found.ok())
+    if mode is GenerationMode.POSITIVE:
+        assert len(tried) == len(list(schema.get_all_operations()))
+    assert "POST /api/tasks" in tried
+
+
+def answered_as_told(case: Any, mode: GenerationMode) -> None:
+    if "{token}" in case.path and case.path_parameters:  # past the door, where bodies are read
+        case.path_parameters |= {"provider": "kling", "task_id": "t"}
+        case.path_parameters["token"] = mint(SECRET, "kling", "t")
+    for name, value in (case.path_parameters or {}).items():
+        if isinstance(value, int) and mode is GenerationMode.POSITIVE:
+            case.path_parameters[name] = value % 6  # where something is
+    answer = case.call(headers=AUTH)
+    assert answer.status_code != 500
+    parts = case.meta.components.items()
+    wrong = {where.value for where, part in parts if part.mode is GenerationMode.NEGATIVE}
+    rejected = [negative_data_rejection] if wrong & {"body", "query"} else []
+    case.validate_response(answer, checks=[*CHECKS, *rejected])

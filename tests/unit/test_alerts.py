@@ -1,0 +1,81 @@
+"""The alerts and the dashboard ask only for metrics that exist, by labels that they have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from receiver import measures
+from receiver.measures import ALL, Kind
+
+DOCS = Path(__file__).parents[2] / "docs"
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+PANELS: list[dict[str, Any]] = json.loads((DOCS / "grafana-dashboard.json").read_text())["panels"]
+NAME = re.compile(rf"({measures.PREFIX}\w+)(\{{[^}}]*\}})?")
+GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
+
+
+def samples() -> Iterator[tuple[str, set[str]]]:
+    """Each name that can be asked for, with its labels."""
+    for one in ALL:
+        if one.kind is Kind.HISTOGRAM:
+            yield f"{one.family}_bucket", {*one.labels, "le"}
+            yield f"{one.family}_sum", set(one.labels)
+            yield f"{one.family}_count", set(one.labels)
+        else:
+            yield one.family, set(one.labels)
+
+
+KNOWN = dict(samples())
+EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in RULES] + [
+    (panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]
+]
+
+
+@pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
+def test_what_is_asked_for_exists(title: str, expression: str) -> None:
+    found = NAME.findall(expression)
+    assert found or expression.startswith("up{"), title
+    grouped = {
+        label.strip() for labels in GROUPED.findall(expression) for label in labels.split(",")
+    }
+    for name, selector in found:
+        assert name in KNOWN
+        assert set(re.findall(r"(\w+)\s*=", selector)) <= KNOWN[name]
+        assert grouped <= KNOWN[name]
+    assert expression.count("(") == expression.count(")")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_is_wrong_and_how_badly(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("page", "warn")
+    shown = re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])
+    names = [name for name, _ in NAME.findall(rule["expr"])]
+    assert all(label in KNOWN[name] for label in shown for name in names)
+
+
+def test_every_measure_has_a_panel() -> None:
+    asked = {name for _, expression in EXPRESSIONS for name, _ in NAME.findall(expression)}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
+    assert families == {one.family for one in ALL}
+
+
+def test_no_two_panels_overlap() -> None:
+    taken = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in PANELS
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24

@@ -1,0 +1,23 @@
+"""docs/metrics.md lists every metric with its kind and labels, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from receiver.measures import ALL
+
+DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+ROW = re.compile(r"^\| `(callback_receiver_\w+)` \| (\w+) \| ([^|]*)\| (.+) \|$", re.MULTILINE)
+
+
+def test_every_metric_is_described_as_it_is() -> None:
+    described = {
+        (name, kind, tuple(re.findall(r"\w+", labels)))
+        for name, kind, labels, _ in ROW.findall(DOCS)
+    }
+    assert described == {(one.family, one.kind.value, one.labels) for one in ALL}
+
+
+def test_no_name_stands_twice() -> None:
+    assert len({one.name for one in ALL}) == len(ALL)
