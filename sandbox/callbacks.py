@@ -49,6 +49,7 @@ class Courier:
         self._pace = pace
         self._lines: dict[str, deque[Notice]] = {}  # what each task has yet to tell
         self._delayed = 0
+        self._held: dict[str, list[Notice]] = {}  # by task
         self._lock = threading.Lock()
         self._workers = Workers("callback", THREADS)
         self._later = Scheduler("callback-retry", 1)
@@ -65,14 +66,25 @@ class Courier:
     def is_idle(self) -> bool:
         """Has everything been sent, and insisted on, to its end?"""
         with self._lock:
-            return not self._lines and not self._delayed
+            return not self._lines and not self._delayed and not self._held
 
     def send(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
-            if notice.delay:
+            if notice.held:
+                with self._lock:
+                    self._held.setdefault(notice.task_id, []).append(notice)
+            elif notice.delay:
                 self._send_later(notice)
             else:
                 self._join_line(notice)
+                if notice.is_end:
+                    self._release(notice.task_id)
+
+    def _release(self, task_id: str) -> None:
+        with self._lock:
+            held = self._held.pop(task_id, [])
+        for notice in reversed(held):
+            self._join_line(notice)
 
     def _send_later(self, notice: Notice) -> None:
         with self._lock:

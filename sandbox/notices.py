@@ -26,8 +26,9 @@ class Manner(Enum):
 class Notice:
     """One callback, and whose it is.
 
-    `delay`, in paces: how long it waits before it joins the line of its task. What is not
-    `insisted` on is sent once, whatever is answered.
+    `delay`, in paces: how long it waits before it joins the line of its task. What is `held` joins
+    it right after the task's end, the last first. What is not `insisted` on is sent once, whatever
+    is answered.
     """
 
     provider: str
@@ -38,6 +39,7 @@ class Notice:
     headers: Mapping[str, str]
     body: bytes
     delay: float = 0.0
+    held: bool = False
     manner: Manner = Manner.WHOLE
     insisted: bool = True
     copies: int = 1  # sent at the same moment

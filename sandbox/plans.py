@@ -33,9 +33,8 @@ def at_once(notice: Notice) -> tuple[Notice, ...]:
 
 
 def backwards(notice: Notice) -> tuple[Notice, ...]:
-    """The end comes at 2 paces; what was to come before it comes after it, last things first."""
-    delays = {"submitted": 4.0, "processing": 2.0}
-    return (replace(notice, delay=delays.get(notice.status, 0.0)),)
+    """What was to come before the end comes after it, last things first."""
+    return (replace(notice, held=not notice.is_end),)
 
 
 def with_a_late_one(notice: Notice) -> tuple[Notice, ...]:
