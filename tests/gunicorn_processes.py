@@ -39,7 +39,8 @@ def launch_all(installation: Installation, app: str = "wsgi:app") -> list[int]:
     """The same; and each of them serves."""
     found = launch(installation, app)
     file = database(installation)
-    installation.wait_until(lambda: all(_has_open(file, pid) for pid in found))
+    if file.exists():  # else the record is PostgreSQL
+        installation.wait_until(lambda: all(_has_open(file, pid) for pid in found))
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 
 from gunicorn_processes import database, idle_sockets, launch_all, path, raw, send, sockets
-from installation import Installation
+from installation import Installation, both_stores
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.ingest import Ingest
@@ -82,6 +82,7 @@ def test_a_callback_that_is_still_arriving_is_answered(installation: Installatio
     assert is_on_record(installation, "slow")
 
 
+@both_stores
 def test_whatever_was_answered_200_under_load_is_on_record(installation: Installation) -> None:
     launch_all(installation)
     acknowledged: list[str] = []
@@ -146,6 +147,7 @@ def held_server() -> Iterator[Held]:
         server.server_close()
 
 
+@both_stores
 def test_a_worker_ends_its_attempt_and_begins_no_other(
     tmp_path: Path, installation: Installation
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_worker_ends_its_attempt_and_begins_no_other(
     assert [attempt.outcome for attempt in attempts] == ["delivered"]
 
 
+@both_stores
 def test_a_poller_ends_its_question_and_leaves_none_held(installation: Installation) -> None:
     now = now_ms()
     task = Task(

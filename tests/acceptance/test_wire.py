@@ -13,7 +13,7 @@ from http.client import HTTPSConnection
 import pytest
 import requests
 
-from installation import ROOT, Installation
+from installation import ROOT, Installation, both_stores
 from receiver.errors import NotFound
 from receiver.signing import mint
 from samples import SECRET, body
@@ -75,6 +75,7 @@ def test_bodies_on_the_wire(installation: Installation) -> None:
     assert path("cut").rsplit("/", 1)[1] not in log
 
 
+@both_stores
 def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installation) -> None:
     installation.start_web()
     installation.wait_until_ready()

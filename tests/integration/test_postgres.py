@@ -65,6 +65,16 @@ def test_a_newer_schema_is_refused(store: PostgresStore, server: Server) -> None
             verb()
 
 
+def test_a_server_that_is_too_old_is_refused(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "OLDEST", 99)
+    with pytest.raises(
+        SchemaMismatch, match=r"the server is PostgreSQL \d\d; 99 or newer is needed"
+    ):
+        store.migrate()
+
+
 def test_upgrades_of_procrastinate_are_applied(
     store: PostgresStore, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

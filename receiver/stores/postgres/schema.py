@@ -11,6 +11,7 @@ import psycopg
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 
+OLDEST = 14  # release of PostgreSQL
 LOCK = 4_217_001  # of all who migrate this database
 THEIRS = "procrastinate "  # stands before the names of Procrastinate's own migrations
 # Procrastinate's migrations come in pairs: what the new code needs, and what may follow later.
@@ -19,6 +20,7 @@ LATER = "_post_"
 
 def migrate(connection: psycopg.Connection[Any]) -> list[str]:
     """Apply what is missing, all or nothing; the names applied. Raises SchemaMismatch."""
+    _refuse_old_server(connection.info.server_version)
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
         connection.execute(_TABLE)
@@ -39,6 +41,13 @@ def check(connection: psycopg.Connection[Any]) -> None:
     refuse_newer("the database", applied, _known())
     needed = [name for name in _known() if not (name.startswith(THEIRS) and LATER in name)]
     refuse_older("the database", applied, needed)
+
+
+def _refuse_old_server(version: int) -> None:
+    if version < OLDEST * 10_000:
+        raise SchemaMismatch(
+            f"the server is PostgreSQL {version // 10_000}; {OLDEST} or newer is needed"
+        )
 
 
 def _applied(connection: psycopg.Connection[Any]) -> list[str]:

@@ -11,7 +11,7 @@ import hook_servers
 from hook_servers import notice
 from receiver.deliver import Deliver
 from receiver.deliveries import State
-from receiver.dispatch.leases import LeaseDispatcher
+from receiver.dispatch.attempts import Attempts
 from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.hooks.python import Python
 from receiver.ingest import Ingest
@@ -83,8 +83,7 @@ def test_a_function_that_leaves_ends_only_its_attempt() -> None:
 def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
     (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
-    dispatcher = LeaseDispatcher(store, Deliver(store, {"shop": hook("breaks")}))
-    dispatcher._attempt(delivery)
+    Attempts(store, Deliver(store, {"shop": hook("breaks")})).make(delivery)
     assert store.deliveries()[0].state is State.PENDING
     (attempt,) = store.history("task-1").attempts[delivery.id]
     assert "in breaks" in attempt.answer
