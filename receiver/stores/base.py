@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.overview import Browsing, Overview
 from receiver.stores.upkeep import Change, Endpoints, Refusals, Repair, Retention, Whole
 from receiver.tasks import Outcome, Status, Task
 
@@ -398,6 +399,8 @@ class Store(
     Refusals,
     Retention,
     Whole,
+    Overview,
+    Browsing,
     Protocol,
 ):
     """The system of record.

@@ -77,7 +77,7 @@ def test_a_bad_hooks_file_stops_the_worker_with_every_mistake(
 
 
 def test_migrate_says_what_it_did() -> None:
-    assert run("migrate").output == "migrate: applied 0001_initial, 0002_upkeep\n"
+    assert run("migrate").output == "migrate: applied 0001_initial, 0002_upkeep, 0003_overview\n"
     assert run("migrate").output == "migrate: up to date\n"
 
 

@@ -17,7 +17,7 @@ from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections
 from samples import body, callback, subscription
 
-EVERYTHING = ["0001_initial", "0002_upkeep"]
+EVERYTHING = ["0001_initial", "0002_upkeep", "0003_overview"]
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from receiver.stores.sql.agenda import Agenda
+from receiver.stores.sql.browsing import Browsing
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
+from receiver.stores.sql.overview import Overview
 from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
@@ -15,7 +17,18 @@ from receiver.stores.sqlite.connections import Connections
 
 
 class SqliteStore(
-    Connections, Inbox, Agenda, Catalogue, Keys, Endpoints, Repair, Refusals, Retention, Transfer
+    Connections,
+    Inbox,
+    Agenda,
+    Catalogue,
+    Keys,
+    Endpoints,
+    Repair,
+    Refusals,
+    Retention,
+    Transfer,
+    Overview,
+    Browsing,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 
