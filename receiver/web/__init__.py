@@ -14,6 +14,7 @@ from receiver.web import (
     api,
     auth,
     callbacks,
+    dashboard,
     health,
     problems,
     redelivery,
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
+    dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
     if settings.trusted_proxies:
