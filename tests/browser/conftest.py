@@ -12,12 +12,12 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from werkzeug.serving import make_server
 
+from dashboard_visits import PASSWORD
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.web import create_app
 from samples import SECRET
 
-PASSWORD = "open sesame, please"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL = "no Chromium found: apt-get install chromium"
 HOOKS = """
@@ -33,6 +33,11 @@ type = "email"
 host = "127.0.0.1"
 from = "a@shop.example"
 to = "b@shop.example"
+
+[[hook]]
+name = "chat"
+type = "slack"
+url = "https://hooks.example/"
 """
 
 
@@ -73,7 +78,7 @@ def url(tmp_path: Path, store: SqliteStore) -> Iterator[str]:
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """A fresh browser; it asks no other address than ours, and reports no fault of a page."""
+    """A fresh browser."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(30_000)
     yield context
@@ -81,21 +86,24 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext, url: str) -> Iterator[Page]:
-    """Logged in; at the end nothing must have been asked of others, and nothing complained of."""
+def visitor(context: BrowserContext, url: str) -> Page:
+    """Stands before the door."""
     page = context.new_page()
-    faults: list[str] = []
-    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    log_in(page, url)
-    yield page
-    assert [one for one in asked if not one.startswith((url, "data:", "blob:"))] == []
-    assert faults == []
-
-
-def log_in(page: Page, url: str, password: str = PASSWORD) -> None:
     page.goto(f"{url}/dashboard/")
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
+    return page
+
+
+@pytest.fixture
+def page(visitor: Page, url: str) -> Iterator[Page]:
+    """Logged in. At the end nothing was asked of others, and the browser complained of nothing."""
+    faults: list[str] = []
+    asked: list[str] = []
+    visitor.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    visitor.on("pageerror", lambda error: faults.append(str(error)))
+    visitor.on("request", lambda request: asked.append(request.url))
+    visitor.get_by_label("Password").fill(PASSWORD)
+    visitor.get_by_role("button", name="Log in").click()
+    visitor.wait_for_url(f"{url}/dashboard/")
+    yield visitor
+    assert [one for one in asked if not one.startswith(url)] == []
+    assert faults == []

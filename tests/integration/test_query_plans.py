@@ -79,12 +79,31 @@ def run_a_life(store: SqliteStore) -> None:
     store.page_of_tasks(before=None, limit=7, reference="ORDER-7", account="default")
     store.page_of_deliveries(before=9, limit=7, task_id="task-1")
     store.delivery(delivery.id)
+    look_around(store)
     held = store.claim_key("key", b"digest", "task-2", NOW, NOW + 1)
     assert held is not None
     store.key("key", NOW)
     store.settle_key(held, NOW, None)
     store.release_key(held)
     store.heartbeat("w", "worker", NOW)
+
+
+def look_around(store: SqliteStore) -> None:
+    """All that a page for people reads."""
+    store.task_counts()
+    store.delivery_counts()
+    store.hours(0)
+    store.last_callbacks()
+    store.overdue_count(NOW)
+    store.page_of_standing(tuple(Status), before=None, limit=7, since=0, until=NOW)
+    store.page_of_standing((Status.FAILED,), before=9, limit=7, provider="kling", reference="R")
+    store.tasks_by_id(["task-1"])
+    store.pictures(["task-1"])
+    store.results(["task-1"])
+    store.attempts(store.deliveries(task_id="task-1"))
+    store.page_of_quarantine(before=None, limit=7)
+    store.page_of_deliveries(before=9, limit=7, hook="mail")
+    store.page_of_deliveries(before=9, limit=7, hook="mail", state=State.DEAD)
 
 
 def scans(path: Path, statements: list[str]) -> list[str]:

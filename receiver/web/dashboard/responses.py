@@ -86,7 +86,8 @@ def install(routes: Blueprint, desk: Desk) -> None:
 
     @routes.after_request
     def guard(response: Response) -> Response:
-        response.headers.update(HEADERS)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         if request.endpoint == "dashboard.static":
             return response
         response.headers.setdefault("Cache-Control", "private, no-store")

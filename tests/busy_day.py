@@ -16,7 +16,7 @@ from receiver.stores.base import Store
 from receiver.tasks import Status, Task
 from samples import body, callback, subscription
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HOUR, MINUTE = 3_600_000, 60_000
 HOOKS = (subscription("pictures"), subscription("mail", after="pictures"), subscription("chat"))
 
