@@ -134,6 +134,19 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
     assert scans(tmp_path / "receiver.db", statements) == []
 
 
+def test_the_quarantine_is_read_along_its_index(statements: list[str], tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    statements.clear()
+    store.page_of_quarantine(before=None, limit=7)
+    store.close()
+    (read,) = [one for one in statements if "quarantined" in one]
+    connection = sqlite3.connect(tmp_path / "receiver.db")
+    plan = str(connection.execute(f"explain query plan {read}").fetchall())
+    connection.close()
+    assert "callbacks_in_quarantine" in plan
+
+
 def test_a_scan_would_be_found(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()

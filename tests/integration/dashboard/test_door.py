@@ -6,7 +6,8 @@ from dataclasses import replace
 from http.cookies import SimpleCookie
 
 import pytest
-from flask import Flask
+from flask import Flask, session
+from flask.sessions import NullSession
 from flask.testing import FlaskClient
 
 from dashboard_visits import PASSWORD, act, log_in, token
@@ -132,10 +133,13 @@ def test_over_tls_the_cookie_never_goes_without(settings: Settings) -> None:
     assert not cookie(behind, HTTP_HOST="127.0.0.1:8000")["dashboard"]["secure"]
 
 
-def test_a_callback_opens_no_session(stranger: FlaskClient) -> None:
-    answer = stranger.post("/callbacks/kling/t/x", json={})
-    assert "Set-Cookie" not in answer.headers
-    assert "Vary" not in answer.headers
+@pytest.mark.parametrize(
+    ("path", "is_opened"), [("/callbacks/kling/t/x", False), ("/dashboard/", True)]
+)
+def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) -> None:
+    """Opening one costs a callback more than its token does."""
+    with site.test_request_context(path):
+        assert isinstance(session._get_current_object(), NullSession) is not is_opened
 
 
 @pytest.mark.parametrize("path", ACTIONS)

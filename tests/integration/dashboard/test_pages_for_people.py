@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from dashboard_visits import PASSWORD, token
+from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
@@ -284,17 +286,19 @@ def test_a_record_that_is_away_is_a_page_that_says_so(browser: FlaskClient, tmp_
 
 
 def test_a_page_that_did_not_change_is_not_sent_again(
-    browser: FlaskClient, rich: Rich, store: SqliteStore
+    browser: FlaskClient, store: SqliteStore
 ) -> None:
-    path = f"/dashboard/tasks/{rich.processing}"
-    first = browser.get(path, headers={"X-Live": "1"})
+    at = now_ms() - 90_000  # half a minute from where its age is told anew
+    store.create_task(Task("t", "kling", Status.CREATED, at, at))
+    first = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
     assert "<nav" not in first.text  # the parts alone
     assert token(first.text)
     known = {"X-Live": "1", "If-None-Match": first.headers["ETag"]}
-    again = browser.get(path, headers=known)
+    time.sleep(1.1)  # from one second to the next its forms have other tokens
+    again = browser.get("/dashboard/tasks/t", headers=known)
     assert (again.status_code, again.data) == (304, b"")
-    store.ask_at(rich.processing, 1)
-    changed = browser.get(path, headers=known)
+    store.ask_at("t", at)
+    changed = browser.get("/dashboard/tasks/t", headers=known)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != first.headers["ETag"]
 
