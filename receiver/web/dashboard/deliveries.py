@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flask import Blueprint, request
-from marshmallow import ValidationError
 
 from receiver.deliveries import Attempt, Delivery, State
 from receiver.stores.base import Store
 from receiver.tasks import Task
 from receiver.web import cursors
-from receiver.web.dashboard.desk import MOST, Desk
+from receiver.web.dashboard.desk import MOST, Desk, row_before
 from receiver.web.dashboard.responses import page
 
 LONGEST = 200  # characters of a hook's name
@@ -41,9 +40,8 @@ def install(routes: Blueprint, desk: Desk) -> None:
     def show(given: dict[str, str], here: str) -> str:
         hook = given.get("hook", "").replace("\0", "")[:LONGEST] or None
         state = State(given["state"]) if given.get("state") in tuple(State) else None
-        found = store.page_of_deliveries(
-            before=_before(given.get("before", "")), limit=MOST, hook=hook, state=state
-        )
+        before = row_before("deliveries", given.get("before", ""))
+        found = store.page_of_deliveries(before=before, limit=MOST, hook=hook, state=state)
         return page(
             "deliveries",
             here=here,
@@ -77,10 +75,3 @@ def shown(store: Store, found: tuple[Delivery, ...]) -> list[Shown]:
         Shown(delivery, tasks.get(delivery.task_id), attempts.get(delivery.id, ()))
         for delivery in found
     ]
-
-
-def _before(cursor: str) -> int | None:
-    try:
-        return cursors.read("deliveries", cursor) if cursor else None
-    except ValidationError:
-        return None  # of a list that was another: it begins at the first page

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from flask import Blueprint, request
-from marshmallow import ValidationError
 
 from receiver.web import cursors
-from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.desk import Desk, row_before
 from receiver.web.dashboard.messages import message
 from receiver.web.dashboard.responses import page
 
@@ -17,7 +16,7 @@ REFUSED = 50  # requests
 def install(routes: Blueprint, desk: Desk) -> None:
     @routes.get("/quarantine")
     def quarantine() -> str:
-        before = _before(request.args.get("before", ""))
+        before = row_before("quarantine", request.args.get("before", ""))
         found = desk.store.page_of_quarantine(before=before, limit=MOST)
         return page(
             "quarantine",
@@ -26,10 +25,3 @@ def install(routes: Blueprint, desk: Desk) -> None:
             following=cursors.written("quarantine", found.next),
             refused=desk.store.rejections(REFUSED),
         )
-
-
-def _before(cursor: str) -> int | None:
-    try:
-        return cursors.read("quarantine", cursor) if cursor else None
-    except ValidationError:
-        return None  # of another list: it begins at the first page

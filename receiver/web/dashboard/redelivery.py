@@ -78,13 +78,6 @@ def read(desk: Desk, given: Mapping[str, str], now: int) -> Wanted:
         State(state),
         hook or None,
         provider or None,
-        since=_instant(desk, "From", given.get("since", ""), now),
-        until=_instant(desk, "To", given.get("until", ""), now),
+        since=desk.instant("From", given.get("since", ""), now),
+        until=desk.instant("To", given.get("until", ""), now),
     )
-
-
-def _instant(desk: Desk, name: str, text: str, now: int) -> int | None:
-    try:
-        return desk.formats.instant(text.strip(), now) if text.strip() else None
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}.") from None

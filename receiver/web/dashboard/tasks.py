@@ -83,19 +83,10 @@ def read(desk: Desk, given: MultiDict[str, str], now: int) -> Wanted:
         STANDINGS[status],
         provider or None,
         reference or None,
-        _instant(desk, "From", given.get("since") or given.get("within"), now),
-        _instant(desk, "To", given.get("until"), now),
+        desk.instant("From", given.get("since") or given.get("within"), now),
+        desk.instant("To", given.get("until"), now),
         before,
     )
-
-
-def _instant(desk: Desk, name: str, text: str | None, now: int) -> int | None:
-    if not text or not text.strip():
-        return None
-    try:
-        return desk.formats.instant(text.strip(), now)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}.") from None
 
 
 def _by_id(store: Store, text: str) -> str | None:
