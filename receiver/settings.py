@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import secrets
 import tempfile
+import zoneinfo
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from receiver.errors import SettingsError
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+SHORTEST_PASSWORD = 8  # characters; wrong ones have to wait
 
 
 class Confirm(StrEnum):
@@ -48,6 +51,16 @@ class Settings:
     trusted_proxies: int = 0  # how many proxies in front of us may name the client
     api_token: str | None = None  # what /api wants to hear; None: it is closed
     retention: int | None = None  # seconds that payloads of ended tasks are kept; None: for ever
+    dashboard_password: str | None = None  # what /dashboard wants to hear; None: it is closed
+    secret_key: str | None = None  # signs the sessions of /dashboard; None: see `session_key`
+    timezone: str = "UTC"  # in which pages show times
+
+    @property
+    def session_key(self) -> str:
+        """The key that signs sessions: the given one, or one that follows from a secret we have."""
+        if self.secret_key is not None:
+            return self.secret_key
+        return hmac.digest(self.callback_secrets[0].encode(), b"sessions:v1", "sha256").hex()
 
 
 def load() -> Settings:
@@ -74,6 +87,9 @@ def load() -> Settings:
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
     env.str("LOG_FORMAT", logs.AUTO, validate=_log_format)  # `log_format` reads it
+    password = env.str("DASHBOARD_PASSWORD", "", validate=_password)
+    secret_key = env.str("SECRET_KEY", "", validate=_secret_key)
+    timezone = env.str("TIMEZONE", "UTC", validate=_timezone)
     try:
         env.seal()
     except EnvValidationError as error:
@@ -92,6 +108,9 @@ def load() -> Settings:
         trusted_proxies=proxies,
         api_token=api_token or None,
         retention=durations.parse(retention) if retention else None,
+        dashboard_password=password or None,
+        secret_key=secret_key or None,
+        timezone=timezone,
     )
 
 
@@ -115,11 +134,14 @@ def unreadable_files() -> list[str]:
         "PUBLIC_URL",
         "CALLBACK_SECRETS",
         "CONFIRM",
+        "DASHBOARD_PASSWORD",
         "HOOKS_FILE",
         "KLING_WEBHOOK_SECRETS",
         "LOG_FORMAT",
         "RECONCILE_AFTER",
         "RETENTION",
+        "SECRET_KEY",
+        "TIMEZONE",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
     )
@@ -235,6 +257,26 @@ def _api_token(value: str) -> None:
             f"use at least {SHORTEST_SECRET} characters, none of them a space; make one with: "
             + MAKE_ONE
         )
+
+
+def _password(value: str) -> None:
+    if value and len(value) < SHORTEST_PASSWORD:
+        raise ValidationError(f"use at least {SHORTEST_PASSWORD} characters")
+
+
+def _secret_key(value: str) -> None:
+    if value and len(value) < SHORTEST_SECRET:
+        raise ValidationError(f"use at least {SHORTEST_SECRET} characters, chosen at random")
+
+
+def _timezone(value: str) -> None:
+    try:
+        _ = value == "UTC" or zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValidationError(
+            f"{value!r} is not a time zone known here; use UTC, or one like Europe/Berlin "
+            "(where even that is unknown, the system's package tzdata is missing)"
+        ) from None
 
 
 def _duration(value: str) -> None:

@@ -15,6 +15,7 @@ from receiver.web import (
     api,
     auth,
     callbacks,
+    dashboard,
     health,
     metrics,
     openapi,
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
     app.register_blueprint(openapi.blueprint())
+    dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
     if settings.trusted_proxies:

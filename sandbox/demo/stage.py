@@ -79,6 +79,7 @@ def lay_out(folder: Path, data: Path, sandbox: Sandbox, database_url: str | None
             "DATABASE_URL": database_url or f"sqlite:///{data / 'receiver.db'}",
             "HOOKS_FILE": str(data / "hooks.toml"),
             "CALLBACK_SECRETS": secrets.token_urlsafe(32),
+            "DASHBOARD_PASSWORD": secrets.token_urlsafe(9),
             "RECONCILE_AFTER": "2.5",  # seconds: the sandbox is quicker than any provider
         },
     )

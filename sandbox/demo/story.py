@@ -154,7 +154,8 @@ def _say_what_stays(stage: Stage) -> None:
 
 
 def _say_where_to_look(stage: Stage, sandbox: Sandbox) -> None:
-    click.echo(f"receiver  {stage.url}/")
+    password = stage.settings["DASHBOARD_PASSWORD"]
+    click.echo(f"receiver  {stage.url}/ (the password is {password})")
     click.echo(f"sandbox   {sandbox.url}/")
     click.echo(f"mail      {sandbox.url}/_sandbox/mail")
     click.echo(f"Slack     {sandbox.url}/_sandbox/slack")

@@ -18,10 +18,11 @@ from postgres_server import Server, started
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections, schema
+from receiver.stores.releases import migrations
 from receiver.tasks import Outcome, Status, Task
 from samples import body, callback, subscription
 
-OURS = ["0001_initial", "0002_upkeep", "0004_metrics", "0005_tail_and_costs"]
+OURS = [name for name, _ in migrations("postgres")]
 
 
 @pytest.fixture

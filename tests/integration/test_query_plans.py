@@ -85,6 +85,7 @@ def run_a_life(store: SqliteStore) -> None:
     store.page_of_tasks(before=None, limit=7, reference="ORDER-7", account="default")
     store.page_of_deliveries(before=9, limit=7, task_id="task-1")
     store.delivery(delivery.id)
+    look_around(store)
     held = store.claim_key("key", b"digest", "task-2", NOW, NOW + 1)
     assert held is not None
     store.key("key", NOW)
@@ -93,6 +94,24 @@ def run_a_life(store: SqliteStore) -> None:
     store.heartbeat("w", "worker", NOW)
     store.open_tasks(NOW)
     store.measure([Reading("a", (), 1)], [Reading("b", (), 1)])
+
+
+def look_around(store: SqliteStore) -> None:
+    """All that a page for people reads."""
+    store.task_counts()
+    store.delivery_counts()
+    store.hours(0)
+    store.last_callbacks()
+    store.overdue_count(NOW)
+    store.page_of_standing(tuple(Status), before=None, limit=7, since=0, until=NOW)
+    store.page_of_standing((Status.FAILED,), before=9, limit=7, provider="kling", reference="R")
+    store.tasks_by_id(["task-1"])
+    store.pictures(["task-1"])
+    store.results(["task-1"])
+    store.attempts(store.deliveries(task_id="task-1"))
+    store.page_of_quarantine(before=None, limit=7)
+    store.page_of_deliveries(before=9, limit=7, hook="mail")
+    store.page_of_deliveries(before=9, limit=7, hook="mail", state=State.DEAD)
 
 
 def scans(path: Path, statements: list[str]) -> list[str]:
@@ -121,6 +140,19 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
     store.close()
     assert len(statements) > 40
     assert scans(tmp_path / "receiver.db", statements) == []
+
+
+def test_the_quarantine_is_read_along_its_index(statements: list[str], tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    statements.clear()
+    store.page_of_quarantine(before=None, limit=7)
+    store.close()
+    (read,) = [one for one in statements if "quarantined" in one]
+    connection = sqlite3.connect(tmp_path / "receiver.db")
+    plan = str(connection.execute(f"explain query plan {read}").fetchall())
+    connection.close()
+    assert "callbacks_in_quarantine" in plan
 
 
 def test_a_scan_would_be_found(tmp_path: Path) -> None:

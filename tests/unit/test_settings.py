@@ -54,6 +54,10 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("LOG_FORMAT", "xml", "use auto, json, console"),
         ("API_TOKEN", "fifteen-letters", "at least 16 characters"),
         ("API_TOKEN", "a token with a space", "none of them a space"),
+        ("DASHBOARD_PASSWORD", "seven77", "at least 8 characters"),
+        ("SECRET_KEY", "short", "at least 16 characters"),
+        ("TIMEZONE", "Europe/Nowhere", "not a time zone"),
+        ("TIMEZONE", "../../etc/passwd", "not a time zone"),
         ("CALLBACK_SECRETS", " , ", "characters"),
         ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
     ],
@@ -93,6 +97,35 @@ def test_the_api_is_closed_until_its_token_is_set(monkeypatch: pytest.MonkeyPatc
     assert load().api_token is None
     monkeypatch.setenv("API_TOKEN", SECRET)
     assert load().api_token == SECRET
+
+
+def test_the_dashboard_is_closed_until_its_password_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load().dashboard_password is None
+    (tmp_path / "password").write_text("open-sesame\n")
+    monkeypatch.setenv("DASHBOARD_PASSWORD_FILE", str(tmp_path / "password"))
+    assert load().dashboard_password == "open-sesame"
+
+
+def test_the_key_of_sessions_follows_from_the_first_secret_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CALLBACK_SECRETS", f"new-{SECRET},old-{SECRET}")
+    derived = load().session_key
+    monkeypatch.setenv("CALLBACK_SECRETS", f"new-{SECRET}")
+    assert load().session_key == derived
+    assert SECRET not in derived
+    monkeypatch.setenv("CALLBACK_SECRETS", f"old-{SECRET}")
+    assert load().session_key != derived
+    monkeypatch.setenv("SECRET_KEY", f"own-{SECRET}")
+    assert load().session_key == f"own-{SECRET}"
+
+
+def test_times_are_shown_in_a_zone_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().timezone == "UTC"
+    monkeypatch.setenv("TIMEZONE", "Europe/Berlin")
+    assert load().timezone == "Europe/Berlin"
 
 
 def test_a_secret_is_never_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from receiver.stores.postgres.connections import Connections
 from receiver.stores.postgres.jobs import Jobs
 from receiver.stores.sql.agenda import Agenda
+from receiver.stores.sql.browsing import Browsing
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.charges import Charges
 from receiver.stores.sql.endpoints import Endpoints
@@ -12,6 +13,7 @@ from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.measures import Measures
+from receiver.stores.sql.overview import Overview
 from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
@@ -33,6 +35,8 @@ class PostgresStore(
     Transfer,
     Happenings,
     Charges,
+    Overview,
+    Browsing,
 ):
     """See `stores.base.Store` and `stores.jobs.Announcing`, whose verbs these are."""
 

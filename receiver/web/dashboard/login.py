@@ -1,0 +1,95 @@
+"""The way in to the pages: the password, compared in constant time; wrong ones have to wait."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import re
+import time
+
+import structlog
+from flask import Blueprint, Response, g, make_response, redirect, request, session, url_for
+from flask_wtf import CSRFProtect
+from werkzeug.wrappers import Response as AnyResponse
+
+from receiver.settings import Settings
+from receiver.web.dashboard import sessions
+from receiver.web.dashboard.responses import is_live, page
+from receiver.web.limits import Limits
+
+BURST, PER_SECOND = 10, 0.1  # tries at once from one address; and then one in ten seconds
+OPEN = ("dashboard.login", "dashboard.try_password", "dashboard.static")
+_INSIDE = re.compile(r"/dashboard/[!-\[\]-~]*")  # a path of ours; no backslash
+log = structlog.get_logger()
+
+
+def install(routes: Blueprint, settings: Settings, csrf: CSRFProtect) -> None:
+    """Let nobody pass without the password, and take no action without the page's own token."""
+    if settings.dashboard_password is None:
+        log.info("the dashboard is closed", opened_by="DASHBOARD_PASSWORD")
+
+    @routes.before_request
+    def gate() -> AnyResponse | None:
+        if request.endpoint == "dashboard.static":
+            return None
+        if settings.dashboard_password is None:
+            return make_response(page("closed"), 403)
+        g.may_look = sessions.is_open(settings)
+        csrf.protect()
+        return None if g.may_look or request.endpoint in OPEN else _shown_the_door()
+
+    _serve(routes, settings)
+
+
+def _serve(routes: Blueprint, settings: Settings) -> None:
+    password = (settings.dashboard_password or "").encode()
+    limits = Limits(BURST, PER_SECOND)
+
+    @routes.get("/login")
+    def login() -> str | AnyResponse:
+        if g.may_look:
+            return redirect(_wanted())
+        return page("login", wanted=_wanted())
+
+    @routes.post("/login")
+    def try_password() -> AnyResponse:
+        address = request.remote_addr or ""
+        # Every try costs: an answer only to the right one would tell it even to who has to wait.
+        wait = limits.wait(address, time.monotonic())
+        if wait is not None:
+            return _told_to_wait(math.ceil(wait))
+        given = request.form.get("password", "").encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(given, password):
+            log.warning("a wrong dashboard password", address=address)
+            problem = "That is not the password."
+            return make_response(page("login", wanted=_wanted(), problem=problem), 401)
+        wanted = _wanted()
+        sessions.begin(settings)
+        return redirect(wanted)
+
+    @routes.post("/logout")
+    def logout() -> AnyResponse:
+        session.clear()
+        return redirect(url_for("dashboard.login"))
+
+
+def _shown_the_door() -> AnyResponse:
+    """To the login, and from there back to the page; our script is only told."""
+    if is_live():
+        return Response("The session has ended.", 401, mimetype="text/plain")
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("dashboard.login", next=wanted))
+
+
+def _told_to_wait(seconds: int) -> AnyResponse:
+    problem = f"Too many tries from your address; wait {seconds} s."
+    response = make_response(page("login", wanted=_wanted(), problem=problem), 429)
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def _wanted() -> str:
+    """The page that was asked for: one of ours, whatever the address says."""
+    wanted = request.values.get("next", "")
+    is_ours = _INSIDE.fullmatch(wanted) and not wanted.startswith("/dashboard/log")
+    return wanted if is_ours else url_for("dashboard.overview")

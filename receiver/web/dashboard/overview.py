@@ -1,0 +1,178 @@
+"""The first page: how it stands, what needs somebody, and the last 24 hours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, g
+from markupsafe import Markup
+
+from receiver.deliveries import State
+from receiver.endpoints import Circuit
+from receiver.stores.base import CALLBACKS_MISSED, Store
+from receiver.stores.overview import HOUR, OVERDUE_COUNTED, HourCount, Picture, TaskCount
+from receiver.tasks import Status, Task
+from receiver.web.dashboard import drawings
+from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.drawings import Bar, Quantiles
+from receiver.web.dashboard.responses import page
+from receiver.web.health import WORKER_IS_GONE_AFTER
+
+SHOWN_HOURS = 24
+NEWEST = 6  # results shown as pictures
+CIRCUITS = {
+    Circuit.OPEN: "keeps failing, and is left alone for a while",
+    Circuit.HALF_OPEN: "kept failing, and is being tried",
+    Circuit.PAUSED: "is paused by hand",
+    Circuit.DISABLED: "is disabled: its endpoint is gone (410)",
+}
+OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one provider stands; all of them together: the totals."""
+
+    provider: str
+    open: int
+    succeeded: int
+    failed: int
+    given_up: int
+    missed: int
+    last_callback_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that needs a person: what, and the page that helps."""
+
+    text: str
+    endpoint: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The last 24 hours, drawn."""
+
+    callbacks: Markup
+    ends: Markup
+    latency: Markup
+    table: Sequence[tuple[str, int, int, int, str, str]]
+
+
+def install(routes: Blueprint, desk: Desk) -> None:
+    @routes.get("/")
+    def overview() -> str:
+        store = desk.store
+        providers = rows(store)
+        backlog = store.backlog(g.now)
+        oldest = backlog.oldest_due_at
+        return page(
+            "overview",
+            here="overview",
+            providers=providers,
+            total=total(providers),
+            overdue=store.overdue_count(g.now),
+            overdue_counted=OVERDUE_COUNTED,
+            backlog_age=None if oldest is None else (g.now - oldest) / 1000,
+            due=backlog.due,
+            attention=list(attention(store, g.now)),
+            day=day(desk, store.hours(g.now // HOUR - SHOWN_HOURS + 1)),
+            newest=newest(store),
+        )
+
+
+def rows(store: Store) -> list[Row]:
+    """One for each provider of which something is on record."""
+    missed = {one.provider: one.value for one in store.counters() if one.name == CALLBACKS_MISSED}
+    last, counts = store.last_callbacks(), store.task_counts()
+    names = sorted({one.provider for one in counts} | set(last) | set(missed))
+    return [_row(name, counts, missed.get(name, 0), last.get(name)) for name in names]
+
+
+def total(found: Sequence[Row]) -> Row:
+    return Row(
+        "all",
+        sum(row.open for row in found),
+        sum(row.succeeded for row in found),
+        sum(row.failed for row in found),
+        sum(row.given_up for row in found),
+        sum(row.missed for row in found),
+        max((row.last_callback_at for row in found if row.last_callback_at), default=None),
+    )
+
+
+def attention(store: Store, now: int) -> Iterator[Attention]:
+    """What does not mend itself."""
+    seen_at = store.seen("worker")
+    if seen_at is None or now - seen_at >= WORKER_IS_GONE_AFTER:
+        text = "No worker is at work: callbacks are taken, but nothing is delivered."
+        yield Attention(text, "deliveries", "Deliveries")
+    for endpoint in store.endpoints():
+        circuit = endpoint.circuit(now)
+        if circuit is not Circuit.CLOSED:
+            text = f"The hook {endpoint.hook} {CIRCUITS[circuit]}."
+            yield Attention(text, "endpoints", "Endpoints")
+    dead = sum(one.value for one in store.delivery_counts() if one.state == State.DEAD)
+    if dead:
+        letters = "1 dead letter waits" if dead == 1 else f"{dead} dead letters wait"
+        yield Attention(f"{letters} for a decision.", "dead", "Dead letters")
+
+
+def newest(store: Store) -> list[tuple[Task, Picture]]:
+    """The newest results that have a thumbnail."""
+    page = store.page_of_standing((Status.SUCCEEDED,), before=None, limit=2 * NEWEST)
+    found = store.pictures([task.id for task in page.rows])
+    shown = [
+        (task, next((one for one in found.get(task.id, ()) if one.has_thumbnail), None))
+        for task in page.rows
+    ]
+    return [(task, picture) for task, picture in shown if picture is not None][:NEWEST]
+
+
+def day(desk: Desk, found: Sequence[HourCount]) -> Day:
+    """The charts, and the same as a table for whoever cannot see them."""
+    last = g.now // HOUR
+    hours = range(last - SHOWN_HOURS + 1, last + 1)
+    counts: Counter[tuple[int, str]] = Counter()
+    latency: dict[int, Counter[int]] = {hour: Counter() for hour in hours}
+    for one in found:
+        if one.series == "latency":
+            latency[one.hour][one.bucket] += one.value
+        else:
+            counts[one.hour, one.series] += one.value
+    names = [desk.formats.hour(hour) for hour in hours]
+    quantiles = [Quantiles.of(latency[hour]) for hour in hours]
+    came = [counts[hour, "callbacks"] for hour in hours]
+    good = [counts[hour, "succeeded"] for hour in hours]
+    bad = [counts[hour, "failed"] for hour in hours]
+    told = [(drawings.within(one.half), drawings.within(one.most)) for one in quantiles]
+    return Day(
+        callbacks=drawings.bars("Callbacks per hour", names, [Bar("callbacks", came)]),
+        ends=drawings.bars(
+            "Results per hour", names, [Bar("succeeded", good), Bar("failed", bad, is_hatched=True)]
+        ),
+        latency=drawings.latency("Callback latency", names, quantiles),
+        table=[
+            (name, *numbers, *words)
+            for name, numbers, words in zip(
+                names, zip(came, good, bad, strict=True), told, strict=True
+            )
+        ],
+    )
+
+
+def _row(provider: str, counts: Sequence[TaskCount], missed: int, last: int | None) -> Row:
+    of = {one.status: one.value for one in counts if one.provider == provider}
+    return Row(
+        provider,
+        open=sum(of.get(status, 0) for status in OPEN),
+        succeeded=of.get("succeeded", 0),
+        failed=of.get("failed", 0),
+        given_up=of.get("given_up", 0),
+        missed=missed,
+        last_callback_at=last,
+    )

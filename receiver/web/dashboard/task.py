@@ -1,0 +1,88 @@
+"""One task: its timeline, results, messages and deliveries, and what can be done about it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, g
+from werkzeug.wrappers import Response as AnyResponse
+
+from receiver.deliveries import State
+from receiver.errors import NotFound, RequestRefused
+from receiver.stores.base import TaskHistory
+from receiver.tasks import Status
+from receiver.web.api import ROW
+from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.messages import message
+from receiver.web.dashboard.responses import back_to, page
+from receiver.web.dashboard.results import media_of, results
+from receiver.web.dashboard.timeline import next_steps, timeline
+
+
+def install(routes: Blueprint, desk: Desk) -> None:
+    store = desk.store
+
+    @routes.get("/tasks/<task_id>")
+    def task(task_id: str) -> str:
+        history = store.history(task_id)
+        told = store.results([task_id]).get(task_id)
+        found = results(media_of(told), store.pictures([task_id]).get(task_id, []))
+        return page(
+            "task",
+            here="tasks",
+            task=history.task,
+            history=history,
+            lines=timeline(history, desk.hide),
+            steps=next_steps(history),
+            results=found,
+            messages=[message(stored, desk.hide) for stored in history.callbacks],
+            may_be_asked=_may_be_asked(history),
+            is_open=_is_open(history),
+        )
+
+    @routes.post("/tasks/<task_id>/ask")
+    def ask(task_id: str) -> AnyResponse:
+        """The poller asks the provider at once: this process asks nobody."""
+        if not _may_be_asked(store.history(task_id)):
+            flash("Nothing was done: nothing more is asked about this task.")
+            return back_to(task_id)
+        store.ask_at(task_id, g.now)
+        flash("The poller asks the provider now; the answer shows here.")
+        return back_to(task_id)
+
+    @routes.post(f"/callbacks/<{ROW}:callback_id>/replay")
+    def replay(callback_id: int) -> AnyResponse:
+        """The message goes through parse and record again."""
+        task_id = store.callback(callback_id).callback.task_id
+        try:
+            outcome = desk.ingest.replay(callback_id)
+            flash(f"Replayed message {callback_id}: {outcome}.")
+        except RequestRefused as refusal:
+            flash(f"Message {callback_id} is still not understood: {desk.hide(str(refusal))}")
+        except NotFound as gone:
+            flash(f"Nothing was done: {gone}.")
+        return back_to(task_id)
+
+    @routes.post(f"/deliveries/<{ROW}:delivery_id>/redeliver")
+    def redeliver(delivery_id: int) -> AnyResponse:
+        delivery = store.delivery(delivery_id)
+        if delivery.state not in (State.DELIVERED, State.DEAD):
+            flash(f"Nothing was done: delivery {delivery_id} is {delivery.state}, not at its end.")
+            return back_to(delivery.task_id)
+        try:
+            store.redeliver(delivery_id, g.now)
+            flash(f"Delivery {delivery_id} to {delivery.hook} is due again.")
+        except NotFound as gone:
+            flash(f"Nothing was done: {gone}.")
+        return back_to(delivery.task_id)
+
+
+def _is_open(history: TaskHistory) -> bool:
+    """Can something still change by itself?"""
+    under_way = any(one.state in (State.PENDING, State.CLAIMED) for one in history.deliveries)
+    return under_way or not history.task.status.is_terminal
+
+
+def _may_be_asked(history: TaskHistory) -> bool:
+    """Would the provider's answer change anything?"""
+    is_final = history.task.status in (Status.SUCCEEDED, Status.FAILED)
+    is_sure = is_final and history.task.trust == "queried" and not history.task.conflict
+    return history.forgotten_at is None and not is_sure

@@ -1,0 +1,138 @@
+"""How the pages look: on a phone and a desk, light and dark; with pictures to look at.
+
+SCREENSHOTS=folder keeps a picture of every page there, and makes docs/dashboard.png anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+import busy_day
+import rich_record
+from dashboard_visits import PASSWORD
+from receiver.clock import now_ms
+from receiver.stores.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+NARROW = {"width": 320, "height": 640}
+PAGES = {
+    "overview": "",
+    "tasks": "tasks",
+    "gallery": "tasks?view=gallery",
+    "deliveries": "deliveries",
+    "dead": "dead",
+    "redeliver": "redeliver?state=dead&count=1",
+    "endpoints": "endpoints",
+    "quarantine": "quarantine",
+}
+# Text against what is painted behind it, by the formula of WCAG 2.
+CONTRAST = """
+() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => c / 255)
+      .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const said = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const box = element.getBoundingClientRect();
+    const isPainted = box.width > 2 && !/^(title|desc|option)$/i.test(element.tagName);
+    if (!said || !isPainted) continue;
+    const style = getComputedStyle(element);
+    const ink = parse(element instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(ink), light(behind(element))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) faint.push(`${element.textContent.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
+  }
+  return faint;
+}
+"""
+
+
+def enter(chromium: Browser, url: str, size: dict[str, int], scheme: str) -> Page:
+    context = chromium.new_context(viewport=size, color_scheme=scheme)
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    page.goto(f"{url}/dashboard/")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(f"{url}/dashboard/")
+    return page
+
+
+def look(page: Page, address: str) -> None:
+    """Go there, and scroll past every picture so that it is loaded."""
+    page.goto(address)
+    for image in page.locator("main img").all():
+        image.scroll_into_view_if_needed()
+        image.evaluate("image => image.decode()")
+    page.evaluate("scrollTo(0, 0)")
+
+
+def keep(page: Page, folder: Path, name: str) -> None:
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+    if "SCREENSHOTS" in os.environ:
+        kept = Path(os.environ["SCREENSHOTS"])
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"{name}.png", kept / f"{name}.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_busy_day_looks_right(
+    chromium: Browser,
+    url: str,
+    store: SqliteStore,
+    tmp_path: Path,
+    size: dict[str, int],
+    scheme: str,
+) -> None:
+    newest = busy_day.fill(store, tmp_path / "pictures", now_ms())
+    page = enter(chromium, url, size, scheme)
+    for name, path in {**PAGES, "task": f"tasks/{newest}"}.items():
+        look(page, f"{url}/dashboard/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert page.evaluate(CONTRAST) == [], name
+        keep(page, tmp_path, f"{name}-{'wide' if size == WIDE else 'phone'}-{scheme}")
+    page.context.close()
+
+
+def test_the_picture_in_the_docs(
+    chromium: Browser, url: str, store: SqliteStore, tmp_path: Path
+) -> None:
+    busy_day.fill(store, tmp_path / "pictures", now_ms())
+    page = enter(chromium, url, WIDE, "light")
+    look(page, f"{url}/dashboard/")
+    page.screenshot(path=tmp_path / "dashboard.png", full_page=True)
+    page.context.close()
+    if "SCREENSHOTS" in os.environ:
+        shutil.copy(tmp_path / "dashboard.png", ROOT / "docs" / "dashboard.png")
+    assert (ROOT / "docs" / "dashboard.png").stat().st_size > 10_000
+
+
+def test_long_and_hostile_words_break_no_narrow_page(
+    chromium: Browser, url: str, store: SqliteStore, tmp_path: Path
+) -> None:
+    rich = rich_record.fill(store, tmp_path / "pictures", now_ms())
+    page = enter(chromium, url, NARROW, "light")
+    for path in [*PAGES.values(), *(f"tasks/{name}" for name in rich.tasks)]:
+        look(page, f"{url}/dashboard/{path}")
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.evaluate(CONTRAST) == [], path
+    page.context.close()

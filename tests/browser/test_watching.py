@@ -1,0 +1,221 @@
+"""What people do on the dashboard, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from dashboard_visits import PASSWORD
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, State
+from receiver.endpoints import Circuit
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Status, Task
+from rich_record import picture
+from samples import body, callback, subscription
+
+SOON = 30_000  # ms; a page follows the record within two or three seconds
+HOOKS = (subscription("pictures"), subscription("mail", after="pictures"))
+
+
+def begin(store: SqliteStore) -> None:
+    now = now_ms()
+    store.create_task(Task("t1", "kling", Status.CREATED, now, now, reference="ORDER-7"))
+    tell(store, "submitted")
+
+
+def tell(store: SqliteStore, status: str) -> None:
+    Ingest(store, HOOKS).accept(callback(body(status), "t1", received_at=now_ms()))
+
+
+def end(store: SqliteStore, state: State, answer: str, folder: Path | None = None) -> None:
+    """One attempt at every delivery that is due."""
+    now = now_ms()
+    for delivery in store.claim("w", now, now + 60_000, 9):
+        files = [picture(folder)] if folder and delivery.hook == "pictures" else []
+        attempt = Attempt(delivery.attempts, now, now + 20, "delivered", answer)
+        store.settle(delivery, attempt, state, None, files)
+
+
+def status_of(page: Page) -> str:
+    return page.locator('[data-live="status"]').inner_text()
+
+
+def test_a_task_is_watched_from_submission_to_its_picture(
+    page: Page, url: str, store: SqliteStore, tmp_path: Path
+) -> None:
+    begin(store)
+    page.goto(f"{url}/dashboard/tasks?q=ORDER-7")
+    page.get_by_role("link", name="ORDER-7").click()
+    badge = page.locator('[data-live="status"]')
+    expect(badge).to_contain_text("submitted")
+    page.evaluate("window.sameDocument = true")
+    tell(store, "processing")
+    expect(badge).to_contain_text("processing", timeout=SOON)
+    tell(store, "succeed")
+    end(store, State.DELIVERED, "downloaded 1 file(s)", tmp_path / "pictures")
+    expect(badge).to_contain_text("succeeded", timeout=SOON)
+    thumbnail = page.get_by_alt_text("Output 0 of ORDER-7")
+    expect(thumbnail).to_be_visible(timeout=SOON)
+    assert page.evaluate("window.sameDocument")
+    assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 240
+    with page.expect_navigation(url=re.compile("/dashboard/files/")):
+        thumbnail.click()
+    assert page.evaluate("document.images[0].naturalWidth") == 600
+
+
+def test_a_dead_letter_is_redelivered_and_seen_to_arrive(
+    page: Page, url: str, store: SqliteStore
+) -> None:
+    begin(store)
+    tell(store, "succeed")
+    end(store, State.DEAD, "550 no such mailbox")
+    end(store, State.DELIVERED, "250 OK")
+    page.goto(f"{url}/dashboard/")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Dead letters").click()
+    expect(page.get_by_text("550 no such mailbox")).to_be_visible()
+    page.get_by_role("button", name="to pictures").click()
+    expect(page.get_by_role("status")).to_contain_text("is due again")
+    (delivery,) = store.deliveries(hook="pictures")
+    assert delivery.state is State.PENDING
+    row = page.locator(f"#delivery-{delivery.id}")
+    expect(row).to_contain_text("pending")
+    end(store, State.DELIVERED, "250 OK this time")
+    expect(row).to_contain_text("250 OK this time", timeout=SOON)
+
+
+def test_many_are_redelivered_after_a_dry_run(page: Page, url: str, store: SqliteStore) -> None:
+    begin(store)
+    tell(store, "succeed")
+    end(store, State.DEAD, "no")
+    page.goto(f"{url}/dashboard/dead")
+    page.get_by_role("link", name="Redeliver many").click()
+    page.get_by_role("button", name="Count them").click()
+    expect(page.get_by_role("status")).to_contain_text("1 delivery would be made due again")
+    assert store.deliveries(hook="pictures")[0].state is State.DEAD
+    page.get_by_role("button", name="Redeliver 1").click()
+    expect(page.get_by_role("status")).to_contain_text("Made due again: 1.")
+    assert store.deliveries(hook="pictures")[0].state is State.PENDING
+
+
+def test_a_wrong_password_is_told(visitor: Page, url: str) -> None:
+    visitor.get_by_label("Password").fill("not this one")
+    visitor.keyboard.press("Enter")
+    expect(visitor.get_by_role("alert")).to_have_text("That is not the password.")
+    visitor.get_by_label("Password").fill(PASSWORD)
+    visitor.keyboard.press("Enter")
+    expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
+    visitor.get_by_role("button", name="Log out").click()
+    visitor.wait_for_url(f"{url}/dashboard/login")
+
+
+def test_a_form_of_another_session_is_refused(visitor: Page, url: str, store: SqliteStore) -> None:
+    visitor.get_by_label("Password").fill(PASSWORD)
+    visitor.keyboard.press("Enter")
+    expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
+    visitor.goto(f"{url}/dashboard/endpoints")
+    visitor.get_by_role("button", name="Live").click()  # or it would bring a fresh one
+    visitor.evaluate(
+        "for (const field of document.getElementsByName('csrf_token')) field.value = 'forged'"
+    )
+    visitor.get_by_role("button", name="Pause mail").click()
+    expect(visitor.get_by_role("alert")).to_contain_text("Nothing was done")
+    assert store.endpoint("mail").circuit(now_ms()) is Circuit.CLOSED
+
+
+def test_a_form_on_another_site_is_sent_without_our_cookie(
+    visitor: Page, url: str, store: SqliteStore
+) -> None:
+    visitor.get_by_label("Password").fill(PASSWORD)
+    visitor.keyboard.press("Enter")
+    expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
+    form = f'<form method="post" action="{url}/dashboard/endpoints/mail/pause"><button>x</button>'
+    visitor.route(
+        "http://attacker.example/",
+        lambda route: route.fulfill(body=form, content_type="text/html"),
+    )
+    visitor.goto("http://attacker.example/")
+    visitor.get_by_role("button").click()
+    expect(visitor.get_by_role("alert")).to_contain_text("Nothing was done")
+    expect(visitor.get_by_role("button", name="Log out")).to_have_count(0)
+    assert store.endpoint("mail").circuit(now_ms()) is Circuit.CLOSED
+
+
+def test_an_endpoint_is_paused_and_goes_on(page: Page, url: str, store: SqliteStore) -> None:
+    page.goto(f"{url}/dashboard/endpoints")
+    page.get_by_role("button", name="Pause mail").click()
+    expect(page.get_by_role("status")).to_contain_text("mail is paused")
+    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    page.get_by_role("button", name="Resume mail").click()
+    expect(page.get_by_role("status")).to_contain_text("mail goes on")
+
+
+def test_a_page_that_is_held_still_does_not_change(
+    page: Page, url: str, store: SqliteStore
+) -> None:
+    begin(store)
+    page.goto(f"{url}/dashboard/tasks/t1")
+    page.get_by_role("button", name="Live").click()
+    held = page.get_by_role("button", name="Paused")
+    expect(held).to_have_attribute("aria-pressed", "false")
+    tell(store, "processing")
+    page.wait_for_timeout(3_000)  # a page that follows would have changed
+    assert "submitted" in status_of(page)
+    held.click()
+    expect(page.locator('[data-live="status"]')).to_contain_text("processing", timeout=SOON)
+
+
+def test_what_is_open_and_where_the_keyboard_is_outlasts_a_change(
+    page: Page, url: str, store: SqliteStore
+) -> None:
+    begin(store)
+    tell(store, "succeed")
+    end(store, State.DEAD, "no")
+    page.goto(f"{url}/dashboard/tasks/t1")
+    page.locator("summary").last.click()
+    page.get_by_role("button", name="Redeliver to pictures").focus()
+    end(store, State.DELIVERED, "250 OK")  # the mail, which waited for the pictures
+    store.quarantine(callback(b"{}", "t1", received_at=now_ms()), "not the protocol")
+    expect(page.get_by_text("250 OK").first).to_be_visible(timeout=SOON)
+    expect(page.locator("details.message")).to_have_count(3, timeout=SOON)
+    assert page.evaluate("document.activeElement.ariaLabel") == "Redeliver to pictures"
+    assert page.locator("details.message").last.get_attribute("open") is not None
+
+
+def test_it_says_when_nobody_answers(visitor: Page, url: str) -> None:
+    visitor.get_by_label("Password").fill(PASSWORD)
+    visitor.keyboard.press("Enter")
+    expect(visitor.get_by_role("button", name="Live")).to_be_visible()
+    visitor.goto(f"{url}/dashboard/tasks")  # which looks more often
+    visitor.route(f"{url}/dashboard/tasks", lambda route: route.fulfill(status=503, body=""))
+    expect(visitor.get_by_role("button", name="No answer")).to_be_visible(timeout=SOON)
+    visitor.unroute(f"{url}/dashboard/tasks")
+    expect(visitor.get_by_role("button", name="Live")).to_be_visible(timeout=60_000)
+
+
+def test_the_keyboard_comes_first_to_the_content(page: Page, url: str) -> None:
+    page.goto(f"{url}/dashboard/tasks")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_everything_works_without_a_script(chromium: Browser, url: str, store: SqliteStore) -> None:
+    begin(store)
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{url}/dashboard/tasks")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_label("Status").select_option("open")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="ORDER-7").click()
+    page.get_by_role("button", name="Reconcile now").click()
+    expect(page.get_by_role("status")).to_contain_text("The poller asks the provider now")
+    expect(page.get_by_role("button", name="Live")).to_have_count(0)
+    assert store.task("t1").deadline_at is not None
+    context.close()

@@ -1,0 +1,332 @@
+"""What every store keeps counted, and gives to pages for people."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from receiver import providers
+from receiver.deliveries import Attempt, File, State
+from receiver.errors import NotFound
+from receiver.events import Source
+from receiver.ingest import Ingest
+from receiver.stores import postgres, sqlite
+from receiver.stores.base import Store
+from receiver.stores.overview import HOUR, HOURS_KEPT, SLOWEST
+from receiver.tasks import Outcome, Status, Task, Trust
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+TOLD_AT = 1_765_519_850_000  # when the provider says it happened
+EVERYTHING = 10**6
+
+
+def tell(store: Store, task: str, status: str = "succeed", **more: object) -> None:
+    Ingest(store, [subscription("mail"), subscription("chat")]).accept(
+        callback(body(status, f"at-provider-{task}"), task, **more)
+    )
+
+
+def standing(store: Store) -> dict[tuple[str, str], int]:
+    return {(one.provider, one.status): one.value for one in store.task_counts() if one.value}
+
+
+def states(store: Store) -> dict[tuple[str, str], int]:
+    return {(one.hook, one.state): one.value for one in store.delivery_counts() if one.value}
+
+
+def series(store: Store, since: int = 0) -> Counter[tuple[str, int]]:
+    found: Counter[tuple[str, int]] = Counter()
+    for one in store.hours(since):
+        found[one.series, one.bucket] += one.value
+    return found
+
+
+def counted_one_by_one(store: Store) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    tasks = Counter((one.provider, one.status.value) for one in store.tasks(limit=EVERYTHING))
+    found = store.deliveries(limit=EVERYTHING)
+    return tasks, Counter((one.hook, one.state.value) for one in found)
+
+
+# -- counters
+
+
+def test_an_empty_record_counts_nothing(store: Store) -> None:
+    assert (standing(store), states(store), series(store)) == ({}, {}, {})
+    assert store.last_callbacks() == {}
+    assert store.overdue_count(NOW) == 0
+
+
+def test_a_task_is_counted_where_it_stands(store: Store) -> None:
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
+    assert standing(store) == {("kling", "created"): 1}
+    tell(store, "a", "processing")
+    assert standing(store) == {("kling", "processing"): 1}
+    tell(store, "a")
+    tell(store, "a")  # a copy
+    tell(store, "b", "failed")
+    assert standing(store) == {("kling", "failed"): 1, ("kling", "succeeded"): 1}
+
+
+def test_a_task_given_up_on_is_no_longer_open_until_it_ends(store: Store) -> None:
+    tell(store, "a", "processing")
+    store.give_up("a", NOW, [])
+    assert standing(store) == {("kling", "given_up"): 1}
+    tell(store, "a")
+    assert standing(store) == {("kling", "succeeded"): 1}
+
+
+def test_a_corrected_end_is_counted_once(store: Store) -> None:
+    tell(store, "a", "failed")
+    told = callback(body("succeed", "at-provider-a"), "a")
+    event = providers.get("kling").parse(told)
+    asked = replace(told, source=Source.QUERY, trust=Trust.QUERIED)
+    assert store.record(asked, event, []) is Outcome.RECORDED
+    assert standing(store) == {("kling", "succeeded"): 1}
+
+
+def test_a_delivery_is_counted_in_its_state(store: Store) -> None:
+    tell(store, "a")
+    assert states(store) == {("chat", "pending"): 1, ("mail", "pending"): 1}
+    first, second = store.claim("w", NOW, NOW + 1, 9)
+    assert states(store) == {("chat", "claimed"): 1, ("mail", "claimed"): 1}
+    attempt = Attempt(1, NOW, NOW, "failed", "no")
+    store.settle(first, attempt, State.DEAD, None)
+    store.settle(second, attempt, State.PENDING, NOW)
+    assert states(store) == {(first.hook, "dead"): 1, (second.hook, "pending"): 1}
+    store.redeliver(first.id, NOW)
+    assert states(store) == {("chat", "pending"): 1, ("mail", "pending"): 1}
+
+
+def test_the_counters_of_a_forgotten_task_stay(store: Store) -> None:
+    tell(store, "a")
+    store.close_task("a", NOW)
+    store.erase("a", NOW)
+    assert standing(store) == {("kling", "succeeded"): 1}
+    assert states(store) == {("chat", "dead"): 1, ("mail", "dead"): 1}
+
+
+def test_callbacks_and_ends_are_counted_by_the_hour(store: Store) -> None:
+    tell(store, "a", "processing", received_at=NOW - HOUR)
+    tell(store, "a")
+    tell(store, "a")  # a byte-identical repeat
+    tell(store, "b", "failed")
+    hour = NOW // HOUR
+    told = {(one.hour, one.series): one.value for one in store.hours(hour - 1) if not one.bucket}
+    assert told == {
+        (hour - 1, "callbacks"): 1,
+        (hour, "callbacks"): 2,
+        (hour, "failed"): 1,
+        (hour, "succeeded"): 1,
+    }
+    assert {one.hour for one in store.hours(hour)} == {hour}
+
+
+@pytest.mark.parametrize(
+    ("took", "bucket"),
+    [(-5_000, 250), (249, 250), (250, 500), (59_999, 60_000), (300_000, SLOWEST)],
+)
+def test_latency_is_from_the_providers_clock_to_our_receipt(
+    store: Store, took: int, bucket: int
+) -> None:
+    tell(store, "a", received_at=TOLD_AT + took)
+    assert [key for key in series(store) if key[0] == "latency"] == [("latency", bucket)]
+
+
+def test_an_hour_takes_the_place_of_the_one_two_days_before(store: Store) -> None:
+    last = NOW + 5 * HOURS_KEPT * HOUR
+    for day in range(6):
+        tell(store, f"task-{day}", received_at=NOW + day * HOURS_KEPT * HOUR)
+    tell(store, "another", received_at=last)
+    two_days = last // HOUR - HOURS_KEPT + 1
+    assert series(store, two_days)["callbacks", 0] == 2
+    tell(store, "late", received_at=NOW)  # such as one from a copy: it takes no newer one's place
+    assert series(store, two_days)["callbacks", 0] == 2
+    assert store.last_callbacks() == {"kling": last}
+    if isinstance(store, sqlite.SqliteStore):  # PostgreSQL has as many as it has slots
+        assert series(store)["callbacks", 0] == 2
+
+
+def test_tasks_that_are_overdue_are_counted(store: Store) -> None:
+    for number, deadline_at in enumerate((NOW - 1, NOW, NOW + 1, None)):
+        store.create_task(
+            Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=deadline_at)
+        )
+    assert store.overdue_count(NOW) == 2
+
+
+def test_counters_are_right_after_a_crowd(store: Store) -> None:
+    """Moves, claims and settlements of many threads at once."""
+    chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
+    told = [(f"t{number}", status) for number in range(40) for status in ("processing", "succeed")]
+    chance.shuffle(told)
+
+    def work(one: tuple[str, str]) -> None:
+        tell(store, *one)
+        for delivery in store.claim("w", NOW, NOW + 10, 3):
+            state = chance.choice([State.DELIVERED, State.DEAD, State.PENDING])
+            attempt = Attempt(delivery.attempts, NOW, NOW, "failed", "no")
+            store.settle(delivery, attempt, state, NOW if state is State.PENDING else None)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, told))
+    assert (Counter(standing(store)), Counter(states(store))) == counted_one_by_one(store)
+    assert series(store)["succeeded", 0] == 40
+
+
+# -- the migration
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bool], Store]:
+    """The same record at each call, in the schema of before: `False`; or of now: `True`."""
+    monkeypatch = request.getfixturevalue("monkeypatch")
+    schema = {"sqlite": sqlite.schema, "postgres": postgres.schema}[request.param]
+    everything = schema._files()
+
+    def made(is_new: bool) -> Store:
+        monkeypatch.setattr(schema, "_files", lambda: everything[: 3 if is_new else 2])
+        store = _empty(request, tmp_path, f"of_before_{is_new}")
+        store.migrate()
+        monkeypatch.setattr(schema, "_files", lambda: everything)
+        request.addfinalizer(store.close)
+        return store
+
+    return made
+
+
+def _empty(request: pytest.FixtureRequest, folder: Path, name: str) -> Store:
+    if request.node.callspec.params["older"] == "sqlite":
+        return sqlite.SqliteStore(folder / f"{name}.db")
+    url = request.getfixturevalue("postgres_url")
+    name = f"{name}_{abs(hash(folder)):x}".lower()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return postgres.PostgresStore(f"{url.rpartition('/')[0]}/{name}")
+
+
+def live_a_little(store: Store) -> None:
+    for number in range(12):
+        at = NOW - number * 5 * HOUR
+        tell(store, f"t{number}", "processing", received_at=at)
+        tell(store, f"t{number}", "failed" if number % 3 else "succeed", received_at=at + 20_000)
+    tell(store, "given-up", "processing")
+    store.give_up("given-up", NOW, [])
+    for delivery in store.claim("w", NOW, NOW + 1, 5):
+        store.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
+
+
+def test_the_migration_counts_what_is_on_record_already(
+    older: Callable[[bool], Store],
+) -> None:
+    before, now = older(False), older(True)
+    for store in (before, now):
+        live_a_little(store)
+    assert before.migrate() == ["0003_overview"]
+    since = NOW // HOUR - 24
+    assert standing(before) == standing(now)
+    assert states(before) == states(now)
+    assert before.hours(since) == now.hours(since) != []
+    assert before.last_callbacks() == now.last_callbacks() != {}
+    tell(before, "one-more")
+    assert standing(before)["kling", "succeeded"] == standing(now)["kling", "succeeded"] + 1
+
+
+# -- pages
+
+
+def ids(tasks: tuple[Task, ...]) -> list[str]:
+    return [task.id for task in tasks]
+
+
+def five_tasks(store: Store) -> None:
+    for number in range(5):
+        task = Task(
+            f"t{number}", "kling", Status.CREATED, NOW + number, NOW + number, reference="R"
+        )
+        store.create_task(task)
+    tell(store, "t1")
+    tell(store, "t3", "processing")
+
+
+def test_tasks_of_several_statuses_come_in_one_order(store: Store) -> None:
+    five_tasks(store)
+    open_ones = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
+    page = store.page_of_standing(open_ones, before=None, limit=3)
+    assert ids(page.rows) == ["t4", "t3", "t2"]
+    following = store.page_of_standing(open_ones, before=page.next, limit=3)
+    assert (ids(following.rows), following.next) == (["t0"], None)
+    every = store.page_of_standing(tuple(Status), before=None, limit=9, reference="R")
+    assert ids(every.rows) == ["t4", "t3", "t2", "t1", "t0"]
+    assert store.page_of_standing(open_ones, before=None, limit=3, provider="appypie").rows == ()
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "found"),
+    [
+        (1, 4, ["t3", "t2", "t1"]),
+        (None, 0, []),
+        (5, None, []),
+        (None, 2, ["t1", "t0"]),
+        (0, 99, ["t4", "t3", "t2", "t1", "t0"]),
+    ],
+)
+def test_tasks_of_a_time(
+    store: Store, since: int | None, until: int | None, found: list[str]
+) -> None:
+    five_tasks(store)
+    between = {
+        "since": None if since is None else NOW + since,
+        "until": None if until is None else NOW + until,
+    }
+    page = store.page_of_standing(tuple(Status), before=None, limit=9, **between)
+    assert (ids(page.rows), page.next) == (found, None)
+
+
+def test_a_time_is_paged_to_its_end(store: Store) -> None:
+    five_tasks(store)
+    page = store.page_of_standing(tuple(Status), before=None, limit=2, since=NOW + 1)
+    assert ids(page.rows) == ["t4", "t3"]
+    page = store.page_of_standing(tuple(Status), before=page.next, limit=2, since=NOW + 1)
+    assert (ids(page.rows), page.next) == (["t2", "t1"], None)
+
+
+def test_what_belongs_to_the_rows_of_a_page(store: Store) -> None:
+    tell(store, "a")
+    tell(store, "b")
+    delivery, *_ = store.claim("w", NOW, NOW + 1, 9)
+    picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"small")
+    bare = replace(picture, media_index="1", thumbnail=None)
+    attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+    store.settle(delivery, attempt, State.DELIVERED, None, [picture, bare])
+    (task,) = store.tasks_by_id([delivery.task_id, "nobody"]).values()
+    assert task.id == delivery.task_id
+    found = store.pictures(["a", "b"])
+    assert [(one.file.media_index, one.has_thumbnail) for one in found[task.id]] == [
+        ("0", True),
+        ("1", False),
+    ]
+    assert store.picture(delivery.id, "0") == picture
+    with pytest.raises(NotFound, match="no file 9"):
+        store.picture(delivery.id, "9")
+    assert store.results(["a", "b"])["a"].body == body("succeed", "at-provider-a")
+    assert store.attempts([delivery]) == {delivery.id: (attempt,)}
+    assert store.pictures([]) == store.results([]) == store.tasks_by_id([]) == {}
+    assert store.attempts([]) == {}
+
+
+def test_quarantine_is_paged_newest_first(store: Store) -> None:
+    tell(store, "a")
+    for number in range(3):
+        store.quarantine(callback(f"{number}".encode(), "a"), f"problem {number}")
+    page = store.page_of_quarantine(before=None, limit=2)
+    assert [one.problem for one in page.rows] == ["problem 2", "problem 1"]
+    page = store.page_of_quarantine(before=page.next, limit=2)
+    assert ([one.problem for one in page.rows], page.next) == (["problem 0"], None)

@@ -1,0 +1,68 @@
+"""The dashboard on a real SQLite file; a browser that is logged in, and one that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from dashboard_visits import PASSWORD, log_in
+from receiver.clock import now_ms
+from receiver.settings import Settings
+from receiver.stores.sqlite import SqliteStore
+from receiver.web import create_app
+from rich_record import Rich, fill
+from samples import SECRET
+
+HOOKS = """
+[[hook]]
+name = "pictures"
+type = "download"
+to = "data/pictures"
+
+[[hook]]
+name = "mail"
+type = "email"
+host = "127.0.0.1"
+from = "a@shop.example"
+to = "b@shop.example"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, store: SqliteStore) -> Settings:
+    store.check_schema()  # migrated already
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+    return Settings(
+        database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
+        callback_secrets=(SECRET,),
+        hooks_file=tmp_path / "hooks.toml",
+        dashboard_password=PASSWORD,
+    )
+
+
+@pytest.fixture
+def site(settings: Settings) -> Flask:
+    """Not named `app`: pytest-flask would let all requests of a test share one `g`."""
+    return create_app(settings)
+
+
+@pytest.fixture
+def stranger(site: Flask) -> FlaskClient:
+    """Nobody knows it."""
+    return site.test_client()
+
+
+@pytest.fixture
+def browser(site: Flask) -> FlaskClient:
+    """Has shown the password."""
+    client = site.test_client()
+    assert log_in(client, PASSWORD).status_code == 302
+    return client
+
+
+@pytest.fixture
+def rich(store: SqliteStore, tmp_path: Path) -> Rich:
+    return fill(store, tmp_path / "pictures", now_ms())

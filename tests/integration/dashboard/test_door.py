@@ -1,0 +1,184 @@
+"""The password, sessions, forged forms, and what every answer tells the browser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http.cookies import SimpleCookie
+
+import pytest
+from flask import Flask, session
+from flask.sessions import NullSession
+from flask.testing import FlaskClient
+
+from dashboard_visits import PASSWORD, act, log_in, token
+from receiver.settings import Settings
+from receiver.stores.sqlite import SqliteStore
+from receiver.web import create_app
+from receiver.web.dashboard.login import BURST
+from rich_record import Rich
+
+PAGES = ["", "tasks", "tasks/task-failed", "deliveries", "dead", "redeliver", "endpoints"]
+ACTIONS = [
+    "tasks/task-failed/ask",
+    "callbacks/1/replay",
+    "deliveries/1/redeliver",
+    "redeliver",
+    "endpoints/mail/pause",
+    "endpoints/mail/resume",
+    "logout",
+]
+
+
+def cookie(client: FlaskClient, **environ: str) -> SimpleCookie:
+    answer = client.get("/dashboard/login", environ_overrides=environ)
+    return SimpleCookie(answer.headers["Set-Cookie"])
+
+
+@pytest.mark.parametrize("path", [*PAGES, "quarantine", "thumbnails/1/0", "files/1/0", "nothing"])
+def test_nobody_looks_without_the_password(stranger: FlaskClient, rich: Rich, path: str) -> None:
+    assert rich
+    answer = stranger.get(f"/dashboard/{path}")
+    assert answer.status_code == 302
+    assert answer.location.startswith("/dashboard/login?next=")
+    assert "ORDER-" not in answer.text
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+def test_nobody_acts_without_the_password(stranger: FlaskClient, rich: Rich, path: str) -> None:
+    assert rich
+    form = {"csrf_token": token(stranger.get("/dashboard/login").text)}
+    answer = stranger.post(f"/dashboard/{path}", data=form)
+    assert (answer.status_code, answer.location) == (302, "/dashboard/login")
+
+
+def test_the_script_is_told_that_the_session_ended(stranger: FlaskClient) -> None:
+    assert stranger.get("/dashboard/", headers={"X-Live": "1"}).status_code == 401
+
+
+def test_the_right_password_leads_to_the_page_that_was_asked_for(stranger: FlaskClient) -> None:
+    asked = stranger.get("/dashboard/tasks?status=failed")
+    assert 'value="/dashboard/tasks?status=failed"' in stranger.get(asked.location).text
+    answer = log_in(stranger, PASSWORD, next="/dashboard/tasks?status=failed")
+    assert answer.location == "/dashboard/tasks?status=failed"
+    assert stranger.get(answer.location).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["https://evil.example/", "//evil.example", "/dashboard/\\e", "/api", "/dashboard/login", ""],
+)
+def test_nobody_is_led_away_after_the_login(stranger: FlaskClient, wanted: str) -> None:
+    assert log_in(stranger, PASSWORD, next=wanted).location == "/dashboard/"
+
+
+@pytest.mark.parametrize("wrong", ["", PASSWORD[:-1], PASSWORD + " ", "\udcff", PASSWORD.upper()])
+def test_a_wrong_password_is_told_and_lets_nobody_in(stranger: FlaskClient, wrong: str) -> None:
+    answer = log_in(stranger, wrong.encode("utf-8", "replace").decode())
+    assert answer.status_code == 401
+    assert "That is not the password." in answer.text
+    assert stranger.get("/dashboard/").status_code == 302
+
+
+def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
+    client = site.test_client()
+    statuses = [log_in(client, f"guess {number}").status_code for number in range(BURST + 1)]
+    assert statuses == [401] * BURST + [429]
+    guessed = log_in(client, PASSWORD)  # also the right one: the answer would tell it
+    assert guessed.status_code == 429
+    assert int(guessed.headers["Retry-After"]) > 0
+    assert "wait" in guessed.text
+    other = site.test_client()
+    form = {"csrf_token": token(other.get("/dashboard/login").text), "password": PASSWORD}
+    elsewhere = {"REMOTE_ADDR": "198.51.100.7"}
+    assert other.post("/dashboard/login", data=form, environ_overrides=elsewhere).location
+
+
+def test_without_a_password_it_is_closed_and_says_so(settings: Settings) -> None:
+    client = create_app(replace(settings, dashboard_password=None)).test_client()
+    for path in ("", "login", "tasks"):
+        answer = client.get(f"/dashboard/{path}")
+        assert answer.status_code == 403
+        assert "DASHBOARD_PASSWORD" in answer.text
+    assert client.post("/dashboard/login", data={"password": ""}).status_code == 403
+    with client.get("/dashboard/static/dashboard.css") as answer:
+        assert answer.status_code == 200
+
+
+def test_a_new_password_ends_every_session(browser: FlaskClient, settings: Settings) -> None:
+    changed = create_app(replace(settings, dashboard_password="another password")).test_client()
+    kept = browser.get_cookie("dashboard", path="/dashboard")
+    assert kept is not None
+    same = create_app(settings).test_client()
+    for client, status in ((same, 200), (changed, 302)):
+        client.set_cookie("dashboard", kept.value, path="/dashboard")
+        assert client.get("/dashboard/").status_code == status
+
+
+def test_who_logs_out_is_out(browser: FlaskClient) -> None:
+    assert act(browser, "/dashboard/logout").status_code == 200
+    assert browser.get("/dashboard/").status_code == 302
+
+
+def test_the_cookie_is_for_these_pages_and_no_script(site: Flask) -> None:
+    found = cookie(site.test_client())["dashboard"]
+    assert (found["httponly"], found["samesite"], found["path"]) == (True, "Lax", "/dashboard")
+    assert not found["secure"]
+
+
+def test_over_tls_the_cookie_never_goes_without(settings: Settings) -> None:
+    told = create_app(settings).test_client()
+    assert cookie(told, **{"wsgi.url_scheme": "https"})["dashboard"]["secure"]
+    behind = create_app(replace(settings, public_url="https://shop.example")).test_client()
+    assert cookie(behind, HTTP_HOST="shop.example")["dashboard"]["secure"]
+    assert not cookie(behind, HTTP_HOST="127.0.0.1:8000")["dashboard"]["secure"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_opened"), [("/callbacks/kling/t/x", False), ("/dashboard/", True)]
+)
+def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) -> None:
+    """Opening one costs a callback more than its token does."""
+    with site.test_request_context(path):
+        assert isinstance(session._get_current_object(), NullSession) is not is_opened
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+@pytest.mark.parametrize("form", [{}, {"csrf_token": "forged"}])
+def test_a_form_without_this_sessions_token_does_nothing(
+    browser: FlaskClient, rich: Rich, store: SqliteStore, path: str, form: dict[str, str]
+) -> None:
+    before = store.history(rich.failed), store.endpoints(), store.deliveries(limit=99)
+    answer = browser.post(f"/dashboard/{path}", data=form)
+    assert answer.status_code == 400
+    assert "Nothing was done" in answer.text
+    assert (store.history(rich.failed), store.endpoints(), store.deliveries(limit=99)) == before
+    assert browser.get("/dashboard/").status_code == 200
+
+
+def test_another_sessions_token_does_nothing(browser: FlaskClient, site: Flask) -> None:
+    theirs = token(site.test_client().get("/dashboard/login").text)
+    answer = browser.post("/dashboard/endpoints/mail/pause", data={"csrf_token": theirs})
+    assert answer.status_code == 400
+
+
+def test_a_forged_login_shows_nothing_of_the_record(stranger: FlaskClient, rich: Rich) -> None:
+    assert rich
+    answer = stranger.post("/dashboard/login", data={"password": PASSWORD})
+    assert answer.status_code == 400
+    assert "Dead letters" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["", "login", "tasks/nobody", "nothing"])
+def test_the_browser_is_told_to_run_nothing_but_our_script(browser: FlaskClient, path: str) -> None:
+    answer = browser.get(f"/dashboard/{path}")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_who_comes_to_the_address_alone_is_led_here(stranger: FlaskClient) -> None:
+    assert stranger.get("/").location == "/dashboard/"

@@ -1,0 +1,315 @@
+"""Every page, with a rich record and an empty one: whole, safe, and without secrets."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from dashboard_visits import PASSWORD, token
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, File, State
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Status, Task
+from rich_record import HOSTILE, MINUTE, SIGNATURE, TOKEN, Rich, tell
+from samples import SECRET
+
+LISTS = [
+    "",
+    "tasks",
+    "tasks?view=gallery",
+    "tasks?status=open&provider=kling&within=24h",
+    "deliveries",
+    "deliveries?state=pending",
+    "deliveries?hook=chat",
+    "dead",
+    "redeliver",
+    "redeliver?state=dead&hook=mail&count=1",
+    "redeliver?state=dead&count=1",
+    "endpoints",
+    "quarantine",
+]
+TASKS = [f"tasks/{name}" for name in Rich().tasks]
+VOID = {"meta", "link", "input", "img", "path", "rect", "circle", "line"}
+
+
+class Checker(HTMLParser):
+    """Looks at the tags as a browser does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.faults: list[str] = []
+        self.ids: list[str] = []
+        self.labelled: set[str] = set()
+        self.fields: list[dict[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [found[name] or "" for name in ("href", "src", "action") if name in found]
+        self.faults += [name for name in found if name.startswith("on") or name == "style"]
+        if tag == "style" or (tag == "script" and "src" not in found):
+            self.faults.append(f"<{tag}> stands in the page")
+        if tag == "img" and "alt" not in found:
+            self.faults.append("a picture without words")
+        if found.get("id"):
+            self.ids.append(found["id"] or "")
+        if tag == "label" and found.get("for"):
+            self.labelled.add(found["for"] or "")
+        if tag in ("input", "select") and found.get("type") != "hidden":
+            named = "label" in self.open or found.get("id") or found.get("aria-label")
+            self.faults += [] if named else [f"a field without a label: {found}"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> closes nothing")
+
+
+def checked(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    assert checker.faults == []
+    assert sorted(set(checker.ids)) == sorted(checker.ids)
+    return checker
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_empty_record_is_a_page_that_says_so(browser: FlaskClient, path: str) -> None:
+    answer = browser.get(f"/dashboard/{path}")
+    assert answer.status_code == 200
+    checked(answer.text)
+
+
+@pytest.mark.parametrize("path", [*LISTS, *TASKS])
+def test_a_rich_record_is_shown_whole_and_safe(browser: FlaskClient, rich: Rich, path: str) -> None:
+    assert rich
+    answer = browser.get(f"/dashboard/{path}")
+    assert answer.status_code == 200
+    found = checked(answer.text)
+    assert HOSTILE not in answer.text
+    assert "<script>alert" not in answer.text
+    assert "<img src=https" not in answer.text
+    outside = [link for link in found.links if not re.match(r"/dashboard/|#|\?", link)]
+    assert outside == []
+    assert "http://" not in re.sub(r"<pre.*?</pre>", "", answer.text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", [*LISTS, *TASKS])
+def test_no_page_tells_a_secret(browser: FlaskClient, rich: Rich, path: str) -> None:
+    assert rich
+    text = browser.get(f"/dashboard/{path}").text
+    for secret in (TOKEN, SIGNATURE, SECRET, PASSWORD):
+        assert secret not in text
+
+
+def test_the_secrets_were_there_to_be_told(store: SqliteStore, rich: Rich) -> None:
+    kept = repr(store.callbacks(limit=99))
+    assert rich
+    assert TOKEN in kept
+    assert SIGNATURE in kept
+
+
+def test_what_is_hostile_is_shown_as_it_was_written(browser: FlaskClient, rich: Rich) -> None:
+    text = browser.get(f"/dashboard/tasks/{rich.hostile}").text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
+
+
+def test_of_a_forgotten_task_nothing_is_shown(browser: FlaskClient, rich: Rich) -> None:
+    text = browser.get(f"/dashboard/tasks/{rich.forgotten}").text
+    assert "Forgotten" in text
+    assert "ORDER-5" not in text
+    assert "Redeliver to" not in text
+
+
+def test_a_task_shows_its_way_with_the_times_between(browser: FlaskClient, rich: Rich) -> None:
+    text = re.sub(r"\s+", " ", browser.get(f"/dashboard/tasks/{rich.succeeded}").text)
+    for words in ("Created", "Processing", "Succeeded", "pictures: attempt 1 delivered"):
+        assert words in text
+    assert "+0.900 s" in text
+    assert "ab" * 32 in text
+    assert "&#34;task_status&#34;: &#34;succeed&#34;" in text  # pretty JSON
+    assert "user-agent" in text
+
+
+def test_what_was_not_downloaded_has_a_clock(browser: FlaskClient, rich: Rich) -> None:
+    for path in ("tasks", "tasks?view=gallery", f"tasks/{rich.not_downloaded}"):
+        text = browser.get(f"/dashboard/{path}").text
+        assert re.search(r"not downloaded, expires in (19|20) h", text), path
+
+
+def test_the_overview_counts(browser: FlaskClient, rich: Rich) -> None:
+    assert rich
+    text = re.sub(r"\s+", " ", browser.get("/dashboard/").text)
+    for words in (
+        "<strong>1</strong> <span>open</span>",
+        "<strong>3</strong> <span>succeeded</span>",
+        "<strong>2</strong> <span>failed</span>",
+        "<strong>5</strong> <span>dead letters</span>",
+    ):
+        assert words in text
+    assert "The hook chat keeps failing" in text
+    assert "The hook mail is paused" in text
+    assert "No worker is at work" not in text
+
+
+def test_without_a_worker_the_overview_says_so(browser: FlaskClient) -> None:
+    assert "No worker is at work" in browser.get("/dashboard/").text
+
+
+def test_charts_are_pictures_with_words(browser: FlaskClient, rich: Rich) -> None:
+    assert rich
+    text = browser.get("/dashboard/").text
+    assert text.count('role="img"') == 3
+    assert 'aria-label="Results per hour. In the last 24 hours: 3 succeeded, 2 failed."' in text
+    assert "The same as a table" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {"ORDER-0", "ORDER-1", "ORDER-2", "ORDER-3", "ORDER-6"}),
+        ("status=open", {"ORDER-2", "ORDER-6"}),
+        ("status=succeeded", {"ORDER-0", "ORDER-3"}),
+        ("q=ORDER-1", {"ORDER-1"}),
+        ("provider=modellix", set()),
+        ("within=1h", {"ORDER-2", "ORDER-3", "ORDER-6"}),
+        ("until=2020-01-01T00:00", set()),
+    ],
+)
+def test_tasks_are_found_by_filters(
+    browser: FlaskClient, rich: Rich, query: str, found: set[str]
+) -> None:
+    assert rich
+    text = browser.get(f"/dashboard/tasks?{query}").text
+    assert set(re.findall(r">(ORDER-\d)<", text)) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("status=nonsense", "Status"),
+        ("provider=nobody", "Provider"),
+        ("since=yesterday", "From"),
+        ("before=x", "This page of the list"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_told(browser: FlaskClient, query: str, says: str) -> None:
+    answer = browser.get(f"/dashboard/tasks?{query}")
+    assert answer.status_code == 400
+    assert says in answer.text
+    checked(answer.text)
+
+
+@pytest.mark.parametrize("name", [Rich().failed, f"at-provider-{Rich().failed}"])
+def test_an_id_leads_to_its_task(browser: FlaskClient, rich: Rich, name: str) -> None:
+    assert browser.get(f"/dashboard/tasks?q={name}").location == f"/dashboard/tasks/{rich.failed}"
+
+
+def test_lists_have_pages(browser: FlaskClient, store: SqliteStore) -> None:
+    for number in range(60):
+        store.create_task(Task(f"t{number}", "kling", Status.CREATED, number, number))
+    first = browser.get("/dashboard/tasks?status=open").text
+    following = re.search(r'rel="next" href="([^"]+)"', first)
+    assert following
+    second = browser.get(following[1].replace("&amp;", "&")).text
+    shown = [re.findall(r'href="/dashboard/tasks/(t\d+)"', text) for text in (first, second)]
+    assert [len(page) for page in shown] == [50, 10]
+    assert not set(shown[0]) & set(shown[1])
+    assert 'rel="next"' not in second
+
+
+# -- pictures
+
+
+def test_a_thumbnail_and_the_whole_picture_are_ours(
+    browser: FlaskClient, rich: Rich, tmp_path: Path
+) -> None:
+    text = browser.get(f"/dashboard/tasks/{rich.succeeded}").text
+    thumbnail = re.search(r'src="(/dashboard/thumbnails/[^"]+)"', text)
+    whole = re.search(r'href="(/dashboard/files/[^"]+)"', text)
+    assert thumbnail
+    assert whole
+    assert browser.get(thumbnail[1]).data[:3] == b"\xff\xd8\xff"
+    answer = browser.get(whole[1])
+    lies_at = tmp_path / "pictures" / rich.succeeded / "0.png"
+    assert (answer.mimetype, answer.data) == ("image/png", lies_at.read_bytes())
+    answer.close()
+    lies_at.unlink()
+    gone = browser.get(whole[1])
+    assert gone.status_code == 404
+    assert "does not lie on this machine" in gone.text
+
+
+def test_a_file_that_a_browser_would_run_is_only_saved(
+    browser: FlaskClient, store: SqliteStore, tmp_path: Path
+) -> None:
+    tell(store, "t", "succeed", MINUTE)
+    delivery = store.claim("w", MINUTE, 2 * MINUTE, 1)[0]
+    page = tmp_path / "page.html"
+    page.write_text("<script>alert(1)</script>")
+    file = File("0", str(page), "cd" * 32, page.stat().st_size, "text/html")
+    store.settle(delivery, Attempt(1, 0, 0, "delivered", ""), State.DELIVERED, None, [file])
+    answer = browser.get(f"/dashboard/files/{delivery.id}/0")
+    assert answer.mimetype == "application/octet-stream"
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    answer.close()
+
+
+@pytest.mark.parametrize("path", ["tasks/nobody", "thumbnails/9/0", "files/9/0", "no/such/page"])
+def test_what_is_not_there_is_a_page_that_says_so(browser: FlaskClient, path: str) -> None:
+    answer = browser.get(f"/dashboard/{path}")
+    assert answer.status_code == 404
+    assert answer.mimetype == "text/html"
+    checked(answer.text)
+
+
+def test_a_record_that_is_away_is_a_page_that_says_so(browser: FlaskClient, tmp_path: Path) -> None:
+    (tmp_path / "receiver.db").rename(tmp_path / "elsewhere")
+    answer = browser.get("/dashboard/")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert "cannot be read now" in answer.text
+
+
+# -- live
+
+
+def test_a_page_that_did_not_change_is_not_sent_again(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    at = now_ms() - 90_000  # half a minute from where its age is told anew
+    store.create_task(Task("t", "kling", Status.CREATED, at, at))
+    first = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
+    assert "<nav" not in first.text  # the parts alone
+    assert token(first.text)
+    known = {"X-Live": "1", "If-None-Match": first.headers["ETag"]}
+    time.sleep(1.1)  # from one second to the next its forms have other tokens
+    again = browser.get("/dashboard/tasks/t", headers=known)
+    assert (again.status_code, again.data) == (304, b"")
+    store.ask_at("t", at)
+    changed = browser.get("/dashboard/tasks/t", headers=known)
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_every_live_part_of_a_page_is_in_its_answer_to_the_script(
+    browser: FlaskClient, rich: Rich
+) -> None:
+    for path in ("", "tasks", f"tasks/{rich.failed}", "deliveries", "endpoints", "quarantine"):
+        whole, live = (
+            re.findall(r'data-live="(\w+)"', browser.get(f"/dashboard/{path}", headers=more).text)
+            for more in ({}, {"X-Live": "1"})
+        )
+        assert len(whole) > 1
+        assert sorted(whole) == sorted(live)

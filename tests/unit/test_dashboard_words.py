@@ -1,0 +1,122 @@
+"""How pages write times and sizes, and draw charts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from receiver.stores.overview import SLOWEST
+from receiver.web.dashboard import drawings, formats
+from receiver.web.dashboard.drawings import Bar, Quantiles
+from receiver.web.dashboard.formats import Formats
+
+NOW = 1_765_519_851_123  # 2025-12-12T06:10:51.123Z
+MINUTE, HOUR = 60_000, 3_600_000
+NAMES = [f"{hour:02}:00" for hour in range(24)]
+
+
+def test_times_are_in_the_zone_that_was_chosen() -> None:
+    assert Formats.of("UTC").when(NOW) == "12 Dec 2025, 06:10:51"
+    tokyo = Formats.of("Asia/Tokyo")
+    assert tokyo.when(NOW) == "12 Dec 2025, 15:10:51"
+    assert tokyo.precise(NOW) == "15:10:51.123"
+    assert tokyo.hour(NOW // HOUR) == "15:00"
+
+
+def test_what_a_person_writes_is_meant_in_that_zone() -> None:
+    tokyo = Formats.of("Asia/Tokyo")
+    assert tokyo.instant("2025-12-12T15:10", NOW) == NOW - 51_123
+    assert tokyo.instant("2025-12-12T06:10:00Z", NOW) == NOW - 51_123
+    assert tokyo.instant("2h", NOW) == NOW - 2 * HOUR
+    with pytest.raises(ValueError, match="not an instant"):
+        tokyo.instant("soon", NOW)
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (0, "just now"),
+        (59_999, "just now"),
+        (MINUTE, "1 min ago"),
+        (59 * MINUTE, "59 min ago"),
+        (47 * HOUR, "47 h ago"),
+        (72 * HOUR, "3 days ago"),
+        (-1, "in less than 1 min"),
+        (-5 * MINUTE, "in 5 min"),
+    ],
+)
+def test_an_age_changes_by_the_minute_at_most(age: int, words: str) -> None:
+    assert formats.ago(NOW - age, NOW) == words
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"),
+    [
+        (0, "0.000 s"),
+        (9_999, "9.999 s"),
+        (10_000, "10.0 s"),
+        (61_000, "1 min 1 s"),
+        (2 * HOUR + 5 * MINUTE, "2 h 5 min"),
+    ],
+)
+def test_a_short_time_is_told_to_the_millisecond(ms: int, words: str) -> None:
+    assert formats.took(ms) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(999, "999 bytes"), (1_500, "1.5 kB"), (251_000, "251 kB"), (999_600, "1.0 MB")],
+)
+def test_a_size_is_rounded(count: int, words: str) -> None:
+    assert formats.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("counts", "half", "most"),
+    [
+        ({}, None, None),
+        ({250: 1}, 250, 250),
+        ({250: 94, 5_000: 6}, 250, 5_000),
+        ({250: 95, SLOWEST: 5}, 250, 250),
+        ({1_000: 1, SLOWEST: 9}, SLOWEST, SLOWEST),
+    ],
+)
+def test_latency_is_told_by_what_most_callbacks_took(
+    counts: dict[int, int], half: int | None, most: int | None
+) -> None:
+    assert Quantiles.of(counts) == Quantiles(half, most)
+
+
+@pytest.mark.parametrize(("value", "top"), [(0, 2), (1, 2), (3, 5), (11, 20), (501, 1_000)])
+def test_an_axis_ends_at_a_round_number(value: int, top: int) -> None:
+    assert drawings.nice(value) == top
+
+
+def test_bars_are_as_high_as_their_numbers() -> None:
+    good, bad = [0] * 24, [0] * 24
+    good[3], bad[3], good[4] = 6, 4, 10
+    drawn = drawings.bars("Results", NAMES, [Bar("good", good), Bar("bad", bad, is_hatched=True)])
+    heights = re.findall(r'class="bar (\w+)[^"]*".*?height="([\d.]+)"', drawn)
+    assert heights == [("good", "70.8"), ("bad", "47.2"), ("good", "118.0")]
+    assert "<title>03:00: 6 good, 4 bad</title>" in drawn
+    assert 'fill="url(#hatch)"' in drawn  # told apart without colour
+
+
+def test_a_chart_of_nothing_is_a_chart() -> None:
+    assert "0 callbacks" in drawings.bars("Callbacks", NAMES, [Bar("callbacks", [0] * 24)])
+    nothing = drawings.latency("Latency", NAMES, [Quantiles(None, None)] * 24)
+    assert "No callback came" in nothing
+    assert "<circle" not in nothing
+
+
+def test_lines_are_told_apart_by_their_marks() -> None:
+    found = [Quantiles(None, None)] * 22 + [Quantiles(250, 1_000), Quantiles(500, SLOWEST)]
+    drawn = drawings.latency("Latency", NAMES, found)
+    assert (drawn.count("<circle"), drawn.count('class="mark most"')) == (2, 2)
+    assert "95 of 100 callbacks came later than 5 min" in drawn
+
+
+def test_what_is_named_in_a_chart_cannot_break_out_of_it() -> None:
+    drawn = drawings.bars('"><script>', ["<b>"], [Bar("<i>", [1])])
+    assert not re.search(r"<(script|b|i)>", drawn)
