@@ -158,8 +158,9 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _hears(name: str) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": _ref(name)}}}
+def _takes(*names: str) -> dict[str, Any]:
+    schema = _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(name) for name in names]}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def shape(schema: dict[str, Any]) -> str:
@@ -187,14 +188,7 @@ WEBHOOKS: dict[str, Any] = {
             "summary": "What a provider posts to the callback URL when a task moves.",
             "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, signed by the "
             "scheme of Standard Webhooks, to /callbacks/{provider}.",
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"anyOf": [_ref("KlingCallback"), _ref("LegacyCallback")]}
-                    }
-                },
-            },
+            "requestBody": _takes("KlingCallback", "LegacyCallback"),
             "responses": TAKEN,
         }
     },
@@ -204,7 +198,7 @@ WEBHOOKS: dict[str, Any] = {
             "summary": "What a hook of type webhook posts when a task moves.",
             "description": "Signed by the scheme of Standard Webhooks. It may come more than once, "
             "each time with the same webhook-id.",
-            "requestBody": _hears("Event"),
+            "requestBody": _takes("Event"),
             "responses": {"2XX": {"description": "Taken. Anything else is sent again."}},
         }
     },

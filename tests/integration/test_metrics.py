@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,16 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
 def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
     store.measure([Reading("callbacks", ("kling",), 5), Reading("gone", (), 1)], [])
     assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]
+
+
+def test_a_callback_waits_for_no_count_to_be_written(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = threading.current_thread()
+
+    def measure(*_: object) -> None:
+        assert threading.current_thread() is not requests
+
+    monkeypatch.setattr(SqliteStore, "measure", measure)
+    for number in range(20):
+        assert send(client, body("succeed", f"p-{number}"), f"task-{number}") == 200
