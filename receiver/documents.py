@@ -49,6 +49,7 @@ class TaskDocument(Document):
     status = _text(*Status)
     reason = _maybe_text()
     cost = _maybe_text()
+    cost_unit = _maybe_text()
     created_at = _instant()
 
 
