@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo run test lint format lock clean
+.PHONY: help demo run test browser lint format lock clean
 
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
@@ -31,8 +31,18 @@ run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate
 	@exec $(BIN)/python -m receiver serve
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev browser
 	@$(BIN)/python -m pytest
+
+# The tests of the dashboard drive the system's Chromium; where none can be had they are skipped.
+APT := apt-get install --yes --no-install-recommends -qq chromium
+browser:
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  command -v google-chrome-stable; } >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \
+	    echo "make: installing Debian's chromium for the browser tests (once)"; \
+	    $(APT) >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 && $(APT) >/dev/null; }; }; } || \
+	  echo "make: no Chromium, so the browser tests are skipped; to run them: apt-get install chromium"
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
