@@ -129,9 +129,8 @@ class ProcrastinateDispatcher:
     def _attempt(self, delivery_id: int) -> None:
         """The job, on a thread: whatever the row says is to be done."""
         now = now_ms()
-        delivery = self._store.take(
-            delivery_id, self._attempts.worker, now, self._attempts.lease_until(now)
-        )
+        until, places = self._attempts.lease_until(now), self._concurrency
+        delivery = self._store.take(delivery_id, self._attempts.worker, now, until, places)
         if delivery is not None:
             self._attempts.hold(delivery)
             self._attempts.make(delivery)

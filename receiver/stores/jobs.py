@@ -22,10 +22,14 @@ class Announcing(Protocol):
         """A `procrastinate.App` on this database; the caller opens it."""
         ...
 
-    def take(self, delivery_id: int, worker: str, now: int, lease_until: int) -> Delivery | None:
+    def take(
+        self, delivery_id: int, worker: str, now: int, lease_until: int, places: int
+    ) -> Delivery | None:
         """Claim this delivery, as `Outbox.claim` does; None if it is not to be attempted now.
 
-        Nothing is lost with None: a later job, the sweep, or whoever holds it goes on.
+        `places`: how many the worker attempts at the same time. While another hook has something
+        due, no hook gets the last of them. Nothing is lost with None: a later job, the sweep, or
+        whoever holds it goes on.
         """
         ...
 

@@ -173,6 +173,25 @@ def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: 
     assert took < 5  # one after another the forty alone take ten
 
 
+def test_an_endpoint_that_is_slow_and_works_leaves_room_for_others(
+    store: Store, start: Start
+) -> None:
+    """Sixty deliveries of a second each; another hook's goes out among the first of them."""
+
+    def send(_: Notice) -> Done:
+        time.sleep(1)
+        return Done("ok")
+
+    for number in range(60):
+        Ingest(store, [subscription("slow")]).accept(callback(body(), f"slow-{number}"))
+    running = start(send, concurrency=2)
+    running.hooks["mail"].send = lambda _: Done("ok")
+    Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
+    until(lambda: bool(store.deliveries(hook="mail", state=State.DELIVERED)), 20)
+    waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
+    assert len(waiting) > 30  # one after another they alone take half a minute
+
+
 def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Start) -> None:
     works = threading.Event()
 

@@ -22,6 +22,7 @@ from receiver.stores.upkeep import Wanted
 from samples import body, callback, subscription
 
 HOUR = 3_600_000  # ms
+PLACES = 4
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def record(store: PostgresStore, task: str = "task-1", *hooks: str, **more: Any)
 
 
 def claimed(store: PostgresStore, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
-    found = store.take(delivery_id, "test", now_ms(), now_ms() + lease)
+    found = store.take(delivery_id, "test", now_ms(), now_ms() + lease, PLACES)
     assert found is not None
     return found
 
@@ -141,7 +142,7 @@ def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Postgr
     record(store)
     store.hold("mail", now_ms())
     lose_jobs(store)
-    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
+    assert store.take(1, "test", now_ms(), now_ms() + HOUR, PLACES) is None
     store.announce_missing(now_ms())
     assert jobs(store) == {}  # it is left alone
     assert store.resume("mail")
@@ -162,14 +163,38 @@ def test_one_probe_at_a_time_is_taken(store: PostgresStore) -> None:
         now + HOUR,
         change=lambda endpoint: breaker.after(endpoint, Verdict.FAILS, now, "no"),
     )
-    assert store.take(2, "test", now_ms(), now_ms() + HOUR) is not None  # the probe
-    assert store.take(3, "test", now_ms(), now_ms() + HOUR) is None
+    assert store.take(2, "test", now_ms(), now_ms() + HOUR, PLACES) is not None  # the probe
+    assert store.take(3, "test", now_ms(), now_ms() + HOUR, PLACES) is None
+
+
+def test_the_last_place_is_for_another_hook_that_waits(store: PostgresStore) -> None:
+    for number in range(PLACES):
+        record(store, f"task-{number}")
+    for delivery in range(1, PLACES):
+        claimed(store, delivery)
+    record(store, "other", "slow")
+    lose_jobs(store)
+    assert store.take(PLACES, "test", now_ms(), now_ms() + HOUR, PLACES) is None
+    ((delivery, begins_at),) = jobs(store).items()
+    assert delivery == PLACES
+    assert begins_at > now_ms()  # it stood back, and comes again
+    assert store.take(PLACES, "another", now_ms(), now_ms() + HOUR, PLACES) is not None
+    claimed(store, PLACES + 1)
+
+
+def test_without_another_that_waits_a_hook_gets_every_place(store: PostgresStore) -> None:
+    record(store, "other", "slow")
+    store.hold("slow", now_ms())  # it waits, but not for a place
+    for number in range(PLACES):
+        record(store, f"task-{number}")
+    for delivery in range(2, PLACES + 2):
+        claimed(store, delivery)
 
 
 def test_a_delivery_that_is_not_due_yet_is_not_taken(store: PostgresStore) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
-    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
+    assert store.take(1, "test", now_ms(), now_ms() + HOUR, PLACES) is None
 
 
 def test_with_its_jobs_deleted_everything_still_arrives(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # A job begins by the database's clock, `due_at` was set by a machine's: they may differ by so much.
 CLOCKS_APART = 2_000  # ms
+STAND_BACK = 2_000  # ms that a delivery waits while another hook's have their turn
 ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep goes on
 CONNECTIONS = 4  # of Procrastinate's own pool
 
@@ -31,10 +32,15 @@ class Jobs(Outbox):
 
         return App(connector=PsycopgConnector(conninfo=self._url, max_size=CONNECTIONS))
 
-    def take(self, delivery_id: int, worker: str, now: int, lease_until: int) -> Delivery | None:
+    def take(
+        self, delivery_id: int, worker: str, now: int, lease_until: int, places: int
+    ) -> Delivery | None:
         def work(connection: Session) -> bool:
-            row = connection.execute(_DUE, (delivery_id, now + CLOCKS_APART)).fetchone()
+            row = connection.execute(_DUE, (worker, delivery_id, now + CLOCKS_APART)).fetchone()
             if row is None or not _may_begin(connection, row["hook"], now):
+                return False
+            if row["running"] >= max(1, places - 1) and _others_wait(connection, row["hook"], now):
+                connection.execute(_ANNOUNCE_LATER, (now + STAND_BACK, delivery_id))
                 return False
             connection.execute(CLAIM, (worker, lease_until, delivery_id))
             return True
@@ -66,7 +72,18 @@ def _may_begin(connection: Session, hook: str, now: int) -> bool:
     return circuit not in (Circuit.OPEN, Circuit.PAUSED)
 
 
-_DUE = "select hook from deliveries where id = ? and state = 'pending' and due_at <= ? /* take */"
+def _others_wait(connection: Session, hook: str, now: int) -> bool:
+    """Has another hook something that could be attempted now?"""
+    return any(lane.hook != hook and lane.room(now, 1) for lane in lanes(connection))
+
+
+_DUE = """
+select hook, (
+  select count(*) from deliveries as other
+  where other.state = 'claimed' and other.worker = ? and other.hook || '' = deliveries.hook
+) as running
+from deliveries where id = ? and state = 'pending' and due_at <= ? /* take */
+"""
 _PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
 # Only the oldest are looked at, however many wait: once those are delivered, others are the oldest.
 _JOB = """
@@ -79,6 +96,13 @@ where not exists (
 )
 on conflict do nothing
 """
+_ANNOUNCE_LATER = f"""
+insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
+select '{QUEUE}', '{TASK}', 'delivery ' || id, jsonb_build_object('delivery_id', id),
+  to_timestamp(cast(? as bigint) / 1000.0)
+from deliveries where id = ?
+on conflict do nothing
+"""  # noqa: S608 - names of this project
 _ANNOUNCE_EXPIRED = _JOB.format(
     queue=QUEUE,
     task=TASK,
