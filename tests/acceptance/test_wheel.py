@@ -13,7 +13,7 @@ import pytest
 from clean_venv import ROOT, clean_venv, site_packages
 
 PACKAGES = ("receiver", "submitter", "sandbox")
-SOURCES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE", "wsgi.py")
+NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
 
 
 def run(*command: str, cwd: Path, timeout: float = 100) -> str:
@@ -37,13 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, because a build leaves folders in the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
-    copy.mkdir()
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
+    shutil.copytree(ROOT, copy, ignore=NOT_OURS)
     build = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
     run(*build, "--no-index", "--wheel-dir", str(folder), str(copy), cwd=folder)
     (built,) = folder.glob("*.whl")
