@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from clean_venv import clean_venv
-from installation import ROOT, free_port
+from host import Host
+from installation import ROOT
 from receiver.stores import open_store
-from samples import SECRET
 
 LINES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
-
-
-class Host:
-    """Runs a line as hosts do: by a shell, in the checkout, with PORT set; stops it by its pid."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.database = f"sqlite:///{folder / 'receiver.db'}"
-        self._log = folder / "processes.log"
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._environment = {
-            "PATH": f"{clean_venv(folder / 'venv')}:/usr/bin:/bin",
-            "HOME": str(folder),
-            "PORT": str(self.port),
-            "DATABASE_URL": self.database,
-            "CALLBACK_SECRETS": SECRET,
-        }
-
-    def start(self, line: str) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {line}"],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-            )
-        self._running.append(process)
-        return process
-
-    def run(self, line: str) -> str:
-        """What a line prints, that ends by itself."""
-        command = ["/bin/sh", "-c", f"exec {line}"]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 40
-        while not condition():
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        for process in self._running:
-            if process.poll() is None:
-                process.kill()
-                process.wait(10)
 
 
 @pytest.fixture
@@ -110,12 +50,7 @@ def test_release_migrates(migrated: Host) -> None:
 def test_web_is_ready_on_the_port(migrated: Host) -> None:
     web = migrated.start(LINES["web"])
 
-    def is_ready() -> bool:
-        with suppress(requests.ConnectionError):
-            return requests.get(f"http://127.0.0.1:{migrated.port}/readyz", timeout=20).ok
-        return False
-
-    migrated.wait_until(is_ready)
+    migrated.wait_until(migrated.is_ready)
     web.terminate()
     assert web.wait(40) == 0, migrated.log()
 
