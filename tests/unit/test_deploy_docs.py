@@ -35,7 +35,7 @@ OF_THE_DASHBOARD = {"DASHBOARD_PASSWORD", "SECRET_KEY"}
 def test_what_is_to_be_run_is_there(program: str, word: str, rest: str) -> None:
     found: click.Command = PROGRAMS[program].commands[word]
     arguments = rest.split()
-    while isinstance(found, click.Group) and arguments and arguments[0] in found.commands:
+    while isinstance(found, click.Group) and arguments and not arguments[0].startswith("-"):
         found = found.commands[arguments.pop(0)]
     options = {option for param in found.params for option in param.opts}
     assert set(re.findall(r"--[a-z-]+", rest)) <= options

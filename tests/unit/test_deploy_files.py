@@ -109,14 +109,15 @@ def test_no_proxy_writes_paths_to_a_log() -> None:
 
 @pytest.mark.parametrize("program", ["receiver", "submitter"])
 def test_the_command_runs_as_the_service_does(tmp_path: Path, program: str) -> None:
-    """With a `sudo` that tells whom it was asked for; in a folder with another `receiver`."""
+    """With a `sudo` that tells whom it was asked for; in a folder with another one of this name."""
     script = (DEPLOY / "command").read_text()
     script = script.replace("/etc/callback-receiver/env", str(tmp_path / "env"))
     script = script.replace(f"{PLACE}/.venv/bin/python", sys.executable)
     script = script.replace(PLACE, str(ROOT))
     (tmp_path / "env").write_text("PUBLIC_URL=wrong\nAPI_TOKEN='a $b #c'\n")
-    (tmp_path / "receiver").mkdir()
-    (tmp_path / "receiver" / "__main__.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / program).mkdir()
+    (tmp_path / program / "__init__.py").touch()
+    (tmp_path / program / "__main__.py").write_text("raise SystemExit('the wrong one')")
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {
