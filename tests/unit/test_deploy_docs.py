@@ -15,7 +15,9 @@ from submitter.cli import main as submitter
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "deploy.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
-CODE = "\n".join([*BLOCKS, *re.findall(r"`([^`\n]+)`", DOCS)]).replace("\\\n", " ")
+PROSE = re.sub(r"^```.*?^```$", "", DOCS, flags=re.MULTILINE | re.DOTALL)
+SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE)]
+CODE = "\n".join([*BLOCKS, *SPANS]).replace("\\\n", " ")
 PROGRAMS: dict[str, click.Group] = {"receiver": receiver, "submitter": submitter}
 TOLD = sorted(
     set(
