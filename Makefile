@@ -10,7 +10,8 @@ help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
 	@echo "            DATABASE_URL=postgresql://... uses that database, DATABASE=postgres a server of its own)"
 	@echo "make test   set everything up, then run every test"
-	@echo "make run    migrate, then serve (web and worker on one machine)"
+	@echo "make run    migrate, then serve: web, worker and poller, until Ctrl-C"
+	@echo "            (BIND=127.0.0.1:8001 listens there instead of at 127.0.0.1:8000)"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make lock   compile requirements*.txt from pyproject.toml"
 
@@ -29,7 +30,7 @@ endif
 
 run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate
-	@exec $(BIN)/python -m receiver serve
+	@exec $(BIN)/python -m receiver serve $(if $(BIND),--bind '$(BIND)')
 
 test: $(VENV)/.dev browser
 	@$(BIN)/python -m pytest

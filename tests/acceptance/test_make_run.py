@@ -1,0 +1,95 @@
+"""`make run` in a fresh clone: serves all three processes, and Ctrl-C ends them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from clean_venv import ROOT, clean_venv
+from installation import free_port
+from receiver.stores import open_store
+
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "bench", "docs")
+
+
+class Run:
+    """`make run` in a process group of its own, as a terminal starts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clone = folder / "a clone"
+        shutil.copytree(ROOT, self.clone, ignore=LEFT_OUT)
+        clean_venv(self.clone / ".venv")
+        (self.clone / ".venv" / ".runtime").touch()  # its packages are there
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._log = folder / "make.log"
+        with self._log.open("wb") as log:
+            self.make = subprocess.Popen(
+                [str(shutil.which("make")), "run", f"BIND={self.url.removeprefix('http://')}"],
+                cwd=self.clone,
+                env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 40
+        while not condition():
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        with suppress(requests.ConnectionError):
+            return requests.get(f"{self.url}/readyz", timeout=20).ok
+        return False
+
+    def is_all_at_work(self) -> bool:
+        store = open_store(f"sqlite:///{self.clone}/data/receiver.db")
+        try:
+            return None not in (store.seen("worker"), store.seen("poller"))
+        finally:
+            store.close()
+
+    def left(self) -> list[str]:
+        """The command lines of the processes that work in the clone."""
+        found = []
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):  # not a process, not ours, or gone
+                if (process / "cwd").readlink() == self.clone:
+                    found.append((process / "cmdline").read_text())
+        return found
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def close(self) -> None:
+        if self.make.poll() is None:
+            os.killpg(self.make.pid, signal.SIGKILL)  # serve's children end with it
+            self.make.wait(10)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path)
+    yield made
+    made.close()
+
+
+def test_all_processes_serve_until_ctrl_c(run: Run) -> None:
+    run.wait_until(run.answers)
+    run.wait_until(run.is_all_at_work)
+    assert len(run.left()) >= 5  # make, serve, web, worker, poller
+    os.killpg(run.make.pid, signal.SIGINT)
+    assert run.make.wait(40) != 0
+    assert run.left() == []
+    assert "ended by itself" not in run.log()
+    assert "Traceback" not in run.log()

@@ -1,0 +1,79 @@
+"""Each line of the Procfile does its job on a host that installs requirements.txt alone."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clean_venv import clean_venv
+from host import Host
+from installation import ROOT
+from receiver.stores import open_store
+
+LINES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def migrated(host: Host) -> Host:
+    assert host.start(LINES["release"]).wait(60) == 0, host.log()
+    return host
+
+
+def test_it_names_what_hosts_look_for() -> None:
+    assert LINES.keys() == {"release", "web", "worker", "poller"}
+    assert all(line.startswith("python -m ") for line in LINES.values())
+
+
+def test_the_project_itself_is_not_installed_there(tmp_path: Path) -> None:
+    python = clean_venv(tmp_path / "venv") / "python"
+    command = [str(python), "-c", "import receiver"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert b"No module named 'receiver'" in done.stderr
+
+
+def test_release_migrates(migrated: Host) -> None:
+    store = open_store(migrated.database)
+    store.check_schema()
+    store.close()
+
+
+def test_web_is_ready_on_the_port(migrated: Host) -> None:
+    web = migrated.start(LINES["web"])
+
+    migrated.wait_until(migrated.is_ready)
+    web.terminate()
+    assert web.wait(40) == 0, migrated.log()
+
+
+@pytest.mark.parametrize("name", ["worker", "poller"])
+def test_it_is_seen_at_work_and_ends_at_sigterm(migrated: Host, name: str) -> None:
+    process = migrated.start(LINES[name])
+    store = open_store(migrated.database)
+    try:
+        migrated.wait_until(lambda: store.seen(name) is not None)
+    finally:
+        store.close()
+    process.terminate()
+    assert process.wait(40) == 0, migrated.log()
+
+
+def test_gunicorn_by_itself_has_the_same_settings(migrated: Host) -> None:
+    """`gunicorn wsgi:app`, as many hosts start what has no Procfile, reads gunicorn.conf.py."""
+
+    def settings(line: str) -> list[str]:
+        shown = migrated.run(line.replace("wsgi:app", "--print-config wsgi:app"))
+        return [setting for setting in shown.splitlines() if not setting.startswith("config ")]
+
+    found = settings("python -m gunicorn wsgi:app")
+    assert found == settings(LINES["web"])
+    assert any("receiver.web.worker.Worker" in setting for setting in found)

@@ -1,0 +1,40 @@
+"""A virtual environment with the packages of requirements.txt, and without this project."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def clean_venv(folder: Path) -> Path:
+    """Make one in the folder; its `bin`.
+
+    Nothing is fetched: the packages are links to those of the running environment, which has more,
+    an editable install of this project too.
+    """
+    made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(made, check=True, timeout=60)
+    for name in re.findall(
+        r"^([a-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE
+    ):
+        try:
+            _link(distribution(name), site_packages(folder))
+        except PackageNotFoundError:
+            continue  # for another platform or Python; `pip check` tells whether one is missed
+    return folder / "bin"
+
+
+def site_packages(folder: Path) -> Path:
+    """Where the environment in this folder keeps its packages."""
+    return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(folder)}))
+
+
+def _link(package: Distribution, target: Path) -> None:
+    for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+        (target / name).symlink_to(str(package.locate_file(name)))

@@ -1,0 +1,79 @@
+"""A host that installs requirements.txt, not this project, and runs commands in the checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+
+from clean_venv import ROOT, clean_venv
+from installation import free_port
+from samples import SECRET
+
+
+class Host:
+    """Runs lines by a shell, in the checkout, with PORT set; ends what still runs by its pid."""
+
+    def __init__(self, folder: Path, checkout: Path = ROOT) -> None:
+        self.port = free_port()
+        self._checkout = checkout
+        self.database = f"sqlite:///{folder / 'receiver.db'}"
+        self._log = folder / "processes.log"
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._environment = {
+            "PATH": f"{clean_venv(folder / 'venv')}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "PORT": str(self.port),
+            "DATABASE_URL": self.database,
+            "CALLBACK_SECRETS": SECRET,
+        }
+
+    def start(self, line: str) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {line}"],
+                cwd=self._checkout,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+        self._running.append(process)
+        return process
+
+    def run(self, line: str) -> str:
+        """What a line prints, that ends by itself with status 0."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"exec {line}"],
+            cwd=self._checkout,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 40
+        while not condition():
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        with suppress(requests.ConnectionError):
+            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=20).ok
+        return False
+
+    def close(self) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)

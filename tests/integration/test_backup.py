@@ -1,0 +1,120 @@
+"""A copy made while callbacks are taken, as docs/deploy.md tells, is a record again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from installation import ROOT
+from receiver.ingest import Ingest
+from receiver.stores.sqlite import SqliteStore
+from samples import body, callback
+
+PLACE = "/var/lib/callback-receiver"
+DOCS = (ROOT / "docs" / "deploy.md").read_text()
+
+
+def statement(folder: Path) -> str:
+    """What the page tells sqlite3 to do."""
+    (told,) = set(re.findall(rf"sqlite3 {PLACE}/receiver\.db \"(.*)\"$", DOCS, re.MULTILINE))
+    return str(told).replace(PLACE, str(folder))
+
+
+def restore(folder: Path) -> None:
+    """The commands of the page that move files, run here."""
+    block = DOCS.split("**Restore.**")[1].split("```")[1]
+    moves = [line for line in block.splitlines() if " install " in line or "'mv " in line]
+    assert len(moves) == 3
+    lines = "\n".join(moves).replace("sudo ", "").replace(PLACE, str(folder))
+    lines = lines.replace("-o callback-receiver -g callback-receiver ", "")
+    subprocess.run(["/bin/sh", "-ec", lines], cwd=folder, check=True, timeout=60)
+
+
+@contextmanager
+def cut_off(folder: Path, store: SqliteStore) -> Iterator[None]:
+    """Close the record as a power cut does: with commits that are only in the -wal file."""
+    with closing(sqlite3.connect(folder / "receiver.db")) as other:
+        other.execute("select count(*) from callbacks").fetchone()
+        store.close()
+        assert (folder / "receiver.db-wal").stat().st_size
+        yield
+
+
+def accept(store: SqliteStore, task: str) -> None:
+    Ingest(store, []).accept(callback(body(task_id=f"at-kling-{task}"), task))
+
+
+def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
+    """Copy the record while a thread takes callbacks; the tasks that it held before."""
+    stop, taken = threading.Event(), []
+
+    def take() -> None:
+        while not stop.is_set():
+            accept(store, f"task-{len(taken)}")
+            taken.append(f"task-{len(taken)}")
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    try:
+        while len(taken) < 50:
+            stop.wait(0.01)
+        before = set(taken)
+        with closing(sqlite3.connect(folder / "receiver.db")) as connection:
+            connection.execute(statement(folder))
+        while len(taken) < len(before) + 50:
+            stop.wait(0.01)
+    finally:
+        stop.set()
+        taking.join(30)
+    return before
+
+
+def test_it_is_restored_whole(tmp_path: Path, store: SqliteStore) -> None:
+    before = made_while_busy(tmp_path, store)
+    with cut_off(tmp_path, store):
+        restore(tmp_path)
+    restored = SqliteStore(tmp_path / "receiver.db")
+    try:
+        assert restored.migrate() == []
+        restored.check_schema()
+        for task in before:
+            assert restored.history(task).callbacks
+        accept(restored, "after")
+        assert restored.history("after").callbacks
+    finally:
+        restored.close()
+
+
+def test_it_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> None:
+    made_while_busy(tmp_path, store)
+    with cut_off(tmp_path, store):
+        restore(tmp_path)
+    restored = SqliteStore(tmp_path / "receiver.db")
+    restored.migrate()  # the page says so, and why: the copy is not in WAL mode
+    accept(restored, "after")
+    restored.close()
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        settings = {
+            name: connection.execute(f"pragma {name}").fetchone()[0]
+            for name in ("integrity_check", "auto_vacuum", "journal_mode")
+        }
+    assert settings == {"integrity_check": "ok", "auto_vacuum": 2, "journal_mode": "wal"}
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 command here")
+def test_the_command_says_the_same(tmp_path: Path, store: SqliteStore) -> None:
+    accept(store, "task-1")
+    command = [str(shutil.which("sqlite3")), str(tmp_path / "receiver.db"), statement(tmp_path)]
+    subprocess.run(command, check=True, timeout=60)
+    copy = SqliteStore(tmp_path / "backup.db")
+    assert copy.history("task-1").callbacks
+    copy.close()
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0

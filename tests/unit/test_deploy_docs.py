@@ -1,0 +1,82 @@
+"""What docs/deploy.md tells to run, to set and to look at is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from receiver.cli import main as receiver
+from submitter.cli import main as submitter
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "deploy.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+PROSE = re.sub(r"^```.*?^```$", "", DOCS, flags=re.MULTILINE | re.DOTALL)
+SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE)]
+CODE = "\n".join([*BLOCKS, *SPANS]).replace("\\\n", " ")
+PROGRAMS: dict[str, click.Group] = {"receiver": receiver, "submitter": submitter}
+TOLD = sorted(
+    set(
+        re.findall(
+            r"(?:^|python -m |&& )(receiver|submitter) ([a-z]+)([^&`\n\"]*)", CODE, re.MULTILINE
+        )
+    )
+)
+LINKS = sorted(set(re.findall(r"\]\(([a-z./]*)(?:#([a-z0-9-]+))?\)", DOCS)))
+SETTINGS = sorted(
+    set(re.findall(r"`([A-Z]+_[A-Z_]+)`", DOCS)) | set(re.findall(r"\b([A-Z]+_[A-Z_]+)=", CODE))
+)
+OF_THE_DASHBOARD = {"DASHBOARD_PASSWORD", "SECRET_KEY"}
+
+
+@pytest.mark.parametrize(("program", "word", "rest"), TOLD)
+def test_what_is_to_be_run_is_there(program: str, word: str, rest: str) -> None:
+    found: click.Command = PROGRAMS[program].commands[word]
+    arguments = rest.split()
+    while isinstance(found, click.Group) and arguments and not arguments[0].startswith("-"):
+        found = found.commands[arguments.pop(0)]
+    options = {option for param in found.params for option in param.opts}
+    assert set(re.findall(r"--[a-z-]+", rest)) <= options
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0][:40])
+def test_a_block_is_shell(block: str) -> None:
+    done = subprocess.run(["/bin/sh", "-n"], input=block, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("page", "section"), LINKS)
+def test_a_link_leads_somewhere(page: str, section: str) -> None:
+    text = (ROOT / "docs" / (page or "deploy.md")).read_text()
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    sections = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert not section or section in sections
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    named = set(re.findall(r"\bdeploy/[A-Za-z./-]*[a-z]", CODE))
+    assert {
+        str(path.relative_to(ROOT)) for path in (ROOT / "deploy").rglob("*.service")
+    } - named == {
+        "deploy/systemd/callback-receiver-worker.service",  # named by their endings
+        "deploy/systemd/callback-receiver-poller.service",
+    }
+    assert all((ROOT / name).exists() for name in named), named
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_one(name: str) -> None:
+    known = (ROOT / ".env.example").read_text() + " ".join(OF_THE_DASHBOARD)
+    in_hooks = (ROOT / "docs" / "hooks.md").read_text() + (ROOT / "README.md").read_text()
+    assert name in known or f"${{{name}}}" in in_hooks
+
+
+def test_something_is_checked() -> None:
+    assert len(TOLD) > 12
+    assert len(BLOCKS) > 12
+    assert len(LINKS) > 8
+    assert len(SETTINGS) > 12

@@ -1,0 +1,141 @@
+"""The units, the proxies' files and the command of deploy/ fit the programs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+
+from receiver import serve
+from receiver.web.callbacks import LONGEST_CALLBACK
+from submitter.api import LONGEST_BODY
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+PLACE = "/opt/callback-receiver"
+SIZES = {"k": 1024, "m": 1024**2, "KiB": 1024, "MiB": 1024**2}
+
+
+def unit(path: Path) -> RawConfigParser:
+    parser = RawConfigParser(strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(path.read_text())
+    return parser
+
+
+def command(path: Path) -> str:
+    return unit(path)["Service"]["ExecStart"].removeprefix(f"{PLACE}/.venv/bin/")
+
+
+def test_each_unit_runs_a_line_of_the_procfile_or_all() -> None:
+    lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    assert {path.stem: command(path) for path in UNITS} == {
+        "callback-receiver": "python -m receiver serve",
+        **{f"callback-receiver-{name}": lines[name] for name in ("web", "worker", "poller")},
+    }
+
+
+def test_units_differ_only_in_what_they_run() -> None:
+    services = [dict(unit(path)["Service"]) for path in UNITS]
+    for service in services:
+        del service["ExecStart"]
+    assert all(service == services[0] for service in services)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_is_started_again_and_may_drain_behind_walls(path: Path) -> None:
+    service = unit(path)["Service"]
+    assert int(service["TimeoutStopSec"]) > serve.DRAIN
+    wanted = {
+        "Restart": "always",
+        "KillMode": "mixed",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "ReadWritePaths": "/var/lib/callback-receiver",
+        "User": "callback-receiver",
+    }
+    assert {name: service[name] for name in wanted} == wanted
+    assert unit(path)["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    """Verified in another place, because the program has to exist there."""
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(sys.executable)
+    for path in UNITS:
+        (tmp_path / path.name).write_text(path.read_text().replace(PLACE, str(tmp_path)))
+    done = subprocess.run(
+        [str(shutil.which("systemd-analyze")), "verify", *map(str, tmp_path.glob("*.service"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    ours = [line for line in done.stderr.splitlines() if "callback-receiver" in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("Caddyfile", "max_size"), ("nginx.conf", "client_max_body_size")]
+)
+def test_a_proxy_takes_no_longer_bodies_than_we_do(name: str, option: str) -> None:
+    found = re.findall(rf"\b{option} (\d+)([A-Za-z]+)", (DEPLOY / name).read_text())
+    sizes = {int(number) * SIZES[unit] for number, unit in found}
+    assert sizes == {LONGEST_CALLBACK, LONGEST_BODY}
+
+
+def test_proxies_pass_on_to_where_we_listen() -> None:
+    bind = "127.0.0.1:8000"  # receiver.web.gunicorn's, without PORT
+    assert f'else "{bind}"' in (ROOT / "receiver" / "web" / "gunicorn.py").read_text()
+    assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
+    assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
+        f"http://{bind}"  # with no path behind it: nginx would tidy up the one that came
+    }
+
+
+def test_no_proxy_writes_paths_to_a_log() -> None:
+    servers = (DEPLOY / "nginx.conf").read_text().split("server {")[1:]
+    assert all("access_log off;" in server for server in servers)
+    assert not re.search(r"^\s*log\b", (DEPLOY / "Caddyfile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("program", ["receiver", "submitter"])
+def test_the_command_runs_as_the_service_does(tmp_path: Path, program: str) -> None:
+    """With a `sudo` that tells whom it was asked for; in a folder with another one of this name."""
+    script = (DEPLOY / "command").read_text()
+    script = script.replace("/etc/callback-receiver/env", str(tmp_path / "env"))
+    script = script.replace(f"{PLACE}/.venv/bin/python", sys.executable)
+    script = script.replace(PLACE, str(ROOT))
+    (tmp_path / "env").write_text("PUBLIC_URL=wrong\nAPI_TOKEN='a $b #c'\n")
+    (tmp_path / program).mkdir()
+    (tmp_path / program / "__init__.py").touch()
+    (tmp_path / program / "__main__.py").write_text("raise SystemExit('the wrong one')")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in {
+        program: script,
+        "sudo": '#!/bin/sh\necho "$1 $2" >&2\nshift 2\nexec "$@"',
+    }.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    done = subprocess.run(
+        [str(folder / program), *(["migrate"] if program == "receiver" else ["status", "a b"])],
+        cwd=tmp_path,
+        env={"PATH": f"{folder}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.startswith("-u callback-receiver\n")
+    assert "PUBLIC_URL: 'wrong' is not a URL" in done.stderr
+    assert "API_TOKEN: use at least" in done.stderr
+    assert done.returncode == 2
