@@ -102,7 +102,11 @@ def _hand_over(meter: Meter, record: Store) -> None:
 
 def _prune(record: Store, retention: int) -> None:
     steps = list(prune(record, now_ms() - retention * 1000))
-    log.info("pruned", callbacks=sum(step.callbacks for step in steps))
+    log.info(
+        "pruned",
+        callbacks=sum(step.callbacks for step in steps),
+        inputs=sum(step.inputs for step in steps),
+    )
 
 
 COMMANDS = (migrate, serve_, worker)

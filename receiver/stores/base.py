@@ -12,6 +12,7 @@ from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscrip
 from receiver.events import Callback, Event
 from receiver.stores.charges import Charges
 from receiver.stores.happenings import Happenings
+from receiver.stores.inputs import Inputs
 from receiver.stores.upkeep import (
     Change,
     Endpoints,
@@ -454,6 +455,7 @@ class Store(
     Whole,
     Happenings,
     Charges,
+    Inputs,
     Protocol,
 ):
     """The system of record.

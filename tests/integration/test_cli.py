@@ -77,7 +77,7 @@ def test_a_bad_hooks_file_stops_the_worker_with_every_mistake(
 
 
 def test_migrate_says_what_it_did() -> None:
-    expected = "0001_initial, 0002_upkeep, 0004_metrics, 0005_tail_and_costs"
+    expected = "0001_initial, 0002_upkeep, 0004_metrics, 0005_tail_and_costs, 0006_inputs"
     assert run("migrate").output == f"migrate: applied {expected}\n"
     assert run("migrate").output == "migrate: up to date\n"
 

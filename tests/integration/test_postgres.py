@@ -21,7 +21,7 @@ from receiver.stores.postgres import PostgresStore, connections, schema
 from receiver.tasks import Outcome, Status, Task
 from samples import body, callback, subscription
 
-OURS = ["0001_initial", "0002_upkeep", "0004_metrics", "0005_tail_and_costs"]
+OURS = ["0001_initial", "0002_upkeep", "0004_metrics", "0005_tail_and_costs", "0006_inputs"]
 
 
 @pytest.fixture
