@@ -6,9 +6,11 @@ import os
 import re
 import secrets
 import tempfile
+import zoneinfo
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -22,6 +24,7 @@ from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
+ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
@@ -48,6 +51,13 @@ class Settings:
     trusted_proxies: int = 0  # how many proxies in front of us may name the client
     api_token: str | None = None  # what /api wants to hear; None: it is closed
     retention: int | None = None  # seconds that payloads of ended tasks are kept; None: for ever
+    timezone: str = "UTC"  # in which people are shown times
+    keep_inputs: bool = False  # small copies of the pictures that are sent
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone itself."""
+        return UTC if self.timezone == "UTC" else zoneinfo.ZoneInfo(self.timezone)
 
 
 def load() -> Settings:
@@ -73,6 +83,8 @@ def load() -> Settings:
     signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
+    timezone = env.str("TIMEZONE", "UTC", validate=_timezone)
+    keep_inputs = env.str("KEEP_INPUTS", "", validate=_switch)
     env.str("LOG_FORMAT", logs.AUTO, validate=_log_format)  # `log_format` reads it
     try:
         env.seal()
@@ -92,6 +104,8 @@ def load() -> Settings:
         trusted_proxies=proxies,
         api_token=api_token or None,
         retention=durations.parse(retention) if retention else None,
+        timezone=timezone,
+        keep_inputs=keep_inputs.lower() in ON,
     )
 
 
@@ -116,10 +130,12 @@ def unreadable_files() -> list[str]:
         "CALLBACK_SECRETS",
         "CONFIRM",
         "HOOKS_FILE",
+        "KEEP_INPUTS",
         "KLING_WEBHOOK_SECRETS",
         "LOG_FORMAT",
         "RECONCILE_AFTER",
         "RETENTION",
+        "TIMEZONE",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
     )
@@ -235,6 +251,20 @@ def _api_token(value: str) -> None:
             f"use at least {SHORTEST_SECRET} characters, none of them a space; make one with: "
             + MAKE_ONE
         )
+
+
+def _timezone(value: str) -> None:
+    try:
+        _ = value == "UTC" or zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValidationError(
+            f"{value!r} is not a time zone known here; use UTC, or one like Europe/Berlin"
+        ) from None
+
+
+def _switch(value: str) -> None:
+    if value.lower() not in ON + OFF:
+        raise ValidationError(f"{value!r} is neither on nor off; use 1 or 0")
 
 
 def _duration(value: str) -> None:

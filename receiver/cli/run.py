@@ -59,7 +59,7 @@ def worker() -> None:
     hide = hiding(hooks.secrets(entries, os.environ))
     logs.configure(hide, settings.log_format())
     meter = Meter("worker")
-    deliver = Deliver(store(chosen), built, hide=hide, meter=meter)
+    deliver = Deliver(store(chosen), built, hide=hide, meter=meter, zone=chosen.zone)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
