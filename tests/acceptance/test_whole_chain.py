@@ -29,7 +29,7 @@ def submit(installation: Installation, *more: str) -> dict[str, object]:
 
 
 def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
-    installation.environment["TIMEZONE"] = "Asia/Kathmandu"
+    installation.environment |= {"TIMEZONE": "Asia/Kathmandu", "KEEP_INPUTS": "1"}
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
     installation.wait_until_ready()
     document = submit(installation, "--reference", "ORDER-7", "--wait")
@@ -42,6 +42,8 @@ def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
     assert moves == ["created", "submitted", "processing", "succeeded"]
     states = {delivery.hook: delivery.state for delivery in history.deliveries}
     assert states == dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
+
+    assert set(installation.store.inputs(task)) == {"human", "cloth"}
 
     (files,) = history.files.values()
     picture = Path(files[0].url)
