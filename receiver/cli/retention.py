@@ -19,7 +19,7 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 def prune(older_than: int | None, dead_letters: bool) -> None:
     """Erase the payloads of tasks that ended so long ago; give the file's space back.
 
-    Bodies, headers, answers and all thumbnails go; tasks, their moves and deliveries stay, so that an
+    Bodies, headers, answers and thumbnails go; tasks, their moves and deliveries stay, so that an
     old callback that comes again is still a duplicate. What is not delivered is not pruned.
     """
     chosen = settings.load()
