@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, tzinfo
 
 from structlog.contextvars import bound_contextvars
 
@@ -50,6 +51,7 @@ class Deliver:
     chance: Callable[[], float] = random.random
     hide: Callable[[str], str] = redacted  # the secrets in what the other side says
     meter: Meter = field(default_factory=Meter)
+    zone: tzinfo = UTC  # in which people are shown times
 
     def attempt(self, delivery: Delivery) -> State:
         """Attempt a claimed delivery; how it stands after that."""
@@ -91,7 +93,7 @@ class Deliver:
         told = self.store.told(delivery)
         if told.is_forgotten:
             raise PermanentFailure("the task was forgotten: nothing is told of it any more")
-        return replace(told.notice, media=_media(told))
+        return replace(told.notice, media=_media(told), zone=self.zone)
 
     def _hook(self, delivery: Delivery) -> Hook:
         if delivery.hook not in self.hooks:

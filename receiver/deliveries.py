@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -102,6 +102,7 @@ class Notice:
     media: tuple[Media, ...] = ()
     files: tuple[File, ...] = ()
     is_test: bool = False  # no task moved: somebody tries the hook
+    zone: tzinfo = UTC  # in which people are shown times; machines are told UTC
 
     @property
     def id(self) -> str:

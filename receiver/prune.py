@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Pruned
@@ -17,16 +18,33 @@ def prune(store: Store, older_than: int, *, dead_too: bool = False) -> Iterator[
 
     Safe to stop anywhere, and to run twice at once. Raises StoreUnavailable.
     """
+    erased = 0
+    for step in chain(
+        _messages(store, older_than, dead_too=dead_too),
+        _inputs(store, older_than, dead_too=dead_too),
+    ):
+        yield step
+        erased += step.callbacks + step.inputs
+    if erased:
+        give_back(store)
+
+
+def _messages(store: Store, older_than: int, *, dead_too: bool) -> Iterator[Pruned]:
     step = store.prune(older_than, dead_too=dead_too)
     yield step
-    pruned = step.callbacks
     while step.next is not None:
         time.sleep(PAUSE)
         step = store.prune(older_than, after=step.next, dead_too=dead_too)
-        pruned += step.callbacks
         yield step
-    if pruned:
-        give_back(store)
+
+
+def _inputs(store: Store, older_than: int, *, dead_too: bool) -> Iterator[Pruned]:
+    after: int | None = 0
+    while after is not None:
+        time.sleep(PAUSE)
+        step = store.prune_inputs(older_than, after=after, dead_too=dead_too)
+        yield Pruned(0, 0, None, inputs=step.changed)
+        after = step.next
 
 
 def give_back(store: Store) -> None:

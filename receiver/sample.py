@@ -7,6 +7,7 @@ import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -30,16 +31,16 @@ def status_for(subscription: Subscription) -> str:
     return next(status for status in preferred if status in subscription.on)
 
 
-def send(hook: Hook, status: str) -> str:
+def send(hook: Hook, status: str, zone: tzinfo = UTC) -> str:
     """Send a test event of this status; what the other side said. Raises DeliveryFailure."""
-    with notice(status) as (told, picture):
+    with notice(status, zone) as (told, picture):
         if isinstance(hook, Rehearsing) and told.media:
             return hook.rehearse(told, picture).answer
         return hook.send(told).answer
 
 
 @contextmanager
-def notice(status: str) -> Iterator[tuple[Notice, Path]]:
+def notice(status: str, zone: tzinfo = UTC) -> Iterator[tuple[Notice, Path]]:
     """A marked notice, and the picture in it, which is gone after the block."""
     now = now_ms()
     is_success = status == Status.SUCCEEDED
@@ -58,7 +59,7 @@ def notice(status: str) -> Iterator[tuple[Notice, Path]]:
         move = Transition(status, now, now, Trust.TOKEN)
         media = (Media("image", URL),) if is_success else ()
         files = (_file(picture),) if is_success else ()
-        yield Notice(task, move, media, files, is_test=True), picture
+        yield Notice(task, move, media, files, is_test=True, zone=zone), picture
 
 
 def _picture() -> bytes:

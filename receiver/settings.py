@@ -11,6 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,7 @@ from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
+ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 SHORTEST_PASSWORD = 8  # characters; wrong ones have to wait
 
@@ -53,7 +55,13 @@ class Settings:
     retention: int | None = None  # seconds that payloads of ended tasks are kept; None: for ever
     dashboard_password: str | None = None  # what /dashboard wants to hear; None: it is closed
     secret_key: str | None = None  # signs the sessions of /dashboard; None: see `session_key`
-    timezone: str = "UTC"  # in which pages show times
+    timezone: str = "UTC"  # in which people are shown times
+    keep_inputs: bool = False  # small copies of the pictures that are sent
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone itself."""
+        return UTC if self.timezone == "UTC" else zoneinfo.ZoneInfo(self.timezone)
 
     @property
     def session_key(self) -> str:
@@ -86,10 +94,11 @@ def load() -> Settings:
     signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
+    timezone = env.str("TIMEZONE", "UTC", validate=_timezone)
+    keep_inputs = env.str("KEEP_INPUTS", "", validate=_switch)
     env.str("LOG_FORMAT", logs.AUTO, validate=_log_format)  # `log_format` reads it
     password = env.str("DASHBOARD_PASSWORD", "", validate=_password)
     secret_key = env.str("SECRET_KEY", "", validate=_secret_key)
-    timezone = env.str("TIMEZONE", "UTC", validate=_timezone)
     try:
         env.seal()
     except EnvValidationError as error:
@@ -111,6 +120,7 @@ def load() -> Settings:
         dashboard_password=password or None,
         secret_key=secret_key or None,
         timezone=timezone,
+        keep_inputs=keep_inputs.lower() in ON,
     )
 
 
@@ -136,6 +146,7 @@ def unreadable_files() -> list[str]:
         "CONFIRM",
         "DASHBOARD_PASSWORD",
         "HOOKS_FILE",
+        "KEEP_INPUTS",
         "KLING_WEBHOOK_SECRETS",
         "LOG_FORMAT",
         "RECONCILE_AFTER",
@@ -277,6 +288,11 @@ def _timezone(value: str) -> None:
             f"{value!r} is not a time zone known here; use UTC, or one like Europe/Berlin "
             "(where even that is unknown, the system's package tzdata is missing)"
         ) from None
+
+
+def _switch(value: str) -> None:
+    if value.lower() not in ON + OFF:
+        raise ValidationError(f"{value!r} is neither on nor off; use 1 or 0")
 
 
 def _duration(value: str) -> None:

@@ -17,7 +17,7 @@ from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.tasks import Status, Task, Trust, new_task_id
-from submitter import reconcile
+from submitter import inputs, reconcile
 from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
 from submitter.messages import message, words
 from submitter.orders import Order
@@ -78,6 +78,8 @@ class Desk:
         Raises ProviderError that names the task: it is `failed` on record if the provider provably
         did not take it, and stays `created` after OutcomeUnknown.
         """
+        if self.settings.keep_inputs:  # not with the task: many may wait for its commit
+            inputs.keep(self.ingest.store, task.id, order)
         try:
             answer = self.room.create(self._try_on(task, order))
         except OutcomeUnknown as error:

@@ -45,6 +45,14 @@ class Garment:
     kind: Kind | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What goes into the request, a URL or raw Base64, and the pictures that it was made of."""
+
+    cloth: str
+    merged: tuple[bytes, ...] = ()
+
+
 def chosen(given: Sequence[str], room: Provider, model: str | None) -> tuple[Garment, ...]:
     """The garment, or the upper and the lower one in this order; raises InputError for what the
     provider would take the money for and then fail.
@@ -69,18 +77,23 @@ def prepare(
     garments: Sequence[Garment],
     folder: Path | None = None,
     fetch: Callable[[str, str], bytes] = images.fetch,
-) -> str:
-    """What goes into the request for these garments, as `chosen`. Raises InputError."""
+) -> Sent:
+    """What is sent for these garments, as `chosen`. Raises InputError."""
     pictures = [images.located(garment.picture, folder) for garment in garments]
     if len(pictures) == 1:
-        return images.prepare("cloth", pictures[0])
+        return Sent(images.prepare("cloth", pictures[0]))
     upper, lower = (images.load("cloth", picture, fetch) for picture in pictures)
     try:
         with warnings.catch_warnings():  # a camera's broken notes are nobody's business
             warnings.simplefilter("ignore")
-            return base64.b64encode(merged(upper, lower)).decode("ascii")
+            return together(upper, lower)
     except BROKEN:
         raise InputError("cloth", "the pictures cannot be merged; save them anew") from None
+
+
+def together(upper: bytes, lower: bytes) -> Sent:
+    """Both as one picture."""
+    return Sent(base64.b64encode(merged(upper, lower)).decode("ascii"), (upper, lower))
 
 
 def merged(upper: bytes, lower: bytes) -> bytes:

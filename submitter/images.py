@@ -38,15 +38,20 @@ def prepare(field: str, given: str) -> str:
 
     `field` names the option in the InputError that is raised for anything that cannot be used.
     """
-    if "://" in given[:32] and given[:5].lower() != "data:":
+    if is_url(given) and given[:5].lower() != "data:":
         return _url(field, given)
     # Raw: no `data:` prefix and no line breaks, as the provider wants it.
     return base64.b64encode(load(field, given)).decode("ascii")
 
 
+def is_url(given: str) -> bool:
+    """Is it meant as one? No Base64 and hardly a path has this near its beginning."""
+    return "://" in given[:32]
+
+
 def located(given: str, folder: Path | None) -> str:
     """The same picture for someone who is elsewhere: relative paths start at `folder`."""
-    if folder is None or "://" in given[:32] or given[:5].lower() == "data:":
+    if folder is None or is_url(given) or given[:5].lower() == "data:":
         return given
     return str(folder / given)
 
@@ -71,8 +76,7 @@ def load(field: str, given: str, fetched: Callable[[str, str], bytes] = fetch) -
     """The bytes of a picture that the provider would take, wherever it is. Raises InputError."""
     if given[:5].lower() == "data:":
         raise InputError(field, "is a data: URL; give the path of the picture or an http(s) URL")
-    is_url = "://" in given[:32]
-    content = fetched(field, _url(field, given)) if is_url else read(field, given)
+    content = fetched(field, _url(field, given)) if is_url(given) else read(field, given)
     check(field, content)
     return content
 

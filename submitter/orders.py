@@ -21,6 +21,7 @@ class Order:
     cloth: str
     reference: str | None = None
     model: str | None = None
+    merged: tuple[bytes, ...] = ()  # the garments that `cloth` was made of, if it was
 
 
 def prepare(
@@ -41,12 +42,9 @@ def prepare(
         raise InputError("model", f"{room.name} takes no model; leave it off")
     given = (cloth,) if isinstance(cloth, str) else tuple(cloth)
     chosen = garments.chosen(given, room, model or room.default_model)
-    return Order(
-        human=images.prepare("human", images.located(human, folder)),
-        cloth=garments.prepare(chosen, folder),
-        reference=reference,
-        model=model,
-    )
+    person = images.prepare("human", images.located(human, folder))
+    sent = garments.prepare(chosen, folder)
+    return Order(person, sent.cloth, reference, model, sent.merged)
 
 
 def check_texts(reference: str | None, model: str | None) -> None:

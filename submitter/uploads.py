@@ -16,6 +16,7 @@ from receiver.errors import NotTheProtocol
 from receiver.providers.base import decode
 from submitter import garments, images, orders
 from submitter.errors import InputError
+from submitter.garments import Sent
 from submitter.orders import Order
 from submitter.providers import Provider
 from submitter.refusals import InvalidRequest
@@ -96,7 +97,7 @@ def order(room: Provider, upload: Upload, within: float) -> Order:
     cloth = _tried(faults, lambda: _cloth(room, upload, fetch))
     if human is None or cloth is None or faults:
         raise InvalidRequest(faults)
-    return Order(human, cloth, upload.reference, upload.model)
+    return Order(human, cloth.cloth, upload.reference, upload.model, cloth.merged)
 
 
 def _check_model(room: Provider, model: str | None) -> None:
@@ -105,12 +106,12 @@ def _check_model(room: Provider, model: str | None) -> None:
         raise InputError("model", f"{room.name} takes no model; leave it off")
 
 
-def _cloth(room: Provider, upload: Upload, fetch: Callable[[str, str], bytes]) -> str:
+def _cloth(room: Provider, upload: Upload, fetch: Callable[[str, str], bytes]) -> Sent:
     chosen = garments.chosen(upload.cloth, room, upload.model or room.default_model)
     if len(chosen) == 1:
-        return _sendable("cloth", chosen[0].picture)
+        return Sent(_sendable("cloth", chosen[0].picture))
     upper, lower = _loaded([garment.picture for garment in chosen], fetch)
-    return base64.b64encode(garments.merged(upper, lower)).decode("ascii")
+    return garments.together(upper, lower)
 
 
 def _loaded(pictures: Sequence[str], fetch: Callable[[str, str], bytes]) -> list[bytes]:

@@ -51,7 +51,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     hide = hiding(hooks.secrets([entry], os.environ))
     told = status or sample.status_for(entry.subscription)
     try:
-        works, said = True, hide(sample.send(hook, told))
+        works, said = True, hide(sample.send(hook, told, settings.load().zone))
     except DeliveryFailure as failure:
         works, said = False, hide(str(failure))
     if as_json:

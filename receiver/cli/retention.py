@@ -26,13 +26,15 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     seconds = older_than or chosen.retention
     if seconds is None:
         raise click.UsageError("say --older-than, such as 30d, or set RETENTION")
-    callbacks = size = 0
+    callbacks = size = inputs = 0
     steps = steps_of_pruning(store(chosen), now_ms() - seconds * 1000, dead_too=dead_letters)
     with console.progress("erasing messages") as more:
         for step in steps:
             callbacks, size = callbacks + step.callbacks, size + step.bytes
+            inputs += step.inputs
             more(step.callbacks)
-    click.echo(f"prune: erased {callbacks} messages, {size / 1e6:.1f} MB")
+    pictures = f"; {inputs} thumbnails of what was sent" if inputs else ""
+    click.echo(f"prune: erased {callbacks} messages, {size / 1e6:.1f} MB{pictures}")
 
 
 @click.command()

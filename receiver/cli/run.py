@@ -59,7 +59,7 @@ def worker() -> None:
     hide = hiding(hooks.secrets(entries, os.environ))
     logs.configure(hide, settings.log_format())
     meter = Meter("worker")
-    deliver = Deliver(store(chosen), built, hide=hide, meter=meter)
+    deliver = Deliver(store(chosen), built, hide=hide, meter=meter, zone=chosen.zone)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
@@ -102,7 +102,11 @@ def _hand_over(meter: Meter, record: Store) -> None:
 
 def _prune(record: Store, retention: int) -> None:
     steps = list(prune(record, now_ms() - retention * 1000))
-    log.info("pruned", callbacks=sum(step.callbacks for step in steps))
+    log.info(
+        "pruned",
+        callbacks=sum(step.callbacks for step in steps),
+        inputs=sum(step.inputs for step in steps),
+    )
 
 
 COMMANDS = (migrate, serve_, worker)

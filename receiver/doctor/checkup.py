@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from receiver import settings
@@ -47,19 +48,20 @@ def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
         found = list(record.check(store))
         yield from found
         usable = all(finding.verdict is not Verdict.FAILED for finding in found)
-        yield from _hooks(chosen.hooks_file, store if usable else None, send=send)
-        yield reach.check(chosen, store if usable else None)
+        usable_store = store if usable else None
+        yield from _hooks(chosen.hooks_file, usable_store, send=send, zone=chosen.zone)
+        yield reach.check(chosen, usable_store)
     finally:
         store.close()
 
 
-def _hooks(path: Path, store: Store | None, *, send: bool) -> Iterator[Finding]:
+def _hooks(path: Path, store: Store | None, *, send: bool, zone: tzinfo = UTC) -> Iterator[Finding]:
     try:
         entries: tuple[HookEntry, ...] = load(path, spelling, PROVIDERS)
     except SettingsError as error:
         yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
     else:
-        yield from hooks.check(entries, store, send=send)
+        yield from hooks.check(entries, store, send=send, zone=zone)
 
 
 def _clock(public_url: str | None) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from datetime import UTC, tzinfo
 
 from receiver import hooks, sample
 from receiver.clock import now_ms
@@ -17,7 +18,9 @@ from receiver.stores import Store
 RESUME = "mend it, then: receiver endpoints resume"
 
 
-def check(entries: Sequence[HookEntry], store: Store | None, *, send: bool) -> Iterator[Finding]:
+def check(
+    entries: Sequence[HookEntry], store: Store | None, *, send: bool, zone: tzinfo = UTC
+) -> Iterator[Finding]:
     """Each hook of the hooks file; `store` None: how their other sides were is not known."""
     if not entries:
         todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
@@ -31,7 +34,7 @@ def check(entries: Sequence[HookEntry], store: Store | None, *, send: bool) -> I
         else:
             yield _stands(name, store, entry)
             if send:
-                yield _sent(name, hook, entry)
+                yield _sent(name, hook, entry, zone)
 
 
 def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:
@@ -48,10 +51,10 @@ def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:
     return warning(name, told, f"{RESUME} {entry.name}")
 
 
-def _sent(name: str, hook: hooks.Hook, entry: HookEntry) -> Finding:
+def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo) -> Finding:
     hide = hiding(hooks.secrets([entry], os.environ))
     try:
-        said = sample.send(hook, sample.status_for(entry.subscription))
+        said = sample.send(hook, sample.status_for(entry.subscription), zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from receiver import pictures
 from receiver.errors import PermanentFailure, TemporaryFailure
-from receiver.pictures import BROKEN
 
 HEAD = 4096  # bytes that are enough to tell
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
-THUMBNAIL_SIDE = 320
-THUMBNAIL_BYTES = 40_000
-SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # not colours by number, nor 16 bits
-QUALITIES = (82, 70, 55, 40, 25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +86,10 @@ def thumbnail(path: Path, content: Content) -> bytes:
         with _opened(path, content) as image:
             image.verify()
         with _opened(path, content) as image:  # verify leaves it unusable
-            image.load()  # in full, where making it smaller would read a JPEG coarsely
-            ImageOps.exif_transpose(image, in_place=True)
-            return _small(_on_white(image))
+            return pictures.thumbnail(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
-    except BROKEN as error:
+    except pictures.BROKEN as error:
         raise TemporaryFailure(f"the picture is broken: {error}") from error
 
 
@@ -110,25 +103,3 @@ def _opened(path: Path, content: Content) -> Image.Image:
 
 def _is_text(head: bytes) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode not in SCALABLE:
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    clear = image.convert("RGBA")
-    white = Image.new("RGB", clear.size, "white")
-    white.paste(clear, mask=clear.getchannel("A"))
-    return white
-
-
-def _small(image: Image.Image) -> bytes:
-    while True:
-        for quality in QUALITIES:
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=quality, optimize=True)
-            if out.tell() <= THUMBNAIL_BYTES:
-                return out.getvalue()
-        image = image.reduce(2)

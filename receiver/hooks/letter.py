@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -162,15 +162,15 @@ def _text(notice: Notice, outputs: Sequence[Output]) -> str:
     rows = [wording.title(notice), ""]
     rows += [f"{label}: {value}" for label, value in wording.facts(notice)]
     for output in outputs:
-        rows += ["", *(f"{label}: {value}" for label, value in _whereabouts(output))]
+        rows += ["", *(f"{label}: {value}" for label, value in _whereabouts(output, notice.zone))]
     return "\n".join(rows) + "\n"
 
 
-def _whereabouts(output: Output) -> Iterator[tuple[str, str]]:
+def _whereabouts(output: Output, zone: tzinfo) -> Iterator[tuple[str, str]]:
     kind = wording.one_line(output.media.kind).capitalize() or "Output"
     if output.link:
         until = output.media.expires_at
-        expiry = f" (until {wording.moment(until)})" if until is not None else ""
+        expiry = f" (until {wording.moment(until, zone)})" if until is not None else ""
         yield kind, output.link + expiry
     if output.file:
         yield "Saved as", wording.one_line(output.file.url)
@@ -179,7 +179,7 @@ def _whereabouts(output: Output) -> Iterator[tuple[str, str]]:
 def _html(notice: Notice, outputs: Sequence[Output]) -> str:
     color = COLORS.get(notice.status, "#344054")
     rows = "".join(_row(label, escape(value)) for label, value in wording.facts(notice))
-    rows += "".join(_output_rows(output) for output in outputs)
+    rows += "".join(_output_rows(output, notice.zone) for output in outputs)
     pictures = "".join(_image(output) for output in outputs)
     # Mail clients know little CSS: tables and inline styles it is.
     return f"""<!doctype html>
@@ -206,9 +206,9 @@ def _row(label: str, value: str) -> str:
     )
 
 
-def _output_rows(output: Output) -> str:
+def _output_rows(output: Output, zone: tzinfo) -> str:
     rows = ""
-    for label, value in _whereabouts(output):
+    for label, value in _whereabouts(output, zone):
         shown = escape(value)
         if label != "Saved as" and output.link:
             rest = escape(value.removeprefix(output.link))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, tzinfo
 
 from receiver.deliveries import Notice
 
@@ -35,7 +35,7 @@ def facts(notice: Notice) -> list[tuple[str, str]]:
         ("Provider", task.provider),
         ("Account", None if task.account == "default" else task.account),
         ("Duration", duration(transition.occurred_at - task.created_at)),
-        ("Time", moment(transition.occurred_at)),
+        ("Time", moment(transition.occurred_at, notice.zone)),
         ("Reason", task.reason if notice.status != "succeeded" else None),
         ("Note", "corrects an earlier report of this task" if transition.corrected else None),
     ]
@@ -63,9 +63,9 @@ def duration(milliseconds: int) -> str:
     return f"{minutes} min {second} s" if minutes else f"{second} s"
 
 
-def moment(instant: int) -> str:
-    """Integer milliseconds as a date and time that people read, in UTC."""
-    return datetime.fromtimestamp(instant / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def moment(instant: int, zone: tzinfo) -> str:
+    """Integer milliseconds as a date and time that people read, and where it is that time."""
+    return datetime.fromtimestamp(instant / 1000, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def is_link(url: str) -> bool:

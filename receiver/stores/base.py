@@ -12,6 +12,7 @@ from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscrip
 from receiver.events import Callback, Event
 from receiver.stores.charges import Charges
 from receiver.stores.happenings import Happenings
+from receiver.stores.inputs import Inputs
 from receiver.stores.overview import Browsing, Overview
 from receiver.stores.upkeep import (
     Change,
@@ -457,6 +458,7 @@ class Store(
     Charges,
     Overview,
     Browsing,
+    Inputs,
     Protocol,
 ):
     """The system of record.

@@ -52,8 +52,9 @@ class Pruned:
     """One step of `prune`. `next`: where the next one begins; None: done."""
 
     callbacks: int
-    bytes: int
+    bytes: int  # of these
     next: tuple[int, int] | None
+    inputs: int = 0  # pictures that were sent
 
 
 @dataclass(frozen=True, slots=True)

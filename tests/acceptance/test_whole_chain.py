@@ -29,6 +29,7 @@ def submit(installation: Installation, *more: str) -> dict[str, object]:
 
 
 def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
+    installation.environment |= {"TIMEZONE": "Asia/Kathmandu", "KEEP_INPUTS": "1"}
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
     installation.wait_until_ready()
     document = submit(installation, "--reference", "ORDER-7", "--wait")
@@ -42,6 +43,8 @@ def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
     states = {delivery.hook: delivery.state for delivery in history.deliveries}
     assert states == dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
 
+    assert set(installation.store.inputs(task)) == {"human", "cloth"}
+
     (files,) = history.files.values()
     picture = Path(files[0].url)
     assert hashlib.sha256(picture.read_bytes()).hexdigest() == files[0].sha256
@@ -50,8 +53,10 @@ def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
 
     (mail,) = sandbox.mails()
     assert "ORDER-7" in mail.headers["subject"]
+    assert " +0545" in (mail.text or "")
     (message,) = sandbox.slack_messages()
     assert "ORDER-7" in json.dumps(message.payload)
+    assert " +0545" in json.dumps(message.payload)
 
     acknowledged = [entry for entry in sandbox.ledger.entries() if entry.acknowledged]
     assert [entry.status for entry in acknowledged] == ["submitted", "processing", "succeed"]

@@ -50,6 +50,7 @@ def grown(store: SqliteStore) -> None:
         raw = body("succeed", f"p-{number}", padding="é\U0001f9e5" * (number % 7))
         ingest.accept(callback(raw, f"task-{number}", headers={"X-Name": "é"}))
     store.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
+    store.keep_inputs("open", {"human": b"\x00\xff small", "cloth": b""})
     (delivery,) = store.claim("w", NOW, NOW + 1, 1)
     file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"\x00\xff small")
     endpoint = Endpoint("mail", 5, NOW, 1, NOW, said="no")
@@ -84,6 +85,7 @@ def test_a_grown_record_arrives_whole(
     }
     for task in ("task-0", "task-9", "task-699", "open"):
         assert target.history(task) == store.history(task)
+    assert target.inputs("open") == store.inputs("open") != {}
 
 
 def test_it_goes_on_where_it_was(

@@ -374,6 +374,19 @@ def test_only_send_sends_and_what_it_sends_is_marked(
     assert (store.tasks(), store.deliveries()) == ([], [])
 
 
+def test_a_test_event_tells_the_time_where_people_are(
+    doctor: Doctor, store: SqliteStore, site: Site
+) -> None:
+    store.check_schema()
+    doctor.set("TIMEZONE", "Asia/Kathmandu")
+    site.pages["/chat"] = Page(b"ok")
+    chat = f'name = "chat"\ntype = "slack"\nurl = "{site.url}/chat"\nallow_private = true\n'
+    (doctor.folder / "hooks.toml").write_text(f"[[hook]]\n{chat}")
+    doctor.run("--send")
+    (sent,) = [request for request in site.requests if request.path == "/chat"]
+    assert b"+0545" in sent.body
+
+
 def test_a_test_event_that_fails_is_status_1(
     doctor: Doctor, store: SqliteStore, site: Site
 ) -> None:

@@ -92,6 +92,14 @@ def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:
     assert all(block["type"] != "image" for block in message["blocks"])  # Slack would fetch it
 
 
+def test_a_test_event_tells_the_time_where_people_are(
+    slack: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMEZONE", "Asia/Kathmandu")
+    assert run("test", "chat").exit_code == 0
+    assert b"+0545" in slack.requests[0].body
+
+
 def test_the_status_may_be_chosen(slack: Site) -> None:
     document = json.loads(run("test", "chat", "--status", "failed", "--json").stdout)
     assert document == {

@@ -26,9 +26,10 @@ GROWING = (
     "deliveries",
     "attempts",
     "files",
+    "inputs",
     "idempotency_keys",
 )
-ALIASES = ("d", "t", "c", "tr", "a", "f")
+ALIASES = ("d", "t", "c", "tr", "a", "f", "i")
 
 
 @pytest.fixture
@@ -75,6 +76,9 @@ def run_a_life(store: SqliteStore) -> None:
     store.catch_up(subscription("later"), NOW, NOW)
     store.take_alerts(NOW, NOW)
     store.prune(NOW)
+    store.keep_inputs("task-1", {"human": b"small"})
+    store.inputs("task-1")
+    store.prune_inputs(NOW)
     store.close_task("task-1", NOW)
     store.task_by_provider_id("kling", "828338674605220001")
     store.history("task-1")

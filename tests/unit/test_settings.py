@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -52,12 +54,15 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("DATABASE_URL", "postgresql://db:port/x", "its port"),
         ("DATABASE_URL", "sqlite:///", "sqlite:///"),
         ("LOG_FORMAT", "xml", "use auto, json, console"),
+        ("TIMEZONE", "Europe/Nowhere", "not a time zone"),
+        ("TIMEZONE", "../../etc/passwd", "not a time zone"),
+        ("TIMEZONE", "Europe", "not a time zone"),
+        ("TIMEZONE", "", "use UTC, or one like"),
+        ("KEEP_INPUTS", "perhaps", "use 1 or 0"),
         ("API_TOKEN", "fifteen-letters", "at least 16 characters"),
         ("API_TOKEN", "a token with a space", "none of them a space"),
         ("DASHBOARD_PASSWORD", "seven77", "at least 8 characters"),
         ("SECRET_KEY", "short", "at least 16 characters"),
-        ("TIMEZONE", "Europe/Nowhere", "not a time zone"),
-        ("TIMEZONE", "../../etc/passwd", "not a time zone"),
         ("CALLBACK_SECRETS", " , ", "characters"),
         ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
     ],
@@ -123,9 +128,21 @@ def test_the_key_of_sessions_follows_from_the_first_secret_unless_it_is_set(
 
 
 def test_times_are_shown_in_a_zone_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load().timezone == "UTC"
+    assert (load().timezone, load().zone) == ("UTC", UTC)
     monkeypatch.setenv("TIMEZONE", "Europe/Berlin")
-    assert load().timezone == "Europe/Berlin"
+    assert (load().timezone, load().zone) == ("Europe/Berlin", ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("value", "is_on"), [(None, False), ("", False), ("0", False), ("off", False), ("1", True)]
+)
+def test_what_is_sent_is_kept_only_if_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, is_on: bool
+) -> None:
+    monkeypatch.delenv("KEEP_INPUTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("KEEP_INPUTS", value)
+    assert load().keep_inputs is is_on
 
 
 def test_a_secret_is_never_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:

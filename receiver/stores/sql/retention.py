@@ -21,11 +21,10 @@ class Retention(Rooms):
         limit: int = 200,
         dead_too: bool = False,
     ) -> Pruned:
-        hold = "('pending', 'claimed')" if dead_too else "('pending', 'claimed', 'dead')"
         wanted = {"older": older_than, "at": (after or (0, 0))[0], "id": (after or (0, 0))[1]}
 
         def work(connection: Session) -> Pruned:
-            sql = _KEPT.format(hold=hold)
+            sql = _KEPT.format(ripe=ripe_if(dead_too=dead_too))
             found = connection.execute(sql, {**wanted, "limit": limit}).fetchall()
             ripe = [row for row in found if row["is_ripe"]]
             for row in ripe:
@@ -59,13 +58,18 @@ class Retention(Rooms):
         def work(connection: Session) -> None:
             task = _seq(connection, task_id)
             connection.execute(_EMPTY_CALLBACKS, (b"", task))
-            for sql in (_EMPTY_ATTEMPTS, _DELETE_FILES, _EMPTY_TASK):
+            for sql in (_EMPTY_ATTEMPTS, _DELETE_FILES, DELETE_INPUTS, _EMPTY_TASK):
                 connection.execute(sql, (task,))
             connection.execute(_EMPTY_ANSWERS, (GONE, task_id))
             connection.execute("update forgotten set erased_at = ? where task = ?", (now, task))
 
         self._write(work)
         self.give_back(0)  # the log holds what was erased until it is written back
+
+
+def ripe_if(*, dead_too: bool) -> str:
+    """The condition under which the payloads of a task `t` may go, as SQL."""
+    return _RIPE.format(hold="'pending', 'claimed'" + ("" if dead_too else ", 'dead'"))
 
 
 def _seq(connection: Session, task_id: str) -> int:
@@ -75,15 +79,16 @@ def _seq(connection: Session, task_id: str) -> int:
     return int(row["seq"])
 
 
+_RIPE = """
+  (t.status in ('succeeded', 'failed') or t.given_up_at is not null)
+  and t.updated_at < :older and not exists (
+    select 1 from transitions tr join deliveries d on d.transition = tr.id
+    where tr.task = t.seq and d.state in ({hold})
+  )
+"""
 _KEPT = """
 select c.id, c.task, c.received_at, length(c.body) + length(c.headers) as size,
-  c.task is null or (
-    (t.status in ('succeeded', 'failed') or t.given_up_at is not null)
-    and t.updated_at < :older and not exists (
-      select 1 from transitions tr join deliveries d on d.transition = tr.id
-      where tr.task = t.seq and d.state in {hold}
-    )
-  ) as is_ripe
+  c.task is null or ({ripe}) as is_ripe
 from callbacks c left join tasks t on t.seq = c.task
 where length(c.body) > 0 and c.received_at < :older and (c.received_at, c.id) > (:at, :id)
 order by c.received_at, c.id limit :limit
@@ -105,6 +110,7 @@ delete from files where delivery in (
   select d.id from deliveries d join transitions tr on tr.id = d.transition where tr.task = ?
 )
 """
+DELETE_INPUTS = "delete from inputs where task = ?"
 _EMPTY_TASK = "update tasks set reference = null, reason = null where seq = ?"
 # A request that is sent again with the same key makes no second task.
 _EMPTY_ANSWERS = """

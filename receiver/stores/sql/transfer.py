@@ -16,6 +16,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "deliveries": ("id",),
     "attempts": ("delivery", "number"),
     "files": ("delivery", "media_index"),
+    "inputs": ("task", "name"),
     "forgotten": ("task",),
     "endpoints": ("hook",),
     "alerts": ("id",),

@@ -9,6 +9,7 @@ from receiver.stores.sql.charges import Charges
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
+from receiver.stores.sql.inputs import Inputs
 from receiver.stores.sql.keys import Keys
 from receiver.stores.sql.measures import Measures
 from receiver.stores.sql.overview import Overview
@@ -35,6 +36,7 @@ class SqliteStore(
     Charges,
     Overview,
     Browsing,
+    Inputs,
 ):
     """See `stores.base.Store`, whose verbs these are."""
 

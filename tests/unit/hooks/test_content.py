@@ -143,6 +143,15 @@ def test_a_thumbnail_stands_upright(tmp_path: Path) -> None:
         assert not small.getexif()
 
 
+@pytest.mark.timeout(30)
+def test_a_long_comment_is_not_in_the_thumbnail(tmp_path: Path) -> None:
+    """Pillow writes it into every copy, which could then never become small."""
+    whole = picture("JPEG", (640, 480), comment=b"taken at Example Street " * 2_500)
+    _, thumbnail = content.inspect(at(tmp_path, whole), "image")
+    assert thumbnail is not None
+    assert b"Example Street" not in thumbnail
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
 def test_a_thumbnail_of_a_transparent_picture_is_on_white(tmp_path: Path, mode: str) -> None:
     clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))

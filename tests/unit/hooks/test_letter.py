@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -133,6 +135,14 @@ def test_without_a_file_there_is_the_link() -> None:
     html = part(read, "html")
     assert 'href="https://cdn.example/0.png?a=1&amp;b=2"' in html
     assert "until 2026-01-11" in html
+
+
+def test_a_letter_tells_the_time_where_people_are() -> None:
+    read = compose(replace(notice(media=(PICTURE,)), zone=ZoneInfo("Europe/Berlin")))
+    for kind in ("plain", "html"):
+        assert "2025-12-12 07:10:50 CET" in part(read, kind)
+        assert "until 2026-01-11 07:10:50 CET" in part(read, kind)
+        assert "UTC" not in part(read, kind)
 
 
 def test_a_link_that_is_no_web_address_is_left_out() -> None:

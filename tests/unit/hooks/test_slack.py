@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -32,6 +34,12 @@ def test_a_message_has_title_facts_and_picture() -> None:
         "image_url": "https://cdn.example/0.png?a=1&b=2",
         "alt_text": "Result of task 0199f1a2",
     }
+
+
+def test_a_message_tells_the_time_where_people_are() -> None:
+    message = slack.compose(replace(notice(), zone=ZoneInfo("Europe/Berlin")))
+    fields = [field["text"] for field in message["blocks"][1]["fields"]]
+    assert "*Time*\n2025-12-12 07:10:50 CET" in fields
 
 
 def test_a_failure_names_the_reason() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +49,26 @@ def test_a_failure_names_the_reason() -> None:
         "Time": "2025-12-12 06:10:50 UTC",
         "Reason": "risk control",
     }
+
+
+@pytest.mark.parametrize(
+    ("zone", "instant", "text"),
+    [
+        ("UTC", 1_765_519_850_000, "2025-12-12 06:10:50 UTC"),
+        ("Europe/Berlin", 1_765_519_850_000, "2025-12-12 07:10:50 CET"),
+        ("Europe/Berlin", 1_781_244_650_000, "2026-06-12 08:10:50 CEST"),
+        ("Asia/Kathmandu", 1_765_519_850_000, "2025-12-12 11:55:50 +0545"),
+    ],
+)
+def test_a_time_is_told_where_people_are(zone: str, instant: int, text: str) -> None:
+    assert wording.moment(instant, ZoneInfo(zone)) == text
+
+
+def test_people_are_told_their_time_and_machines_utc() -> None:
+    told = replace(notice(), zone=ZoneInfo("Europe/Berlin"))
+    assert dict(wording.facts(told))["Time"] == "2025-12-12 07:10:50 CET"
+    assert told.as_json() == notice().as_json()
+    assert told.as_json()["occurred_at"] == "2025-12-12T06:10:50.000Z"
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from submitter import garments, images
 from submitter.client import Client
 from submitter.errors import InputError
-from submitter.garments import Garment, Kind
+from submitter.garments import Garment, Kind, Sent
 from submitter.orders import prepare
 from submitter.providers import Provider
 from submitter.providers.appypie import AppyPie
@@ -215,11 +215,12 @@ def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) 
 
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
     pair = garments.chosen(["upper:a.png", "lower:https://x.example/b.png"], KLING, V1_5)
-    sheet = opened(base64.b64decode(garments.prepare(pair, tmp_path, fetch)))
-    assert near(sheet, (150, 450), BLUE)
+    sent = garments.prepare(pair, tmp_path, fetch)
+    assert near(opened(base64.b64decode(sent.cloth)), (150, 450), BLUE)
+    assert sent.merged == ((tmp_path / "a.png").read_bytes(), plain("blue", (300, 300)))
     assert asked == [("cloth", "https://x.example/b.png")]
     alone = garments.chosen(["lower:https://x.example/b.png"], KLING, V1)
-    assert garments.prepare(alone, tmp_path, fetch) == "https://x.example/b.png"
+    assert garments.prepare(alone, tmp_path, fetch) == Sent("https://x.example/b.png")
     assert len(asked) == 1
 
 
@@ -228,6 +229,6 @@ def test_a_camera_s_broken_notes_do_not_matter(tmp_path: Path) -> None:
     pair = [Garment(str(path), Kind.UPPER), Garment(str(path), Kind.LOWER)]
     for notes in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"):
         path.write_bytes(encoded(Image.new("RGB", (300, 300)), "JPEG", exif=notes))
-        assert garments.prepare(pair)
+        assert garments.prepare(pair).cloth
     path.write_bytes(encoded(Image.new("I;16", (300, 300), 65535), transparency=65535))
-    assert garments.prepare(pair)
+    assert garments.prepare(pair).cloth

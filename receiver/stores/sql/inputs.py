@@ -1,0 +1,65 @@
+"""Small copies of the pictures that were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from receiver.errors import NotFound
+from receiver.stores.sql.retention import DELETE_INPUTS, ripe_if
+from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.upkeep import Step
+
+
+class Inputs(Rooms):
+    """See `stores.inputs.Inputs`."""
+
+    def keep_inputs(self, task_id: str, thumbnails: Mapping[str, bytes]) -> None:
+        def work(connection: Session) -> None:
+            # By itself and first: whoever forgets the task meanwhile is waited for, and then seen.
+            if connection.execute(_LOCK, (task_id,)).fetchone() is None:
+                raise NotFound(f"no task {task_id}")
+            for name, thumbnail in thumbnails.items():
+                connection.execute(_KEEP, (name, thumbnail, task_id))
+
+        self._write(work)
+
+    def inputs(self, task_id: str) -> dict[str, bytes]:
+        with self._read() as connection:
+            found = connection.execute(_INPUTS, (task_id,)).fetchall()
+        return {row["name"]: bytes(row["thumbnail"]) for row in found}
+
+    def prune_inputs(
+        self, older_than: int, *, after: int = 0, limit: int = 200, dead_too: bool = False
+    ) -> Step:
+        wanted = {"older": older_than, "after": after, "limit": limit}
+        with self._read() as connection:  # most are young: nobody waits while they are looked at
+            sql = _KEPT.format(ripe=ripe_if(dead_too=dead_too))
+            found = connection.execute(sql, wanted).fetchall()
+        ripe = [row["task"] for row in found if row["is_ripe"]]
+
+        def work(connection: Session) -> int:
+            return sum(connection.execute(DELETE_INPUTS, (task,)).rowcount for task in ripe)
+
+        # The rows are in the order of creation: behind a young task there are only younger ones.
+        goes_on = len(found) == limit and found[-1]["is_old"]
+        return Step(self._write(work) if ripe else 0, found[-1]["task"] if goes_on else None)
+
+
+_LOCK = "select seq from tasks where id = ? /* lock */"
+_KEEP = """
+insert into inputs (task, name, thumbnail)
+select seq, ?, ? from tasks
+where id = ? and not exists (select 1 from forgotten where forgotten.task = tasks.seq)
+on conflict (task, name) do update set thumbnail = excluded.thumbnail
+"""
+_INPUTS = """
+select i.name, i.thumbnail from inputs i join tasks t on t.seq = i.task
+where t.id = ? order by i.name
+"""
+_KEPT = """
+select i.task, t.created_at < :older as is_old, ({ripe}) as is_ripe
+from (
+  select distinct task from inputs where task > :after order by task limit :limit
+) i join tasks t on t.seq = i.task
+order by i.task
+"""

@@ -1,0 +1,140 @@
+"""Small copies of the pictures that were sent: kept beside the task, and let go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from receiver.deliveries import Attempt, State
+from receiver.errors import NotFound
+from receiver.forget import forget
+from receiver.ingest import Ingest
+from receiver.prune import prune
+from receiver.stores.base import Store
+from receiver.tasks import Status, Task
+from samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+DAY = 86_400_000
+PICTURES = {"human": b"\xff\xd8\x00 a person", "cloth": b"\xff\xd8 a shirt", "cloth2": b"a skirt"}
+only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it looks into the file
+
+
+def put(store: Store, *tasks: str, at: int = NOW) -> None:
+    for task in tasks:
+        store.create_task(Task(task, "kling", Status.CREATED, at, at, reference=f"ORDER-{task}"))
+        store.keep_inputs(task, PICTURES)
+
+
+def end(store: Store, task: str, at: int = NOW) -> None:
+    Ingest(store).accept(callback(body(), task, received_at=at))
+
+
+def test_inputs_are_kept_by_name(store: Store) -> None:
+    put(store, "a", "b")
+    store.keep_inputs("b", {"human": b"another"})
+    assert store.inputs("a") == PICTURES
+    assert store.inputs("b") == {**PICTURES, "human": b"another"}
+
+
+def test_nothing_is_kept_unless_it_is_given(store: Store) -> None:
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
+    store.keep_inputs("a", {})
+    assert store.inputs("a") == {}
+    assert store.inputs("nobody") == {}
+
+
+def test_a_task_that_is_not_there_keeps_nothing(store: Store) -> None:
+    with pytest.raises(NotFound, match="no task nobody"):
+        store.keep_inputs("nobody", PICTURES)
+
+
+def test_forgetting_erases_them(store: Store) -> None:
+    put(store, "a", "b")
+    end(store, "a")
+    forget(store, "a")
+    assert store.inputs("a") == {}
+    assert store.inputs("b") == PICTURES
+
+
+def test_of_a_forgotten_task_none_are_kept_later(store: Store) -> None:
+    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
+    store.close_task("a", NOW)
+    store.keep_inputs("a", PICTURES)
+    assert store.inputs("a") == {}
+
+
+@only_sqlite
+@pytest.mark.parametrize("erase", [forget, lambda store, _: list(prune(store, NOW + 1))])
+def test_no_byte_of_them_stays_in_the_file(
+    store: Store, tmp_path: Path, erase: Callable[[Store, str], object]
+) -> None:
+    def is_there() -> bool:
+        files = sorted(tmp_path.glob("receiver.db*"))
+        return any(b" a person" in path.read_bytes() for path in files)
+
+    put(store, "a")
+    store.give_up("a", NOW, [])
+    assert is_there()
+    erase(store, "a")
+    assert not is_there()
+
+
+def test_they_are_pruned_with_the_payloads(store: Store) -> None:
+    put(store, "a")
+    end(store, "a")
+    steps = list(prune(store, NOW + 1))
+    assert (sum(step.callbacks for step in steps), sum(step.inputs for step in steps)) == (1, 3)
+    assert store.inputs("a") == {}
+
+
+def test_they_are_pruned_without_any_payload(store: Store) -> None:
+    """As of a task whose provider was never reached, or that was given up on."""
+    put(store, "a")
+    store.give_up("a", NOW, [])
+    list(prune(store, NOW + 1))
+    assert store.inputs("a") == {}
+
+
+def test_those_of_open_and_young_tasks_are_not_pruned(store: Store) -> None:
+    put(store, "open", "young")
+    end(store, "young", NOW + DAY)
+    list(prune(store, NOW + DAY))
+    assert store.inputs("open") == store.inputs("young") == PICTURES
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.CLAIMED, State.DEAD])
+def test_what_is_not_delivered_holds_them(store: Store, state: State) -> None:
+    put(store, "a")
+    Ingest(store, [subscription("mail")]).accept(callback(body(), "a"))
+    (delivery,) = store.claim("w", NOW, NOW + 10_000, 1)
+    if state is not State.CLAIMED:
+        due_at = NOW if state is State.PENDING else None
+        store.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), state, due_at)
+    list(prune(store, NOW + DAY))
+    assert store.inputs("a") == PICTURES
+    list(prune(store, NOW + DAY, dead_too=True))
+    assert store.inputs("a") == ({} if state is State.DEAD else PICTURES)
+
+
+def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
+    tasks = [f"task-{number}" for number in range(9)]
+    put(store, *tasks)
+    for task in tasks[1::3] + tasks[2::3]:
+        end(store, task)
+    step, changed, rounds = store.prune_inputs(NOW + DAY, limit=2), 0, 0
+    while True:
+        changed, rounds = changed + step.changed, rounds + 1
+        if step.next is None:
+            break
+        step = store.prune_inputs(NOW + DAY, after=step.next, limit=2)
+    assert (changed, rounds) == (18, 5)
+    assert [bool(store.inputs(task)) for task in tasks] == [True, False, False] * 3
+
+
+def test_pruning_looks_at_no_more_than_the_old_ones(store: Store) -> None:
+    put(store, "old")
+    put(store, *(f"young-{number}" for number in range(9)), at=NOW + DAY)
+    assert store.prune_inputs(NOW + DAY, limit=2).next is None
