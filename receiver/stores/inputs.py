@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from receiver.stores.upkeep import Step
@@ -17,6 +17,10 @@ class Inputs(Protocol):
 
     def inputs(self, task_id: str) -> dict[str, bytes]:
         """What is kept; nothing for a task that is not on record."""
+        ...
+
+    def names_of_inputs(self, task_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Which are kept, by task; a task without any is not named."""
         ...
 
     def prune_inputs(

@@ -138,3 +138,12 @@ def test_pruning_looks_at_no_more_than_the_old_ones(store: Store) -> None:
     put(store, "old")
     put(store, *(f"young-{number}" for number in range(9)), at=NOW + DAY)
     assert store.prune_inputs(NOW + DAY, limit=2).next is None
+
+
+def test_names_of_inputs_are_found_by_task_in_the_order_they_were_sent(store: Store) -> None:
+    sent = {"cloth": b"c", "cloth2": b"d", "human": b"h"}
+    for task in ("one", "two"):
+        store.create_task(Task(task, "kling", Status.CREATED, 1, 1))
+    store.keep_inputs("one", sent)
+    assert store.names_of_inputs(["one", "two"]) == {"one": ["human", "cloth", "cloth2"]}
+    assert store.names_of_inputs([]) == {}

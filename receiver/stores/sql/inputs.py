@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from receiver.errors import NotFound
+from receiver.stores import rows
 from receiver.stores.sql.retention import DELETE_INPUTS, ripe_if
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Step
@@ -27,6 +28,16 @@ class Inputs(Rooms):
         with self._read() as connection:
             found = connection.execute(_INPUTS, (task_id,)).fetchall()
         return {row["name"]: bytes(row["thumbnail"]) for row in found}
+
+    def names_of_inputs(self, task_ids: Sequence[str]) -> dict[str, list[str]]:
+        if not task_ids:
+            return {}
+        found: dict[str, list[str]] = {}
+        with self._read() as connection:
+            sql = _NAMES.format(tasks=rows.any_of("t.id", task_ids))
+            for row in connection.execute(sql, list(task_ids)):
+                found.setdefault(row["task_id"], []).append(row["name"])
+        return found
 
     def prune_inputs(
         self, older_than: int, *, after: int = 0, limit: int = 200, dead_too: bool = False
@@ -55,6 +66,11 @@ on conflict (task, name) do update set thumbnail = excluded.thumbnail
 _INPUTS = """
 select i.name, i.thumbnail from inputs i join tasks t on t.seq = i.task
 where t.id = ? order by i.name
+"""
+# In this order they were sent: human, then what is worn.
+_NAMES = """
+select t.id as task_id, i.name from inputs i join tasks t on t.seq = i.task
+where {tasks} order by t.id, case i.name when 'human' then 0 else 1 end, i.name
 """
 _KEPT = """
 select i.task, t.created_at < :older as is_old, ({ripe}) as is_ripe

@@ -41,6 +41,16 @@ def install(routes: Blueprint, desk: Desk) -> None:
         response.headers["Cache-Control"] = KEEP
         return response
 
+    @routes.get("/tasks/<task_id>/inputs/<name>")
+    def sent(task_id: str, name: str) -> Response:
+        """What was sent, where KEEP_INPUTS kept it."""
+        thumbnail = desk.store.inputs(task_id).get(name)
+        if thumbnail is None:
+            raise NotFound("this input was not kept")
+        response = Response(thumbnail, mimetype="image/jpeg")
+        response.headers["Cache-Control"] = KEEP
+        return response
+
     @routes.get(f"/files/<{ROW}:delivery>/<index>")
     def file(delivery: int, index: str) -> AnyResponse:
         found = desk.store.picture(delivery, index)

@@ -37,6 +37,7 @@ class Shown:
     thumbnail: Picture | None
     pictures: int
     expires_at: int | None
+    inputs: Sequence[str] = ()  # names of the pictures that were sent, where they were kept
 
 
 def media_of(message: Callback | None) -> tuple[Media, ...]:
@@ -63,10 +64,18 @@ def shown(store: Store, tasks: Sequence[Task]) -> list[Shown]:
         task.id for task in tasks if task.status is Status.SUCCEEDED and task.id not in pictures
     ]
     messages = store.results(waiting)
-    return [_shown(task, pictures.get(task.id, []), messages) for task in tasks]
+    inputs = store.names_of_inputs([task.id for task in tasks])
+    return [
+        _shown(task, pictures.get(task.id, []), messages, inputs.get(task.id, ())) for task in tasks
+    ]
 
 
-def _shown(task: Task, pictures: Sequence[Picture], messages: Mapping[str, Callback]) -> Shown:
+def _shown(
+    task: Task,
+    pictures: Sequence[Picture],
+    messages: Mapping[str, Callback],
+    inputs: Sequence[str],
+) -> Shown:
     ends = [one.expires_at for one in media_of(messages.get(task.id)) if one.expires_at]
     thumbnail = next((one for one in pictures if one.has_thumbnail), None)
-    return Shown(task, thumbnail, len(pictures), min(ends, default=None))
+    return Shown(task, thumbnail, len(pictures), min(ends, default=None), inputs)

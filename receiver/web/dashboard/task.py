@@ -33,6 +33,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
             lines=timeline(history, desk.hide),
             steps=next_steps(history),
             results=found,
+            inputs=store.names_of_inputs([task_id]).get(task_id, ()),
             messages=[message(stored, desk.hide) for stored in history.callbacks],
             may_be_asked=_may_be_asked(history),
             is_open=_is_open(history),

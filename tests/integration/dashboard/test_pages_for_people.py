@@ -313,3 +313,19 @@ def test_every_live_part_of_a_page_is_in_its_answer_to_the_script(
         )
         assert len(whole) > 1
         assert sorted(whole) == sorted(live)
+
+
+def test_what_was_sent_stands_beside_the_result_where_it_was_kept(
+    browser: FlaskClient, stranger: FlaskClient, rich: Rich, store: SqliteStore
+) -> None:
+    task, small = rich.succeeded, b"\xff\xd8 a small person"
+    assert "was sent" not in browser.get(f"/dashboard/tasks/{task}").text
+    store.keep_inputs(task, {"cloth": b"\xff\xd8 a shirt", "human": small})
+    for page in (f"/dashboard/tasks/{task}", "/dashboard/tasks?view=gallery"):
+        text = browser.get(page).text
+        assert text.index("The human that was sent") < text.index("The cloth that was sent")
+        assert f"/dashboard/tasks/{task}/inputs/human" in text
+    answer = browser.get(f"/dashboard/tasks/{task}/inputs/human")
+    assert (answer.data, answer.mimetype) == (small, "image/jpeg")
+    assert browser.get(f"/dashboard/tasks/{task}/inputs/other").status_code == 404
+    assert stranger.get(f"/dashboard/tasks/{task}/inputs/human").status_code == 302
