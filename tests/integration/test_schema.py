@@ -39,6 +39,20 @@ def test_the_file_is_set_up_from_the_first_page_on(tmp_path: Path) -> None:
     assert pragma(path, "auto_vacuum") == 2  # incremental
 
 
+def test_a_restored_copy_that_lost_its_wal_mode_is_refused_until_it_is_migrated(
+    tmp_path: Path,
+) -> None:
+    SqliteStore(tmp_path / "receiver.db").migrate()
+    connection = connect(tmp_path / "receiver.db", read_only=False)
+    connection.execute("vacuum into ?", (str(tmp_path / "copy.db"),))
+    connection.close()
+    copy = SqliteStore(tmp_path / "copy.db")
+    with pytest.raises(SchemaMismatch, match="not in WAL mode; run: receiver migrate"):
+        copy.check_schema()
+    assert copy.migrate() == []
+    copy.check_schema()
+
+
 def test_six_releases_at_once_apply_it_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'data' / 'receiver.db'}"
     racers = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
+from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 from receiver.stores.sqlite.writer import connect, file_lock
 
@@ -32,6 +33,8 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     applied, known = _applied(connection), [name for name, _ in _files()]
     refuse_newer(str(path), applied, known)
     refuse_older(str(path), applied, known)
+    if connection.execute("pragma journal_mode").fetchone()[0] != "wal":  # as a backup may come out
+        raise SchemaMismatch(f"{path} is not in WAL mode; run: receiver migrate")
 
 
 def _apply(connection: sqlite3.Connection, path: Path) -> list[str]:
