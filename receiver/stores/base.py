@@ -13,6 +13,7 @@ from receiver.events import Callback, Event
 from receiver.stores.charges import Charges
 from receiver.stores.happenings import Happenings
 from receiver.stores.overview import Browsing, Overview
+from receiver.stores.trials import Trials
 from receiver.stores.upkeep import (
     Change,
     Endpoints,
@@ -448,6 +449,7 @@ class Store(
     Catalogue,
     Keys,
     Endpoints,
+    Trials,
     Repair,
     Refusals,
     Measures,

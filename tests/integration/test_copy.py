@@ -67,6 +67,7 @@ def grown(store: SqliteStore) -> None:
     store.claim_key("key", b"\x00digest", "open", NOW, NOW + 1)
     ingest.accept(callback(body("failed"), "task-0"))  # a conflict is counted
     store.close_task("task-9", NOW)
+    store.ask_trial("mail", "succeeded", NOW)
     store.measure([Reading("a", ("é",), 0.1)], [])
 
 
