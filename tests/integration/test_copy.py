@@ -83,6 +83,7 @@ def test_a_grown_record_arrives_whole(
     assert {table: store.count(table) for table in TABLES} == {
         table: target.count(table) for table in TABLES
     }
+    assert [one.hook for one in target.trials()] == ["mail"]
     for task in ("task-0", "task-9", "task-699", "open"):
         assert target.history(task) == store.history(task)
 
