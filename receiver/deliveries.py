@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from receiver.events import Media
-from receiver.tasks import Task, Trust
+from receiver.tasks import Status, Task, Trust
 
 GIVEN_UP = "given_up"  # told to hooks like a status, though the task keeps its own
 
@@ -33,6 +33,12 @@ class Subscription:
     providers: frozenset[str] = frozenset()  # empty: all of them
     match: str = "*"  # glob on the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
+
+    @property
+    def tried_with(self) -> str:
+        """The status that a test event tells it: one that it hears, success before failure."""
+        preferred = (Status.SUCCEEDED.value, Status.FAILED.value, *sorted(self.on))
+        return next(status for status in preferred if status in self.on)
 
     def hears(self, *, status: str, provider: str, reference: str | None) -> bool:
         """Does this hook want to know of the move?"""

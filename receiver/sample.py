@@ -13,22 +13,16 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from receiver.clock import now_ms
-from receiver.deliveries import File, Notice, Subscription, Transition
+from receiver.deliveries import File, Notice, Transition
 from receiver.events import Media
 from receiver.hooks.base import Hook, Rehearsing
 from receiver.tasks import Status, Task, Trust, new_task_id
 
 REFERENCE = "TEST"
-REASON = "this is a test event of `receiver hooks test`; no task failed"
+REASON = "this is a test event; no task failed"
 SIDE = 480  # pixels
 # No link: whoever shows links or fetches pictures (Slack) leaves it out.
 URL = "test:picture"
-
-
-def status_for(subscription: Subscription) -> str:
-    """A status that this hook hears, success before failure."""
-    preferred = (Status.SUCCEEDED.value, Status.FAILED.value, *sorted(subscription.on))
-    return next(status for status in preferred if status in subscription.on)
 
 
 def send(hook: Hook, status: str, zone: tzinfo = UTC) -> str:

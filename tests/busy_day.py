@@ -13,6 +13,7 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
+from receiver.stores.trials import TrialOutcome
 from receiver.tasks import Status, Task
 from samples import body, callback, subscription
 
@@ -46,6 +47,11 @@ def fill(store: Store, folder: Path, now: int) -> str:
             _tell(store, task, "failed", ended, chance, task_status_msg=reason)
         _deliver(store, files[number % len(files)], ended + 400, number, chance)
     store.heartbeat("here:1:worker", "worker", now)
+    for number, hook in enumerate(("mail", "chat", "pictures")):
+        store.ask_trial(hook, "succeeded", now - MINUTE + number)
+    mail, chat, _ = store.take_trials(now, now + HOUR)
+    store.end_trial(mail, TrialOutcome.DELIVERED, "250 OK: queued as 9A3F1", now)
+    store.end_trial(chat, TrialOutcome.FAILED, "Slack answered 403 invalid_token", now)
     return newest
 
 

@@ -13,6 +13,7 @@ from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
+from receiver.stores.trials import TrialOutcome
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
 from samples import body, callback, subscription
@@ -104,6 +105,11 @@ def fill(store: Store, folder: Path, now: int) -> Rich:
     store.note_rejections([Rejection(now, "203.0.113.9", reason, "POST", path, 7)])
     store.hold("mail", now)
     store.heartbeat("here:1:worker", "worker", now)
+    for hook in (DEAD, "mail", WORKS):
+        store.ask_trial(hook, "succeeded", now - MINUTE)
+    chat, *_ = store.take_trials(now, now + HOUR)
+    said = f"Slack answered 503 {HOSTILE} of https://x.example/callbacks/kling/t/{TOKEN}"
+    store.end_trial(chat, TrialOutcome.FAILED, said, now)
     return rich
 
 

@@ -49,7 +49,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     entry = _entry(name)
     hook = hooks.build(entry, os.environ)
     hide = hiding(hooks.secrets([entry], os.environ))
-    told = status or sample.status_for(entry.subscription)
+    told = status or entry.subscription.tried_with
     try:
         works, said = True, hide(sample.send(hook, told, settings.load().zone))
     except DeliveryFailure as failure:

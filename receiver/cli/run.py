@@ -23,10 +23,12 @@ from receiver.ingest import hook_entries
 from receiver.meter import EVERY, Meter
 from receiver.prune import prune
 from receiver.redaction import hiding
+from receiver.rehearse import Rehearse
 from receiver.stop import stop_at
 from receiver.stores import Store, open_store
 
 ALERTS_EVERY = 2.0  # seconds
+TRIALS_EVERY = 2.0
 PRUNE_EVERY = 3600.0
 
 log = structlog.get_logger()
@@ -63,8 +65,11 @@ def worker() -> None:
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
-    telling = Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store))
-    with chores([*_chores(deliver.store, entries, built, chosen.retention), telling], stop):
+    more = [
+        Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
+        Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, built, hide).round),
+    ]
+    with chores([*_chores(deliver.store, entries, built, chosen.retention), *more], stop):
         drained = run(stop)
     with suppress(StoreUnavailable):  # it was logged where it mattered
         _hand_over(meter, deliver.store)

@@ -54,7 +54,7 @@ def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:
 def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo) -> Finding:
     hide = hiding(hooks.secrets([entry], os.environ))
     try:
-        said = sample.send(hook, sample.status_for(entry.subscription), zone)
+        said = sample.send(hook, entry.subscription.tried_with, zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"

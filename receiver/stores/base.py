@@ -14,6 +14,7 @@ from receiver.stores.charges import Charges
 from receiver.stores.happenings import Happenings
 from receiver.stores.inputs import Inputs
 from receiver.stores.overview import Browsing, Overview
+from receiver.stores.trials import Trials
 from receiver.stores.upkeep import (
     Change,
     Endpoints,
@@ -449,6 +450,7 @@ class Store(
     Catalogue,
     Keys,
     Endpoints,
+    Trials,
     Repair,
     Refusals,
     Measures,

@@ -10,6 +10,7 @@ from receiver.deliveries import Attempt, Delivery, File, State, Transition
 from receiver.endpoints import Alert, AlertKind, Endpoint
 from receiver.events import Callback, Source
 from receiver.stores.base import Answered, Kept, Span, StoredCallback
+from receiver.stores.trials import Trial, TrialOutcome
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Outcome, Status, Task, Trust
 
@@ -167,6 +168,18 @@ def of_endpoint(endpoint: Endpoint) -> tuple[Any, ...]:
 
 def alert(row: Row) -> Alert:
     return Alert(row["id"], row["hook"], AlertKind(row["kind"]), row["at"], row["said"])
+
+
+def trial(row: Row) -> Trial:
+    return Trial(
+        hook=row["hook"],
+        status=row["status"],
+        asked_at=row["asked_at"],
+        tries=row["tries"],
+        ended_at=row["ended_at"],
+        outcome=None if row["outcome"] is None else TrialOutcome(row["outcome"]),
+        answer=row["answer"],
+    )
 
 
 def rejection(row: Row) -> Rejection:

@@ -35,11 +35,11 @@ def blueprint(store: Store) -> Blueprint:
         """
         now = now_ms()
         store.heartbeat(name, "web", now)
-        backlog, seen_at = store.backlog(now), store.seen("worker")
+        backlog = store.backlog(now)
         oldest = backlog.oldest_due_at
         return jsonify(
             status="ok",
-            worker_seen=seen_at is not None and now - seen_at < WORKER_IS_GONE_AFTER,
+            worker_seen=is_worker_seen(store, now),
             deliveries_due=backlog.due,
             deliveries_dead=backlog.dead,
             backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
@@ -47,6 +47,12 @@ def blueprint(store: Store) -> Blueprint:
         )
 
     return routes
+
+
+def is_worker_seen(store: Store, now: int) -> bool:
+    """Is somebody there who delivers?"""
+    seen_at = store.seen("worker")
+    return seen_at is not None and now - seen_at < WORKER_IS_GONE_AFTER
 
 
 def name_of_this_process() -> str:

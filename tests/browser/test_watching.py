@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard_visits import PASSWORD
+from hook_servers import Page as PageOfSite
+from hook_servers import Site
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Circuit
+from receiver.hooks.slack import Slack
 from receiver.ingest import Ingest
+from receiver.rehearse import Rehearse
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from rich_record import picture
@@ -142,6 +147,35 @@ def test_a_form_on_another_site_is_sent_without_our_cookie(
     expect(visitor.get_by_role("alert")).to_contain_text("Nothing was done")
     expect(visitor.get_by_role("button", name="Log out")).to_have_count(0)
     assert store.endpoint("mail").circuit(now_ms()) is Circuit.CLOSED
+
+
+def test_a_test_event_is_asked_for_and_seen_to_arrive(
+    page: Page, url: str, store: SqliteStore
+) -> None:
+    """The other side is a real one; the worker's rounds are ours."""
+    with Site() as slack:
+        slack.pages["/hook"] = PageOfSite(b"ok")
+        options = {"url": f"{slack.url}/hook", "allow_private": True}
+        worker = Rehearse(store, {"chat": Slack("chat", options)})
+        page.goto(f"{url}/dashboard/endpoints")
+        card = page.locator("#hook-chat")
+        page.get_by_role("button", name="Send a test event to chat").click()
+        expect(page.get_by_role("status")).to_contain_text("A worker is asked")
+        expect(card).to_contain_text("waiting for a worker. No worker is at work: start one.")
+        expect(page.get_by_role("button", name="Send a test event to chat")).to_have_count(0)
+        page.evaluate("window.sameDocument = true")
+        store.heartbeat("w", "worker", now_ms())
+        expect(card).not_to_contain_text("No worker is at work", timeout=SOON)
+        expect(card).to_contain_text("waiting for a worker")
+        end = time.monotonic() + 30
+        while store.trials()[0].ended_at is None and time.monotonic() < end:
+            worker.round()
+            time.sleep(0.05)
+        expect(card).to_contain_text("Slack answered 200 ok", timeout=SOON)
+        expect(card).to_contain_text("delivered Test event (task.succeeded) just now")
+        expect(page.get_by_role("button", name="Send a test event to chat")).to_be_visible()
+        assert page.evaluate("window.sameDocument")
+        assert len(slack.requests) == 1
 
 
 def test_an_endpoint_is_paused_and_goes_on(page: Page, url: str, store: SqliteStore) -> None:

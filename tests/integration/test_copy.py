@@ -68,6 +68,7 @@ def grown(store: SqliteStore) -> None:
     store.claim_key("key", b"\x00digest", "open", NOW, NOW + 1)
     ingest.accept(callback(body("failed"), "task-0"))  # a conflict is counted
     store.close_task("task-9", NOW)
+    store.ask_trial("mail", "succeeded", NOW)
     store.measure([Reading("a", ("é",), 0.1)], [])
 
 
@@ -83,6 +84,7 @@ def test_a_grown_record_arrives_whole(
     assert {table: store.count(table) for table in TABLES} == {
         table: target.count(table) for table in TABLES
     }
+    assert [one.hook for one in target.trials()] == ["mail"]
     for task in ("task-0", "task-9", "task-699", "open"):
         assert target.history(task) == store.history(task)
     assert target.inputs("open") == store.inputs("open") != {}

@@ -19,6 +19,7 @@ from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
 from receiver.stores.sql.transfer import Transfer
+from receiver.stores.sql.trials import Trials
 
 
 class PostgresStore(
@@ -29,6 +30,7 @@ class PostgresStore(
     Catalogue,
     Keys,
     Endpoints,
+    Trials,
     Repair,
     Refusals,
     Measures,

@@ -20,6 +20,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "forgotten": ("task",),
     "endpoints": ("hook",),
     "alerts": ("id",),
+    "trials": ("hook",),
     "rejections": ("id",),
     "pauses": ("name",),
     "counters": ("name", "provider"),

@@ -17,6 +17,7 @@ from receiver.stores.sql.refusals import Refusals
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
 from receiver.stores.sql.transfer import Transfer
+from receiver.stores.sql.trials import Trials
 from receiver.stores.sqlite.connections import Connections
 
 
@@ -27,6 +28,7 @@ class SqliteStore(
     Catalogue,
     Keys,
     Endpoints,
+    Trials,
     Repair,
     Refusals,
     Measures,

@@ -1,7 +1,6 @@
-"""The other sides of the hooks: how they stand; hold one, let it go on.
+"""The other sides of the hooks: how they stand; hold one, let it go on, try it.
 
-A test event would be sent from here, but only by the worker: this process makes no outgoing
-request. It wants a delivery that no transition stands behind; the record has none today.
+A test event is only asked for here: a worker sends it, for this process makes no outgoing request.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ from receiver.deliveries import Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import NotFound
 from receiver.stores.base import Store
+from receiver.stores.trials import Trial
 from receiver.web.dashboard.deliveries import known_hooks
 from receiver.web.dashboard.desk import Desk
 from receiver.web.dashboard.responses import page
+from receiver.web.health import is_worker_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Shown:
     circuit: Circuit
     subscription: Subscription | None
     counts: Mapping[str, int]
+    trial: Trial | None  # the newest
 
 
 def install(routes: Blueprint, desk: Desk) -> None:
@@ -36,7 +38,12 @@ def install(routes: Blueprint, desk: Desk) -> None:
 
     @routes.get("/endpoints")
     def endpoints() -> str:
-        return page("endpoints", here="endpoints", shown=shown(desk, g.now))
+        return page(
+            "endpoints",
+            here="endpoints",
+            shown=shown(desk, g.now),
+            has_worker=is_worker_seen(store, g.now),
+        )
 
     @routes.post("/endpoints/<hook>/pause")
     def pause(hook: str) -> AnyResponse:
@@ -50,6 +57,22 @@ def install(routes: Blueprint, desk: Desk) -> None:
         flash(f"{hook} goes on." if was_held else f"Nothing was done: {hook} was at work.")
         return redirect(url_for("dashboard.endpoints"), 303)
 
+    @routes.post("/endpoints/<hook>/test")
+    def ask_trial(hook: str) -> AnyResponse:
+        is_asked = store.ask_trial(hook, subscription(hook).tried_with, g.now)
+        flash(
+            f"A worker is asked to send a test event to {hook}."
+            if is_asked
+            else f"Nothing was done: a test event to {hook} is already on its way."
+        )
+        return redirect(url_for("dashboard.endpoints"), 303)
+
+    def subscription(hook: str) -> Subscription:
+        found = [one for one in desk.ingest.subscriptions if one.hook == hook]
+        if not found:
+            raise NotFound(f"no hook {hook} in the hooks file")
+        return found[0]
+
     def known(hook: str) -> str:
         if hook not in known_hooks(desk):
             raise NotFound(f"no hook {hook}")
@@ -60,6 +83,7 @@ def shown(desk: Desk, now: int) -> list[Shown]:
     """Every hook that is in the hooks file, or on record."""
     subscriptions = {one.hook: one for one in desk.ingest.subscriptions}
     endpoints = {endpoint.hook: endpoint for endpoint in desk.store.endpoints()}
+    trials = {trial.hook: trial for trial in desk.store.trials()}
     found = [endpoints.get(hook, Endpoint(hook)) for hook in known_hooks(desk)]
     return [
         Shown(
@@ -67,6 +91,7 @@ def shown(desk: Desk, now: int) -> list[Shown]:
             endpoint.circuit(now),
             subscriptions.get(endpoint.hook),
             _counts(desk.store, endpoint.hook),
+            trials.get(endpoint.hook),
         )
         for endpoint in found
     ]

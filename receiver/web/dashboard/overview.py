@@ -18,7 +18,7 @@ from receiver.web.dashboard import drawings
 from receiver.web.dashboard.desk import Desk
 from receiver.web.dashboard.drawings import Bar, Quantiles
 from receiver.web.dashboard.responses import page
-from receiver.web.health import WORKER_IS_GONE_AFTER
+from receiver.web.health import is_worker_seen
 
 SHOWN_HOURS = 24
 NEWEST = 6  # results shown as pictures
@@ -107,8 +107,7 @@ def total(found: Sequence[Row]) -> Row:
 
 def attention(store: Store, now: int) -> Iterator[Attention]:
     """What does not mend itself."""
-    seen_at = store.seen("worker")
-    if seen_at is None or now - seen_at >= WORKER_IS_GONE_AFTER:
+    if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
     for endpoint in store.endpoints():

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from dashboard_visits import act
+from dashboard_visits import PASSWORD, act, log_in
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.ingest import Ingest
+from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
+from receiver.stores.trials import TrialOutcome
 from receiver.tasks import Outcome, Status
-from rich_record import DEAD, Rich
+from receiver.web import create_app
+from rich_record import DEAD, MINUTE, Rich
 from samples import body, callback, subscription
 
 
@@ -110,9 +114,91 @@ def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) 
     assert "Nothing was done" in act(browser, "/dashboard/endpoints/mail/resume").text
 
 
+def test_a_test_event_is_asked_for_and_its_end_is_shown(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    """Of a hook that works and of which nothing is on record yet."""
+    store.heartbeat("here:1:worker", "worker", now_ms())
+    assert "Send a test event to pictures" in endpoints(browser)
+    answer = act(browser, "/dashboard/endpoints/mail/test")
+    assert "A worker is asked to send a test event to mail." in answer.text
+    assert "waiting for a worker" in endpoints(browser)
+    assert "No worker is at work" not in endpoints(browser)
+    assert "Send a test event to mail" not in endpoints(browser)
+    (trial,) = store.take_trials(now_ms(), now_ms() + MINUTE)
+    assert (trial.hook, trial.status) == ("mail", "succeeded")
+    assert "a worker is sending it" in endpoints(browser)
+    store.end_trial(trial, TrialOutcome.FAILED, "550 <no> such mailbox", now_ms())
+    text = endpoints(browser)
+    assert re.search(
+        r"failed</span> Test event \(task\.succeeded\) <time [^>]+>just now</time>", text
+    )
+    assert "550 &lt;no&gt; such mailbox" in text
+    assert "Send a test event to mail" in text
+
+
+def test_without_a_worker_a_test_event_that_waits_says_so(browser: FlaskClient) -> None:
+    assert "No worker is at work" not in endpoints(browser)
+    act(browser, "/dashboard/endpoints/mail/test")
+    assert "waiting for a worker" in endpoints(browser)
+    assert "No worker is at work: start one." in endpoints(browser)
+
+
+def test_a_second_test_event_waits_for_the_first(browser: FlaskClient, store: SqliteStore) -> None:
+    act(browser, "/dashboard/endpoints/mail/test")
+    asked = store.trials()
+    assert "already on its way" in act(browser, "/dashboard/endpoints/mail/test").text
+    assert store.trials() == asked
+
+
+def test_a_test_event_tells_what_the_hook_hears(
+    settings: Settings, tmp_path: Path, store: SqliteStore
+) -> None:
+    file = tmp_path / "hooks.toml"
+    file.write_text(file.read_text() + '\non = ["given_up", "failed"]\n')  # of the last one
+    client = create_app(settings).test_client()
+    log_in(client, PASSWORD)
+    act(client, "/dashboard/endpoints/mail/test")
+    assert [(one.hook, one.status) for one in store.trials()] == [("mail", "failed")]
+
+
+def test_a_hook_that_is_left_alone_can_be_tried_and_one_that_is_gone_cannot(
+    browser: FlaskClient, rich: Rich, store: SqliteStore
+) -> None:
+    assert rich
+    (mail, pictures) = [one for one in store.trials() if one.hook != DEAD]
+    store.end_trial(mail, TrialOutcome.DELIVERED, "250 OK", now_ms())
+    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    act(browser, "/dashboard/endpoints/mail/test")
+    assert [one.hook for one in store.trials() if not one.tries] == ["mail"]
+    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    assert "Send a test event to chat" not in endpoints(browser)  # not in the hooks file
+    assert act(browser, "/dashboard/endpoints/chat/test").status_code == 404
+    assert pictures in store.trials()
+
+
+def test_a_test_event_without_our_token_is_not_asked_for(
+    browser: FlaskClient, stranger: FlaskClient, store: SqliteStore
+) -> None:
+    assert browser.post("/dashboard/endpoints/mail/test").status_code == 400
+    assert stranger.post("/dashboard/endpoints/mail/test").status_code in (302, 400, 401)
+    assert store.trials() == []
+
+
+def endpoints(browser: FlaskClient) -> str:
+    """The page, as our script gets it: without what was flashed."""
+    return re.sub(r"\s+", " ", browser.get("/dashboard/endpoints", headers={"X-Live": "1"}).text)
+
+
 @pytest.mark.parametrize(
     "path",
-    ["endpoints/nobody/pause", "deliveries/999/redeliver", "callbacks/999/replay", "tasks/x/ask"],
+    [
+        "endpoints/nobody/test",
+        "endpoints/nobody/pause",
+        "deliveries/999/redeliver",
+        "callbacks/999/replay",
+        "tasks/x/ask",
+    ],
 )
 def test_an_action_on_what_is_not_there_says_so(browser: FlaskClient, path: str) -> None:
     assert act(browser, f"/dashboard/{path}").status_code == 404
@@ -120,5 +206,10 @@ def test_an_action_on_what_is_not_there_says_so(browser: FlaskClient, path: str)
 
 def test_no_action_can_be_taken_by_following_a_link(browser: FlaskClient, rich: Rich) -> None:
     assert rich
-    for path in ("deliveries/1/redeliver", "endpoints/mail/pause", "callbacks/1/replay"):
+    for path in (
+        "endpoints/mail/test",
+        "deliveries/1/redeliver",
+        "endpoints/mail/pause",
+        "callbacks/1/replay",
+    ):
         assert browser.get(f"/dashboard/{path}").status_code in (404, 405)

@@ -25,6 +25,7 @@ ACTIONS = [
     "redeliver",
     "endpoints/mail/pause",
     "endpoints/mail/resume",
+    "endpoints/mail/test",
     "logout",
 ]
 
@@ -147,11 +148,16 @@ def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) ->
 def test_a_form_without_this_sessions_token_does_nothing(
     browser: FlaskClient, rich: Rich, store: SqliteStore, path: str, form: dict[str, str]
 ) -> None:
-    before = store.history(rich.failed), store.endpoints(), store.deliveries(limit=99)
+
+    def record() -> object:
+        lists = store.endpoints(), store.deliveries(limit=99), store.trials()
+        return store.history(rich.failed), *lists
+
+    before = record()
     answer = browser.post(f"/dashboard/{path}", data=form)
     assert answer.status_code == 400
     assert "Nothing was done" in answer.text
-    assert (store.history(rich.failed), store.endpoints(), store.deliveries(limit=99)) == before
+    assert record() == before
     assert browser.get("/dashboard/").status_code == 200
 
 

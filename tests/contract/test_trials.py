@@ -1,0 +1,152 @@
+"""What every store promises of test events: sent once, by one worker, lost by none."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from receiver.stores.base import Store
+from receiver.stores.trials import GIVEN_UP_ON, MOST_TRIES, Trial, TrialOutcome
+
+NOW = 1_765_519_851_000
+LEASE = 10_000
+ASKED = Trial("mail", "succeeded", NOW)
+WORKERS = 8
+
+
+def ask(store: Store, hook: str = "mail", now: int = NOW) -> None:
+    assert store.ask_trial(hook, "succeeded", now)
+
+
+def take(store: Store, now: int = NOW) -> Trial:
+    (trial,) = store.take_trials(now, now + LEASE)
+    return trial
+
+
+def end(store: Store, trial: Trial, answer: str = "250 OK", now: int = NOW + 1) -> bool:
+    return store.end_trial(trial, TrialOutcome.DELIVERED, answer, now)
+
+
+def test_what_is_asked_for_waits_for_a_worker(store: Store) -> None:
+    assert store.trials() == []
+    ask(store)
+    assert store.trials() == [ASKED]
+    assert take(store) == Trial("mail", "succeeded", NOW, tries=1)
+    assert store.take_trials(NOW, NOW + LEASE) == []
+
+
+def test_it_is_asked_for_once_until_it_ended(store: Store) -> None:
+    ask(store)
+    assert not store.ask_trial("mail", "failed", NOW + 1)
+    trial = take(store)
+    assert not store.ask_trial("mail", "failed", NOW + 1)
+    assert store.trials() == [trial]
+    assert end(store, trial)
+    assert store.ask_trial("mail", "failed", NOW + 2)
+    assert store.trials() == [Trial("mail", "failed", NOW + 2)]
+
+
+def test_its_end_is_kept_with_the_answer(store: Store) -> None:
+    ask(store)
+    assert end(store, take(store), "250 OK: é")
+    ended = Trial("mail", "succeeded", NOW, 1, NOW + 1, TrialOutcome.DELIVERED, "250 OK: é")
+    assert store.trials() == [ended]
+    assert store.take_trials(NOW + 99 * LEASE, NOW) == []
+
+
+def test_each_hook_has_its_own_and_the_oldest_is_taken_first(store: Store) -> None:
+    ask(store, "mail", NOW + 1)
+    ask(store, "chat", NOW + 2)
+    ask(store, "pictures", NOW)
+    assert [one.hook for one in store.take_trials(NOW + 1, NOW + LEASE)] == ["pictures", "mail"]
+    assert end(store, Trial("mail", "succeeded", NOW + 1, tries=1))
+    assert [one.hook for one in store.trials() if one.ended_at is None] == ["chat", "pictures"]
+
+
+def test_two_workers_at_once_take_it_once(store: Store) -> None:
+    """Many rounds: in each all workers look at the same moment."""
+    rounds = 12
+    together = Barrier(WORKERS)
+
+    def work(_: int) -> list[tuple[int, str]]:
+        taken = []
+        for number in range(rounds):
+            if together.wait(30) == 0:
+                ask(store, f"hook-{number}")
+            together.wait(30)
+            taken += [(number, one.hook) for one in store.take_trials(NOW, NOW + LEASE)]
+            together.wait(30)
+        return taken
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        taken = [one for many in pool.map(work, range(WORKERS)) for one in many]
+    assert sorted(taken) == sorted((number, f"hook-{number}") for number in range(rounds))
+
+
+def test_many_who_ask_at_once_ask_once(store: Store) -> None:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        asked = list(
+            pool.map(lambda at: store.ask_trial("mail", "succeeded", NOW + at), range(WORKERS))
+        )
+    assert asked.count(True) == 1
+
+
+def test_a_worker_that_dies_with_it_does_not_lose_it(store: Store) -> None:
+    ask(store)
+    lost = take(store)
+    assert store.take_trials(NOW + LEASE - 1, NOW + 2 * LEASE) == []
+    again = take(store, NOW + LEASE)
+    assert again.tries == 2
+    assert not end(store, lost, "too late")  # one that had only stalled
+    store.hold_trial(lost, NOW + 99 * LEASE)
+    assert take(store, NOW + 2 * LEASE).tries == 3
+
+
+def test_one_that_is_still_being_sent_is_nobody_elses(store: Store) -> None:
+    ask(store)
+    trial = take(store)
+    store.hold_trial(trial, NOW + 5 * LEASE)
+    assert store.take_trials(NOW + 4 * LEASE, NOW + 5 * LEASE) == []
+    assert end(store, trial)
+    store.hold_trial(trial, NOW)  # a moment too late: it stays ended
+    assert store.take_trials(NOW + LEASE, NOW + LEASE) == []
+
+
+def test_it_is_tried_three_times_at_most(store: Store) -> None:
+    ask(store)
+    for number in range(MOST_TRIES):
+        last = take(store, NOW + number * LEASE)
+    over_at = NOW + MOST_TRIES * LEASE
+    assert last.tries == MOST_TRIES == 3
+    assert store.take_trials(over_at, over_at + LEASE) == []
+    failed = Trial("mail", "succeeded", NOW, 3, over_at, TrialOutcome.FAILED, GIVEN_UP_ON)
+    assert store.trials() == [failed]
+    assert not end(store, last)
+    assert store.ask_trial("mail", "succeeded", over_at)
+
+
+def test_where_nothing_is_asked_for_looking_writes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(store)
+    take(store)
+    ask(store, "chat")
+    end(store, take(store))
+
+    def refuse(_: object) -> None:
+        raise AssertionError("it wrote")
+
+    monkeypatch.setattr(store, "_write", refuse)
+    assert store.take_trials(NOW + LEASE - 1, NOW + 2 * LEASE) == []
+    with pytest.raises(AssertionError):
+        store.take_trials(NOW + LEASE, NOW + 2 * LEASE)
+
+
+def test_a_trial_changes_no_endpoint(store: Store) -> None:
+    store.hold("mail", NOW)
+    before = store.endpoints()
+    ask(store)
+    store.end_trial(take(store), TrialOutcome.FAILED, "no", NOW + 1)
+    assert store.endpoints() == before

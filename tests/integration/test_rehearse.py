@@ -1,0 +1,290 @@
+"""Test events that were asked for on the dashboard: sent by a worker, to real other sides."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event as Signal
+
+import pytest
+
+from hook_servers import Page, Site, events, refusals
+from installation import Installation
+from receiver import hooks, hooks_file, providers
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, Notice, State
+from receiver.endpoints import AlertKind, Circuit, Endpoint
+from receiver.hooks.base import Done, Hook
+from receiver.ingest import Ingest
+from receiver.redaction import hiding
+from receiver.rehearse import LEASE, Rehearse
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.trials import Trial, TrialOutcome
+from samples import callback, subscription
+from sandbox.server import Sandbox
+
+PATH = "/services/T000/B000/a-secret-of-the-path"
+KEY = "a-secret-of-the-environment"
+HOOKS = """
+[[hook]]
+name = "chat"
+type = "slack"
+url = "${SLACK_WEBHOOK_URL}"
+allow_private = true
+
+[[hook]]
+name = "ours"
+type = "python"
+call = "hook_servers:on_event"
+"""
+SLOW_ONCE = """
+[[hook]]
+name = "slow-once"
+type = "command"
+command = ["/bin/sh", "-c", "test -e {flag} && exec echo back; touch {flag}; sleep 60"]
+"""
+
+
+@pytest.fixture
+def slack() -> Iterator[Site]:
+    with Site() as site:
+        site.pages[PATH] = Page(b"ok")
+        yield site
+
+
+@pytest.fixture
+def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Rehearse]:
+    """Makes one, as `receiver worker` does."""
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+    environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
+    entries = hooks_file.load(tmp_path / "hooks.toml", providers.spelling)
+    hide = hiding([*hooks.secrets(entries, environment), KEY])
+    return lambda: Rehearse(store, hooks.build_all(entries, environment), hide)
+
+
+@pytest.fixture
+def ours() -> Iterator[list[Exception]]:
+    """What the function of the hook "ours" raises."""
+    events.clear()
+    yield refusals
+    refusals.clear()
+
+
+class Held:
+    """A hook that answers once the test says so."""
+
+    name = "held"
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = Signal(), Signal()
+
+    def send(self, notice: Notice) -> Done:
+        assert notice.is_test
+        self.asked.set()
+        assert self.go_on.wait(30)
+        return Done("at last")
+
+
+def ask(store: SqliteStore, hook: str, status: str = "succeeded") -> None:
+    assert store.ask_trial(hook, status, now_ms())
+
+
+def ended(store: SqliteStore, *workers: Rehearse, hook: str = "chat") -> Trial:
+    """Let the workers do their rounds until the test event of this hook has ended."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        for one in workers:
+            one.round()
+        (trial,) = [one for one in store.trials() if one.hook == hook]
+        if trial.ended_at is not None:
+            return trial
+        time.sleep(0.01)
+    raise AssertionError(f"it did not end: {store.trials()}")
+
+
+def test_it_is_sent_once_and_the_answer_is_kept(
+    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+) -> None:
+    ask(store, "chat")
+    one = worker()
+    trial = ended(store, one)
+    assert (trial.outcome, trial.answer) == (TrialOutcome.DELIVERED, "Slack answered 200 ok")
+    assert trial.ended_at is not None
+    assert trial.asked_at <= trial.ended_at <= now_ms()
+    one.round()
+    (sent,) = slack.requests
+    assert json.loads(sent.body)["text"] == "TEST succeeded (kling)"
+    assert store.tasks() == []
+    assert store.deliveries() == []
+
+
+def test_the_status_that_was_asked_for_is_told(
+    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+) -> None:
+    ask(store, "chat", "failed")
+    ended(store, worker())
+    assert json.loads(slack.requests[0].body)["text"] == "TEST failed (kling)"
+
+
+def test_several_workers_at_once_send_it_once(
+    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+) -> None:
+    workers = [worker() for _ in range(6)]
+    for number in range(1, 6):
+        ask(store, "chat")
+        with ThreadPoolExecutor(len(workers)) as pool:
+            list(pool.map(Rehearse.round, workers))
+        ended(store, *workers)
+        assert len(slack.requests) == number
+
+
+def test_a_failure_is_told_without_secrets_and_not_tried_again(
+    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+) -> None:
+    slack.pages[PATH] = Page(f"no such hook: {slack.url}{PATH}".encode(), 503)
+    ask(store, "chat")
+    one = worker()
+    trial = ended(store, one)
+    assert trial.outcome is TrialOutcome.FAILED
+    assert trial.answer.startswith("Slack answered 503 no such hook")
+    assert "a-secret" not in trial.answer
+    one.round()
+    assert len(slack.requests) == 1
+
+
+@pytest.mark.parametrize("status", [200, 503, 410])
+def test_one_that_is_left_alone_is_tried_all_the_same_and_stays_as_it_was(
+    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse], status: int
+) -> None:
+    now = now_ms()
+    Ingest(store, [subscription("chat")]).accept(callback())
+    (delivery,) = store.claim("w", now, now + 60_000, 1)
+    opened = Endpoint("chat", 5, now, 1, now + 600_000, said="503")
+    change = (opened, AlertKind.PAUSED)
+    attempt = Attempt(1, now, now, "failed", "503")
+    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
+    slack.pages[PATH] = Page(b"ok", status)
+    ask(store, "chat")
+    trial = ended(store, worker())
+    assert trial.outcome == ("delivered" if status == 200 else "failed")
+    assert len(slack.requests) == 1
+    assert store.endpoint("chat") == opened
+    assert opened.circuit(now_ms()) is Circuit.OPEN
+
+
+def test_a_failure_opens_no_circuit(
+    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+) -> None:
+    slack.pages[PATH] = Page(b"gone", 410)
+    ask(store, "chat")
+    ended(store, worker())
+    assert store.endpoints() == []
+    assert store.take_alerts(now_ms(), now_ms()) == []
+
+
+def test_whatever_a_hook_raises_is_an_answer_that_can_be_kept(
+    store: SqliteStore, ours: list[Exception], worker: Callable[[], Rehearse]
+) -> None:
+    long = f"{'x' * 3000}\0\ud800 the key {KEY}"
+    ours.append(ZeroDivisionError(long))
+    ask(store, "ours")
+    trial = ended(store, worker(), hook="ours")
+    assert trial.outcome is TrialOutcome.FAILED
+    assert len(trial.answer) == 2000
+    assert trial.answer.endswith("xxx ? the key …\n")
+    assert KEY not in trial.answer
+
+
+@pytest.mark.parametrize("at", range(1990, 2002))
+def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(store: SqliteStore, at: int) -> None:
+    class Chatty:
+        name = "chatty"
+
+        def send(self, notice: Notice) -> Done:
+            assert notice
+            return Done("x" * at + KEY)
+
+    ask(store, "chatty")
+    trial = ended(store, Rehearse(store, {"chatty": Chatty()}, hiding([KEY])), hook="chatty")
+    assert trial.answer == ("x" * at + "…")[:2000]
+
+
+def test_a_hook_that_the_worker_does_not_know_is_told(
+    store: SqliteStore, worker: Callable[[], Rehearse]
+) -> None:
+    ask(store, "new")
+    trial = ended(store, worker(), hook="new")
+    assert trial.outcome is TrialOutcome.FAILED
+    assert "does not know this hook; restart it" in trial.answer
+
+
+def test_one_that_hangs_is_held_and_is_in_no_others_way(store: SqliteStore, slack: Site) -> None:
+    """Three leases long it is this worker's, and nobody else takes it."""
+    held, now = Held(), [now_ms()]
+    known: dict[str, Hook] = {"held": held, "quick": Quick()}
+    one, other = (Rehearse(store, known, clock=lambda: now[0]) for _ in range(2))
+    ask(store, "held")
+    now[0] = now_ms()
+    one.round()
+    assert held.asked.wait(30)
+    for _ in range(6):
+        now[0] += LEASE // 2
+        one.round()
+        other.round()
+    ask(store, "quick")
+    now[0] = max(now[0], now_ms())
+    assert ended(store, one, hook="quick").answer == "quick"
+    held.go_on.set()
+    trial = ended(store, one, hook="held")
+    assert (trial.tries, trial.answer) == (1, "at last")
+    assert slack.requests == []
+
+
+class Quick:
+    name = "quick"
+
+    def send(self, notice: Notice) -> Done:
+        assert notice.is_test
+        return Done("quick")
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Sandbox(pace=0.1) as sandbox:
+        made = Installation(tmp_path, sandbox)
+        made.store.migrate()
+        yield made
+        made.close()
+
+
+def test_a_worker_process_sends_what_was_asked_for(installation: Installation) -> None:
+    store = installation.store
+    installation.start("worker", "receiver", "worker")
+    for hook in ("slack", "mail", "pictures"):
+        assert store.ask_trial(hook, "succeeded", now_ms())
+    installation.wait_until(lambda: all(one.ended_at for one in store.trials()))
+    assert {(one.hook, one.outcome) for one in store.trials()} == {
+        (hook, TrialOutcome.DELIVERED) for hook in ("slack", "mail", "pictures")
+    }
+    (mail,) = installation.sandbox.mails()
+    assert "TEST" in mail.headers["subject"]
+    assert installation.stop("worker") == 0
+
+
+def test_a_worker_that_is_killed_does_not_lose_it(
+    installation: Installation, tmp_path: Path
+) -> None:
+    store, file, flag = installation.store, tmp_path / "hooks.toml", tmp_path / "begun"
+    file.write_text(file.read_text() + SLOW_ONCE.format(flag=flag))
+    installation.start("worker", "receiver", "worker")
+    assert store.ask_trial("slow-once", "succeeded", now_ms())
+    installation.wait_until(flag.exists)
+    installation.kill("worker")
+    installation.start("worker", "receiver", "worker")
+    installation.wait_until(lambda: store.trials()[0].ended_at is not None, 60)
+    (trial,) = store.trials()
+    assert (trial.outcome, trial.tries) == (TrialOutcome.DELIVERED, 2)
+    assert "back" in trial.answer
