@@ -22,6 +22,8 @@ from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
+# The providers that sign by Standard Webhooks, and the setting that holds the secrets of each.
+SIGNING = {"kling": "KLING_WEBHOOK_SECRETS"}
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
@@ -70,7 +72,7 @@ def load() -> Settings:
     hooks_file = env.str("HOOKS_FILE", "hooks.toml")
     reconcile_after = env.float("RECONCILE_AFTER", None, validate=_between(0.1, 86_400))
     confirm = env.str("CONFIRM", "never", validate=_confirm)
-    signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
+    signing = {name: env.str(name, "", validate=_webhook_secrets) for name in SIGNING.values()}
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
     env.str("LOG_FORMAT", logs.AUTO, validate=_log_format)  # `log_format` reads it
@@ -87,7 +89,11 @@ def load() -> Settings:
         hooks_file=Path(hooks_file),
         confirm=Confirm(confirm),
         reconcile_after=reconcile_after,
-        webhook_secrets={"kling": split_secrets(signing)} if signing else {},
+        webhook_secrets={
+            provider: split_secrets(signing[name])
+            for provider, name in SIGNING.items()
+            if signing[name]
+        },
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
         api_token=api_token or None,
@@ -116,12 +122,12 @@ def unreadable_files() -> list[str]:
         "CALLBACK_SECRETS",
         "CONFIRM",
         "HOOKS_FILE",
-        "KLING_WEBHOOK_SECRETS",
         "LOG_FORMAT",
         "RECONCILE_AFTER",
         "RETENTION",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
+        *SIGNING.values(),
     )
     return [
         f"{name}_FILE: {os.environ[f'{name}_FILE']} is not a readable file"
@@ -260,7 +266,7 @@ def _webhook_secrets(value: str) -> None:
             standard_webhooks.key_of(secret)
         except ValueError as error:
             raise ValidationError(
-                f"secret {number} {error}; copy it from Kling's console"
+                f"secret {number} {error}; copy it from the provider's console"
             ) from None
 
 
