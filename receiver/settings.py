@@ -26,6 +26,8 @@ from receiver.errors import SettingsError
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+# The providers that sign by Standard Webhooks, and the setting that holds the secrets of each.
+SIGNING = {"kling": "KLING_WEBHOOK_SECRETS"}
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 SHORTEST_PASSWORD = 8  # characters; wrong ones have to wait
 
@@ -91,7 +93,7 @@ def load() -> Settings:
     hooks_file = env.str("HOOKS_FILE", "hooks.toml")
     reconcile_after = env.float("RECONCILE_AFTER", None, validate=_between(0.1, 86_400))
     confirm = env.str("CONFIRM", "never", validate=_confirm)
-    signing = env.str("KLING_WEBHOOK_SECRETS", "", validate=_webhook_secrets)
+    signing = {name: env.str(name, "", validate=_webhook_secrets) for name in SIGNING.values()}
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
     timezone = env.str("TIMEZONE", "UTC", validate=_timezone)
@@ -112,7 +114,11 @@ def load() -> Settings:
         hooks_file=Path(hooks_file),
         confirm=Confirm(confirm),
         reconcile_after=reconcile_after,
-        webhook_secrets={"kling": split_secrets(signing)} if signing else {},
+        webhook_secrets={
+            provider: split_secrets(signing[name])
+            for provider, name in SIGNING.items()
+            if signing[name]
+        },
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
         api_token=api_token or None,
@@ -155,6 +161,7 @@ def unreadable_files() -> list[str]:
         "TIMEZONE",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
+        *SIGNING.values(),
     )
     return [
         f"{name}_FILE: {os.environ[f'{name}_FILE']} is not a readable file"
@@ -318,7 +325,7 @@ def _webhook_secrets(value: str) -> None:
             standard_webhooks.key_of(secret)
         except ValueError as error:
             raise ValidationError(
-                f"secret {number} {error}; copy it from Kling's console"
+                f"secret {number} {error}; copy it from the provider's console"
             ) from None
 
 

@@ -10,12 +10,18 @@ import click
 import pytest
 
 from receiver.cli import main as receiver
+from sandbox.cli import main as sandbox
 from submitter.cli import main as submitter
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "cli.md").read_text()
-ROWS = dict(re.findall(r"^\| `((?:receiver|submitter) [a-z ]+)` \|([^|]*)\|", DOCS, re.MULTILINE))
-PROGRAMS = {"receiver": receiver, "submitter": submitter}
+ROW = r"^\| `((?:receiver|submitter|sandbox) [a-z ]+)` \|([^|]*)\|"
+ROWS = dict(re.findall(ROW, DOCS, re.MULTILINE))
+PROGRAMS: dict[str, click.Group] = {
+    "receiver": receiver,
+    "submitter": submitter,
+    "sandbox": sandbox,
+}
 
 
 def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
@@ -58,7 +64,8 @@ def test_a_command_says_what_it_does(name: str) -> None:
 
 
 def test_readme_tells_to_run_what_is_there() -> None:
-    told = re.findall(r"`(receiver|submitter) ([a-z]+)([^`]*)`", (ROOT / "README.md").read_text())
+    readme = (ROOT / "README.md").read_text()
+    told = re.findall(r"`(receiver|submitter|sandbox) ([a-z]+)([^`]*)`", readme)
     assert len(told) > 15
     for program, word, rest in told:
         found = PROGRAMS[program].commands[word]

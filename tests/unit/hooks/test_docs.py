@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receiver import hooks
-from receiver.errors import TemporaryFailure
+from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
 from receiver.hooks.options import Options
@@ -17,6 +18,7 @@ from receiver.ingest import hooks_file
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
+(FUNCTION,) = re.findall(r"```python\n(.*?)```", SECTIONS["python"], re.DOTALL)
 SCHEMAS: dict[str, type[Options]] = {
     "apprise": apprise.AppriseOptions,
     "command": command.CommandOptions,
@@ -46,7 +48,9 @@ def test_every_key_is_named(type_: str) -> None:
 
 
 @pytest.mark.parametrize("type_", SCHEMAS)
-def test_every_example_builds(type_: str, tmp_path: Path) -> None:
+def test_every_example_builds(type_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stock.py").write_text(FUNCTION)
+    monkeypatch.syspath_prepend(tmp_path)
     examples = re.findall(r"```toml\n(.*?)```", SECTIONS[type_], re.DOTALL)
     assert examples
     for example in examples:
@@ -77,10 +81,11 @@ def test_the_event_is_json() -> None:
 
 
 def test_the_function_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(example, names)  # noqa: S102 - our own page
+    names: dict[str, Any] = {}
+    exec(FUNCTION, names)  # noqa: S102 - our own page
     on_result = names["on_result"]
-    assert callable(on_result)
-    assert on_result({"id": "a:succeeded", "task": {"reference": "x"}}) == "noted a:succeeded"
-    assert names["TemporaryFailure"] is TemporaryFailure
+    assert on_result({"id": "a:succeeded", "task": {"reference": "ORDER-7"}}) == "noted a:succeeded"
+    with pytest.raises(PermanentFailure):
+        on_result({"id": "a:succeeded", "task": {"reference": None}})
+    with pytest.raises(TemporaryFailure):
+        on_result({"id": "a:succeeded", "task": {"reference": "ORDER-8"}})

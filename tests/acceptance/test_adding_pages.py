@@ -1,0 +1,90 @@
+"""The pages on adding a provider and a hook are complete: what they say is done, and it works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pages import ROOT, Block, blocks
+
+OF_THE_PROJECT = ("receiver", "submitter", "sandbox", "tests", "docs")
+FILES = ("pyproject.toml", "README.md", ".env.example", "wsgi.py")
+NEEDED = {  # how many tests are about what was added, at least
+    "adding-a-provider.md": 40,
+    "adding-a-hook.md": 26,
+}
+HERE = re.compile(r"^# (\S+/\S+\.py)$")  # a new file's first line says where it belongs
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    for name in OF_THE_PROJECT:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in FILES:
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def follow(block: Block, tree: Path) -> None:
+    """Do what a block of the page says: make a file, or change one."""
+    place = HERE.match(block.first_line)
+    if block.language == "python":
+        assert place, f"it does not say which file it is: {block.first_line}"
+        assert not (tree / place[1]).exists()
+        (tree / place[1]).write_text(block.text.partition("\n")[2])
+    elif block.language == "diff":
+        change(tree / block.first_line.removeprefix("--- "), block.text.partition("\n")[2])
+
+
+def change(path: Path, diff: str) -> None:
+    """Apply a diff without line numbers: its old lines have to stand at exactly one place."""
+    text = path.read_text()
+    for part in re.split(r"^@@\n", diff, flags=re.MULTILINE):
+        lines = part.splitlines(keepends=True)
+        assert all(line[0] in " +-\n" for line in lines), part
+        old = "".join(line[1:] for line in lines if line[0] in " -")
+        new = "".join(line[1:] for line in lines if line[0] in " +")
+        if not old.strip():
+            raise AssertionError(f"says nothing of where it belongs:\n{part}")
+        begins_a_line = re.compile("^" + re.escape(old.rstrip("\n")), re.MULTILINE)
+        found = begins_a_line.findall(text) or re.findall(re.escape(old.rstrip("\n")), text)
+        assert len(found) == 1, f"{path.name}: stands there {len(found)} times:\n{old}"
+        text = text.replace(old.rstrip("\n"), new.rstrip("\n"), 1)
+    path.write_text(text)
+
+
+def run(tree: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", NEEDED)
+def test_what_the_page_says_is_enough(page: str, tmp_path: Path) -> None:
+    tree = copy_of_the_project(tmp_path)
+    found = blocks(ROOT / "docs" / page)
+    for block in found:
+        follow(block, tree)
+    (console,) = [block for block in found if block.language == "console"]
+    ((command, _),) = console.commands()
+    python, *words = shlex.split(command)
+    assert (python, words[:2]) == (".venv/bin/python", ["-m", "pytest"])
+    said = run(tree, *words[1:], "-q", "-p", "no:cacheprovider")
+    passed = re.search(r"(\d+) passed", said)
+    assert passed, said
+    assert int(passed[1]) >= NEEDED[page], said
+    run(tree, "ruff", "check", ".")
+    run(tree, "ruff", "format", "--check", ".")

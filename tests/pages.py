@@ -1,0 +1,39 @@
+"""The documentation's pages as tests see them: which blocks of code stand in them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code; `page` is its page's path below the root."""
+
+    page: str
+    language: str
+    text: str
+
+    @property
+    def first_line(self) -> str:
+        return self.text.partition("\n")[0]
+
+    def commands(self) -> Iterator[tuple[str, list[str]]]:
+        """The commands of a console, each with the lines that are shown below it."""
+        for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
+            command, _, shown = re.sub(r"\\\n\s*", "", part).partition("\n")
+            yield command, shown.splitlines()
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of a page, in its order."""
+    name = page.relative_to(ROOT).as_posix()
+    found = FENCED.findall(page.read_text(encoding="utf-8"))
+    return [Block(name, language, textwrap.dedent(text)) for _, language, text in found]

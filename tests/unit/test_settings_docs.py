@@ -1,0 +1,88 @@
+"""Every setting that the programs ask the environment for is documented, and no other."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
+from receiver import settings
+from submitter.errors import ConfigurationError
+from submitter.providers import ROOMS
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = re.findall(r"^#? ?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+README = (ROOT / "README.md").read_text()
+TABLE = [
+    name
+    for row in re.findall(r"^\| (`[A-Z].*?) \|", README, re.MULTILINE)
+    for name in re.findall(r"`([A-Z][A-Z_]+)`", row)
+]
+
+
+class Asked(dict[str, str]):
+    """An environment that is empty, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return default
+
+    def __missing__(self, name: str) -> str:
+        self.names.add(name)
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return False
+
+
+def read_the_receivers() -> None:
+    settings.load()
+    runpy.run_path(receiver.web.gunicorn.__file__)
+
+
+def read_those_of(provider: str) -> Callable[[], None]:
+    def read() -> None:
+        with pytest.raises(ConfigurationError):
+            ROOMS[provider]("default")
+
+    return read
+
+
+READERS = [read_the_receivers, *map(read_those_of, ROOMS)]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    environment = Asked()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("empty"))
+        patch.setattr(os, "environ", environment)
+        for read in READERS:
+            read()
+    ours = {name for name in environment.names if re.fullmatch(r"[A-Z]+(_[A-Z0-9]+)*", name)}
+    return ours - {name for name in ours if name.endswith("_FILE") and name != "HOOKS_FILE"}
+
+
+def test_the_example_holds_every_setting_once(asked: set[str]) -> None:
+    assert len(set(EXAMPLE)) == len(EXAMPLE)
+    assert set(EXAMPLE) == asked
+
+
+def test_readme_has_a_row_for_every_setting(asked: set[str]) -> None:
+    assert len(set(TABLE)) == len(TABLE)
+    assert set(TABLE) == asked
+
+
+def test_something_is_asked_for(asked: set[str]) -> None:
+    assert {"PUBLIC_URL", "PORT", "KLING_WEBHOOK_SECRETS", "KLING_SECRET_KEY"} <= asked
