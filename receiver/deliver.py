@@ -27,7 +27,7 @@ from receiver.errors import (
 from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
 from receiver.meter import Meter
-from receiver.redaction import redacted
+from receiver.redaction import redacted, storable
 from receiver.retry import RetryPolicy
 from receiver.stores.base import Store, Told
 from receiver.stores.upkeep import Change
@@ -143,7 +143,7 @@ class Deliver:
             started_at=started_at,
             ended_at=ended_at,
             outcome=outcome,
-            answer=self.hide(done.answer)[:ANSWER_KEPT],  # the other side may echo what it was told
+            answer=self.hide(storable(done.answer))[:ANSWER_KEPT],  # it may echo what it was told
         )
         change = None if verdict is None else self._change(verdict, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):

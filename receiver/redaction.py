@@ -77,3 +77,8 @@ def _shown(part: str, place: int) -> str:
 
 def _kept(match: re.Match[str]) -> str:
     return next(group for group in match.groups() if group is not None) + HIDDEN
+
+
+def storable(text: str) -> str:
+    """The text as every database takes it: without NUL, and without halves of characters."""
+    return text.encode("utf-8", "replace").decode().replace("\0", " ")

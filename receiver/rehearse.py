@@ -18,7 +18,7 @@ from receiver.clock import now_ms
 from receiver.deliver import ANSWER_KEPT
 from receiver.errors import DeliveryFailure, PermanentFailure
 from receiver.hooks.base import Hook
-from receiver.redaction import redacted
+from receiver.redaction import redacted, storable
 from receiver.stores.base import Store
 from receiver.stores.trials import Trial, TrialOutcome
 
@@ -97,5 +97,4 @@ class Rehearse:
 
     def _clean(self, text: str) -> str:
         """Without secrets, and without what the record does not take: NUL and half characters."""
-        storable = text.encode("utf-8", "replace").decode().replace("\0", " ")
-        return self.hide(storable)
+        return self.hide(storable(text))

@@ -91,7 +91,8 @@ class Attempts:
         except Exception as error:
             log.exception("a hook broke")
             # Its end says what broke; only so much of an answer is kept.
-            text = "".join(traceback.format_exception(error))[-ANSWER_KEPT:]
+            whole = self._deliver.hide("".join(traceback.format_exception(error)))
+            text = whole[-ANSWER_KEPT:]
             failure = TemporaryFailure(text)
             return self._deliver.failed(delivery, started_at, failure)
 

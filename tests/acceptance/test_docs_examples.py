@@ -29,8 +29,10 @@ NOT_RUN = {
     "receiver copy --from sqlite:///data/receiver.db --to postgresql://…": "needs a server; "
     "tests/integration/test_copy.py has one",
 }
-# Pages whose blocks belong together, and the test that runs them together.
+# Pages whose blocks belong together, and the test that runs them together. Those of deploying need
+# a server of their own, with its systemd and its name: commands and files are checked one by one.
 TOGETHER = {
+    "docs/deploy.md": "../unit/test_deploy_docs.py",
     "docs/adding-a-provider.md": "test_adding_pages.py",
     "docs/adding-a-hook.md": "test_adding_pages.py",
 }
@@ -205,7 +207,8 @@ def test_what_is_not_run_is_no_command() -> None:
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py reads it
         ("json", "docs/adding-a-provider.md"),
         ("yaml", "docs/metrics.md"),  # Prometheus's
-        *(("diff", page) for page in TOGETHER),
+        ("diff", "docs/adding-a-provider.md"),
+        ("diff", "docs/adding-a-hook.md"),
     }
 
 

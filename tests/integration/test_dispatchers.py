@@ -238,3 +238,15 @@ def test_deliveries_of_a_removed_hook_go_dead_and_say_so(store: Store, start: St
     (attempt,) = store.history("task-1").attempts[1]
     assert attempt.answer == "the hook 'removed' is not in the hooks file any more"
     assert store.endpoints() == []  # it says nothing of an endpoint
+
+
+def test_what_a_hook_says_is_kept_however_odd_it_is(store: Store, start: Start) -> None:
+    """PostgreSQL takes no NUL, and neither takes half a character."""
+
+    def send(_: Notice) -> Done:
+        raise ValueError("a\0b\ud800c")
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    start(send)
+    until(lambda: store.deliveries()[0].state is State.DEAD)
+    assert store.history("task-1").attempts[1][0].answer.rstrip().endswith("a b?c")
