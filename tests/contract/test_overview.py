@@ -186,16 +186,20 @@ def test_counters_are_right_after_a_crowd(store: Store) -> None:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bool], Store]:
-    """The same record at each call, in the schema of before: `False`; or of now: `True`."""
+    """The same record at each call, with the counters' migration, or without it."""
     monkeypatch = request.getfixturevalue("monkeypatch")
-    schema = {"sqlite": sqlite.schema, "postgres": postgres.schema}[request.param]
-    everything = schema._files()
+    schema, files = {
+        "sqlite": (sqlite.schema, "_files"),
+        "postgres": (postgres.schema, "_ours"),
+    }[request.param]
+    everything = getattr(schema, files)()
+    without = [(name, sql) for name, sql in everything if name != "0003_overview"]
 
     def made(is_new: bool) -> Store:
-        monkeypatch.setattr(schema, "_files", lambda: everything[: 3 if is_new else 2])
+        monkeypatch.setattr(schema, files, lambda: everything if is_new else without)
         store = _empty(request, tmp_path, f"of_before_{is_new}")
         store.migrate()
-        monkeypatch.setattr(schema, "_files", lambda: everything)
+        monkeypatch.setattr(schema, files, lambda: everything)
         request.addfinalizer(store.close)
         return store
 
