@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from structlog.contextvars import clear_contextvars
 
 from postgres_server import postgres
 from receiver.stores.postgres import PostgresStore
@@ -20,6 +21,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "template_of_the_tests"
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_bound() -> None:
+    """What one test's request bound to the log's context stands in no line of another's."""
+    clear_contextvars()
 
 
 @pytest.fixture
