@@ -50,12 +50,12 @@ class Running:
     log: Path
     kept: Callable[[], int] | None = None  # how many events are on its record
     prefix: str = ""
+    has_workers: bool = True  # the first root only watches over those that answer
 
     @property
     def workers(self) -> list[int]:
         """Those that answer requests."""
-        master, *others = tree(self.roots[0])
-        return others or [master]
+        return tree(self.roots[0])[1:] if self.has_workers else self.roots[:1]
 
 
 @dataclass
@@ -228,7 +228,7 @@ def _webhook(command: Path) -> Start:
         hooks = hooks_file(site.folder, command)
         call = [program, "-hooks", hooks, "-ip", "127.0.0.1", "-port", str(port)]
         with serve(site, call, port, BENCH_DATABASE=database) as running:
-            running.prefix = PREFIX
+            running.prefix, running.has_workers = PREFIX, False
             running.kept = (lambda: rows(database, "events")) if command.suffix else None
             yield running
 
@@ -241,6 +241,7 @@ def _fastapi(site: Site) -> Iterator[Running]:
     options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log")
     command = [python, "-m", "uvicorn", "--log-level", "warning", *options, "by_fastapi:app"]
     with serve(site, command, port, APPS, BENCH_DATABASE=database) as running:
+        running.has_workers = False
         running.kept = lambda: rows(database, "events")
         yield running
 
@@ -249,9 +250,11 @@ def _express(site: Site) -> Iterator[Running]:
     folder = _needed(site.peers, "express", site.peers.express)
     database, port = site.folder / "events.db", free_port()
     given = {"BENCH_DATABASE": database, "BENCH_NODE": folder, "BENCH_PORT": port}
-    with serve(site, ["node", APPS / "by_express.js"], port, NODE_ENV="production", **given) as up_:
-        up_.kept = lambda: rows(database, "events")
-        yield up_
+    command = ["node", APPS / "by_express.js"]
+    with serve(site, command, port, NODE_ENV="production", **given) as running:
+        running.has_workers = False
+        running.kept = lambda: rows(database, "events")
+        yield running
 
 
 def _knocker(site: Site) -> Iterator[Running]:
