@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo run test lint format lock clean
+.PHONY: help demo run test bench lint format lock clean
 
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
 	@echo "            DATABASE_URL=postgresql://... uses that database, DATABASE=postgres a server of its own)"
 	@echo "make test   set everything up, then run every test"
 	@echo "make run    migrate, then serve (web and worker on one machine)"
+	@echo "make bench  measure us beside others, within 10 minutes (BENCH_FULL=1: 60); WRITE=1 keeps the tables"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make lock   compile requirements*.txt from pyproject.toml"
 
@@ -33,6 +34,9 @@ run: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench $(if $(WRITE),--write)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -45,7 +45,9 @@ def _one(database: str, url: str, callbacks: int, folder: Path) -> dict[str, Any
         (folder / "hooks.toml").write_text(HOOK.format(port=shop.port))
         site = Site(folder, Disk(), Peers())
         environment = site.environment(DATABASE_URL=url, HOOKS_FILE=folder / "hooks.toml")
-        worker = process([sys.executable, "-m", "receiver", "worker"], folder / "worker", environment)
+        worker = process(
+            [sys.executable, "-m", "receiver", "worker"], folder / "worker", environment
+        )
         with our_web(site, url, 2) as web, worker:
             _send(web.port, shop, new_tasks(10), patience=30)
             took = sorted(_send(web.port, shop, new_tasks(callbacks)))

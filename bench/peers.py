@@ -159,7 +159,9 @@ def _note_versions(peers: Peers) -> None:
             peers.versions |= {p["name"]: p["version"] for p in found if p["name"] in wanted}
     if peers.express is not None:
         for name in EXPRESS:
-            package = json.loads((peers.express / "node_modules" / name / "package.json").read_text())
+            package = json.loads(
+                (peers.express / "node_modules" / name / "package.json").read_text()
+            )
             peers.versions[name] = package["version"]
         peers.versions["node"] = _said("node", "--version").lstrip("v")
     if peers.webhook is not None:

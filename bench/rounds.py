@@ -79,8 +79,14 @@ def measure(
                 why_not[variant.name] = str(error)
         for connections in plan.connections:
             rows = [
-                Series(v.name, v.kind, v.durable, disk.name, connections,
-                       why_not=why_not.get(v.name, ""))
+                Series(
+                    v.name,
+                    v.kind,
+                    v.durable,
+                    disk.name,
+                    connections,
+                    why_not=why_not.get(v.name, ""),
+                )
                 for v in variants
             ]
             _rounds(plan, rows, running, place)

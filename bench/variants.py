@@ -35,10 +35,14 @@ OURS = "python:receiver.web.gunicorn"
 BARE = "python:bench.apps.gunicorn_bare"
 # Another front of ours, by its name: what gunicorn is told beside the settings of OURS.
 FRONTS: dict[str, tuple[str, ...]] = {}
-HOOKS = "".join(
-    f'[[hook]]\nname = "{name}"\ntype = "slack"\nurl = "http://127.0.0.1:9/"\nallow_private = true\n'
-    for name in ("shop", "books")
-)
+HOOK = """
+[[hook]]
+name = "{name}"
+type = "slack"
+url = "http://127.0.0.1:{port}/"
+allow_private = true
+"""
+NOWHERE = 9  # the port of a web process's hooks: it only writes what is to be delivered
 
 
 @dataclass
@@ -132,6 +136,11 @@ def gunicorn(config: str, workers: int, port: int, *more: str, python: str = "")
     return [*command, "--workers", str(workers), "--bind", f"127.0.0.1:{port}", *more]
 
 
+def two_hooks(port: int) -> str:
+    """A hooks file whose two hooks hear the end of a task."""
+    return "".join(HOOK.format(name=name, port=port) for name in ("shop", "books"))
+
+
 @contextmanager
 def our_web(
     site: Site, database_url: str, workers: int, options: Sequence[str] = (), **environment: object
@@ -139,7 +148,7 @@ def our_web(
     """The web process as it ships, on a record that is there."""
     hooks, port = site.folder / "hooks.toml", free_port()
     if not hooks.exists():
-        hooks.write_text(HOOKS)
+        hooks.write_text(two_hooks(NOWHERE))
     command = gunicorn(OURS, workers, port, *options, "wsgi:app")
     given = {"DATABASE_URL": database_url, "HOOKS_FILE": hooks, "API_TOKEN": API_TOKEN}
     with serve(site, command, port, **{**given, **environment}) as running:

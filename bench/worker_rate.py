@@ -15,20 +15,10 @@ from bench.peers import Peers
 from bench.processes import CannotMeasure, cpu_seconds, process
 from bench.progress import say
 from bench.sink import Sink, sink
-from bench.variants import Site, migrate, postgres
+from bench.variants import Site, migrate, postgres, two_hooks
 from receiver.stores import open_store
 
 STARTED = 20  # deliveries; then the clock begins
-HOOKS = "".join(
-    f"""
-[[hook]]
-name = "{name}"
-type = "slack"
-url = "http://127.0.0.1:{{port}}/"
-allow_private = true
-"""
-    for name in ("shop", "books")
-)
 
 
 @dataclass
@@ -47,7 +37,7 @@ def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[s
         shop = stack.enter_context(sink())
         folder = place / "rate"
         folder.mkdir()
-        (folder / "hooks.toml").write_text(HOOKS.format(port=shop.port))
+        (folder / "hooks.toml").write_text(two_hooks(shop.port))
         for rate in rates:
             migrate(rate.url)
         for number in range(rounds):

@@ -18,7 +18,5 @@ def callback(provider: str, task_id: str, token: str) -> tuple[dict[str, bool], 
         abort(404)
     body = request.get_data()
     key = f"{task_id}:{json.loads(body)['task_status']}"
-    kept = inbox.receive(
-        endpoint="kling", body=body, headers=dict(request.headers), dedupe_key=key
-    )
+    kept = inbox.receive(endpoint="kling", body=body, headers=dict(request.headers), dedupe_key=key)
     return {"duplicate": kept.duplicate}, kept.status_code
