@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from contextlib import ExitStack
@@ -62,7 +61,7 @@ def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
     database = folder / "receiver.db"
     migrate(f"sqlite:///{database}")
     tasks = fill(database, events) if events else []
-    size = Size(events, os.path.getsize(database) / 1e6)
+    size = Size(events, database.stat().st_size / 1e6)
     say(f"filled a record with {events} events, {size.megabytes:.0f} MB")
     site, url = Site(folder, Disk(), Peers()), f"sqlite:///{database}"
     server = stack.enter_context(our_web(site, url, 1, DASHBOARD_PASSWORD=PASSWORD))

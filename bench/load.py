@@ -1,4 +1,4 @@
-"""The load: callbacks of tasks that nobody has seen, from wrk or, where there is none, from here."""
+"""The load: callbacks of tasks that nobody has seen, from wrk or, without it, from here."""
 
 from __future__ import annotations
 

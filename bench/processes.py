@@ -68,9 +68,12 @@ def last_line(log: Path) -> str:
     return lines[-1].strip()[:200] if lines else "no output"
 
 
-def is_listening(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
+def answers(port: int) -> bool:
+    """Does somebody there speak HTTP? A master listens before its workers are there."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
+        connection.settimeout(5)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        return connection.recv(100).startswith(b"HTTP/1.1 ")
     return False
 
 

@@ -35,8 +35,8 @@ def _machine(results: Results) -> str:
     plan = results["plan"]
     lines += [
         f"- peers: {peers}" if peers else "",
-        f"- {plan['rounds']} rounds of {plan['seconds']:g} s each, load by {results['load']}; "
-        f"all of it took {results['took_s'] / 60:.1f} minutes",
+        f"- {plan['rounds']} rounds of {plan['seconds']:g} s each, load by {results['load']}",
+        f"- all of it took {results['took_s'] / 60:.1f} minutes",
     ]
     return "\n".join(line for line in lines if line)
 

@@ -18,8 +18,8 @@ from bench.disks import Disk, under_us
 from bench.peers import Peers
 from bench.processes import (
     CannotMeasure,
+    answers,
     free_port,
-    is_listening,
     parent,
     process,
     tree,
@@ -118,7 +118,7 @@ def up(variant: Variant, site: Site) -> Iterator[Running]:
     """The variant, while it serves. Raises CannotMeasure."""
     site.folder.mkdir(parents=True)
     with contextmanager(variant.start)(site) as running:
-        wait_until(lambda: is_listening(running.port), running.log)
+        wait_until(lambda: answers(running.port), running.log)
         yield running
 
 
@@ -152,7 +152,7 @@ def our_web(
     command = gunicorn(OURS, workers, port, *options, "wsgi:app")
     given = {"DATABASE_URL": database_url, "HOOKS_FILE": hooks, "API_TOKEN": API_TOKEN}
     with serve(site, command, port, **{**given, **environment}) as running:
-        wait_until(lambda: is_listening(port), running.log)
+        wait_until(lambda: answers(port), running.log)
         wait_until(lambda: len(tree(running.roots[0])) == workers + 1, running.log)
         yield running
 
@@ -215,7 +215,7 @@ def _flask(app: str, workers: int, worker_class: str = "") -> Start:
 
 def _by_hand(synchronous: str) -> Start:
     def start(site: Site) -> Iterator[Running]:
-        database, port = site.folder / "events.db", free_port()
+        database, port = _events(site), free_port()
         command = gunicorn(BARE, 1, port, "--pythonpath", str(APPS), "by_hand:app")
         given = {"BENCH_DATABASE": database, "BENCH_SYNCHRONOUS": synchronous}
         with serve(site, command, port, **given) as running:
@@ -230,10 +230,7 @@ def _webhook(command: Path) -> Start:
         program = _needed(site.peers, "webhook", site.peers.webhook)
         if command.suffix and not shutil.which("sqlite3"):
             raise CannotMeasure("the command sqlite3 is not here: apt-get install sqlite3")
-        database, port = site.folder / "events.db", free_port()
-        with sqlite3.connect(database) as connection:
-            connection.execute("pragma journal_mode = wal")
-            connection.execute(_event_table())
+        database, port = _events(site), free_port()
         hooks = hooks_file(site.folder, command)
         call = [program, "-hooks", hooks, "-ip", "127.0.0.1", "-port", str(port)]
         with serve(site, call, port, BENCH_DATABASE=database) as running:
@@ -246,7 +243,7 @@ def _webhook(command: Path) -> Start:
 
 def _fastapi(site: Site) -> Iterator[Running]:
     python = _needed(site.peers, "fastapi", site.peers.fastapi)
-    database, port = site.folder / "events.db", free_port()
+    database, port = _events(site), free_port()
     options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log")
     command = [python, "-m", "uvicorn", "--log-level", "warning", *options, "by_fastapi:app"]
     with serve(site, command, port, APPS, BENCH_DATABASE=database) as running:
@@ -257,7 +254,7 @@ def _fastapi(site: Site) -> Iterator[Running]:
 
 def _express(site: Site) -> Iterator[Running]:
     folder = _needed(site.peers, "express", site.peers.express)
-    database, port = site.folder / "events.db", free_port()
+    database, port = _events(site), free_port()
     given = {"BENCH_DATABASE": database, "BENCH_NODE": folder, "BENCH_PORT": port}
     command = ["node", APPS / "by_express.js"]
     with serve(site, command, port, NODE_ENV="production", **given) as running:
@@ -298,6 +295,12 @@ def postgres_rows(url: str, table: str) -> int:
     return int(row[0])
 
 
-def _event_table() -> str:
+def _events(site: Site) -> Path:
+    """A database with the table of the peers, which all of them write to."""
+    database = site.folder / "events.db"
     text = (APPS / "event_table.py").read_text()
-    return text.partition('CREATE = """')[2].partition('"""')[0]
+    connection = sqlite3.connect(database)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute(text.partition('CREATE = """')[2].partition('"""')[0])
+    connection.close()
+    return database
