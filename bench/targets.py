@@ -89,17 +89,21 @@ def _of_callbacks(results: Results) -> Iterator[Target]:
     slow = rate(US, BY_HAND, SLOW_DISK)
     yield Target("group commit ÷ a commit each, fsync +10 ms", 15, slow)
     for ours in dict.fromkeys((US, best)):
-        for peer, bound in PEERS.items():
-            yield Target(f"{ours} ÷ {peer}", bound, rate(ours, peer))
+        for peer, (bound, names) in PEERS.items():
+            found = [one for name in names if (one := rate(ours, name)) is not None]
+            yield Target(f"{ours} ÷ {peer}", bound, min(found, default=None))
     postgres = rate("us, PostgreSQL, 2 processes", CEILING)
     yield Target("PostgreSQL, 2 processes ÷ ceiling, 1 process", 0.85, postgres)
 
 
-PEERS = {
-    "adnanh/webhook + sqlite3 FULL": 8,
-    "Express + better-sqlite3 FULL": 2,
-    "FastAPI + uvicorn + sqlite3 FULL": 4,
-    "Knocker behind Flask": 2,
+PEERS = {  # the target, and the rows of which the fastest counts
+    "adnanh/webhook + sqlite3": (8, ("adnanh/webhook + sqlite3 FULL",)),
+    "Express + better-sqlite3": (2, ("Express + better-sqlite3 FULL",)),
+    "FastAPI, the faster of its two": (
+        4,
+        ("FastAPI + uvicorn + sqlite3 FULL", "the same, commits in the event loop"),
+    ),
+    "Knocker": (2, ("Knocker behind Flask",)),
 }
 
 

@@ -107,7 +107,8 @@ def everybody() -> list[Variant]:
         Variant("Flask + sqlite3 NORMAL, a commit each", "by hand", _by_hand("NORMAL"), normal),
         Variant("adnanh/webhook + sqlite3 FULL", "peer", _webhook(APPS / "insert.sh"), full),
         Variant("adnanh/webhook + /bin/true", "peer", _webhook(Path("/bin/true"))),
-        Variant("FastAPI + uvicorn + sqlite3 FULL", "peer", _fastapi, full),
+        Variant("FastAPI + uvicorn + sqlite3 FULL", "peer", _fastapi(), full),
+        Variant("the same, commits in the event loop", "peer", _fastapi(in_its_loop=True), full),
         Variant("Express + better-sqlite3 FULL", "peer", _express, full),
         Variant("Knocker behind Flask", "peer", _knocker, normal),
     ]
@@ -241,15 +242,19 @@ def _webhook(command: Path) -> Start:
     return start
 
 
-def _fastapi(site: Site) -> Iterator[Running]:
-    python = _needed(site.peers, "fastapi", site.peers.fastapi)
-    database, port = _events(site), free_port()
-    options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log")
-    command = [python, "-m", "uvicorn", "--log-level", "warning", *options, "by_fastapi:app"]
-    with serve(site, command, port, APPS, BENCH_DATABASE=database) as running:
-        running.has_workers = False
-        running.kept = lambda: rows(database, "events")
-        yield running
+def _fastapi(*, in_its_loop: bool = False) -> Start:
+    def start(site: Site) -> Iterator[Running]:
+        python = _needed(site.peers, "fastapi", site.peers.fastapi)
+        database, port = _events(site), free_port()
+        options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log")
+        command = [python, "-m", "uvicorn", "--log-level", "warning", *options, "by_fastapi:app"]
+        given = {"BENCH_DATABASE": database, "BENCH_IN_ITS_LOOP": int(in_its_loop)}
+        with serve(site, command, port, APPS, **given) as running:
+            running.has_workers = False
+            running.kept = lambda: rows(database, "events")
+            yield running
+
+    return start
 
 
 def _express(site: Site) -> Iterator[Running]:
