@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo run test browser lint format lock clean
+.PHONY: help demo run test browser bench lint format lock clean
 
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
@@ -12,6 +12,7 @@ help:
 	@echo "make test   set everything up, then run every test"
 	@echo "make run    migrate, then serve: web, worker and poller, until Ctrl-C"
 	@echo "            (BIND=127.0.0.1:8001 listens there instead of at 127.0.0.1:8000)"
+	@echo "make bench  measure us beside others, within 10 minutes (BENCH_FULL=1: 60); WRITE=1 keeps the tables"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make lock   compile requirements*.txt from pyproject.toml"
 
@@ -44,6 +45,8 @@ browser:
 	    echo "make: installing Debian's chromium for the browser tests (once)"; \
 	    $(APT) >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 && $(APT) >/dev/null; }; }; } || \
 	  echo "make: no Chromium, so the browser tests are skipped; to run them: apt-get install chromium"
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench $(if $(WRITE),--write)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -1,0 +1,74 @@
+"""`python -m bench`: measure, print the tables, keep the figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from bench import ROOT, WORK, disks, machine, sections
+from bench.load import has_wrk
+from bench.peers import Peers, install
+from bench.progress import elapsed, say
+from bench.report import report
+from bench.targets import Results
+
+RESULTS = ROOT / "bench" / "RESULTS.md"
+TITLE = (
+    "# Results\n\nWritten by `make bench WRITE=1`; `bench/README.md` says what the rows are.\n\n"
+)
+LARGE = 5_000_000  # events
+
+
+def main() -> int:
+    given = _arguments()
+    size = _size(given)
+    WORK.mkdir(exist_ok=True)
+    say("installing what is missing" if not given.smoke else "a smoke: figures of no worth")
+    peers = Peers() if given.smoke else install()
+    by_wrk = has_wrk() and not given.smoke
+    no_wrk = peers.why_not.get("wrk", "not for a smoke")
+    with disks.folder() as place:
+        results: Results = {
+            "machine": machine.described(place),
+            "versions": peers.versions,
+            "plan": vars(size.plan),
+            "load": "wrk" if by_wrk else f"threads of Python, slowly; wrk: {no_wrk}",
+            "fsync_ms": {},
+            "problems": {},
+        }
+        sections.run(size, peers, place, results)
+    results["took_s"] = elapsed()
+    given.results.write_text(json.dumps(results, indent=1))
+    tables = report(results)
+    print(tables)
+    if given.write:
+        RESULTS.write_text(TITLE + tables)
+    return int(bool(results["problems"]))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="also write bench/RESULTS.md")
+    parser.add_argument("--smoke", action="store_true", help="does it work at all? In seconds")
+    parser.add_argument("--only", action="append", choices=list(sections.SECTIONS), metavar="PART")
+    parser.add_argument(
+        "--results", type=Path, default=WORK / "results.json", metavar="FILE", help="the figures"
+    )
+    return parser.parse_args()
+
+
+def _size(given: argparse.Namespace) -> sections.Size:
+    if given.smoke:
+        return sections.SMOKE
+    size = sections.FULL if os.environ.get("BENCH_FULL") == "1" else sections.BY_DEFAULT
+    if os.environ.get("BENCH_LARGE") == "1":
+        size = replace(size, sizes=(*size.sizes, LARGE))
+    return replace(size, sections=given.only) if given.only else size
+
+
+if __name__ == "__main__":
+    sys.exit(main())

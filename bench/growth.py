@@ -1,0 +1,112 @@
+"""What inserts, duplicates and lists cost on a record of each size; all sizes up, in turn."""
+
+from __future__ import annotations
+
+import random
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from bench.disks import Disk
+from bench.fill import fill
+from bench.load import Load, Traffic, fresh_traffic, new_tasks, send, write_tasks
+from bench.peers import Peers
+from bench.processes import CannotMeasure
+from bench.progress import say
+from bench.variants import API_TOKEN, Running, Site, migrate, our_web
+
+CONNECTIONS = 64
+PASSWORD = "of-the-bench-too"  # noqa: S105 - as above
+TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+MOST_ASKED = 50_000  # tasks whose last callback is repeated
+
+
+@dataclass
+class Size:
+    """What a record of so many events gave in each round."""
+
+    events: int
+    megabytes: float = 0.0
+    inserts: list[float] = field(default_factory=list)  # a second
+    duplicates: list[float] = field(default_factory=list)
+    api_list_ms: list[float] = field(default_factory=list)
+    dashboard_list_ms: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Record:
+    size: Size
+    server: Running
+    duplicates: Traffic
+    lists: dict[str, Traffic]
+
+
+def measure(sizes: list[int], rounds: int, seconds: float, place: Path) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        records = [_opened(stack, place / f"growth-{size}", size) for size in sizes]
+        for number in range(-1, rounds):
+            for record in records:
+                _run(record, seconds, place, counts=number >= 0)
+            say(f"records of {sizes} events, round {number + 1}")
+    return [vars(record.size) for record in records]
+
+
+def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
+    """A record of that size, and one web process on it."""
+    folder.mkdir()
+    database = folder / "receiver.db"
+    migrate(f"sqlite:///{database}")
+    tasks = fill(database, events) if events else []
+    size = Size(events, database.stat().st_size / 1e6)
+    say(f"filled a record with {events} events, {size.megabytes:.0f} MB")
+    site, url = Site(folder, Disk(), Peers()), f"sqlite:///{database}"
+    server = stack.enter_context(our_web(site, url, 1, DASHBOARD_PASSWORD=PASSWORD))
+    if not tasks:  # of the empty one those are repeated that the warm-up puts there
+        tasks = new_tasks(100)
+    chance = random.Random(7)  # noqa: S311 - no secret
+    known = chance.sample(tasks, min(len(tasks), MOST_ASKED))
+    asked = Traffic(write_tasks(folder / "known", known), duplicates=True)
+    return _Record(size, server, asked, _lists(server.port))
+
+
+def _lists(port: int) -> dict[str, Traffic]:
+    """The newest tasks: as the API gives them, and as the dashboard shows them."""
+    head = "Host: 127.0.0.1\r\nAccept-Encoding: identity\r\n"
+    api = f"GET /api/tasks?limit=50 HTTP/1.1\r\n{head}Authorization: Bearer {API_TOKEN}\r\n\r\n"
+    page = f"GET /dashboard/tasks HTTP/1.1\r\n{head}Cookie: {_session(port)}\r\n\r\n"
+    return {"api_list_ms": Traffic(request=api), "dashboard_list_ms": Traffic(request=page)}
+
+
+def _session(port: int) -> str:
+    """The cookie of somebody who has shown the password. Raises CannotMeasure."""
+    url = f"http://127.0.0.1:{port}/dashboard"
+    with requests.Session() as visitor:
+        found = TOKEN.search(visitor.get(f"{url}/login", timeout=30).text)
+        form = {"password": PASSWORD, "csrf_token": found[1] if found else ""}
+        visitor.post(f"{url}/login", data=form, timeout=30)
+        shown = visitor.get(f"{url}/tasks", timeout=30, allow_redirects=False)
+        if shown.status_code != 200:
+            raise CannotMeasure(f"the dashboard's list: {shown.status_code}")
+        return "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+
+
+def _run(record: _Record, seconds: float, place: Path, *, counts: bool) -> None:
+    port, size = record.server.port, record.size
+    inserted = _good(send(port, fresh_traffic(place / "tasks", seconds), CONNECTIONS, seconds))
+    repeated = _good(send(port, record.duplicates, CONNECTIONS, seconds))
+    listed = {name: _good(send(port, what, 1, seconds)) for name, what in record.lists.items()}
+    if counts:
+        size.inserts.append(inserted.per_second)
+        size.duplicates.append(repeated.per_second)
+        for name, load in listed.items():
+            getattr(size, name).append(load.p50_ms)
+
+
+def _good(load: Load) -> Load:
+    if load.refused or load.broken or not load.requests:
+        raise CannotMeasure(f"{load.refused} refused, {load.broken} broken of {load.requests}")
+    return load

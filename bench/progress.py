@@ -1,0 +1,17 @@
+"""What is done at the moment, on standard error: standard output is the report."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+_began = time.monotonic()
+
+
+def say(what: str) -> None:
+    print(f"{time.monotonic() - _began:6.0f} s  {what}", file=sys.stderr, flush=True)
+
+
+def elapsed() -> float:
+    """Seconds since the bench began."""
+    return time.monotonic() - _began

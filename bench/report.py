@@ -1,0 +1,193 @@
+"""The tables, in Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bench.targets import Results, ratio, targets
+
+POLLING_S = 5
+NONE = "—"  # a figure that there is not
+
+
+def report(results: Results) -> str:
+    parts = [
+        _machine(results),
+        *_callbacks(results),
+        *_small_ones(results),
+        _targets(results),
+        _problems(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}"
+    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _machine(results: Results) -> str:
+    lines = [f"- {name}: {value}" for name, value in results["machine"].items()]
+    lines += [f"- fsync, {disk}: {ms:.2f} ms" for disk, ms in results["fsync_ms"].items()]
+    peers = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    plan = results["plan"]
+    lines += [
+        f"- peers: {peers}" if peers else "",
+        f"- {plan['rounds']} rounds of {plan['seconds']:g} s each, load by {results['load']}",
+        f"- all of it took {results['took_s'] / 60:.1f} minutes",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _callbacks(results: Results) -> Iterator[str]:
+    """The table at 64 connections on this disk, and for the others what they change."""
+    rows = results.get("callbacks", [])
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["disk"], row["connections"]), []).append(row)
+    for (disk, connections), cell in cells.items():
+        yield f"**Callbacks, {connections} connections, {disk}**\n\n{_of_cell(cell)}"
+
+
+def _of_cell(cell: list[dict[str, Any]]) -> str:
+    columns = (
+        "", "requests/s", "lowest to highest", "÷ first row", "p50 ms", "p99 ms",
+        "CPU ms a request", "MB a worker", "a 200 survives", "faults",
+    )  # fmt: skip
+    return table(columns, [_line(row, cell[0]) for row in cell])
+
+
+def _line(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
+    if row["why_not"] or not row["per_second"]:
+        return [row["variant"], f"{NONE} {row['why_not']}", *[""] * 8]
+    rates = row["per_second"]
+    compared = ratio(rates, first["per_second"])
+    middle = (statistics.median(row[name]) for name in ("p50_ms", "p99_ms", "cpu_ms", "rss_mb"))
+    p50, p99, cpu, rss = middle
+    return [
+        row["variant"],
+        f"{statistics.median(rates):,.0f}",
+        f"{min(rates):,.0f} to {max(rates):,.0f}",
+        NONE if compared is None else f"{compared:.2f}",
+        f"{p50:.1f}",
+        f"{p99:.1f}",
+        f"{cpu:.2f}",
+        f"{rss:.0f}",
+        row["durable"] or "nothing",
+        _faults(row),
+    ]
+
+
+def _faults(row: dict[str, Any]) -> str:
+    names = {
+        "refused": "not 200",
+        "broken": "connections broken",
+        "lost": "answered and not on record",
+    }
+    told = [f"{row[key]} {text}" for key, text in names.items() if row[key]]
+    return ", ".join([*told, *(["tasks came again"] if row["repeated"] else [])]) or "none"
+
+
+def _small_ones(results: Results) -> Iterator[str]:
+    for name, make in SMALL.items():
+        if results.get(name):
+            yield make(results[name])
+
+
+def _hooks(rows: list[dict[str, Any]]) -> str:
+    lines = [[r["database"], f"{r['p50_ms']:.1f}", f"{r['p99_ms']:.1f}"] for r in rows]
+    mean, late = POLLING_S / 2 * 1000, POLLING_S * 0.99 * 1000
+    lines.append(
+        [f"asking every {POLLING_S} s instead (arithmetic)", f"{mean:,.0f}", f"{late:,.0f}"]
+    )
+    return "**From the callback to the hook's request**\n\n" + table(
+        ("", "p50 ms", "p99 ms"), lines
+    )
+
+
+def _worker(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [row["database"], _middle(row["per_second"]), _spread(row["per_second"]),
+         f"{statistics.median(row['cpu_ms']):.2f}"]
+        for row in rows
+    ]  # fmt: skip
+    columns = ("one worker", "deliveries/s", "lowest to highest", "CPU ms each")
+    return "**Deliveries out of a backlog**\n\n" + table(columns, lines)
+
+
+def _growth(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [f"{row['events']:,}", f"{row['megabytes']:,.0f}",
+         _middle(row["inserts"]), _spread(row["inserts"]), _middle(row["duplicates"]),
+         f"{statistics.median(row['api_list_ms']):.2f}",
+         f"{statistics.median(row['dashboard_list_ms']):.2f}"]
+        for row in rows
+    ]  # fmt: skip
+    columns = ("events on record", "MB", "inserts/s", "lowest to highest", "duplicates/s",
+               "API list ms", "dashboard list ms")  # fmt: skip
+    return "**As the record grows** (SQLite, 1 process)\n\n" + table(columns, lines)
+
+
+def _bytes(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [row["deliveries"], f"{row['body']:.0f}", f"{row['headers']:.0f}", f"{row['beyond']:.0f}"]
+        for row in rows
+    ]
+    columns = ("deliveries", "body", "headers", "all else, indexes too")
+    return "**Bytes for each event** (SQLite)\n\n" + table(columns, lines)
+
+
+def _import(found: dict[str, list[float]]) -> str:
+    wall, cpu = statistics.median(found["wall_s"]), statistics.median(found["cpu_s"])
+    spread = f"{min(found['wall_s']):.3f} to {max(found['wall_s']):.3f}"
+    return (
+        f"**Import of the web process**, without `submitter.api`: {wall:.3f} s "
+        f"({spread}), of it CPU {cpu:.3f} s; {len(found['wall_s'])} times"
+    )
+
+
+def _memory(found: dict[str, Any]) -> str:
+    lines = [[f"{taken:,}", f"{mb:.1f}"] for taken, mb in found["series"]]
+    short = ""
+    if found["callbacks"] < found["wanted"]:
+        short = f" (time was up before {found['wanted']:,})"
+    title = f"**Memory of one web process after so many callbacks**{short}\n\n"
+    return title + table(("callbacks", "MB"), lines)
+
+
+SMALL = {
+    "hooks": _hooks,
+    "worker": _worker,
+    "growth": _growth,
+    "bytes": _bytes,
+    "import": _import,
+    "memory": _memory,
+}
+
+
+def _middle(values: list[float]) -> str:
+    return f"{statistics.median(values):,.0f}"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):,.0f} to {max(values):,.0f}"
+
+
+def _targets(results: Results) -> str:
+    lines = [
+        [
+            one.what,
+            one.wanted,
+            NONE if one.value is None else f"{one.value:.3g}{one.unit}",
+            one.verdict,
+        ]
+        for one in targets(results)
+    ]
+    return "**Targets**\n\n" + table(("", "target", "here", "verdict"), lines)
+
+
+def _problems(results: Results) -> str:
+    found = results.get("problems", {})
+    return "\n".join(f"- not measured: {name}: {reason}" for name, reason in found.items())

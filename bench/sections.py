@@ -1,0 +1,106 @@
+"""What one run measures: by default what fits ten minutes, in full what fits sixty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import disks, footprint, growth, hook_latency, worker_rate
+from bench.peers import Peers
+from bench.processes import CannotMeasure
+from bench.progress import elapsed, say
+from bench.rounds import Plan, measure
+from bench.targets import BY_HAND, CEILING, US, Results
+from bench.variants import Variant, everybody
+
+ALL = 10**6
+LEAST_MEMORY = 20.0  # seconds
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured, and of what."""
+
+    plan: Plan
+    slower_ms: Sequence[int] = (0,)
+    slow_for_the_target: bool = True  # at +10 ms those that a target compares
+    variants: Sequence[str] | None = None  # None: all
+    sizes: Sequence[int] = (0, 100_000, ALL)  # events
+    growth_s: float = 1.0
+    memory: int = 100_000  # callbacks
+    within: float = 570.0  # seconds; what the last part, memory, leaves off at
+    hooks: int = 200  # callbacks
+    delivery_rounds: int = 5
+    sections: Sequence[str] = (
+        "callbacks",
+        "hooks",
+        "worker",
+        "bytes",
+        "import",
+        "growth",
+        "memory",
+    )
+
+
+SMOKE = Size(
+    Plan((8,), 1, 0.3),
+    slow_for_the_target=False,
+    variants=(CEILING, US),
+    sections=("callbacks",),
+)
+BY_DEFAULT = Size(Plan((64,), 5, 2))
+FULL = Size(
+    Plan((1, 8, 64, 256), 5, 2),
+    slower_ms=(0, 2, 10),
+    slow_for_the_target=False,
+    memory=ALL,
+    within=3500.0,
+)
+
+
+def run(size: Size, peers: Peers, place: Path, results: Results) -> None:
+    """Fill in `results`; a section that fails says why, and the others go on."""
+    for name in size.sections:
+        say(f"measuring: {name}")
+        try:
+            results[name] = SECTIONS[name](size, peers, place, results)
+        except Exception as error:  # noqa: BLE001 - what was measured before must not be lost
+            results["problems"][name] = f"{type(error).__name__}: {error}"
+            say(f"{name}: {type(error).__name__}: {error}")
+
+
+def _callbacks(size: Size, peers: Peers, place: Path, results: Results) -> list[dict[str, Any]]:
+    wanted = [v for v in everybody() if size.variants is None or v.name in size.variants]
+    cells: list[tuple[int, Sequence[Variant]]] = [(ms, wanted) for ms in size.slower_ms]
+    if size.slow_for_the_target:
+        cells.append((10, [v for v in wanted if v.name in (CEILING, US, BY_HAND)]))
+    found: list[dict[str, Any]] = []
+    for ms, variants in cells:
+        try:
+            disk = disks.slower(ms, place)
+        except CannotMeasure as error:
+            results["problems"][f"fsync +{ms} ms"] = str(error)
+            continue
+        results["fsync_ms"][disk.name] = disks.fsync_ms(disk, place)
+        found += [row.as_json() for row in measure(size.plan, variants, disk, peers, place)]
+    return found
+
+
+Section = Callable[[Size, Peers, Path, Results], Any]
+SECTIONS: dict[str, Section] = {
+    "callbacks": _callbacks,
+    "hooks": lambda size, _, place, __: hook_latency.measure(size.hooks, place),
+    "worker": lambda size, _, place, __: worker_rate.measure(
+        size.delivery_rounds, 2.0, 1500, place
+    ),
+    "bytes": lambda _, __, place, ___: footprint.bytes_per_event(3000, place),
+    "import": lambda _, __, place, ___: footprint.import_seconds(10, place),
+    "growth": lambda size, _, place, __: growth.measure(
+        list(size.sizes), size.plan.rounds, size.growth_s, place
+    ),
+    "memory": lambda size, _, place, __: footprint.memory(
+        size.memory, max(LEAST_MEMORY, size.within - elapsed()), place
+    ),
+}

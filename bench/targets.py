@@ -1,0 +1,138 @@
+"""What is to be reached, and whether this run reached it; ratios are medians of each round's."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Results = dict[str, Any]
+CEILING = "ceiling: Flask answers 200, 1 process"
+CEILING_OF_TWO = "the same, 2 processes"
+US, US_OF_TWO = "us, SQLite, 1 process", "us, SQLite, 2 processes"
+BY_HAND = "Flask + sqlite3 FULL, a commit each"
+THIS_DISK, SLOW_DISK = "this disk", "fsync +10 ms"
+
+
+@dataclass(frozen=True)
+class Target:
+    """`value` None: this run did not measure it."""
+
+    what: str
+    bound: float
+    value: float | None
+    at_least: bool = True
+    unit: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.value is None:
+            return "not measured"
+        is_met = self.value >= self.bound if self.at_least else self.value <= self.bound
+        return "met" if is_met else "not met"
+
+    @property
+    def wanted(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}{self.unit}"
+
+
+def series(results: Results, variant: str, field: str, disk: str = THIS_DISK) -> list[float]:
+    """What each round gave at 64 connections, or at the most there were."""
+    rows = [
+        row
+        for row in results.get("callbacks", ())
+        if row["variant"] == variant and row["disk"] == disk and not row["why_not"]
+    ]
+    at_64 = [row for row in rows if row["connections"] == 64] or rows[-1:]
+    return list(at_64[0][field]) if at_64 else []
+
+
+def ratio(over: list[float], under: list[float]) -> float | None:
+    """The median of the rounds' ratios: what disturbs one round disturbs both."""
+    pairs = [a / b for a, b in zip(over, under, strict=False) if b]
+    return statistics.median(pairs) if pairs else None
+
+
+def best_front(results: Results) -> str:
+    """The fastest of ours with one process on SQLite, whatever its front."""
+    names = {row["variant"] for row in results.get("callbacks", ())}
+    ours = sorted(name for name in names if name.startswith(US))
+
+    def rate(name: str) -> float:
+        return statistics.median(series(results, name, "per_second") or [0])
+
+    return max(ours, key=rate, default=US)
+
+
+def targets(results: Results) -> list[Target]:
+    return [*_of_callbacks(results), *_of_growth(results), *_of_the_rest(results)]
+
+
+def _of_callbacks(results: Results) -> Iterator[Target]:
+    def rate(over: str, under: str, disk: str = THIS_DISK) -> float | None:
+        return ratio(
+            series(results, over, "per_second", disk), series(results, under, "per_second", disk)
+        )
+
+    best = best_front(results)
+    yield Target("us ÷ ceiling, 1 process each", 0.85, rate(US, CEILING))
+    yield Target("us ÷ ceiling, 2 processes each", 0.85, rate(US_OF_TWO, CEILING_OF_TWO))
+    yield Target(f"us with the best front ({best}) ÷ ceiling", 2, rate(best, CEILING))
+    for process, ours, theirs in (
+        ("1 process", US, CEILING),
+        ("2 processes", US_OF_TWO, CEILING_OF_TWO),
+    ):
+        p99 = ratio(series(results, ours, "p99_ms"), series(results, theirs, "p99_ms"))
+        yield Target(f"p99 ÷ ceiling's p99, {process} each", 1.0, p99, at_least=False)
+    yield Target("group commit ÷ a commit each, same front", 1.5, rate(US, BY_HAND))
+    slow = rate(US, BY_HAND, SLOW_DISK)
+    yield Target("group commit ÷ a commit each, fsync +10 ms", 15, slow)
+    for ours in dict.fromkeys((US, best)):
+        for peer, (bound, names) in PEERS.items():
+            found = [one for name in names if (one := rate(ours, name)) is not None]
+            yield Target(f"{ours} ÷ {peer}", bound, min(found, default=None))
+    postgres = rate("us, PostgreSQL, 2 processes", CEILING)
+    yield Target("PostgreSQL, 2 processes ÷ ceiling, 1 process", 0.85, postgres)
+
+
+PEERS = {  # the target, and the rows of which the fastest counts
+    "adnanh/webhook + sqlite3": (8, ("adnanh/webhook + sqlite3 FULL",)),
+    "Express + better-sqlite3": (2, ("Express + better-sqlite3 FULL",)),
+    "FastAPI, the faster of its two": (
+        4,
+        ("FastAPI + uvicorn + sqlite3 FULL", "the same, commits in the event loop"),
+    ),
+    "Knocker": (2, ("Knocker behind Flask",)),
+}
+
+
+def _of_growth(results: Results) -> Iterator[Target]:
+    sizes = {row["events"]: row for row in results.get("growth", ())}
+    empty, full = sizes.get(0), sizes.get(1_000_000)
+
+    def compared(field: str, *, inverse: bool = False) -> float | None:
+        if empty is None or full is None:
+            return None
+        pair = (empty[field], full[field]) if inverse else (full[field], empty[field])
+        return ratio(*pair)
+
+    yield Target("10⁶ events ÷ empty: insert rate", 0.85, compared("inserts"))
+    slower = compared("duplicates", inverse=True)
+    yield Target("10⁶ events ÷ empty: time of a duplicate", 1.5, slower, at_least=False)
+    for name, field in (("API", "api_list_ms"), ("dashboard", "dashboard_list_ms")):
+        what = f"10⁶ events ÷ empty: time of a list ({name})"
+        yield Target(what, 1.5, compared(field), at_least=False)
+
+
+def _of_the_rest(results: Results) -> Iterator[Target]:
+    for row in results.get("bytes", ()):
+        what = f"bytes for each event beyond body and headers, deliveries: {row['deliveries']}"
+        yield Target(what, 450, row["beyond"], at_least=False)
+    for row in results.get("hooks", ()):
+        what = f"callback to hook request, p50, {row['database']}"
+        yield Target(what, 20, row["p50_ms"], at_least=False, unit=" ms")
+    took = results.get("import", {}).get("wall_s")
+    seconds = statistics.median(took) if took else None
+    what = "import of the web process, without submitter.api"
+    yield Target(what, 0.35, seconds, at_least=False, unit=" s")

@@ -1,0 +1,76 @@
+"""How many deliveries one worker makes in a second, out of a backlog."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.disks import Disk
+from bench.fill import record
+from bench.peers import Peers
+from bench.processes import CannotMeasure, cpu_seconds, process
+from bench.progress import say
+from bench.sink import Sink, sink
+from bench.variants import Site, migrate, postgres, two_hooks
+from receiver.stores import open_store
+
+STARTED = 20  # deliveries; then the clock begins
+
+
+@dataclass
+class Rate:
+    database: str
+    url: str
+    per_second: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)  # of the worker, for one delivery
+
+
+def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[str, Any]]:
+    """With two hooks for each task, whose other side answers at once."""
+    with ExitStack() as stack:
+        url, _ = stack.enter_context(postgres(Disk()))
+        rates = [Rate("SQLite", f"sqlite:///{place}/rate.db"), Rate("PostgreSQL", url)]
+        shop = stack.enter_context(sink())
+        folder = place / "rate"
+        folder.mkdir()
+        (folder / "hooks.toml").write_text(two_hooks(shop.port))
+        for rate in rates:
+            migrate(rate.url)
+        for number in range(rounds):
+            for rate in rates:
+                _run(rate, shop, seconds, tasks, folder)
+            say(f"deliveries, round {number + 1}")
+    return [{k: v for k, v in vars(rate).items() if k != "url"} for rate in rates]
+
+
+def _run(rate: Rate, shop: Sink, seconds: float, tasks: int, folder: Path) -> None:
+    store = open_store(rate.url)
+    missing = tasks - store.backlog(2**60).due // 2
+    record(store, max(0, missing))
+    waiting = store.backlog(2**60).due
+    store.close()
+    environment = Site(folder, Disk(), Peers()).environment(
+        DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml"
+    )
+    command = [sys.executable, "-m", "receiver", "worker"]
+    before = shop.count
+    with process(command, folder / "log", environment) as pid:
+        _wait_for(shop, before + STARTED, 30)
+        began, first, spent = time.perf_counter(), shop.count, cpu_seconds([pid])
+        while time.perf_counter() - began < seconds and shop.count < before + waiting - STARTED:
+            time.sleep(0.02)
+        made, took = shop.count - first, time.perf_counter() - began
+        rate.per_second.append(made / took)
+        rate.cpu_ms.append((cpu_seconds([pid]) - spent) / max(1, made) * 1000)
+
+
+def _wait_for(shop: Sink, count: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while shop.count < count:
+        if time.monotonic() > until:
+            raise CannotMeasure(f"the worker made no deliveries within {seconds:g} s")
+        time.sleep(0.01)
