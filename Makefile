@@ -45,6 +45,7 @@ browser:
 	    echo "make: installing Debian's chromium for the browser tests (once)"; \
 	    $(APT) >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 && $(APT) >/dev/null; }; }; } || \
 	  echo "make: no Chromium, so the browser tests are skipped; to run them: apt-get install chromium"
+
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(if $(WRITE),--write)
 

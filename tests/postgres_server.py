@@ -32,6 +32,14 @@ SETTINGS = {
     "shared_buffers": "32MB",
     "log_min_messages": "fatal",
 }
+HASTY = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+}
 
 
 class NoPostgresError(Exception):
@@ -60,7 +68,7 @@ def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.stop()
+            server.stop(at_once=not durable)  # nobody asks for its data any more
 
 
 class Server:
@@ -68,7 +76,7 @@ class Server:
 
     def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
         self._binaries, self._folder = binaries, folder
-        self._settings = SETTINGS | ({} if durable else {"fsync": "off"})
+        self._settings = SETTINGS | ({} if durable else HASTY)
         self.port = free_port()
         self.url = f"postgresql://tests@127.0.0.1:{self.port}/postgres"
         self._process: subprocess.Popen[bytes] | None = None
