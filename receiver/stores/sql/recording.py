@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound, NotTheProtocol
@@ -26,12 +26,12 @@ class Recording:
 
     def create(self, task: Task) -> None:
         """A new task with its `created` transition. Raises ValueError if the id is taken."""
-        seq = self._insert_task(task)
-        if seq is None:
+        row = self._insert_task(task)
+        if row is None:
             raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
         self._connection.execute(
-            _INSERT_TRANSITION, (seq, Status.CREATED, None, at, at, Trust.QUERIED, 0)
+            _INSERT_TRANSITION, (row["seq"], Status.CREATED, None, at, at, Trust.QUERIED, 0)
         )
 
     def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
@@ -68,7 +68,7 @@ class Recording:
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking; whoever wants to know of that is told, once. Raises NotFound."""
-        task = self._find("id = ?", task_id)
+        task = self._find(_FIND_BY_ID, task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
         closed = (task["given_up_at"], task["forgotten_at"])
@@ -112,22 +112,14 @@ class Recording:
 
     def _move(self, task: Row, callback: Callback, callback_id: int, event: Event, at: int) -> None:
         ended = event.status.is_terminal
+        seq, status, trust = task["seq"], str(event.status), str(callback.trust)
+        costs = (event.cost, event.cost, event.cost_unit)
         self._connection.execute(
-            _MOVE_TASK,
-            {
-                "status": event.status,
-                "trust": callback.trust,
-                "reason": event.reason,
-                "cost": event.cost,
-                "cost_unit": event.cost_unit,
-                "at": at,
-                "deadline_at": None if ended else task["deadline_at"],
-                "seq": task["seq"],
-            },
+            _END_TASK if ended else _MOVE_TASK, (status, trust, event.reason, *costs, at, seq)
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
-        moved = (task["seq"], event.status, callback_id, event.occurred_at, at, callback.trust)
-        self._connection.execute(_INSERT_TRANSITION, (*moved, corrected))
+        moved = (seq, status, callback_id, event.occurred_at, at, trust, corrected)
+        self._connection.execute(_INSERT_TRANSITION, moved)
         self._fill_outbox(task, event.status, at)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
@@ -160,6 +152,7 @@ class Recording:
 
     def _fill_outbox(self, task: Row, status: str, at: int) -> None:
         """One delivery for each subscription that hears the move, which was just written."""
+        seq, status = task["seq"], str(status)
         provider, reference = task["provider"], task["reference"]
         hearing = [
             subscription
@@ -167,11 +160,12 @@ class Recording:
             if subscription.hears(status=status, provider=provider, reference=reference)
         ]
         hooks = {subscription.hook for subscription in hearing}
+        told: list[object] = []
         for subscription in hearing:
             after = subscription.after if subscription.after in hooks else None
-            due_at = at if after is None else None
-            told = (subscription.hook, after, due_at, task["seq"], status)
-            self._connection.execute(_INSERT_DELIVERY, told)
+            told += (subscription.hook, after, at if after is None else None)
+        if told:
+            self._connection.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
 
     # -- which task a message is about
 
@@ -187,32 +181,34 @@ class Recording:
 
     def _known(self, callback: Callback, event: Event | None) -> Row | None:
         if callback.task_id is not None or event is None:
-            return self._find("id = ?", callback.task_id)
+            return self._find(_FIND_BY_ID, callback.task_id)
         self._connection.execute(ALONE, (f"{callback.provider} {event.provider_task_id}",))
-        return self._find("id = ?", event.external_task_id) or self._find(
-            "provider = ? and provider_task_id = ?", callback.provider, event.provider_task_id
+        return self._find(_FIND_BY_ID, event.external_task_id) or self._find(
+            _FIND_BY_PROVIDER_ID, callback.provider, event.provider_task_id
         )
 
     def _adopt(self, callback: Callback, event: Event | None) -> Row:
         at = callback.received_at
         task_id = callback.task_id or new_task_id(at)
         reference = event.external_task_id if event else None
-        task = Task(task_id, callback.provider, Status.CREATED, at, at, expects_callback=True)
-        self._insert_task(
-            replace(
-                task,
-                reference=reference if reference != task_id else None,
-                deadline_at=at + ASK_AFTER,
-            )
+        task = Task(
+            task_id,
+            callback.provider,
+            Status.CREATED,
+            at,
+            at,
+            provider_task_id=event.provider_task_id or None if event else None,
+            reference=reference if reference != task_id else None,
+            expects_callback=True,
+            deadline_at=at + ASK_AFTER,
         )
-        row = self._find("id = ?", task_id)
-        assert row is not None  # noqa: S101 - inserted above, in the same transaction
+        row = self._insert_task(task) or self._find(_FIND_BY_ID, task_id)
+        assert row is not None  # noqa: S101 - inserted, or there before
         return row
 
     # -- rows
 
-    def _find(self, where: str, *values: object) -> Row | None:
-        sql = _FIND.format(where=where)  # conditions of this file
+    def _find(self, sql: str, *values: object) -> Row | None:
         row: Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
@@ -220,9 +216,9 @@ class Recording:
         sql = f"update tasks set {column} = ? where seq = ?"  # noqa: S608 - columns of this file
         self._connection.execute(sql, (value, task["seq"]))
 
-    def _insert_task(self, task: Task) -> int | None:
-        """Its row key; None if its id is taken."""
-        row = self._connection.execute(
+    def _insert_task(self, task: Task) -> Row | None:
+        """Its row, as `_find` gives it; None if its id is taken."""
+        row: Row | None = self._connection.execute(
             _INSERT_TASK,
             (
                 task.id,
@@ -230,15 +226,15 @@ class Recording:
                 task.account,
                 task.provider_task_id,
                 task.reference,
-                task.status,
-                task.trust,
+                str(task.status),
+                str(task.trust),
                 task.created_at,
                 task.updated_at,
                 int(task.expects_callback),
                 task.deadline_at,
             ),
         ).fetchone()
-        return None if row is None else int(row["seq"])
+        return row
 
     def _keep(
         self,
@@ -253,19 +249,18 @@ class Recording:
 
         Without its words only their digest is kept.
         """
-        target = "(provider, digest) where task is null" if task is None else "(task, digest)"
         row = self._connection.execute(
-            _KEEP_CALLBACK.format(target=target),
+            _KEEP_OF_NO_TASK if task is None else _KEEP_CALLBACK,
             (
                 task,
                 callback.provider,
-                callback.source,
-                callback.trust,
-                outcome,
+                str(callback.source),
+                str(callback.trust),
+                str(outcome),
                 callback.received_at,
                 callback.digest,
                 problem,
-                json.dumps(dict(callback.headers) if words else {}, ensure_ascii=False),
+                _as_json(dict(callback.headers) if words else {}),
                 callback.body if words else b"",
             ),
         ).fetchone()
@@ -288,24 +283,40 @@ def _judge(task: Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
     return Outcome.CONFIRMING if confirm and outcome is Outcome.RECORDED else outcome
 
 
-_FIND = """
-select tasks.*, forgotten.closed_at as forgotten_at
-from tasks left join forgotten on forgotten.task = tasks.seq where {where} /* lock tasks */
-"""
-_INSERT_TASK = """
+@cache
+def _insert_deliveries(hooks: int) -> str:
+    return _INSERT_DELIVERIES.format(told=" union all ".join([_ONE_DELIVERY] * hooks))
+
+
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+
+# Statements are whole and always the same text: those of a callback are found prepared.
+_OF_A_TASK = """seq, id, provider, provider_task_id, reference, status, trust, expects_callback,
+  given_up_at"""
+_FIND = f"""
+select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
+from tasks left join forgotten on forgotten.task = tasks.seq
+"""  # noqa: S608 - of this file
+_FIND_BY_ID = f"{_FIND} where id = ? /* lock tasks */"
+_FIND_BY_PROVIDER_ID = f"{_FIND} where provider = ? and provider_task_id = ? /* lock tasks */"
+_INSERT_TASK = f"""
 insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
   updated_at, expects_callback, deadline_at)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (id) do nothing
-returning seq
-"""
+returning {_OF_A_TASK}, null as forgotten_at
+"""  # noqa: S608 - of this file
 _INSERT_TRANSITION = """
 insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
 values (?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_DELIVERY = """
+_INSERT_DELIVERIES = """
 insert into deliveries (transition, hook, after, due_at)
-select id, ?, ?, ? from transitions where task = ? and status = ?
+select transitions.id, told.hook, told.after, told.due_at
+from ({told}) as told cross join transitions where task = ? and status = ?
+"""
+_ONE_DELIVERY = """
+select cast(? as text) as hook, cast(? as text) as after, cast(? as bigint) as due_at
 """
 # The same bytes may be on record for the task already: then this row stays without one.
 _UNDERSTOOD = """
@@ -316,19 +327,18 @@ update callbacks set outcome = :outcome, problem = null, task = case
   ) then task else :task end
 where id = :id
 """
-_MOVE_TASK = """
-update tasks set status = :status, trust = :trust, reason = :reason,
-  cost = coalesce(:cost, cost),
-  cost_unit = case when cast(:cost as text) is null then cost_unit else :cost_unit end,
-  updated_at = :at, deadline_at = :deadline_at
-where seq = :seq
+_NEXT_STATUS = """
+update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
+  cost_unit = case when cast(? as text) is null then cost_unit else ? end, updated_at = ?
 """
+_MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
+_END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
 _CALLBACK_CAME = """
 select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
 """
 # The same bytes may mean more the second time: after an update that understands them, or once ends
 # need no confirmation any more.
-_KEEP_CALLBACK = """
+_KEEP = """
 insert into callbacks (task, provider, source, trust, outcome, received_at, digest, problem,
   headers, body)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -338,3 +348,5 @@ on conflict {target} do update set repeats = callbacks.repeats + 1,
     else callbacks.problem end
 returning id, repeats
 """
+_KEEP_CALLBACK = _KEEP.format(target="(task, digest)")
+_KEEP_OF_NO_TASK = _KEEP.format(target="(provider, digest) where task is null")
