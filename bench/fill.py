@@ -154,7 +154,7 @@ KEYS = {  # the columns that hold a row key, and how many rows of that table a t
     "callbacks": {"id": 3, "task": 1},
     "transitions": {"id": 4, "task": 1, "callback": 3},
     "deliveries": {"id": 2, "transition": 4},
-    "attempts": {"delivery": 2},
+    "attempts": {"id": 2, "delivery": 2},
 }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from receiver.stores import postgres, sqlite
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
@@ -23,3 +25,36 @@ def store(
         made = PostgresStore(fresh())
     yield made
     made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def lacking(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str | None], Store]:
+    """A new record at each call, to which all migrations but this one were applied."""
+    schema, files = {
+        "sqlite": (sqlite.schema, "_files"),
+        "postgres": (postgres.schema, "_ours"),
+    }[request.param]
+    everything = getattr(schema, files)()
+
+    def made(migration: str | None) -> Store:
+        some = [(name, sql) for name, sql in everything if name != migration]
+        monkeypatch.setattr(schema, files, lambda: some)
+        store = _empty(request, tmp_path, f"lacks_{migration}")
+        store.migrate()
+        monkeypatch.setattr(schema, files, lambda: everything)
+        request.addfinalizer(store.close)
+        return store
+
+    return made
+
+
+def _empty(request: pytest.FixtureRequest, folder: Path, name: str) -> Store:
+    if request.param == "sqlite":
+        return SqliteStore(folder / f"{name}.db")
+    url = request.getfixturevalue("postgres_url")
+    name = f"{name}_{abs(hash(folder)):x}".lower()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return PostgresStore(f"{url.rpartition('/')[0]}/{name}")

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
-import psycopg
 import pytest
 
 from receiver import providers
@@ -17,9 +15,9 @@ from receiver.deliveries import Attempt, File, State
 from receiver.errors import NotFound
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.stores import postgres, sqlite
 from receiver.stores.base import Store
 from receiver.stores.overview import HOUR, HOURS_KEPT, SLOWEST
+from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from samples import body, callback, subscription
 
@@ -150,7 +148,7 @@ def test_an_hour_takes_the_place_of_the_one_two_days_before(store: Store) -> Non
     tell(store, "late", received_at=NOW)  # such as one from a copy: it takes no newer one's place
     assert series(store, two_days)["callbacks", 0] == 2
     assert store.last_callbacks() == {"kling": last}
-    if isinstance(store, sqlite.SqliteStore):  # PostgreSQL has as many as it has slots
+    if isinstance(store, SqliteStore):  # PostgreSQL has as many as it has slots
         assert series(store)["callbacks", 0] == 2
 
 
@@ -184,38 +182,6 @@ def test_counters_are_right_after_a_crowd(store: Store) -> None:
 # -- the migration
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def older(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bool], Store]:
-    """The same record at each call, with the counters' migration, or without it."""
-    monkeypatch = request.getfixturevalue("monkeypatch")
-    schema, files = {
-        "sqlite": (sqlite.schema, "_files"),
-        "postgres": (postgres.schema, "_ours"),
-    }[request.param]
-    everything = getattr(schema, files)()
-    without = [(name, sql) for name, sql in everything if name != "0003_overview"]
-
-    def made(is_new: bool) -> Store:
-        monkeypatch.setattr(schema, files, lambda: everything if is_new else without)
-        store = _empty(request, tmp_path, f"of_before_{is_new}")
-        store.migrate()
-        monkeypatch.setattr(schema, files, lambda: everything)
-        request.addfinalizer(store.close)
-        return store
-
-    return made
-
-
-def _empty(request: pytest.FixtureRequest, folder: Path, name: str) -> Store:
-    if request.node.callspec.params["older"] == "sqlite":
-        return sqlite.SqliteStore(folder / f"{name}.db")
-    url = request.getfixturevalue("postgres_url")
-    name = f"{name}_{abs(hash(folder)):x}".lower()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    return postgres.PostgresStore(f"{url.rpartition('/')[0]}/{name}")
-
-
 def live_a_little(store: Store) -> None:
     for number in range(12):
         at = NOW - number * 5 * HOUR
@@ -228,9 +194,9 @@ def live_a_little(store: Store) -> None:
 
 
 def test_the_migration_counts_what_is_on_record_already(
-    older: Callable[[bool], Store],
+    lacking: Callable[[str | None], Store],
 ) -> None:
-    before, now = older(False), older(True)
+    before, now = lacking("0003_overview"), lacking(None)
     for store in (before, now):
         live_a_little(store)
     assert before.migrate() == ["0003_overview"]

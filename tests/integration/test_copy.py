@@ -16,6 +16,7 @@ from receiver.endpoints import AlertKind, Endpoint
 from receiver.ingest import Ingest
 from receiver.measures import Reading
 from receiver.stores.base import Store
+from receiver.stores.happenings import Kind
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.transfer import TABLES
 from receiver.stores.sqlite import SqliteStore
@@ -109,6 +110,10 @@ def test_it_goes_on_where_it_was(
     newest = target.deliveries(limit=1)[0]
     assert newest.task_id == "new"
     assert newest.id > store.deliveries(limit=1)[0].id
+    (claimed,) = target.claim("w", NOW, NOW + 1, 1)
+    again = Attempt(1, NOW, NOW + 5, "delivered", "ok")
+    assert target.settle(claimed, again, State.DELIVERED, None)
+    assert target.newest(Kind.ATTEMPT)[0].at == NOW + 5
     target.note_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
     assert target.rejections(1)[0].reason == "again"
 

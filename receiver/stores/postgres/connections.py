@@ -37,6 +37,7 @@ KEYS_MADE_HERE = {
     "callbacks": "id",
     "transitions": "id",
     "deliveries": "id",
+    "attempts": "id",
     "alerts": "id",
     "rejections": "id",
 }

@@ -13,8 +13,8 @@ class Happenings(Rooms):
     """See `stores.happenings.Happenings`."""
 
     def newest(self, kind: Kind, *, before: Key | None = None, limit: int = 200) -> list[Happening]:
-        sql, size, read = _OF[kind]
-        start = (LAST,) * size if before is None else before
+        sql, read = _OF[kind]
+        start = (LAST,) if before is None else before
         with self._read() as connection:
             return [read(row) for row in connection.execute(sql, (*start, limit))]
 
@@ -31,9 +31,9 @@ def _move(row: Row) -> Happening:
 
 
 def _attempt(row: Row) -> Happening:
-    key = (row["at"], row["delivery"], row["number"])
     about, outcome = _about(row), row["outcome"]
-    return Happening(Kind.ATTEMPT, key, *about, outcome, row["status"], row["hook"], row["answer"])
+    told = (row["status"], row["hook"], row["answer"])
+    return Happening(Kind.ATTEMPT, (row["id"],), *about, outcome, *told)
 
 
 def _about(row: Row) -> tuple[int, str | None, str, str | None, str | None]:
@@ -53,15 +53,14 @@ from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
 """
 _ATTEMPTS = """
-select a.ended_at as at, a.delivery, a.number, a.outcome, a.answer, d.hook, tr.status,
+select a.id, a.ended_at as at, a.outcome, a.answer, d.hook, tr.status,
   t.provider, t.id as task_id, t.account, t.reference
 from attempts a join deliveries d on d.id = a.delivery
 join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
-where (a.ended_at, a.delivery, a.number) < (?, ?, ?)
-order by a.ended_at desc, a.delivery desc, a.number desc limit ?
+where a.id < ? order by a.id desc limit ?
 """
-_OF: dict[Kind, tuple[str, int, Callable[[Row], Happening]]] = {
-    Kind.CALLBACK: (_CALLBACKS, 1, _callback),
-    Kind.MOVE: (_MOVES, 1, _move),
-    Kind.ATTEMPT: (_ATTEMPTS, 3, _attempt),
+_OF: dict[Kind, tuple[str, Callable[[Row], Happening]]] = {
+    Kind.CALLBACK: (_CALLBACKS, _callback),
+    Kind.MOVE: (_MOVES, _move),
+    Kind.ATTEMPT: (_ATTEMPTS, _attempt),
 }

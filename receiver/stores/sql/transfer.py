@@ -14,7 +14,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "callbacks": ("id",),
     "transitions": ("id",),
     "deliveries": ("id",),
-    "attempts": ("delivery", "number"),
+    "attempts": ("id",),
     "files": ("delivery", "media_index"),
     "inputs": ("task", "name"),
     "forgotten": ("task",),
