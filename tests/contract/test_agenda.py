@@ -65,6 +65,12 @@ def test_a_paused_account_is_left_alone(store: Store) -> None:
     assert [task.id for task in store.overdue(SOON + 1_000, SOON + 60_000, 5)] == ["mine"]
 
 
+def test_a_task_that_moves_on_keeps_its_deadline(store: Store) -> None:
+    put(store)
+    Ingest(store).accept(callback(body("processing")))
+    assert store.next_deadline_at() == SOON
+
+
 def test_an_ended_task_has_no_deadline(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback())

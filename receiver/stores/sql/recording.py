@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Subscription
-from receiver.errors import NotFound, NotTheProtocol
+from receiver.errors import NotFound
 from receiver.events import Callback, Event, Source
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
+from receiver.stores.sql import adoption
 from receiver.stores.sql.agenda import count
-from receiver.stores.sql.session import ALONE, Row, Session
-from receiver.tasks import Outcome, Status, Task, Trust, judge, new_task_id
-
-ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
+from receiver.stores.sql.session import Row, Session
+from receiver.tasks import Outcome, Status, Task, Trust, judge
 
 
 class Recording:
@@ -26,7 +25,7 @@ class Recording:
 
     def create(self, task: Task) -> None:
         """A new task with its `created` transition. Raises ValueError if the id is taken."""
-        row = self._insert_task(task)
+        row = adoption.insert(self._connection, task)
         if row is None:
             raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
@@ -35,7 +34,7 @@ class Recording:
         )
 
     def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
-        task = self._task(callback, event)
+        task = adoption.task_of(self._connection, callback, event)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         outcome = _judge(task, event, callback.trust, confirm)
@@ -48,7 +47,7 @@ class Recording:
 
     def quarantine(self, callback: Callback, problem: str) -> None:
         """Keep what was not understood; without a token nobody knows whose it is."""
-        task = self._task(callback, None) if callback.task_id else None
+        task = adoption.task_of(self._connection, callback, None) if callback.task_id else None
         if task is not None and task["forgotten_at"] is not None:
             self._let_go(task, callback)
         else:
@@ -56,7 +55,7 @@ class Recording:
 
     def reopen(self, stored: StoredCallback, event: Event, now: int, *, confirm: bool) -> Outcome:
         """Record a message that is kept already; its outcome is what it means today."""
-        task = self._task(stored.callback, event)
+        task = adoption.task_of(self._connection, stored.callback, event)
         if task["forgotten_at"] is not None:
             return Outcome.STALE
         outcome = _judge(task, event, stored.callback.trust, confirm)
@@ -68,7 +67,7 @@ class Recording:
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking; whoever wants to know of that is told, once. Raises NotFound."""
-        task = self._find(_FIND_BY_ID, task_id)
+        task = adoption.find(self._connection, task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
         closed = (task["given_up_at"], task["forgotten_at"])
@@ -167,74 +166,11 @@ class Recording:
         if told:
             self._connection.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
 
-    # -- which task a message is about
-
-    def _task(self, callback: Callback, event: Event | None) -> Row:
-        """The task on record; one that we do not know is adopted.
-
-        Its token was ours, or the provider's signature vouches for it.
-        """
-        row = self._known(callback, event) or self._adopt(callback, event)
-        if row["provider"] != callback.provider:
-            raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
-        return row
-
-    def _known(self, callback: Callback, event: Event | None) -> Row | None:
-        if callback.task_id is not None or event is None:
-            return self._find(_FIND_BY_ID, callback.task_id)
-        self._connection.execute(ALONE, (f"{callback.provider} {event.provider_task_id}",))
-        return self._find(_FIND_BY_ID, event.external_task_id) or self._find(
-            _FIND_BY_PROVIDER_ID, callback.provider, event.provider_task_id
-        )
-
-    def _adopt(self, callback: Callback, event: Event | None) -> Row:
-        at = callback.received_at
-        task_id = callback.task_id or new_task_id(at)
-        reference = event.external_task_id if event else None
-        task = Task(
-            task_id,
-            callback.provider,
-            Status.CREATED,
-            at,
-            at,
-            provider_task_id=event.provider_task_id or None if event else None,
-            reference=reference if reference != task_id else None,
-            expects_callback=True,
-            deadline_at=at + ASK_AFTER,
-        )
-        row = self._insert_task(task) or self._find(_FIND_BY_ID, task_id)
-        assert row is not None  # noqa: S101 - inserted, or there before
-        return row
-
     # -- rows
-
-    def _find(self, sql: str, *values: object) -> Row | None:
-        row: Row | None = self._connection.execute(sql, values).fetchone()
-        return row
 
     def _set(self, task: Row, column: str, value: object) -> None:
         sql = f"update tasks set {column} = ? where seq = ?"  # noqa: S608 - columns of this file
         self._connection.execute(sql, (value, task["seq"]))
-
-    def _insert_task(self, task: Task) -> Row | None:
-        """Its row, as `_find` gives it; None if its id is taken."""
-        row: Row | None = self._connection.execute(
-            _INSERT_TASK,
-            (
-                task.id,
-                task.provider,
-                task.account,
-                task.provider_task_id,
-                task.reference,
-                str(task.status),
-                str(task.trust),
-                task.created_at,
-                task.updated_at,
-                int(task.expects_callback),
-                task.deadline_at,
-            ),
-        ).fetchone()
-        return row
 
     def _keep(
         self,
@@ -291,21 +227,6 @@ def _insert_deliveries(hooks: int) -> str:
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 # Statements are whole and always the same text: those of a callback are found prepared.
-_OF_A_TASK = """seq, id, provider, provider_task_id, reference, status, trust, expects_callback,
-  given_up_at"""
-_FIND = f"""
-select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
-from tasks left join forgotten on forgotten.task = tasks.seq
-"""  # noqa: S608 - of this file
-_FIND_BY_ID = f"{_FIND} where id = ? /* lock tasks */"
-_FIND_BY_PROVIDER_ID = f"{_FIND} where provider = ? and provider_task_id = ? /* lock tasks */"
-_INSERT_TASK = f"""
-insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
-  updated_at, expects_callback, deadline_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-on conflict (id) do nothing
-returning {_OF_A_TASK}, null as forgotten_at
-"""  # noqa: S608 - of this file
 _INSERT_TRANSITION = """
 insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
 values (?, ?, ?, ?, ?, ?, ?)

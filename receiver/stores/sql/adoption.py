@@ -1,0 +1,94 @@
+"""Which task a message is about: the one on record, or one that is put on record for it."""
+
+from __future__ import annotations
+
+from receiver.errors import NotTheProtocol
+from receiver.events import Callback, Event
+from receiver.stores.sql.session import ALONE, Row, Session
+from receiver.tasks import Status, Task, new_task_id
+
+ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
+
+
+def task_of(connection: Session, callback: Callback, event: Event | None) -> Row:
+    """The task on record; one that we do not know is adopted. Raises NotTheProtocol.
+
+    Its token was ours, or the provider's signature vouches for it.
+    """
+    row = _known(connection, callback, event) or _adopt(connection, callback, event)
+    if row["provider"] != callback.provider:
+        raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
+    return row
+
+
+def find(connection: Session, task_id: str | None) -> Row | None:
+    """The task with this id, held until the transaction ends."""
+    row: Row | None = connection.execute(_FIND_BY_ID, (task_id,)).fetchone()
+    return row
+
+
+def insert(connection: Session, task: Task) -> Row | None:
+    """Put the task on record; its row, as `find` gives it. None if its id is taken."""
+    row: Row | None = connection.execute(
+        _INSERT_TASK,
+        (
+            task.id,
+            task.provider,
+            task.account,
+            task.provider_task_id,
+            task.reference,
+            str(task.status),
+            str(task.trust),
+            task.created_at,
+            task.updated_at,
+            int(task.expects_callback),
+            task.deadline_at,
+        ),
+    ).fetchone()
+    return row
+
+
+def _known(connection: Session, callback: Callback, event: Event | None) -> Row | None:
+    if callback.task_id is not None or event is None:
+        return find(connection, callback.task_id)
+    theirs = (callback.provider, event.provider_task_id)
+    connection.execute(ALONE, (" ".join(theirs),))
+    found: Row | None = find(connection, event.external_task_id)
+    return found or connection.execute(_FIND_BY_PROVIDER_ID, theirs).fetchone()
+
+
+def _adopt(connection: Session, callback: Callback, event: Event | None) -> Row:
+    at = callback.received_at
+    task_id = callback.task_id or new_task_id(at)
+    reference = event.external_task_id if event else None
+    task = Task(
+        id=task_id,
+        provider=callback.provider,
+        status=Status.CREATED,
+        created_at=at,
+        updated_at=at,
+        provider_task_id=event.provider_task_id or None if event else None,
+        reference=reference if reference != task_id else None,
+        expects_callback=True,
+        deadline_at=at + ASK_AFTER,
+    )
+    row = insert(connection, task) or find(connection, task_id)
+    assert row is not None  # noqa: S101 - inserted, or there before
+    return row
+
+
+_OF_A_TASK = """seq, id, provider, provider_task_id, reference, status, trust, expects_callback,
+  given_up_at"""
+_FIND = f"""
+select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
+from tasks left join forgotten on forgotten.task = tasks.seq
+"""  # noqa: S608 - of this file
+_FIND_BY_ID = f"{_FIND} where id = ? /* lock tasks */"
+_FIND_BY_PROVIDER_ID = f"{_FIND} where provider = ? and provider_task_id = ? /* lock tasks */"
+_INSERT_TASK = f"""
+insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
+  updated_at, expects_callback, deadline_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (id) do nothing
+returning {_OF_A_TASK}, null as forgotten_at
+"""  # noqa: S608 - of this file
