@@ -234,6 +234,9 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, server: Server) 
     assert ingest.accept(callback()) is Outcome.RECORDED
     # Is the connection alive; which task; is the message new; its move, deliveries, jobs, commit.
     assert between.count - before <= 4
+    before = between.count
+    assert ingest.accept(callback(body(), "task-of-others")) is Outcome.RECORDED
+    assert between.count - before <= 5  # and the task is put on record
     far.close()
     between.close()
 
