@@ -51,17 +51,14 @@ def decode(body: bytes) -> dict[str, Any]:
     try:
         decoded = body.decode("utf-8")  # json's own decoder lets surrogates through
         document = _READER.decode(decoded)
-        if _NUL.search(decoded):
-            raise NotJson(
-                "the body has a NUL character in a string: not every database can keep it"
-            )
-        if "\\u" in decoded:  # only an escape can hide a lone surrogate from the decoder
-            json.dumps(document, ensure_ascii=False).encode()
+        if "\\u" in decoded:  # only an escape can hide them from the decoder
+            _refuse_nul(decoded)
+            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
     except ValueError as error:  # malformed, not UTF-8, or an integer of absurd length
         raise NotJson(f"the body is not JSON: {error}") from None
-    if _is_deep(document):
+    if decoded.count("{") + decoded.count("[") > DEEPEST and _is_deep(document):
         raise NotJson(f"the body is nested more than {DEEPEST} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
@@ -120,7 +117,7 @@ def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
         while index in seen:
             index = f"{one.kind}-{position}-{index}"
         seen.add(index)
-        apart.append(replace(one, index=index))
+        apart.append(one if index == one.index else replace(one, index=index))
     return tuple(apart)
 
 
@@ -177,6 +174,11 @@ def _is_deep(document: object) -> bool:
         if not level:
             return False
     return True
+
+
+def _refuse_nul(decoded: str) -> None:
+    if _NUL.search(decoded):
+        raise NotJson("the body has a NUL character in a string: not every database can keep it")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from receiver.redaction import redacted
@@ -34,7 +35,12 @@ def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str
 
 
 def _may_be_kept(name: str, value: str, token: str | None) -> bool:
-    if not _NAME.fullmatch(name) or _SECRET.search(name) or len(value) > LONGEST_VALUE:
+    if not _is_plain(name) or len(value) > LONGEST_VALUE:
         return False
     plain = unquote(unquote(value))  # a proxy may have encoded what was encoded
     return not _OURS.search(plain + " ") and not (token and token in plain)
+
+
+@lru_cache(maxsize=1024)  # every callback brings the same few
+def _is_plain(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not _SECRET.search(name)
