@@ -17,6 +17,7 @@ from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
     LATEST_INSTANT,
+    checked,
     decode,
     expires_at,
     faults,
@@ -92,7 +93,7 @@ class Kling:
 
     def _new_dialect(self, document: dict[str, Any], received_at: int) -> Event:
         try:
-            data = ENVELOPE.load(document)
+            data = checked(ENVELOPE, document)
         except ValidationError as error:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
@@ -107,7 +108,7 @@ class Kling:
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,
-            unknown={key: data[key] for key in data.keys() - ENVELOPE.fields.keys()},
+            unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
