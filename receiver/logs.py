@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, cast
 
 import structlog
@@ -29,15 +31,26 @@ _BEFORE: list[Processor] = [
 ]
 
 
-class LossyLogger(structlog.PrintLogger):
+_PROCESSORS: list[Processor] = []  # changed in place: each logger keeps this list from its first line
+_ENCODER = json.JSONEncoder(default=repr)
+
+
+class LossyLogger:
     """Drops a line that cannot be written: a full disk or a closed pipe must not stop the work."""
 
-    def msg(self, message: str) -> None:
-        with contextlib.suppress(OSError):
-            super().msg(message)
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError), self._lock:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
+
+
+_STDERR = LossyLogger()
 
 
 def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None:
@@ -45,11 +58,12 @@ def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None
 
     `hide` takes the rendered line: whatever its parts were, a secret in them is hidden.
     """
+    _PROCESSORS[:] = [*_BEFORE, *_rendering(form), _hiding(hide)]
     structlog.configure(
-        processors=[*_BEFORE, *_rendering(form), _hiding(hide)],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: LossyLogger(sys.stderr),
-        cache_logger_on_first_use=False,
+        logger_factory=lambda *_: _STDERR,
+        cache_logger_on_first_use=True,
     )
     if logging.lastResort is not None:  # what libraries say that nobody else listens to
         logging.lastResort.setFormatter(formatter(hide, form))
@@ -72,7 +86,7 @@ def _rendering(form: str) -> list[Processor]:
         return [
             structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=traceback),
         ]
-    return [TRACEBACK, structlog.processors.JSONRenderer()]
+    return [TRACEBACK, lambda _, __, event: _ENCODER.encode(event)]
 
 
 def _hiding(hide: Callable[[str], str]) -> Processor:
