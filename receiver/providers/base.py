@@ -147,6 +147,8 @@ def expires_at(url: str, otherwise: int) -> int:
 
     Recorded Kling URLs carry `Expires=` (decimal seconds) or `ksTime=` (hexadecimal seconds).
     """
+    if "?" not in url:
+        return otherwise
     try:
         query = parse_qs(urlsplit(url).query)
     except ValueError:  # such as an unbalanced bracket in the host

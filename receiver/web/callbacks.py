@@ -120,9 +120,10 @@ def _body() -> bytes:
     """The whole body, or a refusal: nothing cut short is ever kept."""
     length = request.content_length
     try:
-        # The length is asked for by number: to read on until the end takes two buffers of 64 KB.
-        body = request.stream.read(-1 if length is None else length)
-    except (OSError, ParseException) as error:
+        # A length that is given needs no stream that counts.
+        is_known = length is not None and length < LONGEST_CALLBACK
+        body = request.input_stream.read(length) if is_known else request.get_data(cache=False)
+    except (OSError, ValueError, ParseException) as error:
         raise BadRequest("The body broke off, or its chunks are malformed.") from error
     if len(body) >= LONGEST_CALLBACK:
         # A chunked body that is longer arrives here cut at the limit, as if it had ended.

@@ -37,7 +37,8 @@ def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str
 def _may_be_kept(name: str, value: str, token: str | None) -> bool:
     if not _is_plain(name) or len(value) > LONGEST_VALUE:
         return False
-    plain = unquote(unquote(value))  # a proxy may have encoded what was encoded
+    # A proxy may have encoded what was encoded.
+    plain = unquote(unquote(value)) if "%" in value else value
     return not _OURS.search(plain + " ") and not (token and token in plain)
 
 
