@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.wsgi import get_content_length
 
 from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
@@ -53,7 +54,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         secrets = settings.webhook_secrets.get(provider, ())
         # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
         is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
-        return accept(provider, task_id, secrets if is_signed else ())
+        return accept(provider, task_id, secrets if is_signed else (), token)
 
     @routes.route("/callbacks/<provider>", **only)
     @described(TAKES)
@@ -67,7 +68,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
             )
         return accept(provider, None, secrets)
 
-    def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
+    def accept(
+        provider: str, task_id: str | None, secrets: tuple[str, ...], token: str | None = None
+    ) -> Response:
         """Record the callback; with secrets, only if one of them signed it.
 
         What cannot be right is refused before its body is read.
@@ -84,10 +87,10 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
             task_id=task_id,
             body=body,
             received_at=now_ms(),
-            headers=headers.kept(request.headers, (request.view_args or {}).get("token")),
+            headers=headers.kept(request.headers, token),
             trust=Trust.SIGNED if secrets else Trust.TOKEN,
         )
-        return Response(ANSWERS[ingest.accept(callback)], mimetype="application/json")
+        return Response(ANSWERS[ingest.accept(callback)], content_type="application/json")
 
     of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
     of_doctor(_doctor(settings.callback_secrets))
@@ -118,11 +121,12 @@ def _must_call_back(provider: str) -> None:
 
 def _body() -> bytes:
     """The whole body, or a refusal: nothing cut short is ever kept."""
-    length = request.content_length
+    environ = request.environ
+    length = get_content_length(environ)
     try:
         # A length that is given needs no stream that counts.
         is_known = length is not None and length < LONGEST_CALLBACK
-        body = request.input_stream.read(length) if is_known else request.get_data(cache=False)
+        body = environ["wsgi.input"].read(length) if is_known else request.get_data(cache=False)
     except (OSError, ValueError, ParseException) as error:
         raise BadRequest("The body broke off, or its chunks are malformed.") from error
     if len(body) >= LONGEST_CALLBACK:
