@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
@@ -56,9 +55,12 @@ class LossyLogger:
         self._lock = Lock()
 
     def msg(self, line: str) -> None:
-        with contextlib.suppress(OSError), self._lock:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+        try:
+            with self._lock:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+        except OSError:
+            return
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
