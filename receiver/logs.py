@@ -44,7 +44,7 @@ _BEFORE: list[Processor] = [
     structlog.processors.add_log_level,
     _with_timestamp,
 ]
-_PROCESSORS: list[Processor] = []  # changed in place: each logger keeps this list from its first line
+_PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
 _ENCODER = json.JSONEncoder(default=repr)
 
 

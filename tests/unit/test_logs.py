@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import structlog
@@ -122,3 +125,49 @@ def test_gunicorn_speaks_as_we_do(
     if is_json:
         assert json.loads(line)["logger"] == "gunicorn.error"
     assert line.startswith("{") is is_json
+
+
+def test_a_logger_that_spoke_before_follows_what_is_configured_after(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = structlog.get_logger()
+    logs.configure(form="json")
+    logger.info("before")
+    logs.configure(lambda line: line.replace("canary", "…"), form="console")
+    logger.info("after", key="canary")
+    before, after = capsys.readouterr().err.splitlines()
+    assert json.loads(before)["event"] == "before"
+    assert not after.startswith("{")
+    assert "canary" not in after
+
+
+def test_a_line_says_when_to_the_microsecond(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(form="json")
+    begun = datetime.now(UTC)
+    for _ in range(40):  # the fraction of one in ten begins with a zero
+        structlog.get_logger().info("something")
+    stamps = [json.loads(line)["timestamp"] for line in capsys.readouterr().err.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", one) for one in stamps)
+    assert stamps == sorted(stamps)
+    found = [datetime.fromisoformat(one) for one in stamps]
+    assert begun <= found[0] <= found[-1] <= datetime.now(UTC)
+
+
+def test_a_value_that_is_not_json_is_shown_as_python_shows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(form="json")
+    structlog.get_logger().info("something", where=Path("/a"), what=(1, None))
+    document = json.loads(capsys.readouterr().err)
+    assert document["where"] == repr(Path("/a"))
+    assert document["what"] == [1, None]
+
+
+def test_a_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure(form="json")
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - to close it fails, too
+    monkeypatch.setattr(sys, "stderr", full)
+    structlog.get_logger().info("something")
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
