@@ -28,9 +28,14 @@ FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
 
 
 def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
-    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
-    event["timestamp"] = f"{_second(seconds)}.{rest // 1000:06}Z"
+    event["timestamp"] = instant(time.time_ns())
     return event
+
+
+def instant(nanoseconds: int) -> str:
+    """An instant as a line shows it: UTC, to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
 
 
 @lru_cache(maxsize=1)
