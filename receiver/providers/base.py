@@ -7,10 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from marshmallow import Schema, ValidationError, missing
+from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
@@ -69,11 +71,11 @@ def checked(schema: Schema, document: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a flat schema that are there. Raises ValidationError naming each wrong one.
 
     `schema.load` does the same, and prepares for nesting, hooks and partial loads, which takes
-    longer than the checks.
+    longer than the checks. Raw fields may be anything, and are left out.
     """
     found: dict[str, Any] = {}
     wrong: dict[str, Any] = {}
-    for name, one in schema.fields.items():
+    for name, one in _ruled(schema):
         try:
             value = one.deserialize(document.get(name, missing))
         except ValidationError as error:
@@ -84,6 +86,11 @@ def checked(schema: Schema, document: Mapping[str, Any]) -> dict[str, Any]:
     if wrong:
         raise ValidationError(wrong)
     return found
+
+
+@cache
+def _ruled(schema: Schema) -> list[tuple[str, Field[Any]]]:
+    return [(name, one) for name, one in schema.fields.items() if type(one) is not Raw]
 
 
 def faults(error: ValidationError) -> str:

@@ -97,14 +97,14 @@ class Kling:
         except ValidationError as error:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
-        cost, cost_unit = _cost(data.get("billing"))
+        cost, cost_unit = _cost(document.get("billing"))
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
             status=STATUSES[data["status"]],
             occurred_at=occurred_at,
             reason=data.get("message") or None,
-            media=told_apart(_outputs(data.get("outputs"), occurred_at)),
+            media=told_apart(_outputs(document.get("outputs"), occurred_at)),
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marshmallow import EXCLUDE, Schema, ValidationError
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from receiver.errors import NotJson, NotTheProtocol, RequestRefused
 from receiver.events import Event, Source
@@ -194,7 +194,9 @@ def test_an_envelope_is_checked_as_marshmallow_checks_it(
     schema: Schema, document: dict[str, Any]
 ) -> None:
     try:
-        expected: object = schema.load(document, unknown=EXCLUDE)
+        loaded = schema.load(document, unknown=EXCLUDE)
+        raw = [name for name, one in schema.fields.items() if type(one) is fields.Raw]
+        expected: object = {name: loaded[name] for name in loaded.keys() - raw}
     except ValidationError as error:
         expected = faults(error)
     try:
