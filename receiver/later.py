@@ -19,6 +19,8 @@ class Later:
 
     def ask(self) -> None:
         """Have it run within `every` seconds."""
+        if self._is_asked:  # and that run has not begun
+            return
         with self._lock:
             self._is_asked = True
             if self._timer is None:

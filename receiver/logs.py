@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from threading import Lock
 from typing import Any, cast
 
 import structlog
@@ -21,23 +25,53 @@ TRACEBACK = structlog.processors.ExceptionRenderer(
 
 AUTO, JSON, CONSOLE = "auto", "json", "console"
 FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
+
+
+def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
+    event["timestamp"] = instant(time.time_ns())
+    return event
+
+
+def instant(nanoseconds: int) -> str:
+    """An instant as a line shows it: UTC, to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 # What is bound to the context (the request, the task, the delivery) stands in every line.
 _BEFORE: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _with_timestamp,
 ]
+_PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
+_ENCODER = json.JSONEncoder(default=repr)
 
 
-class LossyLogger(structlog.PrintLogger):
+class LossyLogger:
     """Drops a line that cannot be written: a full disk or a closed pipe must not stop the work."""
 
-    def msg(self, message: str) -> None:
-        with contextlib.suppress(OSError):
-            super().msg(message)
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def msg(self, line: str) -> None:
+        try:
+            with self._lock:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+        except OSError:
+            return
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
+
+
+_STDERR = LossyLogger()
 
 
 def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None:
@@ -45,11 +79,12 @@ def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None
 
     `hide` takes the rendered line: whatever its parts were, a secret in them is hidden.
     """
+    _PROCESSORS[:] = [*_BEFORE, *_rendering(form), _hiding(hide)]
     structlog.configure(
-        processors=[*_BEFORE, *_rendering(form), _hiding(hide)],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: LossyLogger(sys.stderr),
-        cache_logger_on_first_use=False,
+        logger_factory=lambda *_: _STDERR,
+        cache_logger_on_first_use=True,
     )
     if logging.lastResort is not None:  # what libraries say that nobody else listens to
         logging.lastResort.setFormatter(formatter(hide, form))
@@ -72,7 +107,7 @@ def _rendering(form: str) -> list[Processor]:
         return [
             structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=traceback),
         ]
-    return [TRACEBACK, structlog.processors.JSONRenderer()]
+    return [TRACEBACK, lambda _, __, event: _ENCODER.encode(event)]
 
 
 def _hiding(hide: Callable[[str], str]) -> Processor:

@@ -25,10 +25,11 @@ _RULES = [
     rf"()(?<!{_B})(?={_B}*?[A-Z])(?={_B}*?[a-z])(?={_B}*?[0-9]){_B}{{43}}(?!{_B})",
 ]
 _SECRET = re.compile("|".join(_RULES))
-# A character or two without which no rule can match, so that an ordinary line costs little.
-_HINT = re.compile(
-    r"callbacks(?!/<)|\?|://|slack|whsec_|earer|EARER|asic|ASIC|eyJ|[A-Za-z0-9_\-]{43}"
-)
+# Without one of these no rule can match, so that an ordinary line costs little.
+_MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC", "eyJ")
+_PATH_HINT = re.compile(r"callbacks(?!/<)")
+# A token's capital has 21 of its characters behind it, or as many before: capitals are found fast.
+_TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
 _SHORTEST = 8  # characters
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
@@ -37,7 +38,13 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 def redacted(text: str) -> str:
     """The text with tokens of callback URLs, queries, passwords and keys replaced by `…`."""
-    return _SECRET.sub(_kept, text) if _HINT.search(text) else text
+    return _SECRET.sub(_kept, text) if _is_suspect(text) else text
+
+
+def _is_suspect(text: str) -> bool:
+    """Could a rule match? Each search by itself is many times faster than all in one."""
+    has_mark = any(map(text.__contains__, _MARKS))
+    return has_mark or bool(_PATH_HINT.search(text) or _TOKEN_HINT.search(text))
 
 
 def hiding(secrets: Iterable[str]) -> Callable[[str], str]:

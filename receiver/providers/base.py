@@ -7,10 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError, missing
+from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
@@ -51,21 +53,44 @@ def decode(body: bytes) -> dict[str, Any]:
     try:
         decoded = body.decode("utf-8")  # json's own decoder lets surrogates through
         document = _READER.decode(decoded)
-        if _NUL.search(decoded):
-            raise NotJson(
-                "the body has a NUL character in a string: not every database can keep it"
-            )
-        if "\\u" in decoded:  # only an escape can hide a lone surrogate from the decoder
-            json.dumps(document, ensure_ascii=False).encode()
+        if "\\u" in decoded:  # only an escape can hide them from the decoder
+            _refuse_nul(decoded)
+            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
     except ValueError as error:  # malformed, not UTF-8, or an integer of absurd length
         raise NotJson(f"the body is not JSON: {error}") from None
-    if _is_deep(document):
+    if decoded.count("{") + decoded.count("[") > DEEPEST and _is_deep(document):
         raise NotJson(f"the body is nested more than {DEEPEST} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
     return document
+
+
+def checked(schema: Schema, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a flat schema that are there. Raises ValidationError naming each wrong one.
+
+    `schema.load` does the same, and prepares for nesting, hooks and partial loads, which takes
+    longer than the checks. Raw fields may be anything, and are left out.
+    """
+    found: dict[str, Any] = {}
+    wrong: dict[str, Any] = {}
+    for name, one in _ruled(schema):
+        try:
+            value = one.deserialize(document.get(name, missing))
+        except ValidationError as error:
+            wrong[name] = error.messages
+        else:
+            if value is not missing:
+                found[name] = value
+    if wrong:
+        raise ValidationError(wrong)
+    return found
+
+
+@cache
+def _ruled(schema: Schema) -> list[tuple[str, Field[Any]]]:
+    return [(name, one) for name, one in schema.fields.items() if type(one) is not Raw]
 
 
 def faults(error: ValidationError) -> str:
@@ -120,7 +145,7 @@ def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
         while index in seen:
             index = f"{one.kind}-{position}-{index}"
         seen.add(index)
-        apart.append(replace(one, index=index))
+        apart.append(one if index == one.index else replace(one, index=index))
     return tuple(apart)
 
 
@@ -129,6 +154,8 @@ def expires_at(url: str, otherwise: int) -> int:
 
     Recorded Kling URLs carry `Expires=` (decimal seconds) or `ksTime=` (hexadecimal seconds).
     """
+    if "?" not in url:
+        return otherwise
     try:
         query = parse_qs(urlsplit(url).query)
     except ValueError:  # such as an unbalanced bracket in the host
@@ -177,6 +204,11 @@ def _is_deep(document: object) -> bool:
         if not level:
             return False
     return True
+
+
+def _refuse_nul(decoded: str) -> None:
+    if _NUL.search(decoded):
+        raise NotJson("the body has a NUL character in a string: not every database can keep it")
 
 
 def _no_constant(name: str) -> NoReturn:

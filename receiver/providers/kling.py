@@ -17,6 +17,7 @@ from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
     LATEST_INSTANT,
+    checked,
     decode,
     expires_at,
     faults,
@@ -92,22 +93,22 @@ class Kling:
 
     def _new_dialect(self, document: dict[str, Any], received_at: int) -> Event:
         try:
-            data = ENVELOPE.load(document)
+            data = checked(ENVELOPE, document)
         except ValidationError as error:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
-        cost, cost_unit = _cost(data.get("billing"))
+        cost, cost_unit = _cost(document.get("billing"))
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
             status=STATUSES[data["status"]],
             occurred_at=occurred_at,
             reason=data.get("message") or None,
-            media=told_apart(_outputs(data.get("outputs"), occurred_at)),
+            media=told_apart(_outputs(document.get("outputs"), occurred_at)),
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,
-            unknown={key: data[key] for key in data.keys() - ENVELOPE.fields.keys()},
+            unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:

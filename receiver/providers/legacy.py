@@ -15,6 +15,7 @@ from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
     LATEST_INSTANT,
+    checked,
     expires_at,
     faults,
     index_of,
@@ -65,7 +66,7 @@ UNITS = "units"  # of a resource pack
 def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     """The event in a task of this dialect. Raises NotTheProtocol."""
     try:
-        data = ENVELOPE.load(document)
+        data = checked(ENVELOPE, document)
     except ValidationError as error:
         raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
     occurred_at = data.get("updated_at", received_at)
@@ -75,11 +76,11 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         status=STATUSES[data["task_status"]],
         occurred_at=occurred_at,
         reason=data.get("task_status_msg") or None,
-        media=told_apart(_media(data.get("task_result"), occurred_at)),
-        external_task_id=_external_task_id(data.get("task_info")),
+        media=told_apart(_media(document.get("task_result"), occurred_at)),
+        external_task_id=_external_task_id(document.get("task_info")),
         cost=data.get("final_unit_deduction") or None,
         cost_unit=UNITS if data.get("final_unit_deduction") else None,
-        unknown={key: data[key] for key in data.keys() - ENVELOPE.fields.keys()},
+        unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
     )
 
 

@@ -13,7 +13,16 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
-from receiver.providers.base import DAY, decode, expires_at, faults, text, told_apart, url_in
+from receiver.providers.base import (
+    DAY,
+    checked,
+    decode,
+    expires_at,
+    faults,
+    text,
+    told_apart,
+    url_in,
+)
 from receiver.tasks import Status
 
 STATUSES = {
@@ -63,7 +72,7 @@ class Modellix:
         if not isinstance(data, dict):
             raise NotTheProtocol("data: expected an object")
         try:
-            ENVELOPE.load(data)
+            checked(ENVELOPE, data)
         except ValidationError as error:
             raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
         status = STATUSES[data["status"]]

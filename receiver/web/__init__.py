@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -28,6 +29,13 @@ from receiver.web import (
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
 
+class _Application(Flask):
+    """Flask, told once that no function here is asynchronous: it asks eight times a request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) -> Flask:
     """The Flask application, with `more` routes of other packages.
 
@@ -36,7 +44,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     settings = settings or load()
     store = open_store(settings.database_url)
     store.check_schema()
-    app = Flask("receiver", static_folder=None)
+    app = _Application("receiver", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = callbacks.LONGEST_CALLBACK
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False

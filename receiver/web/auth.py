@@ -21,7 +21,8 @@ def install(app: Flask, token: str | None) -> None:
 
     @app.before_request
     def check() -> Response | None:
-        if request.path not in ("/api", "/metrics") and not request.path.startswith("/api/"):
+        path = request.path
+        if path not in ("/api", "/metrics") and not path.startswith("/api/"):
             return None
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Compared also where none is set, so that the time does not tell which it was.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.wsgi import get_content_length
 
 from receiver import providers, signing, standard_webhooks
 from receiver.clock import now_ms
@@ -19,7 +20,7 @@ from receiver.ingest import Ingest
 from receiver.providers import kling, legacy
 from receiver.redaction import redacted_path
 from receiver.settings import Settings
-from receiver.tasks import Trust
+from receiver.tasks import Outcome, Trust
 from receiver.web import headers
 
 TAKES = Description(
@@ -28,6 +29,7 @@ TAKES = Description(
     body=(kling.Envelope, legacy.Envelope),
 )
 PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
+ANSWERS = {outcome: f'{{"outcome":"{outcome}"}}\n'.encode() for outcome in Outcome}
 LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 
 
@@ -52,7 +54,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         secrets = settings.webhook_secrets.get(provider, ())
         # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
         is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
-        return accept(provider, task_id, secrets if is_signed else ())
+        return accept(provider, task_id, secrets if is_signed else (), token)
 
     @routes.route("/callbacks/<provider>", **only)
     @described(TAKES)
@@ -66,7 +68,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
             )
         return accept(provider, None, secrets)
 
-    def accept(provider: str, task_id: str | None, secrets: tuple[str, ...]) -> Response:
+    def accept(
+        provider: str, task_id: str | None, secrets: tuple[str, ...], token: str | None = None
+    ) -> Response:
         """Record the callback; with secrets, only if one of them signed it.
 
         What cannot be right is refused before its body is read.
@@ -83,10 +87,10 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
             task_id=task_id,
             body=body,
             received_at=now_ms(),
-            headers=headers.kept(request.headers, (request.view_args or {}).get("token")),
+            headers=headers.kept(request.headers, token),
             trust=Trust.SIGNED if secrets else Trust.TOKEN,
         )
-        return jsonify(outcome=ingest.accept(callback))
+        return Response(ANSWERS[ingest.accept(callback)], content_type="application/json")
 
     of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
     of_doctor(_doctor(settings.callback_secrets))
@@ -117,14 +121,18 @@ def _must_call_back(provider: str) -> None:
 
 def _body() -> bytes:
     """The whole body, or a refusal: nothing cut short is ever kept."""
+    environ = request.environ
+    length = get_content_length(environ)
     try:
-        body = request.get_data(cache=False)
-    except (OSError, ParseException) as error:
+        # A length that is given needs no stream that counts.
+        is_known = length is not None and length < LONGEST_CALLBACK
+        body = environ["wsgi.input"].read(length) if is_known else request.get_data(cache=False)
+    except (OSError, ValueError, ParseException) as error:
         raise BadRequest("The body broke off, or its chunks are malformed.") from error
     if len(body) >= LONGEST_CALLBACK:
         # A chunked body that is longer arrives here cut at the limit, as if it had ended.
         raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
-    if request.content_length not in (None, len(body)):
+    if length not in (None, len(body)):
         raise BadRequest("The body is shorter than its Content-Length.")
     return body
 

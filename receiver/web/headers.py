@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from receiver.redaction import redacted
@@ -27,14 +28,23 @@ def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str
     room = MOST_CHARACTERS
     for name, value in headers:
         size = len(name) + len(value)
-        if len(found) < MOST_HEADERS and size <= room and _may_be_kept(name, value, token):
-            found[name] = redacted(value)
-            room -= size
+        fits = len(found) < MOST_HEADERS and size <= room and len(value) <= LONGEST_VALUE
+        if fits and _is_plain(name):
+            plain, shown = _read(value)
+            if shown is not None and not (token and token in plain):
+                found[name] = shown
+                room -= size
     return found
 
 
-def _may_be_kept(name: str, value: str, token: str | None) -> bool:
-    if not _NAME.fullmatch(name) or _SECRET.search(name) or len(value) > LONGEST_VALUE:
-        return False
+# What every callback of a provider brings again is looked at once.
+@lru_cache(maxsize=1024)
+def _is_plain(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not _SECRET.search(name)
+
+
+@lru_cache(maxsize=1024)
+def _read(value: str) -> tuple[str, str | None]:
+    """The value decoded, and as it may be kept; None: it names an address of ours."""
     plain = unquote(unquote(value))  # a proxy may have encoded what was encoded
-    return not _OURS.search(plain + " ") and not (token and token in plain)
+    return plain, None if _OURS.search(plain + " ") else redacted(value)

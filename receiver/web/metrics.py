@@ -48,17 +48,22 @@ def install(app: Flask, meter: Meter, store: Store) -> None:
             log.warning("what was counted is kept for later", error=str(error))
             meter.store_failed()
 
+    def count_failure(unproven: str | None, store_failed: bool | None) -> None:
+        if unproven:
+            meter.count(measures.VERIFICATION_FAILURES, unproven)
+        if store_failed:
+            meter.store_failed()
+
     later = Later(hand_over, EVERY)
 
     @app.after_request
     def look(response: Response) -> Response:
-        if request.blueprint == "callbacks" and "started" in g:
-            took = time.perf_counter() - g.started
-            meter.observe(measures.CALLBACK_SECONDS, took, str(response.status_code))
-        if g.get("unproven"):
-            meter.count(measures.VERIFICATION_FAILURES, g.unproven)
-        if g.get("store_failed"):
-            meter.store_failed()
+        status, started = response.status_code, g.get("started")
+        if started and request.blueprint == "callbacks":
+            took = time.perf_counter() - started
+            meter.observe(measures.CALLBACK_SECONDS, took, str(status))
+        if status >= 400:
+            count_failure(g.get("unproven"), g.get("store_failed"))
         if meter.is_pending:
             later.ask()
         return response

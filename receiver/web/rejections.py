@@ -73,9 +73,10 @@ def install(app: Flask, store: Refusals) -> None:
 
     @app.after_request
     def look(response: Response) -> Response:
-        status, address = response.status_code, request.remote_addr or ""
+        status = response.status_code
         if not 400 <= status < 500:
             return response
+        address = request.remote_addr or ""
         wait = limits.wait(address, time.monotonic()) if _is_limited(status) else None
         if _is_for_callbacks():
             more = f" (answered {HTTPStatus.TOO_MANY_REQUESTS})" if wait else ""

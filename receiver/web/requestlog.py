@@ -5,9 +5,9 @@ Every line that a request causes has its id, which the answer names in `X-Reques
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 
 import structlog
 from flask import Flask, Response, g, request
@@ -31,24 +31,20 @@ def install(app: Flask, *, is_behind_proxy: bool) -> None:
         g.started = time.perf_counter()
         clear_contextvars()  # the thread served another request before
         given = request.headers.get(REQUEST_ID, "") if is_behind_proxy else ""
-        g.request_id = given if _is_sane(given) else uuid.uuid4().hex
-        bind_contextvars(request_id=g.request_id)
+        g.request_id = request_id = given if _is_sane(given) else os.urandom(16).hex()
+        bind_contextvars(request_id=request_id)
 
     @app.after_request
     def report(response: Response) -> Response:
-        if "request_id" in g:
-            response.headers[REQUEST_ID] = g.request_id
-        route = request.url_rule.rule if request.url_rule else "unknown path"
-        if route in QUIET and response.status_code < 400:
+        request_id, started, rule = g.get("request_id"), g.get("started"), request.url_rule
+        if request_id:
+            response.headers[REQUEST_ID] = request_id
+        route, status = rule.rule if rule else "unknown path", response.status_code
+        if route in QUIET and status < 400:
             return response
-        say = log.info if response.status_code < 400 else log.warning
-        say(
-            "request",
-            method=request.method,
-            route=route,
-            status=response.status_code,
-            ms=round((time.perf_counter() - g.started) * 1000, 1) if "started" in g else None,
-        )
+        ms = round((time.perf_counter() - started) * 1000, 1) if started else None
+        say = log.info if status < 400 else log.warning
+        say("request", method=request.method, route=route, status=status, ms=ms)
         return response
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from gunicorn.http.errors import ParseException
 
 from receiver import logs, providers
 from receiver.clock import now_ms
@@ -21,6 +22,7 @@ from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
 from receiver.web import create_app
+from receiver.web.callbacks import LONGEST_CALLBACK
 from samples import SECRET, body, callback, payload
 
 JSON = "application/json; charset=utf-8"
@@ -49,6 +51,12 @@ def test_the_answer_says_what_became_of_it(
 ) -> None:
     answers = [post(client, url(), raw) for raw in raws]
     assert answers[-1] == (200, {"outcome": outcome})
+
+
+def test_an_answer_is_these_bytes(client: FlaskClient) -> None:
+    answer = client.post(url(), data=body(), content_type=JSON)
+    assert answer.data == b'{"outcome":"recorded"}\n'
+    assert answer.headers["Content-Type"] == "application/json"
 
 
 def test_a_recorded_callback_with_its_recorded_headers(
@@ -457,3 +465,48 @@ def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
     other = SqliteStore(tmp_path / "receiver.db")
     assert [task.id for task in other.tasks()] == ["task-1"]  # in the file that is there now
+
+
+class _Stream(BytesIO):
+    """A body on its way in, which may break off."""
+
+    def __init__(self, raw: bytes, error: Exception | None = None) -> None:
+        super().__init__(raw)
+        self.error = error
+        self.is_read = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.is_read = True
+        if self.error:
+            raise self.error
+        return super().read(size)
+
+
+def sent(client: FlaskClient, stream: _Stream, length: int) -> int:
+    said = {"CONTENT_LENGTH": str(length)}
+    answer = client.post(url(), input_stream=stream, content_type=JSON, environ_overrides=said)
+    return answer.status_code
+
+
+@pytest.mark.parametrize("error", [OSError(), ValueError(), ParseException()])
+def test_a_body_that_breaks_off_is_refused(client: FlaskClient, error: Exception) -> None:
+    assert sent(client, _Stream(b"", error), 100) == 400
+
+
+def test_a_body_shorter_than_it_says_is_refused_and_kept_nowhere(
+    client: FlaskClient, store: SqliteStore
+) -> None:
+    assert sent(client, _Stream(body()), len(body()) + 1) == 400
+    assert store.callbacks() == []
+
+
+def test_of_what_follows_a_body_nothing_is_read(client: FlaskClient) -> None:
+    stream = _Stream(body() + b"the next request")
+    assert sent(client, stream, len(body())) == 200
+    assert stream.tell() == len(body())
+
+
+def test_what_says_it_is_too_long_is_refused_unread(client: FlaskClient) -> None:
+    stream = _Stream(body())
+    assert sent(client, stream, LONGEST_CALLBACK + 1) == 413
+    assert not stream.is_read

@@ -87,3 +87,11 @@ def test_what_tells_of_the_callback_is_kept() -> None:
         "X-Forwarded-For": "203.0.113.7, 2001:db8::1",
     }
     assert kept(given.items(), TOKEN) == given
+
+
+def test_the_token_of_one_request_decides_nothing_for_the_next() -> None:
+    for_other = mint(SECRET, "kling", "task-2")
+    header = [("X-Ray", "Root=" + TOKEN.replace("a", "%61"))]
+    assert kept(header, TOKEN) == {}
+    assert set(kept(header, for_other)) == {"X-Ray"}
+    assert kept(header, TOKEN) == {}

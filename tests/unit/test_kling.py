@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from receiver.errors import NotJson, NotTheProtocol, RequestRefused
 from receiver.events import Event, Source
-from receiver.providers import get
+from receiver.providers import get, kling, legacy, modellix
+from receiver.providers.base import checked, faults
 from receiver.tasks import Status
 from samples import body, callback, payload
 
@@ -179,6 +181,29 @@ def test_no_document_breaks_the_schema(change: dict[str, Any]) -> None:
         return
     assert event.status in Status
     assert isinstance(event.provider_task_id, str)
+
+
+SCHEMAS = (legacy.ENVELOPE, kling.ENVELOPE, modellix.ENVELOPE)
+NAMES = sorted({name for schema in SCHEMAS for name in schema.fields})
+usual = st.sampled_from(["1", "x" * 129, "submitted", "succeed", 7, -7, 10**14, 1.5, True, None])
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@given(st.dictionaries(st.sampled_from(NAMES) | st.text(), usual | values, max_size=8))
+def test_an_envelope_is_checked_as_marshmallow_checks_it(
+    schema: Schema, document: dict[str, Any]
+) -> None:
+    try:
+        loaded = schema.load(document, unknown=EXCLUDE)
+        raw = [name for name, one in schema.fields.items() if type(one) is fields.Raw]
+        expected: object = {name: loaded[name] for name in loaded.keys() - raw}
+    except ValidationError as error:
+        expected = faults(error)
+    try:
+        found: object = checked(schema, document)
+    except ValidationError as error:
+        found = faults(error)
+    assert found == expected
 
 
 @given(st.binary())

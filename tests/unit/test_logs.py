@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import structlog
@@ -122,3 +124,57 @@ def test_gunicorn_speaks_as_we_do(
     if is_json:
         assert json.loads(line)["logger"] == "gunicorn.error"
     assert line.startswith("{") is is_json
+
+
+def test_a_logger_that_spoke_before_follows_what_is_configured_after(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = structlog.get_logger()
+    logs.configure(form="json")
+    logger.info("before")
+    logs.configure(lambda line: line.replace("canary", "…"), form="console")
+    logger.info("after", key="canary")
+    before, after = capsys.readouterr().err.splitlines()
+    assert json.loads(before)["event"] == "before"
+    assert not after.startswith("{")
+    assert "canary" not in after
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "shown"),
+    [
+        (1_765_519_851_000_042_999, "2025-12-12T06:10:51.000042Z"),
+        (1_765_519_851_999_999_999, "2025-12-12T06:10:51.999999Z"),
+        (1_765_519_852_000_000_000, "2025-12-12T06:10:52.000000Z"),
+        (951_782_400_500_000_000, "2000-02-29T00:00:00.500000Z"),
+    ],
+)
+def test_an_instant_is_shown_to_the_microsecond(nanoseconds: int, shown: str) -> None:
+    assert logs.instant(nanoseconds) == shown
+
+
+def test_a_line_says_when_it_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(form="json")
+    begun = logs.instant(time.time_ns())
+    structlog.get_logger().info("something")
+    assert begun <= json.loads(capsys.readouterr().err)["timestamp"] <= logs.instant(time.time_ns())
+
+
+def test_a_value_that_is_not_json_is_shown_as_python_shows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(form="json")
+    structlog.get_logger().info("something", where=Path("/a"), what=(1, None))
+    document = json.loads(capsys.readouterr().err)
+    assert document["where"] == repr(Path("/a"))
+    assert document["what"] == [1, None]
+
+
+def test_a_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure(form="json")
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - to close it fails, too
+    monkeypatch.setattr(sys, "stderr", full)
+    structlog.get_logger().info("something")
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()

@@ -125,6 +125,14 @@ def test_a_path_shows_what_was_meant_and_no_token(path: str, shown: str) -> None
     assert redacted_path(path) == shown
 
 
+@pytest.mark.parametrize("around", ["", '"', "\n", " 😀"])
+@pytest.mark.parametrize("place", range(43))
+def test_a_token_is_found_wherever_its_only_capital_stands(place: int, around: str) -> None:
+    letters = "a7" * 22
+    token = letters[:place] + "Z" + letters[place + 1 : 43]
+    assert redacted(f"key{around}={around}{token}{around}") == f"key{around}={around}…{around}"
+
+
 def test_a_hostile_text_takes_no_time() -> None:
     parts = ("callbacks/", "callbacks//", "?", "://", "aA0_", "aaaa", "%2f", "%25", "\\/", "eyJa.")
     for text in (part * 20_000 for part in parts):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-
-from sqlite_utils import Database, Migrations
+from typing import TYPE_CHECKING
 
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 from receiver.stores.sqlite.writer import connect, file_lock
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 def migrate(path: Path) -> list[str]:
@@ -38,6 +40,8 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _apply(connection: sqlite3.Connection, path: Path) -> list[str]:
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415 - only a migration waits for it
+
     known = Migrations("callback-receiver")
     for name, sql in _files():
         known(name=name)(_migration(sql))
