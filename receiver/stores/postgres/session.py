@@ -18,7 +18,7 @@ _LOCKS = {
     "/* lock */": "for update",
     "/* take */": "for update skip locked",
 }
-_ADVISORY = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_ADVISORY = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
 
 
 class PostgresSession:
@@ -69,8 +69,13 @@ class _Gathered:
 @cache
 def translated(sql: str) -> str:
     """The statement with psycopg's placeholders, and with its locks."""
+    return _NAME.sub(r"%(\1)s", with_locks(sql)).replace("?", "%s")
+
+
+def with_locks(sql: str) -> str:
+    """The statement with the locks that its comments ask for."""
     if sql == ALONE:
         return _ADVISORY
     for comment, lock in _LOCKS.items():
         sql = sql.replace(comment, lock)
-    return _NAME.sub(r"%(\1)s", sql).replace("?", "%s")
+    return sql
