@@ -109,7 +109,7 @@ class Connections(Rooms):
         if task_id is None:
             return self._write(work)
         try:
-            return self._writer.run(work, task_id)
+            return self._writer.run(task_id, work)
         except Undone:
             return self._write(work)
 
