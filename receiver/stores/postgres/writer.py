@@ -163,8 +163,10 @@ class GroupCommit:
             self._try(batch)
 
     def _try(self, batch: list[_Item[Any]]) -> None:
-        self._wire = self._wire or Wire(self._url)
         wanted = [(item, item.work) for item in batch if item.work is not None]
+        if not wanted:
+            return
+        self._wire = self._wire or Wire(self._url)
         results = commit_together(self._wire, [work for _, work in wanted])
         for (item, _), result in zip(wanted, results, strict=True):
             item.result = result
