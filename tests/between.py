@@ -38,15 +38,22 @@ class Between:
                     threading.Thread(target=self._pass_on, args=work, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, name: str) -> None:
-        with source, sink, suppress(OSError):
-            while data := source.recv(65_536):
-                self.count += name == "store" and self._said_last != name
-                self._said_last = name
-                if name == "server" and self.is_silent.is_set():
-                    continue
-                is_last = name == "store" and self.cuts_behind and self.cuts_behind in data
-                if is_last:
-                    source.shutdown(socket.SHUT_RDWR)
-                sink.sendall(data)
-                if is_last:
-                    return
+        with source, sink:
+            with suppress(OSError):
+                self._copy(source, sink, name)
+            for one in (source, sink):  # closing alone would not wake who reads from it
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def _copy(self, source: socket.socket, sink: socket.socket, name: str) -> None:
+        while data := source.recv(65_536):
+            self.count += name == "store" and self._said_last != name
+            self._said_last = name
+            if name == "server" and self.is_silent.is_set():
+                continue
+            is_last = name == "store" and self.cuts_behind and self.cuts_behind in data
+            if is_last:
+                source.shutdown(socket.SHUT_RDWR)
+            sink.sendall(data)
+            if is_last:
+                return

@@ -22,7 +22,6 @@ from receiver.stores.sql.session import Values
 CONNECTED_WITHIN = 5  # seconds
 ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good as gone
 ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
-GOES_AWAY = "57P"  # how the codes begin with which a server that stops says so
 
 
 class Lost(psycopg.OperationalError):
@@ -71,7 +70,7 @@ class Wire:
             raise Lost(str(error)) from error
         for answer in answers:
             if answer.status not in ANSWERED:
-                raise self._error(answer)
+                raise psycopg.DatabaseError(_text(answer.error_message))
         for statement, answer in zip(asked, answers, strict=True):
             if statement is not None:
                 statement.answer = answer
@@ -79,7 +78,8 @@ class Wire:
     def rows(self, answer: pq.abc.PGresult) -> list[dict[str, Any]]:
         names = [_text(answer.fname(number)) for number in range(answer.nfields)]
         self._adapting.set_pgresult(answer)
-        return self._adapting.load_rows(0, answer.ntuples, lambda row: dict(zip(names, row)))  # noqa: B905 - it has the same length
+        rows = self._adapting.load_rows(0, answer.ntuples, tuple)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _send(self, statement: Statement) -> Iterator[Statement | None]:
         """One item for each answer that will come: None where it only says that it is prepared."""
@@ -97,17 +97,20 @@ class Wire:
         yield statement
 
     def _answers(self, until: float) -> list[pq.abc.PGresult]:
+        """One for each statement; behind each libpq gives None, and so it does once all is over."""
         found: list[pq.abc.PGresult] = []
+        answer: pq.abc.PGresult | None = None
         self._wait(until)
         while True:
             while self._libpq.is_busy():
                 self._wait(until)
-            answer = self._libpq.get_result()
-            if answer is None:
-                continue  # stands behind each answer
-            if answer.status == pq.ExecStatus.PIPELINE_SYNC:
+            before, answer = answer, self._libpq.get_result()
+            if answer is not None and answer.status == pq.ExecStatus.PIPELINE_SYNC:
                 return found
-            found.append(answer)
+            if answer is not None:
+                found.append(answer)
+            elif before is None:
+                raise Lost(_text(found[-1].error_message) if found else "the server ended it")
 
     def _wait(self, until: float) -> None:
         """Send what is left to send, and read what came. Raises Lost if nothing does."""
@@ -116,13 +119,6 @@ class Wire:
         if not self._poll.poll(max(0, until - time.monotonic()) * 1000):
             raise Lost(f"the server was silent for {ANSWERS_WITHIN:g} s")
         self._libpq.consume_input()
-
-    def _error(self, answer: pq.abc.PGresult) -> psycopg.Error:
-        code = _text(answer.error_field(pq.DiagnosticField.SQLSTATE))
-        said = _text(answer.error_field(pq.DiagnosticField.MESSAGE_PRIMARY))
-        if not code or code.startswith(GOES_AWAY):
-            return Lost(said or "it was closed")
-        return psycopg.errors.lookup(code)(said)
 
 
 def _text(said: bytes | None) -> str:
