@@ -107,9 +107,8 @@ def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str)
         answers = [batch_of_many.accept(told(number)) for number in range(12)]
     assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 12
     with psycopg.connect(url) as connection:
-        transactions = connection.execute("select distinct xmin::text from callbacks").fetchall()
         jobs = connection.execute("select count(*) from procrastinate_jobs").fetchone()
-    assert len(transactions) == 1
+    assert _transactions(url) == 1
     assert jobs == (24,)
     for number in range(12):
         history = store.history(f"task-{number:02}")
@@ -151,26 +150,50 @@ def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
         before = batch_of_many.accept(told(1))
         taken = batch_of_many.create(NEW)
         no_text = batch_of_many.create(replace(NEW, id="task-06", reference="a\0b"))
+        created = batch_of_many.create(replace(NEW, id="task-07"))
         behind = batch_of_many.accept(told(9))
     assert before.result(SOON) is behind.result(SOON) is Outcome.RECORDED
+    created.result(SOON)
     with pytest.raises(ValueError, match="on record already"):
         taken.result(SOON)
     with pytest.raises(ValueError, match="NUL"):
         no_text.result(SOON)
-    assert {task.id for task in store.tasks()} == {"task-01", "task-05", "task-09"}
+    assert {task.id for task in store.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
     for task_id in ("task-01", "task-09"):
         (kept,) = store.history(task_id).callbacks
         assert kept.repeats == 0  # what was done again is there once
 
 
 def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, url: str) -> None:
+    for number in range(3):
+        store.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as connection:
-        connection.execute("alter table tasks add check (id <> 'task-02')")
+        connection.execute("alter table transitions add check (task <> 2 or status = 'created')")
     with together(store) as batch_of_many:
-        answers = [batch_of_many.accept(told(number)) for number in (1, 2, 3)]
+        answers = [batch_of_many.accept(told(number)) for number in range(3)]
     assert answers[0].result(SOON) is answers[2].result(SOON) is Outcome.RECORDED
     with pytest.raises(StoreUnavailable, match="violates check constraint"):
         answers[1].result(SOON)
+    kept = [store.history(f"task-{number:02}").callbacks for number in range(3)]
+    assert [[one.repeats for one in each] for each in kept] == [[0], [], [0]]
+
+
+def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
+    store: PostgresStore, url: str
+) -> None:
+    store.create_task(NEW)
+    with pytest.raises(ValueError, match="on record already"):
+        store.create_task(NEW)
+    with together(store) as batch_of_many:
+        answers = [batch_of_many.accept(told(number)) for number in range(3)]
+    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 3
+    assert _transactions(url) == 1
+
+
+def _transactions(url: str) -> int:
+    """In how many the callbacks on record were committed."""
+    with psycopg.connect(url) as connection:
+        return len(connection.execute("select distinct xmin::text from callbacks").fetchall())
 
 
 def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
