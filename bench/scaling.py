@@ -1,14 +1,17 @@
 """What a callback and a delivery cost on SQLite and on PostgreSQL: the figures of docs/scaling.md.
 
-    .venv/bin/python -m bench.scaling [SECONDS]
+    .venv/bin/python -m bench.scaling [--seconds 4] [--write]
+
+It prints the page's section "Sizing"; with --write it puts it there.
 
 Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU is what
 the kernel counted for each kind of process; it depends less on what else the machine does than a
-rate does. All variants run in turn, several rounds; medians are printed as a Markdown table.
+rate does. All variants run in turn, several rounds; medians count.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import threading
@@ -18,12 +21,11 @@ from pathlib import Path
 
 import psycopg
 
-from bench import disks
+from bench import disks, machine, sizing
 from bench.load import fresh_traffic, send
 from bench.peers import Peers
 from bench.processes import cpu_seconds, process
 from bench.progress import say
-from bench.report import table
 from bench.sink import Sink, sink
 from bench.variants import Site, migrate, our_web, postgres, two_hooks
 from receiver.stores import Store, open_store
@@ -66,10 +68,23 @@ class Bench:
         return Site(folder, disks.Disk(), Peers())
 
 
-def main(seconds: float) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling")
+    parser.add_argument("--seconds", type=float, default=4, help="of load, for each figure")
+    parser.add_argument("--write", action="store_true", help="put the section into docs/scaling.md")
+    given = parser.parse_args()
+    text = measure(given.seconds)
+    print(text)
+    if given.write:
+        sizing.write(text)
+
+
+def measure(seconds: float) -> str:
+    """The section of the page."""
     found: dict[str, Figures] = {}
     with disks.folder() as place, postgres(disks.Disk()) as (url, server), sink() as shop:
         urls = {"SQLite": f"sqlite:///{place}/receiver.db", "PostgreSQL": url}
+        where = _described(place)
         bench = Bench(place, shop, urls, server)
         for one in urls.values():
             migrate(one)
@@ -80,8 +95,23 @@ def main(seconds: float) -> None:
                     name = f"{database}, {processes} web"
                     _measure(found.setdefault(name, Figures()), bench, database, processes, seconds)
                 _measure_worker(found[f"{database}, 1 web"], bench, database)
-        _show(found)
-        _measure_commits(url)
+        rates = _commit_rates(url)
+    measured = {name: _medians(figures) for name, figures in found.items()}
+    return sizing.section(measured, sizing.Machine(where, CONNECTIONS, *rates))
+
+
+def _described(place: Path) -> str:
+    its, sync = machine.described(place), disks.fsync_ms(disks.Disk(), place)
+    return (
+        f"{its['date']}, {its['cores']} virtual cores, fsync {sync:.2f} ms,\n"
+        f"load {its['load before the start']} before it began"
+    )
+
+
+def _medians(figures: Figures) -> sizing.Measured:
+    return sizing.Measured(
+        *(statistics.median(one) if one else 0.0 for one in vars(figures).values())
+    )
 
 
 def _measure(figures: Figures, bench: Bench, database: str, processes: int, seconds: float) -> None:
@@ -127,7 +157,7 @@ def _waiting_in(store: Store) -> int:
     return store.backlog(2**60).due
 
 
-def _measure_commits(url: str) -> None:
+def _commit_rates(url: str) -> list[float]:
     """Commits a second from CONNECTIONS connections, each of one row: plain, and with NOTIFY.
 
     Those that notify wait for each other, disk included: what they reach in all is the limit.
@@ -138,8 +168,7 @@ def _measure_commits(url: str) -> None:
     for _ in range(ROUNDS):
         for kind, sql in KINDS.items():
             rates[kind].append(_commits(url, sql))
-    for kind, series in rates.items():
-        print(f"Commits a second, {kind}: {statistics.median(series):.0f}")
+    return [statistics.median(series) for series in rates.values()]
 
 
 def _commits(url: str, sql: str, seconds: float = 2) -> float:
@@ -168,23 +197,5 @@ def _wal(url: str) -> float:
     return float(row[0]) if row else 0
 
 
-def _show(found: dict[str, Figures]) -> None:
-    columns = (
-        "",
-        "callbacks/s",
-        "web CPU ms",
-        "database CPU ms",
-        "WAL bytes",
-        "deliveries/s",
-        "worker CPU ms",
-        "database CPU ms",
-    )
-    lines = [
-        [name, *(f"{statistics.median(one):.4g}" if one else "" for one in vars(figures).values())]
-        for name, figures in found.items()
-    ]
-    print(table(columns, lines))
-
-
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    main()
