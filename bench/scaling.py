@@ -2,7 +2,7 @@
 
     .venv/bin/python -m bench.scaling [--seconds 4] [--write]
 
-It prints the page's section "Sizing"; with --write it puts it there.
+It prints the tables of the page's section "Sizing"; with --write it puts them there.
 
 Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU is what
 the kernel counted for each kind of process; it depends less on what else the machine does than a
@@ -32,6 +32,7 @@ from receiver.stores import Store, open_store
 
 CONNECTIONS = 32
 ROUNDS = 3
+WEB = {1: "1 web process", 2: "2 web processes"}
 INSERT = "begin; insert into rows_of_the_bench values (1)"
 KINDS = {
     "plain": f"{INSERT}; commit",
@@ -71,16 +72,16 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling")
     parser.add_argument("--seconds", type=float, default=4, help="of load, for each figure")
-    parser.add_argument("--write", action="store_true", help="put the section into docs/scaling.md")
+    parser.add_argument("--write", action="store_true", help="also into docs/scaling.md")
     given = parser.parse_args()
-    text = measure(given.seconds)
-    print(text)
+    tables = measure(given.seconds)
+    print("\n\n".join(tables))
     if given.write:
-        sizing.write(text)
+        sizing.write(tables)
 
 
-def measure(seconds: float) -> str:
-    """The section of the page."""
+def measure(seconds: float) -> list[str]:
+    """The tables of the page."""
     found: dict[str, Figures] = {}
     with disks.folder() as place, postgres(disks.Disk()) as (url, server), sink() as shop:
         urls = {"SQLite": f"sqlite:///{place}/receiver.db", "PostgreSQL": url}
@@ -90,22 +91,21 @@ def measure(seconds: float) -> str:
             migrate(one)
         for number in range(ROUNDS):
             for database in urls:
-                for processes in (1, 2):
-                    say(f"round {number + 1}: {database}, {processes} web")
-                    name = f"{database}, {processes} web"
+                for processes, web in WEB.items():
+                    name = f"{database}, {web}"
+                    say(f"round {number + 1}: {name}")
                     _measure(found.setdefault(name, Figures()), bench, database, processes, seconds)
-                _measure_worker(found[f"{database}, 1 web"], bench, database)
-        rates = _commit_rates(url)
-    measured = {name: _medians(figures) for name, figures in found.items()}
-    return sizing.section(measured, sizing.Machine(where, CONNECTIONS, *rates))
+                _measure_worker(found[f"{database}, {WEB[1]}"], bench, database)
+        where += [
+            (f"commits a second, {kind}", f"{rate:,.0f}") for kind, rate in _commit_rates(url)
+        ]
+    return sizing.tables({name: _medians(figures) for name, figures in found.items()}, where)
 
 
-def _described(place: Path) -> str:
-    its, sync = machine.described(place), disks.fsync_ms(disks.Disk(), place)
-    return (
-        f"{its['date']}, {its['cores']} virtual cores, fsync {sync:.2f} ms,\n"
-        f"load {its['load before the start']} before it began"
-    )
+def _described(place: Path) -> list[tuple[str, str]]:
+    its = machine.described(place)
+    lines = [(name, its[name]) for name in ("date", "cores", "load before the start")]
+    return [*lines, ("fsync", f"{disks.fsync_ms(disks.Disk(), place):.2f} ms")]
 
 
 def _medians(figures: Figures) -> sizing.Measured:
@@ -157,7 +157,7 @@ def _waiting_in(store: Store) -> int:
     return store.backlog(2**60).due
 
 
-def _commit_rates(url: str) -> list[float]:
+def _commit_rates(url: str) -> list[tuple[str, float]]:
     """Commits a second from CONNECTIONS connections, each of one row: plain, and with NOTIFY.
 
     Those that notify wait for each other, disk included: what they reach in all is the limit.
@@ -168,7 +168,7 @@ def _commit_rates(url: str) -> list[float]:
     for _ in range(ROUNDS):
         for kind, sql in KINDS.items():
             rates[kind].append(_commits(url, sql))
-    return [statistics.median(series) for series in rates.values()]
+    return [(kind, statistics.median(series)) for kind, series in rates.items()]
 
 
 def _commits(url: str, sql: str, seconds: float = 2) -> float:
