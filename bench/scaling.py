@@ -1,14 +1,17 @@
 """What a callback and a delivery cost on SQLite and on PostgreSQL: the figures of docs/scaling.md.
 
-    .venv/bin/python -m bench.scaling [SECONDS]
+    .venv/bin/python -m bench.scaling [--seconds 4] [--write]
+
+It prints the tables of the page's section "Sizing"; with --write it puts them there.
 
 Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU is what
 the kernel counted for each kind of process; it depends less on what else the machine does than a
-rate does. All variants run in turn, several rounds; medians are printed as a Markdown table.
+rate does. All variants run in turn, several rounds; medians count.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import threading
@@ -18,18 +21,18 @@ from pathlib import Path
 
 import psycopg
 
-from bench import disks
+from bench import disks, machine, sizing
 from bench.load import fresh_traffic, send
 from bench.peers import Peers
 from bench.processes import cpu_seconds, process
 from bench.progress import say
-from bench.report import table
 from bench.sink import Sink, sink
 from bench.variants import Site, migrate, our_web, postgres, two_hooks
 from receiver.stores import Store, open_store
 
 CONNECTIONS = 32
 ROUNDS = 3
+WEB = {1: "1 web process", 2: "2 web processes"}
 INSERT = "begin; insert into rows_of_the_bench values (1)"
 KINDS = {
     "plain": f"{INSERT}; commit",
@@ -66,22 +69,49 @@ class Bench:
         return Site(folder, disks.Disk(), Peers())
 
 
-def main(seconds: float) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling")
+    parser.add_argument("--seconds", type=float, default=4, help="of load, for each figure")
+    parser.add_argument("--write", action="store_true", help="also into docs/scaling.md")
+    given = parser.parse_args()
+    tables = measure(given.seconds)
+    print("\n\n".join(tables))
+    if given.write:
+        sizing.write(tables)
+
+
+def measure(seconds: float) -> list[str]:
+    """The tables of the page."""
     found: dict[str, Figures] = {}
     with disks.folder() as place, postgres(disks.Disk()) as (url, server), sink() as shop:
         urls = {"SQLite": f"sqlite:///{place}/receiver.db", "PostgreSQL": url}
+        where = _described(place)
         bench = Bench(place, shop, urls, server)
         for one in urls.values():
             migrate(one)
         for number in range(ROUNDS):
             for database in urls:
-                for processes in (1, 2):
-                    say(f"round {number + 1}: {database}, {processes} web")
-                    name = f"{database}, {processes} web"
+                for processes, web in WEB.items():
+                    name = f"{database}, {web}"
+                    say(f"round {number + 1}: {name}")
                     _measure(found.setdefault(name, Figures()), bench, database, processes, seconds)
-                _measure_worker(found[f"{database}, 1 web"], bench, database)
-        _show(found)
-        _measure_commits(url)
+                _measure_worker(found[f"{database}, {WEB[1]}"], bench, database)
+        where += [
+            (f"commits a second, {kind}", f"{rate:,.0f}") for kind, rate in _commit_rates(url)
+        ]
+    return sizing.tables({name: _medians(figures) for name, figures in found.items()}, where)
+
+
+def _described(place: Path) -> list[tuple[str, str]]:
+    its = machine.described(place)
+    lines = [(name, its[name]) for name in ("date", "cores", "load before the start")]
+    return [*lines, ("fsync", f"{disks.fsync_ms(disks.Disk(), place):.2f} ms")]
+
+
+def _medians(figures: Figures) -> sizing.Measured:
+    return sizing.Measured(
+        *(statistics.median(one) if one else 0.0 for one in vars(figures).values())
+    )
 
 
 def _measure(figures: Figures, bench: Bench, database: str, processes: int, seconds: float) -> None:
@@ -127,7 +157,7 @@ def _waiting_in(store: Store) -> int:
     return store.backlog(2**60).due
 
 
-def _measure_commits(url: str) -> None:
+def _commit_rates(url: str) -> list[tuple[str, float]]:
     """Commits a second from CONNECTIONS connections, each of one row: plain, and with NOTIFY.
 
     Those that notify wait for each other, disk included: what they reach in all is the limit.
@@ -138,8 +168,7 @@ def _measure_commits(url: str) -> None:
     for _ in range(ROUNDS):
         for kind, sql in KINDS.items():
             rates[kind].append(_commits(url, sql))
-    for kind, series in rates.items():
-        print(f"Commits a second, {kind}: {statistics.median(series):.0f}")
+    return [(kind, statistics.median(series)) for kind, series in rates.items()]
 
 
 def _commits(url: str, sql: str, seconds: float = 2) -> float:
@@ -168,23 +197,5 @@ def _wal(url: str) -> float:
     return float(row[0]) if row else 0
 
 
-def _show(found: dict[str, Figures]) -> None:
-    columns = (
-        "",
-        "callbacks/s",
-        "web CPU ms",
-        "database CPU ms",
-        "WAL bytes",
-        "deliveries/s",
-        "worker CPU ms",
-        "database CPU ms",
-    )
-    lines = [
-        [name, *(f"{statistics.median(one):.4g}" if one else "" for one in vars(figures).values())]
-        for name, figures in found.items()
-    ]
-    print(table(columns, lines))
-
-
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    main()

@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from receiver.errors import StoreUnavailable
 from receiver.stores.postgres import pages, schema
 from receiver.stores.postgres.session import PostgresSession
+from receiver.stores.postgres.writer import GroupCommit, Undone
 from receiver.stores.sql.session import Rooms, Session
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
@@ -58,6 +59,7 @@ class Connections(Rooms):
         self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._lock = threading.Lock()
         self._alone = threading.Lock()
+        self._writer = GroupCommit(url)
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -73,6 +75,7 @@ class Connections(Rooms):
         return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
 
     def close(self) -> None:
+        self._writer.close()
         with self._lock:
             pool, self._opened = self._opened, None
         if pool is not None:
@@ -102,6 +105,14 @@ class Connections(Rooms):
 
     def give_back(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
         return 0
+
+    def _write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
+        if task_id is None:
+            return self._write(work)
+        try:
+            return self._writer.run(task_id, work)
+        except Undone:
+            return self._write(work)
 
     def _write(self, work: Callable[[Session], T]) -> T:
         for tries_left in reversed(range(TRIES)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -12,13 +13,14 @@ import psycopg
 from receiver.stores.sql.session import ALONE, Found, Values
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
+_PLACE = re.compile(rf"\?|{_NAME.pattern}")
 # Where a comment says so, the rows that are found are held until the transaction ends.
 _LOCKS = {
     "/* lock tasks */": "for update of tasks",
     "/* lock */": "for update",
     "/* take */": "for update skip locked",
 }
-_ADVISORY = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_ADVISORY = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
 
 
 class PostgresSession:
@@ -69,8 +71,30 @@ class _Gathered:
 @cache
 def translated(sql: str) -> str:
     """The statement with psycopg's placeholders, and with its locks."""
+    return _NAME.sub(r"%(\1)s", _with_locks(sql)).replace("?", "%s")
+
+
+@cache
+def numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
+    """The statement as libpq takes it, with its locks; and the names of its values, in order."""
+    names: list[str] = []
+    numbers = count(1)
+
+    def number(place: re.Match[str]) -> str:
+        name = place[1]
+        if name is None:
+            return f"${next(numbers)}"
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _PLACE.sub(number, _with_locks(sql)).encode(), tuple(names)
+
+
+def _with_locks(sql: str) -> str:
+    """The statement with the locks that its comments ask for."""
     if sql == ALONE:
         return _ADVISORY
     for comment, lock in _LOCKS.items():
         sql = sql.replace(comment, lock)
-    return _NAME.sub(r"%(\1)s", sql).replace("?", "%s")
+    return sql

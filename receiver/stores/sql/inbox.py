@@ -17,7 +17,7 @@ class Inbox(Rooms):
     """See `stores.base.Inbox`."""
 
     def create_task(self, task: Task) -> None:
-        self._write(lambda connection: Recording(connection).create(task))
+        self._write_about(task.id, lambda connection: Recording(connection).create(task))
 
     def record(
         self,
@@ -27,14 +27,18 @@ class Inbox(Rooms):
         *,
         confirm: bool = False,
     ) -> Outcome:
-        return self._write(
+        return self._write_about(
+            callback.task_id,
             lambda connection: Recording(connection, subscriptions).record(
                 callback, event, confirm=confirm
-            )
+            ),
         )
 
     def quarantine(self, callback: Callback, problem: str) -> None:
-        self._write(lambda connection: Recording(connection).quarantine(callback, problem))
+        self._write_about(
+            callback.task_id,
+            lambda connection: Recording(connection).quarantine(callback, problem),
+        )
 
     def reopen(
         self,

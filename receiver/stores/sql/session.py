@@ -87,6 +87,11 @@ class Rooms:
         """
         raise NotImplementedError
 
+    def _write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
+        """`_write`, for work that touches rows of this task alone, if one is named."""
+        del task_id
+        return self._write(work)
+
     def _read(self) -> AbstractContextManager[Session]:
         """A connection that only reads. Raises StoreUnavailable."""
         raise NotImplementedError

@@ -1,0 +1,125 @@
+"""Many statements to PostgreSQL, and their answers back, in one round trip.
+
+Psycopg's own pipeline asks the kernel before each statement that it sends, and makes a cursor for
+each: half of what recording a callback cost. Here libpq gets all of them, prepared, and is waited
+for once.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import PyFormat, Transformer
+
+from receiver.stores.postgres.session import numbered
+from receiver.stores.sql.session import Values
+
+CONNECTED_WITHIN = 5  # seconds
+ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good as gone
+ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+
+
+class Lost(psycopg.OperationalError):
+    """There is no connection, or none any more."""
+
+
+class Statement:
+    """A statement with its values; `answer` once there is one."""
+
+    __slots__ = ("answer", "sql", "values")
+
+    def __init__(self, sql: str, values: Values = ()) -> None:
+        self.sql = sql
+        self.values = values
+        self.answer: pq.abc.PGresult | None = None
+
+
+class Wire:
+    """A connection for one thread. After an error it is of no more use."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._connection = psycopg.connect(url, connect_timeout=CONNECTED_WITHIN)
+        except psycopg.OperationalError as error:
+            raise Lost(str(error)) from error
+        self._libpq = self._connection.pgconn
+        self._libpq.nonblocking = 1
+        self._libpq.enter_pipeline_mode()
+        self._poll = select.poll()
+        self._adapting = Transformer.from_context(self._connection)
+        self._prepared: dict[tuple[str, tuple[int, ...]], bytes] = {}
+
+    def close(self) -> None:
+        self._connection.close()  # the server undoes what was not committed
+
+    def exchange(self, statements: Sequence[Statement]) -> None:
+        """Send all of them, and wait for their answers.
+
+        Raises psycopg.Error of the first that failed; those behind it were not done. Raises Lost.
+        """
+        try:
+            asked = [one for statement in statements for one in self._send(statement)]
+            self._libpq.pipeline_sync()
+            answers = self._answers(time.monotonic() + ANSWERS_WITHIN)
+        except psycopg.OperationalError as error:
+            raise Lost(str(error)) from error
+        for answer in answers:
+            if answer.status not in ANSWERED:
+                raise psycopg.DatabaseError(_text(answer.error_message))
+        for statement, answer in zip(asked, answers, strict=True):
+            if statement is not None:
+                statement.answer = answer
+
+    def rows(self, answer: pq.abc.PGresult) -> list[dict[str, Any]]:
+        names = [_text(answer.fname(number)) for number in range(answer.nfields)]
+        self._adapting.set_pgresult(answer)
+        rows = self._adapting.load_rows(0, answer.ntuples, tuple)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _send(self, statement: Statement) -> Iterator[Statement | None]:
+        """One item for each answer that will come: None where it only says that it is prepared."""
+        sql, names = numbered(statement.sql)
+        given = statement.values
+        values = [given[name] for name in names] if isinstance(given, Mapping) else given
+        dumped = self._adapting.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        kind = statement.sql, tuple(self._adapting.types or ())
+        name = self._prepared.get(kind)
+        if name is None:
+            name = self._prepared[kind] = b"way_in_%d" % len(self._prepared)
+            self._libpq.send_prepare(name, sql, kind[1])
+            yield None
+        self._libpq.send_query_prepared(name, dumped, self._adapting.formats)
+        yield statement
+
+    def _answers(self, until: float) -> list[pq.abc.PGresult]:
+        """One for each statement; behind each libpq gives None, and so it does once all is over."""
+        found: list[pq.abc.PGresult] = []
+        answer: pq.abc.PGresult | None = None
+        self._wait(until)
+        while True:
+            while self._libpq.is_busy():
+                self._wait(until)
+            before, answer = answer, self._libpq.get_result()
+            if answer is not None and answer.status == pq.ExecStatus.PIPELINE_SYNC:
+                return found
+            if answer is not None:
+                found.append(answer)
+            elif before is None:
+                raise Lost(_text(found[-1].error_message) if found else "the server ended it")
+
+    def _wait(self, until: float) -> None:
+        """Send what is left to send, and read what came. Raises Lost if nothing does."""
+        more = self._libpq.flush()
+        self._poll.register(self._libpq.socket, select.POLLIN | (select.POLLOUT if more else 0))
+        if not self._poll.poll(max(0, until - time.monotonic()) * 1000):
+            raise Lost(f"the server was silent for {ANSWERS_WITHIN:g} s")
+        self._libpq.consume_input()
+
+
+def _text(said: bytes | None) -> str:
+    return (said or b"").decode(errors="replace")

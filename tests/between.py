@@ -1,0 +1,59 @@
+"""Stands between a store and its PostgreSQL server: counts round trips, and makes faults."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+
+class Between:
+    """Listens on `port` and passes on to the server's.
+
+    `count`: how often the store waited for the server. `is_silent`: nothing the server says is
+    passed on. `cuts_behind`: once the store has said this, the connection ends without an answer.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.count = 0
+        self.is_silent = threading.Event()
+        self.cuts_behind: bytes | None = None
+        self._said_last = ""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                for source, sink, name in ((client, server, "store"), (server, client, "server")):
+                    work = (source, sink, name)
+                    threading.Thread(target=self._pass_on, args=work, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, name: str) -> None:
+        with source, sink:
+            with suppress(OSError):
+                self._copy(source, sink, name)
+            for one in (source, sink):  # closing alone would not wake who reads from it
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def _copy(self, source: socket.socket, sink: socket.socket, name: str) -> None:
+        while data := source.recv(65_536):
+            self.count += name == "store" and self._said_last != name
+            self._said_last = name
+            if name == "server" and self.is_silent.is_set():
+                continue
+            is_last = name == "store" and self.cuts_behind and self.cuts_behind in data
+            if is_last:
+                source.shutdown(socket.SHUT_RDWR)
+            sink.sendall(data)
+            if is_last:
+                return

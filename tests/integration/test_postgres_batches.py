@@ -1,0 +1,284 @@
+"""Callbacks that are committed together on PostgreSQL: each is on record as if it were alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import psycopg
+import pytest
+
+from between import Between
+from receiver.errors import StoreUnavailable
+from receiver.events import Callback
+from receiver.ingest import Ingest
+from receiver.providers import get
+from receiver.stores.postgres import PostgresStore, batch, wire, writer
+from receiver.stores.sql.recording import Recording
+from receiver.stores.sql.session import Session
+from receiver.tasks import Outcome, Status, Task
+from samples import body, callback, subscription
+
+T = TypeVar("T")
+SOON = 30  # seconds; nothing here takes as long
+NEW = Task("task-05", "kling", Status.CREATED, 1, 1)
+HOOKS = [subscription("mail"), subscription("slack")]
+
+
+@pytest.fixture
+def url(fresh: Callable[[], str]) -> str:
+    return fresh()
+
+
+@pytest.fixture
+def between(url: str) -> Iterator[Between]:
+    made = Between(psycopg.conninfo.conninfo_to_dict(url)["port"])
+    yield made
+    made.is_silent.clear()
+    made.close()
+
+
+@pytest.fixture
+def store(url: str, between: Between) -> Iterator[PostgresStore]:
+    port = str(psycopg.conninfo.conninfo_to_dict(url)["port"])
+    made = PostgresStore(url.replace(f":{port}/", f":{between.port}/"))
+    yield made
+    made.close()
+
+
+class Together:
+    """What is handed in while the writer is held up, so that it meets in one batch."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self.store = store
+        self.ingest = Ingest(store, HOOKS)
+        self._pool = ThreadPoolExecutor(40)
+        self._count = 0
+
+    def accept(self, one: Callback) -> Future[Outcome]:
+        return self._hand_in(lambda: self.ingest.accept(one))
+
+    def create(self, task: Task) -> Future[None]:
+        return self._hand_in(lambda: self.store.create_task(task))
+
+    def _hand_in(self, verb: Callable[[], T]) -> Future[T]:
+        self._count += 1
+        handed_in = self._pool.submit(verb)
+        _until(lambda: self.store._writer._arrived.qsize() == self._count)
+        return handed_in
+
+
+@contextmanager
+def together(store: PostgresStore) -> Iterator[Together]:
+    """The writer is held up within the block, before it takes what waits."""
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold(_: Session) -> None:
+        is_held.set()
+        may_go.wait(SOON)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(store._writer.run, "held", hold)
+        assert is_held.wait(SOON)
+        try:
+            yield Together(store)
+        finally:
+            may_go.set()
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def told(number: int, status: str = "succeed") -> Callback:
+    return callback(body(status, f"theirs-{number}"), f"task-{number:02}")
+
+
+def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str) -> None:
+    with together(store) as batch_of_many:
+        answers = [batch_of_many.accept(told(number)) for number in range(12)]
+    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 12
+    with psycopg.connect(url) as connection:
+        jobs = connection.execute("select count(*) from procrastinate_jobs").fetchone()
+    assert _transactions(url) == 1
+    assert jobs == (24,)
+    for number in range(12):
+        history = store.history(f"task-{number:02}")
+        assert [one.callback.body for one in history.callbacks] == [told(number).body]
+        assert len(store.deliveries(task_id=f"task-{number:02}")) == 2
+
+
+def test_a_batch_takes_no_more_round_trips_than_one_callback(
+    store: PostgresStore, between: Between
+) -> None:
+    for number in range(12):
+        store.create_task(replace(NEW, id=f"task-{number:02}"))
+    far = wire.Wire(store._url)
+    for status in ("submitted", "succeed"):  # the first time each statement is prepared
+        works = [_recording(told(number, status)) for number in range(12)]
+        before = between.count
+        outcomes = batch.commit_together(far, works)
+        assert outcomes == [Outcome.RECORDED] * 12
+    assert between.count - before <= 3
+    far.close()
+
+
+def _recording(one: Callback) -> Callable[[Session], Outcome]:
+    event = get("kling").parse(one)
+    return lambda session: Recording(session, HOOKS).record(one, event, confirm=False)
+
+
+def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
+    """Then two processes whose batches hold the same tasks wait in no ring."""
+    with together(store) as batch_of_many:
+        answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
+    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 3
+    assert [task.id for task in store.tasks()] == ["task-03", "task-02", "task-01"]  # newest first
+
+
+def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
+    store.create_task(NEW)
+    with together(store) as batch_of_many:
+        before = batch_of_many.accept(told(1))
+        taken = batch_of_many.create(NEW)
+        created = batch_of_many.create(replace(NEW, id="task-07"))
+        behind = batch_of_many.accept(told(9))
+    assert before.result(SOON) is behind.result(SOON) is Outcome.RECORDED
+    created.result(SOON)
+    with pytest.raises(ValueError, match="on record already"):
+        taken.result(SOON)
+    assert {task.id for task in store.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
+    for task_id in ("task-01", "task-09"):
+        (kept,) = store.history(task_id).callbacks
+        assert kept.repeats == 0  # what was done again is there once
+
+
+def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
+    with together(store) as batch_of_many:
+        before = batch_of_many.accept(told(1))
+        no_text = batch_of_many.create(replace(NEW, reference="a\0b"))
+        behind = batch_of_many.accept(told(9))
+    assert before.result(SOON) is behind.result(SOON) is Outcome.RECORDED
+    with pytest.raises(ValueError, match="NUL"):
+        no_text.result(SOON)
+
+
+def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, url: str) -> None:
+    for number in range(3):
+        store.create_task(replace(NEW, id=f"task-{number:02}"))
+    with psycopg.connect(url) as connection:
+        connection.execute("alter table transitions add check (task <> 2 or status = 'created')")
+    with together(store) as batch_of_many:
+        answers = [batch_of_many.accept(told(number)) for number in range(3)]
+    assert answers[0].result(SOON) is answers[2].result(SOON) is Outcome.RECORDED
+    with pytest.raises(StoreUnavailable, match="violates check constraint"):
+        answers[1].result(SOON)
+    kept = [store.history(f"task-{number:02}").callbacks for number in range(3)]
+    assert [[one.repeats for one in each] for each in kept] == [[0], [], [0]]
+
+
+def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
+    store: PostgresStore, url: str
+) -> None:
+    store.create_task(NEW)
+    with pytest.raises(ValueError, match="on record already"):
+        store.create_task(NEW)
+    with together(store) as batch_of_many:
+        answers = [batch_of_many.accept(told(number)) for number in range(3)]
+    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 3
+    assert _transactions(url) == 1
+
+
+def _transactions(url: str) -> int:
+    """In how many the callbacks on record were committed."""
+    with psycopg.connect(url) as connection:
+        return len(connection.execute("select distinct xmin::text from callbacks").fetchall())
+
+
+def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
+    with together(store) as batch_of_many:
+        ended = batch_of_many.accept(told(1))
+        late = batch_of_many.accept(told(1, "processing"))
+        again = batch_of_many.accept(told(1))
+    assert ended.result(SOON) is Outcome.RECORDED
+    assert late.result(SOON) is Outcome.STALE
+    assert again.result(SOON) is Outcome.DUPLICATE
+    assert store.task("task-01").status is Status.SUCCEEDED
+
+
+def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url: str) -> None:
+    for number in (1, 2):
+        store.create_task(replace(NEW, id=f"task-{number:02}"))
+    with psycopg.connect(url) as holder:
+        holder.execute("select from tasks where id = 'task-01' for update")
+        with together(store) as batch_of_many:
+            held, free = batch_of_many.accept(told(1)), batch_of_many.accept(told(2))
+        assert free.result(SOON) is Outcome.RECORDED
+        assert not held.done()
+    assert held.result(SOON) is Outcome.RECORDED
+
+
+def test_a_connection_that_ended_unnoticed_refuses_nobody(store: PostgresStore, url: str) -> None:
+    ingest = Ingest(store, HOOKS)
+    ingest.accept(told(1))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        )
+    assert ingest.accept(told(2)) is Outcome.RECORDED
+
+
+def test_whose_commit_was_not_answered_is_not_acknowledged(
+    store: PostgresStore, between: Between
+) -> None:
+    ingest = Ingest(store, HOOKS)
+    between.cuts_behind = b"commit"
+    with pytest.raises(StoreUnavailable, match="lost while it committed"):
+        ingest.accept(told(1))
+    between.cuts_behind = None
+    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it had been committed
+    (kept,) = store.history("task-01").callbacks
+    assert kept.repeats == 1  # and was not sent again behind the caller's back
+
+
+def test_a_server_that_falls_silent_is_said_in_time(
+    store: PostgresStore, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "PATIENCE", 0.2)
+    monkeypatch.setattr(wire, "ANSWERS_WITHIN", 0.3)
+    ingest = Ingest(store, HOOKS)
+    ingest.accept(told(0))
+    between.is_silent.set()
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=r"did not commit within 0.2 s"):
+        ingest.accept(told(1))
+    assert time.monotonic() - began < SOON
+    between.is_silent.clear()
+    end = time.monotonic() + SOON
+    while True:
+        try:
+            assert ingest.accept(told(2)) is Outcome.RECORDED
+            break
+        except StoreUnavailable:
+            assert time.monotonic() < end
+
+
+def test_what_was_handed_in_is_committed_before_the_store_closes(store: PostgresStore) -> None:
+    with together(store) as batch_of_many:
+        answers = [batch_of_many.accept(told(1, status)) for status in ("submitted", "succeed")]
+        closing = threading.Thread(target=store.close)
+        closing.start()
+        _until(lambda: store._writer._closing)
+        with pytest.raises(StoreUnavailable, match="closing"):
+            Ingest(store, HOOKS).accept(told(2))
+    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 2
+    closing.join(SOON)
