@@ -30,18 +30,18 @@ def store(
 @pytest.fixture(params=["sqlite", "postgres"])
 def lacking(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str | None], Store]:
-    """A new record at each call, to which all migrations but this one were applied."""
+) -> Callable[..., Store]:
+    """A new record at each call, to which all migrations but these were applied."""
     schema, files = {
         "sqlite": (sqlite.schema, "_files"),
         "postgres": (postgres.schema, "_ours"),
     }[request.param]
     everything = getattr(schema, files)()
 
-    def made(migration: str | None) -> Store:
-        some = [(name, sql) for name, sql in everything if name != migration]
+    def made(*left_out: str) -> Store:
+        some = [(name, sql) for name, sql in everything if name not in left_out]
         monkeypatch.setattr(schema, files, lambda: some)
-        store = _empty(request, tmp_path, f"lacks_{migration}")
+        store = _empty(request, tmp_path, f"lacks_{len(left_out)}")
         store.migrate()
         monkeypatch.setattr(schema, files, lambda: everything)
         request.addfinalizer(store.close)
