@@ -17,10 +17,12 @@ import pytest
 
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
+from receiver.stores import group_commit
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.sqlite import writer as writer_module
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
 from samples import body, callback, subscription
+
+Work = Callable[[sqlite3.Connection], int]
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def writer(path: Path) -> Iterator[GroupCommit]:
     made.close()
 
 
-def insert(n: int) -> writer_module.Work[int]:
+def insert(n: int) -> Work:
     def work(connection: sqlite3.Connection) -> int:
         connection.execute("insert into t values (?)", (n,))
         return n
@@ -63,7 +65,7 @@ def rows(path: Path) -> list[int]:
         connection.close()
 
 
-def held_batch(writer: GroupCommit, works: list[writer_module.Work[int]]) -> list[object]:
+def held_batch(writer: GroupCommit, works: list[Work]) -> list[object]:
     """Run the works so that all of them share one batch; each result or error, in order."""
     entered, go = threading.Event(), threading.Event()
 
@@ -72,7 +74,7 @@ def held_batch(writer: GroupCommit, works: list[writer_module.Work[int]]) -> lis
         assert go.wait(10)
         return 0
 
-    def run(work: writer_module.Work[int]) -> object:
+    def run(work: Work) -> object:
         try:
             return writer.run(work)
         except (StoreUnavailable, sqlite3.Error, ValueError) as error:
@@ -92,6 +94,11 @@ def test_every_connection_that_writes_syncs_fully(writer: GroupCommit) -> None:
     found = writer.run(lambda connection: connection.execute("pragma synchronous").fetchone()[0])
     assert found == 2  # FULL
     assert writer.run(lambda c: c.execute("pragma secure_delete").fetchone()[0]) == 1
+
+
+def test_pieces_that_are_undone_need_no_room_in_tmp(writer: GroupCommit) -> None:
+    memory = 2
+    assert writer.run(lambda c: c.execute("pragma temp_store").fetchone()[0]) == memory
 
 
 def test_nobody_is_answered_before_the_commit(writer: GroupCommit, path: Path) -> None:
@@ -229,8 +236,8 @@ def test_what_nobody_waits_for_any_more_is_not_done(
 ) -> None:
     """It was answered 503: the sender will come again."""
     writer.run(insert(1))
-    monkeypatch.setattr(writer_module, "PATIENCE", 0.2)
-    monkeypatch.setattr(writer_module, "PATIENCE_WHEN_STUCK", 0.1)
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.2)
+    monkeypatch.setattr(group_commit, "PATIENCE_WHEN_STUCK", 0.1)
     with file_lock(path):
         with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s.*record.db-lock"):
             writer.run(insert(2))
@@ -294,6 +301,6 @@ def test_nobody_waits_for_ever(
     writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.run(insert(1))
-    monkeypatch.setattr(writer_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.1)
     with file_lock(path), pytest.raises(StoreUnavailable, match="no commit"):
         writer.run(insert(2))

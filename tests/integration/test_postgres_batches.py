@@ -18,7 +18,8 @@ from receiver.errors import StoreUnavailable
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import get
-from receiver.stores.postgres import PostgresStore, batch, wire, writer
+from receiver.stores import group_commit
+from receiver.stores.postgres import PostgresStore, batch, wire
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Session
 from receiver.tasks import Outcome, Status, Task
@@ -69,7 +70,7 @@ class Together:
     def _hand_in(self, verb: Callable[[], T]) -> Future[T]:
         self._count += 1
         handed_in = self._pool.submit(verb)
-        _until(lambda: self.store._writer._arrived.qsize() == self._count)
+        _until(lambda: len(self.store._writer._waiting) == self._count)
         return handed_in
 
 
@@ -83,7 +84,7 @@ def together(store: PostgresStore) -> Iterator[Together]:
         may_go.wait(SOON)
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(store._writer.run, "held", hold)
+        pool.submit(store._writer.run, hold, "held")
         assert is_held.wait(SOON)
         try:
             yield Together(store)
@@ -253,13 +254,13 @@ def test_whose_commit_was_not_answered_is_not_acknowledged(
 def test_a_server_that_falls_silent_is_said_in_time(
     store: PostgresStore, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "PATIENCE", 0.2)
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.2)
     monkeypatch.setattr(wire, "ANSWERS_WITHIN", 0.3)
     ingest = Ingest(store, HOOKS)
     ingest.accept(told(0))
     between.is_silent.set()
     began = time.monotonic()
-    with pytest.raises(StoreUnavailable, match=r"did not commit within 0.2 s"):
+    with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
         ingest.accept(told(1))
     assert time.monotonic() - began < SOON
     between.is_silent.clear()

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable
+from receiver.stores.gates import may_block
 from receiver.stores.postgres import pages, schema
 from receiver.stores.postgres.session import PostgresSession
 from receiver.stores.postgres.writer import GroupCommit, Undone
@@ -110,8 +111,10 @@ class Connections(Rooms):
         if task_id is None:
             return self._write(work)
         try:
-            return self._writer.run(task_id, work)
-        except Undone:
+            return self._writer.run(work, task_id)
+        except Undone as error:
+            if not may_block():
+                raise StoreUnavailable("it has to be done alone, which may take long") from error
             return self._write(work)
 
     def _write(self, work: Callable[[Session], T]) -> T:
