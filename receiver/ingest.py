@@ -82,6 +82,10 @@ class Ingest:
             raise
         if callback.task_id is None:  # signed: which task it is, only its words say
             bind_contextvars(provider_task=event.provider_task_id)
+        return self.take(callback, event)
+
+    def take(self, callback: Callback, event: Event) -> Outcome:
+        """Record a message that was just parsed, and count it; durable when it returns."""
         outcome = self.record(callback, event)
         self._count(callback, event, outcome)
         return outcome

@@ -69,8 +69,10 @@ def path(task: str) -> str:
     return f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
 
 
-def send(installation: Installation, task: str) -> requests.Response:
-    headers = {"Content-Type": "application/json"}
+def send(
+    installation: Installation, task: str, content_type: str = "application/json"
+) -> requests.Response:
+    headers = {"Content-Type": content_type}
     return requests.post(installation.url + path(task), data=raw(task), headers=headers, timeout=40)
 
 

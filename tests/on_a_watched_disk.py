@@ -14,6 +14,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from disk import Disk
 from receiver.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
+from receiver.tasks import Outcome
+from receiver.web.direct import Direct
+from receiver.web.ordinary import Ordinary
 
 database = sqlite_path(load().database_url)
 disk = Disk(database)
@@ -31,14 +34,31 @@ def careless(path: Path, *, read_only: bool) -> writer.sqlite3.Connection:
 if "TEST_SYNCHRONOUS" in os.environ:
     writer.connect = careless
 
-from wsgi import app as real_app  # noqa: E402 - the disk has to be there first
+from wsgi import app  # noqa: E402 - the disk has to be there first
+
+as_flask_answers, take_directly = app.wsgi_app, Direct.take
 
 
-def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     def before_it_leaves(status: str, *more: Any) -> Any:
         if status.startswith("200") and environ["REQUEST_METHOD"] == "POST":
-            task = environ["PATH_INFO"].split("/")[3]
-            disk.after_a_power_cut(database.with_name("cuts") / task)
+            note(environ["PATH_INFO"].split("/")[3])
         return start_response(status, *more)
 
-    return real_app(environ, before_it_leaves)
+    return as_flask_answers(environ, before_it_leaves)
+
+
+def take(direct: Direct, request: Ordinary) -> tuple[Outcome, str] | None:
+    taken = take_directly(direct, request)
+    if taken is not None:
+        note(request.task_id)
+    return taken
+
+
+def note(task: str) -> None:
+    """Write down what a power cut would leave now."""
+    disk.after_a_power_cut(database.with_name("cuts") / task)
+
+
+app.wsgi_app = answer  # type: ignore[method-assign]
+Direct.take = take  # type: ignore[method-assign]

@@ -25,6 +25,7 @@ from receiver.web import (
     rejections,
     requestlog,
 )
+from receiver.web.direct import Direct
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
@@ -53,10 +54,11 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     ingest = Ingest.into(store, settings, meter)
     problems.install(app)
     requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
-    metrics.install(app, meter, store)
+    hand_over = metrics.install(app, meter, store)
     rejections.install(app, store)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
+    app.extensions["direct"] = Direct(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(metrics.blueprint(meter, store))

@@ -15,8 +15,9 @@ from receiver.stores import open_store
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
 
 # gthread whose threads get requests that have arrived: slow senders wait in the main loop, where
-# one more costs a descriptor and at most 0.5 MB, for 20 s. worker.py says how.
-worker_class = "receiver.web.worker.Worker"
+# one more costs a descriptor and at most 0.5 MB, for 20 s (worker.py). Ordinary callbacks are taken
+# in the main loop itself (loop.py); with receiver.web.worker.Worker they go to the threads, too.
+worker_class = "receiver.web.loop.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
 # A thread waits while its callback's batch is committed: more threads make bigger batches.

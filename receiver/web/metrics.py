@@ -38,8 +38,8 @@ Values = dict[tuple[str, ...], float]
 log = structlog.get_logger()
 
 
-def install(app: Flask, meter: Meter, store: Store) -> None:
-    """Count what is answered, and hand it over beside the requests."""
+def install(app: Flask, meter: Meter, store: Store) -> Later:
+    """Count what is answered; who counts more asks what is returned to hand it over."""
 
     def hand_over() -> None:
         try:
@@ -67,6 +67,8 @@ def install(app: Flask, meter: Meter, store: Store) -> None:
         if meter.is_pending:
             later.ask()
         return response
+
+    return later
 
 
 def blueprint(meter: Meter, store: Store) -> Blueprint:

@@ -31,7 +31,7 @@ def install(app: Flask, *, is_behind_proxy: bool) -> None:
         g.started = time.perf_counter()
         clear_contextvars()  # the thread served another request before
         given = request.headers.get(REQUEST_ID, "") if is_behind_proxy else ""
-        g.request_id = request_id = given if _is_sane(given) else os.urandom(16).hex()
+        g.request_id = request_id = named(given)
         bind_contextvars(request_id=request_id)
 
     @app.after_request
@@ -60,6 +60,11 @@ def install_names(app: Flask) -> None:
             given = request.view_args or {}
             found = {_NAMED[key]: value for key, value in given.items() if key in _NAMED}
             bind_contextvars(**{key: one for key, one in found.items() if _ID.fullmatch(str(one))})
+
+
+def named(given: str = "") -> str:
+    """What a request is called: as it says itself, if that is sane."""
+    return given if given and _is_sane(given) else os.urandom(16).hex()
 
 
 def _is_sane(given: str) -> bool:

@@ -131,15 +131,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self.cfg.is_ssl:
             super().finish_request(conn, fs)
             return
+        keeps = not (fs.cancelled() or fs.exception()) and bool(fs.result())
+        if keeps:
+            conn.begin(conn.take_over())
+        self._follow(conn, keeps=keeps)
+
+    def _follow(self, conn: Connection, *, keeps: bool) -> None:
+        """Go on with a connection whose request was answered, and whose next one has begun."""
         conn.sock.setblocking(False)
-        if fs.cancelled() or fs.exception() or not fs.result():
+        if not keeps:
             conn.leaves = True  # to close at once could destroy the answer on its way
             with suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_WR)
             self._wait(conn, LEAVES_WITHIN)
-            return
-        conn.begin(conn.take_over())
-        if conn.reach is Reach.PART:
+        elif conn.reach is Reach.PART:
             self._wait(conn, ARRIVES_WITHIN if conn.arrival.data else self.cfg.keepalive)
         else:
             self._give(conn)

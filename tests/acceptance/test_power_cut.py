@@ -32,8 +32,11 @@ def test_no_200_leaves_before_its_event_outlives_a_power_cut(
         installation.environment["TEST_SYNCHRONOUS"] = synchronous
     launch_all(installation, "on_a_watched_disk:app")
     tasks = [f"task-{number}" for number in range(CALLBACKS)]
+    # Every other one in a form that only Flask takes; the main loop takes the rest.
+    forms = ["application/json", 'application/json; charset="utf-8"'] * (CALLBACKS // 2)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda task: send(installation, task).status_code, tasks))
+        sent = pool.map(lambda *of: send(installation, *of).status_code, tasks, forms)
+        answers = list(sent)
     assert answers == [200] * CALLBACKS
     cuts = {task: installation.folder / "cuts" / task for task in tasks}
     checkpoints = {(cut / "receiver.db").stat().st_ino for cut in cuts.values()}

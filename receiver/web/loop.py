@@ -1,0 +1,148 @@
+"""gunicorn's main loop takes ordinary callbacks itself; everything else goes to the threads.
+
+To hand a callback to a thread and back costs more than to take it. Here it is taken where its bytes
+arrived, in a greenlet, which waits for its commit while the loop takes the next ones: so a batch
+grows with the connections, not with the threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from receiver.stores.gates import NEW_GATE
+from receiver.tasks import Outcome
+from receiver.web import ordinary, worker
+from receiver.web.arrival import Reach
+from receiver.web.direct import Direct
+from receiver.web.ordinary import Ordinary
+from receiver.web.worker import ANSWER_IS_TAKEN_WITHIN, Connection
+
+
+class _Taking(greenlet):
+    """Takes the callback of one connection; once it is dead, `taken` says what became of it."""
+
+    taken: tuple[Outcome, str] | None = None
+
+    def __init__(self, worker: Worker, direct: Direct, conn: Connection, request: Ordinary) -> None:
+        super().__init__()
+        self.loop = getcurrent()
+        self.conn, self.request = conn, request
+        self._worker, self._direct = worker, direct
+
+    def run(self) -> None:
+        NEW_GATE.set(lambda: _Gate(self._worker, self))
+        self.taken = self._direct.take(self.request)
+
+
+class _Gate:
+    """Opened by the writer's thread; who waits goes on in the main loop."""
+
+    __slots__ = ("_worker", "is_open", "taking", "until")
+
+    def __init__(self, worker: Worker, taking: _Taking) -> None:
+        self._worker, self.taking = worker, taking
+        self.is_open, self.until = False, 0.0
+
+    def wait(self, seconds: float) -> bool:
+        self.until = time.monotonic() + seconds
+        self._worker.shut[self] = None
+        self.taking.loop.switch()
+        return self.is_open
+
+    def open(self) -> None:
+        self._worker.wake(self)
+
+
+class Worker(worker.Worker):
+    """The other Worker, whose threads get what is not ordinary."""
+
+    direct: Direct | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shut: dict[_Gate, None] = {}
+        self._opened: deque[_Gate] = deque()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        is_told = self.cfg.accesslog or self.cfg.statsd_host  # of every request, by gunicorn
+        # An application that is wrapped in another has none: the other wants to see everything.
+        known = getattr(self.wsgi, "extensions", {})
+        self.direct = None if is_told else known.get("direct")
+
+    def wake(self, gate: _Gate) -> None:
+        """Have the loop go on with who waits there; called from any thread."""
+        self._opened.append(gate)
+        if len(self._opened) == 1:  # else the loop was woken before, and has not come yet
+            self.method_queue.defer(self._go_on)
+
+    def murder_pending(self) -> None:
+        """Also let go on who waited too long for a commit."""
+        super().murder_pending()
+        now = time.monotonic()
+        for gate in [gate for gate in self.shut if gate.until <= now]:
+            self._pass(gate)
+
+    def _go_on(self) -> None:
+        while self._opened:
+            gate = self._opened.popleft()
+            if gate in self.shut:  # else it was too late
+                gate.is_open = True
+                self._pass(gate)
+
+    def _pass(self, gate: _Gate) -> None:
+        del self.shut[gate]
+        self._run(gate.taking)
+
+    def _give(self, conn: Connection) -> None:
+        is_last = not self.alive or self.nr + 1 >= self.max_requests  # gunicorn has a way for that
+        if self.direct and not is_last and conn.reach is Reach.WHOLE:
+            request = ordinary.read(conn.arrival.data)
+            if request is not None:
+                self._run(_Taking(self, self.direct, conn, request))
+                return
+        super()._give(conn)
+
+    def _run(self, taking: _Taking) -> None:
+        """Let it run until it waits, or is done."""
+        taking.switch()
+        if not taking.dead:
+            return
+        if taking.taken is None:
+            super()._give(taking.conn)
+        else:
+            self._answer(taking.conn, taking.request, *taking.taken)
+
+    def _answer(
+        self, conn: Connection, request: Ordinary, outcome: Outcome, request_id: str
+    ) -> None:
+        self.nr += 1
+        keeps = request.keeps and self.alive
+        conn.begin(bytes(conn.arrival.data[request.size :]))
+        answer = ordinary.answer(outcome, request_id, keeps=keeps)
+        try:
+            sent = conn.sock.send(answer)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # it left
+            sent, keeps = len(answer), False
+        if sent < len(answer):
+            self._send_slowly(conn, answer[sent:], keeps=keeps)
+        else:
+            self._follow(conn, keeps=keeps)
+
+    def _send_slowly(self, conn: Connection, rest: bytes, *, keeps: bool) -> None:
+        """Have a thread send the rest to who sends much and reads nothing."""
+
+        def done(sending: Future[None]) -> None:
+            was_sent = not sending.cancelled() and sending.exception() is None
+            self.method_queue.defer(partial(self._follow, conn, keeps=keeps and was_sent))
+
+        conn.sock.settimeout(ANSWER_IS_TAKEN_WITHIN)
+        self.tpool.submit(conn.sock.sendall, rest).add_done_callback(done)

@@ -1,0 +1,133 @@
+"""What the main loop takes by itself is answered, kept and told as the threads would."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from gunicorn_processes import database, path, raw, workers
+from installation import Installation, both_stores
+from receiver.signing import mint
+from receiver.stores.sqlite.writer import file_lock
+from samples import SECRET, body
+
+AT_ONCE = 40
+PER_RUN = re.compile(rb"(?m)^(Date|X-Request-Id): .*\r$")
+
+
+@pytest.fixture
+def web(installation: Installation) -> Installation:
+    """With one process that has one thread."""
+    installation.start_web("wsgi:app", "--workers", "1", "--threads", "1")
+    installation.wait_until_ready()
+    return installation
+
+
+def request(where: str, sent: bytes, *more: str) -> bytes:
+    lines = [f"POST {where} HTTP/1.1", "Host: receiver", "Content-Type: application/json", *more]
+    return "\r\n".join([*lines, f"Content-Length: {len(sent)}", "", ""]).encode() + sent
+
+
+def connected(web: Installation) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", web.port), timeout=30)
+
+
+def long_way(task: str) -> str:
+    """The same address in a spelling that only gunicorn's parser reads."""
+    return f"/callbacks/kling/{task.replace('-', '%2D')}/{mint(SECRET, 'kling', task)}"
+
+
+def answers(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
+    """What comes back for these, one after the other on one connection."""
+    found = []
+    with connected(web) as connection, connection.makefile("rb") as file:
+        for sent in raws:
+            connection.sendall(request(where, sent, "X-Sent-By: a test"))
+            head = b"".join(iter(file.readline, b"\r\n"))
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length
+            found.append(PER_RUN.sub(b"", head) + file.read(int(length[1])))
+    return found
+
+
+@both_stores
+def test_both_ways_answer_keep_and_tell_the_same(web: Installation) -> None:
+    """Ends, repeats, contradictions, and what is refused."""
+    spoken = ("submitted", "succeed", "succeed", "processing", "failed")
+    raws = [*(body(status) for status in spoken), b'{"not": "the protocol"}', b"no JSON"]
+    found = [answers(web, where, raws) for where in (path("one-1"), long_way("two-2"))]
+    assert found[0] == found[1]
+    assert [answer.split(b" ", 2)[1] for answer in found[0]] == [b"200"] * 5 + [b"422", b"400"]
+    histories = [_told(web, task) for task in ("one-1", "two-2")]
+    assert histories[0] == histories[1]
+    lines = [_logged(web, task) for task in ("one-1", "two-2")]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == len(raws)
+
+
+def _told(web: Installation, task: str) -> Any:
+    """Its history, without what is another for each task."""
+    history = web.store.history(task)
+    return (
+        [
+            (kept.callback.body, dict(kept.callback.headers), kept.callback.trust, kept.outcome)
+            for kept in history.callbacks
+        ],
+        [(kept.repeats, kept.problem) for kept in history.callbacks],
+        [(move.status, move.corrected) for move in history.transitions],
+        [(delivery.hook, delivery.state) for delivery in history.deliveries],
+    )
+
+
+def _logged(web: Installation, task: str) -> list[dict[str, Any]]:
+    lines = [
+        json.loads(line)
+        for line in (web.folder / "web.log").read_text().splitlines()
+        if line.startswith("{")
+    ]
+    own = ("timestamp", "request_id", "task", "ms")
+    return [
+        {name: value for name, value in line.items() if name not in own}
+        | {"is_known": all(name in line for name in own)}
+        for line in lines
+        if line.get("task") == task and line["event"] == "request"
+    ]
+
+
+def test_more_wait_for_one_commit_than_there_are_threads(web: Installation) -> None:
+    connections = [connected(web) for _ in range(AT_ONCE)]
+    with file_lock(database(web)):  # none can be committed yet
+        for number, connection in enumerate(connections):
+            connection.sendall(request(path(f"task-{number}"), raw(f"task-{number}")))
+        began = time.monotonic()
+        with connected(web) as other:
+            other.sendall(b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n")
+            assert b" 200 " in other.makefile("rb").readline()
+        assert time.monotonic() - began < 5  # before any of them gives up
+    for connection in connections:
+        with connection:
+            assert b" 200 " in connection.makefile("rb").readline()
+    assert len(list(web.store.tasks(limit=100))) == AT_ONCE
+
+
+def test_a_record_that_fails_is_503_and_told_once(web: Installation) -> None:
+    lock = web.folder / "receiver.db-lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    (answer,) = answers(web, path("task-1"), [raw("task-1")])
+    assert b" 503 " in answer
+    lock.rmdir()
+    (answer,) = answers(web, path("task-1"), [raw("task-1")])
+    assert b" 200 " in answer
+    told = [
+        line
+        for line in (web.folder / "web.log").read_text().splitlines()
+        if "the record is unavailable" in line
+    ]
+    assert len([line for line in told if "task-1" in line]) == 1
+    assert len(workers(web)) == 1

@@ -1,0 +1,93 @@
+"""What the main loop takes without Flask, it takes by the same rules; the rest it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from receiver.clock import now_ms
+from receiver.errors import NotTheProtocol, StoreUnavailable
+from receiver.ingest import Ingest
+from receiver.later import Later
+from receiver.settings import Settings
+from receiver.signing import mint
+from receiver.standard_webhooks import sign
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Outcome, Trust
+from receiver.web.direct import Direct
+from receiver.web.ordinary import Ordinary
+from samples import SECRET, body
+
+KEY = "whsec_" + "a2V5" * 8
+TOKEN = mint(SECRET, "kling", "task-1")
+REQUEST = Ordinary("kling", "task-1", TOKEN, {"User-Agent": "a test"}, body(), 0)
+Make = Callable[..., Direct]
+
+
+@pytest.fixture
+def make(tmp_path: Path, store: SqliteStore) -> Make:
+    def made(**settings: object) -> Direct:
+        (tmp_path / "hooks.toml").write_text("")
+        given = {"hooks_file": tmp_path / "hooks.toml", **settings}
+        chosen = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", (SECRET,), **given)  # type: ignore[arg-type]
+        return Direct(Ingest.into(store, chosen), chosen, Later(lambda: None, 60))
+
+    return made
+
+
+def signed(raw: bytes = REQUEST.body, key: str = KEY) -> Ordinary:
+    now = now_ms() // 1000
+    headers = {"Webhook-Id": "m", "Webhook-Timestamp": str(now)}
+    headers["Webhook-Signature"] = sign(key, "m", now, raw)
+    return replace(REQUEST, headers=headers)
+
+
+def test_what_it_takes_is_on_record(make: Make, store: SqliteStore) -> None:
+    taken = make().take(REQUEST)
+    assert taken is not None
+    assert taken[0] is Outcome.RECORDED
+    (kept,) = store.callbacks()
+    assert (kept.callback.body, kept.callback.trust) == (body(), Trust.TOKEN)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        replace(REQUEST, token=mint("another secret of ours", "kling", "task-1")),
+        replace(REQUEST, task_id="task-2"),
+        replace(REQUEST, provider="nobody"),
+        replace(REQUEST, provider="appypie"),  # the token is Kling's
+        replace(REQUEST, provider="modellix", token=mint(SECRET, "modellix", "task-1")),
+        replace(REQUEST, body=b"no JSON"),
+        replace(REQUEST, body=b'{"not": "the protocol"}'),
+    ],
+)
+def test_what_would_be_refused_is_left_alone(
+    make: Make, store: SqliteStore, request_: Ordinary
+) -> None:
+    assert make().take(request_) is None
+    assert store.callbacks() == []  # nor is it in quarantine: the view will see to it
+
+
+def test_a_signature_counts_where_there_is_a_key(make: Make, store: SqliteStore) -> None:
+    with_key = make(webhook_secrets={"kling": (KEY,)})
+    assert with_key.take(signed()) is not None
+    assert with_key.take(replace(REQUEST, body=body("failed"))) is not None  # by its token
+    assert [kept.callback.trust for kept in store.callbacks()] == [Trust.TOKEN, Trust.SIGNED]
+    assert with_key.take(signed(body("processing"))) is None
+    assert with_key.take(signed(key="whsec_" + "bm90" * 8)) is None
+    assert make().take(signed(key="whsec_" + "bm90" * 8)) is not None  # without one it says nothing
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("full"), NotTheProtocol("x"), KeyError("x")])
+def test_what_cannot_be_recorded_now_is_left_to_the_view(
+    make: Make, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "record", fails)
+    assert make().take(REQUEST) is None

@@ -1,0 +1,206 @@
+"""The main loop takes ordinary callbacks, and waits for none of their commits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+from receiver.signing import mint
+from receiver.stores.gates import NEW_GATE, Gate
+from receiver.tasks import Outcome
+from receiver.web import loop, worker
+from receiver.web.ordinary import Ordinary
+from samples import SECRET
+
+TOKEN = mint(SECRET, "kling", "task-1")
+REQUEST = (
+    f"POST /callbacks/kling/task-1/{TOKEN} HTTP/1.1\r\nHost: receiver\r\n"
+    "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+).encode()
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class Taking:
+    """Waits at a gate, as the store does; and takes it if the gate opened."""
+
+    def __init__(self) -> None:
+        self.gates: list[Gate] = []
+
+    def take(self, request: Ordinary) -> tuple[Outcome, str] | None:
+        assert request.body == b"{}"
+        gate = NEW_GATE.get()()
+        self.gates.append(gate)
+        return (Outcome.RECORDED, "an-id") if gate.wait(60) else None
+
+
+class Loop(loop.Worker):
+    """Goes round when it is told to, and remembers what went to the threads."""
+
+    def __init__(self) -> None:
+        log = logging.getLogger("test")
+        super().__init__(0, os.getpid(), [], None, 30, Config(), log)
+        self.tpool = self.get_thread_pool()
+        self.poller = selectors.DefaultSelector()
+        self.method_queue.init()
+        self.poller.register(
+            self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
+        )
+        self.direct: Any = Taking()
+        self.long_way: list[worker.Connection] = []
+
+    def enqueue_req(self, conn: Any) -> None:
+        self.long_way.append(conn)
+
+    def go_round(self) -> None:
+        self.wait_for_and_dispatch_events(0.2)
+        self.murder_pending()
+
+
+@pytest.fixture
+def made() -> Iterator[Loop]:
+    made = Loop()
+    yield made
+    made.tpool.shutdown()
+    made.poller.close()
+    made.method_queue.close()
+    made.tmp.close()
+
+
+@pytest.fixture
+def ours(made: Loop) -> Iterator[socket.socket]:
+    """A client's end of a connection that the loop waits for."""
+    client, server = socket.socketpair()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.settimeout(10)
+    made.nr_conns += 1
+    made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5000), None), 60)
+    with client, server:
+        yield client
+
+
+def is_silent(client: socket.socket) -> bool:
+    """Has nothing come?"""
+    client.setblocking(False)
+    try:
+        client.recv(1)
+    except BlockingIOError:
+        return True
+    finally:
+        client.settimeout(10)
+    return False
+
+
+def test_it_goes_on_while_a_callback_waits_and_answers_when_it_is_durable(
+    made: Loop, ours: socket.socket
+) -> None:
+    ours.sendall(REQUEST)
+    made.go_round()
+    made.go_round()
+    (gate,) = made.direct.gates
+    assert is_silent(ours)
+    thread = threading.Thread(target=gate.open)
+    thread.start()
+    thread.join()
+    made.go_round()
+    assert ours.recv(4096).startswith(OK)
+    assert (made.nr, made.long_way) == (1, [])
+    assert len(made.waiting) == 1  # for the next one
+
+
+def test_many_wait_at_once_and_each_gets_its_own_answer(made: Loop, ours: socket.socket) -> None:
+    ours.sendall(REQUEST * 3)
+    for number in range(3):
+        made.go_round()
+        assert len(made.direct.gates) == number + 1  # in their order
+        made.direct.gates[-1].open()
+        made.go_round()
+    assert ours.recv(4096).count(OK) == 3
+
+
+def test_what_waited_too_long_goes_to_a_thread_that_says_so(
+    made: Loop, ours: socket.socket
+) -> None:
+    ours.sendall(REQUEST)
+    made.go_round()
+    (gate,) = made.direct.gates
+    (shut,) = made.shut
+    shut.until = 0.0
+    made.murder_pending()
+    assert len(made.long_way) == 1
+    assert made.shut == {}
+    gate.open()  # too late
+    made.go_round()
+    assert made.nr == 0
+    assert made.long_way[0].parser.unreader.read(4096) == REQUEST
+
+
+@pytest.mark.parametrize("why", ["not ordinary", "stopping", "its last request", "no way"])
+def test_what_the_loop_does_not_take_goes_to_the_threads(
+    made: Loop, ours: socket.socket, why: str
+) -> None:
+    made.alive = why != "stopping"
+    if why == "its last request":
+        made.max_requests = 1
+    if why == "no way":
+        made.direct = None
+    ours.sendall(REQUEST.replace(b"POST", b"PUT") if why == "not ordinary" else REQUEST)
+    made.go_round()
+    assert len(made.long_way) == 1
+
+
+def test_who_left_meanwhile_is_let_go(made: Loop, ours: socket.socket) -> None:
+    ours.sendall(REQUEST)
+    made.go_round()
+    ours.close()
+    made.direct.gates[0].open()
+    made.go_round()
+    made.go_round()
+    assert (made.nr_conns, made.waiting) == (0, {})
+
+
+def test_who_wants_it_is_sent_away_after_the_answer(made: Loop, ours: socket.socket) -> None:
+    ours.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    made.go_round()
+    made.direct.gates[0].open()
+    made.go_round()
+    answer = b"".join(iter(lambda: ours.recv(4096), b""))
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_stop_while_it_waits_is_told_to_the_sender(made: Loop, ours: socket.socket) -> None:
+    ours.sendall(REQUEST)
+    made.go_round()
+    made.alive = False
+    made.direct.gates[0].open()
+    made.go_round()
+    assert b"\r\nConnection: close\r\n" in ours.recv(4096)
+
+
+def test_who_does_not_read_waits_for_a_thread_and_not_the_loop_for_them(
+    made: Loop, ours: socket.socket
+) -> None:
+    (conn,) = made.waiting
+    filled = 0
+    while True:
+        try:
+            filled += conn.sock.send(b"x" * 1024)
+        except BlockingIOError:
+            break
+    ours.sendall(REQUEST)
+    made.go_round()
+    made.direct.gates[0].open()
+    made.go_round()  # would not come back
+    assert made.waiting == {}
+    while filled:
+        filled -= len(ours.recv(min(filled, 65_536)))
+    assert ours.recv(4096).startswith(OK)
+    made.go_round()
+    assert len(made.waiting) == 1
