@@ -176,6 +176,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _targets(results: Results) -> str:
+    found = targets(results)
     lines = [
         [
             one.what,
@@ -183,9 +184,13 @@ def _targets(results: Results) -> str:
             NONE if one.value is None else f"{one.value:.3g}{one.unit}",
             one.verdict,
         ]
-        for one in targets(results)
+        for one in found
     ]
-    return "**Targets**\n\n" + table(("", "target", "here", "verdict"), lines)
+    limits = dict.fromkeys(one.limit for one in found if one.verdict == "not met" and one.limit)
+    why = [f"- {limit}" for limit in limits]
+    heading = ["What stands in the way of those that are not met:"] if why else []
+    told = table(("", "target", "here", "verdict"), lines)
+    return "\n\n".join(["**Targets**", told, *heading, "\n".join(why)]).strip()
 
 
 def _problems(results: Results) -> str:

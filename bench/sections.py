@@ -12,7 +12,7 @@ from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import elapsed, say
 from bench.rounds import Plan, measure
-from bench.targets import BY_HAND, CEILING, US, Results
+from bench.targets import BY_HAND, CEILING, COMMIT_EACH, US, Results
 from bench.variants import Variant, everybody
 
 ALL = 10**6
@@ -75,7 +75,7 @@ def _callbacks(size: Size, peers: Peers, place: Path, results: Results) -> list[
     wanted = [v for v in everybody() if size.variants is None or v.name in size.variants]
     cells: list[tuple[int, Sequence[Variant]]] = [(ms, wanted) for ms in size.slower_ms]
     if size.slow_for_the_target:
-        cells.append((10, [v for v in wanted if v.name in (CEILING, US, BY_HAND)]))
+        cells.append((10, [v for v in wanted if v.name in (CEILING, US, COMMIT_EACH, BY_HAND)]))
     found: list[dict[str, Any]] = []
     for ms, variants in cells:
         try:

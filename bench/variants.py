@@ -32,9 +32,12 @@ from samples import SECRET
 
 API_TOKEN = "of-the-bench-alone"  # noqa: S105 - opens nothing that outlives the bench
 OURS = "python:receiver.web.gunicorn"
+COMMIT_EACH = "bench.apps.commit_each:app"  # the same, without group commit
 BARE = "python:bench.apps.gunicorn_bare"
 # Another front of ours, by its name: what gunicorn is told beside the settings of OURS.
-FRONTS: dict[str, tuple[str, ...]] = {}
+FRONTS: dict[str, tuple[str, ...]] = {
+    "threads": ("--worker-class", "receiver.web.worker.Worker"),
+}
 HOOK = """
 [[hook]]
 name = "{name}"
@@ -99,9 +102,11 @@ def everybody() -> list[Variant]:
         Variant("us, SQLite, 1 process", "us", _us(1), full),
         Variant("us, SQLite, 2 processes", "us", _us(2), full),
         *(
-            Variant(f"us, SQLite, 1 process, {name}", "us", _us(1, options), full)
+            Variant(f"us, SQLite, {count}, {name}", "us", _us(number, options), full)
             for name, options in FRONTS.items()
+            for number, count in ((1, "1 process"), (2, "2 processes"))
         ),
+        Variant("us, SQLite, 1 process, a commit each", "us", _us(1, app=COMMIT_EACH), full),
         Variant("us, PostgreSQL, 2 processes", "us", _us_on_postgres(2), full),
         Variant("Flask + sqlite3 FULL, a commit each", "by hand", _by_hand("FULL"), full),
         Variant("Flask + sqlite3 NORMAL, a commit each", "by hand", _by_hand("NORMAL"), normal),
@@ -144,13 +149,18 @@ def two_hooks(port: int) -> str:
 
 @contextmanager
 def our_web(
-    site: Site, database_url: str, workers: int, options: Sequence[str] = (), **environment: object
+    site: Site,
+    database_url: str,
+    workers: int,
+    options: Sequence[str] = (),
+    app: str = "wsgi:app",
+    **environment: object,
 ) -> Iterator[Running]:
     """The web process as it ships, on a record that is there."""
     hooks, port = site.folder / "hooks.toml", free_port()
     if not hooks.exists():
         hooks.write_text(two_hooks(NOWHERE))
-    command = gunicorn(OURS, workers, port, *options, "wsgi:app")
+    command = gunicorn(OURS, workers, port, *options, app)
     given = {"DATABASE_URL": database_url, "HOOKS_FILE": hooks, "API_TOKEN": API_TOKEN}
     with serve(site, command, port, **{**given, **environment}) as running:
         wait_until(lambda: answers(port), running.log)
@@ -164,11 +174,11 @@ def migrate(database_url: str) -> None:
     store.close()
 
 
-def _us(workers: int, options: Sequence[str] = ()) -> Start:
+def _us(workers: int, options: Sequence[str] = (), app: str = "wsgi:app") -> Start:
     def start(site: Site) -> Iterator[Running]:
         database = site.folder / "receiver.db"
         migrate(f"sqlite:///{database}")
-        with our_web(site, f"sqlite:///{database}", workers, options) as running:
+        with our_web(site, f"sqlite:///{database}", workers, options, app) as running:
             running.kept = lambda: rows(database, "callbacks")
             yield running
 
