@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock, Timer
 
 
@@ -19,7 +20,7 @@ class Later:
 
     def ask(self) -> None:
         """Have it run within `every` seconds."""
-        if self._is_asked:  # and that run has not begun
+        if self._is_asked and self._timer:  # and that run has not begun
             return
         with self._lock:
             self._is_asked = True
@@ -27,9 +28,11 @@ class Later:
                 self._start()
 
     def _start(self) -> None:
-        self._timer = Timer(self._every, self._on_time)
-        self._timer.daemon = True
-        self._timer.start()
+        timer = Timer(self._every, self._on_time)
+        timer.daemon = True
+        with suppress(RuntimeError):  # no thread can be started now: whoever asks next tries again
+            timer.start()
+            self._timer = timer
 
     def _on_time(self) -> None:
         with self._lock:

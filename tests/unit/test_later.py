@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from receiver.later import Later
 
 
@@ -28,3 +30,18 @@ def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own() -> None:
     assert runs.acquire(timeout=30)
     assert runs.acquire(timeout=30)
     assert not runs.acquire(timeout=0.1)  # five who asked are served by one
+
+
+def test_no_thread_now_is_no_error_and_the_next_who_asks_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    has_run = threading.Event()
+    later = Later(has_run.set, 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Timer, "start", fails)
+        later.ask()
+    later.ask()
+    assert has_run.wait(30)
