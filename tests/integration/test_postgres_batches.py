@@ -19,7 +19,8 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import group_commit
-from receiver.stores.postgres import PostgresStore, batch, wire
+from receiver.stores.gates import NEW_GATE, ThreadGate
+from receiver.stores.postgres import PostgresStore, batch, wire, writer
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Session
 from receiver.tasks import Outcome, Status, Task
@@ -143,6 +144,26 @@ def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
         answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
     assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 3
     assert [task.id for task in store.tasks()] == ["task-03", "task-02", "task-01"]  # newest first
+
+
+def test_who_may_wait_for_a_gate_alone_does_nothing_alone(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main loop of a web process: a thread has to do what may take long."""
+
+    def fails(*_: object) -> None:
+        raise psycopg.Error("whose fault it was is not known")
+
+    class Gate(ThreadGate):
+        """Another kind."""
+
+    monkeypatch.setattr(writer, "commit_together", fails)
+    ingest = Ingest(store, HOOKS)
+    token = NEW_GATE.set(Gate)
+    with pytest.raises(StoreUnavailable, match="done alone"):
+        ingest.accept(told(1))
+    NEW_GATE.reset(token)
+    assert ingest.accept(told(1)) is Outcome.RECORDED
 
 
 def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
