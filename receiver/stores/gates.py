@@ -36,6 +36,16 @@ class ThreadGate:
         self._lock.release()
 
 
+class ClosedGate:
+    """For who has waited in vain already, and wants to know at once that it is not done."""
+
+    def wait(self, seconds: float) -> bool:  # noqa: ARG002 - as every gate
+        return False
+
+    def open(self) -> None:
+        """Nobody waits."""
+
+
 NEW_GATE: ContextVar[Callable[[], Gate]] = ContextVar("NEW_GATE", default=ThreadGate)
 """Makes the gate at which the caller waits."""
 

@@ -38,6 +38,9 @@ class Direct:
         if request.provider not in self._rooms or not self._has_token(request):
             return None
         is_behind_proxy = self._settings.trusted_proxies > 0
+        host = request.headers["Host"]
+        if is_behind_proxy and request.headers.get("X-Forwarded-Host", host) != host:
+            return None  # the view knows which of them is meant
         given = request.headers.get(requestlog.REQUEST_ID, "") if is_behind_proxy else ""
         request_id = requestlog.named(given)
         bind_contextvars(request_id=request_id, task=request.task_id)

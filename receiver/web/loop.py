@@ -13,15 +13,18 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+import structlog
 from greenlet import getcurrent, greenlet
 
-from receiver.stores.gates import NEW_GATE
+from receiver.stores.gates import NEW_GATE, ClosedGate
 from receiver.tasks import Outcome
 from receiver.web import ordinary, worker
 from receiver.web.arrival import Reach
 from receiver.web.direct import Direct
 from receiver.web.ordinary import Ordinary
 from receiver.web.worker import ANSWER_IS_TAKEN_WITHIN, Connection
+
+log = structlog.get_logger()
 
 
 class _Taking(greenlet):
@@ -37,7 +40,10 @@ class _Taking(greenlet):
 
     def run(self) -> None:
         NEW_GATE.set(lambda: _Gate(self._worker, self))
-        self.taken = self._direct.take(self.request)
+        try:
+            self.taken = self._direct.take(self.request)
+        except Exception:
+            log.exception("a callback could not be taken directly; a thread tries again")
 
 
 class _Gate:
@@ -53,6 +59,7 @@ class _Gate:
         self.until = time.monotonic() + seconds
         self._worker.shut[self] = None
         self.taking.loop.switch()
+        self.taking.conn.has_waited = not self.is_open
         return self.is_open
 
     def open(self) -> None:
@@ -68,18 +75,30 @@ class Worker(worker.Worker):
         super().__init__(*args, **kwargs)
         self.shut: dict[_Gate, None] = {}
         self._opened: deque[_Gate] = deque()
+        self._is_woken = False
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        is_told = self.cfg.accesslog or self.cfg.statsd_host  # of every request, by gunicorn
-        # An application that is wrapped in another has none: the other wants to see everything.
+        # An application that is wrapped in another has no such extension: the other wants to see
+        # every request. So does gunicorn itself, if it was told to.
         known = getattr(self.wsgi, "extensions", {})
-        self.direct = None if is_told else known.get("direct")
+        self.direct = None if _watches(self.cfg) else known.get("direct")
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        if not getattr(conn, "has_waited", False):
+            return super().handle_request(req, conn)
+        conn.has_waited = False
+        token = NEW_GATE.set(ClosedGate)  # nobody waits twice
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            NEW_GATE.reset(token)
 
     def wake(self, gate: _Gate) -> None:
         """Have the loop go on with who waits there; called from any thread."""
         self._opened.append(gate)
-        if len(self._opened) == 1:  # else the loop was woken before, and has not come yet
+        if not self._is_woken:
+            self._is_woken = True
             self.method_queue.defer(self._go_on)
 
     def murder_pending(self) -> None:
@@ -90,6 +109,7 @@ class Worker(worker.Worker):
             self._pass(gate)
 
     def _go_on(self) -> None:
+        self._is_woken = False  # before it looks: what comes later wakes it again
         while self._opened:
             gate = self._opened.popleft()
             if gate in self.shut:  # else it was too late
@@ -101,7 +121,8 @@ class Worker(worker.Worker):
         self._run(gate.taking)
 
     def _give(self, conn: Connection) -> None:
-        is_last = not self.alive or self.nr + 1 >= self.max_requests  # gunicorn has a way for that
+        # gunicorn has a way of its own for its last request.
+        is_last = not self.alive or self.nr + len(self.shut) + 1 >= self.max_requests
         if self.direct and not is_last and conn.reach is Reach.WHOLE:
             request = ordinary.read(conn.arrival.data)
             if request is not None:
@@ -123,7 +144,7 @@ class Worker(worker.Worker):
         self, conn: Connection, request: Ordinary, outcome: Outcome, request_id: str
     ) -> None:
         self.nr += 1
-        keeps = request.keeps and self.alive
+        keeps = request.keeps and self.alive and self.cfg.keepalive > 0
         conn.begin(bytes(conn.arrival.data[request.size :]))
         answer = ordinary.answer(outcome, request_id, keeps=keeps)
         try:
@@ -146,3 +167,9 @@ class Worker(worker.Worker):
 
         conn.sock.settimeout(ANSWER_IS_TAKEN_WITHIN)
         self.tpool.submit(conn.sock.sendall, rest).add_done_callback(done)
+
+
+def _watches(cfg: Any) -> bool:
+    """Is gunicorn to tell somebody of each request?"""
+    hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
+    return bool(cfg.accesslog or cfg.statsd_host or any(h.get() != h.default for h in hooks))

@@ -30,7 +30,7 @@ from gunicorn.http.errors import (
     UnsupportedTransferCoding,
 )
 from gunicorn.http.unreader import IterUnreader
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from receiver.web.arrival import LONGEST_HEAD, Arrival, Reach
@@ -62,6 +62,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         self.data_ready = True
         self.until = 0.0  # by the monotonic clock; then it is closed
         self.leaves = False  # answered: what still comes is thrown away
+        self.has_waited = False  # for a commit, in vain
         self.reach = Reach.PART
         self.begin(b"")
 
@@ -102,11 +103,23 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
                 yield self.sock.recv(READ_AT_ONCE)
 
 
+class _Wakings(PollableMethodQueue):  # type: ignore[misc]
+    """What threads tell the main loop, through a pipe that lasts as long as the process.
+
+    gunicorn closes it while threads may still be at work: what they then write to its number could
+    go into the file that has got this number since, such as the database.
+    """
+
+    def close(self) -> None:
+        """The process ends anyway."""
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
     """ThreadWorker whose main loop waits, and whose threads work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.method_queue = _Wakings()
         self.waiting: dict[Connection, None] = {}  # in the main loop, for bytes; longest first
         self.sweep_at = 0.0
 
@@ -123,8 +136,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         self.nr_conns += 1
         self._wait(Connection(self.cfg, sock, client, listener.getsockname()), ARRIVES_WITHIN)
-        while self.nr_conns >= self.worker_connections and self.waiting:
-            self._close_longest()
+        self._make_room()
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Wait for the next request of the connection, or for the client to leave it."""
@@ -152,6 +164,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def murder_pending(self) -> None:
         """Close who took too long; gunicorn's loop calls this after every event."""
         super().murder_pending()  # those by TLS
+        self._make_room()
         now = time.monotonic()
         if now < self.sweep_at:
             return
@@ -195,7 +208,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Leave a trace of what never reached the application."""
         method, _, rest = start.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path = rest.rpartition(" ")[0] or rest
-        self.wsgi.extensions["rejections"].note(_host(address), reason, method, path)
+        known = getattr(self.wsgi, "extensions", {})  # an application in another has none
+        if "rejections" in known:
+            known["rejections"].note(_host(address), reason, method, path)
 
     def _wait(self, conn: Connection, seconds: float) -> None:
         conn.until = time.monotonic() + seconds
@@ -240,6 +255,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._stop_waiting(conn)
         self.nr_conns -= 1
         conn.close()
+
+    def _make_room(self) -> None:
+        """Close who waits longest, while all places are taken; not the last, who may be new.
+
+        When nobody else can go, no more are accepted, and the kernel holds those who come.
+        """
+        while self.nr_conns >= self.worker_connections and len(self.waiting) > 1:
+            self._close_longest()
 
     def _close_longest(self) -> None:
         for conn in self.waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from samples import SECRET, body
 
 KEY = "whsec_" + "a2V5" * 8
 TOKEN = mint(SECRET, "kling", "task-1")
-REQUEST = Ordinary("kling", "task-1", TOKEN, {"User-Agent": "a test"}, body(), 0)
+REQUEST = Ordinary("kling", "task-1", TOKEN, {"Host": "receiver"}, body(), 0)
 Make = Callable[..., Direct]
 
 
@@ -40,13 +41,18 @@ def make(tmp_path: Path, store: SqliteStore) -> Make:
 
 def signed(raw: bytes = REQUEST.body, key: str = KEY) -> Ordinary:
     now = now_ms() // 1000
-    headers = {"Webhook-Id": "m", "Webhook-Timestamp": str(now)}
+    headers = {"Host": "receiver", "Webhook-Id": "m", "Webhook-Timestamp": str(now)}
     headers["Webhook-Signature"] = sign(key, "m", now, raw)
     return replace(REQUEST, headers=headers)
 
 
-def test_what_it_takes_is_on_record(make: Make, store: SqliteStore) -> None:
-    taken = make().take(REQUEST)
+def test_what_it_takes_is_on_record_and_counted(make: Make, store: SqliteStore) -> None:
+    handed_over = threading.Event()
+    direct = make()
+    direct._hand_over = Later(handed_over.set, 0.01)
+    taken = direct.take(REQUEST)
+    assert handed_over.wait(30)
+    assert direct._ingest.meter.is_pending
     assert taken is not None
     assert taken[0] is Outcome.RECORDED
     (kept,) = store.callbacks()
@@ -91,3 +97,16 @@ def test_what_cannot_be_recorded_now_is_left_to_the_view(
 
     monkeypatch.setattr(store, "record", fails)
     assert make().take(REQUEST) is None
+
+
+@pytest.mark.parametrize(("proxies", "is_taken"), [(0, True), (1, False)])
+def test_a_host_that_a_proxy_names_is_left_to_the_view(
+    make: Make, proxies: int, is_taken: bool
+) -> None:
+    named = {**REQUEST.headers, "X-Forwarded-Host": "other.example"}
+    taken = make(trusted_proxies=proxies).take(replace(REQUEST, headers=named))
+    assert (taken is not None) is is_taken
+    same = {**REQUEST.headers, "X-Forwarded-Host": "receiver", "X-Request-Id": "an-id-of-the-proxy"}
+    taken = make(trusted_proxies=proxies).take(replace(REQUEST, headers=same))
+    assert taken is not None
+    assert (taken[1] == "an-id-of-the-proxy") is (proxies > 0)

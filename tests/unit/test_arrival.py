@@ -101,7 +101,7 @@ def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     trace = SimpleNamespace(note=lambda *note: notes.append(list(note)))
     made = worker.Worker.__new__(worker.Worker)
     made.alive, made.nr_conns, made.sweep_at, made.waiting = True, 1, 0.0, {}
-    made.pending_conns = deque()
+    made.pending_conns, made.worker_connections = deque(), 512
     made.wsgi = SimpleNamespace(extensions={"rejections": trace})
     made.log = logging.getLogger("test")
     ours, theirs = socket.socketpair()

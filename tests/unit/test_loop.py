@@ -8,13 +8,14 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 
 from receiver.signing import mint
-from receiver.stores.gates import NEW_GATE, Gate
+from receiver.stores.gates import NEW_GATE, ClosedGate, Gate
 from receiver.tasks import Outcome
 from receiver.web import loop, worker
 from receiver.web.ordinary import Ordinary
@@ -204,3 +205,119 @@ def test_who_does_not_read_waits_for_a_thread_and_not_the_loop_for_them(
     assert ours.recv(4096).startswith(OK)
     made.go_round()
     assert len(made.waiting) == 1
+
+
+def test_who_wakes_a_loop_that_is_over_writes_into_no_file(tmp_path: Path) -> None:
+    """gunicorn closes the pipe while threads work; its number may be the database's then."""
+    made = loop.Worker(0, os.getpid(), [], None, 30, Config(), None)
+    made.method_queue.init()
+    reading, writing = made.method_queue._read_fd, made.method_queue._write_fd
+    made.method_queue.close()
+    file = tmp_path / "receiver.db"
+    file.write_bytes(b"SQLite format 3")
+    with file.open("r+b") as first:
+        opened = [first.fileno()]
+        while opened[-1] < writing:
+            opened.append(os.dup(first.fileno()))
+        made.method_queue.defer(lambda: None)
+        for descriptor in (*opened[1:], reading, writing):
+            os.close(descriptor)
+    made.tmp.close()
+    assert file.read_bytes() == b"SQLite format 3"
+
+
+def test_what_breaks_while_one_is_taken_ends_no_loop(made: Loop, ours: socket.socket) -> None:
+    class Broken:
+        def take(self, _: Ordinary) -> tuple[Outcome, str] | None:
+            raise RuntimeError("can't start new thread")
+
+    made.direct = Broken()
+    ours.sendall(REQUEST)
+    made.go_round()
+    assert len(made.long_way) == 1
+
+
+def test_a_slow_sender_of_an_application_without_rejections_ends_no_loop(
+    made: Loop, ours: socket.socket
+) -> None:
+    made.wsgi = lambda *_: []  # a wrapped application
+    ours.sendall(REQUEST[:20])
+    made.go_round()
+    (conn,) = made.waiting
+    conn.until = made.sweep_at = 0.0
+    made.murder_pending()
+    assert made.waiting == {}
+
+
+def test_a_newcomer_is_not_closed_for_those_who_wait_for_a_commit(
+    made: Loop, ours: socket.socket
+) -> None:
+    made.worker_connections = 2
+    ours.sendall(REQUEST)
+    made.go_round()
+    newcomer, server = socket.socketpair()
+    with newcomer, server:
+        made.nr_conns += 1
+        made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5001), None), 60)
+        made._make_room()
+        assert made.nr_conns == 2
+        made.direct.gates[0].open()
+        made.go_round()  # now another waits, and longer than the first that was answered
+        assert made.nr_conns == 1
+        assert is_silent(newcomer) is False  # it was closed
+
+
+def test_a_thread_does_not_wait_again_for_who_has_waited_in_vain(
+    made: Loop, ours: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+
+    def answer(*_: object) -> None:
+        found.append(NEW_GATE.get()().wait(0.01) or NEW_GATE.get() is ClosedGate)
+
+    monkeypatch.setattr(worker.Worker, "handle_request", answer)
+    ours.sendall(REQUEST)
+    made.go_round()
+    (shut,) = made.shut
+    shut.until = 0.0
+    made.murder_pending()
+    (conn,) = made.long_way
+    made.handle_request(None, conn)
+    made.handle_request(None, conn)  # its next request
+    assert found == [True, False]
+
+
+def own_hook(worker: object, request: object) -> None:
+    """A function of an operator."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("accesslog", "-"), ("statsd_host", "localhost:1"), ("pre_request", own_hook)],
+)
+def test_who_wants_to_see_every_request_does(name: str, value: object) -> None:
+    cfg = Config()
+    assert not loop._watches(cfg)
+    cfg.set(name, value)
+    assert loop._watches(cfg)
+
+
+def test_connections_that_are_not_to_be_kept_are_not(made: Loop, ours: socket.socket) -> None:
+    made.cfg.set("keepalive", 0)
+    ours.sendall(REQUEST)
+    made.go_round()
+    made.direct.gates[0].open()
+    made.go_round()
+    assert b"\r\nConnection: close\r\n" in ours.recv(4096)
+
+
+def test_those_who_wait_count_among_the_most_requests(made: Loop, ours: socket.socket) -> None:
+    made.max_requests = 2
+    ours.sendall(REQUEST)
+    made.go_round()
+    other, server = socket.socketpair()
+    with other, server:
+        made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5001), None), 60)
+        other.sendall(REQUEST)
+        made.go_round()
+    assert len(made.direct.gates) == len(made.long_way) == 1
