@@ -20,8 +20,9 @@ from receiver.ingest import Ingest
 from receiver.providers import kling, legacy
 from receiver.redaction import redacted_path
 from receiver.settings import Settings
-from receiver.tasks import Outcome, Trust
+from receiver.tasks import Trust
 from receiver.web import headers
+from receiver.web.ordinary import BODIES
 
 TAKES = Description(
     answers={200: OutcomeDocument},
@@ -29,7 +30,7 @@ TAKES = Description(
     body=(kling.Envelope, legacy.Envelope),
 )
 PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
-ANSWERS = {outcome: f'{{"outcome":"{outcome}"}}\n'.encode() for outcome in Outcome}
+WITH_TOKEN = "/callbacks/<provider>/<task_id>/<token>"
 LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 
 
@@ -40,7 +41,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     # What is not a POST gets the same 405, whoever asks; Flask would answer OPTIONS by itself.
     only = {"methods": ["POST"], "provide_automatic_options": False}
 
-    @routes.route("/callbacks/<provider>/<task_id>/<token>", **only)
+    @routes.route(WITH_TOKEN, **only)
     @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
         """A callback, trusted by its token; by its signature, where one comes and we hold a key."""
@@ -90,7 +91,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
             headers=headers.kept(request.headers, token),
             trust=Trust.SIGNED if secrets else Trust.TOKEN,
         )
-        return Response(ANSWERS[ingest.accept(callback)], content_type="application/json")
+        return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
     of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
     of_doctor(_doctor(settings.callback_secrets))

@@ -31,7 +31,7 @@ _KEEPS = {"": True, "keep-alive": True, "close": False}  # by the header Connect
 _JSON = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
 _HEADER = "HTTP/1.1 200 OK\r\nServer: {}\r\nDate: {}\r\nConnection: {}\r\nContent-Type: {}\r\n"
 _REST = "Content-Length: {}\r\nX-Request-Id: {}\r\n\r\n{}"
-_BODIES = {outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome}
+BODIES = {outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome}  # of every answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _named(name: str) -> str:
 
 def answer(outcome: Outcome, request_id: str, *, keeps: bool) -> bytes:
     """The whole answer; `keeps`: the connection stays open."""
-    body = _BODIES[outcome]
+    body = BODIES[outcome]
     connection = "keep-alive" if keeps else "close"
     head = _HEADER.format(SERVER, _date(int(time.time())), connection, "application/json")
     return (head + _REST.format(len(body), request_id, body)).encode("ascii")
