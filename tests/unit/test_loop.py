@@ -71,7 +71,8 @@ def made() -> Iterator[Loop]:
     yield made
     made.tpool.shutdown()
     made.poller.close()
-    made.method_queue.close()
+    for descriptor in (made.method_queue._read_fd, made.method_queue._write_fd):
+        os.close(descriptor)  # the worker keeps them to its end
     made.tmp.close()
 
 
