@@ -30,7 +30,7 @@ TAKES = Description(
     body=(kling.Envelope, legacy.Envelope),
 )
 PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
-WITH_TOKEN = "/callbacks/<provider>/<task_id>/<token>"
+ROUTE = "/callbacks/<provider>/<task_id>/<token>"
 LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 
 
@@ -41,7 +41,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     # What is not a POST gets the same 405, whoever asks; Flask would answer OPTIONS by itself.
     only = {"methods": ["POST"], "provide_automatic_options": False}
 
-    @routes.route(WITH_TOKEN, **only)
+    @routes.route(ROUTE, **only)
     @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
         """A callback, trusted by its token; by its signature, where one comes and we hold a key."""

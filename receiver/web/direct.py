@@ -18,7 +18,7 @@ from receiver.later import Later
 from receiver.settings import Settings
 from receiver.tasks import Outcome, Trust
 from receiver.web import headers, requestlog
-from receiver.web.callbacks import WITH_TOKEN
+from receiver.web.callbacks import ROUTE
 from receiver.web.ordinary import Ordinary
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ class Direct:
         took = time.perf_counter() - began
         self._ingest.meter.observe(measures.CALLBACK_SECONDS, took, "200")
         self._hand_over.ask()
-        log.info("request", method="POST", route=WITH_TOKEN, status=200, ms=round(took * 1000, 1))
+        log.info("request", method="POST", route=ROUTE, status=200, ms=round(took * 1000, 1))
         return outcome, request_id
 
     def _has_token(self, request: Ordinary) -> bool:
