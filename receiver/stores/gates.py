@@ -8,8 +8,27 @@ from threading import Lock
 from typing import Protocol
 
 
+class Writer(Protocol):
+    """Commits what gathers, on a thread of its own."""
+
+    def start(self) -> None:
+        """Have it commit what waits as soon as it can."""
+        ...
+
+    def start_undisturbed(self, when_free: Callable[[], None]) -> None:
+        """As `start`, and return once its statements are done, or would take too long.
+
+        While it is at work already, do neither: it calls `when_free`, on its thread, afterwards.
+        """
+        ...
+
+
 class Gate(Protocol):
     """Shut when it is made."""
+
+    def begin(self, writer: Writer) -> None:
+        """Have that writer started: at once, or once more has gathered."""
+        ...
 
     def wait(self, seconds: float) -> bool:
         """Did it open within so many seconds?"""
@@ -29,6 +48,9 @@ class ThreadGate:
         self._lock = Lock()
         self._lock.acquire()
 
+    def begin(self, writer: Writer) -> None:
+        writer.start()
+
     def wait(self, seconds: float) -> bool:
         return self._lock.acquire(timeout=seconds)
 
@@ -38,6 +60,9 @@ class ThreadGate:
 
 class ClosedGate:
     """For who has waited in vain already, and wants to know at once that it is not done."""
+
+    def begin(self, writer: Writer) -> None:
+        writer.start()
 
     def wait(self, seconds: float) -> bool:  # noqa: ARG002 - as every gate
         return False

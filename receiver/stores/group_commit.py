@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.gates import NEW_GATE
+from receiver.stores.gates import NEW_GATE, ThreadGate
 
 T = TypeVar("T")
 Connection = TypeVar("Connection")
 PATIENCE = 8.0  # seconds a request waits for its commit: senders give up after 10 or more
 PATIENCE_WHEN_STUCK = 1.0  # seconds; waiting requests must not take every thread of the web process
+UNDISTURBED = 0.05  # seconds at most that the front stands still for the statements of a batch
 
 
 class Item(Generic[Connection, T]):
@@ -44,6 +45,10 @@ class GroupCommit(Generic[Connection]):
         self._thread: threading.Thread | None = None
         self._closing = False
         self._is_stuck = False
+        self._is_told = False  # of what waits
+        self._is_busy = False  # with a batch
+        self._stands_still: ThreadGate | None = None  # who does, until the statements are done
+        self._when_free: Callable[[], None] | None = None
 
     def run(self, work: Callable[[Connection], T], about: str = "") -> T:
         """Do `work` in a transaction; when this returns, it is durable.
@@ -62,20 +67,39 @@ class GroupCommit(Generic[Connection]):
                 self._thread = threading.Thread(target=self._loop, name="writer", daemon=True)
                 self._thread.start()
             self._waiting.append(item)
-            if len(self._waiting) == 1:
-                self._work_is_there.release()
+        item.gate.begin(self)
         self._wait(item)
         if item.error is not None:
             raise item.error
         return cast("T", item.result)
+
+    def start(self) -> None:
+        with self._mutex:
+            self._tell()
+
+    def start_undisturbed(self, when_free: Callable[[], None]) -> None:
+        """See `gates.Writer`.
+
+        Each statement lets go of Python's lock and wants it back: beside a thread that computes,
+        that costs more than the statements.
+        """
+        with self._mutex:
+            if not self._waiting:
+                return
+            if self._is_busy:
+                self._when_free = when_free
+                return
+            self._stands_still = gate = ThreadGate()
+            self._tell()
+        gate.wait(UNDISTURBED)
 
     def close(self) -> None:
         """Commit what waits, then let go of the database."""
         with self._mutex:
             thread, was_closing = self._thread, self._closing
             self._closing = True
-            if thread is not None and not self._waiting and not was_closing:
-                self._work_is_there.release()
+            if not was_closing:
+                self._tell()
         if thread is not None:
             thread.join(PATIENCE)
 
@@ -101,6 +125,18 @@ class GroupCommit(Generic[Connection]):
 
     # -- and the rest is the same
 
+    def _tell(self) -> None:
+        """Have the thread look; called with the mutex held."""
+        if not self._is_told:
+            self._is_told = True
+            self._work_is_there.release()
+
+    def _needs_no_python(self) -> None:
+        """The rest of the batch is waiting: who stood still for it goes on."""
+        gate, self._stands_still = self._stands_still, None
+        if gate is not None:
+            gate.open()
+
     def _wait(self, item: Item[Connection, Any]) -> None:
         """Wait until the item is settled. Raises StoreUnavailable, and withdraws it, if that lasts.
 
@@ -117,21 +153,26 @@ class GroupCommit(Generic[Connection]):
         while not is_over:
             self._work_is_there.acquire()
             with self._mutex:
+                self._is_told, self._is_busy = False, True
                 batch = self._next_batch()
                 is_over = self._closing and not self._waiting
                 if self._waiting:  # what was left for the next batch
-                    self._work_is_there.release()
-            if batch:
-                self._settle(batch)
+                    self._tell()
+            self._settle(batch)
         self._let_go()
 
     def _settle(self, batch: list[Item[Connection, Any]]) -> None:
         """Commit the batch, then open every gate: with its result, its own error, or a 503."""
         failure: Exception | None = StoreUnavailable("the writer stopped")
         try:
-            failure = self._commit_all(batch)
+            failure = self._commit_all(batch) if batch else None
         finally:
-            self._is_stuck = False
+            self._needs_no_python()
+            with self._mutex:
+                self._is_stuck = self._is_busy = False
+                when_free, self._when_free = self._when_free, None
             for item in batch:
                 item.error = failure or item.error
                 item.gate.open()
+            if when_free is not None:
+                when_free()

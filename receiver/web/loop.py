@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from greenlet import getcurrent, greenlet
 
-from receiver.stores.gates import NEW_GATE, ClosedGate
+from receiver.stores.gates import NEW_GATE, ClosedGate, Writer
 from receiver.tasks import Outcome
 from receiver.web import ordinary, worker
 from receiver.web.arrival import Reach
@@ -55,6 +55,9 @@ class _Gate:
         self._worker, self.taking = worker, taking
         self.is_open, self.until = False, 0.0
 
+    def begin(self, writer: Writer) -> None:
+        self._worker.writer = writer
+
     def wait(self, seconds: float) -> bool:
         self.until = time.monotonic() + seconds
         self._worker.shut[self] = None
@@ -76,6 +79,7 @@ class Worker(worker.Worker):
         self.shut: dict[_Gate, None] = {}
         self._opened: deque[_Gate] = deque()
         self._is_woken = False
+        self.writer: Writer | None = None  # of those who wait
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -97,9 +101,13 @@ class Worker(worker.Worker):
     def wake(self, gate: _Gate) -> None:
         """Have the loop go on with who waits there; called from any thread."""
         self._opened.append(gate)
-        if not self._is_woken:
-            self._is_woken = True
-            self.method_queue.defer(self._go_on)
+        self._wake()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Commit together what came in one round."""
+        super().wait_for_and_dispatch_events(timeout)
+        if self.writer is not None:
+            self.writer.start_undisturbed(self._wake)
 
     def murder_pending(self) -> None:
         """Also let go on who waited too long for a commit."""
@@ -107,6 +115,11 @@ class Worker(worker.Worker):
         now = time.monotonic()
         for gate in [gate for gate in self.shut if gate.until <= now]:
             self._pass(gate)
+
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self.method_queue.defer(self._go_on)
 
     def _go_on(self) -> None:
         self._is_woken = False  # before it looks: what comes later wakes it again

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.stores import group_commit
+from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
 from samples import body, callback, subscription
@@ -129,6 +130,131 @@ def test_one_bad_item_fails_alone(writer: GroupCommit, path: Path) -> None:
     assert isinstance(found[2], ValueError)
     assert found[3] == 2
     assert rows(path) == [1, 2]
+
+
+class Gathers(ThreadGate):
+    """The gate of a front that says itself when the writer is to start."""
+
+    def begin(self, writer: Writer) -> None:
+        """Later."""
+
+
+Gather = Callable[[Work], "Future[int]"]
+
+
+@pytest.fixture
+def gathered(writer: GroupCommit) -> Iterator[Gather]:
+    """Hands work to the writer, as such a front does; it waits there when this returns."""
+
+    def run(work: Work) -> int:
+        token = NEW_GATE.set(Gathers)
+        try:
+            return writer.run(work)
+        finally:
+            NEW_GATE.reset(token)
+
+    with ThreadPoolExecutor(4) as pool:
+
+        def gather(work: Work) -> Future[int]:
+            waiting = len(writer._waiting)
+            future = pool.submit(run, work)
+            until(lambda: len(writer._waiting) > waiting)
+            return future
+
+        yield gather
+
+
+def never() -> None:
+    raise AssertionError("the writer was not at work")
+
+
+def test_what_gathers_is_committed_when_the_front_says_so(
+    writer: GroupCommit, gathered: Gather, path: Path
+) -> None:
+    writer.start_undisturbed(never)  # nothing is there, and nothing happens
+    futures = [gathered(insert(n)) for n in (1, 2)]
+    time.sleep(0.05)
+    assert rows(path) == []
+    writer.start_undisturbed(never)
+    assert [future.result(10) for future in futures] == [1, 2]
+    assert rows(path) == [1, 2]
+
+
+def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
+    writer: GroupCommit, gathered: Gather, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "UNDISTURBED", 30)
+    may_commit, seen = threading.Event(), []
+    original = writer._needs_no_python
+
+    def then_hangs() -> None:
+        original()
+        assert may_commit.wait(10)
+        seen.append(rows(path))
+
+    def work(connection: sqlite3.Connection) -> int:
+        time.sleep(0.05)
+        return insert(1)(connection)
+
+    monkeypatch.setattr(writer, "_needs_no_python", then_hangs)
+    future = gathered(work)
+    writer.start_undisturbed(never)
+    assert writer._connection is not None
+    assert writer._connection.total_changes == 1
+    may_commit.set()
+    assert future.result(10) == 1
+    assert seen[0] == []
+
+
+def test_the_front_goes_on_when_a_batch_fails(
+    writer: GroupCommit, gathered: Gather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "UNDISTURBED", 30)
+
+    def full(_: sqlite3.Connection) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    future = gathered(full)
+    began = time.monotonic()
+    writer.start_undisturbed(never)
+    assert time.monotonic() - began < 20
+    assert isinstance(future.exception(10), StoreUnavailable)
+
+
+def test_the_front_does_not_stand_still_for_long(writer: GroupCommit, gathered: Gather) -> None:
+    go = threading.Event()
+    future = gathered(lambda _: int(go.wait(10)))
+    writer.start_undisturbed(never)
+    assert not future.done()
+    go.set()
+    assert future.result(10) == 1
+
+
+def test_a_busy_writer_says_when_it_is_free(writer: GroupCommit, gathered: Gather) -> None:
+    entered, go, is_free = threading.Event(), threading.Event(), threading.Event()
+
+    def holds(_: sqlite3.Connection) -> int:
+        entered.set()
+        return int(go.wait(10))
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(writer.run, holds)
+        assert entered.wait(10)
+        second = gathered(insert(2))
+        writer.start_undisturbed(is_free.set)
+        assert not is_free.is_set()
+        go.set()
+        assert is_free.wait(10)
+        assert first.result(10) == 1
+    assert not second.done()
+    writer.start_undisturbed(never)
+    assert second.result(10) == 2
+
+
+def test_a_thread_takes_along_what_gathers(writer: GroupCommit, gathered: Gather) -> None:
+    future = gathered(insert(1))
+    assert writer.run(insert(2)) == 2
+    assert future.result(10) == 1
 
 
 def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: GroupCommit, path: Path) -> None:

@@ -124,13 +124,27 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
     for number in range(12):
         store.create_task(replace(NEW, id=f"task-{number:02}"))
     far = wire.Wire(store._url)
+    about_to_commit: list[int] = []
     for status in ("submitted", "succeed"):  # the first time each statement is prepared
         works = [_recording(told(number, status)) for number in range(12)]
         before = between.count
-        outcomes = batch.commit_together(far, works)
+        about_to_commit.clear()
+        outcomes = batch.commit_together(far, works, lambda: about_to_commit.append(between.count))
         assert outcomes == [Outcome.RECORDED] * 12
+        assert about_to_commit == [between.count - 1]  # one round trip is left, for the commit
     assert between.count - before <= 3
     far.close()
+
+
+def test_the_front_does_not_stand_still_for_the_commit(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_record: list[int] = []
+    monkeypatch.setattr(
+        store._writer, "_needs_no_python", lambda: on_record.append(len(store.tasks()))
+    )
+    Ingest(store, HOOKS).accept(told(1))
+    assert on_record[0] == 0
 
 
 def _recording(one: Callback) -> Callable[[Session], Outcome]:

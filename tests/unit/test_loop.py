@@ -7,7 +7,9 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,34 @@ REQUEST = (
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
+class Writer:
+    """Counts how many wait, each time that it is started."""
+
+    def __init__(self, gates: list[Gate]) -> None:
+        self.gates = gates
+        self.started: list[int] = []
+        self.when_free: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        raise AssertionError("nobody waits in a thread here")
+
+    def start_undisturbed(self, when_free: Callable[[], None]) -> None:
+        self.started.append(len(self.gates))
+        self.when_free = when_free
+
+
 class Taking:
     """Waits at a gate, as the store does; and takes it if the gate opened."""
 
     def __init__(self) -> None:
         self.gates: list[Gate] = []
+        self.writer = Writer(self.gates)
 
     def take(self, request: Ordinary) -> tuple[Outcome, str] | None:
         assert request.body == b"{}"
         gate = NEW_GATE.get()()
         self.gates.append(gate)
+        gate.begin(self.writer)
         return (Outcome.RECORDED, "an-id") if gate.wait(60) else None
 
 
@@ -76,8 +96,8 @@ def made() -> Iterator[Loop]:
     made.tmp.close()
 
 
-@pytest.fixture
-def ours(made: Loop) -> Iterator[socket.socket]:
+@contextmanager
+def connected(made: Loop) -> Iterator[socket.socket]:
     """A client's end of a connection that the loop waits for."""
     client, server = socket.socketpair()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -85,6 +105,12 @@ def ours(made: Loop) -> Iterator[socket.socket]:
     made.nr_conns += 1
     made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5000), None), 60)
     with client, server:
+        yield client
+
+
+@pytest.fixture
+def ours(made: Loop) -> Iterator[socket.socket]:
+    with connected(made) as client:
         yield client
 
 
@@ -125,6 +151,26 @@ def test_many_wait_at_once_and_each_gets_its_own_answer(made: Loop, ours: socket
         made.direct.gates[-1].open()
         made.go_round()
     assert ours.recv(4096).count(OK) == 3
+
+
+def test_the_writer_starts_once_all_that_came_in_a_round_has_gathered(
+    made: Loop, ours: socket.socket
+) -> None:
+    with connected(made) as another:
+        for sock in (ours, another):
+            sock.sendall(REQUEST)
+        made.go_round()
+    assert made.direct.writer.started == [2]
+
+
+def test_a_writer_that_is_free_again_is_started_at_once(made: Loop, ours: socket.socket) -> None:
+    ours.sendall(REQUEST)
+    made.go_round()
+    began = time.monotonic()
+    threading.Timer(0.05, made.direct.writer.when_free).start()
+    made.wait_for_and_dispatch_events(30)
+    assert time.monotonic() - began < 20
+    assert made.direct.writer.started == [1, 1]
 
 
 def test_what_waited_too_long_goes_to_a_thread_that_says_so(

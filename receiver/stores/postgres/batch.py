@@ -23,8 +23,12 @@ from receiver.stores.sql.session import Session, Values
 LOCKED_FOR_AT_MOST = "set local lock_timeout = '500ms'"
 
 
-def commit_together(wire: Wire, works: Sequence[Callable[[Session], Any]]) -> list[Any]:
+def commit_together(
+    wire: Wire, works: Sequence[Callable[[Session], Any]], before_commit: Callable[[], None]
+) -> list[Any]:
     """What each returned, once all are committed; none may touch the rows of another.
+
+    `before_commit` is called when there is nothing left to do but to wait for the commit.
 
     Raises what one of them raised, or psycopg.Error: nothing was committed, and the connection is
     of no more use. Raises StoreUnavailable if nobody knows whether it was.
@@ -40,6 +44,7 @@ def commit_together(wire: Wire, works: Sequence[Callable[[Session], Any]]) -> li
             result if each.dead else each.switch()
             for each, result in zip(running, results, strict=True)
         ]
+    before_commit()
     _commit(wire, asked)
     return results
 

@@ -77,7 +77,8 @@ class GroupCommit(group_commit.GroupCommit[Session]):
         if not wanted:
             return
         self._wire = self._wire or Wire(self._url)
-        results = commit_together(self._wire, [work for _, work in wanted])
+        works = [work for _, work in wanted]
+        results = commit_together(self._wire, works, self._needs_no_python)
         for (item, _), result in zip(wanted, results, strict=True):
             item.result = result
 

@@ -92,6 +92,7 @@ class GroupCommit(group_commit.GroupCommit[sqlite3.Connection]):
             connection.execute("begin immediate")
             for item in batch:
                 _apply(connection, item)
+        self._needs_no_python()
         connection.execute("commit")
 
     def _connected(self) -> sqlite3.Connection:
