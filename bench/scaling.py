@@ -12,26 +12,36 @@ rate does. All variants run in turn, several rounds; medians count.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
 from bench import disks, machine, sizing
 from bench.load import fresh_traffic, send
 from bench.peers import Peers
-from bench.processes import cpu_seconds, process
+from bench.processes import cpu_seconds, process, wait_until
 from bench.progress import say
 from bench.sink import Sink, sink
-from bench.variants import Site, migrate, our_web, postgres, two_hooks
-from receiver.stores import Store, open_store
+from bench.variants import (
+    Site,
+    migrate,
+    our_web,
+    postgres,
+    postgres_rows,
+    rows,
+    two_hooks,
+)
 
 CONNECTIONS = 32
 ROUNDS = 3
+WORKS_FOR = 8.0  # seconds that a worker is watched
 WEB = {1: "1 web process", 2: "2 web processes"}
 INSERT = "begin; insert into rows_of_the_bench values (1)"
 KINDS = {
@@ -55,11 +65,11 @@ class Figures:
 
 @dataclass
 class Bench:
-    """Where it is measured. `server`: PostgreSQL's process."""
+    """Where it is measured. `server`: PostgreSQL's process, and `server_url` a database there."""
 
     place: Path
     shop: Sink
-    urls: dict[str, str]
+    server_url: str
     server: int
 
     def site(self, name: str) -> Site:
@@ -67,6 +77,14 @@ class Bench:
         folder.mkdir(exist_ok=True)
         (folder / "hooks.toml").write_text(two_hooks(self.shop.port))
         return Site(folder, disks.Disk(), Peers())
+
+    def fresh(self, database: str, number: int) -> str:
+        """The URL of an empty record: what one measurement leaves is not the next one's to do."""
+        if database == "SQLite":
+            return f"sqlite:///{self.place}/record-{number}.db"
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
+            connection.execute(f"create database record_{number}".encode())
+        return urlsplit(self.server_url)._replace(path=f"/record_{number}").geturl()
 
 
 def main() -> None:
@@ -84,18 +102,20 @@ def measure(seconds: float) -> list[str]:
     """The tables of the page."""
     found: dict[str, Figures] = {}
     with disks.folder() as place, postgres(disks.Disk()) as (url, server), sink() as shop:
-        urls = {"SQLite": f"sqlite:///{place}/receiver.db", "PostgreSQL": url}
         where = _described(place)
-        bench = Bench(place, shop, urls, server)
-        for one in urls.values():
-            migrate(one)
+        bench = Bench(place, shop, url, server)
+        numbers = itertools.count(1)
         for number in range(ROUNDS):
-            for database in urls:
+            for database in ("SQLite", "PostgreSQL"):
                 for processes, web in WEB.items():
                     name = f"{database}, {web}"
                     say(f"round {number + 1}: {name}")
-                    _measure(found.setdefault(name, Figures()), bench, database, processes, seconds)
-                _measure_worker(found[f"{database}, {WEB[1]}"], bench, database)
+                    record = bench.fresh(database, next(numbers))
+                    migrate(record)
+                    figures = found.setdefault(name, Figures())
+                    _measure(figures, bench, record, processes, seconds)
+                    if processes == 1:
+                        _measure_worker(figures, bench, record)
         where += [
             (f"commits a second, {kind}", f"{rate:,.0f}") for kind, rate in _commit_rates(url)
         ]
@@ -114,8 +134,7 @@ def _medians(figures: Figures) -> sizing.Measured:
     )
 
 
-def _measure(figures: Figures, bench: Bench, database: str, processes: int, seconds: float) -> None:
-    url = bench.urls[database]
+def _measure(figures: Figures, bench: Bench, url: str, processes: int, seconds: float) -> None:
     with our_web(bench.site("web"), url, processes) as web:
         send(web.port, fresh_traffic(bench.place / "tasks", 1), CONNECTIONS, 1)
         before = cpu_seconds(web.roots), cpu_seconds([bench.server]), _wal(url)
@@ -129,32 +148,27 @@ def _measure(figures: Figures, bench: Bench, database: str, processes: int, seco
     figures.wal_bytes.append(wal_bytes / load.requests)
 
 
-def _measure_worker(figures: Figures, bench: Bench, database: str) -> None:
-    """Let one worker make what the callbacks left to do, until there is none left."""
-    url, site = bench.urls[database], bench.site("worker")
+def _measure_worker(figures: Figures, bench: Bench, url: str) -> None:
+    """Let one worker deliver what the callbacks left to do, for some seconds."""
+    site = bench.site("worker")
     environment = site.environment(DATABASE_URL=url, HOOKS_FILE=site.folder / "hooks.toml")
     command = [sys.executable, "-m", "receiver", "worker"]
-    store = open_store(url)
-    waiting = _waiting_in(store)
     with process(command, site.folder / "log", environment) as pid:
-        while _waiting_in(store) > waiting - 50:
-            time.sleep(0.01)  # it has started
-        begun, began = _waiting_in(store), time.perf_counter()
+        wait_until(lambda: _attempts(url) > 50, site.folder / "log")  # it has started
+        begun, began = _attempts(url), time.perf_counter()
         spent, spent_there = cpu_seconds([pid]), cpu_seconds([bench.server])
-        while (left := _waiting_in(store)) and time.perf_counter() - began < 10:
-            time.sleep(0.1)
-        made = begun - left
-        figures.deliveries.append(made / (time.perf_counter() - began))
-        figures.worker_ms.append((cpu_seconds([pid]) - spent) / made * 1000)
-        figures.delivery_ms.append((cpu_seconds([bench.server]) - spent_there) / made * 1000)
-        while _waiting_in(store):
-            time.sleep(0.1)
-    store.close()
+        time.sleep(WORKS_FOR)
+        made, took = _attempts(url) - begun, time.perf_counter() - began
+        spent, spent_there = cpu_seconds([pid]) - spent, cpu_seconds([bench.server]) - spent_there
+    figures.deliveries.append(made / took)
+    figures.worker_ms.append(spent / made * 1000)
+    figures.delivery_ms.append(spent_there / made * 1000)
 
 
-def _waiting_in(store: Store) -> int:
-    """How many deliveries are left, counted up to 10,000 of each hook."""
-    return store.backlog(2**60).due
+def _attempts(url: str) -> int:
+    if url.startswith("sqlite"):
+        return rows(Path(url.removeprefix("sqlite:///")), "attempts")
+    return postgres_rows(url, "attempts")
 
 
 def _commit_rates(url: str) -> list[tuple[str, float]]:
