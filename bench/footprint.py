@@ -15,10 +15,11 @@ from bench import ROOT
 from bench.disks import Disk
 from bench.fill import ENDS, EVERY, deliver, record
 from bench.load import STATUSES, fresh_traffic, send
+from bench.ours import migrate, our_web
 from bench.peers import Peers
 from bench.processes import CannotMeasure, resident_mb
 from bench.progress import say
-from bench.variants import Site, migrate, our_web
+from bench.site import Site
 from receiver.stores import open_store
 
 SHAPES = {"two for each event": EVERY, "two for each task": ENDS}

@@ -14,10 +14,11 @@ import requests
 from bench.disks import Disk
 from bench.fill import fill
 from bench.load import Load, Traffic, fresh_traffic, new_tasks, send, write_tasks
+from bench.ours import API_TOKEN, migrate, our_web
 from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import say
-from bench.variants import API_TOKEN, Running, Site, migrate, our_web
+from bench.site import Running, Site
 
 CONNECTIONS = 64
 PASSWORD = "of-the-bench-too"  # noqa: S105 - as above

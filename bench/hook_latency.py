@@ -11,11 +11,12 @@ from typing import Any
 
 from bench.disks import Disk
 from bench.load import at, new_tasks, provider_task
+from bench.ours import migrate, our_web, postgres
 from bench.peers import Peers
 from bench.processes import CannotMeasure, process
 from bench.progress import say
 from bench.sink import Sink, sink
-from bench.variants import Site, migrate, our_web, postgres
+from bench.site import Site
 from receiver.signing import mint
 from samples import SECRET, body
 

@@ -15,7 +15,8 @@ from bench.load import Load, fresh_traffic, send
 from bench.peers import Peers
 from bench.processes import CannotMeasure, cpu_seconds, resident_mb
 from bench.progress import say
-from bench.variants import Running, Site, Variant, up
+from bench.site import Running, Site
+from bench.variants import Variant, up
 
 WARM_UP = 1.0  # seconds, for each variant before its first round
 

@@ -24,20 +24,14 @@ from urllib.parse import urlsplit
 import psycopg
 
 from bench import disks, machine, sizing
+from bench.kept import postgres_rows, rows
 from bench.load import fresh_traffic, send
+from bench.ours import migrate, our_web, postgres, two_hooks
 from bench.peers import Peers
 from bench.processes import cpu_seconds, process, wait_until
 from bench.progress import say
 from bench.sink import Sink, sink
-from bench.variants import (
-    Site,
-    migrate,
-    our_web,
-    postgres,
-    postgres_rows,
-    rows,
-    two_hooks,
-)
+from bench.site import Site
 
 CONNECTIONS = 32
 ROUNDS = 3

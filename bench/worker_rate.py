@@ -11,11 +11,12 @@ from typing import Any
 
 from bench.disks import Disk
 from bench.fill import record
+from bench.ours import migrate, postgres, two_hooks
 from bench.peers import Peers
 from bench.processes import CannotMeasure, cpu_seconds, process
 from bench.progress import say
 from bench.sink import Sink, sink
-from bench.variants import Site, migrate, postgres, two_hooks
+from bench.site import Site
 from receiver.stores import open_store
 
 STARTED = 20  # deliveries; then the clock begins

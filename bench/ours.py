@@ -1,0 +1,102 @@
+"""Us, as we ship, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+
+from bench.disks import Disk, under_us
+from bench.kept import postgres_rows, rows
+from bench.processes import CannotMeasure, answers, free_port, parent, tree, wait_until
+from bench.site import Running, Site, Start, gunicorn, serve
+from postgres_server import NoPostgresError, started
+from receiver.stores import open_store
+
+API_TOKEN = "of-the-bench-alone"  # noqa: S105 - opens nothing that outlives the bench
+OURS = "python:receiver.web.gunicorn"
+COMMIT_EACH = "bench.apps.commit_each:app"  # the same, without group commit
+# Another front of ours, by its name: what gunicorn is told beside the settings of OURS.
+FRONTS: dict[str, tuple[str, ...]] = {
+    "threads": ("--worker-class", "receiver.web.worker.Worker"),
+}
+HOOK = """
+[[hook]]
+name = "{name}"
+type = "slack"
+url = "http://127.0.0.1:{port}/"
+allow_private = true
+"""
+NOWHERE = 9  # the port of a web process's hooks: it only writes what is to be delivered
+
+
+def two_hooks(port: int) -> str:
+    """A hooks file whose two hooks hear the end of a task."""
+    return "".join(HOOK.format(name=name, port=port) for name in ("shop", "books"))
+
+
+@contextmanager
+def our_web(
+    site: Site,
+    database_url: str,
+    workers: int,
+    options: Sequence[str] = (),
+    app: str = "wsgi:app",
+    **environment: object,
+) -> Iterator[Running]:
+    """The web process as it ships, on a record that is there."""
+    hooks, port = site.folder / "hooks.toml", free_port()
+    if not hooks.exists():
+        hooks.write_text(two_hooks(NOWHERE))
+    command = gunicorn(OURS, workers, port, *options, app)
+    given = {"DATABASE_URL": database_url, "HOOKS_FILE": hooks, "API_TOKEN": API_TOKEN}
+    with serve(site, command, port, **{**given, **environment}) as running:
+        wait_until(lambda: answers(port), running.log)
+        wait_until(lambda: len(tree(running.roots[0])) == workers + 1, running.log)
+        yield running
+
+
+def migrate(database_url: str) -> None:
+    store = open_store(database_url)
+    store.migrate()
+    store.close()
+
+
+def on_sqlite(workers: int, options: Sequence[str] = (), app: str = "wsgi:app") -> Start:
+    def start(site: Site) -> Iterator[Running]:
+        database = site.folder / "receiver.db"
+        migrate(f"sqlite:///{database}")
+        with our_web(site, f"sqlite:///{database}", workers, options, app) as running:
+            running.kept = lambda: rows(database, "callbacks")
+            yield running
+
+    return start
+
+
+@contextmanager
+def postgres(disk: Disk) -> Iterator[tuple[str, int]]:
+    """The URL of a durable server on that disk, and its process. Raises CannotMeasure."""
+    with ExitStack() as stack:
+        try:
+            with under_us(disk):
+                server = stack.enter_context(started(durable=True))
+        except NoPostgresError as error:
+            raise CannotMeasure(str(error)) from None
+        with psycopg.connect(server.url) as connection:
+            row = connection.execute("select pg_backend_pid()").fetchone()
+            assert row is not None
+            postmaster = parent(row[0])
+        yield server.url, postmaster
+
+
+def on_postgres(workers: int) -> Start:
+    def start(site: Site) -> Iterator[Running]:
+        with postgres(site.disk) as (url, postmaster):
+            migrate(url)
+            with our_web(site, url, workers) as running:
+                running.roots.append(postmaster)
+                running.kept = lambda: postgres_rows(url, "callbacks")
+                yield running
+
+    return start

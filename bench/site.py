@@ -1,0 +1,64 @@
+"""Where a variant runs, and what a server of it is while it is up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import ROOT
+from bench.disks import Disk
+from bench.peers import Peers
+from bench.processes import process, tree
+from samples import SECRET
+
+
+@dataclass
+class Running:
+    """A server that is up. `roots`: the processes whose trees do its work."""
+
+    port: int
+    roots: list[int]
+    log: Path
+    kept: Callable[[], int] | None = None  # how many events are on its record
+    prefix: str = ""
+    has_workers: bool = True  # the first root only watches over those that answer
+
+    @property
+    def workers(self) -> list[int]:
+        """Those that answer requests."""
+        return tree(self.roots[0])[1:] if self.has_workers else self.roots[:1]
+
+
+@dataclass
+class Site:
+    """Where one variant runs."""
+
+    folder: Path
+    disk: Disk
+    peers: Peers
+
+    def environment(self, **more: object) -> dict[str, str]:
+        own = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        given = {name: str(value) for name, value in more.items()}
+        return {**own, "CALLBACK_SECRETS": SECRET, **self.disk.environment, **given}
+
+
+Start = Callable[["Site"], Iterator["Running"]]  # a generator that yields once, while it is up
+
+
+@contextmanager
+def serve(
+    site: Site, command: Sequence[str | Path], port: int, cwd: Path = ROOT, **environment: object
+) -> Iterator[Running]:
+    log = site.folder / "log"
+    with process(command, log, site.environment(**environment), cwd) as pid:
+        yield Running(port, [pid], log)
+
+
+def gunicorn(config: str, workers: int, port: int, *more: str, python: str = "") -> list[str]:
+    command = [python or sys.executable, "-m", "gunicorn", "--config", config]
+    return [*command, "--workers", str(workers), "--bind", f"127.0.0.1:{port}", *more]
