@@ -40,6 +40,7 @@ LONG_ARRIVES_WITHIN = 120.0  # seconds; 30 MB, with the API's token
 ANSWER_IS_TAKEN_WITHIN = 10.0  # seconds for each write: who does not read holds a thread, too
 LEAVES_WITHIN = 2.0  # seconds; for a client that still sends to read its answer, and at SIGTERM
 READ_AT_ONCE = 64 * 1024
+ACCEPTED_AT_ONCE = 16  # clients; the rest is for the other processes, or the next round
 PARSED_AT_ONCE = 8 * 1024  # gunicorn copies what is left of a piece for every chunk in it
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
@@ -124,19 +125,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.sweep_at = 0.0
 
     def accept(self, listener: socket.socket) -> None:
-        """Wait for what a new client sends; when the house is full, who waited longest goes."""
+        """Wait for what new clients send; when the house is full, who waited longest goes."""
         if self.cfg.is_ssl:  # its bytes are not for us to read: stock gthread serves it
             super().accept(listener)
             return
-        try:
-            sock, client = listener.accept()
-        except OSError as error:  # it left, another process was faster, …
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._close_longest()
-            return
-        self.nr_conns += 1
-        self._wait(Connection(self.cfg, sock, client, listener.getsockname()), ARRIVES_WITHIN)
-        self._make_room()
+        for _ in range(ACCEPTED_AT_ONCE):
+            if self.nr_conns >= self.worker_connections:  # and nobody can go
+                return
+            try:
+                sock, client = listener.accept()
+            except OSError as error:  # nobody else is there, another process was faster, …
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._close_longest()
+                return
+            self.nr_conns += 1
+            self._wait(Connection(self.cfg, sock, client, listener.getsockname()), ARRIVES_WITHIN)
+            self._make_room()
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Wait for the next request of the connection, or for the client to leave it."""

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +294,49 @@ def test_a_slow_sender_of_an_application_without_rejections_ends_no_loop(
     conn.until = made.sweep_at = 0.0
     made.murder_pending()
     assert made.waiting == {}
+
+
+@pytest.fixture
+def door(made: Loop) -> Iterator[socket.socket]:
+    """Where the loop accepts new clients."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.setblocking(False)
+        made.poller.register(listener, selectors.EVENT_READ, made.accept)
+        yield listener
+        made.poller.unregister(listener)
+        for conn in list(made.waiting):
+            made._close(conn)
+
+
+def test_many_new_clients_share_a_round_and_a_commit(made: Loop, door: socket.socket) -> None:
+    """Senders that open a connection for each callback get batches, too."""
+    with ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(socket.create_connection(door.getsockname()))
+            client.sendall(REQUEST)
+        made.go_round()
+        made.go_round()
+        assert made.direct.writer.started[-1] == 10
+        for gate in made.direct.gates:
+            gate.open()
+        made.go_round()
+
+
+def test_no_more_new_clients_are_accepted_than_there_is_room_for(
+    made: Loop, door: socket.socket, ours: socket.socket
+) -> None:
+    made.worker_connections = 2
+    ours.sendall(REQUEST)
+    made.go_round()
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(door.getsockname())) for _ in range(5)
+        ]
+        made.go_round()
+        assert made.nr_conns == 2
+        assert is_silent(clients[0])  # it was not closed for those behind it
+        made.direct.gates[0].open()
+        made.go_round()
 
 
 def test_a_newcomer_is_not_closed_for_those_who_wait_for_a_commit(
