@@ -25,12 +25,14 @@ from receiver.web.ordinary import Ordinary
 from receiver.web.worker import ANSWER_IS_TAKEN_WITHIN, Connection
 
 log = structlog.get_logger()
+WAITS_ONCE = 0.9  # seconds: who has waited so long for a commit does not wait a second time
 
 
 class _Taking(greenlet):
     """Takes the callback of one connection; once it is dead, `taken` says what became of it."""
 
     taken: tuple[Outcome, str] | None = None
+    has_waited = False  # so long that a thread is not to wait again
 
     def __init__(self, worker: Worker, direct: Direct, conn: Connection, request: Ordinary) -> None:
         super().__init__()
@@ -59,10 +61,11 @@ class _Gate:
         self._worker.writer = writer
 
     def wait(self, seconds: float) -> bool:
-        self.until = time.monotonic() + seconds
+        began = time.monotonic()
+        self.until = began + seconds
         self._worker.shut[self] = None
         self.taking.loop.switch()
-        self.taking.conn.has_waited = not self.is_open
+        self.taking.has_waited = not self.is_open or time.monotonic() > began + WAITS_ONCE
         return self.is_open
 
     def open(self) -> None:
@@ -149,6 +152,7 @@ class Worker(worker.Worker):
         if not taking.dead:
             return
         if taking.taken is None:
+            taking.conn.has_waited = taking.has_waited
             super()._give(taking.conn)
         else:
             self._answer(taking.conn, taking.request, *taking.taken)

@@ -63,7 +63,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         self.data_ready = True
         self.until = 0.0  # by the monotonic clock; then it is closed
         self.leaves = False  # answered: what still comes is thrown away
-        self.has_waited = False  # for a commit, in vain
+        self.has_waited = False  # for a commit, long, and in vain
         self.reach = Reach.PART
         self.begin(b"")
 

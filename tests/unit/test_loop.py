@@ -53,13 +53,14 @@ class Taking:
     def __init__(self) -> None:
         self.gates: list[Gate] = []
         self.writer = Writer(self.gates)
+        self.fails = False  # even if the gate opens
 
     def take(self, request: Ordinary) -> tuple[Outcome, str] | None:
         assert request.body == b"{}"
         gate = NEW_GATE.get()()
         self.gates.append(gate)
         gate.begin(self.writer)
-        return (Outcome.RECORDED, "an-id") if gate.wait(60) else None
+        return (Outcome.RECORDED, "an-id") if gate.wait(60) and not self.fails else None
 
 
 class Loop(loop.Worker):
@@ -357,8 +358,9 @@ def test_a_newcomer_is_not_closed_for_those_who_wait_for_a_commit(
         assert is_silent(newcomer) is False  # it was closed
 
 
+@pytest.mark.parametrize("why", ["no commit came", "the commit failed late", "it failed at once"])
 def test_a_thread_does_not_wait_again_for_who_has_waited_in_vain(
-    made: Loop, ours: socket.socket, monkeypatch: pytest.MonkeyPatch
+    made: Loop, ours: socket.socket, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     found: list[bool] = []
 
@@ -366,15 +368,20 @@ def test_a_thread_does_not_wait_again_for_who_has_waited_in_vain(
         found.append(NEW_GATE.get()().wait(0.01) or NEW_GATE.get() is ClosedGate)
 
     monkeypatch.setattr(worker.Worker, "handle_request", answer)
+    monkeypatch.setattr(loop, "WAITS_ONCE", 60.0 if why == "it failed at once" else 0.0)
+    made.direct.fails = True
     ours.sendall(REQUEST)
     made.go_round()
-    (shut,) = made.shut
-    shut.until = 0.0
-    made.murder_pending()
+    if why == "no commit came":
+        (shut,) = made.shut
+        shut.until = 0.0
+    else:
+        made.direct.gates[0].open()
+    made.go_round()
     (conn,) = made.long_way
     made.handle_request(None, conn)
     made.handle_request(None, conn)  # its next request
-    assert found == [True, False]
+    assert found == [why != "it failed at once", False]
 
 
 def own_hook(worker: object, request: object) -> None:
