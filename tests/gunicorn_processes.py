@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +10,10 @@ import requests
 
 from installation import Installation
 from receiver.signing import mint
-from receiver.web.worker import LEAVES_WITHIN
 from samples import SECRET, body
+
+# States in /proc/net/tcp, https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
+LISTENS, IS_GONE = "0A", "06"
 
 
 def database(installation: Installation) -> Path:
@@ -49,10 +50,10 @@ def workers(installation: Installation) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
 
-def idle_sockets(processes: list[int]) -> int:
-    """How many they have open once everybody who was answered has left."""
-    time.sleep(LEAVES_WITHIN + 1)
-    return sockets(processes)
+def idle_sockets(installation: Installation) -> int:
+    """How many its processes have open once everybody who was answered has left."""
+    installation.wait_until(lambda: not _has_visitors(installation.port))
+    return sockets(workers(installation))
 
 
 def sockets(processes: list[int]) -> int:
@@ -74,6 +75,13 @@ def send(
 ) -> requests.Response:
     headers = {"Content-Type": content_type}
     return requests.post(installation.url + path(task), data=raw(task), headers=headers, timeout=40)
+
+
+def _has_visitors(port: int) -> bool:
+    """Is a connection to this port open, at the side that was connected to?"""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {state for _, local, _, state, *_ in rows if int(local.rpartition(":")[2], 16) == port}
+    return bool(ours - {LISTENS, IS_GONE})
 
 
 def _has_open(file: Path, pid: int) -> bool:

@@ -49,7 +49,7 @@ def is_on_record(installation: Installation, task: str) -> bool:
 
 def test_callbacks_in_flight_are_answered_and_on_record(installation: Installation) -> None:
     processes = launch_all(installation)
-    idle = idle_sockets(processes)
+    idle = idle_sockets(installation)
     tasks = [f"task-{number}" for number in range(IN_FLIGHT)]
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         with file_lock(database(installation)):  # none can be committed yet
@@ -66,7 +66,7 @@ def test_callbacks_in_flight_are_answered_and_on_record(installation: Installati
 
 def test_a_callback_that_is_still_arriving_is_answered(installation: Installation) -> None:
     processes = launch_all(installation)
-    idle = idle_sockets(processes)
+    idle = idle_sockets(installation)
     head = (
         f"POST {path('slow')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(raw('slow'))}\r\n\r\n"
