@@ -136,10 +136,18 @@ def moved_away(installation: Installation) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "fault", [no_file_may_grow, locked_by_another_program, stopped_while_it_writes, moved_away]
+    ("fault", "served"),
+    [
+        (no_file_may_grow, "wsgi:app"),
+        (locked_by_another_program, "impatient_app:app"),
+        (stopped_while_it_writes, "impatient_app:app"),
+        (moved_away, "wsgi:app"),
+    ],
 )
-def test_a_file_that_cannot_be_written(installation: Installation, fault: Fault) -> None:
-    through_the_fault(installation, fault, launch_all(installation))
+def test_a_file_that_cannot_be_written(
+    installation: Installation, fault: Fault, served: str
+) -> None:
+    through_the_fault(installation, fault, launch_all(installation, served))
 
 
 def test_files_that_are_read_only_when_the_server_starts(installation: Installation) -> None:
