@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,23 +58,37 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def url(tmp_path: Path, store: SqliteStore) -> Iterator[str]:
     """The web process, in a thread of ours."""
+    with serving(tmp_path, store) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def serve() -> Callable[[Path, SqliteStore], AbstractContextManager[str]]:
+    """The same for whoever has a record of his own, `receiver.db` in a folder."""
+    return serving
+
+
+@contextmanager
+def serving(folder: Path, store: SqliteStore) -> Iterator[str]:
     store.check_schema()
-    (tmp_path / "hooks.toml").write_text(HOOKS)
+    (folder / "hooks.toml").write_text(HOOKS)
     app = create_app(
         Settings(
-            database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
+            database_url=f"sqlite:///{folder / 'receiver.db'}",
             callback_secrets=(SECRET,),
-            hooks_file=tmp_path / "hooks.toml",
+            hooks_file=folder / "hooks.toml",
             dashboard_password=PASSWORD,
         )
     )
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,46 @@ CONTRAST = """
   return faint;
 }
 """
+# A picture that cannot be decoded ends it with an error.
+LOOK = """
+async () => {
+  for (const image of document.querySelectorAll("main img")) {
+    image.scrollIntoView({ behavior: "instant", block: "nearest" });
+    await image.decode();
+  }
+  scrollTo(0, 0);
+}
+"""
+
+
+@dataclass(frozen=True)
+class BusyDay:
+    """A record that is only looked at, and where its dashboard is."""
+
+    url: str
+    newest: str
+    store: SqliteStore
+
+
+@pytest.fixture(scope="module")
+def recorded(
+    tmp_path_factory: pytest.TempPathFactory,
+    serve: Callable[[Path, SqliteStore], AbstractContextManager[str]],
+) -> Iterator[BusyDay]:
+    folder = tmp_path_factory.mktemp("busy")
+    store = SqliteStore(folder / "receiver.db")
+    store.migrate()
+    newest = busy_day.fill(store, folder / "pictures", now_ms())
+    with serve(folder, store) as url:
+        yield BusyDay(url, newest, store)
+    store.close()
+
+
+@pytest.fixture
+def busy(recorded: BusyDay) -> BusyDay:
+    """Its worker was seen just now."""
+    recorded.store.heartbeat("here:1:worker", "worker", now_ms())
+    return recorded
 
 
 def enter(chromium: Browser, url: str, size: dict[str, int], scheme: str) -> Page:
@@ -78,10 +121,7 @@ def enter(chromium: Browser, url: str, size: dict[str, int], scheme: str) -> Pag
 def look(page: Page, address: str) -> None:
     """Go there, and scroll past every picture so that it is loaded."""
     page.goto(address)
-    for image in page.locator("main img").all():
-        image.scroll_into_view_if_needed()
-        image.evaluate("image => image.decode()")
-    page.evaluate("scrollTo(0, 0)")
+    page.evaluate(LOOK)
 
 
 def keep(page: Page, folder: Path, name: str) -> None:
@@ -95,29 +135,20 @@ def keep(page: Page, folder: Path, name: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_a_busy_day_looks_right(
-    chromium: Browser,
-    url: str,
-    store: SqliteStore,
-    tmp_path: Path,
-    size: dict[str, int],
-    scheme: str,
+    chromium: Browser, busy: BusyDay, tmp_path: Path, size: dict[str, int], scheme: str
 ) -> None:
-    newest = busy_day.fill(store, tmp_path / "pictures", now_ms())
-    page = enter(chromium, url, size, scheme)
-    for name, path in {**PAGES, "task": f"tasks/{newest}"}.items():
-        look(page, f"{url}/dashboard/{path}")
+    page = enter(chromium, busy.url, size, scheme)
+    for name, path in {**PAGES, "task": f"tasks/{busy.newest}"}.items():
+        look(page, f"{busy.url}/dashboard/{path}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.evaluate(CONTRAST) == [], name
         keep(page, tmp_path, f"{name}-{'wide' if size == WIDE else 'phone'}-{scheme}")
     page.context.close()
 
 
-def test_the_picture_in_the_docs(
-    chromium: Browser, url: str, store: SqliteStore, tmp_path: Path
-) -> None:
-    busy_day.fill(store, tmp_path / "pictures", now_ms())
-    page = enter(chromium, url, WIDE, "light")
-    look(page, f"{url}/dashboard/")
+def test_the_picture_in_the_docs(chromium: Browser, busy: BusyDay, tmp_path: Path) -> None:
+    page = enter(chromium, busy.url, WIDE, "light")
+    look(page, f"{busy.url}/dashboard/")
     page.screenshot(path=tmp_path / "dashboard.png", full_page=True)
     page.context.close()
     if "SCREENSHOTS" in os.environ:
