@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from hook_servers import Page, Site
-from installation import Installation, both_stores
+from installation import Installation
 from receiver.deliveries import Delivery, State
 from receiver.ingest import Ingest
 from samples import body, callback, subscription
@@ -55,36 +59,70 @@ def restart_until_dead(installation: Installation, task: str) -> list[int]:
     return ended
 
 
-@both_stores
-def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(
-    tmp_path: Path, installation: Installation
+@pytest.fixture
+def installations(
+    tmp_path: Path, sandbox: Sandbox, fresh: Callable[[], str]
+) -> Iterator[list[Installation]]:
+    """One of each store."""
+    made = []
+    for name, database in (("sqlite", None), ("postgres", fresh())):
+        (tmp_path / name).mkdir()
+        made.append(Installation(tmp_path / name, sandbox, database))
+        made[-1].store.migrate()
+    yield made
+    for installation in made:
+        installation.close()
+
+
+def side_by_side(
+    act: Callable[[Installation], None], installations: Sequence[Installation]
 ) -> None:
+    """Most of the time they wait: for leases to run out and for retries."""
+    with ThreadPoolExecutor(len(installations)) as pool:
+        errors = [acted.exception() for acted in [pool.submit(act, one) for one in installations]]
+    if found := [error for error in errors if error]:
+        raise ExceptionGroup("not in every store", found)
+
+
+def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(
+    installations: list[Installation],
+) -> None:
+    with Site() as site:
+        site.pages["/slack"] = Page(b"ok")
+        url = f"{site.url}/slack"
+        side_by_side(lambda one: dies_after_its_attempts(one, url), installations)
+
+
+def dies_after_its_attempts(installation: Installation, slack: str) -> None:
     names = [f"neighbour-{number}" for number in range(NEIGHBOURS)]
     for task in (*names, "poison"):
         record(installation, task)
     installation.environment |= {"POISON": "poison", "ATTEMPTS": str(ATTEMPTS)}
-    with Site() as site:
-        site.pages["/slack"] = Page(b"ok")
-        (tmp_path / "hooks.toml").write_text(HOOKS.format(url=f"{site.url}/slack"))
-        assert restart_until_dead(installation, "poison") == [-signal.SIGKILL] * ATTEMPTS
-        assert outcomes(installation, "poison") == ["abandoned"] * ATTEMPTS
+    (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
+    assert restart_until_dead(installation, "poison") == [-signal.SIGKILL] * ATTEMPTS
+    assert outcomes(installation, "poison") == ["abandoned"] * ATTEMPTS
 
-        record(installation, "after")  # the worker that buried it goes on
-        for task in (*names, "after"):
-            installation.settled(task)
-            assert delivery(installation, task).state is State.DELIVERED
-        assert installation.running["worker"].poll() is None
-        assert installation.stop("worker") == 0
+    record(installation, "after")  # the worker that buried it goes on
+    for task in (*names, "after"):
+        installation.settled(task)
+        assert delivery(installation, task).state is State.DELIVERED
+    assert installation.running["worker"].poll() is None
+    assert installation.stop("worker") == 0
 
 
-@both_stores
 def test_what_a_killed_worker_held_is_delivered_by_the_next(
-    tmp_path: Path, installation: Installation, sandbox: Sandbox
+    installations: list[Installation], sandbox: Sandbox
 ) -> None:
     assert sandbox.slack_messages() == []
+    url = f"{sandbox.url}/_sandbox/slack/test"
+    side_by_side(lambda one: is_delivered_by_the_next(one, url), installations)
+    assert len(sandbox.slack_messages()) == len(installations)
+
+
+def is_delivered_by_the_next(installation: Installation, slack: str) -> None:
     record(installation, "task-1")
     installation.environment["POISON"] = "task-1"
-    (tmp_path / "hooks.toml").write_text(HOOKS.format(url=f"{sandbox.url}/_sandbox/slack/test"))
+    (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
     installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
     assert installation.running.pop("worker").wait(30) == -signal.SIGKILL
     assert delivery(installation, "task-1").state is State.CLAIMED
@@ -93,4 +131,3 @@ def test_what_a_killed_worker_held_is_delivered_by_the_next(
     installation.start("worker", "receiver", "worker")  # the real one
     installation.settled("task-1")
     assert outcomes(installation, "task-1") == ["abandoned", "delivered"]
-    assert len(sandbox.slack_messages()) == 1
