@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from installation import Installation
+from played_demo import Played, play
 from sandbox.server import Sandbox
 
 
@@ -21,6 +22,12 @@ def sandbox() -> Iterator[Sandbox]:
 def database(request: pytest.FixtureRequest, fresh: Callable[[], str]) -> str | None:
     """The URL of the record; None: SQLite's default. Tests that take both are `both_stores`."""
     return fresh() if getattr(request, "param", "sqlite") == "postgres" else None
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """On SQLite; one is enough for all who look at it."""
+    return play(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from installation import ROOT, both_stores
+from played_demo import Played, play
 
 
 def processes_of(folder: str) -> list[str]:
@@ -23,30 +22,23 @@ def processes_of(folder: str) -> list[str]:
     return found
 
 
-@both_stores
-def test_the_demo(tmp_path: Path, database: str | None) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sandbox",
-            "demo",
-            *(["--database-url", database] if database else []),
-        ],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    last = done.stdout.splitlines()[-1]
-    assert last == "demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries delivered, 0 dead"
-    assert "Traceback" not in done.stdout + done.stderr
+def test_the_demo(demo: Played) -> None:
+    ends_well(demo)
+
+
+def test_the_demo_on_postgresql(tmp_path: Path, fresh: Callable[[], str]) -> None:
+    ends_well(play(tmp_path, "--database-url", fresh()))
+
+
+def ends_well(demo: Played) -> None:
+    said = demo.printed + demo.complained
+    assert demo.status == 0, said
+    lines = demo.printed.splitlines()
+    assert lines[-1] == "demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries delivered, 0 dead"
+    assert "Traceback" not in said
     for told in ("submitted", "callback", "pictures delivered", "mail delivered"):
-        assert told in done.stdout
-    pictures = [line.split()[-1] for line in done.stdout.splitlines() if "picture  " in line]
+        assert told in demo.printed
+    pictures = [line.split()[-1] for line in lines if "picture  " in line]
     assert len(pictures) == 2
     assert all(Path(picture).is_file() for picture in pictures)
-    assert processes_of(str(tmp_path)) == []
+    assert processes_of(str(demo.folder)) == []

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from installation import Installation
 from pages import PAGES, ROOT, Block, blocks
+from played_demo import Played
 from sandbox.server import Sandbox
 
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
@@ -36,9 +37,9 @@ TOGETHER = {
     "docs/adding-a-provider.md": "test_adding_pages.py",
     "docs/adding-a-hook.md": "test_adding_pages.py",
 }
+DEMO = "make demo"  # tests/acceptance/test_demo.py types all that it does once .venv is there
 # What is typed in the place of what stands there, and why.
 INSTEAD = {
-    "make demo": "python -m sandbox demo",  # all that it does once .venv is there
     "http://127.0.0.1:8000": "{url}",  # ports that are free
     "-m sandbox env": "-m sandbox env --url {sandbox}",
     "https://shop.example/p.jpg": "{sandbox}/_sandbox/images/person.jpg",
@@ -82,6 +83,7 @@ class Desk:
 
     folder: Path
     installation: Installation
+    demo: Callable[[], Played]
 
     def type(self, command: str, **more: str) -> str:
         """What the command prints. Anything but status 0 fails."""
@@ -105,7 +107,9 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def desk(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("sandbox", ".env.example"):
         (folder / name).symlink_to(ROOT / name)
@@ -125,7 +129,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
         try:
             made.wait_until_ready()
-            desk = Desk(folder, made)
+            desk = Desk(folder, made, lambda: request.getfixturevalue("demo"))
             desk.type(f"python -m submitter submit {ORDER} --wait")
             (task,) = made.store.tasks()
             made.settled(task.id)
@@ -153,7 +157,9 @@ def compare(command: str, shown: list[str], printed: str) -> None:
 
 def run_console(desk: Desk, block: Block) -> None:
     for command, shown in block.commands():
-        if command not in NOT_RUN:
+        if command == DEMO:
+            compare(command, shown, desk.demo().printed)
+        elif command not in NOT_RUN:
             compare(command, shown, desk.type(desk.instead(command)))
 
 
@@ -226,5 +232,5 @@ def test_what_curl_ordered_was_made(desk: Desk) -> None:
 
 def test_every_exception_and_replacement_is_used() -> None:
     told = "\n".join(block.text for block in BLOCKS)
-    assert [text for text in (*NOT_RUN, *INSTEAD, *THEN, FINDINGS) if text not in told] == []
+    assert [text for text in (*NOT_RUN, *INSTEAD, *THEN, DEMO, FINDINGS) if text not in told] == []
     assert [page for page in TOGETHER if page not in {block.page for block in BLOCKS}] == []
