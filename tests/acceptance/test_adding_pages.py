@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,9 +74,22 @@ def run(tree: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """All pages at once: each has a tree and processes of its own."""
+    with ThreadPoolExecutor(len(NEEDED)) as pool:
+        yield {
+            page: pool.submit(follow_all, page, tmp_path_factory.mktemp(page)) for page in NEEDED
+        }
+
+
 @pytest.mark.parametrize("page", NEEDED)
-def test_what_the_page_says_is_enough(page: str, tmp_path: Path) -> None:
-    tree = copy_of_the_project(tmp_path)
+def test_what_the_page_says_is_enough(page: str, followed: dict[str, Future[None]]) -> None:
+    followed[page].result()
+
+
+def follow_all(page: str, folder: Path) -> None:
+    tree = copy_of_the_project(folder)
     found = blocks(ROOT / "docs" / page)
     for block in found:
         follow(block, tree)
