@@ -16,11 +16,13 @@ from receiver.stores.sqlite import SqliteStore
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(
-    request: pytest.FixtureRequest, tmp_path: Path, fresh: Callable[[], str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    fresh: Callable[[], str],
+    migrated: Callable[[Path], Store],
 ) -> Iterator[Store]:
     if request.param == "sqlite":
-        made: Store = SqliteStore(tmp_path / "receiver.db")
-        made.migrate()
+        made = migrated(tmp_path / "receiver.db")
     else:
         made = PostgresStore(fresh())
     yield made

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from applications import MakeApp
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
 from samples import SECRET
 
 HOOKS = """
@@ -23,7 +23,7 @@ to = "b@shop.example"
 
 
 @pytest.fixture
-def app(tmp_path: Path, store: SqliteStore) -> Flask:
+def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
     store.check_schema()  # migrated already
     (tmp_path / "hooks.toml").write_text(HOOKS)
     settings = Settings(
@@ -31,4 +31,4 @@ def app(tmp_path: Path, store: SqliteStore) -> Flask:
         callback_secrets=(SECRET,),
         hooks_file=tmp_path / "hooks.toml",
     )
-    return create_app(settings)
+    return make_app(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,31 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from applications import MakeApp
 from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task, new_task_id
-from receiver.web import create_app
 from samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
 NOW = 1_765_519_851_000
+Made = Callable[[str | None], Flask]
 
 
 @pytest.fixture
-def app(tmp_path: Path, store: SqliteStore) -> Flask:
-    return made(tmp_path, store, TOKEN)
-
-
-def made(folder: Path, store: SqliteStore, token: str | None) -> Flask:
+def made(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Made:
     store.check_schema()
-    (folder / "hooks.toml").write_text("")
-    url = f"sqlite:///{folder / 'receiver.db'}"
-    return create_app(Settings(url, (SECRET,), hooks_file=folder / "hooks.toml", api_token=token))
+    hooks = tmp_path / "hooks.toml"
+    hooks.write_text("")
+    url = f"sqlite:///{tmp_path / 'receiver.db'}"
+    return lambda token: make_app(Settings(url, (SECRET,), hooks_file=hooks, api_token=token))
+
+
+@pytest.fixture
+def app(made: Made) -> Flask:
+    return made(TOKEN)
 
 
 @pytest.fixture
@@ -74,18 +78,18 @@ AUTH = [
 
 @pytest.mark.parametrize(("token", "said", "status"), AUTH)
 def test_only_the_token_opens_the_api(
-    tmp_path: Path, store: SqliteStore, token: str | None, said: str | None, status: int
+    made: Made, token: str | None, said: str | None, status: int
 ) -> None:
-    client = made(tmp_path, store, token).test_client()
+    client = made(token).test_client()
     headers = {} if said is None else {"Authorization": said}
     assert client.get("/api/tasks", headers=headers).status_code == status
 
 
-def test_unset_and_wrong_are_answered_alike(tmp_path: Path, store: SqliteStore) -> None:
+def test_unset_and_wrong_are_answered_alike(made: Made) -> None:
     answers = set()
     for token in (None, TOKEN):
         for path in ("/api/tasks", "/api/nothing", "/api"):
-            client = made(tmp_path, store, token).test_client()
+            client = made(token).test_client()
             answer = client.get(path, headers={"Authorization": "Bearer wrong"})
             answers.add((answer.status_code, answer.data, answer.headers["WWW-Authenticate"]))
             assert answer.mimetype == "application/problem+json"

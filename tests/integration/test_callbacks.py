@@ -14,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.http.errors import ParseException
 
+from applications import MakeApp
 from receiver import logs, providers
 from receiver.clock import now_ms
 from receiver.settings import Settings
@@ -21,7 +22,6 @@ from receiver.signing import mint
 from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
-from receiver.web import create_app
 from receiver.web.callbacks import LONGEST_CALLBACK
 from samples import SECRET, body, callback, payload
 
@@ -248,7 +248,7 @@ KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 
 
 @pytest.fixture
-def signing_app(app: Flask, tmp_path: Path) -> Flask:
+def signing_app(app: Flask, tmp_path: Path, make_app: MakeApp) -> Flask:
     """The same record, with Kling's webhook secret set."""
     assert app.testing is False
     settings = Settings(
@@ -256,7 +256,7 @@ def signing_app(app: Flask, tmp_path: Path) -> Flask:
         callback_secrets=(SECRET,),
         webhook_secrets={"kling": (KLING,)},
     )
-    return create_app(settings)
+    return make_app(settings)
 
 
 def signature(raw: bytes, secret: str = KLING, at: int | None = None) -> dict[str, str]:

@@ -18,7 +18,6 @@ from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
-from receiver.stores.sqlite import SqliteStore
 from samples import body, callback, subscription
 
 Start = Callable[..., Running]
@@ -26,11 +25,13 @@ Start = Callable[..., Running]
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(
-    request: pytest.FixtureRequest, tmp_path: Path, fresh: Callable[[], str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    fresh: Callable[[], str],
+    migrated: Callable[[Path], Store],
 ) -> Iterator[Store]:
     if request.param == "sqlite":
-        made: Store = SqliteStore(tmp_path / "receiver.db")
-        made.migrate()
+        made = migrated(tmp_path / "receiver.db")
     else:
         made = PostgresStore(fresh())
     yield made

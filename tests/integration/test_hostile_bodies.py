@@ -13,11 +13,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from applications import MakeApp
 from receiver.providers.base import index_of
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
 from samples import SECRET
 
 DATA = Path(__file__).parents[1] / "data"
@@ -29,9 +29,9 @@ WRAPS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zlib": zli
 
 
 @pytest.fixture
-def app(tmp_path: Path, store: SqliteStore) -> Flask:
+def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
     store.check_schema()
-    return create_app(
+    return make_app(
         Settings(
             database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
             callback_secrets=(SECRET,),

@@ -14,6 +14,7 @@ import pytest
 import structlog
 from flask import Flask
 
+from applications import MakeApp
 from receiver import logs
 from receiver.deliver import Deliver
 from receiver.deliveries import Notice
@@ -24,7 +25,6 @@ from receiver.retry import RetryPolicy
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
 from samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
@@ -35,11 +35,11 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def make(tmp_path: Path, store: SqliteStore) -> Callable[[int], Flask]:
+def make(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Callable[[int], Flask]:
     def made(proxies: int) -> Flask:
         store.check_schema()
         (tmp_path / "hooks.toml").write_text("")
-        return create_app(
+        return make_app(
             Settings(
                 f"sqlite:///{tmp_path / 'receiver.db'}",
                 (SECRET,),

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from applications import MakeApp
 from receiver import measures
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
@@ -24,7 +25,6 @@ from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from receiver.web import create_app
 from samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
@@ -34,10 +34,10 @@ PREFIX = measures.PREFIX
 
 
 @pytest.fixture
-def app(tmp_path: Path, store: SqliteStore) -> Flask:
+def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
     store.check_schema()
     (tmp_path / "hooks.toml").write_text("")
-    return create_app(
+    return make_app(
         Settings(
             f"sqlite:///{tmp_path / 'receiver.db'}",
             (SECRET,),

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from applications import applications
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, File, State
@@ -37,7 +38,7 @@ from receiver.signing import mint
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from receiver.web import create_app, problems
+from receiver.web import problems
 from samples import SECRET, body, callback, subscription
 from scripted import Scripted, serving
 from submitter import api
@@ -79,7 +80,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
 
 
 @pytest.fixture(scope="module")
-def described(record: SqliteStore, server: Scripted) -> Flask:
+def described(record: SqliteStore, server: Scripted) -> Iterator[Flask]:
     """The application as wsgi.py makes it, with a provider that takes everything."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
@@ -93,9 +94,10 @@ def described(record: SqliteStore, server: Scripted) -> Flask:
     chosen = Settings(
         f"sqlite:///{record._path}", (SECRET,), hooks_file=folder / "hooks.toml", api_token=TOKEN
     )
-    app = create_app(chosen, [lambda ingest, given: api.blueprint(ingest, given, opens)])
-    app.config["TESTING"] = True
-    return app
+    with applications() as make:
+        app = make(chosen, (lambda ingest, given: api.blueprint(ingest, given, opens),))
+        app.config["TESTING"] = True
+        yield app
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from applications import MakeApp
 from receiver.clock import now_ms
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
-from receiver.web import create_app
 from receiver.web.limits import BURST
 from samples import SECRET, body
 
@@ -25,25 +25,30 @@ RIGHT = f"/callbacks/kling/task-1/{TOKEN}"
 WRONG = f"/callbacks/kling/task-1/{TOKEN[:-4]}AAAA"
 JSON = "application/json"
 API = "the-token-of-the-api"
-
-
-def made(folder: Path, proxies: int = 0, secrets: tuple[str, ...] = ()) -> Flask:
-    return create_app(
-        Settings(
-            database_url=f"sqlite:///{folder / 'receiver.db'}",
-            callback_secrets=(SECRET,),
-            hooks_file=folder / "hooks.toml",
-            webhook_secrets={"kling": secrets} if secrets else {},
-            trusted_proxies=proxies,
-            api_token=API,
-        )
-    )
+Made = Callable[..., Flask]
 
 
 @pytest.fixture
-def app(tmp_path: Path, store: SqliteStore) -> Flask:
-    store.check_schema()
-    return made(tmp_path)
+def made(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Made:
+    def make(proxies: int = 0, secrets: tuple[str, ...] = ()) -> Flask:
+        store.check_schema()  # migrated already
+        return make_app(
+            Settings(
+                database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
+                callback_secrets=(SECRET,),
+                hooks_file=tmp_path / "hooks.toml",
+                webhook_secrets={"kling": secrets} if secrets else {},
+                trusted_proxies=proxies,
+                api_token=API,
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def app(made: Made) -> Flask:
+    return made()
 
 
 @pytest.fixture
@@ -113,8 +118,8 @@ def test_a_refusal_leaves_its_reason_and_a_path_without_token(
     assert TOKEN[:12] not in repr(rejection)
 
 
-def test_a_signature_that_is_wrong_says_how(tmp_path: Path, store: SqliteStore) -> None:
-    app = made(tmp_path, secrets=(KLING,))
+def test_a_signature_that_is_wrong_says_how(made: Made, store: SqliteStore) -> None:
+    app = made(secrets=(KLING,))
     old = now_ms() // 1000 - 4_000
     headers = {"webhook-id": "m", "webhook-timestamp": str(old)}
     signed = {**headers, "webhook-signature": sign(KLING, "m", old, body())}
@@ -148,10 +153,10 @@ def test_what_is_taken_or_not_for_callbacks_leaves_no_trace(
 
 @pytest.mark.parametrize("sent_by", ["wrong token", "unknown path", "wrong signature", "API"])
 def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
-    tmp_path: Path, store: SqliteStore, sent_by: str
+    made: Made, store: SqliteStore, sent_by: str
 ) -> None:
     store.check_schema()
-    client = made(tmp_path, secrets=(KLING,)).test_client()
+    client = made(secrets=(KLING,)).test_client()
     path, usual = {
         "wrong token": (WRONG, 404),
         "unknown path": ("/nowhere", 404),
@@ -187,9 +192,9 @@ def test_what_is_refused_for_its_body_is_not_limited(client: FlaskClient) -> Non
 
 @pytest.mark.parametrize(("proxies", "address"), [(0, "192.0.2.1"), (1, "203.0.113.7")])
 def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
-    tmp_path: Path, store: SqliteStore, proxies: int, address: str
+    made: Made, store: SqliteStore, proxies: int, address: str
 ) -> None:
-    app = made(tmp_path, proxies=proxies)
+    app = made(proxies=proxies)
     for number in range(BURST + 5):
         forwarded = {"X-Forwarded-For": f"198.51.100.{number}, 203.0.113.7"}
         status = send(app.test_client(), WRONG, headers=forwarded)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from inspect import iscoroutinefunction
 from pathlib import Path
 
+from applications import MakeApp
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
 from samples import SECRET
 
 
-def test_no_function_of_the_application_is_asynchronous(tmp_path: Path) -> None:
+def test_no_function_of_the_application_is_asynchronous(
+    tmp_path: Path, store: SqliteStore, make_app: MakeApp
+) -> None:
+    store.check_schema()  # migrated already
     url, hooks = f"sqlite:///{tmp_path / 'receiver.db'}", tmp_path / "hooks.toml"
-    SqliteStore(tmp_path / "receiver.db").migrate()
     hooks.write_text("")
-    app = create_app(Settings(url, (SECRET,), hooks_file=hooks))
+    app = make_app(Settings(url, (SECRET,), hooks_file=hooks))
     asked = [app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs]
     around = [one for table in asked for found in table.values() for one in found]
     handlers = [

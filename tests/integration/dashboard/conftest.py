@@ -8,11 +8,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from applications import MakeApp
 from dashboard_visits import PASSWORD, log_in
 from receiver.clock import now_ms
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
 from rich_record import Rich, fill
 from samples import SECRET
 
@@ -44,9 +44,9 @@ def settings(tmp_path: Path, store: SqliteStore) -> Settings:
 
 
 @pytest.fixture
-def site(settings: Settings) -> Flask:
+def site(settings: Settings, make_app: MakeApp) -> Flask:
     """Not named `app`: pytest-flask would let all requests of a test share one `g`."""
-    return create_app(settings)
+    return make_app(settings)
 
 
 @pytest.fixture

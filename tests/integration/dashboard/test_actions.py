@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from applications import MakeApp
 from dashboard_visits import PASSWORD, act, log_in
 from receiver.clock import now_ms
 from receiver.deliveries import State
@@ -17,7 +18,6 @@ from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.trials import TrialOutcome
 from receiver.tasks import Outcome, Status
-from receiver.web import create_app
 from rich_record import DEAD, MINUTE, Rich
 from samples import body, callback, subscription
 
@@ -152,11 +152,11 @@ def test_a_second_test_event_waits_for_the_first(browser: FlaskClient, store: Sq
 
 
 def test_a_test_event_tells_what_the_hook_hears(
-    settings: Settings, tmp_path: Path, store: SqliteStore
+    settings: Settings, tmp_path: Path, store: SqliteStore, make_app: MakeApp
 ) -> None:
     file = tmp_path / "hooks.toml"
     file.write_text(file.read_text() + '\non = ["given_up", "failed"]\n')  # of the last one
-    client = create_app(settings).test_client()
+    client = make_app(settings).test_client()
     log_in(client, PASSWORD)
     act(client, "/dashboard/endpoints/mail/test")
     assert [(one.hook, one.status) for one in store.trials()] == [("mail", "failed")]

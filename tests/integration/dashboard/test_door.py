@@ -10,10 +10,10 @@ from flask import Flask, session
 from flask.sessions import NullSession
 from flask.testing import FlaskClient
 
+from applications import MakeApp
 from dashboard_visits import PASSWORD, act, log_in, token
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
 from receiver.web.dashboard.login import BURST
 from rich_record import Rich
 
@@ -94,8 +94,8 @@ def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
     assert other.post("/dashboard/login", data=form, environ_overrides=elsewhere).location
 
 
-def test_without_a_password_it_is_closed_and_says_so(settings: Settings) -> None:
-    client = create_app(replace(settings, dashboard_password=None)).test_client()
+def test_without_a_password_it_is_closed_and_says_so(settings: Settings, make_app: MakeApp) -> None:
+    client = make_app(replace(settings, dashboard_password=None)).test_client()
     for path in ("", "login", "tasks"):
         answer = client.get(f"/dashboard/{path}")
         assert answer.status_code == 403
@@ -105,11 +105,13 @@ def test_without_a_password_it_is_closed_and_says_so(settings: Settings) -> None
         assert answer.status_code == 200
 
 
-def test_a_new_password_ends_every_session(browser: FlaskClient, settings: Settings) -> None:
-    changed = create_app(replace(settings, dashboard_password="another password")).test_client()
+def test_a_new_password_ends_every_session(
+    browser: FlaskClient, settings: Settings, make_app: MakeApp
+) -> None:
+    changed = make_app(replace(settings, dashboard_password="another password")).test_client()
     kept = browser.get_cookie("dashboard", path="/dashboard")
     assert kept is not None
-    same = create_app(settings).test_client()
+    same = make_app(settings).test_client()
     for client, status in ((same, 200), (changed, 302)):
         client.set_cookie("dashboard", kept.value, path="/dashboard")
         assert client.get("/dashboard/").status_code == status
@@ -126,10 +128,10 @@ def test_the_cookie_is_for_these_pages_and_no_script(site: Flask) -> None:
     assert not found["secure"]
 
 
-def test_over_tls_the_cookie_never_goes_without(settings: Settings) -> None:
-    told = create_app(settings).test_client()
+def test_over_tls_the_cookie_never_goes_without(settings: Settings, make_app: MakeApp) -> None:
+    told = make_app(settings).test_client()
     assert cookie(told, **{"wsgi.url_scheme": "https"})["dashboard"]["secure"]
-    behind = create_app(replace(settings, public_url="https://shop.example")).test_client()
+    behind = make_app(replace(settings, public_url="https://shop.example")).test_client()
     assert cookie(behind, HTTP_HOST="shop.example")["dashboard"]["secure"]
     assert not cookie(behind, HTTP_HOST="127.0.0.1:8000")["dashboard"]["secure"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
 from receiver.settings import Settings
-from receiver.stores import Store, open_store
+from receiver.stores import Store
 from scripted import TOKEN, Scripted, serving
 from submitter.client import Client, Patience
 from submitter.desk import Desk
@@ -43,9 +43,8 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(database: Path) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{database}")
-    store.migrate()
+def store(database: Path, migrated: Callable[[Path], Store]) -> Iterator[Store]:
+    store = migrated(database)
     yield store
     store.close()
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from applications import MakeApp
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
@@ -28,7 +29,7 @@ from receiver.providers import get
 from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status
-from receiver.web import create_app, problems
+from receiver.web import problems
 from samples import body, callback
 from scripted import Scripted
 from submitter import api, window
@@ -64,7 +65,13 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def apps(store: Store, database: Path, room: Callable[..., Provider], tmp_path: Path) -> Apps:
+def apps(
+    store: Store,
+    database: Path,
+    room: Callable[..., Provider],
+    tmp_path: Path,
+    make_app: MakeApp,
+) -> Apps:
     """Makes the application of one more web process, over the same record."""
     store.check_schema()  # migrated already
     (tmp_path / "hooks.toml").write_text("")
@@ -80,7 +87,7 @@ def apps(store: Store, database: Path, room: Callable[..., Provider], tmp_path: 
             hooks_file=tmp_path / "hooks.toml",
             api_token="a-token-for-the-tests",
         )
-        return create_app(chosen, [blueprint])
+        return make_app(chosen, (blueprint,))
 
     return make
 

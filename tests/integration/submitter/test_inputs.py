@@ -7,17 +7,18 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
+from applications import MakeApp
 from receiver import settings
 from receiver.errors import StoreUnavailable
 from receiver.stores import Store
 from receiver.tasks import Status
-from receiver.web import create_app
 from scripted import TOKEN, Scripted
 from submitter import api, inputs, submit
 from submitter.cli import main
@@ -85,10 +86,10 @@ def by_library() -> None:
     submit("kling", "person.jpg", ["upper:shirt.png", "lower:skirt.png"], model=MODEL)
 
 
-def by_api() -> None:
+def by_api(make_app: MakeApp) -> None:
     person, shirt, skirt = (base64.b64encode(Path(name).read_bytes()).decode() for name in SENT)
     order = {"provider": "kling", "human": person, "model": MODEL}
-    app = create_app(settings.load(), [api.blueprint])
+    app = make_app(settings.load(), (api.blueprint,))
     answer = app.test_client().post(
         "/api/tasks",
         json={**order, "cloth": [f"upper:{shirt}", f"lower:{skirt}"]},
@@ -97,7 +98,16 @@ def by_api() -> None:
     assert answer.status_code == 201, answer.get_json()
 
 
-every_way = pytest.mark.parametrize("send", [by_command, by_batch, by_library, by_api])
+every_way = pytest.mark.parametrize(
+    "send", [by_command, by_batch, by_library, by_api], indirect=True
+)
+
+
+@pytest.fixture
+def send(request: pytest.FixtureRequest, make_app: MakeApp) -> Callable[[], None]:
+    """One of the ways; the application lasts as long as the test, as a web process would."""
+    way: Callable[..., None] = request.param
+    return partial(way, make_app) if way is by_api else way
 
 
 def kept(store: Store) -> dict[str, Image.Image]:
