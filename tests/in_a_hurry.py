@@ -10,6 +10,7 @@ import runpy
 import signal
 import sys
 
+from receiver import rehearse
 from receiver.deliveries import Notice
 from receiver.dispatch import attempts
 from receiver.hooks.base import Done
@@ -18,6 +19,7 @@ from receiver.retry import RetryPolicy
 from submitter import reconcile
 
 attempts.LEASE, attempts.UPKEEP_EVERY = 1.5, 0.3  # seconds
+rehearse.LEASE = 1_500  # ms
 if os.environ["DATABASE_URL"].startswith("postgresql"):
     from receiver.dispatch import procrastinate
 

@@ -191,7 +191,7 @@ class OurRig:
 
     def start(self) -> None:
         self._made.start_web()
-        self._made.start("worker", "receiver", "worker")
+        self._made.start("worker", "tests.in_a_hurry", "receiver", "worker")
         self._made.wait_until_ready()
 
     def kill(self) -> None:

@@ -226,12 +226,17 @@ def test_a_secret_that_web_does_not_have(doctor: Doctor, app: Flask, store: Sqli
     assert "CALLBACK_SECRETS" in todo
 
 
-def test_another_installation_answers(doctor: Doctor, app: Flask, tmp_path: Path) -> None:
+def test_another_installation_answers(
+    doctor: Doctor,
+    app: Flask,
+    tmp_path: Path,
+    migrated: Callable[[Path], SqliteStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.doctor.reach.NOTED_WITHIN", 0.5)  # nobody notes it
     doctor.set("CALLBACK_SECRETS", OTHER_SECRET)
     (tmp_path / "own").mkdir()
-    own = SqliteStore(tmp_path / "own" / "receiver.db")
-    own.migrate()
-    own.close()
+    migrated(tmp_path / "own" / "receiver.db").close()
     doctor.set("DATABASE_URL", f"sqlite:///{tmp_path / 'own' / 'receiver.db'}")
     with served(app) as url:
         doctor.set("PUBLIC_URL", url)

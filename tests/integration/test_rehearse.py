@@ -279,11 +279,11 @@ def test_a_worker_that_is_killed_does_not_lose_it(
 ) -> None:
     store, file, flag = installation.store, tmp_path / "hooks.toml", tmp_path / "begun"
     file.write_text(file.read_text() + SLOW_ONCE.format(flag=flag))
-    installation.start("worker", "receiver", "worker")
+    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
     assert store.ask_trial("slow-once", "succeeded", now_ms())
     installation.wait_until(flag.exists)
     installation.kill("worker")
-    installation.start("worker", "receiver", "worker")
+    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
     installation.wait_until(lambda: store.trials()[0].ended_at is not None, 60)
     (trial,) = store.trials()
     assert (trial.outcome, trial.tries) == (TrialOutcome.DELIVERED, 2)
