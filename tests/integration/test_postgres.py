@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -23,6 +25,7 @@ from receiver.tasks import Outcome, Status, Task
 from samples import body, callback, subscription
 
 OURS = [name for name, _ in migrations("postgres")]
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -32,8 +35,17 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def store(server: Server) -> Iterator[PostgresStore]:
-    made = PostgresStore(server.url)
+def url(postgres_url: str) -> str:
+    """Of an empty database, on the server of all tests."""
+    name = f"empty_{next(_numbers)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return f"{postgres_url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[PostgresStore]:
+    made = PostgresStore(url)
     yield made
     made.close()
 
@@ -48,8 +60,8 @@ def test_the_second_migration_applies_nothing(store: PostgresStore) -> None:
     store.check_schema()
 
 
-def test_six_releases_at_once_apply_it_once(server: Server) -> None:
-    stores = [PostgresStore(server.url) for _ in range(6)]
+def test_six_releases_at_once_apply_it_once(url: str) -> None:
+    stores = [PostgresStore(url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         applied = list(pool.map(PostgresStore.migrate, stores))
     for one in stores:
@@ -57,9 +69,9 @@ def test_six_releases_at_once_apply_it_once(server: Server) -> None:
     assert sorted(map(len, applied)) == [0] * 5 + [len(OURS) + 1]
 
 
-def test_a_newer_schema_is_refused(store: PostgresStore, server: Server) -> None:
+def test_a_newer_schema_is_refused(store: PostgresStore, url: str) -> None:
     store.migrate()
-    with psycopg.connect(server.url) as connection:
+    with psycopg.connect(url) as connection:
         connection.execute("insert into callback_receiver_migrations values ('0999_later')")
     for verb in (store.check_schema, store.migrate):
         with pytest.raises(SchemaMismatch, match="newer release"):
@@ -77,7 +89,7 @@ def test_a_server_that_is_too_old_is_refused(
 
 
 def test_upgrades_of_procrastinate_are_applied(
-    store: PostgresStore, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.migrate()
     known = schema._upgrades()
@@ -91,7 +103,7 @@ def test_upgrades_of_procrastinate_are_applied(
     monkeypatch.setattr(schema, "_upgrades", lambda: [*known, *newer])
     store.check_schema()  # what may follow later is not waited for
     assert store.migrate() == ["procrastinate 99.00.00_50_post_later"]
-    with psycopg.connect(server.url) as connection:
+    with psycopg.connect(url) as connection:
         assert connection.execute("select to_regclass('of_a_later_release')").fetchone() == (None,)
     monkeypatch.setattr(schema, "_upgrades", lambda: known)
     with pytest.raises(SchemaMismatch, match="newer release"):
@@ -99,19 +111,18 @@ def test_upgrades_of_procrastinate_are_applied(
 
 
 def test_a_failed_migration_leaves_nothing_behind(
-    store: PostgresStore, server: Server, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [("0001_initial", "create table a (n integer); create table broken (;")]
     monkeypatch.setattr("receiver.stores.postgres.schema._ours", lambda: files)
     with pytest.raises(StoreUnavailable, match="syntax error"):
         store.migrate()
-    with psycopg.connect(server.url) as connection:
+    with psycopg.connect(url) as connection:
         assert connection.execute("select to_regclass('a')").fetchone() == (None,)
 
 
-def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(
-    store: PostgresStore, server: Server
-) -> None:
+def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Server) -> None:
+    store = PostgresStore(server.url)
     store.migrate()
     ingest = Ingest(store, [subscription("mail")])
     acknowledged: list[str] = []
@@ -150,6 +161,7 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(
         for sender in senders:
             sender.join(30)
     on_record = {task.id for task in store.tasks(limit=100_000)}
+    store.close()
     assert set(acknowledged) <= on_record
     assert max(refused) < 20  # nobody hangs
 
@@ -169,9 +181,9 @@ def test_no_connection_left_is_said_in_time(
     assert store.tasks() == []
 
 
-def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, server: Server) -> None:
+def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, url: str) -> None:
     store.migrate()
-    with psycopg.connect(server.url) as connection:
+    with psycopg.connect(url) as connection:
         connection.execute(
             "create function refuse() returns trigger language plpgsql as "
             "$$ begin raise 'the disk is full'; end $$"
@@ -183,17 +195,19 @@ def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, serv
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         Ingest(store, [subscription("mail")]).accept(callback())
     assert store.tasks() == []
-    with psycopg.connect(server.url) as connection:
+    with psycopg.connect(url) as connection:
         connection.execute("drop trigger at_commit on tasks")
     Ingest(store, []).accept(callback())  # the connection is as good as before
     assert len(store.tasks()) == 1
 
 
-def test_a_callback_costs_few_round_trips(store: PostgresStore, server: Server) -> None:
+def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> None:
     """To a server on another machine, waiting is what a callback costs."""
     store.migrate()
-    between = Between(server.port)
-    far = PostgresStore(server.url.replace(str(server.port), str(between.port)))
+    port = urlsplit(url).port
+    assert port
+    between = Between(port)
+    far = PostgresStore(url.replace(str(port), str(between.port)))
     ingest = Ingest(far, [subscription("mail"), subscription("slack")])
     store.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
     for number in range(7):  # what is asked often is prepared
@@ -209,8 +223,8 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, server: Server) 
     between.close()
 
 
-def test_a_database_that_is_not_there_is_said(server: Server) -> None:
-    nowhere = PostgresStore(server.url.replace("/postgres", "/nowhere"))
+def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
+    nowhere = PostgresStore(f"{postgres_url.rpartition('/')[0]}/nowhere")
     with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):
         nowhere.check_schema()
     nowhere.close()

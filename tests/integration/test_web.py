@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from inspect import iscoroutinefunction
 from pathlib import Path
 
-from applications import MakeApp
+import pytest
+
+from applications import MakeApp, applications
 from receiver.settings import Settings
+from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET
+from samples import SECRET, body
 
 
 def test_no_function_of_the_application_is_asynchronous(
@@ -29,3 +35,35 @@ def test_no_function_of_the_application_is_asynchronous(
     found = [*app.view_functions.values(), *around, *handlers]
     assert len(found) > 40
     assert not [one.__qualname__ for one in found if iscoroutinefunction(one)]
+
+
+def test_an_application_of_a_test_leaves_nothing_open(
+    tmp_path: Path, migrated: Callable[[Path], SqliteStore]
+) -> None:
+    """Neither a file nor a thread, though it counted and wrote; thousands of tests make one."""
+    migrated(tmp_path / "receiver.db").close()
+    chosen = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", (SECRET,))
+    url = f"/callbacks/kling/task-1/{mint(SECRET, 'kling', 'task-1')}"
+    before = threading.active_count()
+    with applications() as make:
+        client = make(chosen).test_client()
+        assert client.post(url, data=body(), content_type="application/json").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        assert open_below(tmp_path)
+    assert open_below(tmp_path) == []
+    end = time.monotonic() + 30  # a timer's thread goes once it is told
+    while threading.active_count() > before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def open_below(folder: Path) -> list[Path]:
+    """The files there that this process has open, where the system tells."""
+    links = Path("/proc/self/fd")
+    if not links.is_dir():
+        pytest.skip("this system has no /proc/self/fd, which tells what is open")
+    return [one for one in folder.iterdir() for link in links.iterdir() if is_of(link, one)]
+
+
+def is_of(link: Path, file: Path) -> bool:
+    return link.exists() and link.samefile(file)
