@@ -38,7 +38,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Sqlit
     SqliteStore(template).migrate()
 
     def make(path: Path) -> SqliteStore:
-        shutil.copyfile(template, path)
+        for end in ("", "-lock"):
+            shutil.copy(f"{template}{end}", f"{path}{end}")
         return SqliteStore(path)
 
     return make
