@@ -73,8 +73,10 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def fresh(request: pytest.FixtureRequest) -> Callable[[], str]:
+def fresh(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Makes an empty, migrated PostgreSQL record; its URL. The server starts at the first call."""
+
+    made: list[str] = []
 
     def make() -> str:
         url, name = request.getfixturevalue("postgres_url"), f"test_{next(_numbers)}"
@@ -82,9 +84,14 @@ def fresh(request: pytest.FixtureRequest) -> Callable[[], str]:
             # PostgreSQL 15 and newer write each page to the log, unless told so: twice as slow.
             how = " strategy file_copy" if connection.info.server_version >= 150_000 else ""
             connection.execute(f"create database {name} template {TEMPLATE}{how}")
+        made.append(name)
         return _of(url, name)
 
-    return make
+    yield make
+    if made:  # at once: the disk need never see it, and nobody waits for hundreds at the end
+        with psycopg.connect(request.getfixturevalue("postgres_url"), autocommit=True) as last:
+            for name in made:
+                last.execute(f"drop database {name} with (force)")
 
 
 def _of(url: str, database: str) -> str:
