@@ -18,6 +18,7 @@ from receiver.errors import StoreUnavailable
 from receiver.stores.gates import may_block
 from receiver.stores.postgres import pages, schema
 from receiver.stores.postgres.session import PostgresSession
+from receiver.stores.postgres.wire import CONNECTED_WITHIN
 from receiver.stores.postgres.writer import GroupCommit, Undone
 from receiver.stores.sql.session import Rooms, Session
 
@@ -26,7 +27,6 @@ logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of
 T = TypeVar("T")
 MOST = 10  # connections of one process
 PATIENCE = 5.0  # seconds a request waits for a connection before it is told to come back
-CONNECTED_WITHIN = 5  # seconds
 TRIES = 3  # of a transaction that ran into another's
 POLL_EVERY = 0.25  # seconds
 ALONE_LOCK = 4_217_002

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import make_conninfo
+
 from receiver.deliveries import Delivery
 from receiver.endpoints import Circuit
 from receiver.stores.jobs import QUEUE, TASK
+from receiver.stores.postgres.wire import CONNECTED_WITHIN
 from receiver.stores.sql.endpoints import known
 from receiver.stores.sql.lanes import lanes
 from receiver.stores.sql.outbox import CLAIM, Outbox
@@ -30,7 +33,8 @@ class Jobs(Outbox):
     def queue(self) -> App:
         from procrastinate import App, PsycopgConnector  # noqa: PLC0415 - only a worker needs it
 
-        return App(connector=PsycopgConnector(conninfo=self._url, max_size=CONNECTIONS))
+        reached_by = make_conninfo(self._url, connect_timeout=CONNECTED_WITHIN)
+        return App(connector=PsycopgConnector(conninfo=reached_by, max_size=CONNECTIONS))
 
     def take(
         self, delivery_id: int, worker: str, now: int, lease_until: int, places: int
