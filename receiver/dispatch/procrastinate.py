@@ -8,7 +8,6 @@ finds nothing to do, one whose worker died is given to another worker, and count
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 import time
@@ -87,11 +86,7 @@ class ProcrastinateDispatcher:
                 await self._until_lost(stop)
             except Exception as error:  # noqa: BLE001 - whatever it is, deliveries wait for us
                 log.error("the queue is unavailable", error=_line(error), again_after_s=AGAIN_AFTER)
-            if not stop.is_set():
                 await asyncio.sleep(AGAIN_AFTER)
-                # What failed lies in cycles, and with it sockets of connections half made: a server
-                # that is stopping waits a minute for each.
-                gc.collect()
 
     async def _until_lost(self, stop: Signal) -> None:
         app: procrastinate.App = self._store.queue()

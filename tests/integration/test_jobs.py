@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import threading
-import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -21,8 +17,8 @@ from receiver.endpoints import Breaker, Verdict
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.stores.jobs import QUEUE
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres.connecting import AsyncConnection
 from receiver.stores.upkeep import Wanted
 from samples import body, callback, subscription
 
@@ -275,60 +271,7 @@ def test_finished_jobs_leave_no_rows(store: PostgresStore, start: Callable[[], R
     assert events < 10
 
 
-class HalfMade:
-    """A connection that is being made."""
-
-
-class LosesOne:
-    """Procrastinate, one of whose workers loses the database while the other connects."""
-
-    def __init__(self, made: weakref.WeakSet[HalfMade]) -> None:
-        self._made = made
-
-    def task(self, **_: object) -> Callable[[object], object]:
-        return lambda work: work
-
-    def periodic(self, **_: object) -> Callable[[object], object]:
-        return lambda work: work
-
-    @asynccontextmanager
-    async def open_async(self) -> AsyncIterator[None]:
-        yield
-
-    async def run_worker_async(self, *, queues: list[str], **_: object) -> None:
-        if queues == [QUEUE]:
-            await asyncio.sleep(0.01)
-            raise psycopg.OperationalError("the server is shutting down")
-        half_made = HalfMade()
-        self._made.add(half_made)
-        await asyncio.sleep(60)
-
-
-def test_a_lost_queue_holds_no_connections_half_made(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their sockets would hold up a server that stops for a minute."""
-    made: weakref.WeakSet[HalfMade] = weakref.WeakSet()
-    tries: list[int] = []
-
-    def queue() -> LosesOne:
-        tries.append(len(made))  # that the tries before have left
-        if len(tries) == 3:
-            stop.set()
-        return LosesOne(made)
-
-    monkeypatch.setattr(store, "queue", queue)
-    monkeypatch.setattr(dispatch, "AGAIN_AFTER", 0.01)
-    stop = threading.Event()
-    dispatcher = dispatch.ProcrastinateDispatcher(store, lambda _: Done("ok"))
-    gc.disable()
-    try:
-        asyncio.run(dispatcher._work(stop))
-    finally:
-        gc.enable()
-    assert tries == [0, 0, 0]
-
-
 def test_a_server_that_says_nothing_is_given_up(store: PostgresStore) -> None:
     connector = store.queue().connector
     assert "connect_timeout=5" in connector._pool_args["conninfo"]  # type: ignore[attr-defined]
+    assert connector._pool_args["connection_class"] is AsyncConnection  # type: ignore[attr-defined]

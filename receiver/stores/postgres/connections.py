@@ -17,8 +17,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from receiver.errors import StoreUnavailable
 from receiver.stores.gates import may_block
 from receiver.stores.postgres import pages, schema
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
 from receiver.stores.postgres.session import PostgresSession
-from receiver.stores.postgres.wire import CONNECTED_WITHIN
 from receiver.stores.postgres.writer import GroupCommit, Undone
 from receiver.stores.sql.session import Rooms, Session
 
@@ -149,9 +149,10 @@ class Connections(Rooms):
         with self._lock:
             if self._opened is None:
                 # A pool would try on until it is out of patience, and not say what is wrong.
-                psycopg.connect(self._url, connect_timeout=CONNECTED_WITHIN).close()
+                Connection.connect(self._url, connect_timeout=CONNECTED_WITHIN).close()
                 self._opened = ConnectionPool(
                     self._url,
+                    connection_class=Connection,
                     min_size=1,
                     max_size=MOST,
                     timeout=PATIENCE,

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from receiver.deliveries import Delivery
 from receiver.endpoints import Circuit
 from receiver.stores.jobs import QUEUE, TASK
-from receiver.stores.postgres.wire import CONNECTED_WITHIN
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnection
 from receiver.stores.sql.endpoints import known
 from receiver.stores.sql.lanes import lanes
 from receiver.stores.sql.outbox import CLAIM, Outbox
@@ -34,7 +34,11 @@ class Jobs(Outbox):
         from procrastinate import App, PsycopgConnector  # noqa: PLC0415 - only a worker needs it
 
         reached_by = make_conninfo(self._url, connect_timeout=CONNECTED_WITHIN)
-        return App(connector=PsycopgConnector(conninfo=reached_by, max_size=CONNECTIONS))
+        return App(
+            connector=PsycopgConnector(
+                conninfo=reached_by, connection_class=AsyncConnection, max_size=CONNECTIONS
+            )
+        )
 
     def take(
         self, delivery_id: int, worker: str, now: int, lease_until: int, places: int

@@ -16,10 +16,10 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
 from receiver.stores.postgres.session import numbered
 from receiver.stores.sql.session import Values
 
-CONNECTED_WITHIN = 5  # seconds
 ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good as gone
 ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
@@ -44,7 +44,7 @@ class Wire:
 
     def __init__(self, url: str) -> None:
         try:
-            self._connection = psycopg.connect(url, connect_timeout=CONNECTED_WITHIN)
+            self._connection = Connection.connect(url, connect_timeout=CONNECTED_WITHIN)
         except psycopg.OperationalError as error:
             raise Lost(str(error)) from error
         self._libpq = self._connection.pgconn

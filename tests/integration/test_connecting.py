@@ -1,0 +1,68 @@
+"""A connection to PostgreSQL that could not be made leaves no socket behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from receiver.stores.postgres.connecting import AsyncConnection, Connection
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that takes connections and says nothing; what lies in cycles stays meanwhile."""
+    gc.disable()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+        yield listening
+    gc.enable()
+
+
+def url(server: socket.socket) -> str:
+    return f"postgresql://tests@127.0.0.1:{server.getsockname()[1]}/tests"
+
+
+def is_left(server: socket.socket) -> bool:
+    """Has the client of the next connection closed it?"""
+    client, _ = server.accept()
+    with client:
+        client.settimeout(10)
+        while client.recv(4096):  # what it asked
+            pass
+    return True
+
+
+def test_one_that_is_given_up(silent: socket.socket) -> None:
+    with pytest.raises(psycopg.errors.ConnectionTimeout) as held:
+        Connection.connect(url(silent), connect_timeout=2)
+    assert is_left(silent)
+    assert held.value is not None
+
+
+def test_one_that_is_given_up_in_an_event_loop(silent: socket.socket) -> None:
+    with pytest.raises(psycopg.errors.ConnectionTimeout) as held:
+        asyncio.run(_connect(url(silent)))
+    assert is_left(silent)
+    assert held.value is not None
+
+
+async def _connect(to: str) -> None:
+    await AsyncConnection.connect(to, connect_timeout=2)
+
+
+def test_one_that_is_cancelled(silent: socket.socket) -> None:
+    async def cancel() -> list[object]:
+        task = asyncio.create_task(_connect(url(silent)))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        held = await asyncio.gather(task, return_exceptions=True)
+        assert await asyncio.to_thread(is_left, silent)
+        return held
+
+    (error,) = asyncio.run(cancel())
+    assert isinstance(error, asyncio.CancelledError)
