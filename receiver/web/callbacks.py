@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
@@ -52,10 +52,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
                 "wrong_token",
             )
         bind_contextvars(task=task_id)  # now it is known to be ours, and may stand in the log
-        secrets = settings.webhook_secrets.get(provider, ())
-        # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
-        is_signed = bool(secrets) and standard_webhooks.is_signed(_headers())
-        return accept(provider, task_id, secrets if is_signed else (), token)
+        return accept(provider, task_id, signers(settings, provider, request.headers), token)
 
     @routes.route("/callbacks/<provider>", **only)
     @described(TAKES)
@@ -76,11 +73,12 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 
         What cannot be right is refused before its body is read.
         """
-        if secrets and not standard_webhooks.is_signed(_headers()):
+        if secrets and not standard_webhooks.is_signed(headers.lowered(request.headers)):
             raise BadSignature("not signed, and the address has no token", "unsigned")
         body = _body()
         if secrets:
-            standard_webhooks.verify(secrets, _headers(), body, now_ms() / 1000)
+            named = headers.lowered(request.headers)
+            standard_webhooks.verify(secrets, named, body, now_ms() / 1000)
         if not request.is_json:
             raise UnsupportedMediaType("Send application/json.")
         callback = Callback(
@@ -96,6 +94,16 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
     of_doctor(_doctor(settings.callback_secrets))
     return routes
+
+
+def signers(settings: Settings, provider: str, sent: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The secrets, one of which must have signed a callback that has the right token; often none.
+
+    `sent`: its headers. A provider whose secrets were all deleted goes on unsigned, also for
+    running tasks.
+    """
+    secrets = settings.webhook_secrets.get(provider, ())
+    return secrets if secrets and standard_webhooks.is_signed(headers.lowered(sent)) else ()
 
 
 def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
@@ -136,8 +144,3 @@ def _body() -> bytes:
     if length not in (None, len(body)):
         raise BadRequest("The body is shorter than its Content-Length.")
     return body
-
-
-def _headers() -> dict[str, str]:
-    """The request's headers, names in lower case."""
-    return {name.lower(): value for name, value in request.headers}

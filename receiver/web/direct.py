@@ -18,7 +18,7 @@ from receiver.later import Later
 from receiver.settings import Settings
 from receiver.tasks import Outcome, Trust
 from receiver.web import headers, requestlog
-from receiver.web.callbacks import ROUTE
+from receiver.web.callbacks import ROUTE, signers
 from receiver.web.ordinary import Ordinary
 
 log = structlog.get_logger()
@@ -74,11 +74,9 @@ class Direct:
 
     def _trust(self, request: Ordinary) -> Trust:
         """Raises BadSignature."""
-        secrets = self._settings.webhook_secrets.get(request.provider)
+        secrets = signers(self._settings, request.provider, request.headers.items())
         if not secrets:
             return Trust.TOKEN
-        named = {name.lower(): value for name, value in request.headers.items()}
-        if not standard_webhooks.is_signed(named):
-            return Trust.TOKEN
+        named = headers.lowered(request.headers.items())
         standard_webhooks.verify(secrets, named, request.body, now_ms() / 1000)
         return Trust.SIGNED

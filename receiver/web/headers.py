@@ -1,4 +1,4 @@
-"""Which headers of a callback are kept with it: few, short, and without secrets."""
+"""The headers of a callback; which are kept with it: few, short, and without secrets."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ _SECRET = re.compile(
 )
 # A path of ours, however a proxy wrote it: its last part is the token.
 _OURS = re.compile(r"callbacks\W", re.IGNORECASE)
+
+
+def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers, names in lower case."""
+    return {name.lower(): value for name, value in headers}
 
 
 def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str]:
