@@ -15,6 +15,7 @@ from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
+from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from samples import body, callback, subscription
 
@@ -199,8 +200,10 @@ def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> No
         batches = list(
             pool.map(lambda name: store.claim(f"w{name}", LATER, LATER + 10_000, 5), range(8))
         )
-    # Who claims at the same time may pass over what another was looking at; the next one gets it.
-    batches.append(store.claim("next", LATER, LATER + 10_000, 20))
+    # Where claims run side by side one may pass over what another looks at; the next gets it.
+    passed_over = store.claim("next", LATER, LATER + 10_000, 20)
+    assert not (passed_over and isinstance(store, SqliteStore))
+    batches.append(passed_over)
     ids = [delivery.id for batch in batches for delivery in batch]
     assert len(ids) == len(set(ids)) == 20
 
