@@ -10,6 +10,8 @@ from bench.targets import Results, ratio, targets
 
 POLLING_S = 5
 NONE = "—"  # a figure that there is not
+FEW = 2  # tables that are taken in without another
+Cells = dict[tuple[str, int], list[dict[str, Any]]]  # by disk and connections
 
 
 def report(results: Results) -> str:
@@ -42,13 +44,24 @@ def _machine(results: Results) -> str:
 
 
 def _callbacks(results: Results) -> Iterator[str]:
-    """The table at 64 connections on this disk, and for the others what they change."""
-    rows = results.get("callbacks", [])
-    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in rows:
+    """Where there are many tables, one of all comes first."""
+    cells: Cells = {}
+    for row in results.get("callbacks", []):
         cells.setdefault((row["disk"], row["connections"]), []).append(row)
+    if len(cells) > FEW:
+        yield f"**Callbacks a second, by disk and connections**\n\n{_of_all(cells)}"
     for (disk, connections), cell in cells.items():
         yield f"**Callbacks, {connections} connections, {disk}**\n\n{_of_cell(cell)}"
+
+
+def _of_all(cells: Cells) -> str:
+    rates: dict[str, dict[tuple[str, int], str]] = {}
+    for place, cell in cells.items():
+        for row in cell:
+            told = _middle(row["per_second"]) if row["per_second"] else NONE
+            rates.setdefault(row["variant"], {})[place] = told
+    columns = ["", *(f"{disk}: {connections}" for disk, connections in cells)]
+    return table(columns, [[name, *(r.get(at, NONE) for at in cells)] for name, r in rates.items()])
 
 
 def _of_cell(cell: list[dict[str, Any]]) -> str:
@@ -177,17 +190,17 @@ def _spread(values: list[float]) -> str:
 
 def _targets(results: Results) -> str:
     found = targets(results)
+    limits = list(dict.fromkeys(one.hindrance for one in found if one.hindrance))
     lines = [
         [
             one.what,
             one.wanted,
             NONE if one.value is None else f"{one.value:.3g}{one.unit}",
-            one.verdict,
+            one.verdict + (f": {limits.index(one.hindrance) + 1}" if one.hindrance else ""),
         ]
         for one in found
     ]
-    limits = dict.fromkeys(one.limit for one in found if one.verdict == "not met" and one.limit)
-    why = [f"- {limit}" for limit in limits]
+    why = [f"{number}. {limit}" for number, limit in enumerate(limits, 1)]
     heading = ["What stands in the way of those that are not met:"] if why else []
     told = table(("", "target", "here", "verdict"), lines)
     return "\n\n".join(["**Targets**", told, *heading, "\n".join(why)]).strip()

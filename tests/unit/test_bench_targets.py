@@ -1,0 +1,80 @@
+"""What the benchmark says of its targets, given figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report import report
+from bench.targets import CEILING, CEILING_OF_TWO, OF_BYTES, OF_TWO, US, US_OF_TWO
+
+
+def cell(variant: str, per_second: list[float], p99_ms: list[float]) -> dict[str, Any]:
+    row = {"variant": variant, "disk": "this disk", "connections": 64, "why_not": "", "durable": ""}
+    counts = dict.fromkeys(("refused", "broken", "lost", "repeated"), 0)
+    figures = {"per_second": per_second, "p99_ms": p99_ms, "p50_ms": p99_ms}
+    return row | counts | figures | {"cpu_ms": p99_ms, "rss_mb": p99_ms}
+
+
+def lines_of(**found: Any) -> list[str]:
+    results = {
+        "machine": {},
+        "fsync_ms": {},
+        "versions": {},
+        "plan": {"rounds": 3, "seconds": 2},
+        "load": "wrk",
+        "took_s": 60,
+        **found,
+    }
+    return report(results).splitlines()
+
+
+def test_a_row_that_is_not_met_says_where_it_is_said_why() -> None:
+    weighed = {"events": 3, "deliveries_per_event": 2, "body": 257, "headers": 123}
+    lines = lines_of(
+        callbacks=[
+            cell(CEILING, [100, 100, 100], [10, 10, 10]),
+            cell(US, [100, 90, 110], [5, 5, 5]),
+            cell(CEILING_OF_TWO, [200, 200, 200], [10, 10, 10]),
+            cell(US_OF_TWO, [100, 100, 100], [20, 20, 20]),
+        ],
+        bytes=[
+            weighed | {"deliveries": "many", "beyond": 656},
+            weighed | {"deliveries": "few", "beyond": 440},
+        ],
+    )
+    said = {line.split(" | ")[0]: line for line in lines}
+    assert said["| us ÷ ceiling, 1 process each"].endswith("| 1 | met |")
+    assert said["| us ÷ ceiling, 2 processes each"].endswith("| 0.5 | not met: 1 |")
+    assert said["| p99 ÷ ceiling's p99, 1 process each"].endswith("| 0.5 | met |")
+    assert said["| p99 ÷ ceiling's p99, 2 processes each"].endswith("| 2 | not met: 1 |")
+    assert f"1. {OF_TWO}" in lines
+    of_bytes = "| bytes for each event beyond body and headers, deliveries"
+    number = next(line for line in lines if line.endswith(OF_BYTES)).split(".")[0]
+    assert said[f"{of_bytes}: many"].endswith(f"| 656 | not met: {number} |")
+    assert said[f"{of_bytes}: few"].endswith("| 440 | met |")
+
+
+def test_a_ratio_is_of_the_rounds_and_not_of_their_medians() -> None:
+    lines = lines_of(
+        callbacks=[
+            cell(CEILING, [100, 200, 400], [10, 10, 10]),
+            cell(US, [90, 100, 360], [10, 10, 10]),
+        ]
+    )
+    assert "| us ÷ ceiling, 1 process each | ≥ 0.85 | 0.9 | met |" in lines
+
+
+def test_many_tables_are_summed_up_in_one() -> None:
+    places = [(disk, many) for disk in ("this disk", "fsync +2 ms") for many in (1, 64)]
+    cells = [cell(US, [many], [1]) | {"disk": disk, "connections": many} for disk, many in places]
+    assert cells[-1]["per_second"] == [64]
+    cells[-1] |= {"per_second": [], "why_not": "it fell"}
+    lines = lines_of(callbacks=cells)
+    assert "|  | this disk: 1 | this disk: 64 | fsync +2 ms: 1 | fsync +2 ms: 64 |" in lines
+    assert f"| {US} | 1 | 64 | 1 | — |" in lines
+    assert not any(line.startswith("|  | this disk: 1 |") for line in lines_of(callbacks=cells[:2]))
+
+
+def test_what_was_not_measured_is_neither_met_nor_not() -> None:
+    verdicts = {line.rsplit(" | ", 1)[1] for line in lines_of() if "≥" in line or "≤" in line}
+    assert verdicts == {"not measured |"}
