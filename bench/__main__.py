@@ -54,11 +54,15 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--write", action="store_true", help="also write bench/RESULTS.md")
     parser.add_argument("--smoke", action="store_true", help="does it work at all? In seconds")
-    parser.add_argument("--only", action="append", choices=list(sections.SECTIONS), metavar="PART")
+    parts = list(sections.SECTIONS)
+    parser.add_argument("--only", action="append", choices=parts, help="this part; may be repeated")
     parser.add_argument(
         "--results", type=Path, default=WORK / "results.json", metavar="FILE", help="the figures"
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.write and (given.only or given.smoke):
+        parser.error("--write keeps a whole report: leave out --only and --smoke")
+    return given
 
 
 def _size(given: argparse.Namespace) -> sections.Size:
