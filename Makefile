@@ -14,7 +14,7 @@ help:
 	@echo "            (BIND=127.0.0.1:8001 listens there instead of at 127.0.0.1:8000)"
 	@echo "make bench  measure us beside others, within 10 minutes (BENCH_FULL=1: 60); WRITE=1 keeps the tables"
 	@echo "make lint   ruff, mypy, import contracts"
-	@echo "make lock   compile requirements*.txt from pyproject.toml"
+	@echo "make lock   compile requirements*.txt from pyproject.toml (EXTRAS=\"postgres s3 apprise\" adds those)"
 
 # A database is used only if it is named on this command line: the demo must not meet a real record.
 DEMO := $(BIN)/python -m sandbox demo $(if $(KEEP),--keep)
@@ -62,8 +62,9 @@ format: $(VENV)/.dev
 # No index and no host may enter the lock files: they are read by hosts with indexes of their own.
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
   --no-header --python-version 3.11 --upgrade
+EXTRAS := postgres
 lock: $(VENV)/.dev
-	$(LOCK) --extra postgres --output-file requirements.txt pyproject.toml
+	$(LOCK) $(EXTRAS:%=--extra %) --output-file requirements.txt pyproject.toml
 	$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
 $(VENV)/bin/python:
