@@ -53,12 +53,13 @@ class Arrival:
     def _head(self) -> Reach:
         if not _BEGINS.match(self.data):
             return Reach.NOT_HTTP
-        end = self.data.find(b"\r\n\r\n", max(0, self._searched - 3))
-        self._searched = len(self.data)
+        # Each byte is looked at once: who sends a long head byte by byte must not cost its square.
+        searched, self._searched = self._searched, len(self.data)
+        end = self.data.find(b"\r\n\r\n", max(0, searched - 3))
         if end > LONGEST_HEAD or (end < 0 and len(self.data) > LONGEST_HEAD):
             return Reach.ENDLESS_HEAD
         if end < 0:
-            return Reach.WHOLE if _BARE_LF.search(self.data) else Reach.PART
+            return Reach.WHOLE if _BARE_LF.search(self.data, searched) else Reach.PART
         head = bytes(self.data[: end + 2])
         if _CHUNKED.search(head):
             self._chunk_at = end + 4

@@ -16,7 +16,7 @@ from gunicorn.config import Config
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
-from receiver.web import worker
+from receiver.web import arrival, worker
 from receiver.web.arrival import LONGEST_BODY, LONGEST_CHUNKED, LONGEST_HEAD, Arrival, Reach
 
 HEAD = b"POST /callbacks/kling/t/x HTTP/1.1\r\nHost: receiver\r\n"
@@ -45,6 +45,26 @@ def test_whole_with_its_last_byte_and_not_before(request_: bytes, step: int) -> 
     assert bytes(arrival.data) == request_
     assert Arrival().add(request_) is Reach.WHOLE  # in one piece
     assert Arrival().add(request_ + HEAD) is Reach.WHOLE  # with the next one behind it
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n"])
+def test_each_byte_of_a_head_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    """Else a sender of single bytes could keep the main loop busy."""
+    looked: list[int] = []
+
+    class Spy:
+        def search(self, data: bytes, start: int = 0) -> object:
+            looked.append(len(data) - start)
+            return bare.search(data, start)
+
+    bare = arrival._BARE_LF
+    monkeypatch.setattr(arrival, "_BARE_LF", Spy())
+    head = HEAD + b"X: " + b"x" * 5000 + b"\r\nY: y" + end
+    made = Arrival()
+    reaches = [made.add(bytes([byte])) for byte in head]
+    assert set(reaches[:-1]) == {Reach.PART}
+    assert reaches[-1] is Reach.WHOLE
+    assert sum(looked) <= 2 * len(head)
 
 
 @pytest.mark.parametrize(
