@@ -58,21 +58,8 @@ class ThreadGate:
         self._lock.release()
 
 
-class ClosedGate:
-    """For who has waited in vain already, and wants to know at once that it is not done."""
-
-    def begin(self, writer: Writer) -> None:
-        writer.start()
-
-    def wait(self, seconds: float) -> bool:  # noqa: ARG002 - as every gate
-        return False
-
-    def open(self) -> None:
-        """Nobody waits."""
-
-
 NEW_GATE: ContextVar[Callable[[], Gate]] = ContextVar("NEW_GATE", default=ThreadGate)
-"""Makes the gate at which the caller waits."""
+"""Makes the gate at which the caller waits; raises StoreUnavailable if it shall not wait again."""
 
 
 def may_block() -> bool:

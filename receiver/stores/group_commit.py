@@ -144,8 +144,11 @@ class GroupCommit(Generic[Connection]):
         """
         patience = PATIENCE_WHEN_STUCK if self._is_stuck else PATIENCE
         if not item.gate.wait(patience):
-            self._is_stuck = True
-            item.work = None
+            with self._mutex:
+                self._is_stuck = self._is_busy
+                item.work = None
+                if item in self._waiting:  # else a batch has it; nobody else holds on to it
+                    self._waiting.remove(item)
             raise StoreUnavailable(f"no commit within {patience:g} s: {self._in_the_way}")
 
     def _loop(self) -> None:

@@ -12,6 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from receiver import measures, providers, signing, standard_webhooks
 from receiver.clock import now_ms
+from receiver.errors import StoreUnavailable
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.later import Later
@@ -33,7 +34,10 @@ class Direct:
         self._rooms = {room.name: room for room in providers.ROOMS if room.has_callbacks}
 
     def take(self, request: Ordinary) -> tuple[Outcome, str] | None:
-        """Its outcome, durably on record, and the request's id; None: it was not taken."""
+        """Its outcome, durably on record, and the request's id; None: it was not taken.
+
+        Raises StoreUnavailable: to try again at once would not help.
+        """
         began = time.perf_counter()
         if request.provider not in self._rooms or not self._has_token(request):
             return None
@@ -69,6 +73,8 @@ class Direct:
             )
             event = self._rooms[request.provider].parse(callback)
             return self._ingest.take(callback, event)
+        except StoreUnavailable:
+            raise
         except Exception:  # noqa: BLE001 - the view meets it again, and answers for it
             return None
 

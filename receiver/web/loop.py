@@ -11,12 +11,13 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from greenlet import getcurrent, greenlet
 
-from receiver.stores.gates import NEW_GATE, ClosedGate, Writer
+from receiver.errors import StoreUnavailable
+from receiver.stores.gates import NEW_GATE, Writer
 from receiver.tasks import Outcome
 from receiver.web import ordinary, worker
 from receiver.web.arrival import Reach
@@ -25,14 +26,13 @@ from receiver.web.ordinary import Ordinary
 from receiver.web.worker import ANSWER_IS_TAKEN_WITHIN, Connection
 
 log = structlog.get_logger()
-WAITS_ONCE = 0.9  # seconds: who has waited so long for a commit does not wait a second time
 
 
 class _Taking(greenlet):
     """Takes the callback of one connection; once it is dead, `taken` says what became of it."""
 
     taken: tuple[Outcome, str] | None = None
-    has_waited = False  # so long that a thread is not to wait again
+    failure: StoreUnavailable | None = None
 
     def __init__(self, worker: Worker, direct: Direct, conn: Connection, request: Ordinary) -> None:
         super().__init__()
@@ -44,6 +44,8 @@ class _Taking(greenlet):
         NEW_GATE.set(lambda: _Gate(self._worker, self))
         try:
             self.taken = self._direct.take(self.request)
+        except StoreUnavailable as error:
+            self.failure = error
         except Exception:
             log.exception("a callback could not be taken directly; a thread tries again")
 
@@ -61,11 +63,9 @@ class _Gate:
         self._worker.writer = writer
 
     def wait(self, seconds: float) -> bool:
-        began = time.monotonic()
-        self.until = began + seconds
+        self.until = time.monotonic() + seconds
         self._worker.shut[self] = None
         self.taking.loop.switch()
-        self.taking.has_waited = not self.is_open or time.monotonic() > began + WAITS_ONCE
         return self.is_open
 
     def open(self) -> None:
@@ -92,10 +92,11 @@ class Worker(worker.Worker):
         self.direct = None if _watches(self.cfg) else known.get("direct")
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        if not getattr(conn, "has_waited", False):
+        failure: StoreUnavailable | None = getattr(conn, "failure", None)
+        if failure is None:
             return super().handle_request(req, conn)
-        conn.has_waited = False
-        token = NEW_GATE.set(ClosedGate)  # nobody waits twice
+        conn.failure = None
+        token = NEW_GATE.set(partial(_raise, failure))  # the view answers for it, and waits no more
         try:
             return super().handle_request(req, conn)
         finally:
@@ -151,8 +152,9 @@ class Worker(worker.Worker):
         taking.switch()
         if not taking.dead:
             return
+        taking.gr_context = None  # it leads back to `taking`, and would keep it for a collection
         if taking.taken is None:
-            taking.conn.has_waited = taking.has_waited
+            taking.conn.failure = taking.failure
             super()._give(taking.conn)
         else:
             self._answer(taking.conn, taking.request, *taking.taken)
@@ -186,7 +188,14 @@ class Worker(worker.Worker):
         self.tpool.submit(conn.sock.sendall, rest).add_done_callback(done)
 
 
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
 def _watches(cfg: Any) -> bool:
     """Is gunicorn to tell somebody of each request?"""
     hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
-    return bool(cfg.accesslog or cfg.statsd_host or any(h.get() != h.default for h in hooks))
+    config = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json  # has an access log, perhaps
+    syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
+    told = cfg.accesslog or config or syslog or cfg.statsd_host
+    return bool(told or any(hook.get() != hook.default for hook in hooks))

@@ -33,6 +33,7 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from receiver.errors import StoreUnavailable
 from receiver.web.arrival import LONGEST_HEAD, Arrival, Reach
 
 ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
@@ -63,7 +64,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         self.data_ready = True
         self.until = 0.0  # by the monotonic clock; then it is closed
         self.leaves = False  # answered: what still comes is thrown away
-        self.has_waited = False  # for a commit, long, and in vain
+        self.failure: StoreUnavailable | None = None  # of the commit that its callback waited for
         self.reach = Reach.PART
         self.begin(b"")
 
@@ -154,6 +155,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _follow(self, conn: Connection, *, keeps: bool) -> None:
         """Go on with a connection whose request was answered, and whose next one has begun."""
+        if conn.sock.fileno() < 0:  # gunicorn closed it: its answer broke off
+            self.nr_conns -= 1
+            return
         conn.sock.setblocking(False)
         if not keeps:
             conn.leaves = True  # to close at once could destroy the answer on its way
@@ -162,6 +166,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._wait(conn, LEAVES_WITHIN)
         elif conn.reach is Reach.PART:
             self._wait(conn, ARRIVES_WITHIN if conn.arrival.data else self.cfg.keepalive)
+            self._welcome(conn)
         else:
             self._give(conn)
 
@@ -242,10 +247,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if conn.reach is not Reach.PART:
             self._stop_waiting(conn)
             self._give(conn)
-        elif conn.arrival.wants_continue:
+        else:
+            self._welcome(conn)
+
+    def _welcome(self, conn: Connection) -> None:
+        """Tell who waits to be told that its body may come."""
+        if conn.arrival.wants_continue:
             conn.arrival.wants_continue = False
             with suppress(OSError):
-                sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _give(self, conn: Connection) -> None:
         conn.hand_over()

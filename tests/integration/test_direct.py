@@ -16,6 +16,7 @@ from receiver.later import Later
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.standard_webhooks import sign
+from receiver.stores.postgres.writer import Undone
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
 from receiver.web.direct import Direct
@@ -88,7 +89,7 @@ def test_a_signature_counts_where_there_is_a_key(make: Make, store: SqliteStore)
     assert make().take(signed(key="whsec_" + "bm90" * 8)) is not None  # without one it says nothing
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("full"), NotTheProtocol("x"), KeyError("x")])
+@pytest.mark.parametrize("error", [Undone(), NotTheProtocol("x"), KeyError("x")])
 def test_what_cannot_be_recorded_now_is_left_to_the_view(
     make: Make, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -97,6 +98,17 @@ def test_what_cannot_be_recorded_now_is_left_to_the_view(
 
     monkeypatch.setattr(store, "record", fails)
     assert make().take(REQUEST) is None
+
+
+def test_what_the_record_cannot_take_is_not_tried_twice(
+    make: Make, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise StoreUnavailable("full")
+
+    monkeypatch.setattr(store, "record", fails)
+    with pytest.raises(StoreUnavailable, match="full"):
+        make().take(REQUEST)
 
 
 @pytest.mark.parametrize(("proxies", "is_taken"), [(0, True), (1, False)])

@@ -369,6 +369,7 @@ def test_what_nobody_waits_for_any_more_is_not_done(
             writer.run(insert(2))
         with pytest.raises(StoreUnavailable, match=r"no commit within 0.1 s"):
             writer.run(insert(3))  # no second request waits as long
+        assert writer._waiting == []  # nor is anything of it kept, however long that lasts
     monkeypatch.undo()
     assert writer.run(insert(4)) == 4
     assert writer._is_stuck is False

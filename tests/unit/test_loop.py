@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import selectors
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
+from receiver.errors import StoreUnavailable
 from receiver.signing import mint
-from receiver.stores.gates import NEW_GATE, ClosedGate, Gate
+from receiver.stores.gates import NEW_GATE, Gate
 from receiver.tasks import Outcome
 from receiver.web import loop, worker
 from receiver.web.ordinary import Ordinary
@@ -53,14 +57,19 @@ class Taking:
     def __init__(self) -> None:
         self.gates: list[Gate] = []
         self.writer = Writer(self.gates)
-        self.fails = False  # even if the gate opens
+        self.failure: StoreUnavailable | None = None  # even if the gate opens
+        self.takes = True
 
     def take(self, request: Ordinary) -> tuple[Outcome, str] | None:
         assert request.body == b"{}"
         gate = NEW_GATE.get()()
         self.gates.append(gate)
         gate.begin(self.writer)
-        return (Outcome.RECORDED, "an-id") if gate.wait(60) and not self.fails else None
+        if not gate.wait(60):
+            raise StoreUnavailable("no commit within 60 s")
+        if self.failure:
+            raise self.failure
+        return (Outcome.RECORDED, "an-id") if self.takes else None
 
 
 class Loop(loop.Worker):
@@ -358,18 +367,25 @@ def test_a_newcomer_is_not_closed_for_those_who_wait_for_a_commit(
         assert is_silent(newcomer) is False  # it was closed
 
 
-@pytest.mark.parametrize("why", ["no commit came", "the commit failed late", "it failed at once"])
-def test_a_thread_does_not_wait_again_for_who_has_waited_in_vain(
+@pytest.mark.parametrize("why", ["no commit came", "the commit failed", "a thread is to do it"])
+def test_a_thread_answers_for_what_failed_and_waits_for_what_is_to_be_done(
     made: Loop, ours: socket.socket, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    found: list[bool] = []
+    found: list[str] = []
 
     def answer(*_: object) -> None:
-        found.append(NEW_GATE.get()().wait(0.01) or NEW_GATE.get() is ClosedGate)
+        try:
+            NEW_GATE.get()()
+        except StoreUnavailable as error:
+            found.append(str(error))
+        else:
+            found.append("waits")
 
     monkeypatch.setattr(worker.Worker, "handle_request", answer)
-    monkeypatch.setattr(loop, "WAITS_ONCE", 60.0 if why == "it failed at once" else 0.0)
-    made.direct.fails = True
+    made.direct.failure = (
+        StoreUnavailable("the disk is full") if why == "the commit failed" else None
+    )
+    made.direct.takes = why != "a thread is to do it"
     ours.sendall(REQUEST)
     made.go_round()
     if why == "no commit came":
@@ -381,7 +397,63 @@ def test_a_thread_does_not_wait_again_for_who_has_waited_in_vain(
     (conn,) = made.long_way
     made.handle_request(None, conn)
     made.handle_request(None, conn)  # its next request
-    assert found == [why != "it failed at once", False]
+    said = {
+        "no commit came": "no commit within 60 s",
+        "the commit failed": "the disk is full",
+        "a thread is to do it": "waits",
+    }
+    assert found == [said[why], "waits"]
+
+
+def test_what_was_taken_is_let_go_at_once_and_not_by_a_collection(
+    made: Loop, ours: socket.socket
+) -> None:
+    """A callback may have 32 kB."""
+    gc.disable()
+    try:
+        ours.sendall(REQUEST)
+        made.go_round()
+        (shut,) = made.shut
+        taking = weakref.ref(shut.taking)
+        shut.open()
+        made.direct.gates.clear()
+        del shut
+        made.go_round()
+        assert ours.recv(4096).startswith(OK)
+        assert taking() is None
+    finally:
+        gc.enable()
+
+
+def test_who_asks_behind_another_request_is_told_that_its_body_may_come(
+    made: Loop, ours: socket.socket
+) -> None:
+    asking = REQUEST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n").removesuffix(b"{}")
+    ours.sendall(REQUEST + asking)
+    made.go_round()
+    made.direct.gates[0].open()
+    made.go_round()
+    answer = ours.recv(4096)
+    assert answer.startswith(OK)
+    assert answer.endswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+    ours.sendall(b"{}")
+    made.go_round()
+    assert is_silent(ours)  # it is told once
+    assert len(made.long_way) == 1
+
+
+def test_an_answer_that_broke_off_ends_its_connection_alone(
+    made: Loop, ours: socket.socket
+) -> None:
+    """gunicorn closes the socket itself then."""
+    ours.sendall(REQUEST.replace(b"POST", b"PUT"))
+    made.go_round()
+    (conn,) = made.long_way
+    conn.sock.close()
+    broken: Future[bool] = Future()
+    broken.set_result(False)
+    made.finish_request(conn, broken)
+    assert (made.nr_conns, made.waiting) == (0, {})
 
 
 def own_hook(worker: object, request: object) -> None:
@@ -390,9 +462,15 @@ def own_hook(worker: object, request: object) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("accesslog", "-"), ("statsd_host", "localhost:1"), ("pre_request", own_hook)],
+    [
+        ("accesslog", "-"),
+        ("logconfig_dict", {"version": 1}),
+        ("syslog", True),
+        ("statsd_host", "localhost:1"),
+        ("pre_request", own_hook),
+    ],
 )
-def test_who_wants_to_see_every_request_does(name: str, value: object) -> None:
+def test_who_wants_to_see_every_request_does(name: str, value: Any) -> None:
     cfg = Config()
     assert not loop._watches(cfg)
     cfg.set(name, value)

@@ -112,9 +112,9 @@ class Connections(Rooms):
             return self._write(work)
         try:
             return self._writer.run(work, task_id)
-        except Undone as error:
+        except Undone:
             if not may_block():
-                raise StoreUnavailable("it has to be done alone, which may take long") from error
+                raise  # a thread does it: it may take long
             return self._write(work)
 
     def _write(self, work: Callable[[Session], T]) -> T:

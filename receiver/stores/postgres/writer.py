@@ -42,8 +42,6 @@ class GroupCommit(group_commit.GroupCommit[Session]):
         batch: dict[str, Item] = {}
         later: list[Item] = []
         for item in self._waiting:
-            if item.work is None:
-                continue
             if item.about in batch or len(batch) == MOST_AT_ONCE:
                 later.append(item)
             else:
