@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from threading import Lock
+from threading import RLock
 from typing import Any, cast
 
 import structlog
@@ -25,6 +26,7 @@ TRACEBACK = structlog.processors.ExceptionRenderer(
 
 AUTO, JSON, CONSOLE = "auto", "json", "console"
 FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
+PATIENCE = 0.2  # seconds that a line waits for the reader of a full pipe, before it is dropped
 
 
 def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
@@ -54,24 +56,56 @@ _ENCODER = json.JSONEncoder(default=repr)
 
 
 class LossyLogger:
-    """Drops a line that cannot be written: a full disk or a closed pipe must not stop the work."""
+    """Drops a line that cannot be written: that must not stop the work.
+
+    The disk may be full, the pipe closed, or full and read by nobody. Lines that are read again
+    say how many were dropped.
+    """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # a signal may come while its thread writes
+        self._dropped = 0
 
     def msg(self, line: str) -> None:
-        try:
-            with self._lock:
-                sys.stderr.write(line + "\n")
+        self.write(line + "\n")
+
+    def write(self, lines: str) -> None:
+        """As a stream, for loggers of the standard library."""
+        with self._lock:
+            try:
+                if not _is_read(0 if self._dropped else PATIENCE):
+                    self._dropped += 1
+                    return
+                sys.stderr.write(lines)
                 sys.stderr.flush()
-        except OSError:
-            return
+            except OSError:
+                return
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            structlog.get_logger().warning("nobody read the log, lines were dropped", lines=dropped)
+
+    def flush(self) -> None:
+        """Each line has been."""
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
 
 
-_STDERR = LossyLogger()
+def _is_read(seconds: float) -> bool:
+    """Is there room for a line in the pipe, within so many seconds? In anything else there is.
+
+    One of 4 kB; a longer one, or one of several processes at once, could still have to wait.
+    """
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError):  # not a file of the system's
+        return True
+    polled = select.poll()
+    polled.register(descriptor, select.POLLOUT)
+    return bool(polled.poll(seconds * 1000))
+
+
+STDERR = LossyLogger()
 
 
 def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None:
@@ -83,11 +117,13 @@ def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None
     structlog.configure(
         processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: _STDERR,
+        logger_factory=lambda *_: STDERR,
         cache_logger_on_first_use=True,
     )
-    if logging.lastResort is not None:  # what libraries say that nobody else listens to
-        logging.lastResort.setFormatter(formatter(hide, form))
+    rest = logging.StreamHandler(STDERR)  # what libraries say that nobody else listens to
+    rest.setLevel(logging.WARNING)
+    rest.setFormatter(formatter(hide, form))
+    logging.lastResort = rest
 
 
 def formatter(

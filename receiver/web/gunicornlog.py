@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -19,3 +20,5 @@ class RedactedLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
         formatter = logs.formatter(form=settings.log_format())
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             handler.setFormatter(formatter)
+            if getattr(handler, "stream", None) is sys.stderr:
+                handler.setStream(logs.STDERR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -12,8 +13,10 @@ import pytest
 
 from gunicorn_processes import database, path, raw, workers
 from installation import Installation, both_stores
+from receiver.clock import now_ms
 from receiver.signing import mint
 from receiver.stores.sqlite.writer import file_lock
+from receiver.tasks import Status, Task, new_task_id
 from samples import SECRET, body
 
 AT_ONCE = 40
@@ -131,3 +134,44 @@ def test_a_record_that_fails_is_503_and_told_once(web: Installation) -> None:
     ]
     assert len([line for line in told if "task-1" in line]) == 1
     assert len(workers(web)) == 1
+
+
+def test_who_waited_long_is_told_what_was_wrong(web: Installation) -> None:
+    """Of the callback, as without the wait; or of the record."""
+    of_another = new_task_id(now_ms())
+    web.store.create_task(Task(of_another, "modellix", Status.CREATED, now_ms(), now_ms()))
+    name = database(web)
+    with connected(web) as connection, connection.makefile("rb") as file:
+        with file_lock(name):
+            connection.sendall(request(path(of_another), raw(of_another)))
+            time.sleep(1.5)
+        assert b" 422 " in file.readline()
+    with connected(web) as connection, connection.makefile("rb") as file:
+        with file_lock(name):
+            connection.sendall(request(path("task-2"), raw("task-2")))
+            time.sleep(1.5)
+            name.rename(name.with_suffix(".away"))
+        assert b" 503 " in file.readline()
+    name.with_suffix(".away").rename(name)
+    log = (web.folder / "web.log").read_text()
+    assert "could not commit" in log
+    assert "no commit within" not in log
+
+
+def test_a_log_that_nobody_reads_stops_no_callback(installation: Installation) -> None:
+    """Nor a stop. A pipe holds 64 kB of it: some 300 callbacks."""
+    os.mkfifo(installation.folder / "web.log")
+    pipe = os.open(installation.folder / "web.log", os.O_RDWR)  # as a collector that hangs
+    try:
+        installation.start_web("wsgi:app", "--workers", "1")
+        installation.wait_until_ready()
+        found = answers(installation, path("task-1"), [raw("task-1")] * 600)
+        assert [answer.split(b" ", 2)[1] for answer in found] == [b"200"] * 600
+        os.set_blocking(pipe, False)
+        assert len(os.read(pipe, 1 << 20)) > 50_000
+        answers(installation, path("task-1"), [raw("task-1")] * 600)
+        assert b"nobody read the log, lines were dropped" in os.read(pipe, 1 << 20)
+        answers(installation, path("task-1"), [raw("task-1")] * 600)
+        assert installation.stop("web") == 0
+    finally:
+        os.close(pipe)

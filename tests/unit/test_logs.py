@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +122,7 @@ def test_gunicorn_speaks_as_we_do(
     monkeypatch.setenv("LOG_FORMAT", form)
     record = logging.LogRecord("gunicorn.error", logging.INFO, "", 0, "Booting %d", (7,), None)
     handler = RedactedLogger(Config()).error_log.handlers[-1]
+    assert handler.stream is logs.STDERR  # it waits for no reader either
     line = handler.format(record)
     assert "Booting 7" in line
     if is_json:
@@ -178,3 +182,32 @@ def test_a_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     with pytest.raises(OSError, match="No space left"):
         full.close()
+
+
+def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure(form="json")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"." * 4096)
+    os.set_blocking(writing, True)  # as a pipe is; now whoever writes waits
+    with os.fdopen(writing, "w") as pipe, os.fdopen(reading, "rb") as reader:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        said = threading.Thread(target=say, args=("one", "two"), daemon=True)
+        said.start()
+        said.join(10)
+        was_stopped = said.is_alive()
+        reader.read1(1 << 20)
+        said.join(10)
+        assert not was_stopped
+        say("three", "four")
+        lines = [json.loads(line) for line in reader.read1(1 << 20).splitlines()]
+    told = [(line["event"], line.get("lines")) for line in lines]
+    dropped = ("nobody read the log, lines were dropped", 2)
+    assert told == [("three", None), dropped, ("four", None)]
+
+
+def say(*events: str) -> None:
+    for event in events:
+        structlog.get_logger().info(event)
