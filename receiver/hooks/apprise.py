@@ -1,4 +1,4 @@
-"""Any of apprise's services: title, text and picture; needs `callback-receiver[apprise]`.
+"""Any of apprise's services: title, text and picture; needs apprise, an extra.
 
 apprise makes its requests by itself. They are kept from internal addresses (see `connects`) and
 follow no redirect; the deadline ends our waiting, not a request that hangs.
@@ -23,7 +23,7 @@ from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
 
-INSTALL = "apprise is not installed: pip install 'callback-receiver[apprise]'"
+INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 # They reach no network, but this machine; hooks of type command do that.
 LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
 

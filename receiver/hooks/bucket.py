@@ -1,7 +1,7 @@
 """Files in a bucket of S3, or of what speaks like it: whole or not there, and stored once.
 
-Needs `callback-receiver[s3]`. Credentials come from the environment, as s3fs takes them. Every
-verb ends in time and raises OSError that says what is wrong; what the store said is not repeated.
+Needs s3fs, an extra. Credentials come from the environment, as s3fs takes them. Every verb ends in
+time and raises OSError that says what is wrong; what the store said is not repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from receiver.errors import PermanentFailure
 
-INSTALL = "s3fs is not installed: pip install 'callback-receiver[s3]'"
+INSTALL = "s3fs is not installed: pip install 's3fs>=2026.1'"
 SCHEMES = ("s3://", "s3a://")
 AT = "?endpoint_url="
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")

@@ -7,7 +7,9 @@ from receiver.settings import is_postgres, sqlite_path
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
-INSTALL = "PostgreSQL needs: pip install 'callback-receiver[postgres]'"
+INSTALL = (
+    "PostgreSQL needs: pip install 'procrastinate>=3.10' 'psycopg[binary]>=3.3' 'psycopg-pool>=3.3'"
+)
 
 
 def open_store(database_url: str) -> Store:

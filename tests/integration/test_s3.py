@@ -387,7 +387,7 @@ def test_the_missing_extra_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SettingsError) as caught:
         download(None)
     assert caught.value.problems == (
-        "to: cannot be used: s3fs is not installed: pip install 'callback-receiver[s3]'",
+        "to: cannot be used: s3fs is not installed: pip install 's3fs>=2026.1'",
     )
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver import stores
+from receiver.hooks import apprise, bucket
+
 ROOT = Path(__file__).parents[2]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
 
@@ -51,6 +54,17 @@ def test_both_locks_pin_the_same_versions() -> None:
         for lock in LOCKS
     )
     assert runtime <= development
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [("postgres", stores.INSTALL), ("s3", bucket.INSTALL), ("apprise", apprise.INSTALL)],
+)
+def test_what_is_told_to_be_installed_is_the_extra(extra: str, told: str) -> None:
+    """By its packages: no index may have us under our name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["optional-dependencies"][extra]
+    assert told.partition("pip install ")[2] == " ".join(f"'{one}'" for one in wanted)
 
 
 def payloads() -> list[str]:

@@ -85,7 +85,7 @@ def _procrastinate() -> Path:
     """Its SQL files; found without importing it, which would cost each web process its time."""
     spec = find_spec("procrastinate")
     if spec is None or not spec.submodule_search_locations:
-        raise SchemaMismatch("PostgreSQL needs: pip install 'callback-receiver[postgres]'")
+        raise SchemaMismatch("PostgreSQL needs: pip install 'procrastinate>=3.10'")
     return Path(spec.submodule_search_locations[0]) / "sql"
 
 

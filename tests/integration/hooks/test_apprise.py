@@ -135,7 +135,7 @@ def test_a_url_that_cannot_be_used_is_told_at_the_start(url: str, says: str) -> 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(SettingsError, match="pip install 'callback-receiver"):
+    with pytest.raises(SettingsError, match="pip install 'apprise>="):
         Apprise("phones", {"url": "json://example.com/"})
 
 
