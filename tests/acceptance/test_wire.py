@@ -13,6 +13,7 @@ from http.client import HTTPSConnection
 import pytest
 import requests
 
+from gunicorn_processes import launch
 from installation import ROOT, Installation, both_stores
 from receiver.errors import NotFound
 from receiver.signing import mint
@@ -163,6 +164,16 @@ def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> 
     assert [line for line in printed.splitlines() if not line.startswith("config ")] == [
         line for line in ours.splitlines() if not line.startswith("config ")
     ]
+
+
+def test_no_search_for_garbage_goes_through_all_that_was_imported(
+    installation: Installation,
+) -> None:
+    """It would stop every callback for tens of milliseconds."""
+    launch(installation, "frozen_app:app")
+    frozen, threshold = map(int, requests.get(installation.url, timeout=10).text.split())
+    assert frozen > 50_000
+    assert threshold == 5_000
 
 
 def test_gunicorn_with_a_certificate_of_its_own_serves_by_its_stock_way(
