@@ -27,6 +27,9 @@ TRACEBACK = structlog.processors.ExceptionRenderer(
 AUTO, JSON, CONSOLE = "auto", "json", "console"
 FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
 PATIENCE = 0.2  # seconds that a line waits for the reader of a full pipe, before it is dropped
+AT_ONCE = (
+    select.PIPE_BUF // 4
+)  # characters: their bytes go into a pipe that has room, without waiting
 
 
 def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
@@ -58,13 +61,14 @@ _ENCODER = json.JSONEncoder(default=repr)
 class LossyLogger:
     """Drops a line that cannot be written: that must not stop the work.
 
-    The disk may be full, the pipe closed, or full and read by nobody. Lines that are read again
-    say how many were dropped.
+    The disk may be full, the pipe closed, or full and read by nobody. The next line that is written
+    comes behind one that says how many were dropped.
     """
 
     def __init__(self) -> None:
         self._lock = RLock()  # a signal may come while its thread writes
         self._dropped = 0
+        self._is_torn = False  # the line before: its end was dropped
 
     def msg(self, line: str) -> None:
         self.write(line + "\n")
@@ -72,17 +76,19 @@ class LossyLogger:
     def write(self, lines: str) -> None:
         """As a stream, for loggers of the standard library."""
         with self._lock:
+            until = time.monotonic() + (0 if self._dropped else PATIENCE)
+            text = _of_dropped(self._dropped, like=lines) + lines
             try:
-                if not _is_read(0 if self._dropped else PATIENCE):
-                    self._dropped += 1
-                    return
-                sys.stderr.write(lines)
-                sys.stderr.flush()
+                for start in range(0, len(text), AT_ONCE):
+                    if not _has_room(until - time.monotonic()):
+                        self._dropped += 1
+                        return
+                    sys.stderr.write("\n" * self._is_torn + text[start : start + AT_ONCE])
+                    sys.stderr.flush()
+                    self._is_torn = start + AT_ONCE < len(text)
             except OSError:
                 return
-            dropped, self._dropped = self._dropped, 0
-        if dropped:
-            structlog.get_logger().warning("nobody read the log, lines were dropped", lines=dropped)
+            self._dropped = 0
 
     def flush(self) -> None:
         """Each line has been."""
@@ -91,18 +97,24 @@ class LossyLogger:
     fatal = failure = err = error = critical = exception = msg
 
 
-def _is_read(seconds: float) -> bool:
-    """Is there room for a line in the pipe, within so many seconds? In anything else there is.
+def _of_dropped(lines: int, like: str) -> str:
+    """A line in the form of that one, if there is something to say."""
+    if not lines:
+        return ""
+    told = {"event": "nobody read the log, lines were dropped", "lines": lines, "level": "warning"}
+    told["timestamp"] = now = instant(time.time_ns())
+    return f"{json.dumps(told) if like[:1] == '{' else f'{now} {told}'}\n"
 
-    One of 4 kB; a longer one, or one of several processes at once, could still have to wait.
-    """
+
+def _has_room(seconds: float) -> bool:
+    """Would a pipe, a socket or a terminal take AT_ONCE, within so many seconds? A file does."""
     try:
         descriptor = sys.stderr.fileno()
     except (OSError, ValueError):  # not a file of the system's
         return True
     polled = select.poll()
     polled.register(descriptor, select.POLLOUT)
-    return bool(polled.poll(seconds * 1000))
+    return bool(polled.poll(max(0.0, seconds) * 1000))
 
 
 STDERR = LossyLogger()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import structlog
@@ -184,28 +187,75 @@ def test_a_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyP
         full.close()
 
 
-def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
+    """Standard error is a pipe that is full; its other end."""
     logs.configure(form="json")
     reading, writing = os.pipe()
+    os.set_blocking(reading, False)
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
         while True:
-            os.write(writing, b"." * 4096)
+            os.write(writing, b"." * select.PIPE_BUF)
     os.set_blocking(writing, True)  # as a pipe is; now whoever writes waits
     with os.fdopen(writing, "w") as pipe, os.fdopen(reading, "rb") as reader:
         monkeypatch.setattr(sys, "stderr", pipe)
-        said = threading.Thread(target=say, args=("one", "two"), daemon=True)
-        said.start()
-        said.join(10)
-        was_stopped = said.is_alive()
-        reader.read1(1 << 20)
-        said.join(10)
-        assert not was_stopped
-        say("three", "four")
-        lines = [json.loads(line) for line in reader.read1(1 << 20).splitlines()]
-    told = [(line["event"], line.get("lines")) for line in lines]
-    dropped = ("nobody read the log, lines were dropped", 2)
-    assert told == [("three", None), dropped, ("four", None)]
+        yield reader
+
+
+def said(reader: BinaryIO, *events: str) -> None:
+    """Say them in a thread, which must not be stopped."""
+    thread = threading.Thread(target=say, args=events, daemon=True)
+    thread.start()
+    thread.join(10)
+    was_stopped = thread.is_alive()
+    if was_stopped:
+        os.read(reader.fileno(), 1 << 20)
+        thread.join(10)
+    assert not was_stopped
+
+
+def lines_of(reader: BinaryIO) -> list[bytes]:
+    return os.read(reader.fileno(), 1 << 20).splitlines()
+
+
+def told_of(lines: list[bytes]) -> list[tuple[str, int | None]]:
+    documents = [json.loads(line) for line in lines]
+    return [(document["event"], document.get("lines")) for document in documents]
+
+
+DROPPED = "nobody read the log, lines were dropped"
+
+
+def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with unread(monkeypatch) as reader:
+        said(reader, "one", "two")
+        lines_of(reader)
+        said(reader, "three", "four")
+        assert told_of(lines_of(reader)) == [(DROPPED, 2), ("three", None), ("four", None)]
+
+
+def test_a_long_line_of_which_a_part_fits_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the lines after it are whole."""
+    with unread(monkeypatch) as reader:
+        os.read(reader.fileno(), select.PIPE_BUF)
+        said(reader, "long" * 10_000, "two")
+        assert b"longlong" in lines_of(reader)[0]
+        said(reader, "three")
+        end_of_the_long_one, *lines = lines_of(reader)
+        assert end_of_the_long_one == b""
+        assert told_of(lines) == [(DROPPED, 2), ("three", None)]
+
+
+def test_what_was_dropped_is_counted_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that takes little at a time does not make it forgotten."""
+    with unread(monkeypatch) as reader:
+        said(reader, "one", "two")
+        os.read(reader.fileno(), select.PIPE_BUF)
+        said(reader, "long" * 10_000)  # of this, and of the line before it that tells, a part fits
+        lines_of(reader)
+        said(reader, "four")
+        assert told_of(lines_of(reader)[1:]) == [(DROPPED, 3), ("four", None)]
 
 
 def say(*events: str) -> None:
