@@ -45,7 +45,8 @@ class _Taking(greenlet):
         try:
             self.taken = self._direct.take(self.request)
         except StoreUnavailable as error:
-            self.failure = error
+            # Not itself: its traceback leads back to here, and would keep the callback.
+            self.failure = StoreUnavailable(str(error), error.retry_after)
         except Exception:
             log.exception("a callback could not be taken directly; a thread tries again")
 

@@ -68,7 +68,7 @@ class Taking:
         if not gate.wait(60):
             raise StoreUnavailable("no commit within 60 s")
         if self.failure:
-            raise self.failure
+            raise StoreUnavailable(str(self.failure))
         return (Outcome.RECORDED, "an-id") if self.takes else None
 
 
@@ -405,10 +405,12 @@ def test_a_thread_answers_for_what_failed_and_waits_for_what_is_to_be_done(
     assert found == [said[why], "waits"]
 
 
+@pytest.mark.parametrize("failure", [None, StoreUnavailable("the disk is full")])
 def test_what_was_taken_is_let_go_at_once_and_not_by_a_collection(
-    made: Loop, ours: socket.socket
+    made: Loop, ours: socket.socket, failure: StoreUnavailable | None
 ) -> None:
     """A callback may have 32 kB."""
+    made.direct.failure = failure
     gc.disable()
     try:
         ours.sendall(REQUEST)
@@ -419,7 +421,7 @@ def test_what_was_taken_is_let_go_at_once_and_not_by_a_collection(
         made.direct.gates.clear()
         del shut
         made.go_round()
-        assert ours.recv(4096).startswith(OK)
+        assert made.long_way if failure else ours.recv(4096).startswith(OK)
         assert taking() is None
     finally:
         gc.enable()
