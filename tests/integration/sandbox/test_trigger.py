@@ -45,11 +45,17 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """One that a burst does not overflow."""
+
+    request_queue_size = 128
+
+
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, bytes]]]:
     made: list[tuple[str, bytes]] = []
     handler = type("Mine", (Handler,), {"heard": made})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Server(("127.0.0.1", 0), handler)
     made.append((f"http://127.0.0.1:{server.server_port}/callbacks/kling/task-7/token", b""))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
