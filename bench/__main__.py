@@ -16,10 +16,8 @@ from bench.progress import elapsed, say
 from bench.report import report
 from bench.targets import Results
 
-RESULTS = ROOT / "bench" / "RESULTS.md"
-TITLE = (
-    "# Results\n\nWritten by `make bench WRITE=1`; `bench/README.md` says what the rows are.\n\n"
-)
+RESULTS, MATRIX = ROOT / "bench" / "RESULTS.md", ROOT / "bench" / "MATRIX.md"
+TITLE = "# {}\n\nWritten by `{}`; `bench/README.md` says what the rows are.\n\n"
 LARGE = 5_000_000  # events
 
 
@@ -46,13 +44,24 @@ def main() -> int:
     tables = report(results)
     print(tables)
     if given.write:
-        RESULTS.write_text(TITLE + tables)
+        _keep(tables, is_full=size.plan == sections.FULL.plan)
     return int(bool(results["problems"]))
+
+
+def _keep(tables: str, *, is_full: bool) -> None:
+    """The long run has a file of its own, which lasts while the short one is made again."""
+    if is_full:
+        title = TITLE.format("Every load on every disk", "BENCH_FULL=1 make bench WRITE=1")
+        MATRIX.write_text(title + tables)
+    else:
+        RESULTS.write_text(TITLE.format("Results", "make bench WRITE=1") + tables)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="also write bench/RESULTS.md")
+    parser.add_argument(
+        "--write", action="store_true", help="also write bench/RESULTS.md, or MATRIX.md"
+    )
     parser.add_argument("--smoke", action="store_true", help="does it work at all? In seconds")
     parts = list(sections.SECTIONS)
     parser.add_argument("--only", action="append", choices=parts, help="this part; may be repeated")

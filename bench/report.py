@@ -62,7 +62,8 @@ def _of_all(cells: Cells) -> str:
     rates: dict[str, dict[tuple[str, int], str]] = {}
     for place, cell in cells.items():
         for row in cell:
-            told = _middle(row["per_second"]) if row["per_second"] else NONE
+            is_whole = row["per_second"] and not row["why_not"]
+            told = _middle(row["per_second"]) if is_whole else NONE
             rates.setdefault(row["variant"], {})[place] = told
     columns = ["", *(f"{disk}: {connections}" for disk, connections in cells)]
     return table(columns, [[name, *(r.get(at, NONE) for at in cells)] for name, r in rates.items()])

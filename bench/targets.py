@@ -12,9 +12,10 @@ Results = dict[str, Any]
 OF_TWO = (
     "two processes, and p99: servers and wrk share two cores, and the writers take turns at the "
     "file lock. Found by the CPU of a request in the table: both rows of two processes, with wrk, "
-    "use most of what there is. The ratio of p99 changes from run to run: with one process each it "
-    "was 0.85 and 1.02 on one day. Committing in the loop itself gave a sixth more in 2026-11 "
-    "(4,650 a second for 3,980); a disk or a lock that hangs would then hang every answer"
+    "use most of what there is. On 2026-11-21 the rate was 0.70 to 0.86 of the ceiling's from run "
+    "to run; p99 was above it until full garbage collections were kept out of the main loop, at "
+    "18:26, and 0.73 and 0.89 of it then. Committing in the loop itself gave a sixth more (4,650 a "
+    "second for 3,980); a disk or a lock that hangs would then hang every answer"
 )
 OF_THREADS = (
     "the Flask view on threads: timed in one thread, without a server, in 2026-11 the view cost "
@@ -37,7 +38,8 @@ OF_PEERS = (
     "write the event, the task's move and its deliveries, count and log. Express and FastAPI read "
     "HTTP and JSON in compiled code and commit each row in their event loop; where a sync takes "
     "0.2 ms, that costs little. Where it takes longer, what counts is who shares it: the rows of "
-    "slower disks, which BENCH_FULL=1 measures. Knocker waits for none: a slow one costs us alone"
+    "slower disks, in MATRIX.md, which BENCH_FULL=1 measures. Knocker waits for none: a slow one "
+    "costs us alone"
 )
 OF_IMPORT = (
     "import: all of it is CPU, and its seconds are the machine's of that moment: on 2026-11-21 it "

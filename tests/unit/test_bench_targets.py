@@ -68,7 +68,7 @@ def test_many_tables_are_summed_up_in_one() -> None:
     places = [(disk, many) for disk in ("this disk", "fsync +2 ms") for many in (1, 64)]
     cells = [cell(US, [many], [1]) | {"disk": disk, "connections": many} for disk, many in places]
     assert cells[-1]["per_second"] == [64]
-    cells[-1] |= {"per_second": [], "why_not": "it fell"}
+    cells[-1]["why_not"] = "it fell in its second round"
     lines = lines_of(callbacks=cells)
     assert "|  | this disk: 1 | this disk: 64 | fsync +2 ms: 1 | fsync +2 ms: 64 |" in lines
     assert f"| {US} | 1 | 64 | 1 | — |" in lines
