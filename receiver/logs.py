@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import select
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -27,9 +29,6 @@ TRACEBACK = structlog.processors.ExceptionRenderer(
 AUTO, JSON, CONSOLE = "auto", "json", "console"
 FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
 PATIENCE = 0.2  # seconds that a line waits for the reader of a full pipe, before it is dropped
-AT_ONCE = (
-    select.PIPE_BUF // 4
-)  # characters: their bytes go into a pipe that has room, without waiting
 
 
 def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
@@ -77,15 +76,16 @@ class LossyLogger:
         """As a stream, for loggers of the standard library."""
         with self._lock:
             until = time.monotonic() + (0 if self._dropped else PATIENCE)
-            text = _of_dropped(self._dropped, like=lines) + lines
+            text = "\n" * self._is_torn + _of_dropped(self._dropped, like=lines) + lines
             try:
-                for start in range(0, len(text), AT_ONCE):
+                size = _at_once(text)
+                for start in range(0, len(text), size):
                     if not _has_room(until - time.monotonic()):
                         self._dropped += 1
                         return
-                    sys.stderr.write("\n" * self._is_torn + text[start : start + AT_ONCE])
+                    sys.stderr.write(text[start : start + size])
                     sys.stderr.flush()
-                    self._is_torn = start + AT_ONCE < len(text)
+                    self._is_torn = start + size < len(text)
             except OSError:
                 return
             self._dropped = 0
@@ -106,11 +106,31 @@ def _of_dropped(lines: int, like: str) -> str:
     return f"{json.dumps(told) if like[:1] == '{' else f'{now} {told}'}\n"
 
 
-def _has_room(seconds: float) -> bool:
-    """Would a pipe, a socket or a terminal take AT_ONCE, within so many seconds? A file does."""
+def _at_once(text: str) -> int:
+    """So many characters of it go into a pipe that has room without waiting, as a whole.
+
+    A file takes all of it: in pieces, those of another process could come between.
+    """
+    size = select.PIPE_BUF if text.isascii() else select.PIPE_BUF // 4
+    if len(text) <= size:
+        return size
+    descriptor = _descriptor()
+    is_file = descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode)
+    return len(text) if is_file else size
+
+
+def _descriptor() -> int | None:
+    """Of standard error; None, if that is not one of the system's."""
     try:
-        descriptor = sys.stderr.fileno()
-    except (OSError, ValueError):  # not a file of the system's
+        return sys.stderr.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+def _has_room(seconds: float) -> bool:
+    """Would a pipe, a socket or a terminal take more, within so many seconds? A file does."""
+    descriptor = _descriptor()
+    if descriptor is None:
         return True
     polled = select.poll()
     polled.register(descriptor, select.POLLOUT)

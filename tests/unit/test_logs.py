@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 import structlog
@@ -247,6 +248,13 @@ def test_a_long_line_of_which_a_part_fits_stops_nobody(monkeypatch: pytest.Monke
         assert told_of(lines) == [(DROPPED, 2), ("three", None)]
 
 
+def test_a_long_line_arrives_whole_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    with unread(monkeypatch) as reader:
+        lines_of(reader)
+        said(reader, "long" * 5_000, "ü" * 5_000)
+        assert told_of(lines_of(reader)) == [("long" * 5_000, None), ("ü" * 5_000, None)]
+
+
 def test_what_was_dropped_is_counted_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes little at a time does not make it forgotten."""
     with unread(monkeypatch) as reader:
@@ -256,6 +264,26 @@ def test_what_was_dropped_is_counted_until_it_is_told(monkeypatch: pytest.Monkey
         lines_of(reader)
         said(reader, "four")
         assert told_of(lines_of(reader)[1:]) == [(DROPPED, 3), ("four", None)]
+
+
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_a_long_line_is_one_write_to_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, letter: str
+) -> None:
+    """What another process writes must not come between its parts."""
+    logs.configure(form="console")
+    sizes: list[int] = []
+
+    class Counted(io.FileIO):
+        def write(self, data: Any) -> int:
+            sizes.append(len(data))
+            return super().write(data)
+
+    with io.TextIOWrapper(io.BufferedWriter(Counted(tmp_path / "web.log", "w")), "utf-8") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        say(letter * 4000)
+    assert letter * 4000 in (tmp_path / "web.log").read_text("utf-8")
+    assert len(sizes) == 1
 
 
 def say(*events: str) -> None:
