@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bench import __main__ as command
 from bench.report import report
 from bench.targets import CEILING, CEILING_OF_TWO, OF_BYTES, OF_TWO, US, US_OF_TWO
 
@@ -73,6 +79,35 @@ def test_many_tables_are_summed_up_in_one() -> None:
     assert "|  | this disk: 1 | this disk: 64 | fsync +2 ms: 1 | fsync +2 ms: 64 |" in lines
     assert f"| {US} | 1 | 64 | 1 | — |" in lines
     assert not any(line.startswith("|  | this disk: 1 |") for line in lines_of(callbacks=cells[:2]))
+
+
+def test_of_the_memory_each_doubling_is_told_and_the_last() -> None:
+    series = [(10, 60.0), (15, 61.0), (25, 62.0), (49, 63.0), (50, 64.0), (60, 65.0)]
+    lines = lines_of(memory={"callbacks": 60, "wanted": 60, "series": series})
+    told = [line for line in lines if re.match(r"\| \d+ \| \d+\.\d \|", line)]
+    assert told == ["| 10 | 60.0 |", "| 25 | 62.0 |", "| 50 | 64.0 |", "| 60 | 65.0 |"]
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_the_long_run_and_the_short_one_are_kept_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_full: bool
+) -> None:
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "short")
+    monkeypatch.setattr(command, "MATRIX", tmp_path / "long")
+    command._keep("tables", is_full=is_full)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name == ("long" if is_full else "short")
+    assert kept.read_text().endswith("tables")
+
+
+@pytest.mark.parametrize("part", [["--only", "import"], ["--smoke"]])
+def test_a_part_is_not_kept_as_the_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--write", *part])
+    with pytest.raises(SystemExit):
+        command._arguments()
+    assert "leave out --only and --smoke" in capsys.readouterr().err
 
 
 def test_what_was_not_measured_is_neither_met_nor_not() -> None:
