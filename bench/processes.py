@@ -78,12 +78,13 @@ def answers(port: int) -> bool:
 
 
 def tree(pid: int) -> list[int]:
-    """The process, its children, theirs, and so on; a child may be any thread's."""
+    """The process, its children, theirs, and so on; a child may be any thread's, and may end."""
     found = [pid]
     for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):
-                found += map(int, children.read_text().split())
+        with suppress(OSError):  # the process ended while its threads were listed
+            for children in Path(f"/proc/{one}/task").glob("*/children"):
+                with suppress(OSError):  # or one of its threads did
+                    found += map(int, children.read_text().split())
     return found
 
 
