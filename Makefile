@@ -20,7 +20,7 @@ help:
 DEMO := $(BIN)/python -m sandbox demo $(if $(KEEP),--keep)
 ifeq ($(DATABASE),postgres)
 demo: $(VENV)/.dev
-	@$(BIN)/python tests/postgres_server.py $(DEMO) --database-url
+	@$(BIN)/python -m tests.support.postgres_server $(DEMO) --database-url
 else ifeq ($(origin DATABASE_URL),command line)
 demo: $(VENV)/.runtime
 	@$(DEMO) --database-url '$(DATABASE_URL)'

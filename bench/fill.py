@@ -18,7 +18,7 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores import Store, open_store
 from receiver.tasks import Status, Task, new_task_id
-from samples import body
+from tests.support.samples import body
 
 HOOKS = ("shop", "books")
 ENDS = frozenset({"succeeded", "failed"})

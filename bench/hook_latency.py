@@ -18,7 +18,7 @@ from bench.progress import say
 from bench.sink import Sink, sink
 from bench.site import Site
 from receiver.signing import mint
-from samples import SECRET, body
+from tests.support.samples import SECRET, body
 
 APART = 0.04  # seconds between two callbacks
 HOOK = """

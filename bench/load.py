@@ -19,7 +19,7 @@ from bench.processes import CannotMeasure
 from receiver.clock import now_ms
 from receiver.signing import mint
 from receiver.tasks import new_task_id
-from samples import SECRET, body
+from tests.support.samples import SECRET, body
 
 STATUSES = ("submitted", "processing", "succeed")
 SCRIPT = ROOT / "bench" / "callbacks.lua"

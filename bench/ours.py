@@ -11,8 +11,8 @@ from bench.disks import Disk, under_us
 from bench.kept import postgres_rows, rows
 from bench.processes import CannotMeasure, answers, free_port, parent, tree, wait_until
 from bench.site import Running, Site, Start, gunicorn, serve
-from postgres_server import NoPostgresError, started
 from receiver.stores import open_store
+from tests.support.postgres_server import NoPostgresError, started
 
 API_TOKEN = "of-the-bench-alone"  # noqa: S105 - opens nothing that outlives the bench
 OURS = "python:receiver.web.gunicorn"

@@ -13,7 +13,7 @@ from bench import ROOT
 from bench.disks import Disk
 from bench.peers import Peers
 from bench.processes import process, tree
-from samples import SECRET
+from tests.support.samples import SECRET
 
 
 @dataclass

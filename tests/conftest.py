@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from structlog.contextvars import clear_contextvars
 
-from applications import MakeApp, applications
-from postgres_server import postgres
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
+from tests.support.applications import MakeApp, applications
+from tests.support.postgres_server import postgres
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be everything
 # that we start, whatever a test sends it.

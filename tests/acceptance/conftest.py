@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from installation import Installation
-from played_demo import Played, play
 from sandbox.server import Sandbox
+from tests.support.demo_run import Played, play
+from tests.support.installation import Installation
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import ROOT, Block, blocks
+from tests.support.docs_pages import ROOT, Block, blocks
 
 OF_THE_PROJECT = ("receiver", "submitter", "sandbox", "tests", "docs")
 FILES = ("pyproject.toml", "README.md", ".env.example", "wsgi.py")

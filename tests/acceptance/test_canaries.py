@@ -10,12 +10,12 @@ from contextlib import suppress
 
 import pytest
 
-from installation import ROOT, Installation
 from receiver.redaction import HIDDEN
 from receiver.signing import mint
 from receiver.standard_webhooks import sign
 from receiver.web.limits import BURST
-from samples import body
+from tests.support.installation import ROOT, Installation
+from tests.support.samples import body
 
 SECRETS = ("canary-first-callback-secret", "canary-second-callback-secret")
 API = "canary-token-of-the-api"
@@ -138,7 +138,7 @@ def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) ->
         "CALLBACK_SECRETS": ",".join(SECRETS),
         "API_TOKEN": API,
         "KLING_WEBHOOK_SECRETS": WEBHOOK,
-        "PYTHONPATH": str(ROOT / "tests"),
+        "PYTHONPATH": str(ROOT),
     }
     answers: list[bytes] = []
 
@@ -158,7 +158,7 @@ def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) ->
     lock.rmdir()
     time.sleep(1.5)
     assert installation.stop("web") == 0
-    send_everything("broken_app:app")
+    send_everything("tests.support.apps.broken:app")
     assert installation.stop("web") == 0
 
     wanted = {200, 400, 401, 404, 405, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503}

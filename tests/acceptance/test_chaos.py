@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from receiver.stores.base import TaskHistory
 from receiver.tasks import Outcome, Status
@@ -15,6 +14,7 @@ from sandbox.callbacks import Persistence
 from sandbox.scenarios import playable
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
+from tests.support.installation import ROOT, Installation, both_stores
 
 SECRET = "whsec_c2FuZGJveC1vZi10aGUtdGVzdHMtMjRi"
 PERSON = str(ROOT / "sandbox/images/person.jpg")

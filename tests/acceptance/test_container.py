@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from host import Host
-from installation import ROOT
+from tests.support.host import Host
+from tests.support.installation import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 IGNORED = (ROOT / ".dockerignore").read_text().splitlines()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hook_servers import Page, Site
-from installation import Installation
 from receiver.deliveries import Delivery, State
 from receiver.ingest import Ingest
-from samples import body, callback, subscription
 from sandbox.server import Sandbox
+from tests.support.hook_servers import Page, Site
+from tests.support.installation import SHORT_LEASES, Installation
+from tests.support.samples import body, callback, subscription
 
 ATTEMPTS = 4
 NEIGHBOURS = 3
@@ -51,10 +51,10 @@ def restart_until_dead(installation: Installation, task: str) -> list[int]:
         status = installation.running["worker"].poll()
         if status is not None:
             ended.append(status)
-            installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
+            installation.start("worker", SHORT_LEASES, "receiver", "worker")
         return delivery(installation, task).state is State.DEAD
 
-    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
+    installation.start("worker", SHORT_LEASES, "receiver", "worker")
     installation.wait_until(is_dead, 60)
     return ended
 
@@ -123,7 +123,7 @@ def is_delivered_by_the_next(installation: Installation, slack: str) -> None:
     record(installation, "task-1")
     installation.environment["POISON"] = "task-1"
     (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
-    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
+    installation.start("worker", SHORT_LEASES, "receiver", "worker")
     assert installation.running.pop("worker").wait(30) == -signal.SIGKILL
     assert delivery(installation, "task-1").state is State.CLAIMED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from played_demo import Played, play
+from tests.support.demo_run import Played, play
 
 
 def processes_of(folder: str) -> list[str]:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from disk import FAILED_SYNC, FAILED_WRITE, FULL, WHY_NOT, Disk, can_be_installed
-from gunicorn_processes import database, launch, launch_all, send, workers
-from installation import Installation
 from sandbox.server import Sandbox
+from tests.support.disk import FAILED_SYNC, FAILED_WRITE, FULL, WHY_NOT, Disk, can_be_installed
+from tests.support.gunicorn_processes import database, launch, launch_all, send, workers
+from tests.support.installation import Installation
 
 AT_ONCE = 6
 Fault = Callable[[Installation], AbstractContextManager[None]]  # while it is entered
@@ -80,7 +80,7 @@ def breaks(what: str, code: int) -> Fault:
 )
 def test_a_disk_that_fails(installation: Installation, fault: Fault) -> None:
     Disk(database(installation)).begin()
-    processes = launch_all(installation, "on_a_watched_disk:app")
+    processes = launch_all(installation, "tests.support.apps.watched_disk:app")
     through_the_fault(installation, fault, processes)
 
 
@@ -139,8 +139,8 @@ def moved_away(installation: Installation) -> Iterator[None]:
     ("fault", "served"),
     [
         (no_file_may_grow, "wsgi:app"),
-        (locked_by_another_program, "impatient_app:app"),
-        (stopped_while_it_writes, "impatient_app:app"),
+        (locked_by_another_program, "tests.support.apps.impatient:app"),
+        (stopped_while_it_writes, "tests.support.apps.impatient:app"),
         (moved_away, "wsgi:app"),
     ],
 )
@@ -156,7 +156,7 @@ def test_files_that_are_read_only_when_the_server_starts(installation: Installat
     files = [installation.folder / f"receiver.db{suffix}" for suffix in ("", "-wal", "-shm")]
     for file in files:
         file.chmod(0o444)
-    processes = launch(installation, "wsgi:app", "tests.unprivileged")
+    processes = launch(installation, "wsgi:app", "tests.support.unprivileged")
     must_be_refused(installation)
     assert installation.store.tasks() == []
     for file in files:

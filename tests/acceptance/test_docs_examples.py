@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from installation import Installation
-from pages import PAGES, ROOT, Block, blocks
-from played_demo import Played
 from sandbox.server import Sandbox
+from tests.support.demo_run import Played
+from tests.support.docs_pages import PAGES, ROOT, Block, blocks
+from tests.support.installation import Installation
 
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
 TO_BE_RUN = ("console", "sh", "toml", "python")

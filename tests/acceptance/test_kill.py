@@ -17,8 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from balancer import Balancer
-from installation import ROOT, Installation, both_stores, free_port
 from receiver.deliveries import State
 from receiver.events import Source
 from receiver.stores.base import TaskHistory
@@ -26,6 +24,8 @@ from sandbox.callbacks import Persistence
 from sandbox.ledger import Entry
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
+from tests.support.balancer import Balancer
+from tests.support.installation import ROOT, SHORT_LEASES, Installation, both_stores, free_port
 
 ROUNDS = 100 if os.environ.get("CI") == "true" else 10
 FEWEST = 10
@@ -34,8 +34,8 @@ STREAMS = 3  # submissions that go on side by side
 EVERYTHING = 10_000
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
-WORKER = ("tests.in_a_hurry", "receiver", "worker")
-POLLER = ("tests.in_a_hurry", "submitter", "reconcile", "--forever")
+WORKER = (SHORT_LEASES, "receiver", "worker")
+POLLER = (SHORT_LEASES, "submitter", "reconcile", "--forever")
 
 
 class Machines:

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from gunicorn_processes import database, path, raw, workers
-from installation import Installation, both_stores
 from receiver.clock import now_ms
 from receiver.signing import mint
 from receiver.stores.sqlite.writer import file_lock
 from receiver.tasks import Status, Task, new_task_id
-from samples import SECRET, body
+from tests.support.gunicorn_processes import database, path, raw, workers
+from tests.support.installation import Installation, both_stores
+from tests.support.samples import SECRET, body
 
 AT_ONCE = 40
 PER_RUN = re.compile(rb"(?m)^(Date|X-Request-Id): .*\r$")

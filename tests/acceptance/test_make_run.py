@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from clean_venv import ROOT, clean_venv
-from installation import free_port
 from receiver.stores import open_store
+from tests.support.clean_venv import ROOT, clean_venv
+from tests.support.installation import free_port
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "bench", "docs")
 

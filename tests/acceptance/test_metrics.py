@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from installation import ROOT, Installation
 from sandbox.server import Sandbox
+from tests.support.installation import ROOT, Installation
 
 TOKEN = "a-token-for-the-tests"
 PERSON = str(ROOT / "sandbox/images/person.jpg")

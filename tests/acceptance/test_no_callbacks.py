@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from receiver.stores.base import CALLBACKS_MISSED
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
+from tests.support.installation import ROOT, Installation, both_stores
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")

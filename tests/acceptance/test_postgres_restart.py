@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gunicorn_processes import raw, send
-from installation import Installation
-from postgres_server import Server, started
 from receiver.deliveries import State
 from sandbox.server import Sandbox
+from tests.support.gunicorn_processes import raw, send
+from tests.support.installation import SHORT_LEASES, Installation
+from tests.support.postgres_server import Server, started
 
 HOOKS = """
 [[hook]]
@@ -83,8 +83,8 @@ def test_nothing_acknowledged_is_lost_and_all_reconnect(
     installation: Installation, server: Server, at_once: bool
 ) -> None:
     installation.start_web()
-    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
-    installation.start("poller", "tests.in_a_hurry", "submitter", "reconcile", "--forever")
+    installation.start("worker", SHORT_LEASES, "receiver", "worker")
+    installation.start("poller", SHORT_LEASES, "submitter", "reconcile", "--forever")
     installation.wait_until_ready()
     with Load(installation) as load:
         installation.wait_until(lambda: len(load.acknowledged) >= BETWEEN, 60)

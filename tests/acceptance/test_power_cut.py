@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from disk import WHY_NOT, Disk, can_be_installed
-from gunicorn_processes import database, launch_all, raw, send
-from installation import Installation
 from receiver.errors import NotFound
 from receiver.stores.sqlite import SqliteStore
+from tests.support.disk import WHY_NOT, Disk, can_be_installed
+from tests.support.gunicorn_processes import database, launch_all, raw, send
+from tests.support.installation import Installation
 
 CALLBACKS = 160  # enough to fill the log, so that its checkpoint and its reuse are among them
 AT_ONCE = 8
@@ -30,7 +30,7 @@ def test_no_200_leaves_before_its_event_outlives_a_power_cut(
     Disk(database(installation)).begin()
     if synchronous != "full":
         installation.environment["TEST_SYNCHRONOUS"] = synchronous
-    launch_all(installation, "on_a_watched_disk:app")
+    launch_all(installation, "tests.support.apps.watched_disk:app")
     tasks = [f"task-{number}" for number in range(CALLBACKS)]
     # Every other one in a form that only Flask takes; the main loop takes the rest.
     forms = ["application/json", 'application/json; charset="utf-8"'] * (CALLBACKS // 2)

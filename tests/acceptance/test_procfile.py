@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from clean_venv import clean_venv
-from host import Host
-from installation import ROOT
 from receiver.stores import open_store
+from tests.support.clean_venv import clean_venv
+from tests.support.host import Host
+from tests.support.installation import ROOT
 
 LINES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
 

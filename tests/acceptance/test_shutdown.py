@@ -15,14 +15,22 @@ from pathlib import Path
 
 import requests
 
-from gunicorn_processes import database, idle_sockets, launch_all, path, raw, send, sockets
-from installation import Installation, both_stores
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.ingest import Ingest
 from receiver.stores.sqlite.writer import file_lock
 from receiver.tasks import Status, Task
-from samples import callback, subscription
+from tests.support.gunicorn_processes import (
+    database,
+    idle_sockets,
+    launch_all,
+    path,
+    raw,
+    send,
+    sockets,
+)
+from tests.support.installation import Installation, both_stores
+from tests.support.samples import callback, subscription
 
 IN_FLIGHT = 12
 HOOKS = """

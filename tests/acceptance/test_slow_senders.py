@@ -7,10 +7,10 @@ import time
 import pytest
 import requests
 
-from installation import Installation
 from receiver.signing import mint
-from samples import SECRET, body
-from slow_senders import dripping
+from tests.support.installation import Installation
+from tests.support.samples import SECRET, body
+from tests.support.slow_senders import dripping
 
 MANY = 200
 JSON = {"Content-Type": "application/json"}

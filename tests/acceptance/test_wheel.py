@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clean_venv import ROOT, clean_venv, site_packages
+from tests.support.clean_venv import ROOT, clean_venv, site_packages
 
 PACKAGES = ("receiver", "submitter", "sandbox")
 NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")

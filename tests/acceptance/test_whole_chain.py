@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from installation import ROOT, Installation, both_stores
 from receiver.deliveries import State
 from sandbox.server import Sandbox
+from tests.support.installation import ROOT, Installation, both_stores
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")

@@ -13,11 +13,11 @@ from http.client import HTTPSConnection
 import pytest
 import requests
 
-from gunicorn_processes import launch
-from installation import ROOT, Installation, both_stores
 from receiver.errors import NotFound
 from receiver.signing import mint
-from samples import SECRET, body
+from tests.support.gunicorn_processes import launch
+from tests.support.installation import ROOT, Installation, both_stores
+from tests.support.samples import SECRET, body
 
 LIMIT = 256 * 1024
 
@@ -170,7 +170,7 @@ def test_no_search_for_garbage_goes_through_all_that_was_imported(
     installation: Installation,
 ) -> None:
     """It would stop every callback for tens of milliseconds."""
-    launch(installation, "frozen_app:app")
+    launch(installation, "tests.support.apps.frozen:app")
     frozen, threshold = map(int, requests.get(installation.url, timeout=10).text.split())
     assert frozen > 50_000
     assert threshold == 5_000

@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from werkzeug.serving import make_server
 
-from dashboard_visits import PASSWORD
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.web import create_app
-from samples import SECRET
+from tests.support.dashboard_visits import PASSWORD
+from tests.support.samples import SECRET
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL = "no Chromium found: apt-get install chromium"

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-import busy_day
-import rich_record
-from dashboard_visits import PASSWORD
 from receiver.clock import now_ms
 from receiver.stores.sqlite import SqliteStore
+from tests.support import busy_day, rich_record
+from tests.support.dashboard_visits import PASSWORD
 
 ROOT = Path(__file__).parents[2]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

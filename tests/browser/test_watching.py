@@ -8,9 +8,6 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from dashboard_visits import PASSWORD
-from hook_servers import Page as PageOfSite
-from hook_servers import Site
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Circuit
@@ -19,8 +16,11 @@ from receiver.ingest import Ingest
 from receiver.rehearse import Rehearse
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from rich_record import picture
-from samples import body, callback, subscription
+from tests.support.dashboard_visits import PASSWORD
+from tests.support.hook_servers import Page as PageOfSite
+from tests.support.hook_servers import Site
+from tests.support.rich_record import picture
+from tests.support.samples import body, callback, subscription
 
 SOON = 30_000  # ms; a page follows the record within two or three seconds
 HOOKS = (subscription("pictures"), subscription("mail", after="pictures"))

@@ -13,7 +13,7 @@ from receiver.ingest import Ingest
 from receiver.settings import Confirm
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter, Store
 from receiver.tasks import Outcome, Status, Task, Trust
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 SOON = NOW + 90_000

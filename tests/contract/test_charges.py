@@ -10,8 +10,8 @@ import pytest
 from receiver.ingest import Ingest
 from receiver.stores.base import ALWAYS, Span, Store
 from receiver.tasks import Status, Task
-from samples import body, callback
 from submitter import costs
+from tests.support.samples import body, callback
 
 NOW = 1_765_519_851_000
 UNITS = {"final_unit_deduction": "1.5"}

@@ -10,7 +10,7 @@ from receiver.deliveries import State
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.tasks import Outcome, Status
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 THREADS = 8
 TASKS = 50

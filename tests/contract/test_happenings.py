@@ -18,7 +18,7 @@ from receiver.stores.happenings import Happening, Kind
 from receiver.stores.postgres import PostgresStore
 from receiver.tail import Tail
 from receiver.tasks import Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 

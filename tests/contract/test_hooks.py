@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-import hook_servers
-from hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
 from receiver import hooks
 from receiver.deliveries import Subscription
 from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError
 from receiver.events import Media
 from receiver.hooks.base import Hook
 from receiver.hooks_file import HookEntry
+from tests.support import hook_servers
+from tests.support.hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
 
 HOSTILE = [
     "x\r\nBcc: evil@example.com\r\n\r\nbody",
@@ -147,7 +147,7 @@ def command(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
 
 
 def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
-    options = {"call": "hook_servers:on_event"}
+    options = {"call": "tests.support.hook_servers:on_event"}
     hook_servers.events.clear()
     hook_servers.refusals.clear()
 

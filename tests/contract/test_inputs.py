@@ -14,7 +14,7 @@ from receiver.ingest import Ingest
 from receiver.prune import prune
 from receiver.stores.base import Store
 from receiver.tasks import Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 DAY = 86_400_000

@@ -11,7 +11,7 @@ from receiver.deliveries import State
 from receiver.ingest import Ingest
 from receiver.stores.base import Span, Store, StoredCallback
 from receiver.tasks import Outcome, Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 HOUR = 3_600_000

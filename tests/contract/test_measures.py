@@ -10,7 +10,7 @@ from receiver.measures import Reading
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Open
 from receiver.tasks import Status, Task
-from samples import body, callback
+from tests.support.samples import body, callback
 
 NOW = 1_765_519_851_000
 

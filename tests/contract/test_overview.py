@@ -19,7 +19,7 @@ from receiver.stores.base import Store
 from receiver.stores.overview import HOUR, HOURS_KEPT, SLOWEST
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 TOLD_AT = 1_765_519_850_000  # when the provider says it happened

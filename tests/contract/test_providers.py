@@ -13,7 +13,7 @@ from receiver.errors import NotJson, RequestRefused
 from receiver.events import Callback, Source
 from receiver.providers import PROVIDERS, Provider, spelling
 from receiver.tasks import Status
-from samples import body, callback
+from tests.support.samples import body, callback
 
 
 @dataclass(frozen=True)

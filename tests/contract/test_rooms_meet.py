@@ -14,7 +14,6 @@ import pytest
 import requests
 from PIL import Image
 
-from installation import ROOT
 from receiver import providers
 from receiver.events import Callback, Event, Source
 from receiver.standard_webhooks import verify
@@ -24,6 +23,7 @@ from submitter.client import Answer
 from submitter.errors import NotFoundAtProvider, WrongAccount, WrongInput
 from submitter.providers import Provider, open_room
 from submitter.providers.base import TryOn
+from tests.support.installation import ROOT
 
 NAMES = ["kling", "modellix", "appypie"]
 KEYS = {

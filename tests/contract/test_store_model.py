@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 RANK = {"created": 0, "submitted": 1, "processing": 2, "succeed": 3, "failed": 3}
 OURS = {"succeed": "succeeded"}

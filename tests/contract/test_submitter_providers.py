@@ -18,7 +18,6 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status, Task, Trust
-from scripted import PAYLOADS, TOKEN, Reply, Scripted, serving
 from submitter import InputError, reconcile
 from submitter.client import ONCE, Client, Patience
 from submitter.desk import Desk, was_not_accepted
@@ -38,6 +37,7 @@ from submitter.providers.appypie import AppyPie
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey
 from submitter.providers.modellix import Modellix
+from tests.support.scripted_provider import PAYLOADS, TOKEN, Reply, Scripted, serving
 
 QUICK = Patience(delays=(0.01, 0.02), total=5)
 ORDER = Order("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")

@@ -18,7 +18,7 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Rejection, Wanted
 from receiver.tasks import Outcome, Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from applications import MakeApp
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET
 
 HOOKS = """
 [[hook]]

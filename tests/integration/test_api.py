@@ -11,13 +11,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from applications import MakeApp
 from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task, new_task_id
-from samples import SECRET, body, callback, subscription
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
 NOW = 1_765_519_851_000

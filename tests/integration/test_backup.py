@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from installation import ROOT
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
-from samples import body, callback
+from tests.support.installation import ROOT
+from tests.support.samples import body, callback
 
 PLACE = "/var/lib/callback-receiver"
 DOCS = (ROOT / "docs" / "deploy.md").read_text()

@@ -14,7 +14,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.http.errors import ParseException
 
-from applications import MakeApp
 from receiver import logs, providers
 from receiver.clock import now_ms
 from receiver.settings import Settings
@@ -23,7 +22,8 @@ from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
 from receiver.web.callbacks import LONGEST_CALLBACK
-from samples import SECRET, body, callback, payload
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET, body, callback, payload
 
 JSON = "application/json; charset=utf-8"
 

@@ -22,7 +22,7 @@ from receiver.ingest import Ingest
 from receiver.redaction import hiding
 from receiver.retry import RetryPolicy
 from receiver.stores.sqlite import SqliteStore
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 SIGNATURE = "canary-of-the-signed-link"
 TOKEN = "Canary0ofTheCallbackUrl0aaaaaaaaaaaaaaaaaaa"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from installation import Installation
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
 from receiver.dispatch import Chore, chores
@@ -18,8 +17,9 @@ from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.prune import prune
 from receiver.stores.sqlite import SqliteStore
-from samples import body, callback, subscription
 from sandbox.server import Sandbox
+from tests.support.installation import Installation
+from tests.support.samples import body, callback, subscription
 
 DAY = 86_400_000
 

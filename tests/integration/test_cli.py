@@ -20,7 +20,7 @@ from receiver.signing import callback_url
 from receiver.stores.releases import migrations
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome
-from samples import SECRET, body, callback, subscription
+from tests.support.samples import SECRET, body, callback, subscription
 
 COMMANDS = sorted(main.commands)
 

@@ -9,7 +9,6 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from postgres_server import postgres
 from receiver.cli import main
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
@@ -22,7 +21,8 @@ from receiver.stores.sql.transfer import TABLES
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Outcome, Status, Task
-from samples import body, callback, subscription
+from tests.support.postgres_server import postgres
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 

@@ -21,7 +21,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
 from receiver.web.direct import Direct
 from receiver.web.ordinary import Ordinary
-from samples import SECRET, body
+from tests.support.samples import SECRET, body
 
 KEY = "whsec_" + "a2V5" * 8
 TOKEN = mint(SECRET, "kling", "task-1")

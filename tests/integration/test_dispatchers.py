@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dispatching import Running, Send, delivered, until
 from receiver.clock import now_ms
 from receiver.deliveries import Notice, State
 from receiver.endpoints import AlertKind, Circuit
@@ -18,7 +17,8 @@ from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
-from samples import body, callback, subscription
+from tests.support.dispatching import Running, Send, delivered, until
+from tests.support.samples import body, callback, subscription
 
 Start = Callable[..., Running]
 

@@ -15,8 +15,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
-from hook_servers import Page, Site, dripping, smtp_server
-from installation import free_port
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
@@ -24,7 +22,9 @@ from receiver.endpoints import Breaker, Verdict
 from receiver.ingest import Ingest
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET, body, callback, subscription
+from tests.support.hook_servers import Page, Site, dripping, smtp_server
+from tests.support.installation import free_port
+from tests.support.samples import SECRET, body, callback, subscription
 
 OTHER_SECRET = "another-secret-of-the-tests"
 WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

@@ -21,7 +21,7 @@ from receiver.stores import group_commit
 from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 Work = Callable[[sqlite3.Connection], int]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hook_servers import Page, Site
 from receiver.cli import main
+from tests.support.hook_servers import Page, Site
 
 PATH = "/services/T000/B000/a-secret-of-the-path"
 HOOKS = """

@@ -13,12 +13,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from applications import MakeApp
 from receiver.providers.base import index_of
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET
 
 DATA = Path(__file__).parents[1] / "data"
 CASES: list[dict[str, Any]] = json.loads((DATA / "json_cases.json").read_text())

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from dispatching import Running, delivered, until
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.dispatch import procrastinate as dispatch
@@ -20,7 +19,8 @@ from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
 from receiver.stores.upkeep import Wanted
-from samples import body, callback, subscription
+from tests.support.dispatching import Running, delivered, until
+from tests.support.samples import body, callback, subscription
 
 HOUR = 3_600_000  # ms
 PLACES = 4

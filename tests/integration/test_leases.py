@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dispatching import Running, Send, delivered, until
 from receiver.deliveries import Notice
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
-from samples import body, callback, subscription
+from tests.support.dispatching import Running, Send, delivered, until
+from tests.support.samples import body, callback, subscription
 
 Start = Callable[..., Running]
 

@@ -13,7 +13,7 @@ from receiver.clock import now_ms
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from samples import SECRET, body, callback, subscription
+from tests.support.samples import SECRET, body, callback, subscription
 
 DAY = 86_400_000
 NOW = now_ms()

@@ -14,7 +14,6 @@ import pytest
 import structlog
 from flask import Flask
 
-from applications import MakeApp
 from receiver import logs
 from receiver.deliver import Deliver
 from receiver.deliveries import Notice
@@ -25,7 +24,8 @@ from receiver.retry import RetryPolicy
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET, body, callback, subscription
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
 NOW = 1_765_519_851_000

@@ -10,7 +10,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from applications import MakeApp
 from receiver import measures
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
@@ -25,7 +24,8 @@ from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from samples import SECRET, body, callback, subscription
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
 NOW = 1_765_519_851_000

@@ -27,7 +27,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from applications import applications
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, File, State
@@ -39,13 +38,14 @@ from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from receiver.web import problems
-from samples import SECRET, body, callback, subscription
-from scripted import Scripted, serving
 from submitter import api
 from submitter.client import Client, Patience
 from submitter.providers import Provider
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey
+from tests.support.applications import applications
+from tests.support.samples import SECRET, body, callback, subscription
+from tests.support.scripted_provider import Scripted, serving
 
 TOKEN = "a-token-for-the-tests"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}

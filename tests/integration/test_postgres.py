@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from between import Between
-from installation import free_port
-from postgres_server import Server, started
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections, schema
 from receiver.stores.releases import migrations
 from receiver.tasks import Outcome, Status, Task
-from samples import body, callback, subscription
+from tests.support.installation import free_port
+from tests.support.postgres_proxy import Between
+from tests.support.postgres_server import Server, started
+from tests.support.samples import body, callback, subscription
 
 OURS = [name for name, _ in migrations("postgres")]
 _numbers = itertools.count(1)

@@ -13,7 +13,6 @@ from typing import TypeVar
 import psycopg
 import pytest
 
-from between import Between
 from receiver.errors import StoreUnavailable
 from receiver.events import Callback
 from receiver.ingest import Ingest
@@ -24,7 +23,8 @@ from receiver.stores.postgres import PostgresStore, batch, wire, writer
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Session
 from receiver.tasks import Outcome, Status, Task
-from samples import body, callback, subscription
+from tests.support.postgres_proxy import Between
+from tests.support.samples import body, callback, subscription
 
 T = TypeVar("T")
 SOON = 30  # seconds; nothing here takes as long

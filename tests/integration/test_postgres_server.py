@@ -6,7 +6,7 @@ import pytest
 
 psycopg = pytest.importorskip("psycopg")
 
-from postgres_server import postgres  # noqa: E402
+from tests.support.postgres_server import postgres  # noqa: E402
 
 
 @pytest.mark.parametrize("wheel", [False, True])

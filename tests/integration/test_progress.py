@@ -13,7 +13,7 @@ import pytest
 from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET, body, callback, subscription
+from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
 LONG = [

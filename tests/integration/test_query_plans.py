@@ -16,7 +16,7 @@ from receiver.stores.happenings import Kind
 from receiver.stores.sqlite import SqliteStore, connections, writer
 from receiver.stores.upkeep import Wanted
 from receiver.tasks import Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 GROWING = (

@@ -9,7 +9,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from applications import MakeApp
 from receiver.clock import now_ms
 from receiver.settings import Settings
 from receiver.signing import mint
@@ -17,7 +16,8 @@ from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.web.limits import BURST
-from samples import SECRET, body
+from tests.support.applications import MakeApp
+from tests.support.samples import SECRET, body
 
 KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 TOKEN = mint(SECRET, "kling", "task-1")

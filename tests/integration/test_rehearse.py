@@ -11,8 +11,6 @@ from threading import Event as Signal
 
 import pytest
 
-from hook_servers import Page, Site, events, refusals
-from installation import Installation
 from receiver import hooks, hooks_file, providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Notice, State
@@ -23,8 +21,10 @@ from receiver.redaction import hiding
 from receiver.rehearse import LEASE, Rehearse
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.trials import Trial, TrialOutcome
-from samples import callback, subscription
 from sandbox.server import Sandbox
+from tests.support.hook_servers import Page, Site, events, refusals
+from tests.support.installation import SHORT_LEASES, Installation
+from tests.support.samples import callback, subscription
 
 PATH = "/services/T000/B000/a-secret-of-the-path"
 KEY = "a-secret-of-the-environment"
@@ -38,7 +38,7 @@ allow_private = true
 [[hook]]
 name = "ours"
 type = "python"
-call = "hook_servers:on_event"
+call = "tests.support.hook_servers:on_event"
 """
 SLOW_ONCE = """
 [[hook]]
@@ -279,11 +279,11 @@ def test_a_worker_that_is_killed_does_not_lose_it(
 ) -> None:
     store, file, flag = installation.store, tmp_path / "hooks.toml", tmp_path / "begun"
     file.write_text(file.read_text() + SLOW_ONCE.format(flag=flag))
-    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
+    installation.start("worker", SHORT_LEASES, "receiver", "worker")
     assert store.ask_trial("slow-once", "succeeded", now_ms())
     installation.wait_until(flag.exists)
     installation.kill("worker")
-    installation.start("worker", "tests.in_a_hurry", "receiver", "worker")
+    installation.start("worker", SHORT_LEASES, "receiver", "worker")
     installation.wait_until(lambda: store.trials()[0].ended_at is not None, 60)
     (trial,) = store.trials()
     assert (trial.outcome, trial.tries) == (TrialOutcome.DELIVERED, 2)

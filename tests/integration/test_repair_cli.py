@@ -21,7 +21,7 @@ from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
-from samples import SECRET, body, callback, subscription
+from tests.support.samples import SECRET, body, callback, subscription
 
 HOOKS = """
 [[hook]]

@@ -22,15 +22,15 @@ pytest.importorskip("moto", reason="needs moto[s3]")
 
 from PIL import Image
 
-from hook_servers import CERT, Page, Site, dripping, in_time, notice, picture
-from installation import ROOT
 from receiver.connects import public_only
 from receiver.deliveries import File
 from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import bucket, letter, shelf
 from receiver.hooks.download import Download
-from s3_server import KEYS, S3Server, s3_server
+from tests.support.hook_servers import CERT, Page, Site, dripping, in_time, notice, picture
+from tests.support.installation import ROOT
+from tests.support.s3_server import KEYS, S3Server, s3_server
 
 KEY = "pictures/kling/0199f1a2/0.png"
 BIG = 60 * 2**20
@@ -414,8 +414,8 @@ def test_mistakes_are_told_at_the_start(to: str, endpoint_url: str | None, said:
 
 SEND = """
 import sys
-sys.path.insert(0, "tests")
-from hook_servers import notice
+sys.path.insert(0, ".")
+from tests.support.hook_servers import notice
 from receiver.events import Media
 from receiver.hooks.download import Download
 

@@ -21,7 +21,7 @@ from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from samples import SECRET, body, callback, subscription
+from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
 WITHIN = 30.0  # seconds

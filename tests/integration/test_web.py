@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from applications import MakeApp, applications
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
-from samples import SECRET, body
+from tests.support.applications import MakeApp, applications
+from tests.support.samples import SECRET, body
 
 
 def test_no_function_of_the_application_is_asynchronous(

@@ -11,7 +11,7 @@ from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hook_servers import picture
 from receiver.errors import DeliveryFailure
 from receiver.hooks.content import inspect
 from submitter import images
 from submitter.errors import InputError
+from tests.support.hook_servers import picture
 
 ROUNDS = 120
 

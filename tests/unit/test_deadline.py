@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from hook_servers import in_time
 from receiver.deadline import Deadline
+from tests.support.hook_servers import in_time
 
 
 def test_work_that_takes_too_long_is_not_waited_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from receiver.signing import mint
 from receiver.web.headers import LONGEST_VALUE, MOST_CHARACTERS, MOST_HEADERS, kept
-from samples import SECRET
+from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
 PATH = f"/callbacks/kling/task-1/{TOKEN}"

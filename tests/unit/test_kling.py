@@ -13,7 +13,7 @@ from receiver.events import Event, Source
 from receiver.providers import get, kling, legacy, modellix
 from receiver.providers.base import checked, faults
 from receiver.tasks import Status
-from samples import body, callback, payload
+from tests.support.samples import body, callback, payload
 
 KLING = get("kling")
 MONTH = 30 * 86_400_000

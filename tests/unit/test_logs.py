@@ -22,7 +22,7 @@ from gunicorn.config import Config
 from receiver import logs
 from receiver.signing import mint
 from receiver.web.gunicornlog import RedactedLogger
-from samples import SECRET
+from tests.support.samples import SECRET
 
 
 def test_a_traceback_shows_no_local_variable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from receiver.stores.gates import NEW_GATE, Gate
 from receiver.tasks import Outcome
 from receiver.web import loop, worker
 from receiver.web.ordinary import Ordinary
-from samples import SECRET
+from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
 REQUEST = (

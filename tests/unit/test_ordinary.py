@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request
 from receiver.signing import mint
 from receiver.tasks import Outcome
 from receiver.web.ordinary import LONGEST_BODY, answer, read
-from samples import SECRET, body
+from tests.support.samples import SECRET, body
 
 TOKEN = mint(SECRET, "kling", "task-1")
 LINE = f"POST /callbacks/kling/task-1/{TOKEN} HTTP/1.1"

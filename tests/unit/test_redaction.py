@@ -10,7 +10,7 @@ import pytest
 
 from receiver.redaction import redacted, redacted_path
 from receiver.signing import mint
-from samples import SECRET
+from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
 URL = f"https://shop.example/prefix/callbacks/kling/task-1/{TOKEN}"

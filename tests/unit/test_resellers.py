@@ -12,7 +12,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Event, Source
 from receiver.providers import get
 from receiver.tasks import Status
-from samples import body, callback, payload
+from tests.support.samples import body, callback, payload
 
 RECEIVED = 1_765_519_851_000
 DAY = 86_400_000

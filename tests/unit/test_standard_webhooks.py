@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadSignature
 from receiver.standard_webhooks import key_of, sign, verify
-from samples import payload
+from tests.support.samples import payload
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 OTHER = "whsec_" + base64.b64encode(b"another secret of 24 b..").decode()

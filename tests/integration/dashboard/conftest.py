@@ -8,13 +8,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from applications import MakeApp
-from dashboard_visits import PASSWORD, log_in
 from receiver.clock import now_ms
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from rich_record import Rich, fill
-from samples import SECRET
+from tests.support.applications import MakeApp
+from tests.support.dashboard_visits import PASSWORD, log_in
+from tests.support.rich_record import Rich, fill
+from tests.support.samples import SECRET
 
 HOOKS = """
 [[hook]]

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from applications import MakeApp
-from dashboard_visits import PASSWORD, act, log_in
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
@@ -18,8 +16,10 @@ from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.trials import TrialOutcome
 from receiver.tasks import Outcome, Status
-from rich_record import DEAD, MINUTE, Rich
-from samples import body, callback, subscription
+from tests.support.applications import MakeApp
+from tests.support.dashboard_visits import PASSWORD, act, log_in
+from tests.support.rich_record import DEAD, MINUTE, Rich
+from tests.support.samples import body, callback, subscription
 
 
 def states(store: SqliteStore, task: str) -> dict[str, State]:

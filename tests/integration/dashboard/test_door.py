@@ -10,12 +10,12 @@ from flask import Flask, session
 from flask.sessions import NullSession
 from flask.testing import FlaskClient
 
-from applications import MakeApp
-from dashboard_visits import PASSWORD, act, log_in, token
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.dashboard.login import BURST
-from rich_record import Rich
+from tests.support.applications import MakeApp
+from tests.support.dashboard_visits import PASSWORD, act, log_in, token
+from tests.support.rich_record import Rich
 
 PAGES = ["", "tasks", "tasks/task-failed", "deliveries", "dead", "redeliver", "endpoints"]
 ACTIONS = [

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from dashboard_visits import PASSWORD, token
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from rich_record import HOSTILE, MINUTE, SIGNATURE, TOKEN, Rich, tell
-from samples import SECRET
+from tests.support.dashboard_visits import PASSWORD, token
+from tests.support.rich_record import HOSTILE, MINUTE, SIGNATURE, TOKEN, Rich, tell
+from tests.support.samples import SECRET
 
 LISTS = [
     "",

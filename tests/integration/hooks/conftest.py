@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests.adapters
 
-from hook_servers import CERT, Site
+from tests.support.hook_servers import CERT, Site
 
 
 @pytest.fixture

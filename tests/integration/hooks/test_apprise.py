@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from hook_servers import Page, Site, notice, picture
 from receiver import connects
 from receiver.deliveries import File
 from receiver.endpoints import Alert, AlertKind
 from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.apprise import Apprise
+from tests.support.hook_servers import Page, Site, notice, picture
 
 SECRET = "secret-in-the-url"
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hook_servers import notice
 from receiver.deliveries import File
 from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.command import OUTPUT_KEPT, Command
+from tests.support.hook_servers import notice
 
 
 def command(script: str, *arguments: str, **more: Any) -> Command:

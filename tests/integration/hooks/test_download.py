@@ -11,10 +11,10 @@ import fsspec
 import pytest
 from PIL import Image
 
-from hook_servers import Page, Site, dripping, in_time, notice, picture
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.download import Download
+from tests.support.hook_servers import Page, Site, dripping, in_time, notice, picture
 
 
 def download(to: Path | str, **options: Any) -> Download:

@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from hook_servers import CERT, Mailbox, Page, Site, dripping, in_time, notice, picture, smtp_server
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.download import Download
 from receiver.hooks.email import Email
+from tests.support.hook_servers import (
+    CERT,
+    Mailbox,
+    Page,
+    Site,
+    dripping,
+    in_time,
+    notice,
+    picture,
+    smtp_server,
+)
 
 
 @pytest.fixture(autouse=True)

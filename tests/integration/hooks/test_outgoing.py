@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hook_servers import Page, Site, dripping, in_time
 from receiver import guard, outgoing
 from receiver.errors import PermanentFailure, TemporaryFailure
+from tests.support.hook_servers import Page, Site, dripping, in_time
 
 DEADLINE = 0.5
 

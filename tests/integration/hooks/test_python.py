@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import hook_servers
-from hook_servers import notice
 from receiver.deliver import Deliver
 from receiver.deliveries import State
 from receiver.dispatch.attempts import Attempts
@@ -16,7 +14,9 @@ from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.hooks.python import Python
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
-from samples import callback, subscription
+from tests.support import hook_servers
+from tests.support.hook_servers import notice
+from tests.support.samples import callback, subscription
 
 MODULE = """
 import asyncio
@@ -71,7 +71,7 @@ def test_it_gets_a_new_event_each_time() -> None:
 def test_our_two_failures_decide(error: Exception) -> None:
     hook_servers.refusals.append(error)
     with pytest.raises(type(error)) as caught:
-        Python("shop", {"call": "hook_servers:on_event"}).send(notice())
+        Python("shop", {"call": "tests.support.hook_servers:on_event"}).send(notice())
     assert caught.value is error
 
 

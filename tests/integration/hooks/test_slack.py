@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from hook_servers import Page, Site, notice
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.slack import Slack
+from tests.support.hook_servers import Page, Site, notice
 
 PATH = "/services/T0/B0/S3CRET"
 PICTURE = Media("image", "https://cdn.example/0.png")

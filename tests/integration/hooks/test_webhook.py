@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from hook_servers import Page, Site, notice
 from receiver.errors import (
     BadSignature,
     EndpointGone,
@@ -21,6 +20,7 @@ from receiver.errors import (
 from receiver.events import Media
 from receiver.hooks.webhook import Webhook
 from receiver.standard_webhooks import verify
+from tests.support.hook_servers import Page, Site, notice
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 OTHER = "whsec_" + base64.b64encode(b"another secret of 24 b..").decode()

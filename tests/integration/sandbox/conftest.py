@@ -9,9 +9,9 @@ from http.server import ThreadingHTTPServer
 import pytest
 import requests
 
-from integration.sandbox.wire import Kling, Sink, SinkHandler
 from sandbox.callbacks import Persistence
 from sandbox.server import Behaviour, Sandbox
+from tests.support.sandbox_client import Kling, Sink, SinkHandler
 
 PACE = 0.05
 

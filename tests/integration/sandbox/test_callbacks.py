@@ -12,10 +12,10 @@ import time
 import pytest
 import requests
 
-from integration.sandbox.wire import Kling, Sink, wait_for
 from sandbox.callbacks import Persistence
 from sandbox.legacy import CALLBACK_HEADERS
 from sandbox.server import Behaviour, Sandbox
+from tests.support.sandbox_client import Kling, Sink, wait_for
 
 SECRET = "whsec_c2FuZGJveA=="
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.sandbox.wire import wait_for
 from sandbox.demo import processes
 from sandbox.demo.processes import Commands, Deadline, Program, StepError
+from tests.support.sandbox_client import wait_for
 
 STUBBORN = "import signal,time;signal.signal(15,signal.SIG_IGN);print('up');time.sleep(60)"
 

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from integration.sandbox.wire import TRY_ON, Kling
 from sandbox.server import Behaviour, Sandbox
+from tests.support.sandbox_client import TRY_ON, Kling
 
 MONTH = 30 * 24 * 3600
 

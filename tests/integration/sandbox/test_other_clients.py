@@ -13,9 +13,9 @@ import pytest
 import requests
 from PIL import Image
 
-from integration.sandbox.wire import INPUTS, TRY_ON, wait_for
 from sandbox.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
 from sandbox.server import Sandbox
+from tests.support.sandbox_client import INPUTS, TRY_ON, wait_for
 
 
 def signed(headers: dict[str, str] | None = None, **claims: int) -> str:

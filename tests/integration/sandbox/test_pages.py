@@ -12,7 +12,7 @@ import requests
 from sandbox.server import Sandbox
 
 if TYPE_CHECKING:
-    from integration.sandbox.wire import Kling
+    from tests.support.sandbox_client import Kling
 
 HOSTILE = '<script>alert("x")</script>'
 

@@ -10,9 +10,9 @@ import pytest
 import requests
 from PIL import Image
 
-from integration.sandbox.wire import INPUTS, Sink, wait_for
 from sandbox import appypie, modellix
 from sandbox.server import Behaviour, Sandbox
+from tests.support.sandbox_client import INPUTS, Sink, wait_for
 
 MODELLIX = {"Authorization": f"Bearer {modellix.API_KEY}"}
 APPYPIE = {"Ocp-Apim-Subscription-Key": appypie.SUBSCRIPTION_KEY}

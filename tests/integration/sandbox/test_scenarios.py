@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import requests
 
-from integration.sandbox.wire import Kling, wait_for
 from sandbox.callbacks import Persistence
 from sandbox.scenarios import UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
+from tests.support.sandbox_client import Kling, wait_for
 
 SECRET = "whsec_c2FuZGJveA=="
 PATH = "/callbacks/kling/one/token"

@@ -13,12 +13,12 @@ from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores import Store
-from scripted import TOKEN, Scripted, serving
 from submitter.client import Client, Patience
 from submitter.desk import Desk
 from submitter.orders import Order
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey, Tokens
+from tests.support.scripted_provider import TOKEN, Scripted, serving
 
 
 @pytest.fixture

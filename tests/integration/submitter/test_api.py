@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from applications import MakeApp
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
@@ -30,14 +29,15 @@ from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status
 from receiver.web import problems
-from samples import body, callback
-from scripted import Scripted
 from submitter import api, window
 from submitter.desk import Desk
 from submitter.errors import ConfigurationError, InputError
 from submitter.once import Once
 from submitter.orders import Order
 from submitter.providers import Provider
+from tests.support.applications import MakeApp
+from tests.support.samples import body, callback
+from tests.support.scripted_provider import Scripted
 
 AUTH = {"Authorization": "Bearer a-token-for-the-tests"}
 WANTED = {

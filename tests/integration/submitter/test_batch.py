@@ -25,8 +25,8 @@ from PIL import Image
 
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from scripted import TOKEN, Asked, Reply, Scripted
 from submitter.cli import main
+from tests.support.scripted_provider import TOKEN, Asked, Reply, Scripted
 
 HEADER = "reference,human,cloth,cloth2,model,account,provider\n"
 CREATED = {"status": "pending", "task_id": "task-1", "model_id": "m"}

@@ -12,8 +12,8 @@ from receiver.clock import now_ms
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from samples import body, callback
 from submitter.cli import main
+from tests.support.samples import body, callback
 
 DAY = 86_400_000
 NOW = now_ms()

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from hook_servers import dripping
-from installation import free_port
 from sandbox.server import Sandbox
-from scripted import Scripted
 from submitter import doctor
 from submitter.cli import main
+from tests.support.hook_servers import dripping
+from tests.support.installation import free_port
+from tests.support.scripted_provider import Scripted
 
 NAMES = ("KLING", "MODELLIX", "APPYPIE")
 

@@ -14,12 +14,12 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from scripted import IMAGES
 from submitter.desk import Desk
 from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import Order
 from submitter.providers.kling import Kling
 from submitter.record import Record
+from tests.support.scripted_provider import IMAGES
 
 ENDED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
 

@@ -14,17 +14,17 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-from applications import MakeApp
 from receiver import settings
 from receiver.errors import StoreUnavailable
 from receiver.stores import Store
 from receiver.tasks import Status
-from scripted import TOKEN, Scripted
 from submitter import api, inputs, submit
 from submitter.cli import main
 from submitter.desk import Desk
 from submitter.errors import ProviderError
 from submitter.orders import Order, prepare
+from tests.support.applications import MakeApp
+from tests.support.scripted_provider import TOKEN, Scripted
 
 MODEL = "kolors-virtual-try-on-v1-5"
 RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 128, 0)

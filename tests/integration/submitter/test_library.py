@@ -12,8 +12,8 @@ from PIL import Image
 
 import submitter
 from receiver.stores import Store
-from scripted import TOKEN, Asked, Scripted
 from submitter import InputError, NeverReached, SubmitterError, submission, submit
+from tests.support.scripted_provider import TOKEN, Asked, Scripted
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripted import Scripted
 from submitter import garments, images
 from submitter.errors import InputError
 from submitter.garments import Garment, Kind
+from tests.support.scripted_provider import Scripted
 
 fetch = partial(images.fetch, allow_private=True)  # the scripted server is on loopback
 

@@ -14,7 +14,6 @@ from receiver.ingest import Ingest
 from receiver.stores.base import CALLBACKS_MISSED
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task, Trust
-from samples import body, callback, subscription
 from submitter.client import Answer
 from submitter.errors import (
     ConfigurationError,
@@ -25,6 +24,7 @@ from submitter.errors import (
 )
 from submitter.reconcile import HELD, Reconciler
 from submitter.schedule import FINAL_AGE
+from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 SOON = NOW + 90_000

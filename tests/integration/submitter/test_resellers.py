@@ -14,7 +14,6 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status
-from scripted import PAYLOADS, TOKEN, Scripted
 from submitter.cli import main
 from submitter.client import Client, Patience
 from submitter.desk import Desk, was_not_accepted
@@ -33,6 +32,7 @@ from submitter.providers import modellix
 from submitter.providers.appypie import AppyPie
 from submitter.providers.base import TryOn
 from submitter.providers.modellix import Modellix
+from tests.support.scripted_provider import PAYLOADS, TOKEN, Scripted
 
 ORDER = TryOn("https://x.example/human.jpg", "aGVsbG8=", external_task_id="our-own-id")
 QUICK = Patience(delays=(0.01,), total=5)

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hook_servers import picture
 from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
 from receiver.hooks import content
+from tests.support.hook_servers import picture
 
 FORMATS = [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp"), ("GIF", "gif")]
 

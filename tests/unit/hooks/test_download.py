@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hook_servers import notice
 from receiver.events import Media
 from receiver.hooks.download import Download, file_name
+from tests.support.hook_servers import notice
 
 
 def names(path: str, *indexes: str, reference: str | None = "ORDER-7") -> list[str]:

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hook_servers import notice, picture
 from receiver.deliveries import File, Notice
 from receiver.events import Media
 from receiver.hooks import letter
+from tests.support.hook_servers import notice, picture
 
 PICTURE = Media("image", "https://cdn.example/0.png?a=1&b=2", expires_at=1_768_111_850_000)
 SENDER = letter.address("Shop <shop@shop.example>")

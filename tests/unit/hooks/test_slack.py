@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hook_servers import notice
 from receiver.events import Media
 from receiver.hooks import slack
+from tests.support.hook_servers import notice
 
 PICTURE = Media("image", "https://cdn.example/0.png?a=1&b=2")
 

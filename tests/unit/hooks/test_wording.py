@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hook_servers import notice
 from receiver.hooks import wording
+from tests.support.hook_servers import notice
 
 
 @pytest.mark.parametrize(

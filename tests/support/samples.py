@@ -9,7 +9,7 @@ from typing import Any
 from receiver.deliveries import Subscription
 from receiver.events import Callback
 
-PAYLOADS = Path(__file__).parent / "payloads"
+PAYLOADS = Path(__file__).parents[1] / "payloads"
 SECRET = "a-secret-for-the-tests-only"
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import requests
 
-from clean_venv import ROOT, clean_venv
-from installation import free_port
-from samples import SECRET
+from tests.support.clean_venv import ROOT, clean_venv
+from tests.support.installation import free_port
+from tests.support.samples import SECRET
 
 
 class Host:

@@ -15,9 +15,9 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.trials import TrialOutcome
 from receiver.tasks import Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOUR, MINUTE = 3_600_000, 60_000
 HOOKS = (subscription("pictures"), subscription("mail", after="pictures"), subscription("chat"))
 

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 import requests
 
-from flawed import receivers
-from installation import ROOT, Installation, free_port
 from receiver.errors import NotFound
 from receiver.signing import callback_url
-from samples import SECRET
 from sandbox.server import Sandbox
+from tests.support.flawed import receivers
+from tests.support.installation import ROOT, SHORT_LEASES, Installation, free_port
+from tests.support.samples import SECRET
 
 SIGNING_SECRET = "whsec_" + base64.b64encode(receivers.SIGNING_KEY).decode()
 
@@ -191,7 +191,7 @@ class OurRig:
 
     def start(self) -> None:
         self._made.start_web()
-        self._made.start("worker", "tests.in_a_hurry", "receiver", "worker")
+        self._made.start("worker", SHORT_LEASES, "receiver", "worker")
         self._made.wait_until_ready()
 
     def kill(self) -> None:

@@ -1,4 +1,6 @@
-"""`python -m tests.in_a_hurry receiver worker` runs our command with short leases and retries.
+"""Runs one of our commands with short leases and retries.
+
+`python -m tests.support.apps.short_leases receiver worker` runs `receiver worker`.
 
 With POISON, a task's id, telling Slack of that task kills the process.
 """

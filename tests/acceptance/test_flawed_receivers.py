@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flawed.receivers import VARIANTS
-from flawed.rigs import OurRig, Rig, SmallRig
-from flawed.scenarios import SCENARIOS, Caught
+from tests.support.flawed import receivers
+from tests.support.flawed.receivers import VARIANTS
+from tests.support.flawed.rigs import OurRig, Rig, SmallRig
+from tests.support.flawed.scenarios import SCENARIOS, Caught
 
 BUGS = [name for name in VARIANTS if name != "right"]
 # What else catches a bug, and why.
@@ -21,7 +22,7 @@ ALSO = {
 }
 AT_ONCE = 5
 Sight = Future[dict[str, str]]
-README = Path(__file__).with_name("README.md")
+README = Path(receivers.__file__).with_name("README.md")
 
 
 def caught(rig: Rig) -> dict[str, str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from flawed.rigs import Rig, post, signed
+from tests.support.flawed.rigs import Rig, post, signed
 
 PATIENCE = 25.0  # seconds; a dead worker's deliveries are taken over after 10
 QUIET = 0.6  # seconds in which what must not happen would have happened

@@ -1,4 +1,7 @@
-"""Tells what Python's garbage collector was told in the web process; `gunicorn frozen_app:app`."""
+"""A web process that returns the state of Python's garbage collector.
+
+Served by `gunicorn tests.support.apps.frozen:app`.
+"""
 
 from __future__ import annotations
 

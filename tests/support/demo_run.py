@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from installation import ROOT
+from tests.support.installation import ROOT
 
 # A setting meant for a real receiver must not reach it.
 NOT_FOR_IT = {"DATABASE_URL": "sqlite:////nowhere/real.db", "PUBLIC_URL": "https://shop.example"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TOKEN = "the-token-that-nobody-may-see"
-PAYLOADS = Path(__file__).parent / "payloads" / "kling"
+PAYLOADS = Path(__file__).parents[1] / "payloads" / "kling"
 IMAGES = {"task_result": {"images": [{"index": 0, "url": "https://cdn.example/a.png"}]}}
 
 

@@ -16,7 +16,7 @@ from receiver.stores.base import Store
 from receiver.stores.trials import TrialOutcome
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
-from samples import body, callback, subscription
+from tests.support.samples import body, callback, subscription
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=https://evil.example/x.png onerror=alert(1)>"
 TOKEN = "Zk3vQ9" + "aB1" * 12 + "c"  # 43 characters, as a callback's token has

@@ -1,4 +1,4 @@
-"""The web process of `wsgi.py` on a `Disk`, for gunicorn: `on_a_watched_disk:app`.
+"""The web process of `wsgi.py` on a `Disk`, for gunicorn: `tests.support.apps.watched_disk:app`.
 
 Before an answer leaves, it is written down what the disk would hold if the power went then.
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from disk import Disk
 from receiver.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
 from receiver.tasks import Outcome
 from receiver.web.direct import Direct
 from receiver.web.ordinary import Ordinary
+from tests.support.disk import Disk
 
 database = sqlite_path(load().database_url)
 disk = Disk(database)

@@ -1,4 +1,4 @@
-"""`python -m tests.unprivileged MODULE …` runs the module; file modes count for it, root or not."""
+"""`python -m tests.support.unprivileged MODULE …` runs the module without root's file privileges."""
 
 from __future__ import annotations
 

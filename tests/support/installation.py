@@ -16,10 +16,11 @@ import requests
 
 from receiver.deliveries import State
 from receiver.stores import open_store
-from samples import SECRET
 from sandbox.server import Sandbox
+from tests.support.samples import SECRET
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+SHORT_LEASES = "tests.support.apps.short_leases"  # runs a command with short leases and retries
 HOOKS = """
 [[hook]]
 name = "pictures"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import requests
 
-from installation import Installation
 from receiver.signing import mint
-from samples import SECRET, body
+from tests.support.installation import Installation
+from tests.support.samples import SECRET, body
 
 # States in /proc/net/tcp, https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
 LISTENS, IS_GONE = "0A", "06"
@@ -22,7 +22,7 @@ def database(installation: Installation) -> Path:
 
 def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> list[int]:
     """Start the web process, and wait until it answers; its worker processes."""
-    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "tests")
+    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", ".")
     bind = f"127.0.0.1:{installation.port}"
     installation.start("web", *before, *command, "--bind", bind, app)
 

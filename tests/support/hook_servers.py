@@ -27,7 +27,7 @@ from receiver.deliveries import Notice, Transition
 from receiver.events import Media
 from receiver.tasks import Status, Task, Trust
 
-TLS = Path(__file__).parent / "data" / "tls"
+TLS = Path(__file__).parents[1] / "data" / "tls"
 CERT, KEY = TLS / "cert.pem", TLS / "key.pem"  # for localhost and 127.0.0.1, until 2126
 
 

@@ -1,0 +1,25 @@
+"""How long a test waits for something that is due to happen: one limit for the whole suite.
+
+The limit only decides when a test that has failed is reported: a test that passes never waits
+that long. So it is generous, and TEST_PATIENCE (seconds, default 120) raises it on machines that
+are very busy. Tests that need a timeout of their own (an HTTP client, a child process, a thread)
+use PATIENCE as well.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "120"))
+POLLED_EVERY = 0.02  # seconds
+
+
+def wait_until(condition: Callable[[], object], details: Callable[[], str] = str) -> None:
+    """Return as soon as the condition is true; fail with the details after PATIENCE seconds."""
+    ends_at = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > ends_at:
+            raise AssertionError(f"nothing happened within {PATIENCE:g} s\n{details()}".rstrip())
+        time.sleep(POLLED_EVERY)
