@@ -25,7 +25,8 @@ from sandbox.ledger import Entry
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.balancer import Balancer
-from tests.support.installation import ROOT, SHORT_LEASES, Installation, both_stores, free_port
+from tests.support.installation import ROOT, SHORT_LEASES, Installation, both_stores
+from tests.support.ports import free_port
 
 ROUNDS = 100 if os.environ.get("CI") == "true" else 10
 FEWEST = 10

@@ -16,7 +16,7 @@ import requests
 
 from receiver.stores import open_store
 from tests.support.clean_venv import ROOT, clean_venv
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "bench", "docs")
 

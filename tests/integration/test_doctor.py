@@ -23,7 +23,7 @@ from receiver.ingest import Ingest
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.hook_servers import Page, Site, dripping, smtp_server
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.samples import SECRET, body, callback, subscription
 
 OTHER_SECRET = "another-secret-of-the-tests"

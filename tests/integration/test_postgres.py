@@ -19,7 +19,7 @@ from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections, schema
 from receiver.stores.releases import migrations
 from receiver.tasks import Outcome, Status, Task
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.postgres_proxy import Between
 from tests.support.postgres_server import Server, started
 from tests.support.samples import body, callback, subscription

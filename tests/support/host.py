@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from tests.support.clean_venv import ROOT, clean_venv
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.samples import SECRET
 
 

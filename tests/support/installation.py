@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import requests
 from receiver.deliveries import State
 from receiver.stores import open_store
 from sandbox.server import Sandbox
+from tests.support.ports import free_port
 from tests.support.samples import SECRET
 
 ROOT = Path(__file__).parents[2]
@@ -47,12 +47,6 @@ allow_private = true
 
 
 both_stores = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Installation:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 
 OLDEST = 14
 UNPRIVILEGED = "nobody"

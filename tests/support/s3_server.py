@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import requests
 
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 
 STARTS_WITHIN = 60.0  # seconds
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTS", "AWS_SECRET_ACCESS_KEY": "S3CRET-of-the-tests"}

@@ -1,4 +1,4 @@
-"""`python -m tests.support.unprivileged MODULE …` runs the module without root's file privileges."""
+"""`python -m tests.support.unprivileged MODULE …` runs the module without root's file access."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sandbox.server import Sandbox
 from submitter import doctor
 from submitter.cli import main
 from tests.support.hook_servers import dripping
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.scripted_provider import Scripted
 
 NAMES = ("KLING", "MODELLIX", "APPYPIE")

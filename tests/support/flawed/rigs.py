@@ -21,7 +21,8 @@ from receiver.errors import NotFound
 from receiver.signing import callback_url
 from sandbox.server import Sandbox
 from tests.support.flawed import receivers
-from tests.support.installation import ROOT, SHORT_LEASES, Installation, free_port
+from tests.support.installation import ROOT, SHORT_LEASES, Installation
+from tests.support.ports import free_port
 from tests.support.samples import SECRET
 
 SIGNING_SECRET = "whsec_" + base64.b64encode(receivers.SIGNING_KEY).decode()
