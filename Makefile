@@ -1,15 +1,18 @@
 # Every target needs only python3 (3.11 or newer) and make; it builds .venv itself.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo run test browser bench lint format lock clean
+.PHONY: help demo run test test-quick test-pythons browser bench lint format lock clean
 
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
 	@echo "            DATABASE_URL=postgresql://... uses that database, DATABASE=postgres a server of its own)"
-	@echo "make test   set everything up, then run every test"
+	@echo "make test   set everything up, then run every test (ARGS=\"-k word\" hands pytest more;"
+	@echo "            BUSY=8 runs eight loops beside it, which use the CPU)"
+	@echo "make test-quick    the unit and contract tests on SQLite only"
+	@echo "make test-pythons  the quick tests on each supported Python that is installed here"
 	@echo "make run    migrate, then serve: web, worker and poller, until Ctrl-C"
 	@echo "            (BIND=127.0.0.1:8001 listens there instead of at 127.0.0.1:8000)"
 	@echo "make bench  measure us beside others, within 10 minutes (BENCH_FULL=1: 60); WRITE=1 keeps the tables"
@@ -33,8 +36,22 @@ run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate
 	@exec $(BIN)/python -m receiver serve $(if $(BIND),--bind '$(BIND)')
 
+# The tests run in several processes, since most of them wait most of the time.
+PYTEST := $(if $(BUSY),$(BIN)/python -m tests.support.busy $(BUSY) )$(BIN)/python -m pytest -n auto
 test: $(VENV)/.dev browser
-	@$(BIN)/python -m pytest
+	@$(PYTEST) $(ARGS)
+
+test-quick: $(VENV)/.dev
+	@$(PYTEST) --without-postgres tests/unit tests/contract $(ARGS)
+
+# The quick tests on each other Python that is installed; each has a virtual environment of its own.
+PYTHONS := 3.11 3.12 3.13
+test-pythons: $(PYTHONS:%=test-python-%)
+test-python-%:
+	@if ! python$* -c '' 2>/dev/null; then echo "make: no python$* here, so it is not tested"; \
+	elif [ "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$*" ]; then \
+	  echo "make: python$* is the one that runs all tests"; \
+	else $(MAKE) --no-print-directory test-quick PYTHON=python$* VENV=.venv/python$*; fi
 
 # The tests of the dashboard drive the system's Chromium; where none can be had they are skipped.
 APT := apt-get install --yes --no-install-recommends -qq chromium

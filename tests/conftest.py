@@ -2,27 +2,94 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from structlog.contextvars import clear_contextvars
 
-from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp, applications
+from tests.support.databases import Databases
+from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be everything
 # that we start, whatever a test sends it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TEMPLATE = "template_of_the_tests"
-_numbers = itertools.count(1)
+PROCESSES_PER_CORE = 3  # most tests wait most of the time
+SERVER = "postgres_url"  # its key in what pytest-xdist hands to its processes
+PYTHON = ".".join(map(str, sys.version_info[:2]))
+# pytest-timeout ends a test that hangs. It reads this after the conftest.py files were read.
+os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")
+URL = pytest.StashKey[str]()
+_server = ExitStack()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-postgres",
+        action="store_true",
+        help="leave out the tests that use the PostgreSQL server of the run",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--without-postgres"):
+        left_out = [item for item in items if _needs_postgres(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _needs_postgres(item)]
+
+
+def _needs_postgres(item: pytest.Item) -> bool:
+    """Does the test use the run's PostgreSQL server, whatever its parameters, or for this one?"""
+    names = set(getattr(item, "fixturenames", ()))
+    parameters = set(map(str, item.callspec.params.values() if hasattr(item, "callspec") else ()))
+    if parameters & {"sqlite", "postgres"}:
+        return "postgres" in parameters
+    return "postgres_url" in names or ("fresh" in names and "database" not in names)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` starts."""
+    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the PostgreSQL server before the processes that share it."""
+    is_controller = not hasattr(config, "workerinput") and config.getoption("numprocesses")
+    if is_controller and not config.getoption("--without-postgres"):
+        config.stash[URL] = _server.enter_context(postgres())
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell one of the processes where the server is."""
+    node.workerinput[SERVER] = node.config.stash.get(URL, None)
+
+
+def pytest_unconfigure() -> None:
+    _server.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Append the skipped tests with their reasons to the file that SKIPPED_TESTS names."""
+    file = os.environ.get("SKIPPED_TESTS")
+    skipped = terminalreporter.stats.get("skipped", ())
+    if file and not hasattr(terminalreporter.config, "workerinput"):
+        with Path(file).open("a") as lines:
+            lines.writelines(
+                f"{report.nodeid}: {report.longrepr[2]} (Python {PYTHON})\n" for report in skipped
+            )
 
 
 @pytest.fixture(autouse=True)
@@ -61,38 +128,36 @@ def make_app() -> Iterator[MakeApp]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """One server for all tests, with a migrated database to be copied."""
-    with postgres() as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"create database {TEMPLATE}")
-        template = PostgresStore(_of(url, TEMPLATE))
-        template.migrate()
-        template.close()
-        yield url
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of the server that the whole test run shares."""
+    shared: str | None = getattr(request.config, "workerinput", {}).get(SERVER)
+    if shared:
+        yield shared
+    else:
+        with postgres() as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def _databases(postgres_url: str, worker_id: str) -> Iterator[Databases]:
+    made = Databases(postgres_url, f"test_{worker_id}")
+    yield made
+    made.close()
 
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """Makes an empty, migrated PostgreSQL record; its URL. The server starts at the first call."""
+    """Returns the URL of an empty, migrated PostgreSQL database at each call.
 
-    made: list[str] = []
+    The server starts at the first call.
+    """
+    taken: list[str] = []
 
-    def make() -> str:
-        url, name = request.getfixturevalue("postgres_url"), f"test_{next(_numbers)}"
-        with psycopg.connect(url, autocommit=True) as connection:
-            # PostgreSQL 15 and newer write each page to the log, unless told so: twice as slow.
-            how = " strategy file_copy" if connection.info.server_version >= 150_000 else ""
-            connection.execute(f"create database {name} template {TEMPLATE}{how}")
-        made.append(name)
-        return _of(url, name)
+    def take() -> str:
+        databases: Databases = request.getfixturevalue("_databases")
+        taken.append(databases.take())
+        return taken[-1]
 
-    yield make
-    if made:  # at once: the disk need never see it, and nobody waits for hundreds at the end
-        with psycopg.connect(request.getfixturevalue("postgres_url"), autocommit=True) as last:
-            for name in made:
-                last.execute(f"drop database {name} with (force)")
-
-
-def _of(url: str, database: str) -> str:
-    return f"{url.rpartition('/')[0]}/{database}"
+    yield take
+    for url in taken:
+        request.getfixturevalue("_databases").give_back(url)
