@@ -59,7 +59,8 @@ def slower(ms: int, place: Path) -> Disk:
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise CannotMeasure("a slower disk needs a C compiler: apt-get install gcc libc6-dev")
-        command = [compiler, "-shared", "-fPIC", "-O2", "-o", shim, ROOT / "bench/slow_fsync.c"]
+        source = str(ROOT / "bench/slow_fsync.c")
+        command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(shim), source]
         done = subprocess.run([*command, "-ldl"], capture_output=True, text=True, check=False)
         if done.returncode:
             raise CannotMeasure(f"{compiler}: {done.stderr.strip().splitlines()[-1]}")

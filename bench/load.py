@@ -160,7 +160,8 @@ def _threads(port: int, traffic: Traffic, connections: int, seconds: float) -> L
     if not took:
         raise CannotMeasure("nothing was answered")
     refused, broken = sum(one.refused for one in senders), sum(one.broken for one in senders)
-    return Load(len(took), spent, *(1000 * at(took, p) for p in (0.5, 0.99)), refused, broken)
+    p50, p99 = (1000 * at(took, p) for p in (0.5, 0.99))
+    return Load(len(took), spent, p50, p99, refused, broken)
 
 
 def at(ordered: list[float], share: float) -> float:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import APPS
 from bench.kept import rows
@@ -32,7 +33,7 @@ def by_hand(synchronous: str) -> Start:
     def start(site: Site) -> Iterator[Running]:
         database, port = _events(site), free_port()
         command = gunicorn(BARE, 1, port, "--pythonpath", str(APPS), "by_hand:app")
-        given = {"BENCH_DATABASE": database, "BENCH_SYNCHRONOUS": synchronous}
+        given: dict[str, Any] = {"BENCH_DATABASE": database, "BENCH_SYNCHRONOUS": synchronous}
         with serve(site, command, port, **given) as running:
             running.kept = lambda: rows(database, "events")
             yield running
@@ -47,7 +48,7 @@ def webhook(command: Path) -> Start:
             raise CannotMeasure("the command sqlite3 is not here: apt-get install sqlite3")
         database, port = _events(site), free_port()
         hooks = hooks_file(site.folder, command)
-        call = [program, "-hooks", hooks, "-ip", "127.0.0.1", "-port", str(port)]
+        call = [str(program), "-hooks", str(hooks), "-ip", "127.0.0.1", "-port", str(port)]
         with serve(site, call, port, BENCH_DATABASE=database) as running:
             running.prefix, running.has_workers = PREFIX, False
             running.kept = (lambda: rows(database, "events")) if command.suffix else None
@@ -61,7 +62,15 @@ def fastapi(*, in_its_loop: bool = False) -> Start:
         python = _needed(site.peers, "fastapi", site.peers.fastapi)
         database, port = _events(site), free_port()
         options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log")
-        command = [python, "-m", "uvicorn", "--log-level", "warning", *options, "by_fastapi:app"]
+        command = [
+            str(python),
+            "-m",
+            "uvicorn",
+            "--log-level",
+            "warning",
+            *options,
+            "by_fastapi:app",
+        ]
         given = {"BENCH_DATABASE": database, "BENCH_IN_ITS_LOOP": int(in_its_loop)}
         with serve(site, command, port, APPS, **given) as running:
             running.has_workers = False
@@ -74,8 +83,8 @@ def fastapi(*, in_its_loop: bool = False) -> Start:
 def express(site: Site) -> Iterator[Running]:
     folder = _needed(site.peers, "express", site.peers.express)
     database, port = _events(site), free_port()
-    given = {"BENCH_DATABASE": database, "BENCH_NODE": folder, "BENCH_PORT": port}
-    command = ["node", APPS / "by_express.js"]
+    given: dict[str, Any] = {"BENCH_DATABASE": database, "BENCH_NODE": folder, "BENCH_PORT": port}
+    command = ["node", str(APPS / "by_express.js")]
     with serve(site, command, port, NODE_ENV="production", **given) as running:
         running.has_workers = False
         running.kept = lambda: rows(database, "events")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import psycopg
 
@@ -50,7 +51,7 @@ def our_web(
     if not hooks.exists():
         hooks.write_text(two_hooks(NOWHERE))
     command = gunicorn(OURS, workers, port, *options, app)
-    given = {"DATABASE_URL": database_url, "HOOKS_FILE": hooks, "API_TOKEN": API_TOKEN}
+    given = dict[str, Any](DATABASE_URL=database_url, HOOKS_FILE=hooks, API_TOKEN=API_TOKEN)
     with serve(site, command, port, **{**given, **environment}) as running:
         wait_until(lambda: answers(port), running.log)
         wait_until(lambda: len(tree(running.roots[0])) == workers + 1, running.log)

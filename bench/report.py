@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bench.targets import Results, ratio, targets
@@ -184,7 +184,7 @@ def _doublings(series: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float
             yield taken, mb
 
 
-SMALL = {
+SMALL: dict[str, Callable[[Any], str]] = {
     "hooks": _hooks,
     "worker": _worker,
     "growth": _growth,

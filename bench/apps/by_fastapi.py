@@ -13,7 +13,7 @@ IN_ITS_LOOP = os.environ.get("BENCH_IN_ITS_LOOP") == "1"
 app = FastAPI()
 
 
-@app.post("/callbacks/{provider}/{task_id}/{token}")
+@app.post("/callbacks/{provider}/{task_id}/{token}")  # type: ignore[untyped-decorator]
 async def callback(provider: str, task_id: str, token: str, request: Request) -> dict[str, str]:
     if not event_table.is_ours(provider, task_id, token):
         raise HTTPException(404)

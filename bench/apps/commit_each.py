@@ -13,6 +13,6 @@ def settle_one_by_one(writer: GroupCommit, batch: list[Any]) -> None:
         settle_together(writer, [item])
 
 
-GroupCommit._settle = settle_one_by_one  # type: ignore[method-assign]  # noqa: SLF001
+GroupCommit._settle = settle_one_by_one  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 __all__ = ["app"]

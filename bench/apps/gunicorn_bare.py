@@ -3,5 +3,5 @@
 from receiver.web.gunicorn import *  # noqa: F403
 
 
-def on_starting(_: object) -> None:
+def on_starting(_: object) -> None:  # type: ignore[no-redef]
     """Nothing is checked."""

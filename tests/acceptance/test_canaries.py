@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -67,8 +68,8 @@ def request(where: str, sent: bytes | None = None, method: str = "POST", **more:
 
 
 def requests_of_every_kind() -> Iterator[bytes]:
-    unsigned = {"webhook_signature": ""}
-    allowed = {"Authorization": f"Bearer {API}"}
+    unsigned: dict[str, Any] = {"webhook_signature": ""}
+    allowed: dict[str, Any] = {"Authorization": f"Bearer {API}"}
     for task, token in zip("tutu", TOKENS, strict=True):
         yield request(path(task, token), **unsigned)
         yield request(path(task, token))  # its signature is too old

@@ -81,7 +81,7 @@ def side_by_side(
     with ThreadPoolExecutor(len(installations)) as pool:
         errors = [acted.exception() for acted in [pool.submit(act, one) for one in installations]]
     if found := [error for error in errors if error]:
-        raise ExceptionGroup("not in every store", found)
+        raise BaseExceptionGroup("not in every store", found)
 
 
 def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(

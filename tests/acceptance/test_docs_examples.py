@@ -188,10 +188,13 @@ def run_python(desk: Desk, block: Block) -> None:
 WAYS = {"console": run_console, "sh": run_sh, "toml": run_toml, "python": run_python}
 
 
+# hooks.toml names the functions.
+FUNCTIONS_FIRST = sorted(BLOCKS, key=lambda block: block.language != "python")
+
+
 @pytest.mark.parametrize(
     "block",
-    # Functions first: hooks.toml names them.
-    sorted(BLOCKS, key=lambda block: block.language != "python"),
+    FUNCTIONS_FIRST,
     ids=lambda block: f"{block.page}: {block.first_line[:40]}",
 )
 def test_an_example_works(block: Block, request: pytest.FixtureRequest) -> None:

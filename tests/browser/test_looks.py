@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from receiver.clock import now_ms
 from receiver.stores.sqlite import SqliteStore
@@ -21,8 +22,10 @@ from tests.support import busy_day, rich_record
 from tests.support.dashboard_visits import PASSWORD
 
 ROOT = Path(__file__).parents[2]
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-NARROW = {"width": 320, "height": 640}
+Scheme = Literal["light", "dark"]
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+NARROW: ViewportSize = {"width": 320, "height": 640}
 PAGES = {
     "overview": "",
     "tasks": "tasks",
@@ -106,7 +109,7 @@ def busy(recorded: BusyDay) -> BusyDay:
     return recorded
 
 
-def enter(chromium: Browser, url: str, size: dict[str, int], scheme: str) -> Page:
+def enter(chromium: Browser, url: str, size: ViewportSize, scheme: Scheme) -> Page:
     context = chromium.new_context(viewport=size, color_scheme=scheme)
     context.set_default_timeout(30_000)
     page = context.new_page()
@@ -134,7 +137,7 @@ def keep(page: Page, folder: Path, name: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_a_busy_day_looks_right(
-    chromium: Browser, busy: BusyDay, tmp_path: Path, size: dict[str, int], scheme: str
+    chromium: Browser, busy: BusyDay, tmp_path: Path, size: ViewportSize, scheme: Scheme
 ) -> None:
     page = enter(chromium, busy.url, size, scheme)
     for name, path in {**PAGES, "task": f"tasks/{busy.newest}"}.items():

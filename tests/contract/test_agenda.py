@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -226,7 +227,7 @@ def test_progress_needs_no_confirmation(store: Store) -> None:
 def test_a_success_with_nothing_in_it_is_kept_and_asked_about(store: Store) -> None:
     put(store)
     ingest = Ingest(store, [subscription("mail")])
-    empty = {"images": [], "videos": [], "audios": []}
+    empty: dict[str, list[Any]] = {"images": [], "videos": [], "audios": []}
     assert ingest.accept(callback(body(task_result=empty))) is Outcome.CONFIRMING
     assert store.task("task-1").status is Status.CREATED
     assert store.next_deadline_at() == NOW

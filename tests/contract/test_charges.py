@@ -14,7 +14,7 @@ from submitter import costs
 from tests.support.samples import body, callback
 
 NOW = 1_765_519_851_000
-UNITS = {"final_unit_deduction": "1.5"}
+UNITS: dict[str, Any] = {"final_unit_deduction": "1.5"}
 
 
 def end(store: Store, task: str, at: int = NOW, account: str = "default", **more: Any) -> None:

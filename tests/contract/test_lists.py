@@ -83,7 +83,7 @@ def test_a_list_holds_what_is_meant(
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
 def test_pages_follow_each_other(filled: Store, kind: str) -> None:
-    narrowed = {"span": Span(since=NOW + HOUR)}
+    narrowed: dict[str, Any] = {"span": Span(since=NOW + HOUR)}
     first = listed(filled, kind, limit=2, **narrowed)
     assert ids(first) == ["d", "c"]
     second = listed(filled, kind, limit=2, before=first.next, **narrowed)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -253,7 +254,7 @@ def test_tasks_of_a_time(
     store: Store, since: int | None, until: int | None, found: list[str]
 ) -> None:
     five_tasks(store)
-    between = {
+    between: dict[str, Any] = {
         "since": None if since is None else NOW + since,
         "until": None if until is None else NOW + until,
     }
@@ -289,7 +290,7 @@ def test_what_belongs_to_the_rows_of_a_page(store: Store) -> None:
         store.picture(delivery.id, "9")
     assert store.results(["a", "b"])["a"].body == body("succeed", "at-provider-a")
     assert store.attempts([delivery]) == {delivery.id: (attempt,)}
-    assert store.pictures([]) == store.results([]) == store.tasks_by_id([]) == {}
+    assert (store.pictures([]), store.results([]), store.tasks_by_id([])) == ({}, {}, {})
     assert store.attempts([]) == {}
 
 

@@ -271,7 +271,7 @@ def test_a_question_that_is_limited_is_asked_again(
 
 
 def test_the_quota_reaches_the_caller(server: Scripted, room: Rooms, dialect: Dialect) -> None:
-    left = {"X_RateLimit_Limit": "100", "X_RateLimit_Remaining": "7"}
+    left: dict[str, Any] = {"X_RateLimit_Limit": "100", "X_RateLimit_Remaining": "7"}
     server.will(server.say(dialect.queried, **left, X_RateLimit_Reset="1765519848"))
     quota = room().fetch(provider_task_id=dialect.queried_id).quota
     assert quota is not None

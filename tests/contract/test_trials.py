@@ -116,8 +116,7 @@ def test_one_that_is_still_being_sent_is_nobody_elses(store: Store) -> None:
 
 def test_it_is_tried_three_times_at_most(store: Store) -> None:
     ask(store)
-    for number in range(MOST_TRIES):
-        last = take(store, NOW + number * LEASE)
+    *_, last = (take(store, NOW + number * LEASE) for number in range(MOST_TRIES))
     over_at = NOW + MOST_TRIES * LEASE
     assert last.tries == MOST_TRIES == 3
     assert store.take_trials(over_at, over_at + LEASE) == []

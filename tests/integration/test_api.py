@@ -171,7 +171,8 @@ def test_every_bad_value_is_named_at_once(api: FlaskClient) -> None:
 
 def pages(api: FlaskClient, path: str, key: str, name: str) -> list[str]:
     """All that the pages show, from the newest to the oldest."""
-    found, cursor = [], ""
+    found: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         page = api.get(f"{path}?limit=7{cursor and f'&cursor={cursor}'}").get_json()
         found += [row[name] for row in page[key]]

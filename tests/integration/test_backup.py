@@ -54,7 +54,8 @@ def accept(store: SqliteStore, task: str) -> None:
 
 def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
     """Copy the record while a thread takes callbacks; the tasks that it held before."""
-    stop, taken = threading.Event(), []
+    stop = threading.Event()
+    taken: list[str] = []
 
     def take() -> None:
         while not stop.is_set():

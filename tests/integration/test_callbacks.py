@@ -410,7 +410,7 @@ def test_thousands_of_outputs_are_refused(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("field", ["created_at", "updated_at"])
 def test_a_date_beyond_belief_is_refused(client: FlaskClient, field: str) -> None:
-    assert post(client, url(), body(**{field: 253_402_300_799_999}))[0] == 422
+    assert post(client, url(), body("succeed", "p-1", **{field: 253_402_300_799_999}))[0] == 422
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_no_token(

@@ -156,7 +156,7 @@ def test_what_stands_in_front_is_told_apart(
     store.check_schema()
 
     class Everywhere(dict[str, Page]):
-        def get(self, *_: object) -> Page:  # type: ignore[override]
+        def get(self, *_: object) -> Page:
             return page
 
     with Site() as front:

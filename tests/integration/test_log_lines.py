@@ -127,7 +127,7 @@ def test_only_a_trusted_proxy_names_a_request_and_only_sanely(
 
 def test_the_api_names_what_a_request_is_about(app: Flask, lines: Lines) -> None:
     client = app.test_client()
-    asked = [
+    asked: list[tuple[str, str, dict[str, Any]]] = [
         ("get", "/api/tasks/task-1", {"task": "task-1"}),
         ("post", "/api/deliveries/7/redeliver", {"delivery": 7}),
         ("post", "/api/callbacks/8/replay", {"callback": 8}),

@@ -39,7 +39,7 @@ def url(fresh: Callable[[], str]) -> str:
 
 @pytest.fixture
 def between(url: str) -> Iterator[Between]:
-    made = Between(psycopg.conninfo.conninfo_to_dict(url)["port"])
+    made = Between(int(psycopg.conninfo.conninfo_to_dict(url)["port"] or 0))
     yield made
     made.is_silent.clear()
     made.close()
@@ -125,6 +125,7 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
         store.create_task(replace(NEW, id=f"task-{number:02}"))
     far = wire.Wire(store._url)
     about_to_commit: list[int] = []
+    before = between.count
     for status in ("submitted", "succeed"):  # the first time each statement is prepared
         works = [_recording(told(number, status)) for number in range(12)]
         before = between.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -104,7 +105,7 @@ def test_a_refusal_leaves_its_reason_and_a_path_without_token(
     client: FlaskClient,
     trace: Callable[[], list[Rejection]],
     path: str,
-    more: dict[str, object],
+    more: dict[str, Any],
     status: int,
     reason: str,
     shown: str,
@@ -195,9 +196,10 @@ def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
     made: Made, store: SqliteStore, proxies: int, address: str
 ) -> None:
     app = made(proxies=proxies)
-    for number in range(BURST + 5):
-        forwarded = {"X-Forwarded-For": f"198.51.100.{number}, 203.0.113.7"}
-        status = send(app.test_client(), WRONG, headers=forwarded)
+    *_, status = (
+        send(app.test_client(), WRONG, headers={"X-Forwarded-For": f"198.51.100.{n}, 203.0.113.7"})
+        for n in range(BURST + 5)
+    )
     assert status == 429  # who names another address each time is not somebody else
     app.extensions["rejections"].flush()
     assert {rejection.address for rejection in store.rejections()} == {address}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,11 @@ def test_no_function_of_the_application_is_asynchronous(
     url, hooks = f"sqlite:///{tmp_path / 'receiver.db'}", tmp_path / "hooks.toml"
     hooks.write_text("")
     app = make_app(Settings(url, (SECRET,), hooks_file=hooks))
-    asked = [app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs]
+    asked: list[dict[Any, list[Any]]] = [
+        app.before_request_funcs,
+        app.after_request_funcs,
+        app.teardown_request_funcs,
+    ]
     around = [one for table in asked for found in table.values() for one in found]
     handlers = [
         one

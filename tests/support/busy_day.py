@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import random
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -65,6 +66,10 @@ def _tell(
     Ingest(store, HOOKS).accept(callback(raw, task, received_at=at, headers=headers))
 
 
+def _changed(endpoint: Endpoint, _: Endpoint) -> tuple[Endpoint, None]:
+    return endpoint, None
+
+
 def _deliver(store: Store, file: File, at: int, number: int, chance: random.Random) -> None:
     for _ in range(2):
         for delivery in store.claim("w", at, at + HOUR, 9):
@@ -73,8 +78,8 @@ def _deliver(store: Store, file: File, at: int, number: int, chance: random.Rand
                 answer = "Slack answered 403 invalid_token: the webhook was revoked"
                 attempt = Attempt(1, at, at + took, "failed", answer)
                 endpoint = Endpoint("chat", 4, at, 1, at + HOUR, said=answer)
-                change = (endpoint, None)
-                store.settle(delivery, attempt, State.DEAD, None, change=lambda _, c=change: c)
+                change = partial(_changed, endpoint)
+                store.settle(delivery, attempt, State.DEAD, None, change=change)
                 continue
             files = [file] if delivery.hook == "pictures" and delivery.status == "succeeded" else []
             answer = {

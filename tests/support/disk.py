@@ -100,7 +100,7 @@ class Disk:
         vfs = Vfs.from_buffer_copy(library.sqlite3_vfs_find(None).contents)
         its_open = OPEN(vfs.open)
 
-        @OPEN
+        @OPEN  # type: ignore[untyped-decorator]
         def open_(itself: int, name: int, file: ctypes._Pointer[File], flags: int, out: int) -> int:
             code: int = its_open(itself, name, file, flags, out)
             if code == 0 and name:
@@ -119,11 +119,11 @@ class Disk:
         its_write, its_sync = WRITE(own.write), SYNC(own.sync)
         database = Path(name)
 
-        @WRITE
+        @WRITE  # type: ignore[untyped-decorator]
         def write(itself: int, data: int, amount: int, offset: int) -> int:
             return self._fault_of("write") or its_write(itself, data, amount, offset)
 
-        @SYNC
+        @SYNC  # type: ignore[untyped-decorator]
         def sync(itself: int, flags: int) -> int:
             with self._alone():
                 code: int = self._fault_of("sync") or its_sync(itself, flags)

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002, N802 - aiosmtpd calls its handlers by these names, with these arguments
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 import ssl
@@ -26,6 +27,7 @@ from PIL import Image
 from receiver.deliveries import Notice, Transition
 from receiver.events import Media
 from receiver.tasks import Status, Task, Trust
+from tests.support.patience import PATIENCE
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 CERT, KEY = TLS / "cert.pem", TLS / "key.pem"  # for localhost and 127.0.0.1, until 2126
@@ -200,7 +202,8 @@ class Mailbox:
     async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
         if "DATA" in self.refuse:
             return self.refuse["DATA"]
-        message = message_from_bytes(envelope.content or b"", policy=default)
+        assert isinstance(envelope.content, bytes)
+        message = message_from_bytes(envelope.content, policy=default)
         assert isinstance(message, EmailMessage)
         self.letters.append((envelope, message))
         self.encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
@@ -221,9 +224,15 @@ class _OnFreePort(Controller):
     """aiosmtpd's controller asks to be told the port; 0 lets the system choose."""
 
     def _trigger_server(self) -> None:
-        assert self.server is not None
+        """Connect once, so that a fault in the handler is found before the test begins.
+
+        aiosmtpd's own version gives up after a second, which a busy machine can take.
+        """
+        assert isinstance(self.server, asyncio.Server)
         self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
+            if not self.ssl_context:
+                connection.recv(1024)
 
 
 @contextmanager
@@ -231,7 +240,7 @@ def smtp_server(
     *, starttls: bool = False, tls: bool = False, login: bool = False
 ) -> Iterator[Mailbox]:
     box = Mailbox()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"enable_SMTPUTF8": True, "ready_timeout": PATIENCE}
     if starttls:
         options["tls_context"] = server_tls()
     if tls:
@@ -242,7 +251,9 @@ def smtp_server(
             "auth_required": True,
             "auth_require_tls": starttls,
         }
-    controller = _OnFreePort(box, hostname="127.0.0.1", port=0, enable_SMTPUTF8=True, **options)
+    controller = _OnFreePort(
+        box, hostname="127.0.0.1", port=0, enable_SMTPUTF8=True, ready_timeout=PATIENCE, **options
+    )
     with warnings.catch_warnings():  # each connection warns, and some tests are about just that
         warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")
         controller.start()

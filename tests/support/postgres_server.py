@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.ports import free_port
 
@@ -168,7 +169,7 @@ def _release(folder: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _as_nobody() -> dict[str, str]:
+def _as_nobody() -> dict[str, Any]:
     return {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
 
 

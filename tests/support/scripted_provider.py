@@ -77,7 +77,7 @@ class Scripted:
 
         def document(asked: Asked) -> Any:
             own_id = asked.json["external_task_id"] if asked.body else asked.path.split("/")[-1]
-            data = {"task_id": "867283741759111202", "task_status": status}
+            data: dict[str, Any] = {"task_id": "867283741759111202", "task_status": status}
             known = {"external_task_id": own_id} if own_id != data["task_id"] else {}
             moments = {"created_at": 1774805076166, "updated_at": 1774805076166}
             result = IMAGES if status == "succeed" else {}

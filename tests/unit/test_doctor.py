@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import namedtuple
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,8 +65,8 @@ def test_a_date_is_compared_with_the_middle_of_the_exchange() -> None:
 def test_little_space_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, verdict: str
 ) -> None:
-    usage = namedtuple("usage", "total used free")(free, 0, free)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
+    usage = SimpleNamespace(total=free, used=0, free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert next(disk.check(tmp_path)).verdict == verdict
 
 
@@ -73,7 +74,7 @@ def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def broken(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(disk.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     *_, written = disk.check(tmp_path)
     assert written.verdict == "failed"
     assert "Input/output error" in written.said

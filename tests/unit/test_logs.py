@@ -61,10 +61,9 @@ def test_a_secret_that_slips_into_a_line_is_hidden(capsys: pytest.CaptureFixture
 def test_gunicorn_logs_no_token_either() -> None:
     token = mint(SECRET, "kling", "task-1")
     logger = RedactedLogger(Config())
-    try:
+    with pytest.raises(ValueError, match="invalid literal") as caught:
         int(f"/callbacks/kling/task-1/{token}")
-    except ValueError:
-        fault = sys.exc_info()
+    fault = (caught.type, caught.value, caught.tb)
     words = ("GET", f"/callbacks/kling/task-1/{token}?signature=canary")
     for handler in logger.error_log.handlers:
         record = logging.LogRecord("g", logging.ERROR, "", 0, "Error handling %s %s", words, fault)

@@ -97,13 +97,13 @@ def test_a_message_that_is_understood_now_moves_its_task(
     assert states(store, "t") == {"pictures": State.PENDING, "mail": State.PENDING}
 
 
+@pytest.mark.usefixtures("rich")
 def test_a_message_that_is_still_not_understood_says_why(
-    browser: FlaskClient, rich: Rich, store: SqliteStore
+    browser: FlaskClient, store: SqliteStore
 ) -> None:
     stored = store.callbacks(outcome=Outcome.QUARANTINED)[0]
     answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
     assert f"Message {stored.id} is still not understood: the body is not JSON" in answer.text
-    assert rich
 
 
 def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) -> None:
@@ -162,10 +162,10 @@ def test_a_test_event_tells_what_the_hook_hears(
     assert [(one.hook, one.status) for one in store.trials()] == [("mail", "failed")]
 
 
+@pytest.mark.usefixtures("rich")
 def test_a_hook_that_is_left_alone_can_be_tried_and_one_that_is_gone_cannot(
-    browser: FlaskClient, rich: Rich, store: SqliteStore
+    browser: FlaskClient, store: SqliteStore
 ) -> None:
-    assert rich
     (mail, pictures) = [one for one in store.trials() if one.hook != DEAD]
     store.end_trial(mail, TrialOutcome.DELIVERED, "250 OK", now_ms())
     assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
@@ -204,8 +204,8 @@ def test_an_action_on_what_is_not_there_says_so(browser: FlaskClient, path: str)
     assert act(browser, f"/dashboard/{path}").status_code == 404
 
 
-def test_no_action_can_be_taken_by_following_a_link(browser: FlaskClient, rich: Rich) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_no_action_can_be_taken_by_following_a_link(browser: FlaskClient) -> None:
     for path in (
         "endpoints/mail/test",
         "deliveries/1/redeliver",

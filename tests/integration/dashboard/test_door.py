@@ -36,8 +36,8 @@ def cookie(client: FlaskClient, **environ: str) -> SimpleCookie:
 
 
 @pytest.mark.parametrize("path", [*PAGES, "quarantine", "thumbnails/1/0", "files/1/0", "nothing"])
-def test_nobody_looks_without_the_password(stranger: FlaskClient, rich: Rich, path: str) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_nobody_looks_without_the_password(stranger: FlaskClient, path: str) -> None:
     answer = stranger.get(f"/dashboard/{path}")
     assert answer.status_code == 302
     assert answer.location.startswith("/dashboard/login?next=")
@@ -45,8 +45,8 @@ def test_nobody_looks_without_the_password(stranger: FlaskClient, rich: Rich, pa
 
 
 @pytest.mark.parametrize("path", ACTIONS)
-def test_nobody_acts_without_the_password(stranger: FlaskClient, rich: Rich, path: str) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_nobody_acts_without_the_password(stranger: FlaskClient, path: str) -> None:
     form = {"csrf_token": token(stranger.get("/dashboard/login").text)}
     answer = stranger.post(f"/dashboard/{path}", data=form)
     assert (answer.status_code, answer.location) == (302, "/dashboard/login")
@@ -101,8 +101,8 @@ def test_without_a_password_it_is_closed_and_says_so(settings: Settings, make_ap
         assert answer.status_code == 403
         assert "DASHBOARD_PASSWORD" in answer.text
     assert client.post("/dashboard/login", data={"password": ""}).status_code == 403
-    with client.get("/dashboard/static/dashboard.css") as answer:
-        assert answer.status_code == 200
+    with client.get("/dashboard/static/dashboard.css") as style_sheet:
+        assert style_sheet.status_code == 200
 
 
 def test_a_new_password_ends_every_session(
@@ -142,7 +142,7 @@ def test_over_tls_the_cookie_never_goes_without(settings: Settings, make_app: Ma
 def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) -> None:
     """Opening one costs a callback more than its token does."""
     with site.test_request_context(path):
-        assert isinstance(session._get_current_object(), NullSession) is not is_opened
+        assert isinstance(session, NullSession) is not is_opened
 
 
 @pytest.mark.parametrize("path", ACTIONS)
@@ -169,8 +169,8 @@ def test_another_sessions_token_does_nothing(browser: FlaskClient, site: Flask) 
     assert answer.status_code == 400
 
 
-def test_a_forged_login_shows_nothing_of_the_record(stranger: FlaskClient, rich: Rich) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_a_forged_login_shows_nothing_of_the_record(stranger: FlaskClient) -> None:
     answer = stranger.post("/dashboard/login", data={"password": PASSWORD})
     assert answer.status_code == 400
     assert "Dead letters" not in answer.text

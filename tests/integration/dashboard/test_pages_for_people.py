@@ -92,8 +92,8 @@ def test_an_empty_record_is_a_page_that_says_so(browser: FlaskClient, path: str)
 
 
 @pytest.mark.parametrize("path", [*LISTS, *TASKS])
-def test_a_rich_record_is_shown_whole_and_safe(browser: FlaskClient, rich: Rich, path: str) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_a_rich_record_is_shown_whole_and_safe(browser: FlaskClient, path: str) -> None:
     answer = browser.get(f"/dashboard/{path}")
     assert answer.status_code == 200
     found = checked(answer.text)
@@ -106,16 +106,16 @@ def test_a_rich_record_is_shown_whole_and_safe(browser: FlaskClient, rich: Rich,
 
 
 @pytest.mark.parametrize("path", [*LISTS, *TASKS])
-def test_no_page_tells_a_secret(browser: FlaskClient, rich: Rich, path: str) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_no_page_tells_a_secret(browser: FlaskClient, path: str) -> None:
     text = browser.get(f"/dashboard/{path}").text
     for secret in (TOKEN, SIGNATURE, SECRET, PASSWORD):
         assert secret not in text
 
 
-def test_the_secrets_were_there_to_be_told(store: SqliteStore, rich: Rich) -> None:
+@pytest.mark.usefixtures("rich")
+def test_the_secrets_were_there_to_be_told(store: SqliteStore) -> None:
     kept = repr(store.callbacks(limit=99))
-    assert rich
     assert TOKEN in kept
     assert SIGNATURE in kept
 
@@ -148,8 +148,8 @@ def test_what_was_not_downloaded_has_a_clock(browser: FlaskClient, rich: Rich) -
         assert re.search(r"not downloaded, expires in (19|20) h", text), path
 
 
-def test_the_overview_counts(browser: FlaskClient, rich: Rich) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_the_overview_counts(browser: FlaskClient) -> None:
     text = re.sub(r"\s+", " ", browser.get("/dashboard/").text)
     for words in (
         "<strong>1</strong> <span>open</span>",
@@ -167,8 +167,8 @@ def test_without_a_worker_the_overview_says_so(browser: FlaskClient) -> None:
     assert "No worker is at work" in browser.get("/dashboard/").text
 
 
-def test_charts_are_pictures_with_words(browser: FlaskClient, rich: Rich) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_charts_are_pictures_with_words(browser: FlaskClient) -> None:
     text = browser.get("/dashboard/").text
     assert text.count('role="img"') == 3
     assert 'aria-label="Results per hour. In the last 24 hours: 3 succeeded, 2 failed."' in text
@@ -187,10 +187,8 @@ def test_charts_are_pictures_with_words(browser: FlaskClient, rich: Rich) -> Non
         ("until=2020-01-01T00:00", set()),
     ],
 )
-def test_tasks_are_found_by_filters(
-    browser: FlaskClient, rich: Rich, query: str, found: set[str]
-) -> None:
-    assert rich
+@pytest.mark.usefixtures("rich")
+def test_tasks_are_found_by_filters(browser: FlaskClient, query: str, found: set[str]) -> None:
     text = browser.get(f"/dashboard/tasks?{query}").text
     assert set(re.findall(r">(ORDER-\d)<", text)) == found
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +23,10 @@ SECRET = "whsec_c2FuZGJveA=="
 MODEL = "kolors-virtual-try-on-v1-5"
 CREATE = "/kling-ai-vton/v1/getVirtualTryOnTask"
 STATUS = "/kling-ai-polling/v1/getVirtualTryOnStatus"
+
+
+def answers(call: Callable[[], int], status: int) -> bool:
+    return call() == status
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -105,7 +111,7 @@ def test_too_many_running_tasks_are_429_until_one_ends(session: requests.Session
                 return session.post(url, json=INPUTS, headers=headers).status_code
 
             assert [create() for _ in range(4)] == [200, 200, 200, 429]
-            wait_for(lambda ask=create: ask() == 200)
+            wait_for(partial(answers, create, 200))
 
 
 @pytest.mark.parametrize(

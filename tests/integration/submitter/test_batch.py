@@ -125,7 +125,8 @@ def test_paths_start_at_the_file_wherever_one_stands(
 
 def test_two_garments_of_a_row_are_merged(run: Run, server: Scripted) -> None:
     server.will(numbered(server))
-    assert run(sheet("A,me.png,upper:me.png;lower:me.png,,kolors-virtual-try-on-v1-5,,"))
+    row = "A,me.png,upper:me.png;lower:me.png,,kolors-virtual-try-on-v1-5,,"
+    assert run(sheet(row)).exit_code == 0
     sent = Image.open(io.BytesIO(base64.b64decode(server.asked[0].json["cloth_image"])))
     assert sent.size == (320, 640)
     assert server.asked[0].json["model_name"] == "kolors-virtual-try-on-v1-5"
@@ -222,7 +223,7 @@ def test_one_account_that_is_full_does_not_slow_another(
     run: Run, server: Scripted, store: Store
 ) -> None:
     served: dict[str, float] = {}
-    told_later = []
+    told_later: list[Any] = []
 
     def reply(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
         key = asked.headers["Authorization"]

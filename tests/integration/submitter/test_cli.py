@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def environment(
 
 
 @pytest.fixture
-def run(environment: dict[str, str], picture: Path) -> Iterator[Any]:
+def run(environment: dict[str, str], picture: Path) -> Callable[..., Result]:
     def run(*words: str, **changed: str | None) -> Result:
         if words[0] == "submit":
             words += ("--human", str(picture), "--cloth", "https://x.example/cloth.png")

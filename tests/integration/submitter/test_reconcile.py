@@ -86,7 +86,7 @@ HOOKS: list[Subscription] = [
 @pytest.fixture
 def scene(store: SqliteStore) -> Scene:
     room, clock = Room(), Clock()
-    reconciler = Reconciler(Ingest(store, HOOKS), lambda *_: room, clock)  # type: ignore[arg-type,return-value]
+    reconciler = Reconciler(Ingest(store, HOOKS), lambda *_: room, clock)  # type: ignore[arg-type]
     return Scene(store, room, clock, reconciler)
 
 
@@ -219,7 +219,7 @@ def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> N
             Ingest(scene.store).accept(callback())  # the callback comes at last
             return Answer(200, {}, told("processing"))
 
-    scene.reconciler.open_room = lambda *_: Slow()  # type: ignore[assignment,return-value]
+    scene.reconciler.open_room = lambda *_: Slow()  # type: ignore[assignment]
     scene.reconciler.round()
     assert scene.task().status is Status.SUCCEEDED
     assert scene.store.next_deadline_at() is None
@@ -263,7 +263,7 @@ def test_a_poller_that_dies_leaves_its_tasks_to_another(scene: Scene) -> None:
 
 def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> None:
     room = Room(answers=[told()])
-    reconciler = Reconciler(Ingest(store), lambda *_: room)  # type: ignore[arg-type,return-value]
+    reconciler = Reconciler(Ingest(store), lambda *_: room)  # type: ignore[arg-type]
     stop = threading.Event()
     thread = threading.Thread(target=reconciler.run, args=(stop,))
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,10 +99,11 @@ def test_each_code_of_modellix_has_one_meaning(
 ) -> None:
     server.will(server.say({"code": code, "message": "Category: what it says"}, code))
     room = Modellix(client, TOKEN)
-    for call, kind in (
+    calls: list[tuple[Callable[[], object], type[ProviderError]]] = [
         (lambda: room.create(ORDER), on_create),
         (lambda: room.fetch(provider_task_id="8"), on_fetch),
-    ):
+    ]
+    for call, kind in calls:
         with pytest.raises(ProviderError, match="Category: what it says") as caught:
             call()
         assert type(caught.value) is kind
@@ -176,10 +178,11 @@ def test_appy_pie_s_two_shapes_of_error_mean_the_same(
 ) -> None:
     server.will(server.say(body, status))
     room = AppyPie(client, TOKEN)
-    for call, kind in (
+    calls: list[tuple[Callable[[], object], type[ProviderError]]] = [
         (lambda: room.create(ORDER), on_create),
         (lambda: room.fetch(provider_task_id="8"), on_fetch),
-    ):
+    ]
+    for call, kind in calls:
         with pytest.raises(ProviderError) as caught:
             call()
         assert type(caught.value) is kind

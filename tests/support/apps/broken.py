@@ -19,4 +19,4 @@ def breaks(_: SqliteStore, *__: Any, **___: Any) -> NoReturn:
     raise ZeroDivisionError(said)
 
 
-SqliteStore.record = breaks  # type: ignore[method-assign]
+SqliteStore.record = breaks  # type: ignore[method-assign,assignment]

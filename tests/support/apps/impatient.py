@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from receiver.stores import group_commit
@@ -11,7 +12,7 @@ group_commit.PATIENCE = 1.0
 connect = writer.connect
 
 
-def impatient(path: Path, *, read_only: bool) -> writer.sqlite3.Connection:
+def impatient(path: Path, *, read_only: bool) -> sqlite3.Connection:
     connection = connect(path, read_only=read_only)
     connection.execute("pragma busy_timeout = 500")
     return connection

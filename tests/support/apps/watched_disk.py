@@ -6,6 +6,7 @@ Before an answer leaves, it is written down what the disk would hold if the powe
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ disk.install()
 connect = writer.connect
 
 
-def careless(path: Path, *, read_only: bool) -> writer.sqlite3.Connection:
+def careless(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """A connection as the writer's, but for what TEST_SYNCHRONOUS says."""
     connection = connect(path, read_only=read_only)
     connection.execute(f"pragma synchronous = {os.environ['TEST_SYNCHRONOUS']}")
@@ -61,4 +62,4 @@ def note(task: str) -> None:
 
 
 app.wsgi_app = answer  # type: ignore[method-assign]
-Direct.take = take  # type: ignore[method-assign]
+Direct.take = take  # type: ignore[method-assign,assignment]

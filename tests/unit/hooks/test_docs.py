@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from receiver import hooks
+from receiver import hooks, hooks_file
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
 from receiver.hooks.options import Options
-from receiver.ingest import hooks_file
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))

@@ -42,7 +42,7 @@ def part(read: EmailMessage, kind: str) -> str:
 
 
 def pictures(read: EmailMessage) -> list[EmailMessage]:
-    return [each for each in read.walk() if each.get_content_maintype() == "image"]  # type: ignore[misc]
+    return [each for each in read.walk() if each.get_content_maintype() == "image"]
 
 
 def saved(path: Path, content: bytes, **more: Any) -> File:

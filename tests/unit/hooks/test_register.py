@@ -10,6 +10,7 @@ import pytest
 from receiver import hooks
 from receiver.deliveries import Subscription
 from receiver.errors import SettingsError
+from receiver.hooks.email import Email
 from receiver.hooks_file import HookEntry
 
 MAIL = {"host": "smtp.example", "from": "a@shop.example", "to": "b@shop.example"}
@@ -118,7 +119,7 @@ def test_what_an_email_hook_does_not_take(more: dict[str, Any], expected: str) -
 
 def test_a_login_may_go_unencrypted_to_this_machine() -> None:
     options = {**MAIL, "host": "127.0.0.1", "username": "u", "password": "p", "starttls": "never"}
-    assert hooks.build(entry("email", options), {})
+    assert isinstance(hooks.build(entry("email", options), {}), Email)
 
 
 @pytest.mark.parametrize(

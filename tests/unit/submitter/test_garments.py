@@ -35,7 +35,7 @@ def encoded(image: Image.Image, form: str = "PNG", **more: Any) -> bytes:
     return out.getvalue()
 
 
-def plain(colour: tuple[int, ...] | str, size: tuple[int, int], mode: str = "RGB") -> bytes:
+def plain(colour: tuple[int, ...] | int | str, size: tuple[int, int], mode: str = "RGB") -> bytes:
     return encoded(Image.new(mode, size, colour))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ def parse(tmp_path: Path) -> Parse:
 
 
 def row(line: int, reference: str, *cloth: str, **more: str | None) -> Row:
-    told = {"provider": "kling", "account": "default", "model": None, **more}
+    told: dict[str, Any] = {"provider": "kling", "account": "default", "model": None, **more}
     return Row(line, reference, "me.jpg", cloth, **told)
 
 
@@ -91,7 +92,7 @@ def test_jsonl_is_known_by_its_first_character(parse: Parse) -> None:
     ],
 )
 def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
-    parse, line: str, problem: str
+    parse: Parse, line: str, problem: str
 ) -> None:
     good = ("GOOD-1,me.jpg,a,,,,", "GOOD-2,me.jpg,a,,,,")
     rows, bad = parse(f"{HEADER}{good[0]}\n{line}\n{good[1]}\n")
