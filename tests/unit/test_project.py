@@ -67,6 +67,26 @@ def test_what_is_told_to_be_installed_is_the_extra(extra: str, told: str) -> Non
     assert told.partition("pip install ")[2] == " ".join(f"'{one}'" for one in wanted)
 
 
+def test_the_python_versions_are_the_same_everywhere() -> None:
+    """The classifiers name the versions that are tested; everything else follows from them."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    prefix = "Programming Language :: Python :: "
+    listed = [one.removeprefix(prefix) for one in pyproject["project"]["classifiers"]]
+    tested = [version for version in listed if re.fullmatch(r"3\.\d+", version)]
+    assert tested
+    first = int(tested[0].removeprefix("3."))
+    assert tested == [f"3.{first + number}" for number in range(len(tested))]
+    assert pyproject["project"]["requires-python"] == f">={tested[0]}"
+    assert pyproject["tool"]["ruff"]["target-version"] == f"py3{first}"
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.findall(r"^PYTHONS := (.+)$", makefile, re.MULTILINE) == [" ".join(tested)]
+    assert re.findall(r"--python-version (\S+)", makefile) == [tested[0]]  # the lock's
+    for text in (makefile, (ROOT / "README.md").read_text()):
+        assert set(re.findall(r"(3\.\d+) or newer", text)) == {tested[0]}
+    images = re.findall(r"^FROM python:(3\.\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert images == [tested[-1]]
+
+
 def payloads() -> list[str]:
     folder = ROOT / "tests" / "payloads"
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.json"))
