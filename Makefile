@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Compiled modules are kept: without them each process that a test starts takes a second longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo run test test-quick test-pythons browser bench lint format lock clean
 
 help:

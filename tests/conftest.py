@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # that we start, whatever a test sends it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Let the processes that tests start keep their compiled modules, also where this is switched off.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PROCESSES_PER_CORE = 3  # most tests wait most of the time
 SERVER = "postgres_url"  # its key in what pytest-xdist hands to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
