@@ -30,6 +30,8 @@ from sandbox.trigger import (
 
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
+ANSWER_WITHIN = 30.0  # seconds for a sandbox that listens; without one the refusal is immediate
+PROGRESS_WITHIN = 180.0  # seconds without anything new after which the demo stops
 ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")  # what the system said, deep in a text
 
 
@@ -220,7 +222,7 @@ def _asked(base: str) -> dict[str, str] | None:
     with requests.Session() as session:
         session.trust_env = False
         try:
-            answer = session.get(f"{base}/_sandbox/env.json", timeout=2)
+            answer = session.get(f"{base}/_sandbox/env.json", timeout=ANSWER_WITHIN)
             values = answer.json() if answer.ok else None
         except (requests.RequestException, ValueError):
             return None
@@ -240,11 +242,20 @@ def _stopped_by_signal() -> list[int]:
 @click.option(
     "--database-url", metavar="URL", help="An empty database. [default: a SQLite file of its own]"
 )
-def demo(keep: bool, database_url: str | None) -> None:
+@click.option(
+    "--progress-within",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=PROGRESS_WITHIN,
+    envvar="DEMO_PROGRESS_WITHIN",
+    show_envvar=True,
+    help="Stop when nothing new happens for this long. The total time has no limit.",
+)
+def demo(keep: bool, database_url: str | None, progress_within: float) -> None:
     """Run receiver and submitter against a sandbox, from submission to delivered hooks."""
     from sandbox import demo as play  # noqa: PLC0415 - the other commands do without its imports
 
     try:
-        play.tell(keep=keep, database_url=database_url)
+        play.tell(keep=keep, database_url=database_url, progress_within=progress_within)
     except play.StepError as missing:
-        raise click.ClickException(f"demo: a step is missing: {missing}") from None
+        raise click.ClickException(f"the demo stopped: {missing}") from None

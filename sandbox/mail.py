@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KEPT = 200
 HEAVIEST = 128 * 1024 * 1024
 LARGEST = 20 * 1024 * 1024
+STARTED_WITHIN = 120.0  # seconds; a busy machine needs more than aiosmtpd's 5
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,13 @@ class MailServer(Controller):
 
     def __init__(self, mailbox: Mailbox, listening: socket.socket) -> None:
         host, port = listening.getsockname()[:2]
-        super().__init__(mailbox, hostname=host, port=port, data_size_limit=LARGEST)
+        super().__init__(
+            mailbox,
+            hostname=host,
+            port=port,
+            ready_timeout=STARTED_WITHIN,
+            data_size_limit=LARGEST,
+        )
         self._listening = listening
 
     def _create_server(self) -> Awaitable[asyncio.AbstractServer]:

@@ -1,25 +1,25 @@
-"""Shows how the record moves: a live table on a terminal, one line a change elsewhere."""
+"""Shows what happens: in a live table on a terminal, as one line for each event elsewhere."""
 
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Sequence
 from typing import Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sandbox.demo.record import Record
+from sandbox.demo.activity import Event
 
-COLOURS = {"succeeded": "green", "delivered": "green", "failed": "red", "dead": "red"}
+COLOURS = {"succeeded": "green", "delivered": "green", "failed": "red", "abandoned": "red"}
 
 
 class Display(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
-    def show(self, record: Record) -> None:
-        """Tell what is new in `record`."""
+    def show(self, events: Sequence[Event]) -> None:
+        """Show new events. All times are seconds after the first event, as recorded."""
 
 
 def for_output() -> Display:
@@ -28,7 +28,8 @@ def for_output() -> Display:
 
 class LiveTable:
     def __init__(self) -> None:
-        self._live = Live(table(Record()), console=Console(), refresh_per_second=8)
+        self._events: list[Event] = []
+        self._live = Live(table(()), console=Console(), refresh_per_second=8)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -37,14 +38,15 @@ class LiveTable:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, record: Record) -> None:
-        self._live.update(table(record), refresh=True)
+    def show(self, events: Sequence[Event]) -> None:
+        if events:
+            self._events += events
+            self._live.update(table(self._events), refresh=True)
 
 
 class Lines:
     def __init__(self) -> None:
-        self._seen: dict[str, str] = {}
-        self._began_at = time.monotonic()
+        self._started_at: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -52,34 +54,42 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         sys.stdout.flush()
 
-    def show(self, record: Record) -> None:
-        for key, value in states(record).items():
-            if self._seen.get(key) != value:
-                print(f"{time.monotonic() - self._began_at:5.1f} s  {key:<18} {value}", flush=True)
-        self._seen = states(record)
+    def show(self, events: Sequence[Event]) -> None:
+        for event in sorted(events, key=lambda event: event.at):
+            if self._started_at is None:
+                self._started_at = event.at
+            print(line(event, self._started_at), flush=True)
 
 
-def states(record: Record) -> dict[str, str]:
-    """Return each task's status and each delivery's state, by a name to show."""
-    shown = {}
-    for task in sorted(record.tasks, key=lambda row: row.reference):
-        shown[task.reference] = task.status
-        for row in record.of(task):
-            shown[f"{task.reference} {row.hook}"] = row.state
-    return shown
+def line(event: Event, started_at: int) -> str:
+    """Return the line that shows an event, with the seconds since `started_at`."""
+    name = f"{event.reference} {event.hook}" if event.hook else event.reference
+    is_failed = event.hook is not None and event.outcome != "delivered"
+    answer = f": {event.answer[:40]}" if is_failed and event.answer else ""
+    return f"{seconds(event, started_at)} s  {name:<18} {event.outcome}{answer}"
 
 
-def table(record: Record) -> Table:
-    hooks = sorted({row.hook for row in record.deliveries})
-    grid = Table(title="What the receiver knows", title_justify="left")
+def seconds(event: Event, started_at: int) -> str:
+    return f"{(event.at - started_at) / 1000:5.1f}"
+
+
+def table(events: Sequence[Event]) -> Table:
+    """Return a row for each task, with its latest status and the latest attempt of each hook."""
+    ordered = sorted(events, key=lambda event: event.at)
+    started_at = ordered[0].at if ordered else 0
+    hooks = sorted({event.hook for event in ordered if event.hook})
+    cells = {  # two lines each, so that the table fits into 80 columns
+        (event.reference, event.hook): f"{_coloured(event.outcome)}\n{seconds(event, started_at)} s"
+        for event in ordered
+    }
+    grid = Table(title="What the receiver recorded, and when", title_justify="left")
     for heading in ("reference", "provider", "status", *hooks):
         grid.add_column(heading)
-    for task in sorted(record.tasks, key=lambda row: row.reference):
-        by_hook = {row.hook: row.state for row in record.of(task)}
-        cells = [_coloured(by_hook.get(hook, "-")) for hook in hooks]
-        grid.add_row(task.reference, task.provider, _coloured(task.status), *cells)
+    for reference, provider in sorted({(event.reference, event.provider) for event in ordered}):
+        states = [cells.get((reference, hook), "-") for hook in (None, *hooks)]
+        grid.add_row(reference, provider, *states)
     return grid
 
 
-def _coloured(state: str) -> str:
-    return f"[{COLOURS[state]}]{state}[/]" if state in COLOURS else state
+def _coloured(outcome: str) -> str:
+    return f"[{COLOURS[outcome]}]{outcome}[/]" if outcome in COLOURS else outcome

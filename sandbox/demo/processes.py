@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
+
+from sandbox.demo.deadline import POLLED_EVERY, REMEDY, ProgressDeadline, StepError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,54 +20,61 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing else of the environment: a setting meant for a real receiver must not reach the demo's.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-# Seconds from SIGTERM to SIGKILL. `receiver serve` gives its own processes 30 to end and then kills
-# them: killed before that, it would leave them behind.
-PATIENCE = 35.0
+# Seconds from SIGTERM to SIGKILL. `receiver serve` gives its own processes 30 seconds to end and
+# then kills them; if it were killed before that, they would be left running.
+STOPPED_WITHIN = 90.0
 TAIL = 25  # lines
-
-
-class StepError(Exception):
-    """A step of the demo did not come to pass."""
-
-
-class Deadline:
-    def __init__(self, seconds: float) -> None:
-        self._ends_at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds, never below zero."""
-        return max(0.0, self._ends_at - time.monotonic())
 
 
 @dataclass(frozen=True)
 class Commands:
-    """The Python of this process, with the settings of the demo."""
+    """Runs commands with the Python of this process and the settings of the demo."""
 
     settings: Mapping[str, str]
-    deadline: Deadline
+    limit: float  # seconds that a command may run without printing anything
+    clock: Callable[[], float] = time.monotonic
 
-    def run(self, *arguments: str) -> str:
-        """Return what `python -m <arguments>` printed; raise StepError unless it exits with 0."""
+    def run(self, *arguments: str, without: tuple[str, ...] = ()) -> str:
+        """Return what `python -m <arguments>` printed; raise StepError unless it exits with 0.
+
+        The settings named in `without` are left out.
+        """
         shown = " ".join(arguments)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", *arguments],
-                env=environment(self.settings),
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=max(self.deadline.left, 0.1),
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise StepError(f"`{shown}` did not end in time") from None
-        if done.returncode != 0:
+        settings = {name: value for name, value in self.settings.items() if name not in without}
+        with subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=environment(settings),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                output, errors = self._communicate(process, shown)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
             raise StepError(
-                f"`{shown}` ended with status {done.returncode}\n{tail(done.stdout + done.stderr)}"
+                f"`{shown}` ended with status {process.returncode}\n{tail(output + errors)}"
             )
-        return done.stdout
+        return output
+
+    def _communicate(self, process: subprocess.Popen[str], shown: str) -> tuple[str, str]:
+        deadline = ProgressDeadline(self.limit, self.clock)
+        while True:
+            try:
+                return process.communicate(timeout=POLLED_EVERY)
+            except subprocess.TimeoutExpired as waiting:
+                printed = (waiting.stdout or b"") + (waiting.stderr or b"")  # all of it so far
+                deadline.note([len(printed)])
+                if deadline.passed:
+                    output = tail(printed.decode(errors="replace")) or "    nothing"
+                    raise StepError(
+                        f"`{shown}` has neither ended nor printed anything for {self.limit:g} s."
+                        f" Its output:\n{output}\n{REMEDY}"
+                    ) from None
 
 
 class Program:
@@ -102,10 +112,13 @@ class Program:
         return self._process.pid if self._process else 0
 
     def check(self) -> None:
-        """Raise StepError when it has ended by itself."""
+        """Raise StepError if it has ended by itself."""
         status = self._process.poll() if self._process else None
         if status is not None:
-            raise StepError(f"`{' '.join(self._arguments)}` ended by itself with status {status}")
+            raise StepError(
+                f"`{' '.join(self._arguments)}` ended by itself with status {status};"
+                f" its output is in {self.log}"
+            )
 
     def tail(self) -> str:
         return tail(self.log.read_text(errors="replace")) if self.log.exists() else ""
@@ -124,7 +137,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(STOPPED_WITHIN)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -1,4 +1,4 @@
-"""Checks with its own eyes that every step happened, and keeps what can be looked at."""
+"""Checks that every step happened, and stores the mails and messages as files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sandbox.demo.processes import StepError
+from sandbox.demo.deadline import StepError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """How a task of the demo goes; without callbacks the receiver has to ask."""
+    """How a task of the demo ends. Without callbacks, the receiver queries the provider."""
 
     provider: str
     status: str
@@ -42,6 +42,26 @@ def check(sandbox: Sandbox, record: Record, expected: dict[str, Expected], pictu
     _check_pictures(pictures, succeeded)
     _check_mails(sandbox.mails(), len(expected), succeeded)
     _check_slack(sandbox, len(expected), succeeded)
+
+
+def missing(record: Record, expected: dict[str, Expected]) -> list[str]:
+    """Return a line for each step that the record does not show yet, and which process does it."""
+    lines = []
+    for reference, task in expected.items():
+        row = next((row for row in record.tasks if row.reference == reference), None)
+        if row is None:
+            lines.append(f"{reference}: not created yet (`submitter submit` creates it)")
+        elif row.status != task.status:
+            source = "callbacks to the web process" if task.calls_back else "queries by the poller"
+            lines.append(f"{reference}: its status is {row.status} ({source} report the next one)")
+        else:
+            lines += [
+                f"{reference}: its delivery to the hook {one.hook!r} is {one.state}"
+                f" after {one.attempts} attempt(s) (the worker makes it)"
+                for one in record.of(row)
+                if one.state != "delivered"
+            ]
+    return lines
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sandbox.demo.processes import StepError
+from sandbox.demo.deadline import StepError
 
 if TYPE_CHECKING:
     from sandbox.demo.processes import Commands

@@ -28,6 +28,7 @@ type = "email"
 host = "{SANDBOX_SMTP_HOST}"
 port = {SANDBOX_SMTP_PORT}
 starttls = "never"
+deadline = {deadline}
 from = "Callback Receiver <callbacks@shop.example>"
 to = ["orders@shop.example"]
 
@@ -35,13 +36,20 @@ to = ["orders@shop.example"]
 name = "slack"
 type = "slack"
 url = "{SANDBOX_SLACK_URL}"
+deadline = {deadline}
 allow_private = true
 """
+# Seconds that an attempt of a hook may take. On a slow machine, an attempt that is cut off after it
+# was received would be repeated, and the demo expects each message once.
+ATTEMPT_WITHIN = 120
+# Seconds until the poller queries the provider about a task. Given to providers without callbacks
+# alone: of the others, the demo shows that their callbacks arrive.
+QUERY_AFTER = "RECONCILE_AFTER"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`folder` stays for whoever wants to look; the rest goes with the demo."""
+    """`folder` remains after the demo, everything else is erased."""
 
     folder: Path
     human: Path
@@ -61,13 +69,36 @@ class Stage:
     def log(self) -> Path:
         return self.folder / "receiver.log"
 
+    @property
+    def activity(self) -> Path:
+        return self.folder / "activity.log"
+
 
 def folder_that_stays() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"demo-{time.strftime('%Y%m%d-%H%M%S')}-"))
 
 
-def lay_out(folder: Path, data: Path, sandbox: Sandbox, database_url: str | None) -> Stage:
-    bind = f"127.0.0.1:{_free_port()}"
+def reserve_port() -> socket.socket:
+    """Return a socket that keeps a free port of 127.0.0.1 for a server with `--reuse-port`.
+
+    The socket is bound but does not listen, so that all connections go to the server. Until it is
+    closed, no other program is given the port, also while the server has not started yet.
+    """
+    reserved = socket.socket()
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+    except OSError:
+        reserved.close()
+        raise
+    return reserved
+
+
+def lay_out(
+    folder: Path, data: Path, sandbox: Sandbox, reserved: socket.socket, database_url: str | None
+) -> Stage:
+    """Write what the demo needs; `reserved` keeps the port of the receiver."""
+    bind = "{}:{}".format(*reserved.getsockname())
     stage = Stage(
         folder=folder,
         human=_copied("person.jpg", data),
@@ -80,11 +111,13 @@ def lay_out(folder: Path, data: Path, sandbox: Sandbox, database_url: str | None
             "HOOKS_FILE": str(data / "hooks.toml"),
             "CALLBACK_SECRETS": secrets.token_urlsafe(32),
             "DASHBOARD_PASSWORD": secrets.token_urlsafe(9),
-            "RECONCILE_AFTER": "2.5",  # seconds: the sandbox is quicker than any provider
+            QUERY_AFTER: "2.5",  # the sandbox is quicker than any provider
+            "GUNICORN_CMD_ARGS": "--reuse-port",
         },
     )
     stage.pictures.mkdir()
-    hooks = HOOKS.format(pictures=stage.pictures, **sandbox.env())
+    names = {"pictures": stage.pictures, "deadline": ATTEMPT_WITHIN}
+    hooks = HOOKS.format(**names, **sandbox.env())
     (data / "hooks.toml").write_text(hooks, encoding="utf-8")
     return stage
 
@@ -93,9 +126,3 @@ def _copied(name: str, folder: Path) -> Path:
     copy = folder / name
     copy.write_bytes((resources.files("sandbox") / "images" / name).read_bytes())
     return copy
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port

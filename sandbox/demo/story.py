@@ -1,57 +1,59 @@
-"""Tells the main job from submission to delivered hooks, and ends well only if all was seen."""
+"""Runs the main job from submission to delivered hooks, and checks that every step was seen."""
 
 from __future__ import annotations
 
 import signal
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import requests
 
-from sandbox.demo import display, proof, record
-from sandbox.demo.processes import Commands, Deadline, Program, StepError
+from sandbox.callbacks import Persistence
+from sandbox.demo import activity, display, proof, record
+from sandbox.demo.activity import Activity
+from sandbox.demo.deadline import ProgressDeadline, StepError
+from sandbox.demo.processes import Commands, Program, tail
 from sandbox.demo.proof import Expected
-from sandbox.demo.stage import Stage, folder_that_stays, lay_out
-from sandbox.server import Sandbox
+from sandbox.demo.record import Record
+from sandbox.demo.stage import QUERY_AFTER, Stage, folder_that_stays, lay_out, reserve_port
+from sandbox.server import Behaviour, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from sandbox.demo.record import Record
-
-SECONDS = 60.0
-PACE = 0.7
+# The deadline of the demo decides when to give up, so the sandbox itself does not.
+BEHAVIOUR = Behaviour(pace=0.7, persistence=Persistence(retries=1_000, timeout=120.0))
+ANSWER_WITHIN = 30.0  # seconds for one request to /readyz; it is repeated
 EXPECTED = {
     "DEMO-1": Expected("kling", "succeeded"),
     "DEMO-2": Expected("modellix", "succeeded", calls_back=False),
     "DEMO-3": Expected("appypie", "failed"),
 }
-DELIVERIES = 2 * 3 + 1 * 2  # the download hook hears of successes only
-BETWEEN_LOOKS = 0.5  # seconds
+DELIVERIES = 2 * 3 + 1 * 2  # the download hook only receives successes
 
 
-def tell(*, keep: bool, database_url: str | None = None) -> None:
-    """Play the demo; raise StepError for the first step that is missing.
+def tell(*, keep: bool, database_url: str | None = None, progress_within: float) -> None:
+    """Run the demo; raise StepError for the first step that is missing.
 
-    `database_url`: of an empty database; None: a SQLite file that goes away.
+    `database_url`: of an empty database; None: a SQLite file that is erased at the end.
+    `progress_within`: seconds without anything new after which the demo stops.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     folder = folder_that_stays()
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-data-")))
-        sandbox = stack.enter_context(Sandbox(pace=PACE))
-        stage = lay_out(folder, data, sandbox, database_url)
-        commands = Commands(stage.settings, Deadline(SECONDS))
-        receiver = Program(stage.log, stage.settings, "receiver", "serve", "--bind", stage.bind)
-        with _log_shown_on_failure(receiver):
-            seen = _play(stage, sandbox, commands, receiver, stack)
+        sandbox = stack.enter_context(Sandbox(behaviour=BEHAVIOUR))
+        reserved = stack.enter_context(reserve_port())
+        stage = lay_out(folder, data, sandbox, reserved, database_url)
+        with _log_shown_on_failure(stage.log):
+            seen = _play(stage, sandbox, ProgressDeadline(progress_within), stack)
         if keep:
             _say_where_to_look(stage, sandbox)
             click.echo(_summary(seen))
@@ -60,97 +62,150 @@ def tell(*, keep: bool, database_url: str | None = None) -> None:
     click.echo(_summary(seen))
 
 
-def _play(
-    stage: Stage, sandbox: Sandbox, commands: Commands, receiver: Program, stack: ExitStack
-) -> Record:
+def _play(stage: Stage, sandbox: Sandbox, deadline: ProgressDeadline, stack: ExitStack) -> Record:
+    commands = Commands(stage.settings, deadline.seconds)
+    click.echo("Starting the receiver: web, worker and poller.")
     commands.run("receiver", "migrate")
     if tasks := len(record.read(commands).tasks):
-        raise StepError(f"an empty database: this one holds {tasks} tasks or more; name another")
-    stack.enter_context(receiver)
-    _wait_until_ready(stage.url, receiver, commands.deadline)
-    click.echo(f"receiver at {stage.url}, sandbox at {sandbox.url}; one task per provider")
-    seen = _submit_and_watch(stage, sandbox, commands, receiver)
-    proof.check(sandbox, seen, EXPECTED, stage.pictures)
+        raise StepError(
+            f"the database must be empty, but it holds at least {tasks} task(s); name another one"
+        )
+    serve = ("receiver", "serve", "--bind", stage.bind)
+    receiver = stack.enter_context(Program(stage.log, stage.settings, *serve))
+    follower = stack.enter_context(Program(stage.activity, stage.settings, *activity.COMMAND))
+    _wait_until_ready(stage.url, receiver, deadline)
+    click.echo(f"receiver at {stage.url}, sandbox at {sandbox.url}")
+    click.echo("One task for each provider. Times are seconds after the first one was created:")
+    watch = Watch(commands, Activity(stage.activity), deadline)
+    with ThreadPoolExecutor(1) as pool, display.for_output() as shown:
+        submitted = pool.submit(_submit_all, stage, sandbox, commands)
+        watch.until_settled(submitted, shown, (receiver, follower))
+    _wait_for_acknowledgements(sandbox, watch.seen, deadline)
+    proof.check(sandbox, watch.seen, EXPECTED, stage.pictures)
     proof.keep(sandbox, stage.folder)
-    first = min(seen.tasks, key=lambda task: task.reference)
+    first = min(watch.seen.tasks, key=lambda task: task.reference)
     click.echo(f"\nThe timeline of {first.reference}:")
     click.echo(commands.run("receiver", "tasks", "show", first.id).rstrip())
     _say_what_stays(stage)
-    return seen
+    return watch.seen
 
 
-def _submit_and_watch(
-    stage: Stage, sandbox: Sandbox, commands: Commands, receiver: Program
-) -> Record:
-    with ThreadPoolExecutor(1) as pool, display.for_output() as shown:
-        submitted = pool.submit(_submit_all, stage, sandbox, commands)
-        seen = record.read(commands)
-        while not _is_over(submitted, seen):
-            if commands.deadline.left == 0:
-                raise StepError(f"not everything was delivered in time; last seen: {seen}")
-            receiver.check()
-            time.sleep(BETWEEN_LOOKS)
-            seen = record.read(commands)
-            shown.show(seen)
-    return seen
+@dataclass
+class Watch:
+    """Shows the activity until every task and delivery has ended, and all of that was shown."""
+
+    commands: Commands
+    activity: Activity
+    deadline: ProgressDeadline
+    seen: Record = field(default_factory=Record)
+    _shown: set[tuple[str, str | None, str]] = field(default_factory=set)
+    _is_outdated: bool = True
+
+    def until_settled(
+        self, submitted: Future[None], shown: display.Display, programs: tuple[Program, ...] = ()
+    ) -> None:
+        """Show what happens until `seen` is settled; raise StepError if that does not happen."""
+
+        def is_over() -> bool:
+            for program in programs:
+                program.check()
+            self._show_new(shown)
+            return self._is_over(submitted)
+
+        self.deadline.wait_until(is_over, self._missing)
+
+    def _show_new(self, shown: display.Display) -> None:
+        events = self.activity.read()
+        shown.show(events)
+        self._shown |= {(event.reference, event.hook, event.outcome) for event in events}
+        self.deadline.note(event for event in events if event.is_progress)
+        self._is_outdated |= bool(events)
+
+    def _is_over(self, submitted: Future[None]) -> bool:
+        if not submitted.done():
+            return False
+        submitted.result()  # raises what failed there
+        if self._is_outdated and not self._is_settled:
+            self.seen, self._is_outdated = record.read(self.commands), False
+        return self._is_settled and self._shown >= _outcomes(self.seen)
+
+    @property
+    def _is_settled(self) -> bool:
+        return self.seen.is_settled(len(EXPECTED), DELIVERIES)
+
+    def _missing(self) -> str:
+        lines = proof.missing(record.read(self.commands), EXPECTED)
+        lines = lines or ["the last events, which `receiver tail` has not printed"]
+        return "\n".join(["the following:", *(f"    {line}" for line in lines)])
 
 
-def _is_over(submitted: Future[None], seen: Record) -> bool:
-    if submitted.done():
-        submitted.result()  # raises what went wrong there
-    return submitted.done() and seen.is_settled(len(EXPECTED), DELIVERIES)
+def _outcomes(seen: Record) -> set[tuple[str, str | None, str]]:
+    """Return what the activity has to show of a record in which everything has ended."""
+    references = {task.id: task.reference for task in seen.tasks}
+    return {(task.reference, None, task.status) for task in seen.tasks} | {
+        (references[row.task], row.hook, row.state)
+        for row in seen.deliveries
+        if row.state == activity.DELIVERED
+    }
 
 
 def _submit_all(stage: Stage, sandbox: Sandbox, commands: Commands) -> None:
     for reference, task in EXPECTED.items():
-        _ask_for(sandbox, task.provider, "failed" if task.status == "failed" else "succeed")
+        sandbox.next(task.provider, "failed" if task.status == "failed" else "succeed")
         pictures = ("--human", str(stage.human), "--cloth", str(stage.cloth))
         about = ("--provider", task.provider, "--reference", reference, "--json")
-        commands.run("submitter", "submit", *about, *pictures)
+        without = (QUERY_AFTER,) if task.calls_back else ()
+        commands.run("submitter", "submit", *about, *pictures, without=without)
 
 
-def _ask_for(sandbox: Sandbox, provider: str, scenario: str) -> None:
+def _wait_for_acknowledgements(sandbox: Sandbox, seen: Record, deadline: ProgressDeadline) -> None:
+    """Wait until the sandbox has the answers to all callbacks: it gets them after the commit."""
+    ids = [task.provider_task_id or "" for task in seen.tasks]
+    deadline.restart()
+    deadline.wait_until(
+        lambda: all(map(sandbox.is_quiet, ids)),
+        lambda: "the web process to acknowledge all callbacks of the sandbox",
+    )
+
+
+def _wait_until_ready(url: str, receiver: Program, deadline: ProgressDeadline) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        wanted = {"provider": provider, "scenario": scenario}
-        answer = session.post(f"{sandbox.url}/_sandbox/next", json=wanted, timeout=5)
-    if not answer.ok:
-        raise StepError(f"the sandbox does not know the scenario {scenario}")
 
-
-def _wait_until_ready(url: str, receiver: Program, deadline: Deadline) -> None:
-    with requests.Session() as session:
-        session.trust_env = False
-        while not _is_ready(session, url):
+        def is_ready() -> bool:
             receiver.check()
-            if deadline.left == 0:
-                raise StepError(f"{url}/readyz did not answer 200")
-            time.sleep(0.1)
+            return _is_ready(session, url)
+
+        deadline.restart()
+        deadline.wait_until(is_ready, lambda: f"the web process to answer {url}/readyz with 200")
+    deadline.restart()
 
 
 def _is_ready(session: requests.Session, url: str) -> bool:
     try:
-        return session.get(f"{url}/readyz", timeout=2).ok
+        return session.get(f"{url}/readyz", timeout=ANSWER_WITHIN).ok
     except requests.RequestException:
         return False
 
 
 @contextmanager
-def _log_shown_on_failure(receiver: Program) -> Iterator[None]:
+def _log_shown_on_failure(log: Path) -> Iterator[None]:
     try:
         yield
     except StepError as missing:
-        raise StepError(f"{missing}\nthe end of {receiver.log}:\n{receiver.tail()}") from None
+        lines = tail(log.read_text(errors="replace")) if log.exists() else "    (not started)"
+        raise StepError(f"{missing}\nThe end of the receiver's log, {log}:\n{lines}") from None
 
 
 def _say_what_stays(stage: Stage) -> None:
-    click.echo("\nTo look at:")
+    click.echo(f"\nThese files remain in {stage.folder}:")
     for path in proof.find_pictures(stage.pictures):
-        click.echo(f"  picture  {path}")
-    click.echo(f"  e-mail   {stage.folder}/mail-*.eml")
-    click.echo(f"  Slack    {stage.folder}/slack-*.json")
-    click.echo(f"  log      {stage.log}")
-    click.echo("Their pages live as long as the sandbox does: make demo KEEP=1\n")
+        click.echo(f"  picture  {path.relative_to(stage.folder)}")
+    click.echo("  e-mail   mail-*.eml")
+    click.echo("  Slack    slack-*.json")
+    click.echo(f"  events   {stage.activity.name}")
+    click.echo(f"  log      {stage.log.name}")
+    click.echo("To see them as pages in a browser, run: make demo KEEP=1\n")
 
 
 def _say_where_to_look(stage: Stage, sandbox: Sandbox) -> None:
@@ -159,7 +214,7 @@ def _say_where_to_look(stage: Stage, sandbox: Sandbox) -> None:
     click.echo(f"sandbox   {sandbox.url}/")
     click.echo(f"mail      {sandbox.url}/_sandbox/mail")
     click.echo(f"Slack     {sandbox.url}/_sandbox/slack")
-    click.echo("Ctrl-C ends it.")
+    click.echo("Stop it with Ctrl-C.")
 
 
 def _wait_for_interrupt() -> None:

@@ -1,0 +1,54 @@
+"""A deadline that restarts with each progress, so that a slow machine has as long as it needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+
+POLLED_EVERY = 0.1  # seconds
+REMEDY = "If this machine is only slow, allow more time: --progress-within SECONDS"
+
+
+class StepError(Exception):
+    """A step of the demo failed, or did not happen."""
+
+
+class ProgressDeadline:
+    """Passes when nothing new was seen for `seconds`. There is no limit on the total time.
+
+    `clock` returns seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._seen: set[Hashable] = set()
+        self._restarted_at = clock()
+
+    @property
+    def passed(self) -> bool:
+        return self._clock() - self._restarted_at >= self.seconds
+
+    def restart(self) -> None:
+        self._restarted_at = self._clock()
+
+    def note(self, facts: Iterable[Hashable]) -> None:
+        """Restart if one of these facts is new. A repeated fact is no progress."""
+        new = set(facts) - self._seen
+        if new:
+            self._seen |= new
+            self.restart()
+
+    def wait_until(self, condition: Callable[[], bool], missing: Callable[[], str]) -> None:
+        """Return as soon as the condition is true.
+
+        Raise StepError with what is missing when the deadline passes. The condition notes the
+        progress that it sees.
+        """
+        while not condition():
+            if self.passed:
+                raise StepError(
+                    f"nothing new happened for {self.seconds:g} s, while waiting for {missing()}\n"
+                    f"{REMEDY}"
+                )
+            time.sleep(POLLED_EVERY)
