@@ -1,7 +1,8 @@
-"""`make demo` as a user runs it: ends by itself, says what it saw, leaves nothing running."""
+"""`make demo` as a user runs it: it ends by itself, prints what it saw, leaves nothing running."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,28 @@ def ends_well(demo: Played) -> None:
     assert "Traceback" not in said
     for told in ("submitted", "callback", "pictures delivered", "mail delivered"):
         assert told in demo.printed
-    pictures = [line.split()[-1] for line in lines if "picture  " in line]
-    assert len(pictures) == 2
-    assert all(Path(picture).is_file() for picture in pictures)
+    found = re.search(r"^These files remain in (.+):$", demo.printed, re.MULTILINE)
+    assert found
+    names = [
+        line.split()[-1] for line in lines if re.match("  (picture|e-mail|Slack|events|log) ", line)
+    ]
+    assert len(names) == 6  # two of them are pictures
+    assert all(any(file.is_file() for file in Path(found[1]).glob(name)) for name in names)
+    shows_recorded_times(demo.printed)
     assert processes_of(str(demo.folder)) == []
+
+
+def shows_recorded_times(printed: str) -> None:
+    """The events of the first task are shown with the same times as in its timeline."""
+    lines = printed.splitlines()
+    shown = [re.fullmatch(r" *(\d+\.\d) s  DEMO-1 +(\w.*)", line) for line in lines]
+    what = r"created|submitted|processing|succeeded|\w+ delivered"
+    recorded = [re.match(rf" *\+(\d+\.\d{{3}}) s +({what})\b", line) for line in lines]
+    expected = [(f"{float(one[1]):.1f}", one[2]) for one in recorded if one]
+    assert sorted((one[1], " ".join(one[2].split())) for one in shown if one) == sorted(expected)
+    assert len(expected) == 7
+
+
+def test_no_line_is_wider_than_a_terminal(demo: Played) -> None:
+    lines = demo.printed.replace(str(demo.folder), "/tmp").splitlines()  # noqa: S108 - the usual one
+    assert [line for line in lines if len(line) > 80] == []

@@ -1,18 +1,31 @@
-"""What the demo starts it also ends, and what goes wrong there is a named step."""
+"""What the demo starts it also stops, and what fails there is a named step."""
 
 from __future__ import annotations
 
 import os
-import time
+import socket
 from pathlib import Path
 
 import pytest
 
 from sandbox.demo import processes
-from sandbox.demo.processes import Commands, Deadline, Program, StepError
-from tests.support.sandbox_client import wait_for
+from sandbox.demo.deadline import StepError
+from sandbox.demo.processes import Commands, Program
+from sandbox.demo.stage import reserve_port
+from tests.support.patience import PATIENCE, wait_until
 
-STUBBORN = "import signal,time;signal.signal(15,signal.SIG_IGN);print('up');time.sleep(60)"
+WAITS = "import threading;threading.Event().wait()"
+STUBBORN = f"import signal;signal.signal(15,signal.SIG_IGN);print('up');{WAITS}"
+LIMIT = 3600  # seconds
+STEPS = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+for step in range(4):
+    print(step, flush=True)
+    (folder / f"printed-{step}").touch()
+    while not (folder / f"go-on-{step}").exists():
+        time.sleep(0.01)
+"""
 
 
 def timed(code: str) -> tuple[str, ...]:
@@ -25,7 +38,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_a_command_gives_what_it_printed() -> None:
-    commands = Commands({"DEMO_SETTING": "x"}, Deadline(20))
+    commands = Commands({"DEMO_SETTING": "x"}, PATIENCE)
     assert commands.run(*timed("import os; print(os.environ['DEMO_SETTING'])")).startswith("x\n")
 
 
@@ -39,19 +52,50 @@ def test_settings_of_a_real_receiver_do_not_reach_the_demo(
 
 def test_a_failing_command_is_a_step_with_its_output() -> None:
     with pytest.raises(StepError, match=r"ended with status 1(.|\n)*No module named no_such"):
-        Commands({}, Deadline(20)).run("no_such")
+        Commands({}, PATIENCE).run("no_such")
 
 
-def test_a_command_past_the_deadline_is_ended() -> None:
-    began = time.monotonic()
-    with pytest.raises(StepError, match="did not end in time"):
-        Commands({}, Deadline(0.3)).run(*timed("import time; time.sleep(60)"))
-    assert time.monotonic() - began < 10
+def test_a_command_that_prints_nothing_new_for_the_limit_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    code = f"import os;print('at work',flush=True);open({str(file)!r},'w').write(str(os.getpid()))"
+    looks = 0
+
+    def clock() -> float:
+        """An hour passes with each look, once the command has printed."""
+        nonlocal looks
+        looks += file.exists() and file.read_text() != ""
+        return LIMIT * looks
+
+    with pytest.raises(StepError, match="neither ended nor printed anything for 3600 s") as raised:
+        Commands({}, LIMIT, clock).run(*timed(f"{code};{WAITS}"))
+    assert "    at work" in str(raised.value)
+    assert "--progress-within" in str(raised.value)
+    assert not is_alive(int(file.read_text()))
+
+
+def test_a_command_that_goes_on_printing_has_no_limit_in_total(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    now = looks = step = 0
+
+    def clock() -> float:
+        """Nearly an hour passes after each step; the next one begins when it was looked at."""
+        nonlocal now, looks, step
+        looks += (tmp_path / f"printed-{step}").exists()
+        if looks == 1:
+            now += LIMIT - 1
+        if looks == 4:
+            (tmp_path / f"go-on-{step}").touch()
+            looks, step = 0, step + 1
+        return now
+
+    settings = {"PYTHONPATH": str(tmp_path)}
+    assert Commands(settings, LIMIT, clock).run("steps", str(tmp_path)) == "0\n1\n2\n3\n"
+    assert now > 3 * LIMIT
 
 
 def test_a_program_runs_until_the_end_of_the_with(tmp_path: Path) -> None:
     with Program(tmp_path / "log", {}, "http.server", "0", "--bind", "127.0.0.1") as program:
-        wait_for(lambda: "Serving HTTP" in program.tail())
+        wait_until(lambda: "Serving HTTP" in program.tail(), program.tail)
         program.check()
         pid = program.pid
         assert is_alive(pid)
@@ -63,19 +107,47 @@ def test_a_program_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
         try:
             program.check()
         except StepError as ended:
-            return "`no_such` ended by itself with status 1" in str(ended)
+            said = f"`no_such` ended by itself with status 1; its output is in {tmp_path / 'log'}"
+            return str(ended) == said
         return False
 
     with Program(tmp_path / "log", {}, "no_such") as program:
-        wait_for(has_ended)
+        wait_until(has_ended, program.tail)
     assert "No module named no_such" in program.tail()
 
 
 def test_a_program_deaf_to_sigterm_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    monkeypatch.setattr(processes, "STOPPED_WITHIN", 0.2)
     with Program(tmp_path / "log", {}, *timed(STUBBORN)) as program:
-        wait_for(lambda: "up" in program.tail())
+        wait_until(lambda: "up" in program.tail(), program.tail)
         pid = program.pid
     assert not is_alive(pid)
+
+
+def test_no_other_program_is_given_the_reserved_port() -> None:
+    with (
+        reserve_port() as reserved,
+        socket.socket() as other,
+        pytest.raises(OSError, match="in use"),
+    ):
+        other.bind(reserved.getsockname())
+
+
+def test_the_receiver_gets_each_connection_to_the_reserved_port() -> None:
+    with reserve_port() as reserved:
+        address = reserved.getsockname()
+        with socket.create_server(address, reuse_port=True) as server:
+            for _ in range(50):
+                with socket.create_connection(address, timeout=PATIENCE) as client:
+                    accepted, peer = server.accept()
+                    accepted.close()
+                    assert peer == client.getsockname()
+
+
+def test_the_port_is_free_again_at_the_end() -> None:
+    with reserve_port() as reserved:
+        address = reserved.getsockname()
+    with socket.create_server(address) as server:
+        assert server.getsockname() == address

@@ -6,9 +6,11 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from sandbox.demo import display, record
-from sandbox.demo.processes import StepError
+from sandbox.demo.activity import Event
+from sandbox.demo.deadline import StepError
 from sandbox.demo.record import DeliveryRow, Record, TaskRow
 
 TASK = TaskRow("t1", "kling", "DEMO-1", "succeeded")
@@ -60,17 +62,45 @@ def test_settled_means_all_ended_well_or_not(status: str, state: str, settled: b
     assert not seen.is_settled(2, 1)
 
 
-def test_elsewhere_a_change_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def event(after_ms: int, outcome: str, hook: str | None = None) -> Event:
+    return Event(1_795_875_300_000 + after_ms, "kling", "DEMO-1", outcome, hook)
+
+
+def test_elsewhere_an_event_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with display.Lines() as lines:
-        lines.show(Record((TASK,)))
-        lines.show(Record((TASK,)))
-        lines.show(Record((TASK,), (MAIL,)))
+        lines.show([event(0, "succeeded")])
+        lines.show([])
+        lines.show([event(1230, "delivered", "mail")])
     first, second = capsys.readouterr().out.splitlines()
-    assert first.split()[-2:] == ["DEMO-1", "succeeded"]
-    assert second.split()[-3:] == ["DEMO-1", "mail", "delivered"]
+    assert first.split() == ["0.0", "s", "DEMO-1", "succeeded"]
+    assert second.split() == ["1.2", "s", "DEMO-1", "mail", "delivered"]
 
 
-def test_the_table_has_a_column_a_hook() -> None:
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(display.table(Record((TASK,), (MAIL,))))
-    assert "mail" in console.export_text()
+def text_of(table: Table) -> str:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_table_has_a_column_a_hook_and_the_recorded_times() -> None:
+    moves = [event(3210, "succeeded"), event(0, "created"), event(840, "processing")]
+    attempts = [event(3900, "delivered", "mail"), event(3500, "failed", "mail")]
+    text = text_of(display.table([*moves, *attempts, event(4400, "delivered", "slack")]))
+    headings = next(line for line in text.splitlines() if "reference" in line)
+    assert headings.index("mail") < headings.index("slack")
+    assert "succeeded" in text
+    assert "3.2 s" in text
+    assert "3.9 s" in text
+    assert "processing" not in text  # only the latest status and attempt
+    assert "failed" not in text
+
+
+def test_an_empty_table_can_be_shown() -> None:
+    assert "reference" in text_of(display.table([]))
+
+
+def test_the_table_fits_into_80_columns() -> None:
+    attempts = [event(99_900, "delivered", hook) for hook in ("mail", "pictures", "slack")]
+    text = text_of(display.table([event(0, "created"), event(99_800, "processing"), *attempts]))
+    assert text.count("delivered") == 3
+    assert text.count("99.9 s") == 3

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sandbox.demo import proof
-from sandbox.demo.processes import StepError
+from sandbox.demo.deadline import StepError
 from sandbox.demo.record import DeliveryRow, Record, TaskRow
 from sandbox.ledger import Ledger
 from sandbox.mail import Mail, Part
@@ -156,6 +156,31 @@ def test_each_missing_step_is_named(
     take_away(world)
     with pytest.raises(StepError, match=said):
         world.check()
+
+
+def test_a_complete_record_misses_nothing(world: World) -> None:
+    assert proof.missing(world.record, EXPECTED) == []
+
+
+def test_what_a_record_does_not_show_yet_is_named_with_the_process_that_does_it(
+    world: World,
+) -> None:
+    first, second, _ = world.record.tasks
+    (delivery,) = world.record.deliveries
+    rows = (first, replace(second, status="processing"))
+    pending = replace(delivery, state="pending", attempts=2)
+    delivery_line, *others = proof.missing(Record(rows, (pending,)), EXPECTED)
+    assert delivery_line == (
+        "DEMO-1: its delivery to the hook 'mail' is pending after 2 attempt(s)"
+        " (the worker makes it)"
+    )
+    assert others == [
+        "DEMO-2: its status is processing (callbacks to the web process report the next one)",
+        "DEMO-3: not created yet (`submitter submit` creates it)",
+    ]
+    third = replace(world.record.tasks[2], status="submitted")
+    (line,) = proof.missing(Record((third,)), {"DEMO-3": EXPECTED["DEMO-3"]})
+    assert line == "DEMO-3: its status is submitted (queries by the poller report the next one)"
 
 
 def test_what_arrived_is_kept_as_files(world: World, tmp_path: Path) -> None:
