@@ -19,7 +19,10 @@ class Display(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
     def show(self, events: Sequence[Event]) -> None:
-        """Show new events. All times are seconds after the first event, as recorded."""
+        """Show new events, which come in the order of their times.
+
+        All times are seconds after the first event, according to the record.
+        """
 
 
 def for_output() -> Display:
@@ -55,7 +58,7 @@ class Lines:
         sys.stdout.flush()
 
     def show(self, events: Sequence[Event]) -> None:
-        for event in sorted(events, key=lambda event: event.at):
+        for event in events:
             if self._started_at is None:
                 self._started_at = event.at
             print(line(event, self._started_at), flush=True)
