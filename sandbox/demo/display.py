@@ -81,10 +81,11 @@ def table(events: Sequence[Event]) -> Table:
     ordered = sorted(events, key=lambda event: event.at)
     started_at = ordered[0].at if ordered else 0
     hooks = sorted({event.hook for event in ordered if event.hook})
-    cells = {  # two lines each, so that the table fits into 80 columns
-        (event.reference, event.hook): f"{_coloured(event.outcome)}\n{seconds(event, started_at)} s"
-        for event in ordered
-    }
+    cells = {}
+    for event in ordered:
+        at = seconds(event, started_at).strip()
+        # Two lines, so that the table fits into 80 columns.
+        cells[event.reference, event.hook] = f"{_coloured(event.outcome)}\n{at} s"
     grid = Table(title="What the receiver recorded, and when", title_justify="left")
     for heading in ("reference", "provider", "status", *hooks):
         grid.add_column(heading)

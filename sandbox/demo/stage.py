@@ -42,8 +42,9 @@ allow_private = true
 # Seconds that an attempt of a hook may take. On a slow machine, an attempt that is cut off after it
 # was received would be repeated, and the demo expects each message once.
 ATTEMPT_WITHIN = 120
-# Seconds until the poller queries the provider about a task. Given to providers without callbacks
-# alone: of the others, the demo shows that their callbacks arrive.
+# The setting that bounds the seconds until the poller queries a provider about a task. Tasks of
+# providers with callbacks are submitted without it, so that their story does not depend on whether
+# the callback or the query is first.
 QUERY_AFTER = "RECONCILE_AFTER"
 
 
