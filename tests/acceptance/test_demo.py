@@ -61,6 +61,9 @@ def shows_recorded_times(printed: str) -> None:
     assert len(expected) == 7
 
 
-def test_no_line_is_wider_than_a_terminal(demo: Played) -> None:
-    lines = demo.printed.replace(str(demo.folder), "/tmp").splitlines()  # noqa: S108 - the usual one
+def test_no_line_of_the_demo_is_wider_than_a_terminal(demo: Played) -> None:
+    """But for the timeline, which `receiver tasks show` prints."""
+    printed = demo.printed.replace(str(demo.folder), "/tmp")  # noqa: S108 - the usual one
+    lines = [line for line in printed.splitlines() if not re.match(r" *\+\d+\.\d{3} s ", line)]
+    assert len(lines) > 30
     assert [line for line in lines if len(line) > 80] == []
