@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Compiled modules are kept: without them each process that a test starts takes a second longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo run test test-quick test-pythons browser bench lint format lock clean
+.PHONY: help demo run test test-quick test-pythons servers browser bench lint format lock clean
 
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
@@ -41,7 +41,7 @@ run: $(VENV)/.runtime
 
 # The tests run in several processes, since most of them wait most of the time.
 PYTEST := $(if $(BUSY),$(BIN)/python -m tests.support.busy $(BUSY) )$(BIN)/python -m pytest -n auto
-test: $(VENV)/.dev browser
+test: $(VENV)/.dev servers browser
 	@$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/.dev
@@ -56,15 +56,14 @@ test-python-%:
 	  echo "make: python$* is the one that runs all tests"; \
 	else $(MAKE) --no-print-directory test-quick PYTHON=python$* VENV=.venv/python$*; fi
 
-# The tests of the dashboard drive the system's Chromium; where none can be had they are skipped.
-APT := apt-get install --yes --no-install-recommends -qq chromium
-browser:
-	@{ command -v chromium || command -v chromium-browser || command -v google-chrome || \
-	  command -v google-chrome-stable; } >/dev/null || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \
-	    echo "make: installing Debian's chromium for the browser tests (once)"; \
-	    $(APT) >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 && $(APT) >/dev/null; }; }; } || \
-	  echo "make: no Chromium, so the browser tests are skipped; to run them: apt-get install chromium"
+# Programs that tests need: the one on the PATH, else Debian's, unpacked below .venv/debian. Nothing
+# is installed. The tests of a program that cannot be had are skipped.
+SERVERS := nginx caddy promtool redis-server rabbitmq-server
+servers: $(VENV)/.dev
+	@$(BIN)/python -m tests.support.programs $(SERVERS)
+
+browser: $(VENV)/.dev
+	@$(BIN)/python -m tests.support.programs chromium
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(if $(WRITE),--write)

@@ -1,9 +1,8 @@
-"""The dashboard in a real browser: the system's Chromium, driven by Playwright."""
+"""The dashboard in a real browser: Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,10 +16,20 @@ from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.web import create_app
 from tests.support.dashboard_visits import PASSWORD
+from tests.support.programs import Program, find_or_skip
 from tests.support.samples import SECRET
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-INSTALL = "no Chromium found: apt-get install chromium"
+# The links to these parts are made when the package is installed.
+FONTS = """\
+<?xml version="1.0"?>
+<fontconfig>
+<dir>/usr/share/fonts</dir>
+<dir>{package}/usr/share/fonts</dir>
+<include ignore_missing="yes">{package}/usr/share/fontconfig/conf.avail/45-latin.conf</include>
+<include ignore_missing="yes">{package}/usr/share/fontconfig/conf.avail/60-latin.conf</include>
+<cachedir>{cache}</cachedir>
+</fontconfig>
+"""
 HOOKS = """
 [[hook]]
 name = "pictures"
@@ -43,16 +52,25 @@ url = "https://hooks.example/"
 
 
 @pytest.fixture(scope="module")  # while Playwright is up, this thread has a running event loop
-def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(INSTALL)
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_or_skip("chromium")
+    environment = program.environment() | fonts(program, tmp_path_factory.mktemp("fonts"))
     # Chromium's own cage does not work for root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        browser = playwright.chromium.launch(
+            executable_path=program.path, args=arguments, env={**os.environ, **environment}
+        )
         yield browser
         browser.close()
+
+
+def fonts(program: Program, folder: Path) -> dict[str, str]:
+    """Return the variables that name a font configuration, if it is not installed either."""
+    if program.folder is None or not (program.folder / "etc/fonts/fonts.conf").exists():
+        return {}
+    (folder / "fonts.conf").write_text(FONTS.format(package=program.folder, cache=folder))
+    return {"FONTCONFIG_FILE": str(folder / "fonts.conf")}
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -20,12 +19,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.support.ports import free_port
+from tests.support.unprivileged_user import give, process_user
 
 OLDEST = 14
-UNPRIVILEGED = "nobody"
 STARTS_WITHIN = 60.0  # seconds
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -63,7 +61,7 @@ def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
     """
     with tempfile.TemporaryDirectory(prefix="postgres-of-the-tests-") as name:
         folder = Path(name)
-        _give(folder)
+        give(folder)
         server = Server(_binaries(folder, wheel=wheel), folder, durable=durable)
         server.start()
         try:
@@ -96,7 +94,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
-                **_as_nobody(),
+                **process_user(),
             )
         end = time.monotonic() + STARTS_WITHIN
         while not self._is_ready():
@@ -128,7 +126,7 @@ class Server:
             text=True,
             cwd=self._folder,
             check=False,
-            **_as_nobody(),
+            **process_user(),
         )
         assert done.returncode == 0, done.stderr
 
@@ -160,22 +158,13 @@ def _binaries(folder: Path, *, wheel: bool) -> Path:
     libraries = package.with_name(f"{package.name}.libs")
     shutil.copytree(libraries, copy / libraries.name, symlinks=True)
     for path in (copy, *copy.rglob("*")):
-        _give(path)
+        give(path)
     return copy / package.name / "pginstall" / "bin"
 
 
 def _release(folder: Path) -> int:
     found = re.search(r"/(\d+)/bin$", str(folder))
     return int(found[1]) if found else 0
-
-
-def _as_nobody() -> dict[str, Any]:
-    return {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
-
-
-def _give(path: Path) -> None:
-    if os.geteuid() == 0 and not path.is_symlink():
-        os.chown(path, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+"""Prometheus accepts docs/alerts.yml, and its alerts fire and stay silent as intended."""
+
+from __future__ import annotations
+
+from tests.support.clean_venv import ROOT
+from tests.support.real_servers import place
+
+
+def test_prometheus_accepts_the_alerts() -> None:
+    with place("promtool") as promtool:
+        rules = promtool.write("alerts.yml", (ROOT / "docs/alerts.yml").read_text())
+        done = promtool.run("check", "rules", rules)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "SUCCESS: 10 rules found" in done.stdout
+
+
+def test_alerts_fire_when_they_should_and_not_before() -> None:
+    with place("promtool") as promtool:
+        promtool.write("alerts.yml", (ROOT / "docs/alerts.yml").read_text())
+        text = (ROOT / "tests/data/alerts_test.yml").read_text()
+        tests = promtool.write("test.yml", text.replace("../../docs/", ""))
+        done = promtool.run("test", "rules", tests)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "SUCCESS" in done.stdout

@@ -1,0 +1,233 @@
+"""nginx and Caddy accept the files of deploy/, and pass callbacks on unchanged.
+
+The files are used as they are, except for what names another machine: the ports, the certificate
+and the receiver's address.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from receiver.signing import mint
+from receiver.web.callbacks import LONGEST_CALLBACK
+from submitter.api import LONGEST_BODY
+from tests.support.clean_venv import ROOT
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.support.real_servers import Place, caddy, nginx, nginx_arguments, place
+from tests.support.samples import SECRET, body
+from tests.support.unprivileged_user import give
+
+NAME = "callbacks.example.com"
+TOKEN = mint(SECRET, "kling", "task-1")
+# With everything that a proxy might tidy up.
+TARGET = f"/callbacks/kling//task%2D1/%2e./{TOKEN}?a=%2F&b=1;c"
+
+
+@dataclass
+class Received:
+    """A request as it reached the upstream server."""
+
+    line: str
+    headers: Message[str, str]
+    body: bytes
+
+
+@dataclass
+class Proxy:
+    """A running proxy, and what it has passed on."""
+
+    port: int
+    plain_port: int
+    received: list[Received]
+    output: Callable[[], str]
+
+    def post(self, target: str, sent: bytes, **headers: str) -> int:
+        """Send a request by TLS, as a provider would; its status."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        connection = HTTPConnection(NAME)
+        connection.sock = context.wrap_socket(plain, server_hostname=NAME)
+        try:
+            connection.request("POST", target, sent, headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@dataclass
+class Upstream:
+    """A server that records each request and answers 200."""
+
+    received: list[Received] = field(default_factory=list)
+
+    @contextmanager
+    def serving(self) -> Iterator[int]:
+        received = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                sent = self.rfile.read(length)
+                if len(sent) < length:  # cut off: no web server passes such a request on
+                    self.close_connection = True
+                    return
+                received.append(Received(self.requestline, self.headers, sent))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+            server.server_close()
+
+
+def adapted_nginx(folder: Path, port: int, plain_port: int, upstream: int) -> str:
+    """Return deploy/nginx.conf for this machine."""
+    text = (ROOT / "deploy/nginx.conf").read_text()
+    loopback = "[::1]" if has_ipv6() else "127.0.0.2"
+    for public, ours in ((443, port), (80, plain_port)):
+        text = text.replace(f"listen {public}", f"listen 127.0.0.1:{ours}")
+        text = text.replace(f"listen [::]:{public}", f"listen {loopback}:{ours}")
+    text = re.sub(rf"/etc/letsencrypt/live/{NAME}/fullchain\.pem", str(folder / "cert.pem"), text)
+    text = re.sub(rf"/etc/letsencrypt/live/{NAME}/privkey\.pem", str(folder / "key.pem"), text)
+    return text.replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
+
+
+def adapted_caddyfile(folder: Path, port: int, plain_port: int, upstream: int) -> str:
+    """Return deploy/Caddyfile for this machine, with a certificate, so that none is requested."""
+    text = (
+        (ROOT / "deploy/Caddyfile").read_text().replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
+    )
+    options = f"{{\nadmin off\nhttp_port {plain_port}\nhttps_port {port}\n}}\n"
+    certificate = f"\tbind 127.0.0.1\n\ttls {folder}/cert.pem {folder}/key.pem\n"
+    return options + text.replace(f"{NAME} {{\n", f"{NAME} {{\n{certificate}")
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def certificate(server: Place) -> None:
+    for name in ("cert.pem", "key.pem"):
+        shutil.copy(ROOT / "tests/data/tls" / name, server.folder)
+        give(server.folder / name)
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def running(request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    upstream = Upstream()
+    with place(request.param) as server, upstream.serving() as upstream_port:
+        certificate(server)
+        ports = (free_port(), free_port())
+        adapted, run = {
+            "nginx": (adapted_nginx, nginx),
+            "caddy": (adapted_caddyfile, caddy),
+        }[request.param]
+        with run(server, adapted(server.folder, *ports, upstream_port), ports[0]):
+            yield Proxy(*ports, upstream.received, server.output)
+
+
+@pytest.fixture
+def proxy(running: Proxy) -> Proxy:
+    running.received.clear()
+    return running
+
+
+def test_nginx_accepts_our_file() -> None:
+    with place("nginx") as server:
+        certificate(server)
+        site = adapted_nginx(server.folder, free_port(), free_port(), 8000)
+        done = server.run(*nginx_arguments(server, site), "-t")
+        assert "test is successful" in done.stderr
+        assert "[warn]" not in done.stderr
+
+
+def test_caddy_accepts_our_file() -> None:
+    """The file as it is: to read it, Caddy requests no certificate."""
+    with place("caddy") as server:
+        file = server.write("Caddyfile", (ROOT / "deploy/Caddyfile").read_text())
+        done = server.run("validate", "--adapter", "caddyfile", "--config", file)
+        assert done.returncode == 0, done.stderr
+        assert "Valid configuration" in done.stdout + done.stderr
+
+
+def test_a_callback_is_passed_on_unchanged(proxy: Proxy) -> None:
+    sent = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Webhook-Id": "msg_1",
+        "Webhook-Signature": "v1,SGVsbG8= v1,d29ybGQ=",
+        "User-Agent": "Kling/1.0",
+    }
+    raw = body(padding="ü" * 40_000)
+    assert proxy.post(TARGET, raw, **sent) == 200
+    (received,) = proxy.received
+    assert received.line == f"POST {TARGET} HTTP/1.1"
+    assert received.body == raw
+    assert {name: received.headers.get_all(name) for name in sent} == {
+        name: [value] for name, value in sent.items()
+    }
+    assert TOKEN not in proxy.output()
+
+
+def test_the_receiver_learns_who_sent_it(proxy: Proxy) -> None:
+    """As TRUSTED_PROXIES=1 reads it: what a client claims stands before the client's address."""
+    assert proxy.post(TARGET, body(), **{"X-Forwarded-For": "192.0.2.1"}) == 200
+    headers = proxy.received[0].headers
+    assert headers["X-Forwarded-For"].rsplit(", ", 1)[-1] == "127.0.0.1"
+    assert headers.get_all("X-Forwarded-Proto") == ["https"]
+    assert re.fullmatch(r"[0-9a-f-]{32,36}", headers["X-Request-Id"])
+    assert headers["Host"] == headers["X-Forwarded-Host"] == NAME
+
+
+def test_bodies_are_as_long_as_the_receiver_takes(proxy: Proxy) -> None:
+    assert proxy.post(TARGET, b"x" * (LONGEST_CALLBACK - 1)) == 200
+    # Caddy 2.6 answers 502 when a body that it has begun to pass on turns out to be too long.
+    assert proxy.post(TARGET, b"x" * (LONGEST_CALLBACK + 1)) in (413, 502)
+    assert proxy.post("/api/tasks", b"x" * LONGEST_BODY) == 200
+    assert [len(received.body) for received in proxy.received] == [
+        LONGEST_CALLBACK - 1,
+        LONGEST_BODY,
+    ]
+
+
+def plain(port: int, target: str) -> HTTPResponse:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("POST", target, body(), {"Host": NAME})
+        return connection.getresponse()
+    finally:
+        connection.close()
+
+
+def test_no_callback_without_tls_reaches_the_receiver(proxy: Proxy) -> None:
+    assert plain(proxy.plain_port, TARGET).status in (404, 308)
+    assert proxy.received == []
