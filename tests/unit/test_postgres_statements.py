@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from receiver.stores.postgres.session import numbered, translated
-from receiver.stores.sql.session import ALONE
+from receiver.stores.postgres.session import LOCK_NAME, numbered, translated
+from receiver.stores.sql.locks import Lock, locked
 
 
 def test_values_in_order_are_numbered() -> None:
@@ -15,14 +15,13 @@ def test_a_name_has_one_number_and_a_cast_is_none() -> None:
     assert numbered(sql) == (b"set a = $1, b = $2::text where c = $1", ("first", "second"))
 
 
-def test_the_rows_that_a_comment_names_are_locked_either_way() -> None:
-    locks = {
-        "/* lock tasks */": "for update of tasks",
-        "/* lock */": "for update",
-        "/* take */": "for update skip locked",
-    }
-    for comment, lock in locks.items():
-        assert translated(f"select ? {comment}") == f"select %s {lock}"
-        assert numbered(f"select ? {comment}") == (f"select $1 {lock}".encode(), ())
-    assert translated(ALONE) == "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
-    assert numbered(ALONE)[0] == b"select pg_advisory_xact_lock(hashtextextended($1, 0))"
+def test_a_lock_is_part_of_the_statement_either_way() -> None:
+    for lock in Lock:
+        sql = locked("where a = ?", lock).with_lock
+        assert translated(sql) == f"where a = %s {lock.value}"
+        assert numbered(sql)[0] == f"where a = $1 {lock.value}".encode()
+
+
+def test_a_name_is_locked_until_the_transaction_ends() -> None:
+    assert translated(LOCK_NAME) == "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+    assert numbered(LOCK_NAME)[0] == b"select pg_advisory_xact_lock(hashtextextended($1, 0))"

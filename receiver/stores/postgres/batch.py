@@ -15,7 +15,9 @@ from greenlet import getcurrent, greenlet
 from psycopg import pq
 
 from receiver.errors import StoreUnavailable
+from receiver.stores.postgres.session import LOCK_NAME
 from receiver.stores.postgres.wire import Lost, Statement, Wire
+from receiver.stores.sql.locks import LockedSql
 from receiver.stores.sql.session import Session, Values
 
 # Two batches may hold what the other waits for. PostgreSQL looks for such rings after 1 s; a batch
@@ -76,6 +78,12 @@ class _Shared:
         for each in values:
             self._asked.append(Statement(sql, each))
         return None
+
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> _Awaited:
+        return self.execute(sql.with_lock, values)
+
+    def lock_name(self, name: str, /) -> None:
+        self.execute(LOCK_NAME, (name,))
 
 
 class _Awaited:

@@ -12,6 +12,7 @@ from receiver.stores.jobs import QUEUE, TASK
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnection
 from receiver.stores.sql.endpoints import known
 from receiver.stores.sql.lanes import lanes
+from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM, Outbox
 from receiver.stores.sql.session import Session
 
@@ -44,7 +45,8 @@ class Jobs(Outbox):
         self, delivery_id: int, worker: str, now: int, lease_until: int, places: int
     ) -> Delivery | None:
         def work(connection: Session) -> bool:
-            row = connection.execute(_DUE, (worker, delivery_id, now + CLOCKS_APART)).fetchone()
+            values = (worker, delivery_id, now + CLOCKS_APART)
+            row = connection.execute_locked(_DUE, values).fetchone()
             if row is None or not _may_begin(connection, row["hook"], now):
                 return False
             if row["running"] >= max(1, places - 1) and _others_wait(connection, row["hook"], now):
@@ -85,13 +87,16 @@ def _others_wait(connection: Session, hook: str, now: int) -> bool:
     return any(lane.hook != hook and lane.room(now, 1) for lane in lanes(connection))
 
 
-_DUE = """
+_DUE = locked(
+    """
 select hook, (
   select count(*) from deliveries as other
   where other.state = 'claimed' and other.worker = ? and other.hook || '' = deliveries.hook
 ) as running
-from deliveries where id = ? and state = 'pending' and due_at <= ? /* take */
-"""
+from deliveries where id = ? and state = 'pending' and due_at <= ?
+""",
+    Lock.SKIP_LOCKED,
+)
 _PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
 # Only the oldest are looked at, however many wait: once those are delivered, others are the oldest.
 _JOB = """

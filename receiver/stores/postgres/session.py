@@ -1,4 +1,4 @@
-"""The verbs' SQL as PostgreSQL takes it: its values, and locks that SQLite does not need."""
+"""A PostgreSQL connection as the verbs use it: placeholders are translated, and locks are taken."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from typing import Any
 
 import psycopg
 
-from receiver.stores.sql.session import ALONE, Found, Values
+from receiver.stores.sql.locks import LockedSql
+from receiver.stores.sql.session import Found, Values
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 _PLACE = re.compile(rf"\?|{_NAME.pattern}")
-# Where a comment says so, the rows that are found are held until the transaction ends.
-_LOCKS = {
-    "/* lock tasks */": "for update of tasks",
-    "/* lock */": "for update",
-    "/* take */": "for update skip locked",
-}
-_ADVISORY = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
+LOCK_NAME = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
 
 
 class PostgresSession:
@@ -44,6 +39,12 @@ class PostgresSession:
         with self._connection.cursor() as cursor:
             cursor.executemany(translated(sql), values)
         return None
+
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:
+        return self.execute(sql.with_lock, values)
+
+    def lock_name(self, name: str, /) -> None:
+        self.execute(LOCK_NAME, (name,))
 
 
 class _Gathered:
@@ -70,13 +71,13 @@ class _Gathered:
 
 @cache
 def translated(sql: str) -> str:
-    """The statement with psycopg's placeholders, and with its locks."""
-    return _NAME.sub(r"%(\1)s", _with_locks(sql)).replace("?", "%s")
+    """The statement with psycopg's placeholders."""
+    return _NAME.sub(r"%(\1)s", sql).replace("?", "%s")
 
 
 @cache
 def numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
-    """The statement as libpq takes it, with its locks; and the names of its values, in order."""
+    """The statement with libpq's placeholders, and the names of its values in order."""
     names: list[str] = []
     numbers = count(1)
 
@@ -88,13 +89,4 @@ def numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
             names.append(name)
         return f"${names.index(name) + 1}"
 
-    return _PLACE.sub(number, _with_locks(sql)).encode(), tuple(names)
-
-
-def _with_locks(sql: str) -> str:
-    """The statement with the locks that its comments ask for."""
-    if sql == ALONE:
-        return _ADVISORY
-    for comment, lock in _LOCKS.items():
-        sql = sql.replace(comment, lock)
-    return sql
+    return _PLACE.sub(number, sql).encode(), tuple(names)

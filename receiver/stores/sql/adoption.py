@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event
-from receiver.stores.sql.session import ALONE, Row, Session
+from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.session import Row, Session
 from receiver.tasks import Status, Task, new_task_id
 
 ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
@@ -23,7 +24,7 @@ def task_of(connection: Session, callback: Callback, event: Event | None) -> Row
 
 def find(connection: Session, task_id: str | None) -> Row | None:
     """The task with this id, held until the transaction ends."""
-    row: Row | None = connection.execute(_FIND_BY_ID, (task_id,)).fetchone()
+    row: Row | None = connection.execute_locked(_FIND_BY_ID, (task_id,)).fetchone()
     return row
 
 
@@ -52,9 +53,9 @@ def _known(connection: Session, callback: Callback, event: Event | None) -> Row 
     if callback.task_id is not None or event is None:
         return find(connection, callback.task_id)
     theirs = (callback.provider, event.provider_task_id)
-    connection.execute(ALONE, (" ".join(theirs),))
+    connection.lock_name(" ".join(theirs))
     found: Row | None = find(connection, event.external_task_id)
-    return found or connection.execute(_FIND_BY_PROVIDER_ID, theirs).fetchone()
+    return found or connection.execute_locked(_FIND_BY_PROVIDER_ID, theirs).fetchone()
 
 
 def _adopt(connection: Session, callback: Callback, event: Event | None) -> Row:
@@ -83,8 +84,8 @@ _FIND = f"""
 select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
 from tasks left join forgotten on forgotten.task = tasks.seq
 """  # noqa: S608 - of this file
-_FIND_BY_ID = f"{_FIND} where id = ? /* lock tasks */"
-_FIND_BY_PROVIDER_ID = f"{_FIND} where provider = ? and provider_task_id = ? /* lock tasks */"
+_FIND_BY_ID = locked(f"{_FIND} where id = ?", Lock.TASKS)
+_FIND_BY_PROVIDER_ID = locked(f"{_FIND} where provider = ? and provider_task_id = ?", Lock.TASKS)
 _INSERT_TASK = f"""
 insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
   updated_at, expects_callback, deadline_at)

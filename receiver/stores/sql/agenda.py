@@ -6,6 +6,7 @@ import statistics
 
 from receiver.stores import rows
 from receiver.stores.base import Counter
+from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.session import Rooms, Session
 from receiver.tasks import Task
 
@@ -20,7 +21,9 @@ class Agenda(Rooms):
         if deadline_at is None or deadline_at > now:
             return []  # asked before any write: an idle poller costs no sync
         values = {"now": now, "again": ask_again_at, "limit": limit}
-        found = self._write(lambda connection: connection.execute(_OVERDUE, values).fetchall())
+        found = self._write(
+            lambda connection: connection.execute_locked(_OVERDUE, values).fetchall()
+        )
         return [rows.task(row) for row in found]
 
     def ask_at(self, task_id: str, at: int | None) -> None:
@@ -70,7 +73,8 @@ def count(connection: Session, name: str, provider: str) -> None:
 
 # A poller that takes tasks moves their deadlines, so that no other asks about them meanwhile. Tasks
 # of an account whose requests are paused are left for later.
-_OVERDUE = """
+_OVERDUE = locked(
+    """
 update tasks set deadline_at = :again, asked = asked + 1
 where seq in (
   select seq from tasks
@@ -78,10 +82,12 @@ where seq in (
     and not exists (
       select 1 from pauses where name = tasks.provider || ':' || tasks.account and until > :now
     )
-  order by deadline_at limit :limit /* take */
+  order by deadline_at limit :limit {lock}
 )
 returning *
-"""
+""",
+    Lock.SKIP_LOCKED,
+)
 _ASK_AT = """
 update tasks set deadline_at = ? where id = ? and not exists (
   select 1 from forgotten where forgotten.task = tasks.seq

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
 from receiver.stores import rows
+from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Change
 
@@ -53,7 +54,10 @@ class Endpoints(Rooms):
 
 def known(connection: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
     """What is on record of the endpoint of this hook."""
-    row = connection.execute(_KNOWN_HELD if and_hold else _KNOWN, (hook,)).fetchone()
+    if and_hold:
+        row = connection.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
+    else:
+        row = connection.execute(_KNOWN, (hook,)).fetchone()
     return Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
 
 
@@ -72,7 +76,7 @@ def apply(connection: Session, hook: str, change: Change, now: int) -> None:
 
 
 _KNOWN = "select * from endpoints where hook = ?"
-_KNOWN_HELD = "select * from endpoints where hook = ? /* lock */"
+_KNOWN_HELD = locked(_KNOWN, Lock.ROWS)
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
   disabled_at, said)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores import rows
+from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.session import Session
 
 COUNTED = 10_000  # rows; beyond that nobody needs the number, and it costs time
@@ -55,7 +56,9 @@ def claimable(connection: Session, now: int, limit: int) -> list[int]:
     waiting: list[tuple[int, int, int]] = []
     for lane in lanes(connection):
         room = lane.room(now, limit)
-        found = connection.execute(_OLDEST, (lane.hook, now, room)).fetchall() if room else []
+        if not room:
+            continue
+        found = connection.execute_locked(_OLDEST, (lane.hook, now, room)).fetchall()
         waiting += [
             (lane.running + place, row["due_at"], row["id"]) for place, row in enumerate(found)
         ]
@@ -87,10 +90,13 @@ from waiting left join endpoints on endpoints.hook = waiting.hook
 where waiting.hook is not null
 """
 
-_OLDEST = """
+_OLDEST = locked(
+    """
 select id, due_at from deliveries where state = 'pending' and hook = ? and due_at <= ?
-order by due_at limit ? /* take */
-"""
+order by due_at limit ?
+""",
+    Lock.SKIP_LOCKED,
+)
 
 _DUE = """
 select count(*) as due from (

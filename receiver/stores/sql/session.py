@@ -2,9 +2,8 @@
 
 Values stand in a statement as `?`, or as `:name`. A row gives its values by column name.
 
-SQLite has one writer. Where several could meet, a comment says what PostgreSQL has to hold:
-`/* lock */` and `/* lock tasks */` wait for the rows that are found, `/* take */` passes over those
-that others hold.
+SQLite has one writer. Where PostgreSQL has to lock something, the code says so with a value or a
+call: `execute_locked` runs a statement that locks rows, `lock_name` locks a name.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from typing import Any, Protocol, TypeVar
 from receiver.deliveries import State
 from receiver.stores.base import ALWAYS, Span
 from receiver.stores.rows import Row
+from receiver.stores.sql.locks import LockedSql
 
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 Query = tuple[str, list[object]]
 LAST = 2**63 - 1  # no row key is greater
-# Makes others who say the same wait until this transaction ends; SQLite has one writer anyway.
-ALONE = "select ? /* alone */"
 
 
 class Found(Protocol):
@@ -45,6 +43,18 @@ class Session(Protocol):
     def execute(self, sql: str, values: Values = (), /) -> Found: ...
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object: ...
+
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:
+        """Execute a statement that locks the rows it selects until the transaction ends.
+
+        If the statement had to wait, it sees the newest version of the rows it locks, but every
+        other row as it was before the wait. The next statement sees everything.
+        """
+        ...
+
+    def lock_name(self, name: str, /) -> None:
+        """Wait for other transactions that locked this name; hold it until this one ends."""
+        ...
 
 
 class Pages(Protocol):
@@ -97,4 +107,4 @@ class Rooms:
         raise NotImplementedError
 
 
-__all__ = ["ALONE", "LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]
+__all__ = ["LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]

@@ -15,6 +15,7 @@ from typing import TypeVar
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
+from receiver.stores.sqlite.session import SqliteSession
 from receiver.stores.sqlite.writer import GroupCommit, connect, identity
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Connections(Rooms):
         return self._writer.run(work)
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
+    def _read(self) -> Iterator[SqliteSession]:
         """This thread's reading connection. Raises StoreUnavailable."""
         try:
             yield self._reader()
@@ -108,9 +109,9 @@ class Connections(Rooms):
         """
         return getattr(self._readers, "is_kept", True)
 
-    def _reader(self) -> sqlite3.Connection:
+    def _reader(self) -> SqliteSession:
         file = identity(self._path)  # connecting would make an empty file
-        known: tuple[tuple[int, int], sqlite3.Connection] | None
+        known: tuple[tuple[int, int], SqliteSession] | None
         known = getattr(self._readers, "known", None)
         if known is None or known[0] != file:
             self._drop_reader()

@@ -17,15 +17,21 @@ from typing import Any
 
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
+from receiver.stores.sqlite.session import SqliteSession
 
-Item = group_commit.Item[sqlite3.Connection, Any]
+Item = group_commit.Item[SqliteSession, Any]
 THE_ITEMS_OWN = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool) -> SqliteSession:
     """A connection set up as this database wants it. Raises sqlite3.Error."""
     connection = sqlite3.connect(
-        path, isolation_level=None, timeout=5, check_same_thread=False, cached_statements=256
+        path,
+        isolation_level=None,
+        timeout=5,
+        check_same_thread=False,
+        cached_statements=256,
+        factory=SqliteSession,
     )
     connection.row_factory = sqlite3.Row
     connection.execute("pragma foreign_keys = on")
@@ -58,13 +64,13 @@ def file_lock(database: Path) -> Iterator[None]:
         os.close(descriptor)  # the kernel lets go of the lock, also when the process dies
 
 
-class GroupCommit(group_commit.GroupCommit[sqlite3.Connection]):
+class GroupCommit(group_commit.GroupCommit[SqliteSession]):
     """The writer of one process for one file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._connection: sqlite3.Connection | None = None
+        self._connection: SqliteSession | None = None
         self._file: tuple[int, int] | None = None
 
     @property
@@ -95,7 +101,7 @@ class GroupCommit(group_commit.GroupCommit[sqlite3.Connection]):
         self._needs_no_python()
         connection.execute("commit")
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self) -> SqliteSession:
         """The connection to the file that has the path now. Raises OSError if there is none.
 
         A file that was removed or replaced lives on for whoever has it open: what is written there
@@ -115,7 +121,7 @@ class GroupCommit(group_commit.GroupCommit[sqlite3.Connection]):
             connection.close()  # rolls back what was open
 
 
-def _all_went_well(connection: sqlite3.Connection, batch: list[Item]) -> bool:
+def _all_went_well(connection: SqliteSession, batch: list[Item]) -> bool:
     """Do all of the batch, without a savepoint for each; not if one of them raises."""
     try:
         for item in batch:
@@ -130,7 +136,7 @@ def _all_went_well(connection: sqlite3.Connection, batch: list[Item]) -> bool:
     return True
 
 
-def _apply(connection: sqlite3.Connection, item: Item) -> None:
+def _apply(connection: SqliteSession, item: Item) -> None:
     """Do this piece of work alone: what it raises undoes nothing else."""
     work = item.work
     if work is None:

@@ -1,0 +1,18 @@
+"""An SQLite connection as the verbs use it: its one writer needs no locks on rows or names."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from receiver.stores.sql.locks import LockedSql
+from receiver.stores.sql.session import Values
+
+
+class SqliteSession(sqlite3.Connection):
+    """A connection, as `stores.sql.session.Session`."""
+
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> sqlite3.Cursor:
+        return self.execute(sql.without_lock, values)
+
+    def lock_name(self, name: str, /) -> None:
+        """Nothing to do: no other transaction writes until this one ends."""
