@@ -1,0 +1,417 @@
+"""What serialises writers: two stores on one database do contradictory work at the same time.
+
+Each lock of the stores has a test here that fails without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from receiver import stores
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, Delivery, State
+from receiver.endpoints import AlertKind, Endpoint
+from receiver.events import Callback
+from receiver.ingest import Ingest
+from receiver.stores.base import Kept, Store, TaskHistory
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.locks import LockedSql
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Outcome, Status, Task
+from tests.support.contention import Rivals, postgres_rivals, sqlite_rivals
+from tests.support.samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+SOON = NOW + 60_000
+TASKS = 20
+HOOKS = [subscription("mail")]
+LOCKED = {
+    "adoption._FIND_BY_ID",
+    "adoption._FIND_BY_PROVIDER_ID",
+    "agenda._OVERDUE",
+    "endpoints._KNOWN_HELD",
+    "inputs._LOCK_TASK",
+    "jobs._DUE",
+    "lanes._OLDEST",
+    "retention._LOCK_TASK",
+}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def rivals(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    fresh: Callable[[], str],
+    migrated: Callable[[Path], SqliteStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Rivals[Store]]:
+    """Two stores on one record."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            migrated(tmp_path / "receiver.db").close()
+            yield stack.enter_context(sqlite_rivals(tmp_path / "receiver.db", monkeypatch))
+        else:
+            yield stack.enter_context(postgres_rivals(fresh(), monkeypatch))
+
+
+@pytest.fixture
+def on_postgres(
+    fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rivals[PostgresStore]]:
+    """Two stores whose deliveries a job queue hands out, on one record."""
+    with postgres_rivals(fresh(), monkeypatch) as made:
+        yield made
+
+
+def create(store: Store, count: int = TASKS, deadline_at: int | None = None) -> list[str]:
+    ids = [f"task-{number:02}" for number in range(count)]
+    for task_id in ids:
+        store.create_task(Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=deadline_at))
+    return ids
+
+
+def of(task_id: str) -> str:
+    """The provider's id of this task."""
+    return f"p-{task_id}"
+
+
+def succeeded(task_id: str, *, by: str = "token") -> Callback:
+    message = callback(body("succeed", of(task_id)), task_id)
+    return message if by == "token" else replace(message, task_id=None)
+
+
+def failed(task_id: str, *, by: str = "token") -> Callback:
+    message = callback(body("failed", of(task_id)), task_id)
+    return message if by == "token" else replace(message, task_id=None)
+
+
+def accepting(store: Store, message: Callback) -> Callable[[], Outcome]:
+    return lambda: Ingest(store, HOOKS).accept(message)
+
+
+def ends(history: TaskHistory) -> list[str]:
+    statuses = [str(move.status) for move in history.transitions]
+    return [status for status in statuses if status in {"succeeded", "failed"}]
+
+
+def assert_ended_once(store: Store, task_id: str) -> None:
+    history = store.history(task_id)
+    assert ends(history) == [str(history.task.status)]
+    assert history.task.conflict
+    assert [(one.hook, one.status) for one in history.deliveries] == [("mail", ends(history)[0])]
+    outcomes = [str(one.outcome) for one in history.callbacks]
+    assert sorted(outcomes[-2:]) == ["conflict", "recorded"]
+
+
+def claimed_deliveries(store: Store, count: int) -> list[Delivery]:
+    for number in range(count):
+        Ingest(store, HOOKS).accept(callback(body(), f"task-{number:02}"))
+    found = store.claim("w", NOW, SOON, count)
+    assert len(found) == count
+    return found
+
+
+def settling(store: Store, delivery: Delivery, state: State = State.DEAD) -> Callable[[], bool]:
+    """Ends the attempt with a failure that is counted."""
+    attempt = Attempt(delivery.attempts, NOW, NOW, "failed", "no")
+
+    def one_more(endpoint: Endpoint) -> tuple[Endpoint, AlertKind | None]:
+        return replace(endpoint, failures=endpoint.failures + 1), None
+
+    return lambda: store.settle(delivery, attempt, state, None, change=one_more)
+
+
+# -- tasks
+
+
+def test_a_task_has_one_end_whichever_store_records_it(rivals: Rivals[Store]) -> None:
+    first, *others = create(rivals.first)
+    outcomes = rivals.meet(
+        "callbacks",
+        accepting(rivals.first, succeeded(first)),
+        accepting(rivals.second, failed(first)),
+        more=[
+            accepting(store, message(task_id))
+            for task_id in others
+            for store, message in ((rivals.first, succeeded), (rivals.second, failed))
+        ],
+    )
+    assert outcomes[:2] == [Outcome.RECORDED, Outcome.CONFLICT]
+    assert outcomes.count(Outcome.RECORDED) == outcomes.count(Outcome.CONFLICT) == TASKS
+    for task_id in (first, *others):
+        assert_ended_once(rivals.first, task_id)
+
+
+@pytest.mark.parametrize(("by", "and_by"), [("token", "signature"), ("signature", "token")])
+def test_a_task_has_one_end_however_it_is_found(
+    rivals: Rivals[Store], by: str, and_by: str
+) -> None:
+    """One callback carries our id; the other only the provider's, and its signature."""
+    first, *others = create(rivals.first)
+    for task_id in (first, *others):
+        Ingest(rivals.first).accept(callback(body("submitted", of(task_id)), task_id))
+    outcomes = rivals.meet(
+        "callbacks",
+        accepting(rivals.first, succeeded(first, by=by)),
+        accepting(rivals.second, failed(first, by=and_by)),
+        more=[
+            accepting(store, message)
+            for task_id in others
+            for store, message in (
+                (rivals.first, succeeded(task_id, by=by)),
+                (rivals.second, failed(task_id, by=and_by)),
+            )
+        ],
+    )
+    assert outcomes[:2] == [Outcome.RECORDED, Outcome.CONFLICT]
+    assert outcomes.count(Outcome.RECORDED) == outcomes.count(Outcome.CONFLICT) == TASKS
+    for task_id in (first, *others):
+        assert_ended_once(rivals.first, task_id)
+
+
+def test_a_task_that_ends_is_not_given_up(rivals: Rivals[Store]) -> None:
+    (task_id,) = create(rivals.first, 1)
+    rivals.meet(
+        "transitions",
+        accepting(rivals.first, succeeded(task_id)),
+        lambda: rivals.second.give_up(task_id, NOW, HOOKS),
+    )
+    history = rivals.first.history(task_id)
+    assert [move.status for move in history.transitions] == ["created", "succeeded"]
+    assert history.task.given_up_at is None
+
+
+def test_a_task_that_nobody_knows_is_adopted_by_one_store(rivals: Rivals[Store]) -> None:
+    names = [f"unknown-{number}" for number in range(TASKS)]
+
+    def adopting(store: Store, name: str) -> Callable[[], Outcome]:
+        number = 1 if store is rivals.first else 2
+        message = callback(body("succeed", name, n=number))
+        return accepting(store, replace(message, task_id=None))
+
+    outcomes = rivals.meet(
+        "tasks",
+        adopting(rivals.first, names[0]),
+        adopting(rivals.second, names[0]),
+        more=[
+            adopting(store, name) for name in names[1:] for store in (rivals.first, rivals.second)
+        ],
+    )
+    assert outcomes.count(Outcome.RECORDED) == outcomes.count(Outcome.DUPLICATE) == TASKS
+    found = rivals.first.tasks(limit=2 * TASKS)
+    assert sorted(str(task.provider_task_id) for task in found) == sorted(names)
+    assert len(rivals.first.deliveries(limit=2 * TASKS)) == TASKS
+
+
+def test_a_task_id_is_taken_by_one_store(rivals: Rivals[Store]) -> None:
+    def creating(store: Store) -> Callable[[], bool]:
+        def create_it() -> bool:
+            try:
+                store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+            except ValueError:
+                return False
+            return True
+
+        return create_it
+
+    made = rivals.meet("tasks", creating(rivals.first), creating(rivals.second))
+    assert sorted(made) == [False, True]
+    assert len(rivals.first.history("task-1").transitions) == 1
+
+
+def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
+    """The second poller takes the next ones, and does not wait for the first."""
+    ids = create(rivals.first, 2 * TASKS, deadline_at=NOW)
+
+    def taking(store: Store) -> Callable[[], list[str]]:
+        return lambda: [task.id for task in store.overdue(NOW, SOON, TASKS)]
+
+    one, two = rivals.meet("tasks", taking(rivals.first), taking(rivals.second), when="after")
+    assert (len(one), len(two)) == (TASKS, TASKS)
+    assert sorted(one + two) == ids
+    assert {rivals.first.task(task_id).asked for task_id in ids} == {1}
+
+
+# -- deliveries and endpoints
+
+
+def test_a_delivery_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
+    """The second worker claims the next ones, and does not wait for the first."""
+    for number in range(2 * TASKS):
+        Ingest(rivals.first, HOOKS).accept(callback(body(), f"task-{number:02}"))
+
+    def claiming(store: Store, worker: str) -> Callable[[], list[int]]:
+        return lambda: [found.id for found in store.claim(worker, NOW, SOON, TASKS)]
+
+    one, two = rivals.meet(
+        "deliveries", claiming(rivals.first, "one"), claiming(rivals.second, "two")
+    )
+    assert (len(one), len(two)) == (TASKS, TASKS)
+    assert not set(one) & set(two)
+    assert {found.attempts for found in rivals.first.deliveries(limit=99)} == {1}
+
+
+def test_a_delivery_of_two_jobs_is_taken_by_one_worker(
+    on_postgres: Rivals[PostgresStore],
+) -> None:
+    """The second worker does not wait for the first."""
+    Ingest(on_postgres.first, HOOKS).accept(callback(body(), "task-1", received_at=now_ms()))
+    (delivery,) = on_postgres.first.deliveries()
+
+    def taking(store: PostgresStore, worker: str) -> Callable[[], Delivery | None]:
+        return lambda: store.take(delivery.id, worker, now_ms(), now_ms() + 60_000, 4)
+
+    waiting: list[int] = []
+    one, two = on_postgres.meet(
+        "deliveries",
+        taking(on_postgres.first, "one"),
+        taking(on_postgres.second, "two"),
+        while_waiting=lambda: waiting.append(on_postgres.stops.waiting()),
+    )
+    assert one is not None
+    assert two is None
+    assert waiting == [1]
+    assert on_postgres.first.delivery(delivery.id).attempts == 1
+
+
+def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[PostgresStore]) -> None:
+    store = on_postgres.first
+    for number in range(3):
+        message = callback(body(), f"task-{number}", received_at=now_ms())
+        Ingest(store, HOOKS).accept(message)
+    ids = [found.id for found in store.deliveries()]
+
+    def taking(store: PostgresStore, delivery_id: int) -> Callable[[], Delivery | None]:
+        return lambda: store.take(delivery_id, "w", now_ms(), now_ms() + 60_000, 4)
+
+    failing = taking(store, ids[0])()
+    assert failing is not None
+    half_open = Endpoint("mail", 1, now_ms(), openings=1, retry_at=now_ms())
+    attempt = Attempt(1, now_ms(), now_ms(), "failed", "no")
+    store.settle(failing, attempt, State.DEAD, None, change=lambda _: (half_open, None))
+
+    one, two = on_postgres.meet(
+        "deliveries", taking(on_postgres.first, ids[1]), taking(on_postgres.second, ids[2])
+    )
+    assert one is not None
+    assert two is None
+
+
+def test_failures_of_an_endpoint_are_counted_one_by_one(rivals: Rivals[Store]) -> None:
+    known, first, second, *others = claimed_deliveries(rivals.first, TASKS)
+    assert settling(rivals.first, known)()
+    rivals.meet(
+        "endpoints",
+        settling(rivals.first, first),
+        settling(rivals.second, second),
+        more=[
+            settling(store, delivery)
+            for delivery, store in zip(others, [rivals.first, rivals.second] * TASKS, strict=False)
+        ],
+    )
+    assert rivals.first.endpoint("mail").failures == TASKS
+
+
+def test_an_attempt_is_settled_once(rivals: Rivals[Store]) -> None:
+    (delivery,) = claimed_deliveries(rivals.first, 1)
+    settled = rivals.meet(
+        "deliveries", settling(rivals.first, delivery), settling(rivals.second, delivery)
+    )
+    assert sorted(settled) == [False, True]
+    assert len(rivals.first.history("task-00").attempts[delivery.id]) == 1
+
+
+def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
+    (delivery,) = claimed_deliveries(rivals.first, 1)
+    attempt = Attempt(1, NOW, NOW, "failed", "no")
+    paused = Endpoint("mail", 5, NOW, openings=1, retry_at=SOON)
+    rivals.first.settle(
+        delivery, attempt, State.DEAD, None, change=lambda _: (paused, AlertKind.PAUSED)
+    )
+    one, two = rivals.meet(
+        "alerts",
+        lambda: rivals.first.take_alerts(NOW, SOON),
+        lambda: rivals.second.take_alerts(NOW, SOON),
+        when="after",
+    )
+    assert sorted([len(one), len(two)]) == [0, 1]
+
+
+# -- requests that may be sent again
+
+
+def test_an_idempotency_key_is_claimed_by_one_request(rivals: Rivals[Store]) -> None:
+    def claiming(store: Store, task_id: str) -> Callable[[], Kept | None]:
+        return lambda: store.claim_key("key", b"digest", task_id, NOW, SOON)
+
+    held = rivals.meet(
+        "idempotency_keys", claiming(rivals.first, "one"), claiming(rivals.second, "two")
+    )
+    assert [kept is None for kept in held].count(True) == 1
+    (winner,) = [kept for kept in held if kept is not None]
+    assert rivals.first.key("key", NOW) == winner
+
+
+# -- forgetting
+
+
+def test_inputs_are_not_kept_while_their_task_is_forgotten(rivals: Rivals[Store]) -> None:
+    (task_id,) = create(rivals.first, 1)
+    rivals.meet(
+        "forgotten",
+        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
+        lambda: rivals.second.keep_inputs(task_id, {"human": b"a person"}),
+        when="after",
+    )
+    assert rivals.first.inputs(task_id) == {}
+
+
+def test_inputs_that_are_being_kept_are_erased(rivals: Rivals[Store]) -> None:
+    (task_id,) = create(rivals.first, 1)
+
+    def forget() -> None:
+        rivals.second.close_task(task_id, NOW)
+        rivals.second.erase(task_id, NOW)
+
+    rivals.meet("inputs", lambda: rivals.first.keep_inputs(task_id, {"human": b"a person"}), forget)
+    assert rivals.first.inputs(task_id) == {}
+
+
+@pytest.mark.parametrize("verb", ["close_task", "erase"])
+def test_forgetting_locks_its_task_before_it_writes(rivals: Rivals[Store], verb: str) -> None:
+    """Whoever records does the same, so the two cannot wait for each other."""
+    (task_id,) = create(rivals.first, 1)
+    message = succeeded(task_id)
+    Ingest(rivals.first, HOOKS).accept(message)
+    written: list[set[str]] = []
+    rivals.meet(
+        "callbacks",
+        lambda: _nothing(Ingest(rivals.first, HOOKS).accept(message)),
+        lambda: _nothing(getattr(rivals.second, verb)(task_id, NOW)),
+        while_waiting=lambda: written.append(rivals.stops.written()),
+    )
+    assert written == [set()]
+
+
+def _nothing(_: object) -> None:
+    """Drops what a verb returned."""
+
+
+# -- the list above
+
+
+def test_each_lock_has_its_tests_here() -> None:
+    """A new lock needs a test in this file, which fails without it."""
+    found = set()
+    for module in pkgutil.walk_packages(stores.__path__, f"{stores.__name__}."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, LockedSql):
+                found.add(f"{module.name.rpartition('.')[2]}.{name}")
+    assert found == LOCKED
