@@ -16,7 +16,7 @@ import pytest
 
 from receiver import stores
 from receiver.clock import now_ms
-from receiver.deliveries import Attempt, Delivery, State
+from receiver.deliveries import GIVEN_UP, Attempt, Delivery, State, Subscription
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback
 from receiver.ingest import Ingest
@@ -32,15 +32,18 @@ NOW = 1_765_519_851_000
 SOON = NOW + 60_000
 TASKS = 20
 HOOKS = [subscription("mail")]
+# Every module that takes a row lock, and the statement that takes it.
 LOCKED = {
-    "adoption._FIND_BY_ID",
-    "adoption._FIND_BY_PROVIDER_ID",
+    "adoption.LOCK_TASK",
+    "adoption._LOCK_BY_PROVIDER_ID",
+    "agenda.LOCK_TASK",
     "agenda._OVERDUE",
     "endpoints._KNOWN_HELD",
-    "inputs._LOCK_TASK",
+    "inputs.LOCK_TASK",
     "jobs._DUE",
     "lanes._OLDEST",
-    "retention._LOCK_TASK",
+    "locks.LOCK_TASK",
+    "retention.LOCK_TASK",
 }
 
 
@@ -398,6 +401,47 @@ def test_forgetting_locks_its_task_before_it_writes(rivals: Rivals[Store], verb:
         while_waiting=lambda: written.append(rivals.stops.written()),
     )
     assert written == [set()]
+
+
+@pytest.mark.parametrize("by", ["token", "signature"])
+def test_a_callback_that_waits_for_forgetting_keeps_no_body(rivals: Rivals[Store], by: str) -> None:
+    (task_id,) = create(rivals.first, 1)
+    Ingest(rivals.first).accept(callback(body("submitted", of(task_id)), task_id))
+    rivals.meet(
+        "forgotten",
+        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
+        lambda: _nothing(Ingest(rivals.second, HOOKS).accept(succeeded(task_id, by=by))),
+        when="after",
+    )
+    history = rivals.first.history(task_id)
+    assert [one.callback.body for one in history.callbacks][1:] == [b""]
+    assert history.task.status is Status.SUBMITTED
+    assert history.deliveries == ()
+
+
+def test_a_task_is_not_given_up_while_it_is_forgotten(rivals: Rivals[Store]) -> None:
+    hears_it = Subscription("mail", frozenset({GIVEN_UP}))
+    (task_id,) = create(rivals.first, 1)
+    rivals.meet(
+        "forgotten",
+        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
+        lambda: rivals.second.give_up(task_id, NOW, [hears_it]),
+        when="after",
+    )
+    history = rivals.first.history(task_id)
+    assert [move.status for move in history.transitions] == ["created"]
+    assert history.deliveries == ()
+
+
+def test_a_forgotten_task_is_not_asked_about(rivals: Rivals[Store]) -> None:
+    (task_id,) = create(rivals.first, 1)
+    rivals.meet(
+        "forgotten",
+        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
+        lambda: rivals.second.ask_at(task_id, NOW),
+        when="after",
+    )
+    assert rivals.first.overdue(NOW, SOON, 1) == []
 
 
 def _nothing(_: object) -> None:

@@ -82,6 +82,9 @@ class _Shared:
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> _Awaited:
         return self.execute(sql.with_lock, values)
 
+    def lock(self, sql: LockedSql, values: Values = (), /) -> None:
+        self.execute(sql.with_lock, values)
+
     def lock_name(self, name: str, /) -> None:
         self.execute(LOCK_NAME, (name,))
 

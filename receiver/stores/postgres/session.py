@@ -43,6 +43,9 @@ class PostgresSession:
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:
         return self.execute(sql.with_lock, values)
 
+    def lock(self, sql: LockedSql, values: Values = (), /) -> None:
+        self.execute(sql.with_lock, values)
+
     def lock_name(self, name: str, /) -> None:
         self.execute(LOCK_NAME, (name,))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event
-from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import Status, Task, new_task_id
 
@@ -23,8 +23,13 @@ def task_of(connection: Session, callback: Callback, event: Event | None) -> Row
 
 
 def find(connection: Session, task_id: str | None) -> Row | None:
-    """The task with this id, held until the transaction ends."""
-    row: Row | None = connection.execute_locked(_FIND_BY_ID, (task_id,)).fetchone()
+    """The task with this id, locked until the transaction ends.
+
+    A statement that waits for a lock reads other tables as they were before it waited. So the lock
+    comes first, and the statement after it sees whether the task was forgotten meanwhile.
+    """
+    connection.lock(LOCK_TASK, (task_id,))
+    row: Row | None = connection.execute(_FIND_BY_ID, (task_id,)).fetchone()
     return row
 
 
@@ -55,7 +60,10 @@ def _known(connection: Session, callback: Callback, event: Event | None) -> Row 
     theirs = (callback.provider, event.provider_task_id)
     connection.lock_name(" ".join(theirs))
     found: Row | None = find(connection, event.external_task_id)
-    return found or connection.execute_locked(_FIND_BY_PROVIDER_ID, theirs).fetchone()
+    if found is None:
+        connection.lock(_LOCK_BY_PROVIDER_ID, theirs)
+        found = connection.execute(_FIND_BY_PROVIDER_ID, theirs).fetchone()
+    return found
 
 
 def _adopt(connection: Session, callback: Callback, event: Event | None) -> Row:
@@ -84,8 +92,11 @@ _FIND = f"""
 select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
 from tasks left join forgotten on forgotten.task = tasks.seq
 """  # noqa: S608 - of this file
-_FIND_BY_ID = locked(f"{_FIND} where id = ?", Lock.TASKS)
-_FIND_BY_PROVIDER_ID = locked(f"{_FIND} where provider = ? and provider_task_id = ?", Lock.TASKS)
+_FIND_BY_ID = f"{_FIND} where id = ?"
+_FIND_BY_PROVIDER_ID = f"{_FIND} where provider = ? and provider_task_id = ?"
+_LOCK_BY_PROVIDER_ID = locked(
+    "select seq from tasks where provider = ? and provider_task_id = ?", Lock.TASKS
+)
 _INSERT_TASK = f"""
 insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
   updated_at, expects_callback, deadline_at)

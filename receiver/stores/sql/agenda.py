@@ -6,7 +6,7 @@ import statistics
 
 from receiver.stores import rows
 from receiver.stores.base import Counter
-from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.session import Rooms, Session
 from receiver.tasks import Task
 
@@ -27,7 +27,11 @@ class Agenda(Rooms):
         return [rows.task(row) for row in found]
 
     def ask_at(self, task_id: str, at: int | None) -> None:
-        self._write(lambda connection: connection.execute(_ASK_AT, (at, task_id)))
+        def work(connection: Session) -> None:
+            connection.lock(LOCK_TASK, (task_id,))  # or a task that was just forgotten is missed
+            connection.execute(_ASK_AT, (at, task_id))
+
+        self._write(work)
 
     def put_off(self, task: Task, at: int | None) -> None:
         values = (at, task.id, task.deadline_at)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from receiver.errors import NotFound
 from receiver.stores import rows
-from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sql.retention import DELETE_INPUTS, ripe_if
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Step
@@ -17,8 +17,8 @@ class Inputs(Rooms):
 
     def keep_inputs(self, task_id: str, thumbnails: Mapping[str, bytes]) -> None:
         def work(connection: Session) -> None:
-            # By itself and first: whoever forgets the task meanwhile is waited for, and then seen.
-            if connection.execute_locked(_LOCK_TASK, (task_id,)).fetchone() is None:
+            # The lock comes first, so that `_KEEP` sees a task that was forgotten meanwhile.
+            if connection.execute_locked(LOCK_TASK, (task_id,)).fetchone() is None:
                 raise NotFound(f"no task {task_id}")
             for name, thumbnail in thumbnails.items():
                 connection.execute(_KEEP, (name, thumbnail, task_id))
@@ -57,7 +57,6 @@ class Inputs(Rooms):
         return Step(self._write(work) if ripe else 0, found[-1]["task"] if goes_on else None)
 
 
-_LOCK_TASK = locked("select seq from tasks where id = ?", Lock.ROWS)
 _KEEP = """
 insert into inputs (task, name, thumbnail)
 select seq, ?, ? from tasks

@@ -16,7 +16,7 @@ class Lock(Enum):
     """Which rows a statement locks, and what it does about rows that are locked already."""
 
     ROWS = "for update"  # every row selected; waits for rows that another transaction holds
-    TASKS = "for update of tasks"  # of a join, only the rows of `tasks`; waits likewise
+    TASKS = "for update of tasks"  # the rows of `tasks`, and in a join no others; waits likewise
     SKIP_LOCKED = "for update skip locked"  # every row selected, except those that others hold
 
 
@@ -45,3 +45,6 @@ def locked(sql: str, lock: Lock) -> LockedSql:
     if not place:
         before = f"{before.rstrip()} "
     return LockedSql(f"{before}{lock.value}{after}", f"{before}{after}")
+
+
+LOCK_TASK = locked("select seq from tasks where id = ?", Lock.TASKS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from receiver.errors import NotFound
 from receiver.stores import rows
-from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Erasure, Pruned
 
@@ -74,13 +74,12 @@ def ripe_if(*, dead_too: bool) -> str:
 
 
 def _seq(connection: Session, task_id: str) -> int:
-    row = connection.execute_locked(_LOCK_TASK, (task_id,)).fetchone()
+    row = connection.execute_locked(LOCK_TASK, (task_id,)).fetchone()
     if row is None:
         raise NotFound(f"no task {task_id}")
     return int(row["seq"])
 
 
-_LOCK_TASK = locked("select seq from tasks where id = ?", Lock.ROWS)
 _RIPE = """
   (t.status in ('succeeded', 'failed') or t.given_up_at is not null)
   and t.updated_at < :older and not exists (

@@ -52,6 +52,13 @@ class Session(Protocol):
         """
         ...
 
+    def lock(self, sql: LockedSql, values: Values = (), /) -> None:
+        """Lock the rows that the statement selects; the next statement reads what is theirs now.
+
+        Costs no round trip of its own, and nothing on a database with one writer.
+        """
+        ...
+
     def lock_name(self, name: str, /) -> None:
         """Wait for other transactions that locked this name; hold it until this one ends."""
         ...

@@ -14,5 +14,8 @@ class SqliteSession(sqlite3.Connection):
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> sqlite3.Cursor:
         return self.execute(sql.without_lock, values)
 
+    def lock(self, sql: LockedSql, values: Values = (), /) -> None:
+        """Nothing to do: no other transaction writes until this one ends."""
+
     def lock_name(self, name: str, /) -> None:
         """Nothing to do: no other transaction writes until this one ends."""
