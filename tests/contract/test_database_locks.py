@@ -16,6 +16,10 @@ import pytest
 
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore, connections, schema
+from receiver.stores.postgres.batch import commit_together
+from receiver.stores.postgres.wire import Wire
+from receiver.stores.sql.locks import LOCK_TASK
+from receiver.stores.sql.session import Session
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import schema as sqlite_schema
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
@@ -51,6 +55,10 @@ where indisunique and tables.relnamespace = 'public'::regnamespace
 _WAITING = """
 select count(*) from pg_stat_activity
 where datname = current_database() and wait_event_type = 'Lock'
+"""
+_HELD = """
+select mode from pg_locks where pid = pg_backend_pid() and granted
+  and (locktype = 'advisory' or relation = 'tasks'::regclass) order by mode
 """
 
 
@@ -187,6 +195,30 @@ def test_threads_that_wait_to_be_alone_leave_connections_to_others(
     assert waiting == 1
 
 
+# -- locks in a batch
+
+
+def test_a_batch_takes_every_kind_of_lock(url: str) -> None:
+    store = PostgresStore(url)
+    store.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
+    store.close()
+
+    def work(session: Session) -> tuple[int, list[str]]:
+        session.lock_name("a name")
+        session.lock(LOCK_TASK, ("task-1",))
+        row = session.execute_locked(LOCK_TASK, ("task-1",)).fetchone()
+        held = session.execute(_HELD).fetchall()
+        return row["seq"], [one["mode"] for one in held]
+
+    batch_of = Wire(url)
+    try:
+        assert commit_together(batch_of, [work], lambda: None) == [
+            (1, ["ExclusiveLock", "RowShareLock"])
+        ]
+    finally:
+        batch_of.close()
+
+
 # -- migrations
 
 
@@ -252,12 +284,14 @@ def test_no_other_program_writes_while_a_batch_is_open(path: Path) -> None:
 def test_no_other_program_writes_while_the_file_is_migrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the moment on at which the migrations to apply are looked up."""
+    """From the first statement of the migration on, which looks up what is missing."""
     path = tmp_path / "receiver.db"
+    seen: list[str] = []
     answers: list[str] = []
 
     def look(sql: str) -> None:
-        if "create table tasks" in sql or "from _sqlite_migrations" in sql.lower():
+        seen.append(sql)
+        if len(seen) > 1 and seen[-2].startswith("begin"):
             other = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
                 other.execute("create table others (a)")
@@ -274,7 +308,7 @@ def test_no_other_program_writes_while_the_file_is_migrated(
 
     monkeypatch.setattr(sqlite_schema, "connect", watched)
     SqliteStore(path).migrate()
-    assert set(answers) == {"database is locked"}
+    assert answers == ["database is locked"]
 
 
 # -- PostgreSQL: counters are spread over slots
