@@ -253,6 +253,18 @@ def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
     assert store.task("task-01").status is Status.SUCCEEDED
 
 
+def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
+    """Both would read the task before either moves it."""
+    store.create_task(NEW)
+    with together(store) as batch_of_many:
+        ended = batch_of_many.accept(told(5))
+        contradicted = batch_of_many.accept(told(5, "failed"))
+    assert ended.result(SOON) is Outcome.RECORDED
+    assert contradicted.result(SOON) is Outcome.CONFLICT
+    moves = store.history("task-05").transitions
+    assert [move.status for move in moves] == ["created", "succeeded"]
+
+
 def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url: str) -> None:
     for number in (1, 2):
         store.create_task(replace(NEW, id=f"task-{number:02}"))

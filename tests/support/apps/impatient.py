@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from receiver.stores import group_commit
 from receiver.stores.sqlite import writer
+from receiver.stores.sqlite.session import SqliteSession
 
 group_commit.PATIENCE = 1.0
 connect = writer.connect
 
 
-def impatient(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def impatient(path: Path, *, read_only: bool) -> SqliteSession:
     connection = connect(path, read_only=read_only)
     connection.execute("pragma busy_timeout = 500")
     return connection

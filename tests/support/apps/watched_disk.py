@@ -6,7 +6,6 @@ Before an answer leaves, it is written down what the disk would hold if the powe
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from receiver.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
+from receiver.stores.sqlite.session import SqliteSession
 from receiver.tasks import Outcome
 from receiver.web.direct import Direct
 from receiver.web.ordinary import Ordinary
@@ -25,7 +25,7 @@ disk.install()
 connect = writer.connect
 
 
-def careless(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def careless(path: Path, *, read_only: bool) -> SqliteSession:
     """A connection as the writer's, but for what TEST_SYNCHRONOUS says."""
     connection = connect(path, read_only=read_only)
     connection.execute(f"pragma synchronous = {os.environ['TEST_SYNCHRONOUS']}")
