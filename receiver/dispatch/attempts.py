@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 import structlog
 
@@ -27,9 +28,12 @@ log = structlog.get_logger()
 class Attempts:
     """What this process holds. May be used by several threads."""
 
-    def __init__(self, store: Store, deliver: Deliver) -> None:
+    def __init__(
+        self, store: Store, deliver: Deliver, clock: Callable[[], int] = now_ms
+    ) -> None:
         self._store = store
         self._deliver = deliver
+        self._clock = clock
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         self._held: dict[int, Delivery] = {}
         self._lock = threading.Lock()
@@ -72,7 +76,7 @@ class Attempts:
 
     def upkeep(self) -> None:
         """Hold on to what runs, and now and then be seen. Raises StoreUnavailable."""
-        now = now_ms()
+        now = self._clock()
         with self._lock:
             held = list(self._held.values())
         if held:
@@ -83,7 +87,7 @@ class Attempts:
 
     def _try(self, delivery: Delivery) -> State:
         """Whatever a hook raises ends here, as a failed attempt on record."""
-        started_at = now_ms()
+        started_at = self._clock()
         try:
             return self._deliver.attempt(delivery)
         except StoreUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event as Signal
 
@@ -25,12 +26,19 @@ class LeaseDispatcher:
     """One worker process."""
 
     def __init__(
-        self, store: Store, deliver: Deliver, *, concurrency: int = 4, drain: float = DRAIN
+        self,
+        store: Store,
+        deliver: Deliver,
+        *,
+        concurrency: int = 4,
+        drain: float = DRAIN,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
         self._store = store
         self._concurrency = concurrency
         self._drain = drain
-        self._attempts = Attempts(store, deliver)
+        self._clock = clock
+        self._attempts = Attempts(store, deliver, clock)
         self._running: set[Future[None]] = set()
         self._upkeep_at = 0.0
 
@@ -59,12 +67,12 @@ class LeaseDispatcher:
             self._store.wait_for_commit(self._nap(), stop)
 
     def _claim(self, limit: int) -> list[Delivery]:
-        now = now_ms()
+        now = self._clock()
         until = self._attempts.lease_until(now)
         return self._store.claim(self._attempts.worker, now, until, limit)
 
     def _nap(self) -> float:
-        now = now_ms()
+        now = self._clock()
         due_at = self._store.next_due_at(now)
         if due_at is None or len(self._running) >= self._concurrency:
             return LONGEST_NAP
@@ -76,7 +84,7 @@ class LeaseDispatcher:
             return
         self._upkeep_at = time.monotonic() + attempts.UPKEEP_EVERY
         self._attempts.upkeep()
-        for delivery in self._store.expired(now_ms()):
+        for delivery in self._store.expired(self._clock()):
             self._attempts.abandon(delivery)
 
     def _forget_ended(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event as Signal
@@ -50,11 +51,13 @@ class ProcrastinateDispatcher:
         *,
         concurrency: int = 4,
         drain: float = DRAIN,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
         self._store = store
         self._concurrency = concurrency
         self._drain = drain
-        self._attempts = Attempts(store, deliver)
+        self._clock = clock
+        self._attempts = Attempts(store, deliver, clock)
 
     def run(self, stop: Signal) -> bool:
         """Procrastinate's worker runs on a thread; this one keeps hold of what it does."""
@@ -128,7 +131,7 @@ class ProcrastinateDispatcher:
 
     def _attempt(self, delivery_id: int) -> None:
         """The job, on a thread: whatever the row says is to be done."""
-        now = now_ms()
+        now = self._clock()
         until, places = self._attempts.lease_until(now), self._concurrency
         delivery = self._store.take(delivery_id, self._attempts.worker, now, until, places)
         if delivery is not None:
@@ -146,7 +149,7 @@ class ProcrastinateDispatcher:
         return delivery if is_left else None
 
     def _sweep(self, timestamp: int) -> None:  # noqa: ARG002 - Procrastinate's, when it was due
-        announced = self._store.announce_missing(now_ms())
+        announced = self._store.announce_missing(self._clock())
         if announced:
             log.info("deliveries without a job are announced", deliveries=announced)
 

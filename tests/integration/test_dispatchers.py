@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,16 +10,19 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Notice, State
-from receiver.endpoints import AlertKind, Circuit
+from receiver.dispatch import attempts
+from receiver.endpoints import AlertKind, Breaker, Circuit
 from receiver.errors import EndpointGone, TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
-from tests.support.dispatching import Running, Send, delivered, until
+from tests.support.dispatching import Start, delivered, dispatchers, stops_of_workers
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
-Start = Callable[..., Running]
+HOUR = 3_600  # seconds
+OPENS_FOR_GOOD = Breaker(failures=3, seconds=0, pauses=(HOUR,))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -46,16 +48,8 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def start(store: Store) -> Iterator[Start]:
-    running: list[Running] = []
-
-    def make(send: Send, **more: float) -> Running:
-        running.append(Running(store, send, **more))
-        return running[-1]
-
-    yield make
-    for one in running:
-        one.signal.set()
-        one.thread.join(20)
+    with dispatchers(store) as started:
+        yield started
 
 
 def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> None:
@@ -64,16 +58,16 @@ def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> N
 
     Ingest(store, [subscription("mail")]).accept(callback())
     start(send)
-    until(lambda: store.deliveries()[0].state is State.DEAD)
-    attempts = store.history("task-1").attempts[1]
-    assert [attempt.outcome for attempt in attempts] == ["failed"] * 3
-    assert "ZeroDivisionError: a mistake of ours" in attempts[0].answer
+    wait_until(lambda: store.deliveries()[0].state is State.DEAD)
+    made = store.history("task-1").attempts[1]
+    assert [attempt.outcome for attempt in made] == ["failed"] * 3
+    assert "ZeroDivisionError: a mistake of ours" in made[0].answer
     Ingest(store, [subscription("mail")]).accept(callback(body(), "task-2"))  # it still works
-    until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
+    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
 
 
 def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=PATIENCE)
 
     def send(_: Notice) -> Done:
         together.wait()
@@ -82,27 +76,38 @@ def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
     for number in range(4):
         Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
     start(send, concurrency=4)
-    until(lambda: delivered(store) == 4)
+    wait_until(lambda: delivered(store) == 4)
 
 
 def test_a_slow_hook_keeps_its_lease(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.dispatch.attempts.LEASE", 0.4)
-    monkeypatch.setattr("receiver.dispatch.attempts.UPKEEP_EVERY", 0.1)
-    monkeypatch.setattr("receiver.dispatch.leases.LONGEST_NAP", 0.05)
+    """The hook takes three leases; a second worker, which looks all the while, takes other work."""
+    monkeypatch.setattr("receiver.dispatch.attempts.UPKEEP_EVERY", 0.02)
+    monkeypatch.setattr("receiver.dispatch.leases.LONGEST_NAP", 0.02)
+    lease, now = round(attempts.LEASE * 1000), [now_ms()]
     calls: list[str] = []
+    go = threading.Event()
 
-    def send(notice: Notice) -> Done:
+    def hold(notice: Notice) -> Done:
         calls.append(notice.id)
-        time.sleep(1.5)
+        assert go.wait(PATIENCE)
         return Done("ok")
 
     Ingest(store, [subscription("mail")]).accept(callback())
-    start(send)
-    start(send)  # a second worker waits for the lease to run out
-    until(lambda: delivered(store) == 1)
+    start(hold, concurrency=1, clock=lambda: now[0])
+    wait_until(lambda: len(calls) == 1)
+    start(lambda _: Done("ok"), clock=lambda: now[0])
+    for number in range(4):
+        now[0] += lease * 3 // 4
+        wait_until(lambda: store.deliveries(hook="mail")[0].due_at == now[0] + lease)
+        Ingest(store, [subscription("slow")]).accept(callback(body(), f"other-{number}"))
+        wait_until(lambda: delivered(store) == number + 1)  # noqa: B023 - called at once
+    go.set()
+    wait_until(lambda: delivered(store) == 5)
     assert len(calls) == 1
+    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    assert outcomes == ["delivered"]
 
 
 def test_what_a_dead_worker_held_is_delivered_by_another(
@@ -114,25 +119,31 @@ def test_what_a_dead_worker_held_is_delivered_by_another(
     now = 1_765_519_860_000
     assert len(store.claim("dead", now, now + 1, 1)) == 1
     start(lambda _: Done("ok"))
-    until(lambda: delivered(store) == 1)
+    wait_until(lambda: delivered(store) == 1)
     outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
     assert outcomes == ["abandoned", "delivered"]
 
 
 def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
-    entered, go = threading.Event(), threading.Event()
+    entered, go = threading.Semaphore(0), threading.Event()
 
     def send(_: Notice) -> Done:
-        entered.set()
-        assert go.wait(10)
+        entered.release()
+        assert go.wait(PATIENCE)
         return Done("ok")
 
     for number in range(6):
         Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
-    running = start(send, concurrency=2)
-    assert entered.wait(10)
-    threading.Timer(0.3, go.set).start()
-    assert running.stop() is True
+    with stops_of_workers() as stops:
+        running = start(send, concurrency=2)
+        for _ in range(2):
+            assert entered.acquire(timeout=PATIENCE)
+        running.signal.set()
+        if isinstance(store, PostgresStore):
+            wait_until(lambda: stops() == 2)
+        assert running.signal.was_seen.wait(PATIENCE)
+        go.set()
+        assert running.stop() is True
     assert delivered(store) == 2  # and nothing new was begun
     assert len(store.deliveries(state=State.PENDING)) == 4
 
@@ -142,76 +153,92 @@ def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: 
 
     def send(_: Notice) -> Done:
         entered.set()
-        go.wait(10)
+        go.wait(PATIENCE)
         return Done("ok")
 
     Ingest(store, [subscription("mail")]).accept(callback())
     running = start(send, drain=0.3)
-    assert entered.wait(10)
-    assert running.stop() is False
-    assert store.deliveries()[0].state is State.CLAIMED
-    go.set()
+    assert entered.wait(PATIENCE)
+    try:
+        assert running.stop() is False
+        assert store.deliveries()[0].state is State.CLAIMED
+    finally:
+        go.set()
 
 
 def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: Start) -> None:
-    """Forty deliveries wait for one that takes half a second to fail; another hook's goes out."""
+    """Forty deliveries wait for an endpoint that fails or hangs; another hook's goes out."""
+    begun: list[str] = []
+    failures, is_over = threading.Semaphore(3), threading.Event()
 
-    def send(_: Notice) -> Done:
-        time.sleep(0.5)
+    def send(notice: Notice) -> Done:
+        begun.append(notice.id)
+        if not failures.acquire(blocking=False):
+            assert is_over.wait(PATIENCE)
         raise TemporaryFailure("no answer")
 
     for number in range(40):
         Ingest(store, [subscription("slow")]).accept(callback(body(), f"slow-{number}"))
-    running = start(send, concurrency=2)
-    until(lambda: store.endpoint("slow").circuit(now_ms()) is not Circuit.CLOSED)
-    running.hooks["mail"].send = lambda _: Done("ok")  # type: ignore[method-assign]
-    began = time.monotonic()
-    Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
-    until(lambda: delivered(store) == 1)
-    took = time.monotonic() - began
-    waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
-    assert len([found for found in waiting if not found.attempts]) > 20
-    assert took < 5  # one after another the forty alone take ten
+    running = start(send, concurrency=2, breaker=OPENS_FOR_GOOD)
+    try:
+        wait_until(lambda: store.endpoint("slow").circuit(now_ms()) is Circuit.OPEN)
+        running.hooks["mail"].send = lambda _: Done("ok")  # type: ignore[method-assign]
+        Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
+        wait_until(lambda: delivered(store) == 1)
+        waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
+        # Three attempts failed, and at most one more had begun when the third did.
+        assert len(begun) in (3, 4)
+        assert len([found for found in waiting if not found.attempts]) == 40 - len(begun)
+    finally:
+        is_over.set()
 
 
 def test_an_endpoint_that_is_slow_and_works_leaves_room_for_others(
     store: Store, start: Start
 ) -> None:
-    """Sixty deliveries of a second each; another hook's goes out among the first of them."""
+    """Once one of sixty slow deliveries has ended, the place goes to another hook's."""
+    begun, may_end = threading.Semaphore(0), threading.Semaphore(0)
 
     def send(_: Notice) -> Done:
-        time.sleep(1)
+        begun.release()
+        assert may_end.acquire(timeout=PATIENCE)
         return Done("ok")
 
     for number in range(60):
         Ingest(store, [subscription("slow")]).accept(callback(body(), f"slow-{number}"))
     running = start(send, concurrency=2)
-    running.hooks["mail"].send = lambda _: Done("ok")
-    Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
-    until(lambda: bool(store.deliveries(hook="mail", state=State.DELIVERED)), 20)
-    waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
-    assert len(waiting) > 30  # one after another they alone take half a minute
+    try:
+        running.hooks["mail"].send = lambda _: Done("ok")
+        for _ in range(2):
+            assert begun.acquire(timeout=PATIENCE)
+        Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
+        may_end.release()
+        wait_until(lambda: bool(store.deliveries(hook="mail", state=State.DELIVERED)))
+        waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
+        assert len(waiting) >= 57  # one ended, one goes on, one may have begun since
+    finally:
+        running.signal.set()
+        may_end.release(60)
 
 
 def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Start) -> None:
+    """The endpoint fails until its circuit is open, and works from then on."""
     works = threading.Event()
 
     def send(_: Notice) -> Done:
-        if works.is_set():
+        if works.is_set() or store.endpoint("mail").openings:
+            works.set()
             return Done("ok")
-        time.sleep(0.1)
         raise TemporaryFailure("refused")
 
     for number in range(8):
         Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
-    start(send)
-    until(lambda: bool(store.endpoint("mail").openings))
-    works.set()
-    until(lambda: store.endpoints() == [])
-    until(lambda: not store.deliveries(state=State.PENDING))
+    # Four attempts run at a time, so that three that fail late do not open it a second time.
+    start(send, breaker=Breaker(failures=4, seconds=0, pauses=(0.3,)))
+    wait_until(lambda: delivered(store) == 8)  # the pause cost them no attempt
+    assert store.endpoints() == []
     alerts = store.take_alerts(now_ms(), now_ms() + 60_000)
     assert [alert.kind for alert in alerts] == [AlertKind.PAUSED, AlertKind.RECOVERED]
-    assert delivered(store) >= 5  # what waited was delivered; the pause cost it no attempt
 
 
 def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) -> None:
@@ -223,9 +250,9 @@ def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) ->
 
     Ingest(store, [subscription("mail")]).accept(callback())
     start(send)
-    until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
+    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
     Ingest(store, [subscription("mail")]).accept(callback(body(), "task-2"))
-    until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
+    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
     assert len(calls) == 1
     (attempt,) = store.history("task-2").attempts[2]
     assert "receiver endpoints resume mail" in attempt.answer
@@ -235,7 +262,7 @@ def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) ->
 def test_deliveries_of_a_removed_hook_go_dead_and_say_so(store: Store, start: Start) -> None:
     Ingest(store, [subscription("removed")]).accept(callback())
     start(lambda _: Done("ok"))
-    until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
+    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
     (attempt,) = store.history("task-1").attempts[1]
     assert attempt.answer == "the hook 'removed' is not in the hooks file any more"
     assert store.endpoints() == []  # it says nothing of an endpoint
@@ -249,5 +276,5 @@ def test_what_a_hook_says_is_kept_however_odd_it_is(store: Store, start: Start) 
 
     Ingest(store, [subscription("mail")]).accept(callback())
     start(send)
-    until(lambda: store.deliveries()[0].state is State.DEAD)
+    wait_until(lambda: store.deliveries()[0].state is State.DEAD)
     assert store.history("task-1").attempts[1][0].answer.rstrip().endswith("a b?c")

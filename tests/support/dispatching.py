@@ -1,10 +1,12 @@
-"""A dispatcher on a thread of the test's own, with hooks that call a function of the test."""
+"""Dispatchers on threads of the test's own, with hooks that call a function of the test."""
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from receiver.deliver import Deliver
 from receiver.deliveries import Notice, State
@@ -16,8 +18,11 @@ from receiver.hooks.base import Done
 from receiver.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from tests.support.patience import PATIENCE
 
 Send = Callable[[Notice], Done]
+Start = Callable[..., "Running"]
+BREAKER = Breaker(failures=3, seconds=0.2, pauses=(0.3,))
 
 
 class Calls:
@@ -28,16 +33,46 @@ class Calls:
         self.send = function
 
 
-class Running:
-    """The dispatcher that goes with the store, stopped by `stop`."""
+class StopSignal(threading.Event):
+    """An event that sets `was_seen` once somebody has found it set."""
 
-    def __init__(self, store: Store, send: Send, **more: float) -> None:
-        self.signal = threading.Event()
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_seen = threading.Event()
+
+    def is_set(self) -> bool:
+        return self._noted(super().is_set())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._noted(super().wait(timeout))
+
+    def _noted(self, is_set: bool) -> bool:
+        if is_set:
+            self.was_seen.set()
+        return is_set
+
+
+class _StopsOfWorkers(logging.Handler):
+    """Counts the workers of Procrastinate that were told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += record.msg == "Stop requested"
+
+
+class Running:
+    """The dispatcher that goes with the store; `stop` ends it."""
+
+    def __init__(
+        self, store: Store, send: Send, *, breaker: Breaker = BREAKER, **more: Any
+    ) -> None:
+        self.signal = StopSignal()
         policy = RetryPolicy(delays=(0.05, 0.05))
         self.hooks = {"mail": Calls(send), "slow": Calls(send)}
-        deliver = Deliver(
-            store, self.hooks, policy, Breaker(failures=3, seconds=0.2, pauses=(0.3,))
-        )
+        deliver = Deliver(store, self.hooks, policy, breaker)
         make = ProcrastinateDispatcher if isinstance(store, PostgresStore) else LeaseDispatcher
         self.dispatcher: Dispatcher = make(store, deliver, **more)  # type: ignore[arg-type]
         self.drained: list[bool] = []
@@ -47,17 +82,43 @@ class Running:
         self.thread.start()
 
     def stop(self) -> bool:
+        """Stop the dispatcher; whether everything under way ended."""
         self.signal.set()
-        self.thread.join(20)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
         return self.drained[0]
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
+@contextmanager
+def dispatchers(store: Store) -> Iterator[Start]:
+    """Starts dispatchers on the store, which are stopped at the end of the block."""
+    running: list[Running] = []
+
+    def start(send: Send, **more: Any) -> Running:
+        running.append(Running(store, send, **more))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.signal.set()
+    for one in running:
+        one.stop()
+
+
+@contextmanager
+def stops_of_workers() -> Iterator[Callable[[], int]]:
+    """How many of Procrastinate's workers began to stop within the block; there are two."""
+    logger, handler = logging.getLogger("procrastinate"), _StopsOfWorkers()
+    level, propagates = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # the lines are for this handler alone
+    logger.addHandler(handler)
+    try:
+        yield lambda: handler.count
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagates
 
 
 def delivered(store: Store) -> int:
