@@ -2,64 +2,82 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
 from receiver.deliveries import Notice
+from receiver.dispatch import attempts, leases
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.stores.sqlite import SqliteStore
-from tests.support.dispatching import Running, Send, delivered, until
+from receiver.stores.sqlite import SqliteStore, writer
+from receiver.stores.sqlite.writer import file_lock
+from tests.support.dispatching import Start, delivered, dispatchers
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
-
-Start = Callable[..., Running]
 
 
 @pytest.fixture
 def start(store: SqliteStore) -> Iterator[Start]:
-    running: list[Running] = []
-
-    def make(send: Send, **more: float) -> Running:
-        running.append(Running(store, send, **more))
-        return running[-1]
-
-    yield make
-    for one in running:
-        one.signal.set()
-        one.thread.join(20)
+    with dispatchers(store) as started:
+        yield started
 
 
-def test_a_commit_of_another_process_wakes_the_worker(store: SqliteStore, start: Start) -> None:
-    """The delivery is made although the longest nap lies far beyond the test's patience."""
-    started: list[float] = []
+class Naps:
+    """Counts the naps of the worker: each begins once it has found nothing to do."""
 
-    def send(_: Notice) -> Done:
-        started.append(time.monotonic())
-        return Done("ok")
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = self.ended = 0
+        original = SqliteStore.wait_for_commit
 
-    start(send)
-    time.sleep(0.3)  # the worker naps
-    other = SqliteStore(store._path)  # as the web process has
-    waits = []
-    for number in range(20):
-        Ingest(other, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
-        committed = time.monotonic()
-        until(lambda: len(started) > number)  # noqa: B023 - called at once
-        waits.append(started[-1] - committed)
-    other.close()
-    # Half of the wakings: one that this machine held up does not decide.
-    assert sorted(waits)[10] < 0.05
+        def wait_for_commit(store: SqliteStore, timeout: float, stop: threading.Event) -> None:
+            self.begun += 1
+            original(store, timeout, stop)
+            self.ended += 1
+
+        monkeypatch.setattr(SqliteStore, "wait_for_commit", wait_for_commit)
 
 
-def test_an_idle_worker_writes_next_to_nothing(store: SqliteStore, start: Start) -> None:
-    commits: list[int] = []
-    original = store._writer._commit
-    store._writer._commit = lambda batch: (commits.append(1), original(batch))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> Naps:
+    return Naps(monkeypatch)
+
+
+def test_a_commit_of_another_process_wakes_the_worker(
+    store: SqliteStore, start: Start, tmp_path: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deliveries are made although a nap would outlast the patience of the test."""
+    monkeypatch.setattr(leases, "LONGEST_NAP", 10 * PATIENCE)
+    monkeypatch.setattr(attempts, "UPKEEP_EVERY", 10 * PATIENCE)
     start(lambda _: Done("ok"))
-    time.sleep(1.5)
+    other = SqliteStore(tmp_path / "receiver.db")  # as the web process has
+    for number in range(20):
+        wait_until(lambda: naps.begun > naps.ended)
+        Ingest(other, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+        wait_until(lambda: delivered(store) == number + 1)  # noqa: B023 - called at once
+    other.close()
+
+
+def test_an_idle_worker_writes_next_to_nothing(
+    store: SqliteStore, start: Start, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty times it looks for work and renews leases, and it commits only that it was seen."""
+    monkeypatch.setattr(leases, "LONGEST_NAP", 0.01)
+    monkeypatch.setattr(attempts, "UPKEEP_EVERY", 0)
+    monkeypatch.setattr(attempts, "SEEN_EVERY", 10 * PATIENCE)
+    commits: list[Path] = []
+
+    def counted(path: Path) -> AbstractContextManager[None]:
+        commits.append(path)
+        return file_lock(path)
+
+    monkeypatch.setattr(writer, "file_lock", counted)
+    start(lambda _: Done("ok"))
+    wait_until(lambda: naps.ended > 50)
     assert len(commits) == 1  # that it was seen
 
 
@@ -76,4 +94,4 @@ def test_the_worker_outlives_an_unavailable_record(
     monkeypatch.setattr(SqliteStore, "next_due_at", next_due_at)
     Ingest(store, [subscription("mail")]).accept(callback())
     start(lambda _: Done("ok"))
-    until(lambda: delivered(store) == 1)
+    wait_until(lambda: delivered(store) == 1)
