@@ -182,7 +182,7 @@ def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: 
     running = start(send, concurrency=2, breaker=OPENS_FOR_GOOD)
     try:
         wait_until(lambda: store.endpoint("slow").circuit(now_ms()) is Circuit.OPEN)
-        running.hooks["mail"].send = lambda _: Done("ok")  # type: ignore[method-assign]
+        running.hooks["mail"].send = lambda _: Done("ok")
         Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
         wait_until(lambda: delivered(store) == 1)
         waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)

@@ -19,16 +19,25 @@ from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
 from receiver.stores.upkeep import Wanted
-from tests.support.dispatching import Running, delivered, until
+from tests.support.dispatching import Start, delivered, dispatchers
+from tests.support.patience import wait_until
 from tests.support.samples import body, callback, subscription
 
 HOUR = 3_600_000  # ms
 PLACES = 4
 
 
+class Record(PostgresStore):
+    """A store that names its database to the test's own connections."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
 @pytest.fixture
-def store(fresh: Callable[[], str]) -> Iterator[PostgresStore]:
-    made = PostgresStore(fresh())
+def store(fresh: Callable[[], str]) -> Iterator[Record]:
+    made = Record(fresh())
     yield made
     made.close()
 
@@ -37,30 +46,25 @@ def store(fresh: Callable[[], str]) -> Iterator[PostgresStore]:
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "EVERY", "* * * * * *")
     monkeypatch.setattr(dispatch, "LOOK_EVERY", 0.05)
-    monkeypatch.setattr(dispatch, "STALLED_AFTER", 1.0)
-    monkeypatch.setattr(dispatch, "BEATS_EVERY", 0.2)
 
 
 @pytest.fixture
-def start(store: PostgresStore) -> Iterator[Callable[[], Running]]:
-    running: list[Running] = []
-
-    def make(send: Callable[[Notice], Done] = lambda _: Done("ok")) -> Running:
-        running.append(Running(store, send))
-        return running[-1]
-
-    yield make
-    for one in running:
-        one.stop()
+def start(store: Record) -> Iterator[Start]:
+    with dispatchers(store) as started:
+        yield started
 
 
-def sql(store: PostgresStore, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(store._url, autocommit=True) as connection:
+def ok(_: Notice) -> Done:
+    return Done("ok")
+
+
+def sql(store: Record, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(store.url, autocommit=True) as connection:
         found = connection.execute(statement.encode(), values)
         return found.fetchall() if found.description else []
 
 
-def jobs(store: PostgresStore) -> dict[int, int]:
+def jobs(store: Record) -> dict[int, int]:
     """When the jobs that wait begin (0: at once), by delivery."""
     found = sql(
         store,
@@ -70,27 +74,31 @@ def jobs(store: PostgresStore) -> dict[int, int]:
     return {delivery: round(at * 1000) for delivery, at in found}
 
 
-def lose_jobs(store: PostgresStore) -> None:
+def attempts_announced(store: Record) -> list[tuple[Any, ...]]:
+    return sql(store, "select id from procrastinate_jobs where task_name = 'attempt'")
+
+
+def lose_jobs(store: Record) -> None:
     sql(store, "delete from procrastinate_jobs")
 
 
-def record(store: PostgresStore, task: str = "task-1", *hooks: str, **more: Any) -> None:
+def record(store: Record, task: str = "task-1", *hooks: str, **more: Any) -> None:
     heard = [subscription(hook, **more) for hook in hooks or ("mail",)]
     Ingest(store, heard).accept(callback(body(), task, received_at=now_ms()))
 
 
-def claimed(store: PostgresStore, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
+def claimed(store: Record, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
     found = store.take(delivery_id, "test", now_ms(), now_ms() + lease, PLACES)
     assert found is not None
     return found
 
 
-def settle(store: PostgresStore, delivery: Delivery, state: State, due_at: int | None) -> None:
+def settle(store: Record, delivery: Delivery, state: State, due_at: int | None) -> None:
     now = now_ms()
     assert store.settle(delivery, Attempt(delivery.attempts, now, now, "failed", ""), state, due_at)
 
 
-def test_a_delivery_and_its_job_are_one_commit(store: PostgresStore) -> None:
+def test_a_delivery_and_its_job_are_one_commit(store: Record) -> None:
     record(store)
     assert list(jobs(store)) == [1]
     sql(store, "alter table procrastinate_jobs add constraint no_more check (id < 2)")
@@ -99,7 +107,7 @@ def test_a_delivery_and_its_job_are_one_commit(store: PostgresStore) -> None:
     assert [task.id for task in store.tasks()] == ["task-1"]  # nothing of it is on record
 
 
-def test_what_is_due_again_is_announced_for_then(store: PostgresStore) -> None:
+def test_what_is_due_again_is_announced_for_then(store: Record) -> None:
     record(store)
     lose_jobs(store)
     due_at = now_ms() + HOUR
@@ -107,7 +115,7 @@ def test_what_is_due_again_is_announced_for_then(store: PostgresStore) -> None:
     assert jobs(store) == {1: due_at}
 
 
-def test_a_job_that_waits_follows_its_delivery(store: PostgresStore) -> None:
+def test_a_job_that_waits_follows_its_delivery(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
     sooner = now_ms() + 60_000
@@ -115,7 +123,7 @@ def test_a_job_that_waits_follows_its_delivery(store: PostgresStore) -> None:
     assert jobs(store) == {1: sooner}
 
 
-def test_what_waited_for_another_is_announced_when_that_ends(store: PostgresStore) -> None:
+def test_what_waited_for_another_is_announced_when_that_ends(store: Record) -> None:
     waiting = subscription("slack", after="mail")
     Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=now_ms()))
     assert list(jobs(store)) == [1]
@@ -124,7 +132,7 @@ def test_what_waited_for_another_is_announced_when_that_ends(store: PostgresStor
     assert list(jobs(store)) == [2]
 
 
-def test_every_kind_of_redelivery_is_announced(store: PostgresStore) -> None:
+def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.DEAD, None)
     lose_jobs(store)
@@ -139,7 +147,7 @@ def test_every_kind_of_redelivery_is_announced(store: PostgresStore) -> None:
     assert list(jobs(store)) == [2]
 
 
-def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: PostgresStore) -> None:
+def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Record) -> None:
     record(store)
     store.hold("mail", now_ms())
     lose_jobs(store)
@@ -150,7 +158,7 @@ def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Postgr
     assert list(jobs(store)) == [1]
 
 
-def test_one_probe_at_a_time_is_taken(store: PostgresStore) -> None:
+def test_one_probe_at_a_time_is_taken(store: Record) -> None:
     for number in range(3):
         record(store, f"task-{number}")
     now = now_ms()
@@ -168,7 +176,7 @@ def test_one_probe_at_a_time_is_taken(store: PostgresStore) -> None:
     assert store.take(3, "test", now_ms(), now_ms() + HOUR, PLACES) is None
 
 
-def test_the_last_place_is_for_another_hook_that_waits(store: PostgresStore) -> None:
+def test_the_last_place_is_for_another_hook_that_waits(store: Record) -> None:
     for number in range(PLACES):
         record(store, f"task-{number}")
     for delivery in range(1, PLACES):
@@ -183,7 +191,7 @@ def test_the_last_place_is_for_another_hook_that_waits(store: PostgresStore) -> 
     claimed(store, PLACES + 1)
 
 
-def test_without_another_that_waits_a_hook_gets_every_place(store: PostgresStore) -> None:
+def test_without_another_that_waits_a_hook_gets_every_place(store: Record) -> None:
     record(store, "other", "slow")
     store.hold("slow", now_ms())  # it waits, but not for a place
     for number in range(PLACES):
@@ -192,37 +200,31 @@ def test_without_another_that_waits_a_hook_gets_every_place(store: PostgresStore
         claimed(store, delivery)
 
 
-def test_a_delivery_that_is_not_due_yet_is_not_taken(store: PostgresStore) -> None:
+def test_a_delivery_that_is_not_due_yet_is_not_taken(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
     assert store.take(1, "test", now_ms(), now_ms() + HOUR, PLACES) is None
 
 
-def test_with_its_jobs_deleted_everything_still_arrives(
-    store: PostgresStore, start: Callable[[], Running]
-) -> None:
+def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: Start) -> None:
     for number in range(20):
         record(store, f"task-{number}", "mail", "slow")
     lose_jobs(store)
-    start()
-    until(lambda: delivered(store) == 40, 20)
+    start(ok)
+    wait_until(lambda: delivered(store) == 40)
 
 
-def test_what_a_dead_worker_held_is_announced(
-    store: PostgresStore, start: Callable[[], Running]
-) -> None:
+def test_what_a_dead_worker_held_is_announced(store: Record, start: Start) -> None:
     record(store)
     claimed(store, lease=1)
     lose_jobs(store)
-    start()
-    until(lambda: delivered(store) == 1, 20)
+    start(ok)
+    wait_until(lambda: delivered(store) == 1)
     outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
     assert outcomes == ["abandoned", "delivered"]
 
 
-def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(
-    store: PostgresStore, start: Callable[[], Running]
-) -> None:
+def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(store: Record, start: Start) -> None:
     """Also where another job of the same delivery waits already."""
     record(store)
     record(store, "task-2")
@@ -230,12 +232,12 @@ def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(
     sql(store, "update procrastinate_jobs set status = 'doing', worker_id = 1")
     assert store.announce_missing(now_ms()) == 2
     sql(store, "delete from procrastinate_jobs where queueing_lock = 'delivery 2' and id > 2")
-    start()
-    until(lambda: delivered(store) == 2, 20)
-    until(lambda: not sql(store, "select 1 from procrastinate_jobs where task_name = 'attempt'"))
+    start(ok)
+    wait_until(lambda: delivered(store) == 2)
+    wait_until(lambda: not attempts_announced(store))
 
 
-def rescue(store: PostgresStore) -> None:
+def rescue(store: Record) -> None:
     async def work() -> None:
         app = store.queue()
         async with app.open_async():
@@ -244,7 +246,7 @@ def rescue(store: PostgresStore) -> None:
     asyncio.run(work())
 
 
-def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: PostgresStore) -> None:
+def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: Record) -> None:
     record(store)
     sql(store, "update procrastinate_jobs set status = 'doing'")
     assert store.announce_missing(now_ms()) == 1
@@ -252,7 +254,7 @@ def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: PostgresStore) 
     assert sql(store, "select status::text from procrastinate_jobs") == [("todo",)]
 
 
-def test_a_job_is_rescued_a_limited_number_of_times(store: PostgresStore) -> None:
+def test_a_job_is_rescued_a_limited_number_of_times(store: Record) -> None:
     record(store)
     sql(store, "update procrastinate_jobs set status = 'doing', attempts = %s", dispatch.RESCUES)
     rescue(store)
@@ -260,18 +262,32 @@ def test_a_job_is_rescued_a_limited_number_of_times(store: PostgresStore) -> Non
     assert store.announce_missing(now_ms()) == 1  # nothing is lost with it
 
 
-def test_finished_jobs_leave_no_rows(store: PostgresStore, start: Callable[[], Running]) -> None:
+def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:
     for number in range(10):
         record(store, f"task-{number}")
-    running = start()
-    until(lambda: delivered(store) == 10, 20)
+    running = start(ok)
+    wait_until(lambda: delivered(store) == 10)
     running.stop()
-    assert sql(store, "select 1 from procrastinate_jobs where task_name = 'attempt'") == []
+    assert attempts_announced(store) == []
     ((events,),) = sql(store, "select count(*) from procrastinate_events")
     assert events < 10
 
 
-def test_a_server_that_says_nothing_is_given_up(store: PostgresStore) -> None:
-    connector = store.queue().connector
-    assert "connect_timeout=5" in connector._pool_args["conninfo"]  # type: ignore[attr-defined]
-    assert connector._pool_args["connection_class"] is AsyncConnection  # type: ignore[attr-defined]
+def test_a_server_that_says_nothing_is_given_up(
+    store: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original = AsyncConnection.connect
+
+    async def connect(conninfo: str, **more: Any) -> AsyncConnection:
+        seen.append(conninfo)
+        return await original(conninfo, **more)
+
+    async def work() -> None:
+        async with store.queue().open_async():
+            pass
+
+    monkeypatch.setattr(AsyncConnection, "connect", connect)
+    asyncio.run(work())
+    assert seen
+    assert all("connect_timeout=5" in conninfo for conninfo in seen)

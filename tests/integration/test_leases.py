@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from receiver.deliveries import Notice
 from receiver.dispatch import attempts, leases
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
@@ -63,7 +62,7 @@ def test_a_commit_of_another_process_wakes_the_worker(
 
 
 def test_an_idle_worker_writes_next_to_nothing(
-    store: SqliteStore, start: Start, naps: Naps, monkeypatch: pytest.MonkeyPatch
+    start: Start, naps: Naps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fifty times it looks for work and renews leases, and it commits only that it was seen."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 0.01)
