@@ -73,6 +73,16 @@ class GroupCommit(Generic[Connection]):
             raise item.error
         return cast("T", item.result)
 
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait for the next batch."""
+        return len(self._waiting)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `close` was called: no more work is accepted."""
+        return self._closing
+
     def start(self) -> None:
         with self._mutex:
             self._tell()

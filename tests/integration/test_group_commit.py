@@ -6,9 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,13 @@ from receiver.ingest import Ingest
 from receiver.stores import group_commit
 from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite import writer as sqlite_writer
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 Work = Callable[[sqlite3.Connection], int]
+FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
 
 
 @pytest.fixture
@@ -51,11 +54,24 @@ def insert(n: int) -> Work:
     return work
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Grows with each batch: the writer takes the file lock once for each."""
+    taken: list[Path] = []
+
+    def counted(path: Path) -> AbstractContextManager[None]:
+        taken.append(path)
+        return file_lock(path)
+
+    monkeypatch.setattr(sqlite_writer, "file_lock", counted)
+    return taken
+
+
+def waits_for_lock(path: Path) -> bool:
+    """Whether a thread or process waits for the file lock: the kernel marks it with an arrow."""
+    inode = Path(f"{path}-lock").stat().st_ino
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f":{inode} " in line for line in lines)
 
 
 def rows(path: Path) -> list[int]:
@@ -72,7 +88,7 @@ def held_batch(writer: GroupCommit, works: list[Work]) -> list[object]:
 
     def first(_: sqlite3.Connection) -> int:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         return 0
 
     def run(work: Work) -> object:
@@ -83,12 +99,11 @@ def held_batch(writer: GroupCommit, works: list[Work]) -> list[object]:
 
     with ThreadPoolExecutor(len(works) + 1) as pool:
         pool.submit(run, first)
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         futures = [pool.submit(run, work) for work in works]
-        while len(writer._waiting) < len(works):
-            time.sleep(0.005)
+        wait_until(lambda: writer.waiting == len(works))
         go.set()
-        return [future.result(10) for future in futures]
+        return [future.result(PATIENCE) for future in futures]
 
 
 def test_every_connection_that_writes_syncs_fully(writer: GroupCommit) -> None:
@@ -111,12 +126,9 @@ def test_nobody_is_answered_before_the_commit(writer: GroupCommit, path: Path) -
     assert all(seen)
 
 
-def test_waiting_items_share_one_commit(writer: GroupCommit) -> None:
-    commits: list[int] = []
-    original = writer._commit
-    writer._commit = lambda batch: (commits.append(len(batch)), original(batch))[1]  # type: ignore[method-assign,assignment]
+def test_waiting_items_share_one_commit(writer: GroupCommit, commits: list[Path]) -> None:
     assert held_batch(writer, [insert(n) for n in range(20)]) == list(range(20))
-    assert commits == [1, 20]
+    assert len(commits) == 2  # the batch that was held up, and the one of all twenty
 
 
 def test_one_bad_item_fails_alone(writer: GroupCommit, path: Path) -> None:
@@ -156,9 +168,9 @@ def gathered(writer: GroupCommit) -> Iterator[Gather]:
     with ThreadPoolExecutor(4) as pool:
 
         def gather(work: Work) -> Future[int]:
-            waiting = len(writer._waiting)
+            waiting = writer.waiting
             future = pool.submit(run, work)
-            until(lambda: len(writer._waiting) > waiting)
+            wait_until(lambda: writer.waiting > waiting)
             return future
 
         yield gather
@@ -169,65 +181,71 @@ def never() -> None:
 
 
 def test_what_gathers_is_committed_when_the_front_says_so(
-    writer: GroupCommit, gathered: Gather, path: Path
+    writer: GroupCommit, gathered: Gather, path: Path, commits: list[Path]
 ) -> None:
     writer.start_undisturbed(never)  # nothing is there, and nothing happens
     futures = [gathered(insert(n)) for n in (1, 2)]
-    time.sleep(0.05)
     assert rows(path) == []
     writer.start_undisturbed(never)
-    assert [future.result(10) for future in futures] == [1, 2]
+    assert [future.result(PATIENCE) for future in futures] == [1, 2]
     assert rows(path) == [1, 2]
+    assert len(commits) == 1  # neither was committed before the other had come
 
 
 def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
     writer: GroupCommit, gathered: Gather, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "UNDISTURBED", 30)
-    may_commit, seen = threading.Event(), []
-    original = writer._needs_no_python
+    stands_still, may_commit = threading.Event(), threading.Event()
+    used: list[sqlite3.Connection] = []
+    seen: list[list[int]] = []
 
-    def then_hangs() -> None:
-        original()
-        assert may_commit.wait(10)
-        seen.append(rows(path))
+    class Gate(ThreadGate):
+        """Reports that the front begins to wait at it."""
+
+        def wait(self, seconds: float) -> bool:
+            stands_still.set()
+            return super().wait(seconds)
+
+    def hold_commit(statement: str) -> None:
+        if statement == "commit":
+            seen.append(rows(path) if may_commit.wait(PATIENCE) else [-1])
 
     def work(connection: sqlite3.Connection) -> int:
-        time.sleep(0.05)
+        used.append(connection)
+        connection.set_trace_callback(hold_commit)
+        assert stands_still.wait(PATIENCE)
         return insert(1)(connection)
 
-    monkeypatch.setattr(writer, "_needs_no_python", then_hangs)
+    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+    monkeypatch.setattr(group_commit, "ThreadGate", Gate)
     future = gathered(work)
     writer.start_undisturbed(never)
-    assert writer._connection is not None
-    assert writer._connection.total_changes == 1
+    assert used[0].total_changes == 1
     may_commit.set()
-    assert future.result(10) == 1
-    assert seen[0] == []
+    assert future.result(PATIENCE) == 1
+    assert seen == [[]]
 
 
 def test_the_front_goes_on_when_a_batch_fails(
     writer: GroupCommit, gathered: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "UNDISTURBED", 30)
+    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
 
     def full(_: sqlite3.Connection) -> int:
         raise sqlite3.OperationalError("database or disk is full")
 
     future = gathered(full)
-    began = time.monotonic()
     writer.start_undisturbed(never)
-    assert time.monotonic() - began < 20
-    assert isinstance(future.exception(10), StoreUnavailable)
+    assert isinstance(future.exception(PATIENCE), StoreUnavailable)
 
 
 def test_the_front_does_not_stand_still_for_long(writer: GroupCommit, gathered: Gather) -> None:
     go = threading.Event()
-    future = gathered(lambda _: int(go.wait(10)))
+    future = gathered(lambda _: int(go.wait(PATIENCE)))
     writer.start_undisturbed(never)
     assert not future.done()
     go.set()
-    assert future.result(10) == 1
+    assert future.result(PATIENCE) == 1
 
 
 def test_a_busy_writer_says_when_it_is_free(writer: GroupCommit, gathered: Gather) -> None:
@@ -235,26 +253,26 @@ def test_a_busy_writer_says_when_it_is_free(writer: GroupCommit, gathered: Gathe
 
     def holds(_: sqlite3.Connection) -> int:
         entered.set()
-        return int(go.wait(10))
+        return int(go.wait(PATIENCE))
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(writer.run, holds)
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         second = gathered(insert(2))
         writer.start_undisturbed(is_free.set)
         assert not is_free.is_set()
         go.set()
-        assert is_free.wait(10)
-        assert first.result(10) == 1
+        assert is_free.wait(PATIENCE)
+        assert first.result(PATIENCE) == 1
     assert not second.done()
     writer.start_undisturbed(never)
-    assert second.result(10) == 2
+    assert second.result(PATIENCE) == 2
 
 
 def test_a_thread_takes_along_what_gathers(writer: GroupCommit, gathered: Gather) -> None:
     future = gathered(insert(1))
     assert writer.run(insert(2)) == 2
-    assert future.result(10) == 1
+    assert future.result(PATIENCE) == 1
 
 
 def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: GroupCommit, path: Path) -> None:
@@ -268,28 +286,27 @@ def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: GroupCommit, pa
     assert rows(path) == [3]
 
 
-def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: GroupCommit, path: Path) -> None:
+def test_a_batch_that_ends_unforeseen_acknowledges_nobody(
+    writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever stops the writer between the items and the commit, no result gets out."""
 
     class Broken(BaseException):
         pass
 
-    original = writer._commit
-
-    def breaks(batch: list[object]) -> None:
-        writer._commit = original  # type: ignore[method-assign]
+    def breaks(batch: list[group_commit.Item[sqlite3.Connection, int]]) -> None:
+        monkeypatch.undo()
         for item in batch:
-            item.result = 1  # type: ignore[attr-defined]
+            item.result = 1
         raise Broken
 
-    writer._commit = breaks  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(writer, "_commit", breaks)  # injects a fault: the writer's thread dies
     died: list[object] = []
     hook, threading.excepthook = threading.excepthook, died.append
     try:
         with pytest.raises(StoreUnavailable):
             writer.run(insert(1))
-        while not died:
-            time.sleep(0.01)
+        wait_until(lambda: died)
     finally:
         threading.excepthook = hook
     assert writer.run(insert(2)) == 2  # another writer thread took over
@@ -305,13 +322,13 @@ def test_a_read_only_connection_cannot_write(path: Path) -> None:
 
 def test_a_writer_waits_for_the_lock_of_another_process(writer: GroupCommit, path: Path) -> None:
     writer.run(insert(1))
-    done = threading.Event()
-    with file_lock(path):
-        thread = threading.Thread(target=lambda: (writer.run(insert(2)), done.set()))
-        thread.start()
-        assert not done.wait(0.3)
-    assert done.wait(5)
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(path):
+            future = pool.submit(writer.run, insert(2))
+            wait_until(lambda: waits_for_lock(path))
+            assert not future.done()
+            assert rows(path) == [1]
+        assert future.result(PATIENCE) == 2
 
 
 def test_two_processes_write_at_once(writer: GroupCommit, path: Path) -> None:
@@ -327,7 +344,7 @@ def test_two_processes_write_at_once(writer: GroupCommit, path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", program, str(path)])
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: writer.run(insert(n)), range(200)))
-    assert other.wait(30) == 0
+    assert other.wait(PATIENCE) == 0
     assert rows(path) == [*range(200), *range(500, 700)]
 
 
@@ -337,46 +354,60 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
 
     def slow(connection: sqlite3.Connection) -> int:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         return insert(1)(connection)
 
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(writer.run, slow)
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         second = pool.submit(writer.run, insert(2))
-        while not writer._waiting:
-            time.sleep(0.005)
+        wait_until(lambda: writer.waiting == 1)
         closing = pool.submit(writer.close)
-        time.sleep(0.05)
+        wait_until(lambda: writer.is_closing)
         go.set()
-        assert (first.result(10), second.result(10)) == (1, 2)
-        closing.result(10)
+        assert (first.result(PATIENCE), second.result(PATIENCE)) == (1, 2)
+        closing.result(PATIENCE)
     assert rows(path) == [1, 2]
     writer.close()  # again is no mistake
     with pytest.raises(StoreUnavailable):
         writer.run(insert(3))
 
 
-def test_what_nobody_waits_for_any_more_is_not_done(
-    writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_waits_for_any_more_is_not_done(writer: GroupCommit, path: Path) -> None:
     """It was answered 503: the sender will come again."""
+
+    class Impatient(ThreadGate):
+        """The time is up as soon as the writer waits for the file lock."""
+
+        def wait(self, seconds: float) -> bool:
+            assert seconds > 0
+            wait_until(lambda: waits_for_lock(path))
+            return False
+
+    def run_impatiently(n: int, seconds: str) -> None:
+        token = NEW_GATE.set(Impatient)
+        try:
+            said = rf"no commit within {seconds} s.*record.db-lock"
+            with pytest.raises(StoreUnavailable, match=said):
+                writer.run(insert(n))
+        finally:
+            NEW_GATE.reset(token)
+
     writer.run(insert(1))
-    monkeypatch.setattr(group_commit, "PATIENCE", 0.2)
-    monkeypatch.setattr(group_commit, "PATIENCE_WHEN_STUCK", 0.1)
     with file_lock(path):
-        with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s.*record.db-lock"):
-            writer.run(insert(2))
-        with pytest.raises(StoreUnavailable, match=r"no commit within 0.1 s"):
-            writer.run(insert(3))  # no second request waits as long
-        assert writer._waiting == []  # nor is anything of it kept, however long that lasts
-    monkeypatch.undo()
+        run_impatiently(2, "8")
+        run_impatiently(3, "1")  # no second request waits as long
+        assert writer.waiting == 0  # nor is anything of it kept, however long that lasts
     assert writer.run(insert(4)) == 4
-    assert writer._is_stuck is False
-    assert rows(path) == [1, 4]
+    with file_lock(path):
+        run_impatiently(5, "8")  # the writer is not stuck any more
+    assert writer.run(insert(6)) == 6
+    assert rows(path) == [1, 4, 6]
 
 
-def test_one_bad_callback_fails_alone_among_many(store: SqliteStore) -> None:
+def test_one_bad_callback_fails_alone_among_many(
+    store: SqliteStore, tmp_path: Path, commits: list[Path]
+) -> None:
     """Requests from many threads, some of which fail in the middle of their work: one commit."""
 
     class Breaks:
@@ -405,19 +436,16 @@ def test_one_bad_callback_fails_alone_among_many(store: SqliteStore) -> None:
         except (ZeroDivisionError, NotTheProtocol, ValueError) as error:
             return type(error)
 
-    commits: list[int] = []
-    original = store._writer._commit
-    store._writer._commit = lambda batch: (commits.append(len(batch)), original(batch))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    commits.clear()
     with ThreadPoolExecutor(len(works) + 1) as pool:
-        with file_lock(store._path):
+        with file_lock(tmp_path / "receiver.db"):
             first = pool.submit(store.heartbeat, "web", "web", 1)
-            until(lambda: bool(store._writer._thread) and not store._writer._waiting)
-            time.sleep(0.1)
+            wait_until(lambda: waits_for_lock(tmp_path / "receiver.db"))
             found = [pool.submit(outcome, work) for work in works]
-            until(lambda: len(store._writer._waiting) == len(works))
-        first.result(10)
-        outcomes = [future.result(10) for future in found]
-    assert commits == [1, len(works)]
+            wait_until(lambda: store.writer.waiting == len(works))
+        first.result(PATIENCE)
+        outcomes = [future.result(PATIENCE) for future in found]
+    assert len(commits) == 2  # the heartbeat, and all others together
     assert outcomes == ["recorded", ZeroDivisionError, NotTheProtocol, ValueError] * 8
     assert {task.id for task in store.tasks()} == {"taken", *(f"good-{n}" for n in range(8))}
     assert len(store.callbacks(limit=100)) == 9

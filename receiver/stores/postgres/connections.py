@@ -60,7 +60,7 @@ class Connections(Rooms):
         self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._lock = threading.Lock()
         self._alone = threading.Lock()
-        self._writer = GroupCommit(url)
+        self.writer = GroupCommit(url)
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -76,7 +76,7 @@ class Connections(Rooms):
         return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
 
     def close(self) -> None:
-        self._writer.close()
+        self.writer.close()
         with self._lock:
             pool, self._opened = self._opened, None
         if pool is not None:
@@ -111,7 +111,7 @@ class Connections(Rooms):
         if task_id is None:
             return self._write(work)
         try:
-            return self._writer.run(work, task_id)
+            return self.writer.run(work, task_id)
         except Undone:
             if not may_block():
                 raise  # a thread does it: it may take long

@@ -29,7 +29,7 @@ class Connections(Rooms):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer = GroupCommit(path)
+        self.writer = GroupCommit(path)
         self._readers = threading.local()
 
     def migrate(self) -> list[str]:
@@ -58,7 +58,7 @@ class Connections(Rooms):
         """Nothing to do: the next row key is one more than the greatest."""
 
     def close(self) -> None:
-        self._writer.close()
+        self.writer.close()
         self._drop_reader()
 
     @contextmanager
@@ -84,7 +84,7 @@ class Connections(Rooms):
                     return
 
     def _write(self, work: Callable[[Session], T]) -> T:
-        return self._writer.run(work)
+        return self.writer.run(work)
 
     @contextmanager
     def _read(self) -> Iterator[SqliteSession]:
