@@ -79,6 +79,11 @@ class GroupCommit(Generic[Connection]):
         return len(self._waiting)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether the thread is at work on a batch."""
+        return self._is_busy
+
+    @property
     def is_closing(self) -> bool:
         """Whether `close` was called: no more work is accepted."""
         return self._closing

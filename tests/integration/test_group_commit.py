@@ -29,6 +29,11 @@ Work = Callable[[sqlite3.Connection], int]
 FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
 
 
+@pytest.fixture(autouse=True)
+def _callers_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "PATIENCE", FOR_EVER)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     made = tmp_path / "record.db"
@@ -286,21 +291,20 @@ def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: GroupCommit, pa
     assert rows(path) == [3]
 
 
-def test_a_batch_that_ends_unforeseen_acknowledges_nobody(
-    writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: GroupCommit, path: Path) -> None:
     """Whatever stops the writer between the items and the commit, no result gets out."""
 
     class Broken(BaseException):
         pass
 
     def breaks(batch: list[group_commit.Item[sqlite3.Connection, int]]) -> None:
-        monkeypatch.undo()
+        patched.undo()
         for item in batch:
             item.result = 1
         raise Broken
 
-    monkeypatch.setattr(writer, "_commit", breaks)  # injects a fault: the writer's thread dies
+    patched = pytest.MonkeyPatch()
+    patched.setattr(writer, "_commit", breaks)  # injects a fault: the writer's thread dies
     died: list[object] = []
     hook, threading.excepthook = threading.excepthook, died.append
     try:
@@ -384,10 +388,10 @@ def test_what_nobody_waits_for_any_more_is_not_done(writer: GroupCommit, path: P
             wait_until(lambda: waits_for_lock(path))
             return False
 
-    def run_impatiently(n: int, seconds: str) -> None:
+    def run_impatiently(n: int, seconds: float) -> None:
         token = NEW_GATE.set(Impatient)
         try:
-            said = rf"no commit within {seconds} s.*record.db-lock"
+            said = rf"no commit within {seconds:g} s.*record.db-lock"
             with pytest.raises(StoreUnavailable, match=said):
                 writer.run(insert(n))
         finally:
@@ -395,12 +399,12 @@ def test_what_nobody_waits_for_any_more_is_not_done(writer: GroupCommit, path: P
 
     writer.run(insert(1))
     with file_lock(path):
-        run_impatiently(2, "8")
-        run_impatiently(3, "1")  # no second request waits as long
+        run_impatiently(2, FOR_EVER)
+        run_impatiently(3, group_commit.PATIENCE_WHEN_STUCK)  # no second request waits as long
         assert writer.waiting == 0  # nor is anything of it kept, however long that lasts
     assert writer.run(insert(4)) == 4
     with file_lock(path):
-        run_impatiently(5, "8")  # the writer is not stuck any more
+        run_impatiently(5, FOR_EVER)  # the writer is not stuck any more
     assert writer.run(insert(6)) == 6
     assert rows(path) == [1, 4, 6]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import operator
+import shutil
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import procrastinate
 import psycopg
 import pytest
 
@@ -19,12 +20,15 @@ from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore, connections, schema
 from receiver.stores.releases import migrations
 from receiver.tasks import Outcome, Status, Task
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.postgres_proxy import Between
 from tests.support.postgres_server import Server, started
 from tests.support.samples import body, callback, subscription
 
 OURS = [name for name, _ in migrations("postgres")]
+FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+SENDERS = 4
 _numbers = itertools.count(1)
 
 
@@ -92,20 +96,24 @@ def test_upgrades_of_procrastinate_are_applied(
     store: PostgresStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.migrate()
-    known = schema._upgrades()
-    newer = [tmp_path / "99.00.00_01_pre_later.sql", tmp_path / "99.00.00_50_post_later.sql"]
+    theirs = tmp_path / "sql"
+    shutil.copytree(Path(procrastinate.__file__).parent / "sql", theirs)
+    monkeypatch.setattr(schema, "_procrastinate", lambda: theirs)
+    newer = [
+        theirs / "migrations" / "99.00.00_01_pre_later.sql",
+        theirs / "migrations" / "99.00.00_50_post_later.sql",
+    ]
     newer[0].write_text("create table of_a_later_release (n integer default '1%'::text::int)")
-    newer[1].write_text("drop table of_a_later_release")
-    monkeypatch.setattr(schema, "_upgrades", lambda: [*known, newer[0]])
     with pytest.raises(SchemaMismatch, match="_01_pre_later; run: receiver migrate"):
         store.check_schema()
     assert store.migrate() == ["procrastinate 99.00.00_01_pre_later"]
-    monkeypatch.setattr(schema, "_upgrades", lambda: [*known, *newer])
+    newer[1].write_text("drop table of_a_later_release")
     store.check_schema()  # what may follow later is not waited for
     assert store.migrate() == ["procrastinate 99.00.00_50_post_later"]
     with psycopg.connect(url) as connection:
         assert connection.execute("select to_regclass('of_a_later_release')").fetchone() == (None,)
-    monkeypatch.setattr(schema, "_upgrades", lambda: known)
+    for file in newer:
+        file.unlink()
     with pytest.raises(SchemaMismatch, match="newer release"):
         store.check_schema()
 
@@ -125,60 +133,71 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Serv
     store = PostgresStore(server.url)
     store.migrate()
     ingest = Ingest(store, [subscription("mail")])
-    acknowledged: list[str] = []
-    refused: list[float] = []
+    acknowledged: list[list[str]] = [[] for _ in range(SENDERS)]
+    refused = threading.Event()
     stop = threading.Event()
 
     def send(sender: int) -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            task, began = f"task-{sender}-{number}", time.monotonic()
+        for number in itertools.count():
+            task = f"task-{sender}-{number}"
             try:
                 ingest.accept(callback(body(), task))
             except StoreUnavailable:
-                refused.append(time.monotonic() - began)
+                refused.set()
             else:
-                acknowledged.append(task)
+                acknowledged[sender].append(task)
+            if stop.is_set():
+                return
 
-    def until(condition: bool | None = None, count: int = 0) -> None:
-        end = time.monotonic() + 60
-        while len(acknowledged) < count or (condition and not refused):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+    def each_goes_on() -> None:
+        """Wait until every sender has had 15 more callbacks acknowledged: none of them hangs."""
+        wanted = [len(tasks) + 15 for tasks in acknowledged]
+        wait_until(lambda: all(map(operator.ge, map(len, acknowledged), wanted)))
 
-    senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
-    for sender in senders:
-        sender.start()
-    try:
-        until(count=50)
-        server.stop(at_once=True)
-        until(condition=True)
-        server.start()
-        until(count=len(acknowledged) + 50)  # the same store, without a word to it
-    finally:
-        stop.set()
+    with ThreadPoolExecutor(SENDERS) as pool:
+        senders = [pool.submit(send, number) for number in range(SENDERS)]
+        try:
+            each_goes_on()
+            server.stop(at_once=True)
+            assert refused.wait(PATIENCE)
+            server.start()
+            each_goes_on()  # the same store, without a word to it
+        finally:
+            stop.set()
         for sender in senders:
-            sender.join(30)
+            sender.result(PATIENCE)
     on_record = {task.id for task in store.tasks(limit=100_000)}
     store.close()
-    assert set(acknowledged) <= on_record
-    assert max(refused) < 20  # nobody hangs
+    assert {task for tasks in acknowledged for task in tasks} <= on_record
 
 
 def test_no_connection_left_is_said_in_time(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE", 0.5)
+    monkeypatch.setattr(connections, "PATIENCE", FOR_EVER)
     store.migrate()
-    began = time.monotonic()
-    with ExitStack() as stack:
-        for _ in range(connections.MOST):
-            stack.enter_context(store._read())
-        with pytest.raises(StoreUnavailable):
-            store.tasks()
-    assert time.monotonic() - began < 20
+    with ThreadPoolExecutor(connections.MOST) as pool:
+        with psycopg.connect(url) as holder:
+            holder.execute("lock table tasks in access exclusive mode")
+            held = [pool.submit(store.tasks) for _ in range(connections.MOST)]
+            wait_until(lambda: waiting_for_locks(url) == connections.MOST)
+            with monkeypatch.context() as patched:
+                patched.setattr(connections, "PATIENCE", 0.5)
+                with pytest.raises(StoreUnavailable):
+                    store.tasks()
+        assert [one.result(PATIENCE) for one in held] == [[]] * connections.MOST
     assert store.tasks() == []
+
+
+def waiting_for_locks(url: str) -> int:
+    """How many connections to this database wait for a lock."""
+    statement = (
+        "select count(*) from pg_stat_activity "
+        "where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(url) as connection:
+        row = connection.execute(statement).fetchone()
+    return row[0] if row else 0
 
 
 def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, url: str) -> None:
@@ -230,12 +249,14 @@ def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
     nowhere.close()
 
 
-def test_a_server_that_is_not_there_is_said_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_not_there_is_said_at_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool would go on trying until its patience ends."""
+    monkeypatch.setattr(connections, "PATIENCE", FOR_EVER)
     nobody = PostgresStore(f"postgresql://user:password@127.0.0.1:{free_port()}/receiver")
-    began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
         nobody.check_schema()
-    assert time.monotonic() - began < connections.PATIENCE
     assert "password" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     nobody.close()

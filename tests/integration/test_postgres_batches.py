@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,18 +17,32 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import group_commit
-from receiver.stores.gates import NEW_GATE, ThreadGate
+from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.postgres import PostgresStore, batch, wire, writer
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Session
 from receiver.tasks import Outcome, Status, Task
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.postgres_proxy import Between
 from tests.support.samples import body, callback, subscription
 
 T = TypeVar("T")
-SOON = 30  # seconds; nothing here takes as long
+FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
 NEW = Task("task-05", "kling", Status.CREATED, 1, 1)
 HOOKS = [subscription("mail"), subscription("slack")]
+
+
+WAITS_AT_COMMIT = """
+create function wait_for_the_test() returns trigger language plpgsql as
+  $$ begin perform pg_advisory_lock(1); perform pg_advisory_unlock(1); return null; end $$;
+create constraint trigger at_commit after insert on tasks
+  deferrable initially deferred for each row execute function wait_for_the_test()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _callers_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "PATIENCE", FOR_EVER)
 
 
 @pytest.fixture
@@ -46,9 +59,15 @@ def between(url: str) -> Iterator[Between]:
 
 
 @pytest.fixture
-def store(url: str, between: Between) -> Iterator[PostgresStore]:
+def far_url(url: str, between: Between) -> str:
+    """The database as it is reached through the proxy."""
     port = str(psycopg.conninfo.conninfo_to_dict(url)["port"])
-    made = PostgresStore(url.replace(f":{port}/", f":{between.port}/"))
+    return url.replace(f":{port}/", f":{between.port}/")
+
+
+@pytest.fixture
+def store(far_url: str) -> Iterator[PostgresStore]:
+    made = PostgresStore(far_url)
     yield made
     made.close()
 
@@ -71,7 +90,7 @@ class Together:
     def _hand_in(self, verb: Callable[[], T]) -> Future[T]:
         self._count += 1
         handed_in = self._pool.submit(verb)
-        _until(lambda: len(self.store._writer._waiting) == self._count)
+        wait_until(lambda: self.store.writer.waiting == self._count)
         return handed_in
 
 
@@ -82,22 +101,15 @@ def together(store: PostgresStore) -> Iterator[Together]:
 
     def hold(_: Session) -> None:
         is_held.set()
-        may_go.wait(SOON)
+        may_go.wait(PATIENCE)
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(store._writer.run, hold, "held")
-        assert is_held.wait(SOON)
+        pool.submit(store.writer.run, hold, "held")
+        assert is_held.wait(PATIENCE)
         try:
             yield Together(store)
         finally:
             may_go.set()
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def told(number: int, status: str = "succeed") -> Callback:
@@ -107,7 +119,7 @@ def told(number: int, status: str = "succeed") -> Callback:
 def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str) -> None:
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in range(12)]
-    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 12
+    assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 12
     with psycopg.connect(url) as connection:
         jobs = connection.execute("select count(*) from procrastinate_jobs").fetchone()
     assert _transactions(url) == 1
@@ -119,11 +131,11 @@ def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str)
 
 
 def test_a_batch_takes_no_more_round_trips_than_one_callback(
-    store: PostgresStore, between: Between
+    store: PostgresStore, far_url: str, between: Between
 ) -> None:
     for number in range(12):
         store.create_task(replace(NEW, id=f"task-{number:02}"))
-    far = wire.Wire(store._url)
+    far = wire.Wire(far_url)
     about_to_commit: list[int] = []
     before = between.count
     for status in ("submitted", "succeed"):  # the first time each statement is prepared
@@ -138,14 +150,30 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
 
 
 def test_the_front_does_not_stand_still_for_the_commit(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_record: list[int] = []
-    monkeypatch.setattr(
-        store._writer, "_needs_no_python", lambda: on_record.append(len(store.tasks()))
-    )
-    Ingest(store, HOOKS).accept(told(1))
-    assert on_record[0] == 0
+    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+
+    class Gathers(ThreadGate):
+        """The gate of a front that starts the writer itself."""
+
+        def begin(self, writer: Writer) -> None:
+            """Later."""
+
+    def accept() -> Outcome:
+        NEW_GATE.set(Gathers)
+        return Ingest(store, HOOKS).accept(told(1))
+
+    with psycopg.connect(url, autocommit=True) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute(WAITS_AT_COMMIT)
+        holder.execute("select pg_advisory_lock(1)")
+        answer = pool.submit(accept)
+        wait_until(lambda: store.writer.waiting == 1)
+        store.writer.start_undisturbed(lambda: None)
+        assert store.tasks() == []
+        assert not answer.done()
+        holder.execute("select pg_advisory_unlock(1)")
+        assert answer.result(PATIENCE) is Outcome.RECORDED
 
 
 def _recording(one: Callback) -> Callable[[Session], Outcome]:
@@ -157,7 +185,7 @@ def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
     """Then two processes whose batches hold the same tasks wait in no ring."""
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
-    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 3
+    assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 3
     assert [task.id for task in store.tasks()] == ["task-03", "task-02", "task-01"]  # newest first
 
 
@@ -190,10 +218,10 @@ def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
         taken = batch_of_many.create(NEW)
         created = batch_of_many.create(replace(NEW, id="task-07"))
         behind = batch_of_many.accept(told(9))
-    assert before.result(SOON) is behind.result(SOON) is Outcome.RECORDED
-    created.result(SOON)
+    assert before.result(PATIENCE) is behind.result(PATIENCE) is Outcome.RECORDED
+    created.result(PATIENCE)
     with pytest.raises(ValueError, match="on record already"):
-        taken.result(SOON)
+        taken.result(PATIENCE)
     assert {task.id for task in store.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
     for task_id in ("task-01", "task-09"):
         (kept,) = store.history(task_id).callbacks
@@ -205,9 +233,9 @@ def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
         before = batch_of_many.accept(told(1))
         no_text = batch_of_many.create(replace(NEW, reference="a\0b"))
         behind = batch_of_many.accept(told(9))
-    assert before.result(SOON) is behind.result(SOON) is Outcome.RECORDED
+    assert before.result(PATIENCE) is behind.result(PATIENCE) is Outcome.RECORDED
     with pytest.raises(ValueError, match="NUL"):
-        no_text.result(SOON)
+        no_text.result(PATIENCE)
 
 
 def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, url: str) -> None:
@@ -217,9 +245,9 @@ def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, ur
         connection.execute("alter table transitions add check (task <> 2 or status = 'created')")
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in range(3)]
-    assert answers[0].result(SOON) is answers[2].result(SOON) is Outcome.RECORDED
+    assert answers[0].result(PATIENCE) is answers[2].result(PATIENCE) is Outcome.RECORDED
     with pytest.raises(StoreUnavailable, match="violates check constraint"):
-        answers[1].result(SOON)
+        answers[1].result(PATIENCE)
     kept = [store.history(f"task-{number:02}").callbacks for number in range(3)]
     assert [[one.repeats for one in each] for each in kept] == [[0], [], [0]]
 
@@ -232,7 +260,7 @@ def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
         store.create_task(NEW)
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in range(3)]
-    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 3
+    assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 3
     assert _transactions(url) == 1
 
 
@@ -247,9 +275,9 @@ def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
         ended = batch_of_many.accept(told(1))
         late = batch_of_many.accept(told(1, "processing"))
         again = batch_of_many.accept(told(1))
-    assert ended.result(SOON) is Outcome.RECORDED
-    assert late.result(SOON) is Outcome.STALE
-    assert again.result(SOON) is Outcome.DUPLICATE
+    assert ended.result(PATIENCE) is Outcome.RECORDED
+    assert late.result(PATIENCE) is Outcome.STALE
+    assert again.result(PATIENCE) is Outcome.DUPLICATE
     assert store.task("task-01").status is Status.SUCCEEDED
 
 
@@ -272,9 +300,9 @@ def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url:
         holder.execute("select from tasks where id = 'task-01' for update")
         with together(store) as batch_of_many:
             held, free = batch_of_many.accept(told(1)), batch_of_many.accept(told(2))
-        assert free.result(SOON) is Outcome.RECORDED
+        assert free.result(PATIENCE) is Outcome.RECORDED
         assert not held.done()
-    assert held.result(SOON) is Outcome.RECORDED
+    assert held.result(PATIENCE) is Outcome.RECORDED
 
 
 def test_a_connection_that_ended_unnoticed_refuses_nobody(store: PostgresStore, url: str) -> None:
@@ -304,23 +332,17 @@ def test_whose_commit_was_not_answered_is_not_acknowledged(
 def test_a_server_that_falls_silent_is_said_in_time(
     store: PostgresStore, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "PATIENCE", 0.2)
-    monkeypatch.setattr(wire, "ANSWERS_WITHIN", 0.3)
     ingest = Ingest(store, HOOKS)
     ingest.accept(told(0))
     between.is_silent.set()
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
-        ingest.accept(told(1))
-    assert time.monotonic() - began < SOON
+    with monkeypatch.context() as patched:
+        patched.setattr(group_commit, "PATIENCE", 0.2)
+        patched.setattr(wire, "ANSWERS_WITHIN", 0.3)
+        with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
+            ingest.accept(told(1))
+        wait_until(lambda: not store.writer.is_busy)  # the connection was given up as well
     between.is_silent.clear()
-    end = time.monotonic() + SOON
-    while True:
-        try:
-            assert ingest.accept(told(2)) is Outcome.RECORDED
-            break
-        except StoreUnavailable:
-            assert time.monotonic() < end
+    assert ingest.accept(told(2)) is Outcome.RECORDED
 
 
 def test_what_was_handed_in_is_committed_before_the_store_closes(store: PostgresStore) -> None:
@@ -328,8 +350,8 @@ def test_what_was_handed_in_is_committed_before_the_store_closes(store: Postgres
         answers = [batch_of_many.accept(told(1, status)) for status in ("submitted", "succeed")]
         closing = threading.Thread(target=store.close)
         closing.start()
-        _until(lambda: store._writer._closing)
+        wait_until(lambda: store.writer.is_closing)
         with pytest.raises(StoreUnavailable, match="closing"):
             Ingest(store, HOOKS).accept(told(2))
-    assert [answer.result(SOON) for answer in answers] == [Outcome.RECORDED] * 2
-    closing.join(SOON)
+    assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 2
+    closing.join(PATIENCE)
