@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -125,9 +125,22 @@ class Site:
         self.server.server_close()
 
 
+@dataclass
+class Endless:
+    """An answer that begins like this and never ends; `rest` is repeated."""
+
+    head: bytes
+    rest: bytes = b"a"
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.head
+        while True:
+            yield from self.rest
+
+
 @contextmanager
 def dripping(
-    answer: bytes,
+    answer: Iterable[int],
     *,
     pause: float = 0.05,
     greeting: bool = False,
@@ -157,19 +170,19 @@ def dripping(
                 talk(encrypted)
 
     def serve() -> None:
-        while not over.is_set():
-            with suppress(TimeoutError):
+        with suppress(OSError):  # the listener is shut down
+            while not over.is_set():
                 receive()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.05)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
             yield listener.getsockname()[1]
         finally:
             over.set()
-            thread.join(5)
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
 
 
 @dataclass
