@@ -16,6 +16,7 @@ import pytest
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from tests.support.installation import ROOT
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback
 
 PLACE = "/var/lib/callback-receiver"
@@ -35,7 +36,7 @@ def restore(folder: Path) -> None:
     assert len(moves) == 3
     lines = "\n".join(moves).replace("sudo ", "").replace(PLACE, str(folder))
     lines = lines.replace("-o callback-receiver -g callback-receiver ", "")
-    subprocess.run(["/bin/sh", "-ec", lines], cwd=folder, check=True, timeout=60)
+    subprocess.run(["/bin/sh", "-ec", lines], cwd=folder, check=True, timeout=PATIENCE)
 
 
 @contextmanager
@@ -65,16 +66,14 @@ def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
     taking = threading.Thread(target=take)
     taking.start()
     try:
-        while len(taken) < 50:
-            stop.wait(0.01)
+        wait_until(lambda: len(taken) >= 50)
         before = set(taken)
         with closing(sqlite3.connect(folder / "receiver.db")) as connection:
             connection.execute(statement(folder))
-        while len(taken) < len(before) + 50:
-            stop.wait(0.01)
+        wait_until(lambda: len(taken) >= len(before) + 50)
     finally:
         stop.set()
-        taking.join(30)
+        taking.join(PATIENCE)
     return before
 
 
@@ -114,8 +113,10 @@ def test_it_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> 
 def test_the_command_says_the_same(tmp_path: Path, store: SqliteStore) -> None:
     accept(store, "task-1")
     command = [str(shutil.which("sqlite3")), str(tmp_path / "receiver.db"), statement(tmp_path)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     copy = SqliteStore(tmp_path / "backup.db")
     assert copy.history("task-1").callbacks
     copy.close()
-    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
+    assert (
+        subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode != 0
+    )

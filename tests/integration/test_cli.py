@@ -20,6 +20,7 @@ from receiver.signing import callback_url
 from receiver.stores.releases import migrations
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
 COMMANDS = sorted(main.commands)
@@ -165,7 +166,7 @@ def test_a_bare_gunicorn_tells_a_mistake_without_a_traceback(tmp_path: Path) -> 
     environment = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}
     program = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"]
     done = subprocess.run(
-        program, env=environment, capture_output=True, text=True, timeout=30, check=False
+        program, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode != 0
     assert "run: receiver migrate" in done.stderr

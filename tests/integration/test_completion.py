@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import receiver.cli
+import submitter.cli
 from receiver.completion import HOW
+from tests.support.patience import PATIENCE
 
 HOOKS = """
 [[hook]]
@@ -42,21 +47,44 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def run(environment: dict[str, str], *command: str) -> str:
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+MAIN = {"receiver": receiver.cli.main, "submitter": submitter.cli.main}
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        (["receiver", "doctor", "--s"], ["--send"]),
+        (["receiver", "tasks", "--status", "f"], ["failed"]),
+        (["receiver", "hooks", "test", "m"], ["mail"]),
+        (["receiver", "endpoints", "pause", ""], ["mail"]),
+        (["receiver", "deliveries", "--hook", "x"], []),
+    ],
+)
+def test_what_bash_asks_is_answered(
+    environment: dict[str, str], tmp_path: Path, words: list[str], completions: list[str]
+) -> None:
+    program = words[0]
+    asked = {
+        **environment,
+        f"_{program.upper()}_COMPLETE": "bash_complete",
+        "COMP_WORDS": shlex.join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = CliRunner().invoke(MAIN[program], env=asked, prog_name=program)
+    assert done.stdout.split() == [f"plain,{word}" for word in completions]
+    assert not (tmp_path / "none").exists()  # to look is not to begin
 
 
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
         (["receiver", "ta"], ["tail", "tasks"]),
-        (["receiver", "doctor", "--s"], ["--send"]),
-        (["receiver", "tasks", "--status", "f"], ["failed"]),
-        (["receiver", "hooks", "test", "m"], ["mail"]),
-        (["receiver", "endpoints", "pause", ""], ["mail"]),
-        (["receiver", "deliveries", "--hook", "x"], []),
         (["submitter", "costs", "--by", "a"], ["account"]),
     ],
 )
@@ -89,16 +117,13 @@ def test_what_other_shells_ask_is_answered(environment: dict[str, str], shell: s
     assert "doctor" not in answer
 
 
-def test_help_tells_where_it_goes(environment: dict[str, str]) -> None:
-    told = run(environment, "submitter", "completion", "--help")
+def test_help_tells_where_it_goes() -> None:
+    done = CliRunner().invoke(submitter.cli.main, ["completion", "--help"], prog_name="submitter")
     for line in HOW.values():
-        assert line.format(program="submitter") in told
+        assert line.format(program="submitter") in done.stdout
 
 
-def test_an_unknown_shell_is_a_mistake_of_usage(environment: dict[str, str]) -> None:
-    command = ["receiver", "completion", "tcsh"]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 2
+def test_an_unknown_shell_is_a_mistake_of_usage() -> None:
+    done = CliRunner().invoke(receiver.cli.main, ["completion", "tcsh"])
+    assert done.exit_code == 2
     assert "'tcsh' is not one of" in done.stderr

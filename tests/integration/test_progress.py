@@ -13,6 +13,7 @@ import pytest
 from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -48,7 +49,12 @@ def test_a_terminal_sees_it_and_results_go_elsewhere(
     try:
         program = [sys.executable, "-m", "receiver", *command]
         done = subprocess.run(
-            program, env=environment, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False
+            program,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            timeout=PATIENCE,
+            check=False,
         )
         shown = os.read(ours, 65536).decode()
     finally:
@@ -66,7 +72,7 @@ def test_elsewhere_there_is_only_the_result(
 ) -> None:
     program = [sys.executable, "-m", "receiver", *command]
     done = subprocess.run(
-        program, env=environment, capture_output=True, text=True, timeout=60, check=False
+        program, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(result)

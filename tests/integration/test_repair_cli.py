@@ -21,6 +21,7 @@ from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
 HOOKS = """
@@ -270,7 +271,7 @@ def program(
         stdout=stdout,
         stderr=subprocess.PIPE,
         env=dict(os.environ),
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -13,6 +13,7 @@ from receiver.errors import SchemaMismatch
 from receiver.stores.releases import OPTIONAL, migrations, refuse_older
 from receiver.stores.sqlite import SqliteStore, schema
 from receiver.stores.sqlite.writer import connect
+from tests.support.patience import PATIENCE
 
 ENVIRONMENT = {"CALLBACK_SECRETS": "a-secret-for-the-tests-only", "PATH": "/usr/bin:/bin"}
 
@@ -64,7 +65,7 @@ def test_six_releases_at_once_apply_it_once(tmp_path: Path) -> None:
         )
         for _ in range(6)
     ]
-    said = [racer.communicate(timeout=60)[0] for racer in racers]
+    said = [racer.communicate(timeout=PATIENCE)[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 6
     assert sum("applied 0001_initial" in text for text in said) == 1
     SqliteStore(tmp_path / "data" / "receiver.db").check_schema()
