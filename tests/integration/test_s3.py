@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import itertools
 import logging
 import os
 import subprocess
@@ -13,6 +14,7 @@ import tracemalloc
 from collections.abc import Iterator
 from email.headerregistry import Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,11 +29,17 @@ from receiver.deliveries import File
 from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import bucket, letter, shelf
+from receiver.hooks import download as download_hook
 from receiver.hooks.download import Download
-from tests.support.hook_servers import CERT, Page, Site, dripping, in_time, notice, picture
+from tests.support.hook_servers import CERT, Page, Site, dripping, notice, picture
 from tests.support.installation import ROOT
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.support.postgres_proxy import Between
 from tests.support.s3_server import KEYS, S3Server, s3_server
 
+# One process runs all of these tests, so that one server is enough for them.
+pytestmark = pytest.mark.xdist_group("s3")
 KEY = "pictures/kling/0199f1a2/0.png"
 BIG = 60 * 2**20
 
@@ -175,7 +183,7 @@ def _sha256(path: Path) -> bytes:
 
 
 HALF = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from s3fs import S3FileSystem
 from receiver.hooks import bucket
@@ -185,7 +193,7 @@ call = S3FileSystem._call_s3
 async def until_half(self, method, *args, **given):
     if method == "upload_part" and given["PartNumber"] == 3:
         print("half", flush=True)
-        time.sleep(100)
+        signal.pause()
     return await call(self, method, *args, **given)
 
 S3FileSystem._call_s3 = until_half
@@ -208,19 +216,18 @@ def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None
 
 
 def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
-    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: S3Server, tmp_path: Path
 ) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x" * (4 * bucket.PART))
     system = bucket.system(server.url)
-    call = system._call_s3
+    system.connect()
 
-    async def failing(method: str, *args: Any, **given: Any) -> Any:
-        if given.get("PartNumber") == 3:
+    def break_line(params: dict[str, Any], **_: object) -> None:
+        if params["query_string"]["partNumber"] == 3:
             raise OSError("the line broke")
-        return await call(method, *args, **given)
 
-    monkeypatch.setattr(system, "_call_s3", failing)
+    system.s3.meta.events.register("before-call.s3.UploadPart", break_line)
     with pytest.raises(OSError, match="cannot be reached"):
         bucket.put(draft, bucket.Place("shop", "large.mp4", server.url), 100)
     assert stored(server) == {}
@@ -270,27 +277,31 @@ def test_wrong_keys_are_told_apart_and_never_shown(
     assert refusal().startswith("there are no credentials; set AWS_ACCESS_KEY_ID and")
 
 
-def test_a_store_that_is_down_is_tried_again(site: Site) -> None:
-    with s3_server() as server:
-        server.client().create_bucket(Bucket="shop")
-        hook = download(server.url)
-        server.stop()
-        with in_time(30), pytest.raises(TemporaryFailure, match="it cannot be reached"):
-            hook.send(told(site))
-        server.start()
-        server.client().create_bucket(Bucket="shop")  # it forgets
+def test_a_store_that_is_down_is_tried_again(server: S3Server, site: Site) -> None:
+    port = free_port()
+    hook = download(f"http://127.0.0.1:{port}")
+    with pytest.raises(TemporaryFailure, match="it cannot be reached"):
         hook.send(told(site))
-        assert stored(server) == {KEY: site.pages["/0"].body}
+    between = Between(server.port, port)
+    hook.send(told(site))
+    assert stored(server) == {KEY: site.pages["/0"].body}
+    anew()
+    between.close()
 
 
 NOT_THERE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize("first", [b"", NOT_THERE], ids=["at once", "when it is to store"])
-def test_a_silent_store_is_given_the_deadline(site: Site, first: bytes) -> None:
+def test_a_silent_store_is_given_the_deadline(
+    site: Site, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    # The clock of the hook goes backwards, so that fetching the picture has as long as it needs.
+    clock = SimpleNamespace(monotonic=itertools.count(0, -PATIENCE).__next__)
+    monkeypatch.setattr(download_hook, "time", clock)
     with dripping(first, pause=0, then_wait=True) as port:
-        hook = download(f"http://127.0.0.1:{port}", deadline=2)
-        with in_time(10), pytest.raises(TemporaryFailure, match="no answer in time"):
+        hook = download(f"http://127.0.0.1:{port}", deadline=1)
+        with pytest.raises(TemporaryFailure, match="no answer in time"):
             hook.send(told(site))
 
 
@@ -313,7 +324,7 @@ def test_an_error_is_temporary_unless_it_is_the_files(
     told_by_s3 = f"<Error><Code>{code}</Code><Message>S3CRET</Message></Error>"
     for path in ("/shop/" + KEY, f"/shop/{KEY}?x-id=PutObject"):
         site.pages[path] = Page(told_by_s3.encode() if code else b"", status)
-    with in_time(30), pytest.raises(family, match=said) as caught:
+    with pytest.raises(family, match=said) as caught:
         download(site.url).send(told(site))
     assert "S3CRET" not in str(caught.value)
     assert str(caught.value).isprintable()
@@ -335,7 +346,7 @@ def test_the_store_is_told_the_sha256_of_what_it_gets(
 def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x")
-    place = download(server.url, allow_private=False)._shelf
+    place = shelf.shelf("s3://shop/pictures", endpoint_url=server.url)
     with public_only():  # what keeps apprise from internal addresses, on the same thread
         place.put(draft, "0.png")
     assert stored(server) == {"pictures/0.png": b"x"}
@@ -366,10 +377,11 @@ def test_a_letter_shows_the_picture_of_the_bucket(server: S3Server, site: Site) 
     assert letter_with(file) == [file.thumbnail]
 
 
-def test_a_letter_goes_out_while_the_store_is_down(site: Site) -> None:
-    with s3_server() as server:
-        server.client().create_bucket(Bucket="shop")
-        (file,) = download(server.url).send(told(site)).files
+def test_a_letter_goes_out_while_the_store_is_down(server: S3Server, site: Site) -> None:
+    between = Between(server.port)
+    (file,) = download(f"http://127.0.0.1:{between.port}").send(told(site)).files
+    anew()
+    between.close()
     assert letter_with(file) == [file.thumbnail]
 
 
@@ -430,7 +442,7 @@ def test_a_process_ends_without_complaint(server: S3Server, site: Site) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stdout.startswith("downloaded 1 file(s)")

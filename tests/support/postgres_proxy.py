@@ -1,4 +1,4 @@
-"""Stands between a store and its PostgreSQL server: counts round trips, and makes faults."""
+"""A proxy between a store and its server: it counts round trips, and makes faults."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import suppress
 
 
 class Between:
-    """Listens on `port` and passes on to the server's.
+    """Listens on `port` (`listen_on`, or any that is free) and passes on to the server's.
 
     `count`: how often the store waited for the server. `is_silent`: nothing the server says is
     passed on. `cuts_behind`: once the store has said this, the connection ends without an answer.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listen_on: int = 0) -> None:
         self._port = port
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(("127.0.0.1", listen_on))
         self.port: int = self._listening.getsockname()[1]
         self.count = 0
         self.is_silent = threading.Event()
