@@ -14,7 +14,6 @@ from receiver import hooks_file, logs
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import Notice, State
-from receiver.dispatch.leases import LeaseDispatcher
 from receiver.endpoints import Breaker
 from receiver.hooks import build_all, secrets
 from receiver.hooks.base import Done, Hook
@@ -22,6 +21,8 @@ from receiver.ingest import Ingest
 from receiver.redaction import hiding
 from receiver.retry import RetryPolicy
 from receiver.stores.sqlite import SqliteStore
+from tests.support.dispatching import working
+from tests.support.patience import wait_until
 from tests.support.samples import body, callback, subscription
 
 SIGNATURE = "canary-of-the-signed-link"
@@ -97,15 +98,8 @@ def test_no_secret_stays_with_a_delivery_that_failed(
     logs.configure(hide)
     breaker = Breaker(failures=1, seconds=0, pauses=(0.01,))
     deliver = Deliver(store, hooks, RetryPolicy(delays=(0.01,)), breaker, hide=hide)
-    stop = threading.Event()
-    worker = threading.Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
-    worker.start()
-    for _ in range(500):
-        if len(store.deliveries(state=State.DEAD)) == len(hooks):
-            break
-        stop.wait(0.02)
-    stop.set()
-    worker.join(30)
+    with working(store, deliver):
+        wait_until(lambda: len(store.deliveries(state=State.DEAD)) == len(hooks))
 
     history = store.history("task-1")
     answers = [made.answer for row in history.attempts.values() for made in row]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from receiver.prune import prune
 from receiver.stores.sqlite import SqliteStore
 from sandbox.server import Sandbox
 from tests.support.installation import Installation
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 DAY = 86_400_000
@@ -35,7 +35,7 @@ def test_a_chore_that_breaks_is_done_again() -> None:
         stop.set()
 
     with chores([Chore("test", 0.01, run)], stop):
-        assert stop.wait(10)
+        assert stop.wait(PATIENCE)
     assert len(rounds) == 3
 
 
@@ -43,10 +43,7 @@ def test_chores_end_when_the_worker_does() -> None:
     stop = threading.Event()
     with chores([Chore("a-chore", 0.01, lambda: None)], stop):
         stop.set()
-    end = time.monotonic() + 10
-    while any(thread.name == "a-chore" for thread in threading.enumerate()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: all(thread.name != "a-chore" for thread in threading.enumerate()))
 
 
 def test_pruning_takes_callbacks_meanwhile_and_returns_the_space(
@@ -93,8 +90,8 @@ def test_people_are_told_by_mail_and_old_payloads_go(installation: Installation)
     change = (endpoint, AlertKind.PAUSED)
     store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
     installation.start("worker", "receiver", "worker")
-    installation.wait_until(lambda: bool(installation.sandbox.mails()))
-    installation.wait_until(lambda: not store.callbacks(task_id="old")[0].callback.body)
+    wait_until(installation.sandbox.mails, installation.logs)
+    wait_until(lambda: not store.callbacks(task_id="old")[0].callback.body, installation.logs)
     (mail,) = installation.sandbox.mails()
     assert 'The hook "gone" is paused' in mail.headers["subject"]
     assert installation.stop("worker") == 0

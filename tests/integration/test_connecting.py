@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from receiver.stores.postgres.connecting import AsyncConnection, Connection
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def silent() -> Iterator[socket.socket]:
     """A server that takes connections and says nothing; what lies in cycles stays meanwhile."""
     gc.disable()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(10)
+        listening.settimeout(PATIENCE)
         yield listening
     gc.enable()
 
@@ -30,8 +31,12 @@ def url(server: socket.socket) -> str:
 def is_left(server: socket.socket) -> bool:
     """Has the client of the next connection closed it?"""
     client, _ = server.accept()
+    return is_closed(client)
+
+
+def is_closed(client: socket.socket) -> bool:
     with client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         while client.recv(4096):  # what it asked
             pass
     return True
@@ -58,10 +63,10 @@ async def _connect(to: str) -> None:
 def test_one_that_is_cancelled(silent: socket.socket) -> None:
     async def cancel() -> list[object]:
         task = asyncio.create_task(_connect(url(silent)))
-        await asyncio.sleep(0.2)
+        client, _ = await asyncio.to_thread(silent.accept)
         task.cancel()
         held = await asyncio.gather(task, return_exceptions=True)
-        assert await asyncio.to_thread(is_left, silent)
+        assert await asyncio.to_thread(is_closed, client)
         return held
 
     (error,) = asyncio.run(cancel())

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
 from receiver.web.direct import Direct
 from receiver.web.ordinary import Ordinary
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
 
 KEY = "whsec_" + "a2V5" * 8
@@ -30,11 +32,16 @@ Make = Callable[..., Direct]
 
 
 @pytest.fixture
-def make(tmp_path: Path, store: SqliteStore) -> Make:
-    def made(**settings: object) -> Direct:
-        (tmp_path / "hooks.toml").write_text("")
-        given = {"hooks_file": tmp_path / "hooks.toml", **settings}
-        chosen = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", (SECRET,), **given)  # type: ignore[arg-type]
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "hooks.toml").write_text("")
+    url = f"sqlite:///{tmp_path / 'receiver.db'}"
+    return Settings(url, (SECRET,), hooks_file=tmp_path / "hooks.toml")
+
+
+@pytest.fixture
+def make(settings: Settings, store: SqliteStore) -> Make:
+    def made(**more: Any) -> Direct:
+        chosen = replace(settings, **more)
         return Direct(Ingest.into(store, chosen), chosen, Later(lambda: None, 60))
 
     return made
@@ -47,13 +54,11 @@ def signed(raw: bytes = REQUEST.body, key: str = KEY) -> Ordinary:
     return replace(REQUEST, headers=headers)
 
 
-def test_what_it_takes_is_on_record_and_counted(make: Make, store: SqliteStore) -> None:
-    handed_over = threading.Event()
-    direct = make()
-    direct._hand_over = Later(handed_over.set, 0.01)
-    taken = direct.take(REQUEST)
-    assert handed_over.wait(30)
-    assert direct._ingest.meter.is_pending
+def test_what_it_takes_is_on_record_and_counted(settings: Settings, store: SqliteStore) -> None:
+    handed_over, ingest = threading.Event(), Ingest.into(store, settings)
+    taken = Direct(ingest, settings, Later(handed_over.set, 0.01)).take(REQUEST)
+    assert handed_over.wait(PATIENCE)
+    assert ingest.meter.is_pending
     assert taken is not None
     assert taken[0] is Outcome.RECORDED
     (kept,) = store.callbacks()

@@ -6,8 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event as Signal
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from flask import Flask
 from receiver import logs
 from receiver.deliver import Deliver
 from receiver.deliveries import Notice
-from receiver.dispatch.leases import LeaseDispatcher
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.retry import RetryPolicy
@@ -25,6 +22,8 @@ from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp
+from tests.support.dispatching import working
+from tests.support.patience import wait_until
 from tests.support.samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
@@ -169,16 +168,8 @@ class Careless:
 def test_every_line_of_a_delivery_names_it(store: SqliteStore, lines: Lines) -> None:
     Ingest(store, [subscription("careless")]).accept(callback(body()))
     deliver = Deliver(store, {"careless": Careless()}, RetryPolicy(delays=()))
-    stop = Signal()
-    worker = Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
-    worker.start()
-    for _ in range(1_500):
-        if not store.deliveries() or store.deliveries()[0].ended_at:
-            break
-        stop.wait(0.02)
-    stop.wait(0.2)
-    stop.set()
-    worker.join(30)
+    with working(store, deliver):
+        wait_until(lambda: store.deliveries()[0].ended_at)
     (delivery,) = store.deliveries()
     found = lines()
     events = [line["event"] for line in found]

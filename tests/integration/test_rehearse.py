@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from receiver.stores.trials import Trial, TrialOutcome
 from sandbox.server import Sandbox
 from tests.support.hook_servers import Page, Site, events, refusals
 from tests.support.installation import SHORT_LEASES, Installation
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import callback, subscription
 
 PATH = "/services/T000/B000/a-secret-of-the-path"
@@ -44,7 +44,7 @@ SLOW_ONCE = """
 [[hook]]
 name = "slow-once"
 type = "command"
-command = ["/bin/sh", "-c", "test -e {flag} && exec echo back; touch {flag}; sleep 60"]
+command = ["/bin/sh", "-c", "[ -e {flag} ] && exec echo back; touch {flag}; exec tail -f /dev/null"]
 """
 
 
@@ -84,7 +84,7 @@ class Held:
     def send(self, notice: Notice) -> Done:
         assert notice.is_test
         self.asked.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(PATIENCE)
         return Done("at last")
 
 
@@ -94,15 +94,18 @@ def ask(store: SqliteStore, hook: str, status: str = "succeeded") -> None:
 
 def ended(store: SqliteStore, *workers: Rehearse, hook: str = "chat") -> Trial:
     """Let the workers do their rounds until the test event of this hook has ended."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+
+    def trial() -> Trial:
+        (found,) = [one for one in store.trials() if one.hook == hook]
+        return found
+
+    def has_ended() -> bool:
         for one in workers:
             one.round()
-        (trial,) = [one for one in store.trials() if one.hook == hook]
-        if trial.ended_at is not None:
-            return trial
-        time.sleep(0.01)
-    raise AssertionError(f"it did not end: {store.trials()}")
+        return trial().ended_at is not None
+
+    wait_until(has_ended, lambda: f"it did not end: {store.trials()}")
+    return trial()
 
 
 def test_it_is_sent_once_and_the_answer_is_kept(
@@ -228,7 +231,7 @@ def test_one_that_hangs_is_held_and_is_in_no_others_way(store: SqliteStore, slac
     ask(store, "held")
     now[0] = now_ms()
     one.round()
-    assert held.asked.wait(30)
+    assert held.asked.wait(PATIENCE)
     for _ in range(6):
         now[0] += LEASE // 2
         one.round()
@@ -264,7 +267,7 @@ def test_a_worker_process_sends_what_was_asked_for(installation: Installation) -
     installation.start("worker", "receiver", "worker")
     for hook in ("slack", "mail", "pictures"):
         assert store.ask_trial(hook, "succeeded", now_ms())
-    installation.wait_until(lambda: all(one.ended_at for one in store.trials()))
+    wait_until(lambda: all(one.ended_at for one in store.trials()), installation.logs)
     assert {(one.hook, one.outcome) for one in store.trials()} == {
         (hook, TrialOutcome.DELIVERED) for hook in ("slack", "mail", "pictures")
     }
@@ -280,10 +283,10 @@ def test_a_worker_that_is_killed_does_not_lose_it(
     file.write_text(file.read_text() + SLOW_ONCE.format(flag=flag))
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
     assert store.ask_trial("slow-once", "succeeded", now_ms())
-    installation.wait_until(flag.exists)
+    wait_until(flag.exists, installation.logs)
     installation.kill("worker")
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
-    installation.wait_until(lambda: store.trials()[0].ended_at is not None, 60)
+    wait_until(lambda: store.trials()[0].ended_at, installation.logs)
     (trial,) = store.trials()
     assert (trial.outcome, trial.tries) == (TrialOutcome.DELIVERED, 2)
     assert "back" in trial.answer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -15,6 +14,7 @@ from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp, applications
+from tests.support.patience import wait_until
 from tests.support.samples import SECRET, body
 
 
@@ -56,10 +56,7 @@ def test_an_application_of_a_test_leaves_nothing_open(
         assert client.get("/readyz").status_code == 200
         assert open_below(tmp_path)
     assert open_below(tmp_path) == []
-    end = time.monotonic() + 30  # a timer's thread goes once it is told
-    while threading.active_count() > before:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: threading.active_count() <= before)  # a timer's thread ends once it is told
 
 
 def open_below(folder: Path) -> list[Path]:

@@ -106,6 +106,20 @@ def dispatchers(store: Store) -> Iterator[Start]:
 
 
 @contextmanager
+def working(store: Store, deliver: Deliver) -> Iterator[None]:
+    """A worker of SQLite's runs within the block; what it has begun ends before the block does."""
+    stop = threading.Event()
+    worker = threading.Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join(PATIENCE)
+    assert not worker.is_alive()
+
+
+@contextmanager
 def stops_of_workers() -> Iterator[Callable[[], int]]:
     """How many of Procrastinate's workers began to stop within the block; there are two."""
     logger, handler = logging.getLogger("procrastinate"), _StopsOfWorkers()
