@@ -28,9 +28,7 @@ log = structlog.get_logger()
 class Attempts:
     """What this process holds. May be used by several threads."""
 
-    def __init__(
-        self, store: Store, deliver: Deliver, clock: Callable[[], int] = now_ms
-    ) -> None:
+    def __init__(self, store: Store, deliver: Deliver, clock: Callable[[], int] = now_ms) -> None:
         self._store = store
         self._deliver = deliver
         self._clock = clock

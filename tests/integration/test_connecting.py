@@ -61,7 +61,7 @@ async def _connect(to: str) -> None:
 
 
 def test_one_that_is_cancelled(silent: socket.socket) -> None:
-    async def cancel() -> list[object]:
+    async def cancel() -> list[BaseException | None]:
         task = asyncio.create_task(_connect(url(silent)))
         client, _ = await asyncio.to_thread(silent.accept)
         task.cancel()
