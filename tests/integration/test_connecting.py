@@ -67,7 +67,7 @@ def test_one_that_is_cancelled(silent: socket.socket) -> None:
         task.cancel()
         held = await asyncio.gather(task, return_exceptions=True)
         assert await asyncio.to_thread(is_closed, client)
-        return held
+        return list(held)
 
     (error,) = asyncio.run(cancel())
     assert isinstance(error, asyncio.CancelledError)
