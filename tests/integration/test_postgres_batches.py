@@ -287,8 +287,8 @@ def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         ended = batch_of_many.accept(told(5))
         contradicted = batch_of_many.accept(told(5, "failed"))
-    assert ended.result(SOON) is Outcome.RECORDED
-    assert contradicted.result(SOON) is Outcome.CONFLICT
+    assert ended.result(PATIENCE) is Outcome.RECORDED
+    assert contradicted.result(PATIENCE) is Outcome.CONFLICT
     moves = store.history("task-05").transitions
     assert [move.status for move in moves] == ["created", "succeeded"]
 
