@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def url(postgres_url: str) -> str:
     """Of an empty database, on the server of all tests."""
-    name = f"empty_{next(_numbers)}"
+    name = f"empty_{os.getpid()}_{next(_numbers)}"  # several processes share the server
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"create database {name}")
     return f"{postgres_url.rpartition('/')[0]}/{name}"
