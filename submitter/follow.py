@@ -30,22 +30,23 @@ class Follower:
     changed: Callable[[Task], None] = lambda _: None
     trouble: Callable[[str], None] = lambda _: None
     ask_every: float = ASK_EVERY  # seconds
+    clock: Callable[[], float] = time.monotonic
 
     def follow(self, task: Task, timeout: float) -> Task:
         """The task as it ended, or as it stands after `timeout` seconds. Raises StoreError."""
-        ends_at = time.monotonic() + timeout
-        ask_at = time.monotonic() + self.ask_every
+        ends_at = self.clock() + timeout
+        ask_at = self.clock() + self.ask_every
         told, complaint = None, ""
         while True:
             task = self.record.store.task(task.id)
             if task.status is not told:
                 self.changed(task)
                 told = task.status
-            if task.status.is_terminal or time.monotonic() >= ends_at:
+            if task.status.is_terminal or self.clock() >= ends_at:
                 return task
-            if time.monotonic() >= ask_at and self._must_ask(task):
+            if self.clock() >= ask_at and self._must_ask(task):
                 complaint = self._ask(task, complaint)
-                ask_at = time.monotonic() + self.ask_every
+                ask_at = self.clock() + self.ask_every
             else:
                 self.record.store.wait_for_commit(LOOK_EVERY, threading.Event())
 
@@ -66,14 +67,18 @@ class Follower:
 
 
 def wait_for_downloads(
-    store: Store, downloads: frozenset[str], task: Task, within: float = PICTURE_WITHIN
+    store: Store,
+    downloads: frozenset[str],
+    task: Task,
+    within: float = PICTURE_WITHIN,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Sleep until the downloads of the task's end have ended, but no longer than `within` seconds.
 
     Someone has to make them: without a worker they stay pending.
     """
-    ends_at = time.monotonic() + within
-    while downloads and time.monotonic() < ends_at:
+    ends_at = clock() + within
+    while downloads and clock() < ends_at:
         open_ones = [
             delivery
             for delivery in store.deliveries(task_id=task.id)

@@ -32,18 +32,20 @@ class Gate:
         delays: tuple[float, ...] = DELAYS,
         at_most: float = AT_MOST,
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stop = stop
         self._policy = RetryPolicy((*delays, delays[-1]))
         self._at_most = at_most
         self._chance = chance
+        self._clock = clock
         self._turn = threading.Lock()
-        self._opens_at = 0.0  # by the monotonic clock
+        self._opens_at = 0.0  # by the clock
         self._given_up = False
 
     def wait(self) -> None:
         """Sleep until the account may be asked, or everything is to stop."""
-        while (left := self._opens_at - time.monotonic()) > 0 and not self._stop.wait(left):
+        while (left := self._opens_at - self._clock()) > 0 and not self._stop.wait(left):
             pass
 
     def persist(self, call: Callable[[], T]) -> T:
@@ -51,16 +53,16 @@ class Gate:
 
         Raises the last TryLater when the account took nothing for long, and after a stop.
         """
-        if self._opens_at <= time.monotonic():
+        if self._opens_at <= self._clock():
             try:
                 return call()
             except TryLater as later:
-                self._hold(1, later, time.monotonic() + self._at_most)
+                self._hold(1, later, self._clock() + self._at_most)
         with self._turn:
             return self._insist(call)
 
     def _insist(self, call: Callable[[], T]) -> T:
-        ends_at = time.monotonic() + self._at_most
+        ends_at = self._clock() + self._at_most
         for attempt in itertools.count(1):
             self.wait()
             try:
@@ -73,7 +75,7 @@ class Gate:
         """Close the gate for a while, or raise `later`."""
         step = min(attempt, self._policy.max_attempts - 1)
         delay = self._policy.delay(step, chance=self._chance(), retry_after=later.retry_after) or 0
-        now = time.monotonic()
+        now = self._clock()
         self._given_up = self._given_up or now + delay > ends_at
         if self._given_up or self._stop.is_set():
             raise later

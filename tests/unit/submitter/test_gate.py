@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 
 import pytest
 
 from submitter.errors import TryLater, WrongInput
 from submitter.gate import AT_MOST, DELAYS, Gate
+from tests.support.patience import PATIENCE
 
 
-def gate(stop: threading.Event | None = None, at_most: float = 30.0) -> Gate:
-    return Gate(stop or threading.Event(), delays=(0.02, 0.04), at_most=at_most)
+class Time(threading.Event):
+    """A clock that waiting moves forward; it is also the stop that ends all waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.meanwhile: Callable[[], object] | None = None  # called once, by the next who waits
+
+    def wait(self, timeout: float | None = None) -> bool:
+        seconds = timeout or 0.0
+        self.slept.append(seconds)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            meanwhile()
+        self.now += seconds
+        return self.is_set()
+
+
+def gate(time: Time, at_most: float = 30.0) -> Gate:
+    return Gate(time, (0.02, 0.04), at_most, chance=lambda: 0.5, clock=lambda: time.now)
 
 
 def later(**more: float) -> TryLater:
@@ -27,7 +48,9 @@ def test_delays_begin_at_a_second_and_stay_below_the_time_of_a_try_on() -> None:
 
 
 def test_what_is_served_at_once_passes() -> None:
-    assert gate().persist(lambda: "done") == "done"
+    time = Time()
+    assert gate(time).persist(lambda: "done") == "done"
+    assert time.slept == []
 
 
 def test_another_error_passes_too() -> None:
@@ -35,94 +58,84 @@ def test_another_error_passes_too() -> None:
         raise WrongInput("no")
 
     with pytest.raises(WrongInput):
-        gate().persist(call)
+        gate(Time()).persist(call)
 
 
 def test_while_it_is_closed_nobody_else_asks() -> None:
     """Three slots, ten creates: each slot that gets free is asked for by one at a time."""
-    shared = gate()
+    shared = gate(Time())
+    all_have_asked = threading.Barrier(10)
     lock = threading.Lock()
-    asking: list[int] = []
-    running: list[float] = []  # when each that was taken ends
-    most_at_once = 0
-    refused = 0
+    asked: list[int] = []  # the thread of each call
 
     def call() -> str:
-        nonlocal most_at_once, refused
         with lock:
-            asking.append(1)
-            most_at_once = max(most_at_once, len(asking))
-            now = time.monotonic()
-            running[:] = [end for end in running if end > now]
-            is_taken = len(running) < 3
-            if is_taken:
-                running.append(now + 0.1)
-            else:
-                refused += 1
-        time.sleep(0.005)
-        with lock:
-            asking.pop()
+            asked.append(threading.get_ident())
+            number = len(asked)
+        if number <= 10:
+            all_have_asked.wait(PATIENCE)
+            is_taken = number <= 3
+        else:
+            is_taken = number % 3 == 0  # a slot gets free at every third question
         if not is_taken:
             raise later()
         return "done"
 
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(lambda _: shared.persist(call), range(10))) == ["done"] * 10
-    assert refused < 30  # ten that ask in turns of their own would be refused far more often
+    turns = [list(turn) for _, turn in groupby(asked[10:])]
+    assert [len(turn) for turn in turns] == [2, 3, 3, 3, 3, 3, 3]
+    assert len({turn[0] for turn in turns}) == 7
 
 
 def test_a_wait_that_is_asked_for_holds_back_everyone() -> None:
-    shared = gate()
+    time = Time()
+    shared = gate(time)
     told = [later(retry_after=0.3)]
 
     def call() -> float:
         if told:
             raise told.pop()
-        return time.monotonic()
+        return time.now
 
-    began_at = time.monotonic()
-    assert shared.persist(call) - began_at >= 0.3
-    told.append(later(retry_after=0.3))
-    first = threading.Thread(target=shared.persist, args=(call,))
-    first.start()
-    time.sleep(0.05)
-    began_at = time.monotonic()
-    shared.wait()
-    assert time.monotonic() - began_at > 0.15
-    first.join()
+    time.meanwhile = shared.wait  # another thread comes while the first one waits
+    assert shared.persist(call) >= 0.3
+    assert time.slept == [0.3, 0.3]
 
 
 def test_one_account_does_not_slow_another() -> None:
-    slow, quick = gate(), gate()
+    time = Time()
+    slow, quick = gate(time), gate(time)
     told = [later(retry_after=0.5)]
+    slept_before: list[list[float]] = []
 
     def call() -> None:
         if told:
             raise told.pop()
 
-    thread = threading.Thread(target=slow.persist, args=(call,))
-    thread.start()
-    time.sleep(0.05)
-    began_at = time.monotonic()
-    quick.wait()
-    quick.persist(lambda: None)
-    assert time.monotonic() - began_at < 0.2
-    thread.join()
+    def use_another() -> None:
+        quick.wait()
+        quick.persist(lambda: None)
+        slept_before.append(list(time.slept))
+
+    time.meanwhile = use_another
+    slow.persist(call)
+    assert slept_before == [[0.5]]  # the other account did not sleep
 
 
 def test_patience_ends_for_all_when_it_ends_for_one() -> None:
-    shared = gate(at_most=0.2)
+    time = Time()
+    shared = gate(time, at_most=0.2)
     calls = []
 
     def call() -> None:
         calls.append(1)
         raise later()
 
-    began_at = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         for outcome in [pool.submit(shared.persist, call) for _ in range(4)]:
             assert isinstance(outcome.exception(), TryLater)
-    assert time.monotonic() - began_at < 1  # and not 0.2 s for each in the queue
+    assert 0.1 < time.now <= 0.2  # and not 0.2 s for each in the queue
     calls.clear()
     with pytest.raises(TryLater):
         shared.persist(call)
@@ -130,27 +143,40 @@ def test_patience_ends_for_all_when_it_ends_for_one() -> None:
 
 
 def test_a_wait_beyond_all_patience_is_told_at_once() -> None:
+    time = Time()
+
     def call() -> None:
         raise later(retry_after=3600)
 
     with pytest.raises(TryLater) as caught:
-        gate().persist(call)
+        gate(time).persist(call)
     assert caught.value.retry_after == 3600
+    assert time.slept == []
+
+
+class Stop(threading.Event):
+    """A real stop that knows whether anybody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_waited_for = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.is_waited_for.set()
+        return super().wait(timeout)
 
 
 def test_a_stop_wakes_everyone() -> None:
-    stop = threading.Event()
-    shared = gate(stop)
+    stop = Stop()
+    shared = Gate(stop, (0.02, 0.04), at_most=100 * PATIENCE)
 
     def call() -> None:
-        raise later(retry_after=20)
+        raise later(retry_after=10 * PATIENCE)
 
     with ThreadPoolExecutor(4) as pool:
         outcomes = [pool.submit(shared.persist, call) for _ in range(4)]
-        time.sleep(0.1)
-        began_at = time.monotonic()
+        assert stop.is_waited_for.wait(PATIENCE)
         stop.set()
         shared.wait()
         for outcome in outcomes:
             assert isinstance(outcome.exception(), TryLater)
-    assert time.monotonic() - began_at < 2
