@@ -65,23 +65,24 @@ def test_while_it_is_closed_nobody_else_asks() -> None:
     """Three slots, ten creates: each slot that gets free is asked for by one at a time."""
     shared = gate(Time())
     all_have_asked = threading.Barrier(10)
-    lock = threading.Lock()
     asked: list[int] = []  # the thread of each call
 
+    def answer(thread: int) -> tuple[int, bool]:
+        asked.append(thread)
+        number = len(asked)
+        # The first three are taken; then a slot gets free at every third question.
+        return number, number <= 3 if number <= 10 else number % 3 == 0
+
     def call() -> str:
-        with lock:
-            asked.append(threading.get_ident())
-            number = len(asked)
+        # The other threads run meanwhile: without a queue, their questions would come in between.
+        number, is_taken = provider.submit(answer, threading.get_ident()).result()
         if number <= 10:
             all_have_asked.wait(PATIENCE)
-            is_taken = number <= 3
-        else:
-            is_taken = number % 3 == 0  # a slot gets free at every third question
         if not is_taken:
             raise later()
         return "done"
 
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(1) as provider, ThreadPoolExecutor(10) as pool:
         assert list(pool.map(lambda _: shared.persist(call), range(10))) == ["done"] * 10
     turns = [list(turn) for _, turn in groupby(asked[10:])]
     assert [len(turn) for turn in turns] == [2, 3, 3, 3, 3, 3, 3]
