@@ -24,6 +24,8 @@ from submitter.errors import NotFoundAtProvider, WrongAccount, WrongInput
 from submitter.providers import Provider, open_room
 from submitter.providers.base import TryOn
 from tests.support.installation import ROOT
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.sandbox_client import wait_for
 
 NAMES = ["kling", "modellix", "appypie"]
 KEYS = {
@@ -108,13 +110,12 @@ def event(room: Provider, answer: Answer, source: Source) -> Event:
 
 
 def ended(room: Provider, provider_task_id: str) -> Event:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
+    def end() -> Event | None:
         found = event(room, room.fetch(provider_task_id=provider_task_id), Source.QUERY)
-        if found.status.is_terminal:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("the task did not end")
+        return found if found.status.is_terminal else None
+
+    found: Event = wait_for(end)
+    return found
 
 
 def test_a_task_is_created_followed_and_its_picture_fetched(room: Provider) -> None:
@@ -124,7 +125,7 @@ def test_a_task_is_created_followed_and_its_picture_fetched(room: Provider) -> N
     assert found.status is Status.SUCCEEDED
     assert found.provider_task_id == created.provider_task_id
     (media,) = found.media
-    content = requests.get(media.url, timeout=10).content
+    content = requests.get(media.url, timeout=PATIENCE).content
     with Image.open(io.BytesIO(content)) as image:
         assert min(image.size) >= 300
 
@@ -196,10 +197,7 @@ def test_a_task_is_found_by_our_id_where_the_provider_keeps_it(room: Provider) -
 
 
 def all_three(sink: Sink) -> list[tuple[dict[str, str], bytes]]:
-    end = time.monotonic() + 20
-    while len(sink.received) < 3:
-        assert time.monotonic() < end, sink.received
-        time.sleep(0.05)
+    wait_until(lambda: len(sink.received) >= 3, lambda: str(sink.received))
     return sink.received
 
 

@@ -17,6 +17,7 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -319,31 +320,32 @@ def test_a_delivery_knows_what_it_is_about(store: Store, ingest: Ingest) -> None
 
 
 def test_a_commit_wakes_who_waits(store: Store, ingest: Ingest) -> None:
-    stop, woken = threading.Event(), threading.Event()
+    stop, has_looked, woken = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> None:
         store.wait_for_commit(0.1, stop)  # what was before
-        store.wait_for_commit(30, stop)
+        has_looked.set()
+        store.wait_for_commit(10 * PATIENCE, stop)
         woken.set()
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    while not woken.wait(0.2):
-        ingest.accept(callback(body("processing", updated_at=threading.active_count())))
-        if woken.wait(0.5):
-            break
-        pytest.fail("a commit did not wake the waiter")
-    waiter.join(5)
+    try:
+        assert has_looked.wait(PATIENCE)
+        ingest.accept(callback(body("processing")))
+        assert woken.wait(PATIENCE), "a commit did not wake the waiter"
+    finally:
+        stop.set()
+        waiter.join(PATIENCE)
 
 
 def test_a_commit_between_look_and_wait_is_not_missed(store: Store, ingest: Ingest) -> None:
     stop = threading.Event()
     store.wait_for_commit(0.05, stop)
     ingest.accept(callback())
-    seconds = 30.0
-    timer = threading.Timer(5, stop.set)
+    timer = threading.Timer(PATIENCE, stop.set)
     timer.start()
-    store.wait_for_commit(seconds, stop)
+    store.wait_for_commit(10 * PATIENCE, stop)
     timer.cancel()
     assert not stop.is_set()
 

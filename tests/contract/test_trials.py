@@ -9,6 +9,7 @@ import pytest
 
 from receiver.stores.base import Store
 from receiver.stores.trials import GIVEN_UP_ON, MOST_TRIES, Trial, TrialOutcome
+from tests.support.patience import PATIENCE
 
 NOW = 1_765_519_851_000
 LEASE = 10_000
@@ -73,11 +74,11 @@ def test_two_workers_at_once_take_it_once(store: Store) -> None:
     def work(_: int) -> list[tuple[int, str]]:
         taken = []
         for number in range(rounds):
-            if together.wait(30) == 0:
+            if together.wait(PATIENCE) == 0:
                 ask(store, f"hook-{number}")
-            together.wait(30)
+            together.wait(PATIENCE)
             taken += [(number, one.hook) for one in store.take_trials(NOW, NOW + LEASE)]
-            together.wait(30)
+            together.wait(PATIENCE)
         return taken
 
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -15,6 +14,7 @@ from typing import Any
 import requests
 
 from sandbox.kling_auth import API_KEY
+from tests.support.patience import PATIENCE, wait_until
 
 TRY_ON = "/v1/images/kolors-virtual-try-on"
 
@@ -26,13 +26,16 @@ def encoded(name: str) -> str:
 INPUTS = {"human_image": encoded("person.jpg"), "cloth_image": encoded("garment.png")}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def wait_for(condition: Callable[[], Any]) -> Any:
     """Return the first true value of `condition`; fail when none comes in time."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return value
+    found: list[Any] = []
+
+    def is_found() -> bool:
+        found[:] = [condition()]
+        return bool(found[0])
+
+    wait_until(is_found)
+    return found[0]
 
 
 @dataclass
@@ -46,7 +49,12 @@ class Kling:
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         headers = {"Authorization": self.authorization, **options.pop("headers", {})}
         return self.session.request(
-            method, self.url + path, headers=headers, timeout=10, allow_redirects=False, **options
+            method,
+            self.url + path,
+            headers=headers,
+            timeout=PATIENCE,
+            allow_redirects=False,
+            **options,
         )
 
     def create(self, **fields: Any) -> requests.Response:

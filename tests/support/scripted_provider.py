@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from submitter.errors import NeverReached
+
+T = TypeVar("T")
 TOKEN = "the-token-that-nobody-may-see"
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "kling"
 IMAGES = {"task_result": {"images": [{"index": 0, "url": "https://cdn.example/a.png"}]}}
@@ -42,6 +45,7 @@ class Scripted:
     lock: threading.Lock = field(default_factory=threading.Lock)
     replies: list[Reply] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    ends: threading.Event = field(default_factory=threading.Event)
 
     def will(self, *replies: Reply) -> None:
         self.replies[:] = replies
@@ -94,8 +98,8 @@ class Scripted:
         handler.close_connection = True
 
     def drip(self, handler: BaseHTTPRequestHandler, _: Asked) -> None:
-        """A byte at a time, each well within any timeout for one read."""
-        self._drip(handler, b"Content-Length: 500\r\n\r\n")
+        """Send a byte at a time, each well within any timeout for one read, until they hang up."""
+        self._drip(handler, b"Content-Length: 500000\r\n\r\n")
 
     def drip_a_whole_answer(self, handler: BaseHTTPRequestHandler, _: Asked) -> None:
         """Only the end of the connection ends it, so hanging up looks like the end of the body."""
@@ -105,9 +109,8 @@ class Scripted:
         handler.close_connection = True
         try:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + begin)
-            for _ in range(100):
+            while not self.ends.wait(0.05):
                 handler.wfile.write(b" ")
-                time.sleep(0.05)
         except OSError:
             return  # they hung up on us, as they should
 
@@ -133,7 +136,22 @@ def serving() -> Iterator[Scripted]:
     scripted.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield scripted
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    try:
+        yield scripted
+    finally:
+        scripted.ends.set()
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
+def once_reached(attempt: Callable[[float], T]) -> T:
+    """Return what `attempt` returns with the first limit (seconds) in which it can connect.
+
+    A limit that is there to be exceeded is short. A busy machine may need longer than that to
+    connect, so the limit is doubled until the attempt no longer raises NeverReached.
+    """
+    for doublings in itertools.count():
+        with suppress(NeverReached):
+            return attempt(0.3 * 2**doublings)
+    raise AssertionError  # the loop has no end
