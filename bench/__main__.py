@@ -22,7 +22,7 @@ LARGE = 5_000_000  # events
 
 
 def main() -> int:
-    given = _arguments()
+    given = arguments()
     size = _size(given)
     WORK.mkdir(exist_ok=True)
     say("installing what is missing" if not given.smoke else "a smoke: figures of no worth")
@@ -44,11 +44,11 @@ def main() -> int:
     tables = report(results)
     print(tables)
     if given.write:
-        _keep(tables, is_full=size.plan == sections.FULL.plan)
+        keep(tables, is_full=size.plan == sections.FULL.plan)
     return int(bool(results["problems"]))
 
 
-def _keep(tables: str, *, is_full: bool) -> None:
+def keep(tables: str, *, is_full: bool) -> None:
     """The long run has a file of its own, which lasts while the short one is made again."""
     if is_full:
         title = TITLE.format("Every load on every disk", "BENCH_FULL=1 make bench WRITE=1")
@@ -57,7 +57,7 @@ def _keep(tables: str, *, is_full: bool) -> None:
         RESULTS.write_text(TITLE.format("Results", "make bench WRITE=1") + tables)
 
 
-def _arguments() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "--write", action="store_true", help="also write bench/RESULTS.md, or MATRIX.md"

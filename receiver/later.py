@@ -27,6 +27,13 @@ class Later:
             if self._timer is None:
                 self._start()
 
+    def close(self) -> None:
+        """Cancel the run that is due, and the one at the process's end."""
+        atexit.unregister(self._run)
+        timer = self._timer
+        if timer is not None:
+            timer.cancel()
+
     def _start(self) -> None:
         timer = Timer(self._every, self._on_time)
         timer.daemon = True

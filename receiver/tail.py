@@ -18,16 +18,16 @@ class Tail:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: dict[Kind, set[Key]] = {kind: set() for kind in Kind}
-        self.past = self._read(first=True)  # the latest, oldest first
+        self.past = self.read(first=True)  # the latest, oldest first
 
     def follow(self, stop: Signal) -> Iterator[list[Happening]]:
         """What is new, some at a time, until `stop` is set. Raises StoreUnavailable."""
         while not stop.is_set():
-            if found := self._read():
+            if found := self.read():
                 yield found
             self._store.wait_for_commit(IDLE, stop)
 
-    def _read(self, *, first: bool = False) -> list[Happening]:
+    def read(self, *, first: bool = False) -> list[Happening]:
         found = [one for kind in Kind for one in self._unseen(kind, first=first)]
         return sorted(found, key=lambda one: one.at)
 

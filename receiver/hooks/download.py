@@ -78,7 +78,7 @@ class Download:
         try:
             files = tuple(
                 self._fetch(media, name, ends_at)
-                for media, name in zip(notice.media, self._names(notice), strict=True)
+                for media, name in zip(notice.media, self.names(notice), strict=True)
             )
         except OSError as error:  # those of the network come as DeliveryFailures
             raise self._not_written(error) from error
@@ -87,7 +87,7 @@ class Download:
 
     def rehearse(self, notice: Notice, picture: Path) -> Done:
         """Put the picture where a result would lie, and remove it. Raises TemporaryFailure."""
-        (name, *_) = self._names(notice)
+        (name, *_) = self.names(notice)
         try:
             with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
                 draft.write_bytes(picture.read_bytes())
@@ -110,7 +110,7 @@ class Download:
             url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
         return File(media.index, url, sha256, size, found.content_type, thumbnail)
 
-    def _names(self, notice: Notice) -> list[str]:
+    def names(self, notice: Notice) -> list[str]:
         """A name of its own for each output, with the extension still to come."""
         names: dict[str, None] = {}
         tried: Counter[str] = Counter()

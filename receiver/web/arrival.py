@@ -17,7 +17,7 @@ LONGEST_LINE = 8 * 1024  # of a chunk's size, or of all the trailers
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+BARE_LF = re.compile(rb"(?<!\r)\n")
 _BEGINS = re.compile(rb"[A-Za-z\r]")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?", re.DOTALL)
 
@@ -59,7 +59,7 @@ class Arrival:
         if end > LONGEST_HEAD or (end < 0 and len(self.data) > LONGEST_HEAD):
             return Reach.ENDLESS_HEAD
         if end < 0:
-            return Reach.WHOLE if _BARE_LF.search(self.data, searched) else Reach.PART
+            return Reach.WHOLE if BARE_LF.search(self.data, searched) else Reach.PART
         head = bytes(self.data[: end + 2])
         if _CHUNKED.search(head):
             self._chunk_at = end + 4

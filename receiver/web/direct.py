@@ -33,6 +33,11 @@ class Direct:
         self._settings = settings
         self._rooms = {room.name: room for room in providers.ROOMS if room.has_callbacks}
 
+    def close(self) -> None:
+        """Release the record, and stop handing over metrics."""
+        self._hand_over.close()
+        self._ingest.store.close()
+
     def take(self, request: Ordinary) -> tuple[Outcome, str] | None:
         """Its outcome, durably on record, and the request's id; None: it was not taken.
 

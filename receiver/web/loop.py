@@ -90,7 +90,7 @@ class Worker(worker.Worker):
         # An application that is wrapped in another has no such extension: the other wants to see
         # every request. So does gunicorn itself, if it was told to.
         known = getattr(self.wsgi, "extensions", {})
-        self.direct = None if _watches(self.cfg) else known.get("direct")
+        self.direct = None if watches(self.cfg) else known.get("direct")
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         failure: StoreUnavailable | None = getattr(conn, "failure", None)
@@ -193,7 +193,7 @@ def _raise(error: Exception) -> NoReturn:
     raise error
 
 
-def _watches(cfg: Any) -> bool:
+def watches(cfg: Any) -> bool:
     """Is gunicorn to tell somebody of each request?"""
     hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
     config = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json  # has an access log, perhaps

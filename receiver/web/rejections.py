@@ -48,6 +48,10 @@ class Rejections:
             self._found[key] = Rejection(now_ms(), *key, count=count + 1)
         self._later.ask()
 
+    def close(self) -> None:
+        """Stop writing now and then; what was noted and not yet written is dropped."""
+        self._later.close()
+
     def flush(self) -> None:
         """Write what was collected; what cannot be written after some tries is let go."""
         with self._lock:

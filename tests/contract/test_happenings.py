@@ -43,7 +43,7 @@ def told(found: list[Happening]) -> list[tuple[str, str | None, str]]:
 
 def unread(follower: Tail) -> list[Happening]:
     """What the follower finds at one look."""
-    return follower._read()
+    return follower.read()
 
 
 def test_each_kind_tells_what_it_is_about(store: Store) -> None:
@@ -155,12 +155,18 @@ def test_an_attempt_is_recorded_once(store: Store) -> None:
         store.load("attempts", [{**found, "id": found["id"] + 1}])
 
 
-def test_what_is_committed_late_is_told_too(store: Store) -> None:
-    if not isinstance(store, PostgresStore):
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_is_committed_late_is_told_too(
+    request: pytest.FixtureRequest, fresh: Callable[[], str], kind: str
+) -> None:
+    if kind == "sqlite":
         pytest.skip("SQLite has one writer: row keys are in the order of commits")
+    url = fresh()
+    store = PostgresStore(url)
+    request.addfinalizer(store.close)
     succeed(store, "a")
     follower = Tail(store)
-    with psycopg.connect(store._url) as late:
+    with psycopg.connect(url) as late:
         late.execute(
             "insert into transitions (task, status, occurred_at, recorded_at, trust)"
             " select seq, 'processing', 1, 1, 'token' from tasks"

@@ -1,8 +1,7 @@
-"""Applications made in the process of the tests, and what they leave let go of."""
+"""Applications made in the process of the tests, and closed with them."""
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -21,18 +20,13 @@ def applications() -> Iterator[MakeApp]:
 
         def make(settings: Settings | None = None, more: tuple[Routes, ...] = ()) -> Flask:
             app = create_app(settings, more)
-            made.callback(_let_go, app)
+            made.callback(_close, app)
             return app
 
         yield make
 
 
-def _let_go(app: Flask) -> None:
+def _close(app: Flask) -> None:
     """Close what a web process keeps to its end: each holds connections, and a thread."""
-    direct, rejections = app.extensions["direct"], app.extensions["rejections"]
-    for later in (direct._hand_over, rejections._later):
-        atexit.unregister(later._run)
-        timer = later._timer
-        if timer is not None:
-            timer.cancel()
-    direct._ingest.store.close()
+    app.extensions["rejections"].close()
+    app.extensions["direct"].close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import selectors
 import socket
@@ -57,8 +58,8 @@ def test_each_byte_of_a_head_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, 
             looked.append(len(data) - start)
             return bare.search(data, start)
 
-    bare = arrival._BARE_LF
-    monkeypatch.setattr(arrival, "_BARE_LF", Spy())
+    bare = arrival.BARE_LF
+    monkeypatch.setattr(arrival, "BARE_LF", Spy())
     head = HEAD + b"X: " + b"x" * 5000 + b"\r\nY: y" + end
     made = Arrival()
     reaches = [made.add(bytes([byte])) for byte in head]
@@ -114,20 +115,35 @@ def test_who_takes_no_answer_holds_a_thread_for_a_bounded_time(
         patient.handle_request(SimpleNamespace(), conn)
 
 
+class Listener:
+    """Accepts the connections that it is given, and then says why it accepts no more."""
+
+    def __init__(self, *connections: socket.socket, error: int = errno.EAGAIN) -> None:
+        self.connections, self.error = list(connections), error
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if not self.connections:
+            raise OSError(self.error, "no connection")
+        return self.connections.pop(0), ("192.0.2.1", 5000)
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("192.0.2.9", 8000)
+
+
 @pytest.fixture
 def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     """A worker with one connection that waits, and what it notes."""
     notes: list[list[str]] = []
     trace = SimpleNamespace(note=lambda *note: notes.append(list(note)))
     made = worker.Worker.__new__(worker.Worker)
-    made.alive, made.nr_conns, made.sweep_at, made.waiting = True, 1, 0.0, {}
+    made.cfg = Config()
+    made.alive, made.nr_conns, made.sweep_at, made.waiting = True, 0, 0.0, {}
     made.pending_conns, made.worker_connections = deque(), 512
     made.wsgi = SimpleNamespace(extensions={"rejections": trace})
     made.log = logging.getLogger("test")
     ours, theirs = socket.socketpair()
     with selectors.DefaultSelector() as made.poller, theirs:
-        conn = worker.Connection(Config(), ours, ("192.0.2.1", 5000), None)
-        made._wait(conn, 60)
+        made.accept(Listener(ours))
         yield made, notes
         ours.close()
 
@@ -171,6 +187,8 @@ def test_an_event_of_a_connection_that_was_just_closed_is_nothing(
 ) -> None:
     made, _ = patient
     (conn,) = made.waiting
-    made._close_longest()
-    made._read(conn, conn.sock)
+    came = made.poller.get_key(conn.sock).data
+    made.accept(Listener(error=errno.EMFILE))
+    assert made.nr_conns == 0
+    came(conn.sock)
     assert made.nr_conns == 0

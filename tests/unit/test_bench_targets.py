@@ -94,7 +94,7 @@ def test_the_long_run_and_the_short_one_are_kept_apart(
 ) -> None:
     monkeypatch.setattr(command, "RESULTS", tmp_path / "short")
     monkeypatch.setattr(command, "MATRIX", tmp_path / "long")
-    command._keep("tables", is_full=is_full)
+    command.keep("tables", is_full=is_full)
     (kept,) = tmp_path.iterdir()
     assert kept.name == ("long" if is_full else "short")
     assert kept.read_text().endswith("tables")
@@ -106,7 +106,7 @@ def test_a_part_is_not_kept_as_the_whole(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", "--write", *part])
     with pytest.raises(SystemExit):
-        command._arguments()
+        command.arguments()
     assert "leave out --only and --smoke" in capsys.readouterr().err
 
 

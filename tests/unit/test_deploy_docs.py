@@ -11,6 +11,7 @@ import pytest
 
 from receiver.cli import main as receiver
 from submitter.cli import main as submitter
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "deploy.md").read_text()
@@ -44,7 +45,7 @@ def test_what_is_to_be_run_is_there(program: str, word: str, rest: str) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0][:40])
 def test_a_block_is_shell(block: str) -> None:
-    done = subprocess.run(["/bin/sh", "-n"], input=block, text=True, timeout=60, check=False)
+    done = subprocess.run(["/bin/sh", "-n"], input=block, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0
 
 

@@ -14,6 +14,7 @@ import pytest
 from receiver import serve
 from receiver.web.callbacks import LONGEST_CALLBACK
 from submitter.api import LONGEST_BODY
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -76,7 +77,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
         [str(shutil.which("systemd-analyze")), "verify", *map(str, tmp_path.glob("*.service"))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     ours = [line for line in done.stderr.splitlines() if "callback-receiver" in line]
@@ -132,7 +133,7 @@ def test_the_command_runs_as_the_service_does(tmp_path: Path, program: str) -> N
         env={"PATH": f"{folder}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stderr.startswith("-u callback-receiver\n")

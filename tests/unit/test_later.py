@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from receiver.later import Later
+from tests.support.patience import PATIENCE
 
 
-def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own() -> None:
-    inside, go_on, runs = threading.Event(), threading.Event(), threading.Semaphore(0)
-    at_once: list[int] = []
+@pytest.fixture
+def due(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What the timers that were started are to call; the test calls it when time is up."""
+    started: list[Callable[[], None]] = []
+
+    class Timer:
+        def __init__(self, _: float, call: Callable[[], None]) -> None:
+            self.call = call
+
+        def start(self) -> None:
+            started.append(self.call)
+
+        def cancel(self) -> None:
+            started.remove(self.call)
+
+    monkeypatch.setattr("receiver.later.Timer", Timer)
+    return started
+
+
+def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
+    due: list[Callable[[], None]],
+) -> None:
+    runs: list[int] = []
 
     def run() -> None:
-        at_once.append(1)
-        assert len(at_once) == 1
-        inside.set()
-        go_on.wait(30)
-        at_once.pop()
-        runs.release()
+        runs.append(1)
+        if len(runs) == 1:
+            for _ in range(5):
+                later.ask()
+            assert due == []  # it never runs twice at once
 
-    later = Later(run, 0.01)
+    later = Later(run, 60)
     later.ask()
-    assert inside.wait(30)
-    for _ in range(5):
-        later.ask()
-    go_on.set()
-    assert runs.acquire(timeout=30)
-    assert runs.acquire(timeout=30)
-    assert not runs.acquire(timeout=0.1)  # five who asked are served by one
+    later.ask()
+    assert len(due) == 1
+    due.pop()()
+    assert len(due) == 1  # five who asked are served by one
+    due.pop()()
+    assert (len(runs), due) == (2, [])
+
+
+def test_what_is_closed_runs_no_more(due: list[Callable[[], None]]) -> None:
+    later = Later(lambda: None, 60)
+    later.ask()
+    assert len(due) == 1
+    later.close()
+    assert due == []
 
 
 def test_no_thread_now_is_no_error_and_the_next_who_asks_tries_again(
@@ -44,4 +72,4 @@ def test_no_thread_now_is_no_error_and_the_next_who_asks_tries_again(
         patch.setattr(threading.Timer, "start", fails)
         later.ask()
     later.ask()
-    assert has_run.wait(30)
+    assert has_run.wait(PATIENCE)

@@ -22,6 +22,7 @@ from gunicorn.config import Config
 from receiver import logs
 from receiver.signing import mint
 from receiver.web.gunicornlog import RedactedLogger
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET
 
 
@@ -207,11 +208,11 @@ def said(reader: BinaryIO, *events: str) -> None:
     """Say them in a thread, which must not be stopped."""
     thread = threading.Thread(target=say, args=events, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     was_stopped = thread.is_alive()
     if was_stopped:
         os.read(reader.fileno(), 1 << 20)
-        thread.join(10)
+        thread.join(PATIENCE)
     assert not was_stopped
 
 

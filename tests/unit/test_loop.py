@@ -8,7 +8,6 @@ import os
 import selectors
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.workers.gthread import PollableMethodQueue
 
 from receiver.errors import StoreUnavailable
 from receiver.signing import mint
@@ -25,6 +25,7 @@ from receiver.stores.gates import NEW_GATE, Gate
 from receiver.tasks import Outcome
 from receiver.web import loop, worker
 from receiver.web.ordinary import Ordinary
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
@@ -65,8 +66,8 @@ class Taking:
         gate = NEW_GATE.get()()
         self.gates.append(gate)
         gate.begin(self.writer)
-        if not gate.wait(60):
-            raise StoreUnavailable("no commit within 60 s")
+        if not gate.wait(PATIENCE):
+            raise StoreUnavailable("no commit in time")
         if self.failure:
             raise StoreUnavailable(str(self.failure))
         return (Outcome.RECORDED, "an-id") if self.takes else None
@@ -101,9 +102,23 @@ def made() -> Iterator[Loop]:
     yield made
     made.tpool.shutdown()
     made.poller.close()
-    for descriptor in (made.method_queue._read_fd, made.method_queue._write_fd):
-        os.close(descriptor)  # the worker keeps them to its end
+    PollableMethodQueue.close(made.method_queue)  # the worker keeps it to its end
     made.tmp.close()
+
+
+class Listener:
+    """Accepts the one connection that it is given."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connections = [connection]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if not self.connections:
+            raise BlockingIOError
+        return self.connections.pop(), ("192.0.2.1", 5000)
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("192.0.2.9", 8000)
 
 
 @contextmanager
@@ -111,10 +126,9 @@ def connected(made: Loop) -> Iterator[socket.socket]:
     """A client's end of a connection that the loop waits for."""
     client, server = socket.socketpair()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    client.settimeout(10)
-    made.nr_conns += 1
-    made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5000), None), 60)
+    client.settimeout(PATIENCE)
     with client, server:
+        made.accept(Listener(server))
         yield client
 
 
@@ -132,7 +146,7 @@ def is_silent(client: socket.socket) -> bool:
     except BlockingIOError:
         return True
     finally:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
     return False
 
 
@@ -176,10 +190,10 @@ def test_the_writer_starts_once_all_that_came_in_a_round_has_gathered(
 def test_a_writer_that_is_free_again_is_started_at_once(made: Loop, ours: socket.socket) -> None:
     ours.sendall(REQUEST)
     made.go_round()
-    began = time.monotonic()
-    threading.Timer(0.05, made.direct.writer.when_free).start()
-    made.wait_for_and_dispatch_events(30)
-    assert time.monotonic() - began < 20
+    waker = threading.Thread(target=made.direct.writer.when_free)
+    waker.start()
+    made.wait_for_and_dispatch_events(100 * PATIENCE)  # it returns because it is woken
+    waker.join()
     assert made.direct.writer.started == [1, 1]
 
 
@@ -260,15 +274,24 @@ def test_who_does_not_read_waits_for_a_thread_and_not_the_loop_for_them(
     while filled:
         filled -= len(ours.recv(min(filled, 65_536)))
     assert ours.recv(4096).startswith(OK)
-    made.go_round()
-    assert len(made.waiting) == 1
+
+    def waits_again() -> bool:
+        made.go_round()
+        return len(made.waiting) == 1
+
+    wait_until(waits_again)
 
 
-def test_who_wakes_a_loop_that_is_over_writes_into_no_file(tmp_path: Path) -> None:
+def test_who_wakes_a_loop_that_is_over_writes_into_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """gunicorn closes the pipe while threads work; its number may be the database's then."""
+    pipes: list[tuple[int, int]] = []
+    pipe = os.pipe
+    monkeypatch.setattr(os, "pipe", lambda: pipes.append(pipe()) or pipes[-1])
     made = loop.Worker(0, os.getpid(), [], None, 30, Config(), None)
     made.method_queue.init()
-    reading, writing = made.method_queue._read_fd, made.method_queue._write_fd
+    ((reading, writing),) = pipes
     made.method_queue.close()
     file = tmp_path / "receiver.db"
     file.write_bytes(b"SQLite format 3")
@@ -314,8 +337,10 @@ def door(made: Loop) -> Iterator[socket.socket]:
         made.poller.register(listener, selectors.EVENT_READ, made.accept)
         yield listener
         made.poller.unregister(listener)
-        for conn in list(made.waiting):
-            made._close(conn)
+        for conn in made.waiting:
+            conn.until = 0.0
+        made.sweep_at = 0.0
+        made.murder_pending()
 
 
 def test_many_new_clients_share_a_round_and_a_commit(made: Loop, door: socket.socket) -> None:
@@ -357,9 +382,7 @@ def test_a_newcomer_is_not_closed_for_those_who_wait_for_a_commit(
     made.go_round()
     newcomer, server = socket.socketpair()
     with newcomer, server:
-        made.nr_conns += 1
-        made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5001), None), 60)
-        made._make_room()
+        made.accept(Listener(server))
         assert made.nr_conns == 2
         made.direct.gates[0].open()
         made.go_round()  # now another waits, and longer than the first that was answered
@@ -398,7 +421,7 @@ def test_a_thread_answers_for_what_failed_and_waits_for_what_is_to_be_done(
     made.handle_request(None, conn)
     made.handle_request(None, conn)  # its next request
     said = {
-        "no commit came": "no commit within 60 s",
+        "no commit came": "no commit in time",
         "the commit failed": "the disk is full",
         "a thread is to do it": "waits",
     }
@@ -474,9 +497,9 @@ def own_hook(worker: object, request: object) -> None:
 )
 def test_who_wants_to_see_every_request_does(name: str, value: Any) -> None:
     cfg = Config()
-    assert not loop._watches(cfg)
+    assert not loop.watches(cfg)
     cfg.set(name, value)
-    assert loop._watches(cfg)
+    assert loop.watches(cfg)
 
 
 def test_connections_that_are_not_to_be_kept_are_not(made: Loop, ours: socket.socket) -> None:
@@ -494,7 +517,7 @@ def test_those_who_wait_count_among_the_most_requests(made: Loop, ours: socket.s
     made.go_round()
     other, server = socket.socketpair()
     with other, server:
-        made._wait(worker.Connection(Config(), server, ("192.0.2.1", 5001), None), 60)
+        made.accept(Listener(server))
         other.sendall(REQUEST)
         made.go_round()
     assert len(made.direct.gates) == len(made.long_way) == 1

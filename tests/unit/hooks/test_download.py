@@ -15,13 +15,13 @@ from tests.support.hook_servers import notice
 def names(path: str, *indexes: str, reference: str | None = "ORDER-7") -> list[str]:
     media = tuple(Media("image", "https://cdn.example/x", index) for index in indexes)
     hook = Download("files", {"to": "files", "path": path})
-    return hook._names(notice(media=media, reference=reference))
+    return hook.names(notice(media=media, reference=reference))
 
 
 def test_an_output_is_named_by_provider_task_and_index() -> None:
     hook = Download("files", {"to": "files"})
     told = notice(media=(Media("image", "https://cdn.example/x", "0"),))
-    assert hook._names(told) == ["kling/0199f1a2/0.{extension}"]
+    assert hook.names(told) == ["kling/0199f1a2/0.{extension}"]
 
 
 def test_outputs_of_one_task_never_share_a_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from receiver import hooks
 from receiver.deliveries import Subscription
 from receiver.errors import SettingsError
 from receiver.hooks.email import Email
+from receiver.hooks.slack import Slack
 from receiver.hooks_file import HookEntry
 
 MAIL = {"host": "smtp.example", "from": "a@shop.example", "to": "b@shop.example"}
@@ -26,27 +28,50 @@ def problems(type_: str, options: dict[str, Any], **environ: str) -> set[str]:
     return set(caught.value.problems)
 
 
-def test_secrets_come_from_the_environment() -> None:
+class Given(Slack):
+    """A hook that shows what it was built from."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name, self.options = name, options
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Builds a hook of the type `given`, and returns the options that it got."""
+    monkeypatch.setattr(hooks, "TYPES", {**hooks.TYPES, "given": Given})
+
+    def build(options: dict[str, Any], **environ: str) -> dict[str, Any]:
+        built = hooks.build(entry("given", options), environ)
+        assert isinstance(built, Given)
+        assert built.name == "x"
+        return dict(built.options)
+
+    return build
+
+
+def test_secrets_come_from_the_environment(given: Callable[..., dict[str, Any]]) -> None:
     options = {"url": "https://hooks.slack.com/services/${SLACK_PATH}"}
-    built = hooks.build(entry("slack", options), {"SLACK_PATH": "T/B/x"})
-    assert built.name == "x"
-    assert built._options["url"] == "https://hooks.slack.com/services/T/B/x"  # type: ignore[attr-defined]
+    assert given(options, SLACK_PATH="T/B/x") == {"url": "https://hooks.slack.com/services/T/B/x"}
+    assert hooks.build(entry("slack", options), {"SLACK_PATH": "T/B/x"}).name == "x"
 
 
-def test_secrets_in_lists_and_from_files(tmp_path: Path) -> None:
+def test_secrets_in_lists_and_from_files(
+    tmp_path: Path, given: Callable[..., dict[str, Any]]
+) -> None:
     (tmp_path / "password").write_text("s3cret\n")
     options = {**MAIL, "to": ["${A}", "c@shop.example"], "username": "u", "password": "${P}"}
-    built: Any = hooks.build(
-        entry("email", options), {"A": "a@shop.example", "P_FILE": str(tmp_path / "password")}
-    )
-    assert built._options["to"] == ["a@shop.example", "c@shop.example"]
-    assert built._options["password"] == "s3cret"
+    environ = {"A": "a@shop.example", "P_FILE": str(tmp_path / "password")}
+    found = given(options, **environ)
+    assert found["to"] == ["a@shop.example", "c@shop.example"]
+    assert found["password"] == "s3cret"
+    assert hooks.build(entry("email", options), environ).name == "x"
 
 
-def test_a_value_of_the_environment_is_not_looked_into_again() -> None:
-    options = {"url": "https://hooks.example/${A}"}
-    built: Any = hooks.build(entry("slack", options), {"A": "${B}", "B": "oops"})
-    assert built._options["url"] == "https://hooks.example/${B}"
+def test_a_value_of_the_environment_is_not_looked_into_again(
+    given: Callable[..., dict[str, Any]],
+) -> None:
+    found = given({"url": "https://hooks.example/${A}"}, A="${B}", B="oops")
+    assert found["url"] == "https://hooks.example/${B}"
 
 
 def test_a_missing_variable_is_named_with_hook_and_key(tmp_path: Path) -> None:
