@@ -71,10 +71,12 @@ def run(
     folder: Path,
     concurrency: int,
     told: Callable[[Result], None] = lambda _: None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> Report:
     """Submit `rows`, `concurrency` at once for each account; `told` hears of each as it ends.
 
-    Relative picture paths start at `folder`. After a KeyboardInterrupt no new row is begun.
+    Relative picture paths start at `folder`. After a KeyboardInterrupt no new row is begun, and
+    `stopping` is called.
     Raises ConfigurationError if no account can be used.
     """
     stop = threading.Event()
@@ -87,7 +89,7 @@ def run(
         for lane, its_rows in lanes:
             pool = stack.enter_context(ThreadPoolExecutor(concurrency))
             futures += [pool.submit(lane.handle, row) for row in its_rows]
-        ended, interrupted = _collected(futures, stop, told)
+        ended, interrupted = _collected(futures, stop, told, stopping)
     ordered = sorted(results + ended, key=lambda result: result.line)
     return Report(tuple(ordered), interrupted)
 
@@ -118,7 +120,10 @@ def _lanes(
 
 
 def _collected(
-    futures: Sequence[Future[Result]], stop: threading.Event, told: Callable[[Result], None]
+    futures: Sequence[Future[Result]],
+    stop: threading.Event,
+    told: Callable[[Result], None],
+    stopping: Callable[[], None],
 ) -> tuple[list[Result], bool]:
     """The results, and whether somebody interrupted; what is under way is waited for."""
     heard: set[Future[Result]] = set()
@@ -133,4 +138,5 @@ def _collected(
                 raise
             interrupted = True
             stop.set()
+            stopping()
     return [future.result() for future in futures], interrupted

@@ -53,10 +53,16 @@ def batch(
     """
     rows, bad = read(file, Defaults(provider, account, model))
     with opened() as record, counted(len(rows) + len(bad)) as told:
-        outcome = run(rows, bad, record, file.parent, concurrency, lambda row: told(line_of(row)))
+        outcome = run(
+            rows, bad, record, file.parent, concurrency, lambda row: told(line_of(row)), _stopping
+        )
     if as_json:
         print_json(outcome.document())
     else:
         for line in outcome.lines():
             click.echo(line)
     ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
+
+
+def _stopping() -> None:
+    click.echo("interrupted: no more rows are sent; those that were sent are waited for", err=True)

@@ -6,10 +6,11 @@ import base64
 import gc
 import io
 import json
-import time
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from hashlib import sha256
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.settings import Settings
 from receiver.stores import Store
+from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status
 from receiver.web import problems
 from submitter import api, window
@@ -36,6 +38,7 @@ from submitter.once import Once
 from submitter.orders import Order
 from submitter.providers import Provider
 from tests.support.applications import MakeApp
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback
 from tests.support.scripted_provider import Scripted
 
@@ -46,7 +49,6 @@ WANTED = {
     "cloth": "https://x.example/cloth.jpg",
     "reference": "ORDER-7",
 }
-SLOW = 0.4  # seconds
 Apps = Callable[..., Flask]
 
 
@@ -62,6 +64,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for error, status in api.STATUS.items():
         problems.register(error, status)
     monkeypatch.setattr("submitter.desk.LOOK_UP_AFTER", 0.01)
+    limits = ("FETCHED_WITHIN", "CREATED_WITHIN", "ASKED_WITHIN", "ANSWERED_WITHIN")
+    for number, name in enumerate(limits, start=1):
+        monkeypatch.setattr(window, name, number * PATIENCE)
 
 
 @pytest.fixture
@@ -76,7 +81,9 @@ def apps(
     store.check_schema()  # migrated already
     (tmp_path / "hooks.toml").write_text("")
 
-    def make(hold: int = 60_000, wait: float = 20, opens: Any = None) -> Flask:
+    def make(
+        hold: int = round(10_000 * PATIENCE), wait: float = PATIENCE, opens: Any = None
+    ) -> Flask:
         def blueprint(ingest: Ingest, chosen: Settings) -> Any:
             keys = Once(ingest.store, hold, wait)
             return api.blueprint(ingest, chosen, opens or (lambda *_: room()), keys)
@@ -111,9 +118,11 @@ def creates(server: Scripted) -> int:
     return sum(asked.method == "POST" for asked in server.asked)
 
 
-def slowly(server: Scripted) -> Any:
+def once(released: threading.Event, server: Scripted) -> Any:
+    """Answer a create once it is released."""
+
     def reply(handler: Any, asked: Any) -> None:
-        time.sleep(SLOW)
+        released.wait(PATIENCE)
         server.task()(handler, asked)
 
     return reply
@@ -289,24 +298,34 @@ def test_a_lost_answer_is_told_once_it_is_known(
 def test_a_provider_that_drips_holds_nobody_longer_than_told(
     client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(window, "CREATED_WITHIN", 0.5)
-    monkeypatch.setattr(window, "ASKED_WITHIN", 0.8)
     server.will(server.drip)
-    began_at = time.monotonic()
-    assert post(client).status_code == 502
-    assert time.monotonic() - began_at < 4
+
+    def statuses() -> Iterator[int]:
+        for doublings in count():  # 503: in that time it was not even reached
+            monkeypatch.setattr(window, "CREATED_WITHIN", 0.5 * 2**doublings)
+            monkeypatch.setattr(window, "ASKED_WITHIN", 0.8 * 2**doublings)
+            yield post(client).status_code
+
+    assert next(status for status in statuses() if status != 503) == 502
     gc.collect()
 
 
 def test_who_waits_too_long_is_told_where_to_look(
-    client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window, "ANSWERED_WITHIN", 0.1)
-    server.will(slowly(server))
+    released = threading.Event()
+    server.will(once(released, server))
     answer = post(client, "k")
     task_id = answer.get_json()["task"]
     assert (answer.status_code, task_id in answer.get_json()["detail"]) == (502, True)
-    time.sleep(2 * SLOW)
+    released.set()
+
+    def is_answered() -> bool:
+        kept = store.key("k", now_ms())
+        return kept is not None and kept.answer is not None
+
+    wait_until(is_answered)
     again = post(client, "k")
     assert (again.status_code, again.get_json()["id"]) == (201, task_id)
 
@@ -325,10 +344,15 @@ def test_missing_keys_and_unknown_names(apps: Apps) -> None:
 
 
 def test_a_third_create_at_once_comes_later(apps: Apps, server: Scripted) -> None:
-    server.will(slowly(server))
+    released = threading.Event()
+    server.will(once(released, server))
     app = apps()
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: post(app.test_client()), range(4)))
+        posts = [pool.submit(post, app.test_client()) for _ in range(4)]
+        for early in islice(as_completed(posts, PATIENCE), 2):
+            assert early.result().status_code == 503
+        released.set()
+        answers = [one.result() for one in posts]
     assert sorted(answer.status_code for answer in answers) == [201, 201, 503, 503]
     later = next(answer for answer in answers if answer.status_code == 503)
     assert later.headers["Retry-After"] == "5"
@@ -395,14 +419,28 @@ def test_a_key_is_forgotten_after_a_day(store: Store) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_eight_twins_at_once_create_one_task(
-    apps: Apps, server: Scripted, store: Store, processes: int
+    apps: Apps,
+    server: Scripted,
+    store: Store,
+    processes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server.will(slowly(server))
+    released = threading.Event()
+    server.will(once(released, server))
+    have_looked: set[int] = set()  # threads
+    look = SqliteStore.key
+
+    def looked(self: SqliteStore, *args: Any) -> Any:
+        have_looked.add(threading.get_ident())
+        return look(self, *args)
+
+    monkeypatch.setattr(SqliteStore, "key", looked)
     running = [apps() for _ in range(processes)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(
-            pool.map(lambda n: post(running[n % processes].test_client(), "k"), range(8))
-        )
+        posts = [pool.submit(post, running[n % processes].test_client(), "k") for n in range(8)]
+        wait_until(lambda: server.asked and len(have_looked) == 8)
+        released.set()
+        answers = [one.result() for one in posts]
     assert [answer.status_code for answer in answers] == [201] * 8
     assert len({answer.data for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 7
@@ -461,23 +499,29 @@ def test_whoever_comes_back_to_life_sends_nothing(
 ) -> None:
     """The first stalls before its task is on record, longer than its hold; a second takes over."""
     server.will(server.task())
-    original, stalls = Desk.put_on_record, iter([2 * SLOW, 0, 0, 0])
+    original, calls = Desk.put_on_record, count()
+    is_stalled, goes_on = threading.Event(), threading.Event()
 
     def stalled(self: Desk, *args: Any) -> Any:
-        time.sleep(next(stalls))
+        if next(calls) == 0:
+            is_stalled.set()
+            goes_on.wait(PATIENCE)
         return original(self, *args)
 
     monkeypatch.setattr(Desk, "put_on_record", stalled)
     app = apps(hold=100)
 
-    def twins() -> Iterator[TestResponse]:
-        with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(post, app.test_client(), "k")
-            time.sleep(SLOW)
-            yield post(app.test_client(), "k")
-            yield first.result()
+    def hold_is_over() -> bool:
+        kept = store.key("k", now_ms())
+        return kept is not None and kept.held_until <= now_ms()
 
-    answers = list(twins())
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, app.test_client(), "k")
+        assert is_stalled.wait(PATIENCE)
+        wait_until(hold_is_over)
+        second = post(app.test_client(), "k")
+        goes_on.set()
+        answers = [first.result(), second]
     assert [answer.status_code for answer in answers] == [201, 201]
     assert len({answer.get_json()["id"] for answer in answers}) == 1
     assert (creates(server), len(store.tasks())) == (1, 1)

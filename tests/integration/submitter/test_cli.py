@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -21,7 +20,10 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import spelling
 from receiver.stores import Store
+from receiver.tasks import Status
 from submitter.cli import main
+from submitter.follow import wait_for_downloads
+from tests.support.patience import PATIENCE, wait_until
 
 TOKEN = "the-token-that-nobody-may-see"
 IMAGES = {"task_result": {"images": [{"index": 0, "url": "https://cdn.example/a.png"}]}}
@@ -84,7 +86,7 @@ def test_progress_is_one_line_a_change_on_stderr(run: Any, server: Any, store: S
 
 
 def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
-    run: Any, server: Any, store: Store, tmp_path: Path
+    run: Any, server: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The callback comes, the worker downloads: both are played by a thread."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
@@ -94,18 +96,25 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
         server.task()(handler, asked)
         threading.Thread(target=happen, args=(asked.json["external_task_id"],)).start()
 
+    is_waited_for = threading.Event()
+
+    def wait(*args: Any) -> None:
+        is_waited_for.set()
+        wait_for_downloads(*args, within=PATIENCE)
+
     def happen(task_id: str) -> None:
-        time.sleep(0.3)
+        wait_until(lambda: store.task(task_id).status is Status.SUBMITTED)
         entries = hooks_file.load(tmp_path / "hooks.toml", spelling)
         Ingest(store, [entry.subscription for entry in entries]).accept(
             Callback("kling", task_id, json.dumps(SUCCEED).encode(), received_at=2)
         )
-        time.sleep(0.3)
+        assert is_waited_for.wait(PATIENCE)
         (delivery,) = store.claim("w", 3, 10**15, 5)
         store.settle(
             delivery, Attempt(1, 3, 4, "delivered", "saved"), State.DELIVERED, None, [file]
         )
 
+    monkeypatch.setattr("submitter.cli.wait_for_downloads", wait)
     server.will(play)
     result = run("submit", "--wait", PUBLIC_URL="https://callbacks.example.com")
     assert result.exit_code == 0
@@ -157,7 +166,7 @@ def test_ctrl_c_ends_with_130_and_the_task_stays_on_record(
         while "submitted" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(PATIENCE) == 130
         rest = process.stderr.read()
     assert "interrupted" in rest
     assert "Traceback" not in rest

@@ -1,14 +1,14 @@
 """Waiting for a task's end, by the record and by asking."""
 
 import json
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from receiver.deliveries import Subscription
+from receiver.deliveries import Attempt, State, Subscription
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.settings import Settings
@@ -19,6 +19,7 @@ from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import Order
 from submitter.providers.kling import Kling
 from submitter.record import Record
+from tests.support.patience import PATIENCE
 from tests.support.scripted_provider import IMAGES
 
 ENDED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
@@ -35,10 +36,27 @@ def task(desk: Callable[..., Desk], order: Order) -> Task:
     return desk().put_on_record(order)
 
 
-def follower(record: Record, room: Kling, heard: list[str]) -> Follower:
+def follower(record: Record, room: Kling, heard: list[str], **more: Any) -> Follower:
     return Follower(
-        record, room, lambda task: heard.append(task.status), heard.append, ask_every=0.05
+        record, room, lambda task: heard.append(task.status), heard.append, ask_every=0.05, **more
     )
+
+
+class Time:
+    """A clock that waiting for a commit moves forward."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.meanwhile: list[Callable[[], object]] = []  # what happens at the next waits
+        monkeypatch.setattr(store, "wait_for_commit", self.wait)
+
+    def wait(self, seconds: float, _: threading.Event) -> None:
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+        self.now += seconds
+
+    def clock(self) -> float:
+        return self.now
 
 
 def test_where_no_callback_can_come_the_provider_is_asked(
@@ -46,7 +64,7 @@ def test_where_no_callback_can_come_the_provider_is_asked(
 ) -> None:
     heard: list[str] = []
     server.will(server.task(), server.task(), server.task("processing"), server.task("succeed"))
-    ended = follower(record, room(), heard).follow(task, timeout=10)
+    ended = follower(record, room(), heard).follow(task, timeout=PATIENCE)
     assert ended.status is Status.SUCCEEDED
     assert heard == ["created", "submitted", "processing", "succeeded"]
 
@@ -57,7 +75,7 @@ def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
     heard: list[str] = []
     no = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
     server.will(no, no, no, server.task("failed"))
-    assert follower(record, room(), heard).follow(task, timeout=10).status is Status.FAILED
+    assert follower(record, room(), heard).follow(task, timeout=PATIENCE).status is Status.FAILED
     assert [line[:11] for line in heard] == ["created", "Kling 1203:", "failed"]
 
 
@@ -67,24 +85,41 @@ def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
     room: Callable[..., Kling],
     desk: Callable[..., Desk],
     order: Order,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.will(server.task("succeed"))
     task = desk(public_url="https://x.example").put_on_record(order)
-    assert follower(record, room(), []).follow(task, timeout=0.4).status is Status.CREATED
+    with monkeypatch.context() as patch:
+        time = Time(record.store, patch)
+        following = follower(record, room(), [], clock=time.clock)
+        assert following.follow(task, timeout=60).status is Status.CREATED
+        assert 60 <= time.now < 61
     assert server.asked == []
     late = Task("late", "kling", Status.CREATED, 1, 1, expects_callback=True, deadline_at=1)
     record.store.create_task(late)
-    assert follower(record, room(), []).follow(late, timeout=10).status is Status.SUCCEEDED
+    assert follower(record, room(), []).follow(late, timeout=PATIENCE).status is Status.SUCCEEDED
 
 
-def test_a_download_is_waited_for_but_not_for_ever(store: Store, task: Task) -> None:
+def test_a_download_is_waited_for_but_not_for_ever(
+    store: Store, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ends = frozenset({"succeeded"})
     subscriptions = [Subscription("pictures", ends), Subscription("mail", ends)]
     Ingest(store, subscriptions).accept(
         Callback("kling", task.id, json.dumps(ENDED).encode(), received_at=1)
     )
     ended = store.task(task.id)
-    for hooks, low, high in ((frozenset({"pictures"}), 0.3, 2.0), (frozenset({"x"}), 0.0, 0.2)):
-        began_at = time.monotonic()
-        wait_for_downloads(store, hooks, ended, within=0.3)
-        assert low <= time.monotonic() - began_at < high
+    time = Time(store, monkeypatch)
+    wait_for_downloads(store, frozenset({"x"}), ended, within=10, clock=time.clock)
+    assert time.now == 0
+    pictures = frozenset({"pictures"})
+    wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)
+    assert 10 <= time.now < 11
+
+    def deliver() -> None:
+        for delivery in store.claim("w", 2, 10**15, 5):
+            store.settle(delivery, Attempt(1, 2, 3, "delivered", "saved"), State.DELIVERED, None)
+
+    time.now, time.meanwhile = 0.0, [deliver]
+    wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)
+    assert 0 < time.now < 1

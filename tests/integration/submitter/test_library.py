@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 import submitter
 from receiver.stores import Store
 from submitter import InputError, NeverReached, SubmitterError, submission, submit
+from submitter.follow import Follower
 from tests.support.scripted_provider import TOKEN, Asked, Scripted
 
 
@@ -33,8 +35,9 @@ def shop(
 
 
 def test_the_example_of_the_documentation_does_what_it_shows(
-    server: Scripted, store: Store
+    server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(submission, "Follower", partial(Follower, ask_every=0.02))
     server.will(server.task(), server.task(), server.task("succeed"))
     parser = doctest.DocTestParser()
     example = parser.get_doctest(submission.submit.__doc__ or "", {}, "submit", None, None)

@@ -24,6 +24,7 @@ from submitter.errors import (
 )
 from submitter.reconcile import HELD, Reconciler
 from submitter.schedule import FINAL_AGE
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -270,16 +271,11 @@ def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> 
     try:
         made = Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW)
         store.create_task(made)  # long overdue
-        end = threading.Event()
-        for _ in range(200):
-            if store.task("task-1").status is Status.SUCCEEDED:
-                break
-            end.wait(0.05)
-        assert store.task("task-1").status is Status.SUCCEEDED
+        wait_until(lambda: store.task("task-1").status is Status.SUCCEEDED)
         assert store.seen("poller") is not None
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
 
 

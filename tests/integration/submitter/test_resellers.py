@@ -36,7 +36,7 @@ from submitter.providers.modellix import Modellix
 from tests.support.scripted_provider import PAYLOADS, TOKEN, Scripted
 
 ORDER = TryOn("https://x.example/human.jpg", "aGVsbG8=", external_task_id="our-own-id")
-QUICK = Patience(delays=(0.01,), total=5)
+QUICK = Patience(delays=(0.01,), total=5, clock=lambda: 0.0)
 SHORT_PATH = "/api/v1/kling/{model}/async"  # as newer pages of the vendor spell it
 
 

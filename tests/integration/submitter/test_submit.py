@@ -3,7 +3,6 @@
 import logging
 import socket
 import sqlite3
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -28,6 +27,7 @@ from submitter.errors import (
     WrongInput,
 )
 from submitter.orders import Order
+from tests.support.scripted_provider import once_reached
 
 TOKEN = "the-token-that-nobody-may-see"
 Desks = Callable[..., Desk]
@@ -248,10 +248,12 @@ def test_a_path_that_does_not_exist_ends_the_task(
 
 
 def test_a_dripping_server_cannot_hold_a_create(server: Any, desk: Desks, order: Order) -> None:
-    server.will(server.drip, server.task())
-    began_at = time.monotonic()
-    assert send(desk(create_within=0.5), order).status is Status.SUBMITTED
-    assert time.monotonic() - began_at < 2
+    def reply(handler: BaseHTTPRequestHandler, asked: Any) -> None:
+        (server.drip if asked.method == "POST" else server.task())(handler, asked)
+
+    server.will(reply)
+    task = once_reached(lambda within: send(desk(create_within=within), order))
+    assert task.status is Status.SUBMITTED
 
 
 def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
