@@ -80,6 +80,35 @@ class Kling:
         return self.query(key)
 
 
+class Moves:
+    """Holds what a sandbox has put off, such as the moves of its tasks, until it is released."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []  # seconds, as the sandbox asked for them
+        self._held: list[Callable[[], None]] = []
+        self._is_holding = True
+        self._lock = threading.Lock()
+
+    def put_off(self, seconds: float, job: Callable[[], None]) -> None:
+        with self._lock:
+            self.waits.append(seconds)
+            if self._is_holding:
+                self._held.append(job)
+                return
+        job()
+
+    def hold(self) -> None:
+        self._is_holding = True
+
+    def release(self) -> None:
+        """Do it now, and from now on at once."""
+        with self._lock:
+            self._is_holding = False
+            held, self._held = self._held, []
+        for job in held:
+            job()
+
+
 @dataclass
 class Sink:
     """Where callbacks go; answers with `answers` one after the other, then with 200."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 
 import pytest
@@ -11,7 +11,9 @@ import requests
 
 from sandbox.callbacks import Persistence
 from sandbox.server import Behaviour, Sandbox
-from tests.support.sandbox_client import Kling, Sink, SinkHandler
+from sandbox.workers import Scheduler
+from tests.support.patience import PATIENCE
+from tests.support.sandbox_client import Kling, Moves, Sink, SinkHandler
 
 PACE = 0.05
 
@@ -25,9 +27,22 @@ def session() -> Iterator[requests.Session]:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    persistence = Persistence(retries=3, retry_after=0.02, timeout=2)
+    persistence = Persistence(retries=3, retry_after=0.02, timeout=PATIENCE)
     with Sandbox(behaviour=Behaviour(PACE, max_running=20, persistence=persistence)) as made:
         yield made
+
+
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> Moves:
+    """Whatever a sandbox puts off waits for the test."""
+    made = Moves()
+    original = Scheduler.after
+
+    def after(scheduler: Scheduler, seconds: float, job: Callable[[], None]) -> None:
+        made.put_off(seconds, lambda: original(scheduler, 0, job))
+
+    monkeypatch.setattr(Scheduler, "after", after)
+    return made
 
 
 @pytest.fixture

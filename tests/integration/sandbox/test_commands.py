@@ -13,21 +13,20 @@ from pathlib import Path
 
 import pytest
 import requests
+from click.testing import CliRunner, Result
 
+from sandbox.cli import main
 from sandbox.server import Sandbox
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sandbox", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+def run(*arguments: str) -> Result:
+    done = CliRunner().invoke(main, arguments, prog_name="sandbox")
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done
 
 
 @contextmanager
@@ -54,9 +53,9 @@ def address(process: subprocess.Popen[str]) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_tells_its_address_and_ends_with_0(number: signal.Signals) -> None:
     with serving("--port", "0", "--smtp-port", "0") as process:
-        assert requests.get(address(process), timeout=5).ok
+        assert requests.get(address(process), timeout=PATIENCE).ok
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=10)
+        rest, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
@@ -64,7 +63,7 @@ def test_a_taken_port_is_a_refusal_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("serve", "--port", str(port), "--smtp-port", "0")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
     assert str(port) in done.stderr
 
@@ -81,7 +80,7 @@ def test_a_taken_port_is_a_refusal_in_one_line() -> None:
 )
 def test_a_usage_mistake_ends_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "Traceback" not in done.stderr
 
 
@@ -103,13 +102,19 @@ def test_env_asks_the_sandbox_that_runs() -> None:
 def test_the_webhook_secret_is_among_the_settings_of_the_sandbox_that_signs() -> None:
     secret = ("--webhook-secret", "whsec_c2FuZGJveA==")
     with serving("--port", "0", "--smtp-port", "0", *secret, "--no-callbacks") as process:
-        printed = run("env", "--url", address(process)).stdout
+        printed = subprocess.run(
+            [sys.executable, "-m", "sandbox", "env", "--url", address(process)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        ).stdout
     assert "KLING_WEBHOOK_SECRETS=whsec_c2FuZGJveA==\n" in printed
 
 
 def test_env_without_a_sandbox_tells_the_defaults() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     printed = run("env", "--port", str(port)).stdout
     assert f"KLING_BASE_URL=http://127.0.0.1:{port}\n" in printed
     assert "SANDBOX_SMTP_PORT=8925\n" in printed
@@ -126,8 +131,7 @@ def test_env_without_a_sandbox_tells_the_defaults() -> None:
 
 
 def test_a_taken_mail_port_gives_the_other_one_back() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         Sandbox(port=port, smtp_port=taken.getsockname()[1])
     with socket.create_server(("127.0.0.1", port)):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sandbox.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
 from sandbox.server import Sandbox
+from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import INPUTS, TRY_ON, wait_for
 
 
@@ -62,7 +63,12 @@ class Client:
         with requests.Session() as session:
             session.trust_env = False
             answer = session.request(
-                method, url, headers=self.headers(), timeout=10, allow_redirects=False, **options
+                method,
+                url,
+                headers=self.headers(),
+                timeout=PATIENCE,
+                allow_redirects=False,
+                **options,
             )
         assert answer.status_code == 200, answer.text
         assert answer.json()["code"] == 0
@@ -100,7 +106,7 @@ def test_create_poll_list_and_download(sandbox: Sandbox, client: Client) -> None
         assert client.query(sandbox, "mine")["task_id"] == task_id
     page = client.call(sandbox, "GET", params={"pageNum": 1, "pageSize": 30})
     assert [row["task_id"] for row in page] == [task_id]
-    picture = requests.get(done["task_result"]["images"][0]["url"], timeout=10).content
+    picture = requests.get(done["task_result"]["images"][0]["url"], timeout=PATIENCE).content
     with Image.open(io.BytesIO(picture)) as image:
         image.load()
 

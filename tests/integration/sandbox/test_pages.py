@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from sandbox.server import Sandbox
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from tests.support.sandbox_client import Kling
@@ -27,12 +28,12 @@ def send_mail(sandbox: Sandbox) -> None:
     assert html is not None
     html.add_related(b"PNG", "image", "png", cid="<pic>", disposition="inline")
     message.add_attachment("<b>page</b>", subtype="html", filename="page.html")
-    with smtplib.SMTP("127.0.0.1", sandbox.smtp_port, timeout=5) as client:
+    with smtplib.SMTP("127.0.0.1", sandbox.smtp_port, timeout=PATIENCE) as client:
         client.send_message(message)
 
 
 def get(sandbox: Sandbox, session: requests.Session, path: str) -> requests.Response:
-    return session.get(sandbox.url + path, timeout=5)
+    return session.get(sandbox.url + path, timeout=PATIENCE)
 
 
 def test_a_mail_is_kept_and_listed(sandbox: Sandbox, session: requests.Session) -> None:
@@ -70,11 +71,11 @@ def test_what_did_not_arrive_is_404(sandbox: Sandbox, session: requests.Session,
 def test_slack_answers_and_keeps(sandbox: Sandbox, session: requests.Session) -> None:
     hook = f"{sandbox.url}/_sandbox/slack/T0/B0/x"
     blocks = [{"type": "header", "text": {"type": "plain_text", "text": HOSTILE}}]
-    taken = session.post(hook, json={"text": "done", "blocks": blocks}, timeout=5)
+    taken = session.post(hook, json={"text": "done", "blocks": blocks}, timeout=PATIENCE)
     assert (taken.status_code, taken.text) == (200, "ok")
     assert taken.headers["Content-Type"].startswith("text/plain")
     for body, answer in ((b"{", "invalid_payload"), (b"{}", "no_text")):
-        refused = session.post(hook, data=body, timeout=5)
+        refused = session.post(hook, data=body, timeout=PATIENCE)
         assert (refused.status_code, refused.text) == (400, answer)
     (message,) = get(sandbox, session, "/_sandbox/slack.json").json()
     assert (message["webhook"], message["payload"]["text"]) == ("T0/B0/x", "done")
@@ -96,7 +97,7 @@ ODD_BLOCKS: list[dict[str, Any]] = [
 def test_an_odd_block_does_not_break_the_page(
     sandbox: Sandbox, session: requests.Session, block: dict[str, Any]
 ) -> None:
-    session.post(f"{sandbox.url}/_sandbox/slack/x", json={"blocks": [block]}, timeout=5)
+    session.post(f"{sandbox.url}/_sandbox/slack/x", json={"blocks": [block]}, timeout=PATIENCE)
     page = get(sandbox, session, "/_sandbox/slack")
     assert page.status_code == 200
     assert 'href="javascript:' not in page.text
@@ -139,6 +140,6 @@ def test_an_empty_page_says_how_to_fill_it(
 def test_the_next_scenario_is_asked_for_by_name(
     sandbox: Sandbox, session: requests.Session, wanted: Any, status: int, said: str
 ) -> None:
-    answer = session.post(f"{sandbox.url}/_sandbox/next", json=wanted, timeout=5)
+    answer = session.post(f"{sandbox.url}/_sandbox/next", json=wanted, timeout=PATIENCE)
     assert answer.status_code == status
     assert said in answer.text

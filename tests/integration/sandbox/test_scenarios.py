@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +21,13 @@ import requests
 from sandbox.callbacks import Persistence
 from sandbox.scenarios import UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
-from tests.support.sandbox_client import Kling, wait_for
+from tests.support.patience import PATIENCE
+from tests.support.sandbox_client import Kling, Moves, wait_for
 
 SECRET = "whsec_c2FuZGJveA=="
 PATH = "/callbacks/kling/one/token"
 MOVES = ["submitted", "processing", "succeed"]
+PACE = 0.15  # seconds
 
 
 @dataclass
@@ -34,7 +37,6 @@ class Heard:
     path: str
     headers: dict[str, str]
     body: bytes
-    at: float
 
     @property
     def is_whole(self) -> bool:
@@ -59,8 +61,8 @@ class Receiver:
     url: str
     heard: list[Heard] = field(default_factory=list)
     together: int = 0
-    most_together: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    waits_for: int = 1  # answers none before so many have come that wait together
+    lock: threading.Condition = field(default_factory=threading.Condition)
 
     @property
     def statuses(self) -> list[str]:
@@ -72,16 +74,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         mine = self.receiver
-        with mine.lock:
-            mine.together += 1
-            mine.most_together = max(mine.most_together, mine.together)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        one = Heard(self.path, dict(self.headers), body, time.monotonic())
+        one = Heard(self.path, dict(self.headers), body)
         with mine.lock:
             mine.heard.append(one)
-        time.sleep(0.05)  # so that what comes at once is seen to
-        with mine.lock:
-            mine.together -= 1
+            mine.together += 1
+            mine.lock.notify_all()
+            mine.lock.wait_for(lambda: mine.together % mine.waits_for == 0, PATIENCE)
         with suppress(OSError):
             self.send_response(200 if self._is_fine(one) else 400)
             self.send_header("Content-Length", "2")
@@ -113,8 +112,8 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    persistence = Persistence(retries=3, retry_after=0.05, timeout=5)
-    behaviour = Behaviour(0.15, webhook_secret=SECRET, persistence=persistence)
+    persistence = Persistence(retries=3, retry_after=0.05, timeout=PATIENCE)
+    behaviour = Behaviour(PACE, webhook_secret=SECRET, persistence=persistence)
     with Sandbox(behaviour=behaviour) as made:
         yield made
 
@@ -128,9 +127,10 @@ def play(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str) -> s
 
 
 def test_a_burst_comes_at_once(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
-    play(sandbox, kling, receiver, "burst")
+    receiver.waits_for = 20  # all copies have to come before one is answered
+    task_id = play(sandbox, kling, receiver, "burst")
     assert {status: receiver.statuses.count(status) for status in MOVES} == dict.fromkeys(MOVES, 20)
-    assert receiver.most_together > 5
+    assert len(sandbox.ledger.acknowledged(task_id)) == 60
 
 
 def test_reordered_ends_first(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
@@ -149,10 +149,13 @@ def test_the_end_is_dropped(sandbox: Sandbox, kling: Kling, receiver: Receiver) 
     assert kling.query(task_id)["task_status"] == "succeed"
 
 
-def test_the_end_is_delayed(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_the_end_is_delayed(
+    moves: Moves, sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    moves.release()
     play(sandbox, kling, receiver, "delayed")
     assert receiver.statuses == MOVES
-    assert receiver.heard[2].at - receiver.heard[1].at > 5 * 0.15
+    assert moves.waits == [PACE, PACE, 5 * PACE]  # two of the task, and one of its end's callback
 
 
 def test_a_truncated_body_is_followed_by_the_whole_one(
@@ -253,10 +256,10 @@ def test_an_expired_result_is_told_afresh_by_a_query(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     url = result_url(sandbox, kling, receiver, "expired-result")
-    assert session.get(url, timeout=10).status_code == 403
+    assert session.get(url, timeout=PATIENCE).status_code == 403
     task_id = receiver.heard[-1].document["task_id"]
     fresh = kling.query(task_id)["task_result"]["images"][0]["url"]
-    answer = session.get(fresh, timeout=10)
+    answer = session.get(fresh, timeout=PATIENCE)
     assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
 
 
@@ -264,18 +267,23 @@ def test_a_missing_result_is_404(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     url = result_url(sandbox, kling, receiver, "missing-result")
-    assert session.get(url, timeout=10).status_code == 404
+    assert session.get(url, timeout=PATIENCE).status_code == 404
 
 
 def test_a_slow_result_drips(
-    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+    sandbox: Sandbox,
+    kling: Kling,
+    receiver: Receiver,
+    session: requests.Session,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = result_url(sandbox, kling, receiver, "slow-result")
-    began = time.monotonic()
-    with session.get(url, timeout=10, stream=True) as answer:
+    pauses: list[float] = []
+    monkeypatch.setattr("sandbox.results.time", SimpleNamespace(sleep=pauses.append))
+    with session.get(url, timeout=PATIENCE, stream=True) as answer:
         pieces = answer.iter_content(1)
         assert [next(pieces) for _ in range(3)] == [b"\x89", b"P", b"N"]
-    assert time.monotonic() - began > 0.9
+    assert sum(pauses[:2]) > 0.9  # before the second and the third
 
 
 def test_a_huge_result_does_not_end_soon(
@@ -283,7 +291,7 @@ def test_a_huge_result_does_not_end_soon(
 ) -> None:
     url = result_url(sandbox, kling, receiver, "huge-result")
     size = 0
-    with session.get(url, timeout=10, stream=True) as answer:
+    with session.get(url, timeout=PATIENCE, stream=True) as answer:
         for piece in answer.iter_content(1 << 20):
             size += len(piece)
             if size > 50_000_000:
@@ -294,7 +302,7 @@ def test_a_huge_result_does_not_end_soon(
 def test_what_is_not_a_picture_says_it_is_one(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
-    answer = session.get(result_url(sandbox, kling, receiver, "not-a-picture"), timeout=10)
+    answer = session.get(result_url(sandbox, kling, receiver, "not-a-picture"), timeout=PATIENCE)
     assert answer.headers["Content-Type"] == "image/png"
     assert answer.content.startswith(b"<!doctype html>")
 
@@ -363,7 +371,9 @@ def test_chaos_draws_by_percent_and_by_seed(session: requests.Session) -> None:
 
 
 def tasks(sandbox: Sandbox, session: requests.Session) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = session.get(f"{sandbox.url}/_sandbox/tasks", timeout=5).json()
+    found: list[dict[str, Any]] = session.get(
+        f"{sandbox.url}/_sandbox/tasks", timeout=PATIENCE
+    ).json()
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from click.testing import CliRunner, Result
 from sandbox.cli import main
 from sandbox.scenarios import SCENARIOS
 from sandbox.trigger import triggerable
+from tests.support.ports import free_port
 
 SECRET = "whsec_c2FuZGJveA=="
 KNOWN = ("submitted", "processing", "succeed", "succeeded", "failed")
@@ -108,9 +108,7 @@ def test_what_was_not_acknowledged_is_the_status(heard: list[tuple[str, bytes]])
 
 
 def test_a_receiver_that_is_not_there_is_said() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
+    url = f"http://127.0.0.1:{free_port()}/"
     arguments = ["trigger", "succeed", "--to", url, "--pace", "0.02", "--retries", "0"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1
