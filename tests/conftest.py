@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from structlog.contextvars import clear_contextvars
 
 from receiver.stores.sqlite import SqliteStore
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 # A shell starts what it runs in the background with SIGINT ignored, and so would be everything
 # that we start, whatever a test sends it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes, or the making of one, says nothing about a busy machine.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Let the processes that tests start keep their compiled modules, also where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -386,7 +386,9 @@ ROWS = st.lists(st.lists(CELL, min_size=2, max_size=8).map(",".join), max_size=5
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=ROWS)
 def test_no_file_brings_a_traceback(run: Run, server: Scripted, rows: list[str]) -> None:

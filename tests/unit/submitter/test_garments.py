@@ -36,7 +36,7 @@ def encoded(image: Image.Image, form: str = "PNG", **more: Any) -> bytes:
 
 
 def plain(colour: tuple[int, ...] | int | str, size: tuple[int, int], mode: str = "RGB") -> bytes:
-    return encoded(Image.new(mode, size, colour))
+    return encoded(Image.new(mode, size, colour), compress_level=1)
 
 
 def opened(content: bytes) -> Image.Image:
