@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from gunicorn.config import Config
@@ -130,6 +130,10 @@ class Listener:
         return ("192.0.2.9", 8000)
 
 
+def listening(*connections: socket.socket, error: int = errno.EAGAIN) -> socket.socket:
+    return cast("socket.socket", Listener(*connections, error=error))
+
+
 @pytest.fixture
 def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     """A worker with one connection that waits, and what it notes."""
@@ -143,7 +147,7 @@ def patient() -> Iterator[tuple[worker.Worker, list[list[str]]]]:
     made.log = logging.getLogger("test")
     ours, theirs = socket.socketpair()
     with selectors.DefaultSelector() as made.poller, theirs:
-        made.accept(Listener(ours))
+        made.accept(listening(ours))
         yield made, notes
         ours.close()
 
@@ -188,7 +192,7 @@ def test_an_event_of_a_connection_that_was_just_closed_is_nothing(
     made, _ = patient
     (conn,) = made.waiting
     came = made.poller.get_key(conn.sock).data
-    made.accept(Listener(error=errno.EMFILE))
+    made.accept(listening(error=errno.EMFILE))
     assert made.nr_conns == 0
     came(conn.sock)
     assert made.nr_conns == 0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from gunicorn.config import Config
@@ -128,7 +128,7 @@ def connected(made: Loop) -> Iterator[socket.socket]:
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     client.settimeout(PATIENCE)
     with client, server:
-        made.accept(Listener(server))
+        made.accept(cast("socket.socket", Listener(server)))
         yield client
 
 
@@ -288,7 +288,12 @@ def test_who_wakes_a_loop_that_is_over_writes_into_no_file(
     """gunicorn closes the pipe while threads work; its number may be the database's then."""
     pipes: list[tuple[int, int]] = []
     pipe = os.pipe
-    monkeypatch.setattr(os, "pipe", lambda: pipes.append(pipe()) or pipes[-1])
+
+    def seen() -> tuple[int, int]:
+        pipes.append(pipe())
+        return pipes[-1]
+
+    monkeypatch.setattr(os, "pipe", seen)
     made = loop.Worker(0, os.getpid(), [], None, 30, Config(), None)
     made.method_queue.init()
     ((reading, writing),) = pipes
@@ -382,7 +387,7 @@ def test_a_newcomer_is_not_closed_for_those_who_wait_for_a_commit(
     made.go_round()
     newcomer, server = socket.socketpair()
     with newcomer, server:
-        made.accept(Listener(server))
+        made.accept(cast("socket.socket", Listener(server)))
         assert made.nr_conns == 2
         made.direct.gates[0].open()
         made.go_round()  # now another waits, and longer than the first that was answered
@@ -517,7 +522,7 @@ def test_those_who_wait_count_among_the_most_requests(made: Loop, ours: socket.s
     made.go_round()
     other, server = socket.socketpair()
     with other, server:
-        made.accept(Listener(server))
+        made.accept(cast("socket.socket", Listener(server)))
         other.sendall(REQUEST)
         made.go_round()
     assert len(made.direct.gates) == len(made.long_way) == 1

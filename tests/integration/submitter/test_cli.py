@@ -20,7 +20,7 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import spelling
 from receiver.stores import Store
-from receiver.tasks import Status
+from receiver.tasks import Status, Task
 from submitter.cli import main
 from submitter.follow import wait_for_downloads
 from tests.support.patience import PATIENCE, wait_until
@@ -98,9 +98,9 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
 
     is_waited_for = threading.Event()
 
-    def wait(*args: Any) -> None:
+    def wait(store: Store, downloads: frozenset[str], task: Task) -> None:
         is_waited_for.set()
-        wait_for_downloads(*args, within=PATIENCE)
+        wait_for_downloads(store, downloads, task, within=PATIENCE)
 
     def happen(task_id: str) -> None:
         wait_until(lambda: store.task(task_id).status is Status.SUBMITTED)
