@@ -258,7 +258,7 @@ def test_the_contracts_cover_every_package() -> None:
         name.removesuffix("*") for name in tool["setuptools"]["packages"]["find"]["include"]
     ]
     assert LINTER["root_packages"] == packages
-    assert tool["mypy"]["packages"] == packages
+    assert tool["mypy"]["files"][: len(packages)] == packages
     assert tool["coverage"]["run"]["source"] == packages
 
 
