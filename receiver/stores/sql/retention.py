@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from receiver.endpoints import SAID_KEPT
 from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Erasure, Pruned
 
+ERASED = "(erased: the task was forgotten)"
 GONE = '{"title": "Gone", "status": 410, "detail": "The task was forgotten."}'
 
 
@@ -59,6 +61,8 @@ class Retention(Rooms):
         def work(connection: Session) -> None:
             task = _seq(connection, task_id)
             connection.execute(_EMPTY_CALLBACKS, (b"", task))
+            for table in ("endpoints", "alerts"):  # while the answers are there to compare with
+                connection.execute(_EMPTY_SAID.format(table=table), (ERASED, task))
             for sql in (_EMPTY_ATTEMPTS, _DELETE_FILES, DELETE_INPUTS, _EMPTY_TASK):
                 connection.execute(sql, (task,))
             connection.execute(_EMPTY_ANSWERS, (GONE, task_id))
@@ -101,6 +105,14 @@ update attempts set answer = '' where delivery in (
   select d.id from deliveries d join transitions tr on tr.id = d.transition where tr.task = ?
 )
 """
+# An endpoint and its alerts repeat the beginning of the last answer, which may name the customer.
+_EMPTY_SAID = f"""
+update {{table}} set said = ? where said <> '' and exists (
+  select 1 from attempts a join deliveries d on d.id = a.delivery
+  join transitions tr on tr.id = d.transition
+  where tr.task = ? and d.hook = {{table}}.hook and substr(a.answer, 1, {SAID_KEPT}) = {{table}}.said
+)
+"""  # noqa: S608 - of this file
 _EMPTY_THUMBNAILS = """
 update files set thumbnail = null where delivery in (
   select d.id from deliveries d join transitions tr on tr.id = d.transition where tr.task = ?
