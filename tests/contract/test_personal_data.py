@@ -126,7 +126,8 @@ def put_on_record(store: Store) -> None:
 
 
 @only_sqlite
-def test_every_column_is_listed_once(store: Store, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("store")
+def test_every_column_is_listed_once(tmp_path: Path) -> None:
     listed = {table: set(names.split()) for table, names in IMPERSONAL.items()}
     for table, names in PERSONAL.items():
         assert not names & listed[table]
@@ -135,7 +136,8 @@ def test_every_column_is_listed_once(store: Store, tmp_path: Path) -> None:
 
 
 @only_sqlite
-def test_every_table_is_copied_or_made_anew(store: Store, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("store")
+def test_every_table_is_copied_or_made_anew(tmp_path: Path) -> None:
     assert set(TABLES) == set(columns(tmp_path / "receiver.db")) - NOT_COPIED
 
 

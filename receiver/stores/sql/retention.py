@@ -110,7 +110,8 @@ _EMPTY_SAID = f"""
 update {{table}} set said = ? where said <> '' and exists (
   select 1 from attempts a join deliveries d on d.id = a.delivery
   join transitions tr on tr.id = d.transition
-  where tr.task = ? and d.hook = {{table}}.hook and substr(a.answer, 1, {SAID_KEPT}) = {{table}}.said
+  where tr.task = ? and d.hook = {{table}}.hook
+    and substr(a.answer, 1, {SAID_KEPT}) = {{table}}.said
 )
 """  # noqa: S608 - of this file
 _EMPTY_THUMBNAILS = """
