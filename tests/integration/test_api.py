@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_only_the_token_opens_the_api(
     client = made(token).test_client()
     headers = {} if said is None else {"Authorization": said}
     assert client.get("/api/tasks", headers=headers).status_code == status
+
+
+def test_every_route_of_the_api_asks_for_the_token(app: Flask) -> None:
+    client = app.test_client()
+    routes = [rule for rule in app.url_map.iter_rules() if re.match("/(api|metrics)", rule.rule)]
+    assert len(routes) > 5
+    for rule in routes:
+        path = re.sub("<[^>]*>", "1", rule.rule)
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+            assert client.open(path, method=method).status_code == 401, (method, rule.rule)
 
 
 def test_unset_and_wrong_are_answered_alike(made: Made) -> None:
