@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from receiver.errors import StoreUnavailable
 from receiver.stores.upkeep import Rejection
 from receiver.web.rejections import LONGEST_REASON, MORE, MOST_AT_ONCE, TRIES, Rejections
@@ -44,6 +46,25 @@ def test_equal_ones_are_counted() -> None:
     assert (first.path, first.count, second.count) == ("/callbacks/kling/t/…", 5, 1)
     trace.flush()
     assert len(kept.writes) == 1  # nothing came, nothing is written
+
+
+def test_strangers_cause_at_most_one_write_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Timer] = []
+
+    def start(timer: threading.Timer) -> None:  # the test itself lets the time pass
+        started.append(timer)
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    kept = Kept()
+    trace = Rejections(kept.write)
+    for second in range(1, 4):
+        for sender in range(5):
+            trace.note(f"192.0.2.{sender}", "wrong token", "POST", "/")
+        assert len(started) == second
+        assert started[-1].interval >= 1.0
+        assert len(kept.writes) == second - 1
+        started[-1].function()
+    assert len(kept.writes) == 3
 
 
 def test_an_attack_is_one_write_of_bounded_size() -> None:
