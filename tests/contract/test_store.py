@@ -254,6 +254,20 @@ def test_a_renewed_claim_is_not_abandoned(store: Store, ingest: Ingest) -> None:
     assert store.settle(held, ended(held), State.DELIVERED, None)
 
 
+def test_a_worker_that_lost_its_claim_does_not_renew_that_of_another(
+    store: Store, ingest: Ingest
+) -> None:
+    ingest.accept(callback())
+    lost = claim_one(store)
+    after = LATER + 20_000
+    assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    retried = next(
+        found for found in store.claim("w2", after, after + 10_000, 5) if found.id == lost.id
+    )
+    store.renew([lost], after + 99_000)
+    assert store.delivery(lost.id).due_at == retried.due_at == after + 10_000
+
+
 def test_a_hook_waits_for_the_one_it_comes_after(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
