@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from receiver.errors import PermanentFailure, ResultGone, StoreUnavailable, Temp
 from receiver.events import Source
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
+from receiver.measures import ATTEMPTS, Reading
+from receiver.redaction import hiding
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Trust
-from tests.support.samples import body, callback, subscription
+from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
 
@@ -120,6 +123,17 @@ def test_a_result_that_is_gone_makes_the_task_due_for_asking(
     assert store.next_deadline_at() == NOW
 
 
+def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(TemporaryFailure("no answer"), *[ResultGone("404")] * 2)
+    for _ in range(3):
+        deliver.attempt(claim(store, clock))
+        clock.now = store.next_due_at(clock.now) or clock.now
+        endpoint = store.endpoint("mail")
+        assert (endpoint.failures, endpoint.said) == (1, "no answer")
+
+
 def test_a_redelivered_dead_letter_is_retried_afresh(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
@@ -144,6 +158,20 @@ def test_a_delivery_that_kills_its_worker_dies_in_the_end(
         clock.now = store.next_due_at(NOW) or clock.now
     outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
     assert outcomes == ["abandoned"] * 8
+
+
+def test_the_outcome_of_a_lost_claim_is_not_counted(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(Done("ok"))
+    lost = claim(store, clock)
+    clock.now += 10_001
+    deliver.abandoned(lost)
+    deliver.attempt(lost)  # its worker had only stalled
+    counted: list[Reading] = []
+    deliver.meter.flush(lambda added, _: counted.extend(added))
+    attempts = {found.labels: found.value for found in counted if found.name == ATTEMPTS.name}
+    assert attempts == {("mail", "retry"): 1}
 
 
 def test_a_hook_that_was_removed_is_dead_and_says_so(
@@ -198,6 +226,15 @@ def test_a_long_answer_is_cut(store: SqliteStore, prepare: Callable[..., Prepare
     deliver, _, clock = prepare(Done("x" * 10_000))
     deliver.attempt(claim(store, clock))
     assert len(store.history("task-1").attempts[1][0].answer) == 2_000
+
+
+@pytest.mark.parametrize("at", range(1990, 2002))
+def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(
+    store: SqliteStore, prepare: Callable[..., Prepared], at: int
+) -> None:
+    deliver, _, clock = prepare(Done("x" * at + SECRET))
+    replace(deliver, hide=hiding([SECRET])).attempt(claim(store, clock))
+    assert store.history("task-1").attempts[1][0].answer == ("x" * at + "…")[:2_000]
 
 
 def test_the_notice_has_the_shape_that_people_script_against(
