@@ -163,6 +163,13 @@ def test_a_form_without_this_sessions_token_does_nothing(
     assert browser.get("/dashboard/").status_code == 200
 
 
+def test_a_token_from_before_the_login_does_nothing_after_it(stranger: FlaskClient) -> None:
+    before = token(stranger.get("/dashboard/login").text)
+    assert log_in(stranger, PASSWORD).status_code == 302
+    assert stranger.post("/dashboard/logout", data={"csrf_token": before}).status_code == 400
+    assert stranger.get("/dashboard/").status_code == 200
+
+
 def test_another_sessions_token_does_nothing(browser: FlaskClient, site: Flask) -> None:
     theirs = token(site.test_client().get("/dashboard/login").text)
     answer = browser.post("/dashboard/endpoints/mail/pause", data={"csrf_token": theirs})
