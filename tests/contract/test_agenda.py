@@ -291,3 +291,14 @@ def test_the_same_signed_bytes_in_quarantine_are_counted_and_replayed(store: Sto
     store.quarantine(replace(signed(body("succeed")), headers={"a": "b"}), "again")
     for stored in store.callbacks(outcome=Outcome.QUARANTINED):
         assert Ingest(store).replay(stored.id) in (Outcome.DUPLICATE, Outcome.RECORDED)
+
+
+def test_a_conflict_that_is_repeated_is_counted_and_asked_about_once(store: Store) -> None:
+    ingest = Ingest(store)
+    ingest.accept(callback(body("succeed")))
+    assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
+    assert store.next_deadline_at() is not None
+    store.ask_at("task-1", None)  # as the poller does once it has asked
+    assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
+    assert store.next_deadline_at() is None
+    assert counted(store)[CONFLICTS] == 1
