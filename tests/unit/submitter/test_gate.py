@@ -104,6 +104,31 @@ def test_a_wait_that_is_asked_for_holds_back_everyone() -> None:
     assert time.slept == [0.3, 0.3]
 
 
+def test_a_short_wait_does_not_shorten_a_long_one() -> None:
+    """Two creates are under way when the account is full; they are told different waits."""
+    waited: list[float] = []
+
+    class Passes(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            return True
+
+    shared = Gate(Passes(), delays=(0.02, 0.04), at_most=600)
+    first, second = [later(retry_after=100)], [later(retry_after=1)]
+
+    def told_long() -> None:
+        if first:
+            raise first.pop()
+
+    def told_short() -> None:
+        if second:
+            shared.persist(told_long)
+            raise second.pop()
+
+    shared.persist(told_short)
+    assert [round(seconds, -1) for seconds in waited] == [100, 100]
+
+
 def test_one_account_does_not_slow_another() -> None:
     time = Time()
     slow, quick = gate(time), gate(time)
