@@ -1,0 +1,54 @@
+"""What the worker command hands to the attempts: the secrets of the hooks are to be hidden."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from receiver.cli import run
+from receiver.deliver import Deliver
+from receiver.stores.base import Store
+from receiver.stores.sqlite import SqliteStore
+
+PATH = "a-path-that-is-the-secret"
+HOOKS = """
+[[hook]]
+name = "shop"
+type = "webhook"
+url = "${SHOP_URL}"
+secrets = ["${SHOP_SECRET}"]
+"""
+
+
+def test_answers_are_kept_without_the_secrets_of_hooks(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.check_schema()  # migrated already
+    (tmp_path / "hooks.toml").write_text(HOOKS)
+    made: list[Deliver] = []
+
+    def dispatcher(_: Store, deliver: Deliver, **__: object) -> SimpleNamespace:
+        made.append(deliver)
+        return SimpleNamespace(run=lambda _: True)
+
+    monkeypatch.setattr(run, "dispatcher", dispatcher)
+    monkeypatch.setattr(run, "stop_at", lambda *_: threading.Event())
+    monkeypatch.setattr(run.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(run, "chores", lambda *_: nullcontext())
+    environment = {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}",
+        "CALLBACK_SECRETS": "a-secret-for-the-tests-only",
+        "HOOKS_FILE": str(tmp_path / "hooks.toml"),
+        "SHOP_URL": f"https://shop.example/{PATH}",
+        "SHOP_SECRET": "c2VjcmV0IG9mIHRoZSBzaG9wLCB0b28=",
+    }
+    done = CliRunner().invoke(run.worker, env=environment)
+    assert done.exit_code == 0, done.output
+    (deliver,) = made
+    shown = deliver.hide(f"no {PATH} here, nor {environment['SHOP_SECRET']}")
+    assert shown == "no … here, nor …"
