@@ -250,14 +250,17 @@ def test_a_thumbnail_and_the_whole_picture_are_ours(
     assert "does not lie on this machine" in gone.text
 
 
+@pytest.mark.parametrize(
+    "content_type", ["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml"]
+)
 def test_a_file_that_a_browser_would_run_is_only_saved(
-    browser: FlaskClient, store: SqliteStore, tmp_path: Path
+    browser: FlaskClient, store: SqliteStore, tmp_path: Path, content_type: str
 ) -> None:
     tell(store, "t", "succeed", MINUTE)
     delivery = store.claim("w", MINUTE, 2 * MINUTE, 1)[0]
     page = tmp_path / "page.html"
     page.write_text("<script>alert(1)</script>")
-    file = File("0", str(page), "cd" * 32, page.stat().st_size, "text/html")
+    file = File("0", str(page), "cd" * 32, page.stat().st_size, content_type)
     store.settle(delivery, Attempt(1, 0, 0, "delivered", ""), State.DELIVERED, None, [file])
     answer = browser.get(f"/dashboard/files/{delivery.id}/0")
     assert answer.mimetype == "application/octet-stream"
