@@ -362,6 +362,28 @@ def test_a_third_create_at_once_comes_later(apps: Apps, server: Scripted) -> Non
     assert later.headers["Retry-After"] == "5"
 
 
+def test_a_create_that_nobody_waits_for_any_more_keeps_its_place(
+    client: FlaskClient, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def reply(handler: Any, asked: Any) -> None:
+        go.wait(PATIENCE)
+        server.task(task_id=f"8{len(server.asked)}")(handler, asked)
+
+    monkeypatch.setattr(window, "CREATED_WITHIN", PATIENCE)
+    monkeypatch.setattr(window, "ANSWERED_WITHIN", 0.1)
+    server.will(reply)
+    try:
+        assert [post(client).status_code for _ in range(window.AT_ONCE)] == [502] * window.AT_ONCE
+        assert post(client).status_code == 503
+    finally:
+        go.set()
+    wait_until(lambda: {task.status for task in store.tasks()} == {Status.SUBMITTED})
+    monkeypatch.setattr(window, "ANSWERED_WITHIN", PATIENCE)
+    wait_until(lambda: post(client).status_code == 201)
+
+
 def test_a_record_that_is_unavailable_is_a_503(
     client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
