@@ -71,13 +71,15 @@ class Deliver:
             return self._after_failure(delivery, started_at, "failed", failure)
         except DeliveryFailure as failure:
             return self.failed(delivery, started_at, failure)
-        state = self._settle(
-            delivery, started_at, "delivered", State.DELIVERED, done, verdict=Verdict.WORKS
+        return self._settle(
+            delivery,
+            started_at,
+            "delivered",
+            State.DELIVERED,
+            done,
+            verdict=Verdict.WORKS,
+            moved_at=notice.transition.recorded_at,
         )
-        if not delivery.retries_from:  # what is delivered again says nothing of how long it takes
-            took = (self.clock() - notice.transition.recorded_at) / 1000
-            self.meter.observe(measures.DELIVERY_SECONDS, took, delivery.hook)
-        return state
 
     def failed(self, delivery: Delivery, started_at: int, failure: DeliveryFailure) -> State:
         """Put an attempt that the hook failed on record: due again, or dead."""
@@ -135,6 +137,7 @@ class Deliver:
         done: Done,
         delay: float | None = None,
         verdict: Verdict | None = None,
+        moved_at: int | None = None,
     ) -> State:
         ended_at = self.clock()
         due_at = None if delay is None else ended_at + round(delay * 1000)
@@ -149,7 +152,7 @@ class Deliver:
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
                 if self.store.settle(delivery, attempt, state, due_at, done.files, change):
-                    self._count(delivery, state, done)
+                    self._count(delivery, state, done, moved_at)
             except StoreUnavailable:
                 if not tries_left:
                     raise  # the lease runs out, and the delivery is attempted again
@@ -158,13 +161,17 @@ class Deliver:
                 break
         return state
 
-    def _count(self, delivery: Delivery, state: State, done: Done) -> None:
+    def _count(self, delivery: Delivery, state: State, done: Done, moved_at: int | None) -> None:
         hook = delivery.hook if delivery.hook in self.hooks else measures.UNKNOWN
         self.meter.count(measures.ATTEMPTS, hook, OUTCOME[state])
         if done.files:
             self.meter.count(measures.DOWNLOADS, hook, by=len(done.files))
             size = sum(file.size for file in done.files)
             self.meter.count(measures.DOWNLOAD_BYTES, hook, by=size)
+        # What is delivered again says nothing of how long it takes.
+        if moved_at is not None and not delivery.retries_from:
+            took = (self.clock() - moved_at) / 1000
+            self.meter.observe(measures.DELIVERY_SECONDS, took, delivery.hook)
 
     def _change(self, verdict: Verdict, attempt: Attempt) -> Change:
         return lambda endpoint: self.breaker.after(

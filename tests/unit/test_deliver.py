@@ -170,8 +170,7 @@ def test_the_outcome_of_a_lost_claim_is_not_counted(
     deliver.attempt(lost)  # its worker had only stalled
     counted: list[Reading] = []
     deliver.meter.flush(lambda added, _: counted.extend(added))
-    attempts = {found.labels: found.value for found in counted if found.name == ATTEMPTS.name}
-    assert attempts == {("mail", "retry"): 1}
+    assert counted == [Reading(ATTEMPTS.name, ("mail", "retry"), 1)]
 
 
 def test_a_hook_that_was_removed_is_dead_and_says_so(
