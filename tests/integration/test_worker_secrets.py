@@ -38,7 +38,7 @@ def test_answers_are_kept_without_the_secrets_of_hooks(
 
     monkeypatch.setattr(run, "dispatcher", dispatcher)
     monkeypatch.setattr(run, "stop_at", lambda *_: threading.Event())
-    monkeypatch.setattr(run.logs, "configure", lambda *_: None)
+    monkeypatch.setattr("receiver.logs.configure", lambda *_: None)
     monkeypatch.setattr(run, "chores", lambda *_: nullcontext())
     environment = {
         "DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}",
