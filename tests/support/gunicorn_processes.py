@@ -28,8 +28,8 @@ def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> l
 
     A stop may take as long as it needs: a test decides when the requests in flight end.
     """
-    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", ".")
-    command += ("--graceful-timeout", "1000000")
+    command = ["gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "."]
+    command += ["--graceful-timeout", "1000000"]
     bind = f"127.0.0.1:{installation.port}"
     installation.start("web", *before, *command, "--bind", bind, app)
 
