@@ -7,15 +7,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.docs_pages import ROOT, Block, blocks
+from tests.support.patience import PATIENCE
 
 OF_THE_PROJECT = ("receiver", "submitter", "sandbox", "tests", "docs")
+OF_MANY_TESTS = 3 * PATIENCE  # seconds
 FILES = ("pyproject.toml", "README.md", ".env.example", "wsgi.py")
 NEEDED = {  # how many tests are about what was added, at least
     "adding-a-provider.md": 40,
@@ -67,29 +67,16 @@ def run(tree: Path, *command: str) -> str:
         cwd=tree,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=OF_MANY_TESTS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
-    """All pages at once: each has a tree and processes of its own."""
-    with ThreadPoolExecutor(len(NEEDED)) as pool:
-        yield {
-            page: pool.submit(follow_all, page, tmp_path_factory.mktemp(page)) for page in NEEDED
-        }
-
-
 @pytest.mark.parametrize("page", NEEDED)
-def test_what_the_page_says_is_enough(page: str, followed: dict[str, Future[None]]) -> None:
-    followed[page].result()
-
-
-def follow_all(page: str, folder: Path) -> None:
-    tree = copy_of_the_project(folder)
+def test_what_the_page_says_is_enough(page: str, tmp_path: Path) -> None:
+    tree = copy_of_the_project(tmp_path)
     found = blocks(ROOT / "docs" / page)
     for block in found:
         follow(block, tree)

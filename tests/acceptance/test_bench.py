@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
+pytestmark = pytest.mark.xdist_group("bench")  # all of them look at one round
 ROOT = Path(__file__).parents[2]
 CEILING, US = "ceiling: Flask answers 200, 1 process", "us, SQLite, 1 process"
 
@@ -20,7 +23,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]
     file = tmp_path_factory.mktemp("bench") / "results.json"
     command = [sys.executable, "-m", "bench", "--smoke", "--results", str(file)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=3 * PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(file.read_text())

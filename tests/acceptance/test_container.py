@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.host import Host
 from tests.support.installation import ROOT
+from tests.support.patience import PATIENCE
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
@@ -53,7 +54,7 @@ def test_it_migrates_serves_is_healthy_and_drains(host: Host) -> None:
     assert healthy is not None
     host.run(healthy[1])  # status 0
     container.terminate()
-    assert container.wait(40) == 0, host.log()
+    assert container.wait(PATIENCE) == 0, host.log()
     with pytest.raises(AssertionError, match="Connection refused"):
         host.run(healthy[1])
 

@@ -14,6 +14,7 @@ from receiver.ingest import Ingest
 from sandbox.server import Sandbox
 from tests.support.hook_servers import Page, Site
 from tests.support.installation import SHORT_LEASES, Installation
+from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
 
 ATTEMPTS = 4
@@ -55,7 +56,7 @@ def restart_until_dead(installation: Installation, task: str) -> list[int]:
         return delivery(installation, task).state is State.DEAD
 
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
-    installation.wait_until(is_dead, 60)
+    installation.wait_until(is_dead)
     return ended
 
 
@@ -124,7 +125,7 @@ def is_delivered_by_the_next(installation: Installation, slack: str) -> None:
     installation.environment["POISON"] = "task-1"
     (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
-    assert installation.running.pop("worker").wait(30) == -signal.SIGKILL
+    assert installation.running.pop("worker").wait(PATIENCE) == -signal.SIGKILL
     assert delivery(installation, "task-1").state is State.CLAIMED
 
     del installation.environment["POISON"]

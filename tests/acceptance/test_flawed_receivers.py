@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -20,8 +19,6 @@ ALSO = {
     "acknowledge-before-commit": {"order-assuming"},  # moves that are not on record yet
     "side-effect-before-deduplication": {"no-idempotency-record"},  # it acts on any copy
 }
-AT_ONCE = 5
-Sight = Future[dict[str, str]]
 README = Path(receivers.__file__).with_name("README.md")
 
 
@@ -48,18 +45,8 @@ def ours(tmp_path: Path) -> Iterator[OurRig]:
         yield rig
 
 
-@pytest.mark.timeout(240)
 def test_ours_passes_every_scenario(ours: OurRig) -> None:
     assert caught(ours) == {}
-
-
-@pytest.fixture(scope="module")
-def sights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sight]]:
-    """What is seen of each small receiver; mostly one waits, so some are watched at once."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {
-            name: pool.submit(watched, name, tmp_path_factory.mktemp("small")) for name in VARIANTS
-        }
 
 
 def watched(name: str, folder: Path) -> dict[str, str]:
@@ -69,9 +56,8 @@ def watched(name: str, folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.timeout(240)
-def test_a_bug_is_caught_and_nothing_else(name: str, sights: dict[str, Sight]) -> None:
-    seen = sights[name].result()
+def test_a_bug_is_caught_and_nothing_else(name: str, tmp_path: Path) -> None:
+    seen = watched(name, tmp_path)
     expected = set() if name == "right" else {name} | ALSO.get(name, set())
     assert seen.keys() == expected, seen
 

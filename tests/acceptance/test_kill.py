@@ -1,6 +1,6 @@
 """SIGKILL of web, worker and poller with work in flight: what was acknowledged is on record, once.
 
-Ten rounds in which each is killed; a hundred where CI=true, as far as they fit into four minutes.
+Ten rounds in which each is killed; where CI=true more, up to a hundred, for a minute and a half.
 On SQLite one machine has one of each; on PostgreSQL there are two web and two worker machines.
 """
 
@@ -26,12 +26,13 @@ from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.balancer import Balancer
 from tests.support.installation import ROOT, SHORT_LEASES, Installation, both_stores
+from tests.support.patience import wait_until
 from tests.support.ports import free_port
 
 ROUNDS = 100 if os.environ.get("CI") == "true" else 10
 FEWEST = 10
-LONGEST = 240.0  # seconds of killing
-STREAMS = 3  # submissions that go on side by side
+LONGEST = 90.0  # seconds of killing, once there were enough rounds
+STREAMS = 5  # submissions that go on side by side
 EVERYTHING = 10_000
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
@@ -59,12 +60,30 @@ class Machines:
             self._installation.start(name, *self._others[name])
 
     def kill_all_in_turn(self, chance: random.Random) -> None:
-        """One round. Nobody looks whether it is a good moment: it is not."""
+        """One round. It is never a good moment: a worker dies in the middle of an attempt."""
         for name in chance.sample(self.names, len(self.names)):
-            time.sleep(chance.uniform(0, 0.4))
+            self._wait_for_callbacks(chance.randrange(4))
+            if self._others.get(name) == WORKER:
+                self._installation.wait_until(self._is_attempting)
             self._installation.kill(name)
-            time.sleep(0.1)  # so that callbacks find nobody
+            if list(self._web) == [name]:
+                self._wait_for_a_callback_that_finds_nobody()
             self.start(name)
+
+    def _wait_for_callbacks(self, count: int) -> None:
+        ledger = self._installation.sandbox.ledger
+        enough = len(ledger.entries()) + count
+        self._installation.wait_until(lambda: len(ledger.entries()) >= enough)
+
+    def _wait_for_a_callback_that_finds_nobody(self) -> None:
+        ledger = self._installation.sandbox.ledger
+        before = len(ledger.entries())  # their numbers begin with 1
+        self._installation.wait_until(
+            lambda: any(entry.error for entry in ledger.entries() if entry.number > before)
+        )
+
+    def _is_attempting(self) -> bool:
+        return bool(self._installation.store.deliveries(state=State.CLAIMED, limit=1))
 
 
 @pytest.fixture
@@ -86,13 +105,18 @@ def balancer(machines: Machines) -> Iterator[Balancer]:
         yield made
 
 
-def submit_until(over: threading.Event, sandbox: Sandbox, seed: int) -> list[str]:
-    """Keep work in flight; the tasks. Some call back twice, and some are found by the poller."""
+def submit_until(over: threading.Event, installation: Installation, seed: int) -> list[str]:
+    """Keep a task in flight; the tasks. Some call back twice, and some are found by the poller."""
     chance = random.Random(seed)  # noqa: S311 - to vary, not to keep a secret
-    tasks = []
-    while not over.wait(chance.uniform(0.5, 1)):
-        sandbox.next("kling", chance.choice(["succeed", "duplicates", "silent"]))
+    tasks: list[str] = []
+
+    def may_go_on() -> bool:
+        return over.is_set() or installation.store.task(tasks[-1]).status.is_terminal
+
+    while not over.is_set():
+        installation.sandbox.next("kling", chance.choice(["succeed", "duplicates", "silent"]))
         tasks.append(submit("kling", PERSON, GARMENT).id)
+        wait_until(may_go_on)
     return tasks
 
 
@@ -101,7 +125,7 @@ def kill_in_flight(installation: Installation, machines: Machines, mails: set[st
     chance = random.Random()  # noqa: S311 - to vary, not to keep a secret
     end = time.monotonic() + LONGEST
     for finished in range(ROUNDS):
-        if time.monotonic() > end:
+        if finished >= FEWEST and time.monotonic() > end:
             return finished
         installation.wait_until_ready()
         machines.kill_all_in_turn(chance)
@@ -122,7 +146,6 @@ def everything_ended(installation: Installation) -> bool:
 
 
 @both_stores
-@pytest.mark.timeout(600)
 def test_what_was_acknowledged_is_on_record_once(
     installation: Installation,
     sandbox: Sandbox,
@@ -131,6 +154,8 @@ def test_what_was_acknowledged_is_on_record_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installation.environment |= {"RECONCILE_AFTER": "2", "PUBLIC_URL": balancer.url}
+    if len(machines.ports) > 1:  # the other machine is the other process; both are started often
+        installation.environment["WEB_CONCURRENCY"] = "1"
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
     for name in machines.names:
@@ -138,15 +163,15 @@ def test_what_was_acknowledged_is_on_record_once(
     over = threading.Event()
     mails: set[str] = set()
     with ThreadPoolExecutor(STREAMS) as pool:
-        streams = [pool.submit(submit_until, over, sandbox, seed) for seed in range(STREAMS)]
+        streams = [pool.submit(submit_until, over, installation, seed) for seed in range(STREAMS)]
         try:
             rounds = kill_in_flight(installation, machines, mails)
         finally:
             over.set()
         tasks = [task for stream in streams for task in stream.result()]
     print(f"{rounds} rounds of kills of {machines.names}, {len(tasks)} tasks")
-    assert rounds >= FEWEST, f"only {rounds} rounds of kills in {LONGEST} s"
-    installation.wait_until(lambda: everything_ended(installation), 120)
+    assert rounds >= FEWEST
+    installation.wait_until(lambda: everything_ended(installation))
 
     acknowledged = sandbox.ledger.acknowledged()  # the ledger's word, not ours
     assert len(acknowledged) > len(tasks)

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import requests
 
 from receiver.stores import open_store
 from tests.support.clean_venv import ROOT, clean_venv
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "bench", "docs")
@@ -42,14 +42,11 @@ class Run:
             )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 40
-        while not condition():
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.05)
+        wait_until(condition, self.log)
 
     def answers(self) -> bool:
         with suppress(requests.ConnectionError):
-            return requests.get(f"{self.url}/readyz", timeout=20).ok
+            return requests.get(f"{self.url}/readyz", timeout=PATIENCE).ok
         return False
 
     def is_all_at_work(self) -> bool:
@@ -74,7 +71,7 @@ class Run:
     def close(self) -> None:
         if self.make.poll() is None:
             os.killpg(self.make.pid, signal.SIGKILL)  # serve's children end with it
-            self.make.wait(10)
+            self.make.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -89,7 +86,7 @@ def test_all_processes_serve_until_ctrl_c(run: Run) -> None:
     run.wait_until(run.is_all_at_work)
     assert len(run.left()) >= 5  # make, serve, web, worker, poller
     os.killpg(run.make.pid, signal.SIGINT)
-    assert run.make.wait(40) != 0
+    assert run.make.wait(PATIENCE) != 0
     assert run.left() == []
     assert "ended by itself" not in run.log()
     assert "Traceback" not in run.log()

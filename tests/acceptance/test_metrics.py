@@ -6,11 +6,11 @@ import json
 import re
 from typing import Any
 
-import pytest
 import requests
 
 from sandbox.server import Sandbox
 from tests.support.installation import ROOT, Installation
+from tests.support.patience import PATIENCE
 
 TOKEN = "a-token-for-the-tests"
 PERSON = str(ROOT / "sandbox/images/person.jpg")
@@ -30,12 +30,11 @@ WANTED = {
 
 def scraped(installation: Installation) -> dict[str, float]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    answer = requests.get(f"{installation.url}/metrics", headers=headers, timeout=20)
+    answer = requests.get(f"{installation.url}/metrics", headers=headers, timeout=PATIENCE)
     assert answer.status_code == 200
     return {name: float(value) for name, value in SAMPLE.findall(answer.text)}
 
 
-@pytest.mark.timeout(180)
 def test_every_process_is_in_it_and_no_counter_goes_back(
     installation: Installation, sandbox: Sandbox
 ) -> None:
@@ -60,7 +59,7 @@ def test_every_process_is_in_it_and_no_counter_goes_back(
         latest.update(found)
         return all(found.get(name, -1) >= value for name, value in WANTED.items())
 
-    installation.wait_until(all_is_there, 60)
+    installation.wait_until(all_is_there)
     for process in ("web", "worker", "poller"):
         assert latest[f'process_seen_timestamp_seconds{{process="{process}"}}'] > 0
     assert latest["store_writable"] == 1

@@ -11,6 +11,7 @@ from receiver.stores.base import CALLBACKS_MISSED
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.installation import ROOT, Installation, both_stores
+from tests.support.patience import PATIENCE
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
@@ -59,7 +60,8 @@ def test_without_a_public_address_everything_works_too(
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
     installation.wait_until_ready()
     done = installation.run(
-        "submitter", "submit", "--human", PERSON, "--cloth", GARMENT, "--wait", "--timeout", "30"
+        *("submitter", "submit", "--human", PERSON, "--cloth", GARMENT),
+        *("--wait", "--timeout", f"{PATIENCE:g}"),
     )
     assert done.returncode == 0, done.stderr
     (task,) = installation.store.tasks()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,16 +55,15 @@ def is_lost(cut: Path, task: str) -> bool:
     """Is the event missing from what the power cut left, as the next start would find it?"""
     found = cut.with_name("found")
     shutil.copytree(cut, found)
+    with closing(sqlite3.connect(found / "receiver.db")) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
     store = SqliteStore(found / "receiver.db")
     try:
-        with store._read() as connection:
-            assert connection.execute("pragma integrity_check").fetchone()[0] == "ok"
         history = store.history(task)
     except NotFound:
         return True
     finally:
         store.close()
-        store._drop_reader()
         shutil.rmtree(found)
     bodies = [stored.callback.body for stored in history.callbacks]
     assert bodies == [raw(task)]

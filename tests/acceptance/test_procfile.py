@@ -12,6 +12,7 @@ from receiver.stores import open_store
 from tests.support.clean_venv import clean_venv
 from tests.support.host import Host
 from tests.support.installation import ROOT
+from tests.support.patience import PATIENCE
 
 LINES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
 
@@ -25,7 +26,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def migrated(host: Host) -> Host:
-    assert host.start(LINES["release"]).wait(60) == 0, host.log()
+    assert host.start(LINES["release"]).wait(PATIENCE) == 0, host.log()
     return host
 
 
@@ -37,7 +38,7 @@ def test_it_names_what_hosts_look_for() -> None:
 def test_the_project_itself_is_not_installed_there(tmp_path: Path) -> None:
     python = clean_venv(tmp_path / "venv") / "python"
     command = [str(python), "-c", "import receiver"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=False)
     assert b"No module named 'receiver'" in done.stderr
 
 
@@ -52,7 +53,7 @@ def test_web_is_ready_on_the_port(migrated: Host) -> None:
 
     migrated.wait_until(migrated.is_ready)
     web.terminate()
-    assert web.wait(40) == 0, migrated.log()
+    assert web.wait(PATIENCE) == 0, migrated.log()
 
 
 @pytest.mark.parametrize("name", ["worker", "poller"])
@@ -64,7 +65,7 @@ def test_it_is_seen_at_work_and_ends_at_sigterm(migrated: Host, name: str) -> No
     finally:
         store.close()
     process.terminate()
-    assert process.wait(40) == 0, migrated.log()
+    assert process.wait(PATIENCE) == 0, migrated.log()
 
 
 def test_gunicorn_by_itself_has_the_same_settings(migrated: Host) -> None:

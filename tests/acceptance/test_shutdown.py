@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,24 +20,32 @@ from receiver.ingest import Ingest
 from receiver.stores.sqlite.writer import file_lock
 from receiver.tasks import Status, Task
 from tests.support.gunicorn_processes import (
+    accept_connections,
     database,
+    has_unread_bytes,
     idle_sockets,
     launch_all,
     path,
     raw,
     send,
     sockets,
+    waits_for_lock,
 )
 from tests.support.installation import Installation, both_stores
+from tests.support.patience import PATIENCE
 from tests.support.samples import callback, subscription
 
 IN_FLIGHT = 12
+UNHURRIED = "tests.support.apps.unhurried:app"
+STOPS_VISIBLY = "tests.support.apps.stops_visibly"
+STOPPING, QUEUE_STOPPING = "the process was told to stop", "Stop requested"  # what it prints
 HOOKS = """
 [[hook]]
 name = "slack"
 type = "slack"
 url = "{url}"
 allow_private = true
+deadline = 3600
 """
 
 
@@ -46,8 +53,20 @@ def terminate(installation: Installation, name: str) -> None:
     os.kill(installation.running[name].pid, signal.SIGTERM)
 
 
-def status_at_the_end(installation: Installation, name: str) -> int:
-    return installation.running.pop(name).wait(40)
+def begin_to_drain(installation: Installation, processes: list[int]) -> None:
+    """Send SIGTERM to the web process, and wait until each worker process has noticed."""
+    terminate(installation, "web")
+    port = installation.port
+    installation.wait_until(lambda: not accept_connections(processes, port))
+
+
+def begin_to_stop(installation: Installation, name: str) -> None:
+    """Send SIGTERM to a program that stops visibly, and wait until it takes nothing more."""
+    terminate(installation, name)
+    log = installation.folder / f"{name}.log"
+    installation.wait_until(lambda: STOPPING in log.read_text())
+    if name == "worker" and not database(installation).exists():  # PostgreSQL: two queues
+        installation.wait_until(lambda: log.read_text().count(QUEUE_STOPPING) == 2)
 
 
 def is_on_record(installation: Installation, task: str) -> bool:
@@ -56,43 +75,42 @@ def is_on_record(installation: Installation, task: str) -> bool:
 
 
 def test_callbacks_in_flight_are_answered_and_on_record(installation: Installation) -> None:
-    processes = launch_all(installation)
+    processes = launch_all(installation, UNHURRIED)
     idle = idle_sockets(installation)
     tasks = [f"task-{number}" for number in range(IN_FLIGHT)]
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         with file_lock(database(installation)):  # none can be committed yet
             answers = [pool.submit(send, installation, task) for task in tasks]
             installation.wait_until(lambda: sockets(processes) >= idle + IN_FLIGHT)
-            time.sleep(0.5)  # from the socket to the writer
-            terminate(installation, "web")
-            time.sleep(1)
+            installation.wait_until(lambda: not has_unread_bytes(installation.port))
+            installation.wait_until(lambda: waits_for_lock(database(installation)))
+            begin_to_drain(installation, processes)
             assert not any(answer.done() for answer in answers)
         assert [answer.result().status_code for answer in answers] == [200] * IN_FLIGHT
-    assert status_at_the_end(installation, "web") == 0
+    assert installation.status_at_the_end("web") == 0
     assert all(is_on_record(installation, task) for task in tasks)
 
 
 def test_a_callback_that_is_still_arriving_is_answered(installation: Installation) -> None:
-    processes = launch_all(installation)
+    processes = launch_all(installation, UNHURRIED)
     idle = idle_sockets(installation)
     head = (
         f"POST {path('slow')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(raw('slow'))}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", installation.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.sendall(head.encode() + raw("slow")[:100])
         installation.wait_until(lambda: sockets(processes) > idle)
-        terminate(installation, "web")
-        time.sleep(0.5)
+        begin_to_drain(installation, processes)
         connection.sendall(raw("slow")[100:])
         assert b" 200 " in connection.makefile("rb").readline()
-    assert status_at_the_end(installation, "web") == 0
+    assert installation.status_at_the_end("web") == 0
     assert is_on_record(installation, "slow")
 
 
 @both_stores
 def test_whatever_was_answered_200_under_load_is_on_record(installation: Installation) -> None:
-    launch_all(installation)
+    launch_all(installation, UNHURRIED)
     acknowledged: list[str] = []
 
     def send_until_it_is_gone(number: int) -> set[int]:
@@ -112,7 +130,7 @@ def test_whatever_was_answered_200_under_load_is_on_record(installation: Install
         seen = [pool.submit(send_until_it_is_gone, number) for number in range(8)]
         installation.wait_until(lambda: len(acknowledged) > 100)
         terminate(installation, "web")
-        assert status_at_the_end(installation, "web") == 0
+        assert installation.status_at_the_end("web") == 0
         assert set().union(*(one.result() for one in seen)) == {200}
     assert all(is_on_record(installation, task) for task in acknowledged)
 
@@ -133,7 +151,7 @@ def held_server() -> Iterator[Held]:
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             held.asked.set()
-            held.may_answer.wait(30)
+            held.may_answer.wait(PATIENCE)
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -160,18 +178,18 @@ def test_a_worker_ends_its_attempt_and_begins_no_other(
     tmp_path: Path, installation: Installation
 ) -> None:
     ingest = Ingest(installation.store, [subscription("slack")])
+    # With one place the worker looks for other work again only when the first attempt has ended.
+    installation.environment["WORKER_CONCURRENCY"] = "1"
     with held_server() as held:
         (tmp_path / "hooks.toml").write_text(HOOKS.format(url=held.url))
-        installation.start("worker", "receiver", "worker")
+        installation.start("worker", STOPS_VISIBLY, "receiver", "worker")
         ingest.accept(callback(raw("first"), "first"))
-        assert held.asked.wait(30)
-        terminate(installation, "worker")
-        time.sleep(0.5)
+        assert held.asked.wait(PATIENCE)
+        begin_to_stop(installation, "worker")
         ingest.accept(callback(raw("second"), "second"))
-        time.sleep(0.5)
         assert installation.running["worker"].poll() is None
         held.may_answer.set()
-        assert status_at_the_end(installation, "worker") == 0
+        assert installation.status_at_the_end("worker") == 0
     states = {found.task_id: found.state for found in installation.store.deliveries()}
     assert states == {"first": State.DELIVERED, "second": State.PENDING}
     (attempts,) = installation.store.history("first").attempts.values()
@@ -187,14 +205,14 @@ def test_a_poller_ends_its_question_and_leaves_none_held(installation: Installat
     installation.store.create_task(task)
     with held_server() as held:
         installation.environment["KLING_BASE_URL"] = held.url
-        installation.start("poller", "submitter", "reconcile", "--forever")
-        assert held.asked.wait(30)
-        asked_at = now_ms()
-        terminate(installation, "poller")
-        time.sleep(0.5)
+        installation.start("poller", STOPS_VISIBLY, "submitter", "reconcile", "--forever")
+        assert held.asked.wait(PATIENCE)
+        held_until = installation.store.next_deadline_at()
+        begin_to_stop(installation, "poller")
         assert installation.running["poller"].poll() is None
         held.may_answer.set()
-        assert status_at_the_end(installation, "poller") == 0
+        assert installation.status_at_the_end("poller") == 0
     deadline_at = installation.store.next_deadline_at()
     assert deadline_at is not None
-    assert deadline_at < asked_at + 60_000  # its own schedule, not the hold of a dead poller
+    assert held_until is not None
+    assert deadline_at < held_until  # its own schedule, not the hold of a dead poller

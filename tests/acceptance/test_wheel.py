@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.clean_venv import ROOT, clean_venv, site_packages
+from tests.support.patience import PATIENCE
 
+pytestmark = pytest.mark.xdist_group("wheel")  # one process builds it for all of them
 PACKAGES = ("receiver", "submitter", "sandbox")
 NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
 
 
-def run(*command: str, cwd: Path, timeout: float = 100) -> str:
+def run(*command: str, cwd: Path) -> str:
     """What a command says; it has to end with status 0. It sees nothing of our environment."""
     done = subprocess.run(
         command,
@@ -25,7 +27,7 @@ def run(*command: str, cwd: Path, timeout: float = 100) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout,
+        timeout=3 * PATIENCE,  # some of them do a lot
         check=False,
     )
     assert done.returncode == 0, done.stdout

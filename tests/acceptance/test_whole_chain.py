@@ -13,6 +13,7 @@ from PIL import Image
 from receiver.deliveries import State
 from sandbox.server import Sandbox
 from tests.support.installation import ROOT, Installation, both_stores
+from tests.support.patience import PATIENCE
 
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
@@ -87,7 +88,7 @@ def test_serve_stops_everything_when_one_process_dies(installation: Installation
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
     worker = next(int(pid) for pid, command in commands.items() if "worker" in command)
     os.kill(worker, signal.SIGKILL)
-    assert supervisor.wait(40) == 1
+    assert supervisor.wait(PATIENCE) == 1
     installation.running.pop("serve")
     for pid in children:
         assert not Path(f"/proc/{pid}").exists()

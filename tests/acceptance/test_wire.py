@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPSConnection
@@ -15,11 +14,13 @@ import requests
 
 from receiver.errors import NotFound
 from receiver.signing import mint
-from tests.support.gunicorn_processes import launch
+from tests.support.gunicorn_processes import has_unread_bytes, launch
 from tests.support.installation import ROOT, Installation, both_stores
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
 
 LIMIT = 256 * 1024
+UNHURRIED = "tests.support.apps.unhurried:app"
 
 
 def path(task: str) -> str:
@@ -28,7 +29,7 @@ def path(task: str) -> str:
 
 def raw_request(installation: Installation, head: str, chunks: list[bytes]) -> bytes:
     """The first line that comes back for these bytes on the wire."""
-    with socket.create_connection(("127.0.0.1", installation.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.sendall(head.encode())
         with suppress(BrokenPipeError, ConnectionResetError):  # answered before it was all sent
             for chunk in chunks:
@@ -49,7 +50,7 @@ def chunked(installation: Installation, task: str, raw: bytes) -> bytes:
 
 
 def test_bodies_on_the_wire(installation: Installation) -> None:
-    installation.start_web()
+    installation.start_web(UNHURRIED)
     installation.wait_until_ready()
     store = installation.store
 
@@ -78,13 +79,13 @@ def test_bodies_on_the_wire(installation: Installation) -> None:
 
 @both_stores
 def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installation) -> None:
-    installation.start_web()
+    installation.start_web(UNHURRIED)
     installation.wait_until_ready()
     url = installation.url + path("task-1")
     headers = {"Content-Type": "application/json"}
 
     def send(_: int) -> str:
-        answer = requests.post(url, data=body(), headers=headers, timeout=20)
+        answer = requests.post(url, data=body(), headers=headers, timeout=PATIENCE)
         assert answer.status_code == 200
         return str(answer.json()["outcome"])
 
@@ -96,14 +97,14 @@ def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installa
     assert sorted(delivery.hook for delivery in history.deliveries) == ["mail", "pictures", "slack"]
 
 
-def exchange(installation: Installation, *pieces: bytes, pause: float = 0.05) -> list[bytes]:
-    """The status lines that come back for these bytes, sent with a pause after each piece."""
-    with socket.create_connection(("127.0.0.1", installation.port), timeout=20) as connection:
+def exchange(installation: Installation, *pieces: bytes) -> list[bytes]:
+    """The status lines that come back for these bytes; the server reads each piece by itself."""
+    with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(BrokenPipeError, ConnectionResetError):
             for piece in pieces:
                 connection.sendall(piece)
-                time.sleep(pause)
+                installation.wait_until(lambda: not has_unread_bytes(installation.port))
             connection.shutdown(socket.SHUT_WR)
         return re.findall(rb"HTTP/1\.1 \d+ [A-Za-z ]+", connection.makefile("rb").read())
 
@@ -114,7 +115,7 @@ def head(task: str, *more: str) -> bytes:
 
 
 def test_requests_however_their_bytes_arrive(installation: Installation) -> None:
-    installation.start_web()
+    installation.start_web(UNHURRIED)
     installation.wait_until_ready()
     raw = body()
     length = f"Content-Length: {len(raw)}"
@@ -171,7 +172,7 @@ def test_no_search_for_garbage_goes_through_all_that_was_imported(
 ) -> None:
     """It would stop every callback for tens of milliseconds."""
     launch(installation, "tests.support.apps.frozen:app")
-    frozen, threshold = map(int, requests.get(installation.url, timeout=10).text.split())
+    frozen, threshold = map(int, requests.get(installation.url, timeout=PATIENCE).text.split())
     assert frozen > 50_000
     assert threshold == 5_000
 
@@ -188,7 +189,9 @@ def test_gunicorn_with_a_certificate_of_its_own_serves_by_its_stock_way(
 
     def is_answered() -> bool:
         with suppress(ConnectionError):
-            connection = HTTPSConnection("127.0.0.1", installation.port, context=trusted, timeout=5)
+            connection = HTTPSConnection(
+                "127.0.0.1", installation.port, context=trusted, timeout=PATIENCE
+            )
             for task in ("a", "a"):  # on one connection
                 connection.request("POST", path(task), body(), {"Content-Type": "application/json"})
                 assert connection.getresponse().read().startswith(b'{"outcome"')

@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.web import create_app
 from tests.support.dashboard_visits import PASSWORD
+from tests.support.patience import PATIENCE
 from tests.support.programs import Program, find_or_skip
 from tests.support.samples import SECRET
 
@@ -30,6 +31,7 @@ FONTS = """\
 <cachedir>{cache}</cachedir>
 </fontconfig>
 """
+expect.set_options(timeout=PATIENCE * 1000)
 HOOKS = """
 [[hook]]
 name = "pictures"
@@ -105,7 +107,7 @@ def serving(folder: Path, store: SqliteStore) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(PATIENCE)
         server.server_close()
 
 
@@ -113,7 +115,7 @@ def serving(folder: Path, store: SqliteStore) -> Iterator[str]:
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """A fresh browser."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE * 1000)
     yield context
     context.close()
 

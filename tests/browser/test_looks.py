@@ -20,6 +20,7 @@ from receiver.clock import now_ms
 from receiver.stores.sqlite import SqliteStore
 from tests.support import busy_day, rich_record
 from tests.support.dashboard_visits import PASSWORD
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 Scheme = Literal["light", "dark"]
@@ -111,7 +112,7 @@ def busy(recorded: BusyDay) -> BusyDay:
 
 def enter(chromium: Browser, url: str, size: ViewportSize, scheme: Scheme) -> Page:
     context = chromium.new_context(viewport=size, color_scheme=scheme)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     page.goto(f"{url}/dashboard/")
     page.get_by_label("Password").fill(PASSWORD)

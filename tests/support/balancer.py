@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 
-IDLE = 30.0  # seconds; then a connection is given up
+from tests.support.patience import PATIENCE
 
 
 class Balancer:
@@ -34,7 +34,7 @@ class Balancer:
     ) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
 
     def _accept(self) -> None:
         with suppress(OSError):  # the socket is closed at the end
@@ -46,7 +46,7 @@ class Balancer:
         with client, suppress(OSError):
             for _ in range(self._ports):
                 with suppress(ConnectionError):
-                    server = socket.create_connection(("127.0.0.1", next(self._turns)), 2)
+                    server = socket.create_connection(("127.0.0.1", next(self._turns)), PATIENCE)
                     break
             else:
                 return  # none of them answers: neither do we
@@ -54,11 +54,11 @@ class Balancer:
                 back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
                 back.start()
                 _pass_on(client, server)
-                back.join(IDLE)
+                back.join(PATIENCE)
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    source.settimeout(IDLE)
+    source.settimeout(PATIENCE)
     with suppress(OSError):
         while data := source.recv(65_536):
             sink.sendall(data)

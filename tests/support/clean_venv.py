@@ -9,6 +9,8 @@ import sysconfig
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,7 +21,7 @@ def clean_venv(folder: Path) -> Path:
     an editable install of this project too.
     """
     made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-    subprocess.run(made, check=True, timeout=60)
+    subprocess.run(made, check=True, timeout=PATIENCE)
     for name in re.findall(
         r"^([a-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE
     ):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
 from receiver.signing import mint
 from tests.support.installation import Installation
+from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
 
 # States in /proc/net/tcp, https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
-LISTENS, IS_GONE = "0A", "06"
+ESTABLISHED, IS_GONE, LISTENS = "01", "06", "0A"
 
 
 def database(installation: Installation) -> Path:
@@ -21,14 +24,18 @@ def database(installation: Installation) -> Path:
 
 
 def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> list[int]:
-    """Start the web process, and wait until it answers; its worker processes."""
-    command = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", ".")
+    """Start the web process, and wait until it answers; its worker processes.
+
+    A stop may take as long as it needs: a test decides when the requests in flight end.
+    """
+    command = ["gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "."]
+    command += ["--graceful-timeout", "1000000"]
     bind = f"127.0.0.1:{installation.port}"
     installation.start("web", *before, *command, "--bind", bind, app)
 
     def answers() -> bool:
         with suppress(requests.ConnectionError):
-            requests.get(f"{installation.url}/healthz", timeout=20)
+            requests.get(f"{installation.url}/healthz", timeout=PATIENCE)
             return len(workers(installation)) == 2
         return False
 
@@ -56,6 +63,22 @@ def idle_sockets(installation: Installation) -> int:
     return sockets(workers(installation))
 
 
+def accept_connections(processes: list[int], port: int) -> bool:
+    """Does any of these processes wait for new connections to the port?
+
+    A worker process that drains keeps its listening socket open, but no longer polls it.
+    """
+    listening = {f"socket:[{found.inode}]" for found in _sockets_at(port) if found.state == LISTENS}
+    return any(listening & set(_polled(pid)) for pid in processes)
+
+
+def waits_for_lock(database: Path) -> bool:
+    """Does a process wait for the file lock of this database, which another one holds?"""
+    inode = str(Path(f"{database}-lock").stat().st_ino)
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return any("->" in row and row[6].rpartition(":")[2] == inode for row in rows)
+
+
 def sockets(processes: list[int]) -> int:
     """How many they have open: one for each request in flight, and some of their own."""
     return sum(link.startswith("socket:") for pid in processes for link in _links(pid))
@@ -74,14 +97,47 @@ def send(
     installation: Installation, task: str, content_type: str = "application/json"
 ) -> requests.Response:
     headers = {"Content-Type": content_type}
-    return requests.post(installation.url + path(task), data=raw(task), headers=headers, timeout=40)
+    url = installation.url + path(task)
+    return requests.post(url, data=raw(task), headers=headers, timeout=PATIENCE)
+
+
+def has_unread_bytes(port: int) -> bool:
+    """Does anything wait in the kernel for the server at this port: a connection, or bytes?
+
+    Of a socket that listens, the kernel counts the connections that were not accepted yet.
+    """
+    open_ = (ESTABLISHED, LISTENS)
+    return any(found.unread for found in _sockets_at(port) if found.state in open_)
 
 
 def _has_visitors(port: int) -> bool:
     """Is a connection to this port open, at the side that was connected to?"""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    ours = {state for _, local, _, state, *_ in rows if int(local.rpartition(":")[2], 16) == port}
-    return bool(ours - {LISTENS, IS_GONE})
+    return bool({found.state for found in _sockets_at(port)} - {LISTENS, IS_GONE})
+
+
+@dataclass(frozen=True)
+class _Socket:
+    state: str
+    unread: int  # bytes, or connections, that its process has not taken yet
+    inode: str
+
+
+def _sockets_at(port: int) -> Iterator[_Socket]:
+    """The sockets of this local port."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, _, _, _, _, inode, *_ = line.split()
+        if int(local.rpartition(":")[2], 16) == port:
+            yield _Socket(state, int(queues.rpartition(":")[2], 16), inode)
+
+
+def _polled(pid: int) -> Iterator[str]:
+    """The files that the process waits for by epoll."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if str(entry.readlink()) == "anon_inode:[eventpoll]":
+                info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
+                for number in re.findall(r"^tfd:\s+(\d+)", info, re.MULTILINE):
+                    yield str(Path(f"/proc/{pid}/fd/{number}").readlink())
 
 
 def _has_open(file: Path, pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import requests
 
 from tests.support.clean_venv import ROOT, clean_venv
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.samples import SECRET
 
@@ -52,7 +52,7 @@ class Host:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -62,18 +62,15 @@ class Host:
         return self._log.read_text()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 40
-        while not condition():
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.05)
+        wait_until(condition, self.log)
 
     def is_ready(self) -> bool:
         with suppress(requests.ConnectionError):
-            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=20).ok
+            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=PATIENCE).ok
         return False
 
     def close(self) -> None:
         for process in self._running:
             if process.poll() is None:
                 process.kill()
-                process.wait(10)
+                process.wait(PATIENCE)

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import requests
 from receiver.deliveries import State
 from receiver.stores import open_store
 from sandbox.server import Sandbox
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.samples import SECRET
 
@@ -73,7 +74,7 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def run(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run one of our commands to its end."""
         return subprocess.run(
             [sys.executable, "-m", *command],
@@ -81,7 +82,7 @@ class Installation:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -110,33 +111,33 @@ class Installation:
     def kill(self, name: str) -> None:
         """SIGKILL the program with all its children, as a machine that loses power would."""
         os.killpg(self.running[name].pid, signal.SIGKILL)
-        self.running.pop(name).wait(10)
+        self.running.pop(name).wait(PATIENCE)
 
     def stop(self, name: str) -> int:
+        self.running[name].terminate()
+        return self.status_at_the_end(name)
+
+    def status_at_the_end(self, name: str) -> int:
+        """Wait until a program that was told to stop has ended; its exit status."""
         child = self.running.pop(name)
-        child.terminate()
         try:
-            return child.wait(40)
+            return child.wait(PATIENCE)
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
-                child.wait(10)
+                child.wait(PATIENCE)
 
-    def wait_until_ready(self, seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                if requests.get(f"{self.url}/readyz", timeout=2).ok:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        pytest.fail(f"not ready in {seconds} s:\n{self.logs()}")
+    def wait_until_ready(self) -> None:
+        def is_ready() -> bool:
+            with suppress(requests.ConnectionError):
+                return requests.get(f"{self.url}/readyz", timeout=PATIENCE).ok
+            return False
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"it did not happen in {seconds} s:\n{self.logs()}"
-            time.sleep(0.05)
+        self.wait_until(is_ready)
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait for the condition; if it does not come true, show the end of each log."""
+        wait_until(condition, self.logs)
 
     def settled(self, task: str) -> None:
         """Wait until every delivery of the task has ended."""
@@ -152,7 +153,9 @@ class Installation:
         texts = [path.read_text()[-4000:] for path in sorted(self.folder.glob("*.log"))]
         return "\n".join(texts)
 
-    def close(self, names: Sequence[str] = ()) -> None:
-        for name in names or list(self.running):
-            self.stop(name)
+    def close(self) -> None:
+        for child in self.running.values():  # all of them first, so that they end side by side
+            child.terminate()
+        for name in list(self.running):
+            self.status_at_the_end(name)
         self.store.close()

@@ -15,16 +15,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.unprivileged_user import give, process_user
 
 OLDEST = 14
-STARTS_WITHIN = 60.0  # seconds
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -96,19 +95,20 @@ class Server:
                 cwd=self._folder,
                 **process_user(),
             )
-        end = time.monotonic() + STARTS_WITHIN
-        while not self._is_ready():
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise AssertionError((self._folder / "log").read_text())
-            time.sleep(0.05)
+        wait_until(self._is_ready, self._log)
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stop it; `at_once` as a crash would."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
-        self._process.wait(STARTS_WITHIN)
+        self._process.wait(PATIENCE)
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text()
 
     def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log()
         command = [
             str(self._binaries / "pg_isready"),
             "-q",

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import boto3
 import requests
 
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 
-STARTS_WITHIN = 60.0  # seconds
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTS", "AWS_SECRET_ACCESS_KEY": "S3CRET-of-the-tests"}
 
 
@@ -38,20 +37,16 @@ class S3Server:
                 stderr=log,
                 env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             )
-        end = time.monotonic() + STARTS_WITHIN
-        while not self._is_ready():
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise AssertionError(self._log.read_text())
-            time.sleep(0.05)
+        wait_until(self._is_ready, self._log.read_text)
 
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
         try:
-            self._process.wait(30)
+            self._process.wait(PATIENCE)
         finally:
             self._process.kill()
-            self._process.wait(30)
+            self._process.wait(PATIENCE)
 
     def client(self, service: str = "s3") -> Any:
         """boto3's client: another hand than the one that is tested."""
@@ -69,14 +64,16 @@ class S3Server:
 
     def forget_all(self) -> None:
         self._reset(b"inf")
-        assert requests.post(f"{self.url}/moto-api/reset", timeout=30).ok
+        assert requests.post(f"{self.url}/moto-api/reset", timeout=PATIENCE).ok
 
     def _reset(self, actions: bytes) -> None:
-        assert requests.post(f"{self.url}/moto-api/reset-auth", data=actions, timeout=30).ok
+        assert requests.post(f"{self.url}/moto-api/reset-auth", data=actions, timeout=PATIENCE).ok
 
     def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
         try:
-            return requests.get(f"{self.url}/moto-api/data.json", timeout=5).ok
+            return requests.get(f"{self.url}/moto-api/data.json", timeout=PATIENCE).ok
         except requests.ConnectionError:
             return False
 

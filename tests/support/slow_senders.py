@@ -1,40 +1,42 @@
-"""Clients that send a byte now and then, many at once."""
+"""Clients that begin a request and never finish it, many at once."""
 
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle, islice
 
-PAUSE = 0.25  # seconds between two bytes of each
+from tests.support.gunicorn_processes import has_unread_bytes
+from tests.support.patience import PATIENCE, wait_until
+
+
+class SlowSenders:
+    """Connections to one server; each sends a further byte whenever the test says so."""
+
+    def __init__(self, port: int, connections: Sequence[socket.socket]) -> None:
+        self._port, self._connections = port, connections
+
+    def send_a_byte(self) -> None:
+        """Send one byte on each connection, and wait until the server has read all of them."""
+        for connection in self._connections:
+            with suppress(OSError):  # closed by the server, or its buffer is full
+                connection.send(b"x")
+        wait_until(lambda: not has_unread_bytes(self._port))
 
 
 @contextmanager
-def dripping(port: int, starts: Sequence[bytes], count: int) -> Iterator[list[socket.socket]]:
-    """`count` connections that begin with these bytes in turn, and then send one at a time."""
-    connections: list[socket.socket] = []
-    stop = threading.Event()
-
-    def drip() -> None:
-        while not stop.wait(PAUSE):
-            for connection in connections:
-                with suppress(OSError):  # closed by the server, or its buffer is full
-                    connection.send(b"x")
-
-    thread = threading.Thread(target=drip)
-    try:
+def slow_senders(port: int, starts: Sequence[bytes], count: int) -> Iterator[SlowSenders]:
+    """`count` connections that begin with these bytes in turn, all of them read by the server."""
+    with ExitStack() as stack:
+        connections = []
         for start in islice(cycle(starts), count):
-            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-            connection.sendall(start)
+            connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            stack.enter_context(connection)
+            with suppress(OSError):  # closed by the server already, to make room for others
+                connection.sendall(start)
             connection.setblocking(False)
             connections.append(connection)
-        thread.start()
-        yield connections
-    finally:
-        stop.set()
-        if thread.is_alive():
-            thread.join()
-        for connection in connections:
-            connection.close()
+        senders = SlowSenders(port, connections)
+        senders.send_a_byte()
+        yield senders

@@ -8,7 +8,7 @@ import structlog
 from flask import request
 
 from receiver.stores.sqlite import SqliteStore
-from wsgi import app
+from tests.support.apps.unhurried import app
 
 __all__ = ["app"]
 

@@ -1,25 +1,40 @@
-"""The web process of `wsgi.py`, which waits a second for a commit that cannot be made."""
+"""The web process of `wsgi.py`, with little patience while a test breaks its database.
+
+A commit that cannot be made is given up after a moment while the file `impatient` lies beside the
+database. At all other times it may take as long as a very busy machine needs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from receiver.settings import load, sqlite_path
 from receiver.stores import group_commit
 from receiver.stores.sqlite import writer
 from receiver.stores.sqlite.session import SqliteSession
+from tests.support.apps.unlimited_arrival import UNLIMITED, app
 
-group_commit.PATIENCE = 1.0
-connect = writer.connect
+__all__ = ["app"]
+
+SHORT = 0.5  # seconds
+impatient = sqlite_path(load().database_url).with_name("impatient")
+run, connect = group_commit.GroupCommit.run, writer.connect
 
 
-def impatient(path: Path, *, read_only: bool) -> SqliteSession:
+def run_while(self: Any, work: Callable[[Any], Any], about: str = "") -> Any:
+    patience = SHORT if impatient.exists() else UNLIMITED
+    group_commit.PATIENCE = group_commit.PATIENCE_WHEN_STUCK = patience
+    return run(self, work, about)
+
+
+def connect_briefly(path: Path, *, read_only: bool) -> SqliteSession:
+    """Every program of ours holds the file lock, so only another program's lock is waited for."""
     connection = connect(path, read_only=read_only)
-    connection.execute("pragma busy_timeout = 500")
+    connection.execute(f"pragma busy_timeout = {round(SHORT * 1000)}")
     return connection
 
 
-writer.connect = impatient
-
-from wsgi import app  # noqa: E402 - the waits have to be short first
-
-__all__ = ["app"]
+group_commit.GroupCommit.run = run_while  # type: ignore[method-assign]
+writer.connect = connect_briefly

@@ -35,7 +35,7 @@ def careless(path: Path, *, read_only: bool) -> SqliteSession:
 if "TEST_SYNCHRONOUS" in os.environ:
     writer.connect = careless
 
-from wsgi import app  # noqa: E402 - the disk has to be there first
+from tests.support.apps.unhurried import app  # noqa: E402 - the disk has to be there first
 
 as_flask_answers, take_directly = app.wsgi_app, Direct.take
 

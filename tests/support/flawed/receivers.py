@@ -25,6 +25,9 @@ from urllib.request import Request, urlopen
 TOKEN_SECRET = b"the secret of the callback URLs"
 SIGNING_KEY = b"the secret of the provider"
 TOLERANCE = 300  # seconds
+BUSY = 600  # seconds; a limit that only a machine that hangs reaches
+PAUSED = "paused"
+ANSWERED, LOOKED = "answered", "looked"  # after what a receiver may be told to stand still
 RANK = {"submitted": 1, "processing": 2, "succeed": 3, "failed": 3}
 ENDS = ("succeed", "failed")
 SCHEMA = """
@@ -55,10 +58,19 @@ class Right:
         with self.connected() as connection:
             connection.execute("pragma journal_mode = wal")
             connection.executescript(self.schema)
+        self.folder = folder
         self.work = threading.Event()
 
+    def pause(self, after: str) -> None:
+        """Stand still while a scenario wants a bug to show: as long as a file exists."""
+        file = self.folder / after
+        if file.exists():
+            print(PAUSED, file=sys.stderr, flush=True)
+        while file.exists():
+            time.sleep(0.01)
+
     def connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=20)
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY)
         connection.execute("pragma synchronous = full")
         return connection
 
@@ -135,7 +147,7 @@ class Right:
             connection = self.connected()
             pending = "select id, task from deliveries where state = 'pending'"
             for identity, task in connection.execute(pending).fetchall():
-                self.tell(self.identity(identity), task)
+                self.tell_later(self.identity(identity), task)
                 connection.execute("update deliveries set state = 'done' where id = ?", (identity,))
             connection.close()
 
@@ -143,9 +155,12 @@ class Right:
         """The same for every attempt."""
         return identity
 
+    def tell_later(self, identity: str, task: str) -> None:
+        self.tell(identity, task)
+
     def tell(self, identity: str, task: str) -> None:
         body = json.dumps({"task": task}).encode()
-        with urlopen(Request(self.hook_url, body, {"webhook-id": identity}), timeout=10):  # noqa: S310
+        with urlopen(Request(self.hook_url, body, {"webhook-id": identity}), timeout=BUSY):  # noqa: S310
             pass
 
 
@@ -157,7 +172,7 @@ class AcknowledgeBeforeCommit(Right):
 
     def accept(self, task: str, status: str) -> None:
         def later() -> None:
-            time.sleep(0.4)
+            self.pause(ANSWERED)
             Right.accept(self, task, status)
 
         threading.Thread(target=later, daemon=True).start()
@@ -174,7 +189,7 @@ class CheckThenInsert(Right):
                 "select 1 from transitions where task = ? and status = ?", (task, status)
             ).fetchone()
             row = connection.execute("select status from tasks where id = ?", (task,)).fetchone()
-            time.sleep(0.2)
+            self.pause(LOOKED)
             if known or (row and RANK[row[0]] >= RANK[status]):
                 return
             connection.execute("insert into transitions values (?, ?)", (task, status))
@@ -239,7 +254,7 @@ class SideEffectBeforeDeduplication(Right):
             self.tell(f"{task}:{status}", task)
         super().accept(task, status)
 
-    def deliver_forever(self) -> None:
+    def tell_later(self, identity: str, task: str) -> None:
         """It has acted already."""
 
 

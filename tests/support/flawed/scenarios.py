@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.support.flawed.receivers import ANSWERED, LOOKED
 from tests.support.flawed.rigs import Rig, post, signed
+from tests.support.patience import PATIENCE, wait_until
 
-PATIENCE = 25.0  # seconds; a dead worker's deliveries are taken over after 10
-QUIET = 0.6  # seconds in which what must not happen would have happened
 CANARY = "canary-5a1f"
 _numbers = itertools.count(1)
 
@@ -26,8 +26,9 @@ class Caught(Exception):
 def acknowledge_before_commit(rig: Rig) -> None:
     """What was answered with 200 is on record, though the power goes that very moment."""
     task = _task()
-    answer = post(rig.url(task), _body(task, "succeed"))
-    rig.kill()
+    with rig.paused(ANSWERED):
+        answer = post(rig.url(task), _body(task, "succeed"))
+        rig.kill()
     rig.start()
     if answer == 200 and rig.moves(task) != ["succeed"]:
         raise Caught(f"answered {answer}, and after a kill on record is {rig.moves(task)}")
@@ -36,8 +37,9 @@ def acknowledge_before_commit(rig: Rig) -> None:
 def check_then_insert(rig: Rig) -> None:
     """Eight copies at the same moment are one move, and are told once."""
     task = _task()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: post(rig.url(task), _body(task, "succeed")), range(8)))
+    with ThreadPoolExecutor(8) as pool, rig.paused(LOOKED):
+        copies = [pool.submit(post, rig.url(task), _body(task, "succeed")) for _ in range(8)]
+        _wait(lambda: sum(copy.done() for copy in copies) + rig.paused_requests() >= 8)
     _wait(lambda: bool(rig.told.of(task)))
     if rig.moves(task) != ["succeed"]:
         raise Caught(f"eight copies made these moves: {rig.moves(task)}")
@@ -46,14 +48,19 @@ def check_then_insert(rig: Rig) -> None:
 def crash_after_effect_before_ack(rig: Rig) -> None:
     """Whoever was told before a crash is told again under the same identity."""
     task = _task()
-    rig.told.before_answer = rig.kill
+    killed = threading.Event()
+
+    def kill() -> None:
+        rig.kill()
+        killed.set()
+
+    rig.told.before_answer = kill
     post(rig.url(task), _body(task, "succeed"), tolerant=True)
-    _wait(lambda: bool(rig.told.of(task)))
-    time.sleep(0.2)  # the kill is under way
+    _wait(killed.is_set)
     rig.start()
     post(rig.url(task), _body(task, "succeed"))  # the provider may not have got its answer
     _wait(lambda: len(rig.told.of(task)) > 1)
-    time.sleep(QUIET)
+    _wait(rig.is_idle)
     if len(set(rig.told.of(task))) != 1:
         raise Caught(f"told under {len(set(rig.told.of(task)))} identities: {rig.told.of(task)}")
 
@@ -63,12 +70,12 @@ def no_idempotency_record(rig: Rig) -> None:
     task = _task()
     post(rig.url(task), _body(task, "succeed"))
     _wait(lambda: bool(rig.told.of(task)))
-    time.sleep(QUIET)  # the telling is on record
+    _wait(rig.is_idle)  # the telling is on record
     rig.kill()
     rig.start()
     told = len(rig.told.of(task))
     post(rig.url(task), _body(task, "succeed"))
-    time.sleep(QUIET)
+    _wait(rig.is_idle)
     if len(rig.told.of(task)) != told or rig.moves(task) != ["succeed"]:
         raise Caught(f"a copy after a restart: told {rig.told.of(task)}, moves {rig.moves(task)}")
 
@@ -76,10 +83,12 @@ def no_idempotency_record(rig: Rig) -> None:
 def order_assuming(rig: Rig) -> None:
     """What comes late does not undo the end."""
     task = _task()
-    for status in ("succeed", "processing", "submitted"):
-        post(rig.url(task), _body(task, status))
-    if rig.status(task) != "succeed":
-        raise Caught(f"after its end it is {rig.status(task)} again")
+    with rig.paused(ANSWERED):
+        for status in ("succeed", "processing", "submitted"):
+            post(rig.url(task), _body(task, status))
+        found = rig.status(task)
+    if found != "succeed":
+        raise Caught(f"after its end it is {found} again")
 
 
 def sensitive_logging(rig: Rig) -> None:
@@ -92,7 +101,8 @@ def sensitive_logging(rig: Rig) -> None:
     post(f"{rig.base}/callbacks/kling", body, proof)
     token = rig.url(task).rpartition("/")[2]
     secrets = (CANARY, token, proof["webhook-signature"])
-    time.sleep(QUIET)
+    _wait(lambda: bool(rig.told.of(task)))
+    _wait(rig.is_idle)
     found = [secret for secret in secrets if secret in rig.log()]
     if found:
         raise Caught(f"{len(found)} of 3 secrets stand in its log")
@@ -104,7 +114,7 @@ def side_effect_before_deduplication(rig: Rig) -> None:
     for _ in range(3):
         post(rig.url(task), _body(task, "succeed"))
     _wait(lambda: bool(rig.told.of(task)))
-    time.sleep(QUIET)
+    _wait(rig.is_idle)
     if len(rig.told.of(task)) != 1:
         raise Caught(f"three copies were told {len(rig.told.of(task))} times")
 
@@ -164,9 +174,8 @@ def _body(task: str, status: str, url: str = "https://cdn.example/0.png") -> byt
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            raise Caught(f"what had to happen did not happen within {PATIENCE:g} s")
-        time.sleep(0.02)
+def _wait(condition: Callable[[], object]) -> None:
+    try:
+        wait_until(condition)
+    except AssertionError:
+        raise Caught(f"what had to happen did not happen within {PATIENCE:g} s") from None

@@ -1,0 +1,41 @@
+"""Runs one of our commands, which prints a line once it has noticed that it is to stop.
+
+`python -m tests.support.apps.stops_visibly receiver worker` runs `receiver worker`. A worker on
+PostgreSQL has stopped taking jobs when Procrastinate prints "Stop requested", once for each of its
+two queues. All other processes take nothing more once STOPPING is printed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import sys
+import threading
+
+from receiver import stop
+
+STOPPING = "the process was told to stop"
+stop_at = stop.stop_at
+
+
+def stop_visibly_at(*numbers: int) -> threading.Event:
+    event = stop_at(*numbers)
+
+    def report() -> None:
+        event.wait()
+        print(STOPPING, file=sys.stderr, flush=True)
+
+    threading.Thread(target=report, daemon=True).start()
+    return event
+
+
+stop.stop_at = stop_visibly_at
+if os.environ["DATABASE_URL"].startswith("postgresql"):
+    import receiver.dispatch.procrastinate  # noqa: F401 - it sets the level of this logger, too
+
+    queue_logger = logging.getLogger("procrastinate")
+    queue_logger.setLevel(logging.INFO)
+    queue_logger.addHandler(logging.StreamHandler())
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,0 +1,16 @@
+"""The web process of `wsgi.py`, which waits for the bytes of a request for as long as it takes.
+
+Served by `gunicorn tests.support.apps.unlimited_arrival:app`. No time limit ends a request that
+arrives slowly, so whatever is answered meanwhile was not kept waiting by it.
+"""
+
+from __future__ import annotations
+
+from receiver.web import worker
+
+UNLIMITED = 1e6  # seconds
+worker.ARRIVES_WITHIN = worker.LONG_ARRIVES_WITHIN = UNLIMITED
+
+from wsgi import app  # noqa: E402 - the limits have to be long first
+
+__all__ = ["app"]
