@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 from structlog.contextvars import clear_contextvars
+from xdist.scheduler import LoadScopeScheduling
 
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp, applications
@@ -22,6 +23,7 @@ from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be everything
@@ -36,6 +38,21 @@ settings.load_profile("patient")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PROCESSES_PER_CORE = 3  # most tests wait most of the time
+# Modules whose tests share something expensive, by the name of what they share.
+TOGETHER = {
+    "tests/acceptance/test_bench.py": "one round of the bench",
+    "tests/acceptance/test_demo.py": "one demo",
+    "tests/acceptance/test_docs_examples.py": "one demo",
+    "tests/acceptance/test_wheel.py": "one wheel",
+    "tests/browser/test_looks.py": "one busy day",
+    "tests/browser/test_watching.py": "one Chromium",
+    "tests/contract/test_rooms_meet.py": "one sandbox",
+    "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
+    "tests/integration/test_debian_packages.py": "one repository",
+    "tests/integration/test_proxies.py": "one server of each kind",
+    "tests/integration/test_s3.py": "one S3 server",
+    "tests/unit/test_import_contracts.py": "one report",
+}
 SERVER = "postgres_url"  # its key in what pytest-xdist hands to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this after the conftest.py files were read.
@@ -71,6 +88,21 @@ def _needs_postgres(item: pytest.Item) -> bool:
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes `-n auto` starts."""
     return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Gives each process one test at a time, but all tests of some modules to the same process.
+
+    pytest-xdist's own `loadgroup` does not group with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return TOGETHER.get(module, nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.patience import PATIENCE
 
-pytestmark = pytest.mark.xdist_group("bench")  # all of them look at one round
 ROOT = Path(__file__).parents[2]
 CEILING, US = "ceiling: Flask answers 200, 1 process", "us, SQLite, 1 process"
 

@@ -20,7 +20,6 @@ from tests.support.docs_pages import PAGES, ROOT, Block, blocks
 from tests.support.installation import Installation
 from tests.support.patience import PATIENCE, wait_until
 
-pytestmark = pytest.mark.xdist_group("docs")  # one installation for all of them
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
 TO_BE_RUN = ("console", "sh", "toml", "python")
 BLOCKS = [block for block in EVERY_BLOCK if block.language in TO_BE_RUN]

@@ -13,7 +13,6 @@ import pytest
 from tests.support.clean_venv import ROOT, clean_venv, site_packages
 from tests.support.patience import PATIENCE
 
-pytestmark = pytest.mark.xdist_group("wheel")  # one process builds it for all of them
 PACKAGES = ("receiver", "submitter", "sandbox")
 NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
 

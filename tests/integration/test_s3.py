@@ -39,7 +39,6 @@ from tests.support.postgres_proxy import Between
 from tests.support.s3_server import KEYS, S3Server, s3_server
 
 # One process runs all of these tests, so that one server is enough for them.
-pytestmark = pytest.mark.xdist_group("s3")
 KEY = "pictures/kling/0199f1a2/0.png"
 BIG = 60 * 2**20
 

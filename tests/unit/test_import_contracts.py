@@ -26,8 +26,6 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINTER: dict[str, Any] = PROJECT["tool"]["importlinter"]
 CONTRACTS: list[dict[str, Any]] = LINTER["contracts"]
 
-pytestmark = pytest.mark.xdist_group("import contracts")  # one process makes the one report
-
 NO_SUBMITTER = "The receiver does not import the submitter"
 SANDBOX_AND_RECEIVER = "The sandbox and the receiver share no code"
 SANDBOX_AND_SUBMITTER = "The sandbox and the submitter share no code"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import timeit
 from urllib.parse import quote
 
 import pytest
@@ -133,7 +132,8 @@ def test_a_token_is_found_wherever_its_only_capital_stands(place: int, around: s
     assert redacted(f"key{around}={around}{token}{around}") == f"key{around}={around}…{around}"
 
 
-def test_a_hostile_text_takes_no_time() -> None:
+def test_a_hostile_text_is_redacted_before_the_test_is_given_up() -> None:
+    """An expression that backtracks would need hours."""
     parts = ("callbacks/", "callbacks//", "?", "://", "aA0_", "aaaa", "%2f", "%25", "\\/", "eyJa.")
     for text in (part * 20_000 for part in parts):
-        assert timeit.timeit(lambda text=text: redacted(text), number=1) < 10
+        assert redacted(text)

@@ -1,0 +1,79 @@
+"""The tests wait for conditions: none of them sleeps, has a short limit, or measures a duration."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+MODULES = sorted(TESTS.rglob("*.py"))
+POLLS = TESTS / "support" / "patience.py"  # sleeps between two looks at a condition
+SLEEPS = {"time.sleep", "asyncio.sleep", "sleep"}
+CLOCKS = {"time.monotonic", "time.perf_counter", "time.time", "timeit.timeit"}
+# They give up after a time-out, which has to be PATIENCE.
+WAITS = {"acquire", "communicate", "create_connection", "get", "join", "post", "request", "run"}
+WAITS |= {"urlopen", "wait"}
+
+
+def name(node: ast.expr) -> str:
+    """A dotted name as it is written; empty for other expressions."""
+    return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def is_short(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value > 0
+
+
+def faults(tree: ast.Module) -> Iterator[str]:
+    for call in calls(tree):
+        called = name(call.func)
+        last = called.rpartition(".")[2]
+        if called in SLEEPS and not (called == "asyncio.sleep" and not is_short(call.args[0])):
+            yield f"line {call.lineno} sleeps: use wait_until"
+        if called == "pytest.mark.timeout":
+            yield f"line {call.lineno} has a limit of its own: TEST_PATIENCE sets it for all tests"
+        limits = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
+        limits += call.args[:1] if last in ("wait", "join") else []
+        if last in WAITS and any(map(is_short, limits)):
+            yield f"line {call.lineno} waits for a fixed time: use PATIENCE"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert) and measures_time(node.test):
+            yield f"line {node.lineno} asserts how long something took"
+
+
+def measures_time(asserted: ast.expr) -> bool:
+    """Does it use a clock for more than to say that a timestamp is near enough?"""
+    is_near = any(name(call.func) == "abs" for call in calls(asserted))
+    return not is_near and any(name(call.func) in CLOCKS for call in calls(asserted))
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m != POLLS], ids=lambda m: str(m.relative_to(TESTS))
+)
+def test_a_test_waits_for_a_condition(module: Path) -> None:
+    assert list(faults(ast.parse(module.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "time.sleep(0.1)",
+        "stop.wait(0.3)",
+        "process.wait(timeout=10)",
+        "thread.join(5)",
+        "requests.get(url, timeout=5)",
+        "subprocess.run(command, timeout=30)",
+        "assert time.monotonic() - began < 2",
+        "await_(asyncio.sleep(0.2))",
+        "pytest.mark.timeout(240)",
+    ],
+)
+def test_a_fixed_time_is_found(line: str) -> None:
+    assert list(faults(ast.parse(line)))
