@@ -8,7 +8,6 @@ import io
 import socket
 import ssl
 import threading
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -273,14 +272,6 @@ def smtp_server(
             yield box
         finally:
             controller.stop()
-
-
-@contextmanager
-def in_time(deadline: float) -> Iterator[None]:
-    """What happens in here keeps to the deadline; without one it would take minutes."""
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < deadline + 2  # a slow machine gets a little more
 
 
 events: list[dict[str, Any]] = []  # what `on_event` was called with

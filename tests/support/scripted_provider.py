@@ -16,6 +16,7 @@ from submitter.errors import NeverReached
 
 T = TypeVar("T")
 TOKEN = "the-token-that-nobody-may-see"
+PACE = 0.05  # seconds between two bytes of an answer that drips
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "kling"
 IMAGES = {"task_result": {"images": [{"index": 0, "url": "https://cdn.example/a.png"}]}}
 
@@ -109,7 +110,7 @@ class Scripted:
         handler.close_connection = True
         try:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + begin)
-            while not self.ends.wait(0.05):
+            while not self.ends.wait(PACE):
                 handler.wfile.write(b" ")
         except OSError:
             return  # they hung up on us, as they should
