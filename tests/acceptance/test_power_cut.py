@@ -62,7 +62,6 @@ def is_lost(cut: Path, task: str) -> bool:
         return True
     finally:
         store.close()
-        store._drop_reader()
         shutil.rmtree(found)
     bodies = [stored.callback.body for stored in history.callbacks]
     assert bodies == [raw(task)]
