@@ -6,7 +6,6 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -155,7 +154,10 @@ def test_a_command_closes_what_it_opened(
 
 
 def test_what_cannot_be_served_is_closed_again(
-    store: SqliteStore, opened: list[sqlite3.Connection], tmp_path: Path, monkeypatch: Any
+    store: SqliteStore,
+    opened: list[sqlite3.Connection],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with sqlite3.connect(store._path) as connection:
         connection.execute("delete from _sqlite_migrations where name like '0008%'")
