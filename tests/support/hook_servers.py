@@ -264,9 +264,7 @@ def smtp_server(
             "auth_required": True,
             "auth_require_tls": starttls,
         }
-    controller = _OnFreePort(
-        box, hostname="127.0.0.1", port=0, enable_SMTPUTF8=True, ready_timeout=PATIENCE, **options
-    )
+    controller = _OnFreePort(box, hostname="127.0.0.1", port=0, **options)
     with warnings.catch_warnings():  # each connection warns, and some tests are about just that
         warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")
         controller.start()
