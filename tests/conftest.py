@@ -19,6 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
+from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
 
@@ -136,6 +137,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _nothing_bound() -> None:
     """What one test's request bound to the log's context stands in no line of another's."""
     clear_contextvars()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_database_stays_open() -> Iterator[None]:
+    """A module closes every database file that it opened.
+
+    Only Python 3.13 and newer report a connection that the garbage collector had to close.
+    """
+    before = open_databases()
+    yield
+    assert_closed_but(before)
 
 
 @pytest.fixture(scope="session")

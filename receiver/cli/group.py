@@ -114,8 +114,12 @@ class Moment(click.ParamType[int]):
 
 
 def store(chosen: settings.Settings | None = None) -> Store:
-    """The record, in the schema that this code wants. Raises SettingsError, StoreError."""
+    """The record, in the schema that this code wants; closed when the running command ends.
+
+    Raises SettingsError, StoreError.
+    """
     found = open_store((chosen or settings.load()).database_url)
+    click.get_current_context().call_on_close(found.close)
     found.check_schema()
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import click
 import structlog
@@ -37,7 +37,8 @@ log = structlog.get_logger()
 @click.command()
 def migrate() -> None:
     """Bring the database up to this release. Safe to run twice, and at once."""
-    applied = open_store(settings.load().database_url).migrate()
+    with closing(open_store(settings.load().database_url)) as record:
+        applied = record.migrate()
     click.echo(f"migrate: applied {', '.join(applied)}" if applied else "migrate: up to date")
 
 
@@ -48,7 +49,7 @@ def serve_(bind: str | None) -> None:
     chosen = settings.load()  # a mistake is reported once, here, not by each process
     entries = hook_entries(chosen)
     hooks.build_all(entries, os.environ)
-    store(chosen)
+    store(chosen).close()  # the processes open their own
     sys.exit(serve.supervise(serve.commands(bind)))
 
 

@@ -37,7 +37,8 @@ def _repeat(chore: Chore, stop: Signal) -> None:
         try:
             chore.run()
         except StoreUnavailable as error:
-            log.error("the record is unavailable", chore=chore.name, error=str(error))
+            if not stop.is_set():  # else the worker closed the record while this chore used it
+                log.error("the record is unavailable", chore=chore.name, error=str(error))
         except Exception:
             log.exception("a chore broke", chore=chore.name)
         stop.wait(chore.every)

@@ -39,6 +39,7 @@ class GroupCommit(Generic[Connection]):
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
+        self._settling = threading.Lock()
         self._waiting: list[Item[Connection, Any]] = []
         self._work_is_there = threading.Lock()  # open once it is, and has not been looked at
         self._work_is_there.acquire()
@@ -63,11 +64,11 @@ class GroupCommit(Generic[Connection]):
         with self._mutex:
             if self._closing:
                 raise StoreUnavailable("the store is closing")
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._loop, name="writer", daemon=True)
-                self._thread.start()
+            has_thread = self._has_thread()
             self._waiting.append(item)
         item.gate.begin(self)
+        if not has_thread:
+            self._settle_waiting()
         self._wait(item)
         if item.error is not None:
             raise item.error
@@ -117,6 +118,8 @@ class GroupCommit(Generic[Connection]):
                 self._tell()
         if thread is not None:
             thread.join(PATIENCE)
+        else:
+            self._let_go()  # callers may have committed themselves
 
     # -- each database has its own way
 
@@ -179,7 +182,32 @@ class GroupCommit(Generic[Connection]):
             self._settle(batch)
         self._let_go()
 
+    def _has_thread(self) -> bool:
+        """Is the writer's thread running, or can it be started? Called with the mutex held."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        thread = threading.Thread(target=self._loop, name="writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads; Python 3.12.1 starts none while a process exits
+            return False
+        self._thread = thread
+        return True
+
+    def _settle_waiting(self) -> None:
+        """Commit on the caller's thread what the writer's thread would commit."""
+        while True:
+            with self._mutex:
+                batch = self._next_batch()
+            if not batch:
+                return
+            self._settle(batch)
+
     def _settle(self, batch: list[Item[Connection, Any]]) -> None:
+        with self._settling:  # the connection is for one thread at a time
+            self._settle_alone(batch)
+
+    def _settle_alone(self, batch: list[Item[Connection, Any]]) -> None:
         """Commit the batch, then open every gate: with its result, its own error, or a 503."""
         failure: Exception | None = StoreUnavailable("the writer stopped")
         try:

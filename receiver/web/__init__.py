@@ -44,7 +44,11 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     """
     settings = settings or load()
     store = open_store(settings.database_url)
-    store.check_schema()
+    try:
+        store.check_schema()
+    except Exception:
+        store.close()
+        raise
     app = _Application("receiver", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = callbacks.LONGEST_CALLBACK
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -463,8 +464,8 @@ def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
         return
     SqliteStore(tmp_path / "receiver.db").migrate()
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
-    other = SqliteStore(tmp_path / "receiver.db")
-    assert [task.id for task in other.tasks()] == ["task-1"]  # in the file that is there now
+    with closing(SqliteStore(tmp_path / "receiver.db")) as other:
+        assert [task.id for task in other.tasks()] == ["task-1"]  # in the file that is there now
 
 
 class _Stream(BytesIO):

@@ -317,6 +317,41 @@ def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: GroupCommit, p
     assert rows(path) == [2]
 
 
+def test_where_no_thread_can_be_started_the_caller_commits(
+    writer: GroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert writer.run(insert(1)) == 1
+        with pytest.raises(sqlite3.IntegrityError):
+            writer.run(insert(1))
+    assert writer.run(insert(2)) == 2
+    assert rows(path) == [1, 2]
+
+
+AT_THE_END = """
+import atexit, sys
+from pathlib import Path
+from receiver.stores.sqlite import SqliteStore
+atexit.register(SqliteStore(Path(sys.argv[1])).heartbeat, "web", "web", 1)
+"""
+
+
+def test_a_process_that_exits_commits_its_first_write(store: SqliteStore) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END, str(store._path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert store.seen("web") == 1
+
+
 def test_a_read_only_connection_cannot_write(path: Path) -> None:
     connection = connect(path, read_only=True)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import State
-from receiver.stores.sqlite import SqliteStore, connections, writer
+from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.tasks import Status
 
 ROWS = 4_000
@@ -46,7 +46,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         connection.set_progress_handler(lambda: seen.append(1), STEPS)
         return connection
 
-    monkeypatch.setattr(connections, "connect", counted)
+    monkeypatch.setattr(readers, "connect", counted)
     return seen
 
 

@@ -243,6 +243,14 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> Non
     between.close()
 
 
+def test_a_closed_store_connects_no_more(store: PostgresStore) -> None:
+    store.migrate()
+    store.close()
+    with pytest.raises(StoreUnavailable, match="closing"):
+        store.tasks()
+    assert store._opened is None
+
+
 def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
     nowhere = PostgresStore(f"{postgres_url.rpartition('/')[0]}/nowhere")
     with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):

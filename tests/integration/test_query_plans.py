@@ -13,7 +13,7 @@ from receiver.ingest import Ingest
 from receiver.measures import Reading
 from receiver.stores.base import ALWAYS
 from receiver.stores.happenings import Kind
-from receiver.stores.sqlite import SqliteStore, connections, writer
+from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.stores.upkeep import Wanted
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
@@ -44,7 +44,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return connection
 
     monkeypatch.setattr(writer, "connect", traced)
-    monkeypatch.setattr(connections, "connect", traced)
+    monkeypatch.setattr(readers, "connect", traced)
     return seen
 
 

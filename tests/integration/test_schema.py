@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ def pragma(path: Path, name: str) -> object:
 
 
 def test_the_second_run_applies_nothing(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "deep" / "receiver.db")
-    assert store.migrate() == [name for name, _ in migrations("sqlite")]
-    assert store.migrate() == []
-    store.check_schema()
+    with closing(SqliteStore(tmp_path / "deep" / "receiver.db")) as store:
+        assert store.migrate() == [name for name, _ in migrations("sqlite")]
+        assert store.migrate() == []
+        store.check_schema()
 
 
 def test_the_file_is_set_up_from_the_first_page_on(tmp_path: Path) -> None:
@@ -47,11 +48,11 @@ def test_a_restored_copy_that_lost_its_wal_mode_is_refused_until_it_is_migrated(
     connection = connect(tmp_path / "receiver.db", read_only=False)
     connection.execute("vacuum into ?", (str(tmp_path / "copy.db"),))
     connection.close()
-    copy = SqliteStore(tmp_path / "copy.db")
-    with pytest.raises(SchemaMismatch, match="not in WAL mode; run: receiver migrate"):
+    with closing(SqliteStore(tmp_path / "copy.db")) as copy:
+        with pytest.raises(SchemaMismatch, match="not in WAL mode; run: receiver migrate"):
+            copy.check_schema()
+        assert copy.migrate() == []
         copy.check_schema()
-    assert copy.migrate() == []
-    copy.check_schema()
 
 
 def test_six_releases_at_once_apply_it_once(tmp_path: Path) -> None:
@@ -68,17 +69,18 @@ def test_six_releases_at_once_apply_it_once(tmp_path: Path) -> None:
     said = [racer.communicate(timeout=PATIENCE)[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 6
     assert sum("applied 0001_initial" in text for text in said) == 1
-    SqliteStore(tmp_path / "data" / "receiver.db").check_schema()
+    with closing(SqliteStore(tmp_path / "data" / "receiver.db")) as store:
+        store.check_schema()
 
 
 def test_an_unmigrated_database_says_what_to_run(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "receiver.db")
-    with pytest.raises(SchemaMismatch, match="receiver migrate"):
-        store.check_schema()
-    assert not (tmp_path / "receiver.db").exists()
-    sqlite3.connect(tmp_path / "receiver.db").close()
-    with pytest.raises(SchemaMismatch, match="receiver migrate"):
-        store.check_schema()
+    with closing(SqliteStore(tmp_path / "receiver.db")) as store:
+        with pytest.raises(SchemaMismatch, match="receiver migrate"):
+            store.check_schema()
+        assert not (tmp_path / "receiver.db").exists()
+        sqlite3.connect(tmp_path / "receiver.db").close()
+        with pytest.raises(SchemaMismatch, match="receiver migrate"):
+            store.check_schema()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -93,6 +95,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     for verb in (store.check_schema, store.migrate):
         with pytest.raises(SchemaMismatch, match="newer release"):
             verb()
+    store.close()
 
 
 def test_a_database_one_release_older_is_served() -> None:

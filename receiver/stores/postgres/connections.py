@@ -58,6 +58,7 @@ class Connections(Rooms):
     def __init__(self, url: str) -> None:
         self._url = url
         self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._is_closed = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self.writer = GroupCommit(url)
@@ -78,6 +79,7 @@ class Connections(Rooms):
     def close(self) -> None:
         self.writer.close()
         with self._lock:
+            self._is_closed = True
             pool, self._opened = self._opened, None
         if pool is not None:
             pool.close()
@@ -147,6 +149,8 @@ class Connections(Rooms):
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         with self._lock:
+            if self._is_closed:  # a pool opened now would never be closed
+                raise StoreUnavailable("the store is closing")
             if self._opened is None:
                 # A pool would try on until it is out of patience, and not say what is wrong.
                 Connection.connect(self._url, connect_timeout=CONNECTED_WITHIN).close()

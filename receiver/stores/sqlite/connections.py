@@ -1,4 +1,4 @@
-"""One SQLite file: its schema, one writer, and a reading connection for each thread."""
+"""One SQLite file: its schema, one writer, and the connections that read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import TypeVar
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
+from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.stores.sqlite.writer import GroupCommit, connect, identity
+from receiver.stores.sqlite.writer import GroupCommit
 
 T = TypeVar("T")
-POLL_EVERY = 0.015  # seconds; asking for `data_version` costs microseconds
+POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
 
 
 class Connections(Rooms):
@@ -30,7 +31,8 @@ class Connections(Rooms):
     def __init__(self, path: Path) -> None:
         self._path = path
         self.writer = GroupCommit(path)
-        self._readers = threading.local()
+        self._readers = Readers(path)
+        self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
 
     def migrate(self) -> list[str]:
         try:
@@ -59,7 +61,7 @@ class Connections(Rooms):
 
     def close(self) -> None:
         self.writer.close()
-        self._drop_reader()
+        self._readers.close()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -73,61 +75,41 @@ class Connections(Rooms):
             yield
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
-        with self._read() as connection:
-            # What was committed since this thread's last wait ended counts: no wake-up is missed
-            # between looking for work and waiting for more.
-            before = getattr(self._readers, "version", None)
-            rounds = max(1, int(timeout / POLL_EVERY))
-            for _ in range(rounds):
-                self._readers.version = _data_version(connection)
-                if self._readers.version != before or stop.wait(POLL_EVERY):
-                    return
+        # What was committed since this thread's last wait ended counts: no wake-up is missed
+        # between looking for work and waiting for more.
+        before = getattr(self._seen, "version", None)
+        rounds = max(1, int(timeout / POLL_EVERY))
+        for _ in range(rounds):
+            try:
+                self._seen.version = self._readers.version()
+            except (sqlite3.Error, OSError) as error:
+                raise self._unavailable(error) from error
+            if self._seen.version != before or stop.wait(POLL_EVERY):
+                return
 
     def _write(self, work: Callable[[Session], T]) -> T:
         return self.writer.run(work)
 
     @contextmanager
     def _read(self) -> Iterator[SqliteSession]:
-        """This thread's reading connection. Raises StoreUnavailable."""
+        """A reading connection for this block alone. Raises StoreUnavailable."""
+        reader = None
         try:
-            yield self._reader()
-        except FileNotFoundError as error:
-            raise StoreUnavailable(f"{self._path} does not exist; run: receiver migrate") from error
+            reader = self._readers.take()
+            yield reader.connection
         except (sqlite3.Error, OSError) as error:
-            self._drop_reader()
-            raise StoreUnavailable(f"could not read {self._path}: {error}") from error
+            if reader is not None:
+                reader.is_reusable = False
+            self._readers.close_idle()  # each may be in the same state: the next read starts afresh
+            raise self._unavailable(error) from error
         finally:
-            if not self._is_kept:
-                self._drop_reader()
+            if reader is not None:
+                self._readers.give_back(reader)
 
-    @property
-    def _is_kept(self) -> bool:
-        """Was the file writable when this thread's connection was made?
-
-        While a connection to a read-only file is open, all others of the process are read-only too:
-        the writer could not heal once the file may be written.
-        """
-        return getattr(self._readers, "is_kept", True)
-
-    def _reader(self) -> SqliteSession:
-        file = identity(self._path)  # connecting would make an empty file
-        known: tuple[tuple[int, int], SqliteSession] | None
-        known = getattr(self._readers, "known", None)
-        if known is None or known[0] != file:
-            self._drop_reader()
-            self._readers.is_kept = self._is_writable()
-            known = self._readers.known = (file, connect(self._path, read_only=True))
-        return known[1]
-
-    def _is_writable(self) -> bool:
-        files = (self._path, Path(f"{self._path}-shm"))
-        return all(os.access(file, os.W_OK) for file in files if file.exists())
-
-    def _drop_reader(self) -> None:
-        known = getattr(self._readers, "known", None)
-        self._readers.known = None
-        if known is not None:
-            known[1].close()
+    def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
+        if isinstance(error, FileNotFoundError):
+            return StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
+        return StoreUnavailable(f"could not read {self._path}: {error}")
 
 
 def _make_folder(folder: Path) -> None:
@@ -140,7 +122,3 @@ def _make_folder(folder: Path) -> None:
             os.fsync(descriptor)  # a folder's name is data of the folder that it is in
         finally:
             os.close(descriptor)
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("pragma data_version").fetchone()[0])
