@@ -340,9 +340,9 @@ atexit.register(SqliteStore(Path(sys.argv[1])).heartbeat, "web", "web", 1)
 """
 
 
-def test_a_process_that_exits_commits_its_first_write(store: SqliteStore) -> None:
+def test_a_process_that_exits_commits_its_first_write(tmp_path: Path, store: SqliteStore) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", AT_THE_END, str(store._path)],
+        [sys.executable, "-c", AT_THE_END, str(tmp_path / "receiver.db")],
         capture_output=True,
         text=True,
         check=False,

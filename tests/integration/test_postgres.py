@@ -243,12 +243,14 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> Non
     between.close()
 
 
-def test_a_closed_store_connects_no_more(store: PostgresStore) -> None:
+def test_a_closed_store_connects_no_more(store: PostgresStore, url: str) -> None:
     store.migrate()
     store.close()
     with pytest.raises(StoreUnavailable, match="closing"):
         store.tasks()
-    assert store._opened is None
+    others = "select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        wait_until(lambda: connection.execute(others).fetchone() is None)
 
 
 def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:

@@ -59,9 +59,9 @@ def test_threads_one_after_another_share_one_connection(
 def test_reads_that_overlap_have_a_connection_each(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store._read() as first:
+    with store.reading() as first:
         in_thread(store.tasks)
-        with store._read() as second:
+        with store.reading() as second:
             assert first is not second
     assert len(opened) == 2
 
@@ -69,7 +69,7 @@ def test_reads_that_overlap_have_a_connection_each(
 def test_closing_the_store_closes_every_connection(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store._read():
+    with store.reading():
         in_thread(store.tasks)
     in_thread(lambda: store.wait_for_commit(0, threading.Event()))
     assert len(opened) == 3
@@ -80,7 +80,7 @@ def test_closing_the_store_closes_every_connection(
 def test_a_connection_in_use_is_closed_when_its_read_ends(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store._read() as connection:
+    with store.reading() as connection:
         store.close()
         assert connection.execute("select count(*) from tasks").fetchone()[0] == 0
     assert is_closed(connection)
@@ -91,9 +91,9 @@ def test_a_connection_in_use_is_closed_when_its_read_ends(
 def test_after_an_error_no_connection_is_reused(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store._read():
+    with store.reading():
         in_thread(store.tasks)
-    with pytest.raises(StoreUnavailable), store._read() as connection:
+    with pytest.raises(StoreUnavailable), store.reading() as connection:
         connection.execute("select * from nowhere")
     assert len(opened) == 2
     assert all(map(is_closed, opened))
@@ -130,22 +130,22 @@ def test_a_replaced_file_counts_as_a_commit(
 ) -> None:
     stop = threading.Event()
     store.wait_for_commit(0, stop)
-    before = store._readers.version()
+    before = store.readers.version()
     migrated(tmp_path / "other.db").close()
     (tmp_path / "other.db").replace(tmp_path / "receiver.db")
-    assert store._readers.version() != before
+    assert store.readers.version() != before
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("arguments", [["tasks"], ["endpoints"], ["deliveries", "--json"]])
 def test_a_command_closes_what_it_opened(
-    store: SqliteStore,
     opened: list[sqlite3.Connection],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{store._path}")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/receiver.db")
     monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
@@ -153,19 +153,19 @@ def test_a_command_closes_what_it_opened(
     assert all(map(is_closed, opened))
 
 
+@pytest.mark.usefixtures("store")
 def test_what_cannot_be_served_is_closed_again(
-    store: SqliteStore,
     opened: list[sqlite3.Connection],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with sqlite3.connect(store._path) as connection:
+    with sqlite3.connect(tmp_path / "receiver.db") as connection:
         connection.execute("delete from _sqlite_migrations where name like '0008%'")
     connection.close()
     with pytest.raises(SchemaMismatch):
-        create_app(Settings(database_url=f"sqlite:///{store._path}", callback_secrets=(SECRET,)))
+        create_app(Settings(f"sqlite:///{tmp_path}/receiver.db", (SECRET,)))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{store._path}")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/receiver.db")
     monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
     assert CliRunner().invoke(main, ["tasks"]).exit_code == 1
     assert len(opened) == 2

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from tests.support.patience import PATIENCE, POLLED_EVERY
+from tests.support.patience import wait_until
 
 DESCRIPTORS = Path("/proc/self/fd")
 ENDINGS = (".db", ".db-wal", ".db-shm")
-CLOSED_WITHIN = PATIENCE / 4  # seconds; pytest-timeout would end a test that waited for PATIENCE
 
 
 def open_databases() -> set[tuple[str, str]]:
@@ -27,7 +25,7 @@ def open_databases() -> set[tuple[str, str]]:
 
 def assert_closed_but(before: set[tuple[str, str]]) -> None:
     """Fail if files other than these stay open: a thread that ends may be closing one now."""
-    ends_at = time.monotonic() + CLOSED_WITHIN
-    while left := open_databases() - before:
-        assert time.monotonic() < ends_at, f"left open: {sorted(left)}"
-        time.sleep(POLLED_EVERY)
+    wait_until(
+        lambda: open_databases() <= before,
+        lambda: f"left open: {sorted(open_databases() - before)}",
+    )

@@ -132,7 +132,7 @@ class Connections(Rooms):
         raise AssertionError  # the last try returned or raised
 
     @contextmanager
-    def _read(self) -> Iterator[Session]:
+    def reading(self) -> Iterator[Session]:
         with self._connected() as connection:
             yield PostgresSession(connection)
 

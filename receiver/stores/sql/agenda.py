@@ -38,12 +38,12 @@ class Agenda(Rooms):
         self._write(lambda connection: connection.execute(_PUT_OFF, values))
 
     def next_deadline_at(self) -> int | None:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(_NEXT_DEADLINE).fetchone()
         return None if row is None else int(row["deadline_at"])
 
     def usual_duration(self, provider: str) -> int | None:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_DURATIONS, (provider,)).fetchall()
         return int(statistics.median(row["took"] for row in found)) if found else None
 
@@ -51,7 +51,7 @@ class Agenda(Rooms):
         self._write(lambda connection: connection.execute(_PAUSE, (name, until)))
 
     def counters(self) -> list[Counter]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute("select * from counters order by name, provider").fetchall()
         return [Counter(row["name"], row["provider"], row["value"]) for row in found]
 
@@ -63,7 +63,7 @@ class Agenda(Rooms):
         self._write(work)
 
     def seen(self, kind: str) -> int | None:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(
                 "select max(seen_at) as seen_at from processes where kind = ?", (kind,)
             ).fetchone()

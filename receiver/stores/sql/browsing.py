@@ -31,7 +31,7 @@ class Browsing(Rooms):
     ) -> Page[Task]:
         wanted = {"provider": provider, "reference": reference}
         found: list[Row] = []
-        with self._read() as connection:
+        with self.reading() as connection:
             end = before if until is None else min(before or LAST, _row_at(connection, until))
             for status in statuses:
                 query = self._pages.of_tasks({**wanted, "status": status}, end, limit + 1)
@@ -44,12 +44,12 @@ class Browsing(Rooms):
 
     def tasks_by_id(self, task_ids: Sequence[str]) -> dict[str, Task]:
         sql = f"select * from tasks where {rows.any_of('id', task_ids)}"  # noqa: S608 - of rows
-        with self._read() as connection:
+        with self.reading() as connection:
             return {row["id"]: rows.task(row) for row in connection.execute(sql, task_ids)}
 
     def pictures(self, task_ids: Sequence[str]) -> dict[str, list[Picture]]:
         pictures: dict[str, list[Picture]] = {}
-        with self._read() as connection:
+        with self.reading() as connection:
             sql = _PICTURES.format(where=rows.any_of("t.id", task_ids))
             for row in connection.execute(sql, task_ids):
                 has_thumbnail = bool(row["has_thumbnail"])
@@ -58,14 +58,14 @@ class Browsing(Rooms):
         return pictures
 
     def picture(self, delivery: int, media_index: str) -> File:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(_PICTURE, (delivery, media_index)).fetchone()
         if row is None:
             raise NotFound(f"no file {media_index} of delivery {delivery}")
         return rows.file(row)
 
     def results(self, task_ids: Sequence[str]) -> dict[str, Callback]:
-        with self._read() as connection:
+        with self.reading() as connection:
             sql = _RESULTS.format(where=rows.any_of("t.id", task_ids))
             found = connection.execute(sql, task_ids).fetchall()
         return {row["task_id"]: rows.callback(row).callback for row in found}
@@ -73,12 +73,12 @@ class Browsing(Rooms):
     def attempts(self, deliveries: Sequence[Delivery]) -> dict[int, tuple[Attempt, ...]]:
         ids = [delivery.id for delivery in deliveries]
         sql = f"select * from attempts where {rows.any_of('delivery', ids)} {_IN_ORDER}"  # noqa: S608
-        with self._read() as connection:
+        with self.reading() as connection:
             return rows.grouped(connection.execute(sql, ids), rows.attempt)
 
     def page_of_quarantine(self, *, before: int | None, limit: int) -> Page[StoredCallback]:
         start = LAST if before is None else before
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_QUARANTINE, (start, limit + 1)).fetchall()
         following = found[limit - 1]["id"] if len(found) > limit else None
         return Page(tuple(map(rows.callback, found[:limit])), following)

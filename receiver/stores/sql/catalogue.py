@@ -17,7 +17,7 @@ class Catalogue(Outbox):
 
     def told(self, delivery: Delivery) -> Told:
         task = self.task(delivery.task_id)
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(_TRANSITION_OF, (delivery.id,)).fetchone()
             files = connection.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
         notice = Notice(task, rows.transition(row), files=tuple(map(rows.file, files)))
@@ -25,14 +25,14 @@ class Catalogue(Outbox):
         return Told(notice, callback, is_forgotten=row["closed_at"] is not None)
 
     def task(self, task_id: str) -> Task:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute("select * from tasks where id = ?", (task_id,)).fetchone()
         if row is None:
             raise NotFound(f"no task {task_id}")
         return rows.task(row)
 
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(_BY_PROVIDER_ID, (provider, provider_task_id)).fetchone()
         if row is None:
             raise NotFound(f"no task of {provider} with the id {provider_task_id}")
@@ -40,7 +40,7 @@ class Catalogue(Outbox):
 
     def history(self, task_id: str) -> TaskHistory:
         task = self.task(task_id)
-        with self._read() as connection:
+        with self.reading() as connection:
             transitions = connection.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
             attempts = connection.execute(_ATTEMPTS_OF_TASK, (task_id,)).fetchall()
             files = connection.execute(_FILES_OF_TASK, (task_id,)).fetchall()
@@ -65,7 +65,7 @@ class Catalogue(Outbox):
         limit: int = 50,
     ) -> list[Task]:
         wanted = {"status": status, "provider": provider, "reference": reference}
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(*self._pages.of_tasks(wanted, None, limit)).fetchall()
         return list(map(rows.task, found))
 
@@ -74,11 +74,11 @@ class Catalogue(Outbox):
     ) -> list[StoredCallback]:
         where, values = rows.filters(**{"t.id": task_id, "c.outcome": outcome})
         sql = f"{_CALLBACKS} where {where} order by c.id desc limit ?"
-        with self._read() as connection:
+        with self.reading() as connection:
             return [rows.callback(row) for row in connection.execute(sql, [*values, limit])]
 
     def callback(self, callback_id: int) -> StoredCallback:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(f"{_CALLBACKS} where c.id = ?", (callback_id,)).fetchone()
         if row is None:
             raise NotFound(f"no callback {callback_id}")
@@ -111,7 +111,7 @@ class Catalogue(Outbox):
             "reference": reference,
             "account": account,
         }
-        with self._read() as connection:
+        with self.reading() as connection:
             query = self._pages.of_tasks(wanted, before, limit + 1, created)
             found = connection.execute(*query).fetchall()
         following = found[limit - 1]["seq"] if len(found) > limit else None
@@ -135,7 +135,7 @@ class Catalogue(Outbox):
         more, bounds = rows.within("c.received_at", received)
         sql = f"{_CALLBACKS} where c.id < ? and {where}{more} order by c.id desc limit ?"
         start = LAST if before is None else before
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(sql, [start, *values, *bounds, limit + 1]).fetchall()
         following = found[limit - 1]["id"] if len(found) > limit else None
         return Page(tuple(map(rows.callback, found[:limit])), following)
@@ -166,7 +166,7 @@ class Catalogue(Outbox):
         return found[0]
 
     def backlog(self, now: int) -> Backlog:
-        with self._read() as connection:
+        with self.reading() as connection:
             waiting = [lane.due_at for lane in lanes(connection) if lane.due_at is not None]
             dead = connection.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
             counted = due(connection, now)

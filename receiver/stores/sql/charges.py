@@ -23,7 +23,7 @@ class Charges(Rooms):
         where, values = rows.filters(provider=provider, account=account)
         more, bounds = rows.within("created_at", created)
         sql = f"{_CHARGES} and {where}{more} order by seq limit ?"
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(sql, [after, *values, *bounds, limit]).fetchall()
         return [
             Charge(

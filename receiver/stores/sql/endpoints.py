@@ -15,12 +15,12 @@ class Endpoints(Rooms):
     """See `stores.upkeep.Endpoints`."""
 
     def endpoints(self) -> list[Endpoint]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute("select * from endpoints order by hook").fetchall()
         return [rows.endpoint(row, hook=row["hook"]) for row in found]
 
     def endpoint(self, hook: str) -> Endpoint:
-        with self._read() as connection:
+        with self.reading() as connection:
             return known(connection, hook)
 
     def hold(self, hook: str, now: int) -> None:
@@ -35,7 +35,7 @@ class Endpoints(Rooms):
         return self._write(work)
 
     def take_alerts(self, now: int, again_at: int) -> list[Alert]:
-        with self._read() as connection:
+        with self.reading() as connection:
             if connection.execute(_ALERTS_DUE, (now,)).fetchone() is None:
                 return []  # asked before any write: no alert costs no sync
 

@@ -15,7 +15,7 @@ class Happenings(Rooms):
     def newest(self, kind: Kind, *, before: Key | None = None, limit: int = 200) -> list[Happening]:
         sql, read = _OF[kind]
         start = (LAST,) if before is None else before
-        with self._read() as connection:
+        with self.reading() as connection:
             return [read(row) for row in connection.execute(sql, (*start, limit))]
 
 

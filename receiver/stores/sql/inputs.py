@@ -26,7 +26,7 @@ class Inputs(Rooms):
         self._write(work)
 
     def inputs(self, task_id: str) -> dict[str, bytes]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_INPUTS, (task_id,)).fetchall()
         return {row["name"]: bytes(row["thumbnail"]) for row in found}
 
@@ -34,7 +34,7 @@ class Inputs(Rooms):
         if not task_ids:
             return {}
         found: dict[str, list[str]] = {}
-        with self._read() as connection:
+        with self.reading() as connection:
             sql = _NAMES.format(tasks=rows.any_of("t.id", task_ids))
             for row in connection.execute(sql, list(task_ids)):
                 found.setdefault(row["task_id"], []).append(row["name"])
@@ -44,7 +44,7 @@ class Inputs(Rooms):
         self, older_than: int, *, after: int = 0, limit: int = 200, dead_too: bool = False
     ) -> Step:
         wanted = {"older": older_than, "after": after, "limit": limit}
-        with self._read() as connection:  # most are young: nobody waits while they are looked at
+        with self.reading() as connection:  # most are young: nobody waits while they are looked at
             sql = _KEPT.format(ripe=ripe_if(dead_too=dead_too))
             found = connection.execute(sql, wanted).fetchall()
         ripe = [row["task"] for row in found if row["is_ripe"]]

@@ -13,7 +13,7 @@ class Keys(Rooms):
     """See `stores.base.Keys`."""
 
     def key(self, key: str, now: int) -> Kept | None:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(_KEY, (key, now - KEPT_FOR)).fetchone()
         return None if row is None else rows.kept(row)
 

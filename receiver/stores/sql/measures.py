@@ -22,14 +22,14 @@ class Measures(Rooms):
         self._write(work)
 
     def measured(self) -> list[Reading]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute("select * from measures order by name, labels").fetchall()
         return [
             Reading(row["name"], tuple(json.loads(row["labels"])), row["value"]) for row in found
         ]
 
     def open_tasks(self, now: int) -> list[Open]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_OPEN, (now, COUNTED)).fetchall()
         return [
             Open(row["provider"], row["tasks"], row["awaited"], row["overdue"]) for row in found

@@ -80,12 +80,12 @@ class Outbox(Rooms):
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
     def next_due_at(self, now: int) -> int | None:
-        with self._read() as connection:
+        with self.reading() as connection:
             opening = [lane.opens_at(now) for lane in lanes(connection)]
         return min((at for at in opening if at is not None), default=None)
 
     def _deliveries_where(self, where: str, values: Sequence[Any]) -> list[Delivery]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(f"{_DELIVERIES} where {where}", values).fetchall()
         return [rows.delivery(row) for row in found]
 

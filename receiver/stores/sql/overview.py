@@ -10,17 +10,17 @@ class Overview(Rooms):
     """See `stores.overview.Overview`."""
 
     def task_counts(self) -> list[TaskCount]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_TASKS).fetchall()
         return [TaskCount(row["provider"], row["status"], int(row["value"])) for row in found]
 
     def delivery_counts(self) -> list[DeliveryCount]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_DELIVERIES).fetchall()
         return [DeliveryCount(row["hook"], row["state"], int(row["value"])) for row in found]
 
     def hours(self, since: int) -> list[HourCount]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_HOURS, (since,)).fetchall()
         return [
             HourCount(row["hour"], row["provider"], row["series"], row["bucket"], int(row["value"]))
@@ -28,12 +28,12 @@ class Overview(Rooms):
         ]
 
     def last_callbacks(self) -> dict[str, int]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_LAST).fetchall()
         return {row["provider"]: row["last_at"] for row in found}
 
     def overdue_count(self, now: int) -> int:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(_OVERDUE, (now, OVERDUE_COUNTED)).fetchone()
         return int(row["overdue"])
 

@@ -24,7 +24,7 @@ class Refusals(Rooms):
         self._write(work)
 
     def rejections(self, limit: int = 50) -> list[Rejection]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_NEWEST, (limit,)).fetchall()
         return list(map(rows.rejection, found))
 

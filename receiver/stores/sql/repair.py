@@ -21,7 +21,7 @@ class Repair(Rooms):
         dry_run: bool = False,
     ) -> Step:
         where, values = _conditions(wanted)
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(_ENDED.format(where=where), [after, *values, limit])
             ids = [row["id"] for row in found]
         following = ids[-1] if len(ids) == limit else None
@@ -58,7 +58,7 @@ class Repair(Rooms):
 
         if not dry_run:
             return self._write(work)
-        with self._read() as connection:
+        with self.reading() as connection:
             return work(connection)
 
 

@@ -109,7 +109,7 @@ class Rooms:
         del task_id
         return self._write(work)
 
-    def _read(self) -> AbstractContextManager[Session]:
+    def reading(self) -> AbstractContextManager[Session]:
         """A connection that only reads. Raises StoreUnavailable."""
         raise NotImplementedError
 

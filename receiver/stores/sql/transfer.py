@@ -35,14 +35,14 @@ class Transfer(Rooms):
 
     def is_empty(self) -> bool:
         """Is no task on record, nor a message of none?"""
-        with self._read() as session:
+        with self.reading() as session:
             return all(
                 session.execute(f"select 1 from {table} limit 1").fetchone() is None  # noqa: S608
                 for table in ("tasks", "callbacks")
             )
 
     def count(self, table: str) -> int:
-        with self._read() as session:
+        with self.reading() as session:
             sql = f"select count(*) as rows_there from {table}"  # noqa: S608 - a name of TABLES
             return int(session.execute(sql).fetchone()["rows_there"])
 
@@ -78,7 +78,7 @@ class Transfer(Rooms):
         marks = ", ".join("?" * len(TABLES[table]))
         after = f"where ({key}) > ({marks})" if last is not None else ""
         sql = f"select * from {table} {after} order by {key} limit ?"  # noqa: S608 - of TABLES
-        with self._read() as session:
+        with self.reading() as session:
             found = session.execute(sql, [*(last or ()), AT_ONCE]).fetchall()
         return [{name: row[name] for name in row.keys()} for row in found]  # noqa: SIM118 - a Row
 

@@ -15,7 +15,7 @@ class Trials(Rooms):
         return self._write(lambda connection: connection.execute(_ASK, values).rowcount == 1)
 
     def take_trials(self, now: int, again_at: int) -> list[Trial]:
-        with self._read() as connection:
+        with self.reading() as connection:
             if connection.execute(_WAITING, (now,)).fetchone() is None:
                 return []  # asked before any write: no trial costs no sync
 
@@ -34,7 +34,7 @@ class Trials(Rooms):
         return self._write(lambda connection: connection.execute(_END, values).rowcount == 1)
 
     def trials(self) -> list[Trial]:
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute("select * from trials order by hook").fetchall()
         return [rows.trial(row) for row in found]
 

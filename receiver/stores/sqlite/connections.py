@@ -31,7 +31,7 @@ class Connections(Rooms):
     def __init__(self, path: Path) -> None:
         self._path = path
         self.writer = GroupCommit(path)
-        self._readers = Readers(path)
+        self.readers = Readers(path)
         self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
 
     def migrate(self) -> list[str]:
@@ -44,7 +44,7 @@ class Connections(Rooms):
     def check_schema(self) -> None:
         if not self._path.exists():
             raise SchemaMismatch(f"{self._path} does not exist yet; run: receiver migrate")
-        with self._read() as connection:
+        with self.reading() as connection:
             schema.check(connection, self._path)
 
     def engine(self) -> str:
@@ -61,7 +61,7 @@ class Connections(Rooms):
 
     def close(self) -> None:
         self.writer.close()
-        self._readers.close()
+        self.readers.close()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -81,7 +81,7 @@ class Connections(Rooms):
         rounds = max(1, int(timeout / POLL_EVERY))
         for _ in range(rounds):
             try:
-                self._seen.version = self._readers.version()
+                self._seen.version = self.readers.version()
             except (sqlite3.Error, OSError) as error:
                 raise self._unavailable(error) from error
             if self._seen.version != before or stop.wait(POLL_EVERY):
@@ -91,20 +91,20 @@ class Connections(Rooms):
         return self.writer.run(work)
 
     @contextmanager
-    def _read(self) -> Iterator[SqliteSession]:
+    def reading(self) -> Iterator[SqliteSession]:
         """A reading connection for this block alone. Raises StoreUnavailable."""
         reader = None
         try:
-            reader = self._readers.take()
+            reader = self.readers.take()
             yield reader.connection
         except (sqlite3.Error, OSError) as error:
             if reader is not None:
                 reader.is_reusable = False
-            self._readers.close_idle()  # each may be in the same state: the next read starts afresh
+            self.readers.close_idle()  # each may be in the same state: the next read starts afresh
             raise self._unavailable(error) from error
         finally:
             if reader is not None:
-                self._readers.give_back(reader)
+                self.readers.give_back(reader)
 
     def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
         if isinstance(error, FileNotFoundError):
