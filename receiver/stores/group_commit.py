@@ -209,13 +209,16 @@ class GroupCommit(Generic[Connection]):
 
     def _settle_alone(self, batch: list[Item[Connection, Any]]) -> None:
         """Commit the batch, then open every gate: with its result, its own error, or a 503."""
-        failure: Exception | None = StoreUnavailable("the writer stopped")
+        stopped = StoreUnavailable("the writer stopped")
+        failure: Exception | None = stopped
         try:
             failure = self._commit_all(batch) if batch else None
         finally:
             self._needs_no_python()
             with self._mutex:
                 self._is_stuck = self._is_busy = False
+                if failure is stopped:  # this thread is about to end, although it is alive still
+                    self._thread = None
                 when_free, self._when_free = self._when_free, None
             for item in batch:
                 item.error = failure or item.error
