@@ -47,14 +47,13 @@ test: $(VENV)/.dev servers browser
 test-quick: $(VENV)/.dev
 	@$(PYTEST) --without-postgres tests/unit tests/contract $(ARGS)
 
-# The quick tests on each other Python that is installed; each has a virtual environment of its own.
-PYTHONS := 3.11 3.12 3.13
-test-pythons: $(PYTHONS:%=test-python-%)
-test-python-%:
-	@if ! python$* -c '' 2>/dev/null; then echo "make: no python$* here, so it is not tested"; \
-	elif [ "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$*" ]; then \
-	  echo "make: python$* is the one that runs all tests"; \
-	else $(MAKE) --no-print-directory test-quick PYTHON=python$* VENV=.venv/python$*; fi
+# The quick tests on each other Python that is found; each has a virtual environment of its own.
+test-pythons: $(VENV)/.dev
+	@pythons="$$($(BIN)/python -m tests.support.interpreters)" || exit 1; \
+	set -- $$pythons; while [ $$# -gt 0 ]; do \
+	  echo "make: the quick tests on Python $$1"; \
+	  $(MAKE) --no-print-directory test-quick PYTHON="$$2" VENV=.venv/python$$1 || exit 1; \
+	  shift 2; done
 
 # Programs that tests need: the one on the PATH, else Debian's, unpacked below .venv/debian. Nothing
 # is installed. The tests of a program that cannot be had are skipped.

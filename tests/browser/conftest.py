@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
-from receiver.web import create_app
+from tests.support.applications import applications
 from tests.support.dashboard_visits import PASSWORD
 from tests.support.patience import PATIENCE
 from tests.support.programs import Program, find_or_skip
@@ -92,23 +92,22 @@ def serve() -> Callable[[Path, SqliteStore], AbstractContextManager[str]]:
 def serving(folder: Path, store: SqliteStore) -> Iterator[str]:
     store.check_schema()
     (folder / "hooks.toml").write_text(HOOKS)
-    app = create_app(
-        Settings(
-            database_url=f"sqlite:///{folder / 'receiver.db'}",
-            callback_secrets=(SECRET,),
-            hooks_file=folder / "hooks.toml",
-            dashboard_password=PASSWORD,
-        )
+    settings = Settings(
+        database_url=f"sqlite:///{folder / 'receiver.db'}",
+        callback_secrets=(SECRET,),
+        hooks_file=folder / "hooks.toml",
+        dashboard_password=PASSWORD,
     )
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join(PATIENCE)
-        server.server_close()
+    with applications() as make_app:
+        server = make_server("127.0.0.1", 0, make_app(settings), threaded=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+            server.server_close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from receiver import stores
 from receiver.hooks import apprise, bucket
+from tests.support import interpreters
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
@@ -79,12 +80,32 @@ def test_the_python_versions_are_the_same_everywhere() -> None:
     assert pyproject["project"]["requires-python"] == f">={tested[0]}"
     assert pyproject["tool"]["ruff"]["target-version"] == f"py3{first}"
     makefile = (ROOT / "Makefile").read_text()
-    assert re.findall(r"^PYTHONS := (.+)$", makefile, re.MULTILINE) == [" ".join(tested)]
+    assert interpreters.supported() == tested
     assert re.findall(r"--python-version (\S+)", makefile) == [tested[0]]  # the lock's
     for text in (makefile, (ROOT / "README.md").read_text()):
         assert set(re.findall(r"(3\.\d+) or newer", text)) == {tested[0]}
     images = re.findall(r"^FROM python:(3\.\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert images == [tested[-1]]
+
+
+def interpreter(path: Path, prints: str, status: int = 0) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\necho {prints}\nexit {status}\n")
+    path.chmod(0o755)
+
+
+def test_an_interpreter_is_found_only_if_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyenv puts a stand-in on the PATH that fails while another version is chosen."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'shims'}:/bin")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "uv"))
+    interpreter(tmp_path / "shims" / "python3.96", "not chosen", 127)
+    assert interpreters.found("3.96") is None
+    chosen = tmp_path / "pyenv" / "versions" / "3.96.1" / "bin" / "python3.96"
+    interpreter(chosen, "3.96")
+    assert interpreters.found("3.96") == chosen
 
 
 def payloads() -> list[str]:
