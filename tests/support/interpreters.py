@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CLASSIFIER = "Programming Language :: Python :: 3."
 HOME = Path.home()
+STARTS_WITHIN = 60.0  # seconds
 VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
@@ -47,7 +48,11 @@ def _runs(path: Path, version: str) -> bool:
     program = f"import venv, ensurepip; {VERSION}"
     try:
         done = subprocess.run(
-            [path, "-c", program], capture_output=True, text=True, check=False, timeout=60
+            [path, "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=STARTS_WITHIN,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
