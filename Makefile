@@ -12,10 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
 	@echo "            DATABASE_URL=postgresql://... uses that database, DATABASE=postgres a server of its own)"
-	@echo "make test   set everything up, then run every test (ARGS=\"-k word\" hands pytest more;"
-	@echo "            BUSY=8 runs eight loops beside it, which use the CPU)"
+	@echo "make test   set everything up, then run every test (ARGS=\"-k word\" passes options to pytest;"
+	@echo "            BUSY=8 keeps the CPU busy with eight loops meanwhile)"
 	@echo "make test-quick    the unit and contract tests on SQLite only"
-	@echo "make test-pythons  the quick tests on each supported Python that is installed here"
+	@echo "make test-pythons  the quick tests on each other supported Python that is found"
 	@echo "make run    migrate, then serve: web, worker and poller, until Ctrl-C"
 	@echo "            (BIND=127.0.0.1:8001 listens there instead of at 127.0.0.1:8000)"
 	@echo "make bench  measure us beside others, within 10 minutes (BENCH_FULL=1: 60); WRITE=1 keeps the tables"
@@ -55,8 +55,8 @@ test-pythons: $(VENV)/.dev
 	  $(MAKE) --no-print-directory test-quick PYTHON="$$2" VENV=.venv/python$$1 || exit 1; \
 	  shift 2; done
 
-# Programs that tests need: the one on the PATH, else Debian's, unpacked below .venv/debian. Nothing
-# is installed. The tests of a program that cannot be had are skipped.
+# The programs that tests need: from the PATH, otherwise from Debian's packages, which are unpacked
+# below .venv/debian and not installed. If a program is unavailable, its tests are skipped.
 SERVERS := nginx caddy promtool redis-server rabbitmq-server
 servers: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs $(SERVERS)

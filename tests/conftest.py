@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
-# A shell starts what it runs in the background with SIGINT ignored, and so would be everything
-# that we start, whatever a test sends it.
+# A shell starts background jobs with SIGINT ignored. The processes that tests start would inherit
+# this, and ignore the SIGINT that a test sends.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes, or the making of one, says nothing about a busy machine.
+# On a busy machine, examples may take long to generate and to run; that is not a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
@@ -135,7 +135,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_bound() -> None:
-    """What one test's request bound to the log's context stands in no line of another's."""
+    """Clear the log context, so that values bound by one test are not logged in another."""
     clear_contextvars()
 
 

@@ -1,4 +1,4 @@
-"""Reads what `receiver tail --json` prints: each status change and attempt, with its time."""
+"""Reads the output of `receiver tail --json`: each status change and attempt, and its time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Event:
 
     @property
     def is_progress(self) -> bool:
-        """Is it more than a failed attempt, which may be repeated without end?"""
+        """Return whether this is more than a failed attempt, which could be repeated forever."""
         return self.hook is None or self.outcome == DELIVERED
 
 
@@ -66,5 +66,5 @@ def _event(line: bytes) -> Event:
     except (KeyError, TypeError, ValueError) as fault:
         shown = line.decode(errors="replace")[:400]
         raise StepError(
-            f"`receiver tail --json` printed an unknown line ({fault}): {shown}"
+            f"`receiver tail --json` printed an unexpected line ({fault}): {shown}"
         ) from None

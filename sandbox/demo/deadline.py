@@ -1,4 +1,4 @@
-"""A deadline that restarts with each progress, so that a slow machine has as long as it needs."""
+"""A deadline that restarts whenever there is progress, so that a slow machine gets enough time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 
 POLLED_EVERY = 0.1  # seconds
-REMEDY = "If this machine is only slow, allow more time: --progress-within SECONDS"
+REMEDY = (
+    "If this machine is just slow, allow more time: set DEMO_PROGRESS_WITHIN=SECONDS,"
+    " or pass --progress-within SECONDS"
+)
 
 
 class StepError(Exception):
@@ -14,7 +17,7 @@ class StepError(Exception):
 
 
 class ProgressDeadline:
-    """Passes when nothing new was seen for `seconds`. There is no limit on the total time.
+    """Passes when no new fact was noted for `seconds`. There is no limit on the total time.
 
     `clock` returns seconds.
     """
@@ -42,13 +45,13 @@ class ProgressDeadline:
     def wait_until(self, condition: Callable[[], bool], missing: Callable[[], str]) -> None:
         """Return as soon as the condition is true.
 
-        Raise StepError with what is missing when the deadline passes. The condition notes the
-        progress that it sees.
+        Raise StepError, which names the missing steps, when the deadline passes. The condition
+        has to call `note` for the progress that it sees.
         """
         while not condition():
             if self.passed:
                 raise StepError(
-                    f"nothing new happened for {self.seconds:g} s, while waiting for {missing()}\n"
+                    f"nothing new happened for {self.seconds:g} s while waiting for {missing()}\n"
                     f"{REMEDY}"
                 )
             time.sleep(POLLED_EVERY)

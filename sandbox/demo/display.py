@@ -1,4 +1,4 @@
-"""Shows what happens: in a live table on a terminal, as one line for each event elsewhere."""
+"""Shows the events: as a live table on a terminal, otherwise as one line for each event."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Display(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
     def show(self, events: Sequence[Event]) -> None:
-        """Show new events, which come in the order of their times.
+        """Show new events, which are sorted by time.
 
-        All times are seconds after the first event, according to the record.
+        Times are shown as seconds since the first event, according to the record.
         """
 
 

@@ -1,4 +1,4 @@
-"""Runs the other programs as commands, as a user would, and stops whatever it started."""
+"""Runs the other programs as commands, as a user would, and stops those that it started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
-# Nothing else of the environment: a setting meant for a real receiver must not reach the demo's.
+# No other variable is inherited: a setting for a real receiver must not reach the demo's receiver.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 # Seconds from SIGTERM to SIGKILL. `receiver serve` gives its own processes 30 seconds to end and
 # then kills them; if it were killed before that, they would be left running.
@@ -89,7 +89,7 @@ class Program:
 
     def __enter__(self) -> Self:
         self._output = self.log.open("ab")
-        # A group of its own: Ctrl-C reaches the demo alone, which then stops this in order.
+        # In its own process group, so that Ctrl-C reaches only the demo, which then stops it.
         self._process = subprocess.Popen(
             [sys.executable, "-m", *self._arguments],
             env=environment(self._settings),

@@ -39,18 +39,18 @@ url = "{SANDBOX_SLACK_URL}"
 deadline = {deadline}
 allow_private = true
 """
-# Seconds that an attempt of a hook may take. On a slow machine, an attempt that is cut off after it
-# was received would be repeated, and the demo expects each message once.
+# Seconds that an attempt may take. If an attempt timed out on a slow machine after its message had
+# arrived, it would be repeated, but the demo expects each message exactly once.
 ATTEMPT_WITHIN = 120
 # The setting that bounds the seconds until the poller queries a provider about a task. Tasks of
-# providers with callbacks are submitted without it, so that their story does not depend on whether
-# the callback or the query is first.
+# providers with callbacks are submitted without it, so that the result does not depend on whether
+# the callback or the query comes first.
 QUERY_AFTER = "RECONCILE_AFTER"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`folder` remains after the demo, everything else is erased."""
+    """The files and settings of the demo. Only `folder` remains afterwards; the rest is erased."""
 
     folder: Path
     human: Path
@@ -83,7 +83,7 @@ def reserve_port() -> socket.socket:
     """Return a socket that keeps a free port of 127.0.0.1 for a server with `--reuse-port`.
 
     The socket is bound but does not listen, so that all connections go to the server. Until it is
-    closed, no other program is given the port, also while the server has not started yet.
+    closed, no other program is given the port, even before the server has started.
     """
     reserved = socket.socket()
     try:

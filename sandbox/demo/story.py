@@ -42,8 +42,8 @@ DELIVERIES = 2 * 3 + 1 * 2  # the download hook only receives successes
 def tell(*, keep: bool, database_url: str | None = None, progress_within: float) -> None:
     """Run the demo; raise StepError for the first step that is missing.
 
-    `database_url`: of an empty database; None: a SQLite file that is erased at the end.
-    `progress_within`: seconds without anything new after which the demo stops.
+    `database_url` names an empty database; None uses a SQLite file that is erased at the end.
+    The demo stops when nothing new happens for `progress_within` seconds.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     folder = folder_that_stays()
@@ -68,7 +68,7 @@ def _play(stage: Stage, sandbox: Sandbox, deadline: ProgressDeadline, stack: Exi
     commands.run("receiver", "migrate")
     if tasks := len(record.read(commands).tasks):
         raise StepError(
-            f"the database must be empty, but it holds at least {tasks} task(s); name another one"
+            f"the database contains at least {tasks} task(s); the demo needs an empty database"
         )
     serve = ("receiver", "serve", "--bind", stage.bind)
     receiver = stack.enter_context(Program(stage.log, stage.settings, *serve))
@@ -92,7 +92,7 @@ def _play(stage: Stage, sandbox: Sandbox, deadline: ProgressDeadline, stack: Exi
 
 @dataclass
 class Watch:
-    """Shows the activity until every task and delivery has ended, and all of that was shown."""
+    """Shows the activity until every task and delivery has ended and every event was shown."""
 
     commands: Commands
     activity: Activity
@@ -140,7 +140,7 @@ class Watch:
 
 
 def _outcomes(seen: Record) -> set[tuple[str, str | None, str]]:
-    """Return what the activity has to show of a record in which everything has ended."""
+    """Return the outcomes that the activity must have shown for a settled record."""
     references = {task.id: task.reference for task in seen.tasks}
     return {(task.reference, None, task.status) for task in seen.tasks} | {
         (references[row.task], row.hook, row.state)
@@ -159,7 +159,7 @@ def _submit_all(stage: Stage, sandbox: Sandbox, commands: Commands) -> None:
 
 
 def _wait_for_acknowledgements(sandbox: Sandbox, seen: Record, deadline: ProgressDeadline) -> None:
-    """Wait until the sandbox has the answers to all callbacks: it gets them after the commit."""
+    """Wait until the sandbox has received all answers, which are sent only after the commit."""
     ids = [task.provider_task_id or "" for task in seen.tasks]
     deadline.restart()
     deadline.wait_until(

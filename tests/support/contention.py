@@ -1,9 +1,9 @@
 """Two stores on one database, whose transactions meet halfway.
 
-The first transaction stops at a table that it writes to. The second runs until it waits, for a
-lock of the first or at the same table, or until it is done. Then both go on. So the order in which
-they read and write does not depend on the speed of the machine, with or without the lock that a
-test is about.
+The first transaction stops where it writes to a given table. The second runs until it has finished,
+or waits for a lock of the first, or stops at the same table. Then both continue. So the order of
+their reads and writes does not depend on the speed of the machine, whether or not the code takes
+the lock that a test is about.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Stops(Protocol):
         ...
 
     def written(self) -> set[str]:
-        """The tables that transactions have written to which wait for the first that stopped."""
+        """Return the tables written to by waiting transactions other than the first to stop."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Empty, migrated PostgreSQL databases for tests, on one server that the whole run shares.
 
-To create a database costs about 100 ms, to empty one that was used about 5 ms. So a database that
-a test gives back is emptied, and the next test gets it.
+Creating a database takes about 100 ms, emptying a used one about 5 ms. So a database that a test
+gives back is emptied and reused.
 """
 
 from __future__ import annotations

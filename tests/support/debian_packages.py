@@ -54,8 +54,8 @@ def unpacked(
 ) -> Path:
     """Return the folder with the package and those of its dependencies that are not installed.
 
-    The first call downloads; several processes may call at once. Raises UnavailableError, within
-    so many seconds, and from then on without another try for as long as this test run lasts.
+    The first call downloads; several processes may call concurrently. Raises UnavailableError
+    after at most `within` seconds; later calls in the same test run then fail immediately.
     """
     folder = cache / package
     if not folder.is_dir():

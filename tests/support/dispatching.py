@@ -107,7 +107,7 @@ def dispatchers(store: Store) -> Iterator[Start]:
 
 @contextmanager
 def working(store: Store, deliver: Deliver) -> Iterator[None]:
-    """A worker of SQLite's runs within the block; what it has begun ends before the block does."""
+    """Run a lease dispatcher during the block; wait at the end for the deliveries it has begun."""
     stop = threading.Event()
     worker = threading.Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
     worker.start()

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CLASSIFIER = "Programming Language :: Python :: 3."
 HOME = Path.home()
 STARTS_WITHIN = 60.0  # seconds
 VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -67,7 +66,7 @@ def main(versions: Sequence[str]) -> None:
         if path := found(version):
             print(version, path)
         else:
-            print(f"make: no Python {version} was found, so it is not tested", file=sys.stderr)
+            print(f"make: Python {version} was not found, so it is not tested", file=sys.stderr)
 
 
 if __name__ == "__main__":

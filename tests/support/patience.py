@@ -21,5 +21,5 @@ def wait_until(condition: Callable[[], object], details: Callable[[], str] = str
     ends_at = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > ends_at:
-            raise AssertionError(f"nothing happened within {PATIENCE:g} s\n{details()}".rstrip())
+            raise AssertionError(f"condition not met within {PATIENCE:g} s\n{details()}".rstrip())
         time.sleep(POLLED_EVERY)

