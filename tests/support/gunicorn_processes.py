@@ -130,10 +130,18 @@ def _sockets_at(port: int) -> Iterator[_Socket]:
             yield _Socket(state, int(queues.rpartition(":")[2], 16), inode)
 
 
+def _descriptors(pid: int) -> list[Path]:
+    """The entries of the open files of the process; none if it has ended."""
+    try:
+        return list(Path(f"/proc/{pid}/fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def _polled(pid: int) -> Iterator[str]:
     """The files that the process waits for by epoll."""
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
+    for entry in _descriptors(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             if str(entry.readlink()) == "anon_inode:[eventpoll]":
                 info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
                 for number in re.findall(r"^tfd:\s+(\d+)", info, re.MULTILINE):
@@ -146,6 +154,6 @@ def _has_open(file: Path, pid: int) -> bool:
 
 def _links(pid: int) -> Iterator[str]:
     """What the process has open."""
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
+    for entry in _descriptors(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             yield str(entry.readlink())
