@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import requests
@@ -31,6 +31,7 @@ from tests.support.gunicorn_processes import (
     sockets,
     waits_for_lock,
 )
+from tests.support.http_server import LoopbackServer
 from tests.support.installation import Installation, both_stores
 from tests.support.patience import PATIENCE
 from tests.support.samples import callback, subscription
@@ -162,7 +163,7 @@ def held_server() -> Iterator[Held]:
         def log_message(self, *args: object) -> None:
             """Nothing: the test's output is for the test."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = LoopbackServer(("127.0.0.1", 0), Handler)
     held.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:

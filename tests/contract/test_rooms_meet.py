@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import requests
@@ -23,6 +23,7 @@ from submitter.client import Answer
 from submitter.errors import NotFoundAtProvider, WrongAccount, WrongInput
 from submitter.providers import Provider, open_room
 from submitter.providers.base import TryOn
+from tests.support.http_server import LoopbackServer
 from tests.support.installation import ROOT
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.sandbox_client import wait_for
@@ -54,7 +55,7 @@ class Sink:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = LoopbackServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/callback"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from receiver.redaction import hiding
 from receiver.retry import RetryPolicy
 from receiver.stores.sqlite import SqliteStore
 from tests.support.dispatching import working
+from tests.support.http_server import LoopbackServer
 from tests.support.patience import wait_until
 from tests.support.samples import body, callback, subscription
 
@@ -75,7 +76,7 @@ class Broken:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    server = LoopbackServer(("127.0.0.1", 0), Echo)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

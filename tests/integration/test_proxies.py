@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPConnection, HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from receiver.signing import mint
 from receiver.web.callbacks import LONGEST_CALLBACK
 from submitter.api import LONGEST_BODY
 from tests.support.clean_venv import ROOT
+from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.real_servers import Place, caddy, nginx, nginx_arguments, place
@@ -95,7 +96,7 @@ class Upstream:
 
             def log_message(self, *_: object) -> None: ...
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = LoopbackServer(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from PIL import Image
 from receiver.deliveries import Notice, Transition
 from receiver.events import Media
 from receiver.tasks import Status, Task, Trust
+from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
@@ -109,7 +110,7 @@ class Site:
             def log_message(self, *args: object) -> None:
                 """Nothing: the test's output is for the test."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = LoopbackServer(("127.0.0.1", 0), Handler)
         if tls:
             self.server.socket = server_tls().wrap_socket(self.server.socket, server_side=True)
         scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")

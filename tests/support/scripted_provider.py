@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, TypeVar
 
 from submitter.errors import NeverReached
+from tests.support.http_server import LoopbackServer
 
 T = TypeVar("T")
 TOKEN = "the-token-that-nobody-may-see"
@@ -132,8 +133,7 @@ def serving() -> Iterator[Scripted]:
         def log_message(self, *args: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    http = LoopbackServer(("127.0.0.1", 0), Handler)
     scripted.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

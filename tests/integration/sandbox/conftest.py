@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 
 import pytest
 import requests
@@ -12,6 +11,7 @@ import requests
 from sandbox.callbacks import Persistence
 from sandbox.server import Behaviour, Sandbox
 from sandbox.workers import Scheduler
+from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import Kling, Moves, Sink, SinkHandler
 
@@ -52,7 +52,7 @@ def kling(sandbox: Sandbox, session: requests.Session) -> Kling:
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), SinkHandler)
+    server = LoopbackServer(("127.0.0.1", 0), SinkHandler)
     made = Sink(f"http://127.0.0.1:{server.server_port}/callbacks/kling/one/token")
     server.RequestHandlerClass = type("Handler", (SinkHandler,), {"sink": made})
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ import requests
 from sandbox.callbacks import Persistence
 from sandbox.scenarios import UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
+from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import Kling, Moves, wait_for
 
@@ -99,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = LoopbackServer(("127.0.0.1", 0), Handler)
     made = Receiver(f"http://127.0.0.1:{server.server_port}{PATH}")
     server.RequestHandlerClass = type("Mine", (Handler,), {"receiver": made})
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from sandbox.cli import main
 from sandbox.scenarios import SCENARIOS
 from sandbox.trigger import triggerable
+from tests.support.http_server import LoopbackServer
 from tests.support.ports import free_port
 
 SECRET = "whsec_c2FuZGJveA=="
@@ -45,17 +46,11 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class Server(ThreadingHTTPServer):
-    """One that a burst does not overflow."""
-
-    request_queue_size = 128
-
-
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, bytes]]]:
     made: list[tuple[str, bytes]] = []
     handler = type("Mine", (Handler,), {"heard": made})
-    server = Server(("127.0.0.1", 0), handler)
+    server = LoopbackServer(("127.0.0.1", 0), handler)
     made.append((f"http://127.0.0.1:{server.server_port}/callbacks/kling/task-7/token", b""))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from receiver.errors import NotFound
 from receiver.signing import callback_url
 from sandbox.server import Sandbox
 from tests.support.flawed import receivers
+from tests.support.http_server import LoopbackServer
 from tests.support.installation import ROOT, SHORT_LEASES, Installation
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
@@ -38,7 +39,7 @@ class Told:
         self.calls: list[tuple[str, str]] = []  # identity, body
         self.before_answer: Callable[[], None] | None = None
         handler = type("Mine", (_ToldHandler,), {"told": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = LoopbackServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/told"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
