@@ -88,7 +88,7 @@ class Server:
                 [
                     str(self._binaries / "postgres"),
                     *("-D", str(self._folder / "data"), "-p", str(self.port)),
-                    *("-k", str(self._folder), *options),
+                    *("-k", "", *options),  # no Unix socket: the path of the folder may be too long
                 ],
                 stdout=log,
                 stderr=log,
