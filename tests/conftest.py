@@ -112,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the PostgreSQL server before the processes that share it."""
     if hasattr(config, "workerinput"):
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
     is_parallel = config.getoption("numprocesses", None)
     if is_parallel and not config.getoption("--without-postgres"):
         config.stash[URL] = _server.enter_context(postgres())

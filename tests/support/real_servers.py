@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.orphans import never_orphaned
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.programs import Program, find_or_skip
@@ -93,9 +94,10 @@ class Place:
                 **process_user(),
             )
         try:
-            wait_until(lambda: process.poll() is not None or is_ready(), self.output)
-            assert process.poll() is None, self.output()
-            yield process
+            with never_orphaned(process, signal.SIGTERM):
+                wait_until(lambda: process.poll() is not None or is_ready(), self.output)
+                assert process.poll() is None, self.output()
+                yield process
         finally:
             process.send_signal(signal.SIGTERM)
             try:
