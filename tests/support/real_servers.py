@@ -35,7 +35,7 @@ http {{
     fastcgi_temp_path temporary-fastcgi;
     scgi_temp_path temporary-scgi;
     uwsgi_temp_path temporary-uwsgi;
-    include {site};
+    include '{site}';
 }}
 """
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"  # AMQP 0-9-1, section 4.2.2
