@@ -86,6 +86,7 @@ def _needs_postgres(item: pytest.Item) -> bool:
     return "postgres_url" in names or ("fresh" in names and "database" not in names)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes `-n auto` starts."""
     return PROCESSES_PER_CORE * (os.cpu_count() or 1)
@@ -102,17 +103,22 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has
         return TOGETHER.get(module, nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     return Scheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the PostgreSQL server before the processes that share it."""
-    is_controller = not hasattr(config, "workerinput") and config.getoption("numprocesses")
-    if is_controller and not config.getoption("--without-postgres"):
+    if hasattr(config, "workerinput"):
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
+    is_parallel = config.getoption("numprocesses", None)
+    if is_parallel and not config.getoption("--without-postgres"):
         config.stash[URL] = _server.enter_context(postgres())
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
     """Tell one of the processes where the server is."""
     node.workerinput[SERVER] = node.config.stash.get(URL, None)
@@ -191,8 +197,9 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _databases(postgres_url: str, worker_id: str) -> Iterator[Databases]:
-    made = Databases(postgres_url, f"test_{worker_id}")
+def _databases(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Databases]:
+    process = getattr(request.config, "workerinput", {}).get("workerid", "alone")
+    made = Databases(postgres_url, f"test_{process}")
     yield made
     made.close()
 

@@ -238,7 +238,7 @@ def test_it_says_when_nobody_answers(visitor: Page, url: str) -> None:
     expect(visitor.get_by_role("button", name="No answer")).to_be_visible()
     visitor.unroute(f"{url}/dashboard/tasks")
     visitor.clock.fast_forward(MINUTE)
-    expect(visitor.get_by_role("button", name="Live")).to_be_visible(timeout=60_000)
+    expect(visitor.get_by_role("button", name="Live")).to_be_visible()
 
 
 def test_the_keyboard_comes_first_to_the_content(page: Page, url: str) -> None:

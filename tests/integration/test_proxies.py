@@ -114,8 +114,8 @@ def adapted_nginx(folder: Path, port: int, plain_port: int, upstream: int) -> st
     for public, ours in ((443, port), (80, plain_port)):
         text = text.replace(f"listen {public}", f"listen 127.0.0.1:{ours}")
         text = text.replace(f"listen [::]:{public}", f"listen {loopback}:{ours}")
-    text = re.sub(rf"/etc/letsencrypt/live/{NAME}/fullchain\.pem", str(folder / "cert.pem"), text)
-    text = re.sub(rf"/etc/letsencrypt/live/{NAME}/privkey\.pem", str(folder / "key.pem"), text)
+    text = re.sub(rf"/etc/letsencrypt/live/{NAME}/fullchain\.pem", f"'{folder}/cert.pem'", text)
+    text = re.sub(rf"/etc/letsencrypt/live/{NAME}/privkey\.pem", f"'{folder}/key.pem'", text)
     return text.replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
 
 
@@ -125,7 +125,7 @@ def adapted_caddyfile(folder: Path, port: int, plain_port: int, upstream: int) -
         (ROOT / "deploy/Caddyfile").read_text().replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
     )
     options = f"{{\nadmin off\nhttp_port {plain_port}\nhttps_port {port}\n}}\n"
-    certificate = f"\tbind 127.0.0.1\n\ttls {folder}/cert.pem {folder}/key.pem\n"
+    certificate = f"\tbind 127.0.0.1\n\ttls `{folder}/cert.pem` `{folder}/key.pem`\n"
     return options + text.replace(f"{NAME} {{\n", f"{NAME} {{\n{certificate}")
 
 

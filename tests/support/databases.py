@@ -20,13 +20,17 @@ TEMPLATE_LOCK = 4_217_100  # an advisory lock: one process of the test run creat
 REUSED_AT_MOST = 25  # times; deleted rows stay in the files, and statements slow down
 OURS = "schemaname not in ('pg_catalog', 'information_schema')"
 
-# What a test that changes more than rows would change: any definition, or a setting.
+# What a test that changes more than rows would change: any definition, or a setting. The schema of
+# a temporary table remains after the session. The settings of all databases are in one table.
+_CATALOGS = (
+    *("pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index"),
+    *("pg_proc", "pg_trigger", "pg_type", "pg_publication", "pg_largeobject_metadata"),
+    r"pg_namespace where nspname !~ '^pg_(toast_)?temp_\d+$'",
+    "pg_db_role_setting join pg_database d on d.oid = setdatabase and datname = current_database()",
+)
 _FINGERPRINT = " union all ".join(
-    f"select count(*), max(xmin::text::bigint) from {catalog}"  # noqa: S608 - names from below
-    for catalog in (
-        *("pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index"),
-        *("pg_proc", "pg_trigger", "pg_type", "pg_db_role_setting"),
-    )
+    f"select count(*), max({catalog.split()[0]}.xmin::text::bigint) from {catalog}"  # noqa: S608 - names from above
+    for catalog in _CATALOGS
 )
 
 

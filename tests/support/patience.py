@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "120"))
+if not 0 < PATIENCE <= 86_400:  # 0 would switch pytest-timeout off
+    raise ValueError("TEST_PATIENCE is a number of seconds, above 0 and at most 86400")
 POLLED_EVERY = 0.02  # seconds
 
 

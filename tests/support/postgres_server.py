@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.support.orphans import never_orphaned, run_to_its_end
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.unprivileged_user import give, process_user
@@ -62,8 +63,8 @@ def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
         folder = Path(name)
         give(folder)
         server = Server(_binaries(folder, wheel=wheel), folder, durable=durable)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop(at_once=not durable)  # nobody asks for its data any more
@@ -78,6 +79,7 @@ class Server:
         self.port = free_port()
         self.url = f"postgresql://tests@127.0.0.1:{self.port}/postgres"
         self._process: subprocess.Popen[bytes] | None = None
+        self._watched = ExitStack()
         initdb = ["initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust"]
         self._run(*initdb, "-E", "UTF8", "--locale=C", "--no-sync")
 
@@ -88,13 +90,14 @@ class Server:
                 [
                     str(self._binaries / "postgres"),
                     *("-D", str(self._folder / "data"), "-p", str(self.port)),
-                    *("-k", str(self._folder), *options),
+                    *("-k", "", *options),  # no Unix socket: the path of the folder may be too long
                 ],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
                 **process_user(),
             )
+        self._watched.enter_context(never_orphaned(self._process, signal.SIGQUIT))
         wait_until(self._is_ready, self._log)
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -102,6 +105,7 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
         self._process.wait(PATIENCE)
+        self._watched.close()
 
     def _log(self) -> str:
         return (self._folder / "log").read_text()
@@ -136,7 +140,7 @@ def main(command: list[str]) -> int:
     try:
         with postgres() as url:
             print(f"PostgreSQL at {url}", flush=True)
-            return subprocess.run([*command, url], check=False).returncode
+            return run_to_its_end([*command, url])
     except NoPostgresError as error:
         print(f"postgres: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.orphans import never_orphaned
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.programs import Program, find_or_skip
@@ -34,7 +35,7 @@ http {{
     fastcgi_temp_path temporary-fastcgi;
     scgi_temp_path temporary-scgi;
     uwsgi_temp_path temporary-uwsgi;
-    include {site};
+    include '{site}';
 }}
 """
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"  # AMQP 0-9-1, section 4.2.2
@@ -93,9 +94,10 @@ class Place:
                 **process_user(),
             )
         try:
-            wait_until(lambda: process.poll() is not None or is_ready(), self.output)
-            assert process.poll() is None, self.output()
-            yield process
+            with never_orphaned(process, signal.SIGTERM):
+                wait_until(lambda: process.poll() is not None or is_ready(), self.output)
+                assert process.poll() is None, self.output()
+                yield process
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,14 @@ POLL = {  # modules that sleep between two looks at a condition
     "support/debian_packages.py",  # with a shorter limit, after which tests are skipped
     "support/flawed/receivers.py",  # runs in processes of its own
 }
-SLEEPS = {"time.sleep", "asyncio.sleep", "sleep"}
-CLOCKS = {"time.monotonic", "time.perf_counter", "time.time"}
-# They give up after a time-out, which has to be PATIENCE.
-WAITS = {"acquire", "communicate", "create_connection", "get", "join", "post", "request", "run"}
-WAITS |= {"urlopen", "wait"}
+SLEEPS = {"time.sleep", "asyncio.sleep", "gevent.sleep", "eventlet.sleep"}
+STOPWATCHES = {"time.monotonic", "time.perf_counter"}
+CLOCKS = STOPWATCHES | {"time.time"}
+# The argument by position that is the limit, for functions whose limit has no default name.
+POSITIONS = {"wait": 0, "join": 0, "result": 0, "settimeout": 0, "set_default_timeout": 0}
+POSITIONS |= {"set_default_navigation_timeout": 0, "alarm": 0, "wait_for": 1}
+# Functions of ours with a limit that the test chooses: it is simulated, and nothing waits for it.
+SIMULATED = {"follow"}
 
 
 def name(node: ast.expr) -> str:
@@ -31,32 +34,72 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
-def is_short(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value > 0
+def is_fixed(node: ast.expr) -> bool:
+    """Is it a positive number, a tuple of them, or a calculation with nothing else?"""
+    if isinstance(node, ast.Tuple):
+        return any(map(is_fixed, node.elts))
+    try:
+        return float(eval(ast.unparse(node), {"__builtins__": {}})) > 0  # noqa: S307 - no names
+    except (NameError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def limits(call: ast.Call) -> list[ast.expr]:
+    """The arguments that say how long the call may take."""
+    last = name(call.func).rpartition(".")[2] or getattr(call.func, "attr", "")
+    if last in SIMULATED:
+        return []
+    found = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
+    position = 0 if name(call.func) == "asyncio.timeout" else POSITIONS.get(last)
+    return found if position is None else found + call.args[position : position + 1]
+
+
+def sleeps(node: ast.AST) -> bool:
+    """Does it import, name or call a function that sleeps? A pause of 0 only yields to others."""
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name == "sleep" for alias in node.names)
+    if isinstance(node, ast.Import):
+        return any(alias.name == "time" and alias.asname for alias in node.names)
+    if isinstance(node, ast.Call):
+        return name(node.func) == "sleep"
+    return isinstance(node, ast.Attribute) and (
+        node.attr == "wait_for_timeout" or ast.unparse(node) in SLEEPS
+    )
 
 
 def faults(tree: ast.Module) -> Iterator[str]:
-    for call in calls(tree):
-        called = name(call.func)
-        last = called.rpartition(".")[2]
-        if called in SLEEPS and not (called == "asyncio.sleep" and not is_short(call.args[0])):
-            yield f"line {call.lineno} sleeps: use wait_until"
-        if called == "pytest.mark.timeout":
-            yield f"line {call.lineno} has a limit of its own: TEST_PATIENCE sets it for all tests"
-        limits = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
-        limits += call.args[:1] if last in ("wait", "join") else []
-        if last in WAITS and any(map(is_short, limits)):
-            yield f"line {call.lineno} waits for a fixed time: use PATIENCE"
+    allowed = {
+        call.func
+        for call in calls(tree)
+        if name(call.func) == "asyncio.sleep" and not is_fixed(call.args[0])
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assert) and measures_time(node.test):
-            yield f"line {node.lineno} asserts how long something took"
+        if sleeps(node) and node not in allowed:
+            yield f"line {getattr(node, 'lineno', 0)} sleeps: use wait_until"
+    for call in calls(tree):
+        if name(call.func) == "pytest.mark.timeout":
+            yield f"line {call.lineno} has a limit of its own: TEST_PATIENCE sets it for all tests"
+        if any(map(is_fixed, limits(call))):
+            yield f"line {call.lineno} waits for a fixed time: use PATIENCE"
+    durations = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and measures_time(node.value, STOPWATCHES)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
+            if measures_time(node.test) or names & durations:
+                yield f"line {node.lineno} asserts how long something took"
 
 
-def measures_time(asserted: ast.expr) -> bool:
+def measures_time(asserted: ast.expr, clocks: Set[str] = frozenset(CLOCKS)) -> bool:
     """Does it use the difference of two times? A timestamp may be compared with the clock."""
     differences = (node for node in ast.walk(asserted) if isinstance(node, ast.BinOp))
     return any(
-        isinstance(node.op, ast.Sub) and CLOCKS & {name(call.func) for call in calls(node)}
+        isinstance(node.op, ast.Sub) and clocks & {name(call.func) for call in calls(node)}
         for node in differences
     )
 
@@ -78,6 +121,25 @@ def test_a_test_waits_for_a_condition(module: str) -> None:
         "assert time.monotonic() - began < 2",
         "await_(asyncio.sleep(0.2))",
         "pytest.mark.timeout(240)",
+        "from time import sleep",
+        "import time as t",
+        "pause = time.sleep",
+        "gevent.sleep(1)",
+        "asyncio.wait_for(answer, 3)",
+        "asyncio.timeout(3)",
+        "condition.wait_for(is_met, timeout=2)",
+        "future.result(5)",
+        "pool.submit(work).result(5)",
+        "future.result(timeout=5)",
+        "requests.put(url, timeout=(1, 2))",
+        "subprocess.check_output(command, timeout=2 * 60)",
+        "as_completed(futures, timeout=2)",
+        "HTTPConnection(host, timeout=2)",
+        "client.settimeout(2)",
+        "page.wait_for_timeout(500)",
+        "expect(page).to_have_title(title, timeout=500)",
+        "page.set_default_timeout(500)",
+        "took = time.monotonic() - began\nassert took < 2",
     ],
 )
 def test_a_fixed_time_is_found(line: str) -> None:
