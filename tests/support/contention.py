@@ -56,8 +56,8 @@ where datname = current_database() and wait_event_type = 'Lock' and pid <> %s
   and locktype = 'relation' and mode = 'RowExclusiveLock' and granted
 """
 _STOPPED_FIRST = """
-select min(pid) from pg_locks
-where locktype = 'advisory' and objid = %s and not granted
+select min(pid) from pg_stat_activity join pg_locks using (pid)
+where datname = current_database() and locktype = 'advisory' and objid = %s and not granted
 """
 
 
