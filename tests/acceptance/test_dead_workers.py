@@ -98,6 +98,8 @@ def dies_after_its_attempts(installation: Installation, slack: str) -> None:
     names = [f"neighbour-{number}" for number in range(NEIGHBOURS)]
     for task in (*names, "poison"):
         record(installation, task)
+    # One at a time: what a worker holds besides a delivery that kills it loses an attempt, too.
+    installation.environment["WORKER_CONCURRENCY"] = "1"
     installation.environment |= {"POISON": "poison", "ATTEMPTS": str(ATTEMPTS)}
     (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
     assert restart_until_dead(installation, "poison") == [-signal.SIGKILL] * ATTEMPTS
