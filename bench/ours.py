@@ -20,7 +20,7 @@ OURS = "python:receiver.web.gunicorn"
 COMMIT_EACH = "bench.apps.commit_each:app"  # the same, without group commit
 # Another front of ours, by its name: what gunicorn is told beside the settings of OURS.
 FRONTS: dict[str, tuple[str, ...]] = {
-    "threads": ("--worker-class", "receiver.web.worker.Worker"),
+    "threads": ("--worker-class", "gthread"),
 }
 HOOK = """
 [[hook]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
@@ -16,6 +17,7 @@ from receiver.hooks_file import HookEntry
 from receiver.meter import Meter
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
+from receiver.stores.group_commit import Write
 from receiver.tasks import Outcome, Status, Task, Trust, new_task_id
 
 ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that others create
@@ -78,17 +80,18 @@ class Ingest:
             event = providers.get(callback.provider).parse(callback)
         except RequestRefused as refusal:
             self.store.quarantine(callback, str(refusal))
-            self._count(callback, None, Outcome.QUARANTINED)
+            self.count(callback, None, Outcome.QUARANTINED)
             raise
         if callback.task_id is None:  # signed: which task it is, only its words say
             bind_contextvars(provider_task=event.provider_task_id)
-        return self.take(callback, event)
-
-    def take(self, callback: Callback, event: Event) -> Outcome:
-        """Record a message that was just parsed, and count it; durable when it returns."""
         outcome = self.record(callback, event)
-        self._count(callback, event, outcome)
+        self.count(callback, event, outcome)
         return outcome
+
+    def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
+        """`record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
+        confirm = self._must_be_confirmed(callback, event)
+        return self.store.submit(callback, event, self.subscriptions, confirm=confirm)
 
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a message whose meaning is known; durable when it returns."""
@@ -111,7 +114,7 @@ class Ingest:
         """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""
         self.store.give_up(task_id, now, self.subscriptions)
 
-    def _count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
+    def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
         """Count what a provider sent by itself."""
         if callback.source is not Source.CALLBACK:
             return

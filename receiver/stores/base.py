@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event as Signal
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
 from receiver.stores.charges import Charges
+from receiver.stores.group_commit import GroupCommit, Write
 from receiver.stores.happenings import Happenings
 from receiver.stores.inputs import Inputs
 from receiver.stores.overview import Browsing, Overview
@@ -187,6 +188,26 @@ class Inbox(Protocol):
         The same status twice moves once. With `confirm` nothing moves: the task becomes due for
         asking the provider. A task that is not on record is adopted; one that is told without a
         token is found by either id. Raises NotTheProtocol for a task of another provider.
+        """
+        ...
+
+    @property
+    def writer(self) -> GroupCommit[Any]:
+        """Commits what `submit` hands over."""
+        ...
+
+    def submit(
+        self,
+        callback: Callback,
+        event: Event,
+        subscriptions: Sequence[Subscription],
+        *,
+        confirm: bool = False,
+    ) -> Write[Any, Outcome]:
+        """`record`, without waiting for the commit: the caller starts `writer`, then waits.
+
+        The future may have an exception that is no fault of the callback: then `record` does it.
+        Raises StoreUnavailable, and ValueError for a message that was told without a token.
         """
         ...
 

@@ -2,36 +2,59 @@
 
 A commit costs a sync of the disk, and PostgreSQL round trips. While one is under way the next batch
 gathers, so that under load many requests share one. Nobody is answered before the commit that
-holds their item is durable.
+holds their write is durable.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar, cast
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.gates import NEW_GATE, ThreadGate
 
 T = TypeVar("T")
 Connection = TypeVar("Connection")
 PATIENCE = 8.0  # seconds a request waits for its commit: senders give up after 10 or more
 PATIENCE_WHEN_STUCK = 1.0  # seconds; waiting requests must not take every thread of the web process
-UNDISTURBED = 0.05  # seconds at most that the front stands still for the statements of a batch
+UNDISTURBED = 0.05  # seconds at most that an event loop stands still for the statements of a batch
 
 
-class Item(Generic[Connection, T]):
-    """One piece of work that waits for its commit; `gate` opens when it is settled."""
+class Write(Future[T], Generic[Connection, T]):
+    """A piece of work for the writer; done once it is durable, or has failed.
 
-    __slots__ = ("about", "error", "gate", "result", "work")
+    `about`: whose rows it touches. `patience`: the seconds that somebody should wait for it.
+    """
 
-    def __init__(self, work: Callable[[Connection], T], about: str) -> None:
+    def __init__(self, work: Callable[[Connection], T], about: str, patience: float) -> None:
+        super().__init__()
         self.work: Callable[[Connection], T] | None = work  # None: whoever wanted it has gone
         self.about = about
-        self.result: T | None = None
-        self.error: Exception | None = None
-        self.gate = NEW_GATE.get()()
+        self.patience = patience
+        self.returned: T | None = None  # by the work, in a transaction that may yet fail
+        self.raised: Exception | None = None  # by the work alone, which is undone
+
+    def begin(self) -> bool:
+        """Whether it is to be done; if so, it cannot be cancelled any more."""
+        if self.cancelled():
+            return False
+        return self.running() or self.set_running_or_notify_cancel()
+
+    def do(self, connection: Connection) -> None:
+        """Do the work, unless it was cancelled."""
+        if self.begin() and self.work is not None:
+            self.returned = self.work(connection)
+
+    def settle(self, failure: Exception | None) -> None:
+        """Its transaction was committed, or failed as a whole."""
+        if not self.begin():
+            return
+        error = failure or self.raised
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(cast("T", self.returned))
 
 
 class GroupCommit(Generic[Connection]):
@@ -40,7 +63,7 @@ class GroupCommit(Generic[Connection]):
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._settling = threading.Lock()
-        self._waiting: list[Item[Connection, Any]] = []
+        self._waiting: list[Write[Connection, Any]] = []
         self._work_is_there = threading.Lock()  # open once it is, and has not been looked at
         self._work_is_there.acquire()
         self._thread: threading.Thread | None = None
@@ -48,35 +71,64 @@ class GroupCommit(Generic[Connection]):
         self._is_stuck = False
         self._is_told = False  # of what waits
         self._is_busy = False  # with a batch
-        self._stands_still: ThreadGate | None = None  # who does, until the statements are done
+        self._stands_still: threading.Lock | None = None  # who does; open once they are done
         self._when_free: Callable[[], None] | None = None
 
-    def run(self, work: Callable[[Connection], T], about: str = "") -> T:
-        """Do `work` in a transaction; when this returns, it is durable.
+    def submit(
+        self, work: Callable[[Connection], T], about: str = "", *, start: bool = True
+    ) -> Write[Connection, T]:
+        """Hand over work to be done in a transaction; what it returns is then durable.
 
-        `about`: whose rows it touches, for a database where that matters. Raises what `work`
-        raises, which undoes this piece of work alone. Raises StoreUnavailable if the batch could
-        not be committed, or not in time. The work may be done again, after an undoing, so it does
-        nothing outside its transaction; what was not begun when its caller went is never done, but
-        what was begun may yet be committed.
+        `about`: whose rows it touches, for a database where that matters. `start=False`: the caller
+        calls `start` or `start_undisturbed` once all that came together has gathered.
+
+        What the work raises undoes this piece of work alone, and is the future's exception. It is
+        StoreUnavailable if the batch could not be committed. The work may be done again, after an
+        undoing, so it does nothing outside its transaction. Raises StoreUnavailable after `close`.
         """
-        item = Item(work, about)
+        write = Write(work, about, PATIENCE_WHEN_STUCK if self._is_stuck else PATIENCE)
         with self._mutex:
             if self._closing:
                 raise StoreUnavailable("the store is closing")
             has_thread = self._has_thread()
-            self._waiting.append(item)
-        item.gate.begin(self)
+            self._waiting.append(write)
+            if start:
+                self._tell()
         if not has_thread:
             self._settle_waiting()
-        self._wait(item)
-        if item.error is not None:
-            raise item.error
-        return cast("T", item.result)
+        return write
+
+    def run(self, work: Callable[[Connection], T], about: str = "") -> T:
+        """`submit`, and wait for the result. Raises what the future would.
+
+        Raises StoreUnavailable as well if the commit does not come in time.
+        """
+        write = self.submit(work, about)
+        try:
+            error = write.exception(write.patience)
+        except TimeoutError:
+            raise self.give_up(write) from None
+        if error is not None:
+            raise error
+        return write.result()
+
+    def give_up(self, write: Write[Connection, Any]) -> StoreUnavailable:
+        """Withdraw what was waited for in vain; what to tell who waited.
+
+        The disk or the server may hang, or another process in the middle of a write. What has begun
+        may yet be committed; what has not is never done.
+        """
+        with self._mutex:
+            self._is_stuck = self._is_busy
+            if write.cancel():
+                write.work = None  # a batch may hold on to it
+            if write in self._waiting:
+                self._waiting.remove(write)
+        return StoreUnavailable(f"no commit within {write.patience:g} s: {self._in_the_way}")
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work wait for the next batch."""
+        """How many writes wait for the next batch."""
         return len(self._waiting)
 
     @property
@@ -90,14 +142,16 @@ class GroupCommit(Generic[Connection]):
         return self._closing
 
     def start(self) -> None:
+        """Commit what waits as soon as possible."""
         with self._mutex:
             self._tell()
 
     def start_undisturbed(self, when_free: Callable[[], None]) -> None:
-        """See `gates.Writer`.
+        """As `start`, for an event loop; returns once the statements are done, or take too long.
 
         Each statement lets go of Python's lock and wants it back: beside a thread that computes,
-        that costs more than the statements.
+        that costs more than the statements. While the writer is at work already, this does neither:
+        `when_free` is called, on the writer's thread, afterwards.
         """
         with self._mutex:
             if not self._waiting:
@@ -105,9 +159,10 @@ class GroupCommit(Generic[Connection]):
             if self._is_busy:
                 self._when_free = when_free
                 return
-            self._stands_still = gate = ThreadGate()
+            self._stands_still = gate = threading.Lock()
+            gate.acquire()
             self._tell()
-        gate.wait(UNDISTURBED)
+        gate.acquire(timeout=UNDISTURBED)
 
     def close(self) -> None:
         """Commit what waits, then let go of the database."""
@@ -123,11 +178,11 @@ class GroupCommit(Generic[Connection]):
 
     # -- each database has its own way
 
-    def _commit_all(self, batch: list[Item[Connection, Any]]) -> Exception | None:
-        """Commit the batch, with each item's result or error in it; or what befell all of it."""
+    def _commit_all(self, batch: list[Write[Connection, Any]]) -> Exception | None:
+        """Commit the batch: each write with what it returned or raised; else what befell all."""
         raise NotImplementedError
 
-    def _next_batch(self) -> list[Item[Connection, Any]]:
+    def _next_batch(self) -> list[Write[Connection, Any]]:
         """Take of those that wait; called with the mutex held."""
         batch, self._waiting = self._waiting, []
         return batch
@@ -153,21 +208,7 @@ class GroupCommit(Generic[Connection]):
         """The rest of the batch is waiting: who stood still for it goes on."""
         gate, self._stands_still = self._stands_still, None
         if gate is not None:
-            gate.open()
-
-    def _wait(self, item: Item[Connection, Any]) -> None:
-        """Wait until the item is settled. Raises StoreUnavailable, and withdraws it, if that lasts.
-
-        The disk or the server may hang, or another process in the middle of a write.
-        """
-        patience = PATIENCE_WHEN_STUCK if self._is_stuck else PATIENCE
-        if not item.gate.wait(patience):
-            with self._mutex:
-                self._is_stuck = self._is_busy
-                item.work = None
-                if item in self._waiting:  # else a batch has it; nobody else holds on to it
-                    self._waiting.remove(item)
-            raise StoreUnavailable(f"no commit within {patience:g} s: {self._in_the_way}")
+            gate.release()
 
     def _loop(self) -> None:
         is_over = False
@@ -203,12 +244,12 @@ class GroupCommit(Generic[Connection]):
                 return
             self._settle(batch)
 
-    def _settle(self, batch: list[Item[Connection, Any]]) -> None:
+    def _settle(self, batch: list[Write[Connection, Any]]) -> None:
         with self._settling:  # the connection is for one thread at a time
             self._settle_alone(batch)
 
-    def _settle_alone(self, batch: list[Item[Connection, Any]]) -> None:
-        """Commit the batch, then open every gate: with its result, its own error, or a 503."""
+    def _settle_alone(self, batch: list[Write[Connection, Any]]) -> None:
+        """Commit the batch, then settle each write: with its result, its own error, or a 503."""
         stopped = StoreUnavailable("the writer stopped")
         failure: Exception | None = stopped
         try:
@@ -220,8 +261,7 @@ class GroupCommit(Generic[Connection]):
                 if failure is stopped:  # this thread is about to end, although it is alive still
                     self._thread = None
                 when_free, self._when_free = self._when_free, None
-            for item in batch:
-                item.error = failure or item.error
-                item.gate.open()
+            for write in batch:
+                write.settle(failure)
             if when_free is not None:
                 when_free()

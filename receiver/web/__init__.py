@@ -13,6 +13,7 @@ from receiver.meter import Meter
 from receiver.settings import Settings, load
 from receiver.stores import open_store
 from receiver.web import (
+    admission,
     api,
     auth,
     callbacks,
@@ -25,7 +26,7 @@ from receiver.web import (
     rejections,
     requestlog,
 )
-from receiver.web.direct import Direct
+from receiver.web.server.callbacks import Callbacks
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
@@ -50,7 +51,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         store.close()
         raise
     app = _Application("receiver", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = callbacks.LONGEST_CALLBACK
+    app.config["MAX_CONTENT_LENGTH"] = admission.LONGEST_CALLBACK
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -62,7 +63,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     rejections.install(app, store)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
-    app.extensions["direct"] = Direct(ingest, settings, hand_over)
+    app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(metrics.blueprint(meter, store))

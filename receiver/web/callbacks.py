@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 from structlog.contextvars import bind_contextvars
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import get_content_length
 
-from receiver import providers, signing, standard_webhooks
+from receiver import signing
 from receiver.clock import now_ms
 from receiver.described import Description, described
 from receiver.documents import OutcomeDocument
-from receiver.errors import BadSignature, UnknownCallbackUrl
-from receiver.events import Callback
+from receiver.errors import UnknownCallbackUrl
 from receiver.ingest import Ingest
 from receiver.providers import kling, legacy
-from receiver.redaction import redacted_path
 from receiver.settings import Settings
-from receiver.tasks import Trust
-from receiver.web import headers
-from receiver.web.ordinary import BODIES
+from receiver.tasks import Outcome
+from receiver.web.admission import LONGEST_CALLBACK, Sent, admit, check_size, identify
 
 TAKES = Description(
     answers={200: OutcomeDocument},
@@ -31,7 +28,7 @@ TAKES = Description(
 )
 PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
 ROUTE = "/callbacks/<provider>/<task_id>/<token>"
-LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
+BODIES = {outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome}  # of every 200
 
 
 def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
@@ -45,65 +42,25 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
         """A callback, trusted by its token; by its signature, where one comes and we hold a key."""
-        _must_call_back(provider)
-        if not signing.check(settings.callback_secrets, provider, task_id, token):
-            raise UnknownCallbackUrl(
-                "wrong token: none of CALLBACK_SECRETS made it for this provider and task",
-                "wrong_token",
-            )
-        bind_contextvars(task=task_id)  # now it is known to be ours, and may stand in the log
-        return accept(provider, task_id, signers(settings, provider, request.headers), token)
+        return accept(Sent(provider, task_id, token, dict(request.headers)))
 
     @routes.route("/callbacks/<provider>", **only)
     @described(TAKES)
     def signed(provider: str) -> Response:
         """A callback that is trusted by its signature alone."""
-        _must_call_back(provider)
-        secrets = settings.webhook_secrets.get(provider, ())
-        if not secrets:
-            raise UnknownCallbackUrl(
-                f"without a token, and no secret is set for {provider}", "no_secret"
-            )
-        return accept(provider, None, secrets)
+        return accept(Sent(provider, None, None, dict(request.headers)))
 
-    def accept(
-        provider: str, task_id: str | None, secrets: tuple[str, ...], token: str | None = None
-    ) -> Response:
-        """Record the callback; with secrets, only if one of them signed it.
-
-        What cannot be right is refused before its body is read.
-        """
-        if secrets and not standard_webhooks.is_signed(headers.lowered(request.headers)):
-            raise BadSignature("not signed, and the address has no token", "unsigned")
-        body = _body()
-        if secrets:
-            named = headers.lowered(request.headers)
-            standard_webhooks.verify(secrets, named, body, now_ms() / 1000)
-        if not request.is_json:
-            raise UnsupportedMediaType("Send application/json.")
-        callback = Callback(
-            provider=provider,
-            task_id=task_id,
-            body=body,
-            received_at=now_ms(),
-            headers=headers.kept(request.headers, token),
-            trust=Trust.SIGNED if secrets else Trust.TOKEN,
-        )
+    def accept(sent: Sent) -> Response:
+        """Record the callback. What cannot be right is refused before its body is read."""
+        identify(settings, sent)
+        if sent.task_id is not None:
+            bind_contextvars(task=sent.task_id)  # it is known to be ours, and may stand in the log
+        callback = admit(settings, sent, _body(), now_ms())
         return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
     of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
     of_doctor(_doctor(settings.callback_secrets))
     return routes
-
-
-def signers(settings: Settings, provider: str, sent: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The secrets, one of which must have signed a callback that has the right token; often none.
-
-    `sent`: its headers. A provider whose secrets were all deleted goes on unsigned, also for
-    running tasks.
-    """
-    secrets = settings.webhook_secrets.get(provider, ())
-    return secrets if secrets and standard_webhooks.is_signed(headers.lowered(sent)) else ()
 
 
 def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
@@ -114,33 +71,22 @@ def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
             raise UnknownCallbackUrl(
                 "wrong token: none of CALLBACK_SECRETS made it for the doctor", "wrong_token"
             )
-        _body()
+        check_size(_body(), dict(request.headers))
         return Response("pong", mimetype="text/plain")
 
     return doctor
 
 
-def _must_call_back(provider: str) -> None:
-    if provider not in providers.PROVIDERS:
-        shown = redacted_path("/" + provider)[1:]
-        raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
-    if not providers.get(provider).has_callbacks:
-        raise UnknownCallbackUrl(f"{provider} has no callbacks", "unknown_provider")
-
-
 def _body() -> bytes:
-    """The whole body, or a refusal: nothing cut short is ever kept."""
+    """The body, which may be cut short at the limit. Raises BadRequest."""
     environ = request.environ
     length = get_content_length(environ)
     try:
         # A length that is given needs no stream that counts.
         is_known = length is not None and length < LONGEST_CALLBACK
-        body = environ["wsgi.input"].read(length) if is_known else request.get_data(cache=False)
+        body: bytes = (
+            environ["wsgi.input"].read(length) if is_known else request.get_data(cache=False)
+        )
     except (OSError, ValueError, ParseException) as error:
         raise BadRequest("The body broke off, or its chunks are malformed.") from error
-    if len(body) >= LONGEST_CALLBACK:
-        # A chunked body that is longer arrives here cut at the limit, as if it had ended.
-        raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
-    if length not in (None, len(body)):
-        raise BadRequest("The body is shorter than its Content-Length.")
     return body

@@ -31,6 +31,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 NOTHING_HERE = "Nothing is served at this address."
+NOT_STORED = "The callback could not be stored now; send it again later."
 BROKEN = "Something broke here; the log of the web process says what."
 
 
@@ -43,16 +44,26 @@ def register(error: type[Exception], status: HTTPStatus) -> None:
     _STATUS[error] = status
 
 
+MEDIA_TYPE = "application/problem+json"
+
+
+def document(status: int, detail: str, members: Mapping[str, Any] | None = None) -> str:
+    """One problem document."""
+    phrase = HTTPStatus(status).phrase
+    return json.dumps(
+        {"title": phrase, "status": int(status), "detail": detail, **(members or {})},
+        sort_keys=True,
+    )
+
+
 def problem(
     status: int,
     detail: str,
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """One problem document."""
-    phrase = HTTPStatus(status).phrase
-    document = {"title": phrase, "status": status, "detail": detail, **(members or {})}
-    response = Response(json.dumps(document), status, mimetype="application/problem+json")
+    """A response with one problem document."""
+    response = Response(document(status, detail, members), status, mimetype=MEDIA_TYPE)
     response.headers.update(headers or {})
     return response
 
@@ -116,8 +127,13 @@ def _of_ours(error: Exception) -> Response:
     response = problem(status, g.refusal, getattr(error, "members", None))
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
-        response.headers["Retry-After"] = str(math.ceil(retry_after))
+        response.headers["Retry-After"] = seconds(retry_after)
     return response
+
+
+def seconds(retry_after: float) -> str:
+    """The value of Retry-After: whole seconds."""
+    return str(math.ceil(retry_after))
 
 
 def _unforeseen(error: Exception) -> Response:
@@ -132,5 +148,5 @@ def _detail(error: Exception) -> str:
     log.error("the record is unavailable", error=str(error))
     g.store_failed = True
     if request.path.startswith("/callbacks"):
-        return "The callback could not be stored now; send it again later."
+        return NOT_STORED
     return "The record is unavailable now; try again later."

@@ -77,4 +77,4 @@ def test_gunicorn_by_itself_has_the_same_settings(migrated: Host) -> None:
 
     found = settings("python -m gunicorn wsgi:app")
     assert found == settings(LINES["web"])
-    assert any("receiver.web.loop.Worker" in setting for setting in found)
+    assert any("receiver.web.server.worker.Worker" in setting for setting in found)

@@ -161,7 +161,7 @@ def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> 
     ours = installation.run(
         "gunicorn", "--config", "python:receiver.web.gunicorn", "--print-config", "wsgi:app"
     ).stdout
-    assert "receiver.web.loop.Worker" in printed
+    assert "receiver.web.server.worker.Worker" in printed
     assert [line for line in printed.splitlines() if not line.startswith("config ")] == [
         line for line in ours.splitlines() if not line.startswith("config ")
     ]

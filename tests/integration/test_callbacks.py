@@ -22,7 +22,7 @@ from receiver.signing import mint
 from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
-from receiver.web.callbacks import LONGEST_CALLBACK
+from receiver.web.admission import LONGEST_CALLBACK
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, payload
 

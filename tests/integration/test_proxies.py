@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from receiver.signing import mint
-from receiver.web.callbacks import LONGEST_CALLBACK
+from receiver.web.admission import LONGEST_CALLBACK
 from submitter.api import LONGEST_BODY
 from tests.support.clean_venv import ROOT
 from tests.support.http_server import LoopbackServer

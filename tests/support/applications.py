@@ -29,4 +29,4 @@ def applications() -> Iterator[MakeApp]:
 def _close(app: Flask) -> None:
     """Close what a web process keeps to its end: each holds connections, and a thread."""
     app.extensions["rejections"].close()
-    app.extensions["direct"].close()
+    app.extensions["callbacks"].close()

@@ -21,7 +21,7 @@ from gunicorn.config import Config
 
 from receiver import logs
 from receiver.signing import mint
-from receiver.web.gunicornlog import RedactedLogger
+from receiver.web.server.gunicornlog import RedactedLogger
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET
 

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.gates import may_block
+from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pages, schema
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
 from receiver.stores.postgres.session import PostgresSession
@@ -115,9 +115,10 @@ class Connections(Rooms):
         try:
             return self.writer.run(work, task_id)
         except Undone:
-            if not may_block():
-                raise  # a thread does it: it may take long
             return self._write(work)
+
+    def _submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:
+        return self.writer.submit(work, task_id, start=False)
 
     def _write(self, work: Callable[[Session], T]) -> T:
         for tries_left in reversed(range(TRIES)):

@@ -1,6 +1,6 @@
 """The writer of one process for one PostgreSQL database.
 
-What goes wrong in a batch undoes all of it and answers nobody: those who wait do their piece again,
+What goes wrong in a batch undoes all of it and answers nobody: those who wait do their write again,
 alone, on connections of their own.
 """
 
@@ -14,8 +14,8 @@ from receiver.stores.postgres.batch import commit_together
 from receiver.stores.postgres.wire import Lost, Wire
 from receiver.stores.sql.session import Session
 
-Item = group_commit.Item[Session, Any]
-MOST_AT_ONCE = 64  # items; each holds its rows until the batch is committed
+Write = group_commit.Write[Session, Any]
+MOST_AT_ONCE = 64  # writes; each holds its rows until the batch is committed
 
 
 class Undone(Exception):
@@ -34,22 +34,22 @@ class GroupCommit(group_commit.GroupCommit[Session]):
     def _in_the_way(self) -> str:
         return "the database hangs, or is out of reach"
 
-    def _next_batch(self) -> list[Item]:
+    def _next_batch(self) -> list[Write]:
         """One of each task, the first: the next about it has to see what that one moved.
 
         In order of the tasks: two processes that both hold rows of several wait in no ring.
         """
-        batch: dict[str, Item] = {}
-        later: list[Item] = []
-        for item in self._waiting:
-            if item.about in batch or len(batch) == MOST_AT_ONCE:
-                later.append(item)
+        batch: dict[str, Write] = {}
+        later: list[Write] = []
+        for write in self._waiting:
+            if write.about in batch or len(batch) == MOST_AT_ONCE:
+                later.append(write)
             else:
-                batch[item.about] = item
+                batch[write.about] = write
         self._waiting = later
         return [batch[task_id] for task_id in sorted(batch)]
 
-    def _commit_all(self, batch: list[Item]) -> Exception | None:
+    def _commit_all(self, batch: list[Write]) -> Exception | None:
         try:
             self._commit(batch)
         except (Lost, StoreUnavailable) as error:
@@ -60,7 +60,7 @@ class GroupCommit(group_commit.GroupCommit[Session]):
             return Undone()
         return None
 
-    def _commit(self, batch: list[Item]) -> None:
+    def _commit(self, batch: list[Write]) -> None:
         was_open = self._wire is not None
         try:
             self._try(batch)
@@ -70,15 +70,15 @@ class GroupCommit(group_commit.GroupCommit[Session]):
             self._let_go()  # the server may have restarted while nobody looked
             self._try(batch)
 
-    def _try(self, batch: list[Item]) -> None:
-        wanted = [(item, item.work) for item in batch if item.work is not None]
+    def _try(self, batch: list[Write]) -> None:
+        wanted = [(write, write.work) for write in batch if write.begin() and write.work]
         if not wanted:
             return
         self._wire = self._wire or Wire(self._url)
         works = [work for _, work in wanted]
         results = commit_together(self._wire, works, self._needs_no_python)
-        for (item, _), result in zip(wanted, results, strict=True):
-            item.result = result
+        for (write, _), result in zip(wanted, results, strict=True):
+            write.returned = result
 
     def _let_go(self) -> None:
         wire, self._wire = self._wire, None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
 from receiver.events import Callback, Event
 from receiver.stores.base import StoredCallback
+from receiver.stores.group_commit import Write
 from receiver.stores.sql.recording import Recording
-from receiver.stores.sql.session import Rooms
+from receiver.stores.sql.session import Rooms, Session
 from receiver.tasks import Outcome, Task
 
 
@@ -27,12 +29,21 @@ class Inbox(Rooms):
         *,
         confirm: bool = False,
     ) -> Outcome:
-        return self._write_about(
-            callback.task_id,
-            lambda connection: Recording(connection, subscriptions).record(
-                callback, event, confirm=confirm
-            ),
-        )
+        work = _recording(callback, event, subscriptions, confirm=confirm)
+        return self._write_about(callback.task_id, work)
+
+    def submit(
+        self,
+        callback: Callback,
+        event: Event,
+        subscriptions: Sequence[Subscription],
+        *,
+        confirm: bool = False,
+    ) -> Write[Any, Outcome]:
+        if callback.task_id is None:
+            raise ValueError("which task it is about is known only to who reads the record")
+        work = _recording(callback, event, subscriptions, confirm=confirm)
+        return self._submit_about(callback.task_id, work)
 
     def quarantine(self, callback: Callback, problem: str) -> None:
         self._write_about(
@@ -56,3 +67,11 @@ class Inbox(Rooms):
 
     def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
         self._write(lambda connection: Recording(connection, subscriptions).give_up(task_id, now))
+
+
+def _recording(
+    callback: Callback, event: Event, subscriptions: Sequence[Subscription], *, confirm: bool
+) -> Callable[[Session], Outcome]:
+    return lambda session: Recording(session, subscriptions).record(
+        callback, event, confirm=confirm
+    )

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import State
 from receiver.stores.base import ALWAYS, Span
+from receiver.stores.group_commit import Write
 from receiver.stores.rows import Row
 from receiver.stores.sql.locks import LockedSql
 
@@ -108,6 +109,13 @@ class Rooms:
         """`_write`, for work that touches rows of this task alone, if one is named."""
         del task_id
         return self._write(work)
+
+    def _submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
+        """Hand over to the writer work that touches rows of this task alone.
+
+        The caller starts the writer. Raises StoreUnavailable.
+        """
+        raise NotImplementedError
 
     def reading(self) -> AbstractContextManager[Session]:
         """A connection that only reads. Raises StoreUnavailable."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
+from receiver.stores.group_commit import Write
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
 from receiver.stores.sqlite.readers import Readers
@@ -89,6 +90,10 @@ class Connections(Rooms):
 
     def _write(self, work: Callable[[Session], T]) -> T:
         return self.writer.run(work)
+
+    def _submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
+        del task_id  # the one writer does all in their order
+        return self.writer.submit(work, start=False)
 
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:

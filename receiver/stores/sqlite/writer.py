@@ -19,8 +19,8 @@ from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.sqlite.session import SqliteSession
 
-Item = group_commit.Item[SqliteSession, Any]
-THE_ITEMS_OWN = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+Write = group_commit.Write[SqliteSession, Any]
+OF_ONE_WRITE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 
 def connect(path: Path, *, read_only: bool) -> SqliteSession:
@@ -80,7 +80,7 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
             f"{self._path}-lock (see: fuser {self._path}-lock)"
         )
 
-    def _commit_all(self, batch: list[Item]) -> Exception | None:
+    def _commit_all(self, batch: list[Write]) -> Exception | None:
         try:
             with file_lock(self._path):
                 self._commit(batch)
@@ -89,15 +89,15 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
             return StoreUnavailable(f"could not commit: {error}")
         return None
 
-    def _commit(self, batch: list[Item]) -> None:
-        """A savepoint for each piece would cost as much as it: only if one fails are there any."""
+    def _commit(self, batch: list[Write]) -> None:
+        """A savepoint for each write would cost as much as it: only if one fails are there any."""
         connection = self._connected()
         connection.execute("begin immediate")
         if not _all_went_well(connection, batch):
             connection.execute("rollback")
             connection.execute("begin immediate")
-            for item in batch:
-                _apply(connection, item)
+            for write in batch:
+                _do_alone(connection, write)
         self._needs_no_python()
         connection.execute("commit")
 
@@ -121,33 +121,29 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
             connection.close()  # rolls back what was open
 
 
-def _all_went_well(connection: SqliteSession, batch: list[Item]) -> bool:
+def _all_went_well(connection: SqliteSession, batch: list[Write]) -> bool:
     """Do all of the batch, without a savepoint for each; not if one of them raises."""
     try:
-        for item in batch:
-            work = item.work
-            item.result = work(connection) if work is not None else None
+        for write in batch:
+            write.do(connection)
     except sqlite3.Error as error:
-        if not isinstance(error, THE_ITEMS_OWN):
-            raise  # the database is in trouble: the batch fails, not this item
+        if not isinstance(error, OF_ONE_WRITE):
+            raise  # the database is in trouble: the batch fails, not this write
         return False
     except Exception:  # noqa: BLE001 - it is done again by itself, and raises again
         return False
     return True
 
 
-def _apply(connection: SqliteSession, item: Item) -> None:
-    """Do this piece of work alone: what it raises undoes nothing else."""
-    work = item.work
-    if work is None:
-        return
-    connection.execute("savepoint item")
+def _do_alone(connection: SqliteSession, write: Write) -> None:
+    """Do it so that what it raises undoes nothing else."""
+    connection.execute("savepoint one_write")
     try:
-        item.result = work(connection)
+        write.do(connection)
     except Exception as error:
-        # Handed to the caller whose item it is, as a future would.
-        if isinstance(error, sqlite3.Error) and not isinstance(error, THE_ITEMS_OWN):
+        # Handed to the caller whose write it is.
+        if isinstance(error, sqlite3.Error) and not isinstance(error, OF_ONE_WRITE):
             raise
-        connection.execute("rollback to item")
-        item.error = error
-    connection.execute("release item")
+        connection.execute("rollback to one_write")
+        write.raised = error
+    connection.execute("release one_write")

@@ -7,10 +7,10 @@ a client may take longer than the limits of the product allow. Here nothing is r
 from __future__ import annotations
 
 from receiver.stores import group_commit
-from receiver.web import worker
+from receiver.web.server import protocol
 from tests.support.apps.unlimited_arrival import UNLIMITED, app
 
 group_commit.PATIENCE = group_commit.PATIENCE_WHEN_STUCK = UNLIMITED
-worker.LEAVES_WITHIN = UNLIMITED
+protocol.ANSWER_IS_TAKEN_WITHIN = protocol.LEAVES_WITHIN = UNLIMITED
 
 __all__ = ["app"]

@@ -6,10 +6,10 @@ arrives slowly, so whatever is answered meanwhile was not kept waiting by it.
 
 from __future__ import annotations
 
-from receiver.web import worker
+from receiver.web.server import protocol
 
 UNLIMITED = 1e6  # seconds
-worker.ARRIVES_WITHIN = worker.LONG_ARRIVES_WITHIN = UNLIMITED
+protocol.ARRIVES_WITHIN = protocol.LONG_ARRIVES_WITHIN = UNLIMITED
 
 from wsgi import app  # noqa: E402 - the limits have to be long first
 

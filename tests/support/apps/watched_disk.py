@@ -14,9 +14,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from receiver.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.tasks import Outcome
-from receiver.web.direct import Direct
-from receiver.web.ordinary import Ordinary
+from receiver.web.admission import Sent
+from receiver.web.server.callbacks import Answer, Callbacks
 from tests.support.disk import Disk
 
 database = sqlite_path(load().database_url)
@@ -37,7 +36,7 @@ if "TEST_SYNCHRONOUS" in os.environ:
 
 from tests.support.apps.unhurried import app  # noqa: E402 - the disk has to be there first
 
-as_flask_answers, take_directly = app.wsgi_app, Direct.take
+as_flask_answers, take_without_flask = app.wsgi_app, Callbacks.take
 
 
 def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -49,11 +48,11 @@ def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return as_flask_answers(environ, before_it_leaves)
 
 
-def take(direct: Direct, request: Ordinary) -> tuple[Outcome, str] | None:
-    taken = take_directly(direct, request)
-    if taken is not None:
-        note(request.task_id)
-    return taken
+async def take(callbacks: Callbacks, sent: Sent, body: bytes) -> Answer | None:
+    answer = await take_without_flask(callbacks, sent, body)
+    if answer is not None and answer.status == 200:
+        note(str(sent.task_id))
+    return answer
 
 
 def note(task: str) -> None:
@@ -62,4 +61,4 @@ def note(task: str) -> None:
 
 
 app.wsgi_app = answer  # type: ignore[method-assign]
-Direct.take = take  # type: ignore[method-assign,assignment]
+Callbacks.take = take  # type: ignore[method-assign]

@@ -1,0 +1,119 @@
+"""Which callbacks are let in: by their address, their credentials and their size.
+
+Both ways in ask here: the Flask view, and the ASGI app that takes most callbacks without Flask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.http import parse_options_header
+from werkzeug.sansio.utils import get_content_length
+
+from receiver import providers, signing, standard_webhooks
+from receiver.errors import BadSignature, UnknownCallbackUrl
+from receiver.events import Callback
+from receiver.redaction import redacted_path
+from receiver.settings import Settings
+from receiver.tasks import Trust
+from receiver.web import headers
+
+LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a provider sent, without the body.
+
+    `task_id` and `token` are those of the address; both are None for an address without a token.
+    `headers`: by their names as Flask writes them, such as `Content-Type`.
+    """
+
+    provider: str
+    task_id: str | None
+    token: str | None
+    headers: Mapping[str, str]
+
+
+def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
+    """Check the address; the secrets one of which must have signed the body, if any.
+
+    Needs no body: what is wrong here is refused before the body is read. Raises
+    UnknownCallbackUrl, and BadSignature if nothing is signed that has to be.
+    """
+    _must_call_back(sent.provider)
+    secrets = settings.webhook_secrets.get(sent.provider, ())
+    is_signed = bool(secrets) and standard_webhooks.is_signed(_lowered(sent))
+    if sent.task_id is not None:
+        if not signing.check(
+            settings.callback_secrets, sent.provider, sent.task_id, sent.token or ""
+        ):
+            raise UnknownCallbackUrl(
+                "wrong token: none of CALLBACK_SECRETS made it for this provider and task",
+                "wrong_token",
+            )
+        # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
+        return secrets if is_signed else ()
+    if not secrets:
+        raise UnknownCallbackUrl(
+            f"without a token, and no secret is set for {sent.provider}", "no_secret"
+        )
+    if not is_signed:
+        raise BadSignature("not signed, and the address has no token", "unsigned")
+    return secrets
+
+
+def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
+    """The callback, if it may be recorded. `now`: milliseconds UTC, when it was received.
+
+    Raises what `identify` raises, RequestEntityTooLarge, BadRequest, BadSignature for a signature
+    that is wrong, and UnsupportedMediaType.
+    """
+    secrets = identify(settings, sent)
+    check_size(body, sent.headers)
+    if secrets:
+        standard_webhooks.verify(secrets, _lowered(sent), body, now / 1000)
+    if not _is_json(sent.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType("Send application/json.")
+    return Callback(
+        provider=sent.provider,
+        task_id=sent.task_id,
+        body=body,
+        received_at=now,
+        headers=headers.kept(sent.headers.items(), sent.token),
+        trust=Trust.SIGNED if secrets else Trust.TOKEN,
+    )
+
+
+def check_size(body: bytes, sent: Mapping[str, str]) -> None:
+    """Raises RequestEntityTooLarge, or BadRequest for a body that is not there whole.
+
+    `sent`: the headers, as in `Sent`.
+    """
+    if len(body) >= LONGEST_CALLBACK:
+        raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
+    length = get_content_length(sent.get("Content-Length"), sent.get("Transfer-Encoding"))
+    if length not in (None, len(body)):
+        raise BadRequest("The body is shorter than its Content-Length.")
+
+
+def _lowered(sent: Sent) -> dict[str, str]:
+    return headers.lowered(sent.headers.items())
+
+
+def _must_call_back(provider: str) -> None:
+    if provider not in providers.PROVIDERS:
+        shown = redacted_path("/" + provider)[1:]
+        raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
+    if not providers.get(provider).has_callbacks:
+        raise UnknownCallbackUrl(f"{provider} has no callbacks", "unknown_provider")
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_type: str) -> bool:
+    kind = parse_options_header(content_type)[0].lower()
+    is_related = kind.startswith("application/") and kind.endswith("+json")
+    return kind == "application/json" or is_related

@@ -1,0 +1,328 @@
+"""uvicorn's HTTP protocol, with limits: a slow client costs a connection, and that not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
+LONG_ARRIVES_WITHIN = 120.0  # seconds; 30 MB, with the API's token
+ANSWER_IS_TAKEN_WITHIN = 10.0  # seconds that a response waits for who does not read it
+LEAVES_WITHIN = 2.0  # seconds; for a client that still sends to read its answer, and at SIGTERM
+SWEEP_EVERY = 0.5  # seconds
+LONGEST_HEAD = 32 * 1024  # bytes; real ones have 1 kB, a proxy's cookies and tokens make it 8
+LONGEST_TRAILERS = 8 * 1024  # bytes
+MOST_OVERHEAD = 512 * 1024  # bytes on the wire that are not the body: sizes of chunks, trailers
+NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
+WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
+TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
+
+Note = Callable[[str, str, str, str], None]  # address, reason, method, path
+
+
+class Limits:
+    """How long a request line and its headers may be; gunicorn's settings of these names."""
+
+    def __init__(self, line: int = 4094, fields: int = 64, field_size: int = 8190) -> None:
+        self.line, self.fields, self.field_size = line, fields, field_size
+
+
+class Slots:
+    """The connections of one process that wait for their clients, the longest wait first."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, note: Note) -> None:
+        self.loop, self.limits, self.note = loop, limits, note
+        self.waiting: dict[Protocol, float] = {}  # until when, by the loop's clock
+        self.held: dict[Protocol, float] = {}  # the same, for those that make no room for others
+        self.is_stopping = False  # nobody has more than a moment
+        self._timer = loop.call_later(SWEEP_EVERY, self._sweep)
+
+    def wait(self, connection: Protocol, seconds: float) -> None:
+        """Close it unless `release` is called in time, or `wait` again."""
+        self.release(connection)
+        self.waiting[connection] = self._until(seconds)
+
+    def hold(self, connection: Protocol, seconds: float) -> None:
+        """As `wait`, but it is not closed to make room."""
+        self.release(connection)
+        self.held[connection] = self._until(seconds)
+
+    def hurry(self, connection: Protocol) -> None:
+        """The process is about to end."""
+        for found in (self.waiting, self.held):
+            if connection in found:
+                found[connection] = min(found[connection], self._until(LEAVES_WITHIN))
+
+    def release(self, connection: Protocol) -> None:
+        """Its client is not waited for."""
+        self.waiting.pop(connection, None)
+        self.held.pop(connection, None)
+
+    def make_room(self) -> bool:
+        """Close the connection that waits longest; False if only one waits, which may be new."""
+        if len(self.waiting) < 2:
+            return False
+        connection = next(iter(self.waiting))
+        self.release(connection)
+        connection.abort()
+        return True
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _until(self, seconds: float) -> float:
+        return self.loop.time() + (min(seconds, LEAVES_WITHIN) if self.is_stopping else seconds)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection, until in [*self.waiting.items(), *self.held.items()]:
+            if until <= now:
+                self.release(connection)
+                connection.expire()
+        self._timer = self.loop.call_later(SWEEP_EVERY, self._sweep)
+
+
+class Stage(Enum):
+    """What of a request comes next."""
+
+    START = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection.
+
+    `scope["state"]` of each request holds `connection`, this; `broke_off`, whether the body ended
+    before its end; and `is_too_long`, whether it was cut off.
+    """
+
+    def __init__(self, *args: Any, slots: Slots, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._slots, self._limits = slots, slots.limits
+        self._stage = Stage.START
+        self._started = b""  # the first byte that came at Stage.START
+        self._began = False  # a request, in the piece that is read now
+        self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
+        self._fault: HTTPStatus | None = None
+        self._refusal = b""  # the answer to what is not HTTP, after those to the requests before it
+        self._is_deaf = False  # what still comes is thrown away
+        self._has_ended = False  # the client sends no more
+
+    # -- called by the event loop
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._slots.wait(self, ARRIVES_WITHIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._slots.release(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        if self._stage is Stage.START:
+            self._started = data[:1]
+            if not self._is_busy():
+                self._slots.wait(self, ARRIVES_WITHIN)
+        was_head, self._began = self._stage is Stage.HEAD, False
+        self._overhead += len(data)
+        super().data_received(data)
+        if self._is_deaf or self.transport.is_closing():
+            return
+        if self._stage is Stage.HEAD and was_head and not self._began:
+            self._head_in_pieces += len(data)
+            if self._head_in_pieces > LONGEST_HEAD:
+                self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self.send_400_response("")
+        elif self._stage is Stage.BODY and self._overhead > MOST_OVERHEAD:
+            self.scope["state"]["is_too_long"] = True
+            self._break_off()
+        self._follow()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        self._has_ended = True
+        if self.scheme == "https":  # TLS has no half-closed connections
+            return None
+        if self._stage is Stage.BODY and not self._is_deaf:
+            self._break_off()
+        if not self._is_busy():
+            return None
+        self.cycle.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._slots.release(self)
+        self._follow()
+
+    # -- called by the parser
+
+    def on_message_begin(self) -> None:
+        self._stage, self._began = Stage.HEAD, True
+        self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
+        super().on_message_begin()
+        self.scope["state"]["connection"] = self
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._head += len(url)
+        if len(self.url) > self._limits.line:
+            raise self._wrong(HTTPStatus.REQUEST_URI_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        size = len(name) + len(value) + 4
+        if self._stage is not Stage.HEAD:  # of a trailer nobody here knows what to think
+            self._trailers += size
+            if self._trailers > LONGEST_TRAILERS:
+                raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
+        self._head += size
+        self._fields += 1
+        if (
+            self._head > LONGEST_HEAD
+            or self._fields > self._limits.fields
+            or size > self._limits.field_size
+        ):
+            raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._stage = Stage.BODY
+        if (
+            self._slots.is_stopping or self.parser.should_upgrade()
+        ):  # what follows an upgrade is lost
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.cycle.waiting_for_100_continue = False  # the body is here
+        super().on_message_complete()
+        self._stage = Stage.START
+
+    # -- called by uvicorn
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says more
+        """Refuse what is not HTTP; a body that is malformed is refused by the application."""
+        if self._stage is Stage.BODY:
+            self._break_off()
+            return
+        status = self._fault or HTTPStatus.BAD_REQUEST
+        is_http = self._started.isalpha() or self._started in (b"\r", b"\n")
+        self._tell(f"{NOT_UNDERSTOOD} {status.phrase}" if is_http else WAS_IT_TLS)
+        self._refusal, self._is_deaf = _answer(status), True
+        if not self._is_busy():
+            self._refuse()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():  # once who reads has taken the answer
+            self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
+        elif self._is_busy():
+            pass  # the next request is there
+        elif self._refusal:
+            self._refuse()
+        elif self._has_ended:
+            self.close()
+        else:
+            self._slots.wait(self, ARRIVES_WITHIN)
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing():
+            self.close()
+
+    def shutdown(self) -> None:
+        """Answer what is under way; who still sends, or is about to, has a moment."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        self._slots.hurry(self)
+
+    # -- called by `Slots` and by the application
+
+    def allow_long_body(self) -> None:
+        """More time for a body that is being read as it comes."""
+        self._slots.hold(self, LONG_ARRIVES_WITHIN)
+
+    def expire(self) -> None:
+        """The client took too long."""
+        if self._stage is not Stage.START and not self._is_deaf and not self._is_answered():
+            self._tell(TOO_SLOW)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close it, whatever the client was sent and has not read."""
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Close it once the client has taken what it was sent, or did not in time."""
+        self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
+        self.transport.close()
+
+    # -- the rest
+
+    def _is_busy(self) -> bool:
+        """Is a request being answered that is there whole?"""
+        if self.pipeline:
+            return True
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def _is_answered(self) -> bool:
+        return self.cycle is not None and self.cycle.response_started
+
+    def _follow(self) -> None:
+        """Wait for the client, or not."""
+        if self._is_busy():
+            if not self.flow.write_paused:
+                self._slots.release(self)
+        elif self not in self._slots.waiting and self not in self._slots.held:
+            self._slots.wait(self, ARRIVES_WITHIN)
+
+    def _break_off(self) -> None:
+        """Tell the application that the rest of the body will not come."""
+        self._is_deaf = True
+        self.scope["state"]["broke_off"] = True
+        self.cycle.keep_alive = self.cycle.more_body = False
+        self.cycle.message_event.set()
+
+    def _wrong(self, status: HTTPStatus) -> ValueError:
+        self._fault = status
+        return ValueError(status.phrase)
+
+    def _refuse(self) -> None:
+        """To close at once could destroy the answer on its way, if the client still sends."""
+        self._unset_keepalive_if_required()
+        self.transport.write(self._refusal)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._slots.wait(self, LEAVES_WITHIN)
+
+    def _tell(self, reason: str) -> None:
+        """Leave a trace of what never reached the application."""
+        url = self.url.decode("latin-1") if self._stage is not Stage.START else ""
+        method = self.parser.get_method().decode("latin-1") if url else ""
+        self._slots.note(self.client[0] if self.client else "a local socket", reason, method, url)
+
+
+def _answer(status: HTTPStatus) -> bytes:
+    document = json.dumps({"detail": NOT_UNDERSTOOD, "status": status, "title": status.phrase})
+    head = (
+        f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\n"
+        f"Content-Type: application/problem+json\r\nContent-Length: {len(document)}\r\n\r\n"
+    )
+    return (head + document).encode()
