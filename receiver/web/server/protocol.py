@@ -88,6 +88,39 @@ class Slots:
         self._timer = self.loop.call_later(SWEEP_EVERY, self._sweep)
 
 
+class _Gathering:
+    """A transport that sends what is written in one turn of the loop at once.
+
+    uvicorn writes the head of a response and its body one after the other, and uvloop sends each
+    by itself: two packets, two calls of the kernel on either side.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._pieces: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._transport.write(b"".join(pieces))
+
+
 class Stage(Enum):
     """What of a request comes next."""
 
@@ -119,6 +152,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = _Gathering(transport, self.loop)  # type: ignore[assignment]
         self._slots.wait(self, ARRIVES_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
