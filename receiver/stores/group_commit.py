@@ -35,6 +35,13 @@ class Write(Future[T], Generic[Connection, T]):
         self.returned: T | None = None  # by the work, in a transaction that may yet fail
         self.raised: Exception | None = None  # by the work alone, which is undone
 
+    def cancel(self) -> bool:
+        """Whether it is never done; its work is released then, although a batch may hold it."""
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self.work = None
+        return is_cancelled
+
     def begin(self) -> bool:
         """Whether it is to be done; if so, it cannot be cancelled any more."""
         if self.cancelled():
@@ -50,6 +57,7 @@ class Write(Future[T], Generic[Connection, T]):
         """Its transaction was committed, or failed as a whole."""
         if not self.begin():
             return
+        self.work = None
         error = failure or self.raised
         if error is not None:
             self.set_exception(error)
@@ -118,10 +126,9 @@ class GroupCommit(Generic[Connection]):
         The disk or the server may hang, or another process in the middle of a write. What has begun
         may yet be committed; what has not is never done.
         """
+        write.cancel()  # without the mutex: it calls whoever wants to know
         with self._mutex:
             self._is_stuck = self._is_busy
-            if write.cancel():
-                write.work = None  # a batch may hold on to it
             if write in self._waiting:
                 self._waiting.remove(write)
         return StoreUnavailable(f"no commit within {write.patience:g} s: {self._in_the_way}")
