@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from copy import copy
 from typing import Any, Generic, TypeVar, cast
 
 from receiver.errors import StoreUnavailable
@@ -116,9 +117,12 @@ class GroupCommit(Generic[Connection]):
             error = write.exception(write.patience)
         except TimeoutError:
             raise self.give_up(write) from None
-        if error is not None:
-            raise error
-        return write.result()
+        try:
+            if error is not None:
+                raise error
+            return write.result()
+        finally:
+            del write, error  # the error's traceback holds this frame
 
     def give_up(self, write: Write[Connection, Any]) -> StoreUnavailable:
         """Withdraw what was waited for in vain; what to tell who waited.
@@ -228,6 +232,7 @@ class GroupCommit(Generic[Connection]):
                 if self._waiting:  # what was left for the next batch
                     self._tell()
             self._settle(batch)
+            del batch  # the next may be long in coming
         self._let_go()
 
     def _has_thread(self) -> bool:
@@ -269,6 +274,7 @@ class GroupCommit(Generic[Connection]):
                     self._thread = None
                 when_free, self._when_free = self._when_free, None
             for write in batch:
-                write.settle(failure)
+                # Each its own: a traceback holds all that is on the stack of whoever raises it.
+                write.settle(copy(failure))
             if when_free is not None:
                 when_free()
