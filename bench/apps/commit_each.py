@@ -1,4 +1,4 @@
-"""Our web process without group commit: each item is a batch of its own."""
+"""Our web process without group commit: each write is a batch of its own."""
 
 from typing import Any
 
@@ -9,8 +9,10 @@ settle_together = GroupCommit._settle  # noqa: SLF001 - nobody else has to chang
 
 
 def settle_one_by_one(writer: GroupCommit, batch: list[Any]) -> None:
-    for item in batch:
-        settle_together(writer, [item])
+    if not batch:  # all were withdrawn
+        settle_together(writer, [])
+    for write in batch:
+        settle_together(writer, [write])
 
 
 GroupCommit._settle = settle_one_by_one  # type: ignore[method-assign,assignment]  # noqa: SLF001

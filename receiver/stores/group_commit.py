@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from copy import copy
 from typing import Any, Generic, TypeVar, cast
 
 from receiver.errors import StoreUnavailable
@@ -35,6 +36,13 @@ class Write(Future[T], Generic[Connection, T]):
         self.returned: T | None = None  # by the work, in a transaction that may yet fail
         self.raised: Exception | None = None  # by the work alone, which is undone
 
+    def cancel(self) -> bool:
+        """Whether it is never done; its work is released then, although a batch may hold it."""
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self.work = None
+        return is_cancelled
+
     def begin(self) -> bool:
         """Whether it is to be done; if so, it cannot be cancelled any more."""
         if self.cancelled():
@@ -50,6 +58,7 @@ class Write(Future[T], Generic[Connection, T]):
         """Its transaction was committed, or failed as a whole."""
         if not self.begin():
             return
+        self.work = None
         error = failure or self.raised
         if error is not None:
             self.set_exception(error)
@@ -108,9 +117,12 @@ class GroupCommit(Generic[Connection]):
             error = write.exception(write.patience)
         except TimeoutError:
             raise self.give_up(write) from None
-        if error is not None:
-            raise error
-        return write.result()
+        try:
+            if error is not None:
+                raise error
+            return write.result()
+        finally:
+            del write, error  # the error's traceback holds this frame
 
     def give_up(self, write: Write[Connection, Any]) -> StoreUnavailable:
         """Withdraw what was waited for in vain; what to tell who waited.
@@ -118,10 +130,9 @@ class GroupCommit(Generic[Connection]):
         The disk or the server may hang, or another process in the middle of a write. What has begun
         may yet be committed; what has not is never done.
         """
+        write.cancel()  # without the mutex: it calls whoever wants to know
         with self._mutex:
             self._is_stuck = self._is_busy
-            if write.cancel():
-                write.work = None  # a batch may hold on to it
             if write in self._waiting:
                 self._waiting.remove(write)
         return StoreUnavailable(f"no commit within {write.patience:g} s: {self._in_the_way}")
@@ -221,6 +232,7 @@ class GroupCommit(Generic[Connection]):
                 if self._waiting:  # what was left for the next batch
                     self._tell()
             self._settle(batch)
+            del batch  # the next may be long in coming
         self._let_go()
 
     def _has_thread(self) -> bool:
@@ -262,6 +274,7 @@ class GroupCommit(Generic[Connection]):
                     self._thread = None
                 when_free, self._when_free = self._when_free, None
             for write in batch:
-                write.settle(failure)
+                # Each its own: a traceback holds all that is on the stack of whoever raises it.
+                write.settle(copy(failure))
             if when_free is not None:
                 when_free()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.stores import group_commit
-from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
+from receiver.stores.group_commit import Write
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import writer as sqlite_writer
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
@@ -87,14 +89,33 @@ def rows(path: Path) -> list[int]:
         connection.close()
 
 
-def held_batch(writer: GroupCommit, works: list[Work]) -> list[object]:
-    """Run the works so that all of them share one batch; each result or error, in order."""
+def full(_: sqlite3.Connection) -> int:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+@contextmanager
+def held(writer: GroupCommit) -> Iterator[Future[int]]:
+    """The writer is at work on a batch of its own within the block; what comes waits for the next.
+
+    Returns the write that holds it up, which has begun.
+    """
     entered, go = threading.Event(), threading.Event()
 
-    def first(_: sqlite3.Connection) -> int:
+    def hold(_: sqlite3.Connection) -> int:
         entered.set()
         assert go.wait(PATIENCE)
         return 0
+
+    write = writer.submit(hold)
+    assert entered.wait(PATIENCE)
+    try:
+        yield write
+    finally:
+        go.set()
+
+
+def held_batch(writer: GroupCommit, works: list[Work]) -> list[object]:
+    """Run the works so that all of them share one batch; each result or error, in order."""
 
     def run(work: Work) -> object:
         try:
@@ -102,12 +123,10 @@ def held_batch(writer: GroupCommit, works: list[Work]) -> list[object]:
         except (StoreUnavailable, sqlite3.Error, ValueError) as error:
             return error
 
-    with ThreadPoolExecutor(len(works) + 1) as pool:
-        pool.submit(run, first)
-        assert entered.wait(PATIENCE)
-        futures = [pool.submit(run, work) for work in works]
-        wait_until(lambda: writer.waiting == len(works))
-        go.set()
+    with ThreadPoolExecutor(len(works)) as pool:
+        with held(writer):
+            futures = [pool.submit(run, work) for work in works]
+            wait_until(lambda: writer.waiting == len(works))
         return [future.result(PATIENCE) for future in futures]
 
 
@@ -149,49 +168,31 @@ def test_one_bad_item_fails_alone(writer: GroupCommit, path: Path) -> None:
     assert rows(path) == [1, 2]
 
 
-class Gathers(ThreadGate):
-    """The gate of a front that says itself when the writer is to start."""
-
-    def begin(self, writer: Writer) -> None:
-        """Later."""
-
-
 Gather = Callable[[Work], "Future[int]"]
 
 
 @pytest.fixture
-def gathered(writer: GroupCommit) -> Iterator[Gather]:
-    """Hands work to the writer, as such a front does; it waits there when this returns."""
-
-    def run(work: Work) -> int:
-        token = NEW_GATE.set(Gathers)
-        try:
-            return writer.run(work)
-        finally:
-            NEW_GATE.reset(token)
-
-    with ThreadPoolExecutor(4) as pool:
-
-        def gather(work: Work) -> Future[int]:
-            waiting = writer.waiting
-            future = pool.submit(run, work)
-            wait_until(lambda: writer.waiting > waiting)
-            return future
-
-        yield gather
+def gathered(writer: GroupCommit) -> Gather:
+    """Hands work to the writer, as an event loop does, which says itself when it is to start."""
+    return partial(writer.submit, start=False)
 
 
 def never() -> None:
     raise AssertionError("the writer was not at work")
 
 
+@pytest.mark.parametrize("starts_by", ["start", "start_undisturbed"])
 def test_what_gathers_is_committed_when_the_front_says_so(
-    writer: GroupCommit, gathered: Gather, path: Path, commits: list[Path]
+    writer: GroupCommit, gathered: Gather, path: Path, commits: list[Path], starts_by: str
 ) -> None:
-    writer.start_undisturbed(never)  # nothing is there, and nothing happens
+    start = partial(writer.start_undisturbed, never)
+    start()  # nothing is there, and nothing happens
     futures = [gathered(insert(n)) for n in (1, 2)]
     assert rows(path) == []
-    writer.start_undisturbed(never)
+    assert writer.waiting == 2
+    if starts_by == "start":
+        start = writer.start  # type: ignore[assignment]
+    start()
     assert [future.result(PATIENCE) for future in futures] == [1, 2]
     assert rows(path) == [1, 2]
     assert len(commits) == 1  # neither was committed before the other had come
@@ -204,12 +205,19 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
     used: list[sqlite3.Connection] = []
     seen: list[list[int]] = []
 
-    class Gate(ThreadGate):
-        """Reports that the front begins to wait at it."""
+    class Gate:
+        """A lock that reports when the front begins to wait for it."""
 
-        def wait(self, seconds: float) -> bool:
-            stands_still.set()
-            return super().wait(seconds)
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def acquire(self, timeout: float = -1) -> bool:
+            if self._lock.locked():
+                stands_still.set()
+            return self._lock.acquire(timeout=timeout)
+
+        def release(self) -> None:
+            self._lock.release()
 
     def hold_commit(statement: str) -> None:
         if statement == "commit":
@@ -222,10 +230,12 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
         return insert(1)(connection)
 
     monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
-    monkeypatch.setattr(group_commit, "ThreadGate", Gate)
     future = gathered(work)
+    locks = SimpleNamespace(Lock=Gate, Thread=threading.Thread)
+    monkeypatch.setattr(group_commit, "threading", locks)
     writer.start_undisturbed(never)
     assert used[0].total_changes == 1
+    assert not future.done()
     may_commit.set()
     assert future.result(PATIENCE) == 1
     assert seen == [[]]
@@ -235,10 +245,6 @@ def test_the_front_goes_on_when_a_batch_fails(
     writer: GroupCommit, gathered: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
-
-    def full(_: sqlite3.Connection) -> int:
-        raise sqlite3.OperationalError("database or disk is full")
-
     future = gathered(full)
     writer.start_undisturbed(never)
     assert isinstance(future.exception(PATIENCE), StoreUnavailable)
@@ -254,21 +260,13 @@ def test_the_front_does_not_stand_still_for_long(writer: GroupCommit, gathered: 
 
 
 def test_a_busy_writer_says_when_it_is_free(writer: GroupCommit, gathered: Gather) -> None:
-    entered, go, is_free = threading.Event(), threading.Event(), threading.Event()
-
-    def holds(_: sqlite3.Connection) -> int:
-        entered.set()
-        return int(go.wait(PATIENCE))
-
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(writer.run, holds)
-        assert entered.wait(PATIENCE)
+    is_free = threading.Event()
+    with held(writer) as first:
         second = gathered(insert(2))
         writer.start_undisturbed(is_free.set)
         assert not is_free.is_set()
-        go.set()
-        assert is_free.wait(PATIENCE)
-        assert first.result(PATIENCE) == 1
+    assert is_free.wait(PATIENCE)
+    assert first.result(PATIENCE) == 0
     assert not second.done()
     writer.start_undisturbed(never)
     assert second.result(PATIENCE) == 2
@@ -281,9 +279,6 @@ def test_a_thread_takes_along_what_gathers(writer: GroupCommit, gathered: Gather
 
 
 def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: GroupCommit, path: Path) -> None:
-    def full(_: sqlite3.Connection) -> int:
-        raise sqlite3.OperationalError("database or disk is full")
-
     found = held_batch(writer, [insert(1), full, insert(2)])
     assert all(isinstance(one, StoreUnavailable) for one in found)
     assert rows(path) == []
@@ -297,10 +292,11 @@ def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: GroupCommit, p
     class Broken(BaseException):
         pass
 
-    def breaks(batch: list[group_commit.Item[sqlite3.Connection, int]]) -> None:
+    def breaks(batch: list[Write[sqlite3.Connection, int]]) -> None:
         patched.undo()
-        for item in batch:
-            item.result = 1
+        for write in batch:
+            assert write.begin()
+            write.returned = 1
         raise Broken
 
     patched = pytest.MonkeyPatch()
@@ -415,31 +411,23 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
 def test_what_nobody_waits_for_any_more_is_not_done(writer: GroupCommit, path: Path) -> None:
     """It was answered 503: the sender will come again."""
 
-    class Impatient(ThreadGate):
-        """The time is up as soon as the writer waits for the file lock."""
-
-        def wait(self, seconds: float) -> bool:
-            assert seconds > 0
-            wait_until(lambda: waits_for_lock(path))
-            return False
-
-    def run_impatiently(n: int, seconds: float) -> None:
-        token = NEW_GATE.set(Impatient)
-        try:
-            said = rf"no commit within {seconds:g} s.*record.db-lock"
-            with pytest.raises(StoreUnavailable, match=said):
-                writer.run(insert(n))
-        finally:
-            NEW_GATE.reset(token)
+    def wait_in_vain(n: int, seconds: float) -> None:
+        """Run out of patience as soon as the writer waits for the file lock."""
+        write = writer.submit(insert(n))
+        wait_until(lambda: waits_for_lock(path))
+        assert write.patience == seconds
+        error = str(writer.give_up(write))
+        assert re.search(rf"no commit within {seconds:g} s.*record.db-lock", error)
+        assert write.cancelled()
 
     writer.run(insert(1))
     with file_lock(path):
-        run_impatiently(2, FOR_EVER)
-        run_impatiently(3, group_commit.PATIENCE_WHEN_STUCK)  # no second request waits as long
+        wait_in_vain(2, FOR_EVER)
+        wait_in_vain(3, group_commit.PATIENCE_WHEN_STUCK)  # no second request waits as long
         assert writer.waiting == 0  # nor is anything of it kept, however long that lasts
     assert writer.run(insert(4)) == 4
     with file_lock(path):
-        run_impatiently(5, FOR_EVER)  # the writer is not stuck any more
+        wait_in_vain(5, FOR_EVER)  # the writer is not stuck any more
     assert writer.run(insert(6)) == 6
     assert rows(path) == [1, 4, 6]
 
@@ -496,5 +484,12 @@ def test_nobody_waits_for_ever(
 ) -> None:
     writer.run(insert(1))
     monkeypatch.setattr(group_commit, "PATIENCE", 0.1)
-    with file_lock(path), pytest.raises(StoreUnavailable, match="no commit"):
-        writer.run(insert(2))
+    with file_lock(path):
+        for n in (2, 3):  # one that a batch has, and one that waits for the next
+            with pytest.raises(StoreUnavailable, match="no commit"):
+                writer.run(insert(n))
+        assert writer.waiting == 0
+    monkeypatch.setattr(group_commit, "PATIENCE", FOR_EVER)
+    wait_until(lambda: not writer.is_busy)
+    assert writer.run(insert(4)) == 4
+    assert rows(path) == [1, 4]

@@ -17,7 +17,6 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import group_commit
-from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.postgres import PostgresStore, batch, wire, writer
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Session
@@ -154,21 +153,11 @@ def test_the_front_does_not_stand_still_for_the_commit(
 ) -> None:
     monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
 
-    class Gathers(ThreadGate):
-        """The gate of a front that starts the writer itself."""
-
-        def begin(self, writer: Writer) -> None:
-            """Later."""
-
-    def accept() -> Outcome:
-        NEW_GATE.set(Gathers)
-        return Ingest(store, HOOKS).accept(told(1))
-
-    with psycopg.connect(url, autocommit=True) as holder, ThreadPoolExecutor(1) as pool:
+    one = told(1)
+    with psycopg.connect(url, autocommit=True) as holder:
         holder.execute(WAITS_AT_COMMIT)
         holder.execute("select pg_advisory_lock(1)")
-        answer = pool.submit(accept)
-        wait_until(lambda: store.writer.waiting == 1)
+        answer = Ingest(store, HOOKS).submit(one, get("kling").parse(one))
         store.writer.start_undisturbed(lambda: None)
         assert store.tasks() == []
         assert not answer.done()
@@ -189,26 +178,22 @@ def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
     assert [task.id for task in store.tasks()] == ["task-03", "task-02", "task-01"]  # newest first
 
 
-def test_who_may_wait_for_a_gate_alone_does_nothing_alone(
+def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The main loop of a web process: a thread has to do what may take long."""
+    """The event loop of a web process submits: a thread has to do what may take long."""
 
     def fails(*_: object) -> None:
         raise psycopg.Error("whose fault it was is not known")
 
-    class Gate(ThreadGate):
-        """Another kind."""
-
     monkeypatch.setattr(writer, "commit_together", fails)
     ingest = Ingest(store, HOOKS)
-    token = NEW_GATE.set(Gate)
-    try:
-        with pytest.raises(writer.Undone):
-            ingest.accept(told(1))
-    finally:
-        NEW_GATE.reset(token)
-    assert ingest.accept(told(1)) is Outcome.RECORDED
+    one = told(1)
+    write = ingest.submit(one, get("kling").parse(one))
+    store.writer.start()
+    assert isinstance(write.exception(PATIENCE), writer.Undone)
+    assert store.tasks() == []
+    assert ingest.accept(one) is Outcome.RECORDED
 
 
 def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from receiver.errors import StoreUnavailable
 from receiver.stores.group_commit import GroupCommit, Write
 
 T = TypeVar("T")
@@ -33,7 +32,10 @@ class Commits:
         self._look: asyncio.TimerHandle | None = None
 
     async def of(self, write: Write[Any, T]) -> T:
-        """Wait until it is durable. Raises the write's exception, and StoreUnavailable."""
+        """Wait until it is durable. Raises the write's exception, and StoreUnavailable.
+
+        If the caller is cancelled, the write is still made, or given up when its time is over.
+        """
         waiter = self._loop.create_future()
         self._waiting[write] = _Waiter(write, waiter, self._loop.time() + write.patience)
         write.add_done_callback(self._note)
@@ -42,13 +44,9 @@ class Commits:
             self._look = self._loop.call_later(LOOK_EVERY, self._give_up_on_late)
         try:
             await waiter
+            return write.result()
         finally:
-            self._waiting.pop(write, None)
-        error = write.exception()
-        if isinstance(error, StoreUnavailable):
-            # Not itself: its traceback would keep the callback of everyone who is told of it.
-            raise StoreUnavailable(str(error), error.retry_after)
-        return write.result()
+            del waiter, write  # the traceback of what is raised holds this frame
 
     def _start_soon(self) -> None:
         if not self._is_starting:
@@ -82,7 +80,7 @@ class Commits:
     def _give_up_on_late(self) -> None:
         now = self._loop.time()
         for write, future, until in list(self._waiting.values()):
-            if until <= now:
+            if until <= now and not write.done():  # else the loop was late itself
                 del self._waiting[write]
                 error = self._writer.give_up(write)
                 if not future.done():

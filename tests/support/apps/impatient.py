@@ -20,13 +20,16 @@ __all__ = ["app"]
 
 SHORT = 0.5  # seconds
 impatient = sqlite_path(load().database_url).with_name("impatient")
-run, connect = group_commit.GroupCommit.run, writer.connect
+submit, connect = group_commit.GroupCommit.submit, writer.connect
 
 
-def run_while(self: Any, work: Callable[[Any], Any], about: str = "") -> Any:
+def submit_while(
+    self: Any, work: Callable[[Any], Any], about: str = "", *, start: bool = True
+) -> group_commit.Write[Any, Any]:
+    """Every write comes through here, and takes its patience along."""
     patience = SHORT if impatient.exists() else UNLIMITED
     group_commit.PATIENCE = group_commit.PATIENCE_WHEN_STUCK = patience
-    return run(self, work, about)
+    return submit(self, work, about, start=start)
 
 
 def connect_briefly(path: Path, *, read_only: bool) -> SqliteSession:
@@ -36,5 +39,5 @@ def connect_briefly(path: Path, *, read_only: bool) -> SqliteSession:
     return connection
 
 
-group_commit.GroupCommit.run = run_while  # type: ignore[method-assign]
+group_commit.GroupCommit.submit = submit_while  # type: ignore[method-assign]
 writer.connect = connect_briefly

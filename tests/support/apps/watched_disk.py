@@ -48,8 +48,8 @@ def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return as_flask_answers(environ, before_it_leaves)
 
 
-async def take(callbacks: Callbacks, sent: Sent, body: bytes) -> Answer | None:
-    answer = await take_without_flask(callbacks, sent, body)
+async def take(self: Callbacks, sent: Sent, body: bytes) -> Answer | None:
+    answer = await take_without_flask(self, sent, body)
     if answer is not None and answer.status == 200:
         note(str(sent.task_id))
     return answer
