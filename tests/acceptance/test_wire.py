@@ -137,7 +137,7 @@ def test_requests_however_their_bytes_arrive(installation: Installation) -> None
     assert exchange(installation, in_chunks, single[:99], single[99:], b"0\r\n\r\n") == ok
     assert exchange(installation, in_chunks, single, b"0\r\nX-Sum: 1\r\n\r\n", whole) == ok * 2
 
-    too_long = [b"HTTP/1.1 413 REQUEST ENTITY TOO LARGE"]
+    too_long = [b"HTTP/1.1 413 Request Entity Too Large"]
     assert exchange(installation, in_chunks, b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n") == too_long
     assert (
         exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 9_000_000) == too_long
@@ -177,7 +177,7 @@ def test_no_search_for_garbage_goes_through_all_that_was_imported(
     assert threshold == 5_000
 
 
-def test_gunicorn_with_a_certificate_of_its_own_serves_by_its_stock_way(
+def test_gunicorn_serves_with_a_certificate_of_its_own(
     installation: Installation,
 ) -> None:
     tls = ROOT / "tests/data/tls"

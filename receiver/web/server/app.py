@@ -51,20 +51,25 @@ class App:
             rest = _Rest(receive, send)
             await self._ask_flask(scope, rest.receive, rest.send)
             return
-        body = await _body(receive)
-        if body is None:
+        try:
+            body, has_more = await _body(receive)
+        except ConnectionError:
             return
-        if len(body) > LONGEST_CALLBACK or scope["state"].get("is_too_long"):
-            scope["state"][INPUT] = _Broken(RequestEntityTooLarge(IS_ENDLESS))
-            rest = _Rest(receive, send)
-            await self._ask_flask(scope, rest.receive, rest.send)
-            return
-        answer = await self._take(scope, body)
+        state, is_cut = scope["state"], "broke_off" in scope["state"]
+        is_too_long = len(body) > LONGEST_CALLBACK or state.get("is_too_long", False)
+        answer = None if is_cut or is_too_long else await self._take(scope, body)
         if answer is not None:
             await _send(answer, send)
             return
-        is_cut = scope["state"].get("broke_off") and not _length(scope)
-        scope["state"][INPUT] = _Broken(BadRequest(IS_MISSING)) if is_cut else io.BytesIO(body)
+        if is_too_long:
+            state[INPUT] = _Broken(RequestEntityTooLarge(IS_ENDLESS))
+        elif is_cut and not _length(scope):
+            state[INPUT] = _Broken(BadRequest(IS_MISSING))
+        else:
+            state[INPUT] = io.BytesIO(body)
+        if has_more or (is_cut and not state["connection"].has_ended):
+            rest = _Rest(receive, send)
+            receive, send = rest.receive, rest.send
         await self._ask_flask(scope, receive, send)
 
     async def _take(self, scope: Scope, body: bytes) -> Answer | None:
@@ -74,7 +79,6 @@ class App:
             self._callbacks is None
             or not path.startswith("/callbacks/")
             or scope["method"] != "POST"
-            or scope["state"].get("broke_off")
         ):
             return None
         parts = path.split("/")
@@ -136,16 +140,19 @@ class _Broken(io.RawIOBase):
         raise self._error
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The body, or what of it came until it was too long; None: the client has left."""
-    body: bytes = b""
+async def _body(receive: Receive) -> tuple[bytes, bool]:
+    """The body, or what of it came until it was too long; and whether there is more of it.
+
+    Raises ConnectionError if the client has left.
+    """
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return None
+            raise ConnectionError("the client has left")
         body += message["body"]
         if not message["more_body"] or len(body) > LONGEST_CALLBACK:
-            return body
+            return bytes(body), message["more_body"]
 
 
 async def _send(answer: Answer, send: Send) -> None:

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
@@ -80,12 +81,12 @@ class Slots:
         return self.loop.time() + (min(seconds, LEAVES_WITHIN) if self.is_stopping else seconds)
 
     def _sweep(self) -> None:
+        self._timer = self.loop.call_later(SWEEP_EVERY, self._sweep)  # whatever happens below
         now = self.loop.time()
         for connection, until in [*self.waiting.items(), *self.held.items()]:
             if until <= now:
                 self.release(connection)
                 connection.expire()
-        self._timer = self.loop.call_later(SWEEP_EVERY, self._sweep)
 
 
 class _Gathering:
@@ -140,8 +141,11 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._slots, self._limits = slots, slots.limits
         self._stage = Stage.START
-        self._started = b""  # the first byte that came at Stage.START
-        self._began = False  # a request, in the piece that is read now
+        self._started = b""  # the first byte of what came at Stage.START
+        self._began = 0  # how many requests began in the piece that is read now
+        self._has_progressed = False  # in that piece the parser got on with a body
+        self._quiet = 0  # bytes of a body since it did
+        self._upgrade: list[tuple[bytes, bytes]] = []  # headers that the parser is not to see
         self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
         self._fault: HTTPStatus | None = None
         self._refusal = b""  # the answer to what is not HTTP, after those to the requests before it
@@ -162,24 +166,18 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        if self._stage is Stage.START:
+        before = self._stage
+        if before is Stage.START and not self._started:
             self._started = data[:1]
             if not self._is_busy():
                 self._slots.wait(self, ARRIVES_WITHIN)
-        was_head, self._began = self._stage is Stage.HEAD, False
+        self._began, self._has_progressed = 0, False
         self._overhead += len(data)
-        super().data_received(data)
-        if self._is_deaf or self.transport.is_closing():
-            return
-        if self._stage is Stage.HEAD and was_head and not self._began:
-            self._head_in_pieces += len(data)
-            if self._head_in_pieces > LONGEST_HEAD:
-                self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                self.send_400_response("")
-        elif self._stage is Stage.BODY and self._overhead > MOST_OVERHEAD:
-            self.scope["state"]["is_too_long"] = True
-            self._break_off()
-        self._follow()
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if not self._is_deaf and not self.transport.is_closing():
+            self._check_progress(before, len(data))
+            self._follow()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._has_ended = True
@@ -187,6 +185,8 @@ class Protocol(HttpToolsProtocol):
             return None
         if self._stage is Stage.BODY and not self._is_deaf:
             self._break_off()
+        elif self._is_deaf and self.cycle is not None:
+            self.cycle.message_event.set()  # the application need not wait for the rest any more
         if not self._is_busy():
             return None
         self.cycle.keep_alive = False
@@ -204,8 +204,10 @@ class Protocol(HttpToolsProtocol):
     # -- called by the parser
 
     def on_message_begin(self) -> None:
-        self._stage, self._began = Stage.HEAD, True
+        self._stage = Stage.HEAD
+        self._began += 1
         self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
+        self._quiet = 0
         super().on_message_begin()
         self.scope["state"]["connection"] = self
 
@@ -218,6 +220,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name) + len(value) + 4
         if self._stage is not Stage.HEAD:  # of a trailer nobody here knows what to think
+            self._has_progressed = True
             self._trailers += size
             if self._trailers > LONGEST_TRAILERS:
                 raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -233,21 +236,29 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._is_upgrade():
+            return  # it comes again, see `_parse`
+        self.headers += self._upgrade
+        self._upgrade = []
         super().on_headers_complete()
         self._stage = Stage.BODY
-        if (
-            self._slots.is_stopping or self.parser.should_upgrade()
-        ):  # what follows an upgrade is lost
+        if self._slots.is_stopping or self.parser.should_upgrade():  # nothing follows a CONNECT
             self.cycle.keep_alive = False
 
+    def on_chunk_header(self) -> None:
+        self._has_progressed = True
+
     def on_body(self, body: bytes) -> None:
+        self._has_progressed = True
         self._overhead -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade():
+            return
         self.cycle.waiting_for_100_continue = False  # the body is here
         super().on_message_complete()
-        self._stage = Stage.START
+        self._stage, self._started = Stage.START, b""
 
     # -- called by uvicorn
 
@@ -257,7 +268,7 @@ class Protocol(HttpToolsProtocol):
             self._break_off()
             return
         status = self._fault or HTTPStatus.BAD_REQUEST
-        is_http = self._started.isalpha() or self._started in (b"\r", b"\n")
+        is_http = self._started.isalpha() or self._started in (b"", b"\r", b"\n")
         self._tell(f"{NOT_UNDERSTOOD} {status.phrase}" if is_http else WAS_IT_TLS)
         self._refusal, self._is_deaf = _answer(status), True
         if not self._is_busy():
@@ -275,6 +286,8 @@ class Protocol(HttpToolsProtocol):
             self.close()
         else:
             self._slots.wait(self, ARRIVES_WITHIN)
+            if self._stage is not Stage.START:
+                self._unset_keepalive_if_required()  # the next request has begun
 
     def timeout_keep_alive_handler(self) -> None:
         if not self.transport.is_closing():
@@ -290,11 +303,13 @@ class Protocol(HttpToolsProtocol):
 
     def allow_long_body(self) -> None:
         """More time for a body that is being read as it comes."""
-        self._slots.hold(self, LONG_ARRIVES_WITHIN)
+        if not self.transport.is_closing():
+            self._slots.hold(self, LONG_ARRIVES_WITHIN)
 
     def expire(self) -> None:
         """The client took too long."""
-        if self._stage is not Stage.START and not self._is_deaf and not self._is_answered():
+        is_answered = self._stage is Stage.BODY and self.cycle.response_started
+        if self._stage is not Stage.START and not self._is_deaf and not is_answered:
             self._tell(TOO_SLOW)
         self.abort()
 
@@ -307,7 +322,54 @@ class Protocol(HttpToolsProtocol):
         self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
         self.transport.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Does the client send no more?"""
+        return self._has_ended or self.transport.is_closing()
+
     # -- the rest
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if self._is_upgrade():
+                self._parse(self._head_without_upgrade() + data[upgrade.args[0] :])
+            else:
+                self._is_deaf = True  # what follows is for the host that CONNECT named
+        except HttpParserError:
+            self.logger.warning("Not HTTP, from %s", self._address)
+            self.send_400_response("")
+
+    def _is_upgrade(self) -> bool:
+        """Does the request ask for another protocol? None is spoken here.
+
+        The parser would take what follows the head for that protocol, and the body would be lost.
+        """
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_upgrade(self) -> bytes:
+        self._upgrade = [pair for pair in self.headers if pair[0] == b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _check_progress(self, before: Stage, size: int) -> None:
+        """Refuse what never becomes a request, after a piece of this size."""
+        if self._stage is Stage.HEAD:
+            # Of a piece that holds the end of another request, nobody knows how much is this head.
+            if self._began == (before is Stage.START):
+                self._head_in_pieces += size
+            if self._head_in_pieces > LONGEST_HEAD:
+                self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self.send_400_response("")
+        elif self._stage is Stage.BODY:
+            self._quiet = 0 if self._has_progressed else self._quiet + size
+            is_too_long = self._overhead > MOST_OVERHEAD
+            if is_too_long or self._quiet > LONGEST_TRAILERS:
+                self.scope["state"]["is_too_long"] = is_too_long
+                self._break_off()
 
     def _is_busy(self) -> bool:
         """Is a request being answered that is there whole?"""
@@ -315,9 +377,6 @@ class Protocol(HttpToolsProtocol):
             return True
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
-
-    def _is_answered(self) -> bool:
-        return self.cycle is not None and self.cycle.response_started
 
     def _follow(self) -> None:
         """Wait for the client, or not."""
@@ -333,6 +392,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["state"]["broke_off"] = True
         self.cycle.keep_alive = self.cycle.more_body = False
         self.cycle.message_event.set()
+        self._follow()
 
     def _wrong(self, status: HTTPStatus) -> ValueError:
         self._fault = status
@@ -350,7 +410,11 @@ class Protocol(HttpToolsProtocol):
         """Leave a trace of what never reached the application."""
         url = self.url.decode("latin-1") if self._stage is not Stage.START else ""
         method = self.parser.get_method().decode("latin-1") if url else ""
-        self._slots.note(self.client[0] if self.client else "a local socket", reason, method, url)
+        self._slots.note(self._address, reason, method, url)
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else "a local socket"
 
 
 def _answer(status: HTTPStatus) -> bytes:

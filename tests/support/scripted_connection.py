@@ -1,0 +1,224 @@
+"""A client's connection to the HTTP server without sockets, on an event loop with a set clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+
+from receiver.web.server.protocol import Limits, Protocol, Slots
+
+CLIENT = ("192.0.2.1", 5000)
+HIGH_WATER = 64 * 1024  # bytes that a transport holds before it asks for no more
+STEP = 0.1  # seconds between two looks at the timers
+
+
+class ScriptedLoop(asyncio.SelectorEventLoop):
+    """An event loop that runs when the test calls it, and whose clock the test moves."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def settle(self) -> None:
+        """Run everything that is due, and all that follows from it."""
+        while True:
+            self.call_soon(self.stop)
+            self.run_forever()
+            if not self._ready:  # type: ignore[attr-defined]
+                return
+
+    def pass_time(self, seconds: float) -> None:
+        """Let this much time pass, with every timer at its moment."""
+        self.settle()
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(until, self.now + STEP)
+            self.call_soon(self.stop)
+            self.run_forever()
+        self.settle()
+
+
+class ScriptedTransport(asyncio.Transport):
+    """The server's end of a connection, and what the client got from it.
+
+    `reads`: whether the client reads; if not, what is written stays in the buffer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, tls: bool = False) -> None:
+        super().__init__({"peername": CLIENT, "sockname": ("192.0.2.9", 8000)})
+        self.loop, self.tls = loop, tls
+        self.protocol: Any = None
+        self.received, self.buffer = b"", b""
+        self.reads = True
+        self.is_full = self.is_paused = self.was_aborted = self.has_ended = False
+        self._is_closing = self._is_lost = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "sslcontext":
+            return object() if self.tls else default
+        return super().get_extra_info(name, default)
+
+    # -- what the server calls
+
+    def write(self, data: Any) -> None:
+        assert not self.has_ended, "nothing may be written after the end"
+        if self._is_lost:
+            return
+        self.buffer += data
+        self._flush()
+        if len(self.buffer) > HIGH_WATER and not self.is_full:
+            self.is_full = True
+            self.protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return not self.tls
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        self._is_closing = True
+        self._flush()
+
+    def abort(self) -> None:
+        self._is_closing = self.was_aborted = True
+        self.buffer = b""
+        self._lose(None)
+
+    # -- what the client does
+
+    @property
+    def is_closed(self) -> bool:
+        """Does the client see that the connection is closed?"""
+        return self._is_lost
+
+    def read(self) -> None:
+        """The client reads all that was sent to it, and goes on reading."""
+        self.reads = True
+        self._flush()
+
+    def leave(self, error: Exception | None = None) -> None:
+        """The client resets the connection."""
+        self._is_closing = True
+        self._lose(error)
+
+    def half_close(self) -> None:
+        """The client sends no more."""
+        if not self._is_closing and not self.protocol.eof_received():
+            self.close()
+
+    def _flush(self) -> None:
+        if not self.reads:
+            return
+        self.received, self.buffer = self.received + self.buffer, b""
+        if self.is_full:
+            self.is_full = False
+            self.protocol.resume_writing()
+        if self._is_closing:
+            self._lose(None)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self.loop.call_soon(self.protocol.connection_lost, error)
+
+
+class ScriptedServer:
+    """Serves an ASGI application to connections without sockets."""
+
+    def __init__(self, app: Any, limits: Limits | None = None) -> None:
+        self.loop = ScriptedLoop()
+        self.notes: list[tuple[str, ...]] = []
+        self.slots = Slots(self.loop, limits or Limits(), self._note)
+        self.config = uvicorn.Config(
+            app, http=Protocol, ws="none", lifespan="off", log_config=None, server_header=False
+        )
+        self.config.load()
+        self.state = uvicorn.server.ServerState()
+
+    def connect(self, *, tls: bool = False) -> Client:
+        """A client that has just connected."""
+        transport = ScriptedTransport(self.loop, tls=tls)
+        made = transport.protocol = Protocol(
+            config=self.config,
+            server_state=self.state,
+            app_state={},
+            _loop=self.loop,
+            slots=self.slots,
+        )
+        made.connection_made(transport)
+        return Client(self.loop, transport)
+
+    def stop(self) -> None:
+        """Do what a server does when it is told to stop."""
+        self.slots.is_stopping = True
+        for connection in list(self.state.connections):
+            connection.shutdown()
+        self.loop.settle()
+
+    def close(self) -> None:
+        self.slots.close()
+        for task in list(self.state.tasks):
+            task.cancel()
+        self.loop.settle()
+        self.loop.close()
+
+    def _note(self, *note: str) -> None:
+        self.notes.append(note)
+
+
+class Client:
+    """Sends pieces, each of which the server reads by itself."""
+
+    def __init__(self, loop: ScriptedLoop, transport: ScriptedTransport) -> None:
+        self.loop, self.transport = loop, transport
+        self._kept: list[bytes] = []
+
+    def send(self, *pieces: bytes) -> None:
+        self._kept += pieces
+        self.loop.settle()
+        while self._kept and not self.transport.is_paused and not self.transport.is_closing():
+            self.transport.protocol.data_received(self._kept.pop(0))
+            self.loop.settle()
+
+    def send_in_one_turn(self, *pieces: bytes) -> None:
+        """The server reads many pieces before it does anything else."""
+        for piece in pieces:
+            if not self.transport.is_closing():
+                self.transport.protocol.data_received(piece)
+        self.loop.settle()
+
+    def half_close(self) -> None:
+        self.transport.half_close()
+        self.loop.settle()
+
+    def leave(self, error: Exception | None = None) -> None:
+        self.transport.leave(error)
+        self.loop.settle()
+
+    def read(self) -> None:
+        self.transport.read()
+        self.loop.settle()
+
+    @property
+    def received(self) -> bytes:
+        return self.transport.received
+
+    def is_closed(self) -> bool:
+        return self.transport.is_closed
+
+
+def in_pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]

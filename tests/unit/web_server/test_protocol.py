@@ -1,0 +1,875 @@
+"""Slow clients and malformed requests: each costs one connection, for a limited time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from receiver.web.server import protocol
+from receiver.web.server.protocol import (
+    ANSWER_IS_TAKEN_WITHIN,
+    ARRIVES_WITHIN,
+    LEAVES_WITHIN,
+    LONG_ARRIVES_WITHIN,
+    LONGEST_HEAD,
+    LONGEST_TRAILERS,
+    MOST_OVERHEAD,
+    TOO_SLOW,
+    WAS_IT_TLS,
+)
+from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
+
+PATH = "/callbacks/kling/t/x"
+HEAD = b"POST /callbacks/kling/t/x HTTP/1.1\r\nHost: receiver\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n"
+POST = HEAD + b"Content-Length: 5\r\n\r\n12345"
+CHUNK = b"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+MOMENT = 1.0  # seconds: more than the time between two looks at the connections
+SLOW = (CLIENT[0], TOO_SLOW, "POST", PATH)
+HALF_REQUESTS = {
+    "half a method": b"PO",
+    "half a path": HEAD[:20],
+    "half a head": HEAD,
+    "half a body": POST[:-1],
+    "half a chunk": CHUNKED + b"5\r\n123",
+    "half a size": CHUNKED + b"1",
+    "no last chunk": CHUNKED + b"5\r\n12345\r\n",
+    "half a trailer": CHUNKED + b"0\r\nX-Sum",
+}
+
+
+@dataclass
+class Request:
+    """What the application saw of a request."""
+
+    scope: Any
+    body: bytes = b""
+    has_left: bool = False  # the client, before the body was there
+
+
+@dataclass
+class Application:
+    """Reads the body, waits while `holds`, and responds with the body or with `response`."""
+
+    holds: bool = False
+    reads: bool = True
+    is_long: bool = False  # what comes is a long body, read by an application that knows its client
+    response: bytes | None = None
+    requests: list[Request] = field(default_factory=list)
+    held: list[asyncio.Event] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope)
+        self.requests.append(request)
+        if self.is_long:
+            scope["state"]["connection"].allow_long_body()
+        while self.reads:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                request.has_left = True
+                return
+            request.body += message["body"]
+            if not message["more_body"]:
+                break
+        if self.holds:
+            self.held.append(asyncio.Event())
+            await self.held[-1].wait()
+        sent = request.body if self.response is None else self.response
+        length = str(len(sent)).encode()
+        headers = [(b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": sent})
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [request.body for request in self.requests]
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def server(application: Application) -> Iterator[ScriptedServer]:
+    made = ScriptedServer(application)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(server: ScriptedServer) -> Client:
+    return server.connect()
+
+
+def statuses(client: Client) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", client.received)]
+
+
+def release(application: Application, client: Client) -> None:
+    """Let the application respond to the request that it holds."""
+    application.held.pop(0).set()
+    client.loop.settle()
+
+
+# -- a request is served when it has arrived, wherever its bytes are cut apart
+
+WHOLE = {
+    "no body": (HEAD + b"\r\n", b""),
+    "no header": (b"GET / HTTP/1.0\r\n\r\n", b""),
+    "an empty line before": (b"\r\n" + HEAD + b"\r\n", b""),
+    "a body": (POST, b"12345"),
+    "a length in capitals": (HEAD + b"CONTENT-LENGTH:5 \r\n\r\n12345", b"12345"),
+    "a length in the body only": (
+        HEAD + b"Content-Length: 23\r\n\r\n\r\ncontent-length: 500\r\n",
+        b"\r\ncontent-length: 500\r\n",
+    ),
+    "chunks": (
+        CHUNKED + b"5\r\n12345\r\nA;name=value\r\n1234567890\r\n0\r\n\r\n",
+        b"123451234567890",
+    ),
+    "an end within a chunk": (
+        CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n",
+        b"\r\n0\r\n\r\n",
+    ),
+    "trailers": (CHUNKED + b"5\r\n12345\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n", b"12345"),
+}
+
+
+@pytest.mark.parametrize(("request_", "body"), WHOLE.values(), ids=WHOLE)
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_request_is_answered_with_its_last_byte_and_not_before(
+    client: Client, application: Application, request_: bytes, body: bytes, size: int
+) -> None:
+    *pieces, last = in_pieces(request_, size)
+    client.send(*pieces)
+    assert client.received == b""
+    client.send(last)
+    assert statuses(client) == [200]
+    assert application.bodies == [body]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_pipelined_requests_are_answered_in_order(
+    client: Client, application: Application, size: int
+) -> None:
+    posts = b"".join(POST.replace(b"12345", b"%05d" % number) for number in range(20))
+    client.send(*in_pieces(posts, size))
+    while client.transport.is_paused:
+        client.send()
+    assert statuses(client) == [200] * 20
+    assert re.findall(rb"\r\n\r\n(\d{5})", client.received) == application.bodies
+
+
+def test_trailers_never_become_headers(client: Client, application: Application) -> None:
+    client.send(CHUNKED + b"1\r\n1\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\nHost: evil\r\n\r\n" + GET)
+    for request in application.requests:
+        assert request.scope["headers"][0] == (b"host", b"receiver")
+        assert not {b"x-forwarded-for"} & {name for name, _ in request.scope["headers"]}
+    assert statuses(client) == [200, 200]
+
+
+# -- a request has 20 seconds to arrive
+
+
+@pytest.mark.parametrize("name", HALF_REQUESTS)
+def test_a_request_that_does_not_arrive_in_time_is_closed_and_noted(
+    server: ScriptedServer, client: Client, name: str
+) -> None:
+    client.send(HALF_REQUESTS[name])
+    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    assert not client.is_closed()
+    assert server.notes == []
+    server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+    ((address, reason, method, path),) = server.notes
+    assert (address, reason) == (CLIENT[0], TOO_SLOW)
+    assert (method, path) == {"half a method": ("", ""), "half a path": ("POST", PATH[:15])}.get(
+        name, ("POST", PATH)
+    )
+
+
+@pytest.mark.parametrize("start", HALF_REQUESTS.values(), ids=HALF_REQUESTS)
+def test_further_bytes_do_not_extend_the_time(
+    server: ScriptedServer, client: Client, start: bytes
+) -> None:
+    client.send(start)
+    for _ in range(int(ARRIVES_WITHIN) - 1):
+        server.loop.pass_time(1)
+        client.send(b"1")
+    server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+
+
+def test_empty_lines_do_not_extend_the_time(server: ScriptedServer, client: Client) -> None:
+    for _ in range(int(ARRIVES_WITHIN) + 2):
+        client.send(b"\r\n")
+        server.loop.pass_time(1)
+    assert client.is_closed()
+
+
+def test_a_second_request_that_does_not_arrive_is_noted_as_well(
+    server: ScriptedServer, client: Client
+) -> None:
+    client.send(GET, HEAD)
+    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    assert not client.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+    assert server.notes == [SLOW]
+
+
+def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
+    server: ScriptedServer, client: Client, application: Application
+) -> None:
+    application.holds = True
+    client.send(GET + HEAD)
+    server.loop.pass_time(3 * ARRIVES_WITHIN)  # it is the application that is slow
+    release(application, client)
+    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    assert not client.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+    assert server.notes == [SLOW]
+
+
+def test_a_connection_without_a_request_is_closed_and_not_noted(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    assert client.is_closed()
+    assert server.notes == []
+
+
+def test_a_kept_connection_that_is_not_used_is_closed_and_not_noted(
+    server: ScriptedServer, client: Client
+) -> None:
+    client.send(GET)
+    server.loop.pass_time(server.config.timeout_keep_alive - MOMENT)
+    assert not client.is_closed()
+    client.send(GET)
+    assert statuses(client) == [200, 200]
+    server.loop.pass_time(server.config.timeout_keep_alive + MOMENT)
+    assert client.is_closed()
+    assert server.notes == []
+
+
+@pytest.mark.parametrize("request_", [GET, POST])
+def test_a_request_that_has_arrived_may_take_as_long_as_it_takes(
+    server: ScriptedServer, client: Client, application: Application, request_: bytes
+) -> None:
+    application.holds = True
+    client.send(request_)
+    server.loop.pass_time(10 * ARRIVES_WITHIN)
+    release(application, client)
+    assert statuses(client) == [200]
+    assert server.notes == []
+
+
+def test_a_long_body_has_120_seconds(
+    server: ScriptedServer, client: Client, application: Application
+) -> None:
+    application.is_long = True
+    client.send(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
+    server.loop.pass_time(LONG_ARRIVES_WITHIN - MOMENT)
+    assert not client.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+    assert application.requests[0].has_left
+    assert server.notes == [SLOW]
+
+
+def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
+    server: ScriptedServer, client: Client, application: Application
+) -> None:
+    """Else the limits of all other connections would end with an exception."""
+    application.is_long = True
+    client.transport.protocol.data_received(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
+    client.leave(ConnectionResetError())
+    assert len(application.requests) == 1
+    server.loop.pass_time(LONG_ARRIVES_WITHIN)
+    other = server.connect()
+    other.send(HEAD)
+    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    assert other.is_closed()
+    assert server.notes == [SLOW]
+
+
+# -- what can never become a request is refused before it has arrived
+
+ENDLESS_HEADS = {
+    "a request line": (b"GET /" + b"x" * LONGEST_HEAD, 414),
+    "a request line with an end": (b"GET /" + b"x" * LONGEST_HEAD + b" HTTP/1.1\r\n\r\n", 414),
+    "a long request line": (b"GET /" + b"x" * 4095 + b" HTTP/1.1\r\n\r\n", 414),
+    "one endless header": (HEAD + b"X: " + b"x" * LONGEST_HEAD + b"x" * 2000, 431),
+    "one long header": (HEAD + b"X: " + b"x" * 8190 + b"\r\n\r\n", 431),
+    "one endless name": (HEAD + b"x" * LONGEST_HEAD + b"x" * 2000, 431),
+    "many headers": (HEAD + b"X: y\r\n" * 64 + b"\r\n", 431),
+    "long headers": (HEAD + (b"X: " + b"x" * 8000 + b"\r\n") * 5, 431),
+}
+
+
+@pytest.mark.parametrize(("start", "status"), ENDLESS_HEADS.values(), ids=ENDLESS_HEADS)
+@pytest.mark.parametrize("size", [1, 1000, 100_000])
+def test_a_head_that_is_too_long_is_refused(
+    server: ScriptedServer,
+    client: Client,
+    application: Application,
+    start: bytes,
+    status: int,
+    size: int,
+) -> None:
+    client.send_in_one_turn(*in_pieces(start, size))
+    assert statuses(client) == [status]
+    head, _, document = client.received.partition(b"\r\n\r\n")
+    assert b"\r\nConnection: close\r\n" in head
+    assert b"\r\nContent-Type: application/problem+json\r\n" in head
+    assert json.loads(document)["status"] == status
+    assert application.requests == []
+    ((address, reason, *_),) = server.notes
+    assert address == CLIENT[0]
+    assert reason.startswith(protocol.NOT_UNDERSTOOD)
+
+
+def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
+    line = b"GET /" + b"x" * 4000 + b" HTTP/1.1\r\n"
+    headers = [b"X-%d: " % number + b"x" * 8000 + b"\r\n" for number in range(3)]
+    headers += [b"Y-%d: y\r\n" % number for number in range(60)]
+    client.send(line + b"".join(headers) + b"\r\n")
+    assert statuses(client) == [200]
+
+
+def test_the_head_of_each_pipelined_request_is_measured_by_itself(client: Client) -> None:
+    one = HEAD + (b"X: " + b"x" * 8000 + b"\r\n") * 3 + b"\r\n"
+    client.send_in_one_turn(*in_pieces(one * 10, 5000))
+    assert statuses(client) == [200] * 10
+
+
+def test_each_byte_of_a_head_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    """Else a client that sends single bytes could keep the event loop busy."""
+    looked: list[int] = []
+    bare = client.transport.protocol.parser
+
+    class Spy:
+        def feed_data(self, data: bytes) -> None:
+            looked.append(len(data))
+            bare.feed_data(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bare, name)
+
+    monkeypatch.setattr(client.transport.protocol, "parser", Spy())
+    head = HEAD + b"X: " + b"x" * 5000 + b"\r\n\r\n"
+    client.send_in_one_turn(*in_pieces(head, 1))
+    assert statuses(client) == [200]
+    assert sum(looked) == len(head)
+
+
+ENDLESS_BODIES = {
+    "a size that is none": b"zz\r\n",
+    "a size that is too long": b"1" * 40,
+    "a chunk's parameters": b"1;" + b"x" * 2 * LONGEST_TRAILERS,
+    "a trailer": b"0\r\n" + b"x" * 2 * LONGEST_TRAILERS,
+    "a trailer's value": b"0\r\nX: " + b"x" * 2 * LONGEST_TRAILERS,
+    "trailers": b"0\r\n" + b"X: y\r\n" * LONGEST_TRAILERS,
+    "trailers with an end": b"0\r\n" + b"X: y\r\n" * LONGEST_TRAILERS + b"\r\n",
+    "chunks of one byte": b"1\r\nx\r\n" * MOST_OVERHEAD,
+    "chunks with parameters": (b"1;" + b"y" * 1000 + b"\r\nx\r\n") * 1000,
+}
+
+
+@pytest.mark.parametrize("body", ENDLESS_BODIES.values(), ids=ENDLESS_BODIES)
+@pytest.mark.parametrize("size", [100, 4000])
+def test_chunks_that_never_end_are_not_waited_for(
+    server: ScriptedServer, client: Client, application: Application, body: bytes, size: int
+) -> None:
+    client.send_in_one_turn(CHUNKED, *in_pieces(body, size))
+    (request,) = application.requests
+    state = request.scope["state"]
+    assert state["broke_off"]
+    assert statuses(client) == [200]  # the application says what is wrong
+    assert b"connection: close" in client.received
+    assert client.is_closed()
+    assert server.notes == []
+
+
+def test_chunks_that_are_mostly_sizes_are_too_long(
+    client: Client, application: Application
+) -> None:
+    client.send_in_one_turn(CHUNKED, *in_pieces(b"1\r\nx\r\n" * MOST_OVERHEAD, 4000))
+    assert application.requests[0].scope["state"]["is_too_long"]
+
+
+def test_a_chunked_body_of_pieces_that_are_not_tiny_is_served(
+    client: Client, application: Application
+) -> None:
+    chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+    client.send_in_one_turn(CHUNKED, *in_pieces(chunk * 300 + b"0\r\n\r\n", 4000))
+    assert application.bodies == [b"x" * 300_000]
+    assert not application.requests[0].scope["state"].get("broke_off")
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_bytes_after_a_malformed_chunk_are_thrown_away(
+    client: Client, application: Application, stop: bool
+) -> None:
+    client.send_in_one_turn(CHUNKED + b"zz\r\n", GET, *([GET] if stop else []))
+    assert len(application.requests) == 1
+    assert statuses(client) == [200]
+
+
+# -- what is not HTTP
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_tls_on_a_plain_port_is_noted_as_such(
+    server: ScriptedServer, client: Client, size: int
+) -> None:
+    client.send_in_one_turn(*in_pieces(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", size))
+    assert statuses(client) == [400]
+    assert server.notes == [(CLIENT[0], WAS_IT_TLS, "", "")]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET  / x\r\n\r\n", HEAD + b"X : y\r\n\r\n"],
+)
+def test_what_is_no_http_is_refused_and_noted(
+    server: ScriptedServer, client: Client, application: Application, garbage: bytes
+) -> None:
+    client.send(garbage)
+    assert statuses(client) == [400]
+    assert application.requests == []
+    ((address, reason, _, path),) = server.notes
+    assert address == CLIENT[0]
+    assert reason.startswith(protocol.NOT_UNDERSTOOD)
+    assert path in ("", "/", PATH)
+
+
+def test_no_request_line_is_logged(
+    client: Client, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client.send(HEAD + b"X : y\r\n\r\n")
+    slow = server.connect()
+    slow.send(HEAD)
+    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    assert "callbacks" not in caplog.text
+
+
+@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("size", [7, 1000])
+def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
+    client: Client, application: Application, holds: bool, size: int
+) -> None:
+    application.holds = holds
+    client.send_in_one_turn(*in_pieces(POST + POST + b"no HTTP at all\r\n\r\n" + POST, size))
+    if holds:
+        assert client.received == b""
+        release(application, client)
+        assert statuses(client) == [200]
+        release(application, client)
+    assert statuses(client) == [200, 200, 400]
+    assert application.bodies == [b"12345"] * 2
+
+
+def test_a_client_that_was_refused_has_a_moment_to_read_why(
+    server: ScriptedServer, client: Client
+) -> None:
+    """To close the connection while the client sends could destroy the response on its way."""
+    client.send(b"\x16\x03\x01")
+    assert client.transport.has_ended
+    assert not client.is_closed()
+    client.send(b"more", b"and more")
+    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    assert client.is_closed()
+    assert len(server.notes) == 1
+
+
+def test_a_client_that_was_refused_and_ends_is_closed(client: Client) -> None:
+    client.send(b"\x16\x03\x01")
+    client.half_close()
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize("size", [1, 20, 1000])
+@pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\n12345", b"\r\n", CHUNK])
+def test_an_upgrade_is_answered_as_any_other_request(
+    server: ScriptedServer, client: Client, application: Application, size: int, body: bytes
+) -> None:
+    """A client may offer HTTP/2 with any request, such as Java's does."""
+    upgrade = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
+    client.send_in_one_turn(*in_pieces((upgrade + body) * 2 + POST, size))
+    assert statuses(client) == [200] * 3
+    sent = b"" if body == b"\r\n" else b"12345"
+    assert application.bodies == [sent, sent, b"12345"]
+    headers = [dict(request.scope["headers"]) for request in application.requests]
+    assert [b"upgrade" in found for found in headers] == [True, True, False]
+    assert all(found[b"host"] == b"receiver" for found in headers)
+    assert not client.is_closed()
+    assert server.notes == []
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_what_follows_a_connect_is_not_served(
+    server: ScriptedServer, client: Client, application: Application, size: int
+) -> None:
+    connect = b"CONNECT /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n"
+    client.send_in_one_turn(*in_pieces(connect + GET, size))
+    assert len(application.requests) <= 1
+    assert len(statuses(client)) == 1
+    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    assert client.is_closed()
+
+
+# -- clients that wait for permission to send their body
+
+
+def test_a_client_that_asks_is_told_once_that_its_body_may_come(client: Client) -> None:
+    client.send(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert client.received == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"12", b"345")
+    assert statuses(client) == [100, 200]
+
+
+def test_a_client_that_asks_and_does_not_wait_is_told_nothing(client: Client) -> None:
+    client.send(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n12345")
+    assert statuses(client) == [200]
+
+
+def test_a_client_that_asks_is_told_nothing_if_its_body_is_not_read(
+    client: Client, application: Application
+) -> None:
+    application.reads = False
+    client.send(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert statuses(client) == [200]
+
+
+def test_a_client_that_asks_behind_another_request_is_told_after_its_response(
+    client: Client, application: Application
+) -> None:
+    application.holds = True
+    client.send(POST + HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert client.received == b""
+    release(application, client)
+    assert statuses(client) == [200, 100]
+    client.send(b"12345")
+    release(application, client)
+    assert statuses(client) == [200, 100, 200]
+
+
+# -- clients that send no more, or have left
+
+
+def test_a_client_that_sends_no_more_gets_its_response(
+    client: Client, application: Application
+) -> None:
+    application.holds = True
+    client.send(POST)
+    client.half_close()
+    assert not client.is_closed()
+    release(application, client)
+    assert statuses(client) == [200]
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_all_pipelined_requests_are_answered_after_a_half_close(
+    client: Client, application: Application, holds: bool
+) -> None:
+    application.holds = holds
+    client.send_in_one_turn(POST * 3 + HEAD)
+    client.half_close()
+    while application.held:
+        release(application, client)
+    assert statuses(client) == [200] * 3
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [POST[:-2], CHUNKED, CHUNKED + b"5\r\n123", CHUNKED + b"3\r\n123\r\n"],
+    ids=["with a length", "in chunks, nothing", "half a chunk", "no last chunk"],
+)
+def test_a_body_that_ends_too_early_is_for_the_application_to_refuse(
+    server: ScriptedServer, client: Client, application: Application, start: bytes
+) -> None:
+    client.send(start)
+    client.half_close()
+    (request,) = application.requests
+    assert request.scope["state"]["broke_off"]
+    assert request.body == (b"" if start == CHUNKED else b"123")
+    assert statuses(client) == [200]
+    assert client.is_closed()
+    assert server.notes == []
+
+
+@pytest.mark.parametrize("start", [POST[:-2], CHUNKED + b"zz\r\n"])
+def test_an_application_that_answers_for_a_body_that_broke_off_has_its_time(
+    server: ScriptedServer, client: Client, application: Application, start: bytes
+) -> None:
+    application.holds = True
+    client.send(start)
+    client.half_close()
+    for _ in range(3):
+        server.connect()
+    assert server.slots.make_room()
+    server.loop.pass_time(2 * ARRIVES_WITHIN)
+    release(application, client)
+    assert statuses(client) == [200]
+    assert server.notes == []
+
+
+@pytest.mark.parametrize("start", [b"", HEAD, GET])
+def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(
+    server: ScriptedServer, client: Client, start: bytes
+) -> None:
+    client.send(start)
+    client.half_close()
+    assert client.is_closed()
+    assert server.notes == []
+
+
+def test_tls_has_no_half_closed_connections(
+    server: ScriptedServer, application: Application
+) -> None:
+    application.holds = True
+    client = server.connect(tls=True)
+    client.send(POST)
+    client.half_close()
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+@pytest.mark.parametrize("start", [b"", HEAD, POST[:-1], POST, POST + HEAD, POST * 3])
+def test_a_client_that_left_takes_no_place(
+    server: ScriptedServer,
+    client: Client,
+    application: Application,
+    start: bytes,
+    error: Exception | None,
+) -> None:
+    application.holds = True
+    client.send_in_one_turn(*([start] if start else []))
+    client.leave(error)
+    assert server.state.connections == set()
+    for held in application.held:
+        held.set()
+    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    assert (server.slots.waiting, server.slots.held) == ({}, {})
+    assert client.received == b""
+    assert server.notes == []
+
+
+# -- clients that do not read
+
+
+@pytest.fixture
+def deaf(client: Client) -> Client:
+    client.transport.reads = False
+    return client
+
+
+def test_a_client_that_does_not_read_is_closed(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 1_000_000
+    deaf.send(GET)
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    assert not deaf.is_closed()
+    limits = server.config.timeout_keep_alive + ANSWER_IS_TAKEN_WITHIN
+    server.loop.pass_time(limits + 2 * MOMENT)
+    assert deaf.is_closed()
+    assert deaf.transport.was_aborted
+    assert server.notes == []
+
+
+def test_a_client_that_reads_none_of_many_responses_is_closed(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 40_000
+    deaf.send_in_one_turn(GET * 50)
+    assert len(application.requests) < 5  # the others are not begun
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN + MOMENT)
+    assert deaf.is_closed()
+    assert len(application.requests) < 5
+    assert server.notes == []
+
+
+def test_a_client_that_reads_late_gets_all_responses(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 40_000
+    deaf.send_in_one_turn(GET * 50)
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    deaf.read()
+    assert statuses(deaf) == [200] * 50
+    server.loop.pass_time(server.config.timeout_keep_alive - MOMENT)
+    assert not deaf.is_closed()
+
+
+@pytest.mark.parametrize(
+    "request_", [GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")]
+)
+def test_a_client_that_does_not_read_a_short_response_is_closed(
+    server: ScriptedServer, deaf: Client, request_: bytes
+) -> None:
+    deaf.send(request_)
+    assert not deaf.is_closed()
+    server.loop.pass_time(server.config.timeout_keep_alive + ANSWER_IS_TAKEN_WITHIN + 2 * MOMENT)
+    assert deaf.is_closed()
+    assert server.notes == []
+
+
+def test_a_client_that_is_sent_away_may_take_its_response_late(
+    server: ScriptedServer, deaf: Client
+) -> None:
+    deaf.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    deaf.read()
+    assert statuses(deaf) == [200]
+    assert deaf.is_closed()
+    assert not deaf.transport.was_aborted
+
+
+def test_a_client_that_does_not_read_makes_room_for_others(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 1_000_000
+    deaf.send(GET)
+    server.connect()
+    assert server.slots.make_room()
+    assert deaf.is_closed()
+
+
+# -- when all places are taken
+
+
+def test_the_connection_that_waits_longest_makes_room(server: ScriptedServer) -> None:
+    first, second, third = (server.connect() for _ in range(3))
+    first.send(GET)  # now it waits for its next request, and for less time than the others
+    second.send(HEAD)
+    assert server.slots.make_room()
+    server.loop.settle()
+    assert [client.is_closed() for client in (first, second, third)] == [False, False, True]
+    assert server.slots.make_room()
+    server.loop.settle()
+    assert [client.is_closed() for client in (first, second)] == [True, False]
+    assert not server.slots.make_room()  # the last one may be new
+    assert server.notes == []
+
+
+def test_a_connection_that_is_being_answered_makes_no_room(
+    server: ScriptedServer, application: Application
+) -> None:
+    application.holds = True
+    clients = [server.connect() for _ in range(4)]
+    for client, start in zip(
+        clients, [GET, POST, POST + HEAD, CHUNKED + b"0\r\n\r\n"], strict=True
+    ):
+        client.send(start)
+    assert not server.slots.make_room()
+    server.connect()
+    newest = server.connect()
+    assert server.slots.make_room()
+    assert not server.slots.make_room()
+    for client in clients:
+        release(application, client)
+        assert statuses(client) == [200]
+        assert not client.is_closed()
+    assert not newest.is_closed()
+
+
+def test_a_long_body_makes_no_room(
+    server: ScriptedServer, client: Client, application: Application
+) -> None:
+    application.is_long = True
+    client.send(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
+    server.connect()
+    assert not server.slots.make_room()
+
+
+# -- at a stop
+
+
+@pytest.mark.parametrize("start", [b"", GET, *HALF_REQUESTS.values()], ids=str)
+def test_a_client_that_still_sends_has_two_seconds(
+    server: ScriptedServer, client: Client, start: bytes
+) -> None:
+    client.send(start)
+    server.stop()
+    server.loop.pass_time(LEAVES_WITHIN - MOMENT)
+    assert not client.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+
+
+def test_a_client_that_sends_a_long_body_has_two_seconds(
+    server: ScriptedServer, client: Client, application: Application
+) -> None:
+    application.is_long = True
+    client.send(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
+    server.stop()
+    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    assert client.is_closed()
+
+
+def test_a_client_that_does_not_read_has_two_seconds(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 1_000_000
+    deaf.send(GET)
+    server.stop()
+    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    assert deaf.is_closed()
+
+
+@pytest.mark.parametrize("start", [b"", GET, HEAD, POST[:-1]], ids=str)
+def test_a_request_that_arrives_within_them_is_answered(
+    server: ScriptedServer, client: Client, start: bytes
+) -> None:
+    client.send(start)
+    before = len(statuses(client))
+    server.stop()
+    server.loop.pass_time(LEAVES_WITHIN - MOMENT)
+    client.send(POST.removeprefix(start))
+    assert statuses(client)[before:] == [200]
+    assert b"\r\nconnection: close\r\n" in client.received
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize("request_", [GET, POST])
+def test_a_request_that_is_being_answered_takes_its_time_and_is_the_last(
+    server: ScriptedServer, client: Client, application: Application, request_: bytes
+) -> None:
+    application.holds = True
+    client.send(request_)
+    server.stop()
+    server.loop.pass_time(10 * LEAVES_WITHIN)
+    release(application, client)
+    assert statuses(client) == [200]
+    assert b"\r\nconnection: close\r\n" in client.received
+    assert client.is_closed()
+
+
+def test_pipelined_requests_are_all_answered_at_a_stop(
+    server: ScriptedServer, client: Client, application: Application
+) -> None:
+    application.holds = True
+    client.send(POST * 3)
+    server.stop()
+    server.loop.pass_time(10 * LEAVES_WITHIN)
+    while application.held:
+        release(application, client)
+    assert statuses(client) == [200] * 3
+    assert client.received.count(b"\r\nconnection: close\r\n") == 1
+    assert client.is_closed()
