@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from receiver.stores.group_commit import GroupCommit, Write
 
 T = TypeVar("T")
+TURNS = 5  # of the loop: answers of one batch leave, and what they bring joins the next
 LOOK_EVERY = 0.25  # seconds between looks for writes that were waited for too long
 
 
@@ -58,9 +59,15 @@ class Commits:
         self._writer.start_undisturbed(self._when_free)
 
     def _when_free(self) -> None:
-        """Called on the writer's thread."""
+        """Called on the writer's thread, which has settled a batch while the next one gathered."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._start)
+            self._loop.call_soon_threadsafe(self._start_after, TURNS)
+
+    def _start_after(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._start_after, turns - 1)
+        else:
+            self._start()
 
     def _note(self, write: Future[Any]) -> None:
         """Called on the writer's thread: the first of a batch wakes the loop for all of them."""
