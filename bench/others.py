@@ -18,11 +18,10 @@ from bench.webhook import PREFIX, hooks_file
 BARE = "python:bench.apps.gunicorn_bare"
 
 
-def flask(app: str, workers: int, worker_class: str = "") -> Start:
+def flask(app: str, workers: int) -> Start:
     def start(site: Site) -> Iterator[Running]:
         port = free_port()
-        more = ("--worker-class", worker_class) if worker_class else ()
-        command = gunicorn(BARE, workers, port, *more, f"bench.apps.{app}:app")
+        command = gunicorn(BARE, workers, port, f"bench.apps.{app}:app")
         with serve(site, command, port) as running:
             yield running
 

@@ -13,7 +13,7 @@ OF_TWO = (
     "two processes, and p99: servers and wrk share two cores, and the writers take turns at the "
     "file lock. Found by the CPU of a request in the table: both rows of two processes, with wrk, "
     "use most of what there is. On 2026-11-21 the rate was 0.70 to 0.86 of the ceiling's from run "
-    "to run; p99 was above it until full garbage collections were kept out of the main loop, at "
+    "to run; p99 was above it until full garbage collections were kept out of the event loop, at "
     "18:26, and 0.73 and 0.89 of it then. Committing in the loop itself gave a sixth more (4,650 a "
     "second for 3,980); a disk or a lock that hangs would then hang every answer"
 )
@@ -21,8 +21,8 @@ OF_THREADS = (
     "the Flask view on threads: timed in one thread, without a server, in 2026-11 the view cost "
     "0.20 ms and the record 0.08 ms of CPU (0.33 and 0.14 before they were made faster); the "
     "ceiling's 0.3 to 0.6 ms are all that Flask, the parser and the threads cost, and come on top. "
-    "0.85 would leave us 0.1 ms for token, JSON, SQL, log line and counts. So the main loop takes "
-    "callbacks"
+    "0.85 would leave us 0.1 ms for token, JSON, SQL, log line and counts. So callbacks do not go "
+    "through Flask"
 )
 OF_THE_BEST = (
     "the best front: timed in one thread, without a server, in 2026-11, reading, checking, logging "

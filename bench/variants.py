@@ -26,12 +26,10 @@ class Variant:
 def everybody() -> list[Variant]:
     """The rows of the table, in order; the first is what the others are compared with."""
     full, normal = "power cut", "crash of the process"
-    stock = flask("ceiling", 1, "gthread")
     commit_each = ours.on_sqlite(1, app=ours.COMMIT_EACH)
     return [
         Variant("ceiling: Flask answers 200, 1 process", "ceiling", flask("ceiling", 1)),
         Variant("the same, 2 processes", "ceiling", flask("ceiling", 2)),
-        Variant("the same on stock gthread, 1 process", "ceiling", stock),
         Variant("us, SQLite, 1 process", "us", ours.on_sqlite(1), full),
         Variant("us, SQLite, 2 processes", "us", ours.on_sqlite(2), full),
         *(

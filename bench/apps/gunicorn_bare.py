@@ -1,6 +1,8 @@
-"""Our gunicorn settings for apps that have no record to check: same worker class, same threads."""
+"""Our gunicorn settings for Flask apps that have no record to check, on gunicorn's own threads."""
 
 from receiver.web.gunicorn import *  # noqa: F403
+
+worker_class = "gthread"
 
 
 def on_starting(_: object) -> None:  # type: ignore[no-redef]

@@ -5,10 +5,10 @@ It refuses nothing: what is not recorded here goes to the view, which says why.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -23,6 +23,9 @@ from receiver.web import problems, requestlog
 from receiver.web.admission import Sent, admit
 from receiver.web.callbacks import BODIES, ROUTE
 from receiver.web.server.commits import Commits
+
+if TYPE_CHECKING:
+    import asyncio
 
 LONGEST_BODY = 32 * 1024  # bytes; real ones are a few kB, and to parse a long one takes long
 log = structlog.get_logger()

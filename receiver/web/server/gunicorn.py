@@ -15,13 +15,12 @@ from receiver.stores import open_store
 # Hosts that route to a port say which in PORT; elsewhere only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
 
-# gthread whose threads get requests that have arrived: slow senders wait in the main loop, where
-# one more costs a descriptor and at most 0.5 MB, for 20 s (worker.py). Ordinary callbacks are taken
-# in the main loop itself (loop.py); with receiver.web.worker.Worker they go to the threads, too.
+# uvicorn takes callbacks in its event loop, where a slow client costs a connection for 20 s at most,
+# and no thread (protocol.py). With gthread, Flask serves everything, and slow clients hold threads.
 worker_class = "receiver.web.server.worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
-# A thread waits while its callback's batch is committed: more threads make bigger batches.
+# For what Flask serves: the API, the dashboard, refusals. A callback needs none while it waits.
 threads = 16
 
 # With files and database it stays below 1,024 descriptors, which many systems allow a process.
@@ -29,7 +28,7 @@ threads = 16
 worker_connections = 512
 
 # A callback's line has 150 bytes, a list's with every filter 2,000; a proxy adds a dozen headers.
-# All headers together may have 32 kB (arrival.py).
+# All headers together may have 32 kB (protocol.py).
 limit_request_line = 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
@@ -41,7 +40,8 @@ timeout = 60
 graceful_timeout = 25  # hosts kill 30 s after SIGTERM; a request that still arrives gets 2 s
 keepalive = 5
 
-# No proxy may say which part of the path is ours: a request could be taken apart by it.
+# No proxy may say which part of the path is ours: a request could be taken apart by it. This and
+# the next count for gthread; the worker class above believes no proxy.
 forwarder_headers = ""
 
 # Nor whether it came by TLS: whom to believe, TRUSTED_PROXIES says, not where a request comes from.
