@@ -1,0 +1,440 @@
+"""Writes that are awaited in an event loop, on a real loop and a writer whose disk is scripted."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+from receiver.errors import StoreUnavailable
+from receiver.stores import group_commit
+from receiver.stores.group_commit import Write
+from receiver.web.server import commits
+from receiver.web.server.commits import Commits
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.scripted_writer import Rows, ScriptedWriter, adding
+
+T = TypeVar("T")
+Work = Callable[[Rows], object]
+FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time a test sets forward."""
+
+    ahead = 0.0  # seconds
+    called: list[str]  # from other threads
+
+    def __init__(self) -> None:
+        self.called = []
+        super().__init__()
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, **more: Any
+    ) -> asyncio.Handle:
+        self.called.append(getattr(callback, "__name__", ""))
+        return super().call_soon_threadsafe(callback, *args, **more)
+
+
+Loop = Callable[[], asyncio.AbstractEventLoop]
+on_each_loop = pytest.mark.parametrize(
+    "loop", [Clock, uvloop.new_event_loop], ids=["asyncio", "uv"]
+)
+
+
+@pytest.fixture(autouse=True)
+def _looks_and_patience_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a write waits for is what wakes it, then, and not a look for late ones."""
+    monkeypatch.setattr(commits, "LOOK_EVERY", FOR_EVER)
+    monkeypatch.setattr(group_commit, "PATIENCE", 3 * FOR_EVER)
+    monkeypatch.setattr(group_commit, "PATIENCE_WHEN_STUCK", 3 * FOR_EVER)
+
+
+@pytest.fixture
+def writer() -> Iterator[ScriptedWriter]:
+    made = ScriptedWriter()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def _no_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Front:
+    """Accepts work in a loop, as the web process accepts callbacks."""
+
+    def __init__(self, writer: ScriptedWriter) -> None:
+        self.writer = writer
+        self.loop = asyncio.get_running_loop()
+        self.commits = Commits(writer, self.loop)
+        self.mistakes: list[object] = []
+        self.loop.set_exception_handler(lambda _, context: self.mistakes.append(context))
+
+    async def take(self, work: Work) -> object:
+        return await self.commits.of(self.writer.submit(work, start=False))
+
+    def accept(self, work: Work) -> asyncio.Task[object]:
+        return self.loop.create_task(self.take(work))
+
+
+def run(
+    writer: ScriptedWriter, scenario: Callable[[Front], Coroutine[Any, Any, T]], loop: Loop = Clock
+) -> T:
+    async def in_front() -> T:
+        front = Front(writer)
+        returned = await scenario(front)
+        assert front.mistakes == []
+        return returned
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(in_front())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait in another thread: the loop sleeps until something wakes it."""
+    await asyncio.to_thread(wait_until, condition)
+
+
+async def result(task: asyncio.Task[T]) -> T:
+    await until(task.done)
+    return task.result()
+
+
+async def turn(clock: asyncio.AbstractEventLoop, ahead: float = 0.0) -> None:
+    """Set the clock, and let the loop do what is due."""
+    if isinstance(clock, Clock):
+        clock.ahead = ahead or clock.ahead
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@on_each_loop
+def test_the_loop_goes_on_while_a_write_waits(
+    writer: ScriptedWriter, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+
+    async def scenario(front: Front) -> None:
+        with writer.held("commit") as is_there:
+            task = front.accept(adding(1))
+            await until(is_there.is_set)
+            assert not task.done()
+        assert await result(task) == 1
+        assert writer.rows == [1]
+
+    run(writer, scenario, loop)
+
+
+@on_each_loop
+def test_what_arrives_in_one_turn_of_the_loop_is_one_commit(
+    writer: ScriptedWriter, loop: Loop
+) -> None:
+    async def scenario(front: Front) -> None:
+        assert await front.take(adding("first")) == "first"  # the thread is there, and waits
+        for n in (0, 5):
+            tasks = [front.accept(adding(n + more)) for more in range(5)]
+            assert [await result(task) for task in tasks] == [*range(n, n + 5)]
+
+    run(writer, scenario, loop)
+    assert writer.commits == [["first"], [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+@on_each_loop
+def test_a_writer_that_is_free_again_is_started_at_once(writer: ScriptedWriter, loop: Loop) -> None:
+    async def scenario(front: Front) -> None:
+        with writer.held() as is_there:
+            first = front.accept(adding(1))
+            await until(is_there.is_set)
+            others = [front.accept(adding(n)) for n in (2, 3)]
+            await until(lambda: writer.waiting == 2)
+        assert [await result(task) for task in (first, *others)] == [1, 2, 3]
+
+    run(writer, scenario, loop)
+    assert writer.commits == [[1], [2, 3]]
+
+
+def test_a_batch_wakes_the_loop_once(writer: ScriptedWriter) -> None:
+    writes: list[Write[Rows, object]] = []
+
+    async def scenario(front: Front) -> None:
+        with writer.held("commit") as is_there:
+            writes.extend(writer.submit(adding(n), start=False) for n in range(9))
+            tasks = [front.loop.create_task(front.commits.of(write)) for write in writes]
+            await until(is_there.is_set)
+        wait_until(lambda: all(write.done() for write in writes))  # the loop stands still
+        assert [await result(task) for task in tasks] == [*range(9)]
+        assert isinstance(front.loop, Clock)
+        assert front.loop.called.count("_go_on") == 1
+        assert await front.take(adding(9)) == 9  # and the next wakes it again
+
+    run(writer, scenario)
+
+
+def test_an_error_reaches_its_own_waiter_alone(writer: ScriptedWriter) -> None:
+    mine = ValueError("mine alone")
+
+    def bad(_: Rows) -> None:
+        raise mine
+
+    async def scenario(front: Front) -> None:
+        tasks = [front.accept(work) for work in (adding(1), bad, adding(2))]
+        assert await result(tasks[0]) == 1
+        with pytest.raises(ValueError, match="mine alone") as raised:
+            await result(tasks[1])
+        assert raised.value is mine
+        assert await result(tasks[2]) == 2
+
+    run(writer, scenario)
+    assert writer.commits == [[1, 2]]
+
+
+def test_a_batch_that_fails_is_told_to_everyone_in_it(writer: ScriptedWriter) -> None:
+    async def scenario(front: Front) -> None:
+        writer.failure = StoreUnavailable("the disk is full", retry_after=7)
+        for task in [front.accept(adding(n)) for n in range(3)]:
+            with pytest.raises(StoreUnavailable, match="the disk is full") as raised:
+                await result(task)
+            assert raised.value.retry_after == 7
+        assert await front.take(adding(3)) == 3
+
+    run(writer, scenario)
+    assert writer.rows == [3]
+
+
+def test_what_is_waited_for_too_long_is_withdrawn(writer: ScriptedWriter) -> None:
+    """There is a look each FOR_EVER, and three of them fit into the patience of a write."""
+
+    async def scenario(front: Front) -> None:
+        with writer.held() as is_there:
+            in_batch = front.accept(adding(1))
+            await until(is_there.is_set)
+            behind = front.accept(adding(2))
+            await turn(front.loop)
+            await turn(front.loop, ahead=1.5 * FOR_EVER)
+            await turn(front.loop, ahead=2.6 * FOR_EVER)
+            newcomer = front.accept(adding(3))
+            await turn(front.loop)
+            assert not any(task.done() for task in (in_batch, behind))
+            await turn(front.loop, ahead=4 * FOR_EVER)
+            for task in (in_batch, behind):
+                with pytest.raises(StoreUnavailable, match=r"no commit within .* the script"):
+                    task.result()
+            assert writer.waiting == 1
+            assert not newcomer.done()
+        assert await result(newcomer) == 3
+        with writer.held() as is_there:
+            again = front.accept(adding(4))
+            await until(is_there.is_set)
+            await turn(front.loop, ahead=8 * FOR_EVER)
+            assert isinstance(again.exception(), StoreUnavailable)  # it is looked for again
+
+    run(writer, scenario)
+    assert writer.rows == [3]
+
+
+def test_what_is_durable_when_its_time_is_over_is_not_refused(
+    writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop itself may have stood still for as long."""
+    monkeypatch.setattr(group_commit, "PATIENCE", FOR_EVER / 2)
+
+    async def scenario(front: Front) -> None:
+        write = writer.submit(adding(1), start=False)
+        with ExitStack() as stack:
+            is_there = stack.enter_context(writer.held("commit"))
+
+            def stand_still() -> None:
+                stack.close()
+                wait_until(write.done)
+
+            front.loop.call_later(FOR_EVER, stand_still)  # in the same turn as the look, before it
+            task = front.loop.create_task(front.commits.of(write))
+            await until(is_there.is_set)
+            await turn(front.loop, ahead=2 * FOR_EVER)
+            assert await result(task) == 1
+
+    run(writer, scenario)
+
+
+class Body:
+    """What a callback holds in memory: up to 32 kB."""
+
+
+@pytest.mark.parametrize(
+    "why", ["recorded", "an error of its own", "a batch that fails", "in a batch", "behind a batch"]
+)
+@pytest.mark.usefixtures("_no_collection")
+def test_what_was_taken_is_let_go_at_once_and_not_by_a_collection(
+    writer: ScriptedWriter, why: str
+) -> None:
+    is_stuck = why.endswith(" a batch")
+    held: list[weakref.ref[Body]] = []
+
+    async def accept(front: Front) -> str:
+        body = Body()
+        held.append(weakref.ref(body))
+
+        def work(rows: Rows) -> None:
+            rows.append(type(body).__name__)
+            if why == "an error of its own":
+                raise ValueError("mine alone")
+
+        try:
+            await front.take(work)
+        except (StoreUnavailable, ValueError) as error:
+            return str(error)
+        return "recorded"
+
+    async def scenario(front: Front) -> str:
+        with ExitStack() as stack:
+            if why == "a batch that fails":
+                writer.failure = StoreUnavailable("the disk is full")
+            is_there = threading.Event()
+            if is_stuck:
+                is_there = stack.enter_context(writer.held())
+            if why == "behind a batch":
+                writer.submit(adding(1))
+                await until(is_there.is_set)
+            task = front.loop.create_task(accept(front))
+            if is_stuck:
+                await turn(front.loop)
+                await until(is_there.is_set)
+                await turn(front.loop, ahead=4 * FOR_EVER)
+                assert task.done()
+            said = await result(task)
+            await until(lambda: held[0]() is None)
+        return said
+
+    said = {
+        "recorded": "recorded",
+        "an error of its own": "mine alone",
+        "a batch that fails": "the disk is full",
+    }
+    assert run(writer, scenario).startswith(said.get(why, "no commit within"))
+
+
+@pytest.mark.usefixtures("_no_collection")
+def test_an_error_keeps_no_callback_of_anybody_else(writer: ScriptedWriter) -> None:
+    """Its traceback holds the callback of whoever it was raised for."""
+    held: list[weakref.ref[Body]] = []
+    errors: list[Exception] = []
+
+    async def accept(front: Front, body: Body) -> None:
+        held.append(weakref.ref(body))
+        try:
+            await front.take(adding(None))
+        except StoreUnavailable as error:
+            if len(held) == 2 and not errors:
+                errors.append(error)
+
+    async def scenario(front: Front) -> None:
+        writer.failure = StoreUnavailable("the disk is full")
+        tasks = [front.loop.create_task(accept(front, Body())) for _ in range(2)]
+        for task in tasks:
+            await result(task)
+        assert len(errors) == 1
+        await until(lambda: held[1]() is None)
+        assert held[0]() is not None
+
+    run(writer, scenario)
+
+
+def test_a_waiter_that_is_cancelled_takes_nobody_along(writer: ScriptedWriter) -> None:
+    async def scenario(front: Front) -> None:
+        with writer.held("commit") as is_there:
+            cancelled, other = front.accept(adding(1)), front.accept(adding(2))
+            await until(is_there.is_set)
+            cancelled.cancel()
+            await turn(front.loop)
+            assert cancelled.cancelled()
+        assert await result(other) == 2
+        assert await front.take(adding(3)) == 3
+
+    run(writer, scenario)
+    assert writer.commits == [[1, 2], [3]]  # it was handed over
+
+
+@pytest.mark.usefixtures("_no_collection")
+def test_the_write_of_a_waiter_that_was_cancelled_is_withdrawn_in_time(
+    writer: ScriptedWriter,
+) -> None:
+    body = Body()
+    held = weakref.ref(body)
+
+    def adds(body: Body) -> Work:
+        return lambda rows: rows.append(body)
+
+    async def scenario(front: Front) -> None:
+        nonlocal body
+        with writer.held() as is_there:
+            writer.submit(adding(1))
+            await until(is_there.is_set)
+            cancelled = front.accept(adds(body))
+            del body
+            await turn(front.loop)
+            cancelled.cancel()
+            await turn(front.loop)
+            assert cancelled.cancelled()
+            del cancelled
+            assert writer.waiting == 1
+            await turn(front.loop, ahead=4 * FOR_EVER)
+            assert writer.waiting == 0
+            assert held() is None
+
+    run(writer, scenario)
+    assert writer.run(adding(2)) == 2
+    assert writer.rows == [1, 2]
+
+
+@on_each_loop
+def test_a_loop_that_is_closed_while_the_writer_settles_ends_no_writer(
+    writer: ScriptedWriter, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = writer.run(lambda _: threading.current_thread())
+    with writer.held() as is_there, caplog.at_level(logging.DEBUG, "concurrent.futures"):
+
+        async def scenario(front: Front) -> None:
+            front.accept(adding(1))
+            await until(is_there.is_set)
+            front.accept(adding(2))  # it waits until the writer is free
+            await until(lambda: writer.waiting == 1)
+            await turn(front.loop)
+
+        run(writer, scenario, loop)
+    assert writer.run(lambda _: threading.current_thread()) is thread
+    assert [record.getMessage() for record in caplog.records] == []
+    assert writer.rows == [1, 2]
+
+
+def test_a_write_that_is_done_already_is_not_waited_for(
+    writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no thread can be started: the loop commits itself."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario(front: Front) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            write = writer.submit(adding(1), start=False)
+        assert write.done()
+        assert await result(front.loop.create_task(front.commits.of(write))) == 1
+
+    run(writer, scenario)
+    assert writer.rows == [1]
