@@ -294,6 +294,7 @@ def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
     client.transport.protocol.data_received(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
     client.leave(ConnectionResetError())
     assert len(application.requests) == 1
+    assert server.slots.held == {}
     server.loop.pass_time(LONG_ARRIVES_WITHIN)
     other = server.connect()
     other.send(HEAD)
@@ -336,6 +337,16 @@ def test_a_head_that_is_too_long_is_refused(
     ((address, reason, *_),) = server.notes
     assert address == CLIENT[0]
     assert reason.startswith(protocol.NOT_UNDERSTOOD)
+
+
+@pytest.mark.parametrize("name", ["a long request line", "many headers", "long headers"])
+def test_a_head_that_is_too_long_is_refused_behind_another_request_as_well(
+    client: Client, application: Application, name: str
+) -> None:
+    start, status = ENDLESS_HEADS[name]
+    client.send(POST + start + b"\r\n")
+    assert statuses(client) == [200, status]
+    assert len(application.requests) == 1
 
 
 def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
@@ -810,6 +821,15 @@ def test_a_client_that_still_sends_has_two_seconds(
     server.loop.pass_time(LEAVES_WITHIN - MOMENT)
     assert not client.is_closed()
     server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+
+
+def test_a_client_whose_handshake_ends_after_it_has_two_seconds_as_well(
+    server: ScriptedServer,
+) -> None:
+    server.stop()
+    client = server.connect(tls=True)
+    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
     assert client.is_closed()
 
 
