@@ -535,11 +535,17 @@ def test_what_follows_a_connect_is_not_served(
     server: ScriptedServer, client: Client, application: Application, size: int
 ) -> None:
     connect = b"CONNECT /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n"
-    client.send_in_one_turn(*in_pieces(connect + GET, size))
-    assert len(application.requests) <= 1
-    assert len(statuses(client)) == 1
-    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    client.send_in_one_turn(*in_pieces(connect + GET + b"\x16\x03\x01", size))
+    assert [request.scope["method"] for request in application.requests] == ["CONNECT"]
+    assert statuses(client) == [200]
     assert client.is_closed()
+    assert server.notes == []
+
+
+def test_a_connect_to_another_host_is_refused(client: Client, application: Application) -> None:
+    client.send(b"CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
+    assert statuses(client) == [400]
+    assert application.requests == []
 
 
 # -- clients that wait for permission to send their body
@@ -714,6 +720,32 @@ def test_a_client_that_reads_none_of_many_responses_is_closed(
     assert deaf.is_closed()
     assert len(application.requests) < 5
     assert server.notes == []
+
+
+def test_further_requests_do_not_extend_the_time_of_a_client_that_does_not_read(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 40_000
+    deaf.send(GET * 3)
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    assert not deaf.transport.is_paused
+    deaf.send(GET)
+    server.loop.pass_time(2 * MOMENT)
+    assert deaf.is_closed()
+
+
+def test_a_request_has_its_time_once_the_client_has_read_the_response_before(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 1_000_000
+    deaf.send(GET + HEAD)
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    deaf.read()
+    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    assert not deaf.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert deaf.is_closed()
+    assert server.notes == [SLOW]
 
 
 def test_a_client_that_reads_late_gets_all_responses(
