@@ -480,7 +480,7 @@ def test_no_request_line_is_logged(
 @pytest.mark.parametrize("holds", [True, False])
 @pytest.mark.parametrize("size", [7, 1000])
 def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
-    client: Client, application: Application, holds: bool, size: int
+    server: ScriptedServer, client: Client, application: Application, holds: bool, size: int
 ) -> None:
     application.holds = holds
     client.send_in_one_turn(*in_pieces(POST + POST + b"no HTTP at all\r\n\r\n" + POST, size))
@@ -491,6 +491,8 @@ def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
         release(application, client)
     assert statuses(client) == [200, 200, 400]
     assert application.bodies == [b"12345"] * 2
+    ((_, reason, *_),) = server.notes
+    assert reason.startswith(protocol.NOT_UNDERSTOOD)
 
 
 def test_a_client_that_was_refused_has_a_moment_to_read_why(
@@ -679,6 +681,7 @@ def test_a_client_that_left_takes_no_place(
     client.send_in_one_turn(*([start] if start else []))
     client.leave(error)
     assert server.state.connections == set()
+    assert (server.slots.waiting, server.slots.held) == ({}, {})
     for held in application.held:
         held.set()
     server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
