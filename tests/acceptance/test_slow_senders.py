@@ -6,15 +6,27 @@ one of them would never be answered.
 
 from __future__ import annotations
 
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPSConnection
+
+import pytest
 import requests
 
 from receiver.signing import mint
-from tests.support.installation import Installation
+from receiver.web.server import gunicorn
+from tests.support.gunicorn_processes import idle_sockets, sockets, stuck_clients, workers
+from tests.support.installation import ROOT, Installation
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
 from tests.support.slow_senders import SlowSenders, slow_senders
 
 MANY = 200
+API_TOKEN = "a-token-for-the-tests"
+TLS = ROOT / "tests/data/tls"
+CERTIFICATE = ("--certfile", str(TLS / "cert.pem"), "--keyfile", str(TLS / "key.pem"))
 JSON = {"Content-Type": "application/json"}
 
 
@@ -78,5 +90,161 @@ def test_more_senders_than_places_do_not_keep_an_honest_one_out(
 ) -> None:
     """The places of both processes are taken, twice over; who waits longest makes room."""
     start_web(installation)
+    places = places_of(installation)
     with slow_senders(installation.port, list(ATTACKS.values()), 2_200) as senders:
         honest_callbacks_are_answered(installation, senders)
+        installation.wait_until(lambda: sockets(workers(installation)) <= places)
+
+
+def places_of(installation: Installation) -> int:
+    """How many sockets the web processes have when all their places are taken."""
+    return idle_sockets(installation) + 2 * gunicorn.worker_connections
+
+
+IDLE_AND_HALF_SENT = {
+    "idle": [b""],
+    "half-sent heads": [ATTACKS["half a head"]],
+    "half-sent bodies": [ATTACKS["a right token"], ATTACKS["a right token, in chunks"]],
+}
+
+
+@pytest.mark.parametrize("half_sent", ["half-sent heads", "half-sent bodies"])
+def test_neither_idle_nor_half_sent_connections_keep_an_honest_callback_waiting(
+    installation: Installation, half_sent: str
+) -> None:
+    start_web(installation)
+    with (
+        slow_senders(installation.port, IDLE_AND_HALF_SENT["idle"], 600),
+        slow_senders(installation.port, IDLE_AND_HALF_SENT[half_sent], 600) as senders,
+    ):
+        honest_callbacks_are_answered(installation, senders)
+
+
+# -- with TLS of its own
+
+HELLO = bytes.fromhex("160301020001")  # the first bytes of a ClientHello, whose rest never comes
+TLS_ATTACKS = {
+    "half a handshake": [HELLO],
+    "nothing before the handshake": [HELLO[:3]],
+    "nothing after the handshake": [b""],
+    "half a head": [ATTACKS["half a head"]],
+    "half a body": [ATTACKS["a right token"]],
+    "half a chunk": [ATTACKS["a right token, in chunks"]],
+}
+ALL_TLS_ATTACKS = [start for starts in TLS_ATTACKS.values() for start in starts]
+
+
+@pytest.fixture
+def trusted() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+    context.check_hostname = False
+    return context
+
+
+def post_by_tls(installation: Installation, trusted: ssl.SSLContext, task: str) -> int:
+    connection = HTTPSConnection("127.0.0.1", installation.port, context=trusted, timeout=PATIENCE)
+    try:
+        connection.request("POST", path(task), body(), JSON)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def start_web_with_tls(installation: Installation, trusted: ssl.SSLContext, *more: str) -> None:
+    installation.start_web("tests.support.apps.unlimited_arrival:app", *CERTIFICATE, *more)
+
+    def is_ready() -> bool:
+        with suppress(ConnectionError):
+            return post_by_tls(installation, trusted, "first") == 200
+        return False
+
+    installation.wait_until(is_ready)
+
+
+def honest_callbacks_are_answered_by_tls(
+    installation: Installation, trusted: ssl.SSLContext, senders: SlowSenders
+) -> None:
+    for number in range(5):
+        assert post_by_tls(installation, trusted, f"honest-{number}") == 200
+        senders.send_a_byte()
+
+
+def test_honest_callbacks_by_tls_do_not_wait_for_slow_senders(
+    installation: Installation, trusted: ssl.SSLContext
+) -> None:
+    start_web_with_tls(installation, trusted)
+    for starts in TLS_ATTACKS.values():
+        with slow_senders(installation.port, starts, MANY, trusted) as senders:
+            honest_callbacks_are_answered_by_tls(installation, trusted, senders)
+
+
+def test_more_senders_than_places_do_not_keep_an_honest_one_out_by_tls(
+    installation: Installation, trusted: ssl.SSLContext
+) -> None:
+    """Connections whose handshake is under way have a place, too."""
+    start_web_with_tls(installation, trusted)
+    places = places_of(installation)
+    for starts in ([HELLO], ALL_TLS_ATTACKS):
+        with slow_senders(installation.port, starts, 1_500, trusted) as senders:
+            honest_callbacks_are_answered_by_tls(installation, trusted, senders)
+            installation.wait_until(lambda: sockets(workers(installation)) <= places)
+
+
+def test_a_stop_does_not_wait_for_slow_senders_by_tls(
+    installation: Installation, trusted: ssl.SSLContext
+) -> None:
+    start_web_with_tls(installation, trusted, "--graceful-timeout", "1000000")
+    with slow_senders(installation.port, ALL_TLS_ATTACKS, MANY, trusted) as senders:
+        honest_callbacks_are_answered_by_tls(installation, trusted, senders)
+        assert installation.stop("web") == 0
+
+
+# -- clients that do not read
+
+
+@contextmanager
+def clients_that_do_not_read(
+    installation: Installation, request: bytes, count: int
+) -> Iterator[None]:
+    """Each asks for a response again and again, until the server waits for all of them."""
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(PATIENCE)
+            client.connect(("127.0.0.1", installation.port))
+            client.setblocking(False)
+            clients.append(client)
+
+        def all_are_stuck() -> bool:
+            for client in clients:
+                with suppress(BlockingIOError):
+                    client.send(request * 20)
+            return stuck_clients(installation.port) >= count
+
+        installation.wait_until(all_are_stuck)
+        yield
+
+
+@pytest.mark.parametrize("where", ["/metrics", "/api/tasks?limit=200", "/healthz"])
+def test_honest_callbacks_do_not_wait_for_clients_that_do_not_read(
+    installation: Installation, where: str
+) -> None:
+    """More of them than there are threads; nothing but the client ends their wait here."""
+    installation.environment["API_TOKEN"] = API_TOKEN
+    installation.start_web("tests.support.apps.unhurried:app")
+    installation.wait_until_ready()
+    for number in range(100):
+        send(installation, f"listed-{number}")
+    head = f"GET {where} HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n"
+    with clients_that_do_not_read(installation, head.encode(), 100):
+        for number in range(20):
+            assert send(installation, f"honest-{number}") == 200
+        answer = requests.get(f"{installation.url}/readyz", timeout=PATIENCE)
+        assert answer.status_code == 200
+
+
+def send(installation: Installation, task: str) -> int:
+    url = installation.url + path(task)
+    return requests.post(url, data=body(), headers=JSON, timeout=PATIENCE).status_code

@@ -19,6 +19,11 @@ class ScriptedLoop(asyncio.SelectorEventLoop):
 
     now = 1000.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda _, context: self.failures.append(context))
+
     def time(self) -> float:
         return self.now
 
@@ -28,6 +33,7 @@ class ScriptedLoop(asyncio.SelectorEventLoop):
             self.call_soon(self.stop)
             self.run_forever()
             if not self._ready:  # type: ignore[attr-defined]
+                assert self.failures == []
                 return
 
     def pass_time(self, seconds: float) -> None:

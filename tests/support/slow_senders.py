@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle, islice
 
 from tests.support.gunicorn_processes import has_unread_bytes
 from tests.support.patience import PATIENCE, wait_until
+
+HANDSHAKE = b"\x16\x03\x01"  # how TLS begins
 
 
 class SlowSenders:
@@ -26,15 +29,22 @@ class SlowSenders:
 
 
 @contextmanager
-def slow_senders(port: int, starts: Sequence[bytes], count: int) -> Iterator[SlowSenders]:
-    """`count` connections that begin with these bytes in turn, all of them read by the server."""
+def slow_senders(
+    port: int, starts: Sequence[bytes], count: int, tls: ssl.SSLContext | None = None
+) -> Iterator[SlowSenders]:
+    """`count` connections that begin with these bytes in turn, all of them read by the server.
+
+    With `tls`, the bytes are sent after a handshake, but for those of a handshake itself.
+    """
     with ExitStack() as stack:
         connections = []
         for start in islice(cycle(starts), count):
             connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-            stack.enter_context(connection)
             with suppress(OSError):  # closed by the server already, to make room for others
+                if tls is not None and not start.startswith(HANDSHAKE):
+                    connection = tls.wrap_socket(connection)
                 connection.sendall(start)
+            stack.enter_context(connection)
             connection.setblocking(False)
             connections.append(connection)
         senders = SlowSenders(port, connections)

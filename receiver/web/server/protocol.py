@@ -283,8 +283,6 @@ class Protocol(HttpToolsProtocol):
             pass  # the next request is there
         elif self._refusal:
             self._refuse()
-        elif self._has_ended:
-            self.close()
         else:
             self._slots.wait(self, ARRIVES_WITHIN)
             if self._stage is not Stage.START:

@@ -294,6 +294,7 @@ def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
     client.transport.protocol.data_received(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
     client.leave(ConnectionResetError())
     assert len(application.requests) == 1
+    assert server.slots.held == {}
     server.loop.pass_time(LONG_ARRIVES_WITHIN)
     other = server.connect()
     other.send(HEAD)
@@ -336,6 +337,16 @@ def test_a_head_that_is_too_long_is_refused(
     ((address, reason, *_),) = server.notes
     assert address == CLIENT[0]
     assert reason.startswith(protocol.NOT_UNDERSTOOD)
+
+
+@pytest.mark.parametrize("name", ["a long request line", "many headers", "long headers"])
+def test_a_head_that_is_too_long_is_refused_behind_another_request_as_well(
+    client: Client, application: Application, name: str
+) -> None:
+    start, status = ENDLESS_HEADS[name]
+    client.send(POST + start + b"\r\n")
+    assert statuses(client) == [200, status]
+    assert len(application.requests) == 1
 
 
 def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
@@ -469,7 +480,7 @@ def test_no_request_line_is_logged(
 @pytest.mark.parametrize("holds", [True, False])
 @pytest.mark.parametrize("size", [7, 1000])
 def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
-    client: Client, application: Application, holds: bool, size: int
+    server: ScriptedServer, client: Client, application: Application, holds: bool, size: int
 ) -> None:
     application.holds = holds
     client.send_in_one_turn(*in_pieces(POST + POST + b"no HTTP at all\r\n\r\n" + POST, size))
@@ -480,6 +491,8 @@ def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
         release(application, client)
     assert statuses(client) == [200, 200, 400]
     assert application.bodies == [b"12345"] * 2
+    ((_, reason, *_),) = server.notes
+    assert reason.startswith(protocol.NOT_UNDERSTOOD)
 
 
 def test_a_client_that_was_refused_has_a_moment_to_read_why(
@@ -524,11 +537,17 @@ def test_what_follows_a_connect_is_not_served(
     server: ScriptedServer, client: Client, application: Application, size: int
 ) -> None:
     connect = b"CONNECT /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n"
-    client.send_in_one_turn(*in_pieces(connect + GET, size))
-    assert len(application.requests) <= 1
-    assert len(statuses(client)) == 1
-    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    client.send_in_one_turn(*in_pieces(connect + GET + b"\x16\x03\x01", size))
+    assert [request.scope["method"] for request in application.requests] == ["CONNECT"]
+    assert statuses(client) == [200]
     assert client.is_closed()
+    assert server.notes == []
+
+
+def test_a_connect_to_another_host_is_refused(client: Client, application: Application) -> None:
+    client.send(b"CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
+    assert statuses(client) == [400]
+    assert application.requests == []
 
 
 # -- clients that wait for permission to send their body
@@ -662,6 +681,7 @@ def test_a_client_that_left_takes_no_place(
     client.send_in_one_turn(*([start] if start else []))
     client.leave(error)
     assert server.state.connections == set()
+    assert (server.slots.waiting, server.slots.held) == ({}, {})
     for held in application.held:
         held.set()
     server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
@@ -703,6 +723,32 @@ def test_a_client_that_reads_none_of_many_responses_is_closed(
     assert deaf.is_closed()
     assert len(application.requests) < 5
     assert server.notes == []
+
+
+def test_further_requests_do_not_extend_the_time_of_a_client_that_does_not_read(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 40_000
+    deaf.send(GET * 3)
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    assert not deaf.transport.is_paused
+    deaf.send(GET)
+    server.loop.pass_time(2 * MOMENT)
+    assert deaf.is_closed()
+
+
+def test_a_request_has_its_time_once_the_client_has_read_the_response_before(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response = b"x" * 1_000_000
+    deaf.send(GET + HEAD)
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    deaf.read()
+    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    assert not deaf.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert deaf.is_closed()
+    assert server.notes == [SLOW]
 
 
 def test_a_client_that_reads_late_gets_all_responses(
@@ -810,6 +856,15 @@ def test_a_client_that_still_sends_has_two_seconds(
     server.loop.pass_time(LEAVES_WITHIN - MOMENT)
     assert not client.is_closed()
     server.loop.pass_time(2 * MOMENT)
+    assert client.is_closed()
+
+
+def test_a_client_whose_handshake_ends_after_it_has_two_seconds_as_well(
+    server: ScriptedServer,
+) -> None:
+    server.stop()
+    client = server.connect(tls=True)
+    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
     assert client.is_closed()
 
 

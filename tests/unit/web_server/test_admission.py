@@ -1,0 +1,249 @@
+"""Which callbacks are let in: provider, credentials and size decide, and nothing else is asked."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+from receiver import providers
+from receiver.errors import BadSignature, UnknownCallbackUrl
+from receiver.settings import Settings
+from receiver.signing import mint
+from receiver.standard_webhooks import TOLERANCE, sign
+from receiver.tasks import Trust
+from receiver.web.admission import LONGEST_CALLBACK, Sent, admit, check_size, identify
+from tests.support.samples import SECRET, body
+
+KEY, NEW_KEY, OTHER_KEY = ("whsec_" + text * 8 for text in ("a2V5", "bmV3", "bm90"))
+NOW = 1_765_519_851_000
+JSON = {"Content-Type": "application/json"}
+BODY = body()
+WITHOUT_KEY = Settings("sqlite://", (SECRET, "an older secret of ours"))
+WITH_KEY = replace(WITHOUT_KEY, webhook_secrets={"kling": (KEY, NEW_KEY)})
+WITH_EMPTY_KEYS = replace(WITHOUT_KEY, webhook_secrets={"kling": ()})
+BOTH = {"without a key": WITHOUT_KEY, "with a key": WITH_KEY}
+
+
+def token(provider: str = "kling", task: str = "task-1", secret: str = SECRET) -> str:
+    return mint(secret, provider, task)
+
+
+def sent(**more: Any) -> Sent:
+    return replace(Sent("kling", "task-1", token(), JSON), **more)
+
+
+def signed(key: str = KEY, raw: bytes = BODY, at: int = NOW // 1000, **more: Any) -> Sent:
+    headers = {"Webhook-Id": "m", "Webhook-Timestamp": str(at)}
+    headers["Webhook-Signature"] = sign(key, "m", at, raw)
+    return sent(headers={**JSON, **headers}, **more)
+
+
+def unaddressed(request: Sent) -> Sent:
+    """The same, to the provider's address without a token."""
+    return replace(request, task_id=None, token=None)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """`kind` is the error's own word for why."""
+
+    error: type[Exception]
+    kind: str | None = None
+    at_the_address: bool = True  # so that the body need not have arrived
+
+
+WRONG_TOKEN = Refused(UnknownCallbackUrl, "wrong_token")
+UNKNOWN = Refused(UnknownCallbackUrl, "unknown_provider")
+NO_SECRET = Refused(UnknownCallbackUrl, "no_secret")
+UNSIGNED = Refused(BadSignature, "unsigned")
+STALE = Refused(BadSignature, "stale_signature", at_the_address=False)
+WRONG_SIGNATURE = Refused(BadSignature, "wrong_signature", at_the_address=False)
+
+TOKENS: dict[str, tuple[Sent, Trust | Refused]] = {
+    "the token": (sent(), Trust.TOKEN),
+    "of an older secret": (sent(token=token(secret="an older secret of ours")), Trust.TOKEN),
+    "of no secret of ours": (sent(token=token(secret="another secret")), WRONG_TOKEN),
+    "of another task": (sent(token=token(task="task-2")), WRONG_TOKEN),
+    "of another provider": (sent(token=token("appypie")), WRONG_TOKEN),
+    "a shorter one": (sent(token=token()[:-1]), WRONG_TOKEN),
+    "a longer one": (sent(token=token() + "x"), WRONG_TOKEN),
+    "none": (sent(token=""), WRONG_TOKEN),
+    "not ASCII": (sent(token="\N{GRINNING FACE}"), WRONG_TOKEN),
+    "of another known provider": (sent(provider="appypie"), WRONG_TOKEN),
+    "an unknown provider": (sent(provider="nobody", token=token("nobody")), UNKNOWN),
+    "no provider": (sent(provider="", token=token("")), UNKNOWN),
+    "a provider without callbacks": (sent(provider="modellix", token=token("modellix")), UNKNOWN),
+    "without a task, an unknown provider": (unaddressed(sent(provider="nobody")), UNKNOWN),
+    "without a task, one without callbacks": (unaddressed(sent(provider="modellix")), UNKNOWN),
+}
+SIGNATURES: dict[str, tuple[Settings, Sent, Trust | Refused]] = {
+    "by the key": (WITH_KEY, signed(), Trust.SIGNED),
+    "by the new key": (WITH_KEY, signed(NEW_KEY), Trust.SIGNED),
+    "by another key": (WITH_KEY, signed(OTHER_KEY), WRONG_SIGNATURE),
+    "of another body": (WITH_KEY, signed(raw=b"{}"), WRONG_SIGNATURE),
+    "as old as it may be": (WITH_KEY, signed(at=NOW // 1000 - TOLERANCE), Trust.SIGNED),
+    "too old": (WITH_KEY, signed(at=NOW // 1000 - TOLERANCE - 1), STALE),
+    "too new": (WITH_KEY, signed(at=NOW // 1000 + TOLERANCE + 1), STALE),
+    "with a wrong token": (WITH_KEY, signed(token=token(task="x")), WRONG_TOKEN),
+    "without a key, any": (WITHOUT_KEY, signed(OTHER_KEY), Trust.TOKEN),
+    "with all keys deleted, any": (WITH_EMPTY_KEYS, signed(OTHER_KEY), Trust.TOKEN),
+    "none, by the token": (WITH_KEY, sent(), Trust.TOKEN),
+    "by the signature alone": (WITH_KEY, unaddressed(signed()), Trust.SIGNED),
+    "by a wrong signature alone": (WITH_KEY, unaddressed(signed(OTHER_KEY)), WRONG_SIGNATURE),
+    "by nothing": (WITH_KEY, unaddressed(sent()), UNSIGNED),
+    "alone, without a key": (WITHOUT_KEY, unaddressed(signed()), NO_SECRET),
+    "alone, with all keys deleted": (WITH_EMPTY_KEYS, unaddressed(signed()), NO_SECRET),
+    "alone, of another provider": (WITH_KEY, unaddressed(signed(provider="appypie")), NO_SECRET),
+}
+TYPES = {
+    "application/json": True,
+    "application/json; charset=utf-8": True,
+    "  APPLICATION/JSON ": True,
+    "application/cloudevents+json": True,
+    "text/plain": False,
+    "text/json": False,
+    "application/jsonp": False,
+    "application/x-www-form-urlencoded": False,
+    "json": False,
+    "text/plain+json": False,
+    "": False,
+}
+
+
+def kind_of(error: BaseException) -> str | None:
+    return getattr(error, "kind", None)
+
+
+@pytest.fixture(autouse=True)
+def _no_input_or_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks may be an event loop."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("input or output")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr("time.sleep", refuse)
+
+
+def check(settings: Settings, request: Sent, expected: Trust | Refused) -> None:
+    if isinstance(expected, Trust):
+        identify(settings, request)
+        assert admit(settings, request, BODY, NOW).trust is expected
+        return
+    with pytest.raises(expected.error) as found:
+        admit(settings, request, BODY, NOW)
+    assert kind_of(found.value) == expected.kind
+    if expected.at_the_address:
+        with pytest.raises(expected.error) as found:
+            identify(settings, request)
+        assert kind_of(found.value) == expected.kind
+    else:
+        identify(settings, request)  # the body has to arrive first
+
+
+@pytest.mark.parametrize("settings", BOTH.values(), ids=BOTH)
+@pytest.mark.parametrize(("request_", "expected"), TOKENS.values(), ids=TOKENS)
+def test_by_its_address(settings: Settings, request_: Sent, expected: Trust | Refused) -> None:
+    check(settings, request_, expected)
+
+
+@pytest.mark.parametrize(("settings", "request_", "expected"), SIGNATURES.values(), ids=SIGNATURES)
+def test_by_its_signature(settings: Settings, request_: Sent, expected: Trust | Refused) -> None:
+    check(settings, request_, expected)
+
+
+@pytest.mark.parametrize("name", sorted(providers.PROVIDERS))
+def test_a_provider_is_let_in_if_it_calls_back(name: str) -> None:
+    request = sent(provider=name, token=token(name))
+    check(WITHOUT_KEY, request, Trust.TOKEN if providers.get(name).has_callbacks else UNKNOWN)
+
+
+@pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])
+def test_the_names_of_headers_may_be_written_in_any_way(spelling: Any) -> None:
+    request = signed()
+    headers = {spelling(name): value for name, value in request.headers.items()}
+    headers = {**headers, **JSON}
+    assert admit(WITH_KEY, replace(request, headers=headers), BODY, NOW).trust is Trust.SIGNED
+
+
+@pytest.mark.parametrize(("content_type", "is_json"), TYPES.items())
+def test_by_its_type(content_type: str, is_json: bool) -> None:
+    request = sent(headers={"Content-Type": content_type})
+    if is_json:
+        admit(WITHOUT_KEY, request, BODY, NOW)
+        return
+    with pytest.raises(UnsupportedMediaType):
+        admit(WITHOUT_KEY, request, BODY, NOW)
+
+
+def test_without_a_type() -> None:
+    with pytest.raises(UnsupportedMediaType):
+        admit(WITHOUT_KEY, sent(headers={}), BODY, NOW)
+
+
+@pytest.mark.parametrize(
+    ("size", "headers", "error"),
+    [
+        (0, {}, None),
+        (LONGEST_CALLBACK - 1, {}, None),
+        (LONGEST_CALLBACK, {}, RequestEntityTooLarge),
+        (LONGEST_CALLBACK + 1, {"Content-Length": "5"}, RequestEntityTooLarge),
+        (5, {"Content-Length": "5"}, None),
+        (4, {"Content-Length": "5"}, BadRequest),
+        (6, {"Content-Length": "5"}, BadRequest),
+        (0, {"Content-Length": "5"}, BadRequest),
+        (5, {"Transfer-Encoding": "chunked"}, None),
+    ],
+)
+@pytest.mark.parametrize("settings", BOTH.values(), ids=BOTH)
+def test_by_its_size(
+    settings: Settings, size: int, headers: dict[str, str], error: type[Exception] | None
+) -> None:
+    raw, request = b"x" * size, sent(headers={**JSON, **headers})
+    if error is None:
+        check_size(raw, headers)
+        assert admit(settings, request, raw, NOW).body == raw
+        return
+    with pytest.raises(error):
+        check_size(raw, headers)
+    with pytest.raises(error):
+        admit(settings, request, raw, NOW)
+
+
+def test_what_is_wrong_with_several_is_refused_for_its_address() -> None:
+    """Who does not know an address learns nothing else."""
+    request = sent(token="wrong", headers={"Content-Type": "text/plain"})
+    with pytest.raises(UnknownCallbackUrl):
+        admit(WITH_KEY, request, b"x" * LONGEST_CALLBACK, NOW)
+    with pytest.raises(RequestEntityTooLarge):
+        admit(WITH_KEY, signed(OTHER_KEY), b"x" * LONGEST_CALLBACK, NOW)
+
+
+def test_a_callback_is_what_was_sent() -> None:
+    headers = {**JSON, "User-Agent": "kling", "Cookie": "a=b", "X-Url": f"/callbacks/x {token()}"}
+    callback = admit(WITHOUT_KEY, sent(headers=headers), BODY, NOW)
+    assert (callback.provider, callback.task_id) == ("kling", "task-1")
+    assert (callback.body, callback.received_at) == (BODY, NOW)
+    assert callback.headers == {**JSON, "User-Agent": "kling"}
+
+
+def test_a_refusal_never_repeats_a_token() -> None:
+    for request, expected in TOKENS.values():
+        if isinstance(expected, Refused):
+            with pytest.raises(expected.error) as found:
+                admit(WITHOUT_KEY, request, BODY, NOW)
+            assert not request.token or request.token not in str(found.value)
+
+
+def test_an_unknown_provider_is_shown_without_what_may_be_a_secret() -> None:
+    secret = token()
+    with pytest.raises(UnknownCallbackUrl) as found:
+        identify(WITHOUT_KEY, sent(provider=secret))
+    assert secret not in str(found.value)

@@ -1,0 +1,589 @@
+"""Callbacks are served in the event loop, and Flask on threads that wait for no client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, cast
+
+import pytest
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Request
+
+from receiver.web.admission import LONGEST_CALLBACK, Sent
+from receiver.web.server import protocol
+from receiver.web.server.app import App
+from receiver.web.server.callbacks import Answer, Callbacks
+from tests.support.patience import PATIENCE
+
+CALLBACK = "/callbacks/kling/task-1/token"
+LONG = LONGEST_CALLBACK + 1
+ANSWER = Answer(200, b'{"outcome":"recorded"}\n', {"x-request-id": "an-id"})
+
+
+@dataclass
+class Connection:
+    """What the application knows of the connection."""
+
+    has_ended: bool = False
+    may_be_long: bool = False
+
+    def allow_long_body(self) -> None:
+        self.may_be_long = True
+
+
+@dataclass
+class Taking:
+    """Answers callbacks in place of `Callbacks`, and remembers them."""
+
+    answer: Answer | None = None
+    seen: list[tuple[Sent, bytes]] = field(default_factory=list)
+
+    async def take(self, sent: Sent, body: bytes) -> Answer | None:
+        self.seen.append((sent, body))
+        return self.answer
+
+
+class Wsgi:
+    """A WSGI application that remembers what it was asked, and runs `work` on the thread."""
+
+    def __init__(self, work: Callable[[dict[str, Any]], Iterable[bytes]] | None = None) -> None:
+        self.work = work or (lambda environ: [environ["wsgi.input"].read()])
+        self.environs: list[dict[str, Any]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.environs.append(environ)
+        parts = self.work(environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return parts
+
+
+class Exchange:
+    """One request, whose body arrives as the test says, and what was sent in response."""
+
+    def __init__(self, path: str = "/", method: str = "POST", **more: Any) -> None:
+        self.connection = Connection()
+        self.state: dict[str, Any] = {"connection": self.connection}
+        headers = more.pop("headers", [(b"host", b"receiver")])
+        self.scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "http_version": "1.1",
+            "scheme": "http",
+            "root_path": "",
+            "server": ("192.0.2.9", 8000),
+            "client": ("192.0.2.1", 5000),
+            "headers": headers,
+            "state": self.state,
+            **more,
+        }
+        self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.asked = 0  # how often the application asked for more of the body
+        self.sent: list[dict[str, Any]] = []
+        self.may_send = asyncio.Event()
+        self.may_send.set()
+
+    def arrive(self, body: bytes, *, more: bool = False) -> Exchange:
+        self.messages.put_nowait({"type": "http.request", "body": body, "more_body": more})
+        return self
+
+    def leave(self) -> Exchange:
+        self.messages.put_nowait({"type": "http.disconnect"})
+        return self
+
+    def of_length(self, length: int) -> Exchange:
+        self.scope["headers"] = [(b"content-length", str(length).encode())]
+        return self
+
+    async def receive(self) -> Any:
+        self.asked += 1
+        return await self.messages.get()
+
+    async def send(self, message: Any) -> None:
+        await self.may_send.wait()
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent[1:])
+
+    @property
+    def headers(self) -> list[Any]:
+        return list(self.sent[0]["headers"])
+
+    def is_over(self) -> bool:
+        return bool(self.sent) and not self.sent[-1].get("more_body", False) and len(self.sent) > 1
+
+
+def run(scenario: Callable[[], Awaitable[Any]]) -> Any:
+    async def limited() -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return await scenario()
+
+    return asyncio.run(limited())
+
+
+async def turns() -> None:
+    """Let everything run that need not wait."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - another thread may make it true
+        await asyncio.sleep(0)
+
+
+def made(wsgi: Any, callbacks: Taking | None = None, threads: int = 4) -> App:
+    return App(wsgi, cast("Callbacks | None", callbacks), threads)
+
+
+def serve(app: App, make: Callable[[], Exchange]) -> Exchange:
+    """Serve one request to its end."""
+
+    async def scenario() -> Exchange:
+        exchange = make()
+        await app(exchange.scope, exchange.receive, exchange.send)
+        return exchange
+
+    return cast("Exchange", run(scenario))
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each time that work was given to a thread."""
+    found: list[object] = []
+    submit = ThreadPoolExecutor.submit
+
+    def spy(pool: Any, function: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        found.append(function)
+        return submit(pool, function, *args, **more)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", spy)
+    return found
+
+
+# -- who serves it
+
+
+def test_a_callback_is_answered_without_a_thread(submitted: list[object]) -> None:
+    taking, wsgi = Taking(ANSWER), Wsgi()
+    exchange = serve(made(wsgi, taking), lambda: Exchange(CALLBACK).arrive(b"{}"))
+    ((sent, body),) = taking.seen
+    assert (sent.provider, sent.task_id, sent.token, body) == ("kling", "task-1", "token", b"{}")
+    assert (exchange.status, exchange.body) == (200, ANSWER.body)
+    assert exchange.headers == [(b"x-request-id", b"an-id")]
+    assert exchange.is_over()
+    assert (submitted, wsgi.environs) == ([], [])
+
+
+def test_a_callback_that_is_not_taken_goes_to_flask_with_its_body() -> None:
+    taking, wsgi = Taking(None), Wsgi()
+    exchange = serve(
+        made(wsgi, taking), lambda: Exchange(CALLBACK).arrive(b"{", more=True).arrive(b"}")
+    )
+    assert taking.seen[0][1] == b"{}"
+    assert (exchange.status, exchange.body) == (200, b"{}")
+    assert wsgi.environs[0]["PATH_INFO"] == CALLBACK
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", CALLBACK),
+        ("GET", CALLBACK),
+        ("POST", "/"),
+        ("POST", "/callbacks/kling"),
+        ("POST", "/callbacks/kling/task-1"),
+        ("POST", CALLBACK + "/"),
+        ("POST", CALLBACK + "/more"),
+        ("POST", "/" + CALLBACK),
+        ("POST", "/api/callbacks/kling/task-1/token"),
+        ("POST", "/CALLBACKS/kling/task-1/token"),
+    ],
+)
+def test_all_else_is_for_flask(method: str, path: str) -> None:
+    taking, wsgi = Taking(ANSWER), Wsgi()
+    exchange = serve(made(wsgi, taking), lambda: Exchange(path, method).arrive(b"x"))
+    assert exchange.body == b"x"
+    assert (taking.seen, len(wsgi.environs)) == ([], 1)
+
+
+def test_an_application_of_others_gets_everything() -> None:
+    exchange = serve(made(Wsgi()), lambda: Exchange(CALLBACK).arrive(b"x"))
+    assert exchange.body == b"x"
+
+
+def test_flask_runs_on_a_bounded_number_of_threads() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    both = threading.Barrier(2)
+
+    def work(_: Any) -> Iterable[bytes]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        both.wait(PATIENCE)
+        with lock:
+            running -= 1
+        return [b""]
+
+    async def scenario() -> None:
+        app = made(Wsgi(work), threads=2)
+        exchanges = [Exchange().arrive(b"") for _ in range(6)]
+        await asyncio.gather(*(app(one.scope, one.receive, one.send) for one in exchanges))
+        assert all(exchange.is_over() for exchange in exchanges)
+
+    run(scenario)
+    assert most == 2
+
+
+# -- a thread begins when the body has arrived
+
+
+@pytest.mark.parametrize("length", [None, 3, LONGEST_CALLBACK])
+def test_a_thread_begins_once_the_body_has_arrived(
+    submitted: list[object], length: int | None
+) -> None:
+    async def scenario() -> None:
+        exchange = Exchange()
+        if length is not None:
+            exchange.of_length(length)
+        task = asyncio.ensure_future(made(Wsgi())(exchange.scope, exchange.receive, exchange.send))
+        for piece in (b"1", b"2"):
+            exchange.arrive(piece, more=True)
+            await until(exchange.messages.empty)
+            await turns()
+            assert submitted == []
+        exchange.arrive(b"3")
+        await task
+        assert len(submitted) == 1
+        assert exchange.body == b"123"
+        assert not exchange.connection.may_be_long
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_before_that_costs_no_thread(submitted: list[object]) -> None:
+    taking = Taking(ANSWER)
+    exchange = serve(
+        made(Wsgi(), taking), lambda: Exchange(CALLBACK).arrive(b"{}", more=True).leave()
+    )
+    assert (exchange.sent, submitted, taking.seen) == ([], [], [])
+
+
+def test_a_client_that_leaves_later_does_not_disturb_the_application() -> None:
+    finished = threading.Event()
+
+    def work(_: Any) -> Iterable[bytes]:
+        yield b"1"
+        yield b"2"
+        finished.set()
+
+    async def scenario() -> None:
+        exchange = Exchange().arrive(b"")
+
+        async def nothing(_: Any) -> None:
+            """uvicorn sends nothing to a client that has left."""
+
+        await made(Wsgi(work))(exchange.scope, exchange.receive, nothing)
+
+    run(scenario)
+    assert finished.is_set()
+
+
+def test_a_long_body_is_read_as_it_comes() -> None:
+    """It may have 30 MB, which are not to be collected for a client without the API's token."""
+    first, second = threading.Event(), threading.Event()
+    read: list[bytes] = []
+
+    def work(environ: dict[str, Any]) -> Iterable[bytes]:
+        read.append(environ["wsgi.input"].read(3))
+        first.set()
+        read.append(environ["wsgi.input"].read(LONG - 3))
+        second.set()
+        return [b"ok"]
+
+    async def scenario() -> None:
+        exchange = Exchange().of_length(LONG)
+        task = asyncio.ensure_future(
+            made(Wsgi(work), Taking(ANSWER))(exchange.scope, exchange.receive, exchange.send)
+        )
+        exchange.arrive(b"123", more=True)
+        await until(first.is_set)
+        assert (read, exchange.connection.may_be_long) == ([b"123"], True)
+        exchange.arrive(b"x" * (LONG - 3))
+        await task
+        assert second.is_set()
+        assert (exchange.status, exchange.body, exchange.is_over()) == (200, b"ok", True)
+        assert (b"connection", b"close") not in exchange.headers
+
+    run(scenario)
+    assert len(read[1]) == LONG - 3
+
+
+def test_a_long_body_whose_client_leaves_ends_early() -> None:
+    read: list[bytes] = []
+
+    def work(environ: dict[str, Any]) -> Iterable[bytes]:
+        read.append(environ["wsgi.input"].read())
+        return []
+
+    serve(made(Wsgi(work)), lambda: Exchange().of_length(LONG).arrive(b"123", more=True).leave())
+    assert read == [b"123"]
+
+
+def test_a_long_callback_goes_to_flask_before_its_body_has_arrived() -> None:
+    """The view refuses it by its length, or by its token."""
+    taking = Taking(ANSWER)
+
+    async def scenario() -> None:
+        exchange = Exchange(CALLBACK).of_length(LONG)
+        wsgi = Wsgi(lambda _: [b"no"])
+        app = made(wsgi, taking)
+        task = asyncio.ensure_future(app(exchange.scope, exchange.receive, exchange.send))
+        await until(lambda: exchange.body == b"no")  # nothing of the body has arrived
+        exchange.arrive(b"")
+        await task
+
+    run(scenario)
+    assert taking.seen == []
+
+
+# -- refused before the body has arrived
+
+
+def test_what_is_refused_is_answered_first_and_its_rest_is_read_for_a_moment() -> None:
+    """To close at once could destroy the response on its way, while the client sends."""
+
+    async def scenario() -> None:
+        exchange = Exchange().of_length(LONG)
+        app = made(Wsgi(lambda _: [b"no"]))
+        task = asyncio.ensure_future(app(exchange.scope, exchange.receive, exchange.send))
+        await until(lambda: exchange.body == b"no" and exchange.asked)
+        assert (b"connection", b"close") in exchange.headers
+        assert not exchange.is_over()
+        for _ in range(3):
+            exchange.arrive(b"x" * 1000, more=True)
+            await until(exchange.messages.empty)
+            await turns()
+            assert not exchange.is_over()
+        exchange.arrive(b"x")
+        await task
+        assert exchange.is_over()
+        assert exchange.body == b"no"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_the_rest_is_not_read_for_longer(monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
+    monkeypatch.setattr(protocol, "LEAVES_WITHIN", PATIENCE if leaves else 0)
+
+    async def scenario() -> None:
+        exchange = Exchange().of_length(LONG).arrive(b"1", more=True)
+        app = made(Wsgi(lambda _: [b"no"]))
+        task = asyncio.ensure_future(app(exchange.scope, exchange.receive, exchange.send))
+        if leaves:
+            exchange.leave()
+        await task
+        assert exchange.is_over()
+
+    run(scenario)
+
+
+def raised_by_reading(exchange: Callable[[], Exchange]) -> tuple[Exception, Exchange]:
+    """What the application gets when it reads the body."""
+    errors: list[Exception] = []
+
+    def work(environ: dict[str, Any]) -> Iterable[bytes]:
+        with pytest.raises(HTTPException) as found:
+            Request(environ).get_data()
+        errors.append(found.value)
+        return [b"no"]
+
+    served = serve(made(Wsgi(work), Taking(ANSWER)), exchange)
+    assert served.body == b"no"
+    return errors[0], served
+
+
+def test_a_body_without_a_length_is_collected_up_to_a_limit() -> None:
+    def exchange() -> Exchange:
+        made = Exchange(CALLBACK)
+        for _ in range(3):
+            made.arrive(b"x" * (LONG // 2), more=True)
+        return made.arrive(b"never read before the response").arrive(b"nor this")
+
+    error, served = raised_by_reading(exchange)
+    assert isinstance(error, RequestEntityTooLarge)
+    assert (b"connection", b"close") in served.headers
+    assert served.is_over()
+
+
+def test_a_body_without_a_length_that_is_there_needs_no_wait() -> None:
+    error, served = raised_by_reading(lambda: Exchange(CALLBACK).arrive(b"x" * LONG))
+    assert isinstance(error, RequestEntityTooLarge)
+    assert (served.asked, served.is_over()) == (1, True)
+
+
+def broken_off(**state: bool) -> Exchange:
+    exchange = Exchange(CALLBACK).arrive(b"{}")
+    exchange.state["broke_off"] = True
+    exchange.state.update(state)
+    return exchange
+
+
+def test_a_body_that_is_mostly_sizes_of_chunks_is_too_long() -> None:
+    error, served = raised_by_reading(lambda: broken_off(is_too_long=True).leave())
+    assert isinstance(error, RequestEntityTooLarge)
+    assert served.is_over()
+
+
+def test_a_body_in_malformed_chunks_is_refused_and_the_rest_is_read() -> None:
+    error, served = raised_by_reading(lambda: broken_off().leave())
+    assert isinstance(error, BadRequest)
+    assert (served.asked, served.is_over()) == (2, True)
+    assert (b"connection", b"close") in served.headers
+
+
+def test_a_body_in_chunks_whose_client_ended_is_refused_at_once() -> None:
+    def exchange() -> Exchange:
+        made = broken_off()
+        made.connection.has_ended = True
+        return made
+
+    error, served = raised_by_reading(exchange)
+    assert isinstance(error, BadRequest)
+    assert (served.asked, served.is_over()) == (1, True)
+
+
+def test_a_body_that_is_shorter_than_its_length_is_for_the_view_to_refuse() -> None:
+    def exchange() -> Exchange:
+        made = broken_off().of_length(5)
+        made.connection.has_ended = True
+        return made
+
+    taking, wsgi = Taking(ANSWER), Wsgi()
+    served = serve(made(wsgi, taking), exchange)
+    assert (served.body, taking.seen) == (b"{}", [])
+    assert wsgi.environs[0]["CONTENT_LENGTH"] == "5"
+
+
+# -- a client that does not read
+
+
+def test_no_thread_waits_for_a_client_that_does_not_read() -> None:
+    finished = threading.Event()
+
+    def work(_: Any) -> Iterable[bytes]:
+        for _ in range(1000):
+            yield b"x" * 10_000
+        finished.set()
+
+    async def scenario() -> None:
+        exchange = Exchange().arrive(b"")
+        exchange.may_send.clear()
+        app = made(Wsgi(work), threads=1)
+        task = asyncio.ensure_future(app(exchange.scope, exchange.receive, exchange.send))
+        await until(finished.is_set)
+        assert exchange.sent == []
+        exchange.may_send.set()
+        await task
+        assert len(exchange.body) == 10_000_000
+
+    run(scenario)
+
+
+# -- what the application is given
+
+HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
+    "as kling sends it": [
+        (b"host", b"receiver:8000"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"2"),
+        (b"user-agent", b"Go-http-client/1.1"),
+        (b"accept-encoding", b"gzip"),
+    ],
+    "twice": [(b"host", b"a"), (b"x-a", b"b"), (b"x-other", b""), (b"x-a", b"c"), (b"x-a", b"")],
+    "two types": [(b"content-type", b"text/plain"), (b"content-type", b"application/json")],
+    "two hosts": [(b"host", b"a"), (b"host", b"b")],
+    "not ASCII": [(b"host", b"a"), (b"x-a", b"\xe9\xff")],
+    "underscores": [
+        (b"host", b"a"),
+        (b"x_forwarded_for", b"192.0.2.7"),
+        (b"x-forwarded-for", b"b"),
+    ],
+    "odd names": [(b"host", b"a"), (b"x-", b"b"), (b"9", b"c"), (b"x!-a~b", b"d")],
+    "by a proxy": [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-for", b"10.0.0.1")],
+    "cookies": [(b"cookie", b"a=b"), (b"cookie", b"c=d")],
+}
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+def test_a_callback_has_the_headers_that_flask_would_give_it(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    taking, wsgi = Taking(None), Wsgi()
+    serve(made(wsgi, taking), lambda: Exchange(CALLBACK, headers=headers).arrive(b"{}"))
+    seen = dict(Request(wsgi.environs[0]).headers)
+    assert taking.seen[0][0].headers == seen
+    assert not any("_" in name for name in seen)
+
+
+def test_a_header_with_an_underscore_is_dropped() -> None:
+    """A proxy that sets or removes `X-Forwarded-For` overlooks `X_Forwarded_For`."""
+    wsgi = Wsgi()
+    headers = [(b"host", b"a"), (b"x_forwarded_for", b"192.0.2.7"), (b"content_length", b"9")]
+    serve(made(wsgi), lambda: Exchange(headers=headers).arrive(b""))
+    names = {name for name in wsgi.environs[0] if name.startswith(("HTTP_", "CONTENT_"))}
+    assert names == {"HTTP_HOST"}
+
+
+def test_a_query_that_is_not_ascii_arrives() -> None:
+    wsgi = Wsgi()
+    serve(made(wsgi), lambda: Exchange(query_string=b"q=\xc3\xa9 \x00&r=%C3%A9").arrive(b""))
+    assert wsgi.environs[0]["QUERY_STRING"] == "q=%C3%A9%20%00&r=%C3%A9"
+    assert Request(wsgi.environs[0]).args["q"] == "é \x00"
+
+
+@pytest.mark.parametrize(
+    ("raw", "decoded"),
+    [
+        (b"/caf%C3%A9", "/café"),
+        (b"/caf%E9", "/caf\N{REPLACEMENT CHARACTER}"),
+        (b"/%F0%9F%98%80", "/\N{GRINNING FACE}"),
+        (b"/a%2Fb%20c%00", "/a/b c\x00"),
+        (b"/%25C3", "/%C3"),
+        (b"/%zz%", "/%zz%"),
+    ],
+)
+def test_a_path_that_is_not_ascii_arrives(raw: bytes, decoded: str) -> None:
+    wsgi = Wsgi()
+    exchange = lambda: Exchange(decoded, raw_path=raw).arrive(b"")  # noqa: E731
+    serve(made(wsgi), exchange)
+    assert Request(wsgi.environs[0]).path == decoded
+
+
+def test_the_environment_is_that_of_a_wsgi_server(capsys: pytest.CaptureFixture[str]) -> None:
+    wsgi = Wsgi(lambda environ: [str(environ["wsgi.errors"].write("to the log")).encode()])
+    exchange = lambda: Exchange("/x", scheme="https", http_version="1.0").arrive(b"")  # noqa: E731
+    serve(made(wsgi), exchange)
+    (environ,) = wsgi.environs
+    assert capsys.readouterr() == ("", "to the log")
+    assert environ["wsgi.url_scheme"] == "https"
+    assert environ["SERVER_PROTOCOL"] == "HTTP/1.0"
+    assert environ["REMOTE_ADDR"] == "192.0.2.1"
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("192.0.2.9", "8000")
+    assert environ["wsgi.input_terminated"]
+    assert isinstance(environ["wsgi.input"], BytesIO)
