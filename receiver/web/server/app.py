@@ -51,12 +51,13 @@ class App:
             rest = _Rest(receive, send)
             await self._ask_flask(scope, rest.receive, rest.send)
             return
-        body = await _body(receive)
-        if body is None:
+        found = await _body(receive)
+        if found is None:
             return
+        body, is_whole = found
+        rest = _Rest(receive, send, is_whole=is_whole and not scope["state"].get("still_sends"))
         if len(body) > LONGEST_CALLBACK or scope["state"].get("is_too_long"):
             scope["state"][INPUT] = _Broken(RequestEntityTooLarge(IS_ENDLESS))
-            rest = _Rest(receive, send)
             await self._ask_flask(scope, rest.receive, rest.send)
             return
         answer = await self._take(scope, body)
@@ -65,7 +66,7 @@ class App:
             return
         is_cut = scope["state"].get("broke_off") and not _length(scope)
         scope["state"][INPUT] = _Broken(BadRequest(IS_MISSING)) if is_cut else io.BytesIO(body)
-        await self._ask_flask(scope, receive, send)
+        await self._ask_flask(scope, rest.receive, rest.send)
 
     async def _take(self, scope: Scope, body: bytes) -> Answer | None:
         """Take an ordinary callback; None: Flask is to see it."""
@@ -89,15 +90,15 @@ class App:
 
 
 class _Rest:
-    """A request whose body has not been waited for, and its response.
+    """A request and its response; without `is_whole`, more of the body may come.
 
     To close the connection at once could destroy the response on its way, while the client sends.
     So the rest of the body is read for a moment, before the response ends.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, *, is_whole: bool = False) -> None:
         self._receive, self._send = receive, send
-        self._is_whole = False
+        self._is_whole = is_whole
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -136,8 +137,11 @@ class _Broken(io.RawIOBase):
         raise self._error
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The body, or what of it came until it was too long; None: the client has left."""
+async def _body(receive: Receive) -> tuple[bytes, bool] | None:
+    """The body, or what of it came until it was too long; whether that is all of it.
+
+    None: the client has left.
+    """
     body: bytes = b""
     while True:
         message = await receive()
@@ -145,7 +149,7 @@ async def _body(receive: Receive) -> bytes | None:
             return None
         body += message["body"]
         if not message["more_body"] or len(body) > LONGEST_CALLBACK:
-            return body
+            return body, not message["more_body"]
 
 
 async def _send(answer: Answer, send: Send) -> None:

@@ -100,7 +100,8 @@ class Protocol(HttpToolsProtocol):
     """One connection.
 
     `scope["state"]` of each request holds `connection`, this; `broke_off`, whether the body ended
-    before its end; and `is_too_long`, whether it was cut off.
+    before its end; `still_sends`, whether more may come that is thrown away; and `is_too_long`,
+    whether the body was cut off.
     """
 
     def __init__(self, *args: Any, slots: Slots, **kwargs: Any) -> None:
@@ -151,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         self._has_ended = True
         if self.scheme == "https":  # TLS has no half-closed connections
             return None
-        if self._stage is Stage.BODY and not self._is_deaf:
+        if self._stage is Stage.BODY:
             self._break_off()
         if not self._is_busy():
             return None
@@ -326,3 +327,4 @@ def _answer(status: HTTPStatus) -> bytes:
         f"Content-Type: application/problem+json\r\nContent-Length: {len(document)}\r\n\r\n"
     )
     return (head + document).encode()
+        self.scope["state"]["still_sends"] = not self._has_ended
