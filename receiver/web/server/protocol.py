@@ -156,7 +156,8 @@ class Protocol(HttpToolsProtocol):
             self._break_off()
         if not self._is_busy():
             return None
-        self.cycle.keep_alive = False
+        if not self._refusal:  # which has to be sent yet
+            self.cycle.keep_alive = False
         return True
 
     def pause_writing(self) -> None:
