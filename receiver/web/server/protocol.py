@@ -9,6 +9,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
@@ -22,6 +23,12 @@ MOST_OVERHEAD = 512 * 1024  # bytes on the wire that are not the body: sizes of 
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
 TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
+
+ONCE = frozenset((b"host", b"content-type", b"transfer-encoding"))  # two could be read either way
+# What no trailer may be: who reads it might find another request.
+NO_TRAILERS = ONCE - {b"content-type"} | {b"content-length", b"trailer", b"te", b"authorization"}
+LOOKED_AT = ONCE | {b"expect"}  # headers that may end a request
+VERSIONS = ("1.0", "1.1")
 
 Note = Callable[[str, str, str, str], None]  # address, reason, method, path
 
@@ -135,7 +142,8 @@ class Protocol(HttpToolsProtocol):
                 self._slots.wait(self, ARRIVES_WITHIN)
         was_head, self._began = self._stage is Stage.HEAD, False
         self._overhead += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._is_deaf or self.transport.is_closing():
             return
         if self._stage is Stage.HEAD and was_head and not self._began:
@@ -180,14 +188,14 @@ class Protocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         self._head += len(url)
-        if len(self.url) > self._limits.line:
+        if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > self._limits.line:
             raise self._wrong(HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name) + len(value) + 4
         if self._stage is not Stage.HEAD:  # of a trailer nobody here knows what to think
             self._trailers += size
-            if self._trailers > LONGEST_TRAILERS:
+            if self._trailers > LONGEST_TRAILERS or name.lower() in NO_TRAILERS:
                 raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         self._head += size
@@ -198,14 +206,23 @@ class Protocol(HttpToolsProtocol):
             or size > self._limits.field_size
         ):
             raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        super().on_header(name, value)
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name in LOOKED_AT:
+            self._look_at(name, value)
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        has_chunks = any(name == b"transfer-encoding" for name, _ in self.headers)
+        if version not in VERSIONS or (has_chunks and version == "1.0"):
+            raise self._wrong(HTTPStatus.BAD_REQUEST)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise self._wrong(HTTPStatus.BAD_REQUEST)
+            return  # see `_decline_upgrade`
         super().on_headers_complete()
         self._stage = Stage.BODY
-        if (
-            self._slots.is_stopping or self.parser.should_upgrade()
-        ):  # what follows an upgrade is lost
+        if self._slots.is_stopping:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -213,6 +230,8 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self.cycle.waiting_for_100_continue = False  # the body is here
         super().on_message_complete()
         self._stage = Stage.START
@@ -225,6 +244,7 @@ class Protocol(HttpToolsProtocol):
             self._break_off()
             return
         status = self._fault or HTTPStatus.BAD_REQUEST
+        self.logger.warning("Not HTTP, from %s: %s", self._host(), status.phrase)
         is_http = self._started.isalpha() or self._started in (b"\r", b"\n")
         self._tell(f"{NOT_UNDERSTOOD} {status.phrase}" if is_http else WAS_IT_TLS)
         self._refusal, self._is_deaf = _answer(status), True
@@ -277,6 +297,39 @@ class Protocol(HttpToolsProtocol):
 
     # -- the rest
 
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request again, without the header that asks for another protocol.
+
+        The parser has thrown away its body, and reads nothing more.
+        """
+        line = b"%b %b HTTP/%b" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        headers = [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join([line, *headers, b"", b""]) + rest)
+
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        """Refuse what could be read in two ways, and what nobody here can do."""
+        if name == b"expect":
+            if value.lower() != b"100-continue":
+                raise self._wrong(HTTPStatus.EXPECTATION_FAILED)
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"
+        elif any(name == before for before, _ in self.headers):
+            raise self._wrong(HTTPStatus.BAD_REQUEST)
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise self._wrong(HTTPStatus.NOT_IMPLEMENTED)
+
     def _is_busy(self) -> bool:
         """Is a request being answered that is there whole?"""
         if self.pipeline:
@@ -299,6 +352,7 @@ class Protocol(HttpToolsProtocol):
         """Tell the application that the rest of the body will not come."""
         self._is_deaf = True
         self.scope["state"]["broke_off"] = True
+        self.scope["state"]["still_sends"] = not self._has_ended
         self.cycle.keep_alive = self.cycle.more_body = False
         self.cycle.message_event.set()
 
@@ -318,7 +372,10 @@ class Protocol(HttpToolsProtocol):
         """Leave a trace of what never reached the application."""
         url = self.url.decode("latin-1") if self._stage is not Stage.START else ""
         method = self.parser.get_method().decode("latin-1") if url else ""
-        self._slots.note(self.client[0] if self.client else "a local socket", reason, method, url)
+        self._slots.note(self._host(), reason, method, url)
+
+    def _host(self) -> str:
+        return self.client[0] if self.client else "a local socket"
 
 
 def _answer(status: HTTPStatus) -> bytes:
@@ -328,4 +385,3 @@ def _answer(status: HTTPStatus) -> bytes:
         f"Content-Type: application/problem+json\r\nContent-Length: {len(document)}\r\n\r\n"
     )
     return (head + document).encode()
-        self.scope["state"]["still_sends"] = not self._has_ended
