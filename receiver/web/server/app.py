@@ -93,15 +93,15 @@ class App:
 
 
 class _Rest:
-    """A request whose body has not been waited for, and its response.
+    """A request and its response; without `is_whole`, more of the body may come.
 
     To close the connection at once could destroy the response on its way, while the client sends.
     So the rest of the body is read for a moment, before the response ends.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, *, is_whole: bool = False) -> None:
         self._receive, self._send = receive, send
-        self._is_whole = False
+        self._is_whole = is_whole
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -15,8 +15,8 @@ from receiver.stores import open_store
 # Hosts that route to a port say which in PORT; elsewhere only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
 
-# uvicorn takes callbacks in its event loop, where a slow client costs a connection for 20 s at most,
-# and no thread (protocol.py). With gthread, Flask serves everything, and slow clients hold threads.
+# uvicorn takes callbacks in its event loop. A slow client costs a connection for 20 s at most, and
+# no thread (protocol.py). With gthread, Flask serves everything, and slow clients hold threads.
 worker_class = "receiver.web.server.worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
@@ -23,6 +23,12 @@ MOST_OVERHEAD = 512 * 1024  # bytes on the wire that are not the body: sizes of 
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
 TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
+
+ONCE = frozenset((b"host", b"content-type", b"transfer-encoding"))  # two could be read either way
+# What no trailer may be: who reads it might find another request.
+NO_TRAILERS = ONCE - {b"content-type"} | {b"content-length", b"trailer", b"te", b"authorization"}
+LOOKED_AT = ONCE | {b"expect"}  # headers that may end a request
+VERSIONS = ("1.0", "1.1")
 
 Note = Callable[[str, str, str, str], None]  # address, reason, method, path
 
@@ -146,7 +152,6 @@ class Protocol(HttpToolsProtocol):
         self._began = 0  # how many requests began in the piece that is read now
         self._has_progressed = False  # in that piece the parser got on with a body
         self._quiet = 0  # bytes of a body since it did
-        self._upgrade: list[tuple[bytes, bytes]] = []  # headers that the parser is not to see
         self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
         self._fault: HTTPStatus | None = None
         self._refusal = b""  # the answer to what is not HTTP, after those to the requests before it
@@ -175,7 +180,7 @@ class Protocol(HttpToolsProtocol):
         self._began, self._has_progressed = 0, False
         self._overhead += len(data)
         self._unset_keepalive_if_required()
-        self._parse(data)
+        self._feed(data)
         if not self._is_deaf and not self.transport.is_closing():
             self._check_progress(before, len(data))
             self._follow()
@@ -184,13 +189,14 @@ class Protocol(HttpToolsProtocol):
         self._has_ended = True
         if self.scheme == "https":  # TLS has no half-closed connections
             return None
-        if self._stage is Stage.BODY and not self._is_deaf:
+        if self._stage is Stage.BODY:
             self._break_off()
         elif self._is_deaf and self.cycle is not None:
             self.cycle.message_event.set()  # the application need not wait for the rest any more
         if not self._is_busy():
             return None
-        self.cycle.keep_alive = False
+        if not self._refusal:  # which has to be sent yet
+            self.cycle.keep_alive = False
         return True
 
     def pause_writing(self) -> None:
@@ -215,7 +221,7 @@ class Protocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         self._head += len(url)
-        if len(self.url) > self._limits.line:
+        if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > self._limits.line:
             raise self._wrong(HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -223,7 +229,7 @@ class Protocol(HttpToolsProtocol):
         if self._stage is not Stage.HEAD:  # of a trailer nobody here knows what to think
             self._has_progressed = True
             self._trailers += size
-            if self._trailers > LONGEST_TRAILERS:
+            if self._trailers > LONGEST_TRAILERS or name.lower() in NO_TRAILERS:
                 raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         self._head += size
@@ -234,16 +240,23 @@ class Protocol(HttpToolsProtocol):
             or size > self._limits.field_size
         ):
             raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        super().on_header(name, value)
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name in LOOKED_AT:
+            self._look_at(name, value)
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._is_upgrade():
-            return  # it comes again, see `_parse`
-        self.headers += self._upgrade
-        self._upgrade = []
+        version = self.parser.get_http_version()
+        has_chunks = any(name == b"transfer-encoding" for name, _ in self.headers)
+        if version not in VERSIONS or (has_chunks and version == "1.0"):
+            raise self._wrong(HTTPStatus.BAD_REQUEST)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise self._wrong(HTTPStatus.BAD_REQUEST)
+            return  # see `_decline_upgrade`
         super().on_headers_complete()
         self._stage = Stage.BODY
-        if self._slots.is_stopping or self.parser.should_upgrade():  # nothing follows a CONNECT
+        if self._slots.is_stopping:
             self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
@@ -255,7 +268,7 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._is_upgrade():
+        if self.parser.should_upgrade():
             return
         self.cycle.waiting_for_100_continue = False  # the body is here
         super().on_message_complete()
@@ -269,6 +282,7 @@ class Protocol(HttpToolsProtocol):
             self._break_off()
             return
         status = self._fault or HTTPStatus.BAD_REQUEST
+        self.logger.warning("Not HTTP, from %s: %s", self._address, status.phrase)
         is_http = self._started.isalpha() or self._started in (b"", b"\r", b"\n")
         self._tell(f"{NOT_UNDERSTOOD} {status.phrase}" if is_http else WAS_IT_TLS)
         self._refusal, self._is_deaf = _answer(status), True
@@ -328,31 +342,38 @@ class Protocol(HttpToolsProtocol):
 
     # -- the rest
 
-    def _parse(self, data: bytes) -> None:
+    def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            if self._is_upgrade():
-                self._parse(self._head_without_upgrade() + data[upgrade.args[0] :])
-            else:
-                self._is_deaf = True  # what follows is for the host that CONNECT named
-        except HttpParserError:
-            self.logger.warning("Not HTTP, from %s", self._address)
+        except httptools.HttpParserError:
             self.send_400_response("")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
 
-    def _is_upgrade(self) -> bool:
-        """Does the request ask for another protocol? None is spoken here.
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request again, without the header that asks for another protocol.
 
-        The parser would take what follows the head for that protocol, and the body would be lost.
+        The parser has thrown away its body, and reads nothing more.
         """
-        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+        line = b"%b %b HTTP/%b" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        headers = [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join([line, *headers, b"", b""]) + rest)
 
-    def _head_without_upgrade(self) -> bytes:
-        self._upgrade = [pair for pair in self.headers if pair[0] == b"upgrade"]
-        version = self.parser.get_http_version().encode()
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
-        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        return b"\r\n".join([*lines, b"", b""])
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        """Refuse what could be read in two ways, and what nobody here can do."""
+        if name == b"expect":
+            if value.lower() != b"100-continue":
+                raise self._wrong(HTTPStatus.EXPECTATION_FAILED)
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"
+        elif any(name == before for before, _ in self.headers):
+            raise self._wrong(HTTPStatus.BAD_REQUEST)
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise self._wrong(HTTPStatus.NOT_IMPLEMENTED)
 
     def _check_progress(self, before: Stage, size: int) -> None:
         """Refuse what never becomes a request, after a piece of this size."""
