@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from receiver.signing import mint
 from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
-from receiver.web.limits import BURST
+from receiver.web import rejections
+from receiver.web.limits import BURST, Limits
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body
 
@@ -27,6 +29,12 @@ WRONG = f"/callbacks/kling/task-1/{TOKEN[:-4]}AAAA"
 JSON = "application/json"
 API = "the-token-of-the-api"
 Made = Callable[..., Flask]
+
+
+@pytest.fixture(autouse=True)
+def no_refusal_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine seconds can pass between two requests."""
+    monkeypatch.setattr(rejections, "Limits", partial(Limits, per_second=1e-6))
 
 
 @pytest.fixture

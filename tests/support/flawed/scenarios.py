@@ -39,8 +39,8 @@ def check_then_insert(rig: Rig) -> None:
     task = _task()
     with ThreadPoolExecutor(8) as pool, rig.paused(LOOKED):
         copies = [pool.submit(post, rig.url(task), _body(task, "succeed")) for _ in range(8)]
-        _wait(lambda: sum(copy.done() for copy in copies) + rig.paused_requests() >= 8)
-    _wait(lambda: bool(rig.told.of(task)))
+        _wait(rig, lambda: sum(copy.done() for copy in copies) + rig.paused_requests() >= 8)
+    _wait(rig, lambda: bool(rig.told.of(task)))
     if rig.moves(task) != ["succeed"]:
         raise Caught(f"eight copies made these moves: {rig.moves(task)}")
 
@@ -51,16 +51,18 @@ def crash_after_effect_before_ack(rig: Rig) -> None:
     killed = threading.Event()
 
     def kill() -> None:
-        rig.kill()
-        killed.set()
+        try:
+            rig.kill()
+        finally:
+            killed.set()
 
     rig.told.before_answer = kill
     post(rig.url(task), _body(task, "succeed"), tolerant=True)
-    _wait(killed.is_set)
+    _wait(rig, killed.is_set)
     rig.start()
     post(rig.url(task), _body(task, "succeed"))  # the provider may not have got its answer
-    _wait(lambda: len(rig.told.of(task)) > 1)
-    _wait(rig.is_idle)
+    _wait(rig, lambda: len(rig.told.of(task)) > 1)
+    _wait(rig, rig.is_idle)
     if len(set(rig.told.of(task))) != 1:
         raise Caught(f"told under {len(set(rig.told.of(task)))} identities: {rig.told.of(task)}")
 
@@ -69,13 +71,13 @@ def no_idempotency_record(rig: Rig) -> None:
     """A copy that comes after a restart is still a copy."""
     task = _task()
     post(rig.url(task), _body(task, "succeed"))
-    _wait(lambda: bool(rig.told.of(task)))
-    _wait(rig.is_idle)  # the telling is on record
+    _wait(rig, lambda: bool(rig.told.of(task)))
+    _wait(rig, rig.is_idle)  # the telling is on record
     rig.kill()
     rig.start()
     told = len(rig.told.of(task))
     post(rig.url(task), _body(task, "succeed"))
-    _wait(rig.is_idle)
+    _wait(rig, rig.is_idle)
     if len(rig.told.of(task)) != told or rig.moves(task) != ["succeed"]:
         raise Caught(f"a copy after a restart: told {rig.told.of(task)}, moves {rig.moves(task)}")
 
@@ -101,8 +103,8 @@ def sensitive_logging(rig: Rig) -> None:
     post(f"{rig.base}/callbacks/kling", body, proof)
     token = rig.url(task).rpartition("/")[2]
     secrets = (CANARY, token, proof["webhook-signature"])
-    _wait(lambda: bool(rig.told.of(task)))
-    _wait(rig.is_idle)
+    _wait(rig, lambda: bool(rig.told.of(task)))
+    _wait(rig, rig.is_idle)
     found = [secret for secret in secrets if secret in rig.log()]
     if found:
         raise Caught(f"{len(found)} of 3 secrets stand in its log")
@@ -113,8 +115,8 @@ def side_effect_before_deduplication(rig: Rig) -> None:
     task = _task()
     for _ in range(3):
         post(rig.url(task), _body(task, "succeed"))
-    _wait(lambda: bool(rig.told.of(task)))
-    _wait(rig.is_idle)
+    _wait(rig, lambda: bool(rig.told.of(task)))
+    _wait(rig, rig.is_idle)
     if len(rig.told.of(task)) != 1:
         raise Caught(f"three copies were told {len(rig.told.of(task))} times")
 
@@ -174,8 +176,8 @@ def _body(task: str, status: str, url: str = "https://cdn.example/0.png") -> byt
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _wait(condition: Callable[[], object]) -> None:
+def _wait(rig: Rig, condition: Callable[[], object]) -> None:
     try:
-        wait_until(condition)
-    except AssertionError:
-        raise Caught(f"what had to happen did not happen within {PATIENCE:g} s") from None
+        wait_until(condition, rig.log)
+    except AssertionError as error:  # with the end of the receiver's log
+        raise Caught(f"what had to happen did not happen: {error}") from None
