@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.flawed.receivers import ANSWERED, LOOKED
 from tests.support.flawed.rigs import Rig, post, signed
-from tests.support.patience import PATIENCE, wait_until
+from tests.support.patience import wait_until
 
 CANARY = "canary-5a1f"
 _numbers = itertools.count(1)
