@@ -167,6 +167,7 @@ class GroupCommit(Generic[Connection]):
         with self._mutex:
             if not self._waiting:
                 return
+            self._has_thread()  # the last may have stopped meanwhile
             if self._is_busy:
                 self._when_free = when_free
                 return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -148,6 +150,58 @@ def test_nobody_is_answered_before_the_commit(writer: GroupCommit, path: Path) -
             lambda n: n in rows(path) if writer.run(insert(n)) == n else False, range(200)
         )
     assert all(seen)
+
+
+def test_a_future_is_done_only_once_its_write_is_in_the_file(
+    writer: GroupCommit, path: Path
+) -> None:
+    seen: list[bool] = []
+
+    def look(n: int, _: object) -> None:
+        seen.append(n in rows(path))
+
+    for n in range(50):
+        writer.submit(insert(n), start=False).add_done_callback(partial(look, n))
+        if n % 5 == 0:
+            writer.start()
+    writer.close()
+    assert seen == [True] * 50
+
+
+@pytest.mark.parametrize("is_settled_by", ["its commit", "an error of another", "a full disk"])
+def test_what_is_settled_holds_its_work_no_more(writer: GroupCommit, is_settled_by: str) -> None:
+    """The work holds a callback; the future, and an error of another's work, may be held longer."""
+
+    class Body:
+        """What a callback holds in memory."""
+
+    def fails(_: sqlite3.Connection) -> int:
+        raise ValueError("mine alone")
+
+    other = {"its commit": insert(2), "an error of another": fails, "a full disk": full}
+    body = Body()
+    held_in_memory = weakref.ref(body)
+    gc.disable()
+    try:
+        with held(writer):
+            write = writer.submit(partial(lambda _, connection: insert(1)(connection), body))
+            another = writer.submit(other[is_settled_by])
+            del body
+        assert write.exception(PATIENCE) is None or is_settled_by == "a full disk"
+        another.exception(PATIENCE)
+        wait_until(lambda: held_in_memory() is None)
+    finally:
+        gc.enable()
+
+
+def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: GroupCommit) -> None:
+    def work(_: sqlite3.Connection) -> int:
+        raise ValueError("mine alone")
+
+    for wait in (writer.run, lambda work: writer.submit(work).result(PATIENCE)):
+        with pytest.raises(ValueError, match="mine alone") as raised:
+            wait(work)
+        assert raised.traceback[-1].name == "work"
 
 
 def test_waiting_items_share_one_commit(writer: GroupCommit, commits: list[Path]) -> None:

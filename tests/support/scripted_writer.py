@@ -80,7 +80,7 @@ def _do(write: Write[Rows, Any], rows: Rows) -> None:
         write.do(rows)
     except Exception as error:  # noqa: BLE001 - handed to the caller whose write it is
         del rows[already:]
-        write.raised = error.with_traceback(None)
+        write.raised = error.with_traceback(None)  # its frames hold the write, which holds it
 
 
 def adding(row: object) -> Callable[[Rows], object]:

@@ -225,26 +225,57 @@ def test_what_is_waited_for_too_long_is_withdrawn(writer: ScriptedWriter) -> Non
             await until(is_there.is_set)
             behind = front.accept(adding(2))
             await turn(front.loop)
-            await turn(front.loop, ahead=1.5 * FOR_EVER)
-            await turn(front.loop, ahead=2.6 * FOR_EVER)
+            await turn(front.loop, ahead=0.85 * FOR_EVER)
             newcomer = front.accept(adding(3))
             await turn(front.loop)
-            assert not any(task.done() for task in (in_batch, behind))
-            await turn(front.loop, ahead=4 * FOR_EVER)
+            await turn(front.loop, ahead=1.5 * FOR_EVER)
+            await turn(front.loop, ahead=2.6 * FOR_EVER)
+            assert not any(task.done() for task in (in_batch, behind, newcomer))
+            await turn(front.loop, ahead=3.65 * FOR_EVER)
             for task in (in_batch, behind):
                 with pytest.raises(StoreUnavailable, match=r"no commit within .* the script"):
                     task.result()
             assert writer.waiting == 1
             assert not newcomer.done()
         assert await result(newcomer) == 3
+        await turn(front.loop, ahead=5 * FOR_EVER)  # a look that finds nobody
         with writer.held() as is_there:
             again = front.accept(adding(4))
             await until(is_there.is_set)
-            await turn(front.loop, ahead=8 * FOR_EVER)
-            assert isinstance(again.exception(), StoreUnavailable)  # it is looked for again
+            await turn(front.loop, ahead=9 * FOR_EVER)
+            assert isinstance(again.exception(), StoreUnavailable)
 
     run(writer, scenario)
     assert writer.rows == [3]
+
+
+def test_what_has_begun_when_its_time_is_over_may_yet_be_committed(
+    writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[Write[Rows, Any]] = []
+    give_up = writer.give_up
+
+    def seen(write: Write[Rows, Any]) -> StoreUnavailable:
+        given_up.append(write)
+        return give_up(write)
+
+    monkeypatch.setattr(writer, "give_up", seen)
+
+    async def scenario(front: Front) -> None:
+        with writer.held("commit") as is_there:
+            late = front.accept(adding(1))
+            await until(is_there.is_set)
+            await turn(front.loop, ahead=4 * FOR_EVER)
+            assert isinstance(late.exception(), StoreUnavailable)
+            newcomer = front.accept(adding(2))
+            await turn(front.loop)
+            await turn(front.loop, ahead=6 * FOR_EVER)  # it is looked at once
+        assert await result(newcomer) == 2
+
+    run(writer, scenario)
+    assert writer.commits == [[1], [2]]
+    (write,) = given_up
+    assert write.result(PATIENCE) == 1
 
 
 def test_what_is_durable_when_its_time_is_over_is_not_refused(

@@ -207,6 +207,21 @@ def test_a_writer_that_stops_says_so_and_another_thread_goes_on(
     assert writer.rows == [2]
 
 
+def test_what_gathered_is_committed_although_the_thread_stopped_meanwhile(
+    writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    writer.failure = Stops()
+    with writer.held() as is_there:
+        writer.submit(adding(1))
+        assert is_there.wait(PATIENCE)
+        gathered = writer.submit(adding(2), start=False)
+    wait_until(lambda: died)
+    writer.start_undisturbed(lambda: None)
+    assert gathered.result(PATIENCE) == 2
+
+
 @pytest.mark.usefixtures("_no_collection")
 def test_a_write_that_is_durable_holds_its_work_no_more(writer: ScriptedWriter) -> None:
     body = Body()

@@ -145,13 +145,5 @@ def _do_alone(connection: SqliteSession, write: Write) -> None:
         if isinstance(error, sqlite3.Error) and not isinstance(error, OF_ONE_WRITE):
             raise
         connection.execute("rollback to one_write")
-        write.raised = _without_write(error)
+        write.raised = error
     connection.execute("release one_write")
-
-
-def _without_write(error: Exception) -> Exception:
-    """The error with the traceback of the work alone: the frames around it hold the write."""
-    traceback = error.__traceback__
-    for _ in ("_do_alone", "do"):
-        traceback = traceback and traceback.tb_next
-    return error.with_traceback(traceback)
