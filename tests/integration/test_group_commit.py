@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.stores import group_commit
-from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import writer as sqlite_writer
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock

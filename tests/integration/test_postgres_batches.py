@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 
 from receiver.errors import StoreUnavailable
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import group_commit
-from receiver.stores.gates import NEW_GATE, ThreadGate, Writer
 from receiver.stores.postgres import PostgresStore, batch, wire, writer
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Session
