@@ -1,24 +1,20 @@
-"""What the main loop takes by itself is answered, kept and told as the threads would."""
+"""Callbacks that the event loop takes without a thread, also when a commit or the log fails."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import socket
-from typing import Any
 
 import pytest
 
 from receiver.clock import now_ms
-from receiver.signing import mint
 from receiver.stores.sqlite.writer import file_lock
 from receiver.tasks import Status, Task, new_task_id
 from tests.support.gunicorn_processes import database, path, raw, waits_for_lock, workers
-from tests.support.installation import Installation, both_stores
+from tests.support.installation import Installation
 from tests.support.patience import PATIENCE
-from tests.support.samples import SECRET, body
 
 AT_ONCE = 40
 PIPE = 4096  # bytes; some 20 lines of the log
@@ -48,11 +44,6 @@ def connected(web: Installation) -> socket.socket:
     return socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE)
 
 
-def long_way(task: str) -> str:
-    """The same address in a spelling that only gunicorn's parser reads."""
-    return f"/callbacks/kling/{task.replace('-', '%2D')}/{mint(SECRET, 'kling', task)}"
-
-
 def answers(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
     """What comes back for these, one after the other on one connection."""
     found = []
@@ -64,50 +55,6 @@ def answers(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
             assert length
             found.append(PER_RUN.sub(b"", head) + file.read(int(length[1])))
     return found
-
-
-@both_stores
-def test_both_ways_answer_keep_and_tell_the_same(web: Installation) -> None:
-    """Ends, repeats, contradictions, and what is refused."""
-    spoken = ("submitted", "succeed", "succeed", "processing", "failed")
-    raws = [*(body(status) for status in spoken), b'{"not": "the protocol"}', b"no JSON"]
-    found = [answers(web, where, raws) for where in (path("one-1"), long_way("two-2"))]
-    assert found[0] == found[1]
-    assert [answer.split(b" ", 2)[1] for answer in found[0]] == [b"200"] * 5 + [b"422", b"400"]
-    histories = [_told(web, task) for task in ("one-1", "two-2")]
-    assert histories[0] == histories[1]
-    lines = [_logged(web, task) for task in ("one-1", "two-2")]
-    assert lines[0] == lines[1]
-    assert len(lines[0]) == len(raws)
-
-
-def _told(web: Installation, task: str) -> Any:
-    """Its history, without what is another for each task."""
-    history = web.store.history(task)
-    return (
-        [
-            (kept.callback.body, dict(kept.callback.headers), kept.callback.trust, kept.outcome)
-            for kept in history.callbacks
-        ],
-        [(kept.repeats, kept.problem) for kept in history.callbacks],
-        [(move.status, move.corrected) for move in history.transitions],
-        [(delivery.hook, delivery.state) for delivery in history.deliveries],
-    )
-
-
-def _logged(web: Installation, task: str) -> list[dict[str, Any]]:
-    lines = [
-        json.loads(line)
-        for line in (web.folder / "web.log").read_text().splitlines()
-        if line.startswith("{")
-    ]
-    own = ("timestamp", "request_id", "task", "ms")
-    return [
-        {name: value for name, value in line.items() if name not in own}
-        | {"is_known": all(name in line for name in own)}
-        for line in lines
-        if line.get("task") == task and line["event"] == "request"
-    ]
 
 
 def test_more_wait_for_one_commit_than_there_are_threads(web: Installation) -> None:

@@ -1,0 +1,311 @@
+"""The default worker and plain gunicorn with Flask give the same responses and the same rows.
+
+Not compared, because the two differ there on purpose:
+
+- `Date`, `Server`, `Connection`, the reason phrase, and the spelling of header names; of
+  `X-Request-Id`, only whether it is there;
+- `/readyz` and `/metrics`, whose bodies change from moment to moment;
+- several requests at once on one connection, `100 Continue`, connections that are kept with
+  HTTP/1.0, and requests that are refused while the client still sends: gthread waits, closes, or
+  loses its response there (`test_wire.py` has them for the default worker);
+- for what is not HTTP: the body, which is a page of gunicorn's, the line in the log, and the
+  rejection, which only the default worker records. TLS, and other bytes without lines, get no
+  response from gthread at all. Several spaces in the request line, empty lines before it, methods
+  that nobody has registered, and requests for an upgrade are read by one of them only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email.message import Message
+from http.client import parse_headers
+from typing import Any, BinaryIO
+
+import pytest
+import requests
+
+from receiver.errors import NotFound
+from receiver.signing import mint
+from tests.support.generated_requests import (
+    MALFORMED,
+    SETTINGS,
+    Connection,
+    Generator,
+    Request,
+)
+from tests.support.installation import Installation, both_stores
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.support.samples import SECRET, body
+
+SEED = "2026"
+CONNECTIONS = 250
+UNHURRIED = "tests.support.apps.unhurried:app"
+PROBE = Request("GET", b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n")
+OF_ONE_RUN = ("date", "server", "connection", "x-request-id")
+OF_ONE_LINE = ("timestamp", "request_id", "ms")
+
+
+@dataclass(frozen=True)
+class Front:
+    """One of the two web processes. `prefix`: of its tasks; it has a network of its own, too."""
+
+    name: str
+    port: int
+    prefix: str
+    network: int
+
+    @contextmanager
+    def connected(self, number: int) -> Iterator[tuple[socket.socket, BinaryIO]]:
+        """Each connection comes from an address of its own: none waits for its refusals."""
+        source = (self.address(number), 0)
+        with (
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE, source) as connection,
+            connection.makefile("rb") as file,
+        ):
+            yield connection, file
+
+    def address(self, number: int) -> str:
+        return f"127.{self.network}.{number // 250}.{number % 250 + 1}"
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: Any  # a JSON document, or bytes
+    request_id: str | None
+
+
+@dataclass
+class Exchange:
+    """What came back on one connection. `is_kept`: one more request was answered after them."""
+
+    responses: list[Response]
+    is_kept: bool
+    rest: bytes  # what came after the response to the last request
+
+
+@pytest.fixture
+def fronts(installation: Installation) -> tuple[Front, Front]:
+    """The default worker, and plain gunicorn, for one record; each has one process."""
+    installation.environment |= SETTINGS
+    found = (Front("web", installation.port, "a", 1), Front("gthread", free_port(), "b", 2))
+    options = ("--workers", "1", "--keep-alive", "1000000")
+    installation.start_web(UNHURRIED, *options)
+    _, plain = found
+    installation.start_web_at(
+        plain.name, plain.port, UNHURRIED, *options, "--worker-class", "gthread"
+    )
+    for front in found:
+        installation.wait_until(lambda port=front.port: _answers(port))  # type: ignore[misc]
+    return found
+
+
+def _answers(port: int) -> bool:
+    with suppress(requests.ConnectionError):
+        return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).ok
+    return False
+
+
+@both_stores
+def test_generated_requests_get_the_same_responses(
+    installation: Installation, fronts: tuple[Front, Front]
+) -> None:
+    numbers = range(CONNECTIONS)
+    pairs = [[Generator(SEED, n, front.prefix).well_formed() for front in fronts] for n in numbers]
+    found = [
+        [exchange(front, n, made) for front, made in zip(fronts, pair, strict=True)]
+        for n, pair in zip(numbers, pairs, strict=True)
+    ]
+    for pair, (ours, plain) in zip(pairs, found, strict=True):
+        assert seen(ours) == seen(plain), f"{pair[0]}"
+    statuses = {response.status for ours, _ in found for response in ours.responses}
+    assert {200, 400, 401, 404, 405, 415, 422} <= statuses
+
+    for pair in pairs:
+        for mine, theirs in zip(*(made.tasks for made in pair), strict=True):
+            assert recorded(installation, mine) == recorded(installation, theirs), f"{pair[0]}"
+
+    def rejected(front: Front) -> dict[int, Any]:
+        return rejections(installation, front, numbers)
+
+    installation.wait_until(lambda: rejected(fronts[0]) == rejected(fronts[1]) != {})
+    for name in ("web", "gthread"):
+        assert installation.stop(name) == 0
+    lines = [logged(installation, front) for front in fronts]
+    for ours, plain in found:
+        for mine, theirs in zip(ours.responses, plain.responses, strict=True):
+            assert lines[0].get(mine.request_id) == lines[1].get(theirs.request_id)
+    assert sum(map(len, lines[0].values())) > CONNECTIONS
+
+
+def test_malformed_requests_are_refused_alike(
+    installation: Installation, fronts: tuple[Front, Front]
+) -> None:
+    for number, name in enumerate(MALFORMED):
+        ours, plain = (
+            refusals(front, number, Generator(SEED, number, front.prefix).malformed(name))
+            for front in fronts
+        )
+        assert [found.status for found in ours] == [found.status for found in plain[:1]], name
+        assert all(400 <= found.status < 600 for found in [*ours, *plain]), name
+        assert ours[0].body["status"] == ours[0].status, name
+    assert list(installation.store.tasks()) == []
+
+
+@both_stores
+def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
+    installation: Installation, fronts: tuple[Front, Front]
+) -> None:
+    """Final states, repeats, contradictions, and what is refused."""
+    spoken = ("submitted", "succeed", "succeed", "processing", "failed")
+    sent = [*(body(status) for status in spoken), b'{"not": "the protocol"}', b"no JSON"]
+    found = []
+    for front in fronts:
+        task = f"{front.prefix}-1"
+        head = (
+            f"POST /callbacks/kling/{task}/{mint(SECRET, 'kling', task)} HTTP/1.1\r\n"
+            "Host: receiver\r\nContent-Type: application/json\r\nX-Sent-By: a test\r\n"
+        )
+        made = [
+            Request("POST", f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+            for raw in sent
+        ]
+        answered = exchange(front, 0, Connection(made, [task]))
+        statuses = [response.status for response in answered.responses]
+        assert statuses == [200] * 5 + [422, 400]
+        assert answered.is_kept
+        lines = logged(installation, front)
+        told = [lines[response.request_id] for response in answered.responses]
+        assert all('"task": "…"' in line for one in told for line in one)
+        found.append((seen(answered), recorded(installation, task), told))
+    assert found[0] == found[1]
+
+
+def exchange(front: Front, number: int, made: Connection) -> Exchange:
+    """Send one request after the other, and then one more."""
+    responses: list[Response] = []
+    with front.connected(number) as (connection, file):
+        for request in [*made.requests, PROBE]:
+            with suppress(ConnectionError):
+                connection.sendall(request.raw)
+            found = read(file, request.method)
+            if found is None:
+                return Exchange(responses, is_kept=False, rest=b"")
+            responses.append(found)
+        connection.shutdown(socket.SHUT_WR)
+        return Exchange(responses[:-1], is_kept=True, rest=file.read())
+
+
+def refusals(front: Front, number: int, made: Connection) -> list[Response]:
+    """All that comes back for requests whose client sends no more."""
+    found = []
+    with front.connected(number) as (connection, file):
+        connection.sendall(b"".join(request.raw for request in made.requests))
+        connection.shutdown(socket.SHUT_WR)
+        while response := read(file, "POST"):
+            found.append(response)
+    return found
+
+
+def read(file: BinaryIO, method: str) -> Response | None:
+    """The next response; None: the connection was closed."""
+    try:
+        line = file.readline()
+        if not line:
+            return None
+        headers = parse_headers(file)
+        raw = b"" if method == "HEAD" else _body(file, headers)
+    except ConnectionResetError:
+        return None
+    is_json = raw and headers.get_content_type().endswith("json")
+    kept = [(name.lower(), value) for name, value in headers.items()]
+    # Flask gives the methods in the order of a set, which is another in each process.
+    kept = [
+        (name, " ".join(sorted(value.replace(",", "").split())) if name == "allow" else value)
+        for name, value in kept
+    ]
+    return Response(
+        status=int(line.split(b" ")[1]),
+        headers=tuple(sorted(pair for pair in kept if pair[0] not in OF_ONE_RUN)),
+        body=json.loads(raw) if is_json else raw,
+        request_id=headers["X-Request-Id"],
+    )
+
+
+def _body(file: BinaryIO, headers: Message) -> bytes:
+    if headers["Transfer-Encoding"] != "chunked":
+        return file.read(int(headers["Content-Length"] or 0))
+    chunks = []
+    while size := int(file.readline(), 16):
+        chunks.append(file.read(size + 2)[:-2])
+    file.readline()
+    return b"".join(chunks)
+
+
+def seen(found: Exchange) -> list[Any]:
+    """What a client can tell; without what is new in each response."""
+    responses = [
+        (one.status, one.headers, one.body, one.request_id is not None) for one in found.responses
+    ]
+    return [*responses, found.is_kept, found.rest]
+
+
+def recorded(installation: Installation, task: str) -> Any:
+    """The history of the task, without what is another for each task; None: it has none."""
+    try:
+        history = installation.store.history(task)
+    except NotFound:
+        return None
+    own = [task.encode(coding) for coding in ("ascii", "utf-16-le")]
+    return (
+        [
+            (
+                kept.callback.body.replace(own[0], b"").replace(own[1], b""),
+                dict(kept.callback.headers),
+                kept.callback.trust,
+                kept.outcome,
+                kept.repeats,
+                kept.problem,
+            )
+            for kept in history.callbacks
+        ],
+        [(move.status, move.corrected, move.trust) for move in history.transitions],
+        [(delivery.hook, delivery.state) for delivery in history.deliveries],
+        (history.task.status, history.task.conflict, history.task.reason),
+    )
+
+
+def rejections(installation: Installation, front: Front, connections: range) -> dict[int, Any]:
+    """Those of each connection, and how many there were of each kind."""
+    numbers = {front.address(number): number for number in connections}
+    found: dict[int, Counter[Any]] = {}
+    for one in installation.store.rejections(limit=1_000):
+        if one.address in numbers:
+            path = _without_task(front, one.path)
+            kind = (one.reason, one.method, path)
+            found.setdefault(numbers[one.address], Counter())[kind] += one.count
+    return found
+
+
+def logged(installation: Installation, front: Front) -> dict[str | None, list[str]]:
+    """The lines of each request, without what is another in each line."""
+    found: dict[str | None, list[str]] = {}
+    for line in (installation.folder / f"{front.name}.log").read_text().splitlines():
+        if line.startswith("{"):
+            told = json.loads(line)
+            of_request = found.setdefault(told.get("request_id"), [])
+            kept = {name: value for name, value in told.items() if name not in OF_ONE_LINE}
+            of_request.append(_without_task(front, json.dumps(kept, ensure_ascii=False)))
+    return found
+
+
+def _without_task(front: Front, text: str) -> str:
+    return re.sub(rf"\b{front.prefix}(-\d+)+", "…", text)
