@@ -168,6 +168,32 @@ def test_a_writer_that_is_free_again_is_started_at_once(writer: ScriptedWriter, 
     assert writer.commits == [[1], [2, 3]]
 
 
+def test_what_the_answers_of_a_batch_bring_joins_the_next(writer: ScriptedWriter) -> None:
+    """A client that is answered sends its next callback, which arrives a few turns later."""
+
+    async def client(front: Front) -> None:
+        await front.take(adding("first"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await front.take(adding("next"))
+
+    async def scenario(front: Front) -> None:
+        with writer.held() as is_there:
+            clients = [front.loop.create_task(client(front)) for _ in range(3)]
+            await until(is_there.is_set)
+            gathered = front.accept(adding("gathered"))
+            await until(lambda: writer.waiting == 1)
+            await turn(front.loop)
+        assert isinstance(front.loop, Clock)
+        called = front.loop.called
+        wait_until(lambda: "_start_after" in called)  # all clients are answered in one turn
+        for task in (*clients, gathered):
+            await result(task)
+
+    run(writer, scenario)
+    assert writer.commits == [["first"] * 3, ["gathered", "next", "next", "next"]]
+
+
 def test_a_batch_wakes_the_loop_once(writer: ScriptedWriter) -> None:
     writes: list[Write[Rows, object]] = []
 
