@@ -89,11 +89,12 @@ def test_more_senders_than_places_do_not_keep_an_honest_one_out(
     installation: Installation,
 ) -> None:
     """The places of both processes are taken, twice over; who waits longest makes room."""
-    start_web(installation)
+    start_web(installation, "--graceful-timeout", "1000000")
     places = places_of(installation)
     with slow_senders(installation.port, list(ATTACKS.values()), 2_200) as senders:
         honest_callbacks_are_answered(installation, senders)
         installation.wait_until(lambda: sockets(workers(installation)) <= places)
+    assert installation.stop("web") == 0
 
 
 def places_of(installation: Installation) -> int:
@@ -182,12 +183,13 @@ def test_more_senders_than_places_do_not_keep_an_honest_one_out_by_tls(
     installation: Installation, trusted: ssl.SSLContext
 ) -> None:
     """Connections whose handshake is under way have a place, too."""
-    start_web_with_tls(installation, trusted)
+    start_web_with_tls(installation, trusted, "--graceful-timeout", "1000000")
     places = places_of(installation)
     for starts in ([HELLO], ALL_TLS_ATTACKS):
         with slow_senders(installation.port, starts, 1_500, trusted) as senders:
             honest_callbacks_are_answered_by_tls(installation, trusted, senders)
             installation.wait_until(lambda: sockets(workers(installation)) <= places)
+    assert installation.stop("web") == 0
 
 
 def test_a_stop_does_not_wait_for_slow_senders_by_tls(

@@ -57,10 +57,10 @@ class ScriptedTransport(asyncio.Transport):
         super().__init__({"peername": CLIENT, "sockname": ("192.0.2.9", 8000)})
         self.loop, self.tls = loop, tls
         self.protocol: Any = None
-        self.received, self.buffer = b"", b""
+        self.received, self.buffer = bytearray(), bytearray()
         self.reads = True
         self.is_full = self.is_paused = self.was_aborted = self.has_ended = False
-        self._is_closing = self._is_lost = False
+        self._is_closing = self._is_lost = self._is_gone = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext":
@@ -71,6 +71,8 @@ class ScriptedTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self.has_ended, "nothing may be written after the end"
+        if self._is_gone:
+            raise RuntimeError("the handler is closed")  # as uvloop does
         if self._is_lost:
             return
         self.buffer += data
@@ -100,7 +102,7 @@ class ScriptedTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self._is_closing = self.was_aborted = True
-        self.buffer = b""
+        self.buffer.clear()
         self._lose(None)
 
     # -- what the client does
@@ -128,7 +130,8 @@ class ScriptedTransport(asyncio.Transport):
     def _flush(self) -> None:
         if not self.reads:
             return
-        self.received, self.buffer = self.received + self.buffer, b""
+        self.received += self.buffer
+        self.buffer.clear()
         if self.is_full:
             self.is_full = False
             self.protocol.resume_writing()
@@ -138,7 +141,11 @@ class ScriptedTransport(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self.loop.call_soon(self.protocol.connection_lost, error)
+            self.loop.call_soon(self._go, error)
+
+    def _go(self, error: Exception | None) -> None:
+        self._is_gone = True
+        self.protocol.connection_lost(error)
 
 
 class ScriptedServer:
@@ -220,7 +227,7 @@ class Client:
 
     @property
     def received(self) -> bytes:
-        return self.transport.received
+        return bytes(self.transport.received)
 
     def is_closed(self) -> bool:
         return self.transport.is_closed

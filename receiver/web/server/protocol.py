@@ -20,6 +20,7 @@ SWEEP_EVERY = 0.5  # seconds
 LONGEST_HEAD = 32 * 1024  # bytes; real ones have 1 kB, a proxy's cookies and tokens make it 8
 LONGEST_TRAILERS = 8 * 1024  # bytes
 MOST_OVERHEAD = 512 * 1024  # bytes on the wire that are not the body: sizes of chunks, trailers
+MOST_GATHERED = 64 * 1024  # bytes of a response that are sent together
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
 TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
@@ -105,6 +106,7 @@ class _Gathering:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._pieces: list[bytes] = []
+        self._size = 0  # bytes in them
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -113,6 +115,9 @@ class _Gathering:
         if not self._pieces:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MOST_GATHERED:  # the client may not read it
+            self.flush()
 
     def write_eof(self) -> None:
         self.flush()
@@ -124,8 +129,8 @@ class _Gathering:
 
     def flush(self) -> None:
         """Send it now."""
-        pieces, self._pieces = self._pieces, []
-        if pieces:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces and not self._transport.is_closing():  # uvloop's raises once it is closed
             self._transport.write(b"".join(pieces))
 
 
@@ -291,6 +296,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self not in self.connections:
+            return  # the client has left
         if self.transport.is_closing():  # once who reads has taken the answer
             self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
         elif self._is_busy():
@@ -328,6 +335,7 @@ class Protocol(HttpToolsProtocol):
 
     def abort(self) -> None:
         """Close it, whatever the client was sent and has not read."""
+        self.connections.discard(self)  # its place is free, although the loop has yet to close it
         self.transport.abort()
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from receiver.web.server.protocol import (
     LONG_ARRIVES_WITHIN,
     LONGEST_HEAD,
     LONGEST_TRAILERS,
+    MOST_GATHERED,
     MOST_OVERHEAD,
     TOO_SLOW,
     WAS_IT_TLS,
@@ -62,8 +63,10 @@ class Application:
     reads: bool = True
     is_long: bool = False  # what comes is a long body, read by an application that knows its client
     response: bytes | None = None
+    parts: int = 1  # how often the response is sent, one after the other
     requests: list[Request] = field(default_factory=list)
     held: list[asyncio.Event] = field(default_factory=list)
+    left: int = 0  # parts of the response that is being sent
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope)
@@ -82,10 +85,12 @@ class Application:
             self.held.append(asyncio.Event())
             await self.held[-1].wait()
         sent = request.body if self.response is None else self.response
-        length = str(len(sent)).encode()
+        length = str(len(sent) * self.parts).encode()
         headers = [(b"content-length", length)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": sent})
+        for part in range(self.parts, 0, -1):
+            self.left = part
+            await send({"type": "http.response.body", "body": sent, "more_body": part > 1})
 
     @property
     def bodies(self) -> list[bytes]:
@@ -724,6 +729,30 @@ def test_a_client_that_reads_none_of_many_responses_is_closed(
     assert server.notes == []
 
 
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_a_response_is_not_collected_for_a_client_that_does_not_read(
+    server: ScriptedServer, deaf: Client, application: Application, size: int
+) -> None:
+    application.response, application.parts = b"x" * size, 1000
+    deaf.send(GET)
+    assert application.left > 1000 - 4 * MOST_GATHERED / size - 3
+    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    deaf.read()
+    assert len(deaf.received) > 1000 * size
+
+
+def test_a_response_that_comes_as_the_connection_is_closed_disturbs_nothing(
+    client: Client, application: Application
+) -> None:
+    application.holds = True
+    client.send(POST)
+    application.held[0].set()
+    client.transport.protocol.abort()
+    client.loop.settle()
+    assert client.received == b""
+    assert client.is_closed()
+
+
 def test_further_requests_do_not_extend_the_time_of_a_client_that_does_not_read(
     server: ScriptedServer, deaf: Client, application: Application
 ) -> None:
@@ -811,6 +840,16 @@ def test_the_connection_that_waits_longest_makes_room(server: ScriptedServer) ->
     assert [client.is_closed() for client in (first, second)] == [True, False]
     assert not server.slots.make_room()  # the last one may be new
     assert server.notes == []
+
+
+def test_the_place_of_a_connection_that_was_closed_is_free(server: ScriptedServer) -> None:
+    """Else one new client would have all others closed, before the loop closes the first."""
+    for _ in range(5):
+        server.connect()
+    assert server.slots.make_room()
+    assert len(server.state.connections) == 4
+    server.loop.settle()
+    assert len(server.state.connections) == 4
 
 
 def test_a_connection_that_is_being_answered_makes_no_room(
