@@ -147,6 +147,21 @@ def test_an_answer_is_that_of_the_view(
     assert json.loads(answers[-1].body) == {"outcome": outcome}
 
 
+def test_what_is_counted_is_what_the_view_counts(
+    make: Make, make_app: MakeApp, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_app(settings).test_client()
+    measured = spied(monkeypatch)
+    assert client.post(PATH, data=body("processing"), headers=HEADERS).status_code == 200
+    by_view = measured.copy()
+    measured.clear()
+    other = replace(SENT, task_id="task-2", token=mint(SECRET, "kling", "task-2"))
+    taken(take_one(make(), other, body("processing")))
+    assert sorted(measured) == sorted(by_view)
+    assert ("callbacks", ("kling", "processing", "recorded")) in measured
+    assert ("callback_seconds", ("200",)) in measured
+
+
 def test_many_at_once_are_one_transition(make: Make, store: SqliteStore) -> None:
     answers = [taken(answer) for answer in take(make(), *[(SENT, body())] * 50)]
     outcomes = sorted(json.loads(answer.body)["outcome"] for answer in answers)

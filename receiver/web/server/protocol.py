@@ -430,6 +430,9 @@ class Protocol(HttpToolsProtocol):
         """To close at once could destroy the answer on its way, if the client still sends."""
         self._unset_keepalive_if_required()
         self.transport.write(self._refusal)
+        if self._has_ended:
+            self.close()
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._slots.wait(self, LEAVES_WITHIN)

@@ -108,6 +108,7 @@ TYPES = {
     "text/plain": False,
     "text/json": False,
     "application/jsonp": False,
+    "application/geo+json-seq": False,
     "application/x-www-form-urlencoded": False,
     "json": False,
     "text/plain+json": False,

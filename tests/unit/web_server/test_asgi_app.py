@@ -225,28 +225,27 @@ def test_an_application_of_others_gets_everything() -> None:
     assert exchange.body == b"x"
 
 
-def test_flask_runs_on_a_bounded_number_of_threads() -> None:
-    running, most, lock = 0, 0, threading.Lock()
-    both = threading.Barrier(2)
+def test_flask_runs_on_a_bounded_number_of_threads(submitted: list[object]) -> None:
+    may_go_on = threading.Event()
 
     def work(_: Any) -> Iterable[bytes]:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        both.wait(PATIENCE)
-        with lock:
-            running -= 1
+        may_go_on.wait(PATIENCE)
         return [b""]
 
+    def threads() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("WSGI")}
+
     async def scenario() -> None:
-        app = made(Wsgi(work), threads=2)
+        app, before = made(Wsgi(work), threads=2), threads()
         exchanges = [Exchange().arrive(b"") for _ in range(6)]
-        await asyncio.gather(*(app(one.scope, one.receive, one.send) for one in exchanges))
+        tasks = [asyncio.ensure_future(app(one.scope, one.receive, one.send)) for one in exchanges]
+        await until(lambda: len(submitted) == 6)  # a thread is started when work is submitted
+        assert len(threads() - before) == 2
+        may_go_on.set()
+        await asyncio.gather(*tasks)
         assert all(exchange.is_over() for exchange in exchanges)
 
     run(scenario)
-    assert most == 2
 
 
 # -- a thread begins when the body has arrived

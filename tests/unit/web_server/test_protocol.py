@@ -513,6 +513,17 @@ def test_a_client_that_was_refused_has_a_moment_to_read_why(
     assert len(server.notes) == 1
 
 
+def test_a_client_that_ended_is_refused_after_the_response_before_and_closed(
+    client: Client, application: Application
+) -> None:
+    application.holds = True
+    client.send(POST + b"no HTTP at all\r\n\r\n")
+    client.half_close()
+    release(application, client)
+    assert statuses(client) == [200, 400]
+    assert client.is_closed()
+
+
 def test_a_client_that_was_refused_and_ends_is_closed(client: Client) -> None:
     client.send(b"\x16\x03\x01")
     client.half_close()
