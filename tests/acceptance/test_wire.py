@@ -200,3 +200,35 @@ def test_gunicorn_serves_with_a_certificate_of_its_own(
         return False
 
     installation.wait_until(is_answered)
+
+
+def test_a_client_that_still_sends_can_read_why_its_body_is_refused(
+    installation: Installation,
+) -> None:
+    """A connection that is closed at once can lose the response on its way."""
+    installation.start_web(UNHURRIED)  # where the moment that such a client gets does not end
+    installation.wait_until_ready()
+    with (
+        socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection,
+        connection.makefile("rb") as file,
+    ):
+        connection.sendall(head("g", "Transfer-Encoding: chunked") + b"zz\r\n")
+        assert b" 400 " in file.readline()
+        for _ in range(20):
+            connection.sendall(b"x" * 100_000)
+            installation.wait_until(lambda: not has_unread_bytes(installation.port))
+        connection.shutdown(socket.SHUT_WR)
+        assert file.read().endswith(b"}")
+
+
+def test_what_follows_the_last_request_is_refused_also_when_the_client_sends_no_more(
+    installation: Installation,
+) -> None:
+    installation.start_web(UNHURRIED)
+    installation.wait_until_ready()
+    raw = body()
+    with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
+        connection.sendall(head("h", f"Content-Length: {len(raw)}") + raw + b"garbage\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        found = re.findall(rb"HTTP/1\.1 (\d+)", connection.makefile("rb").read())
+    assert found == [b"200", b"400"]

@@ -70,6 +70,8 @@ ROUTES = (
 
 # What is replaced in a callback by what. Its length is its last header; behind `X:`, it is none.
 LENGTH = b"Content-Length:"
+SHORT = b'{"task_id": "short", "task_status": "succeed"}'
+CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(SHORT), SHORT)
 MALFORMED = {
     "two lengths": (LENGTH, b"Content-Length: 5\r\nContent-Length:"),
     "a length with a sign": (b"Length: ", b"Length: +"),
@@ -112,6 +114,8 @@ MALFORMED = {
     "many headers": (b"Host: ", b"X: x\r\n" * 62 + b"Host: "),
     "a body that is cut off": (b"Length: ", b"Length: 9"),
     "a chunk without a size": (LENGTH, b"Transfer-Encoding: chunked\r\nX:"),
+    "a trailer named Host": (LENGTH, CHUNKS + b"Host: another\r\n\r\n"),
+    "a trailer with a secret": (LENGTH, CHUNKS + b"Authorization: Bearer x\r\n\r\n"),
 }
 
 
