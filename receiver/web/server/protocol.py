@@ -167,7 +167,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = _Gathering(transport, self.loop)  # type: ignore[assignment]
+        self._gathering = _Gathering(transport, self.loop)
+        self.transport = self._gathering  # type: ignore[assignment]
         self._slots.wait(self, ARRIVES_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -192,6 +193,7 @@ class Protocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._has_ended = True
+        self._gathering.flush()  # the transport closes itself where this returns None
         if self.scheme == "https":  # TLS has no half-closed connections
             return None
         if self._stage is Stage.BODY:
@@ -295,6 +297,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse()
 
     def on_response_complete(self) -> None:
+        self._gathering.flush()
         super().on_response_complete()
         if self not in self.connections:
             return  # the client has left

@@ -977,3 +977,22 @@ def test_pipelined_requests_are_all_answered_at_a_stop(
     assert statuses(client) == [200] * 3
     assert client.received.count(b"\r\nconnection: close\r\n") == 1
     assert client.is_closed()
+
+
+def test_a_response_is_sent_although_the_client_ends_in_the_same_turn_of_the_loop(
+    server: ScriptedServer,
+) -> None:
+    """The transport closes itself then, and knows nothing of what was gathered."""
+
+    async def respond(_: Any, __: Any, send: Any) -> None:
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+        clients[0].transport.half_close()
+
+    server.config.loaded_app = respond
+    clients = [server.connect()]
+    clients[0].send(GET)
+    assert statuses(clients[0]) == [200]
+    assert clients[0].received.endswith(b"ok")
+    assert clients[0].is_closed()
