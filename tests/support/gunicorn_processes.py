@@ -111,8 +111,9 @@ def has_unread_bytes(port: int) -> bool:
 
 
 def stuck_clients(port: int) -> int:
-    """How many connections to this port have a client that does not read what was sent to it."""
-    return sum(found.unsent > 0 for found in _sockets_at(port) if found.state == ESTABLISHED)
+    """How many clients read nothing, so that the server at this port reads no more from them."""
+    found = [found for found in _sockets_at(port) if found.state == ESTABLISHED]
+    return sum(one.unsent > 0 and one.unread > 0 for one in found)
 
 
 def _has_visitors(port: int) -> bool:
