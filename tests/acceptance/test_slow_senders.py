@@ -17,7 +17,7 @@ import requests
 
 from receiver.signing import mint
 from receiver.web.server import gunicorn
-from tests.support.gunicorn_processes import idle_sockets, sockets, stuck_clients, workers
+from tests.support.gunicorn_processes import idle_sockets, sockets, workers
 from tests.support.installation import ROOT, Installation
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
@@ -223,7 +223,8 @@ def clients_that_do_not_read(
             for client, rest in left.items():
                 with suppress(BlockingIOError):
                     left[client] = (rest or request * 20)[client.send(rest or request * 20) :]
-            return stuck_clients(installation.port) >= count
+            waiting = installation.folder.glob("waiting-*")
+            return sum(int(path.read_text() or 0) for path in waiting) == count
 
         installation.wait_until(all_are_stuck)
         yield
