@@ -224,7 +224,7 @@ def clients_that_do_not_read(
                 with suppress(BlockingIOError):
                     left[client] = (rest or request * 20)[client.send(rest or request * 20) :]
             waiting = installation.folder.glob("waiting-*")
-            return sum(int(path.read_text() or 0) for path in waiting) == count
+            return sum(int(path.read_text() or 0) for path in waiting) >= count
 
         installation.wait_until(all_are_stuck)
         yield
@@ -234,17 +234,19 @@ def clients_that_do_not_read(
 def test_honest_callbacks_do_not_wait_for_clients_that_do_not_read(
     installation: Installation, where: str
 ) -> None:
-    """More of them than there are threads; nothing but the client ends their wait here."""
+    """More of them than the process has threads; only the client ends their wait here."""
     installation.environment["API_TOKEN"] = API_TOKEN
-    installation.start_web("tests.support.apps.small_buffers:app")
+    installation.start_web("tests.support.apps.small_buffers:app", "--workers", "1")
     installation.wait_until_ready()
     for number in range(100):
         send(installation, f"listed-{number}")
     head = f"GET {where} HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n"
-    with clients_that_do_not_read(installation, head.encode(), 100):
+    with clients_that_do_not_read(installation, head.encode(), 40):
         for number in range(20):
             assert send(installation, f"honest-{number}") == 200
-        assert requests.get(f"{installation.url}/readyz", timeout=PATIENCE).status_code == 200
+            by_a_thread = requests.get(f"{installation.url}/readyz", timeout=PATIENCE)
+            assert by_a_thread.status_code == 200
+            by_a_thread.close()
 
 
 def send(installation: Installation, task: str) -> int:
