@@ -110,11 +110,6 @@ def has_unread_bytes(port: int) -> bool:
     return any(found.unread for found in _sockets_at(port) if found.state in open_)
 
 
-def stuck_clients(port: int) -> int:
-    """How many connections to this port have a client that does not read what was sent to it."""
-    return sum(found.unsent > 0 for found in _sockets_at(port) if found.state == ESTABLISHED)
-
-
 def _has_visitors(port: int) -> bool:
     """Is a connection to this port open, at the side that was connected to?"""
     return bool({found.state for found in _sockets_at(port)} - {LISTENS, IS_GONE})
@@ -124,7 +119,6 @@ def _has_visitors(port: int) -> bool:
 class _Socket:
     state: str
     unread: int  # bytes, or connections, that its process has not taken yet
-    unsent: int  # bytes that the other side has not taken yet
     inode: str
 
 
@@ -133,8 +127,7 @@ def _sockets_at(port: int) -> Iterator[_Socket]:
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, queues, _, _, _, _, inode, *_ = line.split()
         if int(local.rpartition(":")[2], 16) == port:
-            unsent, unread = (int(size, 16) for size in queues.split(":"))
-            yield _Socket(state, unread, unsent, inode)
+            yield _Socket(state, int(queues.rpartition(":")[2], 16), inode)
 
 
 def _descriptors(pid: int) -> list[Path]:

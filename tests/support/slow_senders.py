@@ -12,10 +12,14 @@ from tests.support.gunicorn_processes import has_unread_bytes
 from tests.support.patience import PATIENCE, wait_until
 
 HANDSHAKE = b"\x16\x03\x01"  # how TLS begins
+SILENT = {b"", HANDSHAKE}  # with any further byte it would be neither HTTP nor TLS
 
 
 class SlowSenders:
-    """Connections to one server; each sends a further byte whenever the test says so."""
+    """Connections to one server; each sends a further byte whenever the test says so.
+
+    Those that began with one of SILENT send nothing more.
+    """
 
     def __init__(self, port: int, connections: Sequence[socket.socket]) -> None:
         self._port, self._connections = port, connections
@@ -46,7 +50,8 @@ def slow_senders(
                 connection.sendall(start)
             stack.enter_context(connection)
             connection.setblocking(False)
-            connections.append(connection)
+            if start not in SILENT:
+                connections.append(connection)
         senders = SlowSenders(port, connections)
         senders.send_a_byte()
         yield senders

@@ -1,0 +1,48 @@
+"""The web process of `tests.support.apps.unhurried`, whose kernel takes few bytes of a response.
+
+Served by `gunicorn tests.support.apps.small_buffers:app`. A client that does not read is noticed
+after some kB, not after the megabytes that the kernel takes otherwise. How many connections wait
+for their clients to read is in the file `waiting-` with the process id, beside the database.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from receiver.settings import load, sqlite_path
+from receiver.web.server.protocol import Protocol
+from receiver.web.server.worker import Server
+from tests.support.apps.unhurried import app
+
+__all__ = ["app"]
+
+database = sqlite_path(load().database_url)
+waiting: set[Protocol] = set()
+welcome, pause, resume = Server.welcome, Protocol.pause_writing, Protocol.resume_writing
+
+
+def welcome_with_small_buffer(server: Server, sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    welcome(server, sock)
+
+
+def pause_visibly(connection: Protocol) -> None:
+    pause(connection)
+    waiting.add(connection)
+    report()
+
+
+def resume_visibly(connection: Protocol) -> None:
+    resume(connection)
+    waiting.discard(connection)
+    report()
+
+
+def report() -> None:
+    database.with_name(f"waiting-{os.getpid()}").write_text(str(len(waiting)))
+
+
+Server.welcome = welcome_with_small_buffer  # type: ignore[method-assign,assignment]
+Protocol.pause_writing = pause_visibly  # type: ignore[method-assign,assignment]
+Protocol.resume_writing = resume_visibly  # type: ignore[method-assign,assignment]
