@@ -124,7 +124,7 @@ def test_what_a_process_counted_and_refused_is_on_record_when_it_has_ended(
 ) -> None:
     more = ["--max-requests", "4"] if how == "max_requests" else []
     installation.start_web("tests.support.apps.written_at_exit:app", "--workers", "1", *more)
-    installation.wait_until(lambda: is_open(installation.port))
+    installation.wait_until(lambda: is_open(installation.port) and workers(installation))
     (process,) = workers(installation)
     assert send(installation, "task-1").status_code == 200
     wrong = f"/callbacks/kling/task-1/{mint('another secret of ours', 'kling', 'task-1')}"
