@@ -1,8 +1,8 @@
-"""Group commit: one thread for each process commits what waits in one durable transaction.
+"""Group commit: one thread per process commits all waiting writes in one durable transaction.
 
-A commit costs a sync of the disk, and PostgreSQL round trips. While one is under way the next batch
-gathers, so that under load many requests share one. Nobody is answered before the commit that
-holds their write is durable.
+A commit costs a sync of the disk, or round trips to PostgreSQL. During a commit, new writes are
+collected for the next batch, so that under load many requests share one commit. A request is
+answered only after the commit that contains its write is durable.
 """
 
 from __future__ import annotations
@@ -17,45 +17,46 @@ from receiver.errors import StoreUnavailable
 
 T = TypeVar("T")
 Connection = TypeVar("Connection")
-PATIENCE = 8.0  # seconds a request waits for its commit: senders give up after 10 or more
-PATIENCE_WHEN_STUCK = 1.0  # seconds; waiting requests must not take every thread of the web process
-UNDISTURBED = 0.05  # seconds at most that an event loop stands still for the statements of a batch
+PATIENCE = 8.0  # seconds a request waits for its commit; providers time out after 10 or more
+PATIENCE_WHEN_STUCK = 1.0  # seconds; waiting requests must not block all threads of the web process
+STATEMENTS_TIMEOUT = 0.05  # seconds for which the statements of a batch may block an event loop
 
 
 class Write(Future[T], Generic[Connection, T]):
-    """A piece of work for the writer; done once it is durable, or has failed.
+    """A future for a piece of work in the database, done when the work is durable or has failed.
 
-    `about`: whose rows it touches. `patience`: the seconds that somebody should wait for it.
+    `about` is the id of the task whose rows the work changes. `patience` is the number of seconds
+    that a caller should wait for it.
     """
 
     def __init__(self, work: Callable[[Connection], T], about: str, patience: float) -> None:
         super().__init__()
-        self.work: Callable[[Connection], T] | None = work  # None: whoever wanted it has gone
+        self.work: Callable[[Connection], T] | None = work  # None after `cancel` or `settle`
         self.about = about
         self.patience = patience
-        self.returned: T | None = None  # by the work, in a transaction that may yet fail
-        self.raised: Exception | None = None  # by the work alone, which is undone
+        self.returned: T | None = None  # the work's result; the commit may still fail
+        self.raised: Exception | None = None  # the work's exception; only this work is rolled back
 
     def cancel(self) -> bool:
-        """Whether it is never done; its work is released then, although a batch may hold it."""
+        """Cancel the work if it has not begun, and release it. Returns whether it was cancelled."""
         is_cancelled = super().cancel()
         if is_cancelled:
             self.work = None
         return is_cancelled
 
     def begin(self) -> bool:
-        """Whether it is to be done; if so, it cannot be cancelled any more."""
+        """Returns False if the work was cancelled; otherwise prevents that from now on."""
         if self.cancelled():
             return False
         return self.running() or self.set_running_or_notify_cancel()
 
     def do(self, connection: Connection) -> None:
-        """Do the work, unless it was cancelled."""
+        """Execute the work, unless it was cancelled."""
         if self.begin() and self.work is not None:
             self.returned = self.work(connection)
 
     def settle(self, failure: Exception | None) -> None:
-        """Its transaction was committed, or failed as a whole."""
+        """Set the result after the commit. `failure` is the error of the whole batch, if any."""
         if not self.begin():
             return
         self.work = None
@@ -67,33 +68,34 @@ class Write(Future[T], Generic[Connection, T]):
 
 
 class GroupCommit(Generic[Connection]):
-    """The writer of one process for one database; safe to use from many threads."""
+    """The writer of one process for one database. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._settling = threading.Lock()
         self._waiting: list[Write[Connection, Any]] = []
-        self._work_is_there = threading.Lock()  # open once it is, and has not been looked at
-        self._work_is_there.acquire()
+        self._work_available = threading.Lock()  # released to wake the thread
+        self._work_available.acquire()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._is_stuck = False
-        self._is_told = False  # of what waits
-        self._is_busy = False  # with a batch
-        self._stands_still: threading.Lock | None = None  # who does; open once they are done
+        self._is_woken = False  # the thread will check for waiting writes
+        self._is_busy = False  # committing a batch
+        self._statements_done: threading.Lock | None = None  # for `start_and_wait`
         self._when_free: Callable[[], None] | None = None
 
     def submit(
         self, work: Callable[[Connection], T], about: str = "", *, start: bool = True
     ) -> Write[Connection, T]:
-        """Hand over work to be done in a transaction; what it returns is then durable.
+        """Queue work for the next transaction. The future's result is what the work returned.
 
-        `about`: whose rows it touches, for a database where that matters. `start=False`: the caller
-        calls `start` or `start_undisturbed` once all that came together has gathered.
+        `about` is the id of the task whose rows the work changes; PostgreSQL needs it. With
+        `start=False`, the caller has to call `start` or `start_and_wait` after submitting a group.
 
-        What the work raises undoes this piece of work alone, and is the future's exception. It is
-        StoreUnavailable if the batch could not be committed. The work may be done again, after an
-        undoing, so it does nothing outside its transaction. Raises StoreUnavailable after `close`.
+        If the work raises an exception, only this work is rolled back, and the future raises that
+        exception. If the batch cannot be committed, the future raises StoreUnavailable. The work
+        may run again after a rollback, so it must have no effects outside its transaction. Raises
+        StoreUnavailable after `close`.
         """
         write = Write(work, about, PATIENCE_WHEN_STUCK if self._is_stuck else PATIENCE)
         with self._mutex:
@@ -102,15 +104,15 @@ class GroupCommit(Generic[Connection]):
             has_thread = self._has_thread()
             self._waiting.append(write)
             if start:
-                self._tell()
+                self._wake()
         if not has_thread:
-            self._settle_waiting()
+            self._commit_on_this_thread()
         return write
 
     def run(self, work: Callable[[Connection], T], about: str = "") -> T:
-        """`submit`, and wait for the result. Raises what the future would.
+        """Submit the work and wait for its result.
 
-        Raises StoreUnavailable as well if the commit does not come in time.
+        Raises the future's exception, or StoreUnavailable if the commit times out.
         """
         write = self.submit(work, about)
         try:
@@ -122,29 +124,29 @@ class GroupCommit(Generic[Connection]):
                 raise error
             return write.result()
         finally:
-            del write, error  # the error's traceback holds this frame
+            del write, error  # the error's traceback keeps this frame alive
 
     def give_up(self, write: Write[Connection, Any]) -> StoreUnavailable:
-        """Withdraw what was waited for in vain; what to tell who waited.
+        """Cancel a write that timed out. Returns the error for its caller.
 
-        The disk or the server may hang, or another process in the middle of a write. What has begun
-        may yet be committed; what has not is never done.
+        The disk, the database server or another process that is writing may have stalled. Work that
+        has begun may still be committed; work that has not begun is never executed.
         """
-        write.cancel()  # without the mutex: it calls whoever wants to know
+        write.cancel()  # without the mutex, because it runs the done callbacks
         with self._mutex:
             self._is_stuck = self._is_busy
             if write in self._waiting:
                 self._waiting.remove(write)
-        return StoreUnavailable(f"no commit within {write.patience:g} s: {self._in_the_way}")
+        return StoreUnavailable(f"no commit within {write.patience:g} s: {self._likely_cause}")
 
     @property
     def waiting(self) -> int:
-        """How many writes wait for the next batch."""
+        """The number of writes that wait for the next batch."""
         return len(self._waiting)
 
     @property
     def is_busy(self) -> bool:
-        """Whether the thread is at work on a batch."""
+        """Whether the thread is processing a batch."""
         return self._is_busy
 
     @property
@@ -153,103 +155,109 @@ class GroupCommit(Generic[Connection]):
         return self._closing
 
     def start(self) -> None:
-        """Commit what waits as soon as possible."""
+        """Commit the waiting writes as soon as possible."""
         with self._mutex:
-            self._tell()
+            self._wake()
 
-    def start_undisturbed(self, when_free: Callable[[], None]) -> None:
-        """As `start`, for an event loop; returns once the statements are done, or take too long.
+    def start_and_wait(self, when_free: Callable[[], None]) -> None:
+        """Like `start`, but block until the batch's statements have run, or STATEMENTS_TIMEOUT.
 
-        Each statement lets go of Python's lock and wants it back: beside a thread that computes,
-        that costs more than the statements. While the writer is at work already, this does neither:
-        `when_free` is called, on the writer's thread, afterwards.
+        For event loops. Each statement releases the GIL and reacquires it. If another thread is
+        computing, waiting for the GIL takes longer than the statements. If the writer is already
+        busy, this method returns immediately, and the writer's thread calls `when_free` later.
         """
         with self._mutex:
             if not self._waiting:
                 return
-            self._has_thread()  # the last may have stopped meanwhile
+            self._has_thread()  # the thread may have stopped
             if self._is_busy:
                 self._when_free = when_free
                 return
-            self._stands_still = gate = threading.Lock()
-            gate.acquire()
-            self._tell()
-        gate.acquire(timeout=UNDISTURBED)
+            self._statements_done = statements_done = threading.Lock()
+            statements_done.acquire()
+            self._wake()
+        statements_done.acquire(timeout=STATEMENTS_TIMEOUT)
 
     def close(self) -> None:
-        """Commit what waits, then let go of the database."""
+        """Commit the waiting writes, then close the connection to the database."""
         with self._mutex:
             thread, was_closing = self._thread, self._closing
             self._closing = True
             if not was_closing:
-                self._tell()
+                self._wake()
         if thread is not None:
             thread.join(PATIENCE)
         else:
-            self._let_go()  # callers may have committed themselves
+            self._disconnect()  # callers may have committed on their own threads
 
-    # -- each database has its own way
+    # -- implemented for each database
 
     def _commit_all(self, batch: list[Write[Connection, Any]]) -> Exception | None:
-        """Commit the batch: each write with what it returned or raised; else what befell all."""
+        """Commit the batch, and set the result or error of each write.
+
+        Returns an exception if the whole batch failed.
+        """
         raise NotImplementedError
 
     def _next_batch(self) -> list[Write[Connection, Any]]:
-        """Take of those that wait; called with the mutex held."""
+        """Remove the next batch from the waiting writes. Called with the mutex held."""
         batch, self._waiting = self._waiting, []
         return batch
 
-    def _let_go(self) -> None:
-        """Close what is open."""
+    def _disconnect(self) -> None:
+        """Close the connection to the database, if it is open."""
         raise NotImplementedError
 
     @property
-    def _in_the_way(self) -> str:
-        """What may be in the way of a commit that takes too long."""
+    def _likely_cause(self) -> str:
+        """The likely causes of a commit that takes too long, for the error message."""
         raise NotImplementedError
 
-    # -- and the rest is the same
+    # -- common to all databases
 
-    def _tell(self) -> None:
-        """Have the thread look; called with the mutex held."""
-        if not self._is_told:
-            self._is_told = True
-            self._work_is_there.release()
+    def _wake(self) -> None:
+        """Wake the writer's thread. Called with the mutex held."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._work_available.release()
 
-    def _needs_no_python(self) -> None:
-        """The rest of the batch is waiting: who stood still for it goes on."""
-        gate, self._stands_still = self._stands_still, None
-        if gate is not None:
-            gate.release()
+    def _statements_are_done(self) -> None:
+        """Release the caller of `start_and_wait`: only waiting for the commit is left."""
+        statements_done, self._statements_done = self._statements_done, None
+        if statements_done is not None:
+            statements_done.release()
 
-    def _loop(self) -> None:
+    def _run_thread(self) -> None:
         is_over = False
         while not is_over:
-            self._work_is_there.acquire()
+            self._work_available.acquire()
             with self._mutex:
-                self._is_told, self._is_busy = False, True
+                self._is_woken, self._is_busy = False, True
                 batch = self._next_batch()
                 is_over = self._closing and not self._waiting
-                if self._waiting:  # what was left for the next batch
-                    self._tell()
+                if self._waiting:  # some writes were left for the next batch
+                    self._wake()
             self._settle(batch)
-            del batch  # the next may be long in coming
-        self._let_go()
+            del batch  # release it before waiting for the next one
+        self._disconnect()
 
     def _has_thread(self) -> bool:
-        """Is the writer's thread running, or can it be started? Called with the mutex held."""
+        """Start the writer's thread if needed. Returns False if that fails.
+
+        Called with the mutex held.
+        """
         if self._thread is not None and self._thread.is_alive():
             return True
-        thread = threading.Thread(target=self._loop, name="writer", daemon=True)
+        thread = threading.Thread(target=self._run_thread, name="writer", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # too many threads; Python 3.12.1 starts none while a process exits
+        except RuntimeError:  # too many threads, or the process is exiting (Python 3.12.1)
             return False
         self._thread = thread
         return True
 
-    def _settle_waiting(self) -> None:
-        """Commit on the caller's thread what the writer's thread would commit."""
+    def _commit_on_this_thread(self) -> None:
+        """Commit the waiting writes on the caller's thread."""
         while True:
             with self._mutex:
                 batch = self._next_batch()
@@ -258,24 +266,24 @@ class GroupCommit(Generic[Connection]):
             self._settle(batch)
 
     def _settle(self, batch: list[Write[Connection, Any]]) -> None:
-        with self._settling:  # the connection is for one thread at a time
-            self._settle_alone(batch)
+        with self._settling:  # only one thread at a time may use the connection
+            self._settle_locked(batch)
 
-    def _settle_alone(self, batch: list[Write[Connection, Any]]) -> None:
-        """Commit the batch, then settle each write: with its result, its own error, or a 503."""
+    def _settle_locked(self, batch: list[Write[Connection, Any]]) -> None:
+        """Commit the batch, then settle each write with its result, its error or the batch's."""
         stopped = StoreUnavailable("the writer stopped")
         failure: Exception | None = stopped
         try:
             failure = self._commit_all(batch) if batch else None
         finally:
-            self._needs_no_python()
+            self._statements_are_done()
             with self._mutex:
                 self._is_stuck = self._is_busy = False
-                if failure is stopped:  # this thread is about to end, although it is alive still
+                if failure is stopped:  # this thread is ending, although `is_alive` is still true
                     self._thread = None
                 when_free, self._when_free = self._when_free, None
             for write in batch:
-                # Each its own: a traceback holds all that is on the stack of whoever raises it.
+                # Each write gets a copy: a traceback keeps the frames of its raising thread alive.
                 write.settle(copy(failure))
             if when_free is not None:
                 when_free()

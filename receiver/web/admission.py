@@ -1,6 +1,6 @@
-"""Which callbacks are let in: by their address, their credentials and their size.
+"""Decides whether a callback is accepted, by its URL, its credentials and its size.
 
-Both ways in ask here: the Flask view, and the ASGI app that takes most callbacks without Flask.
+Used by the Flask view, and by the ASGI app that handles most callbacks without Flask.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a provider sent, without the body.
+    """The parts of a callback request other than its body.
 
-    `task_id` and `token` are those of the address; both are None for an address without a token.
-    `headers`: by their names as Flask writes them, such as `Content-Type`.
+    `task_id` and `token` come from the URL; both are None for a URL without a token. The names in
+    `headers` are capitalised as in Flask, such as `Content-Type`.
     """
 
     provider: str
@@ -39,12 +39,12 @@ class Sent:
 
 
 def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
-    """Check the address; the secrets one of which must have signed the body, if any.
+    """Check the URL. Returns the secrets, one of which must have signed the body, if it is signed.
 
-    Needs no body: what is wrong here is refused before the body is read. Raises
-    UnknownCallbackUrl, and BadSignature if nothing is signed that has to be.
+    This check does not need the body, so invalid requests are rejected before it is read. Raises
+    UnknownCallbackUrl, or BadSignature if a required signature is missing.
     """
-    _must_call_back(sent.provider)
+    _check_provider(sent.provider)
     secrets = settings.webhook_secrets.get(sent.provider, ())
     is_signed = bool(secrets) and standard_webhooks.is_signed(_lowered(sent))
     if sent.task_id is not None:
@@ -52,25 +52,26 @@ def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
             settings.callback_secrets, sent.provider, sent.task_id, sent.token or ""
         ):
             raise UnknownCallbackUrl(
-                "wrong token: none of CALLBACK_SECRETS made it for this provider and task",
+                "wrong token: it matches none of CALLBACK_SECRETS for this provider and task",
                 "wrong_token",
             )
-        # A provider whose secrets were all deleted goes on unsigned, also for running tasks.
+        # Without secrets, signatures are not checked: this allows deleting all of a provider's
+        # secrets while tasks are running.
         return secrets if is_signed else ()
     if not secrets:
         raise UnknownCallbackUrl(
-            f"without a token, and no secret is set for {sent.provider}", "no_secret"
+            f"the URL has no token, and no secret is set for {sent.provider}", "no_secret"
         )
     if not is_signed:
-        raise BadSignature("not signed, and the address has no token", "unsigned")
+        raise BadSignature("not signed, and the URL has no token", "unsigned")
     return secrets
 
 
 def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
-    """The callback, if it may be recorded. `now`: milliseconds UTC, when it was received.
+    """Returns the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
 
-    Raises what `identify` raises, RequestEntityTooLarge, BadRequest, BadSignature for a signature
-    that is wrong, and UnsupportedMediaType.
+    Raises the errors of `identify` and `check_size`, BadSignature if the signature is wrong, and
+    UnsupportedMediaType.
     """
     secrets = identify(settings, sent)
     check_size(body, sent.headers)
@@ -89,9 +90,9 @@ def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
 
 
 def check_size(body: bytes, sent: Mapping[str, str]) -> None:
-    """Raises RequestEntityTooLarge, or BadRequest for a body that is not there whole.
+    """Raises RequestEntityTooLarge, or BadRequest if the body is incomplete.
 
-    `sent`: the headers, as in `Sent`.
+    `sent` contains the headers, as in `Sent`.
     """
     if len(body) >= LONGEST_CALLBACK:
         raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
@@ -104,7 +105,7 @@ def _lowered(sent: Sent) -> dict[str, str]:
     return headers.lowered(sent.headers.items())
 
 
-def _must_call_back(provider: str) -> None:
+def _check_provider(provider: str) -> None:
     if provider not in providers.PROVIDERS:
         shown = redacted_path("/" + provider)[1:]
         raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")

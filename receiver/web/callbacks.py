@@ -1,4 +1,4 @@
-"""The way in: a provider's callback is 200 only when it is durably on record."""
+"""The Flask routes for callbacks. A callback gets a 200 only after it was durably recorded."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ TAKES = Description(
 )
 PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
 ROUTE = "/callbacks/<provider>/<task_id>/<token>"
-BODIES = {outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome}  # of every 200
+BODIES = {
+    outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome
+}  # response bodies of status 200
 
 
 def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
-    """The callback routes. They make no outgoing request and reach no hook."""
+    """The callback routes. They send no requests and run no hooks."""
     routes = Blueprint("callbacks", __name__)
 
-    # What is not a POST gets the same 405, whoever asks; Flask would answer OPTIONS by itself.
+    # Every other method gets a 405. By default, Flask would answer OPTIONS itself.
     only = {"methods": ["POST"], "provide_automatic_options": False}
 
     @routes.route(ROUTE, **only)
     @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
-        """A callback, trusted by its token; by its signature, where one comes and we hold a key."""
+        """A callback that is trusted by its token, and by its signature if that was verified."""
         return accept(Sent(provider, task_id, token, dict(request.headers)))
 
     @routes.route("/callbacks/<provider>", **only)
@@ -51,25 +53,25 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         return accept(Sent(provider, None, None, dict(request.headers)))
 
     def accept(sent: Sent) -> Response:
-        """Record the callback. What cannot be right is refused before its body is read."""
+        """Record the callback. An invalid URL is rejected before the body is read."""
         identify(settings, sent)
         if sent.task_id is not None:
-            bind_contextvars(task=sent.task_id)  # it is known to be ours, and may stand in the log
+            bind_contextvars(task=sent.task_id)  # the token was valid, so the id may be logged
         callback = admit(settings, sent, _body(), now_ms())
         return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
-    of_doctor = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
-    of_doctor(_doctor(settings.callback_secrets))
+    doctor_route = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
+    doctor_route(_doctor(settings.callback_secrets))
     return routes
 
 
 def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
     @described(PONGS)
     def doctor(nonce: str, token: str) -> Response:
-        """The self-test of `receiver doctor`: did a callback get through? Nothing is recorded."""
+        """The target of the self-test of `receiver doctor`. It records nothing."""
         if not signing.check(secrets, signing.DOCTOR, nonce, token):
             raise UnknownCallbackUrl(
-                "wrong token: none of CALLBACK_SECRETS made it for the doctor", "wrong_token"
+                "wrong token: it matches none of CALLBACK_SECRETS for the doctor", "wrong_token"
             )
         check_size(_body(), dict(request.headers))
         return Response("pong", mimetype="text/plain")
@@ -78,15 +80,15 @@ def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
 
 
 def _body() -> bytes:
-    """The body, which may be cut short at the limit. Raises BadRequest."""
+    """Read the body, which may be truncated at the limit. Raises BadRequest."""
     environ = request.environ
     length = get_content_length(environ)
     try:
-        # A length that is given needs no stream that counts.
+        # If the length is known, read directly: Flask's stream would only enforce the limit.
         is_known = length is not None and length < LONGEST_CALLBACK
         body: bytes = (
             environ["wsgi.input"].read(length) if is_known else request.get_data(cache=False)
         )
     except (OSError, ValueError, ParseException) as error:
-        raise BadRequest("The body broke off, or its chunks are malformed.") from error
+        raise BadRequest("The body is incomplete, or its chunks are malformed.") from error
     return body

@@ -1,17 +1,17 @@
 """The default worker and plain gunicorn with Flask give the same responses and the same rows.
 
-Not compared, because the two differ there on purpose:
+The tests do not compare the following, because the two workers differ there on purpose:
 
-- `Date`, `Server`, `Connection`, the reason phrase, and the spelling of header names; of
-  `X-Request-Id`, only whether it is there;
-- `/readyz` and `/metrics`, whose bodies change from moment to moment;
-- several requests at once on one connection, `100 Continue`, connections that are kept with
-  HTTP/1.0, and requests that are refused while the client still sends: gthread waits, closes, or
-  loses its response there (`test_wire.py` has them for the default worker);
-- for what is not HTTP: the body, which is a page of gunicorn's, the line in the log, and the
-  rejection, which only the default worker records. TLS, and other bytes without lines, get no
-  response from gthread at all. Several spaces in the request line, empty lines before it, methods
-  that nobody has registered, and requests for an upgrade are read by one of them only.
+- `Date`, `Server`, `Connection`, the reason phrase, and the case of header names. For
+  `X-Request-Id`, the tests only compare whether the header exists.
+- `/readyz` and `/metrics`, whose bodies change all the time.
+- Pipelined requests, `100 Continue`, persistent connections with HTTP/1.0, and requests that are
+  rejected while the client is still sending. gthread waits, closes the connection, or loses its
+  response in these cases. `test_wire.py` tests them for the default worker.
+- For invalid HTTP: the body, which is gunicorn's error page, the log line, and the rejection, which
+  only the default worker records. gthread does not respond at all to TLS and other data without
+  line breaks. Only one of the two workers accepts several spaces in the request line, empty lines
+  before it, unregistered methods, and upgrade requests.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ SEED = "2026"
 CONNECTIONS = 200
 UNHURRIED = "tests.support.apps.unhurried:app"
 PROBE = Request("GET", b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n")
-OF_ONE_RUN = ("date", "server", "connection", "x-request-id")
-OF_ONE_LINE = ("timestamp", "request_id", "ms")
+VARYING_HEADERS = ("date", "server", "connection", "x-request-id")
+VARYING_LOG_FIELDS = ("timestamp", "request_id", "ms")
 
 
 @dataclass(frozen=True)
 class Front:
-    """One of the two web processes. `prefix`: of its tasks; it has a network of its own, too."""
+    """One of the two web processes, with its own prefix for task ids and its own client network."""
 
     name: str
     port: int
@@ -63,7 +63,7 @@ class Front:
 
     @contextmanager
     def connected(self, number: int) -> Iterator[tuple[socket.socket, BinaryIO]]:
-        """Each connection comes from an address of its own: none waits for its refusals."""
+        """Connect from an address that only this connection uses, so that none is rate limited."""
         source = (self.address(number), 0)
         with (
             socket.create_connection(("127.0.0.1", self.port), PATIENCE, source) as connection,
@@ -85,16 +85,16 @@ class Response:
 
 @dataclass
 class Exchange:
-    """What came back on one connection. `is_kept`: one more request was answered after them."""
+    """The responses on one connection. `is_kept`: it then served one more request."""
 
     responses: list[Response]
     is_kept: bool
-    rest: bytes  # what came after the response to the last request
+    rest: bytes  # data after the last response
 
 
 @pytest.fixture
 def fronts(installation: Installation) -> tuple[Front, Front]:
-    """The default worker, and plain gunicorn, for one record; each has one process."""
+    """The default worker and the gthread worker on one database, with one process each."""
     installation.environment |= SETTINGS
     found = (Front("web", installation.port, "a", 1), Front("gthread", free_port(), "b", 2))
     options = ("--workers", "1", "--keep-alive", "1000000")
@@ -150,7 +150,9 @@ def test_malformed_requests_are_refused_alike(
 ) -> None:
     for number, name in enumerate(MALFORMED):
         ours, plain = (
-            at_the_end(front, number, Generator(SEED, number, front.prefix).malformed(name))
+            responses_until_end(
+                front, number, Generator(SEED, number, front.prefix).malformed(name)
+            )
             for front in fronts
         )
         assert [found.status for found in ours] == [found.status for found in plain[:1]], name
@@ -162,7 +164,7 @@ def test_malformed_requests_are_refused_alike(
 def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """As clients ask that speak HTTP/2, too; whatever comes behind it is read as well."""
+    """Clients that support HTTP/2 send such requests. Later requests are read as well."""
     front, _ = fronts
     sent = body()
     wanted = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
@@ -176,8 +178,8 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
     found = exchange(front, 0, Connection(made))
     assert [response.status for response in found.responses] == [200, 200]
     assert found.is_kept
-    at_once = Request("POST", b"".join(request.raw for request in made))
-    assert [one.status for one in at_the_end(front, 1, Connection([at_once]))] == [
+    pipelined = Request("POST", b"".join(request.raw for request in made))
+    assert [one.status for one in responses_until_end(front, 1, Connection([pipelined]))] == [
         200,
         200,
     ]
@@ -190,9 +192,9 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
 def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Final states, repeats, contradictions, and what is refused."""
-    spoken = ("submitted", "succeed", "succeed", "processing", "failed")
-    sent = [*(body(status) for status in spoken), b'{"not": "the protocol"}', b"no JSON"]
+    """Sends final states, repeats, conflicts and invalid callbacks."""
+    statuses_sent = ("submitted", "succeed", "succeed", "processing", "failed")
+    sent = [*(body(status) for status in statuses_sent), b'{"not": "the protocol"}', b"no JSON"]
     found = []
     for front in fronts:
         task = f"{front.prefix}-1"
@@ -216,7 +218,7 @@ def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
 
 
 def exchange(front: Front, number: int, made: Connection) -> Exchange:
-    """Send one request after the other, and then one more."""
+    """Send the requests one after the other, and then a probe."""
     responses: list[Response] = []
     with front.connected(number) as (connection, file):
         for request in [*made.requests, PROBE]:
@@ -230,8 +232,8 @@ def exchange(front: Front, number: int, made: Connection) -> Exchange:
         return Exchange(responses[:-1], is_kept=True, rest=file.read())
 
 
-def at_the_end(front: Front, number: int, made: Connection) -> list[Response]:
-    """All that comes back for requests whose client sends no more."""
+def responses_until_end(front: Front, number: int, made: Connection) -> list[Response]:
+    """Returns all responses to requests after which the client stops sending."""
     found = []
     with front.connected(number) as (connection, file):
         connection.sendall(b"".join(request.raw for request in made.requests))
@@ -242,7 +244,7 @@ def at_the_end(front: Front, number: int, made: Connection) -> list[Response]:
 
 
 def read(file: BinaryIO, method: str) -> Response | None:
-    """The next response; None: the connection was closed."""
+    """Returns the next response, or None if the connection was closed."""
     try:
         line = file.readline()
         if not line:
@@ -253,14 +255,14 @@ def read(file: BinaryIO, method: str) -> Response | None:
         return None
     is_json = raw and headers.get_content_type().endswith("json")
     kept = [(name.lower(), value) for name, value in headers.items()]
-    # Flask gives the methods in the order of a set, which is another in each process.
+    # Flask lists the methods in the order of a set, which differs between processes.
     kept = [
         (name, " ".join(sorted(value.replace(",", "").split())) if name == "allow" else value)
         for name, value in kept
     ]
     return Response(
         status=int(line.split(b" ")[1]),
-        headers=tuple(sorted(pair for pair in kept if pair[0] not in OF_ONE_RUN)),
+        headers=tuple(sorted(pair for pair in kept if pair[0] not in VARYING_HEADERS)),
         body=json.loads(raw) if is_json else raw,
         request_id=headers["X-Request-Id"],
     )
@@ -277,7 +279,7 @@ def _body(file: BinaryIO, headers: Message) -> bytes:
 
 
 def seen(found: Exchange) -> list[Any]:
-    """What a client can tell; without what is new in each response."""
+    """Returns what the client can compare, without values that differ in every response."""
     responses = [
         (one.status, one.headers, one.body, one.request_id is not None) for one in found.responses
     ]
@@ -285,7 +287,7 @@ def seen(found: Exchange) -> list[Any]:
 
 
 def recorded(installation: Installation, task: str) -> Any:
-    """The history of the task, without what is another for each task; None: it has none."""
+    """Returns the task's history without values that differ between tasks, or None without one."""
     try:
         history = installation.store.history(task)
     except NotFound:
@@ -310,7 +312,7 @@ def recorded(installation: Installation, task: str) -> Any:
 
 
 def rejections(installation: Installation, front: Front, connections: range) -> dict[int, Any]:
-    """Those of each connection, and how many there were of each kind."""
+    """Returns the rejections of each connection, counted by kind."""
     numbers = {front.address(number): number for number in connections}
     found: dict[int, Counter[Any]] = {}
     for one in installation.store.rejections(limit=1_000):
@@ -322,9 +324,9 @@ def rejections(installation: Installation, front: Front, connections: range) -> 
 
 
 def logged(installation: Installation, front: Front, responses: list[Response]) -> list[str]:
-    """The lines of the requests that got these responses, without what is another in each line.
+    """Returns the log lines of the requests with these responses.
 
-    Of those that got a 2xx from a health route there is none.
+    Values that differ in every line are removed. A 2xx from a health route has no log line.
     """
     last = responses[-1].request_id or ""
     log = installation.folder / f"{front.name}.log"
@@ -332,10 +334,10 @@ def logged(installation: Installation, front: Front, responses: list[Response]) 
     found: dict[str, list[str]] = {}
     for line in log.read_text().splitlines():
         if line.startswith("{"):
-            told = json.loads(line)
-            kept = {name: value for name, value in told.items() if name not in OF_ONE_LINE}
+            entry = json.loads(line)
+            kept = {name: value for name, value in entry.items() if name not in VARYING_LOG_FIELDS}
             shown = _without_task(front, json.dumps(kept, ensure_ascii=False))
-            found.setdefault(told.get("request_id", ""), []).append(shown)
+            found.setdefault(entry.get("request_id", ""), []).append(shown)
     return [line for one in responses for line in found.get(one.request_id or "", [])]
 
 

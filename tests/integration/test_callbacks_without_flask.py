@@ -281,7 +281,7 @@ def test_a_commit_that_does_not_come_is_a_503(
     make: Make, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "PATIENCE", 0)
-    monkeypatch.setattr(store.writer, "start_undisturbed", lambda _: None)
+    monkeypatch.setattr(store.writer, "start_and_wait", lambda _: None)
     answer = take_one(make())
     assert answer is not None
     assert answer.status == 503

@@ -235,11 +235,11 @@ def never() -> None:
     raise AssertionError("the writer was not at work")
 
 
-@pytest.mark.parametrize("starts_by", ["start", "start_undisturbed"])
+@pytest.mark.parametrize("starts_by", ["start", "start_and_wait"])
 def test_what_gathers_is_committed_when_the_front_says_so(
     writer: GroupCommit, gathered: Gather, path: Path, commits: list[Path], starts_by: str
 ) -> None:
-    start = partial(writer.start_undisturbed, never)
+    start = partial(writer.start_and_wait, never)
     start()  # nothing is there, and nothing happens
     futures = [gathered(insert(n)) for n in (1, 2)]
     assert rows(path) == []
@@ -283,11 +283,11 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
         assert stands_still.wait(PATIENCE)
         return insert(1)(connection)
 
-    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+    monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
     future = gathered(work)
     locks = SimpleNamespace(Lock=Gate, Thread=threading.Thread)
     monkeypatch.setattr(group_commit, "threading", locks)
-    writer.start_undisturbed(never)
+    writer.start_and_wait(never)
     assert used[0].total_changes == 1
     assert not future.done()
     may_commit.set()
@@ -298,16 +298,16 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
 def test_the_front_goes_on_when_a_batch_fails(
     writer: GroupCommit, gathered: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+    monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
     future = gathered(full)
-    writer.start_undisturbed(never)
+    writer.start_and_wait(never)
     assert isinstance(future.exception(PATIENCE), StoreUnavailable)
 
 
 def test_the_front_does_not_stand_still_for_long(writer: GroupCommit, gathered: Gather) -> None:
     go = threading.Event()
     future = gathered(lambda _: int(go.wait(PATIENCE)))
-    writer.start_undisturbed(never)
+    writer.start_and_wait(never)
     assert not future.done()
     go.set()
     assert future.result(PATIENCE) == 1
@@ -317,12 +317,12 @@ def test_a_busy_writer_says_when_it_is_free(writer: GroupCommit, gathered: Gathe
     is_free = threading.Event()
     with held(writer) as first:
         second = gathered(insert(2))
-        writer.start_undisturbed(is_free.set)
+        writer.start_and_wait(is_free.set)
         assert not is_free.is_set()
     assert is_free.wait(PATIENCE)
     assert first.result(PATIENCE) == 0
     assert not second.done()
-    writer.start_undisturbed(never)
+    writer.start_and_wait(never)
     assert second.result(PATIENCE) == 2
 
 

@@ -151,14 +151,14 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
 def test_the_front_does_not_stand_still_for_the_commit(
     store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+    monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
 
     one = told(1)
     with psycopg.connect(url, autocommit=True) as holder:
         holder.execute(WAITS_AT_COMMIT)
         holder.execute("select pg_advisory_lock(1)")
         answer = Ingest(store, HOOKS).submit(one, get("kling").parse(one))
-        store.writer.start_undisturbed(lambda: None)
+        store.writer.start_and_wait(lambda: None)
         assert store.tasks() == []
         assert not answer.done()
         holder.execute("select pg_advisory_unlock(1)")

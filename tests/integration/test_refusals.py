@@ -77,7 +77,13 @@ def send(client: FlaskClient, path: str, sender: str = "192.0.2.1", **more: obje
 @pytest.mark.parametrize(
     ("path", "more", "status", "reason", "shown"),
     [
-        (WRONG, {}, 404, "wrong token: none of CALLBACK_SECRETS", "/callbacks/kling/task-1/…"),
+        (
+            WRONG,
+            {},
+            404,
+            "wrong token: it matches none of CALLBACK_SECRETS",
+            "/callbacks/kling/task-1/…",
+        ),
         (
             RIGHT + "?a=b",
             {"method": "GET"},
@@ -138,7 +144,7 @@ def test_a_signature_that_is_wrong_says_how(made: Made, store: SqliteStore) -> N
     app.extensions["rejections"].flush()
     reasons = [rejection.reason for rejection in store.rejections()]
     assert [reason.partition(":")[0] for reason in reasons] == [
-        "not signed, and the address has no token",
+        "not signed, and the URL has no token",
         "the signature is too old",
     ]
 

@@ -1,4 +1,4 @@
-"""A client's connection to the HTTP server without sockets, on an event loop with a set clock."""
+"""Simulates connections to the HTTP server, without sockets and with a controlled clock."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import uvicorn
 from receiver.web.server.protocol import Limits, Protocol, Slots
 
 CLIENT = ("192.0.2.1", 5000)
-HIGH_WATER = 64 * 1024  # bytes that a transport holds before it asks for no more
-STEP = 0.1  # seconds between two looks at the timers
+HIGH_WATER = 64 * 1024  # bytes in the buffer at which a transport calls `pause_writing`
+STEP = 0.1  # seconds by which `pass_time` advances the clock at a time
 
 
 class ScriptedLoop(asyncio.SelectorEventLoop):
-    """An event loop that runs when the test calls it, and whose clock the test moves."""
+    """An event loop that runs, and whose clock advances, only when the test says so."""
 
     now = 1000.0
 
@@ -28,7 +28,7 @@ class ScriptedLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def settle(self) -> None:
-        """Run everything that is due, and all that follows from it."""
+        """Run all callbacks that are due, and those that they schedule."""
         while True:
             self.call_soon(self.stop)
             self.run_forever()
@@ -37,7 +37,7 @@ class ScriptedLoop(asyncio.SelectorEventLoop):
                 return
 
     def pass_time(self, seconds: float) -> None:
-        """Let this much time pass, with every timer at its moment."""
+        """Advance the clock in small steps, and run each timer when it is due."""
         self.settle()
         until = self.now + seconds
         while self.now < until:
@@ -48,9 +48,9 @@ class ScriptedLoop(asyncio.SelectorEventLoop):
 
 
 class ScriptedTransport(asyncio.Transport):
-    """The server's end of a connection, and what the client got from it.
+    """The server's transport of a connection, and the data that the client has received.
 
-    `reads`: whether the client reads; if not, what is written stays in the buffer.
+    While `reads` is false, the client reads nothing, and written data stays in the buffer.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, tls: bool = False) -> None:
@@ -70,7 +70,7 @@ class ScriptedTransport(asyncio.Transport):
     # -- what the server calls
 
     def write(self, data: Any) -> None:
-        assert not self.has_ended, "nothing may be written after the end"
+        assert not self.has_ended, "nothing may be written after write_eof"
         if self._is_gone:
             raise RuntimeError("the handler is closed")  # as uvloop does
         if self._is_lost:
@@ -109,11 +109,11 @@ class ScriptedTransport(asyncio.Transport):
 
     @property
     def is_closed(self) -> bool:
-        """Does the client see that the connection is closed?"""
+        """Whether the client can see that the connection is closed."""
         return self._is_lost
 
     def read(self) -> None:
-        """The client reads all that was sent to it, and goes on reading."""
+        """The client reads everything that was sent, and continues to read."""
         self.reads = True
         self._flush()
 
@@ -123,7 +123,7 @@ class ScriptedTransport(asyncio.Transport):
         self._lose(error)
 
     def half_close(self) -> None:
-        """The client sends no more."""
+        """The client closes its side of the connection for sending."""
         if not self._is_closing and not self.protocol.eof_received():
             self.close()
 
@@ -141,9 +141,9 @@ class ScriptedTransport(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self.loop.call_soon(self._go, error)
+            self.loop.call_soon(self._notify_lost, error)
 
-    def _go(self, error: Exception | None) -> None:
+    def _notify_lost(self, error: Exception | None) -> None:
         self._is_gone = True
         self.protocol.connection_lost(error)
 
@@ -162,20 +162,20 @@ class ScriptedServer:
         self.state = uvicorn.server.ServerState()
 
     def connect(self, *, tls: bool = False) -> Client:
-        """A client that has just connected."""
+        """Returns a client that has just connected."""
         transport = ScriptedTransport(self.loop, tls=tls)
-        made = transport.protocol = Protocol(
+        protocol = transport.protocol = Protocol(
             config=self.config,
             server_state=self.state,
             app_state={},
             _loop=self.loop,
             slots=self.slots,
         )
-        made.connection_made(transport)
+        protocol.connection_made(transport)
         return Client(self.loop, transport)
 
     def stop(self) -> None:
-        """Do what a server does when it is told to stop."""
+        """Shut down the connections, as the server does after a SIGTERM."""
         self.slots.is_stopping = True
         for connection in list(self.state.connections):
             connection.shutdown()
@@ -188,26 +188,26 @@ class ScriptedServer:
         self.loop.settle()
         self.loop.close()
 
-    def _note(self, *note: str) -> None:
-        self.notes.append(note)
+    def _note(self, *rejection: str) -> None:
+        self.notes.append(rejection)
 
 
 class Client:
-    """Sends pieces, each of which the server reads by itself."""
+    """A client that sends data in pieces, each of which the server reads separately."""
 
     def __init__(self, loop: ScriptedLoop, transport: ScriptedTransport) -> None:
         self.loop, self.transport = loop, transport
-        self._kept: list[bytes] = []
+        self._unsent: list[bytes] = []
 
     def send(self, *pieces: bytes) -> None:
-        self._kept += pieces
+        self._unsent += pieces
         self.loop.settle()
-        while self._kept and not self.transport.is_paused and not self.transport.is_closing():
-            self.transport.protocol.data_received(self._kept.pop(0))
+        while self._unsent and not self.transport.is_paused and not self.transport.is_closing():
+            self.transport.protocol.data_received(self._unsent.pop(0))
             self.loop.settle()
 
     def send_in_one_turn(self, *pieces: bytes) -> None:
-        """The server reads many pieces before it does anything else."""
+        """Send several pieces, all of which the server reads in one loop iteration."""
         for piece in pieces:
             if not self.transport.is_closing():
                 self.transport.protocol.data_received(piece)

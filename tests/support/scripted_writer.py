@@ -51,7 +51,7 @@ class ScriptedWriter(GroupCommit[Rows]):
             may_go.set()
 
     @property
-    def _in_the_way(self) -> str:
+    def _likely_cause(self) -> str:
         return "the script"
 
     def _commit_all(self, batch: list[Write[Rows, Any]]) -> Exception | None:
@@ -59,7 +59,7 @@ class ScriptedWriter(GroupCommit[Rows]):
         rows: Rows = []
         for write in batch:
             _do(write, rows)
-        self._needs_no_python()
+        self._statements_are_done()
         self._hold("commit")
         failure, self.failure = self.failure, None
         if isinstance(failure, Exception):
@@ -70,7 +70,7 @@ class ScriptedWriter(GroupCommit[Rows]):
             self.commits.append(rows)
         return None
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         self.is_open = False
 
 

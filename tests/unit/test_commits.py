@@ -56,7 +56,7 @@ on_each_loop = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def _looks_and_patience_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a write waits for is what wakes it, then, and not a look for late ones."""
-    monkeypatch.setattr(commits, "LOOK_EVERY", FOR_EVER)
+    monkeypatch.setattr(commits, "CHECK_INTERVAL", FOR_EVER)
     monkeypatch.setattr(group_commit, "PATIENCE", 3 * FOR_EVER)
     monkeypatch.setattr(group_commit, "PATIENCE_WHEN_STUCK", 3 * FOR_EVER)
 
@@ -127,7 +127,7 @@ async def turn(clock: asyncio.AbstractEventLoop, ahead: float = 0.0) -> None:
 def test_the_loop_goes_on_while_a_write_waits(
     writer: ScriptedWriter, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "UNDISTURBED", FOR_EVER)
+    monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
 
     async def scenario(front: Front) -> None:
         with writer.held("commit") as is_there:
@@ -205,7 +205,7 @@ def test_a_batch_wakes_the_loop_once(writer: ScriptedWriter) -> None:
         wait_until(lambda: all(write.done() for write in writes))  # the loop stands still
         assert [await result(task) for task in tasks] == [*range(9)]
         assert isinstance(front.loop, Clock)
-        assert front.loop.called.count("_go_on") == 1
+        assert front.loop.called.count("_resume_callers") == 1
         assert await front.take(adding(9)) == 9  # and the next wakes it again
 
     run(writer, scenario)

@@ -154,7 +154,7 @@ def test_a_writer_that_closes_takes_no_more_and_commits_what_it_has(writer: Scri
     assert (writer.rows, writer.waiting, writer.is_open) == ([1], 0, False)
 
 
-@pytest.mark.parametrize("way", ["start", "start_undisturbed"])
+@pytest.mark.parametrize("way", ["start", "start_and_wait"])
 def test_what_gathers_waits_for_the_start(writer: ScriptedWriter, way: str) -> None:
     assert writer.run(adding(0)) == 0  # its thread is there, and waits
     writes = [writer.submit(adding(n), start=False) for n in (1, 2)]
@@ -162,7 +162,7 @@ def test_what_gathers_waits_for_the_start(writer: ScriptedWriter, way: str) -> N
     if way == "start":
         writer.start()
     else:
-        writer.start_undisturbed(lambda: None)
+        writer.start_and_wait(lambda: None)
     assert [write.result(PATIENCE) for write in writes] == [1, 2]
     assert writer.commits == [[0], [1, 2]]
 
@@ -218,7 +218,7 @@ def test_what_gathered_is_committed_although_the_thread_stopped_meanwhile(
         assert is_there.wait(PATIENCE)
         gathered = writer.submit(adding(2), start=False)
     wait_until(lambda: died)
-    writer.start_undisturbed(lambda: None)
+    writer.start_and_wait(lambda: None)
     assert gathered.result(PATIENCE) == 2
 
 

@@ -1,7 +1,7 @@
 """The writer of one process for one PostgreSQL database.
 
-What goes wrong in a batch undoes all of it and answers nobody: those who wait do their write again,
-alone, on connections of their own.
+An error in a batch rolls back all of it. Each caller then repeats its own write in a separate
+transaction, on a connection of its own.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from receiver.stores.postgres.wire import Lost, Wire
 from receiver.stores.sql.session import Session
 
 Write = group_commit.Write[Session, Any]
-MOST_AT_ONCE = 64  # writes; each holds its rows until the batch is committed
+MAX_BATCH = 64  # writes; each locks its rows until the batch is committed
 
 
 class Undone(Exception):
-    """The batch failed; whose fault it was is not known. It is to be done alone."""
+    """An unknown write made the batch fail. Each caller has to repeat its own write alone."""
 
 
 class GroupCommit(group_commit.GroupCommit[Session]):
-    """Its `run` may raise Undone; the work is about one task, and touches no other's rows."""
+    """The writer for PostgreSQL. `run` may raise Undone; work may only change rows of one task."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -31,18 +31,19 @@ class GroupCommit(group_commit.GroupCommit[Session]):
         self._wire: Wire | None = None
 
     @property
-    def _in_the_way(self) -> str:
-        return "the database hangs, or is out of reach"
+    def _likely_cause(self) -> str:
+        return "the database does not respond, or is unreachable"
 
     def _next_batch(self) -> list[Write]:
-        """One of each task, the first: the next about it has to see what that one moved.
+        """Remove the first write of each task: later ones have to see its changes.
 
-        In order of the tasks: two processes that both hold rows of several wait in no ring.
+        The batch is sorted by task, so that two processes lock rows in the same order and cannot
+        deadlock.
         """
         batch: dict[str, Write] = {}
         later: list[Write] = []
         for write in self._waiting:
-            if write.about in batch or len(batch) == MOST_AT_ONCE:
+            if write.about in batch or len(batch) == MAX_BATCH:
                 later.append(write)
             else:
                 batch[write.about] = write
@@ -53,10 +54,10 @@ class GroupCommit(group_commit.GroupCommit[Session]):
         try:
             self._commit(batch)
         except (Lost, StoreUnavailable) as error:
-            self._let_go()
+            self._disconnect()
             return StoreUnavailable(f"the database is unavailable: {error}")
-        except Exception:  # noqa: BLE001 - done alone, it is raised again where it belongs
-            self._let_go()
+        except Exception:  # noqa: BLE001 - repeated alone, the faulty write raises it again
+            self._disconnect()
             return Undone()
         return None
 
@@ -64,23 +65,23 @@ class GroupCommit(group_commit.GroupCommit[Session]):
         was_open = self._wire is not None
         try:
             self._try(batch)
-        except Lost:  # and nothing is committed
+        except Lost:  # nothing was committed
             if not was_open:
                 raise
-            self._let_go()  # the server may have restarted while nobody looked
+            self._disconnect()  # the server may have restarted since the last batch
             self._try(batch)
 
     def _try(self, batch: list[Write]) -> None:
-        wanted = [(write, write.work) for write in batch if write.begin() and write.work]
-        if not wanted:
+        pending = [(write, write.work) for write in batch if write.begin() and write.work]
+        if not pending:
             return
         self._wire = self._wire or Wire(self._url)
-        works = [work for _, work in wanted]
-        results = commit_together(self._wire, works, self._needs_no_python)
-        for (write, _), result in zip(wanted, results, strict=True):
+        works = [work for _, work in pending]
+        results = commit_together(self._wire, works, self._statements_are_done)
+        for (write, _), result in zip(pending, results, strict=True):
             write.returned = result
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()

@@ -1,8 +1,8 @@
-"""The writer of one SQLite file: with `synchronous=FULL`, and alone.
+"""The writer of one SQLite file, with `synchronous=FULL` and an exclusive file lock.
 
-Every write, and so every automatic checkpoint, of every process happens under one file lock.
-SQLite's own busy handler sleeps and starves, and SQLite before 3.51.3 can lose commits when a
-write races a checkpoint (the WAL-reset bug); excluding the race excludes both.
+Every write of every process, and therefore every automatic checkpoint, happens under this lock. It
+replaces SQLite's busy handler, which polls and can starve a writer. It also prevents the WAL-reset
+bug: before 3.51.3, SQLite can lose commits when a write races a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from receiver.stores import group_commit
 from receiver.stores.sqlite.session import SqliteSession
 
 Write = group_commit.Write[SqliteSession, Any]
-OF_ONE_WRITE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+WRITE_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 
 def connect(path: Path, *, read_only: bool) -> SqliteSession:
-    """A connection set up as this database wants it. Raises sqlite3.Error."""
+    """Open a connection with the settings that this database needs. Raises sqlite3.Error."""
     connection = sqlite3.connect(
         path,
         isolation_level=None,
@@ -35,20 +35,20 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
     )
     connection.row_factory = sqlite3.Row
     connection.execute("pragma foreign_keys = on")
-    # A reader maps nothing: a truncated file would be a SIGBUS instead of an error.
+    # No memory mapping: a truncated file would cause a SIGBUS instead of an error.
     connection.execute("pragma mmap_size = 0")
     if read_only:
         connection.execute("pragma query_only = on")
     else:
         connection.execute("pragma synchronous = full")
-        # On a Mac alone: there a plain sync leaves the data in the drive's own cache.
+        # Only for macOS, where a plain fsync leaves the data in the drive's cache.
         connection.execute("pragma fullfsync = on")
         connection.execute("pragma secure_delete = on")
     return connection
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Which file this is, whatever its name. Raises OSError if there is none."""
+    """Returns the device and inode of the file. Raises OSError if it does not exist."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
@@ -61,7 +61,7 @@ def file_lock(database: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)  # the kernel lets go of the lock, also when the process dies
+        os.close(descriptor)  # releases the lock, as does the kernel if the process dies
 
 
 class GroupCommit(group_commit.GroupCommit[SqliteSession]):
@@ -74,10 +74,10 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
         self._file: tuple[int, int] | None = None
 
     @property
-    def _in_the_way(self) -> str:
+    def _likely_cause(self) -> str:
         return (
-            "the disk hangs, or a process that does not go on holds "
-            f"{self._path}-lock (see: fuser {self._path}-lock)"
+            "the disk does not respond, or a stalled process holds "
+            f"{self._path}-lock (to find it, run: fuser {self._path}-lock)"
         )
 
     def _commit_all(self, batch: list[Write]) -> Exception | None:
@@ -85,65 +85,64 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
             with file_lock(self._path):
                 self._commit(batch)
         except (sqlite3.Error, OSError) as error:
-            self._let_go()  # it may be in any state; the next batch opens a new one
+            self._disconnect()  # its state is unknown; the next batch opens a new connection
             return StoreUnavailable(f"could not commit: {error}")
         return None
 
     def _commit(self, batch: list[Write]) -> None:
-        """A savepoint for each write would cost as much as it: only if one fails are there any."""
+        """Commit the batch. Savepoints cost as much as writes: use them only if a write fails."""
         connection = self._connected()
         connection.execute("begin immediate")
-        if not _all_went_well(connection, batch):
+        if not _do_all(connection, batch):
             connection.execute("rollback")
             connection.execute("begin immediate")
             for write in batch:
-                _do_alone(connection, write)
-        self._needs_no_python()
+                _do_in_savepoint(connection, write)
+        self._statements_are_done()
         connection.execute("commit")
 
     def _connected(self) -> SqliteSession:
-        """The connection to the file that has the path now. Raises OSError if there is none.
+        """Returns a connection to the file that is at the path now. Raises OSError without one.
 
-        A file that was removed or replaced lives on for whoever has it open: what is written there
-        is lost.
+        If the file was removed or replaced, an open connection still refers to the old file, and
+        everything written there would be lost.
         """
         file = identity(self._path)
         if self._connection is None or file != self._file:
-            self._let_go()
+            self._disconnect()
             self._connection, self._file = connect(self._path, read_only=False), file
-            # A savepoint copies pages: to a file of /tmp, which may be full, unless told so.
+            # Keep the pages that savepoints copy in memory: /tmp may be full.
             self._connection.execute("pragma temp_store = memory")
         return self._connection
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()  # rolls back what was open
+            connection.close()  # rolls back an open transaction
 
 
-def _all_went_well(connection: SqliteSession, batch: list[Write]) -> bool:
-    """Do all of the batch, without a savepoint for each; not if one of them raises."""
+def _do_all(connection: SqliteSession, batch: list[Write]) -> bool:
+    """Execute all writes without savepoints. Returns False if one raises an error of its own."""
     try:
         for write in batch:
             write.do(connection)
     except sqlite3.Error as error:
-        if not isinstance(error, OF_ONE_WRITE):
-            raise  # the database is in trouble: the batch fails, not this write
+        if not isinstance(error, WRITE_ERRORS):
+            raise  # an error of the database, which fails the whole batch
         return False
-    except Exception:  # noqa: BLE001 - it is done again by itself, and raises again
+    except Exception:  # noqa: BLE001 - raised again when the write is repeated in a savepoint
         return False
     return True
 
 
-def _do_alone(connection: SqliteSession, write: Write) -> None:
-    """Do it so that what it raises undoes nothing else."""
+def _do_in_savepoint(connection: SqliteSession, write: Write) -> None:
+    """Execute a write in a savepoint, so that its error rolls back no other write."""
     connection.execute("savepoint one_write")
     try:
         write.do(connection)
     except Exception as error:
-        # Handed to the caller whose write it is.
-        if isinstance(error, sqlite3.Error) and not isinstance(error, OF_ONE_WRITE):
+        if isinstance(error, sqlite3.Error) and not isinstance(error, WRITE_ERRORS):
             raise
         connection.execute("rollback to one_write")
-        write.raised = error
+        write.raised = error  # raised to the caller of this write
     connection.execute("release one_write")

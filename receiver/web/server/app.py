@@ -1,8 +1,8 @@
-"""The ASGI app: callbacks are taken in the event loop, all else is for Flask, on threads.
+"""The ASGI app: handles callbacks in the event loop and everything else with Flask, on threads.
 
-A thread never waits for a slow client: it begins once the body is there. Only a body that is longer
-than any callback's is read by the thread as it comes, and Flask reads it from who knows the API's
-token alone.
+A thread never waits for a slow client, because it starts after the whole body has been received.
+The exception is a body longer than any callback: the thread reads it while it arrives. Flask reads
+such a body only if the client sent a valid API token.
 """
 
 from __future__ import annotations
@@ -29,51 +29,54 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-INPUT = "receiver.input"  # in a request's state: its body, unless it is read as it comes
-NOT_ASCII = re.compile(rb"[^\x21-\x7e]")
-IS_MISSING = "The body broke off, or its chunks are malformed."
-IS_ENDLESS = "Send less, or a Content-Length."
+BODY_KEY = "receiver.input"  # key in scope["state"]: the body, unless Flask streams it
+NON_ASCII = re.compile(rb"[^\x21-\x7e]")
+INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
+BODY_TOO_LONG = "Send a shorter body, or add a Content-Length header."
 
 
 class App:
-    """What uvicorn serves."""
+    """The ASGI application that uvicorn serves."""
 
     def __init__(self, wsgi: WSGIApp, callbacks: Callbacks | None, threads: int) -> None:
         self._callbacks = callbacks
-        # A queue without end: who does not read the response keeps no thread waiting.
-        self._wsgi = WSGIMiddleware(_read_from_input(wsgi), workers=threads, send_queue_size=0)
+        # The queue is unbounded, so a client that does not read its response blocks no thread.
+        self._wsgi = WSGIMiddleware(
+            _with_complete_environ(wsgi), workers=threads, send_queue_size=0
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Underscores: a proxy that sets or removes `X-Forwarded-For` overlooks `X_Forwarded_For`.
+        # Drop headers with underscores: proxies filter `X-Forwarded-For` but not `X_Forwarded_For`,
+        # and WSGI has the same name for both.
         scope["headers"] = [pair for pair in scope["headers"] if b"_" not in pair[0]]
-        if _length(scope) > LONGEST_CALLBACK:
+        if _content_length(scope) > LONGEST_CALLBACK:
             scope["state"]["connection"].allow_long_body()
-            rest = _Rest(receive, send)
-            await self._ask_flask(scope, rest.receive, rest.send)
+            drain = _BodyDrain(receive, send)
+            await self._call_flask(scope, drain.receive, drain.send)
             return
         try:
-            body, has_more = await _body(receive)
+            body, has_more = await _read_body(receive)
         except ConnectionError:
             return
-        state, is_cut = scope["state"], "broke_off" in scope["state"]
+        state, is_incomplete = scope["state"], "is_incomplete" in scope["state"]
         is_too_long = len(body) > LONGEST_CALLBACK or state.get("is_too_long", False)
-        answer = None if is_cut or is_too_long else await self._take(scope, body)
+        answer = None if is_incomplete or is_too_long else await self._take(scope, body)
         if answer is not None:
             await _send(answer, send)
             return
         if is_too_long:
-            state[INPUT] = _Broken(RequestEntityTooLarge(IS_ENDLESS))
-        elif is_cut and not _length(scope):
-            state[INPUT] = _Broken(BadRequest(IS_MISSING))
+            state[BODY_KEY] = _UnusableBody(RequestEntityTooLarge(BODY_TOO_LONG))
+        elif is_incomplete and not _content_length(scope):
+            state[BODY_KEY] = _UnusableBody(BadRequest(INCOMPLETE_BODY))
         else:
-            state[INPUT] = io.BytesIO(body)
-        if has_more or (is_cut and not state["connection"].has_ended):
-            rest = _Rest(receive, send)
-            receive, send = rest.receive, rest.send
-        await self._ask_flask(scope, receive, send)
+            state[BODY_KEY] = io.BytesIO(body)
+        if has_more or (is_incomplete and not state["connection"].has_ended):
+            drain = _BodyDrain(receive, send)
+            receive, send = drain.receive, drain.send
+        await self._call_flask(scope, receive, send)
 
     async def _take(self, scope: Scope, body: bytes) -> Answer | None:
-        """Take an ordinary callback; None: Flask is to see it."""
+        """Handle a callback with a token in its path. Returns None if Flask has to handle it."""
         path: str = scope["path"]
         if (
             self._callbacks is None
@@ -85,47 +88,49 @@ class App:
         if len(parts) != 5:
             return None
         _, _, provider, task_id, token = parts
-        return await self._callbacks.take(Sent(provider, task_id, token, _headers(scope)), body)
+        return await self._callbacks.take(
+            Sent(provider, task_id, token, _flask_headers(scope)), body
+        )
 
-    async def _ask_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["query_string"] = NOT_ASCII.sub(_escaped, scope["query_string"])
+    async def _call_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["query_string"] = NON_ASCII.sub(_percent_encoded, scope["query_string"])
         await self._wsgi(scope, receive, send)  # type: ignore[arg-type]
 
 
-class _Rest:
-    """A request and its response; without `is_whole`, more of the body may come.
+class _BodyDrain:
+    """Discards the unread part of a request body before the response ends.
 
-    To close the connection at once could destroy the response on its way, while the client sends.
-    So the rest of the body is read for a moment, before the response ends.
+    Closing the connection while the client is still sending could destroy the response in transit.
+    `receive` and `send` wrap the application's; `is_complete` means that no more body will follow.
     """
 
-    def __init__(self, receive: Receive, send: Send, *, is_whole: bool = False) -> None:
+    def __init__(self, receive: Receive, send: Send, *, is_complete: bool = False) -> None:
         self._receive, self._send = receive, send
-        self._is_whole = is_whole
+        self._is_complete = is_complete
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._is_whole = not message.get("more_body", False)
+        self._is_complete = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and not self._is_whole:
+        if message["type"] == "http.response.start" and not self._is_complete:
             message["headers"] = [*message["headers"], (b"connection", b"close")]
-        elif not message.get("more_body") and not self._is_whole:
+        elif not message.get("more_body") and not self._is_complete:
             await self._send({**message, "more_body": True})
-            await self._skip_rest()
+            await self._skip_body()
             message = {"type": "http.response.body"}
         await self._send(message)
 
-    async def _skip_rest(self) -> None:
+    async def _skip_body(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(protocol.LEAVES_WITHIN):
-                while not self._is_whole:
+            async with asyncio.timeout(protocol.CLOSE_TIMEOUT):
+                while not self._is_complete:
                     await self.receive()
 
 
-class _Broken(io.RawIOBase):
-    """The body of a request that has none that can be used."""
+class _UnusableBody(io.RawIOBase):
+    """The body of a request whose body is too long or incomplete: reading it raises `error`."""
 
     def __init__(self, error: HTTPException) -> None:
         self._error = error
@@ -140,16 +145,16 @@ class _Broken(io.RawIOBase):
         raise self._error
 
 
-async def _body(receive: Receive) -> tuple[bytes, bool]:
-    """The body, or what of it came until it was too long; and whether there is more of it.
+async def _read_body(receive: Receive) -> tuple[bytes, bool]:
+    """Read the body, until it exceeds the limit. Returns it, and whether more of it will follow.
 
-    Raises ConnectionError if the client has left.
+    Raises ConnectionError if the client has disconnected.
     """
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ConnectionError("the client has left")
+            raise ConnectionError("the client has disconnected")
         body += message["body"]
         if not message["more_body"] or len(body) > LONGEST_CALLBACK:
             return bytes(body), message["more_body"]
@@ -161,42 +166,42 @@ async def _send(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _length(scope: Scope) -> int:
-    """Of the body, as its header says; 0 without one. uvicorn has refused what is no number."""
+def _content_length(scope: Scope) -> int:
+    """Returns the Content-Length, or 0 without one. uvicorn has already rejected invalid values."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value)
     return 0
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    """The headers as Flask has them: what was sent twice is joined."""
+def _flask_headers(scope: Scope) -> dict[str, str]:
+    """Returns the headers as Flask provides them: repeated headers are joined with a comma."""
     found: dict[str, str] = {}
     for raw, value in scope["headers"]:
-        name, text = _named(raw), value.decode("latin-1")
+        name, text = _header_name(raw), value.decode("latin-1")
         found[name] = f"{found[name]},{text}" if name in found else text
     return found
 
 
 @lru_cache(maxsize=1024)
-def _named(name: bytes) -> str:
+def _header_name(name: bytes) -> str:
     return name.decode("latin-1").title()
 
 
-def _escaped(found: re.Match[bytes]) -> bytes:
+def _percent_encoded(found: re.Match[bytes]) -> bytes:
     return b"%%%02X" % found[0][0]
 
 
-def _read_from_input(wsgi: WSGIApp) -> WSGIApp:
-    """`wsgi`, told what a2wsgi does not tell it."""
+def _with_complete_environ(wsgi: WSGIApp) -> WSGIApp:
+    """Wraps `wsgi` and sets the parts of the WSGI environ that a2wsgi leaves out."""
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         scope = environ["asgi.scope"]
         environ["wsgi.errors"] = sys.stderr
         environ["wsgi.input_terminated"] = True
         environ["PATH_INFO"] = unquote_to_bytes(scope["raw_path"]).decode("latin-1")
-        if INPUT in scope["state"]:
-            environ["wsgi.input"] = scope["state"][INPUT]
+        if BODY_KEY in scope["state"]:
+            environ["wsgi.input"] = scope["state"][BODY_KEY]
         return wsgi(environ, start_response)
 
     return application

@@ -1,6 +1,7 @@
-"""Takes a callback without Flask, by the rules of the Flask view.
+"""Handles callbacks without Flask, by the same rules as the Flask view.
 
-It refuses nothing: what is not recorded here goes to the view, which says why.
+Only valid callbacks are recorded here. Every other request is passed to the view, which reports the
+error to the client.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from receiver.web.server.commits import Commits
 if TYPE_CHECKING:
     import asyncio
 
-LONGEST_BODY = 32 * 1024  # bytes; real ones are a few kB, and to parse a long one takes long
+LONGEST_BODY = 32 * 1024  # bytes; real ones are a few kB, and parsing a long one blocks the loop
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response; `headers`: by their names in lower case."""
+    """A complete response. The names in `headers` are in lower case."""
 
     status: int
     body: bytes
@@ -47,7 +48,7 @@ def _answer(status: int, body: str, kind: str, request_id: str, **more: str) -> 
 
 
 class Callbacks:
-    """The way in for callbacks whose address has a token."""
+    """Records callbacks that have a token in their URL."""
 
     def __init__(self, ingest: Ingest, settings: Settings, hand_over: Later) -> None:
         self._ingest, self._settings, self._hand_over = ingest, settings, hand_over
@@ -55,33 +56,36 @@ class Callbacks:
         self._commits: Commits | None = None
 
     def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        """To be called once, before the first callback is taken."""
+        """Attach to the event loop. Call this once, before the first `take`."""
         self._commits = Commits(self._ingest.store.writer, loop)
 
     def close(self) -> None:
-        """Release the record, and stop handing over metrics."""
+        """Close the store and stop flushing metrics to it."""
         self._hand_over.close()
         self._ingest.store.close()
 
     async def take(self, sent: Sent, body: bytes) -> Answer | None:
-        """Record it, and answer once it is durable; None: it is for the Flask view."""
+        """Record the callback and return the response after its commit.
+
+        Returns None if the Flask view has to handle the request.
+        """
         began = time.perf_counter()
         if len(body) > LONGEST_BODY or self._has_another_host(sent.headers):
             return None
         try:
             callback = admit(self._settings, sent, body, now_ms())
             event = providers.get(callback.provider).parse(callback)
-        except Exception:  # noqa: BLE001 - the view meets it again, and answers for it
+        except Exception:  # noqa: BLE001 - the view raises the same error and reports it
             return None
         given = sent.headers.get(requestlog.REQUEST_ID, "") if self._is_behind_proxy else ""
         request_id = requestlog.named(given)
         bind_contextvars(request_id=request_id, task=sent.task_id)
-        assert self._commits is not None  # noqa: S101 - see `serve_in`
+        assert self._commits is not None  # noqa: S101 - set by `serve_in`
         try:
             outcome = await self._commits.of(self._ingest.submit(callback, event))
         except StoreUnavailable as error:
             answer = self._unavailable(error, request_id)
-        except Exception:  # noqa: BLE001 - as above; or it is to be done alone, which takes long
+        except Exception:  # noqa: BLE001 - as above; or Undone: the view repeats the write alone
             return None
         else:
             self._ingest.count(callback, event, outcome)
@@ -90,7 +94,7 @@ class Callbacks:
         return answer
 
     def _has_another_host(self, headers: Mapping[str, str]) -> bool:
-        """Did a proxy hide the host that was asked for? The view knows which of them is meant."""
+        """Whether a proxy replaced the Host header; the view then determines the original host."""
         host = headers.get("Host", "")
         return self._is_behind_proxy and headers.get("X-Forwarded-Host", host) != host
 
@@ -104,5 +108,5 @@ class Callbacks:
     def _report(self, status: int, took: float) -> None:
         self._ingest.meter.observe(measures.CALLBACK_SECONDS, took, str(status))
         self._hand_over.ask()
-        say = log.info if status < 400 else log.warning
-        say("request", method="POST", route=ROUTE, status=status, ms=round(took * 1000, 1))
+        write_line = log.info if status < 400 else log.warning
+        write_line("request", method="POST", route=ROUTE, status=status, ms=round(took * 1000, 1))

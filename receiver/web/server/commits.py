@@ -1,4 +1,4 @@
-"""Awaits commits in an event loop: what arrives in one turn of the loop is committed together."""
+"""Awaits commits in an event loop. All writes of one loop iteration are committed together."""
 
 from __future__ import annotations
 
@@ -9,59 +9,62 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from receiver.stores.group_commit import GroupCommit, Write
 
-if TYPE_CHECKING:  # gthread needs none of it, and it takes 24 ms to import
+if TYPE_CHECKING:  # the gthread worker does not use asyncio, and importing it takes 24 ms
     import asyncio
 
 T = TypeVar("T")
-TURNS = 5  # of the loop: answers of one batch leave, and what they bring joins the next
-LOOK_EVERY = 0.25  # seconds between looks for writes that were waited for too long
+# Loop iterations before the next batch starts. Meanwhile the responses to the last batch are sent,
+# and the callbacks that clients send after those responses join the next batch.
+TURNS = 5
+CHECK_INTERVAL = 0.25  # seconds between two checks for writes that have timed out
 
 
 class _Waiter(NamedTuple):
     write: Write[Any, Any]
     future: asyncio.Future[None]
-    until: float  # by the loop's clock
+    until: float  # the deadline, on the loop's clock
 
 
 class Commits:
-    """The writer of one process, for its event loop."""
+    """Connects the writer thread of a process to its event loop."""
 
     def __init__(self, writer: GroupCommit[Any], loop: asyncio.AbstractEventLoop) -> None:
         self._writer, self._loop = writer, loop
         self._waiting: dict[Future[Any], _Waiter] = {}
         self._settled: deque[Future[Any]] = deque()
-        self._is_woken = False  # it will look at what is settled
-        self._is_starting = False  # the writer, once this turn of the loop is over
-        self._look: asyncio.TimerHandle | None = None
+        self._is_resume_scheduled = False  # `_resume_callers` will run
+        self._is_start_scheduled = False  # `_start` will run at the end of this loop iteration
+        self._timer: asyncio.TimerHandle | None = None
 
     async def of(self, write: Write[Any, T]) -> T:
-        """Wait until it is durable. Raises the write's exception, and StoreUnavailable.
+        """Wait until the write is durable, and return its result.
 
-        If the caller is cancelled, the write is still made, or given up when its time is over.
+        Raises the write's own exception, or StoreUnavailable if the commit fails or times out. If
+        the caller is cancelled, the write is still made, unless it times out first.
         """
         waiter = self._loop.create_future()
         self._waiting[write] = _Waiter(write, waiter, self._loop.time() + write.patience)
-        write.add_done_callback(self._note)
+        write.add_done_callback(self._on_settled)
         self._start_soon()
-        if self._look is None:
-            self._look = self._loop.call_later(LOOK_EVERY, self._give_up_on_late)
+        if self._timer is None:
+            self._timer = self._loop.call_later(CHECK_INTERVAL, self._give_up_on_late)
         try:
             await waiter
             return write.result()
         finally:
-            del waiter, write  # the traceback of what is raised holds this frame
+            del waiter, write  # the traceback of an exception keeps this frame alive
 
     def _start_soon(self) -> None:
-        if not self._is_starting:
-            self._is_starting = True
+        if not self._is_start_scheduled:
+            self._is_start_scheduled = True
             self._loop.call_soon(self._start)
 
     def _start(self) -> None:
-        self._is_starting = False
-        self._writer.start_undisturbed(self._when_free)
+        self._is_start_scheduled = False
+        self._writer.start_and_wait(self._on_writer_free)
 
-    def _when_free(self) -> None:
-        """Called on the writer's thread, which has settled a batch while the next one gathered."""
+    def _on_writer_free(self) -> None:
+        """Called on the writer's thread, after a batch during which more writes were submitted."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._start_after, TURNS)
 
@@ -71,29 +74,30 @@ class Commits:
         else:
             self._start()
 
-    def _note(self, write: Future[Any]) -> None:
-        """Called on the writer's thread: the first of a batch wakes the loop for all of them."""
+    def _on_settled(self, write: Future[Any]) -> None:
+        """Called on the writer's thread. The first write of a batch wakes the loop for all."""
         self._settled.append(write)
-        if not self._is_woken:
-            self._is_woken = True
+        if not self._is_resume_scheduled:
+            self._is_resume_scheduled = True
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._go_on)
+                self._loop.call_soon_threadsafe(self._resume_callers)
 
-    def _go_on(self) -> None:
-        self._is_woken = False  # before it looks: what is settled later wakes it again
+    def _resume_callers(self) -> None:
+        # First, so that a write that settles later wakes the loop again.
+        self._is_resume_scheduled = False
         while self._settled:
-            waiting = self._waiting.pop(self._settled.popleft(), None)
-            if waiting is not None and not waiting.future.done():
-                waiting.future.set_result(None)
+            waiter = self._waiting.pop(self._settled.popleft(), None)
+            if waiter is not None and not waiter.future.done():
+                waiter.future.set_result(None)
 
     def _give_up_on_late(self) -> None:
         now = self._loop.time()
         for write, future, until in list(self._waiting.values()):
-            if until <= now and not write.done():  # else the loop was late itself
+            if until <= now and not write.done():  # a write that is done is not late: the loop is
                 del self._waiting[write]
                 error = self._writer.give_up(write)
                 if not future.done():
                     future.set_exception(error)
-        self._look = None
+        self._timer = None
         if self._waiting:
-            self._look = self._loop.call_later(LOOK_EVERY, self._give_up_on_late)
+            self._timer = self._loop.call_later(CHECK_INTERVAL, self._give_up_on_late)

@@ -1,4 +1,4 @@
-"""gunicorn's settings, with their reasons; `gunicorn.conf.py` and `receiver serve` read them."""
+"""The gunicorn settings and their reasons. `gunicorn.conf.py` and `receiver serve` use them."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import hook_entries
 from receiver.stores import open_store
 
-# Hosts that route to a port say which in PORT; elsewhere only this machine is served.
+# Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
 
-# uvicorn takes callbacks in its event loop. A slow client costs a connection for 20 s at most, and
-# no thread (protocol.py). With gthread, Flask serves everything, and slow clients hold threads.
+# uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
+# but no thread (protocol.py). With gthread, Flask serves everything; slow clients occupy threads.
 worker_class = "receiver.web.server.worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
-# For what Flask serves: the API, the dashboard, refusals. A callback needs none while it waits.
+# Flask uses these threads for the API, the dashboard and error responses. A callback in the event
+# loop uses none while it waits for its commit.
 threads = 16
 
-# With files and database it stays below 1,024 descriptors, which many systems allow a process.
-# Who comes when all are taken is served: the connection that waits longest is closed for it.
+# Together with the files and the database, this stays below 1,024 descriptors, the limit for a
+# process on many systems. When all connections are in use, a new one replaces the connection that
+# has waited longest for its client.
 worker_connections = 512
 
-# A callback's line has 150 bytes, a list's with every filter 2,000; a proxy adds a dozen headers.
-# All headers together may have 32 kB (protocol.py).
+# The request line of a callback has 150 bytes, that of an API list with every filter 2,000. A proxy
+# adds a dozen headers. All headers together may have 32 kB (protocol.py).
 limit_request_line = 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
 
-# The writer thread and the connections belong to the process that made them.
+# The writer thread and the database connections cannot be shared with a forked process.
 preload_app = False
 
 timeout = 60
-graceful_timeout = 25  # hosts kill 30 s after SIGTERM; a request that still arrives gets 2 s
+graceful_timeout = 25  # hosts kill 30 s after SIGTERM; a request still arriving has 2 s left
 keepalive = 5
 
-# No proxy may say which part of the path is ours: a request could be taken apart by it. This and
-# the next count for gthread; the worker class above believes no proxy.
+# No header may set SCRIPT_NAME or PATH_INFO, since a client could use it to change the path that is
+# served. This setting and the next apply to gthread; the worker class above ignores such headers.
 forwarder_headers = ""
 
-# Nor whether it came by TLS: whom to believe, TRUSTED_PROXIES says, not where a request comes from.
+# No header may claim that a request came over TLS: TRUSTED_PROXIES decides which proxies to trust,
+# not the address of the client.
 secure_scheme_headers: dict[str, str] = {}
 
-# A request line holds a token: ours logs the route instead.
+# A request line contains a token, so the application logs the route instead.
 accesslog = None
 errorlog = "-"
 logger_class = "receiver.web.server.gunicornlog.RedactedLogger"
-loglevel = "info"  # where it listens, and which processes come and go
+loglevel = "info"  # the listening address, and which processes start and stop
 
-# The control socket lies in the home directory, where a second instance would share it.
+# The control socket is in the home directory, so two instances would share it.
 control_socket_disable = True
 
 # A heartbeat file on a slow disk can look like a stuck worker.
@@ -61,7 +64,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def on_starting(_: object) -> None:
-    """Tell a mistake once, before anything listens. Left to the workers, each would tell it."""
+    """Report a configuration error once, before listening; otherwise every worker would."""
     try:
         chosen = settings.load()
         hook_entries(chosen)
@@ -74,11 +77,11 @@ def on_starting(_: object) -> None:
 
 
 def post_worker_init(_: object) -> None:
-    """Let no search for garbage go through all that was imported: it stops every callback.
+    """Exclude imported objects from garbage collection, which pauses all callbacks while it runs.
 
-    A full one took 12 to 34 ms here, and the slowest hundredth of callbacks 58 ms at 64 clients;
-    without it that was 42, and 37 with a search of what requests leave behind after every 5,000
-    objects that stay, not 700 (two cores, `bench`, 2026-11-21).
+    A full collection took 12 to 34 ms, and the p99 of callbacks was 58 ms with 64 clients. Freezing
+    the imported objects reduced it to 42 ms, and a generation 0 threshold of 5,000 instead of 700
+    reduced it to 37 ms (two cores, `bench`, 2026-11-21).
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""gunicorn's own log lines: in the form of ours, without secrets."""
+"""Formats gunicorn's own log lines like those of the application, without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver import logs, settings
 
 
 class RedactedLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's logger; who sets `--log-config` has a formatter of their own."""
+    """gunicorn's logger with our formatter, unless `--log-config` sets another."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

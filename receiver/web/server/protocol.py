@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with limits: a slow client costs a connection, and that not for long."""
+"""uvicorn's HTTP protocol with limits, so that a slow client occupies a connection only briefly."""
 
 from __future__ import annotations
 
@@ -12,68 +12,77 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
-LONG_ARRIVES_WITHIN = 120.0  # seconds; 30 MB, with the API's token
-ANSWER_IS_TAKEN_WITHIN = 10.0  # seconds that a response waits for who does not read it
-LEAVES_WITHIN = 2.0  # seconds; for a client that still sends to read its answer, and at SIGTERM
-SWEEP_EVERY = 0.5  # seconds
-LONGEST_HEAD = 32 * 1024  # bytes; real ones have 1 kB, a proxy's cookies and tokens make it 8
+REQUEST_TIMEOUT = 20.0  # seconds to receive a request; enough for 256 KB at 100 kbit/s
+LONG_REQUEST_TIMEOUT = 120.0  # seconds to receive up to 30 MB, with a valid API token
+WRITE_TIMEOUT = 10.0  # seconds that the client may take to read a response
+CLOSE_TIMEOUT = 2.0  # seconds left to a client that still sends, after an error and at shutdown
+SWEEP_INTERVAL = 0.5  # seconds between two checks for expired connections
+LONGEST_HEAD = 32 * 1024  # bytes; real ones have 1 kB, or 8 kB with a proxy's cookies and tokens
 LONGEST_TRAILERS = 8 * 1024  # bytes
-MOST_OVERHEAD = 512 * 1024  # bytes on the wire that are not the body: sizes of chunks, trailers
-MOST_GATHERED = 64 * 1024  # bytes of a response that are sent together
+MAX_OVERHEAD = 512 * 1024  # bytes received that are not the body: chunk sizes, trailers
+MAX_BUFFERED = 64 * 1024  # bytes of a response that are collected before they are sent
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
-WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
-TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
+TLS_WITHOUT_TLS_PORT = "The request is not HTTP. Was TLS sent to a port without TLS?"
+TOO_SLOW = f"The request was not complete within {REQUEST_TIMEOUT:g} s."
 
-ONCE = frozenset((b"host", b"content-type", b"transfer-encoding"))  # two could be read either way
-# What no trailer may be: who reads it might find another request.
-NO_TRAILERS = ONCE - {b"content-type"} | {b"content-length", b"trailer", b"te", b"authorization"}
-LOOKED_AT = ONCE | {b"expect"}  # headers that may end a request
+# Headers that may not be repeated, because servers disagree on which value applies.
+UNIQUE_HEADERS = frozenset((b"host", b"content-type", b"transfer-encoding"))
+# Headers that may not be trailers: a server that merges them could find another request.
+FORBIDDEN_TRAILERS = UNIQUE_HEADERS - {b"content-type"} | {
+    b"content-length",
+    b"trailer",
+    b"te",
+    b"authorization",
+}
+CHECKED_HEADERS = UNIQUE_HEADERS | {b"expect"}  # headers that can make a request invalid
 VERSIONS = ("1.0", "1.1")
 
 Note = Callable[[str, str, str, str], None]  # address, reason, method, path
 
 
 class Limits:
-    """How long a request line and its headers may be; gunicorn's settings of these names."""
+    """gunicorn's `limit_request_line`, `limit_request_fields` and `limit_request_field_size`."""
 
     def __init__(self, line: int = 4094, fields: int = 64, field_size: int = 8190) -> None:
         self.line, self.fields, self.field_size = line, fields, field_size
 
 
 class Slots:
-    """The connections of one process that wait for their clients, the longest wait first."""
+    """The connections of one process that wait for their clients, longest wait first."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, note: Note) -> None:
         self.loop, self.limits, self.note = loop, limits, note
-        self.waiting: dict[Protocol, float] = {}  # until when, by the loop's clock
-        self.held: dict[Protocol, float] = {}  # the same, for those that make no room for others
-        self.is_stopping = False  # nobody has more than a moment
-        self._timer = loop.call_later(SWEEP_EVERY, self._sweep)
+        self.waiting: dict[Protocol, float] = {}  # deadlines, on the loop's clock
+        self.held: dict[Protocol, float] = {}  # also deadlines; not closed for others
+        self.is_stopping = False  # no deadline is later than CLOSE_TIMEOUT from now
+        self._timer = loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def wait(self, connection: Protocol, seconds: float) -> None:
-        """Close it unless `release` is called in time, or `wait` again."""
+        """Close the connection after `seconds`, unless `wait` or `release` is called before."""
         self.release(connection)
         self.waiting[connection] = self._until(seconds)
 
     def hold(self, connection: Protocol, seconds: float) -> None:
-        """As `wait`, but it is not closed to make room."""
+        """Like `wait`, but the connection is never closed in favour of a new one."""
         self.release(connection)
         self.held[connection] = self._until(seconds)
 
-    def hurry(self, connection: Protocol) -> None:
-        """The process is about to end."""
+    def shorten(self, connection: Protocol) -> None:
+        """Limit the remaining time of a connection to CLOSE_TIMEOUT, for a shutdown."""
         for found in (self.waiting, self.held):
             if connection in found:
-                found[connection] = min(found[connection], self._until(LEAVES_WITHIN))
+                found[connection] = min(found[connection], self._until(CLOSE_TIMEOUT))
 
     def release(self, connection: Protocol) -> None:
-        """Its client is not waited for."""
+        """Stop waiting for the client of this connection."""
         self.waiting.pop(connection, None)
         self.held.pop(connection, None)
 
-    def make_room(self) -> bool:
-        """Close the connection that waits longest; False if only one waits, which may be new."""
+    def close_longest_waiting(self) -> bool:
+        """Close the connection that has waited longest.
+
+        Returns False if fewer than two are waiting: the only one may have just been accepted.
+        """
         if len(self.waiting) < 2:
             return False
         connection = next(iter(self.waiting))
@@ -85,10 +94,11 @@ class Slots:
         self._timer.cancel()
 
     def _until(self, seconds: float) -> float:
-        return self.loop.time() + (min(seconds, LEAVES_WITHIN) if self.is_stopping else seconds)
+        return self.loop.time() + (min(seconds, CLOSE_TIMEOUT) if self.is_stopping else seconds)
 
     def _sweep(self) -> None:
-        self._timer = self.loop.call_later(SWEEP_EVERY, self._sweep)  # whatever happens below
+        # First, in case of an exception.
+        self._timer = self.loop.call_later(SWEEP_INTERVAL, self._sweep)
         now = self.loop.time()
         for connection, until in [*self.waiting.items(), *self.held.items()]:
             if until <= now:
@@ -96,17 +106,17 @@ class Slots:
                 connection.expire()
 
 
-class _Gathering:
-    """A transport that sends what is written in one turn of the loop at once.
+class _BufferedTransport:
+    """A transport that sends everything written in one loop iteration together.
 
-    uvicorn writes the head of a response and its body one after the other, and uvloop sends each
-    by itself: two packets, two calls of the kernel on either side.
+    uvicorn writes the head and the body of a response separately, and uvloop sends each write on
+    its own. That costs two packets, and two system calls on each side.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._pieces: list[bytes] = []
-        self._size = 0  # bytes in them
+        self._size = 0  # of `_pieces`, in bytes
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -116,7 +126,7 @@ class _Gathering:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > MOST_GATHERED:  # the client may not read it
+        if self._size > MAX_BUFFERED:  # so that the transport can apply backpressure
             self.flush()
 
     def write_eof(self) -> None:
@@ -128,14 +138,14 @@ class _Gathering:
         self._transport.close()
 
     def flush(self) -> None:
-        """Send it now."""
+        """Send what has been collected."""
         pieces, self._pieces, self._size = self._pieces, [], 0
-        if pieces and not self._transport.is_closing():  # uvloop's raises once it is closed
+        if pieces and not self._transport.is_closing():  # a closed uvloop transport raises
             self._transport.write(b"".join(pieces))
 
 
 class Stage(Enum):
-    """What of a request comes next."""
+    """The part of a request that the parser expects next."""
 
     START = auto()
     HEAD = auto()
@@ -145,83 +155,83 @@ class Stage(Enum):
 class Protocol(HttpToolsProtocol):
     """One connection.
 
-    `scope["state"]` of each request holds `connection`, this; `broke_off`, whether the body ended
-    before its end; and `is_too_long`, whether it was cut off.
+    In the `scope["state"]` of each request, `connection` is this object, `is_incomplete` is set if
+    the body ended early, and `is_too_long` says whether it then exceeded a limit.
     """
 
     def __init__(self, *args: Any, slots: Slots, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._slots, self._limits = slots, slots.limits
         self._stage = Stage.START
-        self._started = b""  # the first byte of what came at Stage.START
-        self._began = 0  # how many requests began in the piece that is read now
-        self._has_progressed = False  # in that piece the parser got on with a body
-        self._quiet = 0  # bytes of a body since it did
+        self._first_byte = b""  # the first byte received in Stage.START
+        self._requests_begun = 0  # in the piece that is being parsed
+        self._has_progressed = False  # in that piece, the parser found a part of a body
+        self._stalled_bytes = 0  # bytes received since then without progress
         self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
-        self._fault: HTTPStatus | None = None
-        self._refusal = b""  # the answer to what is not HTTP, after those to the requests before it
-        self._is_deaf = False  # what still comes is thrown away
-        self._has_ended = False  # the client sends no more
+        self._error_status: HTTPStatus | None = None
+        self._refusal = b""  # the error response, sent after the responses to earlier requests
+        self._ignores_input = False  # further data is discarded
+        self._client_has_finished = False  # the client has closed its side
 
     # -- called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._gathering = _Gathering(transport, self.loop)
-        self.transport = self._gathering  # type: ignore[assignment]
-        self._slots.wait(self, ARRIVES_WITHIN)
+        self._buffered_transport = _BufferedTransport(transport, self.loop)
+        self.transport = self._buffered_transport  # type: ignore[assignment]
+        self._slots.wait(self, REQUEST_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._slots.release(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._ignores_input:
             return
         before = self._stage
-        if before is Stage.START and not self._started:
-            self._started = data[:1]
+        if before is Stage.START and not self._first_byte:
+            self._first_byte = data[:1]
             if not self._is_busy():
-                self._slots.wait(self, ARRIVES_WITHIN)
-        self._began, self._has_progressed = 0, False
+                self._slots.wait(self, REQUEST_TIMEOUT)
+        self._requests_begun, self._has_progressed = 0, False
         self._overhead += len(data)
         self._unset_keepalive_if_required()
         self._feed(data)
-        if not self._is_deaf and not self.transport.is_closing():
+        if not self._ignores_input and not self.transport.is_closing():
             self._check_progress(before, len(data))
-            self._follow()
+            self._update_timeout()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        self._has_ended = True
-        self._gathering.flush()  # the transport closes itself where this returns None
+        self._client_has_finished = True
+        self._buffered_transport.flush()  # the transport closes if this returns None
         if self.scheme == "https":  # TLS has no half-closed connections
             return None
         if self._stage is Stage.BODY:
-            self._break_off()
-        elif self._is_deaf and self.cycle is not None:
-            self.cycle.message_event.set()  # the application need not wait for the rest any more
+            self._end_body_early()
+        elif self._ignores_input and self.cycle is not None:
+            self.cycle.message_event.set()  # the application may be waiting for more body
         if not self._is_busy():
             return None
-        if not self._refusal:  # which has to be sent yet
+        if not self._refusal:  # a refusal is sent after the current response
             self.cycle.keep_alive = False
         return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
+        self._slots.wait(self, WRITE_TIMEOUT)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._slots.release(self)
-        self._follow()
+        self._update_timeout()
 
     # -- called by the parser
 
     def on_message_begin(self) -> None:
         self._stage = Stage.HEAD
-        self._began += 1
+        self._requests_begun += 1
         self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
-        self._quiet = 0
+        self._stalled_bytes = 0
         super().on_message_begin()
         self.scope["state"]["connection"] = self
 
@@ -229,15 +239,15 @@ class Protocol(HttpToolsProtocol):
         super().on_url(url)
         self._head += len(url)
         if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > self._limits.line:
-            raise self._wrong(HTTPStatus.REQUEST_URI_TOO_LONG)
+            raise self._error(HTTPStatus.REQUEST_URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name) + len(value) + 4
-        if self._stage is not Stage.HEAD:  # of a trailer nobody here knows what to think
+        if self._stage is not Stage.HEAD:  # this is a trailer, which we ignore
             self._has_progressed = True
             self._trailers += size
-            if self._trailers > LONGEST_TRAILERS or name.lower() in NO_TRAILERS:
-                raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            if self._trailers > LONGEST_TRAILERS or name.lower() in FORBIDDEN_TRAILERS:
+                raise self._error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         self._head += size
         self._fields += 1
@@ -246,20 +256,20 @@ class Protocol(HttpToolsProtocol):
             or self._fields > self._limits.fields
             or size > self._limits.field_size
         ):
-            raise self._wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise self._error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         name, value = name.lower(), value.rstrip(b" \t")
-        if name in LOOKED_AT:
-            self._look_at(name, value)
+        if name in CHECKED_HEADERS:
+            self._check_header(name, value)
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
         has_chunks = any(name == b"transfer-encoding" for name, _ in self.headers)
         if version not in VERSIONS or (has_chunks and version == "1.0"):
-            raise self._wrong(HTTPStatus.BAD_REQUEST)
+            raise self._error(HTTPStatus.BAD_REQUEST)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise self._wrong(HTTPStatus.BAD_REQUEST)
+                raise self._error(HTTPStatus.BAD_REQUEST)
             return  # see `_decline_upgrade`
         super().on_headers_complete()
         self._stage = Stage.BODY
@@ -277,38 +287,40 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        self.cycle.waiting_for_100_continue = False  # the body is here
+        self.cycle.waiting_for_100_continue = False  # the body has been received
         super().on_message_complete()
-        self._stage, self._started = Stage.START, b""
+        self._stage, self._first_byte = Stage.START, b""
 
     # -- called by uvicorn
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says more
-        """Refuse what is not HTTP; a body that is malformed is refused by the application."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - our response has more detail
+        """Reject invalid HTTP. If the body is malformed, the application sends the error."""
         if self._stage is Stage.BODY:
-            self._break_off()
+            self._end_body_early()
             return
-        status = self._fault or HTTPStatus.BAD_REQUEST
-        self.logger.warning("Not HTTP, from %s: %s", self._address, status.phrase)
-        is_http = self._started.isalpha() or self._started in (b"", b"\r", b"\n")
-        self._tell(f"{NOT_UNDERSTOOD} {status.phrase}" if is_http else WAS_IT_TLS)
-        self._refusal, self._is_deaf = _answer(status), True
+        status = self._error_status or HTTPStatus.BAD_REQUEST
+        self.logger.warning("Invalid HTTP request from %s: %s", self._address, status.phrase)
+        is_http = self._first_byte.isalpha() or self._first_byte in (b"", b"\r", b"\n")
+        self._record_rejection(
+            f"{NOT_UNDERSTOOD} {status.phrase}" if is_http else TLS_WITHOUT_TLS_PORT
+        )
+        self._refusal, self._ignores_input = _error_response(status), True
         if not self._is_busy():
-            self._refuse()
+            self._send_refusal()
 
     def on_response_complete(self) -> None:
-        self._gathering.flush()
+        self._buffered_transport.flush()
         super().on_response_complete()
         if self not in self.connections:
-            return  # the client has left
-        if self.transport.is_closing():  # once who reads has taken the answer
-            self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
+            return  # the client has disconnected
+        if self.transport.is_closing():  # it closes after the client has read the response
+            self._slots.wait(self, WRITE_TIMEOUT)
         elif self._is_busy():
-            pass  # the next request is there
+            pass  # the next request has been received
         elif self._refusal:
-            self._refuse()
+            self._send_refusal()
         else:
-            self._slots.wait(self, ARRIVES_WITHIN)
+            self._slots.wait(self, REQUEST_TIMEOUT)
             if self._stage is not Stage.START:
                 self._unset_keepalive_if_required()  # the next request has begun
 
@@ -317,39 +329,39 @@ class Protocol(HttpToolsProtocol):
             self.close()
 
     def shutdown(self) -> None:
-        """Answer what is under way; who still sends, or is about to, has a moment."""
+        """Finish the current response. A client that is still sending has CLOSE_TIMEOUT left."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        self._slots.hurry(self)
+        self._slots.shorten(self)
 
     # -- called by `Slots` and by the application
 
     def allow_long_body(self) -> None:
-        """More time for a body that is being read as it comes."""
+        """Extend the timeout for a body that the application reads while it arrives."""
         if not self.transport.is_closing():
-            self._slots.hold(self, LONG_ARRIVES_WITHIN)
+            self._slots.hold(self, LONG_REQUEST_TIMEOUT)
 
     def expire(self) -> None:
-        """The client took too long."""
+        """Abort the connection because its client took too long."""
         is_answered = self._stage is Stage.BODY and self.cycle.response_started
-        if self._stage is not Stage.START and not self._is_deaf and not is_answered:
-            self._tell(TOO_SLOW)
+        if self._stage is not Stage.START and not self._ignores_input and not is_answered:
+            self._record_rejection(TOO_SLOW)
         self.abort()
 
     def abort(self) -> None:
-        """Close it, whatever the client was sent and has not read."""
-        self.connections.discard(self)  # its place is free, although the loop has yet to close it
+        """Close the connection immediately and discard unsent data."""
+        self.connections.discard(self)  # frees the slot before the loop closes the socket
         self.transport.abort()
 
     def close(self) -> None:
-        """Close it once the client has taken what it was sent, or did not in time."""
-        self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
+        """Close the connection after the client has read the response, or after WRITE_TIMEOUT."""
+        self._slots.wait(self, WRITE_TIMEOUT)
         self.transport.close()
 
     @property
     def has_ended(self) -> bool:
-        """Does the client send no more?"""
-        return self._has_ended or self.transport.is_closing()
+        """Whether the client has finished sending."""
+        return self._client_has_finished or self.transport.is_closing()
 
     # -- the rest
 
@@ -362,9 +374,9 @@ class Protocol(HttpToolsProtocol):
             self._decline_upgrade(data[upgrade.args[0] :])
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Read the request again, without the header that asks for another protocol.
+        """Parse the request again, without its Upgrade header.
 
-        The parser has thrown away its body, and reads nothing more.
+        After an upgrade request, the parser skips the body and stops parsing.
         """
         line = b"%b %b HTTP/%b" % (
             self.parser.get_method(),
@@ -375,83 +387,87 @@ class Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._feed(b"\r\n".join([line, *headers, b"", b""]) + rest)
 
-    def _look_at(self, name: bytes, value: bytes) -> None:
-        """Refuse what could be read in two ways, and what nobody here can do."""
+    def _check_header(self, name: bytes, value: bytes) -> None:
+        """Raise ValueError for an ambiguous header, or one that asks for an unsupported feature."""
         if name == b"expect":
             if value.lower() != b"100-continue":
-                raise self._wrong(HTTPStatus.EXPECTATION_FAILED)
+                raise self._error(HTTPStatus.EXPECTATION_FAILED)
             self.expect_100_continue = self.parser.get_http_version() != "1.0"
-        elif any(name == before for before, _ in self.headers):
-            raise self._wrong(HTTPStatus.BAD_REQUEST)
+        elif any(name == earlier for earlier, _ in self.headers):
+            raise self._error(HTTPStatus.BAD_REQUEST)
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise self._wrong(HTTPStatus.NOT_IMPLEMENTED)
+            raise self._error(HTTPStatus.NOT_IMPLEMENTED)
 
     def _check_progress(self, before: Stage, size: int) -> None:
-        """Refuse what never becomes a request, after a piece of this size."""
+        """After a piece of `size` bytes, reject a request whose head or body makes no progress."""
         if self._stage is Stage.HEAD:
-            # Of a piece that holds the end of another request, nobody knows how much is this head.
-            if self._began == (before is Stage.START):
+            # A piece that contains the end of the previous request is not counted: it is unknown
+            # how much of it belongs to this head.
+            if self._requests_begun == (before is Stage.START):
                 self._head_in_pieces += size
             if self._head_in_pieces > LONGEST_HEAD:
-                self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self._error_status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
                 self.send_400_response("")
         elif self._stage is Stage.BODY:
-            self._quiet = 0 if self._has_progressed else self._quiet + size
-            is_too_long = self._overhead > MOST_OVERHEAD
-            if is_too_long or self._quiet > LONGEST_TRAILERS:
+            self._stalled_bytes = 0 if self._has_progressed else self._stalled_bytes + size
+            is_too_long = self._overhead > MAX_OVERHEAD
+            if is_too_long or self._stalled_bytes > LONGEST_TRAILERS:
                 self.scope["state"]["is_too_long"] = is_too_long
-                self._break_off()
+                self._end_body_early()
 
     def _is_busy(self) -> bool:
-        """Is a request being answered that is there whole?"""
+        """Whether a request that was received completely is still being answered."""
         if self.pipeline:
             return True
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
-    def _follow(self) -> None:
-        """Wait for the client, or not."""
+    def _update_timeout(self) -> None:
+        """Start or stop the timeout, depending on whether the server waits for the client."""
         if self._is_busy():
             if not self.flow.write_paused:
                 self._slots.release(self)
         elif self not in self._slots.waiting and self not in self._slots.held:
-            self._slots.wait(self, ARRIVES_WITHIN)
+            self._slots.wait(self, REQUEST_TIMEOUT)
 
-    def _break_off(self) -> None:
-        """Tell the application that the rest of the body will not come."""
-        self._is_deaf = True
-        self.scope["state"]["broke_off"] = True
+    def _end_body_early(self) -> None:
+        """Notify the application that the rest of the body will not arrive."""
+        self._ignores_input = True
+        self.scope["state"]["is_incomplete"] = True
         self.cycle.keep_alive = self.cycle.more_body = False
         self.cycle.message_event.set()
-        self._follow()
+        self._update_timeout()
 
-    def _wrong(self, status: HTTPStatus) -> ValueError:
-        self._fault = status
+    def _error(self, status: HTTPStatus) -> ValueError:
+        self._error_status = status
         return ValueError(status.phrase)
 
-    def _refuse(self) -> None:
-        """To close at once could destroy the answer on its way, if the client still sends."""
+    def _send_refusal(self) -> None:
+        """Send the error response, and close the connection after a delay.
+
+        Closing it immediately could destroy the response in transit if the client still sends.
+        """
         self._unset_keepalive_if_required()
         self.transport.write(self._refusal)
-        if self._has_ended:
+        if self._client_has_finished:
             self.close()
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._slots.wait(self, LEAVES_WITHIN)
+        self._slots.wait(self, CLOSE_TIMEOUT)
 
-    def _tell(self, reason: str) -> None:
-        """Leave a trace of what never reached the application."""
+    def _record_rejection(self, reason: str) -> None:
+        """Record the rejection of a request that never reached the application."""
         url = self.url.decode("latin-1") if self._stage is not Stage.START else ""
         method = self.parser.get_method().decode("latin-1") if url else ""
         self._slots.note(self._address, reason, method, url)
 
     @property
     def _address(self) -> str:
-        return self.client[0] if self.client else "a local socket"
+        return self.client[0] if self.client else "a Unix socket"
 
 
-def _answer(status: HTTPStatus) -> bytes:
+def _error_response(status: HTTPStatus) -> bytes:
     document = json.dumps({"detail": NOT_UNDERSTOOD, "status": status, "title": status.phrase})
     head = (
         f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\n"

@@ -20,26 +20,27 @@ from receiver.web.server.app import App
 from receiver.web.server.callbacks import Callbacks
 from receiver.web.server.protocol import Limits, Note, Protocol, Slots
 
-ACCEPTED_AT_ONCE = 16  # clients; the rest is for the other processes, or the next turn
-AGAIN_AFTER = 0.1  # seconds, when there is no room or no descriptor
-KILLED_IN = 1.0  # seconds that are left when uvicorn gives up on what is under way
+ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
+ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
+SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels running requests then
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which accepts as many connections as there is room for.
+    """uvicorn's server with a limit on connections.
 
-    `most`: connections, with those whose TLS handshake is under way. When all are taken, the one
-    whose client is waited for longest is closed for a new one. When nobody is waited for, no more
-    are accepted, and the kernel holds those who come. `parent`: the process that has to be there.
+    `max_connections` includes connections whose TLS handshake is in progress. At the limit, a new
+    connection replaces the one that has waited longest for its client. If no connection is waiting
+    for its client, new ones stay in the kernel's queue. `parent` is the process id of gunicorn's
+    arbiter; the server stops when it is gone.
     """
 
     def __init__(
-        self, config: uvicorn.Config, most: int, limits: Limits, note: Note, parent: int
+        self, config: uvicorn.Config, max_connections: int, limits: Limits, note: Note, parent: int
     ) -> None:
         super().__init__(config)
         self._parent = parent
-        self._most, self._limits, self._note = most, limits, note
-        self._handshakes: dict[asyncio.Task[Any], None] = {}  # the longest first
+        self._max_connections, self._limits, self._note = max_connections, limits, note
+        self._handshakes: dict[asyncio.Task[Any], None] = {}  # the oldest first
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,7 +52,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._slots.is_stopping = True
         for handshake in self._handshakes:
-            self._loop.call_later(protocol.LEAVES_WITHIN, handshake.cancel)
+            self._loop.call_later(protocol.CLOSE_TIMEOUT, handshake.cancel)
         await super().shutdown(sockets)
         self._slots.close()
 
@@ -64,39 +65,39 @@ class Server(uvicorn.Server):
 
     @property
     def is_full(self) -> bool:
-        """Are all places taken, and can nobody go?"""
-        while len(self.server_state.connections) + len(self._handshakes) >= self._most:
-            if not self.make_room():
+        """Whether all connections are in use and none can be closed for a new one."""
+        while len(self.server_state.connections) + len(self._handshakes) >= self._max_connections:
+            if not self.close_longest_waiting():
                 return True
         return False
 
-    def make_room(self) -> bool:
-        """Close the connection that waits longest; False if none can be closed."""
-        if self._slots.make_room():
+    def close_longest_waiting(self) -> bool:
+        """Close the connection that has waited longest. Returns False if none can be closed."""
+        if self._slots.close_longest_waiting():
             return True
-        if not self._handshakes or not self.config.ssl:  # without TLS they take no time
+        if not self._handshakes or not self.config.ssl:  # only TLS handshakes take time
             return False
         handshake = next(iter(self._handshakes))
         del self._handshakes[handshake]
         handshake.cancel()
         return True
 
-    def welcome(self, sock: socket.socket) -> None:
-        """Serve who was just accepted."""
+    def serve_connection(self, sock: socket.socket) -> None:
+        """Serve a connection that was just accepted."""
         handshake = self._loop.create_task(self._connect(sock))
         self._handshakes[handshake] = None
-        self.server_state.tasks.add(handshake)  # a stop waits for it
+        self.server_state.tasks.add(handshake)  # shutdown waits for it
 
         def done(_: object) -> None:
             self._handshakes.pop(handshake, None)
             self.server_state.tasks.discard(handshake)
-            if handshake.cancelled() or handshake.exception():  # it left, or speaks no TLS
+            if handshake.cancelled() or handshake.exception():  # disconnected, or TLS failed
                 sock.close()
 
         handshake.add_done_callback(done)
 
     async def _connect(self, sock: socket.socket) -> None:
-        timeout = protocol.ARRIVES_WITHIN if self.config.ssl else None
+        timeout = protocol.REQUEST_TIMEOUT if self.config.ssl else None
         await self._loop.connect_accepted_socket(
             self._protocol, sock, ssl=self.config.ssl, ssl_handshake_timeout=timeout
         )
@@ -122,65 +123,70 @@ class _Listener:
         self._loop.add_reader(sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         self._is_open = False
         self._loop.remove_reader(self._sock.fileno())
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for."""
+        """Do nothing: `close` has no asynchronous part."""
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(ACCEPT_BATCH):
             if self._server.is_full:
                 self._pause()
                 return
             try:
                 sock, _ = self._sock.accept()
-            except OSError as error:  # nobody else is there, another process was faster, …
-                if error.errno in (errno.EMFILE, errno.ENFILE) and not self._server.make_room():
+            except OSError as error:  # no connection is queued, or another process accepted it
+                if (
+                    error.errno in (errno.EMFILE, errno.ENFILE)
+                    and not self._server.close_longest_waiting()
+                ):
                     self._pause()
                 return
-            self._server.welcome(sock)
+            self._server.serve_connection(sock)
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._sock.fileno())
-        self._loop.call_later(AGAIN_AFTER, self._go_on)
+        self._loop.call_later(ACCEPT_RETRY_DELAY, self._resume)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if self._is_open:
             self._loop.add_reader(self._sock.fileno(), self._accept)
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no types
-    """Serves the WSGI application that gunicorn loads; its callbacks without it, if it is ours."""
+    """Serves the WSGI application that gunicorn loads. Our callbacks bypass Flask."""
 
-    CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn_worker's, an attribute of the class
+    CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn_worker defines it as a class attribute
         "loop": "auto",
         "http": Protocol,
         "ws": "none",
         "lifespan": "off",
-        "access_log": False,  # a request line holds a token
+        "access_log": False,  # a request line contains a token
         "server_header": False,
-        "proxy_headers": False,  # whom to believe, TRUSTED_PROXIES says
+        "proxy_headers": False,  # TRUSTED_PROXIES decides which proxies to trust
     }
 
     def init_signals(self) -> None:
         super().init_signals()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # until `run` is called
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # `run` replaces these
             signal.signal(number, _exit)
 
     def run(self) -> None:
-        if watches(self.cfg):
+        if needs_gthread(self.cfg):
             self.log.warning(
-                "This worker class writes no access log, sends nothing to statsd, and calls "
-                "neither pre_request nor post_request; if you need them: --worker-class gthread"
+                "This worker class does not support gunicorn's access log, statsd, pre_request "
+                "and post_request. To use them, set --worker-class gthread."
             )
-        ours = getattr(self.wsgi, "extensions", {})  # an application in another has none
-        callbacks: Callbacks | None = ours.get("callbacks")
-        note: Note = ours["rejections"].note if "rejections" in ours else _note_nowhere
+        extensions = getattr(self.wsgi, "extensions", {})  # a wrapped application has none
+        callbacks: Callbacks | None = extensions.get("callbacks")
+        note: Note = (
+            extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
+        )
         config, cfg = self.config, self.cfg
         config.app = App(self.wsgi, callbacks, cfg.threads)
-        config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - KILLED_IN)
+        config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
         if cfg.is_ssl:
             config.ssl_context_factory = lambda *_: ssl_context(cfg)
         limits = Limits(
@@ -195,8 +201,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             runner.run(server.serve(sockets=self.sockets))
 
 
-def watches(cfg: Any) -> bool:
-    """Is gunicorn to tell somebody of each request?"""
+def needs_gthread(cfg: Any) -> bool:
+    """Whether a setting is used that only gthread supports: access log, statsd, request hooks."""
     hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
     return bool(
         cfg.accesslog or cfg.statsd_host or any(hook.get() != hook.default for hook in hooks)
@@ -207,5 +213,5 @@ def _exit(*_: object) -> None:
     sys.exit(0)
 
 
-def _note_nowhere(*_: str) -> None:
-    """The application is not ours."""
+def _ignore_rejection(*_: str) -> None:
+    """Does nothing: the application is not ours and has no store for rejections."""

@@ -19,12 +19,12 @@ __all__ = ["app"]
 
 database = sqlite_path(load().database_url)
 waiting: set[Protocol] = set()
-welcome, pause, resume = Server.welcome, Protocol.pause_writing, Protocol.resume_writing
+serve, pause, resume = Server.serve_connection, Protocol.pause_writing, Protocol.resume_writing
 
 
-def welcome_with_small_buffer(server: Server, sock: socket.socket) -> None:
+def serve_with_small_buffer(server: Server, sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    welcome(server, sock)
+    serve(server, sock)
 
 
 def pause_visibly(connection: Protocol) -> None:
@@ -43,6 +43,6 @@ def report() -> None:
     database.with_name(f"waiting-{os.getpid()}").write_text(str(len(waiting)))
 
 
-Server.welcome = welcome_with_small_buffer  # type: ignore[method-assign,assignment]
+Server.serve_connection = serve_with_small_buffer  # type: ignore[method-assign,assignment]
 Protocol.pause_writing = pause_visibly  # type: ignore[method-assign,assignment]
 Protocol.resume_writing = resume_visibly  # type: ignore[method-assign,assignment]

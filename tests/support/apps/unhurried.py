@@ -11,6 +11,6 @@ from receiver.web.server import protocol
 from tests.support.apps.unlimited_arrival import UNLIMITED, app
 
 group_commit.PATIENCE = group_commit.PATIENCE_WHEN_STUCK = UNLIMITED
-protocol.ANSWER_IS_TAKEN_WITHIN = protocol.LEAVES_WITHIN = UNLIMITED
+protocol.WRITE_TIMEOUT = protocol.CLOSE_TIMEOUT = UNLIMITED
 
 __all__ = ["app"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from receiver.web.server import protocol
 
 UNLIMITED = 1e6  # seconds
-protocol.ARRIVES_WITHIN = protocol.LONG_ARRIVES_WITHIN = UNLIMITED
+protocol.REQUEST_TIMEOUT = protocol.LONG_REQUEST_TIMEOUT = UNLIMITED
 
 from wsgi import app  # noqa: E402 - the limits have to be long first
 

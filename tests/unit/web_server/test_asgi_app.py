@@ -388,7 +388,7 @@ def test_what_is_refused_is_answered_first_and_its_rest_is_read_for_a_moment() -
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_the_rest_is_not_read_for_longer(monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
-    monkeypatch.setattr(protocol, "LEAVES_WITHIN", PATIENCE if leaves else 0)
+    monkeypatch.setattr(protocol, "CLOSE_TIMEOUT", PATIENCE if leaves else 0)
 
     async def scenario() -> None:
         exchange = Exchange().of_length(LONG).arrive(b"1", more=True)
@@ -438,7 +438,7 @@ def test_a_body_without_a_length_that_is_there_needs_no_wait() -> None:
 
 def broken_off(**state: bool) -> Exchange:
     exchange = Exchange(CALLBACK).arrive(b"{}")
-    exchange.state["broke_off"] = True
+    exchange.state["is_incomplete"] = True
     exchange.state.update(state)
     return exchange
 

@@ -13,16 +13,16 @@ import pytest
 
 from receiver.web.server import protocol
 from receiver.web.server.protocol import (
-    ANSWER_IS_TAKEN_WITHIN,
-    ARRIVES_WITHIN,
-    LEAVES_WITHIN,
-    LONG_ARRIVES_WITHIN,
+    CLOSE_TIMEOUT,
+    LONG_REQUEST_TIMEOUT,
     LONGEST_HEAD,
     LONGEST_TRAILERS,
-    MOST_GATHERED,
-    MOST_OVERHEAD,
+    MAX_BUFFERED,
+    MAX_OVERHEAD,
+    REQUEST_TIMEOUT,
+    TLS_WITHOUT_TLS_PORT,
     TOO_SLOW,
-    WAS_IT_TLS,
+    WRITE_TIMEOUT,
 )
 from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
 
@@ -181,12 +181,12 @@ def test_trailers_never_become_headers(client: Client, application: Application)
     assert statuses(client) == [200, 200]
 
 
-@pytest.mark.parametrize("name", sorted(protocol.NO_TRAILERS))
+@pytest.mark.parametrize("name", sorted(protocol.FORBIDDEN_TRAILERS))
 def test_a_trailer_that_would_change_the_request_is_refused(
     client: Client, application: Application, name: bytes
 ) -> None:
     client.send(CHUNKED + b"1\r\n1\r\n0\r\n" + name.title() + b": 1\r\n\r\n")
-    assert application.requests[0].scope["state"]["broke_off"]
+    assert application.requests[0].scope["state"]["is_incomplete"]
     assert client.is_closed()
 
 
@@ -206,7 +206,7 @@ def test_a_request_that_does_not_arrive_in_time_is_closed_and_noted(
     server: ScriptedServer, client: Client, name: str
 ) -> None:
     client.send(HALF_REQUESTS[name])
-    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT - MOMENT)
     assert not client.is_closed()
     assert server.notes == []
     server.loop.pass_time(2 * MOMENT)
@@ -223,7 +223,7 @@ def test_further_bytes_do_not_extend_the_time(
     server: ScriptedServer, client: Client, start: bytes
 ) -> None:
     client.send(start)
-    for _ in range(int(ARRIVES_WITHIN) - 1):
+    for _ in range(int(REQUEST_TIMEOUT) - 1):
         server.loop.pass_time(1)
         client.send(b"1")
     server.loop.pass_time(2 * MOMENT)
@@ -231,7 +231,7 @@ def test_further_bytes_do_not_extend_the_time(
 
 
 def test_empty_lines_do_not_extend_the_time(server: ScriptedServer, client: Client) -> None:
-    for _ in range(int(ARRIVES_WITHIN) + 2):
+    for _ in range(int(REQUEST_TIMEOUT) + 2):
         client.send(b"\r\n")
         server.loop.pass_time(1)
     assert client.is_closed()
@@ -241,7 +241,7 @@ def test_a_second_request_that_does_not_arrive_is_noted_as_well(
     server: ScriptedServer, client: Client
 ) -> None:
     client.send(GET, HEAD)
-    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT - MOMENT)
     assert not client.is_closed()
     server.loop.pass_time(2 * MOMENT)
     assert client.is_closed()
@@ -253,9 +253,9 @@ def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
 ) -> None:
     application.holds = True
     client.send(GET + HEAD)
-    server.loop.pass_time(3 * ARRIVES_WITHIN)  # it is the application that is slow
+    server.loop.pass_time(3 * REQUEST_TIMEOUT)  # it is the application that is slow
     release(application, client)
-    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT - MOMENT)
     assert not client.is_closed()
     server.loop.pass_time(2 * MOMENT)
     assert client.is_closed()
@@ -265,7 +265,7 @@ def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
 def test_a_connection_without_a_request_is_closed_and_not_noted(
     server: ScriptedServer, client: Client
 ) -> None:
-    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT + MOMENT)
     assert client.is_closed()
     assert server.notes == []
 
@@ -289,7 +289,7 @@ def test_a_request_that_has_arrived_may_take_as_long_as_it_takes(
 ) -> None:
     application.holds = True
     client.send(request_)
-    server.loop.pass_time(10 * ARRIVES_WITHIN)
+    server.loop.pass_time(10 * REQUEST_TIMEOUT)
     release(application, client)
     assert statuses(client) == [200]
     assert server.notes == []
@@ -300,7 +300,7 @@ def test_a_long_body_has_120_seconds(
 ) -> None:
     application.is_long = True
     client.send(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
-    server.loop.pass_time(LONG_ARRIVES_WITHIN - MOMENT)
+    server.loop.pass_time(LONG_REQUEST_TIMEOUT - MOMENT)
     assert not client.is_closed()
     server.loop.pass_time(2 * MOMENT)
     assert client.is_closed()
@@ -319,10 +319,10 @@ def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
     assert server.slots.held == {}
     request.scope["state"]["connection"].allow_long_body()
     assert server.slots.held == {}
-    server.loop.pass_time(LONG_ARRIVES_WITHIN)
+    server.loop.pass_time(LONG_REQUEST_TIMEOUT)
     other = server.connect()
     other.send(HEAD)
-    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT + MOMENT)
     assert other.is_closed()
     assert server.notes == [SLOW]
 
@@ -417,7 +417,7 @@ ENDLESS_BODIES = {
     "a trailer's value": b"0\r\nX: " + b"x" * 2 * LONGEST_TRAILERS,
     "trailers": b"0\r\n" + b"X: y\r\n" * LONGEST_TRAILERS,
     "trailers with an end": b"0\r\n" + b"X: y\r\n" * LONGEST_TRAILERS + b"\r\n",
-    "chunks of one byte": b"1\r\nx\r\n" * MOST_OVERHEAD,
+    "chunks of one byte": b"1\r\nx\r\n" * MAX_OVERHEAD,
     "chunks with parameters": (b"1;" + b"y" * 1000 + b"\r\nx\r\n") * 1000,
 }
 
@@ -430,7 +430,7 @@ def test_chunks_that_never_end_are_not_waited_for(
     client.send_in_one_turn(CHUNKED, *in_pieces(body, size))
     (request,) = application.requests
     state = request.scope["state"]
-    assert state["broke_off"]
+    assert state["is_incomplete"]
     assert statuses(client) == [200]  # the application says what is wrong
     assert b"connection: close" in client.received
     assert client.is_closed()
@@ -440,7 +440,7 @@ def test_chunks_that_never_end_are_not_waited_for(
 def test_chunks_that_are_mostly_sizes_are_too_long(
     client: Client, application: Application
 ) -> None:
-    client.send_in_one_turn(CHUNKED, *in_pieces(b"1\r\nx\r\n" * MOST_OVERHEAD, 4000))
+    client.send_in_one_turn(CHUNKED, *in_pieces(b"1\r\nx\r\n" * MAX_OVERHEAD, 4000))
     assert application.requests[0].scope["state"]["is_too_long"]
 
 
@@ -450,7 +450,7 @@ def test_a_chunked_body_of_pieces_that_are_not_tiny_is_served(
     chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
     client.send_in_one_turn(CHUNKED, *in_pieces(chunk * 300 + b"0\r\n\r\n", 4000))
     assert application.bodies == [b"x" * 300_000]
-    assert not application.requests[0].scope["state"].get("broke_off")
+    assert not application.requests[0].scope["state"].get("is_incomplete")
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -471,7 +471,7 @@ def test_tls_on_a_plain_port_is_noted_as_such(
 ) -> None:
     client.send_in_one_turn(*in_pieces(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", size))
     assert statuses(client) == [400]
-    assert server.notes == [(CLIENT[0], WAS_IT_TLS, "", "")]
+    assert server.notes == [(CLIENT[0], TLS_WITHOUT_TLS_PORT, "", "")]
 
 
 @pytest.mark.parametrize(
@@ -497,7 +497,7 @@ def test_no_request_line_is_logged(
     client.send(HEAD + b"X : y\r\n\r\n")
     slow = server.connect()
     slow.send(HEAD)
-    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT + MOMENT)
     assert "callbacks" not in caplog.text
 
 
@@ -527,7 +527,7 @@ def test_a_client_that_was_refused_has_a_moment_to_read_why(
     assert client.transport.has_ended
     assert not client.is_closed()
     client.send(b"more", b"and more")
-    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    server.loop.pass_time(CLOSE_TIMEOUT + MOMENT)
     assert client.is_closed()
     assert len(server.notes) == 1
 
@@ -659,7 +659,7 @@ def test_a_body_that_ends_too_early_is_for_the_application_to_refuse(
     client.send(start)
     client.half_close()
     (request,) = application.requests
-    assert request.scope["state"]["broke_off"]
+    assert request.scope["state"]["is_incomplete"]
     assert request.body == (b"" if start == CHUNKED else b"123")
     assert statuses(client) == [200]
     assert client.is_closed()
@@ -675,8 +675,8 @@ def test_an_application_that_answers_for_a_body_that_broke_off_has_its_time(
     client.half_close()
     for _ in range(3):
         server.connect()
-    assert server.slots.make_room()
-    server.loop.pass_time(2 * ARRIVES_WITHIN)
+    assert server.slots.close_longest_waiting()
+    server.loop.pass_time(2 * REQUEST_TIMEOUT)
     release(application, client)
     assert statuses(client) == [200]
     assert server.notes == []
@@ -720,7 +720,7 @@ def test_a_client_that_left_takes_no_place(
         held.set()
     server.loop.settle()
     assert (server.slots.waiting, server.slots.held) == ({}, {})
-    server.loop.pass_time(ARRIVES_WITHIN + MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT + MOMENT)
     assert (server.slots.waiting, server.slots.held) == ({}, {})
     assert client.received == b""
     assert server.notes == []
@@ -740,9 +740,9 @@ def test_a_client_that_does_not_read_is_closed(
 ) -> None:
     application.response = b"x" * 1_000_000
     deaf.send(GET)
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
     assert not deaf.is_closed()
-    limits = server.config.timeout_keep_alive + ANSWER_IS_TAKEN_WITHIN
+    limits = server.config.timeout_keep_alive + WRITE_TIMEOUT
     server.loop.pass_time(limits + 2 * MOMENT)
     assert deaf.is_closed()
     assert deaf.transport.was_aborted
@@ -755,7 +755,7 @@ def test_a_client_that_reads_none_of_many_responses_is_closed(
     application.response = b"x" * 40_000
     deaf.send_in_one_turn(GET * 50)
     assert len(application.requests) < 5  # the others are not begun
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN + MOMENT)
+    server.loop.pass_time(WRITE_TIMEOUT + MOMENT)
     assert deaf.is_closed()
     assert len(application.requests) < 5
     assert server.notes == []
@@ -767,8 +767,8 @@ def test_a_response_is_not_collected_for_a_client_that_does_not_read(
 ) -> None:
     application.response, application.parts = b"x" * size, 1000
     deaf.send(GET)
-    assert application.left > 1000 - 4 * MOST_GATHERED / size - 3
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    assert application.left > 1000 - 4 * MAX_BUFFERED / size - 3
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
     deaf.read()
     assert len(deaf.received) > 1000 * size
 
@@ -790,7 +790,7 @@ def test_further_requests_do_not_extend_the_time_of_a_client_that_does_not_read(
 ) -> None:
     application.response = b"x" * 40_000
     deaf.send(GET * 3)
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
     assert not deaf.transport.is_paused
     deaf.send(GET)
     server.loop.pass_time(2 * MOMENT)
@@ -802,9 +802,9 @@ def test_a_request_has_its_time_once_the_client_has_read_the_response_before(
 ) -> None:
     application.response = b"x" * 1_000_000
     deaf.send(GET + HEAD)
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
     deaf.read()
-    server.loop.pass_time(ARRIVES_WITHIN - MOMENT)
+    server.loop.pass_time(REQUEST_TIMEOUT - MOMENT)
     assert not deaf.is_closed()
     server.loop.pass_time(2 * MOMENT)
     assert deaf.is_closed()
@@ -816,7 +816,7 @@ def test_a_client_that_reads_late_gets_all_responses(
 ) -> None:
     application.response = b"x" * 40_000
     deaf.send_in_one_turn(GET * 50)
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
     deaf.read()
     assert statuses(deaf) == [200] * 50
     server.loop.pass_time(server.config.timeout_keep_alive - MOMENT)
@@ -831,7 +831,7 @@ def test_a_client_that_does_not_read_a_short_response_is_closed(
 ) -> None:
     deaf.send(request_)
     assert not deaf.is_closed()
-    server.loop.pass_time(server.config.timeout_keep_alive + ANSWER_IS_TAKEN_WITHIN + 2 * MOMENT)
+    server.loop.pass_time(server.config.timeout_keep_alive + WRITE_TIMEOUT + 2 * MOMENT)
     assert deaf.is_closed()
     assert server.notes == []
 
@@ -840,7 +840,7 @@ def test_a_client_that_is_sent_away_may_take_its_response_late(
     server: ScriptedServer, deaf: Client
 ) -> None:
     deaf.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    server.loop.pass_time(ANSWER_IS_TAKEN_WITHIN - MOMENT)
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
     deaf.read()
     assert statuses(deaf) == [200]
     assert deaf.is_closed()
@@ -853,7 +853,7 @@ def test_a_client_that_does_not_read_makes_room_for_others(
     application.response = b"x" * 1_000_000
     deaf.send(GET)
     server.connect()
-    assert server.slots.make_room()
+    assert server.slots.close_longest_waiting()
     assert deaf.is_closed()
 
 
@@ -864,13 +864,13 @@ def test_the_connection_that_waits_longest_makes_room(server: ScriptedServer) ->
     first, second, third = (server.connect() for _ in range(3))
     first.send(GET)  # now it waits for its next request, and for less time than the others
     second.send(HEAD)
-    assert server.slots.make_room()
+    assert server.slots.close_longest_waiting()
     server.loop.settle()
     assert [client.is_closed() for client in (first, second, third)] == [False, False, True]
-    assert server.slots.make_room()
+    assert server.slots.close_longest_waiting()
     server.loop.settle()
     assert [client.is_closed() for client in (first, second)] == [True, False]
-    assert not server.slots.make_room()  # the last one may be new
+    assert not server.slots.close_longest_waiting()  # the last one may be new
     assert server.notes == []
 
 
@@ -878,7 +878,7 @@ def test_the_place_of_a_connection_that_was_closed_is_free(server: ScriptedServe
     """Else one new client would have all others closed, before the loop closes the first."""
     for _ in range(5):
         server.connect()
-    assert server.slots.make_room()
+    assert server.slots.close_longest_waiting()
     assert len(server.state.connections) == 4
     server.loop.settle()
     assert len(server.state.connections) == 4
@@ -893,11 +893,11 @@ def test_a_connection_that_is_being_answered_makes_no_room(
         clients, [GET, POST, POST + HEAD, CHUNKED + b"0\r\n\r\n"], strict=True
     ):
         client.send(start)
-    assert not server.slots.make_room()
+    assert not server.slots.close_longest_waiting()
     server.connect()
     newest = server.connect()
-    assert server.slots.make_room()
-    assert not server.slots.make_room()
+    assert server.slots.close_longest_waiting()
+    assert not server.slots.close_longest_waiting()
     for client in clients:
         release(application, client)
         assert statuses(client) == [200]
@@ -911,7 +911,7 @@ def test_a_long_body_makes_no_room(
     application.is_long = True
     client.send(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
     server.connect()
-    assert not server.slots.make_room()
+    assert not server.slots.close_longest_waiting()
 
 
 # -- at a stop
@@ -923,7 +923,7 @@ def test_a_client_that_still_sends_has_two_seconds(
 ) -> None:
     client.send(start)
     server.stop()
-    server.loop.pass_time(LEAVES_WITHIN - MOMENT)
+    server.loop.pass_time(CLOSE_TIMEOUT - MOMENT)
     assert not client.is_closed()
     server.loop.pass_time(2 * MOMENT)
     assert client.is_closed()
@@ -934,7 +934,7 @@ def test_a_client_whose_handshake_ends_after_it_has_two_seconds_as_well(
 ) -> None:
     server.stop()
     client = server.connect(tls=True)
-    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    server.loop.pass_time(CLOSE_TIMEOUT + MOMENT)
     assert client.is_closed()
 
 
@@ -944,7 +944,7 @@ def test_a_client_that_sends_a_long_body_has_two_seconds(
     application.is_long = True
     client.send(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
     server.stop()
-    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    server.loop.pass_time(CLOSE_TIMEOUT + MOMENT)
     assert client.is_closed()
 
 
@@ -954,7 +954,7 @@ def test_a_client_that_does_not_read_has_two_seconds(
     application.response = b"x" * 1_000_000
     deaf.send(GET)
     server.stop()
-    server.loop.pass_time(LEAVES_WITHIN + MOMENT)
+    server.loop.pass_time(CLOSE_TIMEOUT + MOMENT)
     assert deaf.is_closed()
 
 
@@ -965,7 +965,7 @@ def test_a_request_that_arrives_within_them_is_answered(
     client.send(start)
     before = len(statuses(client))
     server.stop()
-    server.loop.pass_time(LEAVES_WITHIN - MOMENT)
+    server.loop.pass_time(CLOSE_TIMEOUT - MOMENT)
     client.send(POST.removeprefix(start))
     assert statuses(client)[before:] == [200]
     assert b"\r\nconnection: close\r\n" in client.received
@@ -979,7 +979,7 @@ def test_a_request_that_is_being_answered_takes_its_time_and_is_the_last(
     application.holds = True
     client.send(request_)
     server.stop()
-    server.loop.pass_time(10 * LEAVES_WITHIN)
+    server.loop.pass_time(10 * CLOSE_TIMEOUT)
     release(application, client)
     assert statuses(client) == [200]
     assert b"\r\nconnection: close\r\n" in client.received
@@ -992,7 +992,7 @@ def test_pipelined_requests_are_all_answered_at_a_stop(
     application.holds = True
     client.send(POST * 3)
     server.stop()
-    server.loop.pass_time(10 * LEAVES_WITHIN)
+    server.loop.pass_time(10 * CLOSE_TIMEOUT)
     while application.held:
         release(application, client)
     assert statuses(client) == [200] * 3

@@ -17,7 +17,7 @@ from gunicorn.config import Config
 
 from receiver.web.server import worker
 from receiver.web.server.protocol import Limits, Protocol
-from receiver.web.server.worker import Server, watches
+from receiver.web.server.worker import Server, needs_gthread
 from tests.support.patience import PATIENCE, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: receiver\r\n\r\n"
@@ -109,7 +109,7 @@ def test_no_connection_is_closed_for_others_while_its_request_is_answered() -> N
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_without_a_descriptor_it_tries_again(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "AGAIN_AFTER", 0)
+    monkeypatch.setattr(worker, "ACCEPT_RETRY_DELAY", 0)
 
     async def test(_: Server, door: Door, app: Responder) -> None:
         app.may_answer.set()
@@ -171,6 +171,6 @@ def test_who_wants_to_see_every_request_is_told_that_this_needs_another_class(
     name: str, value: Any
 ) -> None:
     cfg = Config()
-    assert not watches(cfg)
+    assert not needs_gthread(cfg)
     cfg.set(name, value)
-    assert watches(cfg)
+    assert needs_gthread(cfg)
