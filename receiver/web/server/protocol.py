@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVES_WITHIN = 20.0  # seconds; 256 KB at 100 kbit/s
@@ -21,6 +22,7 @@ LONGEST_HEAD = 32 * 1024  # bytes; real ones have 1 kB, a proxy's cookies and to
 LONGEST_TRAILERS = 8 * 1024  # bytes
 MOST_OVERHEAD = 512 * 1024  # bytes on the wire that are not the body: sizes of chunks, trailers
 MOST_GATHERED = 64 * 1024  # bytes of a response that are sent together
+PARSED_AT_ONCE = 1024  # bytes; they hold 60 requests at most, which take 0.5 ms and 150 kB
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 WAS_IT_TLS = "no HTTP came; was TLS sent to a port that speaks none?"
 TOO_SLOW = f"it did not arrive whole within {ARRIVES_WITHIN:g} s"
@@ -134,6 +136,18 @@ class _Gathering:
             self._transport.write(b"".join(pieces))
 
 
+class _Flow(FlowControl):
+    """uvicorn's, which reads nothing while it holds bytes that are not parsed yet."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.unparsed = b""  # what came behind a request that waits for the one before it
+
+    def resume_reading(self) -> None:
+        if not self.unparsed:
+            super().resume_reading()
+
+
 class Stage(Enum):
     """What of a request comes next."""
 
@@ -167,6 +181,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
         self._gathering = _Gathering(transport, self.loop)
         self.transport = self._gathering  # type: ignore[assignment]
         self._slots.wait(self, ARRIVES_WITHIN)
@@ -176,8 +191,24 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
-            return
+        """Parse it until a request has to wait for the one before it.
+
+        The rest is parsed when that one is answered: 64 kB can hold 3,600 requests, which would
+        take 40 ms and 8 MB.
+        """
+        data, self.flow.unparsed = self.flow.unparsed + data, b""
+        for at in range(0, len(data), PARSED_AT_ONCE):
+            if self._is_deaf or self.transport.is_closing():
+                return
+            if self.pipeline:
+                self.flow.unparsed = data[at:]
+                self.flow.pause_reading()
+                return
+            self._receive(data[at : at + PARSED_AT_ONCE])
+        if self._slots.is_stopping:
+            self._let_be_last()
+
+    def _receive(self, data: bytes) -> None:
         before = self._stage
         if before is Stage.START and not self._started:
             self._started = data[:1]
@@ -263,8 +294,6 @@ class Protocol(HttpToolsProtocol):
             return  # see `_decline_upgrade`
         super().on_headers_complete()
         self._stage = Stage.BODY
-        if self._slots.is_stopping:
-            self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
         self._has_progressed = True
@@ -301,6 +330,8 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self not in self.connections:
             return  # the client has left
+        if self.flow.unparsed:
+            self.data_received(b"")
         if self.transport.is_closing():  # once who reads has taken the answer
             self._slots.wait(self, ANSWER_IS_TAKEN_WITHIN)
         elif self._is_busy():
@@ -318,8 +349,8 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Answer what is under way; who still sends, or is about to, has a moment."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
+        if not self.flow.unparsed:
+            self._let_be_last()
         self._slots.hurry(self)
 
     # -- called by `Slots` and by the application
@@ -332,7 +363,8 @@ class Protocol(HttpToolsProtocol):
     def expire(self) -> None:
         """The client took too long."""
         is_answered = self._stage is Stage.BODY and self.cycle.response_started
-        if self._stage is not Stage.START and not self._is_deaf and not is_answered:
+        is_here = is_answered or bool(self.flow.unparsed)
+        if self._stage is not Stage.START and not self._is_deaf and not is_here:
             self._tell(TOO_SLOW)
         self.abort()
 
@@ -401,6 +433,11 @@ class Protocol(HttpToolsProtocol):
             if is_too_long or self._quiet > LONGEST_TRAILERS:
                 self.scope["state"]["is_too_long"] = is_too_long
                 self._break_off()
+
+    def _let_be_last(self) -> None:
+        """Close the connection after the last request that was read."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
 
     def _is_busy(self) -> bool:
         """Is a request being answered that is there whole?"""

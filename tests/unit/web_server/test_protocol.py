@@ -173,6 +173,32 @@ def test_pipelined_requests_are_answered_in_order(
     assert re.findall(rb"\r\n\r\n(\d{5})", client.received) == application.bodies
 
 
+def test_of_many_pipelined_requests_few_are_parsed_before_it_is_their_turn(
+    client: Client, application: Application
+) -> None:
+    """Else one client could stop the event loop for long, and fill the memory."""
+    application.holds = True
+    requests = [b"GET /%05d HTTP/1.1\r\n\r\n" % number for number in range(2000)]
+    pieces = [b"".join(requests[at : at + 100]) for at in range(0, 2000, 100)]
+    client.send(*pieces)
+    connection = client.transport.protocol
+    waiting, unparsed = [], []
+    while application.held:
+        waiting.append(len(connection.pipeline))
+        unparsed.append(len(connection.flow.unparsed))
+        release(application, client)
+        client.send()
+    assert max(waiting) < 100
+    assert max(unparsed) <= len(pieces[0])
+    assert [request.scope["path"] for request in application.requests] == [
+        f"/{number:05}" for number in range(2000)
+    ]
+    assert statuses(client) == [200] * 2000
+    client.send(POST)  # and it is read again
+    release(application, client)
+    assert application.bodies[-1] == b"12345"
+
+
 def test_trailers_never_become_headers(client: Client, application: Application) -> None:
     client.send(CHUNKED + b"1\r\n1\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n" + GET)
     for request in application.requests:
@@ -986,16 +1012,17 @@ def test_a_request_that_is_being_answered_takes_its_time_and_is_the_last(
     assert client.is_closed()
 
 
+@pytest.mark.parametrize("count", [3, 200])
 def test_pipelined_requests_are_all_answered_at_a_stop(
-    server: ScriptedServer, client: Client, application: Application
+    server: ScriptedServer, client: Client, application: Application, count: int
 ) -> None:
     application.holds = True
-    client.send(POST * 3)
+    client.send(POST * count)
     server.stop()
     server.loop.pass_time(10 * LEAVES_WITHIN)
     while application.held:
         release(application, client)
-    assert statuses(client) == [200] * 3
+    assert statuses(client) == [200] * count
     assert client.received.count(b"\r\nconnection: close\r\n") == 1
     assert client.is_closed()
 
