@@ -294,6 +294,8 @@ class Protocol(HttpToolsProtocol):
             return  # see `_decline_upgrade`
         super().on_headers_complete()
         self._stage = Stage.BODY
+        if not self.timeout_keep_alive:  # the connection is closed: the response has to say so
+            self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
         self._has_progressed = True

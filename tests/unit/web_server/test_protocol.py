@@ -288,6 +288,17 @@ def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
     assert server.notes == [SLOW]
 
 
+def test_no_connection_is_kept_if_it_may_not_be_idle_and_the_response_says_so(
+    server: ScriptedServer,
+) -> None:
+    server.config.timeout_keep_alive = 0
+    client = server.connect()
+    client.send(GET)
+    assert statuses(client) == [200]
+    assert b"\r\nconnection: close\r\n" in client.received
+    assert client.is_closed()
+
+
 def test_a_connection_without_a_request_is_closed_and_not_noted(
     server: ScriptedServer, client: Client
 ) -> None:
