@@ -37,10 +37,14 @@ Note = Callable[[str, str, str, str], None]  # address, reason, method, path
 
 
 class Limits:
-    """How long a request line and its headers may be; gunicorn's settings of these names."""
+    """How long a request line and its headers may be; gunicorn's settings of these names.
+
+    0: as long as a head may be.
+    """
 
     def __init__(self, line: int = 4094, fields: int = 64, field_size: int = 8190) -> None:
-        self.line, self.fields, self.field_size = line, fields, field_size
+        self.line, self.fields = line or LONGEST_HEAD, fields or LONGEST_HEAD
+        self.field_size = field_size or LONGEST_HEAD
 
 
 class Slots:

@@ -23,6 +23,7 @@ from receiver.web.server.protocol import (
     MOST_OVERHEAD,
     TOO_SLOW,
     WAS_IT_TLS,
+    Limits,
 )
 from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
 
@@ -416,6 +417,19 @@ def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
     headers += [b"Y-%d: y\r\n" % number for number in range(60)]
     client.send(line + b"".join(headers) + b"\r\n")
     assert statuses(client) == [200]
+
+
+@pytest.mark.parametrize("limits", [Limits(line=0), Limits(fields=0), Limits(field_size=0)])
+def test_a_limit_of_0_is_none_but_that_of_the_head(
+    application: Application, limits: Limits
+) -> None:
+    server = ScriptedServer(application, limits)
+    client = server.connect()
+    client.send(GET, POST)
+    assert statuses(client) == [200, 200]
+    client.send(GET[:-2] + b"X: " + b"x" * LONGEST_HEAD + b"\r\n\r\n")
+    assert statuses(client) == [200, 200, 431]
+    server.close()
 
 
 def test_the_head_of_each_pipelined_request_is_measured_by_itself(client: Client) -> None:
