@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -30,14 +31,19 @@ class Server(uvicorn.Server):
 
     `most`: connections, with those whose TLS handshake is under way. When all are taken, the one
     whose client is waited for longest is closed for a new one. When nobody is waited for, no more
-    are accepted, and the kernel holds those who come. `parent`: the process that has to be there.
+    are accepted, and the kernel holds those who come. It stops when `is_wanted` is false.
     """
 
     def __init__(
-        self, config: uvicorn.Config, most: int, limits: Limits, note: Note, parent: int
+        self,
+        config: uvicorn.Config,
+        most: int,
+        limits: Limits,
+        note: Note,
+        is_wanted: Callable[[], bool],
     ) -> None:
         super().__init__(config)
-        self._parent = parent
+        self._is_wanted = is_wanted
         self._most, self._limits, self._note = most, limits, note
         self._handshakes: dict[asyncio.Task[Any], None] = {}  # the longest first
 
@@ -56,7 +62,7 @@ class Server(uvicorn.Server):
         self._slots.close()
 
     async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or os.getppid() != self._parent
+        return await super().on_tick(counter) or not self._is_wanted()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -164,6 +170,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         "proxy_headers": False,  # whom to believe, TRUSTED_PROXIES says
     }
 
+    def is_wanted(self) -> bool:
+        """Is the process there that started it, and is its code that of the files (`--reload`)?"""
+        return bool(self.alive) and os.getppid() == self.ppid
+
     def init_signals(self) -> None:
         super().init_signals()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # until `run` is called
@@ -186,7 +196,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         limits = Limits(
             cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
         )
-        server = Server(config, cfg.worker_connections, limits, note, parent=self.ppid)
+        server = Server(config, cfg.worker_connections, limits, note, self.is_wanted)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, server.handle_exit)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
