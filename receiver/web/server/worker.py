@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -30,15 +31,20 @@ class Server(uvicorn.Server):
 
     `max_connections` includes connections whose TLS handshake is in progress. At the limit, a new
     connection replaces the one that has waited longest for its client. If no connection is waiting
-    for its client, new ones stay in the kernel's queue. `parent` is the process id of gunicorn's
-    arbiter; the server stops when it is gone.
+    for its client, new ones stay in the kernel's queue. The server stops when `is_wanted` returns
+    False.
     """
 
     def __init__(
-        self, config: uvicorn.Config, max_connections: int, limits: Limits, note: Note, parent: int
+        self,
+        config: uvicorn.Config,
+        max_connections: int,
+        limits: Limits,
+        note: Note,
+        is_wanted: Callable[[], bool],
     ) -> None:
         super().__init__(config)
-        self._parent = parent
+        self._is_wanted = is_wanted
         self._max_connections, self._limits, self._note = max_connections, limits, note
         self._handshakes: dict[asyncio.Task[Any], None] = {}  # the oldest first
 
@@ -57,7 +63,7 @@ class Server(uvicorn.Server):
         self._slots.close()
 
     async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or os.getppid() != self._parent
+        return await super().on_tick(counter) or not self._is_wanted()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -168,6 +174,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         "proxy_headers": False,  # TRUSTED_PROXIES decides which proxies to trust
     }
 
+    def is_wanted(self) -> bool:
+        """Whether the arbiter still runs, and no file of the code has changed (`--reload`)."""
+        return bool(self.alive) and os.getppid() == self.ppid
+
     def init_signals(self) -> None:
         super().init_signals()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # `run` replaces these
@@ -192,7 +202,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         limits = Limits(
             cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
         )
-        server = Server(config, cfg.worker_connections, limits, note, parent=self.ppid)
+        server = Server(config, cfg.worker_connections, limits, note, self.is_wanted)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, server.handle_exit)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

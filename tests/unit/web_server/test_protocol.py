@@ -23,6 +23,7 @@ from receiver.web.server.protocol import (
     TLS_WITHOUT_TLS_PORT,
     TOO_SLOW,
     WRITE_TIMEOUT,
+    Limits,
 )
 from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
 
@@ -173,6 +174,32 @@ def test_pipelined_requests_are_answered_in_order(
     assert re.findall(rb"\r\n\r\n(\d{5})", client.received) == application.bodies
 
 
+def test_of_many_pipelined_requests_few_are_parsed_before_it_is_their_turn(
+    client: Client, application: Application
+) -> None:
+    """Else one client could stop the event loop for long, and fill the memory."""
+    application.holds = True
+    requests = [b"GET /%05d HTTP/1.1\r\n\r\n" % number for number in range(2000)]
+    pieces = [b"".join(requests[at : at + 500]) for at in range(0, 2000, 500)]
+    client.send(*pieces)
+    connection = client.transport.protocol
+    waiting, unparsed = [], []
+    while application.held:
+        waiting.append(len(connection.pipeline))
+        unparsed.append(len(connection.flow.unparsed))
+        release(application, client)
+        client.send()
+    assert max(waiting) <= 2 * protocol.PARSED_AT_ONCE / len(requests[0]) < 500
+    assert max(unparsed) <= len(pieces[0])
+    assert [request.scope["path"] for request in application.requests] == [
+        f"/{number:05}" for number in range(2000)
+    ]
+    assert statuses(client) == [200] * 2000
+    client.send(POST)  # and it is read again
+    release(application, client)
+    assert application.bodies[-1] == b"12345"
+
+
 def test_trailers_never_become_headers(client: Client, application: Application) -> None:
     client.send(CHUNKED + b"1\r\n1\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n" + GET)
     for request in application.requests:
@@ -260,6 +287,17 @@ def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
     server.loop.pass_time(2 * MOMENT)
     assert client.is_closed()
     assert server.notes == [SLOW]
+
+
+def test_no_connection_is_kept_if_it_may_not_be_idle_and_the_response_says_so(
+    server: ScriptedServer,
+) -> None:
+    server.config.timeout_keep_alive = 0
+    client = server.connect()
+    client.send(GET)
+    assert statuses(client) == [200]
+    assert b"\r\nconnection: close\r\n" in client.received
+    assert client.is_closed()
 
 
 def test_a_connection_without_a_request_is_closed_and_not_noted(
@@ -379,6 +417,19 @@ def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
     headers += [b"Y-%d: y\r\n" % number for number in range(60)]
     client.send(line + b"".join(headers) + b"\r\n")
     assert statuses(client) == [200]
+
+
+@pytest.mark.parametrize("limits", [Limits(line=0), Limits(fields=0), Limits(field_size=0)])
+def test_a_limit_of_0_is_none_but_that_of_the_head(
+    application: Application, limits: Limits
+) -> None:
+    server = ScriptedServer(application, limits)
+    client = server.connect()
+    client.send(GET, POST)
+    assert statuses(client) == [200, 200]
+    client.send(GET[:-2] + b"X: " + b"x" * LONGEST_HEAD + b"\r\n\r\n")
+    assert statuses(client) == [200, 200, 431]
+    server.close()
 
 
 def test_the_head_of_each_pipelined_request_is_measured_by_itself(client: Client) -> None:
@@ -986,16 +1037,17 @@ def test_a_request_that_is_being_answered_takes_its_time_and_is_the_last(
     assert client.is_closed()
 
 
+@pytest.mark.parametrize("count", [3, 200])
 def test_pipelined_requests_are_all_answered_at_a_stop(
-    server: ScriptedServer, client: Client, application: Application
+    server: ScriptedServer, client: Client, application: Application, count: int
 ) -> None:
     application.holds = True
-    client.send(POST * 3)
+    client.send(POST * count)
     server.stop()
     server.loop.pass_time(10 * CLOSE_TIMEOUT)
     while application.held:
         release(application, client)
-    assert statuses(client) == [200] * 3
+    assert statuses(client) == [200] * count
     assert client.received.count(b"\r\nconnection: close\r\n") == 1
     assert client.is_closed()
 

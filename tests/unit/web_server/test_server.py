@@ -7,17 +7,18 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import uvicorn
 from gunicorn.config import Config
+from gunicorn.glogging import Logger
 
 from receiver.web.server import worker
 from receiver.web.server.protocol import Limits, Protocol
-from receiver.web.server.worker import Server, needs_gthread
+from receiver.web.server.worker import Server, Worker, needs_gthread
 from tests.support.patience import PATIENCE, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: receiver\r\n\r\n"
@@ -29,6 +30,7 @@ class Responder:
     def __init__(self) -> None:
         self.requests = 0
         self.may_answer = asyncio.Event()
+        self.is_wanted = True  # the server
 
     async def __call__(self, _: Any, __: Any, send: Any) -> None:
         self.requests += 1
@@ -60,7 +62,7 @@ def serve(test: Callable[[Server, Door, Responder], Awaitable[None]], most: int 
         app = Responder()
         config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
         config.load()
-        server = Server(config, most, Limits(), lambda *_: None, parent=os.getppid())
+        server = Server(config, most, Limits(), lambda *_: None, lambda: app.is_wanted)
         with socket.create_server(("127.0.0.1", 0)) as sock:
             door = Door(sock)
             await server.startup([door])  # type: ignore[list-item]
@@ -138,15 +140,35 @@ def test_without_a_descriptor_who_waits_longest_is_closed() -> None:
     serve(test)
 
 
-def test_it_stops_when_the_process_that_started_it_is_gone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def test(server: Server, _: Door, __: Responder) -> None:
+def test_it_stops_when_it_is_not_wanted_any_more() -> None:
+    async def test(server: Server, _: Door, app: Responder) -> None:
         assert not await server.on_tick(1)
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        app.is_wanted = False
         assert await server.on_tick(2)
 
     serve(test)
+
+
+@pytest.fixture
+def process() -> Iterator[Worker]:
+    """A worker process that was not started."""
+    cfg = Config()
+    made = Worker(1, os.getppid(), [], None, 1, cfg, Logger(cfg))
+    yield made
+    made.tmp.close()
+
+
+def test_a_worker_is_not_wanted_when_the_process_that_started_it_is_gone(
+    process: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert process.is_wanted()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert not process.is_wanted()
+
+
+def test_a_worker_is_not_wanted_when_its_code_has_changed(process: Worker) -> None:
+    process.alive = False  # gunicorn's reloader does that
+    assert not process.is_wanted()
 
 
 def test_sigquit_waits_for_nobody() -> None:
