@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from receiver.web.server.protocol import Limits, Note, Protocol, Slots
 
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
+RESERVED_DESCRIPTORS = 100  # for the record, with a connection for each thread, and for the logs
 SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels running requests then
 
 
@@ -202,13 +204,32 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         limits = Limits(
             cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
         )
-        server = Server(config, cfg.worker_connections, limits, note, self.is_wanted)
+        most = connection_limit(
+            cfg.worker_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        )
+        if most < cfg.worker_connections:
+            self.log.warning(
+                "ulimit -n leaves descriptors for %s connections, not %s",
+                most,
+                cfg.worker_connections,
+            )
+        server = Server(config, most, limits, note, self.is_wanted)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, server.handle_exit)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             if callbacks is not None:
                 callbacks.serve_in(runner.get_loop())
             runner.run(server.serve(sockets=self.sockets))
+
+
+def connection_limit(wanted: int, descriptors: int) -> int:
+    """The most connections at the same time, so that descriptors remain for the record.
+
+    `descriptors`: how many the process may have open.
+    """
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
 
 
 def needs_gthread(cfg: Any) -> bool:

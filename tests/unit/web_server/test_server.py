@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +19,7 @@ from gunicorn.glogging import Logger
 
 from receiver.web.server import worker
 from receiver.web.server.protocol import Limits, Protocol
-from receiver.web.server.worker import Server, Worker, needs_gthread
+from receiver.web.server.worker import Server, Worker, connection_limit, needs_gthread
 from tests.support.patience import PATIENCE, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: receiver\r\n\r\n"
@@ -179,6 +180,14 @@ def test_sigquit_waits_for_nobody() -> None:
         assert server.force_exit
 
     serve(test)
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "expected"),
+    [(1024, 512), (resource.RLIM_INFINITY, 512), (612, 512), (611, 511), (256, 156), (64, 32)],
+)
+def test_clients_leave_descriptors_for_the_record(descriptors: int, expected: int) -> None:
+    assert connection_limit(512, descriptors) == expected
 
 
 def own_hook(worker: object, request: object) -> None:
