@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_TIMEOUT = 20.0  # seconds to receive a request; enough for 256 KB at 100 kbit/s
@@ -23,6 +23,7 @@ LONGEST_TRAILERS = 8 * 1024  # bytes
 MAX_OVERHEAD = 512 * 1024  # bytes received that are not the body: chunk sizes, trailers
 MAX_BUFFERED = 64 * 1024  # bytes of a response that are collected before they are sent
 PARSED_AT_ONCE = 4096  # bytes; at most 230 requests, which take 2 ms and 600 kB
+PARSED_PER_TURN = 16 * 1024  # bytes of one connection; in chunks of one byte they take 2 ms
 NOT_UNDERSTOOD = "The request is not HTTP, or its head is too long."
 TLS_WITHOUT_TLS_PORT = "The request is not HTTP. Was TLS sent to a port without TLS?"
 TOO_SLOW = f"The request was not complete within {REQUEST_TIMEOUT:g} s."
@@ -208,19 +209,30 @@ class Protocol(HttpToolsProtocol):
         """Parse requests until one has to wait for the response to the one before it.
 
         The rest is parsed after that response: 64 kB can hold 3,600 requests, which would take
-        40 ms and 8 MB.
+        40 ms and 8 MB. What need not wait is parsed in several turns of the event loop if it is
+        long.
         """
         data, self.flow.unparsed = self.flow.unparsed + data, b""
         for start in range(0, len(data), PARSED_AT_ONCE):
             if self._ignores_input or self.transport.is_closing():
                 return
-            if self.pipeline:
+            if self.pipeline or start >= PARSED_PER_TURN:
                 self.flow.unparsed = data[start:]
                 self.flow.pause_reading()
+                if not self.pipeline:
+                    self.loop.call_soon(self._continue)
                 return
             self._receive(data[start : start + PARSED_AT_ONCE])
         if self._slots.is_stopping:
             self._close_after_response()
+
+    def _continue(self) -> None:
+        """Parse more, in another turn of the event loop."""
+        if self.transport.is_closing():
+            return
+        self.data_received(b"")
+        if self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
 
     def _receive(self, data: bytes) -> None:
         before = self._stage

@@ -200,6 +200,34 @@ def test_of_many_pipelined_requests_few_are_parsed_before_it_is_their_turn(
     assert application.bodies[-1] == b"12345"
 
 
+def test_many_chunks_are_not_parsed_in_one_turn_of_the_event_loop(
+    client: Client, application: Application
+) -> None:
+    """Else ten such clients could stop it for 200 ms."""
+    client.transport.protocol.data_received(CHUNKED + b"1\r\nx\r\n" * 20_000)
+    assert len(client.transport.protocol.flow.unparsed) > 100_000
+    assert client.transport.is_paused
+    client.send(b"0\r\n\r\n")
+    assert statuses(client) == [200]
+    assert application.bodies == [b"x" * 20_000]
+
+
+def test_a_long_head_that_is_parsed_in_several_turns_is_read_to_its_end(client: Client) -> None:
+    fields = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 8000) for number in range(3))
+    client.send(GET[:-2] + fields, b"\r\n")
+    assert statuses(client) == [200]
+
+
+def test_a_body_is_not_collected_for_an_application_that_does_not_read_it(
+    client: Client, application: Application
+) -> None:
+    application.reads, application.holds = False, True
+    piece = b"x" * 100_000
+    client.send(HEAD + b"Content-Length: 1000000\r\n\r\n", *[piece] * 10)
+    assert client.transport.is_paused
+    assert len(client.transport.protocol.cycle.body) <= len(piece)
+
+
 def test_trailers_never_become_headers(client: Client, application: Application) -> None:
     client.send(CHUNKED + b"1\r\n1\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n" + GET)
     for request in application.requests:
