@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from marshmallow import Schema, ValidationError, missing
@@ -16,12 +16,12 @@ from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
+from receiver.providers.fields import cleaned, instant
 
 DAY = 86_400_000  # ms
-LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
 MOST_OUTPUTS = 256  # of one task; real ones have at most nine
-DEEPEST = 32  # levels of arrays and objects; real ones have four
-LONGEST_INTEGER = 100  # digits; Python's own bound can be switched off by the environment
+DEEPEST = 200  # levels of arrays and objects; real ones have four
+LONGEST_INTEGER = 100  # digits; to read a much longer one takes long
 LONGEST_INDEX = 64  # characters; it stands in file names
 
 
@@ -44,21 +44,19 @@ class Provider(Protocol):
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
+    """The JSON object in a body, read as tolerantly as its meaning allows.
 
-    Refuses what Python's reader would let through but nobody could store or repeat: NaN and
-    Infinity, also as an exponent too large, a key twice, lone surrogates, depths that another
-    reader would not follow. Raises NotJson, or NotTheProtocol for JSON that is no object.
+    Accepts a byte order mark, UTF-16 and UTF-32, control characters in strings, NaN and numbers
+    beyond any bound; bytes that are no text are replaced. An object keeps the last of the values
+    of a key that stands in it more than once, and remembers the key: see `Object`. Raises NotJson,
+    also for nesting deeper than DEEPEST, or NotTheProtocol for JSON that is no object.
     """
+    decoded = body.decode(json.detect_encoding(body), "replace")
     try:
-        decoded = body.decode("utf-8")  # json's own decoder lets surrogates through
         document = _READER.decode(decoded)
-        if "\\u" in decoded:  # only an escape can hide them from the decoder
-            _refuse_nul(decoded)
-            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
-    except ValueError as error:  # malformed, not UTF-8, or an integer of absurd length
+    except ValueError as error:
         raise NotJson(f"the body is not JSON: {error}") from None
     if decoded.count("{") + decoded.count("[") > DEEPEST and _is_deep(document):
         raise NotJson(f"the body is nested more than {DEEPEST} levels deep")
@@ -67,25 +65,46 @@ def decode(body: bytes) -> dict[str, Any]:
     return document
 
 
-def checked(schema: Schema, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a flat schema that are there. Raises ValidationError naming each wrong one.
+class Object(dict[str, Any]):
+    """A JSON object; `repeated`: the keys that stand in it more than once."""
 
-    `schema.load` does the same, and prepares for nesting, hooks and partial loads, which takes
-    longer than the checks. Raw fields may be anything, and are left out.
+    repeated: frozenset[str] = frozenset()
+
+
+def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
+    """The fields of a flat schema that are there.
+
+    A required field has to be valid. Any other field that is not is left out, and named in
+    `dropped`. Raises ValidationError naming each required field that is wrong. Raw fields may be
+    anything, and are left out.
     """
     found: dict[str, Any] = {}
-    wrong: dict[str, Any] = {}
+    wrong: dict[str, Any] = {
+        name: ["stands twice"] for name in repeated(document) if _is_required(schema, name)
+    }
     for name, one in _ruled(schema):
         try:
             value = one.deserialize(document.get(name, missing))
         except ValidationError as error:
-            wrong[name] = error.messages
+            if one.required:
+                wrong[name] = error.messages
+            else:
+                dropped.append(f"{name}: {_flat(error.messages)}")
         else:
             if value is not missing:
                 found[name] = value
     if wrong:
         raise ValidationError(wrong)
     return found
+
+
+def repeated(document: Mapping[str, Any]) -> frozenset[str]:
+    """The keys that stand in it more than once."""
+    return document.repeated if isinstance(document, Object) else frozenset()
+
+
+def _is_required(schema: Schema, name: str) -> bool:
+    return name in schema.fields and schema.fields[name].required
 
 
 @cache
@@ -99,30 +118,44 @@ def faults(error: ValidationError) -> str:
     return "; ".join(f"{name}: {_flat(texts)}" for name, texts in sorted(messages.items()))
 
 
-def objects(value: object, where: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """The objects of an array: position, place in words, object. Raises NotTheProtocol."""
+def entries(value: object, where: str, dropped: list[str]) -> Iterator[tuple[int, str, Any]]:
+    """The entries of an array: position, place in words, entry. What is no array is dropped."""
     if value is None:
         return
     if not isinstance(value, list):
-        raise NotTheProtocol(f"{where}: expected an array")
+        dropped.append(f"{where}: expected an array")
+        return
     for position, entry in enumerate(value):
-        if not isinstance(entry, dict):
-            raise NotTheProtocol(f"{where}[{position}]: expected an object")
         yield position, f"{where}[{position}]", entry
 
 
-def url_in(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
-    """The first of these keys that is there. Raises NotTheProtocol if it holds no URL."""
+def objects(
+    value: object, where: str, dropped: list[str]
+) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """As `entries`, for an array of objects. An entry that is none is dropped."""
+    for position, place, entry in entries(value, where, dropped):
+        if isinstance(entry, dict):
+            yield position, place, entry
+        else:
+            dropped.append(f"{place}: expected an object")
+
+
+def url_in(
+    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
+) -> str | None:
+    """The first of these keys that holds a URL; None, and `dropped` says so, if none does."""
+    for key in keys:
+        url = entry.get(key)
+        if isinstance(url, str) and url.strip() and url == cleaned(url):
+            return url.strip()
     key = next((key for key in keys if key in entry), keys[-1])
-    url = entry.get(key)
-    if not isinstance(url, str) or not url:
-        raise NotTheProtocol(f"{where}.{key}: expected a URL")
-    return url
+    dropped.append(f"{where}.{key}: expected a URL")
+    return None
 
 
 def text(value: object) -> str | None:
-    """A string that says something, or None."""
-    return value if isinstance(value, str) and value else None
+    """A string that says something, without what no database can keep; or None."""
+    return cleaned(value) if isinstance(value, str) and value else None
 
 
 def index_of(entry: Mapping[str, Any], position: int) -> str:
@@ -130,17 +163,18 @@ def index_of(entry: Mapping[str, Any], position: int) -> str:
     found = entry.get("index", entry.get("id"))
     if isinstance(found, bool) or not isinstance(found, (int, str)):
         return str(position)
-    index = str(found)
+    index = cleaned(str(found))
     return index if 0 < len(index) <= LONGEST_INDEX else str(position)
 
 
-def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
-    """The same outputs, no two with the same index: files are kept by it."""
+def told_apart(media: Iterable[Media], dropped: list[str]) -> tuple[Media, ...]:
+    """The same outputs, no two with the same index: files are kept by it. At most MOST_OUTPUTS."""
     seen: set[str] = set()
     apart: list[Media] = []
     for position, one in enumerate(media):
         if position >= MOST_OUTPUTS:
-            raise NotTheProtocol(f"more than {MOST_OUTPUTS} outputs")
+            dropped.append(f"more than {MOST_OUTPUTS} outputs")
+            break
         index = one.index
         while index in seen:
             index = f"{one.kind}-{position}-{index}"
@@ -160,10 +194,10 @@ def expires_at(url: str, otherwise: int) -> int:
         query = parse_qs(urlsplit(url).query)
     except ValueError:  # such as an unbalanced bracket in the host
         return otherwise
-    for name, base, digits in (("Expires", 10, r"\d{1,11}"), ("ksTime", 16, r"[0-9a-fA-F]{1,9}")):
+    for name, base, digits in (("Expires", 10, r"\d{1,17}"), ("ksTime", 16, r"[0-9a-fA-F]{1,9}")):
         value = query.get(name, [""])[0]
         if re.fullmatch(digits, value, re.ASCII):
-            return int(value, base) * 1000
+            return instant(int(value, base)) or otherwise
     return otherwise
 
 
@@ -173,26 +207,17 @@ def _flat(texts: Sequence[object] | Mapping[object, object]) -> str:
     return " ".join(map(str, texts))
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
+def _object(pairs: list[tuple[str, Any]]) -> Object:
+    document = Object(pairs)
     if len(document) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:40]!r} stands twice")
+        document.repeated = frozenset(key for key in document if keys.count(key) > 1)
     return document
 
 
-def _bounded(digits: str) -> int:
-    if len(digits) > LONGEST_INTEGER:
-        raise ValueError(f"an integer has {len(digits)} digits")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"{digits[:40]} is larger than any number")
-    return number
+def _bounded(digits: str) -> int | float:
+    """No field may be so long an integer: it is as good as infinite."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else math.inf
 
 
 def _is_deep(document: object) -> bool:
@@ -206,19 +231,4 @@ def _is_deep(document: object) -> bool:
     return True
 
 
-def _refuse_nul(decoded: str) -> None:
-    if _NUL.search(decoded):
-        raise NotJson("the body has a NUL character in a string: not every database can keep it")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-_READER = json.JSONDecoder(
-    object_pairs_hook=_unique_keys,
-    parse_constant=_no_constant,
-    parse_float=_finite,
-    parse_int=_bounded,
-)
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not where the backslash itself is escaped
+_READER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_bounded, strict=False)

@@ -15,6 +15,8 @@ from receiver.stores.sql.agenda import count
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import Outcome, Status, Task, Trust, judge
 
+LONGEST_PROBLEM = 1_000  # characters
+
 
 class Recording:
     """One piece of work for the record, in the transaction that is open on `connection`."""
@@ -38,7 +40,7 @@ class Recording:
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         outcome = _judge(task, event, callback.trust, confirm)
-        problem = _other_id(task, event)
+        problem = _problem(task, event)
         repeated, callback_id = self._keep(task["seq"], callback, outcome, problem)
         if repeated and outcome is not Outcome.RECORDED:
             return outcome
@@ -201,6 +203,12 @@ class Recording:
             ),
         ).fetchone()
         return row["repeats"] > 0, row["id"]
+
+
+def _problem(task: Row, event: Event) -> str | None:
+    """What is odd about a message that was understood all the same."""
+    found = [*filter(None, [_other_id(task, event)]), *event.dropped]
+    return "; ".join(found)[:LONGEST_PROBLEM] or None
 
 
 def _other_id(task: Row, event: Event) -> str | None:

@@ -1,0 +1,109 @@
+"""The kinds of fields in providers' messages: strict for identity and status, else tolerant.
+
+A number, an instant or words may be written in any of the ways that providers were seen to use.
+"""
+
+# ruff: noqa: ARG002, RUF012 - signatures and attributes are marshmallow's
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import fields, validate
+
+EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
+LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
+
+
+class Identity(fields.String):
+    """The provider's id of a task: a string that is not empty, or an integer."""
+
+    default_error_messages = {"invalid": "expected a string or an integer."}
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str) or value != cleaned(value):
+            raise self.make_error("invalid")
+        return value
+
+
+class Spelling(fields.String):
+    """A status, as one of these spellings in any letter case."""
+
+    def __init__(self, spellings: Iterable[str], **kwargs: Any) -> None:
+        super().__init__(validate=validate.OneOf(tuple(spellings)), **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        return str(super()._deserialize(value, attr, data, **kwargs)).strip().lower()
+
+
+class Text(fields.String):
+    """Words for people; a number stands for its digits."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = amount(value)
+        return cleaned(str(super()._deserialize(value, attr, data, **kwargs)))
+
+
+class Instant(fields.Integer):
+    """Milliseconds UTC, from a number of seconds, milliseconds or microseconds, or ISO 8601."""
+
+    default_error_messages = {"invalid": "expected an instant."}
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
+        found = instant(value)
+        if found is None:
+            raise self.make_error("invalid")
+        return found
+
+
+def instant(value: object) -> int | None:
+    """Milliseconds UTC; None for what is no instant between 2000 and 3000.
+
+    The unit of a number is recognised by its magnitude: a number of seconds in this time has at
+    most 11 digits, one of milliseconds 12 to 14, one of microseconds 15 to 17.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return _of_iso(str(value).strip())
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    for factor in (1000.0, 1.0, 0.001):
+        found = round(value * factor)
+        if EARLIEST_INSTANT <= found <= LATEST_INSTANT:
+            return found
+    return None
+
+
+def _of_iso(text_: str) -> int | None:
+    try:
+        found = datetime.fromisoformat(text_)
+    except ValueError:
+        return None
+    at = found if found.tzinfo else found.replace(tzinfo=UTC)
+    milliseconds = round(at.timestamp() * 1000)
+    return milliseconds if EARLIEST_INSTANT <= milliseconds <= LATEST_INSTANT else None
+
+
+def amount(value: object) -> str | None:
+    """A decimal string, from a string or a finite number; else None."""
+    if isinstance(value, str):
+        return cleaned(value) or None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, int) else f"{Decimal(repr(value)):f}"
+
+
+def cleaned(words: str) -> str:
+    """The text with what no database can keep replaced: NUL, and halves of surrogate pairs."""
+    if words.isascii():
+        return words.replace("\0", "\ufffd") if "\0" in words else words
+    whole = words.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace("\0", "\ufffd")
