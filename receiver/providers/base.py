@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from marshmallow import Schema, ValidationError, missing
@@ -16,13 +17,16 @@ from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
-from receiver.providers.fields import cleaned, instant
+from receiver.providers.fields import amount, cleaned, instant
 
 DAY = 86_400_000  # ms
 MOST_OUTPUTS = 256  # of one task; real ones have at most nine
-DEEPEST = 200  # levels of arrays and objects; real ones have four
+DEEPEST = 200  # levels of arrays and objects in a provider's message; real ones have four
+DEEPEST_FOR_US = 32  # the same for requests to our own API
 LONGEST_INTEGER = 100  # digits; to read a much longer one takes long
 LONGEST_INDEX = 64  # characters; it stands in file names
+LONGEST_KEY = 40  # characters of a key that a message names
+_NO_KEYS: frozenset[str] = frozenset()
 
 
 class Provider(Protocol):
@@ -51,24 +55,48 @@ def decode(body: bytes) -> dict[str, Any]:
     of a key that stands in it more than once, and remembers the key: see `Object`. Raises NotJson,
     also for nesting deeper than DEEPEST, or NotTheProtocol for JSON that is no object.
     """
-    decoded = body.decode(json.detect_encoding(body), "replace")
+    return _object_in(body.decode(json.detect_encoding(body), "replace"), _TOLERANT, DEEPEST)
+
+
+def decode_strictly(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body that was written for us: a request to our API, or a row of a file.
+
+    Refuses what Python's reader accepts but what cannot be stored or repeated: NaN and Infinity,
+    also as an exponent that is too large, a repeated key, lone surrogates, NUL, and nesting that
+    another reader would not follow. Raises NotJson, or NotTheProtocol for JSON that is no object.
+    """
     try:
-        document = _READER.decode(decoded)
-    except RecursionError:
-        raise NotJson("the body is nested too deeply") from None
+        decoded = body.decode("utf-8")  # json's own decoder accepts surrogates
+        document = _object_in(decoded, _STRICT, DEEPEST_FOR_US)
+        if "\\u" in decoded:  # only an escape can hide them from the decoder
+            _refuse_nul(decoded)
+            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate
     except ValueError as error:
         raise NotJson(f"the body is not JSON: {error}") from None
-    if decoded.count("{") + decoded.count("[") > DEEPEST and _is_deep(document):
-        raise NotJson(f"the body is nested more than {DEEPEST} levels deep")
+    return document
+
+
+def _object_in(decoded: str, reader: json.JSONDecoder, deepest: int) -> dict[str, Any]:
+    try:
+        document = reader.decode(decoded)
+    except RecursionError:
+        raise NotJson("the body is nested too deeply") from None
+    except ValueError as error:  # malformed, or refused by the reader
+        raise NotJson(f"the body is not JSON: {error}") from None
+    if decoded.count("{") + decoded.count("[") > deepest and _is_deep(document, deepest):
+        raise NotJson(f"the body is nested more than {deepest} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
     return document
 
 
 class Object(dict[str, Any]):
-    """A JSON object; `repeated`: the keys that stand in it more than once."""
+    """A JSON object in which these keys are repeated; it has the last of their values."""
 
-    repeated: frozenset[str] = frozenset()
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        times = Counter(key for key, _ in pairs)
+        self.repeated = frozenset(key for key, count in times.items() if count > 1)
 
 
 def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
@@ -79,9 +107,12 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
     anything, and are left out.
     """
     found: dict[str, Any] = {}
-    wrong: dict[str, Any] = {
-        name: ["stands twice"] for name in repeated(document) if _is_required(schema, name)
-    }
+    wrong: dict[str, Any] = {}
+    for name in sorted(repeated(document) & schema.fields.keys()):
+        if schema.fields[name].required:
+            wrong[name] = ["Repeated."]
+        else:
+            dropped.append(f"{name}: repeated; the last one is used")
     for name, one in _ruled(schema):
         try:
             value = one.deserialize(document.get(name, missing))
@@ -99,12 +130,16 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
 
 
 def repeated(document: Mapping[str, Any]) -> frozenset[str]:
-    """The keys that stand in it more than once."""
-    return document.repeated if isinstance(document, Object) else frozenset()
+    """The keys that the JSON object has more than once."""
+    return document.repeated if isinstance(document, Object) else _NO_KEYS
 
 
-def _is_required(schema: Schema, name: str) -> bool:
-    return name in schema.fields and schema.fields[name].required
+def note_repeated(document: Mapping[str, Any], where: str, dropped: list[str]) -> None:
+    """Name each repeated key of an object of which only the last value is used."""
+    dropped.extend(
+        f"{where}.{cleaned(key)[:LONGEST_KEY]}: repeated; the last one is used"
+        for key in sorted(repeated(document))
+    )
 
 
 @cache
@@ -119,22 +154,28 @@ def faults(error: ValidationError) -> str:
 
 
 def entries(value: object, where: str, dropped: list[str]) -> Iterator[tuple[int, str, Any]]:
-    """The entries of an array: position, place in words, entry. What is no array is dropped."""
+    """Yield the entries of an array: position, place in words, entry.
+
+    Drops a value that is no array, and entries beyond MOST_OUTPUTS.
+    """
     if value is None:
         return
     if not isinstance(value, list):
         dropped.append(f"{where}: expected an array")
         return
-    for position, entry in enumerate(value):
+    for position, entry in enumerate(value[:MOST_OUTPUTS]):
         yield position, f"{where}[{position}]", entry
+    if len(value) > MOST_OUTPUTS:
+        dropped.append(f"{where}: more than {MOST_OUTPUTS} entries")
 
 
 def objects(
     value: object, where: str, dropped: list[str]
 ) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """As `entries`, for an array of objects. An entry that is none is dropped."""
+    """As `entries`, for an array of objects. Drops an entry that is no object."""
     for position, place, entry in entries(value, where, dropped):
         if isinstance(entry, dict):
+            note_repeated(entry, place, dropped)
             yield position, place, entry
         else:
             dropped.append(f"{place}: expected an object")
@@ -143,19 +184,51 @@ def objects(
 def url_in(
     entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
 ) -> str | None:
-    """The first of these keys that holds a URL; None, and `dropped` says so, if none does."""
+    """The first of these keys that holds a URL; None if no key does.
+
+    Names in `dropped` each key before it that holds something else.
+    """
     for key in keys:
-        url = entry.get(key)
+        if key not in entry:
+            continue
+        url = entry[key]
         if isinstance(url, str) and url.strip() and url == cleaned(url):
             return url.strip()
-    key = next((key for key in keys if key in entry), keys[-1])
-    dropped.append(f"{where}.{key}: expected a URL")
+        dropped.append(f"{where}.{key}: expected a URL")
+    if not entry.keys() & keys:
+        dropped.append(f"{where}.{keys[-1]}: expected a URL")
     return None
 
 
+def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
+    """The text under this key of an output; None if there is none, or if it is dropped."""
+    value = entry.get(key)
+    if value is None or isinstance(value, str):
+        return text(value)
+    dropped.append(f"{where}.{key}: expected a string")
+    return None
+
+
+def amount_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
+    """The decimal string or the number under this key, as a string; None as in `text_in`."""
+    value = entry.get(key)
+    found = amount(value)
+    if found is None and value is not None and value != "":
+        dropped.append(f"{where}.{key}: expected a decimal string")
+    return found
+
+
 def text(value: object) -> str | None:
-    """A string that says something, without what no database can keep; or None."""
+    """A string that is not empty, with the characters that cannot be stored replaced; or None."""
     return cleaned(value) if isinstance(value, str) and value else None
+
+
+def duration_in(
+    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
+) -> str | None:
+    """The duration under the first of these keys that is there, in seconds; None as above."""
+    key = next((key for key in keys if key in entry), keys[0])
+    return amount_in(entry, key, where, dropped)
 
 
 def index_of(entry: Mapping[str, Any], position: int) -> str:
@@ -207,23 +280,49 @@ def _flat(texts: Sequence[object] | Mapping[object, object]) -> str:
     return " ".join(map(str, texts))
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Object:
-    document = Object(pairs)
-    if len(document) != len(pairs):
-        keys = [key for key, _ in pairs]
-        document.repeated = frozenset(key for key in document if keys.count(key) > 1)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    return document if len(document) == len(pairs) else Object(pairs)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = _object(pairs)
+    for key in repeated(document):
+        raise ValueError(f"the key {key[:LONGEST_KEY]!r} stands twice")
     return document
 
 
 def _bounded(digits: str) -> int | float:
-    """No field may be so long an integer: it is as good as infinite."""
+    """An integer; one that is longer than any field allows is as good as infinite."""
     return int(digits) if len(digits) <= LONGEST_INTEGER else math.inf
 
 
-def _is_deep(document: object) -> bool:
+def _short(digits: str) -> int:
+    if len(digits) > LONGEST_INTEGER:
+        raise ValueError(f"an integer has {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is larger than any number")
+    return number
+
+
+def _refuse_nul(decoded: str) -> None:
+    if _NUL.search(decoded):
+        raise NotJson("the body has a NUL character in a string: not every database can keep it")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _is_deep(document: object, deepest: int) -> bool:
     """Is something below the deepest level? Level by level, so that depth costs no stack."""
     level: list[Any] = [document] if isinstance(document, (dict, list)) else []
-    for _ in range(DEEPEST):
+    for _ in range(deepest):
         inner = [part.values() if isinstance(part, dict) else part for part in level]
         level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
         if not level:
@@ -231,4 +330,11 @@ def _is_deep(document: object) -> bool:
     return True
 
 
-_READER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_bounded, strict=False)
+_TOLERANT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_bounded, strict=False)
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_unique_keys,
+    parse_constant=_no_constant,
+    parse_float=_finite,
+    parse_int=_short,
+)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not where the backslash itself is escaped

@@ -16,19 +16,19 @@ from marshmallow import fields, validate
 
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
 LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
+LONGEST_INSTANT = 64  # characters of an instant that is written as text
 
 
 class Identity(fields.String):
-    """The provider's id of a task: a string that is not empty, or an integer."""
+    """An id: a string, or an integer for its digits."""
 
-    default_error_messages = {"invalid": "expected a string or an integer."}
+    default_error_messages = {"invalid": "Not a string or an integer."}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str) or value != cleaned(value):
+        found = identity(value)
+        if found is None:
             raise self.make_error("invalid")
-        return value
+        return found
 
 
 class Spelling(fields.String):
@@ -38,22 +38,26 @@ class Spelling(fields.String):
         super().__init__(validate=validate.OneOf(tuple(spellings)), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        return str(super()._deserialize(value, attr, data, **kwargs)).strip().lower()
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        return value.lower()
 
 
 class Text(fields.String):
-    """Words for people; a number stands for its digits."""
+    """Text for people; a number stands for its digits."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not isinstance(value, str):
             value = amount(value)
-        return cleaned(str(super()._deserialize(value, attr, data, **kwargs)))
+            if value is None:
+                raise self.make_error("invalid")
+        return cleaned(value)
 
 
 class Instant(fields.Integer):
     """Milliseconds UTC, from a number of seconds, milliseconds or microseconds, or ISO 8601."""
 
-    default_error_messages = {"invalid": "expected an instant."}
+    default_error_messages = {"invalid": "Not an instant."}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
         found = instant(value)
@@ -62,29 +66,39 @@ class Instant(fields.Integer):
         return found
 
 
+def identity(value: object) -> str | None:
+    """An id as a string; None if it is neither text that can be stored as it is nor an integer."""
+    if isinstance(value, str):
+        return value if "\ufffd" not in cleaned(value) else None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def instant(value: object) -> int | None:
-    """Milliseconds UTC; None for what is no instant between 2000 and 3000.
+    """Milliseconds UTC; None for a value that is no instant between 2000 and 3000.
 
     The unit of a number is recognised by its magnitude: a number of seconds in this time has at
     most 11 digits, one of milliseconds 12 to 14, one of microseconds 15 to 17.
     """
     if isinstance(value, str):
+        written = value.strip()
+        if len(written) > LONGEST_INSTANT:
+            return None
         try:
-            value = float(value)
+            value = float(written)
         except ValueError:
-            return _of_iso(str(value).strip())
+            return _of_iso(written)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
-    for factor in (1000.0, 1.0, 0.001):
+    for factor in (1.0, 1000.0, 0.001):
         found = round(value * factor)
         if EARLIEST_INSTANT <= found <= LATEST_INSTANT:
             return found
     return None
 
 
-def _of_iso(text_: str) -> int | None:
+def _of_iso(written: str) -> int | None:
     try:
-        found = datetime.fromisoformat(text_)
+        found = datetime.fromisoformat(written)
     except ValueError:
         return None
     at = found if found.tzinfo else found.replace(tzinfo=UTC)
@@ -93,7 +107,7 @@ def _of_iso(text_: str) -> int | None:
 
 
 def amount(value: object) -> str | None:
-    """A decimal string, from a string or a finite number; else None."""
+    """A decimal string, from a string that is not empty or from a finite number; else None."""
     if isinstance(value, str):
         return cleaned(value) or None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -101,9 +115,9 @@ def amount(value: object) -> str | None:
     return str(value) if isinstance(value, int) else f"{Decimal(repr(value)):f}"
 
 
-def cleaned(words: str) -> str:
-    """The text with what no database can keep replaced: NUL, and halves of surrogate pairs."""
-    if words.isascii():
-        return words.replace("\0", "\ufffd") if "\0" in words else words
-    whole = words.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def cleaned(written: str) -> str:
+    """The text with the characters that cannot be stored replaced: NUL, and lone surrogates."""
+    if written.isascii():
+        return written.replace("\0", "\ufffd") if "\0" in written else written
+    whole = written.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return whole.replace("\0", "\ufffd")

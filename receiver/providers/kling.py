@@ -16,17 +16,21 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
+    amount_in,
     checked,
     decode,
+    duration_in,
     expires_at,
     faults,
     index_of,
     objects,
+    repeated,
     text,
+    text_in,
     told_apart,
     url_in,
 )
-from receiver.providers.fields import Identity, Instant, Spelling, Text, amount
+from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned
 
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
 # Other providers whose callbacks end up at Kling's address, by the keys that give them away.
@@ -49,7 +53,7 @@ class Envelope(Schema):
     message = Text(allow_none=True)
     create_time = Instant()
     update_time = Instant()
-    external_id = Text(allow_none=True)
+    external_id = Identity(allow_none=True)
     outputs = fields.Raw(allow_none=True)
     billing = fields.Raw(allow_none=True)
 
@@ -64,11 +68,13 @@ class Kling:
     has_callbacks = True
 
     def status(self, spelling: str) -> str | None:
-        return legacy.STATUSES.get(spelling)
+        return legacy.STATUSES.get(spelling.lower())
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is not Source.CALLBACK:
+            if "code" in repeated(document):
+                raise NotTheProtocol("code is repeated")
             if document.get("code") != 0:
                 return self._refusal(callback, document)
             document = legacy.unwrap(document)
@@ -107,10 +113,11 @@ class Kling:
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
-        code, message = document.get("code"), document.get("message")
+        code = document.get("code")
+        words = cleaned(f"{code} {document.get('message')}")
         if not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the answer tells nothing of the task: {code} {message}")
-        return legacy.refusal(self.name, callback, f"{code} {message}")
+            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
+        return legacy.refusal(self.name, callback, words)
 
 
 def _refuse_relatives(document: Mapping[str, Any]) -> None:
@@ -139,27 +146,33 @@ def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[
             kind=kind,
             url=url,
             index=index_of(output, position),
-            watermark_url=text(output.get("watermark_url")),
-            duration=amount(output.get("duration", output.get("mp3_duration"))),
+            watermark_url=text_in(output, "watermark_url", where, dropped),
+            duration=duration_in(output, ("duration", "mp3_duration"), where, dropped),
             expires_at=expires_at(url, occurred_at + legacy.OUTPUTS_KEPT_FOR),
         )
 
 
 def _cost(billing: object, dropped: list[str]) -> tuple[str | None, str | None]:
     """What was charged, a decimal string, and its unit; those of the first one's kind are added."""
-    charges = [charge for _, _, charge in objects(billing, "billing", dropped)]
+    charges = [
+        (
+            [text_in(charge, key, where, dropped) for key in ("charge_type", "currency")],
+            amount_in(charge, "amount", where, dropped),
+        )
+        for _, where, charge in objects(billing, "billing", dropped)
+    ]
     if not charges:
         return None, None
-    kind = [text(charges[0].get(key)) for key in ("charge_type", "currency")]
-    alike = [
-        c for c in charges if [text(c.get(key)) for key in ("charge_type", "currency")] == kind
-    ]
-    amounts = [amount(charge.get("amount")) for charge in alike]
+    kind = charges[0][0]
+    amounts = [charged for of_kind, charged in charges if of_kind == kind]
     unit = legacy.UNITS if kind[0] == "unit" else kind[1] or kind[0]
     if len(amounts) == 1:
         return amounts[0], unit
     try:
-        return str(sum((Decimal(one) for one in amounts if one), Decimal(0))), unit
+        total = sum((Decimal(one) for one in amounts if one), Decimal(0))
     except ArithmeticError:
+        total = Decimal("NaN")
+    if not total.is_finite():
         dropped.append("billing.amount: expected decimal strings")
         return None, None
+    return str(total), unit

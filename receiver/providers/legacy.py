@@ -15,16 +15,18 @@ from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
     checked,
+    duration_in,
     expires_at,
     faults,
     index_of,
+    note_repeated,
     objects,
     repeated,
-    text,
+    text_in,
     told_apart,
     url_in,
 )
-from receiver.providers.fields import Identity, Instant, Spelling, Text, amount
+from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
 from receiver.tasks import Status
 
 STATUSES = {
@@ -91,7 +93,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
 def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
     """The task in the answer to a create or a query; some single queries answered a list."""
     if {"code", "data"} & repeated(document):
-        raise NotTheProtocol("code or data stands twice")
+        raise NotTheProtocol("code or data is repeated")
     data = document.get("data")
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
@@ -103,13 +105,13 @@ def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
 def refusal(provider: str, callback: Callback, words: str) -> Event:
     """A create that was refused ends the task; a query that was refused says nothing of it."""
     if callback.source is not Source.CREATE:
-        raise NotTheProtocol(f"the query was refused: {words}")
+        raise NotTheProtocol(f"the query was refused: {cleaned(words)}")
     return Event(
         provider=provider,
         provider_task_id="",
         status=Status.FAILED,
         occurred_at=callback.received_at,
-        reason=f"refused: {words}",
+        reason=f"refused: {cleaned(words)}",
     )
 
 
@@ -120,10 +122,16 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
     if not isinstance(info, dict):
         dropped.append("task_info: expected an object")
         return None
+    if "external_task_id" in repeated(info):  # it may decide which task this is about
+        dropped.append("task_info.external_task_id: repeated")
+        return None
     found = info.get("external_task_id")
-    if found is not None and not isinstance(found, str):
+    if found is None:
+        return None
+    external_task_id = identity(found)
+    if external_task_id is None:
         dropped.append("task_info.external_task_id: expected a string")
-    return text(found)
+    return external_task_id or None
 
 
 def _media(result: object, occurred_at: int, dropped: list[str]) -> Iterator[Media]:
@@ -132,9 +140,9 @@ def _media(result: object, occurred_at: int, dropped: list[str]) -> Iterator[Med
     if not isinstance(result, dict):
         dropped.append("task_result: expected an object")
         return
+    note_repeated(result, "task_result", dropped)
     for array, (kind, keys) in _ARRAYS.items():
-        where_it_is = f"task_result.{array}"
-        for position, where, output in objects(result.get(array), where_it_is, dropped):
+        for position, where, output in objects(result.get(array), f"task_result.{array}", dropped):
             url = url_in(output, keys, where, dropped)
             if url is None:
                 continue
@@ -142,7 +150,7 @@ def _media(result: object, occurred_at: int, dropped: list[str]) -> Iterator[Med
                 kind=kind,
                 url=url,
                 index=index_of(output, position),
-                watermark_url=text(output.get("watermark_url")),
-                duration=amount(output.get("duration", output.get("duration_mp3"))),
+                watermark_url=text_in(output, "watermark_url", where, dropped),
+                duration=duration_in(output, ("duration", "duration_mp3"), where, dropped),
                 expires_at=expires_at(url, occurred_at + OUTPUTS_KEPT_FOR),
             )

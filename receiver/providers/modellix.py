@@ -20,11 +20,14 @@ from receiver.providers.base import (
     entries,
     expires_at,
     faults,
+    note_repeated,
+    repeated,
     text,
+    text_in,
     told_apart,
     url_in,
 )
-from receiver.providers.fields import Identity, Spelling
+from receiver.providers.fields import Identity, Spelling, cleaned
 from receiver.tasks import Status
 
 STATUSES = {
@@ -62,12 +65,14 @@ class Modellix:
     has_callbacks = False
 
     def status(self, spelling: str) -> str | None:
-        return STATUSES.get(spelling)
+        return STATUSES.get(spelling.lower())
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is Source.CALLBACK:
             raise NotTheProtocol("Modellix has no callbacks")
+        if {"code", "data"} & repeated(document):
+            raise NotTheProtocol("code or data is repeated")
         if document.get("code") != 0:
             return self._refusal(callback, document)
         data = document.get("data")
@@ -91,7 +96,7 @@ class Modellix:
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code, message = document.get("code"), document.get("message")
-        words = f"{code} {message}"
+        words = cleaned(f"{code} {message}")
         is_create = callback.source is Source.CREATE
         if not is_create or not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
             raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
@@ -118,16 +123,18 @@ def _media(data: Mapping[str, Any], received_at: int, dropped: list[str]) -> Ite
     if result is not None and not isinstance(result, dict):
         dropped.append("data.result: expected an object")
         result = None
+    note_repeated(result or {}, "data.result", dropped)
     found = (result or {}).get("resources", data.get("resources"))
     for position, where, resource in entries(found, "data.result.resources", dropped):
         entry = {"url": resource} if isinstance(resource, str) else resource
         if not isinstance(entry, dict):
             dropped.append(f"{where}: expected an object or a URL")
             continue
+        note_repeated(entry, where, dropped)
         url = url_in(entry, ("url",), where, dropped)
         if url is None:
             continue
-        kind = text(entry.get("type")) or "image"
+        kind = text_in(entry, "type", where, dropped) or "image"
         yield Media(
             kind, url, str(position), expires_at=expires_at(url, received_at + OUTPUTS_KEPT_FOR)
         )
