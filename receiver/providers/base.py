@@ -55,7 +55,9 @@ def decode(body: bytes) -> dict[str, Any]:
     of a key that stands in it more than once, and remembers the key: see `Object`. Raises NotJson,
     also for nesting deeper than DEEPEST, or NotTheProtocol for JSON that is no object.
     """
-    return _object_in(body.decode(json.detect_encoding(body), "replace"), _TOLERANT, DEEPEST)
+    is_utf_8 = body[:1] == b"{" and body[1:2] != b"\0"  # nearly all are: no need to look further
+    encoding = "utf-8" if is_utf_8 else json.detect_encoding(body)
+    return _object_in(body.decode(encoding, "replace"), _TOLERANT, DEEPEST)
 
 
 def decode_strictly(body: bytes) -> dict[str, Any]:
@@ -108,11 +110,12 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
     """
     found: dict[str, Any] = {}
     wrong: dict[str, Any] = {}
-    for name in sorted(repeated(document) & schema.fields.keys()):
-        if schema.fields[name].required:
-            wrong[name] = ["Repeated."]
-        else:
-            dropped.append(f"{name}: repeated; the last one is used")
+    if isinstance(document, Object):
+        for name in sorted(document.repeated & schema.fields.keys()):
+            if schema.fields[name].required:
+                wrong[name] = ["Repeated."]
+            else:
+                dropped.append(f"{name}: repeated; the last one is used")
     for name, one in _ruled(schema):
         try:
             value = one.deserialize(document.get(name, missing))
@@ -136,10 +139,11 @@ def repeated(document: Mapping[str, Any]) -> frozenset[str]:
 
 def note_repeated(document: Mapping[str, Any], where: str, dropped: list[str]) -> None:
     """Name each repeated key of an object of which only the last value is used."""
-    dropped.extend(
-        f"{where}.{cleaned(key)[:LONGEST_KEY]}: repeated; the last one is used"
-        for key in sorted(repeated(document))
-    )
+    if isinstance(document, Object):
+        dropped.extend(
+            f"{where}.{cleaned(key)[:LONGEST_KEY]}: repeated; the last one is used"
+            for key in sorted(document.repeated)
+        )
 
 
 @cache
