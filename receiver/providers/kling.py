@@ -39,7 +39,8 @@ RELATIVES = {
     frozenset({"code", "msg", "data"}): "kie.ai",
     frozenset({"task_id", "status", "generated"}): "Freepik",
 }
-_URL_KEYS = {"audio": ("mp3_url", "wav_url", "url")}
+OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
+_URL_KEYS = {"audio": ("mp3_url", "wav_url", "url"), OF_NO_TYPE: ("url", "mp3_url", "wav_url")}
 
 
 class Envelope(Schema):
@@ -135,9 +136,9 @@ def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[
         kind = text(output.get("type"))
         if kind is None:
             dropped.append(f"{where}.type: expected a string")
-            continue
+            kind = OF_NO_TYPE
         keys = _URL_KEYS.get(kind, ("url",))
-        if kind not in ("image", "video", "audio") and "url" not in output:
+        if kind not in ("image", "video", "audio", OF_NO_TYPE) and "url" not in output:
             continue
         url = url_in(output, keys, where, dropped)
         if url is None:
