@@ -115,13 +115,13 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
             if schema.fields[name].required:
                 wrong[name] = ["Repeated."]
             else:
-                dropped.append(f"{name}: repeated; the last one is used")
+                dropped.append(f"{name}: repeated, and the last one is used")
     for name, one in _ruled(schema):
         try:
             value = one.deserialize(document.get(name, missing))
         except ValidationError as error:
             if one.required:
-                wrong[name] = error.messages
+                wrong.setdefault(name, error.messages)
             else:
                 dropped.append(f"{name}: {_flat(error.messages)}")
         else:
@@ -141,7 +141,7 @@ def note_repeated(document: Mapping[str, Any], where: str, dropped: list[str]) -
     """Name each repeated key of an object of which only the last value is used."""
     if isinstance(document, Object):
         dropped.extend(
-            f"{where}.{cleaned(key)[:LONGEST_KEY]}: repeated; the last one is used"
+            f"{where}.{cleaned(key)[:LONGEST_KEY]}: repeated, and the last one is used"
             for key in sorted(document.repeated)
         )
 

@@ -87,7 +87,9 @@ def instant(value: object) -> int | None:
             value = float(written)
         except ValueError:
             return _of_iso(written)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 < value <= LATEST_INSTANT * 1000:  # neither is NaN
         return None
     for factor in (1.0, 1000.0, 0.001):
         found = round(value * factor)
@@ -110,9 +112,11 @@ def amount(value: object) -> str | None:
     """A decimal string, from a string that is not empty or from a finite number; else None."""
     if isinstance(value, str):
         return cleaned(value) or None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else str(value)
+    if not isinstance(value, float) or not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, int) else f"{Decimal(repr(value)):f}"
+    return f"{Decimal(repr(value)):f}"
 
 
 def cleaned(written: str) -> str:
