@@ -17,7 +17,7 @@ from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
-from receiver.providers.fields import LATEST_INSTANT as LATEST_INSTANT  # for adapters
+from receiver.providers.fields import LATEST_INSTANT as LATEST_INSTANT  # noqa: PLC0414 - for adapters
 from receiver.providers.fields import amount, cleaned, instant
 
 DAY = 86_400_000  # ms
