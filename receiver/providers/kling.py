@@ -83,10 +83,12 @@ class Kling:
 
     def _task(self, document: dict[str, Any], received_at: int) -> Event:
         _refuse_relatives(document)
-        if "task_id" in document or "task_status" in document:
+        if "task_id" in document and "task_status" in document:
             return legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
             return self._new_dialect(document, received_at)
+        if "task_id" in document or "task_status" in document:  # the refusal names the other
+            return legacy.read(self.name, document, received_at)
         raise NotTheProtocol(
             "not Kling's callback protocol: expected task_id and task_status, or id and status"
         )

@@ -464,6 +464,18 @@ def test_a_body_without_identity_or_status_is_refused(missing: str) -> None:
     refused(said(document), NotTheProtocol, missing)
 
 
+@pytest.mark.parametrize("key", ["id", "status", "outputs", "billing", "data", "timestamp", "code"])
+def test_a_key_more_does_not_change_the_dialect_of_the_old_one(key: str) -> None:
+    event = parse(said({**LEGACY, key: "x"}))
+    assert replace(event, unknown={}) == parse(said(LEGACY))
+
+
+@pytest.mark.parametrize("key", ["task_id", "task_status", "task_result", "data", "timestamp"])
+def test_a_key_more_does_not_change_the_dialect_of_the_new_one(key: str) -> None:
+    event = parse(said({**NEW, key: "x"}))
+    assert replace(event, unknown={}) == parse(said(NEW))
+
+
 def test_modellix_is_as_tolerant() -> None:
     data = {"task_id": 7, "status": "SUCCESS", "result": {"resources": [None, URL, {"url": 7}]}}
     event = read(said({"code": 0, "data": data}), Source.QUERY, "modellix")
