@@ -63,3 +63,4 @@ class Event:
     cost: str | None = None
     cost_unit: str | None = None  # "units" of the provider, or a currency
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know
+    dropped: tuple[str, ...] = ()  # fields that could not be used, each with what was expected

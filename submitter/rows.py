@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode
+from receiver.providers.base import decode_strictly
 from submitter.errors import InputError
 from submitter.orders import check_texts
 from submitter.providers import ROOMS
@@ -99,7 +99,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
     for line, words in enumerate(text.split("\n"), 1):
         if words.strip():
             try:
-                document = decode(words.encode())
+                document = decode_strictly(words.encode())
                 yield line, _known(document)
             except RequestRefused as refusal:
                 yield line, InputError("row", str(refusal))

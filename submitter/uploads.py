@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
-from receiver.providers.base import decode
+from receiver.providers.base import decode_strictly
 from submitter import garments, images, orders
 from submitter.errors import InputError
 from submitter.garments import Sent
@@ -70,7 +70,7 @@ class Upload:
 def read(body: bytes) -> Upload:
     """The request in a body. Raises NotJson, and InvalidRequest naming each field's fault."""
     try:
-        return Upload(**NewTask().load(decode(body)))
+        return Upload(**NewTask().load(decode_strictly(body)))
     except NotTheProtocol as error:
         raise InvalidRequest({"body": str(error)}) from None
     except ValidationError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Source
 from receiver.providers import legacy
-from receiver.providers.base import decode, text
+from receiver.providers.base import decode, repeated, text
 
 
 class AppyPie:
@@ -19,16 +19,19 @@ class AppyPie:
     has_callbacks = True
 
     def status(self, spelling: str) -> str | None:
-        return legacy.STATUSES.get(spelling)
+        return legacy.STATUSES.get(spelling.lower())
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is Source.CALLBACK:
             return legacy.read(self.name, document, callback.received_at)
+        if {"code", "error"} & repeated(document):
+            raise NotTheProtocol("code or error is repeated")
         if error := text(document.get("error")):
             return legacy.refusal(self.name, callback, error)
         if "task_status" in document:  # not wrapped: "task not found", which is no failed task
-            raise NotTheProtocol(f"the query found no task: {document.get('task_status_msg')}")
+            words = text(document.get("task_status_msg"))
+            raise NotTheProtocol(f"the query found no task: {words}")
         if document.get("code") != 0:
             words = f"{document.get('code')} {document.get('message')}"
             return legacy.refusal(self.name, callback, words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,13 +17,17 @@ from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
 from receiver.events import Callback, Event, Media
+from receiver.providers.fields import LATEST_INSTANT as LATEST_INSTANT  # noqa: PLC0414 - for adapters
+from receiver.providers.fields import amount, cleaned, instant
 
 DAY = 86_400_000  # ms
-LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
 MOST_OUTPUTS = 256  # of one task; real ones have at most nine
-DEEPEST = 32  # levels of arrays and objects; real ones have four
-LONGEST_INTEGER = 100  # digits; Python's own bound can be switched off by the environment
+DEEPEST = 200  # levels of arrays and objects in a provider's message; real ones have four
+DEEPEST_FOR_US = 32  # the same for requests to our own API
+LONGEST_INTEGER = 100  # digits; to read a much longer one takes long
 LONGEST_INDEX = 64  # characters; it stands in file names
+LONGEST_KEY = 40  # characters of a key that a message names
+_NO_KEYS: frozenset[str] = frozenset()
 
 
 class Provider(Protocol):
@@ -44,48 +49,102 @@ class Provider(Protocol):
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
+    """The JSON object in a body, read as tolerantly as its meaning allows.
 
-    Refuses what Python's reader would let through but nobody could store or repeat: NaN and
-    Infinity, also as an exponent too large, a key twice, lone surrogates, depths that another
-    reader would not follow. Raises NotJson, or NotTheProtocol for JSON that is no object.
+    Accepts a byte order mark, UTF-16 and UTF-32, control characters in strings, NaN and numbers
+    beyond any bound; bytes that are no text are replaced. An object keeps the last of the values
+    of a key that stands in it more than once, and remembers the key: see `Object`. Raises NotJson,
+    also for nesting deeper than DEEPEST, or NotTheProtocol for JSON that is no object.
+    """
+    is_utf_8 = body[:1] == b"{" and body[1:2] != b"\0"  # nearly all are: no need to look further
+    encoding = "utf-8" if is_utf_8 else json.detect_encoding(body)
+    return _object_in(body.decode(encoding, "replace"), _TOLERANT, DEEPEST)
+
+
+def decode_strictly(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body that was written for us: a request to our API, or a row of a file.
+
+    Refuses what Python's reader accepts but what cannot be stored or repeated: NaN and Infinity,
+    also as an exponent that is too large, a repeated key, lone surrogates, NUL, and nesting that
+    another reader would not follow. Raises NotJson, or NotTheProtocol for JSON that is no object.
     """
     try:
-        decoded = body.decode("utf-8")  # json's own decoder lets surrogates through
-        document = _READER.decode(decoded)
+        decoded = body.decode("utf-8")  # json's own decoder accepts surrogates
+        document = _object_in(decoded, _STRICT, DEEPEST_FOR_US)
         if "\\u" in decoded:  # only an escape can hide them from the decoder
             _refuse_nul(decoded)
             json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate
+    except ValueError as error:
+        raise NotJson(f"the body is not JSON: {error}") from None
+    return document
+
+
+def _object_in(decoded: str, reader: json.JSONDecoder, deepest: int) -> dict[str, Any]:
+    try:
+        document = reader.decode(decoded)
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
-    except ValueError as error:  # malformed, not UTF-8, or an integer of absurd length
+    except ValueError as error:  # malformed, or refused by the reader
         raise NotJson(f"the body is not JSON: {error}") from None
-    if decoded.count("{") + decoded.count("[") > DEEPEST and _is_deep(document):
-        raise NotJson(f"the body is nested more than {DEEPEST} levels deep")
+    if decoded.count("{") + decoded.count("[") > deepest and _is_deep(document, deepest):
+        raise NotJson(f"the body is nested more than {deepest} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
     return document
 
 
-def checked(schema: Schema, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a flat schema that are there. Raises ValidationError naming each wrong one.
+class Object(dict[str, Any]):
+    """A JSON object in which these keys are repeated; it has the last of their values."""
 
-    `schema.load` does the same, and prepares for nesting, hooks and partial loads, which takes
-    longer than the checks. Raw fields may be anything, and are left out.
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        times = Counter(key for key, _ in pairs)
+        self.repeated = frozenset(key for key, count in times.items() if count > 1)
+
+
+def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
+    """The fields of a flat schema that are there.
+
+    A required field has to be valid. Any other field that is not is left out, and named in
+    `dropped`. Raises ValidationError naming each required field that is wrong. Raw fields may be
+    anything, and are left out.
     """
     found: dict[str, Any] = {}
     wrong: dict[str, Any] = {}
+    if isinstance(document, Object):
+        for name in sorted(document.repeated & schema.fields.keys()):
+            if schema.fields[name].required:
+                wrong[name] = ["Repeated."]
+            else:
+                dropped.append(f"{name}: repeated, and the last one is used")
     for name, one in _ruled(schema):
         try:
             value = one.deserialize(document.get(name, missing))
         except ValidationError as error:
-            wrong[name] = error.messages
+            if one.required:
+                wrong.setdefault(name, error.messages)
+            else:
+                dropped.append(f"{name}: {_flat(error.messages)}")
         else:
             if value is not missing:
                 found[name] = value
     if wrong:
         raise ValidationError(wrong)
     return found
+
+
+def repeated(document: Mapping[str, Any]) -> frozenset[str]:
+    """The keys that the JSON object has more than once."""
+    return document.repeated if isinstance(document, Object) else _NO_KEYS
+
+
+def note_repeated(document: Mapping[str, Any], where: str, dropped: list[str]) -> None:
+    """Name each repeated key of an object of which only the last value is used."""
+    if isinstance(document, Object):
+        dropped.extend(
+            f"{where}.{cleaned(key)[:LONGEST_KEY]}: repeated, and the last one is used"
+            for key in sorted(document.repeated)
+        )
 
 
 @cache
@@ -99,30 +158,82 @@ def faults(error: ValidationError) -> str:
     return "; ".join(f"{name}: {_flat(texts)}" for name, texts in sorted(messages.items()))
 
 
-def objects(value: object, where: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """The objects of an array: position, place in words, object. Raises NotTheProtocol."""
+def entries(value: object, where: str, dropped: list[str]) -> Iterator[tuple[int, str, Any]]:
+    """Yield the entries of an array: position, place in words, entry.
+
+    Drops a value that is no array, and entries beyond MOST_OUTPUTS.
+    """
     if value is None:
         return
     if not isinstance(value, list):
-        raise NotTheProtocol(f"{where}: expected an array")
-    for position, entry in enumerate(value):
-        if not isinstance(entry, dict):
-            raise NotTheProtocol(f"{where}[{position}]: expected an object")
+        dropped.append(f"{where}: expected an array")
+        return
+    for position, entry in enumerate(value[:MOST_OUTPUTS]):
         yield position, f"{where}[{position}]", entry
+    if len(value) > MOST_OUTPUTS:
+        dropped.append(f"{where}: more than {MOST_OUTPUTS} entries")
 
 
-def url_in(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
-    """The first of these keys that is there. Raises NotTheProtocol if it holds no URL."""
-    key = next((key for key in keys if key in entry), keys[-1])
-    url = entry.get(key)
-    if not isinstance(url, str) or not url:
-        raise NotTheProtocol(f"{where}.{key}: expected a URL")
-    return url
+def objects(
+    value: object, where: str, dropped: list[str]
+) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """As `entries`, for an array of objects. Drops an entry that is no object."""
+    for position, place, entry in entries(value, where, dropped):
+        if isinstance(entry, dict):
+            note_repeated(entry, place, dropped)
+            yield position, place, entry
+        else:
+            dropped.append(f"{place}: expected an object")
+
+
+def url_in(
+    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
+) -> str | None:
+    """The first of these keys that holds a URL; None if no key does.
+
+    Names in `dropped` each key before it that holds something else.
+    """
+    for key in keys:
+        if key not in entry:
+            continue
+        url = entry[key]
+        if isinstance(url, str) and url.strip() and url == cleaned(url):
+            return url.strip()
+        dropped.append(f"{where}.{key}: expected a URL")
+    if not entry.keys() & keys:
+        dropped.append(f"{where}.{keys[-1]}: expected a URL")
+    return None
+
+
+def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
+    """The text under this key of an output; None if there is none, or if it is dropped."""
+    value = entry.get(key)
+    if value is None or isinstance(value, str):
+        return text(value)
+    dropped.append(f"{where}.{key}: expected a string")
+    return None
+
+
+def amount_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
+    """The decimal string or the number under this key, as a string; None as in `text_in`."""
+    value = entry.get(key)
+    found = amount(value)
+    if found is None and value is not None and value != "":
+        dropped.append(f"{where}.{key}: expected a decimal string")
+    return found
 
 
 def text(value: object) -> str | None:
-    """A string that says something, or None."""
-    return value if isinstance(value, str) and value else None
+    """A string that is not empty, with the characters that cannot be stored replaced; or None."""
+    return cleaned(value) if isinstance(value, str) and value else None
+
+
+def duration_in(
+    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
+) -> str | None:
+    """The duration under the first of these keys that is there, in seconds; None as above."""
+    key = next((key for key in keys if key in entry), keys[0])
+    return amount_in(entry, key, where, dropped)
 
 
 def index_of(entry: Mapping[str, Any], position: int) -> str:
@@ -130,17 +241,18 @@ def index_of(entry: Mapping[str, Any], position: int) -> str:
     found = entry.get("index", entry.get("id"))
     if isinstance(found, bool) or not isinstance(found, (int, str)):
         return str(position)
-    index = str(found)
+    index = cleaned(str(found))
     return index if 0 < len(index) <= LONGEST_INDEX else str(position)
 
 
-def told_apart(media: Iterable[Media]) -> tuple[Media, ...]:
-    """The same outputs, no two with the same index: files are kept by it."""
+def told_apart(media: Iterable[Media], dropped: list[str]) -> tuple[Media, ...]:
+    """The same outputs, no two with the same index: files are kept by it. At most MOST_OUTPUTS."""
     seen: set[str] = set()
     apart: list[Media] = []
     for position, one in enumerate(media):
         if position >= MOST_OUTPUTS:
-            raise NotTheProtocol(f"more than {MOST_OUTPUTS} outputs")
+            dropped.append(f"more than {MOST_OUTPUTS} outputs")
+            break
         index = one.index
         while index in seen:
             index = f"{one.kind}-{position}-{index}"
@@ -160,10 +272,10 @@ def expires_at(url: str, otherwise: int) -> int:
         query = parse_qs(urlsplit(url).query)
     except ValueError:  # such as an unbalanced bracket in the host
         return otherwise
-    for name, base, digits in (("Expires", 10, r"\d{1,11}"), ("ksTime", 16, r"[0-9a-fA-F]{1,9}")):
+    for name, base, digits in (("Expires", 10, r"\d{1,17}"), ("ksTime", 16, r"[0-9a-fA-F]{1,9}")):
         value = query.get(name, [""])[0]
         if re.fullmatch(digits, value, re.ASCII):
-            return int(value, base) * 1000
+            return instant(int(value, base)) or otherwise
     return otherwise
 
 
@@ -173,16 +285,24 @@ def _flat(texts: Sequence[object] | Mapping[object, object]) -> str:
     return " ".join(map(str, texts))
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
-    if len(document) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:40]!r} stands twice")
+    return document if len(document) == len(pairs) else Object(pairs)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = _object(pairs)
+    for key in repeated(document):
+        raise ValueError(f"the key {key[:LONGEST_KEY]!r} stands twice")
     return document
 
 
-def _bounded(digits: str) -> int:
+def _bounded(digits: str) -> int | float:
+    """An integer; one that is longer than any field allows is as good as infinite."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else math.inf
+
+
+def _short(digits: str) -> int:
     if len(digits) > LONGEST_INTEGER:
         raise ValueError(f"an integer has {len(digits)} digits")
     return int(digits)
@@ -195,17 +315,6 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _is_deep(document: object) -> bool:
-    """Is something below the deepest level? Level by level, so that depth costs no stack."""
-    level: list[Any] = [document] if isinstance(document, (dict, list)) else []
-    for _ in range(DEEPEST):
-        inner = [part.values() if isinstance(part, dict) else part for part in level]
-        level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
-        if not level:
-            return False
-    return True
-
-
 def _refuse_nul(decoded: str) -> None:
     if _NUL.search(decoded):
         raise NotJson("the body has a NUL character in a string: not every database can keep it")
@@ -215,10 +324,22 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-_READER = json.JSONDecoder(
+def _is_deep(document: object, deepest: int) -> bool:
+    """Is something below the deepest level? Level by level, so that depth costs no stack."""
+    level: list[Any] = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(deepest):
+        inner = [part.values() if isinstance(part, dict) else part for part in level]
+        level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+_TOLERANT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_bounded, strict=False)
+_STRICT = json.JSONDecoder(
     object_pairs_hook=_unique_keys,
     parse_constant=_no_constant,
     parse_float=_finite,
-    parse_int=_bounded,
+    parse_int=_short,
 )
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not where the backslash itself is escaped

@@ -16,25 +16,22 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
-    LATEST_INSTANT,
+    amount_in,
     checked,
     decode,
+    duration_in,
     expires_at,
     faults,
     index_of,
     objects,
+    repeated,
     text,
+    text_in,
     told_apart,
     url_in,
 )
-from receiver.tasks import Status
+from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned
 
-STATUSES = {
-    "submitted": Status.SUBMITTED,
-    "processing": Status.PROCESSING,
-    "succeeded": Status.SUCCEEDED,
-    "failed": Status.FAILED,
-}
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
 # Other providers whose callbacks end up at Kling's address, by the keys that give them away.
 RELATIVES = {
@@ -42,7 +39,8 @@ RELATIVES = {
     frozenset({"code", "msg", "data"}): "kie.ai",
     frozenset({"task_id", "status", "generated"}): "Freepik",
 }
-_URL_KEYS = {"audio": ("mp3_url", "wav_url", "url")}
+OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
+_URL_KEYS = {"audio": ("mp3_url", "wav_url", "url"), OF_NO_TYPE: ("url", "mp3_url", "wav_url")}
 
 
 class Envelope(Schema):
@@ -51,12 +49,12 @@ class Envelope(Schema):
     class Meta:
         unknown = INCLUDE
 
-    id = fields.String(required=True, validate=validate.Length(1, 128))
-    status = fields.String(required=True, validate=validate.OneOf(tuple(STATUSES)))
-    message = fields.String(allow_none=True)
-    create_time = fields.Integer(strict=True, validate=validate.Range(0, LATEST_INSTANT))
-    update_time = fields.Integer(strict=True, validate=validate.Range(0, LATEST_INSTANT))
-    external_id = fields.String(allow_none=True)
+    id = Identity(required=True, validate=validate.Length(1, 128))
+    status = Spelling(legacy.STATUSES, required=True)
+    message = Text(allow_none=True)
+    create_time = Instant()
+    update_time = Instant()
+    external_id = Identity(allow_none=True)
     outputs = fields.Raw(allow_none=True)
     billing = fields.Raw(allow_none=True)
 
@@ -71,11 +69,13 @@ class Kling:
     has_callbacks = True
 
     def status(self, spelling: str) -> str | None:
-        return STATUSES.get(spelling) or legacy.STATUSES.get(spelling)
+        return legacy.STATUSES.get(spelling.lower())
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is not Source.CALLBACK:
+            if "code" in repeated(document):
+                raise NotTheProtocol("code is repeated")
             if document.get("code") != 0:
                 return self._refusal(callback, document)
             document = legacy.unwrap(document)
@@ -83,39 +83,44 @@ class Kling:
 
     def _task(self, document: dict[str, Any], received_at: int) -> Event:
         _refuse_relatives(document)
-        if "task_id" in document or "task_status" in document:
+        if "task_id" in document and "task_status" in document:
             return legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
             return self._new_dialect(document, received_at)
+        if "task_id" in document or "task_status" in document:  # the refusal names the other
+            return legacy.read(self.name, document, received_at)
         raise NotTheProtocol(
             "not Kling's callback protocol: expected task_id and task_status, or id and status"
         )
 
     def _new_dialect(self, document: dict[str, Any], received_at: int) -> Event:
+        dropped: list[str] = []
         try:
-            data = checked(ENVELOPE, document)
+            data = checked(ENVELOPE, document, dropped)
         except ValidationError as error:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
-        cost, cost_unit = _cost(document.get("billing"))
+        cost, cost_unit = _cost(document.get("billing"), dropped)
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
-            status=STATUSES[data["status"]],
+            status=legacy.STATUSES[data["status"]],
             occurred_at=occurred_at,
             reason=data.get("message") or None,
-            media=told_apart(_outputs(document.get("outputs"), occurred_at)),
+            media=told_apart(_outputs(document.get("outputs"), occurred_at, dropped), dropped),
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,
             unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
+            dropped=tuple(dropped),
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
-        code, message = document.get("code"), document.get("message")
+        code = document.get("code")
+        words = cleaned(f"{code} {document.get('message')}")
         if not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the answer tells nothing of the task: {code} {message}")
-        return legacy.refusal(self.name, callback, f"{code} {message}")
+            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
+        return legacy.refusal(self.name, callback, words)
 
 
 def _refuse_relatives(document: Mapping[str, Any]) -> None:
@@ -127,40 +132,50 @@ def _refuse_relatives(document: Mapping[str, Any]) -> None:
             )
 
 
-def _outputs(outputs: object, occurred_at: int) -> Iterator[Media]:
+def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[Media]:
     """Outputs by `type`; one that has no URL, such as an element, is not media."""
-    for position, where, output in objects(outputs, "outputs"):
+    for position, where, output in objects(outputs, "outputs", dropped):
         kind = text(output.get("type"))
         if kind is None:
-            raise NotTheProtocol(f"{where}.type: expected a string")
+            dropped.append(f"{where}.type: expected a string")
+            kind = OF_NO_TYPE
         keys = _URL_KEYS.get(kind, ("url",))
-        if kind not in ("image", "video", "audio") and "url" not in output:
+        if kind not in ("image", "video", "audio", OF_NO_TYPE) and "url" not in output:
             continue
-        url = url_in(output, keys, where)
+        url = url_in(output, keys, where, dropped)
+        if url is None:
+            continue
         yield Media(
             kind=kind,
             url=url,
             index=index_of(output, position),
-            watermark_url=text(output.get("watermark_url")),
-            duration=text(output.get("duration", output.get("mp3_duration"))),
+            watermark_url=text_in(output, "watermark_url", where, dropped),
+            duration=duration_in(output, ("duration", "mp3_duration"), where, dropped),
             expires_at=expires_at(url, occurred_at + legacy.OUTPUTS_KEPT_FOR),
         )
 
 
-def _cost(billing: object) -> tuple[str | None, str | None]:
+def _cost(billing: object, dropped: list[str]) -> tuple[str | None, str | None]:
     """What was charged, a decimal string, and its unit; those of the first one's kind are added."""
-    charges = [charge for _, _, charge in objects(billing, "billing")]
+    charges = [
+        (
+            [text_in(charge, key, where, dropped) for key in ("charge_type", "currency")],
+            amount_in(charge, "amount", where, dropped),
+        )
+        for _, where, charge in objects(billing, "billing", dropped)
+    ]
     if not charges:
         return None, None
-    kind = [text(charges[0].get(key)) for key in ("charge_type", "currency")]
-    alike = [
-        c for c in charges if [text(c.get(key)) for key in ("charge_type", "currency")] == kind
-    ]
-    amounts = [text(charge.get("amount")) for charge in alike]
+    kind = charges[0][0]
+    amounts = [charged for of_kind, charged in charges if of_kind == kind]
     unit = legacy.UNITS if kind[0] == "unit" else kind[1] or kind[0]
     if len(amounts) == 1:
         return amounts[0], unit
     try:
-        return str(sum((Decimal(amount) for amount in amounts if amount), Decimal(0))), unit
+        total = sum((Decimal(one) for one in amounts if one), Decimal(0))
     except ArithmeticError:
-        raise NotTheProtocol("billing.amount: expected decimal strings") from None
+        total = Decimal("NaN")
+    if not total.is_finite():
+        dropped.append("billing.amount: expected decimal strings")
+        return None, None
+    return str(total), unit

@@ -14,22 +14,26 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
-    LATEST_INSTANT,
     checked,
+    duration_in,
     expires_at,
     faults,
     index_of,
+    note_repeated,
     objects,
-    text,
+    repeated,
+    text_in,
     told_apart,
     url_in,
 )
+from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
 from receiver.tasks import Status
 
 STATUSES = {
     "submitted": Status.SUBMITTED,
     "processing": Status.PROCESSING,
     "succeed": Status.SUCCEEDED,
+    "succeeded": Status.SUCCEEDED,  # the new dialect's spelling
     "failed": Status.FAILED,
 }
 OUTPUTS_KEPT_FOR = 30 * DAY  # the vendor deletes outputs 30 days after generation
@@ -48,14 +52,14 @@ class Envelope(Schema):
     class Meta:
         unknown = INCLUDE
 
-    task_id = fields.String(required=True, validate=validate.Length(1, 128))
-    task_status = fields.String(required=True, validate=validate.OneOf(tuple(STATUSES)))
-    task_status_msg = fields.String(allow_none=True)
+    task_id = Identity(required=True, validate=validate.Length(1, 128))
+    task_status = Spelling(STATUSES, required=True)
+    task_status_msg = Text(allow_none=True)
     task_info = fields.Raw(allow_none=True)
     task_result = fields.Raw(allow_none=True)
-    created_at = fields.Integer(strict=True, validate=validate.Range(0, LATEST_INSTANT))
-    updated_at = fields.Integer(strict=True, validate=validate.Range(0, LATEST_INSTANT))
-    final_unit_deduction = fields.String(allow_none=True)
+    created_at = Instant()
+    updated_at = Instant()
+    final_unit_deduction = Text(allow_none=True)
     final_balance_deduction = fields.Raw(allow_none=True)
 
 
@@ -65,8 +69,9 @@ UNITS = "units"  # of a resource pack
 
 def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     """The event in a task of this dialect. Raises NotTheProtocol."""
+    dropped: list[str] = []
     try:
-        data = checked(ENVELOPE, document)
+        data = checked(ENVELOPE, document, dropped)
     except ValidationError as error:
         raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
     occurred_at = data.get("updated_at", received_at)
@@ -76,16 +81,19 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         status=STATUSES[data["task_status"]],
         occurred_at=occurred_at,
         reason=data.get("task_status_msg") or None,
-        media=told_apart(_media(document.get("task_result"), occurred_at)),
-        external_task_id=_external_task_id(document.get("task_info")),
+        media=told_apart(_media(document.get("task_result"), occurred_at, dropped), dropped),
+        external_task_id=_external_task_id(document.get("task_info"), dropped),
         cost=data.get("final_unit_deduction") or None,
         cost_unit=UNITS if data.get("final_unit_deduction") else None,
         unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
+        dropped=tuple(dropped),
     )
 
 
 def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
     """The task in the answer to a create or a query; some single queries answered a list."""
+    if {"code", "data"} & repeated(document):
+        raise NotTheProtocol("code or data is repeated")
     data = document.get("data")
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
@@ -97,41 +105,52 @@ def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
 def refusal(provider: str, callback: Callback, words: str) -> Event:
     """A create that was refused ends the task; a query that was refused says nothing of it."""
     if callback.source is not Source.CREATE:
-        raise NotTheProtocol(f"the query was refused: {words}")
+        raise NotTheProtocol(f"the query was refused: {cleaned(words)}")
     return Event(
         provider=provider,
         provider_task_id="",
         status=Status.FAILED,
         occurred_at=callback.received_at,
-        reason=f"refused: {words}",
+        reason=f"refused: {cleaned(words)}",
     )
 
 
-def _external_task_id(info: object) -> str | None:
+def _external_task_id(info: object, dropped: list[str]) -> str | None:
     """Our own id as the provider gives it back; `{}` where none was sent."""
     if info is None:
         return None
     if not isinstance(info, dict):
-        raise NotTheProtocol("task_info: expected an object")
+        dropped.append("task_info: expected an object")
+        return None
+    if "external_task_id" in repeated(info):  # it may decide which task this is about
+        dropped.append("task_info.external_task_id: repeated")
+        return None
     found = info.get("external_task_id")
-    if found is not None and not isinstance(found, str):
-        raise NotTheProtocol("task_info.external_task_id: expected a string")
-    return found or None
+    if found is None:
+        return None
+    external_task_id = identity(found)
+    if external_task_id is None:
+        dropped.append("task_info.external_task_id: expected a string")
+    return external_task_id or None
 
 
-def _media(result: object, occurred_at: int) -> Iterator[Media]:
+def _media(result: object, occurred_at: int, dropped: list[str]) -> Iterator[Media]:
     if result is None:
         return
     if not isinstance(result, dict):
-        raise NotTheProtocol("task_result: expected an object")
+        dropped.append("task_result: expected an object")
+        return
+    note_repeated(result, "task_result", dropped)
     for array, (kind, keys) in _ARRAYS.items():
-        for position, where, output in objects(result.get(array), f"task_result.{array}"):
-            url = url_in(output, keys, where)
+        for position, where, output in objects(result.get(array), f"task_result.{array}", dropped):
+            url = url_in(output, keys, where, dropped)
+            if url is None:
+                continue
             yield Media(
                 kind=kind,
                 url=url,
                 index=index_of(output, position),
-                watermark_url=text(output.get("watermark_url")),
-                duration=text(output.get("duration", output.get("duration_mp3"))),
+                watermark_url=text_in(output, "watermark_url", where, dropped),
+                duration=duration_in(output, ("duration", "duration_mp3"), where, dropped),
                 expires_at=expires_at(url, occurred_at + OUTPUTS_KEPT_FOR),
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import INCLUDE, Schema, ValidationError, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
@@ -17,12 +17,17 @@ from receiver.providers.base import (
     DAY,
     checked,
     decode,
+    entries,
     expires_at,
     faults,
+    note_repeated,
+    repeated,
     text,
+    text_in,
     told_apart,
     url_in,
 )
+from receiver.providers.fields import Identity, Spelling, cleaned
 from receiver.tasks import Status
 
 STATUSES = {
@@ -46,8 +51,8 @@ class Envelope(Schema):
     class Meta:
         unknown = INCLUDE
 
-    task_id = fields.String(required=True, validate=validate.Length(1, 128))
-    status = fields.String(required=True, validate=validate.OneOf(tuple(STATUSES)))
+    task_id = Identity(required=True, validate=validate.Length(1, 128))
+    status = Spelling(STATUSES, required=True)
 
 
 ENVELOPE = Envelope()
@@ -60,34 +65,38 @@ class Modellix:
     has_callbacks = False
 
     def status(self, spelling: str) -> str | None:
-        return STATUSES.get(spelling)
+        return STATUSES.get(spelling.lower())
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is Source.CALLBACK:
             raise NotTheProtocol("Modellix has no callbacks")
+        if {"code", "data"} & repeated(document):
+            raise NotTheProtocol("code or data is repeated")
         if document.get("code") != 0:
             return self._refusal(callback, document)
         data = document.get("data")
         if not isinstance(data, dict):
             raise NotTheProtocol("data: expected an object")
+        dropped: list[str] = []
         try:
-            checked(ENVELOPE, data)
+            found = checked(ENVELOPE, data, dropped)
         except ValidationError as error:
             raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
-        status = STATUSES[data["status"]]
+        status = STATUSES[found["status"]]
         return Event(
             provider=self.name,
-            provider_task_id=data["task_id"],
+            provider_task_id=found["task_id"],
             status=status,
             occurred_at=callback.received_at,  # it tells no time
             reason=_reason(data) if status is Status.FAILED else None,
-            media=told_apart(_media(data, callback.received_at)),
+            media=told_apart(_media(data, callback.received_at, dropped), dropped),
+            dropped=tuple(dropped),
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code, message = document.get("code"), document.get("message")
-        words = f"{code} {message}"
+        words = cleaned(f"{code} {message}")
         is_create = callback.source is Source.CREATE
         if not is_create or not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
             raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
@@ -108,23 +117,24 @@ def _reason(data: Mapping[str, Any]) -> str:
     return next((words for words in said if words), inner) or str(data["status"])
 
 
-def _media(data: Mapping[str, Any], received_at: int) -> Iterator[Media]:
+def _media(data: Mapping[str, Any], received_at: int, dropped: list[str]) -> Iterator[Media]:
     """Resources as objects or as plain URLs, under `result` or directly under `data`."""
     result = data.get("result")
     if result is not None and not isinstance(result, dict):
-        raise NotTheProtocol("data.result: expected an object")
+        dropped.append("data.result: expected an object")
+        result = None
+    note_repeated(result or {}, "data.result", dropped)
     found = (result or {}).get("resources", data.get("resources"))
-    if found is None:
-        return
-    if not isinstance(found, list):
-        raise NotTheProtocol("data.result.resources: expected an array")
-    for position, resource in enumerate(found):
-        where = f"resources[{position}]"
+    for position, where, resource in entries(found, "data.result.resources", dropped):
         entry = {"url": resource} if isinstance(resource, str) else resource
         if not isinstance(entry, dict):
-            raise NotTheProtocol(f"{where}: expected an object or a URL")
-        url = url_in(entry, ("url",), where)
-        kind = text(entry.get("type")) or "image"
+            dropped.append(f"{where}: expected an object or a URL")
+            continue
+        note_repeated(entry, where, dropped)
+        url = url_in(entry, ("url",), where, dropped)
+        if url is None:
+            continue
+        kind = text_in(entry, "type", where, dropped) or "image"
         yield Media(
             kind, url, str(position), expires_at=expires_at(url, received_at + OUTPUTS_KEPT_FOR)
         )

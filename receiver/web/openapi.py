@@ -187,7 +187,8 @@ WEBHOOKS: dict[str, Any] = {
             "operationId": "webhook_callback",
             "summary": "What a provider posts to the callback URL when a task moves.",
             "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, signed by the "
-            "scheme of Standard Webhooks, to /callbacks/{provider}.",
+            "scheme of Standard Webhooks, to /callbacks/{provider}. Only the id and the status of "
+            "the task have to be as described; any other field that is not is dropped and named.",
             "requestBody": _takes("KlingCallback", "LegacyCallback"),
             "responses": TAKEN,
         }

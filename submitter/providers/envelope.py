@@ -9,7 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode
+from receiver.providers.base import decode, repeated
+from receiver.providers.fields import identity
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -65,6 +66,8 @@ def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
     except RequestRefused as error:
         raise vendor.strange(answer, call, str(error)) from None
     code = document.get("code")
+    if {"code", "data"} & repeated(document):
+        raise vendor.strange(answer, call, "`code` or `data` is repeated")
     if type(code) is not int:
         words = readable(document.get("message")) or "no `code` in it"
         raise vendor.strange(answer, call, words)
@@ -79,9 +82,11 @@ def tasks_in(data: object) -> list[dict[str, Any]]:
 
 
 def ids(task: dict[str, Any]) -> tuple[object, object]:
-    """The provider's id of a task, and ours."""
+    """The provider's id of a task, which may be written as an integer, and ours."""
     info = task.get("task_info")
-    return task.get("task_id"), info.get("external_task_id") if isinstance(info, dict) else None
+    return identity(task.get("task_id")), info.get("external_task_id") if isinstance(
+        info, dict
+    ) else None
 
 
 def check_it_is_about(

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode
+from receiver.providers.base import decode, repeated
+from receiver.providers.fields import identity
 from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.errors import InputError, NotFoundAtProvider, UnexpectedAnswer
 from submitter.providers.answers import Call, Vendor
@@ -67,7 +68,7 @@ class Modellix:
         def ask() -> Answer:
             answer = self._client.ask(path, self._keys)
             data = _data_of(answer, Call.FETCH)
-            if isinstance(data, dict) and data.get("task_id") != provider_task_id:
+            if isinstance(data, dict) and identity(data.get("task_id")) != provider_task_id:
                 raise UnexpectedAnswer(
                     f"Modellix was asked for task {provider_task_id} and told of another",
                     body=answer.body,
@@ -104,7 +105,7 @@ def _data_of(answer: Answer, call: Call) -> Any:
         raise VENDOR.strange(answer, call, str(error)) from None
     code = document.get("code")
     words = readable(document.get("message")) or "no message"
-    if type(code) is not int:
+    if type(code) is not int or {"code", "data"} & repeated(document):
         raise VENDOR.strange(answer, call, words)
     if code:
         status = code if code in tuple(HTTPStatus) else answer.status

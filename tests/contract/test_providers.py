@@ -84,7 +84,7 @@ def test_a_refused_create_ends_the_task_and_says_why(room: Provider) -> None:
 
 @rooms
 @sources
-@pytest.mark.parametrize("raw", [b"", b"<html>", b'{"a": NaN}', b'{"a": 1, "a": 2}'])
+@pytest.mark.parametrize("raw", [b"", b"<html>", b'{"a": nan}', b'{"a": 1, "a"}'])
 def test_what_is_not_json_is_refused(room: Provider, source: Source, raw: bytes) -> None:
     with pytest.raises(NotJson):
         room.parse(message(room, raw, source))
@@ -102,6 +102,8 @@ def test_what_is_not_json_is_refused(room: Provider, source: Source, raw: bytes)
         b'{"code": 0}',
         b'{"code": 0, "data": null}',
         b'{"code": 0, "data": {"task_id": 1, "task_status": 2, "status": 3}}',
+        b'{"a": NaN}',
+        b'{"a": 1, "a": 2}',
     ],
 )
 def test_what_tells_no_status_is_refused_or_a_refusal(

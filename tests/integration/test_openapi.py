@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,7 @@ CHECKS: list[CheckFunction] = [
     response_schema_conformance,
 ]
 EXAMPLES = 40  # of each operation in each mode
+STATUSES = ("submitted", "processing", "succeed", "succeeded", "failed")
 PARTS = 4  # of the operations, which several processes can try at the same time
 
 
@@ -282,5 +284,21 @@ def answered_as_told(case: Any, mode: GenerationMode) -> None:
     assert answer.status_code != 500
     parts = case.meta.components.items()
     wrong = {where.value for where, part in parts if part.mode is GenerationMode.NEGATIVE}
-    rejected = [negative_data_rejection] if wrong & {"body", "query"} else []
+    is_callback = "{token}" in case.path
+    rejected = [negative_data_rejection] if wrong & {"body", "query"} and not is_callback else []
     case.validate_response(answer, checks=[*CHECKS, *rejected])
+    if is_callback and answer.status_code == HTTPStatus.OK:
+        assert tells_identity_and_status(case.body), case.body
+
+
+def tells_identity_and_status(document: object) -> bool:
+    """Of a callback no more than this has to be as it is described."""
+    if not isinstance(document, dict):
+        return False
+    return any(
+        type(document.get(identity)) in (str, int)
+        and document[identity] != ""
+        and isinstance(document.get(status), str)
+        and document[status].lower() in STATUSES
+        for identity, status in (("task_id", "task_status"), ("id", "status"))
+    )

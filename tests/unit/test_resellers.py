@@ -122,9 +122,10 @@ def test_a_refused_create_at_modellix_ends_the_task() -> None:
         (b'{"code": 500, "message": "Internal: x"}', Source.CREATE),  # perhaps accepted
         (b'{"code": 404, "message": "NotFound: x"}', Source.QUERY),
         (answer("strange"), Source.QUERY),
-        (answer(result=[]), Source.QUERY),
-        (answer(resources="u"), Source.QUERY),
-        (answer(resources=[1]), Source.QUERY),
+        (answer(task_id=None), Source.QUERY),
+        (answer(task_id=1.5), Source.QUERY),
+        (b'{"code": 0, "code": 0, "data": {"task_id": "t", "status": "failed"}}', Source.QUERY),
+        (b'{"code": 0, "code": 400, "message": "no"}', Source.CREATE),
         (b'{"code": 0, "data": []}', Source.QUERY),
         (answer(), Source.CALLBACK),  # it has none
     ],
@@ -132,3 +133,18 @@ def test_a_refused_create_at_modellix_ends_the_task() -> None:
 def test_what_tells_nothing_of_the_task_is_refused(raw: bytes, source: Source) -> None:
     with pytest.raises(NotTheProtocol):
         parse("modellix", raw, source)
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ({"result": []}, "data.result"),
+        ({"resources": "u"}, "data.result.resources"),
+        ({"resources": [1]}, "data.result.resources[0]"),
+        ({"resources": [{"url": None}]}, "data.result.resources[0].url"),
+    ],
+)
+def test_a_part_that_cannot_be_used_is_dropped_and_named(data: dict[str, Any], named: str) -> None:
+    event = parse("modellix", answer(**data), Source.QUERY)
+    assert (event.status, event.media) == (Status.SUCCEEDED, ())
+    assert [words.partition(":")[0] for words in event.dropped] == [named]

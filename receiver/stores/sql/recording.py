@@ -15,6 +15,8 @@ from receiver.stores.sql.agenda import count
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import Outcome, Status, Task, Trust, judge
 
+LONGEST_PROBLEM = 1_000  # characters
+
 
 class Recording:
     """One piece of work for the record, in the transaction that is open on `connection`."""
@@ -38,7 +40,7 @@ class Recording:
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         outcome = _judge(task, event, callback.trust, confirm)
-        problem = _other_id(task, event)
+        problem = _problem(task, event)
         repeated, callback_id = self._keep(task["seq"], callback, outcome, problem)
         if repeated and outcome is not Outcome.RECORDED:
             return outcome
@@ -60,7 +62,8 @@ class Recording:
             return Outcome.STALE
         outcome = _judge(task, event, stored.callback.trust, confirm)
         if stored.outcome is Outcome.QUARANTINED or outcome is Outcome.RECORDED:
-            values = {"outcome": outcome, "task": task["seq"], "id": stored.id}
+            problem = _problem(task, event)
+            values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
             self._connection.execute(_UNDERSTOOD, values)
         self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
@@ -203,6 +206,15 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
 
+def _problem(task: Row, event: Event) -> str | None:
+    """What is odd about a message that was understood: another id, and the dropped fields."""
+    other_id = _other_id(task, event)
+    if not event.dropped:
+        return other_id
+    found = [other_id, *event.dropped] if other_id else event.dropped
+    return "; ".join(found)[:LONGEST_PROBLEM]
+
+
 def _other_id(task: Row, event: Event) -> str | None:
     """The token says whose callback it is; that the provider names another task is kept to see.
 
@@ -241,7 +253,7 @@ select cast(? as text) as hook, cast(? as text) as after, cast(? as bigint) as d
 """
 # The same bytes may be on record for the task already: then this row stays without one.
 _UNDERSTOOD = """
-update callbacks set outcome = :outcome, problem = null, task = case
+update callbacks set outcome = :outcome, problem = :problem, task = case
   when exists (
     select 1 from callbacks as other
     where other.task = :task and other.digest = callbacks.digest and other.id <> :id

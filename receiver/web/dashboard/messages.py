@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from receiver.providers.fields import cleaned
 from receiver.stores.base import StoredCallback
 
 SHOWN = 20_000  # characters; more would only make the page slow
@@ -29,8 +31,18 @@ def message(stored: StoredCallback, hide: Callable[[str], str]) -> Message:
 
 
 def _set_out(body: bytes) -> str:
-    text = body.decode("utf-8", "replace")
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        text = body.decode(json.detect_encoding(body), "replace")
+        document = json.loads(text, strict=False, object_pairs_hook=_without_repeats)
+        text = json.dumps(document, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        return text
+        text = body.decode("utf-8", "replace")
+    return cleaned(text)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one with a repeated key is shown as it came, with both values."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key is repeated")
+    return document

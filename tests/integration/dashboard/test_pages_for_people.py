@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from itsdangerous import TimestampSigner
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
+from receiver.errors import RequestRefused
+from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.dashboard_visits import PASSWORD, token
 from tests.support.rich_record import HOSTILE, MINUTE, SIGNATURE, TOKEN, Rich, tell
-from tests.support.samples import SECRET
+from tests.support.samples import SECRET, callback
 
 LISTS = [
     "",
@@ -119,6 +122,35 @@ def test_the_secrets_were_there_to_be_told(store: SqliteStore) -> None:
     kept = repr(store.callbacks(limit=99))
     assert TOKEN in kept
     assert SIGNATURE in kept
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        rb'{"task_id": "p", "task_status": "failed", "task_status_msg": "so \ud83d \u0000 it is"}',
+        b'{"task_id": "p", "task_status": "failed", "task_status_msg": "so \0\n\xe9 it is"}',
+        rb'{"task_id": "p", "task_id": "\ud83d", "task_status_msg": "so \u0000 it is"}',
+        rb'{"task_id": "p", "\ud83d": NaN, "task_status_msg": "so \u0000 it is"}',
+        b"so \xff\0 it is",
+        '{"task_id": "p", "task_status": "failed", "task_status_msg": "so it is"}'.encode("utf-16"),
+    ],
+)
+def test_a_message_with_characters_that_no_page_can_show_is_shown(
+    browser: FlaskClient, store: SqliteStore, raw: bytes
+) -> None:
+    ingest = Ingest(store)
+    with suppress(RequestRefused):
+        ingest.accept(callback(raw))
+    (stored,) = store.callbacks()
+    where = ["quarantine"] if stored.outcome == "quarantined" else []
+    for path in ("tasks/task-1", *where):
+        answer = browser.get(f"/dashboard/{path}")
+        page = answer.get_data(as_text=True)
+        assert answer.status_code == 200
+        assert "\0" not in page
+        assert "it is" in page
+        assert page.count("&#34;task_id&#34;:") >= raw.count(b'"task_id":')  # both, if repeated
+    assert stored.callback.body == raw
 
 
 def test_what_is_hostile_is_shown_as_it_was_written(browser: FlaskClient, rich: Rich) -> None:

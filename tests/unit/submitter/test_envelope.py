@@ -116,6 +116,16 @@ def test_an_answer_outside_the_protocol_never_passes_for_a_refusal_of_a_create(
         assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize("told", ["828312345678901234", 828_312_345_678_901_234])
+def test_an_id_may_be_told_as_an_integer(told: object) -> None:
+    body = json.dumps({"code": 0, "data": {"task_id": told, "task_info": []}}).encode()
+    answer = Answer(200, {}, body)
+    data = data_of(answer, Call.FETCH)
+    envelope.check_it_is_about(VENDOR, answer, data, "828312345678901234")
+    with pytest.raises(UnexpectedAnswer, match="told of another"):
+        envelope.check_it_is_about(VENDOR, answer, data, "828312345678901235")
+
+
 def test_what_kling_says_cannot_upset_a_terminal() -> None:
     assert readable("a\x1b[31mred\n\nline\u202e") == "a [31mred line"
     assert len(readable("x" * 5000)) == 300
