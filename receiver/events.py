@@ -32,6 +32,11 @@ class Callback:
     trust: Trust = Trust.TOKEN
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the body is empty, or is JSON without any content, such as `{}`."""
+        return self.body.strip() in (b"", b"{}", b"[]", b"null", b'""')
+
+    @property
     def digest(self) -> bytes:
         """16 bytes that are equal for byte-identical bodies."""
         return hashlib.blake2b(self.body, digest_size=16).digest()

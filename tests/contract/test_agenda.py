@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import State
+from receiver.errors import RequestRefused
 from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.settings import Confirm
@@ -302,3 +303,21 @@ def test_a_conflict_that_is_repeated_is_counted_and_asked_about_once(store: Stor
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
     assert store.next_deadline_at() is None
     assert counted(store)[CONFLICTS] == 1
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b" {} \n", b"[]", b"null", b'""'])
+def test_an_empty_message_is_kept_and_puts_no_task_on_record(store: Store, raw: bytes) -> None:
+    """Such as the probe of a provider, or a person with curl."""
+    with pytest.raises(RequestRefused):
+        Ingest(store).accept(callback(raw, "unknown"))
+    assert store.tasks() == []
+    (kept,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    assert kept.callback.body == raw
+
+
+def test_an_empty_message_about_a_known_task_is_kept_with_it(store: Store) -> None:
+    put(store)
+    with pytest.raises(RequestRefused):
+        Ingest(store).accept(callback(b"{}"))
+    (kept,) = store.history("task-1").callbacks
+    assert kept.outcome is Outcome.QUARANTINED

@@ -48,8 +48,15 @@ class Recording:
         return outcome
 
     def quarantine(self, callback: Callback, problem: str) -> None:
-        """Keep what was not understood; without a token nobody knows whose it is."""
-        task = adoption.task_of(self._connection, callback, None) if callback.task_id else None
+        """Keep a message that was not understood, with its task if its URL has a token.
+
+        An empty message puts no task on record that was not there before.
+        """
+        task: Row | None = None
+        if callback.task_id and callback.is_empty:
+            task = adoption.find(self._connection, callback.task_id)
+        elif callback.task_id:
+            task = adoption.task_of(self._connection, callback, None)
         if task is not None and task["forgotten_at"] is not None:
             self._let_go(task, callback)
         else:
