@@ -110,7 +110,7 @@ def load() -> Settings:
     return Settings(
         database_url=database_url,
         callback_secrets=split_secrets(given) if given else own_secret(database_url),
-        public_url=public_url.rstrip("/") if public_url else None,
+        public_url=_with_ascii_host(public_url.strip().rstrip("/")) if public_url else None,
         hooks_file=Path(hooks_file),
         confirm=Confirm(confirm),
         reconcile_after=reconcile_after,
@@ -248,16 +248,35 @@ def _database_url(value: str) -> None:
 
 
 def _public_url(value: str) -> None:
+    value = value.strip()
     try:
         parts = urlsplit(value)
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
+        _with_ascii_host(value)
     except ValueError:
         raise ValidationError(f"{value!r} is not a URL") from None
+    if re.search(r"\s", value):
+        raise ValidationError(f"{value!r} contains a space")
     if not is_web:
         raise ValidationError(f"{value!r} is not a URL; use one like https://callbacks.example.com")
     if parts.query or parts.fragment:
         raise ValidationError(f"{value!r} has a query or a fragment; leave it off")
+
+
+def _with_ascii_host(url: str) -> str:
+    """The URL with an internationalised host name as it stands in DNS. Raises ValueError."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host.isascii():
+        return url
+    import idna  # noqa: PLC0415 - it takes long to import, and few need it
+
+    login = parts.netloc.rpartition("@")[0]
+    port = f":{parts.port}" if parts.port else ""
+    netloc = f"{login}@" if login else ""
+    netloc += idna.encode(host, uts46=True).decode() + port
+    return parts._replace(netloc=netloc).geturl()
 
 
 def _callback_secrets(value: str) -> None:

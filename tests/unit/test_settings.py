@@ -50,6 +50,9 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("TRUSTED_PROXIES", "-1", "between 0 and 10"),
         ("PUBLIC_URL", "https://a.example/?x=1", "query"),
         ("PUBLIC_URL", "ftp://a.example", "https://"),
+        ("PUBLIC_URL", "https://a.example/my shop", "space"),
+        ("PUBLIC_URL", "https://a.example/\tx", "space|URL"),
+        ("PUBLIC_URL", "https://\u2764.\u2764..example", "URL"),
         ("DATABASE_URL", "mysql://db/x", "mysql is not .* postgresql://"),
         ("DATABASE_URL", "postgresql://db:port/x", "its port"),
         ("DATABASE_URL", "sqlite:///", "sqlite:///"),
@@ -194,3 +197,21 @@ def test_a_data_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="CALLBACK_SECRETS: not set"):
         settings.own_secret(f"sqlite:///{tmp_path}/file/receiver.db")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        (" https://callbacks.example.com \n", "https://callbacks.example.com"),
+        ("https://callbacks.example.com//", "https://callbacks.example.com"),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example"),
+        ("https://B\u00dcCHER.example:8443/shop/", "https://xn--bcher-kva.example:8443/shop"),
+        ("http://user@\u4f8b\u3048.example", "http://user@xn--r8jz45g.example"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_public_url_is_trimmed_and_has_an_ascii_host(
+    monkeypatch: pytest.MonkeyPatch, given: str, used: str
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", given)
+    assert load().public_url == used
