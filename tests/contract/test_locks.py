@@ -322,9 +322,15 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
     assert two is None
 
 
-def test_failures_of_an_endpoint_are_counted_one_by_one(rivals: Rivals[Store]) -> None:
-    known, first, second, *others = claimed_deliveries(rivals.first, TASKS)
-    assert settling(rivals.first, known)()
+@pytest.mark.parametrize("failed_before", [0, 1])
+def test_failures_of_an_endpoint_are_counted_one_by_one(
+    rivals: Rivals[Store], failed_before: int
+) -> None:
+    """Also the first ones, which find no row that they could lock."""
+    deliveries = claimed_deliveries(rivals.first, TASKS)
+    for known in deliveries[:failed_before]:
+        assert settling(rivals.first, known)()
+    first, second, *others = deliveries[failed_before:]
     rivals.meet(
         "endpoints",
         settling(rivals.first, first),

@@ -62,7 +62,11 @@ def known(connection: Session, hook: str, *, and_hold: bool = False) -> Endpoint
 
 
 def apply(connection: Session, hook: str, change: Change, now: int) -> None:
-    """Make the change to the endpoint, in the transaction of the attempt that brought it."""
+    """Make the change to the endpoint, in the transaction of the attempt that brought it.
+
+    The name is locked as well as the row, because the row is missing until the first failure.
+    """
+    connection.lock_name(f"endpoint {hook}")
     before = known(connection, hook, and_hold=True)
     after, kind = change(before)
     if after == Endpoint(hook):
