@@ -1,6 +1,6 @@
-"""The kinds of fields in providers' messages: strict for identity and status, else tolerant.
+"""The fields of providers' messages: strict for identity and status, tolerant for all others.
 
-A number, an instant or words may be written in any of the ways that providers were seen to use.
+Numbers, instants and text are accepted in every form that providers have been seen to use.
 """
 
 # ruff: noqa: ARG002, RUF012 - signatures and attributes are marshmallow's
@@ -15,7 +15,7 @@ from typing import Any
 from marshmallow import fields, validate
 
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
-LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000: what is added to it stays a date
+LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000, so that adding 30 days stays a date
 LONGEST_INSTANT = 64  # characters of an instant that is written as text
 
 

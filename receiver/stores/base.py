@@ -204,10 +204,11 @@ class Inbox(Protocol):
         *,
         confirm: bool = False,
     ) -> Write[Any, Outcome]:
-        """`record`, without waiting for the commit: the caller starts `writer`, then waits.
+        """Like `record`, but return a future instead of waiting for the commit.
 
-        The future may have an exception that is no fault of the callback: then `record` does it.
-        Raises StoreUnavailable, and ValueError for a message that was told without a token.
+        The caller has to start `writer`. The future can fail although the callback is valid, for
+        example if another write of the same batch failed; then call `record`. Raises
+        StoreUnavailable, and ValueError for a callback without a task id.
         """
         ...
 

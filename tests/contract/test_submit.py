@@ -96,7 +96,7 @@ def test_a_withdrawn_callback_is_never_recorded(store: Store) -> None:
 def test_a_message_without_a_task_is_not_taken(store: Store) -> None:
     """Which task it is about has to be looked up first."""
     signed = replace(callback(), task_id=None, trust=Trust.SIGNED)
-    with pytest.raises(ValueError, match="which task"):
+    with pytest.raises(ValueError, match="without a task id"):
         submit(store, signed)
     assert store.writer.waiting == 0
 

@@ -41,7 +41,7 @@ class Inbox(Rooms):
         confirm: bool = False,
     ) -> Write[Any, Outcome]:
         if callback.task_id is None:
-            raise ValueError("which task it is about is known only to who reads the record")
+            raise ValueError("a callback without a task id cannot be submitted; use `record`")
         work = _recording(callback, event, subscriptions, confirm=confirm)
         return self._submit_about(callback.task_id, work)
 
