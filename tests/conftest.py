@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -34,6 +35,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine, examples may take long to generate and to run; that is not a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# What the collection of the tests creates stays until the end, so the garbage collector leaves it
+# alone. Otherwise each process of a run spends several seconds on it.
+gc.disable()
 
 # Let the processes that tests start keep their compiled modules, also where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -75,6 +80,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if _needs_postgres(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not _needs_postgres(item)]
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def _needs_postgres(item: pytest.Item) -> bool:

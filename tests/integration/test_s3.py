@@ -18,10 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-pytest.importorskip("s3fs", reason="needs the extra s3")
-pytest.importorskip("moto", reason="needs moto[s3]")
-
 from PIL import Image
 
 from receiver.connects import public_only
@@ -44,12 +40,11 @@ BIG = 60 * 2**20
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _what_was_there_before_is_not_looked_at() -> Iterator[None]:
-    """Each `anew` would go through what all other tests left: half a second."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+def _needs_its_packages() -> None:
+    # They are imported here: importing them takes each process of the run a while.
+    pytest.importorskip("s3fs", reason="needs the extra s3")
+    pytest.importorskip("moto", reason="needs moto[s3]")
+    gc.freeze()  # each `anew` would go through them
 
 
 @pytest.fixture(scope="module")
