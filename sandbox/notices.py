@@ -55,10 +55,18 @@ class Notice:
 
     def saying(self, **changes: Any) -> Notice:
         """The same with these keys of its JSON changed, signed anew."""
-        document = {**json.loads(self.body), **changes}
-        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        document = {**self.document, **changes}
+        # Half an emoji cannot be encoded; JSON allows its escape.
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        body = text.encode(errors="backslashreplace")
         status = str(document.get("task_status", document.get("status", self.status)))
         return replace(self, body=body, status=status).signed()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON of its body."""
+        document: dict[str, Any] = json.loads(self.body)
+        return document
 
     @property
     def is_end(self) -> bool:

@@ -81,6 +81,21 @@ def with_an_unknown_status(notice: Notice) -> tuple[Notice, ...]:
     return (replace(notice.saying(task_status="upscaling"), insisted=False), notice)
 
 
+def with_odd_fields(notice: Notice) -> tuple[Notice, ...]:
+    """Every field but the id, the status and the URL of the result has an unexpected type."""
+    document = notice.document
+    odd: dict[str, object] = {"note": "\ud83d cut off", "trace": {"tags": [None, 1e400]}}
+    if "task_status" in document:
+        result = {**document["task_result"], "videos": {}, "audios": None}
+        if not notice.is_end:
+            result = []
+        odd |= {"task_result": result, "task_info": [], "task_status_msg": 0}
+        odd |= {"created_at": "yesterday", "updated_at": None, "final_unit_deduction": 1}
+    else:
+        odd |= {"message": [], "create_time": "", "update_time": None, "billing": ""}
+    return (notice.saying(**odd),)
+
+
 def wrongly_signed(notice: Notice) -> tuple[Notice, ...]:
     other = replace(notice, body=notice.body + b" ").signed()  # of another body
     return (replace(notice, headers=other.headers, insisted=False), notice)

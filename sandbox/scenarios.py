@@ -90,6 +90,11 @@ _about_callbacks(
     "no-media", "the success comes without its picture; a query has it", plans.without_media
 )
 _about_callbacks(
+    "odd-fields",
+    "fields other than id, status and URL have unexpected types",
+    plans.with_odd_fields,
+)
+_about_callbacks(
     "unknown-status", "a status nobody knows comes before the end", plans.with_an_unknown_status
 )
 _about_callbacks(

@@ -98,6 +98,11 @@ def test_every_task_ends_as_it_did_at_the_provider(
         expected = State.DEAD if scenario in DEAD_PICTURE else State.DELIVERED
         assert state is expected or scenario in LATE_PICTURE, (scenario, state)
 
+    odd = [one for one in histories["odd-fields"].callbacks if b"Infinity" in one.callback.body]
+    assert len(odd) == 3
+    for one in odd:
+        assert one.outcome is not Outcome.QUARANTINED
+        assert "updated_at" in (one.problem or "")
     told = {one for history in histories.values() for one in outcomes(history)}
     assert {Outcome.DUPLICATE, Outcome.STALE, Outcome.CONFLICT, Outcome.QUARANTINED} <= told
     assert histories["succeed-then-failed"].task.conflict

@@ -211,6 +211,18 @@ def test_a_success_has_no_media(sandbox: Sandbox, kling: Kling, receiver: Receiv
     assert kling.query(task_id)["task_result"]["images"]
 
 
+def test_fields_have_unexpected_types(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    play(sandbox, kling, receiver, "odd-fields")
+    assert receiver.statuses == MOVES
+    assert [one.document["task_result"] for one in receiver.heard[:2]] == [[], []]
+    end = receiver.heard[-1]
+    assert end.document["task_result"]["images"][0]["url"].startswith("http://")
+    assert end.document["task_result"]["videos"] == {}
+    assert (end.document["updated_at"], end.document["final_unit_deduction"]) == (None, 1)
+    assert rb"\ud83d cut off" in end.body
+    assert b"Infinity" in end.body
+
+
 def test_an_unknown_status_comes_before_the_end(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
