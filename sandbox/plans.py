@@ -87,9 +87,8 @@ def with_odd_fields(notice: Notice) -> tuple[Notice, ...]:
     odd: dict[str, object] = {"note": "\ud83d cut off", "trace": {"tags": [None, 1e400]}}
     if "task_status" in document:
         result = {**document["task_result"], "videos": {}, "audios": None}
-        if not notice.is_end:
-            result = []
-        odd |= {"task_result": result, "task_info": [], "task_status_msg": 0}
+        odd |= {"task_result": result if notice.is_end else [], "task_info": []}
+        odd["task_status_msg"] = 0
         odd |= {"created_at": "yesterday", "updated_at": None, "final_unit_deduction": 1}
     else:
         odd |= {"message": [], "create_time": "", "update_time": None, "billing": ""}
