@@ -17,6 +17,7 @@ CallbackReceiverError
 └── DeliveryFailure          a hook could not do its work; the two families decide the retry
     ├── TemporaryFailure     try again (after `retry_after` seconds, if the other side said so)
     │   └── ResultGone       a result's URL works no more: ask the provider for a fresh one
+    ├── ContentFailure       one result is unusable: retried, without effect on the circuit breaker
     └── PermanentFailure     trying again cannot help
         └── EndpointGone     the other side wants nothing more: its hook is disabled
 """
@@ -108,6 +109,10 @@ class TemporaryFailure(DeliveryFailure):
 
 class ResultGone(TemporaryFailure):
     """A result's URL answered that it works no more: a fresh one has to be asked for."""
+
+
+class ContentFailure(DeliveryFailure):
+    """One result is unusable: the delivery is retried, and its endpoint is not blamed."""
 
 
 class PermanentFailure(DeliveryFailure):
