@@ -14,17 +14,18 @@ CallbackReceiverError
 ├── CopyFailed               the copy of a record is not what it should be; says what to do
 ├── NotErased                not all of a task could be forgotten now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
-└── DeliveryFailure          a hook could not do its work; the two families decide the retry
-    ├── TemporaryFailure     try again (after `retry_after` seconds, if the other side said so)
-    │   └── ResultGone       a result's URL works no more: ask the provider for a fresh one
-    ├── ContentFailure       one result is unusable: retried, without effect on the circuit breaker
-    └── PermanentFailure     trying again cannot help
-        └── EndpointGone     the other side wants nothing more: its hook is disabled
+└── DeliveryFailure          a hook failed; three kinds, which decide on retries and the breaker
+    ├── TemporaryFailure     the endpoint cannot do it now: retried, and counted by the breaker
+    ├── PermanentFailure     a retry cannot help: the delivery is dead
+    │   └── EndpointGone     the endpoint wants no more deliveries: its hook is disabled
+    └── ContentFailure       one result is unusable: retried, without effect on the circuit breaker
+        └── ResultGone       a result's URL does not give the result: the provider is asked again
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class CallbackReceiverError(Exception):
@@ -96,28 +97,45 @@ class NotFound(CallbackReceiverError):
 
 
 class DeliveryFailure(CallbackReceiverError):
-    """A hook could not do its work; the message is kept with the attempt."""
+    """A hook could not do its work; the message is stored with the attempt.
+
+    `files` are the `receiver.deliveries.File`s that the hook made before it failed.
+    """
+
+    files: tuple[Any, ...] = ()
 
 
 class TemporaryFailure(DeliveryFailure):
-    """Trying again may help; `retry_after` (seconds) is what the other side asked for."""
+    """The endpoint did not answer, broke the connection or asked for another try.
+
+    The delivery is retried, not earlier than after `retry_after` seconds, and the circuit breaker
+    counts the failure.
+    """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class ResultGone(TemporaryFailure):
-    """A result's URL answered that it works no more: a fresh one has to be asked for."""
-
-
-class ContentFailure(DeliveryFailure):
-    """One result is unusable: the delivery is retried, and its endpoint is not blamed."""
-
-
 class PermanentFailure(DeliveryFailure):
-    """Trying again cannot help: the delivery is dead at once."""
+    """A retry cannot help: the delivery is dead immediately."""
 
 
 class EndpointGone(PermanentFailure):
-    """The other side wants nothing more: the hook is disabled until an operator resumes it."""
+    """The endpoint wants no more deliveries: the hook is disabled until an operator resumes it."""
+
+
+class ContentFailure(DeliveryFailure):
+    """One result or one event is unusable; the failure is no evidence about the endpoint.
+
+    The delivery is retried, not earlier than after `retry_after` seconds. The circuit breaker
+    ignores the failure.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ResultGone(ContentFailure):
+    """A result's URL does not give the result: the provider is asked for a fresh one."""

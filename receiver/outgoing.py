@@ -17,15 +17,21 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin
 
 import requests
 from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
 from urllib3.util import Url, parse_url
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from receiver import urls
 from receiver.deadline import Deadline
-from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    DeliveryFailure,
+    PermanentFailure,
+    TemporaryFailure,
+)
 from receiver.guard import GuardedSession, NotPublic
 
 CHUNK = 64 * 1024  # bytes
@@ -33,6 +39,16 @@ MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Besides 5xx: the request may be fine at another time.
 TEMPORARY_STATUSES = frozenset({408, 425, 429})
+# Codings of a body that are decoded only where a library for them is installed.
+COMPRESSIONS = frozenset({"br", "compress", "x-compress", "zstd"})
+
+
+class UrlRefused(PermanentFailure):
+    """The URL, or one that it redirects to, is none that is requested."""
+
+
+class TooManyRedirects(TemporaryFailure):
+    """The URL redirects more often than browsers would have patience for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +103,20 @@ def stream(
 ) -> Iterator[Incoming]:
     """GET a body in chunks, following up to 5 redirects, each checked like the first URL.
 
-    `deadline` is in seconds, for all of it, and reading more than `max_bytes` is a
-    PermanentFailure; else as `post`.
+    URLs and redirects are read as browsers read them. `deadline` is in seconds, for all of it.
+    Raises PermanentFailure if the body is larger than `max_bytes` (UrlRefused if a redirect leads
+    to no URL that may be requested), ContentFailure if it cannot be decompressed,
+    TooManyRedirects; else as `post`.
     """
     with Deadline(deadline) as clock, ExitStack() as stack:
         response, url = _follow(stack, url, clock, allow_private)
+        _check_coding(response, url)
         chunks = _capped(_chunks(response, url, clock), max_bytes, origin(url))
         yield Incoming(response.status_code, response.headers, chunks)
 
 
 def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailure:
-    """The error that an answer other than 200 means; `text` tells people of it."""
+    """The error that a response which is no success means; `text` describes it to people."""
     if status in TEMPORARY_STATUSES or not 300 <= status < 500:
         return TemporaryFailure(text, retry_after(headers.get("Retry-After"), time.time()))
     return PermanentFailure(text)
@@ -132,28 +151,51 @@ def origin(url: str) -> str:
 def _follow(
     stack: ExitStack, url: str, clock: Deadline, allow_private: bool
 ) -> tuple[requests.Response, str]:
+    url = _usable(url, clock)
     first_host = _host(url)
     for _ in range(1 + MAX_REDIRECTS):
         # `allow_private` speaks of the host that was named, not of where it sends us.
         private = allow_private and _host(url) == first_host
         response = stack.enter_context(_exchange("GET", url, clock, private, {}))
-        target = response.headers.get("Location")
-        if response.status_code not in REDIRECTS or target is None:
+        following = _redirected(response, url)
+        if following is None:
             return response, url
-        url = _redirected(url, target)
+        url = following
         stack.close()
-    raise TemporaryFailure(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
+    raise TooManyRedirects(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
 
 
-def _redirected(url: str, target: str) -> str:
+def _usable(url: str, clock: Deadline) -> str:
     try:
-        following = urljoin(url, target)
+        return urls.usable(url)
+    except ValueError as error:
+        raise _explained(error, url, clock) from None
+
+
+def _redirected(response: requests.Response, url: str) -> str | None:
+    """The URL that the response redirects to; None if it is the final one."""
+    if response.status_code not in REDIRECTS:
+        return None
+    targets = set(response.raw.headers.getlist("Location"))
+    if len(targets) > 1:
+        raise UrlRefused(f"{origin(url)}: redirects to several URLs, which is refused")
+    try:
+        following = urls.located(targets.pop(), url) if targets else None
+        if following is None:
+            return None
         downgrade = parse_url(url).scheme == "https" != parse_url(following).scheme
     except (HTTPError, ValueError):
-        raise PermanentFailure(f"{origin(url)}: redirects to something that is no URL") from None
+        raise UrlRefused(f"{origin(url)}: redirects to something that is no URL") from None
     if downgrade:
-        raise PermanentFailure(f"{origin(url)}: redirects from https to http, which is refused")
+        raise UrlRefused(f"{origin(url)}: redirects from https to http, which is refused")
     return following
+
+
+def _check_coding(response: requests.Response, url: str) -> None:
+    given = response.headers.get("Content-Encoding", "").lower().split(",")
+    unknown = (COMPRESSIONS - set(HTTPResponse.CONTENT_DECODERS)) & {name.strip() for name in given}
+    if unknown:
+        raise ContentFailure(f"{origin(url)}: the body is compressed ({min(unknown)}), unasked")
 
 
 def _host(url: str) -> str | None:
@@ -209,7 +251,9 @@ def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
             "allow_private = true lets this hook reach internal ones"
         )
     if isinstance(error, ValueError):
-        return PermanentFailure(f"{where}: is not an http or https URL that can be used")
+        return UrlRefused(f"{where}: is not an http or https URL that can be used")
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return ContentFailure(f"{where}: the body is not compressed as its Content-Encoding says")
     if clock.passed or isinstance(error, (requests.Timeout, TimeoutError)):
         return TemporaryFailure(f"{where}: no complete answer within {clock.seconds:g} s")
     return TemporaryFailure(f"{where}: {_root_cause(error)}")
