@@ -106,7 +106,8 @@ class Notice:
     task: Task
     transition: Transition
     media: tuple[Media, ...] = ()
-    files: tuple[File, ...] = ()
+    files: tuple[File, ...] = ()  # made by any hook
+    made: tuple[File, ...] = ()  # by this hook, in earlier attempts since the last redelivery
     is_test: bool = False  # no task moved: somebody tries the hook
     zone: tzinfo = UTC  # in which people are shown times; machines are told UTC
 

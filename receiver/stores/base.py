@@ -265,9 +265,10 @@ class Outbox(Protocol):
     ) -> bool:
         """End the attempt that `delivery` was claimed for.
 
-        `state`: DELIVERED, DEAD, or PENDING with `due_at`. Ending a delivery makes those that
-        wait for it due. `change` is made to the hook's endpoint, and its alert kept. False, and
-        nothing is written, if the claim was lost.
+        `state`: DELIVERED, DEAD, or PENDING with `due_at`. `files` are those that the attempt
+        made, also if it failed. Ending a delivery makes those that wait for it due. `change` is
+        made to the hook's endpoint, and its alert kept. False, and nothing is written, if the
+        claim was lost.
         """
         ...
 

@@ -52,7 +52,7 @@ IMPERSONAL = {
     "transitions": "id task status callback occurred_at recorded_at trust corrected",
     "deliveries": "id transition hook state after due_at attempts retries_from worker ended_at",
     "attempts": "id delivery number started_at ended_at outcome",
-    "files": "delivery media_index sha256 size content_type",
+    "files": "delivery attempt media_index sha256 size content_type",
     "inputs": "task name",
     "forgotten": "task closed_at erased_at",
     "idempotency_keys": "key digest task created_at held_until status",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -281,6 +282,62 @@ def test_a_hook_waits_for_the_one_it_comes_after(store: Store) -> None:
     (second,) = store.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
     assert store.told(second).notice.files == (made,)
+
+
+def test_files_of_a_failed_attempt_are_told_to_those_who_wait(store: Store) -> None:
+    hooks = [subscription("pictures"), subscription("mail", after="pictures")]
+    Ingest(store, hooks).accept(callback())
+    (first,) = store.claim("w", LATER, LATER + 10_000, 10)
+    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    store.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    (again,) = store.claim("w", LATER, LATER + 10_000, 10)
+    store.settle(again, ended(again, "failed"), State.DEAD, None)
+    (second,) = store.claim("w", LATER, LATER + 10_000, 10)
+    assert second.hook == "mail"
+    assert store.told(second).notice.files == (made,)
+    assert store.history("task-1").files == {first.id: (made,)}
+
+
+def test_a_lost_claim_records_no_files(store: Store) -> None:
+    Ingest(store, [subscription("pictures")]).accept(callback())
+    (lost,) = store.claim("w", LATER, LATER + 10_000, 10)
+    store.settle(lost, ended(lost, "abandoned", LATER + 20_000), State.PENDING, LATER + 20_000)
+    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    assert not store.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [made])
+    assert store.history("task-1").files == {}
+
+
+def test_a_hook_knows_its_own_files_since_the_last_redelivery(store: Store) -> None:
+    Ingest(store, [subscription("a"), subscription("b")]).accept(callback())
+    first, other = store.claim("w", LATER, LATER + 10_000, 10)
+    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    store.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    assert store.told(other).notice.made == ()  # of another hook
+    (again,) = store.claim("w", LATER, LATER + 10_000, 10)
+    assert store.told(again).notice.made == (made,)
+    store.settle(again, ended(again, "failed"), State.DEAD, None)
+    store.redeliver(first.id, LATER)
+    (afresh,) = store.claim("w", LATER, LATER + 10_000, 10)
+    told = store.told(afresh).notice
+    assert (told.files, told.made) == ((made,), ())
+    newer = replace(made, sha256="cd" * 32)
+    store.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
+    (last,) = store.claim("w", LATER, LATER + 10_000, 10)
+    assert store.told(last).notice.made == (newer,)
+
+
+def test_files_of_before_the_migration_stay_and_are_fetched_again(
+    lacking: Callable[..., Store],
+) -> None:
+    store = lacking("0011_file_attempts")
+    Ingest(store, [subscription("pictures")]).accept(callback())
+    (delivery,) = store.claim("w", LATER, LATER + 10_000, 10)
+    row = {"delivery": delivery.id, "media_index": "0", "url": "/data/0.png", "sha256": "ab" * 32}
+    store.load("files", [{**row, "size": 3, "content_type": "image/png"}])
+    assert store.migrate() == ["0011_file_attempts"]
+    told = store.told(delivery).notice
+    assert told.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
+    assert told.made == ()
 
 
 def test_a_dead_download_does_not_hold_the_mail_back(store: Store) -> None:

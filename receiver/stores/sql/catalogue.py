@@ -20,7 +20,16 @@ class Catalogue(Outbox):
         with self.reading() as connection:
             row = connection.execute(_TRANSITION_OF, (delivery.id,)).fetchone()
             files = connection.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
-        notice = Notice(task, rows.transition(row), files=tuple(map(rows.file, files)))
+        notice = Notice(
+            task,
+            rows.transition(row),
+            files=tuple(map(rows.file, files)),
+            made=tuple(
+                rows.file(row)
+                for row in files
+                if row["delivery"] == delivery.id and row["attempt"] > delivery.retries_from
+            ),
+        )
         callback = self.callback(row["callback"]).callback if row["callback"] else None
         return Told(notice, callback, is_forgotten=row["closed_at"] is not None)
 

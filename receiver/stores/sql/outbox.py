@@ -63,9 +63,8 @@ class Outbox(Rooms):
             if change is not None:
                 endpoints.apply(connection, delivery.hook, change, attempt.ended_at)
             connection.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
-            connection.executemany(
-                _UPSERT_FILE, [(delivery.id, *rows.of_file(file)) for file in files]
-            )
+            made = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
+            connection.executemany(_UPSERT_FILE, made)
             if ended_at is not None:
                 connection.execute(_RELEASE_WAITING, (ended_at, delivery.id))
             return True
@@ -115,9 +114,9 @@ values (?, ?, ?, ?, ?, ?)
 """
 
 _UPSERT_FILE = """
-insert into files (delivery, media_index, url, sha256, size, content_type, thumbnail)
-values (?, ?, ?, ?, ?, ?, ?)
-on conflict (delivery, media_index) do update set
+insert into files (delivery, attempt, media_index, url, sha256, size, content_type, thumbnail)
+values (?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (delivery, media_index) do update set attempt = excluded.attempt,
   url = excluded.url, sha256 = excluded.sha256, size = excluded.size,
   content_type = excluded.content_type, thumbnail = excluded.thumbnail
 """
