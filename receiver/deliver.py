@@ -16,6 +16,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.endpoints import Breaker, Verdict
 from receiver.errors import (
+    ContentFailure,
     DeliveryFailure,
     EndpointGone,
     PermanentFailure,
@@ -66,9 +67,6 @@ class Deliver:
             return self._after_failure(delivery, started_at, "failed", failure)
         try:
             done = hook.send(notice)
-        except ResultGone as failure:
-            self.store.ask_at(delivery.task_id, started_at)  # the provider gives fresh URLs
-            return self._after_failure(delivery, started_at, "failed", failure)
         except DeliveryFailure as failure:
             return self.failed(delivery, started_at, failure)
         return self._settle(
@@ -82,7 +80,9 @@ class Deliver:
         )
 
     def failed(self, delivery: Delivery, started_at: int, failure: DeliveryFailure) -> State:
-        """Put an attempt that the hook failed on record: due again, or dead."""
+        """Record an attempt that the hook failed: the delivery is due again, or dead."""
+        if isinstance(failure, ResultGone):
+            self.store.ask_at(delivery.task_id, started_at)  # the provider gives fresh URLs
         return self._after_failure(delivery, started_at, "failed", failure, _verdict(failure))
 
     def abandoned(self, delivery: Delivery) -> State:
@@ -117,7 +117,7 @@ class Deliver:
         verdict: Verdict | None = None,
     ) -> State:
         delay = None
-        if isinstance(failure, TemporaryFailure):
+        if isinstance(failure, TemporaryFailure | ContentFailure):
             delay = self.policy.delay(
                 delivery.attempts - delivery.retries_from,
                 chance=self.chance(),
@@ -125,7 +125,7 @@ class Deliver:
                 apart=outcome == ABANDONED,
             )
         state = State.DEAD if delay is None else State.PENDING
-        done = Done(str(failure))
+        done = Done(str(failure), failure.files)
         return self._settle(delivery, started_at, outcome, state, done, delay, verdict)
 
     def _settle(
@@ -190,10 +190,25 @@ def concerning(delivery: Delivery) -> AbstractContextManager[None]:
     )
 
 
-def _verdict(failure: DeliveryFailure) -> Verdict:
-    """A refusal for good is an answer: the endpoint works."""
+def unexpected(error: Exception, text: str) -> DeliveryFailure:
+    """The failure that an exception means which a hook did not raise on purpose.
+
+    Errors of the network and the operating system concern the endpoint. Any other error is a fault
+    in the hook's code that this one event uncovers, and must not hold up other events.
+    """
+    return TemporaryFailure(text) if isinstance(error, OSError) else ContentFailure(text)
+
+
+def _verdict(failure: DeliveryFailure) -> Verdict | None:
+    """What the failure says about the endpoint; None if it says nothing.
+
+    An endpoint that refuses one delivery for good has answered: it works. One that did a part of
+    the work neither works nor fails.
+    """
     if isinstance(failure, EndpointGone):
         return Verdict.GONE
+    if isinstance(failure, ContentFailure) or failure.files:
+        return None
     return Verdict.FAILS if isinstance(failure, TemporaryFailure) else Verdict.WORKS
 
 

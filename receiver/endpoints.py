@@ -2,7 +2,8 @@
 
 A circuit breaker for each hook. Closed: deliveries are made. Open, after sustained failure: none
 is made, and waiting costs no attempt. Half-open, once the pause is over: one delivery at a time
-probes; success closes the circuit, failure opens it for longer.
+probes; success closes the circuit, failure opens it for longer. A content failure concerns one
+result or event: it brings no verdict, and changes nothing here.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import structlog
 
 from receiver.clock import now_ms
-from receiver.deliver import ANSWER_KEPT, Deliver, concerning
+from receiver.deliver import ANSWER_KEPT, Deliver, concerning, unexpected
 from receiver.deliveries import Delivery, State
-from receiver.errors import StoreUnavailable, TemporaryFailure
+from receiver.errors import StoreUnavailable
 from receiver.stores.base import Store
 
 LEASE = 10.0  # seconds a claim lasts unless renewed: how long a dead worker's deliveries wait
@@ -94,8 +94,7 @@ class Attempts:
             log.exception("a hook broke")
             # Its end says what broke; only so much of an answer is kept.
             whole = self._deliver.hide("".join(traceback.format_exception(error)))
-            text = whole[-ANSWER_KEPT:]
-            failure = TemporaryFailure(text)
+            failure = unexpected(error, whole[-ANSWER_KEPT:])
             return self._deliver.failed(delivery, started_at, failure)
 
     def _report(self, state: State) -> None:

@@ -31,9 +31,11 @@ class Hook(Protocol):
     def send(self, notice: Notice) -> Done:
         """Tell the other side; returning is success.
 
-        Raises TemporaryFailure (try again, after `retry_after` seconds if the other side said so),
-        PermanentFailure (trying again cannot help) or EndpointGone (nor for any other notice).
-        Anything else that escapes is recorded as a temporary failure.
+        Raises one of the three kinds of DeliveryFailure. TemporaryFailure: the endpoint cannot do
+        it now. PermanentFailure: a retry cannot help (EndpointGone: nor for any other notice).
+        ContentFailure: this notice or one of its results is unusable, whatever the endpoint.
+        `files` of the failure are recorded, and come back as `notice.made` with the next attempt.
+        Any other exception is retried: an OSError is temporary, all else a content failure.
         """
         ...
 

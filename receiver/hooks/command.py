@@ -1,7 +1,9 @@
 """A command of your own: the event as JSON on its standard input, no shell, in bounded time.
 
-Exit status 0 is done, 65 (EX_DATAERR) says that trying again cannot help; any other status, a
-signal or the time limit is a temporary failure.
+Exit status 0 is success, and 65 (EX_DATAERR) a permanent failure. A command that is not available
+is a temporary failure, which counts for the circuit breaker: exit status 69 (EX_UNAVAILABLE) or 75
+(EX_TEMPFAIL), a signal, the time limit, or no command. Any other exit status concerns this one
+event: it is retried, and does not hold up other events.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from typing import IO, Any
 from marshmallow import ValidationError, fields, validate
 
 from receiver.deliveries import Notice
-from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
 
-REFUSED = 65  # sysexits.h: EX_DATAERR
+# sysexits.h
+REFUSED = 65  # EX_DATAERR
+UNAVAILABLE = frozenset({69, 75})  # EX_UNAVAILABLE, EX_TEMPFAIL
 OUTPUT_KEPT = 2 * 1024  # bytes, of both outputs together
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")  # our secrets are not among them
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -71,7 +75,11 @@ class Command:
         said = f"{how_it_ended(status)}: {text}" if text else how_it_ended(status)
         if status == 0:
             return Done(said)
-        raise PermanentFailure(said) if status == REFUSED else TemporaryFailure(said)
+        if status == REFUSED:
+            raise PermanentFailure(said)
+        if status < 0 or status in UNAVAILABLE:
+            raise TemporaryFailure(said)
+        raise ContentFailure(said)
 
     def _environment(self, notice: Notice) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}

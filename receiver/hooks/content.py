@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from receiver import pictures
-from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure
 
 HEAD = 4096  # bytes that are enough to tell
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
@@ -39,18 +39,18 @@ PILLOW_FORMATS = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}
 def inspect(path: Path, kind: str) -> tuple[Content, bytes | None]:
     """What the file is and, of an image, a thumbnail. `kind` is what the provider says it is.
 
-    Raises TemporaryFailure if it is not what it should be (an error page may be gone the next
+    Raises ContentFailure if it is not what it should be (an error page may be gone the next
     time), PermanentFailure for a decompression bomb.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
     content = sniff(head)
     if not head:
-        raise TemporaryFailure("the result is empty")
+        raise ContentFailure("the result is empty")
     if content is UNKNOWN and kind in ("image", "video", "audio") and _is_text(head):
-        raise TemporaryFailure(f"the result is a page of text, not the {kind}")
+        raise ContentFailure(f"the result is a page of text, not the {kind}")
     if kind == "image" and not content.is_image:
-        raise TemporaryFailure("the result is not a picture that we know")
+        raise ContentFailure("the result is not a picture that we know")
     return content, thumbnail(path, content) if content.is_image else None
 
 
@@ -80,7 +80,7 @@ def sniff(head: bytes) -> Content:
 def thumbnail(path: Path, content: Content) -> bytes:
     """A JPEG of at most 40 kB, upright, on white; reads the whole picture on the way.
 
-    Raises TemporaryFailure for a broken picture, PermanentFailure for a decompression bomb.
+    Raises ContentFailure for a broken picture, PermanentFailure for a decompression bomb.
     """
     try:
         with _opened(path, content) as image:
@@ -90,7 +90,7 @@ def thumbnail(path: Path, content: Content) -> bytes:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
     except pictures.BROKEN as error:
-        raise TemporaryFailure(f"the picture is broken: {error}") from error
+        raise ContentFailure(f"the picture is broken: {error}") from error
 
 
 def _opened(path: Path, content: Content) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any
 from marshmallow import fields, validate
 
 from receiver.deliveries import Notice
-from receiver.errors import DeliveryFailure, SettingsError, TemporaryFailure
+from receiver.errors import ContentFailure, DeliveryFailure, SettingsError
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked
@@ -34,9 +34,10 @@ class PythonOptions(Options):
 class Python:
     """Calls the function with the event as hooks are told it (a new dict each time).
 
-    Returning is success, and text that it returns is kept. `receiver.errors.TemporaryFailure` (with
-    `retry_after`) and `PermanentFailure` decide what follows; anything else is temporary, and kept
-    with its traceback. It has no time limit: a thread cannot be ended from outside.
+    Returning is success, and text that it returns is kept. The failures of `receiver.errors` decide
+    what follows. Any other exception is retried, and kept with its traceback: an OSError, such as a
+    broken connection, is temporary; all else concerns this one event. There is no time limit: a
+    thread cannot be ended from outside.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
@@ -50,9 +51,7 @@ class Python:
             raise
         except (SystemExit, GeneratorExit) as error:
             # They would end the worker's thread without a word.
-            raise TemporaryFailure(
-                f"the function raised {type(error).__name__}: {error}"
-            ) from error
+            raise ContentFailure(f"the function raised {type(error).__name__}: {error}") from error
         said = wording.one_line(answer) if isinstance(answer, str) else ""
         return Done(said or "returned")
 

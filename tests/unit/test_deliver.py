@@ -9,13 +9,21 @@ from pathlib import Path
 import pytest
 
 from receiver import deliver as deliver_module
-from receiver.deliver import Deliver
+from receiver.deliver import Deliver, unexpected
 from receiver.deliveries import Delivery, File, Notice, State
-from receiver.errors import PermanentFailure, ResultGone, StoreUnavailable, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    DeliveryFailure,
+    EndpointGone,
+    PermanentFailure,
+    ResultGone,
+    StoreUnavailable,
+    TemporaryFailure,
+)
 from receiver.events import Source
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.measures import ATTEMPTS, Reading
+from receiver.measures import ATTEMPTS, DOWNLOADS, Reading
 from receiver.redaction import hiding
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Trust
@@ -132,6 +140,89 @@ def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
         clock.now = store.next_due_at(clock.now) or clock.now
         endpoint = store.endpoint("mail")
         assert (endpoint.failures, endpoint.said) == (1, "no answer")
+
+
+@pytest.mark.parametrize("kind", [ContentFailure, ResultGone])
+def test_a_content_failure_is_retried_until_it_is_dead_and_opens_no_circuit(
+    store: SqliteStore, prepare: Callable[..., Prepared], kind: type[ContentFailure]
+) -> None:
+    deliver, _, clock = prepare(*[kind("not a picture")] * 8)
+    for attempt in range(8):
+        state = deliver.attempt(claim(store, clock))
+        assert state is (State.DEAD if attempt == 7 else State.PENDING)
+        clock.now = store.deliveries()[0].due_at or clock.now
+    assert store.endpoints() == []
+
+
+def test_a_content_failure_may_ask_for_a_later_retry(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(ContentFailure("not yet", retry_after=77))
+    deliver.attempt(claim(store, clock))
+    assert store.deliveries()[0].due_at == NOW + 77_000
+
+
+@pytest.mark.parametrize(
+    ("failure", "failures", "disabled"),
+    [
+        (TemporaryFailure("503"), 2, False),
+        (ContentFailure("an odd event"), 1, False),
+        (ResultGone("403"), 1, False),
+        (PermanentFailure("422"), 0, False),  # it answered: it works
+        (EndpointGone("410"), 1, True),
+    ],
+)
+def test_only_a_temporary_failure_counts_against_the_endpoint(
+    store: SqliteStore,
+    prepare: Callable[..., Prepared],
+    failure: DeliveryFailure,
+    failures: int,
+    disabled: bool,
+) -> None:
+    deliver, _, clock = prepare(TemporaryFailure("no answer"), failure)
+    deliver.attempt(claim(store, clock))
+    clock.now += 60_000
+    deliver.attempt(claim(store, clock))
+    endpoint = store.endpoint("mail")
+    assert (endpoint.failures, endpoint.disabled_at is not None) == (failures, disabled)
+
+
+@pytest.mark.parametrize(
+    ("error", "family"),
+    [
+        (ConnectionResetError(104, "reset"), TemporaryFailure),
+        (TimeoutError("late"), TemporaryFailure),
+        (OSError(28, "No space left on device"), TemporaryFailure),
+        (KeyError("reference"), ContentFailure),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "no"), ContentFailure),
+        (ZeroDivisionError(), ContentFailure),
+        (MemoryError(), ContentFailure),
+    ],
+)
+def test_an_unexpected_error_that_is_not_of_the_network_concerns_its_event(
+    error: Exception, family: type[DeliveryFailure]
+) -> None:
+    assert type(unexpected(error, "text")) is family
+
+
+def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    first, second = (File(n, f"/data/{n}.png", "ab" * 32, 3, "image/png") for n in "01")
+    partly = TemporaryFailure("output 2: 503")
+    partly.files = (first,)
+    deliver, hook, clock = prepare(partly, Done("downloaded 1 file(s)", (second,)))
+    delivery = claim(store, clock)
+    assert deliver.attempt(delivery) is State.PENDING
+    assert store.history("task-1").files[delivery.id] == (first,)
+    assert store.endpoints() == []  # it gave one file
+    clock.now += 60_000
+    deliver.attempt(claim(store, clock))
+    assert [notice.made for notice in hook.told] == [(), (first,)]
+    assert store.history("task-1").files[delivery.id] == (first, second)
+    counted: list[Reading] = []
+    deliver.meter.flush(lambda added, _: counted.extend(added))
+    assert sum(one.value for one in counted if one.name == DOWNLOADS.name) == 2
 
 
 def test_a_redelivered_dead_letter_is_retried_afresh(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import File
-from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import command as command_hook
 from receiver.hooks.command import OUTPUT_KEPT, Command
@@ -75,10 +75,12 @@ def test_no_shell_looks_at_an_argument(tmp_path: Path) -> None:
 
 
 ENDS = [
+    ("import sys; sys.exit(69)", TemporaryFailure, "exit status 69"),
     ("import sys; sys.exit(75)", TemporaryFailure, "exit status 75"),
-    ("import sys; sys.exit(1)", TemporaryFailure, "exit status 1"),
+    ("import sys; sys.exit(1)", ContentFailure, "exit status 1"),
+    ("import sys; sys.exit(255)", ContentFailure, "exit status 255"),
     ("import sys; sys.exit(65)", PermanentFailure, "exit status 65"),
-    ("import sys; sys.exit('no such order')", TemporaryFailure, "exit status 1: no such order"),
+    ("import sys; sys.exit('no such order')", ContentFailure, "exit status 1: no such order"),
     ("import os; os.kill(os.getpid(), 9)", TemporaryFailure, "killed by SIGKILL"),
     ("import os; os.kill(os.getpid(), 15)", TemporaryFailure, "killed by SIGTERM"),
 ]

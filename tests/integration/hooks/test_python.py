@@ -10,7 +10,7 @@ import pytest
 from receiver.deliver import Deliver
 from receiver.deliveries import State
 from receiver.dispatch.attempts import Attempts
-from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.hooks.python import Python
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
@@ -66,9 +66,14 @@ def test_it_gets_a_new_event_each_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [TemporaryFailure("come back", retry_after=7), PermanentFailure("never")]
+    "error",
+    [
+        TemporaryFailure("come back", retry_after=7),
+        PermanentFailure("never"),
+        ContentFailure("not this one"),
+    ],
 )
-def test_our_two_failures_decide(error: Exception) -> None:
+def test_our_three_failures_decide(error: Exception) -> None:
     hook_servers.refusals.append(error)
     with pytest.raises(type(error)) as caught:
         Python("shop", {"call": "tests.support.hook_servers:on_event"}).send(notice())
@@ -76,7 +81,7 @@ def test_our_two_failures_decide(error: Exception) -> None:
 
 
 def test_a_function_that_leaves_ends_only_its_attempt() -> None:
-    with pytest.raises(TemporaryFailure, match="SystemExit: I am done"):
+    with pytest.raises(ContentFailure, match="SystemExit: I am done"):
         hook("leaves").send(notice())
 
 

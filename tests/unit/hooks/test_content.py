@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
+from receiver.errors import ContentFailure, DeliveryFailure, PermanentFailure
 from receiver.hooks import content
 from tests.support.hook_servers import picture
 
@@ -71,7 +71,7 @@ def test_other_media_are_told_by_their_first_bytes(head: bytes, expected: conten
     ],
 )
 def test_an_error_page_is_not_taken_for_the_result(tmp_path: Path, body: bytes, kind: str) -> None:
-    with pytest.raises(TemporaryFailure):
+    with pytest.raises(ContentFailure):
         content.inspect(at(tmp_path, body), kind)
 
 
@@ -82,7 +82,7 @@ def test_what_nobody_knows_is_kept_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("fmt", "extension"), FORMATS)
 def test_a_picture_that_was_cut_short_is_refused(tmp_path: Path, fmt: str, extension: str) -> None:
     whole = picture(fmt, (400, 400))
-    with pytest.raises(TemporaryFailure, match="broken"):
+    with pytest.raises(ContentFailure, match="broken"):
         content.inspect(at(tmp_path, whole[: len(whole) // 2]), "image")
     assert extension
 
@@ -90,7 +90,7 @@ def test_a_picture_that_was_cut_short_is_refused(tmp_path: Path, fmt: str, exten
 def test_a_picture_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     whole = bytearray(picture())
     whole[whole.index(b"IEND") - 5] ^= 1  # the last byte of the data's checksum
-    with pytest.raises(TemporaryFailure, match="broken"):
+    with pytest.raises(ContentFailure, match="broken"):
         content.inspect(at(tmp_path, bytes(whole)), "image")
 
 
