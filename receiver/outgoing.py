@@ -115,6 +115,11 @@ def stream(
         yield Incoming(response.status_code, response.headers, chunks)
 
 
+def is_unavailable(status: int) -> bool:
+    """Whether the status says that the server cannot answer now; no other affects the breaker."""
+    return status in TEMPORARY_STATUSES or 500 <= status < 600
+
+
 def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailure:
     """The error that a response which is no success means; `text` describes it to people."""
     if status in TEMPORARY_STATUSES or not 300 <= status < 500:

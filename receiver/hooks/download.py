@@ -1,20 +1,35 @@
-"""Download: every output of a task, whole, verified and on disk before it counts as delivered."""
+"""Download: every output of a task, whole, verified and on disk before it counts as delivered.
+
+Each output has its own outcome. What was downloaded is recorded, also if another output fails, and
+the next attempt fetches only what is missing. The hook's endpoints are the servers of the results
+and the place where the files are stored: they count for the circuit breaker. A URL that is refused
+or gives something else than the result is a failure of this one result.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from marshmallow import ValidationError, fields, validate
 
 from receiver import outgoing
 from receiver.deliveries import File, Notice
-from receiver.errors import ResultGone, SettingsError, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    DeliveryFailure,
+    PermanentFailure,
+    ResultGone,
+    SettingsError,
+    TemporaryFailure,
+)
 from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
@@ -24,8 +39,12 @@ from receiver.hooks.shelf import Shelf, remove, shelf
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
 VALUE_LIMIT = 64  # characters of one value in a path
-OK = 200
-GONE = frozenset({403, 404, 410})
+COMPLETE = frozenset({200, 203})  # 203: as changed by a proxy, such as one that shrinks pictures
+PARTIAL = 206
+# Errors of the file system that concern one file, not the place.
+OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG})
+
+log = structlog.get_logger()
 
 
 def _path(template: str) -> None:
@@ -57,7 +76,7 @@ class DownloadOptions(Options):
 
 
 class Download:
-    """Fetches all outputs or fails; a second attempt overwrites what a first one has fetched."""
+    """Fetches the outputs that earlier attempts have not fetched."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
@@ -74,19 +93,37 @@ class Download:
     def send(self, notice: Notice) -> Done:
         if not notice.media:
             return Done("nothing to download")
+        recorded = {file.media_index for file in notice.made}
+        outputs = enumerate(zip(notice.media, self.names(notice), strict=True), 1)
+        missing = [output for output in outputs if output[1][0].index not in recorded]
         ends_at = time.monotonic() + self._options["deadline"]
-        try:
-            files = tuple(
-                self._fetch(media, name, ends_at)
-                for media, name in zip(notice.media, self.names(notice), strict=True)
-            )
-        except OSError as error:  # those of the network come as DeliveryFailures
-            raise self._not_written(error) from error
+        files: list[File] = []
+        failures: dict[int, DeliveryFailure] = {}
+        for tried, (place, (media, name)) in enumerate(missing, 1):
+            try:
+                within = self._time_for(ends_at, is_last=tried == len(missing))
+                files.append(self._fetch(media, name, within))
+            except DeliveryFailure as failure:
+                failures[place] = failure
+            except OSError as error:  # those of the network come as DeliveryFailures
+                failures[place] = self._not_written(error)
+            except Exception as error:  # this result uncovers a fault of the code
+                log.exception("an output cannot be handled")
+                failures[place] = ContentFailure(f"{type(error).__name__}: {error}")
+        if failures:
+            raise _combined(failures, files, len(notice.media))
         size = sum(file.size for file in files)
-        return Done(f"downloaded {len(files)} file(s), {size} bytes", files)
+        return Done(f"downloaded {len(files)} file(s), {size} bytes", tuple(files))
+
+    def _time_for(self, ends_at: float, *, is_last: bool) -> float:
+        """Seconds for the next output. A slow one leaves half of the time to the others."""
+        left = ends_at - time.monotonic()
+        if left <= 0:
+            raise TemporaryFailure(f"no time left of the {self._options['deadline']:g} s")
+        return left if is_last else left / 2
 
     def rehearse(self, notice: Notice, picture: Path) -> Done:
-        """Put the picture where a result would lie, and remove it. Raises TemporaryFailure."""
+        """Store the picture where a result would be, and remove it. Raises DeliveryFailure."""
         (name, *_) = self.names(notice)
         try:
             with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
@@ -99,14 +136,20 @@ class Download:
             raise self._not_written(error) from error
         return Done(f"{url} was written, and removed again")
 
-    def _not_written(self, error: OSError) -> TemporaryFailure:
-        to = self._options["to"]
-        return TemporaryFailure(f"{to}: cannot be written: {error.strerror or error}")
+    def _not_written(self, error: OSError) -> TemporaryFailure | ContentFailure:
+        text = f"{self._options['to']}: cannot be written: {error.strerror or error}"
+        return (ContentFailure if error.errno in OF_ONE_FILE else TemporaryFailure)(text)
 
-    def _fetch(self, media: Media, name: str, ends_at: float) -> File:
+    def _fetch(self, media: Media, name: str, within: float) -> File:
+        """Raises DeliveryFailure, and OSError if the place cannot be written."""
         with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
-            sha256, size = self._stream(media.url, draft, ends_at)
-            found, thumbnail = content.inspect(draft, media.kind)
+            try:
+                sha256, size, is_whole = self._stream(media.url, draft, within)
+                found, thumbnail = content.inspect(draft, media.kind)
+            except (ContentFailure, outgoing.UrlRefused, outgoing.TooManyRedirects) as failure:
+                raise ResultGone(str(failure), getattr(failure, "retry_after", None)) from failure
+            if not is_whole and thumbnail is None:  # a picture of which a part is missing has none
+                raise ResultGone(f"the result URL answered {PARTIAL}, perhaps with a part of it")
             url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
         return File(media.index, url, sha256, size, found.content_type, thumbnail)
 
@@ -135,16 +178,13 @@ class Download:
         safe = {key: file_name(value) for key, value in values.items()}
         return str(self._options["path"].format(**safe, extension=EXTENSION))
 
-    def _stream(self, url: str, draft: Path, ends_at: float) -> tuple[str, int]:
-        """The URL's content into the file; its sha256 and size."""
+    def _stream(self, url: str, draft: Path, within: float) -> tuple[str, int, bool]:
+        """The URL's content into the file; its sha256, its size, and whether it must be whole."""
         digest, size = hashlib.sha256(), 0
-        left = ends_at - time.monotonic()
-        if left <= 0:
-            raise TemporaryFailure(f"no time left of the {self._options['deadline']:g} s")
         with (
             outgoing.stream(
                 url,
-                deadline=left,
+                deadline=within,
                 max_bytes=self._options["max_bytes"],
                 allow_private=self._options["allow_private"],
             ) as incoming,
@@ -155,7 +195,8 @@ class Download:
                 digest.update(chunk)
                 size += len(chunk)
                 file.write(chunk)
-        return digest.hexdigest(), size
+            is_whole = incoming.status in COMPLETE or _range_size(incoming) == size
+        return digest.hexdigest(), size, is_whole
 
 
 def _remove_folder(folder: Path, notice: Notice) -> None:
@@ -176,10 +217,55 @@ def _numbered(name: str, number: int) -> str:
     return f"{name}-{number}"
 
 
+def _combined(
+    failures: Mapping[int, DeliveryFailure], files: Sequence[File], outputs: int
+) -> DeliveryFailure:
+    """One failure for those of the outputs, by their places; `files` are recorded with it.
+
+    It is permanent only if a retry can help no output, and temporary only if no server gave
+    something else than a result, because such a server works.
+    """
+    if len(failures) == outputs == 1:
+        return failures[1]
+    found = failures.values()
+    waits = [getattr(failure, "retry_after", None) or 0 for failure in found]
+    text = f"{outputs - len(failures)} of {outputs} downloaded"
+    text = "; ".join([text, *(f"output {place}: {said}" for place, said in failures.items())])
+    combined: DeliveryFailure
+    if any(isinstance(failure, ResultGone) for failure in found):
+        combined = ResultGone(text, max(waits))
+    elif all(isinstance(failure, PermanentFailure) for failure in found):
+        combined = PermanentFailure(text)
+    elif any(isinstance(failure, ContentFailure) for failure in found):
+        combined = ContentFailure(text, max(waits))
+    else:
+        combined = TemporaryFailure(text, max(waits))
+    combined.files = tuple(files)
+    return combined
+
+
 def _check(incoming: outgoing.Incoming) -> None:
-    if incoming.status == OK:
+    """Raises DeliveryFailure for a response that is not the result."""
+    status, headers = incoming.status, incoming.headers
+    if status in COMPLETE or status == PARTIAL:
         return
-    text = f"the result URL answered {incoming.status}"
-    if incoming.status in GONE:
-        raise ResultGone(f"{text}: it may have expired")
-    raise outgoing.failure(incoming.status, incoming.headers, text)
+    text = f"the result URL answered {status}"
+    if outgoing.is_unavailable(status):
+        raise outgoing.failure(status, headers, text)
+    hint = ": it may have expired" if 400 <= status < 500 else ""
+    raise ResultGone(text + hint, outgoing.retry_after(headers.get("Retry-After"), time.time()))
+
+
+def _range_size(incoming: outgoing.Incoming) -> int | None:
+    """The size of the file that a 206 delivers from its first to its last byte; None if unknown.
+
+    Raises ResultGone for a part of a file.
+    """
+    given = incoming.headers.get("Content-Range", "")
+    found = re.fullmatch(r"\s*bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})\s*", given, re.IGNORECASE)
+    if found is None:
+        return None
+    first, last, size = map(int, found.groups())
+    if first or last + 1 != size:
+        raise ResultGone(f"the result URL answered {PARTIAL}, with a part of the result")
+    return size

@@ -140,14 +140,16 @@ class Remote:
         final = f"{self._root}/{name}"
         parent, _, last = final.rpartition("/")
         part = f"{parent}/.{last}.{uuid.uuid4().hex}.part"
-        self._system.makedirs(parent, exist_ok=True)
         try:
+            self._system.makedirs(parent, exist_ok=True)
             self._system.put_file(str(draft), part)
             self._system.mv(part, final)
-        except OSError:
-            with contextlib.suppress(OSError):
+        except Exception as error:  # each of fsspec's systems may have errors of its own
+            with contextlib.suppress(Exception):
                 self._system.rm_file(part)
-            raise
+            if isinstance(error, OSError):
+                raise
+            raise OSError(f"{type(error).__name__}: {error}") from error
         return str(self._system.unstrip_protocol(final))
 
 

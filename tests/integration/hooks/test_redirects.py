@@ -55,7 +55,14 @@ def test_the_first_url_may_have_spaces_and_raw_characters(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["http://{}\\@127.0.0.1:{}/", "//１２７.0.0.2:{1}/", "http:\\\\{}:{}", "//{}:{}/é"]
+    "location",
+    [
+        "http://{}\\@127.0.0.1:{}/",
+        "//１２７.0.0.2:{1}/",  # noqa: RUF001
+        "http:\\\\{}:{}",
+        "//{}:{}/é",
+        "  http://{}:{}/  ",
+    ],
 )
 def test_each_spelling_of_another_internal_host_is_refused(site: Site, location: str) -> None:
     """`allow_private` speaks of the first host only."""
