@@ -71,7 +71,7 @@ class Broken:
     name = "broken"
 
     def send(self, notice: Notice) -> Done:
-        raise ValueError(f"cannot open {notice.media[0].url} with {SECRET}")
+        raise OSError(f"cannot open {notice.media[0].url} with {SECRET}")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_no_secret_stays_with_a_delivery_that_failed(
     answers = [made.answer for row in history.attempts.values() for made in row]
     assert len(answers) == 2 * len(hooks)
     assert any("answered 500" in answer for answer in answers)  # what was said is there
-    assert any("ValueError: cannot open https://cdn.example" in answer for answer in answers)
+    assert any("OSError: cannot open https://cdn.example" in answer for answer in answers)
     alerts = [f"{alert.title} {alert.text}" for alert in store.take_alerts(now_ms(), now_ms())]
     assert len(alerts) == len(hooks)
     printed = capfd.readouterr()
