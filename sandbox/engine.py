@@ -74,11 +74,21 @@ class Task:
     result_size: tuple[int, int] | None = None  # width and height in pixels
 
     @property
-    def queried_url(self) -> str | None:
-        """The result's URL as a query tells it: one that has expired is told afresh."""
-        if self.scenario.result is ResultFault.EXPIRED and self.result_url:
-            return f"{self.result_url}&Fresh=1"
-        return self.result_url
+    def result_urls(self) -> list[str]:
+        """The URLs of the outputs, as a callback gives them."""
+        if self.result_url is None:
+            return []
+        if self.scenario.result is ResultFault.SECOND_MISSING:
+            return [self.result_url, f"{self.result_url}&Output=2"]
+        return [self.result_url]
+
+    @property
+    def queried_urls(self) -> list[str]:
+        """The same as a query gives them: fresh, where those of the callback have expired."""
+        fault = self.scenario.result
+        if fault is None or not fault.is_healed_by_a_query:
+            return self.result_urls
+        return [f"{url}&Fresh=1" for url in self.result_urls]
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "scenario": self.scenario.name, "status": self.status.value}

@@ -8,11 +8,39 @@ from enum import Enum, auto
 class ResultFault(Enum):
     """What the URL of a result gives."""
 
-    EXPIRED = auto()  # as told by the callback; a query tells a fresh URL that works
+    EXPIRED = auto()  # 403, as CloudFront and Aliyun answer for a signature that has expired
+    EXPIRED_400 = auto()  # as Google's store answers
+    EXPIRED_401 = auto()
+    GONE = auto()  # 410
+    SIGN_IN = auto()  # redirects to a page
+    SECOND_MISSING = auto()  # two outputs; the second is as EXPIRED
     MISSING = auto()
     SLOW = auto()
     HUGE = auto()
     NOT_A_PICTURE = auto()
+    HALF = auto()  # 206
+    CUT_SHORT = auto()  # the connection breaks
+    OVERLOADED = auto()  # 503
+    PROXIED = auto()  # 203; the picture is whole
+    RANGE = auto()  # 206; the picture is whole
+    RAW_REDIRECT = auto()  # to the picture, by a Location in raw UTF-8 with spaces around it
+
+    @property
+    def is_healed_by_a_query(self) -> bool:
+        """Whether a query returns fresh URLs that work."""
+        return self in _HEALED_BY_A_QUERY
+
+
+_HEALED_BY_A_QUERY = frozenset(
+    {
+        ResultFault.EXPIRED,
+        ResultFault.EXPIRED_400,
+        ResultFault.EXPIRED_401,
+        ResultFault.GONE,
+        ResultFault.SIGN_IN,
+        ResultFault.SECOND_MISSING,
+    }
+)
 
 
 class AnswerFault(Enum):

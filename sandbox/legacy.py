@@ -45,7 +45,7 @@ def callback_body(task: Task) -> dict[str, Any]:
         "task_status": SPELLING[task.status],
         "task_info": _info(task),
         # A captured callback of a video carried all three arrays, the unused ones empty.
-        "task_result": {"images": _images(task.result_url), "videos": [], "audios": []},
+        "task_result": {"images": _images(task.result_urls), "videos": [], "audios": []},
         "task_status_msg": task.reason,
         "created_at": task.created_at,
         "updated_at": task.updated_at,
@@ -64,7 +64,7 @@ def created(task: Task) -> dict[str, Any]:
 
 
 def queried(task: Task) -> dict[str, Any]:
-    images = _images(task.queried_url)
+    images = _images(task.queried_urls)
     return {
         "task_id": task.task_id,
         "task_status": SPELLING[task.status],
@@ -81,8 +81,8 @@ def _info(task: Task) -> dict[str, str]:
     return {"external_task_id": task.external_task_id} if task.external_task_id else {}
 
 
-def _images(url: str | None) -> list[dict[str, Any]]:
-    return [{"index": 0, "url": url}] if url else []
+def _images(urls: list[str]) -> list[dict[str, Any]]:
+    return [{"index": index, "url": url} for index, url in enumerate(urls)]
 
 
 def _cost(task: Task) -> dict[str, str]:

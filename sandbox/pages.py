@@ -66,17 +66,31 @@ def next_scenario() -> tuple[Response, int] | Response:
     return jsonify(provider=provider, scenario=name, count=count)
 
 
+@routes.get("/_sandbox/sign-in")
+def sign_in() -> str:
+    return results.PAGE
+
+
 @routes.get("/_sandbox/results/<name>/<task_id>.png")
-def result(name: str, task_id: str) -> Response:
+@routes.get(f"/_sandbox/results/<name>/<task_id>/{results.MOVED}.png", defaults={"moved": True})
+def result(name: str, task_id: str, moved: bool = False) -> Response:
     picture = parts().gallery.picture(name, request.args.get("Expires", ""))
     if picture is None:
         abort(404)
     task = parts().engine.task(task_id)
     fault = task.scenario.result if task else None
-    is_fresh = fault is ResultFault.EXPIRED and "Fresh" in request.args
-    if fault is None or is_fresh:
+    if fault is None or moved or _is_sound(fault):
         return Response(picture, mimetype="image/png")
-    return results.served(fault, picture)
+    query = request.query_string.decode()
+    target = f"/_sandbox/results/{name}/{task_id}/{results.MOVED}.png?{query}"
+    return results.served(fault, picture, target)
+
+
+def _is_sound(fault: ResultFault) -> bool:
+    """Whether the fault spares the URL that is requested."""
+    if fault is ResultFault.SECOND_MISSING and "Output" not in request.args:
+        return True
+    return fault.is_healed_by_a_query and "Fresh" in request.args
 
 
 @routes.get("/_sandbox/images/<name>")

@@ -4,28 +4,70 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from flask import Response
 
 from sandbox.faults import ResultFault
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import Headers
+
 DRIP = 0.5  # seconds between two bytes
 LONGEST_DRIP = 600  # bytes
 HUGE = 2 * 1024**3  # bytes; made while they are sent
 CHUNK = 64 * 1024
-EXPIRED = """<?xml version="1.0" encoding="UTF-8"?>
-<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"""
+ERROR = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>{}</Code><Message>Request has expired</Message></Error>"""
+REFUSALS = {
+    ResultFault.EXPIRED: (403, "AccessDenied"),
+    ResultFault.SECOND_MISSING: (403, "AccessDenied"),
+    ResultFault.EXPIRED_400: (400, "ExpiredToken"),
+    ResultFault.EXPIRED_401: (401, "Unauthorized"),
+    ResultFault.GONE: (410, "Gone"),
+    ResultFault.MISSING: (404, "NoSuchKey"),
+    ResultFault.OVERLOADED: (503, "SlowDown"),
+}
+RETRY_AFTER = 2  # seconds
+MOVED = "試着の結果"
 PAGE = "<!doctype html><title>Sign in</title><p>Please sign in to continue."
 
 
-def served(fault: ResultFault, picture: bytes) -> Response:
-    """The answer at the URL of a result with this fault."""
-    if fault is ResultFault.EXPIRED:
-        return Response(EXPIRED, 403, mimetype="application/xml")
-    if fault is ResultFault.MISSING:
-        return Response(EXPIRED.replace("AccessDenied", "NoSuchKey"), 404, mimetype="text/xml")
+class RawRedirect(Response):
+    """A redirect whose Location is sent as raw UTF-8, with spaces around it."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(status=302)
+        self._location = location
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        headers["Location"] = f"  {self._location}  ".encode().decode("latin-1")
+        return headers
+
+
+def served(fault: ResultFault, picture: bytes, moved: str) -> Response:
+    """The response at the URL of a result with this fault; `moved` is where it redirects to."""
+    if fault in REFUSALS:
+        status, code = REFUSALS[fault]
+        headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
+        return Response(ERROR.format(code), status, headers, mimetype="application/xml")
     if fault is ResultFault.NOT_A_PICTURE:
         return Response(PAGE, mimetype="image/png")
+    if fault is ResultFault.SIGN_IN:
+        return Response(status=302, headers={"Location": "/_sandbox/sign-in"})
+    if fault is ResultFault.RAW_REDIRECT:
+        return RawRedirect(moved)
+    if fault is ResultFault.PROXIED:
+        return Response(picture, 203, mimetype="image/png")
+    if fault in (ResultFault.RANGE, ResultFault.HALF):
+        size = len(picture) if fault is ResultFault.RANGE else len(picture) // 2
+        headers = {"Content-Range": f"bytes 0-{size - 1}/{len(picture)}"}
+        return Response(picture[:size], 206, headers, mimetype="image/png")
+    if fault is ResultFault.CUT_SHORT:
+        headers = {"Content-Length": str(len(picture)), "Connection": "close"}
+        return Response(iter([picture[:-1000]]), headers=headers, mimetype="image/png")
     body = _drip(picture) if fault is ResultFault.SLOW else _endless(picture)
     return Response(body, mimetype="image/png")
 

@@ -112,19 +112,35 @@ _about_callbacks(
     "stale-timestamp", "each callback comes signed an hour ago, then now", plans.stale, signs=True
 )
 
-register(
-    Scenario(
-        "expired-result",
-        "the picture's URL has expired; a query tells a fresh one",
-        calls_back=True,
-        result=ResultFault.EXPIRED,
-    )
-)
+for _name, _summary, _result in (
+    ("expired-result", "the picture's URL has expired", ResultFault.EXPIRED),
+    (
+        "expired-result-400",
+        "the picture's URL has expired (400)",
+        ResultFault.EXPIRED_400,
+    ),
+    (
+        "expired-result-401",
+        "the picture's URL has expired (401)",
+        ResultFault.EXPIRED_401,
+    ),
+    ("gone-result", "the picture's URL answers 410", ResultFault.GONE),
+    ("sign-in-result", "the picture's URL redirects to a page for signing in", ResultFault.SIGN_IN),
+    ("second-missing", "of two outputs, the second has expired", ResultFault.SECOND_MISSING),
+):
+    _summary = f"{_summary}; a query tells a fresh one"
+    register(Scenario(_name, _summary, calls_back=True, result=_result))
 for _name, _summary, _result in (
     ("missing-result", "the picture's URL answers 404", ResultFault.MISSING),
     ("slow-result", "the picture comes a byte at a time", ResultFault.SLOW),
     ("huge-result", "the picture does not end before 2 GB", ResultFault.HUGE),
     ("not-a-picture", "the picture's URL gives a page of HTML", ResultFault.NOT_A_PICTURE),
+    ("half-result", "the picture's URL gives half of it, with 206", ResultFault.HALF),
+    ("cut-short-result", "the connection breaks within the picture", ResultFault.CUT_SHORT),
+    ("overloaded-result", "the picture's URL answers 503", ResultFault.OVERLOADED),
+    ("proxied-result", "the picture comes whole, with 203", ResultFault.PROXIED),
+    ("range-result", "the picture comes whole, with 206", ResultFault.RANGE),
+    ("raw-redirect", "the picture's URL redirects, in raw UTF-8", ResultFault.RAW_REDIRECT),
 ):
     register(Scenario(_name, _summary, result=_result))
 

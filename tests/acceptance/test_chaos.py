@@ -23,7 +23,14 @@ REFUSED_CREATE = {"busy"}  # its tests are the submitter's: nothing is called ba
 FAILS = {"failed", "new-dialect-failed"}
 DEAD_PICTURE = {"huge-result"}
 # Tried again for half a day: a page of text may be an outage at the store.
-LATE_PICTURE = {"missing-result", "slow-result", "not-a-picture"}
+LATE_PICTURE = {
+    "missing-result",
+    "slow-result",
+    "not-a-picture",
+    "half-result",
+    "cut-short-result",
+    "overloaded-result",
+}
 SCENARIOS = [one.name for one in playable("kling", signs=True) if one.name not in REFUSED_CREATE]
 
 

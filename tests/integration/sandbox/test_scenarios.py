@@ -276,6 +276,98 @@ def test_an_expired_result_is_told_afresh_by_a_query(
     assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("scenario", "status"),
+    [("expired-result-400", 400), ("expired-result-401", 401), ("gone-result", 410)],
+)
+def test_a_refused_result_is_told_afresh_by_a_query(
+    sandbox: Sandbox,
+    kling: Kling,
+    receiver: Receiver,
+    session: requests.Session,
+    scenario: str,
+    status: int,
+) -> None:
+    url = result_url(sandbox, kling, receiver, scenario)
+    refused = session.get(url, timeout=PATIENCE)
+    assert (refused.status_code, refused.content[:5]) == (status, b"<?xml")
+    task_id = receiver.heard[-1].document["task_id"]
+    fresh = kling.query(task_id)["task_result"]["images"][0]["url"]
+    assert session.get(fresh, timeout=PATIENCE).content.startswith(b"\x89PNG")
+
+
+def test_a_result_behind_a_login_redirects_to_a_page(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "sign-in-result")
+    answer = session.get(url, timeout=PATIENCE)
+    assert [one.status_code for one in answer.history] == [302]
+    assert answer.content.startswith(b"<!doctype html>")
+
+
+def test_of_two_outputs_the_second_is_missing_until_a_query(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    result_url(sandbox, kling, receiver, "second-missing")
+    document = receiver.heard[-1].document
+    asked = kling.query(document["task_id"])["task_result"]["images"]
+    statuses = [
+        [session.get(image["url"], timeout=PATIENCE).status_code for image in images]
+        for images in (document["task_result"]["images"], asked)
+    ]
+    assert statuses == [[200, 403], [200, 200]]
+
+
+def test_a_part_of_a_result_says_so(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    whole = session.get(result_url(sandbox, kling, receiver, "range-result"), timeout=PATIENCE)
+    half = session.get(result_url(sandbox, kling, receiver, "half-result"), timeout=PATIENCE)
+    size = len(whole.content)
+    assert (whole.status_code, half.status_code) == (206, 206)
+    assert whole.headers["Content-Range"] == f"bytes 0-{size - 1}/{size}"
+    assert half.headers["Content-Range"] == f"bytes 0-{size // 2 - 1}/{size}"
+    assert half.content == whole.content[: size // 2]
+
+
+def test_a_result_breaks_off(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "cut-short-result")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        session.get(url, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status"), [("overloaded-result", 503), ("proxied-result", 203)]
+)
+def test_a_result_has_another_status(
+    sandbox: Sandbox,
+    kling: Kling,
+    receiver: Receiver,
+    session: requests.Session,
+    scenario: str,
+    status: int,
+) -> None:
+    answer = session.get(result_url(sandbox, kling, receiver, scenario), timeout=PATIENCE)
+    assert answer.status_code == status
+    assert (answer.headers.get("Retry-After"), answer.content[:4]) == (
+        ("2", b"<?xm") if status == 503 else (None, b"\x89PNG")
+    )
+
+
+def test_a_result_moved_to_a_url_in_raw_utf_8(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    url = result_url(sandbox, kling, receiver, "raw-redirect")
+    moved = session.get(url, timeout=PATIENCE, allow_redirects=False)
+    location = moved.headers["Location"].encode("latin-1").decode()
+    assert location.endswith("  ")
+    path = location.strip(" ")
+    assert "試着の結果.png?Expires=" in path
+    assert session.get(f"{sandbox.url}{path}", timeout=PATIENCE).content.startswith(b"\x89PNG")
+
+
 def test_a_missing_result_is_404(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
