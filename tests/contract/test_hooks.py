@@ -13,7 +13,7 @@ import pytest
 
 from receiver import hooks
 from receiver.deliveries import Subscription
-from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError
+from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.base import Hook
 from receiver.hooks_file import HookEntry
@@ -40,7 +40,8 @@ class Side:
     hook: Hook
     options: dict[str, Any]
     heard: Callable[[], list[str]]  # as what each message was recognised
-    refuse: Callable[[], None]
+    refuse: Callable[[], None]  # the next event
+    break_down: Callable[[], None]  # for all events
 
 
 @pytest.fixture
@@ -70,7 +71,10 @@ def download(site: Site, tmp_path: Path) -> Iterator[Side]:
     def refuse() -> None:
         site.pages["/0.png"] = Page(b"gone", 404)
 
-    yield Side(build("download", options), options, heard, refuse)
+    def break_down() -> None:
+        site.pages["/0.png"] = Page(b"busy", 503)
+
+    yield Side(build("download", options), options, heard, refuse, break_down)
 
 
 def email(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
@@ -79,6 +83,9 @@ def email(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
 
     def refuse() -> None:
         box.refuse["DATA"] = "554 no"
+
+    def break_down() -> None:
+        box.refuse["MAIL"] = "421 busy"
 
     box: Mailbox
     with smtp_server() as box:
@@ -89,7 +96,7 @@ def email(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
             "to": "team@shop.example",
             "subject": "{reference} {task} {status} {provider}",
         }
-        yield Side(build("email", options), options, heard, refuse)
+        yield Side(build("email", options), options, heard, refuse, break_down)
 
 
 def slack(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
@@ -103,7 +110,10 @@ def slack(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def refuse() -> None:
         site.pages["/slack"] = Page(b"no_service", 404)
 
-    yield Side(build("slack", options), options, heard, refuse)
+    def break_down() -> None:
+        site.pages["/slack"] = Page(b"rollup_error", 500)
+
+    yield Side(build("slack", options), options, heard, refuse, break_down)
 
 
 def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
@@ -120,7 +130,10 @@ def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def refuse() -> None:
         site.pages["/hook"] = Page(b"no", 400)
 
-    yield Side(build("webhook", options), options, heard, refuse)
+    def break_down() -> None:
+        site.pages["/hook"] = Page(b"busy", 503)
+
+    yield Side(build("webhook", options), options, heard, refuse, break_down)
 
 
 NOTE_IT = """
@@ -129,6 +142,8 @@ told = sys.stdin.read()
 folder = pathlib.Path(sys.argv[1])
 if folder.joinpath("refuse").exists():
     sys.exit("no")
+if folder.joinpath("break").exists():
+    sys.exit(os.EX_TEMPFAIL)
 with folder.joinpath("told").open("a") as file:
     print(os.environ["CALLBACK_EVENT_ID"], file=file)
 print("noted")
@@ -143,7 +158,8 @@ def command(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def heard() -> list[str]:
         return (folder / "told").read_text().splitlines()
 
-    yield Side(build("command", options), options, heard, (folder / "refuse").touch)
+    refuse, break_down = (folder / "refuse").touch, (folder / "break").touch
+    yield Side(build("command", options), options, heard, refuse, break_down)
 
 
 def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
@@ -154,10 +170,13 @@ def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def refuse() -> None:
         hook_servers.refusals.append(PermanentFailure("no"))
 
+    def break_down() -> None:
+        hook_servers.refusals.append(TemporaryFailure("busy"))
+
     def heard() -> list[str]:
         return [event["id"] for event in hook_servers.events]
 
-    yield Side(build("python", options), options, heard, refuse)
+    yield Side(build("python", options), options, heard, refuse, break_down)
     hook_servers.refusals.clear()
 
 
@@ -173,7 +192,7 @@ def apprise(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def refuse() -> None:
         site.pages["/apprise"] = Page(b"no", 500)
 
-    yield Side(build("apprise", options), options, heard, refuse)
+    yield Side(build("apprise", options), options, heard, refuse, refuse)
 
 
 ROOMS = {
@@ -263,6 +282,25 @@ def test_a_refusal_is_a_delivery_failure(side: Side, media: tuple[Media, ...]) -
     with pytest.raises(DeliveryFailure) as caught:
         side.hook.send(notice(media=media))
     assert str(caught.value)
+
+
+def test_a_refusal_of_one_event_does_not_concern_the_endpoint(
+    side: Side, media: tuple[Media, ...], request: pytest.FixtureRequest
+) -> None:
+    """apprise tells only whether it worked, so that each of its failures is temporary."""
+    side.refuse()
+    with pytest.raises(DeliveryFailure) as caught:
+        side.hook.send(notice(media=media))
+    is_apprise = request.node.callspec.params["side"] == "apprise"
+    assert isinstance(caught.value, TemporaryFailure) is is_apprise
+
+
+def test_an_endpoint_that_is_down_is_a_temporary_failure(
+    side: Side, media: tuple[Media, ...]
+) -> None:
+    side.break_down()
+    with pytest.raises(TemporaryFailure):
+        side.hook.send(notice(media=media))
 
 
 def test_an_unknown_option_is_refused_by_name(side: Side, request: pytest.FixtureRequest) -> None:

@@ -239,6 +239,17 @@ def test_a_part_of_a_file_is_not_taken_for_the_whole(
     assert len(below(tmp_path)) == is_taken
 
 
+@pytest.mark.parametrize(
+    "content_range", [f"bytes 0-{SIZE - 1}/{SIZE + 1}", f"bytes 1-{SIZE}/{SIZE + 1}", "bytes 0-0/2"]
+)
+def test_what_says_that_it_is_a_part_is_not_taken_although_it_decodes(
+    site: Site, tmp_path: Path, content_range: str
+) -> None:
+    site.pages["/0?sig=S3CRET"] = Page(picture(), 206, {"Content-Range": content_range})
+    with pytest.raises(ResultGone, match="206, with a part of the result"):
+        download(tmp_path).send(notice(media=(image(site),)))
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "GZIP", "x-gzip", "br", "zstd", "compress"])
 def test_a_body_that_is_not_compressed_as_it_says_is_an_unusable_result(
     site: Site, tmp_path: Path, coding: str

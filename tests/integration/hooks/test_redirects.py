@@ -1,4 +1,4 @@
-"""Redirects on the wire: what servers write into `Location`, and where that leads."""
+"""Odd responses on the wire: what servers write into `Location`, and where that leads."""
 
 from __future__ import annotations
 
@@ -85,6 +85,11 @@ def test_a_location_that_leads_nowhere_is_named(site: Site, location: str) -> No
     site.pages["/a"] = moved(location)
     with pytest.raises(outgoing.UrlRefused):
         get(f"{site.url}/a")
+
+
+def test_a_post_is_answered_although_the_body_cannot_be_decompressed(site: Site) -> None:
+    site.pages["/in"] = Page(b"thanks", 201, {"Content-Encoding": "gzip"})
+    assert outgoing.post(f"{site.url}/in", json={}, allow_private=True).status == 201
 
 
 def test_one_location_twice_is_followed_and_two_are_not(site: Site) -> None:
