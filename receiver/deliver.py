@@ -37,6 +37,7 @@ ABANDONED = "abandoned"  # an outcome: the worker died or stalled
 ANSWER_KEPT = 2_000  # characters of what the other side said
 RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
+OF_ONE_FILE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 OUTCOME = {State.DELIVERED: "delivered", State.PENDING: "retry", State.DEAD: "dead"}
 
 
@@ -193,10 +194,12 @@ def concerning(delivery: Delivery) -> AbstractContextManager[None]:
 def unexpected(error: Exception, text: str) -> DeliveryFailure:
     """The failure that an exception means which a hook did not raise on purpose.
 
-    Errors of the network and the operating system concern the endpoint. Any other error is a fault
-    in the hook's code that this one event uncovers, and must not hold up other events.
+    Errors of the network and the operating system concern the endpoint, unless they name a file
+    that this one event needs. Any other error is a fault in the hook's code that this one event
+    uncovers. Neither may hold up other events.
     """
-    return TemporaryFailure(text) if isinstance(error, OSError) else ContentFailure(text)
+    concerns_endpoint = isinstance(error, OSError) and not isinstance(error, OF_ONE_FILE)
+    return TemporaryFailure(text) if concerns_endpoint else ContentFailure(text)
 
 
 def _verdict(failure: DeliveryFailure) -> Verdict | None:

@@ -35,7 +35,8 @@ class Hook(Protocol):
         it now. PermanentFailure: a retry cannot help (EndpointGone: nor for any other notice).
         ContentFailure: this notice or one of its results is unusable, whatever the endpoint.
         `files` of the failure are recorded, and come back as `notice.made` with the next attempt.
-        Any other exception is retried: an OSError is temporary, all else a content failure.
+        Any other exception is retried as a content failure, or a temporary one if the network
+        or the operating system raised it.
         """
         ...
 

@@ -110,6 +110,9 @@ def test_every_task_ends_as_it_did_at_the_provider(
     for one in odd:
         assert one.outcome is not Outcome.QUARANTINED
         assert "updated_at" in (one.problem or "")
+    two = [file for files in histories["second-missing"].files.values() for file in files]
+    assert [file.media_index for file in two] == ["0", "1"]
+
     told = {one for history in histories.values() for one in outcomes(history)}
     assert {Outcome.DUPLICATE, Outcome.STALE, Outcome.CONFLICT, Outcome.QUARANTINED} <= told
     assert histories["succeed-then-failed"].task.conflict

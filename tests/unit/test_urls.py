@@ -106,6 +106,13 @@ def test_an_empty_location_is_none(location: str) -> None:
         "https://a%zz/",
         "https://%FF/",
         "https://\u2060/",
+        # Some of these become a delimiter once a host is normalised.
+        "https://evil.example\uff0f.cdn.example/",
+        "https://evil.example\uff20cdn.example/",
+        "https://evil.example\uff1f.cdn.example/",
+        "https://evil.example\uff1a80.cdn.example/",
+        "https://evil.example\u2100.cdn.example/",
+        "https://evil.example\uff05.cdn.example/",
         "https://" + "ü" * 5_000,
     ],
 )
