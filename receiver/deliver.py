@@ -223,7 +223,7 @@ def _media(told: Told) -> tuple[Media, ...]:
     if not callback.body:
         raise PermanentFailure("what the provider said was pruned: there is nothing left to tell")
     try:
-        return providers.get(callback.provider).parse(callback).media
+        return providers.parse(callback).media
     except RequestRefused as refusal:
         raise PermanentFailure(
             f"the stored message cannot be read any more: {refusal}"

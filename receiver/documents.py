@@ -136,7 +136,7 @@ class DeliveriesDocument(Document):
 class OutcomeDocument(Document):
     """What became of a callback."""
 
-    outcome = _text(*(outcome for outcome in Outcome if outcome is not Outcome.QUARANTINED))
+    outcome = _text(*Outcome)
 
 
 class RedeliveryDocument(Document):

@@ -7,6 +7,7 @@ CallbackReceiverError
 │   │   ├── UnknownCallbackUrl   no such provider, or the token is not ours
 │   │   └── BadSignature         signed, but not by the provider
 │   ├── NotJson              the body is not JSON
+│   ├── BodyTooLong          the body is too long after decompression
 │   └── NotTheProtocol       JSON, but not the provider's callback protocol
 ├── StoreError
 │   ├── StoreUnavailable     could not be stored now; says when to try again
@@ -64,8 +65,19 @@ class NotJson(RequestRefused):
     """The body is not JSON that can be kept as it came."""
 
 
+class BodyTooLong(RequestRefused):
+    """The body is longer than any callback once it is decompressed."""
+
+
 class NotTheProtocol(RequestRefused):
-    """JSON, but not the provider's callback protocol; the message names each wrong field."""
+    """JSON, but not the provider's callback protocol; the message names each wrong field.
+
+    `about`: the provider's id of the task, if at least that is valid.
+    """
+
+    def __init__(self, message: str, about: str | None = None) -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class StoreError(CallbackReceiverError):

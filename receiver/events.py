@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from receiver import content_encoding
+from receiver.errors import RequestRefused
 from receiver.tasks import Status, Trust
+
+LONGEST_EMPTY = 64  # bytes of a body without any content
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class Source(StrEnum):
@@ -21,7 +27,10 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """One raw message of a provider about one task: kept byte for byte."""
+    """One raw message of a provider about one task: kept byte for byte.
+
+    `headers` has the Content-Encoding of the body, if it has one, under this spelling.
+    """
 
     provider: str
     task_id: str | None  # ours, as in the callback URL; None: signed, and posted without a token
@@ -32,14 +41,32 @@ class Callback:
     trust: Trust = Trust.TOKEN
 
     @property
+    def content(self) -> bytes:
+        """The body without its Content-Encoding. Raises NotJson, BodyTooLong."""
+        codings = self.headers.get(content_encoding.HEADER)
+        return content_encoding.decoded(self.body, codings) if codings else self.body
+
+    @property
+    def readable(self) -> bytes:
+        """The content, or the body as it came if it cannot be decompressed."""
+        try:
+            return self.content
+        except RequestRefused:
+            return self.body
+
+    @property
     def is_empty(self) -> bool:
         """Whether the body is empty, or is JSON without any content, such as `{}`."""
-        return self.body.strip() in (b"", b"{}", b"[]", b"null", b'""')
+        content = self.readable
+        if len(content) > LONGEST_EMPTY:
+            return False
+        text = content.decode(json.detect_encoding(content), "replace").lstrip(BYTE_ORDER_MARK)
+        return "".join(text.split()) in ("", "{}", "[]", "null", '""')
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that are equal for byte-identical bodies."""
-        return hashlib.blake2b(self.body, digest_size=16).digest()
+        """16 bytes that are equal if the contents are, whatever their Content-Encoding is."""
+        return hashlib.blake2b(self.readable, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

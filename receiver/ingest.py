@@ -11,15 +11,18 @@ from structlog.contextvars import bind_contextvars
 from receiver import hooks_file, measures, providers, signing
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
-from receiver.errors import NotFound, RequestRefused, SettingsError
+from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.hooks_file import HookEntry
 from receiver.meter import Meter
+from receiver.providers.fields import cleaned
+from receiver.redaction import redacted
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
 from receiver.stores.group_commit import Write
 from receiver.tasks import Outcome, Status, Task, Trust, new_task_id
 
+LONGEST_PROBLEM = 1_000  # characters
 ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that others create
 
 
@@ -74,19 +77,49 @@ class Ingest:
     def accept(self, callback: Callback) -> Outcome:
         """Parse and record one message of a provider; durable when it returns.
 
-        Raises NotJson or NotTheProtocol, with the message in quarantine, and StoreUnavailable.
+        Returns Outcome.QUARANTINED for a signed message that concerns none of our tasks. Raises
+        NotJson, BodyTooLong, NotTheProtocol, or any error of an adapter, with the message in
+        quarantine; and StoreError.
         """
         try:
-            event = providers.get(callback.provider).parse(callback)
-        except RequestRefused as refusal:
-            self.store.quarantine(callback, str(refusal))
-            self.count(callback, None, Outcome.QUARANTINED)
+            event = providers.parse(callback)
+            if callback.task_id is None:  # signed: which task it is, only its words say
+                bind_contextvars(provider_task=event.provider_task_id)
+            outcome = self.record(callback, event)
+        except StoreError:
             raise
-        if callback.task_id is None:  # signed: which task it is, only its words say
-            bind_contextvars(provider_task=event.provider_task_id)
-        outcome = self.record(callback, event)
+        except Exception as error:
+            self._quarantine(callback, error)
+            if not self._concerns_no_task(callback, error):
+                raise
+            return Outcome.QUARANTINED
         self.count(callback, event, outcome)
         return outcome
+
+    def _quarantine(self, callback: Callback, error: Exception) -> None:
+        problem = str(error)
+        if not isinstance(error, RequestRefused):  # of an adapter: its text may repeat anything
+            shown = cleaned(redacted(repr(error)))
+            problem = f"it could not be processed: {shown}"[:LONGEST_PROBLEM]
+        self.store.quarantine(callback, problem)
+        self.count(callback, None, Outcome.QUARANTINED)
+
+    def _concerns_no_task(self, callback: Callback, error: Exception) -> bool:
+        """Whether a message that was not understood is signed, and concerns none of our tasks.
+
+        The test button of a provider's console sends such messages, and requires a 200.
+        """
+        if callback.task_id is not None or callback.trust is not Trust.SIGNED:
+            return False
+        if callback.is_empty:
+            return True
+        if not isinstance(error, NotTheProtocol):
+            return False
+        try:
+            self.store.task_by_provider_id(callback.provider, error.about or "")
+        except NotFound:
+            return True
+        return False
 
     def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
         """`record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
@@ -101,12 +134,14 @@ class Ingest:
     def replay(self, callback_id: int) -> Outcome:
         """Send a stored message through parse and record again.
 
-        Raises NotFound, and NotJson or NotTheProtocol if it is still not understood.
+        Raises NotFound, and NotJson, BodyTooLong or NotTheProtocol if it is still not understood.
         """
         stored = self.store.callback(callback_id)
         if not stored.callback.body:
             raise NotFound(f"callback {callback_id} has no body to replay")
-        event = providers.get(stored.callback.provider).parse(stored.callback)
+        if stored.callback.task_id is None and stored.callback.trust is Trust.TOKEN:
+            raise NotTheProtocol("its URL names a task of another provider, or it was empty")
+        event = providers.parse(stored.callback)
         confirm = self._must_be_confirmed(stored.callback, event)
         return self.store.reopen(stored, event, self.subscriptions, confirm=confirm)
 

@@ -29,7 +29,7 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
 
 
 def callback_json(stored: StoredCallback) -> dict[str, Any]:
-    """A message of a provider, with its body as text."""
+    """A message of a provider, with its body as text, decompressed if it came compressed."""
     callback = stored.callback
     return {
         "id": stored.id,
@@ -42,7 +42,7 @@ def callback_json(stored: StoredCallback) -> dict[str, Any]:
         "problem": stored.problem,
         "received_at": rfc3339(callback.received_at),
         "headers": dict(callback.headers),
-        "body": callback.body.decode("utf-8", "replace"),
+        "body": callback.readable.decode("utf-8", "replace"),
     }
 
 

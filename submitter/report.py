@@ -82,11 +82,10 @@ def _notice(history: TaskHistory) -> Notice:
 
 def _media(history: TaskHistory) -> tuple[Media, ...]:
     """The outputs that the provider last named for the status that the task has."""
-    room = providers.get(history.task.provider)
     for stored in reversed(history.callbacks):
         if stored.outcome in TOLD and stored.callback.body:
             with suppress(RequestRefused):  # kept by a release that understood it
-                event = room.parse(stored.callback)
+                event = providers.parse(stored.callback)
                 if event.status is history.task.status and event.media:
                     return event.media
     return ()

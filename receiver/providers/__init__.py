@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from receiver.errors import UnknownCallbackUrl
+from dataclasses import replace
+
+from receiver.content_encoding import HEADER
+from receiver.errors import NotJson, UnknownCallbackUrl
+from receiver.events import Callback, Event
 from receiver.providers.appypie import AppyPie
 from receiver.providers.base import Provider
 from receiver.providers.kling import Kling
@@ -20,10 +24,27 @@ def get(name: str) -> Provider:
         raise UnknownCallbackUrl(f"no provider {name!r}", "unknown_provider") from None
 
 
+def parse(callback: Callback) -> Event:
+    """Parse a message with the adapter of its provider, after undoing its Content-Encoding.
+
+    Raises NotJson, BodyTooLong, NotTheProtocol, UnknownCallbackUrl.
+    """
+    content = callback.content
+    if content is not callback.body:
+        callback = replace(callback, body=content)
+    try:
+        return get(callback.provider).parse(callback)
+    except NotJson as error:
+        codings = callback.headers.get(HEADER)
+        if codings and content is callback.body:
+            raise NotJson(f"{error}; its {HEADER} is {codings[:40]!r}") from None
+        raise
+
+
 def spelling(word: str) -> str | None:
     """Our status for any provider's spelling of one, or None if nobody spells a status so."""
     found = (room.status(word) for room in PROVIDERS.values())
     return next((status for status in found if status), None)
 
 
-__all__ = ["PROVIDERS", "Provider", "get", "spelling"]
+__all__ = ["PROVIDERS", "Provider", "get", "parse", "spelling"]

@@ -16,7 +16,7 @@ from marshmallow import Schema, ValidationError, missing
 from marshmallow.fields import Field, Raw
 
 from receiver.errors import NotJson, NotTheProtocol
-from receiver.events import Callback, Event, Media
+from receiver.events import BYTE_ORDER_MARK, Callback, Event, Media
 from receiver.providers.fields import LATEST_INSTANT as LATEST_INSTANT  # noqa: PLC0414 - for adapters
 from receiver.providers.fields import amount, cleaned, instant
 
@@ -39,6 +39,8 @@ class Provider(Protocol):
     def parse(self, callback: Callback) -> Event:
         """What the message means; pure, so that a stored one can be parsed again.
 
+        Its body has no Content-Encoding any more: `receiver.providers.parse` has undone it.
+
         Raises NotJson, or NotTheProtocol naming each field that is wrong.
         """
         ...
@@ -58,7 +60,8 @@ def decode(body: bytes) -> dict[str, Any]:
     """
     is_utf_8 = body[:1] == b"{" and body[1:2] != b"\0"  # nearly all are: no need to look further
     encoding = "utf-8" if is_utf_8 else json.detect_encoding(body)
-    return _object_in(body.decode(encoding, "replace"), _TOLERANT, DEEPEST)
+    decoded = body.decode(encoding, "replace").strip(BYTE_ORDER_MARK + " \t\r\n")
+    return _object_in(decoded, _TOLERANT, DEEPEST)
 
 
 def decode_strictly(body: bytes) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
             if value is not missing:
                 found[name] = value
     if wrong:
-        raise ValidationError(wrong)
+        raise ValidationError(wrong, valid_data=found)
     return found
 
 
@@ -156,6 +159,13 @@ def faults(error: ValidationError) -> str:
     """marshmallow's messages as one line that names each field."""
     messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
     return "; ".join(f"{name}: {_flat(texts)}" for name, texts in sorted(messages.items()))
+
+
+def not_the_protocol(whose: str, error: ValidationError, identity: str) -> NotTheProtocol:
+    """The error for a message with wrong required fields; `identity` is the field of the id."""
+    data = error.valid_data
+    about = data.get(identity) if isinstance(data, dict) else None
+    return NotTheProtocol(f"not {whose} callback protocol: {faults(error)}", about)
 
 
 def entries(value: object, where: str, dropped: list[str]) -> Iterator[tuple[int, str, Any]]:

@@ -21,8 +21,8 @@ from receiver.providers.base import (
     decode,
     duration_in,
     expires_at,
-    faults,
     index_of,
+    not_the_protocol,
     objects,
     repeated,
     text,
@@ -98,7 +98,7 @@ class Kling:
         try:
             data = checked(ENVELOPE, document, dropped)
         except ValidationError as error:
-            raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
+            raise not_the_protocol("Kling's", error, "id") from error
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
         return Event(

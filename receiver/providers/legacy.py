@@ -17,8 +17,8 @@ from receiver.providers.base import (
     checked,
     duration_in,
     expires_at,
-    faults,
     index_of,
+    not_the_protocol,
     note_repeated,
     objects,
     repeated,
@@ -73,7 +73,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     try:
         data = checked(ENVELOPE, document, dropped)
     except ValidationError as error:
-        raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
+        raise not_the_protocol("Kling's", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
     return Event(
         provider=provider,

@@ -26,6 +26,7 @@ from receiver.web import (
     rejections,
     requestlog,
 )
+from receiver.web.callback_path import CallbackPaths
 from receiver.web.server.callbacks import Callbacks
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
+    app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.http import parse_options_header
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.sansio.utils import get_content_length
 
 from receiver import providers, signing, standard_webhooks
@@ -21,7 +19,7 @@ from receiver.settings import Settings
 from receiver.tasks import Trust
 from receiver.web import headers
 
-LONGEST_CALLBACK = 256 * 1024  # bytes; real ones are a few kB
+LONGEST_CALLBACK = 256 * 1024  # bytes as received; real ones are a few kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +68,14 @@ def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
 def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
     """Returns the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
 
-    Raises the errors of `identify` and `check_size`, BadSignature if the signature is wrong, and
-    UnsupportedMediaType.
+    Raises the errors of `identify` and `check_size`, and BadSignature if the signature is wrong.
+    Whatever the Content-Type is, and whether a compressed body can be decompressed, is judged
+    later, so that the body is stored.
     """
     secrets = identify(settings, sent)
     check_size(body, sent.headers)
     if secrets:
         standard_webhooks.verify(secrets, _lowered(sent), body, now / 1000)
-    if not _is_json(sent.headers.get("Content-Type", "")):
-        raise UnsupportedMediaType("Send application/json.")
     return Callback(
         provider=sent.provider,
         task_id=sent.task_id,
@@ -111,10 +108,3 @@ def _check_provider(provider: str) -> None:
         raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
     if not providers.get(provider).has_callbacks:
         raise UnknownCallbackUrl(f"{provider} has no callbacks", "unknown_provider")
-
-
-@lru_cache(maxsize=256)
-def _is_json(content_type: str) -> bool:
-    kind = parse_options_header(content_type)[0].lower()
-    is_related = kind.startswith("application/") and kind.endswith("+json")
-    return kind == "application/json" or is_related

@@ -23,8 +23,11 @@ from receiver.web.admission import LONGEST_CALLBACK, Sent, admit, check_size, id
 
 TAKES = Description(
     answers={200: OutcomeDocument},
-    refuses=(400, 401, 404, 413, 415, 422, 429),
+    refuses=(400, 401, 404, 413, 422, 429),
     body=(kling.Envelope, legacy.Envelope),
+)
+PROBES = Description(
+    answers={200: "text/plain"}, refuses=(400, 401, 404, 413, 429), needs_record=False
 )
 PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
 ROUTE = "/callbacks/<provider>/<task_id>/<token>"
@@ -37,8 +40,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     """The callback routes. They send no requests and run no hooks."""
     routes = Blueprint("callbacks", __name__)
 
-    # Every other method gets a 405. By default, Flask would answer OPTIONS itself.
+    # Every method but these and HEAD gets a 405. By default, Flask would answer OPTIONS itself.
     only = {"methods": ["POST"], "provide_automatic_options": False}
+    probes = {"methods": ["GET"], "provide_automatic_options": False}
 
     @routes.route(ROUTE, **only)
     @described(TAKES)
@@ -52,6 +56,22 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         """A callback that is trusted by its signature alone."""
         return accept(Sent(provider, None, None, dict(request.headers)))
 
+    @routes.route(ROUTE, **probes)
+    @described(PROBES)
+    def probe_with_token(provider: str, task_id: str, token: str) -> Response:
+        """A provider probes the URL before it uses it. Nothing is recorded."""
+        identify(settings, Sent(provider, task_id, token, dict(request.headers)))
+        return Response(mimetype="text/plain")
+
+    @routes.route("/callbacks/<provider>", **probes)
+    @described(PROBES)
+    def probe_signed(provider: str) -> Response:
+        """The same for the URL without a token: it has to be signed, as a callback has to be."""
+        sent = Sent(provider, None, None, dict(request.headers))
+        identify(settings, sent)
+        admit(settings, sent, _body(), now_ms())
+        return Response(mimetype="text/plain")
+
     def accept(sent: Sent) -> Response:
         """Record the callback. An invalid URL is rejected before the body is read."""
         identify(settings, sent)
@@ -60,8 +80,10 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         callback = admit(settings, sent, _body(), now_ms())
         return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
-    doctor_route = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
-    doctor_route(_doctor(settings.callback_secrets))
+    doctor_route = f"/callbacks/{signing.DOCTOR}/<nonce>/<token>"
+    doctor = _doctor(settings.callback_secrets)
+    for methods in (only, probes):
+        routes.route(doctor_route, **methods)(doctor)
     return routes
 
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote
 
+from receiver.content_encoding import HEADER
 from receiver.redaction import redacted
 
 MOST_HEADERS = 50
 LONGEST_VALUE = 1_000  # characters
 MOST_CHARACTERS = 8_000  # of all that is kept; a longer header, or one more, is left out whole
+_ENCODING = HEADER.lower()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 # They carry a visitor's, a proxy's or the provider's secrets, and say nothing of the callback.
 _SECRET = re.compile(
@@ -33,11 +35,12 @@ def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str
     room = MOST_CHARACTERS
     for name, value in headers:
         size = len(name) + len(value)
-        fits = len(found) < MOST_HEADERS and size <= room and len(value) <= LONGEST_VALUE
-        if fits and _is_plain(name):
+        is_encoding = name.lower() == _ENCODING  # without it, the body could not be parsed again
+        fits = is_encoding or (len(found) < MOST_HEADERS and size <= room)
+        if fits and len(value) <= LONGEST_VALUE and _is_plain(name):
             plain, shown = _read(value)
             if shown is not None and not (token and token in plain):
-                found[name] = shown
+                found[HEADER if is_encoding else name] = shown
                 room -= size
     return found
 

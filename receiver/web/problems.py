@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from receiver.errors import (
     BadSignature,
+    BodyTooLong,
     CallbackReceiverError,
     NotFound,
     NotJson,
@@ -25,6 +26,7 @@ from receiver.errors import (
 log = structlog.get_logger()
 _STATUS: dict[type[Exception], HTTPStatus] = {
     BadSignature: HTTPStatus.UNAUTHORIZED,
+    BodyTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotFound: HTTPStatus.NOT_FOUND,
     NotJson: HTTPStatus.BAD_REQUEST,
     NotTheProtocol: HTTPStatus.UNPROCESSABLE_ENTITY,

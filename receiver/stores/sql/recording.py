@@ -50,13 +50,16 @@ class Recording:
     def quarantine(self, callback: Callback, problem: str) -> None:
         """Keep a message that was not understood, with its task if its URL has a token.
 
-        An empty message puts no task on record that was not there before.
+        An empty message puts no task on record that was not there before. If the URL names a task
+        of another provider, the message is kept without a task.
         """
         task: Row | None = None
-        if callback.task_id and callback.is_empty:
+        if callback.task_id:
             task = adoption.find(self._connection, callback.task_id)
-        elif callback.task_id:
-            task = adoption.task_of(self._connection, callback, None)
+            if task is None and not callback.is_empty:
+                task = adoption.task_of(self._connection, callback, None)
+            if task is not None and task["provider"] != callback.provider:
+                task = None
         if task is not None and task["forgotten_at"] is not None:
             self._let_go(task, callback)
         else:

@@ -25,7 +25,7 @@ class Message:
 
 def message(stored: StoredCallback, hide: Callable[[str], str]) -> Message:
     """The message; JSON is set out line by line, anything else as it came."""
-    text = hide(_set_out(stored.callback.body))
+    text = hide(_set_out(stored.callback.readable))
     headers = [(name, hide(value)) for name, value in sorted(stored.callback.headers.items())]
     return Message(stored, headers, text[:SHOWN], len(text) > SHOWN)
 

@@ -45,7 +45,7 @@ def media_of(message: Callback | None) -> tuple[Media, ...]:
     if message is None or not message.body:
         return ()
     try:
-        return providers.get(message.provider).parse(message).media
+        return providers.parse(message).media
     except RequestRefused:
         return ()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from receiver import measures, providers
+from receiver import content_encoding, measures, providers
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
@@ -70,11 +70,15 @@ class Callbacks:
         Returns None if the Flask view has to handle the request.
         """
         began = time.perf_counter()
-        if len(body) > LONGEST_BODY or self._has_another_host(sent.headers):
+        if (
+            len(body) > LONGEST_BODY
+            or content_encoding.HEADER in sent.headers  # decompressing it could block the loop
+            or self._has_another_host(sent.headers)
+        ):
             return None
         try:
             callback = admit(self._settings, sent, body, now_ms())
-            event = providers.get(callback.provider).parse(callback)
+            event = providers.parse(callback)
         except Exception:  # noqa: BLE001 - the view raises the same error and reports it
             return None
         given = sent.headers.get(requestlog.REQUEST_ID, "") if self._is_behind_proxy else ""

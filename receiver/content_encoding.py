@@ -1,0 +1,70 @@
+"""Undoes the Content-Encoding of a message, up to a limit; pure.
+
+A sender may compress a body, and a proxy may decompress it and keep the header. So a body that is
+plain JSON already is left as it is, and so is one with a coding that is not supported: the parser
+judges it.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+from receiver.errors import BodyTooLong, NotJson
+
+HEADER = "Content-Encoding"
+LONGEST = 256 * 1024  # bytes after decompression
+MOST_CODINGS = 4  # of one body; real ones have one
+MOST_MEMBERS = 100  # of one gzip body; each costs a copy of the rest
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # recognised by the first bytes
+RAW = -zlib.MAX_WBITS  # deflate without the zlib header, as some senders understand RFC 9110
+_GZIP_MAGIC = b"\x1f\x8b"
+# No compressed JSON begins like this.
+_PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\{[ \t\r\n]*[\"}]|\Z)|\xff\xfe|\xfe\xff")
+
+
+def decoded(body: bytes, codings: str) -> bytes:
+    """The body without these codings, the value of its Content-Encoding header.
+
+    Raises NotJson if the compressed data is damaged, and BodyTooLong if it has more than LONGEST
+    bytes after decompression.
+    """
+    applied = [coding.strip().lower() for coding in codings.split(",")]
+    compressions = [coding for coding in applied if coding in ("gzip", "x-gzip", "deflate")]
+    if len(compressions) > MOST_CODINGS:
+        raise NotJson(f"the body is compressed {len(compressions)} times: {MOST_CODINGS} at most")
+    for coding in reversed(compressions):
+        if _PLAIN.match(body):
+            break
+        body = _decompressed(body, coding)
+    return body
+
+
+def _decompressed(body: bytes, coding: str) -> bytes:
+    try:
+        return _inflated(body, GZIP_OR_ZLIB)
+    except zlib.error as error:
+        if coding == "deflate":
+            try:
+                return _inflated(body, RAW)
+            except zlib.error:
+                pass
+        raise NotJson(f"the body cannot be decompressed ({coding}): {error}") from None
+
+
+def _inflated(rest: bytes, window: int) -> bytes:
+    """The data of all gzip members, or of one deflate stream. Raises zlib.error, BodyTooLong."""
+    found = b""
+    for _ in range(MOST_MEMBERS):
+        stream = zlib.decompressobj(window)
+        found += stream.decompress(rest, LONGEST + 1 - len(found))
+        if len(found) > LONGEST:
+            raise BodyTooLong(f"the body has more than {LONGEST} bytes after decompression")
+        if not stream.eof:
+            raise zlib.error("the data is cut off")
+        rest = stream.unused_data
+        if window == RAW and rest:
+            raise zlib.error("more data follows")
+        if not rest.startswith(_GZIP_MAGIC):  # padding is ignored, as gzip does
+            return found
+    raise zlib.error(f"the data has more than {MOST_MEMBERS} members")

@@ -1,0 +1,47 @@
+"""Finds the route of a callback whose path was altered by its sender or by a proxy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# A query or a fragment whose first character was percent-encoded, or that has none.
+_APPENDED = re.compile(r"[?&#;]")
+_INVISIBLE = "\u200b\u2060\ufeff"  # Unicode does not count these as spaces
+LENGTHS = (2, 4)  # parts of the callback routes: with a provider, and with its task and token
+
+
+def normalized(path: str) -> str:
+    """Return the path of a callback without what does not belong to it; any other path unchanged.
+
+    Removes repeated and trailing slashes, spaces around each part, and a query behind the token.
+    Decodes what is still percent-encoded. The provider, the task and the token are unchanged,
+    because none of them contains such characters.
+    """
+    if "callbacks" not in path:
+        return path
+    plain = _APPENDED.split(unquote(path), maxsplit=1)[0]
+    parts = [part.strip().strip(_INVISIBLE).strip() for part in plain.split("/")]
+    parts = [part for part in parts if part]
+    found = "/" + "/".join(parts)
+    is_callback = len(parts) in LENGTHS and parts[0] == "callbacks" and found.isascii()
+    return found if is_callback else path
+
+
+class CallbackPaths:
+    """A WSGI application that passes requests on with the normalized paths of callbacks."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        found = normalized(path)
+        if found != path:
+            environ["PATH_INFO"] = found
+        return self._app(environ, start_response)
