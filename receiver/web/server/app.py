@@ -31,15 +31,25 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 BODY_KEY = "receiver.input"  # key in scope["state"]: the body, unless Flask streams it
 NON_ASCII = re.compile(rb"[^\x21-\x7e]")
+DISCONNECTED = "The client disconnected before its body was complete."
 INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
 BODY_TOO_LONG = "Send a shorter body, or add a Content-Length header."
 
 
 class App:
-    """The ASGI application that uvicorn serves."""
+    """The ASGI application that uvicorn serves.
 
-    def __init__(self, wsgi: WSGIApp, callbacks: Callbacks | None, threads: int) -> None:
-        self._callbacks = callbacks
+    `note` records rejected requests that Flask does not see.
+    """
+
+    def __init__(
+        self,
+        wsgi: WSGIApp,
+        callbacks: Callbacks | None,
+        threads: int,
+        note: protocol.Note | None = None,
+    ) -> None:
+        self._callbacks, self._note = callbacks, note
         # The queue is unbounded, so a client that does not read its response blocks no thread.
         self._wsgi = WSGIMiddleware(
             _with_complete_environ(wsgi), workers=threads, send_queue_size=0
@@ -57,6 +67,7 @@ class App:
         try:
             body, has_more = await _read_body(receive)
         except ConnectionError:
+            self._note_disconnection(scope)
             return
         state, is_incomplete = scope["state"], "is_incomplete" in scope["state"]
         is_too_long = len(body) > LONGEST_CALLBACK or state.get("is_too_long", False)
@@ -74,6 +85,13 @@ class App:
             drain = _BodyDrain(receive, send)
             receive, send = drain.receive, drain.send
         await self._call_flask(scope, receive, send)
+
+    def _note_disconnection(self, scope: Scope) -> None:
+        """Record the rejection of a truncated callback, unless we aborted its connection."""
+        is_callback = "callbacks" in scope["path"]
+        if self._note and is_callback and not scope["state"]["connection"].was_aborted:
+            address = scope["client"][0] if scope["client"] else "a Unix socket"
+            self._note(address, DISCONNECTED, scope["method"], scope["path"])
 
     async def _take(self, scope: Scope, body: bytes) -> Answer | None:
         """Handle a callback with a token in its path. Returns None if Flask has to handle it."""

@@ -191,6 +191,7 @@ class Protocol(HttpToolsProtocol):
         self._refusal = b""  # the error response, sent after the responses to earlier requests
         self._ignores_input = False  # further data is discarded
         self._client_has_finished = False  # the client has closed its side
+        self.was_aborted = False  # by us
 
     # -- called by the event loop
 
@@ -400,6 +401,7 @@ class Protocol(HttpToolsProtocol):
 
     def abort(self) -> None:
         """Close the connection immediately and discard unsent data."""
+        self.was_aborted = True
         self.connections.discard(self)  # frees the slot before the loop closes the socket
         self.transport.abort()
 

@@ -197,7 +197,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
         )
         config, cfg = self.config, self.cfg
-        config.app = App(self.wsgi, callbacks, cfg.threads)
+        config.app = App(self.wsgi, callbacks, cfg.threads, note)
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
         if cfg.is_ssl:
             config.ssl_context_factory = lambda *_: ssl_context(cfg)

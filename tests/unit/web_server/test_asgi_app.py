@@ -16,8 +16,9 @@ from werkzeug.wrappers import Request
 
 from receiver.web.admission import LONGEST_CALLBACK, Sent
 from receiver.web.server import protocol
-from receiver.web.server.app import App
+from receiver.web.server.app import DISCONNECTED, App
 from receiver.web.server.callbacks import Answer, Callbacks
+from receiver.web.server.protocol import Note
 from tests.support.patience import PATIENCE
 
 CALLBACK = "/callbacks/kling/task-1/token"
@@ -30,6 +31,7 @@ class Connection:
     """What the application knows of the connection."""
 
     has_ended: bool = False
+    was_aborted: bool = False
     may_be_long: bool = False
 
     def allow_long_body(self) -> None:
@@ -145,8 +147,10 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0)
 
 
-def made(wsgi: Any, callbacks: Taking | None = None, threads: int = 4) -> App:
-    return App(wsgi, cast("Callbacks | None", callbacks), threads)
+def made(
+    wsgi: Any, callbacks: Taking | None = None, threads: int = 4, note: Note | None = None
+) -> App:
+    return App(wsgi, cast("Callbacks | None", callbacks), threads, note)
 
 
 def serve(app: App, make: Callable[[], Exchange]) -> Exchange:
@@ -280,6 +284,41 @@ def test_a_client_that_leaves_before_that_costs_no_thread(submitted: list[object
         made(Wsgi(), taking), lambda: Exchange(CALLBACK).arrive(b"{}", more=True).leave()
     )
     assert (exchange.sent, submitted, taking.seen) == ([], [], [])
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize(
+    ("path", "was_aborted", "is_noted"),
+    [
+        (CALLBACK, False, True),
+        ("/callbacks/kling", False, True),
+        ("/" + CALLBACK, False, True),
+        (CALLBACK, True, False),  # the protocol has recorded why
+        ("/api/tasks", False, False),
+    ],
+)
+def test_a_truncated_callback_is_noted(
+    path: str, method: str, was_aborted: bool, is_noted: bool
+) -> None:
+    notes: list[tuple[str, ...]] = []
+
+    def make() -> Exchange:
+        exchange = Exchange(path, method).arrive(b"{}", more=True).leave()
+        exchange.connection.was_aborted = was_aborted
+        return exchange
+
+    serve(made(Wsgi(), Taking(ANSWER), note=lambda *rejection: notes.append(rejection)), make)
+    assert notes == [("192.0.2.1", DISCONNECTED, method, path)] * is_noted
+
+
+@pytest.mark.parametrize("client", [None, ("192.0.2.1", 5000)])
+def test_a_complete_callback_is_not_noted(client: tuple[str, int] | None) -> None:
+    notes: list[tuple[str, ...]] = []
+    app = made(Wsgi(), Taking(ANSWER), note=lambda *rejection: notes.append(rejection))
+    serve(app, lambda: Exchange(CALLBACK, client=client).arrive(b"{}").leave())
+    assert notes == []
+    serve(app, lambda: Exchange(CALLBACK, client=client).leave())
+    assert [address for address, *_ in notes] == [client[0] if client else "a Unix socket"]
 
 
 def test_a_client_that_leaves_later_does_not_disturb_the_application() -> None:

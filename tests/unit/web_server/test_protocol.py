@@ -268,6 +268,7 @@ def test_a_request_that_does_not_arrive_in_time_is_closed_and_noted(
     assert client.is_closed()
     ((address, reason, method, path),) = server.notes
     assert (address, reason) == (CLIENT[0], TOO_SLOW)
+    assert client.transport.protocol.was_aborted  # the application notes nothing more
     assert (method, path) == {"half a method": ("", ""), "half a path": ("POST", PATH[:15])}.get(
         name, ("POST", PATH)
     )
