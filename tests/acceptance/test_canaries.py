@@ -77,6 +77,8 @@ def requests_of_every_kind() -> Iterator[bytes]:
         yield request(path(task, token), b"x" * 300_000, **unsigned)
         yield request(path(task, token), Content_Type="text/plain", **unsigned)
         yield request(path(task, token), method="GET")
+        yield request(path(task, token), method="PUT")
+        yield request(path(task, token), b"canary", Content_Encoding="gzip", **unsigned)
         yield request(path(task, token), Content_Length="9000", **unsigned)
         yield request(path(task, token), Expect="canary")
         yield request(path(task, token), Content_Length="", Transfer_Encoding="canary")
@@ -110,6 +112,7 @@ def requests_of_every_kind() -> Iterator[bytes]:
     yield request("/api/tasks?limit=canary-limit", method="GET", **allowed)
     yield request("/api/tasks/no-such-task", method="GET", **allowed)
     yield request("/api/tasks", b'{"provider": "kling", "human": "https://canary"}', **allowed)
+    yield request("/api/tasks", Content_Type="text/canary", **allowed)
     yield request("/healthz?canary=canary", method="GET")
     yield request("/readyz?canary=canary", method="GET")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import threading
@@ -178,8 +179,9 @@ def test_many_at_once_are_one_transition(make: Make, store: SqliteStore) -> None
         (replace(SENT, provider="nobody"), body()),
         (replace(SENT, provider="appypie"), body()),  # the token is Kling's
         (replace(SENT, provider="modellix", token=mint(SECRET, "modellix", "task-1")), body()),
-        (replace(SENT, headers={"Host": "receiver"}), body()),
-        (replace(SENT, headers={**HEADERS, "Content-Type": "text/plain"}), body()),
+        (replace(SENT, token=TOKEN + " "), body()),  # the view normalizes paths
+        (replace(SENT, headers={**HEADERS, "Content-Encoding": "gzip"}), gzip.compress(body())),
+        (replace(SENT, headers={**HEADERS, "Content-Encoding": "identity"}), body()),
         (replace(SENT, headers={**HEADERS, "Content-Length": "5000"}), body()),
         (SENT, b"no JSON"),
         (SENT, b""),
@@ -192,6 +194,14 @@ def test_what_would_be_refused_is_left_alone(
 ) -> None:
     assert take_one(make(), sent, raw) is None
     assert store.callbacks() == []  # nor is it in quarantine: the view will see to it
+
+
+@pytest.mark.parametrize("content_type", [None, "", "text/plain", "multipart/form-data", "a,b;c"])
+def test_the_content_type_decides_nothing(make: Make, content_type: str | None) -> None:
+    headers = {"Host": "receiver"}
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    taken(take_one(make(), replace(SENT, headers=headers)))
 
 
 def test_a_long_callback_is_taken_up_to_its_limit(make: Make, store: SqliteStore) -> None:

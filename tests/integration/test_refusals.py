@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ TOKEN = mint(SECRET, "kling", "task-1")
 RIGHT = f"/callbacks/kling/task-1/{TOKEN}"
 WRONG = f"/callbacks/kling/task-1/{TOKEN[:-4]}AAAA"
 JSON = "application/json"
+GZIP = {"Content-Encoding": "gzip"}
 API = "the-token-of-the-api"
 Made = Callable[..., Flask]
 
@@ -86,7 +88,7 @@ def send(client: FlaskClient, path: str, sender: str = "192.0.2.1", **more: obje
         ),
         (
             RIGHT + "?a=b",
-            {"method": "GET"},
+            {"method": "PUT"},
             405,
             "method is not allowed",
             "/callbacks/kling/task-1/…",
@@ -105,14 +107,32 @@ def send(client: FlaskClient, path: str, sender: str = "192.0.2.1", **more: obje
         ("/wp-login.php", {"method": "GET"}, 404, "unknown path", "/wp-login.php"),
         (RIGHT, {"data": b"{"}, 400, "the body is not JSON", "/callbacks/kling/task-1/…"),
         (RIGHT, {"data": b"{}"}, 422, "not Kling's callback protocol", "/callbacks/kling/task-1/…"),
+        (RIGHT, {"data": b"x" * 300_000}, 413, "", "/callbacks/kling/task-1/…"),
         (
             RIGHT,
-            {"content_type": "text/plain"},
-            415,
-            "application/json",
+            {"data": gzip.compress(b"x" * 300_000), "headers": GZIP},
+            413,
+            "after decompression",
             "/callbacks/kling/task-1/…",
         ),
-        (RIGHT, {"data": b"x" * 300_000}, 413, "", "/callbacks/kling/task-1/…"),
+        (
+            RIGHT,
+            {"data": b"not gzip", "headers": GZIP},
+            400,
+            "cannot be decompressed",
+            "/callbacks/kling/task-1/…",
+        ),
+        *(
+            (
+                WRONG,
+                {"method": method},
+                404,
+                "wrong token: it matches none of CALLBACK_SECRETS",
+                "/callbacks/kling/task-1/…",
+            )
+            for method in ("GET", "HEAD")
+        ),
+        ("/callbacks//nobody/t/x/", {}, 404, "unknown provider", "/callbacks/nobody/t/…"),
     ],
 )
 def test_a_refusal_leaves_its_reason_and_a_path_without_token(
@@ -202,7 +222,8 @@ def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
 
 def test_what_is_refused_for_its_body_is_not_limited(client: FlaskClient) -> None:
     assert {send(client, RIGHT, data=b"{") for _ in range(BURST + 5)} == {400}
-    assert {send(client, RIGHT, method="GET") for _ in range(BURST + 5)} == {405}
+    assert {send(client, RIGHT, method="PUT") for _ in range(BURST + 5)} == {405}
+    assert {send(client, RIGHT, method="GET") for _ in range(BURST + 5)} == {200}
 
 
 @pytest.mark.parametrize(("proxies", "address"), [(0, "192.0.2.1"), (1, "203.0.113.7")])
@@ -219,10 +240,66 @@ def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
     assert {rejection.address for rejection in store.rejections()} == {address}
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
 @pytest.mark.parametrize("path", [RIGHT, WRONG, "/callbacks/nobody/t/x", "/callbacks/kling"])
-def test_only_a_post_is_taken_whoever_asks(client: FlaskClient, method: str, path: str) -> None:
+def test_any_other_method_is_refused_whoever(client: FlaskClient, method: str, path: str) -> None:
     answer = client.open(path, method=method)
     assert answer.status_code == 405
-    assert answer.headers["Allow"] == "POST"
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
     assert answer.get_data() == client.open(RIGHT, method=method).get_data()
+
+
+PROBED = ("right", "wrong token", "unknown provider", "without callbacks", "no secret", "unsigned")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("case", PROBED)
+def test_a_probe_is_answered_and_counted_like_a_callback_and_records_nothing(
+    made: Made, store: SqliteStore, case: str, method: str
+) -> None:
+    app = made(secrets=(KLING,) if case == "unsigned" else ())
+    path = {
+        "right": RIGHT,
+        "wrong token": WRONG,
+        "unknown provider": "/callbacks/nobody/t/x",
+        "without callbacks": "/callbacks/modellix/t/x",
+        "no secret": "/callbacks/kling",
+        "unsigned": "/callbacks/kling",
+    }[case]
+    client = app.test_client()
+    found = client.open(path, method=method)
+    if case == "right":
+        assert (found.status_code, found.get_data()) == (200, b"")
+        assert found.content_length == 0
+        expected = 0
+    else:
+        posted = client.post(path)
+        assert found.status_code == posted.status_code
+        assert method == "HEAD" or found.get_data() == posted.get_data()
+        expected = 2
+    app.extensions["rejections"].flush()
+    reasons = [(one.reason, one.path) for one in store.rejections()]
+    assert len(reasons) == expected
+    assert len(set(reasons)) == min(expected, 1)
+    assert store.callbacks() == []
+    assert store.tasks() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_probes_use_up_the_refusals_of_an_address(client: FlaskClient, method: str) -> None:
+    probes = [send(client, WRONG, method=method) for _ in range(BURST + 1)]
+    assert probes == [404] * BURST + [429]
+    assert send(client, WRONG) == 429
+    assert send(client, RIGHT, method=method) == 200
+
+
+def test_a_probe_of_the_url_without_a_token_has_to_be_signed(made: Made) -> None:
+    client = made(secrets=(KLING,)).test_client()
+    at = now_ms() // 1000
+    headers = {"webhook-id": "m", "webhook-timestamp": str(at)}
+    for method in ("GET", "HEAD"):
+        right = {**headers, "webhook-signature": sign(KLING, "m", at, b"")}
+        wrong = {**headers, "webhook-signature": sign(KLING, "m", at, b"x")}
+        sent = {"method": method, "data": b""}
+        assert send(client, "/callbacks/kling", headers=right, **sent) == 200
+        assert send(client, "/callbacks/kling", headers=wrong, **sent) == 401

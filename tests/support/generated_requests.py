@@ -6,8 +6,10 @@ other tasks. The lengths of all requests are the same if those of the prefixes a
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -41,6 +43,10 @@ HEADERS = (
     "Cookie: session=secret",
     "Connection: keep-alive",
     "Content-Encoding: gzip",
+    "Content-Encoding: gzip",
+    "content-encoding: deflate",
+    "Content-Encoding: br",
+    "Content-Encoding: gzip\r\nContent-Encoding: gzip",
     "Range: bytes=0-1",
     "TE: trailers",
 )
@@ -178,7 +184,7 @@ class Generator:
         yield self._callback(task, self._odd_body(task))
 
     def _wrong(self) -> Iterator[Request]:
-        """A wrong address, method or content type; then a callback that is right."""
+        """A wrong or altered address, another method or type; then a callback that is right."""
         task = self._task()
         token = mint(SECRET, "kling", task)
         right = f"/callbacks/kling/{task}/{token}"
@@ -204,6 +210,15 @@ class Generator:
             f"{right}?query=secret",
             f"http://receiver{right}",
             f"http://other.example{right}?query=secret",
+            f"{right}//",
+            f"{right}%20",
+            f"{right}/%20?query=secret",
+            f"{right}%2520",
+            f"{right}%3Fquery=secret",
+            f"{right}&query=secret",
+            f"{right}%20x",
+            f"//callbacks//kling//{task}//{token}",
+            "/callbacks/kling/",
         )
         at = self.random.randrange(len(paths) + 4)
         methods = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
@@ -316,6 +331,10 @@ class Generator:
             b"[" + good + b"]",
             b'{"not": "the protocol"}',
             b"a=b&c=d",
+            gzip.compress(good, mtime=0),
+            gzip.compress(good, mtime=0)[:-9],
+            gzip.compress(self._long(start, 256 * 1024), mtime=0),
+            zlib.compress(good),
             self._long(start, 32 * 1024),
             self._long(start, 32 * 1024 + 1),
             self._long(start, 256 * 1024 - 1),
