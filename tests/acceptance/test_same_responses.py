@@ -16,9 +16,11 @@ The tests do not compare the following, because the two workers differ there on 
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +34,7 @@ import requests
 
 from receiver.errors import NotFound
 from receiver.signing import mint
+from receiver.web.admission import LONGEST_CALLBACK
 from tests.support.generated_requests import (
     MALFORMED,
     SETTINGS,
@@ -213,6 +216,53 @@ def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
         lines = logged(installation, front, answered.responses)
         assert len(lines) == len(sent)
         assert all('"task": "…"' in line for line in lines)
+        found.append((seen(answered), recorded(installation, task), lines))
+    assert found[0] == found[1]
+
+
+@both_stores
+def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike(
+    installation: Installation, fronts: tuple[Front, Front]
+) -> None:
+    """Also probes, and compressed bodies that are damaged or too long."""
+    packed, long = gzip.compress(body(), mtime=0), b" " * LONGEST_CALLBACK
+    sent = (
+        ("POST", "", "gzip", packed),
+        ("POST", "", "deflate", zlib.compress(body())),
+        ("POST", "", "identity", body()),
+        ("POST", "", "br", body()),
+        ("POST", "", "gzip, gzip", gzip.compress(packed, mtime=0)),
+        ("POST", "", "gzip", packed[:-1]),
+        ("POST", "", "gzip", gzip.compress(long + b" ", mtime=0)),
+        ("POST", "", "zstd", packed),
+        ("POST", "", "gzip", b""),
+        ("POST", "//", "gzip", packed),
+        ("POST", "%20/%3Fa=b", "gzip", packed),
+        ("GET", "", "gzip", packed),
+        ("HEAD", "/%20?a=b", "", b""),
+        ("GET", "A", "gzip", packed),
+        ("HEAD", "A", "", b""),
+        ("POST", "A", "gzip", packed),
+    )
+    found = []
+    for front in fronts:
+        task = f"{front.prefix}-1"
+        target = f"//callbacks/kling//{task}/{mint(SECRET, 'kling', task)}"
+        made = [
+            Request(
+                method,
+                f"{method} {target}{behind} HTTP/1.1\r\nHost: receiver\r\n"
+                f"Content-Encoding: {codings}\r\nContent-Length: {len(raw)}\r\n\r\n".encode()
+                + raw,
+            )
+            for method, behind, codings, raw in sent
+        ]
+        answered = exchange(front, 0, Connection(made, [task]))
+        statuses = [response.status for response in answered.responses]
+        assert statuses == [200] * 5 + [400, 413, 400, 400] + [200] * 4 + [404] * 3
+        assert answered.is_kept
+        lines = logged(installation, front, answered.responses)
+        assert len(lines) == len(sent)
         found.append((seen(answered), recorded(installation, task), lines))
     assert found[0] == found[1]
 

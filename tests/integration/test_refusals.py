@@ -300,6 +300,6 @@ def test_a_probe_of_the_url_without_a_token_has_to_be_signed(made: Made) -> None
     for method in ("GET", "HEAD"):
         right = {**headers, "webhook-signature": sign(KLING, "m", at, b"")}
         wrong = {**headers, "webhook-signature": sign(KLING, "m", at, b"x")}
-        sent = {"method": method, "data": b""}
+        sent: dict[str, Any] = {"method": method, "data": b""}
         assert send(client, "/callbacks/kling", headers=right, **sent) == 200
         assert send(client, "/callbacks/kling", headers=wrong, **sent) == 401

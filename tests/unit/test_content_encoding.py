@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from receiver import content_encoding, providers
+from receiver import providers
 from receiver.content_encoding import LONGEST, MOST_CODINGS, MOST_MEMBERS, decoded
 from receiver.errors import BodyTooLong, NotJson
 from receiver.events import Callback
@@ -168,7 +168,7 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
             return getattr(self._stream, name)
 
     original = zlib.decompressobj
-    monkeypatch.setattr(content_encoding.zlib, "decompressobj", Watched)
+    monkeypatch.setattr(zlib, "decompressobj", Watched)
     with pytest.raises(BodyTooLong, match="262144 bytes"):
         decoded(sent, codings)
     assert sum(made) <= 2 * (LONGEST + 1)
