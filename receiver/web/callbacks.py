@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 from structlog.contextvars import bind_contextvars
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, MethodNotAllowed
 from werkzeug.wsgi import get_content_length
 
 from receiver import signing
@@ -60,6 +60,8 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     @described(PROBES)
     def probe_with_token(provider: str, task_id: str, token: str) -> Response:
         """A provider probes the URL before it uses it. Nothing is recorded."""
+        if provider == signing.DOCTOR:
+            raise MethodNotAllowed(["POST"])
         identify(settings, Sent(provider, task_id, token, dict(request.headers)))
         return Response(mimetype="text/plain")
 
@@ -80,10 +82,8 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         callback = admit(settings, sent, _body(), now_ms())
         return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
-    doctor_route = f"/callbacks/{signing.DOCTOR}/<nonce>/<token>"
-    doctor = _doctor(settings.callback_secrets)
-    for methods in (only, probes):
-        routes.route(doctor_route, **methods)(doctor)
+    doctor_route = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
+    doctor_route(_doctor(settings.callback_secrets))
     return routes
 
 
