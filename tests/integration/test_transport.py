@@ -31,6 +31,7 @@ from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
+from receiver.web.dashboard.results import media_of
 from submitter import report
 from tests.support.applications import MakeApp
 from tests.support.dashboard_visits import PASSWORD, log_in
@@ -140,6 +141,7 @@ def test_every_reader_of_a_body_decompresses_it(
     (media,) = Deliver(store, {}).notice(delivery).media
     assert media.url == "https://cdn.example/0.png"
     assert media.url in str(report.document(store.history("task-1")))
+    assert media_of(store.callbacks()[0].callback) == (media,)
 
     allowed = {"Authorization": f"Bearer {API}"}
     shown = client.get("/api/tasks/task-1", headers=allowed).get_json()

@@ -118,6 +118,7 @@ DAMAGED = {
     "with a changed byte": ("gzip", gzip.compress(TEXT)[:30] + b"?" + gzip.compress(TEXT)[31:]),
     "cut off": ("deflate", zlib.compress(TEXT)[:-5]),
     "without a header, cut off": ("deflate", raw_deflate(TEXT)[:-5]),
+    "without a header, with more behind it": ("deflate", raw_deflate(TEXT) + b"123"),
     "not compressed": ("gzip", b"a=b&c=d"),
     "not compressed at all": ("deflate", b"payload=%7B%7D"),
     "compressed once, not twice": ("gzip, gzip", gzip.compress(b"a=b")),

@@ -184,7 +184,7 @@ def test_whatever_its_type_is(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])
 def test_its_content_encoding_is_kept_and_not_undone(codings: str, spelling: Any) -> None:
     """Nothing is decompressed for a sender that has not proved who it is."""
-    many = {f"X-{number}": "v" * 999 for number in range(60)}
+    many = {f"X-{number}": "v" * (999 if number < 20 else 5) for number in range(80)}
     request = sent(headers={**many, spelling("Content-Encoding"): codings})
     callback = admit(WITHOUT_KEY, request, b"not compressed", NOW)
     assert callback.headers["Content-Encoding"] == codings
