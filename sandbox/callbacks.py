@@ -156,8 +156,13 @@ def _post(notice: Notice, timeout: float) -> requests.Response:
         session.trust_env = False
         session.headers.clear()
         session.headers.update(notice.headers)
-        return session.post(
-            notice.url, data=notice.body, timeout=timeout, allow_redirects=False, stream=True
+        return session.request(
+            notice.method,
+            notice.url,
+            data=notice.body,
+            timeout=timeout,
+            allow_redirects=False,
+            stream=True,
         )
 
 

@@ -43,6 +43,7 @@ class Notice:
     manner: Manner = Manner.WHOLE
     insisted: bool = True
     copies: int = 1  # sent at the same moment
+    method: str = "POST"
     sign: Sign | None = field(default=None, compare=False)
 
     def signed(self, sent_at: int | None = None) -> Notice:
@@ -61,6 +62,11 @@ class Notice:
         body = text.encode(errors="backslashreplace")
         status = str(document.get("task_status", document.get("status", self.status)))
         return replace(self, body=body, status=status).signed()
+
+    def sending(self, body: bytes, **headers: str) -> Notice:
+        """The same with these bytes as its body, and these headers, signed anew."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return replace(self, body=body, headers={**self.headers, **named}).signed()
 
     @property
     def document(self) -> dict[str, Any]:

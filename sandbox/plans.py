@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from sandbox.notices import Manner, Notice
 
@@ -13,6 +16,7 @@ Plan = Callable[[Notice], tuple[Notice, ...]]
 RISK = "Failure to pass the risk control system"
 AT_ONCE = 20
 STALE = 3600  # seconds
+TOO_LONG = 300_000  # bytes; this project's receiver accepts less than 256 KB
 EMPTY: dict[str, list[str]] = {"images": [], "videos": [], "audios": []}
 
 
@@ -93,6 +97,56 @@ def with_odd_fields(notice: Notice) -> tuple[Notice, ...]:
     else:
         odd |= {"message": [], "create_time": "", "update_time": None, "billing": ""}
     return (notice.saying(**odd),)
+
+
+def compressed(notice: Notice) -> tuple[Notice, ...]:
+    """By gzip at the end, and before it by deflate with the zlib header, or without."""
+    if notice.is_end:
+        return (notice.sending(gzip.compress(notice.body), Content_Encoding="gzip"),)
+    window = zlib.MAX_WBITS if notice.status == "submitted" else -zlib.MAX_WBITS
+    return (notice.sending(zlib.compress(notice.body, wbits=window), Content_Encoding="deflate"),)
+
+
+def oddly_encoded(notice: Notice) -> tuple[Notice, ...]:
+    """With a byte order mark, and with another Content-Type or none."""
+    charset = "utf-16" if notice.status == "processing" else "utf-8-sig"
+    kind = "application/x-www-form-urlencoded" if notice.is_end else ""
+    odd = notice.sending(notice.body.decode().encode(charset), Content_Type=kind)
+    if not kind:
+        headers = {name: value for name, value in odd.headers.items() if name != "Content-Type"}
+        odd = replace(odd, headers=headers)
+    return (odd,)
+
+
+def to_an_altered_url(notice: Notice) -> tuple[Notice, ...]:
+    """As clients and proxies alter URLs: slashes, a space, a query."""
+    parts = urlsplit(notice.url)
+    path = parts.path.replace("/", "//") if notice.status == "submitted" else parts.path
+    behind = "%20" if notice.is_end else "/"
+    url = parts._replace(path=path + behind, query="source=sandbox").geturl()
+    return (replace(notice, url=url),)
+
+
+def probed(notice: Notice) -> tuple[Notice, ...]:
+    """The URL is requested by HEAD and GET before it is used."""
+    probe = replace(notice, method="HEAD", insisted=False).sending(b"")
+    return (probe, replace(probe, method="GET"), notice)
+
+
+def tested(notice: Notice) -> tuple[Notice, ...]:
+    """The URL without a token gets a signed message about no task, as a console's button sends."""
+    path = "/".join(urlsplit(notice.url).path.split("/")[:3])
+    url = urlsplit(notice.url)._replace(path=path).geturl()
+    test = replace(notice, url=url, insisted=False)
+    return (test.sending(b'{"type":"test","message":"from the console"}'), notice)
+
+
+def oversized(notice: Notice) -> tuple[Notice, ...]:
+    """Too long a body comes first, and one that is too long once it is decompressed."""
+    padded = notice.body[:-1] + b" " * TOO_LONG + b"}"
+    once_only = replace(notice, insisted=False)
+    packed = once_only.sending(gzip.compress(padded), Content_Encoding="gzip")
+    return (once_only.sending(padded), packed, notice)
 
 
 def wrongly_signed(notice: Notice) -> tuple[Notice, ...]:

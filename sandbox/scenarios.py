@@ -97,6 +97,32 @@ _about_callbacks(
 _about_callbacks(
     "unknown-status", "a status nobody knows comes before the end", plans.with_an_unknown_status
 )
+for _name, _summary, _plan in (
+    ("compressed", "each body is compressed, by gzip or deflate", plans.compressed),
+    (
+        "odd-encoding",
+        "each body has a byte order mark, and another Content-Type or none",
+        plans.oddly_encoded,
+    ),
+    (
+        "altered-url",
+        "each URL has doubled or trailing slashes, a space or a query",
+        plans.to_an_altered_url,
+    ),
+    ("probed", "HEAD and GET come to the URL before each callback", plans.probed),
+    (
+        "oversized",
+        "a body that is too long comes first, then one that is when decompressed",
+        plans.oversized,
+    ),
+):
+    _about_callbacks(_name, _summary, _plan)
+_about_callbacks(
+    "console-test",
+    "before each callback, the console's test message comes signed, without a token",
+    plans.tested,
+    signs=True,
+)
 _about_callbacks(
     "forged-token",
     "each callback comes to a wrong URL, then to the right one",
