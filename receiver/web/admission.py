@@ -20,6 +20,7 @@ from receiver.tasks import Trust
 from receiver.web import headers
 
 LONGEST_CALLBACK = 256 * 1024  # bytes as received; real ones are a few kB
+TOO_LONG = f"Send less than {LONGEST_CALLBACK} bytes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def check_size(body: bytes, sent: Mapping[str, str]) -> None:
     `sent` contains the headers, as in `Sent`.
     """
     if len(body) >= LONGEST_CALLBACK:
-        raise RequestEntityTooLarge(f"Send less than {LONGEST_CALLBACK} bytes.")
+        raise RequestEntityTooLarge(TOO_LONG)
     length = get_content_length(sent.get("Content-Length"), sent.get("Transfer-Encoding"))
     if length not in (None, len(body)):
         raise BadRequest("The body is shorter than its Content-Length.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 from structlog.contextvars import bind_contextvars
-from werkzeug.exceptions import BadRequest, MethodNotAllowed
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length
 
 from receiver import signing
@@ -19,7 +19,14 @@ from receiver.ingest import Ingest
 from receiver.providers import kling, legacy
 from receiver.settings import Settings
 from receiver.tasks import Outcome
-from receiver.web.admission import LONGEST_CALLBACK, Sent, admit, check_size, identify
+from receiver.web.admission import (
+    LONGEST_CALLBACK,
+    TOO_LONG,
+    Sent,
+    admit,
+    check_size,
+    identify,
+)
 
 TAKES = Description(
     answers={200: OutcomeDocument},
@@ -102,14 +109,15 @@ def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
 
 
 def _body() -> bytes:
-    """Read the body, which may be truncated at the limit. Raises BadRequest."""
+    """Read the body. Raises BadRequest, RequestEntityTooLarge."""
     environ = request.environ
     length = get_content_length(environ)
+    if length is not None and length >= LONGEST_CALLBACK:
+        raise RequestEntityTooLarge(TOO_LONG)
     try:
         # If the length is known, read directly: Flask's stream would only enforce the limit.
-        is_known = length is not None and length < LONGEST_CALLBACK
         body: bytes = (
-            environ["wsgi.input"].read(length) if is_known else request.get_data(cache=False)
+            request.get_data(cache=False) if length is None else environ["wsgi.input"].read(length)
         )
     except (OSError, ValueError, ParseException) as error:
         raise BadRequest("The body is incomplete, or its chunks are malformed.") from error

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from receiver.deliveries import State
-from receiver.stores.base import TaskHistory
+from receiver.events import Source
+from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.tasks import Outcome, Status
 from sandbox.callbacks import Persistence
 from sandbox.scenarios import playable
@@ -112,13 +113,29 @@ def test_every_task_ends_as_it_did_at_the_provider(
         assert "updated_at" in (one.problem or "")
     two = [file for files in histories["second-missing"].files.values() for file in files]
     assert [file.media_index for file in two] == ["0", "1"]
-
+    for scenario in ("compressed", "odd-encoding", "altered-url", "probed", "console-test"):
+        assert len(called_back(histories[scenario])) == 3, scenario
+        assert Outcome.QUARANTINED not in outcomes(histories[scenario]), scenario
+    packed = called_back(histories["compressed"])
+    codings = [one.callback.headers["Content-Encoding"] for one in packed]
+    assert codings == ["deflate", "deflate", "gzip"]
+    oversized = [one.outcome for one in called_back(histories["oversized"])]
+    assert len(oversized) == 6
+    assert oversized.count(Outcome.QUARANTINED) == 3  # those that are too long when decompressed
+    tests = [one for one in store.callbacks(limit=1000) if one.callback.task_id is None]
+    assert [(one.outcome, one.repeats) for one in tests] == [(Outcome.QUARANTINED, 2)]
     told = {one for history in histories.values() for one in outcomes(history)}
     assert {Outcome.DUPLICATE, Outcome.STALE, Outcome.CONFLICT, Outcome.QUARANTINED} <= told
     assert histories["succeed-then-failed"].task.conflict
     reasons = {rejection.reason.split(":")[0] for rejection in store.rejections(1000)}
     assert any("token" in reason for reason in reasons)
-    assert any("signature" in reason for reason in reasons)
+    assert any("after decompression" in reason for reason in reasons)
+    assert any("Send less than" in reason for reason in reasons)
+
+
+def called_back(history: TaskHistory) -> list[StoredCallback]:
+    """What was called back about the task, in order."""
+    return [one for one in history.callbacks if one.callback.source is Source.CALLBACK]
 
 
 def outcomes(history: TaskHistory) -> set[Outcome]:
