@@ -40,7 +40,7 @@ class CallbackPaths:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
         found = normalized(path)
         if found != path:
             environ["PATH_INFO"] = found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import unquote
 
 import pytest
 from click.testing import CliRunner, Result
@@ -22,7 +24,7 @@ KNOWN = ("submitted", "processing", "succeed", "succeeded", "failed")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Takes JSON with a known status at the right path."""
+    """Takes JSON with a known status at the right path, compressed or not; answers probes."""
 
     heard: list[tuple[str, bytes]] = []  # noqa: RUF012 - each server has a class of its own
 
@@ -31,10 +33,22 @@ class Handler(BaseHTTPRequestHandler):
         self.heard.append((self.path, body))
         status = 400
         with suppress(ValueError):
-            document = json.loads(body)
+            document = json.loads(decompressed(body))
             known = document.get("task_status", document.get("status")) in KNOWN
-            status = 200 if known and self.path.endswith("/token") else 422
-        said = b'{"outcome": "recorded"}'
+            status = 200 if known and self._is_ours() else 422
+        self._answer(status, b'{"outcome": "recorded"}')
+
+    def do_GET(self) -> None:
+        self.heard.append((self.path, b""))
+        self._answer(200 if self._is_ours() else 404, b"")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _is_ours(self) -> bool:
+        return unquote(self.path.partition("?")[0]).rstrip("/ ").endswith("/token")
+
+    def _answer(self, status: int, said: bytes) -> None:
         with suppress(OSError):
             self.send_response(status)
             self.send_header("Content-Length", str(len(said)))
@@ -44,6 +58,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         """Say nothing."""
+
+
+def decompressed(body: bytes) -> bytes:
+    """The body, if it is compressed with or without the header of gzip or zlib."""
+    for window in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):
+        with suppress(zlib.error):
+            return zlib.decompress(body, window)
+    return body
 
 
 @pytest.fixture
