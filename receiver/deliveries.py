@@ -159,7 +159,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "id": task.id,
         "provider": task.provider,
         "account": task.account,
-        "provider_task_id": task.provider_task_id,
+        "provider_task_id": task.id_at_provider,
         "reference": task.reference,
         "status": task.status.value,
         "reason": task.reason,
