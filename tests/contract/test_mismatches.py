@@ -679,7 +679,7 @@ def test_accepting_what_is_no_mismatch_is_refused(store: Store, ingest: Ingest) 
     ingest.accept(answered())
     ingest.accept(called("processing"))
     for stored in store.history("task-1").callbacks:
-        with pytest.raises(NotAMismatch, match=f"message {stored.id} is no mismatch"):
+        with pytest.raises(NotAMismatch, match=f"callback {stored.id} is no mismatch"):
             ingest.replay(stored.id, accept=True)
     with pytest.raises(NotFound):
         ingest.replay(99, accept=True)
@@ -704,7 +704,7 @@ def test_a_mismatch_whose_id_came_on_record_since_is_recorded_by_a_plain_replay(
     ingest.accept(called("succeed", OURS))
     number = the_mismatch(store).id
     ingest.accept(answered())
-    with pytest.raises(NotAMismatch, match="without --accept"):
+    with pytest.raises(NotAMismatch, match="without accepting it"):
         ingest.replay(number, accept=True)
     assert ingest.replay(number) is Outcome.RECORDED
     assert store.callback(number).problem is None

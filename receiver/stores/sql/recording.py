@@ -322,12 +322,12 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
 
-def _check_mismatch(message: int, task: Row, named: Named) -> None:
+def _check_mismatch(callback_id: int, task: Row, named: Named) -> None:
     """Raises NotAMismatch."""
     if not named.is_other(task):
         raise NotAMismatch(
-            f"message {message} is no mismatch: it names no other provider task than the one on "
-            f"record ({task[named.column]}); replay it without --accept"
+            f"callback {callback_id} is no mismatch: it names the provider task that is on record, or "
+            "none. Replay it without accepting it"
         )
 
 
