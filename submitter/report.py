@@ -39,6 +39,11 @@ def lines(history: TaskHistory) -> Iterator[str]:
         yield f"reason     {readable(task.reason)}"
     if task.cost:
         yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
+    if task.mismatched_at is not None:
+        yield (
+            "mismatch   a message named another provider task and changed nothing; see: "
+            f"receiver tasks show {task.id}"
+        )
     for media in notice.media:
         file = notice.file_of(media)
         expires = f" (until {rfc3339(media.expires_at)})" if media.expires_at else ""

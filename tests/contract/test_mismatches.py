@@ -591,6 +591,17 @@ def test_where_callbacks_contradict_each_other_only_the_query_counts(
     assert b"a.png" in told_body(store)
 
 
+def test_an_operator_may_decide_between_such_callbacks(store: Store, ingest: Ingest) -> None:
+    put(store, "appypie")
+    ingest.accept(answered(named="by-appypie", provider="appypie"))
+    ingest.accept(called("processing", "b", provider="appypie"))
+    ingest.accept(called("succeed", "a", provider="appypie", changes=picture("a")))
+    assert ingest.replay(the_mismatch(store).id, accept=True) is Outcome.RECORDED
+    task = store.task("task-1")
+    assert (task.provider_task_id, task.callback_task_id) == ("by-appypie", "a")
+    assert outcomes(store) == ["recorded", "mismatch", "recorded"]
+
+
 def test_an_adopted_task_of_such_a_provider_is_found_by_the_id_of_its_callbacks(
     store: Store, ingest: Ingest
 ) -> None:

@@ -186,7 +186,8 @@ class Recording:
             is_sure = is_accepted or trust is Trust.QUERIED
             if is_sure and task["mismatched_at"] is not None and self._rests_on_mismatch(task):
                 outcome = Outcome.RECORDED
-        if outcome is Outcome.RECORDED and (confirm or _is_disputed(task, named, event)):
+        is_disputed = not is_accepted and _is_disputed(task, named, event)
+        if outcome is Outcome.RECORDED and (confirm or is_disputed):
             return Outcome.CONFIRMING
         return outcome
 
@@ -326,8 +327,8 @@ def _check_mismatch(callback_id: int, task: Row, named: Named) -> None:
     """Raises NotAMismatch."""
     if not named.is_other(task):
         raise NotAMismatch(
-            f"callback {callback_id} is no mismatch: it names the provider task that is on record, or "
-            "none. Replay it without accepting it"
+            f"callback {callback_id} is no mismatch: it names no other provider task than the one "
+            "on record. Replay it without accepting it"
         )
 
 
