@@ -95,6 +95,14 @@ def with_odd_fields(notice: Notice) -> tuple[Notice, ...]:
     return (notice.saying(**odd),)
 
 
+def with_another_task(notice: Notice) -> tuple[Notice, ...]:
+    """Another task of the provider has the same callback URL, and ends first."""
+    other = str(int(notice.task_id) + 1)
+    body = notice.body.replace(notice.task_id.encode(), other.encode())  # also in the result's URL
+    told = replace(notice, body=body).saying(task_info={})
+    return (told, notice) if notice.is_end else (notice, told)
+
+
 def wrongly_signed(notice: Notice) -> tuple[Notice, ...]:
     other = replace(notice, body=notice.body + b" ").signed()  # of another body
     return (replace(notice, headers=other.headers, insisted=False), notice)
