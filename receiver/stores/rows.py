@@ -73,6 +73,7 @@ def transition(row: Row) -> Transition:
         recorded_at=row["recorded_at"],
         trust=Trust(row["trust"]),
         corrected=bool(row["corrected"]),
+        revision=row["revision"],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from receiver.deliveries import Attempt, State
+from receiver.deliveries import Attempt, File, State
 from receiver.errors import NotAMismatch, NotFound
 from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
@@ -450,9 +450,42 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
         ("slack", "succeeded", "pending"),
     ]
     assert b"a.png" in told_body(store)
+    notice = store.told(store.deliveries()[0]).notice
+    assert notice.id == "task-1:succeeded:1"  # who remembers the first one does not ignore this one
+    assert notice.as_json()["corrected"] is True
     assert {one.due_at for one in store.deliveries()} == {NOW}
     assert store.next_deadline_at() is None
     assert ingest.accept(queried("succeed", changes=picture("a2"))) is Outcome.DUPLICATE  # once
+
+
+def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(store: Store) -> None:
+    put(store)
+    hooks = [subscription("pictures"), subscription("mail", after="pictures")]
+    ingest = Ingest(store, hooks)
+    ingest.accept(called("succeed", OTHER, changes=picture("b")))
+    (download,) = store.claim("w", NOW, NOW + MINUTE, 9)
+    wrong = File("0", "/data/b.jpg", "ab" * 32, 3, "image/jpeg", b"thumbnail")
+    ended = Attempt(download.attempts, NOW, NOW, "delivered", "ok")
+    store.settle(download, ended, State.DELIVERED, None, [wrong])
+    deliver_all(store, NOW)
+    ingest.accept(answered())
+    ingest.accept(queried("succeed", changes=picture("a")))
+    assert store.pictures(["task-1"]) == {}
+    (again,) = store.claim("w", NOW, NOW + MINUTE, 9)  # the mail waits for the right picture
+    assert again.hook == "pictures"
+    right = File("0", "/data/a.png", "cd" * 32, 4, "image/png", b"small")
+    store.settle(
+        again, Attempt(again.attempts, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [right]
+    )
+    (mail,) = store.claim("w", NOW, NOW + MINUTE, 9)
+    notice = store.told(mail).notice
+    media = parsed(queried("succeed", changes=picture("a"))).media[0]
+    assert notice.file_of(media) == right
+    ((shown,),) = store.pictures(["task-1"]).values()
+    assert shown.file.url == "/data/a.png"
+    erased = store.close_task("task-1", NOW).files
+    assert {file.url for file in erased} == {"/data/b.jpg", "/data/a.png"}
+    assert {file.thumbnail for file in erased} == {None, b"small"}
 
 
 def test_a_wrong_failure_before_the_create_response_is_corrected_too(
@@ -758,7 +791,7 @@ def test_confirmation_is_asked_for_before_an_accepted_end_counts(store: Store) -
 
 
 def as_before(row: dict[str, Any]) -> dict[str, Any]:
-    new = ("callback_task_id", "id_source", "mismatched_at")
+    new = ("callback_task_id", "id_source", "mismatched_at", "revision")
     return {name: value for name, value in row.items() if name not in new}
 
 

@@ -227,6 +227,8 @@ class Recording:
         corrected = int(ended and Status(task["status"]).is_terminal)
         moved = (seq, status, callback_id, event.occurred_at, at, trust, corrected)
         self._connection.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
+        if corrected:
+            self._connection.execute(_REPLACE_FILES, (seq, status))
         self._fill_outbox(task, event.status, at)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
@@ -366,7 +368,18 @@ values (?, ?, ?, ?, ?, ?, ?)
 _CORRECT_TRANSITION = f"""{_INSERT_TRANSITION}
 on conflict (task, status) do update set callback = excluded.callback,
   occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, trust = excluded.trust,
-  corrected = 1
+  corrected = 1, revision = transitions.revision + 1
+"""
+# Files of the other task's outputs show no more. They stay on record, so that `forget` erases them.
+_REPLACE_FILES = """
+update files set media_index = 'replaced ' || replaced.revision || ' ' || media_index,
+  thumbnail = null
+from (
+  select deliveries.id, transitions.revision
+  from transitions join deliveries on deliveries.transition = transitions.id
+  where transitions.task = ? and transitions.status = ?
+) as replaced
+where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'replaced '
 """
 # So may its deliveries: the hooks are told again, whatever they were told.
 _INSERT_DELIVERIES = """

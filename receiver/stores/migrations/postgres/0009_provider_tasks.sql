@@ -7,6 +7,8 @@ alter table tasks add column callback_task_id text;
 alter table tasks add column id_source text
   check (id_source in ('callback', 'query', 'create', 'operator'));
 alter table tasks add column mismatched_at bigint;
+-- How often the result of another provider task was replaced under the same status.
+alter table transitions add column revision bigint not null default 0;
 create index tasks_by_callback_task on tasks (provider, callback_task_id) where callback_task_id is not null;
 
 update tasks set id_source = coalesce((
