@@ -273,6 +273,18 @@ def test_a_forgotten_task_keeps_nothing_of_a_mismatch(store: Store, ingest: Inge
     assert store.task("task-1").deadline_at is None
 
 
+def test_a_mismatch_of_a_task_that_is_being_forgotten_cannot_be_accepted(
+    store: Store, ingest: Ingest
+) -> None:
+    put(store)
+    ingest.accept(answered())
+    ingest.accept(called("succeed", OTHER))
+    store.close_task("task-1", NOW)  # its messages are erased next
+    with pytest.raises(NotFound, match="was forgotten"):
+        ingest.replay(the_mismatch(store).id, accept=True)
+    assert store.task("task-1").provider_task_id == OURS
+
+
 def test_callbacks_at_the_same_moment_leave_one_id_and_one_result(
     store: Store, ingest: Ingest
 ) -> None:
@@ -762,6 +774,21 @@ def test_the_same_bytes_count_once_their_id_is_on_record(store: Store, ingest: I
     assert ingest.accept(called("succeed", OURS)) is Outcome.RECORDED
     assert len(store.deliveries()) == 2
     assert outcomes(store) == ["mismatch", "recorded", "duplicate"]
+
+
+@pytest.mark.parametrize("comes_again", [True, False])
+def test_a_message_that_is_no_mismatch_any_more_is_shown_as_what_it_is(
+    store: Store, ingest: Ingest, comes_again: bool
+) -> None:
+    put(store)
+    ingest.accept(called("submitted", OTHER))
+    ingest.accept(called("submitted", OURS))
+    number = the_mismatch(store).id
+    ingest.accept(answered())
+    found = ingest.accept(called("submitted", OURS)) if comes_again else ingest.replay(number)
+    assert found is Outcome.DUPLICATE
+    stored = store.callback(number)
+    assert (stored.outcome, stored.problem) == (Outcome.DUPLICATE, None)
 
 
 def test_a_message_in_quarantine_that_names_another_task_is_a_mismatch_once_it_is_understood(
