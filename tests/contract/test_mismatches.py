@@ -20,6 +20,7 @@ from receiver.providers import PROVIDERS, Provider
 from receiver.settings import Confirm
 from receiver.stores.base import MISMATCHES, Store, StoredCallback
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
+from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -318,7 +319,7 @@ def test_messages_of_one_batch_are_judged_one_after_the_other(store: Store, inge
     ]
     writes = [ingest.submit(one, parsed(one)) for one in said]
     store.writer.start()
-    assert [write.result(30) for write in writes] == [
+    assert [write.result(PATIENCE) for write in writes] == [
         Outcome.RECORDED,
         Outcome.MISMATCH,
         Outcome.MISMATCH,
