@@ -20,10 +20,14 @@ from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
-from receiver.tasks import Task
+from receiver.tasks import Outcome, Task
 
 Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
+MISMATCH_ADVICE = (
+    "names another provider task and changed nothing. If it is the right task: "
+    "receiver replay --accept {id}"
+)
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
@@ -65,11 +69,16 @@ def show_tasks(tasks: Sequence[Task]) -> None:
             task.id,
             task.provider,
             _cut(task.reference),
-            task.status + (" (conflict)" if task.conflict else ""),
+            task.status + _marks(task),
             _short(task.created_at),
             _cut(task.reason),
         )
     _print(table, "No tasks.")
+
+
+def _marks(task: Task) -> str:
+    marks = ("conflict", task.conflict), ("mismatch", task.mismatched_at is not None)
+    return "".join(f" ({mark})" for mark, is_set in marks if is_set)
 
 
 def show_callbacks(found: Sequence[StoredCallback]) -> None:
@@ -176,6 +185,9 @@ def show_timeline(history: TaskHistory) -> None:
         _line(console, f"  forgotten at {_short(history.forgotten_at)}: its words were erased")
     for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
         _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}")
+    for stored in history.callbacks:
+        if stored.outcome is Outcome.MISMATCH and history.forgotten_at is None:
+            _line(console, f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")
 
 
 def _moments(history: TaskHistory) -> Iterator[Moment]:

@@ -97,6 +97,7 @@ class Transition:
     recorded_at: int
     trust: Trust
     corrected: bool = False
+    revision: int = 0  # how often it was replaced by the same move of another provider task
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,12 @@ class Notice:
 
     @property
     def id(self) -> str:
-        """The idempotency key: the same for every attempt and every hook."""
-        return f"{self.task.id}:{self.transition.status}"
+        """The idempotency key: the same for every attempt and every hook.
+
+        Another result under the same status has another key, so that nobody ignores it.
+        """
+        key = f"{self.task.id}:{self.transition.status}"
+        return f"{key}:{self.transition.revision}" if self.transition.revision else key
 
     @property
     def status(self) -> str:
@@ -159,7 +164,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "id": task.id,
         "provider": task.provider,
         "account": task.account,
-        "provider_task_id": task.provider_task_id,
+        "provider_task_id": task.id_at_provider,
         "reference": task.reference,
         "status": task.status.value,
         "reason": task.reason,

@@ -113,6 +113,8 @@ class AnsweredDeliveryDocument(DeliveryDocument):
 class HistoryDocument(TaskDocument):
     """A task with everything on record about it."""
 
+    callback_task_id = _maybe_text()
+    mismatched_at = _maybe_instant()
     forgotten_at = _maybe_instant()
     transitions = fields.List(fields.Nested(TransitionDocument), required=True)
     callbacks = fields.List(fields.Nested(CallbackDocument), required=True)

@@ -15,6 +15,7 @@ CallbackReceiverError
 ├── CopyFailed               the copy of a record is not what it should be; says what to do
 ├── NotErased                not all of a task could be forgotten now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
+├── NotAMismatch             an operator accepts a message that names no other provider task
 └── DeliveryFailure          a hook failed; three kinds, which decide on retries and the breaker
     ├── TemporaryFailure     the endpoint cannot do it now: retried, and counted by the breaker
     ├── PermanentFailure     a retry cannot help: the delivery is dead
@@ -106,6 +107,10 @@ class NotErased(CallbackReceiverError):
 
 class NotFound(CallbackReceiverError):
     """No task, callback or delivery has this id."""
+
+
+class NotAMismatch(CallbackReceiverError):
+    """The message cannot be accepted, because it names no other provider task; says what to do."""
 
 
 class DeliveryFailure(CallbackReceiverError):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from structlog.contextvars import bind_contextvars
 
 from receiver import hooks_file, measures, providers, signing
@@ -23,6 +24,7 @@ from receiver.stores.group_commit import Write
 from receiver.tasks import Outcome, Status, Task, Trust, new_task_id
 
 LONGEST_PROBLEM = 1_000  # characters
+log = structlog.get_logger()
 ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that others create
 
 
@@ -124,17 +126,23 @@ class Ingest:
     def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
         """`record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
         confirm = self._must_be_confirmed(callback, event)
-        return self.store.submit(callback, event, self.subscriptions, confirm=confirm)
+        return self.store.submit(
+            callback, event, self.subscriptions, confirm=confirm, shares_ids=_shares_ids(callback)
+        )
 
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a message whose meaning is known; durable when it returns."""
         confirm = self._must_be_confirmed(callback, event)
-        return self.store.record(callback, event, self.subscriptions, confirm=confirm)
+        return self.store.record(
+            callback, event, self.subscriptions, confirm=confirm, shares_ids=_shares_ids(callback)
+        )
 
-    def replay(self, callback_id: int) -> Outcome:
+    def replay(self, callback_id: int, *, accept: bool = False) -> Outcome:
         """Send a stored message through parse and record again.
 
-        Raises NotFound, and NotJson, BodyTooLong or NotTheProtocol if it is still not understood.
+        With `accept`, record a mismatch: the provider task that it names becomes the one on record.
+        Raises NotFound, NotAMismatch if it cannot be accepted, and NotJson, BodyTooLong or
+        NotTheProtocol if it is still not understood.
         """
         stored = self.store.callback(callback_id)
         if not stored.callback.body:
@@ -143,14 +151,28 @@ class Ingest:
             raise NotTheProtocol("its URL names a task of another provider, or it was empty")
         event = providers.parse(stored.callback)
         confirm = self._must_be_confirmed(stored.callback, event)
-        return self.store.reopen(stored, event, self.subscriptions, confirm=confirm)
+        return self.store.reopen(
+            stored,
+            event,
+            self.subscriptions,
+            confirm=confirm,
+            shares_ids=_shares_ids(stored.callback),
+            accept=accept,
+        )
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""
         self.store.give_up(task_id, now, self.subscriptions)
 
     def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
-        """Count what a provider sent by itself."""
+        """Count what a provider sent by itself, and warn of a mismatch."""
+        if outcome is Outcome.MISMATCH and event is not None:
+            log.warning(
+                "a message names another provider task than the one on record",
+                task=callback.task_id,
+                source=callback.source.value,
+                provider_task=event.provider_task_id,
+            )
         if callback.source is not Source.CALLBACK:
             return
         provider = callback.provider
@@ -170,6 +192,10 @@ class Ingest:
         if event.status is Status.SUCCEEDED and not event.media:
             return True
         return event.status.is_terminal and callback.trust in UNCONFIRMED[self.confirm]
+
+
+def _shares_ids(callback: Callback) -> bool:
+    return providers.get(callback.provider).shares_ids
 
 
 UNCONFIRMED = {

@@ -143,6 +143,12 @@ COUNTED: Mapping[str, Measure] = {
         "Messages that contradicted the end on record.",
         ("provider",),
     ),
+    "mismatches": Measure(
+        "mismatches",
+        Kind.COUNTER,
+        "Messages that named another provider task than the one on record.",
+        ("provider",),
+    ),
 }
 
 # Read from the record.

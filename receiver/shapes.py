@@ -50,6 +50,8 @@ def history_json(history: TaskHistory) -> dict[str, Any]:
     """A task with everything on record about it."""
     return {
         **task_json(history.task),
+        "callback_task_id": history.task.callback_task_id,
+        "mismatched_at": _instant(history.task.mismatched_at),
         "forgotten_at": _instant(history.forgotten_at),
         "transitions": [
             {

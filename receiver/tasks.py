@@ -38,7 +38,25 @@ class Outcome(StrEnum):
     STALE = "stale"  # the task is further on already
     CONFLICT = "conflict"  # it contradicts the end that is on record
     CONFIRMING = "confirming"  # it counts only once the provider has been asked
+    MISMATCH = "mismatch"  # it names another provider task than the one on record
     QUARANTINED = "quarantined"  # kept, but not understood
+
+
+class IdSource(StrEnum):
+    """Where the provider's id of a task was learnt. Order matters: a later source outranks."""
+
+    CALLBACK = "callback"  # a callback named it, and nothing else did
+    QUERY = "query"  # the response to a query
+    CREATE = "create"  # the response to our create request
+    OPERATOR = "operator"  # an operator accepted a mismatch
+
+    def outranks(self, other: IdSource) -> bool:
+        """Whether an id from this source replaces another id from the other source.
+
+        An operator may decide again.
+        """
+        ranks = list(IdSource)
+        return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
 
 
 _RANK = {
@@ -91,6 +109,8 @@ class Task:
     updated_at: int
     account: str = "default"
     provider_task_id: str | None = None
+    callback_task_id: str | None = None  # if callbacks may use other ids: the one they use
+    id_source: IdSource | None = None  # of `provider_task_id`
     reference: str | None = None  # the user's own name for it, such as an order number
     trust: Trust = Trust.TOKEN
     reason: str | None = None  # why it failed, in the provider's words
@@ -101,6 +121,12 @@ class Task:
     asked: int = 0  # how often we asked the provider
     deadline_at: int | None = None  # when we ask the provider; None: no need to
     given_up_at: int | None = None
+    mismatched_at: int | None = None  # when a message last named another provider task
+
+    @property
+    def id_at_provider(self) -> str | None:
+        """The id by which the provider can be asked: that of its responses, else of callbacks."""
+        return self.provider_task_id or self.callback_task_id
 
 
 def new_task_id(now_ms: int | None = None) -> str:

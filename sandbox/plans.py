@@ -149,6 +149,14 @@ def oversized(notice: Notice) -> tuple[Notice, ...]:
     return (once_only.sending(padded), packed, notice)
 
 
+def with_another_task(notice: Notice) -> tuple[Notice, ...]:
+    """Another task of the provider has the same callback URL, and ends first."""
+    other = str(int(notice.task_id) + 1)
+    body = notice.body.replace(notice.task_id.encode(), other.encode())  # also in the result's URL
+    told = replace(notice, body=body).saying(task_info={})
+    return (told, notice) if notice.is_end else (notice, told)
+
+
 def wrongly_signed(notice: Notice) -> tuple[Notice, ...]:
     other = replace(notice, body=notice.body + b" ").signed()  # of another body
     return (replace(notice, headers=other.headers, insisted=False), notice)

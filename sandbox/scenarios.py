@@ -95,6 +95,11 @@ _about_callbacks(
     plans.with_odd_fields,
 )
 _about_callbacks(
+    "shared-callback-url",
+    "another task has the same callback URL, and its success comes first",
+    plans.with_another_task,
+)
+_about_callbacks(
     "unknown-status", "a status nobody knows comes before the end", plans.with_an_unknown_status
 )
 for _name, _summary, _plan in (

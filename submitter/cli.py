@@ -160,7 +160,11 @@ def _find(store: Store, text: str) -> Task:
     try:
         return store.task(text)
     except NotFound:
-        named = (task for task in store.tasks(limit=ALL) if task.provider_task_id == text)
+        named = (
+            task
+            for task in store.tasks(limit=ALL)
+            if text in (task.provider_task_id, task.callback_task_id)
+        )
         found = next(named, None)
     if found is None:
         raise NotFound(f"no task {text}, neither by our id nor by the provider's")

@@ -35,7 +35,7 @@ def was_not_accepted(task: Task) -> bool:
     """Does the record prove that the provider never took it, so that nothing was paid?"""
     return (
         task.status is Status.FAILED
-        and not task.provider_task_id
+        and not task.id_at_provider
         and (task.reason or "").startswith((REFUSED.rstrip(), NEVER_REACHED))
     )
 

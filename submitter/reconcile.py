@@ -20,12 +20,14 @@ from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.measures import QUESTIONS
 from receiver.meter import EVERY
-from receiver.tasks import Outcome, Task
+from receiver.tasks import IdSource, Outcome, Task
+from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
     SubmitterError,
     TryLater,
     UnexpectedAnswer,
+    WrongInput,
 )
 from submitter.messages import message
 from submitter.providers import Provider, open_room
@@ -46,10 +48,7 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
 
     Raises ProviderError (NotFoundAtProvider if it knows no such task), and StoreUnavailable.
     """
-    if task.provider_task_id:
-        answer = room.fetch(provider_task_id=task.provider_task_id)
-    else:
-        answer = room.fetch(external_task_id=task.id)
+    answer = _fetched(room, task)
     if answer.quota is not None and answer.quota.remaining <= 0:
         ingest.store.pause(account_of(task), answer.quota.reset_at)
     try:
@@ -60,6 +59,23 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
             http_status=answer.status,
             body=answer.body,
         ).about(task.id) from error
+
+
+def _fetched(room: Provider, task: Task) -> Answer:
+    """The task as the provider has it.
+
+    An id that only a callback named may belong to another task, so it is tried after our own id,
+    which a task that others created does not have.
+    """
+    known = task.id_at_provider
+    if known and (task.id_source is not IdSource.CALLBACK or not room.finds_by_our_id):
+        return room.fetch(provider_task_id=known)
+    try:
+        return room.fetch(external_task_id=task.id)
+    except (NotFoundAtProvider, WrongInput, UnexpectedAnswer):
+        if not known:
+            raise
+        return room.fetch(provider_task_id=known)
 
 
 @dataclass
@@ -136,7 +152,7 @@ class Reconciler:
         return result
 
     def _question(self, room: Provider, task: Task) -> str:
-        if not task.provider_task_id and not room.finds_by_our_id:
+        if not task.id_at_provider and not room.finds_by_our_id:
             # Nothing can bring the outcome: the create's answer was lost, and it was the only key.
             self.ingest.give_up(task.id, self.clock())
             return "given up"

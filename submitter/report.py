@@ -32,13 +32,18 @@ def lines(history: TaskHistory) -> Iterator[str]:
     yield f"task       {task.id}"
     if task.reference:
         yield f"reference  {readable(task.reference)}"
-    known_as = f", its id {readable(task.provider_task_id)}" if task.provider_task_id else ""
+    known_as = f", its id {readable(task.id_at_provider)}" if task.id_at_provider else ""
     yield f"provider   {task.provider} (account {task.account}){known_as}"
     yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
     if task.reason:
         yield f"reason     {readable(task.reason)}"
     if task.cost:
         yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
+    if task.mismatched_at is not None:
+        yield (
+            "mismatch   a message named another provider task and changed nothing; see: "
+            f"receiver tasks show {task.id}"
+        )
     for media in notice.media:
         file = notice.file_of(media)
         expires = f" (until {rfc3339(media.expires_at)})" if media.expires_at else ""

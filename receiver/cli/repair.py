@@ -74,10 +74,15 @@ def redeliver(
 
 @click.command()
 @click.argument("callback", type=ROW)
-def replay(callback: int) -> None:
+@click.option(
+    "--accept",
+    is_flag=True,
+    help="Record a mismatch: the provider task that it names becomes the one on record.",
+)
+def replay(callback: int, accept: bool) -> None:
     """Send a stored callback through parse and record again."""
     try:
-        outcome = _ingest().replay(callback)
+        outcome = _ingest().replay(callback, accept=accept)
     except RequestRefused as refusal:
         raise click.ClickException(
             f"callback {callback} is still not understood: {refusal}"

@@ -17,6 +17,7 @@ class AppyPie:
 
     name = "appypie"
     has_callbacks = True
+    shares_ids = False  # its page does not say whether callbacks name its own ids or Kling's
 
     def status(self, spelling: str) -> str | None:
         return legacy.STATUSES.get(spelling.lower())

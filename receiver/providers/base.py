@@ -35,6 +35,9 @@ class Provider(Protocol):
 
     name: str
     has_callbacks: bool  # without, its tasks are followed by asking alone
+    # Whether callbacks name a task by the id in the response to its create. False if that is not
+    # known: then the two kinds of ids are stored separately and never compared.
+    shares_ids: bool
 
     def parse(self, callback: Callback) -> Event:
         """What the message means; pure, so that a stored one can be parsed again.

@@ -67,6 +67,7 @@ class Kling:
 
     name = "kling"
     has_callbacks = True
+    shares_ids = True
 
     def status(self, spelling: str) -> str | None:
         return legacy.STATUSES.get(spelling.lower())

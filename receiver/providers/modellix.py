@@ -63,6 +63,7 @@ class Modellix:
 
     name = "modellix"
     has_callbacks = False
+    shares_ids = True
 
     def status(self, spelling: str) -> str | None:
         return STATUSES.get(spelling.lower())

@@ -125,6 +125,7 @@ class Kept:
 REPAIRS = "repairs"  # moves that a poll brought because no callback had
 CALLBACKS_MISSED = "callbacks_missed"  # ends among them
 CONFLICTS = "conflicts"  # ends that contradicted the one on record
+MISMATCHES = "mismatches"  # messages that named another provider task than the one on record
 
 
 class Schema(Protocol):
@@ -181,6 +182,7 @@ class Inbox(Protocol):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        shares_ids: bool = True,
     ) -> Outcome:
         """Keep the message, move the task if the move is legal, and write one delivery for each
         subscription that hears the move: all in one commit.
@@ -188,6 +190,11 @@ class Inbox(Protocol):
         The same status twice moves once. With `confirm` nothing moves: the task becomes due for
         asking the provider. A task that is not on record is adopted; one that is told without a
         token is found by either id. Raises NotTheProtocol for a task of another provider.
+
+        A message that names another provider task than the one on record is a mismatch: it moves
+        nothing, and makes the task due for a query, at most once a minute. An id from a better
+        source (see `IdSource`) replaces the id on record instead, and the messages that named the
+        old one become mismatches. `shares_ids`: see `providers.base.Provider`.
         """
         ...
 
@@ -203,6 +210,7 @@ class Inbox(Protocol):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        shares_ids: bool = True,
     ) -> Write[Any, Outcome]:
         """Like `record`, but return a future instead of waiting for the commit.
 
@@ -223,8 +231,14 @@ class Inbox(Protocol):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        shares_ids: bool = True,
+        accept: bool = False,
     ) -> Outcome:
-        """`record` for a message that is on record already, now that it is understood."""
+        """`record` for a message that is on record already, now that it is understood.
+
+        With `accept`, a mismatch is recorded, and its id becomes the id of the task. Then it raises
+        NotAMismatch for another message, and NotFound if the task was forgotten.
+        """
         ...
 
     def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
@@ -350,7 +364,7 @@ class Catalogue(Protocol):
         ...
 
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
-        """Raises NotFound."""
+        """The newest task with this id in responses or callbacks. Raises NotFound."""
         ...
 
     def tasks(

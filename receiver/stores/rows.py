@@ -12,7 +12,7 @@ from receiver.events import Callback, Source
 from receiver.stores.base import Answered, Kept, Span, StoredCallback
 from receiver.stores.trials import Trial, TrialOutcome
 from receiver.stores.upkeep import Rejection
-from receiver.tasks import Outcome, Status, Task, Trust
+from receiver.tasks import IdSource, Outcome, Status, Task, Trust
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ def task(row: Row) -> Task:
         updated_at=row["updated_at"],
         account=row["account"],
         provider_task_id=row["provider_task_id"],
+        callback_task_id=row["callback_task_id"],
+        id_source=None if row["id_source"] is None else IdSource(row["id_source"]),
         reference=row["reference"],
         trust=Trust(row["trust"]),
         reason=row["reason"],
@@ -42,6 +44,7 @@ def task(row: Row) -> Task:
         asked=row["asked"],
         deadline_at=row["deadline_at"],
         given_up_at=row["given_up_at"],
+        mismatched_at=row["mismatched_at"],
     )
 
 
@@ -70,6 +73,7 @@ def transition(row: Row) -> Transition:
         recorded_at=row["recorded_at"],
         trust=Trust(row["trust"]),
         corrected=bool(row["corrected"]),
+        revision=row["revision"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from receiver import providers, shapes
 from receiver.clock import now_ms
@@ -18,7 +18,7 @@ from receiver.documents import (
     OutcomeDocument,
     TasksDocument,
 )
-from receiver.errors import RequestRefused
+from receiver.errors import NotAMismatch, RequestRefused
 from receiver.ingest import Ingest
 from receiver.tasks import Status
 from receiver.web import cursors, problems
@@ -76,6 +76,13 @@ class DeliveryQuery(_Query):
     state = fields.Enum(State, by_value=True)
 
 
+class ReplayQuery(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+    accept = fields.Boolean(load_default=False)  # record a mismatch
+
+
 def blueprint(ingest: Ingest) -> Blueprint:
     """The routes below /api that need nothing but the record."""
     routes = Blueprint("api", __name__)
@@ -117,11 +124,16 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(shapes.delivery_json(store.delivery(delivery_id))), 202
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
-    @described(Description(answers={200: OutcomeDocument}, refuses=(404, 422)))
+    @described(
+        Description(answers={200: OutcomeDocument}, query=ReplayQuery, refuses=(404, 409, 422))
+    )
     def replay(callback_id: int) -> Response:
-        """Send a stored callback through parse and record again."""
+        """Send a stored callback through parse and record again; accept a mismatch if asked to."""
+        accept = _loaded(ReplayQuery())["accept"]
         try:
-            return jsonify(outcome=ingest.replay(callback_id))
+            return jsonify(outcome=ingest.replay(callback_id, accept=accept))
+        except NotAMismatch as refusal:
+            return problems.problem(409, str(refusal))
         except RequestRefused as refusal:
             detail = f"callback {callback_id} is still not understood: {refusal}"
             return problems.problem(422, detail)

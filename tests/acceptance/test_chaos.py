@@ -125,7 +125,14 @@ def test_every_task_ends_as_it_did_at_the_provider(
     tests = [one for one in store.callbacks(limit=1000) if one.callback.task_id is None]
     assert [(one.outcome, one.repeats) for one in tests] == [(Outcome.QUARANTINED, 2)]
     told = {one for history in histories.values() for one in outcomes(history)}
-    assert {Outcome.DUPLICATE, Outcome.STALE, Outcome.CONFLICT, Outcome.QUARANTINED} <= told
+    assert told >= {
+        Outcome.DUPLICATE,
+        Outcome.STALE,
+        Outcome.CONFLICT,
+        Outcome.MISMATCH,
+        Outcome.QUARANTINED,
+    }
+    assert outcomes_of_another_task(histories["shared-callback-url"]) == [Outcome.MISMATCH] * 3
     assert histories["succeed-then-failed"].task.conflict
     reasons = {rejection.reason.split(":")[0] for rejection in store.rejections(1000)}
     assert any("token" in reason for reason in reasons)
@@ -140,3 +147,8 @@ def called_back(history: TaskHistory) -> list[StoredCallback]:
 
 def outcomes(history: TaskHistory) -> set[Outcome]:
     return {Outcome.DUPLICATE if stored.repeats else stored.outcome for stored in history.callbacks}
+
+
+def outcomes_of_another_task(history: TaskHistory) -> list[Outcome]:
+    mine = f'"{history.task.provider_task_id}"'.encode()
+    return [one.outcome for one in history.callbacks if mine not in one.callback.body]

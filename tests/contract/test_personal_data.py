@@ -46,10 +46,11 @@ PRUNED = {
 }
 # Ids, statuses, times, amounts, digests, and the operator's own names.
 IMPERSONAL = {
-    "tasks": "seq id provider account provider_task_id status trust cost cost_unit conflict"
-    " created_at updated_at expects_callback asked deadline_at given_up_at",
+    "tasks": "seq id provider account provider_task_id callback_task_id id_source status trust cost"
+    " cost_unit conflict created_at updated_at expects_callback asked deadline_at given_up_at"
+    " mismatched_at",
     "callbacks": "id task provider source trust outcome received_at repeats digest",
-    "transitions": "id task status callback occurred_at recorded_at trust corrected",
+    "transitions": "id task status callback occurred_at recorded_at trust corrected revision",
     "deliveries": "id transition hook state after due_at attempts retries_from worker ended_at",
     "attempts": "id delivery number started_at ended_at outcome",
     "files": "delivery attempt media_index sha256 size content_type",

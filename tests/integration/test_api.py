@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from receiver.deliveries import Attempt, State
+from receiver.deliveries import Attempt, State, rfc3339
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
@@ -252,6 +253,30 @@ def test_a_callback_is_replayed(api: FlaskClient, store: SqliteStore) -> None:
     answer = api.post(f"/api/callbacks/{oldest.id}/replay")
     assert (answer.status_code, answer.get_json()) == (200, {"outcome": "recorded"})
     assert api.post(f"/api/callbacks/{newest.id}/replay").status_code == 422
+
+
+def test_a_mismatch_is_accepted(api: FlaskClient, store: SqliteStore) -> None:
+    Ingest(store).accept(callback(body("processing", "first")))
+    Ingest(store).accept(callback(body("succeed", "second"), received_at=NOW + 1))
+    history = api.get("/api/tasks/task-1").get_json()
+    assert (history["mismatched_at"], history["callback_task_id"]) == (rfc3339(NOW + 1), None)
+    assert [one["outcome"] for one in history["callbacks"]] == ["recorded", "mismatch"]
+    path = f"/api/callbacks/{history['callbacks'][1]['id']}/replay"
+    assert api.post(path).get_json() == {"outcome": "mismatch"}
+    answer = api.post(f"{path}?accept=true")
+    assert (answer.status_code, answer.get_json()) == (200, {"outcome": "recorded"})
+    assert api.get("/api/tasks/task-1").get_json()["provider_task_id"] == "second"
+    refusal = api.post(f"{path}?accept=true")
+    assert refusal.status_code == 409
+    assert "is no mismatch" in refusal.get_json()["detail"]
+    assert api.post(f"{path}?accept=maybe").status_code == 422
+
+
+def test_the_id_of_callbacks_alone_is_shown(api: FlaskClient, store: SqliteStore) -> None:
+    said = replace(callback(body("processing", "by-kling")), provider="appypie")
+    Ingest(store).accept(said)
+    history = api.get("/api/tasks/task-1").get_json()
+    assert history["callback_task_id"] == history["provider_task_id"] == "by-kling"
 
 
 def test_a_read_only_installation_creates_no_task(api: FlaskClient) -> None:

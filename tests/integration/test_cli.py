@@ -162,6 +162,31 @@ def test_replay_says_whether_it_is_understood_now(
     assert filled.task("task-3").status == "succeeded"
 
 
+def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -> None:
+    Ingest(filled).accept(callback(body("processing", "first"), "task-9"))
+    assert Ingest(filled).accept(callback(body("succeed", "second"), "task-9")) == "mismatch"
+    assert "processing (mismatch)" in run("tasks", "--limit", "1").output
+    (stored,) = json.loads(run("callbacks", "--outcome", "mismatch", "--json").output)
+    number = str(stored["id"])
+    shown = run("tasks", "show", "task-9").output
+    assert "mismatch: names the provider's task second; on record is first" in shown
+    assert f"If it is the right task: receiver replay --accept {number}" in shown
+    assert run("replay", number).output == f"callback {number}: mismatch\n"
+    assert run("replay", "--accept", number).output == f"callback {number}: recorded\n"
+    assert filled.task("task-9").status == "succeeded"
+    again = run("replay", "--accept", number)
+    assert again.exit_code == 1
+    assert f"callback {number} is no mismatch" in again.output
+    assert run("replay", "--accept", "999").exit_code == 1
+
+
+def test_a_message_that_is_not_understood_cannot_be_accepted(filled: SqliteStore) -> None:
+    (kept,) = filled.callbacks(outcome=Outcome.QUARANTINED)
+    done = run("replay", "--accept", str(kept.id))
+    assert done.exit_code == 1
+    assert "still not understood" in done.output
+
+
 def test_a_bare_gunicorn_tells_a_mistake_without_a_traceback(tmp_path: Path) -> None:
     environment = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}
     program = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"]

@@ -5,18 +5,22 @@ from __future__ import annotations
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
+from receiver.stores.sql.provider_ids import Named
 from receiver.stores.sql.session import Row, Session
-from receiver.tasks import Status, Task, new_task_id
+from receiver.tasks import IdSource, Status, Task, new_task_id
 
 ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
 
 
-def task_of(connection: Session, callback: Callback, event: Event | None) -> Row:
+def task_of(
+    connection: Session, callback: Callback, event: Event | None = None, named: Named | None = None
+) -> Row:
     """The task on record; one that we do not know is adopted. Raises NotTheProtocol.
 
-    Its token was ours, or the provider's signature vouches for it.
+    Its token was ours, or the provider's signature vouches for it. `event` and `named` are what the
+    message means, if it was understood.
     """
-    row = _known(connection, callback, event) or _adopt(connection, callback, event)
+    row = _known(connection, callback, event, named) or _adopt(connection, callback, event, named)
     if row["provider"] != callback.provider:
         raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
     return row
@@ -42,6 +46,8 @@ def insert(connection: Session, task: Task) -> Row | None:
             task.provider,
             task.account,
             task.provider_task_id,
+            str(task.id_source or IdSource.CREATE) if task.provider_task_id else None,
+            task.callback_task_id,
             task.reference,
             str(task.status),
             str(task.trust),
@@ -54,20 +60,25 @@ def insert(connection: Session, task: Task) -> Row | None:
     return row
 
 
-def _known(connection: Session, callback: Callback, event: Event | None) -> Row | None:
-    if callback.task_id is not None or event is None:
+def _known(
+    connection: Session, callback: Callback, event: Event | None, named: Named | None
+) -> Row | None:
+    if callback.task_id is not None or event is None or named is None:
         return find(connection, callback.task_id)
-    theirs = (callback.provider, event.provider_task_id)
-    connection.lock_name(" ".join(theirs))
+    connection.lock_name(f"{callback.provider} {named.id}")
     found: Row | None = find(connection, event.external_task_id)
     if found is None:
-        connection.lock(_LOCK_BY_PROVIDER_ID, theirs)
-        found = connection.execute(_FIND_BY_PROVIDER_ID, theirs).fetchone()
+        connection.lock(_LOCK_BY_PROVIDER_ID, (callback.provider, named.id, named.id))
+        sql = _FIND_BY_PROVIDER_ID[named.column]
+        found = connection.execute(sql, (callback.provider, named.id)).fetchone()
     return found
 
 
-def _adopt(connection: Session, callback: Callback, event: Event | None) -> Row:
+def _adopt(
+    connection: Session, callback: Callback, event: Event | None, named: Named | None
+) -> Row:
     at = callback.received_at
+    ids = {named.column: named.id} if named and named.id else {}
     task_id = callback.task_id or new_task_id(at)
     reference = event.external_task_id if event else None
     task = Task(
@@ -76,31 +87,37 @@ def _adopt(connection: Session, callback: Callback, event: Event | None) -> Row:
         status=Status.CREATED,
         created_at=at,
         updated_at=at,
-        provider_task_id=event.provider_task_id or None if event else None,
         reference=reference if reference != task_id else None,
         expects_callback=True,
         deadline_at=at + ASK_AFTER,
+        provider_task_id=ids.get("provider_task_id"),
+        callback_task_id=ids.get("callback_task_id"),
+        id_source=named.source if named else None,
     )
     row = insert(connection, task) or find(connection, task_id)
     assert row is not None  # noqa: S101 - inserted, or there before
     return row
 
 
-_OF_A_TASK = """seq, id, provider, provider_task_id, reference, status, trust, expects_callback,
-  given_up_at"""
+_OF_A_TASK = """seq, id, provider, provider_task_id, id_source, callback_task_id, reference, status,
+  trust, expects_callback, given_up_at, mismatched_at"""
 _FIND = f"""
 select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
 from tasks left join forgotten on forgotten.task = tasks.seq
 """  # noqa: S608 - of this file
 _FIND_BY_ID = f"{_FIND} where id = ?"
-_FIND_BY_PROVIDER_ID = f"{_FIND} where provider = ? and provider_task_id = ?"
+_FIND_BY_PROVIDER_ID = {
+    column: f"{_FIND} where provider = ? and {column} = ?"
+    for column in ("provider_task_id", "callback_task_id")
+}
 _LOCK_BY_PROVIDER_ID = locked(
-    "select seq from tasks where provider = ? and provider_task_id = ?", Lock.TASKS
+    "select seq from tasks where provider = ? and (provider_task_id = ? or callback_task_id = ?)",
+    Lock.TASKS,
 )
 _INSERT_TASK = f"""
-insert into tasks (id, provider, account, provider_task_id, reference, status, trust, created_at,
-  updated_at, expects_callback, deadline_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into tasks (id, provider, account, provider_task_id, id_source, callback_task_id, reference,
+  status, trust, created_at, updated_at, expects_callback, deadline_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (id) do nothing
 returning {_OF_A_TASK}, null as forgotten_at
 """  # noqa: S608 - of this file

@@ -106,7 +106,7 @@ select t.id as task_id, f.delivery, f.media_index, f.url, f.sha256, f.size, f.co
   null as thumbnail, f.thumbnail is not null as has_thumbnail
 from tasks t join transitions tr on tr.task = t.seq join deliveries d on d.transition = tr.id
 join files f on f.delivery = d.id
-where {where} order by f.delivery, f.media_index
+where {where} and substr(f.media_index, 1, 9) <> 'replaced ' order by f.delivery, f.media_index
 """
 _PICTURE = "select * from files where delivery = ? and media_index = ?"
 _RESULTS = """

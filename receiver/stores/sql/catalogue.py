@@ -42,7 +42,8 @@ class Catalogue(Outbox):
 
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
         with self.reading() as connection:
-            row = connection.execute(_BY_PROVIDER_ID, (provider, provider_task_id)).fetchone()
+            wanted = {"provider": provider, "id": provider_task_id}
+            row = connection.execute(_BY_PROVIDER_ID, wanted).fetchone()
         if row is None:
             raise NotFound(f"no task of {provider} with the id {provider_task_id}")
         return rows.task(row)
@@ -192,7 +193,9 @@ _CALLBACKS = """
 select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task
 """
 _BY_PROVIDER_ID = """
-select * from tasks where provider = ? and provider_task_id = ? order by seq desc limit 1
+select * from tasks
+where provider = :provider and (provider_task_id = :id or callback_task_id = :id)
+order by seq desc limit 1
 """
 
 _TRANSITION_OF = """

@@ -28,8 +28,9 @@ class Inbox(Rooms):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        shares_ids: bool = True,
     ) -> Outcome:
-        work = _recording(callback, event, subscriptions, confirm=confirm)
+        work = _recording(callback, event, subscriptions, confirm=confirm, shares_ids=shares_ids)
         return self._write_about(callback.task_id, work)
 
     def submit(
@@ -39,10 +40,11 @@ class Inbox(Rooms):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        shares_ids: bool = True,
     ) -> Write[Any, Outcome]:
         if callback.task_id is None:
             raise ValueError("a callback without a task id cannot be submitted; use `record`")
-        work = _recording(callback, event, subscriptions, confirm=confirm)
+        work = _recording(callback, event, subscriptions, confirm=confirm, shares_ids=shares_ids)
         return self._submit_about(callback.task_id, work)
 
     def quarantine(self, callback: Callback, problem: str) -> None:
@@ -58,10 +60,12 @@ class Inbox(Rooms):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        shares_ids: bool = True,
+        accept: bool = False,
     ) -> Outcome:
         return self._write(
             lambda connection: Recording(connection, subscriptions).reopen(
-                stored, event, now_ms(), confirm=confirm
+                stored, event, now_ms(), confirm=confirm, shares_ids=shares_ids, accept=accept
             )
         )
 
@@ -70,8 +74,13 @@ class Inbox(Rooms):
 
 
 def _recording(
-    callback: Callback, event: Event, subscriptions: Sequence[Subscription], *, confirm: bool
+    callback: Callback,
+    event: Event,
+    subscriptions: Sequence[Subscription],
+    *,
+    confirm: bool,
+    shares_ids: bool,
 ) -> Callable[[Session], Outcome]:
     return lambda session: Recording(session, subscriptions).record(
-        callback, event, confirm=confirm
+        callback, event, confirm=confirm, shares_ids=shares_ids
     )

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Subscription
-from receiver.errors import NotFound
+from receiver.errors import NotAMismatch, NotFound
 from receiver.events import Callback, Event, Source
-from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
+from receiver.stores import rows
+from receiver.stores.base import (
+    CALLBACKS_MISSED,
+    CONFLICTS,
+    MISMATCHES,
+    REPAIRS,
+    StoredCallback,
+)
 from receiver.stores.sql import adoption
 from receiver.stores.sql.agenda import count
+from receiver.stores.sql.provider_ids import Named
 from receiver.stores.sql.session import Row, Session
-from receiver.tasks import Outcome, Status, Task, Trust, judge
+from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge
 
 LONGEST_PROBLEM = 1_000  # characters
+MISMATCH_PAUSE = 60_000  # ms between two queries of a task because of mismatches
 
 
 class Recording:
@@ -35,12 +45,16 @@ class Recording:
             _INSERT_TRANSITION, (row["seq"], Status.CREATED, None, at, at, Trust.QUERIED, 0)
         )
 
-    def record(self, callback: Callback, event: Event, *, confirm: bool) -> Outcome:
-        task = adoption.task_of(self._connection, callback, event)
+    def record(
+        self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
+    ) -> Outcome:
+        named = Named.by(callback, event, shares_ids=shares_ids)
+        task = adoption.task_of(self._connection, callback, event, named)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
-        outcome = _judge(task, event, callback.trust, confirm)
-        problem = _problem(task, event)
+        task = self._identified(task, named, callback.received_at)
+        outcome = self._judge(task, named, event, callback.trust, confirm=confirm)
+        problem = _problem(task, named, event)
         repeated, callback_id = self._keep(task["seq"], callback, outcome, problem)
         if repeated and outcome is not Outcome.RECORDED:
             return outcome
@@ -57,7 +71,7 @@ class Recording:
         if callback.task_id:
             task = adoption.find(self._connection, callback.task_id)
             if task is None and not callback.is_empty:
-                task = adoption.task_of(self._connection, callback, None)
+                task = adoption.task_of(self._connection, callback)
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
@@ -65,17 +79,40 @@ class Recording:
         else:
             self._keep(task["seq"] if task else None, callback, Outcome.QUARANTINED, problem)
 
-    def reopen(self, stored: StoredCallback, event: Event, now: int, *, confirm: bool) -> Outcome:
-        """Record a message that is kept already; its outcome is what it means today."""
-        task = adoption.task_of(self._connection, stored.callback, event)
+    def reopen(
+        self,
+        stored: StoredCallback,
+        event: Event,
+        now: int,
+        *,
+        confirm: bool,
+        shares_ids: bool = True,
+        accept: bool = False,
+    ) -> Outcome:
+        """Record a message that is kept already; its outcome is what it means today.
+
+        With `accept`, it has to be a mismatch, and its id becomes the id of the task. Raises
+        NotAMismatch, and NotFound if the task to accept it for was forgotten.
+        """
+        named = Named.by(stored.callback, event, shares_ids=shares_ids)
+        task = adoption.task_of(self._connection, stored.callback, event, named)
         if task["forgotten_at"] is not None:
+            if accept:
+                raise NotFound(f"task {task['id']} was forgotten")
             return Outcome.STALE
-        outcome = _judge(task, event, stored.callback.trust, confirm)
-        if stored.outcome is Outcome.QUARANTINED or outcome is Outcome.RECORDED:
-            problem = _problem(task, event)
+        if accept:
+            _check_mismatch(stored.id, task, named)
+            named = replace(named, source=IdSource.OPERATOR)
+        task = self._identified(task, named, now)
+        trust = stored.callback.trust
+        outcome = self._judge(task, named, event, trust, confirm=confirm, is_accepted=accept)
+        was_open = stored.outcome in (Outcome.QUARANTINED, Outcome.MISMATCH)
+        if was_open or outcome is Outcome.RECORDED:
+            problem = _problem(task, named, event)
             values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
             self._connection.execute(_UNDERSTOOD, values)
-        self._apply(task, stored.callback, stored.id, event, outcome, now)
+        if outcome is not Outcome.MISMATCH or stored.outcome is not Outcome.MISMATCH:
+            self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
 
     def give_up(self, task_id: str, now: int) -> None:
@@ -83,8 +120,10 @@ class Recording:
         task = adoption.find(self._connection, task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
-        closed = (task["given_up_at"], task["forgotten_at"])
-        if Status(task["status"]).is_terminal or closed != (None, None):
+        if Status(task["status"]).is_terminal or task["forgotten_at"] is not None:
+            return
+        if task["given_up_at"] is not None:  # it was asked about once more
+            self._set(task, "deadline_at", None)
             return
         self._connection.execute(
             "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
@@ -100,6 +139,65 @@ class Recording:
         self._keep(task["seq"], callback, Outcome.STALE, words=False)
         return Outcome.STALE
 
+    # -- which provider task it is
+
+    def _identified(self, task: Row, named: Named, at: int) -> Row:
+        """The task with the id in the message, if that is the first one or outranks the other."""
+        if not named.is_first(task) and not named.outranks(task):
+            return task
+        if named.column == "provider_task_id":
+            values = (named.id, str(named.source), task["seq"])
+            self._connection.execute(_SET_PROVIDER_ID, values)
+        else:
+            self._set(task, named.column, named.id)
+        if not named.is_other(task):
+            return task
+        self._disown(task, named, at)
+        found = adoption.find(self._connection, task["id"])
+        assert found is not None  # noqa: S101 - it is locked
+        return found
+
+    def _disown(self, task: Row, named: Named, at: int) -> None:
+        """The messages so far were about another provider task: mark them, and query this one.
+
+        A status that they ended the task with may be corrected.
+        """
+        problem = f"names the provider's task {task[named.column]}; on record is {named.id}"
+        sources = rows.any_of("source", named.sources)
+        values = (problem, problem, task["seq"], *map(str, named.sources))
+        marked = self._connection.execute(_DISOWN.format(sources=sources), values).rowcount
+        if marked:
+            count(self._connection, MISMATCHES, task["provider"])
+        if Status(task["status"]).is_terminal:
+            self._connection.execute(_DOUBT, (str(Trust.TOKEN), task["seq"]))
+        self._connection.execute(_ASK_ABOUT_MISMATCH, (at, at, at, task["seq"]))
+
+    def _judge(
+        self,
+        task: Row,
+        named: Named,
+        event: Event,
+        trust: Trust,
+        *,
+        confirm: bool,
+        is_accepted: bool = False,
+    ) -> Outcome:
+        if named.is_other(task):
+            return Outcome.MISMATCH
+        outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
+        if outcome in (Outcome.DUPLICATE, Outcome.CONFLICT) and event.status.is_terminal:
+            is_sure = is_accepted or trust is Trust.QUERIED
+            if is_sure and task["mismatched_at"] is not None and self._rests_on_mismatch(task):
+                outcome = Outcome.RECORDED
+        is_disputed = not is_accepted and _is_disputed(task, named, event)
+        if outcome is Outcome.RECORDED and (confirm or is_disputed):
+            return Outcome.CONFIRMING
+        return outcome
+
+    def _rests_on_mismatch(self, task: Row) -> bool:
+        values = (task["seq"], task["status"])
+        return self._connection.execute(_RESTS_ON_MISMATCH, values).fetchone() is not None
+
     # -- what a message does to its task
 
     def _apply(
@@ -111,12 +209,12 @@ class Recording:
         outcome: Outcome,
         at: int,
     ) -> None:
-        if event.provider_task_id and task["provider_task_id"] is None:
-            self._set(task, "provider_task_id", event.provider_task_id)
         if outcome is Outcome.RECORDED:
             self._move(task, callback, callback_id, event, at)
         elif outcome is Outcome.CONFLICT:
             self._contradict(task, at)
+        elif outcome is Outcome.MISMATCH:
+            self._note_mismatch(task, at)
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
@@ -131,7 +229,9 @@ class Recording:
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
         moved = (seq, status, callback_id, event.occurred_at, at, trust, corrected)
-        self._connection.execute(_INSERT_TRANSITION, moved)
+        self._connection.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
+        if corrected:
+            self._connection.execute(_REPLACE_FILES, (seq, status))
         self._fill_outbox(task, event.status, at)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
@@ -142,6 +242,18 @@ class Recording:
         self._set(task, "conflict", 1)
         if Trust(task["trust"]) is not Trust.QUERIED:
             self._set(task, "deadline_at", at)
+
+    def _note_mismatch(self, task: Row, at: int) -> None:
+        """Ask the provider, at most once a minute, if its answer could change anything."""
+        count(self._connection, MISMATCHES, task["provider"])
+        last = task["mismatched_at"]
+        is_sure = Status(task["status"]).is_terminal and Trust(task["trust"]) is Trust.QUERIED
+        if is_sure or task["given_up_at"] is not None or task["provider_task_id"] is None:
+            self._set(task, "mismatched_at", at)
+        else:
+            ask_at = at if last is None else max(at, last + MISMATCH_PAUSE)
+            values = (at, ask_at, ask_at, task["seq"])
+            self._connection.execute(_ASK_ABOUT_MISMATCH, values)
 
     def _confirm(self, task: Row, callback_id: int, event: Event) -> None:
         """The provider repeats a status: the record rests on that now, with the newest URLs."""
@@ -216,29 +328,31 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
 
-def _problem(task: Row, event: Event) -> str | None:
+def _check_mismatch(callback_id: int, task: Row, named: Named) -> None:
+    """Raises NotAMismatch."""
+    if not named.is_other(task):
+        raise NotAMismatch(
+            f"callback {callback_id} is no mismatch: it names no other provider task than the one "
+            "on record. Replay it without accepting it"
+        )
+
+
+def _problem(task: Row, named: Named, event: Event) -> str | None:
     """What is odd about a message that was understood: another id, and the dropped fields."""
-    other_id = _other_id(task, event)
-    if not event.dropped:
-        return other_id
-    found = [other_id, *event.dropped] if other_id else event.dropped
-    return "; ".join(found)[:LONGEST_PROBLEM]
+    known = task[named.column]
+    if not named.is_other(task):
+        return "; ".join(event.dropped)[:LONGEST_PROBLEM] or None
+    return "; ".join([named.problem(known), *event.dropped])[:LONGEST_PROBLEM]
 
 
-def _other_id(task: Row, event: Event) -> str | None:
-    """The token says whose callback it is; that the provider names another task is kept to see.
+def _is_disputed(task: Row, named: Named, event: Event) -> bool:
+    """Whether only a query can tell which of two provider tasks ended.
 
-    Two creates with one callback URL look like this: both tell of our one task.
+    The callbacks named two, and are not compared with the create response, which named one, too.
     """
-    known = task["provider_task_id"]
-    if not known or not event.provider_task_id or known == event.provider_task_id:
-        return None
-    return f"tells of the provider's task {event.provider_task_id}; on record is {known}"
-
-
-def _judge(task: Row, event: Event, trust: Trust, confirm: bool) -> Outcome:
-    outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
-    return Outcome.CONFIRMING if confirm and outcome is Outcome.RECORDED else outcome
+    is_apart = named.column != "provider_task_id"
+    has_two = task["mismatched_at"] is not None and task["provider_task_id"] is not None
+    return is_apart and has_two and event.status.is_terminal
 
 
 @cache
@@ -253,10 +367,30 @@ _INSERT_TRANSITION = """
 insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
 values (?, ?, ?, ?, ?, ?, ?)
 """
+# The end may be on record already, of another provider task.
+_CORRECT_TRANSITION = f"""{_INSERT_TRANSITION}
+on conflict (task, status) do update set callback = excluded.callback,
+  occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, trust = excluded.trust,
+  corrected = 1, revision = transitions.revision + 1
+"""
+# Files of the other task's outputs show no more. They stay on record, so that `forget` erases them.
+_REPLACE_FILES = """
+update files set media_index = 'replaced ' || replaced.revision || ' ' || media_index,
+  thumbnail = null
+from (
+  select deliveries.id, transitions.revision
+  from transitions join deliveries on deliveries.transition = transitions.id
+  where transitions.task = ? and transitions.status = ?
+) as replaced
+where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'replaced '
+"""
+# So may its deliveries: the hooks are told again, whatever they were told.
 _INSERT_DELIVERIES = """
 insert into deliveries (transition, hook, after, due_at)
 select transitions.id, told.hook, told.after, told.due_at
 from ({told}) as told cross join transitions where task = ? and status = ?
+on conflict (transition, hook) do update set state = 'pending', after = excluded.after,
+  due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts
 """
 _ONE_DELIVERY = """
 select cast(? as text) as hook, cast(? as text) as after, cast(? as bigint) as due_at
@@ -276,6 +410,22 @@ update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
 """
 _MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
 _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
+_SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
+_DISOWN = """
+update callbacks set outcome = 'mismatch',
+  problem = case when problem is null then ? else ? || '; ' || problem end
+where task = ? and outcome not in ('mismatch', 'quarantined') and {sources}
+"""
+_DOUBT = "update tasks set conflict = 1, trust = ? where seq = ?"
+_ASK_ABOUT_MISMATCH = """
+update tasks set mismatched_at = ?,
+  deadline_at = case when deadline_at is null or deadline_at > ? then ? else deadline_at end
+where seq = ?
+"""
+_RESTS_ON_MISMATCH = """
+select 1 from transitions join callbacks on callbacks.id = transitions.callback
+where transitions.task = ? and transitions.status = ? and callbacks.outcome = 'mismatch'
+"""
 _CALLBACK_CAME = """
 select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
 """
@@ -286,9 +436,10 @@ insert into callbacks (task, provider, source, trust, outcome, received_at, dige
   headers, body)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict {target} do update set repeats = callbacks.repeats + 1,
-  outcome = case excluded.outcome when 'recorded' then 'recorded' else callbacks.outcome end,
-  problem = case excluded.outcome when 'recorded' then excluded.problem
-    else callbacks.problem end
+  outcome = case when excluded.outcome = 'recorded' or callbacks.outcome = 'mismatch'
+    then excluded.outcome else callbacks.outcome end,
+  problem = case when excluded.outcome = 'recorded' or callbacks.outcome = 'mismatch'
+    then excluded.problem else callbacks.problem end
 returning id, repeats
 """
 _KEEP_CALLBACK = _KEEP.format(target="(task, digest)")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, flash, g
+from flask import Blueprint, flash, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from receiver.deliveries import State
-from receiver.errors import NotFound, RequestRefused
+from receiver.errors import NotAMismatch, NotFound, RequestRefused
 from receiver.stores.base import TaskHistory
 from receiver.tasks import Status
 from receiver.web.api import ROW
@@ -51,15 +51,16 @@ def install(routes: Blueprint, desk: Desk) -> None:
 
     @routes.post(f"/callbacks/<{ROW}:callback_id>/replay")
     def replay(callback_id: int) -> AnyResponse:
-        """The message goes through parse and record again."""
+        """The message goes through parse and record again; a mismatch may be accepted."""
         task_id = store.callback(callback_id).callback.task_id
+        accept = bool(request.form.get("accept"))
         try:
-            outcome = desk.ingest.replay(callback_id)
-            flash(f"Replayed message {callback_id}: {outcome}.")
+            outcome = desk.ingest.replay(callback_id, accept=accept)
+            flash(f"{'Accepted' if accept else 'Replayed'} message {callback_id}: {outcome}.")
         except RequestRefused as refusal:
             flash(f"Message {callback_id} is still not understood: {desk.hide(str(refusal))}")
-        except NotFound as gone:
-            flash(f"Nothing was done: {gone}.")
+        except (NotFound, NotAMismatch) as trouble:
+            flash(f"Nothing was done: {trouble}.")
         return back_to(task_id)
 
     @routes.post(f"/deliveries/<{ROW}:delivery_id>/redeliver")

@@ -91,7 +91,7 @@ def _messages(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Mome
         again = f", came {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {hide(stored.problem)[:SAID]}" if stored.problem else ""
         detail = f"{stored.outcome}{again}{problem}"
-        odd = stored.outcome in (Outcome.CONFLICT, Outcome.QUARANTINED)
+        odd = stored.outcome in (Outcome.CONFLICT, Outcome.MISMATCH, Outcome.QUARANTINED)
         yield Moment(
             stored.callback.received_at,
             "message",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.trials import TrialOutcome
-from receiver.tasks import Outcome, Status
+from receiver.tasks import Outcome, Status, Task
 from tests.support.applications import MakeApp
 from tests.support.dashboard_visits import PASSWORD, act, log_in
 from tests.support.rich_record import DEAD, MINUTE, Rich
@@ -104,6 +105,39 @@ def test_a_message_that_is_still_not_understood_says_why(
     stored = store.callbacks(outcome=Outcome.QUARANTINED)[0]
     answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
     assert f"Message {stored.id} is still not understood: the body is not JSON" in answer.text
+
+
+def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    ingest = Ingest(store, [subscription("mail")])
+    ingest.accept(callback(body("processing", "first"), "t"))
+    page = browser.get("/dashboard/tasks/t").text
+    assert "mismatch" not in page
+    assert ">Accept<" not in page
+    ingest.accept(callback(body("succeed", "second"), "t"))
+    (stored,) = store.callbacks(outcome=Outcome.MISMATCH)
+    page = browser.get("/dashboard/tasks/t").text
+    assert "A message named another provider task than the one on record" in page
+    assert "names the provider&#39;s task second; on record is first" in page
+    assert page.count(">Accept<") == 1
+    replayed = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
+    assert f"Replayed message {stored.id}: mismatch." in replayed.text
+    answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay", accept="1")
+    assert f"Accepted message {stored.id}: recorded." in answer.text
+    assert store.task("t").status is Status.SUCCEEDED
+    assert states(store, "t")["mail"] is State.PENDING
+    again = act(browser, f"/dashboard/callbacks/{stored.id}/replay", accept="1")
+    assert "Nothing was done: callback" in again.text
+
+
+def test_both_ids_of_a_task_are_shown(browser: FlaskClient, store: SqliteStore) -> None:
+    made = Task("t", "appypie", Status.CREATED, 1, 1, provider_task_id="by-appypie")
+    store.create_task(made)
+    said = replace(callback(body("processing", "by-kling"), "t"), provider="appypie")
+    Ingest(store).accept(said)
+    page = browser.get("/dashboard/tasks/t").text
+    assert "<code>by-appypie</code>, in callbacks <code>by-kling</code>" in page
 
 
 def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) -> None:

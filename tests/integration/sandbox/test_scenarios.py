@@ -223,6 +223,26 @@ def test_fields_have_unexpected_types(sandbox: Sandbox, kling: Kling, receiver: 
     assert b"Infinity" in end.body
 
 
+def test_two_tasks_call_the_same_url(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    task_id = play(sandbox, kling, receiver, "shared-callback-url")
+    other = str(int(task_id) + 1)
+    said = [(one.document["task_id"], one.document["task_status"]) for one in receiver.heard]
+    assert said == [
+        (task_id, "submitted"),
+        (other, "submitted"),
+        (task_id, "processing"),
+        (other, "processing"),
+        (other, "succeed"),
+        (task_id, "succeed"),
+    ]
+    urls = [one.document["task_result"]["images"][0]["url"] for one in receiver.heard[-2:]]
+    assert [f"/{name}.png" in url for name, url in zip((other, task_id), urls, strict=True)] == [
+        True,
+        True,
+    ]
+    assert all(requests.get(url, timeout=PATIENCE).status_code == 200 for url in urls)
+
+
 def test_an_unknown_status_comes_before_the_end(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:

@@ -13,14 +13,17 @@ from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
 from receiver.stores.base import CALLBACKS_MISSED
 from receiver.stores.sqlite import SqliteStore
-from receiver.tasks import Status, Task, Trust
+from receiver.tasks import Outcome, Status, Task, Trust
 from submitter.client import Answer
 from submitter.errors import (
     ConfigurationError,
+    NeverReached,
     NotFoundAtProvider,
     ProviderError,
     TryLater,
+    UnexpectedAnswer,
     WrongAccount,
+    WrongInput,
 )
 from submitter.reconcile import HELD, Reconciler
 from submitter.schedule import FINAL_AGE
@@ -111,6 +114,75 @@ def test_a_task_is_asked_about_by_the_providers_id_or_else_by_ours(scene: Scene)
     scene.room.answers = [told("processing"), told("processing")]
     scene.reconciler.round()
     assert set(scene.room.asked) == {("p-1", None), (None, "unknown")}
+
+
+CALLED_BACK = callback(body("processing", "from-a-callback"))
+
+
+def test_an_id_from_a_callback_is_tried_after_our_own(scene: Scene) -> None:
+    scene.put()
+    Ingest(scene.store).accept(CALLED_BACK)
+    scene.room.answers = [told(task_id="ours")]
+    scene.reconciler.round()
+    assert scene.room.asked == [(None, "task-1")]
+    assert (scene.task().status, scene.task().provider_task_id) == (Status.SUCCEEDED, "ours")
+
+
+@pytest.mark.parametrize("unknown", [NotFoundAtProvider, WrongInput, UnexpectedAnswer])
+def test_a_task_that_others_created_is_asked_about_by_the_id_from_its_callback(
+    scene: Scene, unknown: type[ProviderError]
+) -> None:
+    scene.put()
+    Ingest(scene.store).accept(CALLED_BACK)
+    scene.room.answers = [unknown("no such task"), told(task_id="from-a-callback")]
+    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.room.asked == [(None, "task-1"), ("from-a-callback", None)]
+
+
+@pytest.mark.parametrize("error", [TryLater("slowly"), WrongAccount("no key"), NeverReached("no")])
+def test_an_error_that_tells_nothing_of_the_id_costs_one_request(
+    scene: Scene, error: ProviderError
+) -> None:
+    scene.put()
+    Ingest(scene.store).accept(CALLED_BACK)
+    scene.room.answers = [error]
+    scene.reconciler.round()
+    assert scene.room.asked == [(None, "task-1")]
+
+
+def test_where_nothing_else_is_known_the_id_of_callbacks_is_tried(scene: Scene) -> None:
+    scene.put(provider="appypie")
+    scene.room = Room("appypie", finds_by_our_id=False, answers=[told(task_id="from-a-callback")])
+    scene.reconciler.open_room = lambda *_: scene.room  # type: ignore[assignment]
+    Ingest(scene.store).accept(replace(CALLED_BACK, provider="appypie"))
+    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.room.asked == [("from-a-callback", None)]
+
+
+def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
+    scene.put(provider_task_id="ours")
+    ingest = Ingest(scene.store, HOOKS)
+    wrong = callback(body("succeed", "another"), received_at=SOON)
+    assert ingest.accept(wrong) is Outcome.MISMATCH
+    scene.room.answers = [told("succeed", task_id="ours")]
+    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.room.asked == [("ours", None)]
+    assert scene.store.next_deadline_at() is None
+    late = callback(body("failed", "another"), received_at=SOON + 1)
+    assert ingest.accept(late) is Outcome.MISMATCH
+    assert scene.store.next_deadline_at() is None  # the provider told the end: nothing to ask
+
+
+def test_a_task_that_was_given_up_is_asked_about_once_more_if_somebody_wants_it(
+    scene: Scene,
+) -> None:
+    scene.put()
+    scene.store.give_up("task-1", SOON, [])
+    scene.store.ask_at("task-1", SOON)  # as "Reconcile now" does
+    scene.clock.now = NOW + round(FINAL_AGE * 1000)
+    scene.room.answers = [told("processing")]
+    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.store.next_deadline_at() is None
 
 
 def test_an_open_task_is_asked_about_again_later(scene: Scene) -> None:

@@ -1,0 +1,89 @@
+"""Messages of two provider tasks with one callback URL, in any order: the right result wins."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver.events import Callback, Source
+from receiver.ingest import Ingest
+from receiver.providers import PROVIDERS
+from receiver.stores.base import Store, TaskHistory
+from receiver.stores.sqlite import SqliteStore
+from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+RIGHT, WRONG = "right", "wrong"
+
+
+def called(named: str, status: str, number: int) -> Callback:
+    result = {"images": [{"index": 0, "url": f"https://cdn.example/{named}.png"}]}
+    more = {"task_result": result} if status == "succeed" else {}
+    return callback(body(status, named, number=number, **more), received_at=NOW + number)
+
+
+def answered(named: str, status: str, source: Source, number: int) -> Callback:
+    said = called(named, status, number)
+    raw = b'{"code": 0, "data": ' + said.body + b"}"
+    return replace(said, body=raw, source=source, trust=Trust.QUERIED)
+
+
+CALLBACKS = st.builds(
+    called,
+    st.sampled_from([RIGHT, WRONG]),
+    st.sampled_from(["submitted", "processing", "succeed", "failed"]),
+    st.integers(0, 3),
+)
+CREATED = st.builds(
+    answered, st.just(RIGHT), st.just("submitted"), st.just(Source.CREATE), st.just(9)
+)
+
+
+def frozen(history: TaskHistory) -> tuple[object, ...]:
+    task = replace(history.task, deadline_at=None, mismatched_at=None)
+    return (task, history.transitions, history.deliveries)
+
+
+def take(store: Store, ingest: Ingest, said: Callback) -> None:
+    """Record one message, and check what it did to its task."""
+    before = store.history("task-1")
+    outcome = ingest.accept(said)
+    after = store.history("task-1")
+    named = PROVIDERS["kling"].parse(said).provider_task_id
+    if outcome is Outcome.MISMATCH:
+        assert frozen(after) == frozen(before)
+        assert named != after.task.provider_task_id
+    else:
+        assert named == after.task.provider_task_id
+    is_sent = [(one.hook, one.status) for one in after.deliveries]
+    assert len(set(is_sent)) == len(is_sent)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CALLBACKS, max_size=8), CREATED, st.lists(CALLBACKS, max_size=8))
+def test_whatever_came_before_the_query_tells_the_end(
+    early: list[Callback], created: Callback, late: list[Callback]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = SqliteStore(Path(folder) / "receiver.db")
+        try:
+            store.migrate()
+            ingest = Ingest(store, [subscription("mail")])
+            store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+            for said in (*early, created, *late):
+                take(store, ingest, said)
+            take(store, ingest, answered(RIGHT, "succeed", Source.QUERY, 99))
+            history = store.history("task-1")
+            assert (history.task.status, history.task.trust) == (Status.SUCCEEDED, Trust.QUERIED)
+            (delivery,) = [one for one in history.deliveries if one.status == "succeeded"]
+            told = store.told(delivery).callback
+            assert told is not None
+            assert b"right.png" in told.body
+            assert store.next_deadline_at() is None
+        finally:
+            store.close()
