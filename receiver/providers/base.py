@@ -205,6 +205,20 @@ def url_in(
     return None
 
 
+def output_url(
+    entry: Mapping[str, Any],
+    keys: Sequence[str],
+    where: str,
+    lost: list[str],
+    dropped: list[str],
+) -> str | None:
+    """As `url_in`, for an output that is lost without a URL: then the keys are named in `lost`."""
+    unusable: list[str] = []
+    url = url_in(entry, keys, where, unusable)
+    (lost if url is None else dropped).extend(unusable)
+    return url
+
+
 def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
     """The text under this key of an output; None if there is none, or if it is dropped."""
     value = entry.get(key)

@@ -24,11 +24,11 @@ from receiver.providers.base import (
     faults,
     index_of,
     objects,
+    output_url,
     repeated,
     text,
     text_in,
     told_apart,
-    url_in,
 )
 from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned
 
@@ -101,18 +101,22 @@ class Kling:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
+        lost: list[str] = []
+        outputs = _outputs(document.get("outputs"), occurred_at, lost, dropped)
+        media = told_apart(outputs, lost)
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
             status=legacy.STATUSES[data["status"]],
             occurred_at=occurred_at,
             reason=data.get("message") or None,
-            media=told_apart(_outputs(document.get("outputs"), occurred_at, dropped), dropped),
+            media=media,
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,
             unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
-            dropped=tuple(dropped),
+            dropped=(*dropped, *lost),
+            lost_outputs=tuple(lost),
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
@@ -132,9 +136,14 @@ def _refuse_relatives(document: Mapping[str, Any]) -> None:
             )
 
 
-def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[Media]:
-    """Outputs by `type`; one that has no URL, such as an element, is not media."""
-    for position, where, output in objects(outputs, "outputs", dropped):
+def _outputs(
+    outputs: object, occurred_at: int, lost: list[str], dropped: list[str]
+) -> Iterator[Media]:
+    """Outputs by `type`; one that has no URL, such as an element, is not media.
+
+    Names in `lost` what cannot be used and leaves an output out, else in `dropped`.
+    """
+    for position, where, output in objects(outputs, "outputs", lost if outputs else dropped):
         kind = text(output.get("type"))
         if kind is None:
             dropped.append(f"{where}.type: expected a string")
@@ -142,7 +151,7 @@ def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[
         keys = _URL_KEYS.get(kind, ("url",))
         if kind not in ("image", "video", "audio", OF_NO_TYPE) and "url" not in output:
             continue
-        url = url_in(output, keys, where, dropped)
+        url = output_url(output, keys, where, lost, dropped)
         if url is None:
             continue
         yield Media(

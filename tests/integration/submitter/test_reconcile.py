@@ -285,3 +285,29 @@ def test_every_body_a_provider_answered_is_on_record(scene: Scene) -> None:
     scene.reconciler.round()
     (kept,) = scene.store.callbacks()
     assert (kept.callback.body, kept.callback.source) == (told("processing"), "query")
+
+
+def test_a_lost_output_is_fetched_by_one_query(scene: Scene) -> None:
+    scene.put()
+    first = {"index": 0, "url": "https://cdn.example/0.png"}
+    second = {"index": 1, "url": "https://cdn.example/1.png"}
+    ingest = Ingest(scene.store, HOOKS)
+    ingest.accept(callback(body(task_result={"images": [first, None]})))
+    scene.room.answers = [told(task_result={"images": [first, second]})]
+    assert scene.reconciler.round() == {"unchanged": 1}
+    assert scene.reconciler.round() == {}  # nothing is left to query
+    (delivery,) = scene.store.claim("w", SOON, SOON + 1, 5)
+    stored = scene.store.told(delivery).callback
+    assert stored is not None
+    assert b"1.png" in stored.body
+
+
+def test_a_lost_output_that_the_provider_does_not_have_is_queried_once(scene: Scene) -> None:
+    scene.put()
+    lost = {"images": [{"index": 0, "url": "https://cdn.example/0.png"}, {"index": 1, "url": ""}]}
+    Ingest(scene.store, HOOKS).accept(callback(body(task_result=lost)))
+    scene.room.answers = [told(task_result=lost)]
+    assert scene.reconciler.round() == {"unchanged": 1}
+    scene.clock.now += 3_600_000
+    assert scene.reconciler.round() == {}
+    assert len(scene.room.asked) == 1
