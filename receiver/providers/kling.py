@@ -33,12 +33,6 @@ from receiver.providers.base import (
 from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned
 
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
-# Other providers whose callbacks end up at Kling's address, by the keys that give them away.
-RELATIVES = {
-    frozenset({"timestamp", "data"}): "PiAPI",
-    frozenset({"code", "msg", "data"}): "kie.ai",
-    frozenset({"task_id", "status", "generated"}): "Freepik",
-}
 OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
 _URL_KEYS = {"audio": ("mp3_url", "wav_url", "url"), OF_NO_TYPE: ("url", "mp3_url", "wav_url")}
 
@@ -82,7 +76,7 @@ class Kling:
         return self._task(document, callback.received_at)
 
     def _task(self, document: dict[str, Any], received_at: int) -> Event:
-        _refuse_relatives(document)
+        legacy.refuse_foreign(document)
         if "task_id" in document and "task_status" in document:
             return legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
@@ -125,15 +119,6 @@ class Kling:
         if not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
             raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
         return legacy.refusal(self.name, callback, words)
-
-
-def _refuse_relatives(document: Mapping[str, Any]) -> None:
-    for keys, relative in RELATIVES.items():
-        if keys <= document.keys() and "task_status" not in document:
-            raise NotTheProtocol(
-                f"this looks like a callback of {relative}, which is another provider; expected "
-                "Kling's: task_id and task_status, or id and status"
-            )
 
 
 def _outputs(

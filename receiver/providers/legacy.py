@@ -27,6 +27,7 @@ from receiver.providers.base import (
     told_apart,
 )
 from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
+from receiver.providers.foreign import foreign_provider
 from receiver.tasks import Status
 
 STATUSES = {
@@ -91,6 +92,17 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         dropped=(*dropped, *lost),
         lost_outputs=tuple(lost),
     )
+
+
+def refuse_foreign(document: Mapping[str, Any]) -> None:
+    """Raise NotTheProtocol for a message of another provider, naming it."""
+    provider = foreign_provider(document, STATUSES)
+    if provider is not None:
+        raise NotTheProtocol(
+            f"this looks like a message of {provider}, which is another provider; expected "
+            "Kling's: task_id and task_status, or id and status. Give the callback URL of a Kling "
+            "task to Kling only"
+        )
 
 
 def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
