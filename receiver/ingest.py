@@ -98,17 +98,20 @@ class Ingest:
         confirm = self._must_be_confirmed(callback, event)
         return self.store.record(callback, event, self.subscriptions, confirm=confirm)
 
-    def replay(self, callback_id: int) -> Outcome:
+    def replay(self, callback_id: int, *, dry_run: bool = False) -> Outcome:
         """Send a stored message through parse and record again.
 
-        Raises NotFound, and NotJson or NotTheProtocol if it is still not understood.
+        With `dry_run` nothing is written, and the outcome is the one it would have alone. Raises
+        NotFound, and NotJson or NotTheProtocol if it is still not understood.
         """
         stored = self.store.callback(callback_id)
         if not stored.callback.body:
             raise NotFound(f"callback {callback_id} has no body to replay")
         event = providers.get(stored.callback.provider).parse(stored.callback)
         confirm = self._must_be_confirmed(stored.callback, event)
-        return self.store.reopen(stored, event, self.subscriptions, confirm=confirm)
+        return self.store.reopen(
+            stored, event, self.subscriptions, confirm=confirm, dry_run=dry_run
+        )
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""

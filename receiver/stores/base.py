@@ -223,8 +223,12 @@ class Inbox(Protocol):
         subscriptions: Sequence[Subscription],
         *,
         confirm: bool = False,
+        dry_run: bool = False,
     ) -> Outcome:
-        """`record` for a message that is on record already, now that it is understood."""
+        """`record` for a message that is on record already, now that it is understood.
+
+        With `dry_run` the transaction is rolled back, and only the outcome is returned.
+        """
         ...
 
     def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
