@@ -112,7 +112,10 @@ def test_every_task_ends_as_it_did_at_the_provider(
         assert "updated_at" in (one.problem or "")
     two = [file for files in histories["second-missing"].files.values() for file in files]
     assert [file.media_index for file in two] == ["0", "1"]
-
+    (downloaded,) = [one for one in histories["lost-output"].deliveries if one.hook == "pictures"]
+    assert len(histories["lost-output"].files[downloaded.id]) == 2
+    foreign = [one.problem for one in histories["foreign-message"].callbacks if one.problem]
+    assert any("a message of Replicate" in problem for problem in foreign)
     told = {one for history in histories.values() for one in outcomes(history)}
     assert {Outcome.DUPLICATE, Outcome.STALE, Outcome.CONFLICT, Outcome.QUARANTINED} <= told
     assert histories["succeed-then-failed"].task.conflict
