@@ -7,6 +7,7 @@ A message is theirs only if its shape is one that Kling's cannot have: one more 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ _LEGACY = frozenset({"task_id", "task_status", "task_status_msg", "task_info", "
 _NEW_ALONE = frozenset({"create_time", "update_time", "external_id", "billing"})  # nobody else's
 _NEW = _NEW_ALONE | {"id", "status", "message"}
 _ENVELOPE = frozenset({"code", "message", "request_id", "data"})
-_COMMON = _LEGACY | _NEW | _ENVELOPE | {"error"}  # tell nothing about who sent the message
+KLINGS = (_LEGACY | _NEW) - {"id"}  # an id in the form of another provider is not Kling's
+_COMMON = KLINGS | _ENVELOPE | {"error"}  # say nothing about who sent the message
 ENOUGH = 2  # keys of another provider
 
 
@@ -46,6 +48,11 @@ def _urls(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
+def _written(pattern: str) -> Check:
+    """An id of the provider's own form; Kling's are 18 digits, or 22 letters and digits."""
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
 def _one_of(*spellings: str) -> Check:
     return lambda value: isinstance(value, str) and value.lower() in spellings
 
@@ -54,13 +61,13 @@ def _one_of(*spellings: str) -> Check:
 # left out.
 SHAPES: Mapping[str, Mapping[str, Check]] = {
     "FASHN": {
-        "id": _text,
+        "id": _written(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-u[0-9]{1,3})?"),
         "status": _one_of("starting", "in_queue", "completed", "canceled", "time_out"),
         "output": _array,
-        "error": _object,
+        "error": _any,
     },
     "Replicate": {
-        "id": _text,
+        "id": _written(r"[a-z0-9]{26}"),
         "status": _one_of("starting", "canceled", "aborted"),
         "input": _object,
         "output": _any,
@@ -78,7 +85,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
         "webhook_events_filter": _array,
     },
     "WaveSpeed": {
-        "id": _text,
+        "id": _written(r"pred_[A-Za-z0-9_-]{1,64}|[0-9a-f]{32}"),
         "status": _one_of("created", "completed"),
         "outputs": _urls,
         "error": _text,
@@ -91,7 +98,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
         "executionTime": _number,
     },
     "Qiniu": {
-        "id": _text,
+        "id": _written(r"qvideo-[A-Za-z0-9_-]{1,128}"),
         "status": _one_of(
             "initializing",
             "queued",
@@ -186,7 +193,7 @@ def foreign_provider(document: Mapping[str, Any], statuses: Collection[str]) -> 
     provider = max(fitting, key=lambda one: len(fitting[one]))
     found = fitting[provider]
     if is_kling_possible:
-        is_theirs = len(found - _NEW - _LEGACY) >= ENOUGH
+        is_theirs = len(found - KLINGS) >= ENOUGH
         return provider if is_theirs else "FASHN" if _is_failure_of_fashn(document) else None
     is_telling = bool(found - _COMMON) or ("status" in found)
     return provider if len(found) >= ENOUGH and is_telling else None

@@ -87,6 +87,13 @@ WRITTEN: list[tuple[str, dict[str, Any]]] = [
     ("Replicate", {**REPLICATE, "status": "canceled"}),
     ("Replicate", {**REPLICATE, "status": "processing"}),
     ("Replicate", {"id": "a", "status": "failed", "input": {}, "output": None, "error": "x"}),
+    # Little more than an id in the provider's form:
+    ("FASHN", {"id": "00000000-0000-4000-8000-00000000000a", "status": "failed", "error": "x"}),
+    ("FASHN", {"id": "00000000-0000-4000-8000-00000000000a-u1", "status": "time_out"}),
+    ("Replicate", {"id": "a1" * 13, "status": "failed", "error": "x"}),
+    ("WaveSpeed", {"id": "pred_abc123", "status": "failed", "error": "x", "outputs": []}),
+    ("WaveSpeed", {"id": "0123456789abcdef" * 2, "status": "failed", "timings": {}}),
+    ("Qiniu", {"id": "qvideo-7-1704123456789", "status": "failed", "error": {"code": "c"}}),
 ]
 FOREIGN = WRITTEN + [
     (provider, json.loads((PAYLOADS / f"{name}.json").read_bytes()))
@@ -109,7 +116,8 @@ NEW: dict[str, Any] = {
 NEW_SHORT = {"id": "1", "status": "failed"}
 NEW_REASON = {"id": "1", "status": "failed", "message": "refused"}
 NEW_OUTPUTS = {"id": "1", "status": "succeeded", "outputs": [{"type": "image", "url": URL}]}
-OURS = [LEGACY, LEGACY_SHORT, NEW, NEW_SHORT, NEW_REASON, NEW_OUTPUTS]
+NEW_IDS = [{**NEW_SHORT, "id": one} for one in ("867283741759111202", "CjMkWmdTn0sAAAAAAlwQbg", 7)]
+OURS = [LEGACY, LEGACY_SHORT, NEW, NEW_SHORT, NEW_REASON, NEW_OUTPUTS, *NEW_IDS]
 KEYS = sorted(
     {key for shape in SHAPES.values() for key in shape}
     | {"prediction", "task", "result", "metadata", "event", "type", "video", "images", "token"}

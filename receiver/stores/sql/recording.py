@@ -288,7 +288,7 @@ _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poll
 # Only deliveries of a success that lost an output are due later before their first attempt.
 _STOP_WAITING = """
 update deliveries set due_at = ?
-where transition = ? and state = 'pending' and attempts = 0 and due_at > ?
+where transition = ? and state = 'pending' and attempts = 0 and after is null and due_at > ?
 """
 _FETCH_THE_REST = """
 update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts
