@@ -129,11 +129,22 @@ class Reconciler:
             return self._later(task, error)
         except SubmitterError as error:
             log.warning("asking failed", error=str(error))
-            known = self._rooms.get((task.provider, task.account))
-            self._put_off(task, known)
+            if not (isinstance(error, UnexpectedAnswer) and self._was_asked_once(task)):
+                self._put_off(task, self._rooms.get((task.provider, task.account)))
             return "failed"
-        self._put_off(task, room)
+        if not self._was_asked_once(task):
+            self._put_off(task, room)
         return result
+
+    def _was_asked_once(self, task: Task) -> bool:
+        """Stop asking about a task that ended without contradiction, now that it was answered.
+
+        It was asked about for an output or a fresh URL, and whatever the answer is, one is enough.
+        """
+        if task.status.is_terminal and not task.conflict:
+            self.ingest.store.put_off(task, None)
+            return True
+        return False
 
     def _question(self, room: Provider, task: Task) -> str:
         if not task.provider_task_id and not room.finds_by_our_id:

@@ -302,12 +302,42 @@ def test_a_lost_output_is_fetched_by_one_query(scene: Scene) -> None:
     assert b"1.png" in stored.body
 
 
-def test_a_lost_output_that_the_provider_does_not_have_is_queried_once(scene: Scene) -> None:
+LOST = {"images": [{"index": 0, "url": "https://cdn.example/0.png"}, {"index": 1, "url": ""}]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        told(task_result=LOST),
+        told(task_result={"images": []}),
+        told("processing"),
+        told("strange"),
+        told("failed"),
+        b"<html>",
+        NotFoundAtProvider("no such task"),
+    ],
+)
+def test_a_lost_output_that_the_provider_does_not_have_is_queried_once(
+    scene: Scene, answer: bytes | ProviderError
+) -> None:
     scene.put()
-    lost = {"images": [{"index": 0, "url": "https://cdn.example/0.png"}, {"index": 1, "url": ""}]}
-    Ingest(scene.store, HOOKS).accept(callback(body(task_result=lost)))
-    scene.room.answers = [told(task_result=lost)]
-    assert scene.reconciler.round() == {"unchanged": 1}
+    Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
+    scene.room.answers = [answer]
+    assert scene.reconciler.round().total() == 1
     scene.clock.now += 3_600_000
     assert scene.reconciler.round() == {}
     assert len(scene.room.asked) == 1
+
+
+@pytest.mark.parametrize("error", [WrongAccount("no key"), TryLater("too fast", retry_after=30)])
+def test_a_lost_output_is_queried_again_if_the_query_failed(
+    scene: Scene, error: ProviderError
+) -> None:
+    scene.put()
+    Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
+    scene.room.answers = [error, told()]
+    scene.reconciler.round()
+    scene.clock.now += 3_600_000
+    scene.reconciler.round()
+    assert len(scene.room.asked) == 2
+    assert scene.store.next_deadline_at() is None
