@@ -102,6 +102,22 @@ class Object(dict[str, Any]):
         self.repeated = frozenset(key for key, count in times.items() if count > 1)
 
 
+class Lost(list[str]):
+    """Those dropped fields without which an output is missing; each is put into `dropped` too."""
+
+    def __init__(self, dropped: list[str]) -> None:
+        super().__init__()
+        self._dropped = dropped
+
+    def append(self, field: str) -> None:
+        super().append(field)
+        self._dropped.append(field)
+
+    def extend(self, fields: Iterable[str]) -> None:
+        for field in fields:
+            self.append(field)
+
+
 def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
     """The fields of a flat schema that are there.
 

@@ -16,6 +16,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
+    Lost,
     amount_in,
     checked,
     decode,
@@ -95,7 +96,7 @@ class Kling:
             raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
-        lost: list[str] = []
+        lost = Lost(dropped)
         outputs = _outputs(document.get("outputs"), occurred_at, lost, dropped)
         media = told_apart(outputs, lost)
         return Event(
@@ -109,7 +110,7 @@ class Kling:
             cost=cost,
             cost_unit=cost_unit,
             unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
-            dropped=(*dropped, *lost),
+            dropped=tuple(dropped),
             lost_outputs=tuple(lost),
         )
 

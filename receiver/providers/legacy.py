@@ -14,6 +14,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
+    Lost,
     checked,
     duration_in,
     expires_at,
@@ -76,7 +77,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     except ValidationError as error:
         raise NotTheProtocol(f"not Kling's callback protocol: {faults(error)}") from error
     occurred_at = data.get("updated_at", received_at)
-    lost: list[str] = []
+    lost = Lost(dropped)
     media = told_apart(_media(document.get("task_result"), occurred_at, lost, dropped), lost)
     return Event(
         provider=provider,
@@ -89,7 +90,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         cost=data.get("final_unit_deduction") or None,
         cost_unit=UNITS if data.get("final_unit_deduction") else None,
         unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
-        dropped=(*dropped, *lost),
+        dropped=tuple(dropped),
         lost_outputs=tuple(lost),
     )
 

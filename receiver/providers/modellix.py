@@ -15,6 +15,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
+    Lost,
     checked,
     decode,
     entries,
@@ -84,7 +85,7 @@ class Modellix:
         except ValidationError as error:
             raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
         status = STATUSES[found["status"]]
-        lost: list[str] = []
+        lost = Lost(dropped)
         media = told_apart(_media(data, callback.received_at, lost, dropped), lost)
         return Event(
             provider=self.name,
@@ -93,7 +94,7 @@ class Modellix:
             occurred_at=callback.received_at,  # it tells no time
             reason=_reason(data) if status is Status.FAILED else None,
             media=media,
-            dropped=(*dropped, *lost),
+            dropped=tuple(dropped),
             lost_outputs=tuple(lost),
         )
 
