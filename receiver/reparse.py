@@ -28,7 +28,7 @@ class Reparsed:
 def reparse(ingest: Ingest, since: int, *, dry_run: bool) -> Iterator[Reparsed]:
     """Replay each callback that was quarantined at that instant or later, oldest first.
 
-    One that cannot be parsed stays as it is and stops no other. Raises StoreError.
+    A callback that cannot be parsed stays as it is and stops no other. Raises StoreError.
     """
     after = 0
     while found := ingest.store.quarantined(since, after=after, limit=AT_ONCE):

@@ -129,17 +129,18 @@ class Reconciler:
             return self._later(task, error)
         except SubmitterError as error:
             log.warning("asking failed", error=str(error))
-            if not (isinstance(error, UnexpectedAnswer) and self._was_asked_once(task)):
+            if not (isinstance(error, UnexpectedAnswer) and self._stop_if_ended(task)):
                 self._put_off(task, self._rooms.get((task.provider, task.account)))
             return "failed"
-        if not self._was_asked_once(task):
+        if not self._stop_if_ended(task):
             self._put_off(task, room)
         return result
 
-    def _was_asked_once(self, task: Task) -> bool:
-        """Stop asking about a task that ended without contradiction, now that it was answered.
+    def _stop_if_ended(self, task: Task) -> bool:
+        """Stop asking about a task that has ended, after a response; returns whether it had.
 
-        It was asked about for an output or a fresh URL, and whatever the answer is, one is enough.
+        The query was for a lost output or a fresh URL, and one response is enough, whatever it
+        contains. A contradiction is queried until it is settled.
         """
         if task.status.is_terminal and not task.conflict:
             self.ingest.store.put_off(task, None)

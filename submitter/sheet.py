@@ -15,9 +15,9 @@ from submitter.errors import InputError
 DELIMITERS = ",;\t|"  # where the decimal sign is a comma, spreadsheets separate cells by semicolons
 MOST_BYTES = 64 * 1024 * 1024
 MOST_LINES_OF_A_ROW = 100  # so that a quotation mark that is never closed costs one row
-# Detectors of encodings take so little text for another language's more often than not, so that a
-# file in neither of the two is read with `encoding`.
-FALLBACK = "cp1252"  # Windows, Western European: what Excel writes without being told otherwise
+# Windows-1252, in which Excel saves CSV in Western Europe. charset-normalizer recognised it in none
+# of five short files, because a few letters say too little; `encoding` is for all other files.
+FALLBACK = "cp1252"
 BINARY = {
     b"PK\x03\x04": "a workbook (such as .xlsx or .ods)",
     b"\xd0\xcf\x11\xe0": "a workbook (.xls)",
@@ -34,7 +34,7 @@ def text(path: Path, encoding: str | None, note: Callable[[str], None]) -> str:
 
     Calls `note` if the encoding is a guess. Raises InputError.
     """
-    if not path.is_file():  # looked at before it is opened: a pipe would wait for a writer
+    if not path.is_file():  # checked before opening, because a pipe would wait for a writer
         raise InputError("file", f"{str(path)!r} is not a file")
     try:
         with path.open("rb") as file:
@@ -127,14 +127,14 @@ def rows(found: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | 
 
 
 def cell(value: str) -> str:
-    """A cell without the spaces around it, and without `="…"`, which keeps Excel from counting."""
+    """The text of a cell without spaces around it, and without Excel's mark for text, `="…"`."""
     inner = value.strip().strip(_MARKS).strip()
     formula = _FORMULA_OF_TEXT.fullmatch(inner)
     return formula[1].replace('""', '"').strip() if formula else inner
 
 
 def name(value: str) -> str:
-    """The name of a column as the header has it: in any letter case, with spaces around it."""
+    """The name of a column, from a header in any letter case and with spaces around it."""
     return cell(value).lower()
 
 

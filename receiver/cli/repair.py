@@ -111,7 +111,7 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
     verb = " would be" if dry_run else ""
     counted: Counter[str] = Counter()
     faults = 0
-    # On a terminal the lines themselves show how far it is.
+    # On a terminal the printed lines themselves show the progress.
     hidden = nullcontext(lambda _: None)
     progress = hidden if sys.stdout.isatty() else console.progress("parsing callbacks")
     with progress as more:

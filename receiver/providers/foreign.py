@@ -2,7 +2,7 @@
 
 Sources of the shapes: the providers' pages and recorded messages (seen 2026-11). Some of them have
 `id` and `status` as Kling's new dialect does, and spell some statuses alike, above all `failed`.
-A message is theirs only if its shape is one that Kling's cannot have: one more key is decoration.
+A message is another provider's only if Kling's cannot have its shape: a single key is decoration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Check = Callable[[object], bool]
 
 # Keys of both dialects of Kling, and of the envelope of its responses.
 _LEGACY = frozenset({"task_id", "task_status", "task_status_msg", "task_info", "task_result"})
-_NEW_ALONE = frozenset({"create_time", "update_time", "external_id", "billing"})  # nobody else's
+_NEW_ALONE = frozenset({"create_time", "update_time", "external_id", "billing"})  # of Kling alone
 _NEW = _NEW_ALONE | {"id", "status", "message"}
 _ENVELOPE = frozenset({"code", "message", "request_id", "data"})
 KLINGS = (_LEGACY | _NEW) - {"id"}  # an id in the form of another provider is not Kling's
@@ -176,7 +176,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
 
 
 def foreign_provider(document: Mapping[str, Any], statuses: Collection[str]) -> str | None:
-    """The provider that this message looks like; None if it is Kling's, or nobody's we know.
+    """The provider whose message this looks like; None for Kling's and for an unknown sender's.
 
     `statuses`: Kling's, in lower case.
     """
@@ -206,7 +206,7 @@ def _is_surely_kling(document: Mapping[str, Any]) -> bool:
 
 
 def _is_failure_of_fashn(document: Mapping[str, Any]) -> bool:
-    """It has one key more than the shortest message of Kling, and nothing else that Kling's has."""
+    """FASHN's failure has one key more than the shortest message of Kling, and no text of Kling."""
     error = document.get("error")
     return (
         isinstance(error, dict)
