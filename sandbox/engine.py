@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sandbox.clock import now_ms
-from sandbox.faults import AnswerFault, ResultFault
+from sandbox.faults import AnswerFault
 from sandbox.picture import PictureError
 from sandbox.shelf import Shelf
 from sandbox.workers import Scheduler

@@ -290,8 +290,9 @@ _STOP_WAITING = """
 update deliveries set due_at = ?
 where transition = ? and state = 'pending' and attempts = 0 and after is null and due_at > ?
 """
+# `retries_from` stays, so that the files made before are known, and only the others are fetched.
 _FETCH_THE_REST = """
-update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts
+update deliveries set state = 'pending', due_at = ?, ended_at = null
 where transition = ? and state = 'delivered'
   and exists (select 1 from files where files.delivery = deliveries.id)
 """
