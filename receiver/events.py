@@ -96,3 +96,4 @@ class Event:
     cost_unit: str | None = None  # "units" of the provider, or a currency
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know
     dropped: tuple[str, ...] = ()  # fields that could not be used, each with what was expected
+    lost_outputs: tuple[str, ...] = ()  # those of `dropped` without which an output is missing

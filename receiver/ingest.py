@@ -137,12 +137,13 @@ class Ingest:
             callback, event, self.subscriptions, confirm=confirm, shares_ids=_shares_ids(callback)
         )
 
-    def replay(self, callback_id: int, *, accept: bool = False) -> Outcome:
+    def replay(self, callback_id: int, *, accept: bool = False, dry_run: bool = False) -> Outcome:
         """Send a stored message through parse and record again.
 
         With `accept`, record a mismatch: the provider task that it names becomes the one on record.
-        Raises NotFound, NotAMismatch if it cannot be accepted, and NotJson, BodyTooLong or
-        NotTheProtocol if it is still not understood.
+        With `dry_run` nothing is written, and the outcome is the one it would have alone. Raises
+        NotFound, NotAMismatch if it cannot be accepted, and NotJson, BodyTooLong or NotTheProtocol
+        if it is still not understood.
         """
         stored = self.store.callback(callback_id)
         if not stored.callback.body:
@@ -158,6 +159,7 @@ class Ingest:
             confirm=confirm,
             shares_ids=_shares_ids(stored.callback),
             accept=accept,
+            dry_run=dry_run,
         )
 
     def give_up(self, task_id: str, now: int) -> None:

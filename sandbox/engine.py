@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sandbox.clock import now_ms
-from sandbox.faults import AnswerFault, ResultFault
+from sandbox.faults import AnswerFault
 from sandbox.picture import PictureError
 from sandbox.shelf import Shelf
 from sandbox.workers import Scheduler
@@ -78,7 +78,7 @@ class Task:
         """The URLs of the outputs, as a callback gives them."""
         if self.result_url is None:
             return []
-        if self.scenario.result is ResultFault.SECOND_MISSING:
+        if self.scenario.has_two_outputs:
             return [self.result_url, f"{self.result_url}&Output=2"]
         return [self.result_url]
 

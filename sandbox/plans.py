@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import time
 import zlib
 from collections.abc import Callable
@@ -77,6 +78,35 @@ def then_failed(notice: Notice) -> tuple[Notice, ...]:
 
 def without_media(notice: Notice) -> tuple[Notice, ...]:
     return (notice.saying(task_result=EMPTY) if notice.is_end else notice,)
+
+
+def without_the_last_output(notice: Notice) -> tuple[Notice, ...]:
+    if not notice.is_end:
+        return (notice,)
+    result = notice.document["task_result"]
+    images = [*result["images"][:-1], None]
+    return (notice.saying(task_result={**result, "images": images}),)
+
+
+def with_a_foreign_message(notice: Notice) -> tuple[Notice, ...]:
+    """What Replicate sends when a prediction failed; some of its keys are Kling's as well."""
+    if not notice.is_end:
+        return (notice,)
+    prediction = {
+        "id": "aaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "model": "cuuupid/idm-vton",
+        "version": "hidden",
+        "input": {"garment_des": "white shirt"},
+        "output": None,
+        "logs": "",
+        "error": "CUDA out of memory",
+        "status": "failed",
+        "created_at": "2026-11-18T11:06:15.127Z",
+        "completed_at": "2026-11-18T11:06:20Z",
+        "urls": {"get": "https://api.replicate.com/v1/predictions/aaaaaaaaaaaaaaaaaaaaaaaaaa"},
+    }
+    foreign = replace(notice, body=json.dumps(prediction).encode(), status="failed").signed()
+    return (replace(foreign, insisted=False), notice)
 
 
 def with_an_unknown_status(notice: Notice) -> tuple[Notice, ...]:

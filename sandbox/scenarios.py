@@ -32,6 +32,11 @@ class Scenario:
     signs: bool = False  # it is about signatures
     result: ResultFault | None = None
     answer: AnswerFault | None = None
+    loses_an_output: bool = False  # the callback has one output fewer than a query
+
+    @property
+    def has_two_outputs(self) -> bool:
+        return self.loses_an_output or self.result is ResultFault.SECOND_MISSING
 
     def obstacle(self, provider: str, *, signs: bool) -> str | None:
         """Why this provider cannot play it; None: it can."""
@@ -88,6 +93,20 @@ _about_callbacks(
 )
 _about_callbacks(
     "no-media", "the success comes without its picture; a query has it", plans.without_media
+)
+register(
+    Scenario(
+        "lost-output",
+        "one of two pictures is null in the success; a query has both",
+        plan=plans.without_the_last_output,
+        calls_back=True,
+        loses_an_output=True,
+    )
+)
+_about_callbacks(
+    "foreign-message",
+    "a failure in the shape of another provider (Replicate) comes before the end",
+    plans.with_a_foreign_message,
 )
 _about_callbacks(
     "odd-fields",

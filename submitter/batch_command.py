@@ -19,6 +19,7 @@ from submitter.console import (
 from submitter.progress import counted
 from submitter.record import opened
 from submitter.rows import Defaults, read
+from submitter.sheet import check_encoding
 
 
 @click.command("batch")
@@ -34,6 +35,11 @@ from submitter.rows import Defaults, read
     metavar="N",
     help="How many to submit at once for each account.",
 )
+@click.option(
+    "--encoding",
+    callback=lambda _, __, name: _encoding(name),
+    help="Of FILE, such as cp1251.  [default: UTF-8, UTF-16 or UTF-32, else Windows-1252]",
+)
 @as_json
 @click.pass_context
 def batch(
@@ -43,15 +49,22 @@ def batch(
     account: str,
     model: str | None,
     concurrency: int,
+    encoding: str | None,
     as_json: bool,
 ) -> None:
     """Submit every row of FILE, CSV with a header or JSONL; safe to run again.
 
     Columns: reference, human, cloth; and as needed cloth2, model, account, provider. Two garments
     may also stand in one cell, separated by a semicolon. Relative paths start at the file. A
-    reference that was submitted before is skipped.
+    reference that was submitted before is skipped. Exports of spreadsheets can be used as they are:
+    with any common separator, encoding and line end.
     """
-    rows, bad = read(file, Defaults(provider, account, model))
+    rows, bad = read(
+        file,
+        Defaults(provider, account, model),
+        encoding,
+        lambda line: click.echo(f"submitter: {line}", err=True),
+    )
     with opened() as record, counted(len(rows) + len(bad)) as told:
         outcome = run(
             rows, bad, record, file.parent, concurrency, lambda row: told(line_of(row)), _stopping
@@ -62,6 +75,13 @@ def batch(
         for line in outcome.lines():
             click.echo(line)
     ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
+
+
+def _encoding(name: str | None) -> str | None:
+    try:
+        return None if name is None else check_encoding(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _stopping() -> None:

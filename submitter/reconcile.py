@@ -145,11 +145,23 @@ class Reconciler:
             return self._later(task, error)
         except SubmitterError as error:
             log.warning("asking failed", error=str(error))
-            known = self._rooms.get((task.provider, task.account))
-            self._put_off(task, known)
+            if not (isinstance(error, UnexpectedAnswer) and self._stop_if_ended(task)):
+                self._put_off(task, self._rooms.get((task.provider, task.account)))
             return "failed"
-        self._put_off(task, room)
+        if not self._stop_if_ended(task):
+            self._put_off(task, room)
         return result
+
+    def _stop_if_ended(self, task: Task) -> bool:
+        """Stop asking about a task that has ended, after a response; returns whether it had.
+
+        The query was for a lost output or a fresh URL, and one response is enough, whatever it
+        contains. A contradiction is queried until it is settled.
+        """
+        if task.status.is_terminal and not task.conflict:
+            self.ingest.store.put_off(task, None)
+            return True
+        return False
 
     def _question(self, room: Provider, task: Task) -> str:
         if not task.id_at_provider and not room.finds_by_our_id:

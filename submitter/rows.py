@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from receiver.errors import RequestRefused
 from receiver.providers.base import decode_strictly
+from submitter import sheet
 from submitter.errors import InputError
 from submitter.orders import check_texts
 from submitter.providers import ROOMS
@@ -18,8 +18,10 @@ from submitter.settings import DEFAULT_ACCOUNT
 
 COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
 NEEDED = ("reference", "human", "cloth")
-DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
-MOST_BYTES = 64 * 1024 * 1024
+MAY_BE_NUMBERS = ("reference", "model", "account")  # in JSONL
+EXACT_BELOW = 2**53  # a float below it is one integer's alone
+_SPACES = re.compile(r"[\u00a0\u2007\u202f]")  # those at which no line may break
+_ROUNDED = re.compile(r"-?\d([.,]\d+)?E\+\d{2,}", re.ASCII)
 Entry = Mapping[str, Any] | InputError
 
 
@@ -54,9 +56,17 @@ class BadRow:
     problem: str
 
 
-def read(path: Path, defaults: Defaults) -> tuple[list[Row], list[BadRow]]:
-    """The rows of the file in its order, good and bad. Raises InputError for the whole file."""
-    text = _text(path)
+def read(
+    path: Path,
+    defaults: Defaults,
+    encoding: str | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Row], list[BadRow]]:
+    """The rows of the file in its order, good and bad. Raises InputError for the whole file.
+
+    `encoding` and `note` are those of `sheet.text`.
+    """
+    text = sheet.text(path, encoding, note)
     entries = _jsonl(text) if text.lstrip().startswith("{") else _csv(text)
     good: dict[str, Row] = {}
     bad: list[BadRow] = []
@@ -77,26 +87,8 @@ def _check_unique(row: Row, earlier: Mapping[str, Row]) -> None:
         raise InputError("reference", f"stands in line {first} already")
 
 
-def _text(path: Path) -> str:
-    if not path.is_file():  # looked at before it is opened: a pipe would wait for a writer
-        raise InputError("file", f"{str(path)!r} is not a file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError("file", f"{path} is not UTF-8 text (byte {error.start + 1})") from None
-    except OSError as error:
-        raise InputError("file", f"{path} cannot be read: {error.strerror}") from None
-    if len(content) > MOST_BYTES:
-        raise InputError("file", f"{path} is larger than {MOST_BYTES // 2**20} MB")
-    if not text.strip():
-        raise InputError("file", f"{path} is empty")
-    return text
-
-
 def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
-    for line, words in enumerate(text.split("\n"), 1):
+    for line, words in enumerate(sheet.lines(text), 1):
         if words.strip():
             try:
                 document = decode_strictly(words.encode())
@@ -108,43 +100,44 @@ def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, Entry]]:
-    delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header = _header(reader)
-    while True:
-        line = reader.line_num + 1
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:  # the reader goes on with the next line
-            yield line, InputError("row", f"is not CSV: {error}")
-            continue
-        if any(value.strip() for value in values):
-            yield line, _cells(header, values)
+    found = sheet.rows(text, COLUMNS)
+    _, first = next(found, (1, InputError("row", "is missing")))
+    header = _header([] if isinstance(first, InputError) else first)
+    for line, cells in found:
+        yield line, cells if isinstance(cells, InputError) else _cells(header, cells)
 
 
-def _header(reader: Iterator[list[str]]) -> list[str]:
-    try:
-        header = [name.strip().lower() for name in next(reader)]
-    except (csv.Error, StopIteration):
-        header = []
-    strange = [name for name in header if name not in COLUMNS]
-    missing = [name for name in NEEDED if name not in header]
-    if strange or missing or len(set(header)) != len(header):
+def _header(cells: Sequence[str]) -> list[str]:
+    """The names of the columns; empty for a column without a name, which has to be empty."""
+    header = [sheet.name(cell) for cell in cells]
+    while header and not header[-1]:  # a separator too many at the end
+        header.pop()
+    names = [name for name in header if name]
+    strange = [name for name in names if name not in COLUMNS]
+    missing = [name for name in NEEDED if name not in names]
+    if strange or missing or len(set(names)) != len(names):
         raise InputError(
             "file",
             f"its first line must name the columns: {', '.join(NEEDED)}, and as needed "
             f"{', '.join(name for name in COLUMNS if name not in NEEDED)}; "
-            f"it names {', '.join(header)[:200] or 'none'}",
+            f"it names {', '.join(names)[:200] or 'none'}",
         )
     return header
 
 
 def _cells(header: Sequence[str], values: Sequence[str]) -> Entry:
-    if any(value.strip() for value in values[len(header) :]):
+    if any(values[len(header) :]):
         return InputError("row", f"has {len(values)} fields, the header {len(header)}")
-    cells = dict(zip(header, values, strict=False))
+    for number, (name, value) in enumerate(zip(header, values, strict=False), 1):
+        if value and not name:
+            return InputError(
+                "row", f"column {number} has no name in the header; name it, or empty it"
+            )
+    cells = {name: value for name, value in zip(header, values, strict=False) if name}
+    if _ROUNDED.fullmatch(cells.get("reference", "")):
+        return InputError(
+            "reference", "was rounded by the spreadsheet; format the column as text, and export it"
+        )
     garments = [cell.strip() for cell in cells.get("cloth", "").split(";")]
     return {**cells, "cloth": [garment for garment in garments if garment]}
 
@@ -195,6 +188,18 @@ def _needed(entry: Mapping[str, Any], name: str) -> str:
 
 def _value(entry: Mapping[str, Any], name: str) -> str | None:
     value = entry.get(name)
+    if name in MAY_BE_NUMBERS:
+        value = _digits(name, value)
     if value is not None and not isinstance(value, str):
         raise InputError(name, f"expected a text, not {type(value).__name__}")
-    return (value or "").strip() or None
+    value = (value or "").strip()
+    return (_SPACES.sub(" ", value) if name in MAY_BE_NUMBERS else value) or None
+
+
+def _digits(name: str, value: object) -> object:
+    """A number as a text: an integer exactly, 42.0 as 42; any other value as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if isinstance(value, float) and abs(value) >= EXACT_BELOW:
+        raise InputError(name, f"{value!r} is not exact; write it in quotation marks")
+    return str(int(value)) if value == int(value) else repr(value)

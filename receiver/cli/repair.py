@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import click
 
@@ -13,6 +16,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
+from receiver.reparse import reparse
 from receiver.stores.upkeep import Step, Wanted
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
@@ -73,21 +77,63 @@ def redeliver(
 
 
 @click.command()
-@click.argument("callback", type=ROW)
+@click.argument("callback", type=ROW, required=False)
 @click.option(
     "--accept",
     is_flag=True,
     help="Record a mismatch: the provider task that it names becomes the one on record.",
 )
-def replay(callback: int, accept: bool) -> None:
-    """Send a stored callback through parse and record again."""
+@click.option("--quarantined", is_flag=True, help="Every callback in quarantine, oldest first.")
+@click.option("--since", type=Moment(), help="Received since: 2d, or 2026-11-20T08:00:00Z.")
+@click.option("--dry-run", is_flag=True, help="Only say what each would become, taken alone.")
+def replay(
+    callback: int | None, accept: bool, quarantined: bool, since: int | None, dry_run: bool
+) -> None:
+    """Send a stored callback through parse and record again; or all that were not understood.
+
+    With --quarantined the status is 0 when all of them were tried, even if some are still not
+    understood: those stay in quarantine. It is 1 if an adapter failed.
+    """
+    if quarantined is (callback is not None):
+        raise click.UsageError("give the number of a callback, or --quarantined")
+    if callback is None:
+        if accept:
+            raise click.UsageError("--accept needs the number of a callback")
+        _replay_quarantined(since or 0, dry_run=dry_run)
+    elif since is not None:
+        raise click.UsageError("--since belongs to --quarantined")
+    else:
+        _replay_one(callback, accept=accept, dry_run=dry_run)
+
+
+def _replay_one(callback: int, *, accept: bool, dry_run: bool) -> None:
     try:
-        outcome = _ingest().replay(callback, accept=accept)
+        outcome = _ingest().replay(callback, accept=accept, dry_run=dry_run)
     except RequestRefused as refusal:
         raise click.ClickException(
             f"callback {callback} is still not understood: {refusal}"
         ) from None
-    click.echo(f"callback {callback}: {outcome}")
+    click.echo(f"callback {callback}{' would be' if dry_run else ''}: {outcome}")
+
+
+def _replay_quarantined(since: int, *, dry_run: bool) -> None:
+    verb = " would be" if dry_run else ""
+    counted: Counter[str] = Counter()
+    faults = 0
+    # On a terminal the printed lines themselves show the progress.
+    hidden = nullcontext(lambda _: None)
+    progress = hidden if sys.stdout.isatty() else console.progress("parsing callbacks")
+    with progress as more:
+        for one in reparse(_ingest(), since, dry_run=dry_run):
+            became = f"{verb}: {one.outcome}" if one.outcome else f": {console.plain(one.problem)}"
+            click.echo(f"callback {one.callback}{became}")
+            counted[one.outcome or one.problem.partition(":")[0]] += 1
+            faults += one.is_fault
+            more(1)
+    sums = ", ".join(f"{number} {became}" for became, number in sorted(counted.items()))
+    click.echo(f"{counted.total()} callbacks{verb} parsed again" + (f": {sums}" if sums else ""))
+    if faults:
+        raise click.ClickException(f"an adapter failed on {faults} of them; please report it")
 
 
 def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:

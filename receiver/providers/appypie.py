@@ -25,6 +25,7 @@ class AppyPie:
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is Source.CALLBACK:
+            legacy.refuse_foreign(document)
             return legacy.read(self.name, document, callback.received_at)
         if {"code", "error"} & repeated(document):
             raise NotTheProtocol("code or error is repeated")

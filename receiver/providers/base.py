@@ -108,6 +108,22 @@ class Object(dict[str, Any]):
         self.repeated = frozenset(key for key, count in times.items() if count > 1)
 
 
+class Lost(list[str]):
+    """Those dropped fields without which an output is missing; each is put into `dropped` too."""
+
+    def __init__(self, dropped: list[str]) -> None:
+        super().__init__()
+        self._dropped = dropped
+
+    def append(self, field: str) -> None:
+        super().append(field)
+        self._dropped.append(field)
+
+    def extend(self, fields: Iterable[str]) -> None:
+        for field in fields:
+            self.append(field)
+
+
 def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
     """The fields of a flat schema that are there.
 
@@ -216,6 +232,20 @@ def url_in(
     if not entry.keys() & keys:
         dropped.append(f"{where}.{keys[-1]}: expected a URL")
     return None
+
+
+def output_url(
+    entry: Mapping[str, Any],
+    keys: Sequence[str],
+    where: str,
+    lost: list[str],
+    dropped: list[str],
+) -> str | None:
+    """As `url_in`, for an output that is lost without a URL: then the keys are named in `lost`."""
+    unusable: list[str] = []
+    url = url_in(entry, keys, where, unusable)
+    (lost if url is None else dropped).extend(unusable)
+    return url
 
 
 def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:

@@ -16,6 +16,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
+    Lost,
     amount_in,
     checked,
     decode,
@@ -24,21 +25,15 @@ from receiver.providers.base import (
     index_of,
     not_the_protocol,
     objects,
+    output_url,
     repeated,
     text,
     text_in,
     told_apart,
-    url_in,
 )
 from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned
 
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
-# Other providers whose callbacks end up at Kling's address, by the keys that give them away.
-RELATIVES = {
-    frozenset({"timestamp", "data"}): "PiAPI",
-    frozenset({"code", "msg", "data"}): "kie.ai",
-    frozenset({"task_id", "status", "generated"}): "Freepik",
-}
 OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
 _URL_KEYS = {"audio": ("mp3_url", "wav_url", "url"), OF_NO_TYPE: ("url", "mp3_url", "wav_url")}
 
@@ -83,7 +78,7 @@ class Kling:
         return self._task(document, callback.received_at)
 
     def _task(self, document: dict[str, Any], received_at: int) -> Event:
-        _refuse_relatives(document)
+        legacy.refuse_foreign(document)
         if "task_id" in document and "task_status" in document:
             return legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
@@ -102,18 +97,22 @@ class Kling:
             raise not_the_protocol("Kling's", error, "id") from error
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
+        lost = Lost(dropped)
+        outputs = _outputs(document.get("outputs"), occurred_at, lost, dropped)
+        media = told_apart(outputs, lost)
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
             status=legacy.STATUSES[data["status"]],
             occurred_at=occurred_at,
             reason=data.get("message") or None,
-            media=told_apart(_outputs(document.get("outputs"), occurred_at, dropped), dropped),
+            media=media,
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,
             unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
             dropped=tuple(dropped),
+            lost_outputs=tuple(lost),
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
@@ -124,18 +123,14 @@ class Kling:
         return legacy.refusal(self.name, callback, words)
 
 
-def _refuse_relatives(document: Mapping[str, Any]) -> None:
-    for keys, relative in RELATIVES.items():
-        if keys <= document.keys() and "task_status" not in document:
-            raise NotTheProtocol(
-                f"this looks like a callback of {relative}, which is another provider; expected "
-                "Kling's: task_id and task_status, or id and status"
-            )
+def _outputs(
+    outputs: object, occurred_at: int, lost: list[str], dropped: list[str]
+) -> Iterator[Media]:
+    """Outputs by `type`; one that has no URL, such as an element, is not media.
 
-
-def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[Media]:
-    """Outputs by `type`; one that has no URL, such as an element, is not media."""
-    for position, where, output in objects(outputs, "outputs", dropped):
+    Names in `lost` what cannot be used and leaves an output out, else in `dropped`.
+    """
+    for position, where, output in objects(outputs, "outputs", lost if outputs else dropped):
         kind = text(output.get("type"))
         if kind is None:
             dropped.append(f"{where}.type: expected a string")
@@ -143,7 +138,7 @@ def _outputs(outputs: object, occurred_at: int, dropped: list[str]) -> Iterator[
         keys = _URL_KEYS.get(kind, ("url",))
         if kind not in ("image", "video", "audio", OF_NO_TYPE) and "url" not in output:
             continue
-        url = url_in(output, keys, where, dropped)
+        url = output_url(output, keys, where, lost, dropped)
         if url is None:
             continue
         yield Media(

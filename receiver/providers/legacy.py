@@ -14,6 +14,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
+    Lost,
     checked,
     duration_in,
     expires_at,
@@ -21,12 +22,13 @@ from receiver.providers.base import (
     not_the_protocol,
     note_repeated,
     objects,
+    output_url,
     repeated,
     text_in,
     told_apart,
-    url_in,
 )
 from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
+from receiver.providers.foreign import foreign_provider
 from receiver.tasks import Status
 
 STATUSES = {
@@ -75,19 +77,33 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     except ValidationError as error:
         raise not_the_protocol("Kling's", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
+    lost = Lost(dropped)
+    media = told_apart(_media(document.get("task_result"), occurred_at, lost, dropped), lost)
     return Event(
         provider=provider,
         provider_task_id=data["task_id"],
         status=STATUSES[data["task_status"]],
         occurred_at=occurred_at,
         reason=data.get("task_status_msg") or None,
-        media=told_apart(_media(document.get("task_result"), occurred_at, dropped), dropped),
+        media=media,
         external_task_id=_external_task_id(document.get("task_info"), dropped),
         cost=data.get("final_unit_deduction") or None,
         cost_unit=UNITS if data.get("final_unit_deduction") else None,
         unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
         dropped=tuple(dropped),
+        lost_outputs=tuple(lost),
     )
+
+
+def refuse_foreign(document: Mapping[str, Any]) -> None:
+    """Raise NotTheProtocol for a message of another provider, naming it."""
+    provider = foreign_provider(document, STATUSES)
+    if provider is not None:
+        raise NotTheProtocol(
+            f"this looks like a message of {provider}, which is another provider; expected "
+            "Kling's: task_id and task_status, or id and status. Give the callback URL of a Kling "
+            "task to Kling only"
+        )
 
 
 def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,16 +150,22 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
     return external_task_id or None
 
 
-def _media(result: object, occurred_at: int, dropped: list[str]) -> Iterator[Media]:
+def _media(
+    result: object, occurred_at: int, lost: list[str], dropped: list[str]
+) -> Iterator[Media]:
+    """The outputs; names in `lost` what cannot be used and leaves one out, else in `dropped`."""
     if result is None:
         return
     if not isinstance(result, dict):
-        dropped.append("task_result: expected an object")
+        (lost if result else dropped).append("task_result: expected an object")
         return
-    note_repeated(result, "task_result", dropped)
+    note_repeated(result, "task_result", lost)
     for array, (kind, keys) in _ARRAYS.items():
-        for position, where, output in objects(result.get(array), f"task_result.{array}", dropped):
-            url = url_in(output, keys, where, dropped)
+        found = result.get(array)
+        for position, where, output in objects(
+            found, f"task_result.{array}", lost if found else dropped
+        ):
+            url = output_url(output, keys, where, lost, dropped)
             if url is None:
                 continue
             yield Media(

@@ -15,17 +15,18 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
+    Lost,
     checked,
     decode,
     entries,
     expires_at,
     faults,
     note_repeated,
+    output_url,
     repeated,
     text,
     text_in,
     told_apart,
-    url_in,
 )
 from receiver.providers.fields import Identity, Spelling, cleaned
 from receiver.tasks import Status
@@ -85,14 +86,17 @@ class Modellix:
         except ValidationError as error:
             raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
         status = STATUSES[found["status"]]
+        lost = Lost(dropped)
+        media = told_apart(_media(data, callback.received_at, lost, dropped), lost)
         return Event(
             provider=self.name,
             provider_task_id=found["task_id"],
             status=status,
             occurred_at=callback.received_at,  # it tells no time
             reason=_reason(data) if status is Status.FAILED else None,
-            media=told_apart(_media(data, callback.received_at, dropped), dropped),
+            media=media,
             dropped=tuple(dropped),
+            lost_outputs=tuple(lost),
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
@@ -118,21 +122,27 @@ def _reason(data: Mapping[str, Any]) -> str:
     return next((words for words in said if words), inner) or str(data["status"])
 
 
-def _media(data: Mapping[str, Any], received_at: int, dropped: list[str]) -> Iterator[Media]:
-    """Resources as objects or as plain URLs, under `result` or directly under `data`."""
+def _media(
+    data: Mapping[str, Any], received_at: int, lost: list[str], dropped: list[str]
+) -> Iterator[Media]:
+    """Resources as objects or as plain URLs, under `result` or directly under `data`.
+
+    Names in `lost` what cannot be used and leaves an output out, else in `dropped`.
+    """
     result = data.get("result")
     if result is not None and not isinstance(result, dict):
-        dropped.append("data.result: expected an object")
+        (lost if result else dropped).append("data.result: expected an object")
         result = None
-    note_repeated(result or {}, "data.result", dropped)
+    note_repeated(result or {}, "data.result", lost)
     found = (result or {}).get("resources", data.get("resources"))
-    for position, where, resource in entries(found, "data.result.resources", dropped):
+    where_found = "data.result.resources"
+    for position, where, resource in entries(found, where_found, lost if found else dropped):
         entry = {"url": resource} if isinstance(resource, str) else resource
         if not isinstance(entry, dict):
-            dropped.append(f"{where}: expected an object or a URL")
+            lost.append(f"{where}: expected an object or a URL")
             continue
-        note_repeated(entry, where, dropped)
-        url = url_in(entry, ("url",), where, dropped)
+        note_repeated(entry, where, lost)
+        url = output_url(entry, ("url",), where, lost, dropped)
         if url is None:
             continue
         kind = text_in(entry, "type", where, dropped) or "image"

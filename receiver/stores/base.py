@@ -233,11 +233,13 @@ class Inbox(Protocol):
         confirm: bool = False,
         shares_ids: bool = True,
         accept: bool = False,
+        dry_run: bool = False,
     ) -> Outcome:
         """`record` for a message that is on record already, now that it is understood.
 
         With `accept`, a mismatch is recorded, and its id becomes the id of the task. Then it raises
-        NotAMismatch for another message, and NotFound if the task was forgotten.
+        NotAMismatch for another message, and NotFound if the task was forgotten. With `dry_run` the
+        transaction is rolled back, and only the outcome is returned.
         """
         ...
 

@@ -138,6 +138,13 @@ class Repair(Protocol):
         """
         ...
 
+    def quarantined(self, since: int, *, after: int = 0, limit: int = 500) -> list[int]:
+        """The row keys of up to `limit` callbacks in quarantine, oldest first, those after `after`.
+
+        Only those that were received at the instant `since` or later.
+        """
+        ...
+
 
 class Refusals(Protocol):
     """A bounded trace of refused requests."""

@@ -124,6 +124,10 @@ def test_every_task_ends_as_it_did_at_the_provider(
     assert oversized.count(Outcome.QUARANTINED) == 3  # those that are too long when decompressed
     tests = [one for one in store.callbacks(limit=1000) if one.callback.task_id is None]
     assert [(one.outcome, one.repeats) for one in tests] == [(Outcome.QUARANTINED, 2)]
+    (downloaded,) = [one for one in histories["lost-output"].deliveries if one.hook == "pictures"]
+    assert len(histories["lost-output"].files[downloaded.id]) == 2
+    foreign = [one.problem for one in histories["foreign-message"].callbacks if one.problem]
+    assert any("a message of Replicate" in problem for problem in foreign)
     told = {one for history in histories.values() for one in outcomes(history)}
     assert told >= {
         Outcome.DUPLICATE,

@@ -50,7 +50,8 @@ IMPERSONAL = {
     " cost_unit conflict created_at updated_at expects_callback asked deadline_at given_up_at"
     " mismatched_at",
     "callbacks": "id task provider source trust outcome received_at repeats digest",
-    "transitions": "id task status callback occurred_at recorded_at trust corrected revision",
+    "transitions": "id task status callback occurred_at recorded_at trust corrected revision"
+    " outputs",
     "deliveries": "id transition hook state after due_at attempts retries_from worker ended_at",
     "attempts": "id delivery number started_at ended_at outcome",
     "files": "delivery attempt media_index sha256 size content_type",

@@ -529,3 +529,30 @@ def test_the_file_is_sound_after_all_of_it(store: Store, tmp_path: Path) -> None
     connection = sqlite3.connect(tmp_path / "receiver.db")
     assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+# -- the quarantine, parsed again
+
+
+def test_the_quarantine_is_listed_oldest_first_in_pages(store: Store) -> None:
+    for number in range(5):
+        store.quarantine(callback(b'["x"]', f"task-{number}", received_at=NOW + number), "odd")
+    Ingest(store).accept(callback(body(), "task-9"))
+    found = store.quarantined(0)
+    assert len(found) == 5
+    assert found == sorted(found)
+    assert store.quarantined(NOW + 3) == found[3:]
+    assert store.quarantined(0, limit=2) == found[:2]
+    assert store.quarantined(0, after=found[1], limit=2) == found[2:4]
+
+
+def test_a_dry_run_of_a_replay_returns_the_outcome_and_writes_nothing(store: Store) -> None:
+    ingest = Ingest(store, [subscription("mail")])
+    store.quarantine(callback(body()), "not understood then")
+    (kept,) = store.callbacks()
+    assert ingest.replay(kept.id, dry_run=True) is Outcome.RECORDED
+    assert store.callbacks() == [kept]
+    assert store.task("task-1").status is Status.CREATED
+    assert store.deliveries() == []
+    assert ingest.replay(kept.id) is Outcome.RECORDED
+    assert len(store.deliveries()) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
@@ -20,15 +21,17 @@ NOW = 1_765_519_851_000
 LONG = [
     (("prune", "--older-than", "1d"), "erasing messages", "prune: erased 1 messages"),
     (("redeliver", "--state", "delivered"), "deliveries", "1 deliveries are due again"),
+    (("replay", "--quarantined"), "parsing", "callback 2: still not understood"),
 ]
 
 
 @pytest.fixture
 def environment(store: SqliteStore, tmp_path: Path) -> dict[str, str]:
-    """One task that ended, whose delivery was made."""
+    """A task that ended, whose delivery was made; and a callback that was not understood."""
     Ingest(store, [subscription("mail")]).accept(callback(body(), received_at=NOW))
     (delivery,) = store.claim("w", NOW, NOW + 1000, 1)
     store.settle(delivery, Attempt(1, NOW, NOW, "delivered", "250 OK"), State.DELIVERED, None)
+    store.quarantine(callback(b"{}", "task-2", received_at=now_ms()), "not understood")
     hidden = ("NO_COLOR", "TTY_COMPATIBLE", "FORCE_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return {

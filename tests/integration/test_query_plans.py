@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,15 +147,21 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
     assert scans(tmp_path / "receiver.db", statements) == []
 
 
-def test_the_quarantine_is_read_along_its_index(statements: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "read",
+    [lambda store: store.page_of_quarantine(before=None, limit=7), lambda s: s.quarantined(0)],
+)
+def test_the_quarantine_is_read_along_its_index(
+    statements: list[str], tmp_path: Path, read: Callable[[SqliteStore], object]
+) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()
     statements.clear()
-    store.page_of_quarantine(before=None, limit=7)
+    read(store)
     store.close()
-    (read,) = [one for one in statements if "quarantined" in one]
+    (statement,) = [one for one in statements if "quarantined" in one]
     connection = sqlite3.connect(tmp_path / "receiver.db")
-    plan = str(connection.execute(f"explain query plan {read}").fetchall())
+    plan = str(connection.execute(f"explain query plan {statement}").fetchall())
     connection.close()
     assert "callbacks_in_quarantine" in plan
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from receiver import console
+from receiver import console, providers, reparse
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
+from receiver.events import Callback, Event
 from receiver.ingest import Ingest
+from receiver.providers.kling import Kling
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
@@ -110,6 +112,124 @@ def test_several_are_redelivered_by_their_numbers(store: SqliteStore) -> None:
 
 
 # -- endpoints
+
+
+# -- replay of the quarantine
+
+WRONG = body("strange")
+FOREIGN = b'{"id": "1", "status": "failed", "input": {}, "logs": ""}'
+
+
+def quarantine(store: SqliteStore, *bodies: bytes, at: int = NOW) -> None:
+    """Callbacks that an earlier release did not understand, each for a task of its own."""
+    start = store.count("callbacks")
+    for number, raw in enumerate(bodies, start + 1):
+        store.quarantine(callback(raw, f"task-{number}", received_at=at), "not understood then")
+
+
+def contents(store: SqliteStore) -> list[object]:
+    tables = ("tasks", "callbacks", "transitions", "deliveries", "counters", "pauses")
+    return [rows for table in tables for rows in store.dump(table)]
+
+
+def test_the_quarantine_is_parsed_again_and_each_costs_only_itself(store: SqliteStore) -> None:
+    quarantine(store, body(), WRONG, body("failed"), FOREIGN, b"", b"\xff{")
+    done = run("replay", "--quarantined")
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[0] == "callback 1: recorded"
+    assert lines[1].startswith("callback 2: still not understood: ")
+    assert lines[2] == "callback 3: recorded"
+    assert "Replicate" in lines[3]
+    assert lines[4] == "callback 5: has no body that could be parsed"
+    assert lines[5].startswith("callback 6: still not understood: the body is not JSON")
+    (summary,) = lines[6:]
+    assert summary == (
+        "6 callbacks parsed again: 1 has no body that could be parsed, 2 recorded, "
+        "3 still not understood"
+    )
+    assert store.task("task-1").status is Status.SUCCEEDED
+    assert [d.hook for d in store.deliveries(task_id="task-1")] == ["later", "mail"]
+    again = run("replay", "--quarantined")  # what was understood is not in quarantine any more
+    assert again.output.splitlines()[-1].startswith("4 callbacks parsed again: ")
+
+
+def test_a_dry_run_of_a_replay_writes_nothing(store: SqliteStore) -> None:
+    quarantine(store, body(), WRONG, body(task_result={"images": [None]}))
+    before = contents(store)
+    done = run("replay", "--quarantined", "--dry-run")
+    assert done.exit_code == 0
+    assert done.output.splitlines()[0] == "callback 1 would be: recorded"
+    assert done.output.splitlines()[2] == "callback 3 would be: confirming"
+    assert done.output.splitlines()[-1] == (
+        "3 callbacks would be parsed again: 1 confirming, 1 recorded, 1 still not understood"
+    )
+    assert run("replay", "1", "--dry-run").output == "callback 1 would be: recorded\n"
+    assert contents(store) == before
+
+
+def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
+    quarantine(store, body(), at=NOW - 3 * 86_400_000)
+    quarantine(store, body())
+    done = run("replay", "--quarantined", "--since", "2d")
+    assert done.output == "callback 2: recorded\n1 callbacks parsed again: 1 recorded\n"
+    since = run("replay", "--quarantined", "--since", "2020-01-01T00:00:00Z", "--dry-run")
+    assert since.output.startswith("callback 1 would be: recorded\n")
+
+
+def test_a_long_quarantine_is_read_in_pages(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reparse, "AT_ONCE", 2)
+    quarantine(store, *[WRONG, body()] * 3, WRONG)
+    done = run("replay", "--quarantined")
+    assert [line.split()[1] for line in done.output.splitlines()[:7]] == [
+        f"{number}:" for number in range(1, 8)
+    ]
+
+
+def test_an_empty_quarantine_is_no_fault(store: SqliteStore) -> None:
+    store.check_schema()
+    done = run("replay", "--quarantined")
+    assert (done.exit_code, done.output) == (0, "0 callbacks parsed again\n")
+
+
+def test_an_adapter_that_fails_stops_no_other_callback(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kling = type(providers.get("kling"))
+    parse = kling.parse
+
+    def broken(self: Kling, callback: Callback) -> Event:
+        if callback.task_id == "task-1":
+            raise KeyError("oops")
+        return parse(self, callback)
+
+    monkeypatch.setattr(kling, "parse", broken)
+    quarantine(store, body(), body())
+    done = run("replay", "--quarantined")
+    assert done.exit_code == 1
+    assert "callback 1: the adapter failed: KeyError: 'oops'" in done.output
+    assert "callback 2: recorded" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["7", "--quarantined"], ["7", "--since", "2d"], ["--quarantined", "--since", "soon"]],
+)
+def test_a_replay_that_is_not_clearly_meant_is_refused(
+    store: SqliteStore, arguments: list[str]
+) -> None:
+    quarantine(store, body())
+    done = run("replay", *arguments)
+    assert done.exit_code == 2
+    assert store.callbacks()[0].outcome == "quarantined"
+
+
+def test_what_a_provider_wrote_steers_no_terminal(store: SqliteStore) -> None:
+    quarantine(store, b'{"task_id": "1", "task_status": "\\u001b[2J"}')
+    assert "\x1b" not in run("replay", "--quarantined").output
 
 
 def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:

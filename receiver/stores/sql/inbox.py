@@ -15,6 +15,14 @@ from receiver.stores.sql.session import Rooms, Session
 from receiver.tasks import Outcome, Task
 
 
+class RolledBack(Exception):
+    """Undoes the work of a dry run, and carries its outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
 class Inbox(Rooms):
     """See `stores.base.Inbox`."""
 
@@ -62,12 +70,20 @@ class Inbox(Rooms):
         confirm: bool = False,
         shares_ids: bool = True,
         accept: bool = False,
+        dry_run: bool = False,
     ) -> Outcome:
-        return self._write(
-            lambda connection: Recording(connection, subscriptions).reopen(
+        def work(connection: Session) -> Outcome:
+            outcome = Recording(connection, subscriptions).reopen(
                 stored, event, now_ms(), confirm=confirm, shares_ids=shares_ids, accept=accept
             )
-        )
+            if dry_run:
+                raise RolledBack(outcome)
+            return outcome
+
+        try:
+            return self._write(work)
+        except RolledBack as dry:
+            return dry.outcome
 
     def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
         self._write(lambda connection: Recording(connection, subscriptions).give_up(task_id, now))

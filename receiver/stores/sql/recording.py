@@ -26,6 +26,9 @@ from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge
 
 LONGEST_PROBLEM = 1_000  # characters
 MISMATCH_PAUSE = 60_000  # ms between two queries of a task because of mismatches
+ASK_AGAIN_AFTER = 5_000  # ms after a response that lacks an output
+HOLD_BACK = 10_000  # ms that deliveries wait for the query that may bring a lost output
+POLLER_SEEN_WITHIN = 30_000  # ms; a poller that runs is seen every 10 s
 
 
 class Recording:
@@ -42,7 +45,7 @@ class Recording:
             raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
         self._connection.execute(
-            _INSERT_TRANSITION, (row["seq"], Status.CREATED, None, at, at, Trust.QUERIED, 0)
+            _INSERT_TRANSITION, (row["seq"], Status.CREATED, None, 0, at, at, Trust.QUERIED, 0)
         )
 
     def record(
@@ -56,7 +59,8 @@ class Recording:
         outcome = self._judge(task, named, event, callback.trust, confirm=confirm)
         problem = _problem(task, named, event)
         repeated, callback_id = self._keep(task["seq"], callback, outcome, problem)
-        if repeated and outcome is not Outcome.RECORDED:
+        is_answered = outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED
+        if repeated and outcome is not Outcome.RECORDED and not is_answered:
             return outcome
         self._apply(task, callback, callback_id, event, outcome, callback.received_at)
         return outcome
@@ -130,7 +134,7 @@ class Recording:
             (now, task["seq"]),
         )
         self._connection.execute(
-            _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, now, now, task["trust"], 0)
+            _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, 0, now, now, task["trust"], 0)
         )
         self._fill_outbox(task, GIVEN_UP, now)
 
@@ -218,7 +222,7 @@ class Recording:
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
-            self._confirm(task, callback_id, event)
+            self._confirm(task, callback_id, event, at)
 
     def _move(self, task: Row, callback: Callback, callback_id: int, event: Event, at: int) -> None:
         ended = event.status.is_terminal
@@ -228,11 +232,15 @@ class Recording:
             _END_TASK if ended else _MOVE_TASK, (status, trust, event.reason, *costs, at, seq)
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
-        moved = (seq, status, callback_id, event.occurred_at, at, trust, corrected)
+        outputs = len(event.media)
+        moved = (seq, status, callback_id, outputs, event.occurred_at, at, trust, corrected)
         self._connection.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
         if corrected:
             self._connection.execute(_REPLACE_FILES, (seq, status))
-        self._fill_outbox(task, event.status, at)
+        due_at = at
+        if event.status is Status.SUCCEEDED and event.lost_outputs:
+            due_at = self._ask_for_lost_outputs(task, callback, at)
+        self._fill_outbox(task, event.status, due_at)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
 
@@ -255,16 +263,39 @@ class Recording:
             values = (at, ask_at, ask_at, task["seq"])
             self._connection.execute(_ASK_ABOUT_MISMATCH, values)
 
-    def _confirm(self, task: Row, callback_id: int, event: Event) -> None:
-        """The provider repeats a status: the record rests on that now, with the newest URLs."""
+    def _ask_for_lost_outputs(self, task: Row, callback: Callback, at: int) -> int:
+        """Make the task due for one query; return when its deliveries are due.
+
+        If a poller runs, they wait a few seconds for the response, so that each hook is called
+        once, with all outputs.
+        """
+        is_from_them = callback.source is Source.CALLBACK
+        self._set(task, "deadline_at", at if is_from_them else at + ASK_AGAIN_AFTER)
+        seen_at = self._connection.execute(_POLLER_SEEN).fetchone()["seen_at"]
+        is_polled = seen_at is not None and abs(at - seen_at) <= POLLER_SEEN_WITHIN
+        return at + HOLD_BACK if is_polled else at
+
+    def _confirm(self, task: Row, callback_id: int, event: Event, at: int) -> None:
+        """Rest the status that the provider repeats on its response, which has the newest URLs.
+
+        A response with fewer outputs than the message on record does not replace it. If it has
+        more, hooks that have not been called yet get all of them, and those that keep files of
+        the outputs (downloads) run once more; no other hook does.
+        """
         self._set(task, "trust", Trust.QUERIED)
         if event.status.is_terminal:
             self._set(task, "deadline_at", None)
-        if event.media:
-            self._connection.execute(
-                "update transitions set callback = ? where task = ? and status = ?",
-                (callback_id, task["seq"], event.status),
-            )
+        seq, status, outputs = task["seq"], str(event.status), len(event.media)
+        move = self._connection.execute(_MOVE_ON_RECORD, (seq, status)).fetchone()
+        if move is None:
+            return
+        known = move["outputs"] or 0  # null: recorded before outputs were counted
+        if event.media and outputs >= known:
+            self._connection.execute(_REST_ON, (callback_id, outputs, move["id"]))
+        if event.status is Status.SUCCEEDED:
+            self._connection.execute(_STOP_WAITING, (at, move["id"], at))
+            if move["outputs"] is not None and outputs > known:
+                self._connection.execute(_FETCH_THE_REST, (at, move["id"]))
 
     def _count_repair(self, task: Row, status: Status) -> None:
         """The poll brought what a callback should have; one that waited for it did come."""
@@ -364,13 +395,29 @@ _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 # Statements are whole and always the same text: those of a callback are found prepared.
 _INSERT_TRANSITION = """
-insert into transitions (task, status, callback, occurred_at, recorded_at, trust, corrected)
-values (?, ?, ?, ?, ?, ?, ?)
+insert into transitions (task, status, callback, outputs, occurred_at, recorded_at, trust,
+  corrected)
+values (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_MOVE_ON_RECORD = "select id, outputs from transitions where task = ? and status = ?"
+_REST_ON = "update transitions set callback = ?, outputs = ? where id = ?"
+_POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poller'"
+# Only deliveries of a success that lost an output are due later before their first attempt.
+_STOP_WAITING = """
+update deliveries set due_at = ?
+where transition = ? and state = 'pending' and attempts = 0 and after is null and due_at > ?
+"""
+# `retries_from` stays, so that the files made before are known, and only the others are fetched.
+_FETCH_THE_REST = """
+update deliveries set state = 'pending', due_at = ?, ended_at = null
+where transition = ? and state = 'delivered'
+  and exists (select 1 from files where files.delivery = deliveries.id)
 """
 # The end may be on record already, of another provider task.
 _CORRECT_TRANSITION = f"""{_INSERT_TRANSITION}
 on conflict (task, status) do update set callback = excluded.callback,
-  occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, trust = excluded.trust,
+  outputs = excluded.outputs, occurred_at = excluded.occurred_at,
+  recorded_at = excluded.recorded_at, trust = excluded.trust,
   corrected = 1, revision = transitions.revision + 1
 """
 # Files of the other task's outputs show no more. They stay on record, so that `forget` erases them.

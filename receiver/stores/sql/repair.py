@@ -61,6 +61,11 @@ class Repair(Rooms):
         with self.reading() as connection:
             return work(connection)
 
+    def quarantined(self, since: int, *, after: int = 0, limit: int = 500) -> list[int]:
+        with self.reading() as connection:
+            found = connection.execute(_QUARANTINED, (after, since, limit))
+            return [row["id"] for row in found]
+
 
 def _is_missing(row: Row, subscription: Subscription) -> bool:
     return not row["has_it"] and subscription.hears(
@@ -95,6 +100,10 @@ join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
 where d.id > ? and {where}
   and not exists (select 1 from forgotten where forgotten.task = t.seq)
 order by d.id limit ?
+"""
+_QUARANTINED = """
+select id from callbacks where outcome = 'quarantined' and id > ? and received_at >= ?
+order by id limit ?
 """
 _REDELIVER = """
 update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts

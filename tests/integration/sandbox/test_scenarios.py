@@ -211,6 +211,30 @@ def test_a_success_has_no_media(sandbox: Sandbox, kling: Kling, receiver: Receiv
     assert kling.query(task_id)["task_result"]["images"]
 
 
+def test_a_success_lost_one_of_its_outputs(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
+) -> None:
+    task_id = play(sandbox, kling, receiver, "lost-output")
+    first, lost = receiver.heard[-1].document["task_result"]["images"]
+    assert lost is None
+    both = kling.query(task_id)["task_result"]["images"]
+    assert [image["index"] for image in both] == [0, 1]
+    assert both[0] == first
+    assert len({image["url"] for image in both}) == 2
+    for image in both:
+        assert session.get(image["url"], timeout=PATIENCE).content.startswith(b"\x89PNG")
+
+
+def test_a_message_of_another_provider_comes_before_the_end(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
+    play(sandbox, kling, receiver, "foreign-message")
+    foreign = [one.document for one in receiver.heard if "task_status" not in one.document]
+    assert [(one["status"], one["model"]) for one in foreign] == [("failed", "cuuupid/idm-vton")]
+    whole = [one.document for one in receiver.heard if "task_status" in one.document]
+    assert [one["task_status"] for one in whole] == MOVES
+
+
 def test_fields_have_unexpected_types(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
     play(sandbox, kling, receiver, "odd-fields")
     assert receiver.statuses == MOVES

@@ -68,8 +68,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(environment: dict[str, str], orders: Path, store: Store) -> Run:
     store.check_schema()  # migrated already
 
-    def run(text: str, *words: str, **changed: str | None) -> Result:
-        orders.write_text(text)
+    def run(text: str | bytes, *words: str, **changed: str | None) -> Result:
+        orders.write_bytes(text if isinstance(text, bytes) else text.encode())
         names = ["batch", str(orders), *words]
         result = CliRunner().invoke(main, names, env={**environment, **changed})
         assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -119,6 +119,27 @@ def test_every_row_is_submitted_once_and_a_second_run_pays_for_nothing(
     assert (again.exit_code, len(server.asked)) == (0, 12)
     assert {outcome for _, outcome in outcomes(again)} == {"already submitted"}
     assert json.loads(again.stdout)["summary"]["already submitted"] == 12
+
+
+def test_an_export_of_a_spreadsheet_is_submitted_as_it_is(
+    run: Run, server: Scripted, store: Store, orders: Path
+) -> None:
+    server.will(numbered(server))
+    (orders.parent / "me.png").rename(orders.parent / "größe.png")
+    text = 'sep=;\r\nReference;Human;Cloth;\r\n="0042";größe.png;größe.png;\r\n;;;\r\n'
+    done = run(text.encode("cp1252"), "--json")
+    assert (done.exit_code, outcomes(done)) == (0, [(3, "submitted")])
+    assert references(store) == {"0042": 1}
+    assert "was read as Windows-1252" in done.stderr
+    again = run(text.encode("utf-16"), "--json", "--encoding", "utf-16")
+    assert outcomes(again) == [(3, "already submitted")]
+    assert "was read as" not in again.stderr
+
+
+def test_an_encoding_that_there_is_not_is_refused(run: Run, server: Scripted) -> None:
+    done = run(many(1), "--encoding", "base64")
+    assert (done.exit_code, server.asked) == (2, [])
+    assert "is not an encoding of text" in done.output
 
 
 def test_paths_start_at_the_file_wherever_one_stands(

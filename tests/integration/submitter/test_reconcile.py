@@ -357,3 +357,59 @@ def test_every_body_a_provider_answered_is_on_record(scene: Scene) -> None:
     scene.reconciler.round()
     (kept,) = scene.store.callbacks()
     assert (kept.callback.body, kept.callback.source) == (told("processing"), "query")
+
+
+def test_a_lost_output_is_fetched_by_one_query(scene: Scene) -> None:
+    scene.put()
+    first = {"index": 0, "url": "https://cdn.example/0.png"}
+    second = {"index": 1, "url": "https://cdn.example/1.png"}
+    ingest = Ingest(scene.store, HOOKS)
+    ingest.accept(callback(body(task_result={"images": [first, None]})))
+    scene.room.answers = [told(task_result={"images": [first, second]})]
+    assert scene.reconciler.round() == {"unchanged": 1}
+    assert scene.reconciler.round() == {}  # nothing is left to query
+    (delivery,) = scene.store.claim("w", SOON, SOON + 1, 5)
+    stored = scene.store.told(delivery).callback
+    assert stored is not None
+    assert b"1.png" in stored.body
+
+
+LOST = {"images": [{"index": 0, "url": "https://cdn.example/0.png"}, {"index": 1, "url": ""}]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        told(task_result=LOST),
+        told(task_result={"images": []}),
+        told("processing"),
+        told("strange"),
+        told("failed"),
+        b"<html>",
+        NotFoundAtProvider("no such task"),
+    ],
+)
+def test_a_lost_output_that_the_provider_does_not_have_is_queried_once(
+    scene: Scene, answer: bytes | ProviderError
+) -> None:
+    scene.put()
+    Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
+    scene.room.answers = [answer]
+    assert scene.reconciler.round().total() == 1
+    scene.clock.now += 3_600_000
+    assert scene.reconciler.round() == {}
+    assert len(scene.room.asked) == 1
+
+
+@pytest.mark.parametrize("error", [WrongAccount("no key"), TryLater("too fast", retry_after=30)])
+def test_a_lost_output_is_queried_again_if_the_query_failed(
+    scene: Scene, error: ProviderError
+) -> None:
+    scene.put()
+    Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
+    scene.room.answers = [error, told()]
+    scene.reconciler.round()
+    scene.clock.now += 3_600_000
+    scene.reconciler.round()
+    assert len(scene.room.asked) == 2
+    assert scene.store.next_deadline_at() is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from submitter.errors import InputError
 from submitter.rows import COLUMNS, BadRow, Defaults, Row, read
+from submitter.sheet import check_encoding
 
 HEADER = "reference,human,cloth,cloth2,model,account,provider\n"
 Parse = Callable[..., tuple[list[Row], list[BadRow]]]
@@ -103,7 +106,14 @@ def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"reference": 7, "human": "h", "cloth": "c"}', "reference: expected a text, not int"),
+        ('{"reference": [7], "human": "h", "cloth": "c"}', "reference: expected a text, not list"),
+        ('{"reference": true, "human": "h", "cloth": "c"}', "reference: expected a text, not bool"),
+        ('{"reference": false, "human": "h", "cloth": "c"}', "reference: expected a text, not b"),
+        ('{"reference": 1e300, "human": "h", "cloth": "c"}', "reference: 1e+300 is not exact; wr"),
+        ('{"reference": 9007199254740993.0, "human": "h", "cloth": "c"}', "reference: 90071992547"),
+        ('{"reference": NaN, "human": "h", "cloth": "c"}', "row: the body is not JSON"),
+        ('{"reference": null, "human": "h", "cloth": "c"}', "reference: is missing"),
+        ('{"reference": "A", "human": 7, "cloth": "c"}', "human: expected a text, not int"),
         ('{"reference": "A", "human": "h", "cloth": [1]}', "cloth: expected a text, not int"),
         ('{"reference": "A", "human": "h", "cloth": []}', "cloth: is missing"),
         ('{"reference": "A", "human": "h", "clothe": "c"}', "row: 'clothe' is not one of"),
@@ -135,7 +145,14 @@ def test_a_quoted_line_break_does_not_shift_the_lines(parse: Parse) -> None:
         (b"reference,human,clothe\n", "it names reference, human, clothe"),
         (b"reference,human,cloth,cloth\n", "its first line must name"),
         (b'"reference\n', "its first line must name"),
-        ("reference,human,cloth\nÖ".encode("latin-1"), "not UTF-8 text"),
+        (b"reference,human,cloth\n\x81", r"not UTF-8 text \(byte 23\), nor .* with --encoding"),
+        ("reference,human,cloth\nÖ".encode("utf-16")[:-1], r"not UTF-16 text \(byte 47\)"),
+        (codecs.BOM_UTF8 + b"reference,human,cloth\n\xd6", "not UTF-8-SIG text"),
+        (b"PK\x03\x04 and so on", "is a workbook .*; export the sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a workbook .*; export the sheet as CSV"),
+        (b"sep=;\n", "its first line must name the columns"),
+        (b"sep=;\nreference,human,cloth\n", "its first line must name the columns"),
+        (b"reference,human,cloth,,price\n", "it names reference, human, cloth, price"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_whole(
@@ -150,6 +167,164 @@ def test_a_file_that_cannot_be_used_is_refused_whole(
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="is not a file"):
         read(tmp_path / name, Defaults())
+
+
+# -- exports of spreadsheets
+
+ORDERS = ("ÖRDER-7", "me.jpg", "shirt.png")
+UNMARKED = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "cp1252"]
+MARKED = {
+    "utf-16-le": codecs.BOM_UTF16_LE,
+    "utf-16-be": codecs.BOM_UTF16_BE,
+    "utf-32-le": codecs.BOM_UTF32_LE,
+    "utf-32-be": codecs.BOM_UTF32_BE,
+    "utf-8-sig": codecs.BOM_UTF8,  # a second one, of a program that added its own
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark"), [*((one, b"") for one in UNMARKED), *sorted(MARKED.items())]
+)
+def test_every_separator_encoding_and_line_end_of_an_export_is_read(
+    parse: Parse, encoding: str, mark: bytes
+) -> None:
+    separators = ["", "sep={0}", '"sep={0}"', "SEP={0}", "sep={0}{0}{0}"]
+    for separator, delimiter, end in product(separators, ",;\t|", ["\n", "\r\n", "\r"]):
+        first = [separator.format(delimiter)] if separator else []
+        header = delimiter.join(("Reference", "human", "cloth"))
+        lines = [*first, header, delimiter.join(ORDERS), ""]
+        text = mark + end.join(lines).encode(encoding)
+        assert parse(text) == ([row(len(first) + 2, "ÖRDER-7", "shirt.png")], [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_jsonl_has_any_encoding_and_line_end(parse: Parse, encoding: str, end: str) -> None:
+    one = '{"reference": "ÖRDER-7", "human": "me.jpg", "cloth": "a\u2028b.png"}'
+    one = one if encoding != "cp1252" else one.replace("\u2028", "")
+    rows, bad = parse((one + end).encode(encoding))
+    assert (len(rows), bad) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reference;human;cloth;\nA;me.jpg;a.png;\n",
+        "reference;human;cloth;;;\nA;me.jpg;a.png;;;\n",
+        "reference;human;cloth;;;\nA;me.jpg;a.png\n",
+        "reference;human;cloth\nA;me.jpg;a.png;;;\n",
+        "reference;;human;cloth\nA;;me.jpg;a.png\n",
+        ";reference;human;cloth\n;A;me.jpg;a.png\n",
+        'sep=;;;\n"REFERENCE";"Human"; "cloth"\n"A";"me.jpg"; "a.png"\n',
+        "sep= ;\nreference;human;cloth\nA;me.jpg;a.png\n",
+        "sep=\\t\nreference\thuman\tcloth\nA\tme.jpg\ta.png\n",
+        "sep=^\nreference^human^cloth\nA^me.jpg^a.png\n",
+        "\u00a0Reference\u00a0;human ;\u202fcloth\nA\u00a0; me.jpg;a.png\u00a0\n",
+        "reference;human;cloth\n;;\n \u00a0;;\n\nA;me.jpg;a.png\n;;\n;;;;\n\n",
+        "\n\n" + "reference;human;cloth\nA;me.jpg;a.png\n",
+        'reference;human;cloth\n="A";="me.jpg";a.png\n',
+        'reference;human;cloth\n"=""A""";me.jpg;a.png\n',
+        "reference;human;cloth\nA;me.jpg;a.png\n\x1a",
+        "\ufeff\ufeffreference;human;cloth\nA;me.jpg;a.png\n",
+        "reference;human;cloth\n\u200bA;me.jpg;a.png\ufeff\n",
+    ],
+)
+def test_what_spreadsheets_add_is_no_part_of_the_row(parse: Parse, text: str) -> None:
+    rows, bad = parse(text)
+    assert ([(one.reference, one.human, one.cloth) for one in rows], bad) == (
+        [("A", "me.jpg", ("a.png",))],
+        [],
+    )
+
+
+def test_leading_zeros_and_spaces_within_are_kept(parse: Parse) -> None:
+    rows, bad = parse('reference;human;cloth\n="0012";me.jpg;a.png\nB\u00a07;m e.jpg;b.png\n')
+    assert [(one.reference, one.human) for one in rows] == [("0012", "me.jpg"), ("B 7", "m e.jpg")]
+    assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("number", "reference"),
+    [
+        ("42", "42"),
+        ("0", "0"),
+        ("-7", "-7"),
+        ("42.0", "42"),
+        ("1e3", "1000"),
+        ("42.5", "42.5"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("867283741759111202", "867283741759111202"),
+        ("9007199254740991.0", "9007199254740991"),
+    ],
+)
+def test_a_number_in_jsonl_is_the_text_of_it(parse: Parse, number: str, reference: str) -> None:
+    line = f'{{"reference": {number}, "human": "me.jpg", "cloth": "a.png", "account": 2}}\n'
+    assert parse(line) == ([row(1, reference, "a.png", account="2")], [])
+
+
+def test_a_number_and_its_text_are_one_reference(parse: Parse) -> None:
+    lines = ['{"reference": 42, "human": "me.jpg", "cloth": "a"}']
+    lines += ['{"reference": "42", "human": "me.jpg", "cloth": "a"}']
+    rows, ((bad),) = parse("\n".join(lines))
+    assert [one.reference for one in rows] == ["42"]
+    assert (bad.line, bad.problem) == (2, "reference: stands in line 1 already")
+
+
+@pytest.mark.parametrize("number", ["1.23457E+12", "1,23457E+12", "1E+12", "8.67284E+17"])
+def test_a_reference_that_was_rounded_is_no_reference(parse: Parse, number: str) -> None:
+    rows, ((bad),) = parse(f"reference;human;cloth\n{number};me.jpg;a\n1E5;me.jpg;a\n")
+    assert [one.reference for one in rows] == ["1E5"]
+    assert bad.problem.startswith("reference: was rounded by the spreadsheet; format the column")
+
+
+def test_a_value_in_a_column_without_a_name_is_told(parse: Parse) -> None:
+    rows, ((bad),) = parse("reference,,human,cloth\nA,,me.jpg,a\nB,x,me.jpg,a\n")
+    assert [one.reference for one in rows] == ["A"]
+    assert (bad.line, bad.problem) == (
+        3,
+        "row: column 2 has no name in the header; name it, or empty it",
+    )
+
+
+def test_a_quotation_mark_that_is_not_closed_costs_one_row(parse: Parse) -> None:
+    lines = [f"R{number},me.jpg,a" for number in range(500)]
+    rows, ((bad),) = parse("\n".join(["reference,human,cloth", 'A,"me.jpg,a', *lines]))
+    assert len(rows) == 500
+    assert (bad.line, bad.problem) == (2, "row: is not CSV: unexpected end of data")
+
+
+def test_no_row_is_made_of_the_rest_of_one_that_is_broken(parse: Parse) -> None:
+    text = 'reference,human,cloth\n"A\nB"x,me.jpg,a\n"C",me.jpg,a\n'
+    rows, bad = parse(text)
+    assert [one.reference for one in rows] == ["C"]
+    assert [one.line for one in bad] == [2, 3]
+    assert "belongs to the row in line 2" in bad[1].problem
+
+
+def test_an_encoding_that_is_guessed_is_told_and_can_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes("reference;human;cloth\nŻółw;me.jpg;a.png\n".encode("cp1250"))
+    notes: list[str] = []
+    read(path, Defaults(), None, notes.append)
+    (note,) = notes
+    assert "was read as Windows-1252" in note
+    assert "--encoding" in note
+    rows, _ = read(path, Defaults(), "cp1250", notes.append)
+    assert [one.reference for one in rows] == ["Żółw"]
+    assert len(notes) == 1
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        read(path, Defaults(), "utf-8")
+
+
+@pytest.mark.parametrize("name", ["utf-8", "CP1252", "latin1", "shift_jis", "utf-16"])
+def test_an_encoding_has_its_usual_names(name: str) -> None:
+    assert check_encoding(name)
+
+
+@pytest.mark.parametrize("name", ["", "nonsense", "base64", "rot13", "zlib", "a\0b", "é"])
+def test_what_is_no_encoding_of_text_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not an encoding of text; use one like utf-8"):
+        check_encoding(name)
 
 
 CELL = st.one_of(

@@ -1,0 +1,228 @@
+"""A success that lost an output is queried once, and its hooks get what the response contains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from receiver import providers
+from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.events import Callback, Source
+from receiver.ingest import Ingest
+from receiver.stores.base import Store
+from receiver.stores.sql.recording import ASK_AGAIN_AFTER, HOLD_BACK
+from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.samples import body, callback, subscription
+
+NOW = 1_765_519_851_000
+SOON = NOW + 500
+HOOKS = [subscription("archive"), subscription("mail"), subscription("late", after="archive")]
+HALF = [{"index": 0, "url": "https://cdn.example/0.png"}, None]
+WHOLE = [HALF[0], {"index": 1, "url": "https://cdn.example/1.png"}]
+
+
+def sent(images: list[Any], **more: Any) -> Callback:
+    return callback(body(task_result={"images": images}), **more)
+
+
+def queried(images: list[Any], at: int = SOON, **more: Any) -> Callback:
+    """The response to a query with these images."""
+    data = json.loads(body(task_result={"images": images}, **more))
+    raw = json.dumps({"code": 0, "data": data}).encode()
+    return callback(raw, received_at=at, source=Source.QUERY, trust=Trust.QUERIED)
+
+
+@pytest.fixture
+def ingest(store: Store) -> Ingest:
+    store.create_task(
+        Task("task-1", "kling", Status.CREATED, NOW - 9, NOW - 9, expects_callback=True)
+    )
+    return Ingest(store, HOOKS)
+
+
+@pytest.fixture
+def polled(store: Store, ingest: Ingest) -> Ingest:
+    """As `ingest`, while a poller runs."""
+    store.heartbeat("poller-1", "poller", NOW - 9_000)
+    return ingest
+
+
+def due(store: Store) -> dict[str, int | None]:
+    return {delivery.hook: delivery.due_at for delivery in store.deliveries()}
+
+
+def urls(store: Store, delivery: Delivery) -> list[str]:
+    """The outputs that this delivery is about now."""
+    stored = store.told(delivery).callback
+    assert stored is not None
+    return [media.url for media in providers.get("kling").parse(stored).media]
+
+
+def claim(store: Store, at: int) -> dict[str, Delivery]:
+    return {one.hook: one for one in store.claim("worker", at, at + 60_000, 9)}
+
+
+def deliver(store: Store, delivery: Delivery, at: int, *files: str) -> None:
+    made = [File(index, f"/files/{index}.png", "00", 1, "image/png") for index in files]
+    attempt = Attempt(delivery.attempts, at, at, "delivered", "ok")
+    assert store.settle(delivery, attempt, State.DELIVERED, None, made)
+
+
+def test_the_success_counts_and_the_task_is_queried_right_away(
+    store: Store, ingest: Ingest
+) -> None:
+    assert ingest.accept(sent(HALF)) is Outcome.RECORDED
+    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.next_deadline_at() == NOW
+    assert [task.id for task in store.overdue(NOW, SOON, 5)] == ["task-1"]
+
+
+def test_nothing_waits_where_nobody_asks(store: Store, ingest: Ingest) -> None:
+    store.heartbeat("poller-1", "poller", NOW - 3_600_000)  # it stopped an hour ago
+    ingest.accept(sent(HALF))
+    assert due(store) == {"archive": NOW, "mail": NOW, "late": None}
+
+
+def test_deliveries_wait_briefly_for_the_poller(store: Store, polled: Ingest) -> None:
+    polled.accept(sent(HALF))
+    assert due(store) == {"archive": NOW + HOLD_BACK, "mail": NOW + HOLD_BACK, "late": None}
+    claimed = claim(store, NOW + HOLD_BACK)  # the provider did not answer in time
+    assert urls(store, claimed["mail"]) == ["https://cdn.example/0.png"]
+
+
+def test_the_response_completes_the_record_and_every_hook_is_called_once(
+    store: Store, polled: Ingest
+) -> None:
+    polled.accept(sent(HALF))
+    assert polled.accept(queried(WHOLE)) is Outcome.DUPLICATE
+    assert store.next_deadline_at() is None
+    assert due(store) == {"archive": SOON, "mail": SOON, "late": None}
+    claimed = claim(store, SOON)
+    assert urls(store, claimed["mail"]) == [
+        "https://cdn.example/0.png",
+        "https://cdn.example/1.png",
+    ]
+    for delivery in claimed.values():
+        deliver(store, delivery, SOON)
+    deliver(store, claim(store, SOON)["late"], SOON)
+    assert claim(store, SOON + 3_600_000) == {}
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[], [WHOLE[1], None], HALF, [None, None], [{"index": 0, "url": ""}]],
+)
+def test_a_response_that_is_no_better_takes_nothing_away(
+    store: Store, polled: Ingest, images: list[Any]
+) -> None:
+    three = [*WHOLE, {"index": 2, "url": "https://cdn.example/2.png"}, {"url": ""}]
+    polled.accept(sent(three))
+    polled.accept(queried(images))
+    assert store.next_deadline_at() is None  # it is not queried again
+    assert due(store) == {"archive": SOON, "mail": SOON, "late": None}
+    assert len(urls(store, claim(store, SOON)["mail"])) == 3
+
+
+def test_the_same_success_again_is_no_reason_to_query_again(store: Store, polled: Ingest) -> None:
+    for at in (NOW, NOW + 1):
+        polled.accept(sent(HALF, received_at=at))
+    polled.accept(queried(HALF))
+    polled.accept(sent(HALF, received_at=SOON))
+    polled.accept(replace(sent([*HALF, None]), received_at=SOON))
+    assert store.next_deadline_at() is None
+
+
+def test_the_same_response_twice_settles_the_question_both_times(
+    store: Store, ingest: Ingest
+) -> None:
+    ingest.accept(sent(HALF))
+    ingest.accept(queried(HALF))
+    store.ask_at("task-1", SOON)
+    assert ingest.accept(queried(HALF)) is Outcome.DUPLICATE
+    assert store.next_deadline_at() is None
+
+
+def test_a_success_that_a_query_brought_is_queried_once_more_a_little_later(
+    store: Store, ingest: Ingest
+) -> None:
+    assert ingest.accept(queried(HALF)) is Outcome.RECORDED
+    assert store.next_deadline_at() == SOON + ASK_AGAIN_AFTER
+    ingest.accept(queried(HALF, at=SOON + ASK_AGAIN_AFTER))
+    assert store.next_deadline_at() is None
+
+
+def test_a_late_response_lets_only_hooks_that_keep_files_run_again(
+    store: Store, ingest: Ingest
+) -> None:
+    ingest.accept(sent(HALF))
+    claimed = claim(store, NOW)
+    deliver(store, claimed["archive"], NOW, "0")
+    deliver(store, claimed["mail"], NOW)
+    deliver(store, claim(store, NOW)["late"], NOW)
+    ingest.accept(queried(WHOLE))
+    again = claim(store, SOON)
+    assert list(again) == ["archive"]
+    assert len(urls(store, again["archive"])) == 2
+    made = store.told(again["archive"]).notice.made
+    assert [file.media_index for file in made] == ["0"]  # only the other one is missing
+    deliver(store, again["archive"], SOON, "1")
+    assert claim(store, SOON + 3_600_000) == {}
+    files = store.history("task-1").files[again["archive"].id]
+    assert [file.media_index for file in files] == ["0", "1"]
+
+
+def test_a_late_response_that_is_no_better_lets_no_hook_run_again(
+    store: Store, ingest: Ingest
+) -> None:
+    ingest.accept(sent(HALF))
+    deliver(store, claim(store, NOW)["archive"], NOW, "0")
+    ingest.accept(queried(HALF))
+    assert "archive" not in claim(store, SOON)
+
+
+@pytest.mark.parametrize("images", [[None], [{"index": 0, "url": ""}], {"0": "x"}, "none"])
+def test_a_success_that_lost_all_outputs_does_not_count_until_queried(
+    store: Store, ingest: Ingest, images: Any
+) -> None:
+    assert ingest.accept(sent(images)) is Outcome.CONFIRMING
+    assert store.task("task-1").status is Status.CREATED
+    assert store.next_deadline_at() == NOW
+    assert ingest.accept(queried(WHOLE)) is Outcome.RECORDED
+    assert store.next_deadline_at() is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"updated_at": None},
+        {"task_info": []},
+        {"final_unit_deduction": []},
+        {"task_result": {"images": [WHOLE[0]], "videos": {}}},
+        {"task_result": {"images": [{**WHOLE[0], "watermark_url": 5}]}},  # type: ignore[dict-item]
+        {"task_result": {"audios": [{"url_mp3": None, "url_wav": "https://cdn.example/a.wav"}]}},
+    ],
+)
+def test_an_oddity_without_a_lost_output_is_no_reason_to_query(
+    store: Store, ingest: Ingest, odd: dict[str, Any]
+) -> None:
+    assert ingest.accept(callback(body(**odd))) is Outcome.RECORDED
+    assert store.next_deadline_at() is None
+
+
+def test_a_failure_is_not_queried_for_outputs(store: Store, ingest: Ingest) -> None:
+    ingest.accept(callback(body("failed", task_result=[None])))
+    assert store.next_deadline_at() is None
+
+
+def test_a_replayed_success_is_queried_now(store: Store, ingest: Ingest) -> None:
+    store.quarantine(sent(HALF), "not understood then")
+    (kept,) = store.callbacks()
+    replay: Callable[[int], Outcome] = ingest.replay
+    assert replay(kept.id) is Outcome.RECORDED
+    deadline_at = store.next_deadline_at()
+    assert deadline_at is not None
+    assert deadline_at > NOW
