@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import struct
@@ -15,8 +16,9 @@ from PIL import Image, ImageCms
 from receiver import picture_files, pictures
 from receiver.errors import ContentFailure
 from receiver.hooks.content import inspect
-from submitter import garments, images
+from submitter import garments, images, inputs
 from submitter.errors import InputError
+from submitter.orders import Order
 from tests.support.picture_files import (
     PNG_START,
     chunk,
@@ -206,6 +208,14 @@ def test_metadata_do_not_disqualify_an_input(name: str, tmp_path: Path) -> None:
 def test_pictures_with_such_metadata_can_be_merged(name: str) -> None:
     sheet = garments.merged(INPUTS[name], PNG)
     assert is_near(colour(sheet, (100, 100)), RED)
+
+
+def test_pictures_with_such_metadata_can_be_kept_as_small_copies() -> None:
+    for content in INPUTS.values():
+        sent = base64.b64encode(content).decode()
+        small = inputs.thumbnails(Order(sent, sent))
+        assert set(small) == {"human", "cloth"}
+        assert is_near(colour(small["human"]), RED, 12)
 
 
 @pytest.mark.parametrize(
