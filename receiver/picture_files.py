@@ -17,9 +17,12 @@ from typing import BinaryIO
 
 MAX_PROFILE = 4 * 2**20  # bytes of a colour profile; those of printing presses have 1 to 3 MB
 MAX_EXIF = 2**20  # bytes; only the orientation is read
+MAX_PARTS = 2_000_000  # of a GIF, of 255 bytes each; the rest of a longer one is not checked
 MAX_CHUNKS, MAX_SEGMENTS = 1_000_000, 100_000  # of a PNG, of a JPEG; a picture has far fewer
 PIECE = 2**20  # bytes that are read at a time
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+GIF_STARTS = (b"GIF87a", b"GIF89a")
+GIF_PICTURE, GIF_EXTENSION = b"\x2c", b"\x21"  # what a block can begin with
 MAX_TRANSPARENCY = 256  # bytes of the chunk tRNS, one for each colour of a palette
 # Markers of a JPEG: those that have no segment, or after which the compressed pixels come.
 JPEG_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
@@ -45,7 +48,8 @@ class Essentials:
 def essentials(file: BinaryIO) -> Essentials:
     """The parts of a PNG or a JPEG. Any other file is passed on as it is, from its beginning.
 
-    Raises BrokenPicture.
+    A GIF is checked to its end, because Pillow stops after the first picture in it. Raises
+    BrokenPicture.
     """
     found = Essentials(file)
     file.seek(0)
@@ -55,6 +59,8 @@ def essentials(file: BinaryIO) -> Essentials:
     elif start.startswith(JPEG_START):
         found.pixels = io.BufferedReader(_View(file, _read_jpeg(file, found)))
     else:
+        if start.startswith(GIF_STARTS):
+            _check_gif(file)
         file.seek(0)
     return found
 
@@ -180,6 +186,40 @@ def _is_needed(
     # JFIF's and Adobe's segments, unless they are shorter than Pillow expects.
     is_of_colours = (marker, data[:5]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe"))
     return is_of_colours and len(data) >= 12
+
+
+def _check_gif(file: BinaryIO) -> None:
+    """Check that the file does not end within a block; the byte at its end may be missing."""
+    file.seek(10)
+    file.seek(13 + _palette_size(file.read(1)))
+    in_a_block = False
+    for _ in range(MAX_PARTS):
+        if in_a_block:
+            length = _gif_byte(file)
+            file.seek(length, io.SEEK_CUR)
+            in_a_block = length > 0
+            continue
+        kind = file.read(1)
+        if kind == GIF_PICTURE:
+            file.seek(8, io.SEEK_CUR)  # where it is, and its size
+            file.seek(_palette_size(file.read(1)) + 1, io.SEEK_CUR)
+        elif kind == GIF_EXTENSION:
+            file.seek(1, io.SEEK_CUR)
+        else:
+            return  # the end, or damage, which the decoder finds if it matters
+        in_a_block = True
+
+
+def _gif_byte(file: BinaryIO) -> int:
+    byte = file.read(1)
+    if not byte:
+        raise BrokenPicture("the GIF is truncated")
+    return byte[0]
+
+
+def _palette_size(flags: bytes) -> int:
+    """How many bytes the palette has that these flags announce."""
+    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _append(spans: list[Span], start: int, end: int) -> None:

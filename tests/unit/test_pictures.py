@@ -396,6 +396,19 @@ def test_of_an_animation_the_first_picture_is_shown(form: str, tmp_path: Path) -
     assert is_near(colour(thumbnail_of(animated(form), tmp_path), (20, 20)), RED, 12)
 
 
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_an_animation_that_was_cut_short_is_refused(form: str, tmp_path: Path) -> None:
+    """Also where the picture that is shown is complete."""
+    whole = animated(form)
+    for length in (len(whole) * 9 // 10, len(whole) - 3):
+        with pytest.raises(ContentFailure, match=r"truncated|broken"):
+            thumbnail_of(whole[:length], tmp_path)
+
+
+def test_a_gif_without_its_last_byte_is_complete(tmp_path: Path) -> None:
+    assert is_near(colour(thumbnail_of(animated("GIF")[:-1], tmp_path), (20, 20)), RED)
+
+
 def p3_in_srgb() -> tuple[int, ...]:
     """What a colour management module of its own makes of (200, 100, 50) in Display P3."""
     pixel = Image.new("RGB", (1, 1), (200, 100, 50))
