@@ -26,7 +26,7 @@ GIF_PICTURE, GIF_EXTENSION = b"\x2c", b"\x21"  # what a block can begin with
 MAX_TRANSPARENCY = 256  # bytes of the chunk tRNS, one for each colour of a palette
 # Markers of a JPEG: those that have no segment, or after which the compressed pixels come.
 JPEG_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
-JPEG_COMMENT, JPEG_APPS = 0xFE, range(0xE0, 0xF0)
+JPEG_APPS = range(0xE0, 0xF0)
 JPEG_ICC, JPEG_EXIF = b"ICC_PROFILE\0", b"Exif\0\0"
 ORIENTATION = 0x0112  # a tag of EXIF
 Span = tuple[int, int]  # of a file: the first byte, and the one after the last
@@ -144,7 +144,7 @@ def _inflated(data: bytes) -> bytes | None:
 
 
 def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
-    """All but comments and the APPn segments that say nothing about the pixels.
+    """All but the APPn segments that say nothing about the pixels.
 
     What cannot be read as a segment is left to the decoder, with all that follows.
     """
@@ -177,7 +177,7 @@ def _is_needed(
     EXIF data and the parts of a colour profile are kept aside.
     """
     if marker not in JPEG_APPS:
-        return marker != JPEG_COMMENT
+        return True
     data = file.read(length)
     if marker == 0xE1 and data.startswith(JPEG_EXIF) and found.exif is None:
         found.exif = data

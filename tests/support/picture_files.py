@@ -96,6 +96,18 @@ def srgb_profile(**replaced: tuple[float, float, float]) -> bytes:
     return bytes(profile)
 
 
+def brighter() -> bytes:
+    """A profile like sRGB's in which 128 is as bright as 160."""
+    profile = bytearray(srgb_profile())
+    (count,) = struct.unpack_from(">I", profile, 128)
+    for entry in range(132, 132 + 12 * count, 12):
+        name, offset, _ = struct.unpack_from(">4sII", profile, entry)
+        if name in (b"rTRC", b"gTRC", b"bTRC"):
+            assert profile[offset : offset + 4] == b"para"
+            struct.pack_into(">i", profile, offset + 12, round(1.6 * 65536))  # instead of 2.4
+    return bytes(profile)
+
+
 def display_p3() -> bytes:
     """The profile of Apple's screens and cameras, with more colours than sRGB."""
     return srgb_profile(

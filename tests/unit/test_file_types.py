@@ -177,6 +177,7 @@ def test_text_is_recognised_in_any_encoding(encoding: str) -> None:
 def test_the_text_itself_is_returned(body: bytes, beginning: str) -> None:
     assert text_in(body).startswith(beginning)
     assert text_in(body)
+    assert detect(body) is UNKNOWN
 
 
 @given(st.binary(min_size=200, max_size=600))

@@ -21,6 +21,7 @@ from submitter.errors import InputError
 from submitter.orders import Order
 from tests.support.picture_files import (
     PNG_START,
+    brighter,
     chunk,
     display_p3,
     encoded,
@@ -375,7 +376,9 @@ def of_mode(mode: str, value: float, form: str = "TIFF") -> bytes:
         (png_of(40, 40, 2, 0, bytes([0b01010101] * 10) * 40), (85,) * 3),
         (encoded(INK, "JPEG"), RED),
         (encoded(INK, "JPEG", icc_profile=display_p3()), RED),
-        (encoded(Image.new("L", (40, 40), 128), "JPEG", icc_profile=display_p3()), (128,) * 3),
+        (encoded(Image.new("L", (40, 40), 128), "JPEG", icc_profile=brighter()), (161,) * 3),
+        (encoded(Image.new("L", (40, 40), 128), "PNG", icc_profile=brighter()), (161,) * 3),
+        (encoded(Image.new("LA", (40, 40), (128, 255)), "PNG", icc_profile=brighter()), (161,) * 3),
         (encoded(Image.new("L", (40, 40), 128), "JPEG", icc_profile=b"none"), (128,) * 3),
     ],
 )  # fmt: skip
