@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import puremagic
-
 HEAD = 4096  # bytes that `detect` and `text_in` need at most
 TEXT_HEAD = 1024  # bytes that are enough to recognise text
 
@@ -213,6 +211,8 @@ def _mpeg_audio(head: bytes) -> FileType | None:
 
 
 def _named_by_puremagic(head: bytes) -> FileType | None:
+    import puremagic  # noqa: PLC0415 - it takes up to 70 ms, and most commands do not need it
+
     try:
         matches = puremagic.magic_string(head[:HEAD])
     except (puremagic.PureError, ValueError):  # it recognises nothing, or there is nothing

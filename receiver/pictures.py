@@ -158,7 +158,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """The picture, in mode L, RGB or CMYK, as RGB; a profile that cannot be used is ignored."""
     converted = None
     if profile and len(profile) <= MAX_PROFILE:
-        with suppress(ImageCms.PyCMSError, *BROKEN):
+        with suppress(ImageCms.PyCMSError, ImportError, *BROKEN):  # Pillow may be built without it
             converted = _converted(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     found = converted or image.convert("RGB")
     found.info.clear()  # a comment would be written into every copy, however long it is
