@@ -1,15 +1,21 @@
-"""Small copies of pictures, and what Pillow's readers raise for a broken one: nearly anything."""
+"""Opens pictures whatever their metadata are, and makes small copies of them."""
 
 from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, cast
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-# Of the first six, and the last, it is documented; the others were met. What is none of them is a
-# mistake of ours.
+from receiver.picture_files import MAX_PROFILE, essentials, orientation
+
+# What Pillow's readers raise for a broken picture. The first six and the last are documented, the
+# others were met. Anything else is a mistake of ours.
 BROKEN = (
     OSError,
     SyntaxError,
@@ -26,39 +32,156 @@ BROKEN = (
 )
 THUMBNAIL_SIDE = 320
 THUMBNAIL_BYTES = 40_000
-SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # not colours by number, nor 16 bits
+PREVIEW_SIDE = 1120  # twice the width at which an e-mail shows it: sharp on dense screens, too
+PREVIEW_BYTES = 250_000
 QUALITIES = (82, 70, 55, 40, 25)
+
+MAX_REASON = 200  # characters
+
+UPRIGHT = {  # by the EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = range(5, 9)  # the orientations that exchange width and height
+SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # 8 bits a channel, and no palette
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong with a picture for which one of BROKEN was raised, in one line."""
+    if isinstance(error, UnidentifiedImageError):  # its text shows an address in memory
+        return "its header cannot be read"
+    text = " ".join(str(error).split())[:MAX_REASON]
+    return text if isinstance(error, (OSError, SyntaxError, ValueError)) and text else "bad data"
+
+
+@contextmanager
+def opened(
+    file: BinaryIO, formats: tuple[str, ...], max_pixels: int | None = None
+) -> Iterator[Image.Image]:
+    """Open the picture in a file, of one of Pillow's `formats`, whatever its metadata are.
+
+    Of a PNG and a JPEG, Pillow gets only what changes how the pixels look: a comment, a broken
+    profile or a second picture of a camera cannot make it fail. The checksums of a PNG are
+    verified. Raises BROKEN, and Pillow's errors about decompression bombs, that for more than
+    `max_pixels` before anything is decoded.
+    """
+    found = essentials(file)
+    with _quiet(), Image.open(found.pixels, formats=formats) as image:
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise Image.DecompressionBombError
+        if found.pixels is not file:
+            image.info["exif"], image.info["icc_profile"] = found.exif, found.profile
+        yield image
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignore Pillow's warnings, which are about metadata, except that of a decompression bomb.
+
+    Not thread-safe by itself: at worst, a warning of another thread is lost or shown.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """A JPEG of at most 40 kB, upright, on white, with nothing in it but the picture.
+    """Return a JPEG of at most 40 kB, upright, on white, in sRGB, without metadata.
 
-    The image is changed on the way. Raises BROKEN.
+    Raises BROKEN.
     """
+    return _jpeg(image, THUMBNAIL_SIDE, THUMBNAIL_BYTES)
+
+
+def preview(image: Image.Image) -> bytes:
+    """Return a JPEG of at most 250 kB that every mail client can display, otherwise a `thumbnail`.
+
+    Raises BROKEN.
+    """
+    return _jpeg(image, PREVIEW_SIDE, PREVIEW_BYTES)
+
+
+def _jpeg(image: Image.Image, side: int, limit: int) -> bytes:
     image.load()  # in full, where making it smaller would read a JPEG coarsely
-    ImageOps.exif_transpose(image, in_place=True)
-    small = _on_white(image)
-    small.info.clear()  # a comment would be written into every copy, however long it is
-    return _small(small)
+    width, height = upright_size(image)
+    scale = min(1, side / width, side / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return _small(flattened(image, size), limit)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode not in SCALABLE:
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    clear = image.convert("RGBA")
-    white = Image.new("RGB", clear.size, "white")
-    white.paste(clear, mask=clear.getchannel("A"))
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as people see them: a camera may have noted that it was turned."""
+    width, height = image.size
+    return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+
+
+def flattened(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture in this size, upright, on white, in sRGB and without metadata. Raises BROKEN."""
+    turned, profile = _orientation(image), image.info.get("icc_profile")
+    eight_bits = _in_eight_bits(image)
+    if turned in UPRIGHT:
+        eight_bits = eight_bits.transpose(UPRIGHT[turned])
+    small = eight_bits.resize(size, reducing_gap=2.0)
+    if small.mode not in ("LA", "RGBA"):
+        return _in_srgb(small, profile)
+    opaque = _in_srgb(small.convert(small.mode[:-1]), profile)
+    white = Image.new("RGB", size, "white")
+    white.paste(opaque, mask=small.getchannel("A"))
     return white
 
 
-def _small(image: Image.Image) -> bytes:
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel and without a palette, in a mode that can be resized."""
+    if image.mode.startswith(("I", "F")):  # `convert` would cut off large values, not scale them
+        grey = image.convert("I") if image.mode.startswith("I") else image
+        scale = 255 / _white(grey)
+        return grey.point(lambda value: value * scale + 0).convert("L")
+    if image.has_transparency_data:
+        return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    return image if image.mode in SCALABLE else image.convert("RGB")
+
+
+def _white(image: Image.Image) -> float:
+    """The value of white in a picture of grey, in mode I or F, which have no such value."""
+    brightest = cast("tuple[float, float]", image.getextrema())[1]
+    usual = (65535,) if image.mode == "I" else (1, 255, 65535)
+    return next((white for white in usual if brightest <= white), brightest)
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The picture, in mode L, RGB or CMYK, as RGB; a profile that cannot be used is ignored."""
+    converted = None
+    if profile and len(profile) <= MAX_PROFILE:
+        with suppress(ImageCms.PyCMSError, ImportError, *BROKEN):  # Pillow may be built without it
+            converted = _converted(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    found = converted or image.convert("RGB")
+    found.info.clear()  # a comment would be written into every copy, however long it is
+    return found
+
+
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image | None:
+    if image.mode == "L" and profile.profile.xcolor_space == "RGB ":
+        image = image.convert("RGB")
+    srgb = ImageCms.createProfile("sRGB")
+    return ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+
+
+def _small(image: Image.Image, limit: int) -> bytes:
     while True:
         for quality in QUALITIES:
             out = io.BytesIO()
             image.save(out, "JPEG", quality=quality, optimize=True)
-            if out.tell() <= THUMBNAIL_BYTES:
+            if out.tell() <= limit:
                 return out.getvalue()
         image = image.reduce(2)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; a TIFF was turned by Pillow when it was loaded."""
+    return orientation(image.info.get("exif") or b"")

@@ -24,6 +24,20 @@ class ResultFault(Enum):
     PROXIED = auto()  # 203; the picture is whole
     RANGE = auto()  # 206; the picture is whole
     RAW_REDIRECT = auto()  # to the picture, by a Location in raw UTF-8 with spaces around it
+    # The URL answers 200 with a body that is not a plain PNG.
+    AVIF = auto()
+    BMP = auto()
+    TIFF = auto()
+    HEIC = auto()
+    UNKNOWN_FORMAT = auto()
+    TWO_PICTURES = auto()  # a camera's JPEG
+    METADATA = auto()  # a PNG with large and broken metadata
+    ERROR_CODE = auto()
+    JSON = auto()
+    SVG = auto()
+    UTF_16 = auto()
+    BROKEN = auto()  # the end is missing, though the response is complete
+    SHORT = auto()
 
     @property
     def is_healed_by_a_query(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flask import Response
 
+from sandbox import odd_results
 from sandbox.faults import ResultFault
 
 if TYPE_CHECKING:
@@ -33,6 +34,24 @@ RETRY_AFTER = 2  # seconds
 MOVED = "試着の結果"
 PAGE = "<!doctype html><title>Sign in</title><p>Please sign in to continue."
 
+# What comes in place of the picture, and is said to be one.
+BODIES: dict[ResultFault, Callable[[bytes], bytes]] = {
+    ResultFault.AVIF: lambda picture: odd_results.in_format(picture, "AVIF"),
+    ResultFault.BMP: lambda picture: odd_results.in_format(picture, "BMP"),
+    ResultFault.TIFF: lambda picture: odd_results.in_format(picture, "TIFF"),
+    ResultFault.HEIC: lambda _: odd_results.heic(),
+    ResultFault.UNKNOWN_FORMAT: lambda _: odd_results.of_unknown_format(),
+    ResultFault.TWO_PICTURES: odd_results.with_two_pictures,
+    ResultFault.METADATA: odd_results.with_metadata,
+    ResultFault.ERROR_CODE: lambda _: b"error code: 1015",
+    ResultFault.JSON: lambda _: b'{"error": {"code": 1015, "message": "You are rate limited"}}',
+    ResultFault.SVG: lambda _: b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>',
+    ResultFault.NOT_A_PICTURE: lambda _: PAGE.encode(),
+    ResultFault.UTF_16: lambda _: PAGE.encode("utf-16"),
+    ResultFault.BROKEN: lambda picture: picture[: len(picture) // 2],
+    ResultFault.SHORT: lambda _: b"\0\1\2",
+}
+
 
 class RawRedirect(Response):
     """A redirect whose Location is sent as raw UTF-8, with spaces around it."""
@@ -53,8 +72,8 @@ def served(fault: ResultFault, picture: bytes, moved: str) -> Response:
         status, code = REFUSALS[fault]
         headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
         return Response(ERROR.format(code), status, headers, mimetype="application/xml")
-    if fault is ResultFault.NOT_A_PICTURE:
-        return Response(PAGE, mimetype="image/png")
+    if fault in BODIES:
+        return Response(BODIES[fault](picture), mimetype="image/png")
     if fault is ResultFault.SIGN_IN:
         return Response(status=302, headers={"Location": "/_sandbox/sign-in"})
     if fault is ResultFault.RAW_REDIRECT:

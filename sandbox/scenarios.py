@@ -193,6 +193,22 @@ for _name, _summary, _result in (
     ("raw-redirect", "the picture's URL redirects, in raw UTF-8", ResultFault.RAW_REDIRECT),
 ):
     register(Scenario(_name, _summary, result=_result))
+for _name, _summary, _result in (
+    ("avif-result", "the picture comes as AVIF", ResultFault.AVIF),
+    ("bmp-result", "the picture comes as BMP", ResultFault.BMP),
+    ("tiff-result", "the picture comes as TIFF", ResultFault.TIFF),
+    ("heic-result", "the picture comes as HEIC", ResultFault.HEIC),
+    ("unknown-format", "the picture comes in a format nobody knows", ResultFault.UNKNOWN_FORMAT),
+    ("camera-result", "the picture comes as a JPEG with two pictures", ResultFault.TWO_PICTURES),
+    ("metadata-result", "the picture comes with broken metadata", ResultFault.METADATA),
+    ("error-code", 'the picture\'s URL gives "error code: 1015"', ResultFault.ERROR_CODE),
+    ("json-result", "the picture's URL gives JSON", ResultFault.JSON),
+    ("svg-result", "the picture's URL gives SVG", ResultFault.SVG),
+    ("utf-16-result", "the picture's URL gives HTML in UTF-16", ResultFault.UTF_16),
+    ("broken-result", "the second half of the picture is missing", ResultFault.BROKEN),
+    ("short-result", "the picture's URL gives three bytes", ResultFault.SHORT),
+):
+    register(Scenario(_name, _summary, result=_result))
 
 for _name, _summary, _answer in (
     ("busy", "the create is refused, too many tasks run (1303 at Kling)", AnswerFault.BUSY),

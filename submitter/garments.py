@@ -8,15 +8,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from receiver.pictures import BROKEN
+from receiver import pictures
 from submitter import images
 from submitter.errors import InputError
 from submitter.providers import Provider
@@ -79,21 +78,23 @@ def prepare(
     fetch: Callable[[str, str], bytes] = images.fetch,
 ) -> Sent:
     """What is sent for these garments, as `chosen`. Raises InputError."""
-    pictures = [images.located(garment.picture, folder) for garment in garments]
-    if len(pictures) == 1:
-        return Sent(images.prepare("cloth", pictures[0]))
-    upper, lower = (images.load("cloth", picture, fetch) for picture in pictures)
-    try:
-        with warnings.catch_warnings():  # a camera's broken notes are nobody's business
-            warnings.simplefilter("ignore")
-            return together(upper, lower)
-    except BROKEN:
-        raise InputError("cloth", "the pictures cannot be merged; save them anew") from None
+    given = [images.located(garment.picture, folder) for garment in garments]
+    if len(given) == 1:
+        return Sent(images.prepare("cloth", given[0]))
+    upper, lower = (images.load("cloth", located, fetch) for located in given)
+    return together(upper, lower)
 
 
 def together(upper: bytes, lower: bytes) -> Sent:
-    """Both as one picture."""
-    return Sent(base64.b64encode(merged(upper, lower)).decode("ascii"), (upper, lower))
+    """Both as one picture. Raises InputError."""
+    try:
+        sheet = merged(upper, lower)
+    except pictures.BROKEN as error:
+        why = pictures.reason(error)
+        raise InputError(
+            "cloth", f"the pictures cannot be merged ({why}); save them anew"
+        ) from None
+    return Sent(base64.b64encode(sheet).decode("ascii"), (upper, lower))
 
 
 def merged(upper: bytes, lower: bytes) -> bytes:
@@ -148,19 +149,10 @@ def _sheet(upper: bytes, lower: bytes, most: int) -> Image.Image:
 
 
 def _size(content: bytes) -> tuple[int, int]:
-    """As it is looked at: a camera may have noted that it was turned."""
-    with Image.open(io.BytesIO(content), formats=sorted(images.FORMATS)) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation
-        return (image.height, image.width) if turned else image.size
+    with pictures.opened(io.BytesIO(content), images.FORMATS) as image:
+        return pictures.upright_size(image)
 
 
 def _on_white(content: bytes, size: tuple[int, int]) -> Image.Image:
-    with Image.open(io.BytesIO(content), formats=sorted(images.FORMATS)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip, not scale
-            upright = upright.point(lambda value: value * (1 / 256)).convert("L")
-        if not upright.has_transparency_data:
-            return upright.convert("RGB").resize(size)
-        picture = upright.convert("RGBA").resize(size)
-    white = Image.new("RGBA", size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
+    with pictures.opened(io.BytesIO(content), images.FORMATS) as image:
+        return pictures.flattened(image, size)

@@ -6,17 +6,16 @@ import base64
 import io
 import re
 import stat
-import warnings
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from receiver import outgoing
+from receiver import outgoing, pictures
 from receiver.errors import DeliveryFailure
-from receiver.pictures import BROKEN
+from receiver.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
 from submitter.errors import InputError
 
 # Kling: "no larger than 10 MB". Taken to mean the file's own bytes, and a megabyte as 1024 x 1024;
@@ -26,9 +25,7 @@ LEAST_SIDE = 300  # px
 FETCH_WITHIN = 30.0  # seconds
 # Ours: what has to be decoded to see that it is whole must fit into memory (about 200 MB).
 MOST_PIXELS = 64_000_000
-FORMATS = frozenset({"JPEG", "PNG"})
-# Looked at so that the error can name them; the rest of Pillow's readers stay out of reach.
-NAMED = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}\s*")
 
@@ -100,25 +97,36 @@ def check(field: str, content: bytes) -> None:
     """Is this a picture that the provider takes? Judged by content. Raises InputError."""
     if len(content) > MOST_BYTES:
         raise InputError(field, "is larger than 10 MB; make it smaller")
+    _check_format(field, content[:HEAD])
     try:
-        # Not thread-safe by itself: at worst another thread's warning is lost or raised.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=NAMED) as image:
-                _check_shape(field, image)
-                image.load()  # the only way to see that nothing is missing at the end
+        with pictures.opened(io.BytesIO(content), FORMATS) as image:
+            _check_shape(field, image)
+            image.load()  # the only way to see that nothing is missing at the end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(field, f"has more than {MOST_PIXELS:,} pixels; make it smaller") from None
-    except UnidentifiedImageError:
-        raise InputError(field, "is not a JPEG or PNG picture, whatever its name says") from None
-    except BROKEN:
-        raise InputError(field, "is a damaged or truncated picture; save it anew") from None
+    except pictures.BROKEN as error:
+        why = pictures.reason(error)
+        raise InputError(
+            field, f"is a damaged or truncated picture ({why}); save it anew"
+        ) from None
+
+
+def _check_format(field: str, head: bytes) -> None:
+    found = detect(head)
+    if found in (JPEG, PNG):
+        return
+    name = found.extension.upper()
+    if found.is_image:
+        raise InputError(
+            field, f"is a {name} picture; save it as JPEG or PNG (providers accept nothing else)"
+        )
+    if found is not UNKNOWN:
+        raise InputError(field, f"is a file of type {name}, not a JPEG or PNG picture")
+    is_what = "it is text" if text_in(head) else "its format is unknown"
+    raise InputError(field, f"is not a JPEG or PNG picture, whatever its name says: {is_what}")
 
 
 def _check_shape(field: str, image: Image.Image) -> None:
-    if image.format not in FORMATS:
-        raise InputError(field, f"is a {image.format} picture; save it as JPEG or PNG")
     width, height = image.size
     if min(width, height) < LEAST_SIDE:
         raise InputError(

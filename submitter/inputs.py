@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import warnings
 from collections.abc import Iterator
 
 from PIL import Image
 
 from receiver.errors import NotFound, StoreError
-from receiver.pictures import BROKEN, thumbnail
+from receiver.pictures import BROKEN, opened, thumbnail
 from receiver.stores import Store
 from submitter import images
 from submitter.orders import Order
@@ -55,7 +54,5 @@ def _sent(order: Order) -> Iterator[tuple[str, str | bytes]]:
 
 
 def _small(content: bytes) -> bytes:
-    with warnings.catch_warnings():  # a camera's broken notes are nobody's business
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(content), formats=sorted(images.FORMATS)) as image:
-            return thumbnail(image)
+    with opened(io.BytesIO(content), images.FORMATS) as image:
+        return thumbnail(image)

@@ -7,7 +7,6 @@ time and raises OSError that says what is wrong; what the store said is not repe
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import re
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from receiver.errors import PermanentFailure
+from receiver.file_types import HEAD, detect
 
 INSTALL = "s3fs is not installed: pip install 's3fs>=2026.1'"
 SCHEMES = ("s3://", "s3a://")
@@ -109,9 +109,10 @@ def put(draft: Path, place: Place, within: float) -> None:
     """
     ends_at = time.monotonic() + within
     with draft.open("rb") as file:
+        content_type = detect(file.read(HEAD)).content_type
+        file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = draft.stat().st_size
-    kind = mimetypes.guess_type(place.key)[0] or "application/octet-stream"
     with _store(place) as store:
         if _holds(store, place, sha256, size, within):
             return
@@ -121,7 +122,7 @@ def put(draft: Path, place: Place, within: float) -> None:
             chunksize=max(PART, -(-size // MOST_PARTS)),
             max_concurrency=1,
             Metadata={"sha256": sha256},
-            ContentType=kind,
+            ContentType=content_type,
             timeout=max(ends_at - time.monotonic(), 0.1),
         )
 

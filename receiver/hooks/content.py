@@ -1,105 +1,128 @@
-"""What downloaded bytes are: told by their content, never by a header or a name."""
+"""What downloaded bytes are, judged by their content, and whether they are what they should be."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from receiver import pictures
 from receiver.errors import ContentFailure, PermanentFailure
+from receiver.file_types import (
+    AVIF,
+    BMP,
+    GIF,
+    HEAD,
+    JP2,
+    JPEG,
+    PNG,
+    TIFF,
+    WEBP,
+    FileType,
+    detect,
+    text_in,
+)
+from receiver.hooks import wording
 
-HEAD = 4096  # bytes that are enough to tell
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
+MIN_BYTES = 64  # no picture, video or sound of an unknown format is shorter
+# Kinds of output that are never text; "output" is what an adapter calls one of unknown kind.
+BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
+DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}  # Pillow reads all of their variants
+# Pillow does not read all variants of these: such a picture has no thumbnail.
+PREVIEWED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
+MAX_PREVIEWED = 100_000_000  # bytes; Pillow reads some of these formats into memory as a whole
+CUT_SHORT = re.compile("truncated|broken data stream", re.IGNORECASE)  # Pillow's words for it
+# Boxes of MP4, QuickTime, HEIF and JPEG 2000 without whose end the file is of no use.
+BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat", b"meta", b"jP  ", b"jp2c"})
+MAX_BOXES = 100_000
+QUOTED = 80  # characters of a text that came in place of a result
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a file holds."""
+def inspect(path: Path, kind: str) -> tuple[FileType, bytes | None]:
+    """The type of the file and, of a picture that can be decoded, a thumbnail.
 
-    extension: str
-    content_type: str
-
-    @property
-    def is_image(self) -> bool:
-        return self.content_type.startswith("image/")
-
-
-UNKNOWN = Content("bin", "application/octet-stream")
-JPEG, PNG = Content("jpg", "image/jpeg"), Content("png", "image/png")
-WEBP, GIF = Content("webp", "image/webp"), Content("gif", "image/gif")
-MP4, MOV = Content("mp4", "video/mp4"), Content("mov", "video/quicktime")
-WEBM = Content("webm", "video/webm")
-MP3, WAV = Content("mp3", "audio/mpeg"), Content("wav", "audio/wav")
-STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1"})  # pictures in MP4's box
-PILLOW_FORMATS = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}
-
-
-def inspect(path: Path, kind: str) -> tuple[Content, bytes | None]:
-    """What the file is and, of an image, a thumbnail. `kind` is what the provider says it is.
-
-    Raises ContentFailure if it is not what it should be (an error page may be gone the next
-    time), PermanentFailure for a decompression bomb.
+    `kind` is what the provider says that it is. A binary file of an unknown type is accepted.
+    Raises ContentFailure for what cannot be the result, such as an error page, which may be gone
+    the next time, and PermanentFailure for a decompression bomb.
     """
+    size = path.stat().st_size
+    if not size:
+        raise ContentFailure("the result is empty")
     with path.open("rb") as file:
         head = file.read(HEAD)
-    content = sniff(head)
-    if not head:
-        raise ContentFailure("the result is empty")
-    if content is UNKNOWN and kind in ("image", "video", "audio") and _is_text(head):
-        raise ContentFailure(f"the result is a page of text, not the {kind}")
-    if kind == "image" and not content.is_image:
-        raise ContentFailure("the result is not a picture that we know")
-    return content, thumbnail(path, content) if content.is_image else None
+        found = detect(head)
+        if kind in BINARY_KINDS:
+            _check_binary(head, size, kind, found)
+        if head[4:8] in BOXES:
+            _check_boxes(file, size, found)
+        return found, thumbnail(file, found)
 
 
-def sniff(head: bytes) -> Content:
-    """What a file that begins like this is."""
-    brand = head[8:12]
-    if head.startswith(b"\xff\xd8\xff"):
-        return JPEG
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PNG
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return GIF
-    if head.startswith(b"RIFF"):
-        return {b"WEBP": WEBP, b"WAVE": WAV}.get(brand, UNKNOWN)
-    if head[4:8] == b"ftyp":
-        if brand in STILL_BRANDS:
-            return UNKNOWN
-        return MOV if brand == b"qt  " else MP4
-    if head.startswith(b"\x1a\x45\xdf\xa3") and b"webm" in head[:64]:
-        return WEBM
-    # An MPEG audio frame begins with 11 set bits; 01 after its version bits is layer III.
-    if head.startswith(b"ID3") or (head[:1] == b"\xff" and head[1:2] and head[1] & 0xE6 == 0xE2):
-        return MP3
-    return UNKNOWN
-
-
-def thumbnail(path: Path, content: Content) -> bytes:
+def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     """A JPEG of at most 40 kB, upright, on white; reads the whole picture on the way.
 
-    Raises ContentFailure for a broken picture, PermanentFailure for a decompression bomb.
+    None for a format, or a variant of one, that Pillow does not read. Raises ContentFailure for a
+    broken picture, PermanentFailure for a decompression bomb.
     """
+    form = DECODED.get(found) or PREVIEWED.get(found)
+    if form is None or (found in PREVIEWED and file.seek(0, os.SEEK_END) > MAX_PREVIEWED):
+        return None
+    is_opened = False
     try:
-        with _opened(path, content) as image:
-            image.verify()
-        with _opened(path, content) as image:  # verify leaves it unusable
+        with pictures.opened(file, (form,), MAX_PIXELS) as image:
+            is_opened = True
             return pictures.thumbnail(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
     except pictures.BROKEN as error:
-        raise ContentFailure(f"the picture is broken: {error}") from error
+        why = pictures.reason(error)
+        if found in DECODED or (is_opened and CUT_SHORT.search(why)):
+            raise ContentFailure(f"the {form} picture is broken: {why}") from error
+        return None
 
 
-def _opened(path: Path, content: Content) -> Image.Image:
-    image = Image.open(path, formats=[PILLOW_FORMATS[content]])
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise Image.DecompressionBombError
-    return image
+def _check_binary(head: bytes, size: int, kind: str, found: FileType) -> None:
+    text = text_in(head)
+    if text:
+        quoted = wording.one_line(text)[:QUOTED]
+        raise ContentFailure(
+            f"the result is a page of text ({_format(text)}), not the {kind}: {quoted}"
+        )
+    if size < MIN_BYTES and found not in DECODED:
+        raise ContentFailure(f"the result is only {size} bytes long, too short for the {kind}")
 
 
-def _is_text(head: bytes) -> bool:
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{")
+def _format(text: str) -> str:
+    """The format of a text, for people."""
+    start = text.lstrip().lower()
+    if "<svg" in start:
+        return "SVG"
+    if start.startswith(("<!doctype html", "<html")):
+        return "HTML"
+    if start.startswith("<"):
+        return "XML or HTML"
+    return "JSON" if start.startswith(("{", "[")) else "plain text"
+
+
+def _check_boxes(file: BinaryIO, size: int, found: FileType) -> None:
+    """Check that no box of the file is longer than the rest of the file."""
+    place = 0
+    for _ in range(MAX_BOXES):
+        file.seek(place)
+        head = file.read(16)
+        length, name = int.from_bytes(head[:4]), head[4:8]
+        if length == 1:  # it comes after the name, with 64 bits
+            length = int.from_bytes(head[8:])
+        end = place + length
+        if name in BOXES and end > size:
+            raise ContentFailure(
+                f"the {found.extension} file is truncated: its box {name.decode()!r} should end "
+                f"at byte {end}, but the file has {size}"
+            )
+        if length < 8 or end >= size:  # the last box, which may have no length, or no box at all
+            return
+        place = end

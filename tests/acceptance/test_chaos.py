@@ -31,6 +31,12 @@ LATE_PICTURE = {
     "half-result",
     "cut-short-result",
     "overloaded-result",
+    "error-code",
+    "json-result",
+    "svg-result",
+    "utf-16-result",
+    "broken-result",
+    "short-result",
 }
 SCENARIOS = [one.name for one in playable("kling", signs=True) if one.name not in REFUSED_CREATE]
 

@@ -122,6 +122,24 @@ def test_a_picture_comes_to_lie_in_the_bucket(server: S3Server, site: Site) -> N
     assert (head["ContentType"], head["Metadata"]) == ("image/png", {"sha256": file.sha256})
 
 
+@pytest.mark.parametrize(
+    ("body", "name", "content_type"),
+    [
+        (picture("AVIF", (64, 64)), "0.avif", "image/avif"),
+        (b"fLaC\0\0\0\x22" + bytes(90), "0.flac", "audio/flac"),
+        (bytes(90), "0.bin", "application/octet-stream"),
+    ],
+)
+def test_the_content_says_of_what_type_an_object_is(
+    server: S3Server, site: Site, body: bytes, name: str, content_type: str
+) -> None:
+    site.pages["/0"] = Page(body)
+    download(server.url).send(told(site))
+    (key,) = stored(server)
+    assert key.endswith(name)
+    assert server.client().head_object(Bucket="shop", Key=key)["ContentType"] == content_type
+
+
 def test_the_endpoint_may_come_from_the_environment(
     server: S3Server, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,10 @@ SAMPLES = {
     "png": picture("PNG", (320, 310)),
     "webp": picture("WEBP", (320, 310)),
     "gif": picture("GIF", (320, 310)),
+    "avif": picture("AVIF", (320, 310)),
+    "bmp": picture("BMP", (320, 310)),
+    "tiff": picture("TIFF", (320, 310)),
+    "jp2": picture("JPEG2000", (320, 310)),
 }
 
 

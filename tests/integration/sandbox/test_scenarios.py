@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -454,6 +455,37 @@ def test_what_is_not_a_picture_says_it_is_one(
     answer = session.get(result_url(sandbox, kling, receiver, "not-a-picture"), timeout=PATIENCE)
     assert answer.headers["Content-Type"] == "image/png"
     assert answer.content.startswith(b"<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "start"),
+    [
+        ("avif-result", rb"....ftypavif"),
+        ("bmp-result", rb"BM"),
+        ("tiff-result", rb"II\*\0"),
+        ("heic-result", rb"....ftypheic"),
+        ("unknown-format", rb"\x00\x01\x02\x03"),
+        ("camera-result", rb"\xff\xd8.{20,}MPF\0"),
+        ("metadata-result", rb"\x89PNG.{29}....zTXt"),
+        ("error-code", rb"error code: 1015\Z"),
+        ("json-result", rb"\{"),
+        ("svg-result", rb"<svg"),
+        ("utf-16-result", rb"\xff\xfe<\0"),
+        ("broken-result", rb"\x89PNG(?!.*IEND)"),
+        ("short-result", rb".{3}\Z"),
+    ],
+)
+def test_an_odd_result_says_it_is_a_png(
+    sandbox: Sandbox,
+    kling: Kling,
+    receiver: Receiver,
+    session: requests.Session,
+    scenario: str,
+    start: bytes,
+) -> None:
+    answer = session.get(result_url(sandbox, kling, receiver, scenario), timeout=PATIENCE)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+    assert re.match(start, answer.content, re.DOTALL)
 
 
 # -- creates

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from receiver import file_types
 from receiver.errors import ContentFailure, DeliveryFailure, PermanentFailure
 from receiver.hooks import content
 from tests.support.hook_servers import picture
@@ -35,29 +36,6 @@ def test_pictures_are_told_by_their_content(tmp_path: Path, fmt: str, extension:
 
 
 @pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        (b"\0\0\0\x20ftypisom\0\0\2\0", content.MP4),
-        (b"\0\0\0\x14ftypqt  \0\0\2\0", content.MOV),
-        (b"\0\0\0\x20ftypavif\0\0\0\0", content.UNKNOWN),
-        (b"\x1a\x45\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\x82\x84webm", content.WEBM),
-        (b"\x1a\x45\xdf\xa3\x9fB\x82\x88matroska", content.UNKNOWN),
-        (b"ID3\4\0\0\0\0\0\0", content.MP3),
-        (b"\xff\xfb\x90\x64", content.MP3),
-        (b"\xff\xf3\x90\x64", content.MP3),
-        (b"\xff\xfeh\0i\0", content.UNKNOWN),  # text in UTF-16
-        (b"\xff", content.UNKNOWN),
-        (b"RIFF\x24\0\0\0WAVEfmt ", content.WAV),
-        (b"RIFF\x24\0\0\0AVI LIST", content.UNKNOWN),
-        (b"glTF\2\0\0\0", content.UNKNOWN),
-        (b"", content.UNKNOWN),
-    ],
-)  # fmt: skip
-def test_other_media_are_told_by_their_first_bytes(head: bytes, expected: content.Content) -> None:
-    assert content.sniff(head) == expected
-
-
-@pytest.mark.parametrize(
     ("body", "kind"),
     [
         (b"<!DOCTYPE html><title>Sorry</title>", "image"),
@@ -75,8 +53,147 @@ def test_an_error_page_is_not_taken_for_the_result(tmp_path: Path, body: bytes, 
         content.inspect(at(tmp_path, body), kind)
 
 
+@pytest.mark.parametrize(
+    ("body", "reported"),
+    [
+        (b"<!DOCTYPE html><title>Sorry</title>", r"\(HTML\), not the image: <!DOCTYPE html>"),
+        ("<html>\n<h1>Désolé</h1>".encode("utf-16"), r"\(HTML\), .*: <html> <h1>Désolé</h1>"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><rect/></svg>", r"\(SVG\)"),
+        (b"<?xml version='1.0'?>\n<!-- drawn --><svg/>", r"\(SVG\)"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", r"\(XML or HTML\)"),
+        (b'\xef\xbb\xbf{"error": {"code": 1015}}', r"\(JSON\)"),
+        (b'["expired"]', r"\(JSON\)"),
+        (b"error code: 1015", r"\(plain text\), not the image: error code: 1015$"),
+        (b"\n\nerror code: 1015\n", r"\(plain text\), not the image: error code: 1015$"),
+        ("对不起页面不存在".encode("gbk"), r"\(plain text\)"),
+        (b"data:image/png;base64,iVBORw0KGgo" + b"A" * 5000, r"\(plain text\)"),
+        (b"x" * 100_000, r": x{80}$"),  # not all of it
+    ],
+)
+@pytest.mark.parametrize("kind", ["image", "video", "audio", "output"])
+def test_text_in_place_of_a_result_is_quoted(
+    tmp_path: Path, body: bytes, reported: str, kind: str
+) -> None:
+    with pytest.raises(ContentFailure, match=reported.replace("image", kind)) as caught:
+        content.inspect(at(tmp_path, body), kind)
+    assert "page of text" in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"\0", b"\xff\xd8", b"\x89PNG\r\n\x1a", bytes(63), b"\0\0\0\x20ftypavif"]
+)
+@pytest.mark.parametrize("kind", ["image", "video", "audio", "output"])
+def test_a_body_that_is_far_too_short_is_no_result(tmp_path: Path, body: bytes, kind: str) -> None:
+    with pytest.raises(ContentFailure, match=f"only {len(body)} bytes long, too short for the"):
+        content.inspect(at(tmp_path, body), kind)
+
+
 def test_what_nobody_knows_is_kept_as_it_is(tmp_path: Path) -> None:
-    assert content.inspect(at(tmp_path, b'{"voice": 1}'), "voice") == (content.UNKNOWN, None)
+    assert content.inspect(at(tmp_path, b'{"voice": 1}'), "voice") == (file_types.UNKNOWN, None)
+
+
+def box(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data) + 8) + name + data
+
+
+FTYP = box(b"ftyp", b"isom\0\0\2\0isomavc1")
+HEIC = box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", bytes(50))
+ODD = {
+    "avif": box(b"ftyp", b"avif\0\0\0\0avifmif1") + os.urandom(500),  # no decoder can read it
+    "heic": HEIC + box(b"mdat", b"x" * 90),
+    "bmp": b"BM" + os.urandom(500),
+    "tiff": b"II*\0\x08\0\0\0" + os.urandom(500),
+    "jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + bytes(500),
+    "jxl": b"\xff\x0a" + bytes(500),
+    "psd": b"8BPS\0\1" + bytes(500),
+    "mp4": FTYP + box(b"moov", bytes(90)) + box(b"mdat", b"x" * 90),
+    "mkv": b"\x1a\x45\xdf\xa3\x9fB\x82\x88matroska" + bytes(500),
+    "ogg": b"OggS\0\2" + bytes(500),
+    "flac": b"fLaC\0\0\0\x22" + bytes(500),
+    "pdf": b"%PDF-1.7\n" + b"1 0 obj << >> endobj\n" * 50,
+    "zip": b"PK\3\4" + bytes(500),
+    "bin": bytes(500),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("extension", ODD)
+@pytest.mark.parametrize("kind", ["image", "video", "audio", "output", "voice"])
+def test_a_binary_file_of_any_type_is_kept(tmp_path: Path, extension: str, kind: str) -> None:
+    path = at(tmp_path, ODD[extension])
+    found, thumbnail = content.inspect(path, kind)
+    assert (found.extension, thumbnail) == (extension, None)
+    assert path.read_bytes() == ODD[extension]
+
+
+@pytest.mark.parametrize("form", ["AVIF", "BMP", "TIFF", "JPEG2000"])
+def test_a_format_that_pillow_reads_has_a_thumbnail(tmp_path: Path, form: str) -> None:
+    found, thumbnail = content.inspect(at(tmp_path, picture(form, (640, 480))), "image")
+    assert found.extension == {"JPEG2000": "jp2"}.get(form, form.lower())
+    assert thumbnail is not None
+
+
+@pytest.mark.parametrize("form", ["AVIF", "BMP", "TIFF", "JPEG2000"])
+def test_such_a_picture_that_was_cut_short_is_refused(tmp_path: Path, form: str) -> None:
+    whole = picture(form, (640, 480))
+    for missing in (2, len(whole) // 10, len(whole) // 2):
+        with pytest.raises(ContentFailure, match=r"broken|truncated"):
+            content.inspect(at(tmp_path, whole[:-missing]), "image")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FTYP + box(b"moov", bytes(90)) + box(b"mdat", bytes(900))[:-1],
+        FTYP + box(b"mdat", bytes(900))[:-100],
+        FTYP + box(b"free", bytes(90)) + box(b"moov", bytes(900))[:-100],
+        FTYP + struct.pack(">I4sQ", 1, b"mdat", 10**12) + bytes(900),  # its length has 64 bits
+        HEIC + box(b"mdat", bytes(900))[:500],
+        box(b"ftyp", b"qt  \0\0\0\0qt  ") + box(b"mdat", bytes(900))[:500],
+    ],
+)  # fmt: skip
+def test_a_video_that_was_cut_short_is_refused(tmp_path: Path, body: bytes) -> None:
+    with pytest.raises(ContentFailure, match=r"file is truncated: its box '\w+' should end at"):
+        content.inspect(at(tmp_path, body), "video")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FTYP + struct.pack(">I4s", 0, b"mdat") + bytes(900),  # it extends to the end of the file
+        FTYP + struct.pack(">I4sQ", 1, b"mdat", 916) + bytes(900),
+        FTYP + box(b"mdat", bytes(900)) + b"trailing bytes",
+        FTYP + box(b"mdat", bytes(900)) + box(b"free", bytes(900))[:100],
+        FTYP + os.urandom(900),
+        FTYP + box(b"free", b"") * 2000,
+    ],
+)
+def test_a_video_with_anything_at_its_end_is_kept(tmp_path: Path, body: bytes) -> None:
+    assert content.inspect(at(tmp_path, body), "video") == (file_types.MP4, None)
+
+
+def test_a_video_of_nothing_but_boxes_takes_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "MAX_BOXES", 10)
+    body = FTYP + box(b"free", b"") * 20 + box(b"mdat", bytes(900))[:-1]
+    assert content.inspect(at(tmp_path, body), "video") == (file_types.MP4, None)
+
+
+@pytest.mark.parametrize("form", ["BMP", "TIFF", "JPEG2000"])
+def test_a_large_file_of_a_rare_format_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(content, "MAX_PREVIEWED", 100)
+    assert content.inspect(at(tmp_path, picture(form)), "image")[1] is None
+
+
+def test_a_rare_format_can_be_a_decompression_bomb_as_well(tmp_path: Path) -> None:
+    header = b"BM" + struct.pack(
+        "<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 9000, 9000, 1, 24, 0, 0, 0, 0, 0, 0
+    )
+    with pytest.raises(PermanentFailure, match="pixels"):
+        content.inspect(at(tmp_path, header + bytes(500)), "image")
 
 
 @pytest.mark.parametrize(("fmt", "extension"), FORMATS)

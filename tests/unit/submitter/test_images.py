@@ -15,18 +15,12 @@ from PIL import Image
 
 from submitter import images
 from submitter.errors import InputError
+from tests.support.picture_files import mpo
 
 
 def picture(form: str = "PNG", size: tuple[int, int] = (320, 300), mode: str = "RGB") -> bytes:
     out = io.BytesIO()
     Image.effect_noise(size, 60).convert(mode).save(out, form)
-    return out.getvalue()
-
-
-def mpo() -> bytes:
-    out = io.BytesIO()
-    first, second = (Image.new("RGB", (320, 320), c) for c in ("red", "blue"))
-    first.save(out, "MPO", save_all=True, append_images=[second])
     return out.getvalue()
 
 
@@ -53,6 +47,7 @@ def bomb(width: int, height: int) -> bytes:
         ("grey.png", picture("PNG", mode="L")),
         ("alpha.png", picture("PNG", mode="RGBA")),
         ("cmyk.jpg", picture("JPEG", mode="CMYK")),
+        ("camera.jpg", mpo()),
     ],
 )
 def test_a_good_picture_goes_as_raw_base64_of_its_very_bytes(
@@ -77,8 +72,16 @@ def test_a_good_picture_goes_as_raw_base64_of_its_very_bytes(
         (picture("GIF", mode="P"), "GIF picture; save it as JPEG or PNG"),
         (picture("WEBP"), "WEBP picture"),
         (picture("BMP"), "BMP picture"),
-        (picture("TIFF"), "not a JPEG or PNG picture"),
-        (mpo(), "MPO picture"),
+        (picture("TIFF"), "TIFF picture; save it as JPEG or PNG"),
+        (picture("AVIF"), "AVIF picture; save it as JPEG or PNG"),
+        (picture("JPEG2000"), "JP2 picture; save it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(90), "HEIC picture; save it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(90), "HEIC picture; .* nothing else"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(90), "file of type MP4, not a JPEG or PNG"),
+        (b"%PDF-1.7\n" + bytes(90), "file of type PDF, not a JPEG or PNG picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "its name says: it is text"),
+        ("<html>Désolé".encode("utf-16"), "its name says: it is text"),
+        (bytes(range(256)), "its name says: its format is unknown"),
         (picture("PNG")[:-2000], "damaged or truncated"),
         (picture("JPEG")[:-2000], "damaged or truncated"),
         (picture("PNG")[:60], "damaged or truncated"),

@@ -1,0 +1,259 @@
+"""Separates the pixels in a PNG or JPEG file from metadata that Pillow may fail on.
+
+Pillow inflates texts and profiles, follows a camera's notes to a second picture and reads all of
+EXIF before it decodes a pixel, and refuses the picture if anything there is wrong or large.
+"""
+
+from __future__ import annotations
+
+import bisect
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import BinaryIO
+
+MAX_PROFILE = 4 * 2**20  # bytes of a colour profile; those of printing presses have 1 to 3 MB
+MAX_EXIF = 2**20  # bytes; only the orientation is read
+MAX_PARTS = 2_000_000  # of a GIF, of 255 bytes each; the rest of a longer one is not checked
+MAX_CHUNKS, MAX_SEGMENTS = 1_000_000, 100_000  # of a PNG, of a JPEG; a picture has far fewer
+PIECE = 2**20  # bytes that are read at a time
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+GIF_STARTS = (b"GIF87a", b"GIF89a")
+GIF_PICTURE, GIF_EXTENSION = b"\x2c", b"\x21"  # what a block can begin with
+MAX_TRANSPARENCY = 256  # bytes of the chunk tRNS, one for each colour of a palette
+# Markers of a JPEG: those that have no segment, or after which the compressed pixels come.
+JPEG_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
+JPEG_APPS = range(0xE0, 0xF0)
+JPEG_ICC, JPEG_EXIF = b"ICC_PROFILE\0", b"Exif\0\0"
+ORIENTATION = 0x0112  # a tag of EXIF
+Span = tuple[int, int]  # of a file: the first byte, and the one after the last
+
+
+class BrokenPicture(ValueError):
+    """A picture that is not complete, or was damaged; the message says what is wrong with it."""
+
+
+@dataclass(slots=True)
+class Essentials:
+    """A picture file in parts."""
+
+    pixels: BinaryIO  # the picture without its metadata, or the file itself
+    exif: bytes | None = None
+    profile: bytes | None = None  # of the colours, as ICC defines it
+
+
+def essentials(file: BinaryIO) -> Essentials:
+    """The parts of a PNG or a JPEG. Any other file is passed on as it is, from its beginning.
+
+    A GIF is checked to its end, because Pillow stops after the first picture in it. Raises
+    BrokenPicture.
+    """
+    found = Essentials(file)
+    file.seek(0)
+    start = file.read(len(PNG_START))
+    if start == PNG_START:
+        found.pixels = io.BufferedReader(_View(file, _read_png(file, found)))
+    elif start.startswith(JPEG_START):
+        found.pixels = io.BufferedReader(_View(file, _read_jpeg(file, found)))
+    else:
+        if start.startswith(GIF_STARTS):
+            _check_gif(file)
+        file.seek(0)
+    return found
+
+
+def orientation(exif: bytes) -> int:
+    """The orientation in EXIF data, 1 if there is none. Pillow would also read all other tags."""
+    body = exif.removeprefix(JPEG_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(body[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", body, 4)
+        (count,) = struct.unpack_from(f"{order}H", body, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", body, place)
+            if tag == ORIENTATION:
+                return int(value)
+    except struct.error:  # it ends too early
+        pass
+    return 1
+
+
+def _read_png(file: BinaryIO, found: Essentials) -> list[Span]:
+    """The critical chunks, whose checksums must be right, and the transparency if its one is."""
+    spans = [(0, len(PNG_START))]
+    place = len(PNG_START)
+    for _ in range(MAX_CHUNKS):
+        file.seek(place)
+        head = file.read(8)
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if len(head) < 8:
+            raise BrokenPicture("the PNG ends before its last chunk")
+        if not kind.isalpha():
+            raise BrokenPicture(f"the PNG has a broken chunk at byte {place}")
+        following = place + 12 + length
+        if kind[:1].isupper():
+            _check_chunk(file, kind, length)
+            _append(spans, place, following)
+            if kind == b"IEND":
+                return spans
+        elif kind == b"tRNS" and length <= MAX_TRANSPARENCY:
+            if _sound(file, kind, length) is not None:
+                _append(spans, place, following)
+        elif kind == b"eXIf" and length <= MAX_EXIF:
+            found.exif = _sound(file, kind, length)
+        elif kind == b"iCCP" and length <= MAX_PROFILE:
+            found.profile = _inflated(_sound(file, kind, length) or b"")
+        place = following
+    raise BrokenPicture(f"the PNG has more than {MAX_CHUNKS} chunks")
+
+
+def _check_chunk(file: BinaryIO, kind: bytes, length: int) -> None:
+    """Compare the checksum of a chunk whose data come next in the file."""
+    checksum, left = zlib.crc32(kind), length
+    while left:
+        piece = file.read(min(left, PIECE))
+        if not piece:
+            raise BrokenPicture(f"the PNG is truncated in its chunk {kind.decode()}")
+        checksum, left = zlib.crc32(piece, checksum), left - len(piece)
+    expected = file.read(4)
+    if len(expected) < 4:
+        raise BrokenPicture(f"the PNG is truncated in its chunk {kind.decode()}")
+    if int.from_bytes(expected) != checksum:
+        raise BrokenPicture(f"the PNG has a wrong checksum in its chunk {kind.decode()}")
+
+
+def _sound(file: BinaryIO, kind: bytes, length: int) -> bytes | None:
+    """The data of a short chunk, None if its checksum is wrong."""
+    data, expected = file.read(length), file.read(4)
+    return data if int.from_bytes(expected) == zlib.crc32(data, zlib.crc32(kind)) else None
+
+
+def _inflated(data: bytes) -> bytes | None:
+    """The colour profile in an iCCP chunk, None if it is too large or broken."""
+    try:
+        decompressor = zlib.decompressobj()
+        profile = decompressor.decompress(data.partition(b"\0")[2][1:], MAX_PROFILE)
+    except zlib.error:
+        return None
+    return profile if decompressor.eof else None
+
+
+def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
+    """All but the APPn segments that say nothing about the pixels.
+
+    What cannot be read as a segment is left to the decoder, with all that follows.
+    """
+    spans = [(0, len(JPEG_START))]
+    profile: dict[int, bytes] = {}
+    place = len(JPEG_START)
+    for _ in range(MAX_SEGMENTS):
+        file.seek(place)
+        head = file.read(4)
+        if head[:2] == b"\xff\xff":  # a marker may be preceded by any number of these
+            place += 1
+            continue
+        length = int.from_bytes(head[2:])
+        if len(head) < 4 or head[0] != 0xFF or head[1] in JPEG_NO_SEGMENT or length < 2:
+            _append(spans, place, max(place, file.seek(0, io.SEEK_END)))
+            found.profile = b"".join(profile[number] for number in sorted(profile)) or None
+            return spans
+        following = place + 2 + length
+        if _is_needed(file, head[1], length - 2, found, profile):
+            _append(spans, place, following)
+        place = following
+    raise BrokenPicture(f"the JPEG has more than {MAX_SEGMENTS} segments")
+
+
+def _is_needed(
+    file: BinaryIO, marker: int, length: int, found: Essentials, profile: dict[int, bytes]
+) -> bool:
+    """Does the segment, whose data come next in the file, change how the pixels look?
+
+    EXIF data and the parts of a colour profile are kept aside.
+    """
+    if marker not in JPEG_APPS:
+        return True
+    data = file.read(length)
+    if marker == 0xE1 and data.startswith(JPEG_EXIF) and found.exif is None:
+        found.exif = data
+    elif marker == 0xE2 and data.startswith(JPEG_ICC) and len(data) > 14:
+        profile.setdefault(data[12], data[14:])
+    # JFIF's and Adobe's segments, unless they are shorter than Pillow expects.
+    is_of_colours = (marker, data[:5]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe"))
+    return is_of_colours and len(data) >= 12
+
+
+def _check_gif(file: BinaryIO) -> None:
+    """Check that the file does not end within a block; the byte at its end may be missing."""
+    file.seek(10)
+    file.seek(13 + _palette_size(file.read(1)))
+    in_a_block = False
+    for _ in range(MAX_PARTS):
+        if in_a_block:
+            length = _gif_byte(file)
+            file.seek(length, io.SEEK_CUR)
+            in_a_block = length > 0
+            continue
+        kind = file.read(1)
+        if kind == GIF_PICTURE:
+            file.seek(8, io.SEEK_CUR)  # where it is, and its size
+            file.seek(_palette_size(file.read(1)) + 1, io.SEEK_CUR)
+        elif kind == GIF_EXTENSION:
+            file.seek(1, io.SEEK_CUR)
+        else:
+            return  # the end, or damage, which the decoder finds if it matters
+        in_a_block = True
+
+
+def _gif_byte(file: BinaryIO) -> int:
+    byte = file.read(1)
+    if not byte:
+        raise BrokenPicture("the GIF is truncated")
+    return byte[0]
+
+
+def _palette_size(flags: bytes) -> int:
+    """How many bytes the palette has that these flags announce."""
+    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _append(spans: list[Span], start: int, end: int) -> None:
+    """Add a span; one that follows the last one directly becomes part of it."""
+    if spans[-1][1] == start:
+        start = spans.pop()[0]
+    spans.append((start, end))
+
+
+class _View(io.RawIOBase):
+    """These spans of a file as a file of its own."""
+
+    def __init__(self, file: BinaryIO, spans: Sequence[Span]) -> None:
+        self._file, self._spans, self._place = file, spans, 0
+        self._ends = list(accumulate(end - start for start, end in spans))  # in the view
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._ends[-1]}[whence]
+        self._place = max(0, origin + offset)
+        return self._place
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        number = bisect.bisect_right(self._ends, self._place)
+        if number == len(self._ends):
+            return 0
+        left = self._ends[number] - self._place
+        self._file.seek(self._spans[number][1] - left)
+        data = self._file.read(min(left, len(buffer)))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
