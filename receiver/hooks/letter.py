@@ -240,7 +240,7 @@ def _text(notice: Notice, outputs: Sequence[Output]) -> str:
 
 
 def _whereabouts(output: Output, zone: tzinfo) -> Iterator[tuple[str, str]]:
-    kind = wording.one_line(output.media.kind).capitalize() or "Output"
+    kind = wording.kind(output.media)
     if output.link:
         until = output.media.expires_at
         expiry = f" (until {wording.moment(until, zone)})" if until is not None else ""
