@@ -17,6 +17,7 @@ from receiver.hooks.slack import Slack
 from sandbox.engine import Order
 from sandbox.server import Behaviour, Sandbox
 from tests.support.hook_servers import notice
+from tests.support.patience import PATIENCE
 
 IMAGES = Path(__file__).parents[3] / "sandbox" / "images"
 
@@ -70,7 +71,7 @@ def test_slack_may_refuse_the_blocks_of_a_message(sandbox: Sandbox) -> None:
     blocks = [{"type": "divider"}]
     url = sandbox.env()["SANDBOX_SLACK_URL"]
     answers = [
-        requests.post(url, json=payload, timeout=60)
+        requests.post(url, json=payload, timeout=PATIENCE)
         for payload in ({"text": "x", "blocks": blocks}, {"text": "x"}, {"blocks": blocks})
     ]
     assert [answer.status_code for answer in answers] == [400, 200, 200]
