@@ -197,6 +197,7 @@ class Mailbox:
     largest: dict[str, int] = field(default_factory=dict)  # bytes of a letter, by the same
     too_large: str = "552 5.3.4 Message size exceeds fixed limit"
     offered: list[int] = field(default_factory=list)  # sizes of letters, as MAIL states them
+    sessions: int = 0  # that ended with QUIT
 
     async def handle_MAIL(
         self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
@@ -236,6 +237,7 @@ class Mailbox:
         return "250 2.0.0 OK: queued as 4711"
 
     async def handle_QUIT(self, server: Any, session: Any, envelope: Envelope) -> str:
+        self.sessions += 1
         return self.refuse.get("QUIT", "221 Bye")
 
     def log_in(
