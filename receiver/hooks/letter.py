@@ -26,7 +26,7 @@ from receiver.hooks import content, shelf, wording
 MAX_INLINE = 3_000_000  # bytes of pictures in one letter; mail servers refuse much larger ones
 MAX_READ = 50_000_000  # bytes of one file that is read for its preview
 MOST_OUTPUTS = 10
-PREVIEWED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
+PREVIEWED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 CONTENT_TYPE = re.compile(r"(application|audio|image|video)/([A-Za-z0-9][A-Za-z0-9.+-]*)")
 EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
 SUBJECT_NAMES = ("reference", "task", "status", "provider")
@@ -220,10 +220,8 @@ def _read(file: File) -> bytes:
 
 def _preview(whole: bytes) -> bytes | None:
     """A JPEG of the picture; None if Pillow cannot read it."""
-    Image.init()
-    formats = [name for name in PREVIEWED if name in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(whole), formats=formats) as image:
+        with Image.open(io.BytesIO(whole), formats=PREVIEWED) as image:
             if image.width * image.height > content.MAX_PIXELS:
                 return None
             return pictures.preview(image)
