@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from marshmallow import fields
@@ -140,17 +141,21 @@ def _words(answer: outgoing.Answer) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z]+(?:_[a-z]+)*", answer.body.decode("utf-8", "replace")))
 
 
+def _is_gone(answer: outgoing.Answer) -> bool:
+    """Does Slack refuse every message from now on?"""
+    return answer.status == HTTPStatus.GONE or bool(_words(answer) & GONE)
+
+
 def _concerns_message(answer: outgoing.Answer) -> bool:
     """Does Slack refuse this message, and not every message?"""
-    words = _words(answer)
-    if words & GONE:
+    if _is_gone(answer):
         return False
-    return answer.status in MESSAGE_STATUSES or bool(words & MESSAGE)
+    return answer.status in MESSAGE_STATUSES or bool(_words(answer) & MESSAGE)
 
 
 def _failure(answer: outgoing.Answer, said: str) -> DeliveryFailure:
     text = f"Slack answered {said}"
-    if _words(answer) & GONE:
+    if _is_gone(answer):
         return EndpointGone(text)
     if _concerns_message(answer):
         return ContentFailure(text)

@@ -58,6 +58,7 @@ GONE = [
     Page(b"posting_to_general_channel_denied", 403),
     Page(b"team_disabled", 403),
     Page(b"channel_is_archived", 410),
+    Page(b"", 410),
     Page(b"user_not_found", 400),
     Page(b'{"ok": false, "error": "no_service"}', 200),
 ]
