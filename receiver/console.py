@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from receiver import terminal
-from receiver.deliveries import Delivery, State, rfc3339
+from receiver.deliveries import Delivery, Subscription, rfc3339
 from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
 from receiver.hooks_file import HEARABLE, HookEntry
@@ -96,11 +96,12 @@ def show_callbacks(found: Sequence[StoredCallback]) -> None:
     _print(table, "No callbacks.")
 
 
-def show_deliveries(found: Sequence[Delivery]) -> None:
+def show_deliveries(found: Sequence[Delivery], now: int) -> None:
     table = _table("id", "task", "status", "hook", "state", "attempts", "due")
     for delivery in found:
-        waits = delivery.due_at is None and delivery.state is State.PENDING
-        due = f"after {delivery.after}" if waits else _short(delivery.due_at)
+        due = _short(delivery.due_at)
+        if delivery.is_waiting(now):
+            due = f"after {delivery.after}" + (f", or {due}" if due else "")
         table.add_row(
             str(delivery.id),
             delivery.task_id,
@@ -158,10 +159,17 @@ def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
             entry.type,
             ", ".join(status for status in HEARABLE if status in heard.on),
             " ".join([*sorted(heard.providers), *([heard.match] if heard.match != "*" else [])]),
-            heard.after,
+            _awaited(heard),
             _cut("; ".join(problems)),
         )
     _print(table, "No hooks.")
+
+
+def _awaited(heard: Subscription) -> str | None:
+    """The hook that this one waits for, and for how long at most."""
+    if heard.after is None or heard.wait_ms is None:
+        return heard.after
+    return f"{heard.after} (up to {heard.wait_ms / 1000:g} s)"
 
 
 def show_happenings(found: Iterable[Happening]) -> None:

@@ -33,12 +33,19 @@ class Subscription:
     providers: frozenset[str] = frozenset()  # empty: all of them
     match: str = "*"  # glob on the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
+    wait_ms: int | None = None  # the longest such wait; None: until that delivery ends
 
     @property
     def tried_with(self) -> str:
         """The status that a test event tells it: one that it hears, success before failure."""
         preferred = (Status.SUCCEEDED.value, Status.FAILED.value, *sorted(self.on))
         return next(status for status in preferred if status in self.on)
+
+    def due_at(self, at: int, *, waits: bool) -> int | None:
+        """Return when a delivery created at `at` is due. None: when the awaited delivery ends."""
+        if not waits:
+            return at
+        return None if self.wait_ms is None else at + self.wait_ms
 
     def hears(self, *, status: str, provider: str, reference: str | None) -> bool:
         """Does this hook want to know of the move?"""
@@ -51,7 +58,11 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one hook. `due_at` None: it waits for the delivery named by `after` to end."""
+    """One event for one hook.
+
+    A delivery that waits for the delivery of the hook named by `after` is due when that one ends,
+    or at `due_at` if that is earlier. `due_at` None: there is no limit to the wait.
+    """
 
     id: int
     task_id: str
@@ -63,6 +74,12 @@ class Delivery:
     retries_from: int = 0  # attempts made before the last redelivery: retries count from here
     after: str | None = None
     ended_at: int | None = None
+
+    def is_waiting(self, now: int) -> bool:
+        """Does it still wait for the delivery of the hook named by `after` to end?"""
+        if self.after is None or self.state is not State.PENDING:
+            return False
+        return self.due_at is None or (not self.attempts and now < self.due_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Circuit(StrEnum):
     OPEN = "open"  # it is left alone until `retry_at`
     HALF_OPEN = "half-open"  # one delivery at a time, until one works (closed) or fails (open)
     PAUSED = "paused"  # by the operator; left by `resume`
-    DISABLED = "disabled"  # it answered 410 Gone: deliveries die; left by `resume`
+    DISABLED = "disabled"  # it is gone, such as by 410 Gone: deliveries die; left by `resume`
 
 
 class Verdict(StrEnum):
@@ -82,7 +82,7 @@ class Alert:
         return {
             AlertKind.PAUSED: f'The hook "{self.hook}" is paused: its endpoint keeps failing',
             AlertKind.RECOVERED: f'The hook "{self.hook}" works again',
-            AlertKind.DISABLED: f'The hook "{self.hook}" is disabled: its endpoint is gone (410)',
+            AlertKind.DISABLED: f'The hook "{self.hook}" is disabled: its endpoint is gone',
         }[self.kind]
 
     @property

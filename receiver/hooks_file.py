@@ -14,13 +14,17 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
+from receiver import durations
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
 from receiver.tasks import Status
 
 TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
 DOWNLOAD = "download"
-SHOW_PICTURES = frozenset({"email", "slack"})  # they wait for the download unless told otherwise
+# Notifications wait for the download unless `after` names another hook or none, and not for longer
+# than this unless `wait_for_files` says otherwise.
+NOTIFICATIONS = frozenset({"apprise", "email", "slack"})
+NOTIFICATION_WAIT = 120  # seconds
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
 DEFAULT_ON = (Status.SUCCEEDED.value, Status.FAILED.value)
 
@@ -83,6 +87,22 @@ def one_of(choices: Collection[str], what: str) -> Callable[[str], None]:
     return check
 
 
+class _Wait(fields.Field[float]):
+    """A duration in seconds, written as a number of seconds or as `"2m"`."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ARG002
+        try:
+            if isinstance(value, str):
+                return durations.parse(value)
+            if not isinstance(value, bool) and 0 < value <= durations.LONGEST:
+                return float(value)
+        except (TypeError, ValueError):
+            pass  # the message below says how to write it
+        raise ValidationError(
+            'is not a duration; use one like "90s" or "2m"; after = "" waits for nothing'
+        )
+
+
 class _Keys(Schema):
     """The keys that every hook has; the rest are its type's."""
 
@@ -104,6 +124,7 @@ class _Keys(Schema):
     providers = fields.List(fields.String(), load_default=list)
     match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
     after = fields.String(load_default=None)
+    wait_for_files = _Wait(load_default=None)
     alerts = fields.Boolean(load_default=False)
 
 
@@ -164,7 +185,7 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
         names.append(str(name))
     names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
     ordered = [_after(entry, entries) for entry in entries]
-    problems += [*_dangling(ordered, names), *_cycles(ordered)]
+    problems += [*_dangling(ordered, names), *_cycles(ordered), *_idle_waits(tables, ordered)]
     if problems:
         raise SettingsError(problems)
     return tuple(ordered)
@@ -178,8 +199,16 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
         providers=frozenset(keys.pop("providers")),
         match=keys.pop("match"),
         after=keys.pop("after"),
+        wait_ms=_wait_ms(type_, keys.pop("wait_for_files")),
     )
     return HookEntry(name, type_, subscription, keys, alerts)
+
+
+def _wait_ms(type_: str, told: float | None) -> int | None:
+    """The longest wait for the hook named by `after`; None: until its delivery ends."""
+    if told is None and type_ in NOTIFICATIONS:
+        told = NOTIFICATION_WAIT
+    return None if told is None else round(told * 1000)
 
 
 def _strangers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
@@ -190,7 +219,7 @@ def _strangers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
 def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:
     """The entry with the name of the hook that it waits for, or None, in `after`."""
     told = entry.subscription.after
-    if told is None and entry.type in SHOW_PICTURES:
+    if told is None and entry.type in NOTIFICATIONS:
         told = _first_download(entries)
     elif told == DOWNLOAD and all(other.name != DOWNLOAD for other in entries):
         told = _first_download(entries) or DOWNLOAD
@@ -206,6 +235,18 @@ def _dangling(entries: Sequence[HookEntry], names: Sequence[str]) -> Iterator[st
         after = entry.subscription.after
         if after is not None and after not in names:
             yield f'hook "{entry.name}": after: there is no hook "{after}"'
+
+
+def _idle_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
+    """One line for each hook that limits a wait for no hook. Notifications may, by default."""
+    limited = {table.get("name") for table in tables if "wait_for_files" in table}
+    for entry in entries:
+        waits = entry.subscription.after is not None or entry.type in NOTIFICATIONS
+        if entry.name in limited and not waits:
+            yield (
+                f'hook "{entry.name}": wait_for_files: it waits for no hook; '
+                'name one with after = "…", or leave this out'
+            )
 
 
 def _cycles(entries: Sequence[HookEntry]) -> Iterator[str]:

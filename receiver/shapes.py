@@ -101,6 +101,7 @@ def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
 def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
     """An entry of the hooks file, without its options, which hold secrets; and what is wrong."""
     heard = entry.subscription
+    wait_ms = heard.wait_ms if heard.after is not None else None
     return {
         "hook": entry.name,
         "type": entry.type,
@@ -108,6 +109,7 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
         "providers": sorted(heard.providers),
         "match": heard.match,
         "after": heard.after,
+        **({} if wait_ms is None else {"wait_for_files": wait_ms / 1000}),  # seconds
         "alerts": entry.alerts,
         "problems": list(problems),
     }

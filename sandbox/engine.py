@@ -15,6 +15,8 @@ from sandbox.shelf import Shelf
 from sandbox.workers import Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandbox.callbacks import Courier
     from sandbox.gallery import Gallery
     from sandbox.notices import Notice
@@ -122,6 +124,7 @@ class Engine:
         self._max_running = max_running
         self._dialects: dict[str, Dialect | None] = {}
         self.calls_back = True
+        self.on_create: Callable[[Scenario], None] = lambda _: None
         self._tasks: Shelf[str, Task] = Shelf(KEPT)
         self._external: dict[tuple[str, str], str] = {}
         self._orders: dict[str, Order] = {}  # of running tasks: pictures of people go with the end
@@ -149,6 +152,7 @@ class Engine:
         """Take the order; raise TooManyRunningError or ExternalIdTakenError."""
         with self._lock:
             task = self._admit(order)  # before anything else: a refused one is no task
+        self.on_create(task.scenario)
         self._tell(task)
         self._scheduler.after(self._pace, lambda: self._process(task))
         return task

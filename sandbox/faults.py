@@ -1,4 +1,4 @@
-"""What may be wrong with a result, and with the answer to a create."""
+"""What may go wrong with a result, the answer to a create, a mail and a Slack message."""
 
 from __future__ import annotations
 
@@ -63,3 +63,16 @@ class AnswerFault(Enum):
     BUSY = auto()  # refused: too many tasks run
     ERROR = auto()  # the provider's gateway answers 502
     LOST = auto()  # the connection is closed without an answer
+
+
+class MailFault(Enum):
+    """Why the mail server refuses the next mail, unless a smaller one is sent instead."""
+
+    SIZE_LIMIT = auto()  # announced in its answer to EHLO; a preview fits, the result does not
+    TOO_LARGE = auto()  # not announced: 552 at the end of DATA for every mail with a picture
+
+
+class SlackFault(Enum):
+    """Why Slack refuses the next message, unless another one is sent instead."""
+
+    BLOCKS = auto()  # `invalid_blocks`, as for a WebP or a picture that it cannot fetch

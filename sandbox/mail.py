@@ -1,9 +1,10 @@
-"""A mail server that accepts everything and keeps the newest mails for whoever wants to look."""
+"""A mail server that accepts everything unless told otherwise, and keeps the newest mails."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import deque
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiosmtpd.controller import Controller
 
 from sandbox.clock import now_ms
+from sandbox.faults import MailFault
 from sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 KEPT = 200
 HEAVIEST = 128 * 1024 * 1024
 LARGEST = 20 * 1024 * 1024
+LIMITS = {MailFault.SIZE_LIMIT: 150_000, MailFault.TOO_LARGE: 20_000}  # bytes
 STARTED_WITHIN = 120.0  # seconds; a busy machine needs more than aiosmtpd's 5
 
 
@@ -80,6 +83,11 @@ class Mailbox:
     def __init__(self) -> None:
         self._mails: Shelf[int, Mail] = Shelf(KEPT, HEAVIEST, lambda mail: 2 * len(mail.raw))
         self._numbers = itertools.count(1)
+        self._faults: deque[MailFault] = deque(maxlen=KEPT)
+
+    def refuse(self, fault: MailFault) -> None:
+        """Let one more mail meet this fault, until a version of it is accepted."""
+        self._faults.append(fault)
 
     def mails(self) -> list[Mail]:
         """Return what is kept, oldest first."""
@@ -88,6 +96,21 @@ class Mailbox:
     def mail(self, number: int) -> Mail | None:
         return self._mails.get(number)
 
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
+        self,
+        server: SMTP,
+        session: Session,
+        envelope: Envelope,
+        hostname: str,
+        responses: list[str],
+    ) -> list[str]:
+        del server, envelope
+        session.host_name = hostname
+        if not self._faults or self._faults[0] is not MailFault.SIZE_LIMIT:
+            return responses
+        rest = [line for line in responses if not line[4:].startswith("SIZE")]
+        return [rest[0], f"250-SIZE {LIMITS[MailFault.SIZE_LIMIT]}", *rest[1:]]
+
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
@@ -95,6 +118,10 @@ class Mailbox:
         raw = envelope.content
         if not isinstance(raw, bytes):
             return "500 no content"
+        if self._faults and len(raw) > LIMITS[self._faults[0]]:
+            return "552 5.3.4 Message size exceeds fixed limit"
+        if self._faults:
+            self._faults.popleft()
         number = next(self._numbers)
         sender, recipients = envelope.mail_from or "", tuple(envelope.rcpt_tos)
         self._mails.put(number, read(raw, number, sender, recipients))

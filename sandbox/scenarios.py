@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox import plans
-from sandbox.faults import AnswerFault, ResultFault
+from sandbox.faults import AnswerFault, MailFault, ResultFault, SlackFault
 from sandbox.plans import RISK, Plan
 
 if TYPE_CHECKING:
@@ -33,10 +33,17 @@ class Scenario:
     result: ResultFault | None = None
     answer: AnswerFault | None = None
     loses_an_output: bool = False  # the callback has one output fewer than a query
+    mail: MailFault | None = None  # of the next mail that comes in
+    slack: SlackFault | None = None  # of the next message that comes in
 
     @property
     def has_two_outputs(self) -> bool:
         return self.loses_an_output or self.result is ResultFault.SECOND_MISSING
+
+    @property
+    def needs_a_running_sandbox(self) -> bool:
+        """Is it about requests to the sandbox, which `trigger` does not wait for?"""
+        return any((self.answer, self.mail, self.slack))
 
     def obstacle(self, provider: str, *, signs: bool) -> str | None:
         """Why this provider cannot play it; None: it can."""
@@ -216,6 +223,28 @@ for _name, _summary, _answer in (
     ("answer-lost", "the task runs, but its create gets no answer", AnswerFault.LOST),
 ):
     register(Scenario(_name, _summary, answer=_answer))
+
+register(
+    Scenario(
+        "mail-size-limit",
+        "the mail server takes the next mail only up to a size that it announces (SIZE)",
+        mail=MailFault.SIZE_LIMIT,
+    )
+)
+register(
+    Scenario(
+        "mail-too-large",
+        "the mail server refuses the next mail with a picture as too large (552)",
+        mail=MailFault.TOO_LARGE,
+    )
+)
+register(
+    Scenario(
+        "slack-refuses-blocks",
+        "Slack refuses the next message for its blocks (invalid_blocks)",
+        slack=SlackFault.BLOCKS,
+    )
+)
 
 NEW_DIALECT = register(
     Scenario("new-dialect", "Kling's callbacks come in its newer dialect", only="kling")

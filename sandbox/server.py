@@ -26,6 +26,7 @@ from sandbox.standard_webhooks import Signer
 if TYPE_CHECKING:
     from sandbox.engine import Order, Task
     from sandbox.mail import Mail
+    from sandbox.scenarios import Scenario
     from sandbox.slack import SlackMessage
 
 BACKLOG = 128
@@ -102,6 +103,15 @@ class Sandbox:
         engine.speak(kling.NAME, kling_callbacks.Callbacks(behaviour.webhook_secret))
         engine.speak(appypie.NAME, appypie.Callbacks())
         engine.speak(modellix.NAME, None)
+        mailbox, slack = Mailbox(), SlackInbox()
+
+        def spoil_inboxes(scenario: Scenario) -> None:
+            if scenario.mail is not None:
+                mailbox.refuse(scenario.mail)
+            if scenario.slack is not None:
+                slack.refuse(scenario.slack)
+
+        engine.on_create = spoil_inboxes
         return Parts(
             url=self.url,
             environment=self.env(),
@@ -109,8 +119,8 @@ class Sandbox:
             ledger=self.ledger,
             gallery=gallery,
             queue=queue,
-            mailbox=Mailbox(),
-            slack=SlackInbox(),
+            mailbox=mailbox,
+            slack=slack,
             modellix_limit=Limit(behaviour.requests_a_minute),
         )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sandbox.clock import now_ms
+from sandbox.faults import SlackFault
 from sandbox.shelf import Shelf
 
 KEPT = 200
@@ -43,6 +45,11 @@ class SlackInbox:
     def __init__(self) -> None:
         self._messages: Shelf[int, SlackMessage] = Shelf(KEPT, HEAVIEST, lambda kept: kept.size)
         self._numbers = itertools.count(1)
+        self._faults: deque[SlackFault] = deque(maxlen=KEPT)
+
+    def refuse(self, fault: SlackFault) -> None:
+        """Let one more message meet this fault, until another version of it is accepted."""
+        self._faults.append(fault)
 
     def messages(self) -> list[SlackMessage]:
         """Return what is kept, oldest first."""
@@ -50,7 +57,12 @@ class SlackInbox:
 
     def post(self, webhook: str, body: bytes) -> SlackMessage:
         """Keep the message; raise SlackRefusalError where Slack would not have it."""
-        message = SlackMessage(next(self._numbers), now_ms(), webhook, read(body), len(body))
+        payload = read(body)
+        if self._faults and payload.get("blocks"):
+            raise SlackRefusalError("invalid_blocks")
+        if self._faults:
+            self._faults.popleft()
+        message = SlackMessage(next(self._numbers), now_ms(), webhook, payload, len(body))
         self._messages.put(message.number, message)
         return message
 

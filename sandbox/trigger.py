@@ -48,9 +48,9 @@ class Shot:
         external = self.external_id or (told["task"] if told and provider == "kling" else None)
         if provider not in PROVIDERS:
             raise TriggerError(f"{provider} makes no callbacks; use {' or '.join(PROVIDERS)}")
-        if named(self.scenario).answer is not None:
+        if named(self.scenario).needs_a_running_sandbox:
             raise TriggerError(
-                f"{self.scenario} is about creating tasks; ask a running sandbox for it: "
+                f"{self.scenario} is not about callbacks; ask a running sandbox for it: "
                 "POST /_sandbox/next"
             )
         return replace(self, provider=provider, external_id=external)
@@ -114,7 +114,11 @@ class Range:
 
 def triggerable() -> list[str]:
     """The scenarios that can be fired."""
-    return [one.name for one in SCENARIOS.values() if one.answer is None and one.only != "modellix"]
+    return [
+        one.name
+        for one in SCENARIOS.values()
+        if not one.needs_a_running_sandbox and one.only != "modellix"
+    ]
 
 
 __all__ = ["PROVIDERS", "Range", "Shot", "TriggerError", "UnknownScenarioError", "triggerable"]

@@ -6,6 +6,7 @@ import click
 
 from receiver import console, providers, settings, shapes
 from receiver.cli.group import as_json, cursor, hook_names, limit, of_tasks, store, tell_next
+from receiver.clock import now_ms
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.stores.base import Span
@@ -107,7 +108,7 @@ def deliveries(
     if as_json:
         console.as_json([shapes.delivery_json(delivery) for delivery in page.rows])
     else:
-        console.show_deliveries(page.rows)
+        console.show_deliveries(page.rows, now_ms())
     tell_next(page.next)
 
 

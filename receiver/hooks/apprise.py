@@ -7,6 +7,7 @@ follow no redirect; the deadline ends our waiting, not a request that hangs.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 
 from marshmallow import fields
 
+from receiver import outgoing
 from receiver.connects import public_only
 from receiver.deadline import Deadline
 from receiver.deliveries import Notice
-from receiver.endpoints import Alert
-from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.endpoints import Alert, AlertKind
+from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
@@ -26,6 +28,17 @@ from receiver.hooks.options import Options, checked, seconds
 INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 # They reach no network, but this machine; hooks of type command do that.
 LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
+MOST_OUTPUTS = 10  # of one task
+STATUS = re.compile(r"\berror=([0-9]{3})\b")  # as apprise's plugins log a response
+# Of apprise's four types, which services show as a colour or an icon; the others are "info".
+TYPES = {
+    "succeeded": "success",
+    "failed": "failure",
+    "given_up": "warning",
+    AlertKind.PAUSED: "warning",
+    AlertKind.RECOVERED: "success",
+    AlertKind.DISABLED: "failure",
+}
 
 
 class AppriseOptions(Options):
@@ -47,21 +60,27 @@ class Apprise:
         self._called = str(self._service.service_name)
 
     def send(self, notice: Notice) -> Done:
-        files = [notice.file_of(media) for media in notice.media]
-        local = [file.url for file in files if file is not None and Path(file.url).is_file()]
-        pictures = local if self._options["pictures"] else []
-        facts = "\n".join(f"{label}: {value}" for label, value in wording.facts(notice))
-        self._tell(wording.title(notice), facts, pictures)
+        lines = [f"{label}: {value}" for label, value in wording.facts(notice)]
+        pictures: list[str] = []
+        for media in notice.media[:MOST_OUTPUTS]:
+            file = notice.file_of(media)
+            if self._options["pictures"] and file is not None and Path(file.url).is_file():
+                pictures.append(file.url)
+            elif wording.is_link(media.url):
+                lines.append(f"{wording.kind(media)}: {media.url}")
+        type_ = TYPES.get(notice.status, "info")
+        self._tell(type_, wording.title(notice), "\n".join(lines), pictures)
         return Done(f"{self._called} took it")
 
     def alert(self, alert: Alert) -> None:
         """Tell of another hook's endpoint. Raises DeliveryFailure."""
-        self._tell(alert.title, alert.text, [])
+        self._tell(TYPES[alert.kind], alert.title, alert.text, [])
 
-    def _tell(self, title: str, text: str, pictures: list[str]) -> None:
+    def _tell(self, type_: str, title: str, text: str, pictures: list[str]) -> None:
+        """Send one message; if the service refuses it with pictures, send it without them."""
         import apprise  # noqa: PLC0415 - an extra, see `service`
 
-        attached = apprise.AppriseAttachment(pictures) if pictures else None
+        message = {"body": text, "title": title, "notify_type": apprise.NotifyType(type_)}
         said: Any = apprise.LogCapture(  # type: ignore[no-untyped-call]
             level=logging.WARNING, fmt="%(message)s"
         )
@@ -69,7 +88,10 @@ class Apprise:
         def work() -> str | None:
             """None if the service took it; else what apprise's log says of it."""
             with said as lines, self._guard() as refused:
-                took = self._service.notify(body=text, title=title, attach=attached)
+                attached = apprise.AppriseAttachment(pictures) if pictures else None
+                took = self._service.notify(**message, attach=attached)
+                if not took and pictures and _concerns_message(lines.getvalue()):
+                    took = self._service.notify(**message)
             if refused:
                 raise PermanentFailure(
                     f"{self._called} is not at a public address; "
@@ -78,7 +100,8 @@ class Apprise:
             return None if took else wording.one_line(lines.getvalue()) or "it does not say why"
 
         if problem := self._in_time(work):
-            raise TemporaryFailure(f"{self._called} did not take it: {problem}")
+            failure = ContentFailure if _concerns_message(problem) else TemporaryFailure
+            raise failure(f"{self._called} did not take it: {problem}")
 
     def _guard(self) -> AbstractContextManager[Sequence[str]]:
         return nullcontext([]) if self._options["allow_private"] else public_only()
@@ -109,6 +132,14 @@ def service(url: str) -> Any:
     if found is None:
         raise SettingsError(["url: is not a URL of apprise's; see its list of services"])
     return found
+
+
+def _concerns_message(log: str) -> bool:
+    """Did the service answer, and refuse this message? Every status in the log says so."""
+    statuses = {int(status) for status in STATUS.findall(log)}
+    return bool(statuses) and all(
+        400 <= status < 500 and status not in outgoing.TEMPORARY_STATUSES for status in statuses
+    )
 
 
 def _outcome(work: Callable[[], str | None]) -> str | PermanentFailure | None:

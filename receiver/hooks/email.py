@@ -1,13 +1,15 @@
-"""E-mail: real SMTP, with TLS and login when set, the downloaded picture inside the message."""
+"""E-mail: real SMTP, with TLS and login when set, and previews of the pictures in the message."""
 
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from typing import Any
@@ -25,6 +27,12 @@ from receiver.hooks.options import Options, checked, placeholders, seconds
 LONGEST_REPLY = 64 * 1024  # bytes of one answer of the server
 # "Log in first", "wrong password", "too weak a login": an operator can mend each of them.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
+# A message that is too large: RFC 1870, RFC 3463 (X.2.3, X.3.4), and servers that use other codes.
+TOO_LARGE_CODES = frozenset({523, 552})
+TOO_LARGE_STATUS = re.compile(r"[45]\.(2\.3|3\.4)\b")
+MEASURES, LIMITS = ("size", "length", "large", "big"), ("exceed", "limit", "maxim", "too ")
+
+Answer = tuple[int, bytes | str]
 
 
 class OneOrMore(fields.List[str]):
@@ -81,7 +89,11 @@ class EmailOptions(Options):
 
 
 class Email:
-    """Sends one letter a notice, under the same Message-ID however often it is sent."""
+    """Sends one letter a notice, under the same Message-ID however often it is sent.
+
+    If the server refuses a letter as too large, it is sent without the originals of the pictures,
+    and then without any picture, in the same attempt.
+    """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
@@ -90,7 +102,7 @@ class Email:
         self._recipients = [letter.address(text) for text in self._options["to"]]
 
     def send(self, notice: Notice) -> Done:
-        message = letter.compose(
+        versions = letter.versions(
             notice,
             hook=self.name,
             sender=self._sender,
@@ -98,24 +110,67 @@ class Email:
             subject=self._options["subject"],
             now=time.time(),
         )
-        return Done(self._post(message))
+        return Done(self._post(list(versions)))
 
     def alert(self, alert: Alert) -> None:
         """Tell the recipients of another hook's endpoint. Raises DeliveryFailure."""
-        self._post(
-            letter.alert(alert, sender=self._sender, recipients=self._recipients, now=time.time())
+        message = letter.alert(
+            alert, sender=self._sender, recipients=self._recipients, now=time.time()
         )
+        self._post([message])
 
-    def _post(self, message: EmailMessage) -> str:
-        """What the server said. Raises DeliveryFailure."""
-        recipients = [to.addr_spec for to in self._recipients]
+    def _post(self, versions: list[EmailMessage]) -> str:
+        """Send the largest version that the server accepts, and return what it answered.
+
+        A server may accept different sizes for different recipients. Raises DeliveryFailure if no
+        recipient got any version.
+        """
+        waiting = [to.addr_spec for to in self._recipients]
+        said: list[str] = []
+        notes: list[str] = []
+        smaller = versions[1:]
         with Deadline(self._options["deadline"]) as clock:
+            while waiting:
+                try:
+                    answer, refused = self._offer(versions, waiting, clock)
+                except (smtplib.SMTPException, OSError, ValueError) as error:
+                    failure = _explained(error, self._options["host"], clock)
+                    if not said:
+                        raise failure from error
+                    notes.append(f"not sent to {', '.join(waiting)}: {failure}")
+                    break
+                said += answer
+                waiting = [to for to, text in refused.items() if versions and _too_large(text)]
+                final = {to: text for to, text in refused.items() if to not in waiting}
+                notes += [f"refused: {text}" for text in _refusals(final)]
+        if len(versions) < len(smaller):
+            notes.append("the server refuses more pictures as too large")
+        return "; ".join(said + notes)
+
+    def _offer(
+        self, versions: list[EmailMessage], recipients: Sequence[str], clock: Deadline
+    ) -> tuple[list[str], Mapping[str, Answer]]:
+        """Send the largest version that the server does not announce to be too large.
+
+        It and the larger ones are removed from `versions`. Returns what the server answered if it
+        accepted the letter, and the recipients that it refused.
+        """
+        with self._session(clock) as smtp:
+            while len(versions) > 1 and len(versions[0].as_bytes()) > smtp.largest:
+                del versions[0]
+            message = versions.pop(0)
             try:
-                with self._session(clock) as smtp:
-                    refused = smtp.send_message(message, self._sender.addr_spec, recipients)
-            except (smtplib.SMTPException, OSError, ValueError) as error:
-                raise _explained(error, self._options["host"], clock) from error
-        return "; ".join([smtp.said, *(f"refused: {text}" for text in _refusals(refused))])
+                refused = smtp.send_message(message, self._sender.addr_spec, recipients)
+            except (
+                smtplib.SMTPRecipientsRefused,
+                smtplib.SMTPSenderRefused,
+                smtplib.SMTPDataError,
+            ) as error:
+                too_large = next(filter(_too_large, _answers(error)), None)
+                if too_large is None or not versions:
+                    raise
+                return [], dict.fromkeys(recipients, too_large)
+            return [smtp.said], refused
 
     @contextmanager
     def _session(self, clock: Deadline) -> Iterator[_Smtp]:
@@ -185,6 +240,24 @@ class _Smtp(smtplib.SMTP):
         name = socket.gethostname()
         self.local_hostname = name if "." in name else _literal(self._near)
 
+    @property
+    def largest(self) -> float:
+        """The size in bytes of the largest message that the server accepts, as it announced it."""
+        announced = self.esmtp_features.get("size", "").strip()
+        return int(announced) or math.inf if re.fullmatch(r"[0-9]{1,18}", announced) else math.inf
+
+    def send(self, s: Any) -> None:
+        """Send; if the server has hung up, its last answer (such as 552) says why."""
+        if self.sock is None:
+            raise smtplib.SMTPServerDisconnected("the connection is closed")
+        content = s.encode(self.command_encoding) if isinstance(s, str) else s
+        try:
+            self.sock.sendall(content)
+        except OSError as error:
+            code, text = self.getreply()  # raises SMTPServerDisconnected if there is none
+            self.close()
+            raise smtplib.SMTPDataError(code, text) from error
+
     def getreply(self) -> tuple[int, bytes]:
         """One answer of the server; an endless one is cut off instead of kept in memory."""
         if self.file is None and self.sock is not None:
@@ -228,12 +301,29 @@ def _literal(ip: str) -> str:
     return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
 
 
+def _too_large(answer: Answer) -> bool:
+    """Does the server refuse the letter, or this recipient, because of the size of the letter?"""
+    code, text = answer
+    said = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).lower()
+    if code in TOO_LARGE_CODES or (code >= 400 and TOO_LARGE_STATUS.match(said)):
+        return True
+    has_measure = any(word in said for word in MEASURES)
+    return code >= 400 and has_measure and any(word in said for word in LIMITS)
+
+
+def _answers(error: smtplib.SMTPException) -> list[Answer]:
+    """The answers that refused the letter."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return list(error.recipients.values())
+    return [(error.smtp_code, error.smtp_error)]  # type: ignore[attr-defined]
+
+
 def _line(code: int, text: bytes | str) -> str:
     said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return f"{code} {wording.one_line(said)[:200]}"
 
 
-def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> list[str]:
+def _refusals(refused: Mapping[str, Answer]) -> list[str]:
     return [f"{to} ({_line(*answer)})" for to, answer in refused.items()]
 
 

@@ -1,26 +1,34 @@
-"""The letter that an e-mail hook sends: text, HTML and the pictures in it."""
+"""The letter that an e-mail hook sends: text, HTML, previews of pictures, and the originals."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from html import escape
+from pathlib import PurePosixPath
 
 from marshmallow import ValidationError
+from PIL import Image
 
+from receiver import pictures
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
 from receiver.events import Media
-from receiver.hooks import shelf, wording
+from receiver.hooks import content, shelf, wording
 
 MAX_INLINE = 3_000_000  # bytes of pictures in one letter; mail servers refuse much larger ones
+MAX_READ = 50_000_000  # bytes of one file that is read for its preview
 MOST_OUTPUTS = 10
+PREVIEWED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
+CONTENT_TYPE = re.compile(r"(application|audio|image|video)/([A-Za-z0-9][A-Za-z0-9.+-]*)")
+EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
 SUBJECT_NAMES = ("reference", "task", "status", "provider")
 SUBJECT_LIMIT = 200  # characters
 POLICY = SMTP.clone(cte_type="7bit")  # no server has to know 8BITMIME
@@ -35,9 +43,17 @@ class Output:
 
     media: Media
     file: File | None
-    picture: bytes | None  # what stands in the letter itself
-    subtype: str  # of the picture: png, jpeg, …
-    content_id: str
+    name: str  # such as picture-1
+    content_id: str  # of the preview
+    preview: bytes | None = None  # a JPEG, shown in the letter
+    original: bytes | None = None  # attached, unchanged
+
+    @property
+    def attachment(self) -> str:
+        """The file name of the attached original."""
+        url = self.file.url if self.file else ""
+        extension = EXTENSION.fullmatch(PurePosixPath(url.partition("?")[0]).suffix)
+        return f"{self.name}{extension[0] if extension else ''}"
 
     @property
     def link(self) -> str | None:
@@ -64,6 +80,33 @@ def address(text: str) -> Address:
     return Address(name, user, domain if domain.isascii() else domain.encode("idna").decode())
 
 
+def versions(
+    notice: Notice,
+    *,
+    hook: str,
+    sender: Address,
+    recipients: Sequence[Address],
+    subject: str,
+    now: float,
+) -> Iterator[EmailMessage]:
+    """The letter of this hook about this notice, then smaller versions of it for servers that
+    refuse it as too large: without the originals, and without any picture.
+
+    `now`, in seconds since 1970, is its Date. Each version has the same Message-ID.
+    """
+    # The same for every attempt, so that a letter that was sent twice is seen once.
+    identity = hashlib.sha256(f"{notice.id}\n{hook}".encode()).hexdigest()[:32]
+    whole = _outputs(notice, identity)
+    previews = [replace(output, original=None) for output in whole]
+    links = [replace(output, preview=None) for output in previews]
+    found = [whole, previews, links]
+    for number, outputs in enumerate(found):
+        if outputs not in found[:number]:
+            letter = _begun(sender, recipients, _subject(notice, subject), identity, now)
+            _fill(letter, notice, outputs)
+            yield letter
+
+
 def compose(
     notice: Notice,
     *,
@@ -73,24 +116,30 @@ def compose(
     subject: str,
     now: float,
 ) -> EmailMessage:
-    """The letter of this hook about this notice; `now`, in seconds since 1970, is its Date."""
-    # The same for every attempt, so that a letter that was sent twice is seen once.
-    identity = hashlib.sha256(f"{notice.id}\n{hook}".encode()).hexdigest()[:32]
-    outputs = list(_outputs(notice, f"{identity}@{sender.domain}"))
-    letter = _begun(sender, recipients, _subject(notice, subject), identity, now)
+    """The largest of the `versions`."""
+    return next(
+        versions(notice, hook=hook, sender=sender, recipients=recipients, subject=subject, now=now)
+    )
+
+
+def _fill(letter: EmailMessage, notice: Notice, outputs: Sequence[Output]) -> None:
     letter.set_content(_text(notice, outputs))
     letter.add_alternative(_html(notice, outputs), subtype="html")
     for output in outputs:
-        if output.picture is not None:
+        if output.preview is not None:
             letter.get_payload()[1].add_related(  # type: ignore[index, union-attr]
-                output.picture,
+                output.preview,
                 "image",
-                output.subtype,
+                "jpeg",
                 cid=f"<{output.content_id}>",
                 disposition="inline",
-                filename=f"{output.content_id.partition('.')[0]}.{output.subtype}",
+                filename=f"{output.name}.jpg",
             )
-    return letter
+    for output in outputs:
+        if output.original is not None and output.file is not None:
+            found = CONTENT_TYPE.fullmatch(output.file.content_type)
+            kind, subtype = found.groups() if found else ("application", "octet-stream")
+            letter.add_attachment(output.original, kind, subtype, filename=output.attachment)
 
 
 def alert(
@@ -134,28 +183,50 @@ def _safe(subject: str) -> str:
     return text.replace("=?", "= ?")
 
 
-def _outputs(notice: Notice, identity: str) -> Iterator[Output]:
-    left = MAX_INLINE
+def _outputs(notice: Notice, identity: str) -> list[Output]:
+    """Each output with its preview and, as long as there is space for it, its original."""
+    outputs = []
     for number, media in enumerate(notice.media[:MOST_OUTPUTS], 1):
-        file = notice.file_of(media)
-        picture, subtype = _picture(file, left) if file and media.kind == "image" else (None, "")
-        left -= len(picture or b"")
-        yield Output(media, file, picture, subtype, f"picture-{number}.{identity}")
+        name, file = f"picture-{number}", notice.file_of(media)
+        # Short, whatever the sender's domain: `email` folds a longer line in such a way that mail
+        # clients do not find the picture.
+        output = Output(media, file, name, f"{name}.{identity[:16]}@callback-receiver")
+        if file is not None and media.kind == "image":
+            whole = _read(file)
+            preview = _preview(whole) or file.thumbnail
+            fits = 0 < len(whole) <= MAX_INLINE
+            output = replace(output, preview=preview, original=whole if fits else None)
+        outputs.append(output)
+    left = MAX_INLINE - sum(len(output.preview or b"") for output in outputs)
+    for number, output in enumerate(outputs):
+        size = len(output.original or b"")
+        if size > left:
+            outputs[number] = replace(output, original=None)
+        else:
+            left -= size
+    return outputs
 
 
-def _picture(file: File, limit: int) -> tuple[bytes | None, str]:
-    """The picture and its subtype: the file, or its thumbnail if it is too large or unreadable."""
-    kind, _, subtype = file.content_type.partition("/")
-    if kind == "image" and file.size <= limit:
-        try:
-            whole = shelf.read(file.url, limit + 1)
-        except (OSError, ValueError, ImportError):  # gone, or a store that is not installed
-            whole = b""
-        if 0 < len(whole) <= limit:
-            return whole, subtype
-    if file.thumbnail is not None and len(file.thumbnail) <= limit:
-        return file.thumbnail, "jpeg"
-    return None, ""
+def _read(file: File) -> bytes:
+    """The whole file; nothing if it is gone, too large, or in a store that is not installed."""
+    if file.size > MAX_READ:
+        return b""
+    try:
+        whole = shelf.read(file.url, MAX_READ + 1)
+    except (OSError, ValueError, ImportError):
+        return b""
+    return whole if len(whole) <= MAX_READ else b""
+
+
+def _preview(whole: bytes) -> bytes | None:
+    """A JPEG of the picture; None if Pillow cannot read it."""
+    try:
+        with Image.open(io.BytesIO(whole), formats=PREVIEWED) as image:
+            if image.width * image.height > content.MAX_PIXELS:
+                return None
+            return pictures.preview(image)
+    except (*pictures.BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
 
 
 def _text(notice: Notice, outputs: Sequence[Output]) -> str:
@@ -167,11 +238,13 @@ def _text(notice: Notice, outputs: Sequence[Output]) -> str:
 
 
 def _whereabouts(output: Output, zone: tzinfo) -> Iterator[tuple[str, str]]:
-    kind = wording.one_line(output.media.kind).capitalize() or "Output"
+    kind = wording.kind(output.media)
     if output.link:
         until = output.media.expires_at
         expiry = f" (until {wording.moment(until, zone)})" if until is not None else ""
         yield kind, output.link + expiry
+    if output.original is not None:
+        yield "Attached", output.attachment
     if output.file:
         yield "Saved as", wording.one_line(output.file.url)
 
@@ -210,7 +283,7 @@ def _output_rows(output: Output, zone: tzinfo) -> str:
     rows = ""
     for label, value in _whereabouts(output, zone):
         shown = escape(value)
-        if label != "Saved as" and output.link:
+        if label not in ("Attached", "Saved as") and output.link:
             rest = escape(value.removeprefix(output.link))
             shown = f'<a href="{escape(output.link)}" style="color:#175cd3">open</a>{rest}'
         rows += _row(label, shown)
@@ -218,7 +291,7 @@ def _output_rows(output: Output, zone: tzinfo) -> str:
 
 
 def _image(output: Output) -> str:
-    if output.picture is None:
+    if output.preview is None:
         return ""
     return (
         f'<img src="cid:{escape(output.content_id)}" alt="The result" '

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from marshmallow import fields
@@ -10,7 +12,7 @@ from marshmallow import fields
 from receiver import outgoing
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
-from receiver.errors import TemporaryFailure
+from receiver.errors import ContentFailure, DeliveryFailure, EndpointGone
 from receiver.events import Media
 from receiver.hooks import wording
 from receiver.hooks.base import Done
@@ -19,7 +21,52 @@ from receiver.hooks.options import Options, checked, http_url, seconds
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
 IMAGE_URL_LIMIT = 3000
+FACT_LIMIT = 500  # of a message without blocks, for which Slack takes 40,000
 MOST_OUTPUTS = 10  # of one task; Slack takes 50 blocks, people fewer
+
+# What Slack answers: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
+# Nothing can be posted by this webhook until somebody changes something in Slack.
+GONE = frozenset(
+    {
+        "account_inactive",
+        "action_prohibited",
+        "channel_is_archived",
+        "channel_not_found",
+        "invalid_token",
+        "is_archived",
+        "no_active_hooks",
+        "no_service",
+        "no_service_id",
+        "no_team",
+        "not_in_channel",
+        "posting_to_general_channel_denied",
+        "restricted_action",
+        "team_access_not_granted",
+        "team_disabled",
+        "team_not_found",
+        "token_expired",
+        "token_revoked",
+        "user_not_found",
+    }
+)
+# Slack refuses this message, with whatever status.
+MESSAGE = frozenset(
+    {
+        "attachment_payload_limit_exceeded",
+        "block_mismatch",
+        "invalid_attachments",
+        "invalid_blocks",
+        "invalid_blocks_format",
+        "invalid_payload",
+        "missing_text_or_fallback_or_attachments",
+        "msg_blocks_too_long",
+        "msg_too_long",
+        "no_text",
+        "too_many_attachments",
+        "too_many_blocks",
+    }
+)
+MESSAGE_STATUSES = frozenset({400, 413, 422})
 
 ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -42,41 +89,77 @@ class Slack:
 
     def send(self, notice: Notice) -> Done:
         message = compose(notice, pictures=self._options["pictures"])
+        return Done(self._tell(message, as_text(notice)))
+
+    def alert(self, alert: Alert) -> None:
+        """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
+        title = escaped(alert.title, TEXT_LIMIT)
+        blocks = [
+            {"type": "header", "text": _plain(escaped(alert.title, HEADER_LIMIT))},
+            {"type": "section", "text": _markdown(escaped(alert.text, TEXT_LIMIT))},
+        ]
+        self._tell(
+            {"text": title, "blocks": blocks},
+            {"text": f"*{title}*\n{escaped(alert.text, TEXT_LIMIT)}"},
+        )
+
+    def _tell(self, message: Mapping[str, Any], text: Mapping[str, Any]) -> str:
+        """Post the message; if Slack refuses it, post it again as text.
+
+        Returns what Slack answered. Raises DeliveryFailure.
+        """
+        answer, said = self._post(message)
+        if _is_accepted(answer):
+            return f"Slack answered {said}"
+        if not _concerns_message(answer):
+            raise _failure(answer, said)
+        # Slack fetches the pictures before it answers. If it cannot fetch one, or one is a WebP, it
+        # says no more than `invalid_blocks` (slackapi/python-slack-sdk#1782, 2025-11).
+        answer, said_of_text = self._post(text)
+        if _is_accepted(answer):
+            return f"Slack answered {said_of_text} to the text; it refused the blocks: {said}"
+        raise _failure(answer, said_of_text)
+
+    def _post(self, message: Mapping[str, Any]) -> tuple[outgoing.Answer, str]:
+        """One request: the response, and the response in one line for people."""
         answer = outgoing.post(
             self._options["url"],
             json=message,
             deadline=self._options["deadline"],
             allow_private=self._options["allow_private"],
         )
-        said = f"{answer.status} {wording.one_line(answer.body.decode('utf-8', 'replace'))[:200]}"
-        if answer.status == 200:
-            return Done(f"Slack answered {said}")
-        has_picture = any(block["type"] == "image" for block in message["blocks"])
-        if "invalid_blocks" in said and has_picture:
-            # Slack fetches the picture before it answers, and where that fails says no more
-            # than this; it heals by itself (slackapi/python-slack-sdk#1782, 2025-11). A second
-            # POST without the picture would hide the reason and could show the message twice.
-            raise TemporaryFailure(
-                f"Slack answered {said}: it may be unable to fetch the picture; "
-                "pictures = false leaves it out"
-            )
-        raise outgoing.failure(answer.status, answer.headers, f"Slack answered {said}")
+        body = wording.one_line(answer.body.decode("utf-8", "replace"))
+        return answer, f"{answer.status} {body[:200]}"
 
-    def alert(self, alert: Alert) -> None:
-        """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
-        blocks = [
-            {"type": "header", "text": _plain(escaped(alert.title, HEADER_LIMIT))},
-            {"type": "section", "text": _markdown(escaped(alert.text, TEXT_LIMIT))},
-        ]
-        answer = outgoing.post(
-            self._options["url"],
-            json={"text": escaped(alert.title, TEXT_LIMIT), "blocks": blocks},
-            deadline=self._options["deadline"],
-            allow_private=self._options["allow_private"],
-        )
-        if answer.status != 200:
-            said = f"Slack answered {answer.status}"
-            raise outgoing.failure(answer.status, answer.headers, said)
+
+def _is_accepted(answer: outgoing.Answer) -> bool:
+    return 200 <= answer.status < 300 and b'"ok":false' not in answer.body.replace(b" ", b"")
+
+
+def _words(answer: outgoing.Answer) -> frozenset[str]:
+    """The names of errors in a response, which is text such as `invalid_blocks` or JSON."""
+    return frozenset(re.findall(r"[a-z]+(?:_[a-z]+)*", answer.body.decode("utf-8", "replace")))
+
+
+def _is_gone(answer: outgoing.Answer) -> bool:
+    """Does Slack refuse every message from now on?"""
+    return answer.status == HTTPStatus.GONE or bool(_words(answer) & GONE)
+
+
+def _concerns_message(answer: outgoing.Answer) -> bool:
+    """Does Slack refuse this message, and not every message?"""
+    if _is_gone(answer):
+        return False
+    return answer.status in MESSAGE_STATUSES or bool(_words(answer) & MESSAGE)
+
+
+def _failure(answer: outgoing.Answer, said: str) -> DeliveryFailure:
+    text = f"Slack answered {said}"
+    if _is_gone(answer):
+        return EndpointGone(text)
+    if _concerns_message(answer):
+        return ContentFailure(text)
+    return outgoing.failure(answer.status, answer.headers, text)
 
 
 def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:
@@ -88,6 +171,18 @@ def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:
         *_outputs(notice, pictures=pictures),
     ]
     return {"text": escaped(f"{title} ({notice.task.provider})", TEXT_LIMIT), "blocks": blocks}
+
+
+def as_text(notice: Notice) -> dict[str, Any]:
+    """The message without blocks: the same facts, and a link to each output."""
+    title = escaped(wording.title(notice), HEADER_LIMIT)
+    facts = [
+        f"{label}: {escaped(value, FACT_LIMIT)}"
+        for label, value in wording.facts(notice)[:FIELDS_LIMIT]
+    ]
+    media = [one for one in notice.media[:MOST_OUTPUTS] if wording.is_link(one.url)]
+    links = [link for one in media if (link := _link(one)) is not None]
+    return {"text": "\n".join([f"*{title}*", *facts, *links])}
 
 
 def escaped(text: str, limit: int) -> str:

@@ -6,6 +6,7 @@ This turns a provider that does not sign into a source that does.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from receiver import outgoing, standard_webhooks
 from receiver.clock import now_ms
 from receiver.deliveries import Notice, rfc3339
 from receiver.endpoints import Alert
-from receiver.errors import EndpointGone
+from receiver.errors import ContentFailure, EndpointGone, TemporaryFailure
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
@@ -66,7 +67,12 @@ class Webhook:
         self._post(document["id"], document)
 
     def _post(self, message_id: str, document: Mapping[str, Any]) -> str:
-        """What the other side said. Raises DeliveryFailure."""
+        """Return the response in one line, for people.
+
+        Raises DeliveryFailure for anything but 2xx. As in Standard Webhooks, every response except
+        410 is retried: a consumer that is being deployed may answer 404 or a redirect for a
+        minute. Such a response is not a failure of the endpoint.
+        """
         body = json.dumps(document, separators=(",", ":")).encode()
         answer = outgoing.post(
             self._options["url"],
@@ -81,8 +87,12 @@ class Webhook:
         if 200 <= answer.status < 300:
             return said
         if answer.status == GONE:
-            raise EndpointGone(f"{said}: it wants no more; the hook is disabled")
-        raise outgoing.failure(answer.status, answer.headers, said)
+            raise EndpointGone(f"{said}: it wants no more deliveries; the hook is disabled")
+        failure = outgoing.failure(answer.status, answer.headers, said)
+        if isinstance(failure, TemporaryFailure):
+            raise failure
+        retry_after = outgoing.retry_after(answer.headers.get("Retry-After"), time.time())
+        raise ContentFailure(said, retry_after)
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         sent_at = now_ms() // 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 
 from receiver.deliveries import Notice
+from receiver.events import Media
 
 VERBS = {
     "submitted": "was submitted",
@@ -24,6 +25,11 @@ def title(notice: Notice) -> str:
 def name(notice: Notice) -> str:
     """What people call the task: its reference, else its id."""
     return one_line(notice.task.reference or "") or notice.task.id
+
+
+def kind(media: Media) -> str:
+    """The label of one output, such as `Image`."""
+    return one_line(media.kind).capitalize() or "Output"
 
 
 def facts(notice: Notice) -> list[tuple[str, str]]:

@@ -348,6 +348,87 @@ def test_a_dead_download_does_not_hold_the_mail_back(store: Store) -> None:
     assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
 
 
+WAIT = 120_000  # ms
+LIMITED = [subscription("pictures"), subscription("mail", after="pictures", wait_ms=WAIT)]
+
+
+def claim_pictures(store: Store) -> Delivery:
+    """Record a success that mail waits for at most WAIT, and claim the download's delivery."""
+    Ingest(store, LIMITED).accept(callback(received_at=NOW))
+    (pictures,) = store.claim("w", NOW, NOW + 10_000, 10)
+    assert pictures.hook == "pictures"
+    return pictures
+
+
+def hooks_claimed(store: Store, now: int) -> list[str]:
+    return [delivery.hook for delivery in store.claim("w", now, now + 10_000, 10)]
+
+
+def test_a_limited_wait_ends_although_the_awaited_hook_keeps_failing(store: Store) -> None:
+    pictures = claim_pictures(store)
+    (mail,) = store.deliveries(hook="mail")
+    assert mail.is_waiting(NOW + WAIT - 1)
+    store.settle(pictures, ended(pictures, "failed"), State.PENDING, NOW + 43_200_000)
+    assert store.next_due_at(NOW + 6) == NOW + WAIT
+    assert hooks_claimed(store, NOW + WAIT - 1) == []
+    assert hooks_claimed(store, NOW + WAIT) == ["mail"]
+
+
+def test_what_was_recorded_before_a_limited_wait_ends_is_in_the_notice(store: Store) -> None:
+    pictures = claim_pictures(store)
+    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    later = NOW + 43_200_000
+    store.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [made])
+    (mail,) = store.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
+    assert store.told(mail).notice.files == (made,)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("delivered", State.DELIVERED), ("failed", State.DEAD)]
+)
+def test_a_limited_wait_ends_with_the_awaited_delivery(
+    store: Store, outcome: str, state: State
+) -> None:
+    pictures = claim_pictures(store)
+    store.settle(pictures, ended(pictures, outcome), state, None)
+    (mail,) = store.deliveries(hook="mail")
+    assert mail.due_at == NOW + 5
+    assert not mail.is_waiting(NOW + 5)
+    assert hooks_claimed(store, NOW + 5) == ["mail"]
+
+
+def test_the_end_of_the_awaited_delivery_never_postpones_or_repeats(store: Store) -> None:
+    """Mail that is overdue stays due; its retries and its success stay as they are."""
+    pictures = claim_pictures(store)
+    (mail,) = store.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
+    at, again_at = NOW + WAIT + 1, NOW + WAIT + 600_000
+    store.settle(mail, ended(mail, "failed", at), State.PENDING, again_at)
+    assert not store.delivery(mail.id).is_waiting(at)
+    store.settle(pictures, ended(pictures, at=at + 1), State.DELIVERED, None)
+    assert store.delivery(mail.id).due_at == again_at
+    (mail,) = store.claim("w", again_at, again_at + 10_000, 10)
+    store.settle(mail, ended(mail, at=again_at + 1), State.DELIVERED, None)
+    store.redeliver(pictures.id, again_at + 2)
+    (pictures,) = store.claim("w", again_at + 2, again_at + 10_000, 10)
+    store.settle(pictures, ended(pictures, at=again_at + 3), State.DELIVERED, None)
+    assert store.delivery(mail.id).state is State.DELIVERED
+
+
+def test_an_overdue_notification_keeps_its_place_when_the_awaited_delivery_ends(
+    store: Store,
+) -> None:
+    pictures = claim_pictures(store)
+    store.settle(pictures, ended(pictures, at=NOW + 2 * WAIT), State.DELIVERED, None)
+    assert store.deliveries(hook="mail")[0].due_at == NOW + WAIT
+
+
+def test_a_limited_wait_ends_although_the_awaited_hook_is_held(store: Store) -> None:
+    store.hold("pictures", NOW)
+    Ingest(store, LIMITED).accept(callback(received_at=NOW))
+    assert store.next_due_at(NOW) == NOW + WAIT
+    assert hooks_claimed(store, NOW + WAIT) == ["mail"]
+
+
 def test_waiting_for_a_hook_that_does_not_hear_the_event_is_no_wait(store: Store) -> None:
     hooks = [
         replace(subscription("pictures"), on=frozenset({"succeeded"})),

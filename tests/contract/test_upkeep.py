@@ -238,6 +238,9 @@ def test_what_is_caught_up_waits_only_for_a_delivery_that_is_still_to_come(store
     store.catch_up(subscription("later", after="pictures"), NOW, LATER)
     waits = {found.task_id: found.due_at for found in store.deliveries(hook="later")}
     assert waits == {"a": LATER, "b": None}
+    store.catch_up(subscription("mail", after="pictures", wait_ms=120_000), NOW, LATER)
+    waits = {found.task_id: found.due_at for found in store.deliveries(hook="mail")}
+    assert waits == {"a": LATER, "b": LATER + 120_000}
 
 
 # -- refusals

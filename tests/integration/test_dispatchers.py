@@ -124,6 +124,26 @@ def test_what_a_dead_worker_held_is_delivered_by_another(
     assert outcomes == ["abandoned", "delivered"]
 
 
+def test_a_notification_goes_out_while_the_download_that_it_waits_for_keeps_failing(
+    store: Store, start: Start
+) -> None:
+    """The wait of two minutes is over one second from now."""
+    wait_ms, received_at = 120_000, now_ms() - 119_000
+    hooks = [subscription("slow"), subscription("mail", after="slow", wait_ms=wait_ms)]
+
+    def send(_: Notice) -> Done:
+        raise TemporaryFailure("the picture is not there yet", retry_after=HOUR)
+
+    Ingest(store, hooks).accept(callback(received_at=received_at))
+    running = start(send)
+    running.hooks["mail"].send = lambda _: Done("ok")
+    wait_until(lambda: delivered(store) == 1)
+    history = store.history("task-1")
+    slow, mail = sorted(history.deliveries, key=lambda delivery: delivery.hook, reverse=True)
+    assert slow.state is State.PENDING
+    assert history.attempts[mail.id][0].started_at >= received_at + wait_ms
+
+
 def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
     entered, go = threading.Semaphore(0), threading.Event()
 

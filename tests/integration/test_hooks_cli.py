@@ -70,6 +70,15 @@ def test_the_list_tells_who_hears_what() -> None:
     }
 
 
+def test_the_list_shows_how_long_a_notification_waits_for_files(tmp_path: Path) -> None:
+    download = '[[hook]]\nname = "files"\ntype = "download"\nto = "data"\n'
+    (tmp_path / "hooks.toml").write_text(HOOKS + download)
+    assert "files (up to 120 s)" in run("list").stdout
+    (chat, night, files) = json.loads(run("list", "--json").stdout)
+    assert (chat["after"], chat["wait_for_files"]) == ("files", 120.0)
+    assert "wait_for_files" not in night | files
+
+
 def test_the_list_tells_which_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLACK_WEBHOOK_URL")
     done = run("list")

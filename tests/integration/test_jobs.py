@@ -132,6 +132,21 @@ def test_what_waited_for_another_is_announced_when_that_ends(store: Record) -> N
     assert list(jobs(store)) == [2]
 
 
+def test_a_limited_wait_is_announced_for_its_end_until_the_awaited_delivery_ends(
+    store: Record,
+) -> None:
+    waiting = subscription("slack", after="mail", wait_ms=HOUR)
+    at = now_ms()
+    Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=at))
+    assert jobs(store) == {1: at, 2: at + HOUR}
+    lose_jobs(store)
+    store.announce_missing(at + HOUR)  # a job that was lost is announced when the wait is over
+    assert 2 in jobs(store)
+    settle(store, claimed(store), State.DELIVERED, None)
+    assert jobs(store)[2] == store.delivery(2).due_at
+    assert jobs(store)[2] < at + HOUR
+
+
 def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.DEAD, None)

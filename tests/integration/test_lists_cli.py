@@ -107,3 +107,14 @@ def test_endpoints_by_their_circuit(filled: SqliteStore, tmp_path: Path) -> None
     assert named("--circuit", "paused") == ["chat"]
     assert named("--circuit", "closed") == ["night"]
     assert run("endpoints", "--circuit", "broken").exit_code == 2
+
+
+def test_the_deliveries_show_what_they_wait_for_and_until_when(store: SqliteStore) -> None:
+    hooks = [subscription("files"), subscription("chat", after="files", wait_ms=DAY)]
+    Ingest(store, hooks).accept(callback(body(task_id="at-9"), "task-9", received_at=NOW))
+    (until,) = [
+        found["due_at"]
+        for found in json.loads(run("deliveries", "--hook", "chat", "--json").stdout)
+    ]
+    shown = run("deliveries", "--hook", "chat").stdout
+    assert f"after files, or {until[:19].replace('T', ' ')}" in shown

@@ -194,12 +194,20 @@ class Mailbox:
     logins: list[tuple[str, str]] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)  # by command, or by recipient
+    largest: dict[str, int] = field(default_factory=dict)  # bytes of a letter, by the same
+    too_large: str = "552 5.3.4 Message size exceeds fixed limit"
+    offered: list[int] = field(default_factory=list)  # sizes of letters, as MAIL states them
+    sessions: int = 0  # that ended with QUIT
 
     async def handle_MAIL(
         self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if "MAIL" in self.refuse:
             return self.refuse["MAIL"]
+        size = _stated_size(options)
+        self.offered.append(size)
+        if size > self.largest.get("MAIL", size):
+            return self.too_large
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 OK"
@@ -209,6 +217,9 @@ class Mailbox:
     ) -> str:
         if refusal := self.refuse.get(address) or self.refuse.get("RCPT"):
             return refusal
+        size = _stated_size(envelope.mail_options)
+        if size > min(self.largest.get(address, size), self.largest.get("RCPT", size)):
+            return self.too_large
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -216,6 +227,9 @@ class Mailbox:
         if "DATA" in self.refuse:
             return self.refuse["DATA"]
         assert isinstance(envelope.content, bytes)
+        size = len(envelope.content)
+        if size > self.largest.get("DATA", size):
+            return self.too_large
         message = message_from_bytes(envelope.content, policy=default)
         assert isinstance(message, EmailMessage)
         self.letters.append((envelope, message))
@@ -223,6 +237,7 @@ class Mailbox:
         return "250 2.0.0 OK: queued as 4711"
 
     async def handle_QUIT(self, server: Any, session: Any, envelope: Envelope) -> str:
+        self.sessions += 1
         return self.refuse.get("QUIT", "221 Bye")
 
     def log_in(
@@ -231,6 +246,11 @@ class Mailbox:
         login = (data.login.decode(), data.password.decode())
         self.logins.append(login)
         return AuthResult(success=login == ("shop", "right"), handled=False)
+
+
+def _stated_size(options: list[str]) -> int:
+    sizes = [option.partition("=")[2] for option in options if option.startswith("SIZE=")]
+    return int(sizes[0]) if sizes else 0
 
 
 class _OnFreePort(Controller):
@@ -250,10 +270,18 @@ class _OnFreePort(Controller):
 
 @contextmanager
 def smtp_server(
-    *, starttls: bool = False, tls: bool = False, login: bool = False
+    *,
+    starttls: bool = False,
+    tls: bool = False,
+    login: bool = False,
+    announced_size: int | None = 100_000_000,  # bytes
 ) -> Iterator[Mailbox]:
     box = Mailbox()
-    options: dict[str, Any] = {"enable_SMTPUTF8": True, "ready_timeout": PATIENCE}
+    options: dict[str, Any] = {
+        "enable_SMTPUTF8": True,
+        "ready_timeout": PATIENCE,
+        "data_size_limit": announced_size,
+    }
     if starttls:
         options["tls_context"] = server_tls()
     if tls:

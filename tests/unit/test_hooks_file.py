@@ -63,9 +63,58 @@ def test_a_subscription_takes_statuses_in_a_providers_spelling(tmp_path: Path) -
     assert entry.subscription.match == "SHOP-*"
 
 
-def test_hooks_that_show_pictures_wait_for_the_first_download(tmp_path: Path) -> None:
-    text = hook("mail") + hook("chat", "slack") + hook("a", "download") + hook("b", "download")
-    assert waits(load(tmp_path, text)) == {"mail": "a", "chat": "a", "a": None, "b": None}
+def test_notifications_wait_for_the_first_download(tmp_path: Path) -> None:
+    text = hook("mail") + hook("chat", "slack") + hook("phone", "apprise")
+    text += hook("a", "download") + hook("b", "download") + hook("shop", "webhook")
+    assert waits(load(tmp_path, text)) == {
+        "mail": "a", "chat": "a", "phone": "a", "a": None, "b": None, "shop": None,
+    }  # fmt: skip
+
+
+def test_only_notifications_limit_their_wait_by_default(tmp_path: Path) -> None:
+    text = hook("files", "download") + hook("mail") + hook("chat", "slack")
+    text += hook("phone", "apprise", 'after = "shop"') + hook("shop", "webhook", 'after = "files"')
+    found = {entry.name: entry.subscription.wait_ms for entry in load(tmp_path, text)}
+    limited = {"mail": 120_000, "chat": 120_000, "phone": 120_000}
+    assert found == {**limited, "files": None, "shop": None}
+
+
+@pytest.mark.parametrize("type_", ["email", "slack", "apprise", "webhook", "command", "python"])
+@pytest.mark.parametrize(
+    ("written", "milliseconds"),
+    [('"2m"', 120_000), ('"45s"', 45_000), ('"12h"', 43_200_000), ("90", 90_000), ("0.5", 500)],
+)
+def test_every_hook_may_limit_its_wait(
+    tmp_path: Path, type_: str, written: str, milliseconds: int
+) -> None:
+    more = f'after = "files"\nwait_for_files = {written}'
+    (_, entry) = load(tmp_path, hook("files", "download") + hook("x", type_, more))
+    assert entry.subscription.wait_ms == milliseconds
+    assert entry.options == {}
+
+
+@pytest.mark.parametrize(
+    "written", ['"two minutes"', '""', "0", "-1", "true", "nan", "inf", "[120]", '"0s"', "4e9"]
+)
+def test_a_wait_that_is_no_duration_is_named(tmp_path: Path, written: str) -> None:
+    text = hook("files", "download") + hook("mail", more=f"wait_for_files = {written}")
+    assert problems(tmp_path, text) == (
+        (
+            'hooks.toml: hook "mail": wait_for_files: is not a duration; '
+            'use one like "90s" or "2m"; after = "" waits for nothing'
+        ),
+    )
+
+
+def test_a_limit_to_no_wait_is_a_mistake_except_for_notifications(tmp_path: Path) -> None:
+    limit = 'wait_for_files = "2m"'
+    assert load(tmp_path, hook("mail", more=limit))
+    assert problems(tmp_path, hook("shop", "webhook", limit)) == (
+        (
+            'hooks.toml: hook "shop": wait_for_files: it waits for no hook; '
+            'name one with after = "…", or leave this out'
+        ),
+    )
 
 
 def test_without_a_download_nobody_waits(tmp_path: Path) -> None:

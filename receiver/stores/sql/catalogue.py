@@ -214,7 +214,8 @@ select tr.* from transitions tr join tasks t on t.seq = tr.task where t.id = ? o
 """
 
 _FILES_OF_TRANSITION = """
-select f.* from files f join deliveries d on d.id = f.delivery where d.transition = ?
+select f.* from files f join deliveries d on d.id = f.delivery
+where d.transition = ? and substr(f.media_index, 1, 9) <> 'replaced '
 order by f.delivery, f.media_index
 """
 

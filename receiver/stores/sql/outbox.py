@@ -66,7 +66,7 @@ class Outbox(Rooms):
             made = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
             connection.executemany(_UPSERT_FILE, made)
             if ended_at is not None:
-                connection.execute(_RELEASE_WAITING, (ended_at, delivery.id))
+                connection.execute(_RELEASE_WAITING, (ended_at, delivery.id, ended_at))
             return True
 
         return self._write(work)
@@ -121,11 +121,14 @@ on conflict (delivery, media_index) do update set attempt = excluded.attempt,
   content_type = excluded.content_type, thumbnail = excluded.thumbnail
 """
 
+# A delivery whose wait is limited has its end in `due_at` until its first attempt; later, `due_at`
+# is when it is retried, which the end of the awaited delivery does not change.
 _RELEASE_WAITING = """
 update deliveries set due_at = ?
 from (select transition, hook from deliveries where id = ?) as ended
 where deliveries.transition = ended.transition and deliveries.after = ended.hook
-  and deliveries.state = 'pending' and deliveries.due_at is null
+  and deliveries.state = 'pending'
+  and (deliveries.due_at is null or (deliveries.attempts = 0 and deliveries.due_at > ?))
 """
 
 _REDELIVER = """

@@ -318,7 +318,8 @@ class Recording:
         told: list[object] = []
         for subscription in hearing:
             after = subscription.after if subscription.after in hooks else None
-            told += (subscription.hook, after, at if after is None else None)
+            due_at = subscription.due_at(at, waits=after is not None)
+            told += (subscription.hook, after, due_at)
         if told:
             self._connection.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
 

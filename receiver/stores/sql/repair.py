@@ -50,8 +50,14 @@ class Repair(Rooms):
             missing = [row for row in recent if _is_missing(row, subscription)]
             if not dry_run:
                 for row in missing:
-                    values = {"transition": row["id"], "hook": subscription.hook, "now": now}
-                    connection.execute(_CREATE, {**values, "after": subscription.after})
+                    values = {
+                        "transition": row["id"],
+                        "hook": subscription.hook,
+                        "after": subscription.after,
+                        "now": now,
+                        "wait_ends_at": subscription.due_at(now, waits=True),
+                    }
+                    connection.execute(_CREATE, values)
             # Row keys are in the order of arrival: a page that is too old altogether is the last.
             following = found[-1]["id"] if recent and len(found) == limit else None
             return Step(len(missing), following)
@@ -118,7 +124,8 @@ where tr.id < ? order by tr.id desc limit ?
 # It waits for the hook named by `after` only where that one is still to come.
 _CREATE = """
 insert into deliveries (transition, hook, after, due_at)
-select :transition, :hook, waited.hook, case when waited.hook is null then :now end
+select :transition, :hook, waited.hook,
+  case when waited.hook is null then :now else cast(:wait_ends_at as bigint) end
 from (select 1) as one left join (
   select deliveries.hook from deliveries
   where transition = :transition and hook = :after and state in ('pending', 'claimed')

@@ -26,7 +26,7 @@ CIRCUITS = {
     Circuit.OPEN: "keeps failing, and is left alone for a while",
     Circuit.HALF_OPEN: "kept failing, and is being tried",
     Circuit.PAUSED: "is paused by hand",
-    Circuit.DISABLED: "is disabled: its endpoint is gone (410)",
+    Circuit.DISABLED: "is disabled: its endpoint is gone",
 }
 OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
 

@@ -36,6 +36,22 @@ def test_a_dead_letter_is_redelivered(browser: FlaskClient, rich: Rich, store: S
     assert "Nothing was done" in again.text
 
 
+@pytest.mark.parametrize(
+    ("wait_ms", "of_task", "in_list"),
+    [
+        (None, "Waits for pictures to end.", "waits for pictures,"),
+        (120_000, "Waits for pictures to end, and is sent without it", "waits for pictures, due"),
+    ],
+)
+def test_the_pages_show_what_a_delivery_waits_for(
+    browser: FlaskClient, store: SqliteStore, wait_ms: int | None, of_task: str, in_list: str
+) -> None:
+    hooks = [subscription("pictures"), subscription("mail", after="pictures", wait_ms=wait_ms)]
+    Ingest(store, hooks).accept(callback(received_at=now_ms()))
+    assert of_task in browser.get("/dashboard/tasks/task-1").text
+    assert in_list in browser.get("/dashboard/deliveries").text
+
+
 def test_what_belongs_to_a_forgotten_task_is_not_redelivered(
     browser: FlaskClient, rich: Rich, store: SqliteStore
 ) -> None:

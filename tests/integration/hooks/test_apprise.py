@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from receiver import connects
-from receiver.deliveries import File
+from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert, AlertKind
-from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import apprise as apprise_hook
 from receiver.hooks.apprise import Apprise
@@ -36,11 +36,17 @@ def hook(site: Site, **more: Any) -> Apprise:
     return Apprise("phones", options)
 
 
+def with_picture(path: Path, content: bytes) -> Notice:
+    """A notice of two pictures, of which one was downloaded to this path."""
+    path.write_bytes(content)
+    file = File("0", str(path), "ab" * 32, len(content), "image/png")
+    media = (Media("image", "https://cdn.example/0"), Media("image", "https://cdn.example/1", "1"))
+    return notice(media=media).with_files((file,))
+
+
 def test_title_text_and_picture_arrive(site: Site, tmp_path: Path) -> None:
     content = picture()
-    (tmp_path / "0.png").write_bytes(content)
-    file = File("0", str(tmp_path / "0.png"), "ab" * 32, len(content), "image/png")
-    told = notice(media=(Media("image", "https://cdn.example/0.png"),)).with_files((file,))
+    told = with_picture(tmp_path / "0.png", content)
     assert hook(site).send(told).answer == "JSON took it"
     (request,) = site.requests
     document = json.loads(request.body)
@@ -50,6 +56,81 @@ def test_title_text_and_picture_arrive(site: Site, tmp_path: Path) -> None:
     assert base64.b64decode(attachment["base64"]) == content
     hook(site, pictures=False).send(told)
     assert json.loads(site.requests[1].body)["attachments"] == []
+
+
+def test_a_picture_that_is_not_attached_is_linked(site: Site, tmp_path: Path) -> None:
+    told = with_picture(tmp_path / "0.png", picture())
+    hook(site).send(told)
+    hook(site, pictures=False).send(told)
+    attached, linked = (json.loads(request.body)["message"] for request in site.requests)
+    assert "Image: https://cdn.example/1" in attached
+    assert "https://cdn.example/0" not in attached
+    assert "Image: https://cdn.example/0" in linked
+
+
+@pytest.mark.parametrize(
+    ("status", "type_"),
+    [
+        ("succeeded", "success"),
+        ("failed", "failure"),
+        ("given_up", "warning"),
+        ("submitted", "info"),
+        ("processing", "info"),
+    ],
+)
+def test_the_type_of_the_notification_says_how_the_task_ended(
+    site: Site, status: str, type_: str
+) -> None:
+    hook(site).send(notice(status))
+    assert json.loads(site.requests[0].body)["type"] == type_
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_"),
+    [
+        (AlertKind.PAUSED, "warning"),
+        (AlertKind.RECOVERED, "success"),
+        (AlertKind.DISABLED, "failure"),
+    ],
+)
+def test_the_type_of_an_alert_says_how_the_endpoint_is(
+    site: Site, kind: AlertKind, type_: str
+) -> None:
+    hook(site).alert(Alert(1, "mail", kind, 1_765_519_850_000, "no answer"))
+    assert json.loads(site.requests[0].body)["type"] == type_
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 415, 422])
+def test_a_message_that_is_refused_with_its_picture_is_sent_without(
+    site: Site, tmp_path: Path, status: int
+) -> None:
+    page = site.pages[f"/{SECRET}"]
+
+    class WithoutPictures(dict[str, Page]):
+        def get(self, path: str, default: Any = None) -> Any:  # noqa: ARG002
+            has_picture = json.loads(site.requests[-1].body)["attachments"]
+            return Page(b"no", status) if has_picture else page
+
+    site.pages = WithoutPictures()
+    assert hook(site).send(with_picture(tmp_path / "0.png", picture())).answer == "JSON took it"
+    assert len(site.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+def test_a_refusal_of_one_message_says_nothing_about_the_service(site: Site, status: int) -> None:
+    site.pages[f"/{SECRET}"] = Page(b"no", status)
+    with pytest.raises(ContentFailure, match=str(status)):
+        hook(site).send(notice())
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+def test_a_service_that_is_in_trouble_is_asked_once(
+    site: Site, tmp_path: Path, status: int
+) -> None:
+    site.pages[f"/{SECRET}"] = Page(b"no", status)
+    with pytest.raises(TemporaryFailure, match=str(status)):
+        hook(site).send(with_picture(tmp_path / "0.png", picture()))
+    assert len(site.requests) == 1
 
 
 def test_an_alert_arrives(site: Site) -> None:

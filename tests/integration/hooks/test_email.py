@@ -74,8 +74,9 @@ def test_the_downloaded_picture_arrives_inside(box: Mailbox, site: Site, tmp_pat
     done = Download("files", {"to": str(tmp_path), "allow_private": True}).send(told)
     mail(box.port).send(told.with_files(done.files))
     ((_, letter),) = box.letters
-    inline = [part for part in letter.walk() if part.get_content_type() == "image/png"]
-    assert [part.get_payload(decode=True) for part in inline] == [content]
+    (preview,) = [part for part in letter.walk() if part.get_content_type() == "image/jpeg"]
+    assert preview["Content-ID"].strip("<>") in str(letter.get_body(("html",)))
+    assert [part.get_content() for part in letter.iter_attachments()] == [content]
 
 
 def test_starttls_is_used_when_offered() -> None:

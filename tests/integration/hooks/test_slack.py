@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.endpoints import Alert, AlertKind
+from receiver.errors import ContentFailure, EndpointGone, PermanentFailure, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.slack import Slack
 from tests.support.hook_servers import Page, Site, notice
@@ -46,31 +48,116 @@ def test_trouble_that_passes_is_tried_again(
     assert caught.value.retry_after == seconds
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        Page(b"no_service", 404),
-        Page(b"invalid_token", 403),
-        Page(b"channel_is_archived", 410),
-        Page(b"invalid_payload", 400),
-        Page(b"invalid_blocks", 400),  # and there is no picture in it
-        Page(b"", 302, {"Location": "/other"}),
-    ],
-)
+GONE = [
+    Page(b"no_service", 404),
+    Page(b"no_team", 404),
+    Page(b"no_active_hooks", 404),
+    Page(b"channel_not_found", 404),
+    Page(b"invalid_token", 403),
+    Page(b"action_prohibited", 403),
+    Page(b"posting_to_general_channel_denied", 403),
+    Page(b"team_disabled", 403),
+    Page(b"channel_is_archived", 410),
+    Page(b"", 410),
+    Page(b"user_not_found", 400),
+    Page(b'{"ok": false, "error": "no_service"}', 200),
+]
+ABOUT_THE_MESSAGE = [
+    Page(b"invalid_blocks", 400),
+    Page(b"invalid_blocks_format", 400),
+    Page(b"invalid_attachments", 400),
+    Page(b"too_many_attachments", 400),
+    Page(b"invalid_payload", 400),
+    Page(b"msg_blocks_too_long", 400),
+    Page(b"missing_text_or_fallback_or_attachments", 400),
+    Page(b"invalid_blocks: downloading image failed [json-pointer:/blocks/2]", 400),
+    Page(b"something that Slack has not said before", 400),
+    Page(b"", 400),
+    Page(b"<html>Request Entity Too Large</html>", 413),
+    Page(b"no_text", 500),
+    Page(b"invalid_blocks", 404),
+    Page(b'{"ok":false,"error":"invalid_blocks"}', 200),
+    Page(b'{"ok": false, "error": "invalid_blocks"}', 400),
+]
+
+
+@pytest.mark.parametrize("page", [*GONE, Page(b"", 302, {"Location": "/other"}), Page(b"", 401)])
 def test_a_refusal_is_final_and_kept_in_slacks_words(site: Site, slack: Slack, page: Page) -> None:
     site.pages[PATH] = page
     with pytest.raises(PermanentFailure) as caught:
-        slack.send(notice("failed"))
-    assert str(caught.value) == f"Slack answered {page.status} {page.body.decode()}"
-
-
-def test_a_picture_that_slack_cannot_fetch_is_tried_again_and_explained(
-    site: Site, slack: Slack
-) -> None:
-    site.pages[PATH] = Page(b"invalid_blocks", 400)
-    with pytest.raises(TemporaryFailure, match="unable to fetch the picture; pictures = false"):
         slack.send(notice(media=(PICTURE,)))
+    assert str(caught.value) == f"Slack answered {page.status} {page.body.decode()}"
+    assert isinstance(caught.value, EndpointGone) == (page in GONE)
     assert len(site.requests) == 1
+
+
+def answer_in_turn(site: Site, *pages: Page) -> None:
+    """The first page answers the first request, and so on; the last one all others."""
+    left = list(pages)
+
+    class InTurn(dict[str, Page]):
+        def get(self, path: str, default: Any = None) -> Any:
+            return (left.pop(0) if len(left) > 1 else left[0]) if path == PATH else default
+
+    site.pages = InTurn()
+
+
+@pytest.mark.parametrize("page", ABOUT_THE_MESSAGE)
+def test_a_message_that_slack_refuses_is_sent_as_text_with_links(
+    site: Site, slack: Slack, page: Page
+) -> None:
+    answer_in_turn(site, page, Page(b"ok"))
+    media = (PICTURE, Media("image", "https://cdn.example/1.webp?a=1&b=2", "1"))
+    done = slack.send(notice(media=media))
+    assert done.answer.startswith("Slack answered 200 ok to the text; it refused the blocks: ")
+    first, second = (json.loads(request.body) for request in site.requests)
+    assert "blocks" in first
+    assert set(second) == {"text"}
+    assert second["text"].splitlines()[:3] == [
+        "*ORDER-7 succeeded*",
+        "Task: 0199f1a2",
+        "Reference: ORDER-7",
+    ]
+    assert second["text"].splitlines()[-2:] == [
+        "<https://cdn.example/0.png|image>",
+        "<https://cdn.example/1.webp?a=1&amp;b=2|image>",
+    ]
+
+
+@pytest.mark.parametrize("page", ABOUT_THE_MESSAGE)
+def test_a_text_that_slack_refuses_as_well_says_nothing_about_the_endpoint(
+    site: Site, slack: Slack, page: Page
+) -> None:
+    site.pages[PATH] = page
+    with pytest.raises(ContentFailure, match=f"Slack answered {page.status}"):
+        slack.send(notice("failed"))
+    assert len(site.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "family"),
+    [
+        (Page(b"rate_limited", 429, {"Retry-After": "30"}), TemporaryFailure),
+        (Page(b"", 503), TemporaryFailure),
+        (Page(b"no_service", 404), EndpointGone),
+    ],
+)
+def test_what_happens_to_the_text_is_judged_like_any_message(
+    site: Site, slack: Slack, page: Page, family: type[Exception]
+) -> None:
+    answer_in_turn(site, Page(b"invalid_blocks", 400), page)
+    with pytest.raises(family):
+        slack.send(notice(media=(PICTURE,)))
+    assert len(site.requests) == 2
+
+
+def test_an_alert_that_slack_refuses_is_sent_as_text(site: Site, slack: Slack) -> None:
+    answer_in_turn(site, Page(b"invalid_blocks", 400), Page(b"ok"))
+    slack.alert(Alert(7, "shop", AlertKind.PAUSED, 1, "500 <b>"))
+    message = json.loads(site.requests[1].body)
+    assert set(message) == {"text"}
+    assert message["text"].startswith('*The hook "shop" is paused')
+    assert "500 &lt;b&gt;" in message["text"]
 
 
 def test_no_error_shows_the_secret_path() -> None:

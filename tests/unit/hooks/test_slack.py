@@ -98,6 +98,22 @@ def test_only_pictures_that_slack_can_fetch_become_image_blocks() -> None:
     assert len(blocks("image", exactly)) == 1
 
 
+@given(st.text(st.characters()), st.text(st.characters()))
+def test_a_message_without_blocks_keeps_slacks_limit_and_cannot_speak_its_language(
+    reference: str, reason: str
+) -> None:
+    media = tuple(
+        Media("image", f"https://cdn.example/{n}?" + "&" * 590, str(n)) for n in range(60)
+    )
+    told = notice("failed", media, reference=f"<!channel>{reference}", reason=reason * 1_000)
+    text = slack.as_text(told)["text"]
+    assert len(text) <= 40_000
+    assert "<!" not in text
+    links = re.findall(r"<([^<>|]*)\|image>", text)
+    assert len(links) == 10
+    assert re.sub(r"<[^<>]*>", "", text).count("<") == 0
+
+
 def test_pictures_can_be_left_out() -> None:
     message = slack.compose(notice(media=(PICTURE,)), pictures=False)
     assert blocks("image", message) == []
