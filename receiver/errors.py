@@ -16,6 +16,7 @@ CallbackReceiverError
 ├── NotFound                 no task, callback or delivery has this id
 └── DeliveryFailure          a hook failed; three kinds, which decide on retries and the breaker
     ├── TemporaryFailure     the endpoint cannot do it now: retried, and counted by the breaker
+    │   └── TimedOut         it did not answer within the hook's deadline
     ├── PermanentFailure     a retry cannot help: the delivery is dead
     │   └── EndpointGone     the endpoint wants no more deliveries: its hook is disabled
     └── ContentFailure       one result is unusable: retried, without effect on the circuit breaker
@@ -99,10 +100,12 @@ class NotFound(CallbackReceiverError):
 class DeliveryFailure(CallbackReceiverError):
     """A hook could not do its work; the message is stored with the attempt.
 
-    `files` are the `receiver.deliveries.File`s that the hook made before it failed.
+    `files` are the `receiver.deliveries.File`s that the hook made before it failed. `timed_out`:
+    an endpoint did not answer within the hook's deadline.
     """
 
     files: tuple[Any, ...] = ()
+    timed_out = False
 
 
 class TemporaryFailure(DeliveryFailure):
@@ -115,6 +118,15 @@ class TemporaryFailure(DeliveryFailure):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TimedOut(TemporaryFailure):
+    """The endpoint did not answer within the hook's deadline.
+
+    Until another attempt of the hook ends in time, the hook may use one worker slot.
+    """
+
+    timed_out = True
 
 
 class PermanentFailure(DeliveryFailure):

@@ -150,6 +150,7 @@ def endpoint(row: Row, hook: str) -> Endpoint:
         paused_at=row["paused_at"],
         disabled_at=row["disabled_at"],
         said=row["said"] or "",
+        timed_out=bool(row["timed_out"]),
     )
 
 
@@ -163,6 +164,7 @@ def of_endpoint(endpoint: Endpoint) -> tuple[Any, ...]:
         endpoint.paused_at,
         endpoint.disabled_at,
         endpoint.said,
+        int(endpoint.timed_out),
     )
 
 
