@@ -25,6 +25,7 @@ from receiver.errors import (
     PermanentFailure,
     ResultGone,
     TemporaryFailure,
+    TimedOut,
 )
 from receiver.events import Media
 from receiver.hooks import content
@@ -475,7 +476,7 @@ def test_all_outputs_together_have_one_deadline(
         site.requests.clear()
         assert hook.send(notice(media=(one,))).files
     site.requests.clear()
-    with pytest.raises(TemporaryFailure, match=r"no time left of the 150 s"):
+    with pytest.raises(TimedOut, match=r"no time left of the 150 s"):
         hook.send(notice(media=media))
     assert len(site.requests) == 2
 
