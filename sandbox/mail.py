@@ -1,7 +1,11 @@
-"""A mail server that accepts everything and keeps the newest mails for whoever wants to look."""
+"""A mail server that accepts everything and keeps the newest mails for whoever wants to look.
+
+It never answers the DATA of a mail to `hang@…`, as a server that hangs at its content filter.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 from dataclasses import dataclass
@@ -15,13 +19,13 @@ from sandbox.clock import now_ms
 from sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable
 
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
 KEPT = 200
+HANGS_FOR = "hang"  # the local part of a recipient's address
 HEAVIEST = 128 * 1024 * 1024
 LARGEST = 20 * 1024 * 1024
 STARTED_WITHIN = 120.0  # seconds; a busy machine needs more than aiosmtpd's 5
@@ -92,6 +96,8 @@ class Mailbox:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         del server, session
+        if any(to.partition("@")[0] == HANGS_FOR for to in envelope.rcpt_tos):
+            await asyncio.Event().wait()  # until the client closes the connection
         raw = envelope.content
         if not isinstance(raw, bytes):
             return "500 no content"
