@@ -151,11 +151,11 @@ class ProcrastinateDispatcher:
     def _announce_next(self) -> None:
         """Announce deliveries of the hooks whose jobs were removed and that have a slot now."""
         for hook, timed_out in tuple(self._without_slot.items()):
-            if self._attempts.slots.has_slot(hook, timed_out=timed_out):
+            if room := self._attempts.slots.room(hook, timed_out=timed_out):
                 self._without_slot.pop(hook, None)
                 more = True
                 try:
-                    more = self._store.announce_next(hook, self._clock(), self._concurrency)
+                    more = self._store.announce_next(hook, self._clock(), room)
                 finally:
                     if more:
                         self._without_slot.setdefault(hook, False)

@@ -1,7 +1,7 @@
 """The slots of one worker process: how many attempts run at a time, and for which hooks.
 
 An endpoint that hangs keeps each attempt for the whole deadline of its hook. So that it delays only
-its own deliveries, no hook may occupy every slot (see docs/adr/0012-slots.md):
+its own deliveries, no hook may occupy every slot (see docs/adr/0014-worker-slots.md):
 
 - A hook without a running attempt may use any free slot.
 - A hook whose last attempt timed out may use one slot.
@@ -50,13 +50,20 @@ class Slots:
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         """Return whether another delivery of this hook may begin now."""
+        return self.room(hook, timed_out=timed_out) > 0
+
+    def room(self, hook: str, *, timed_out: bool = False) -> int:
+        """Return how many more deliveries of this hook may begin now."""
         with self._lock:
             running = sum(one.hook == hook for one in self._running.values())
-            if not self.free or not running:
-                return bool(self.free)
-            if timed_out:
-                return False
-            return running < (self._count - 1 if self._is_prompt(hook) else self.free)
+            free, more, is_prompt = self.free, 0, self._is_prompt(hook)
+            while free > more:
+                begun = running + more
+                most = 1 if timed_out else self._count - 1 if is_prompt else free - more
+                if begun and begun >= most:
+                    break
+                more += 1
+            return more
 
     @property
     def takes_abandoned(self) -> bool:
