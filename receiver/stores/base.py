@@ -291,11 +291,8 @@ class Outbox(Protocol):
         """
         ...
 
-    def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:
-        """When the next delivery can be claimed; None if none waits, or only for an operator.
-
-        Hooks without a slot are left out.
-        """
+    def next_due_at(self, now: int) -> int | None:
+        """When the next delivery can be claimed; None if none waits, or only for an operator."""
         ...
 
 

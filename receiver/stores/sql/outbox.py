@@ -26,8 +26,8 @@ class Outbox(Rooms):
         limit: int,
         admission: Admission = UNLIMITED,
     ) -> list[Delivery]:
-        due_at = self.next_due_at(now, admission)
-        if due_at is None or due_at > now:
+        due_at = self.next_due_at(now)
+        if due_at is None or due_at > now or not self._any_may_begin(now, admission):
             return []  # asked before any write: an idle worker costs no sync
 
         def work(connection: Session) -> list[int]:
@@ -86,14 +86,18 @@ class Outbox(Rooms):
         if not changed:
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
-    def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:
+    def next_due_at(self, now: int) -> int | None:
         with self.reading() as connection:
-            opening = [
-                lane.opens_at(now)
-                for lane in lanes(connection)
-                if admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
-            ]
+            opening = [lane.opens_at(now) for lane in lanes(connection)]
         return min((at for at in opening if at is not None), default=None)
+
+    def _any_may_begin(self, now: int, admission: Admission) -> bool:
+        with self.reading() as connection:
+            return any(
+                admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
+                for lane in lanes(connection)
+                if lane.room(now, 1)
+            )
 
     def _deliveries_where(self, where: str, values: Sequence[Any]) -> list[Delivery]:
         with self.reading() as connection:
