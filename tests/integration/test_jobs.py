@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
 from receiver.stores.upkeep import Wanted
 from tests.support.dispatching import Start, delivered, dispatchers
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 HOUR = 3_600_000  # ms
@@ -208,6 +209,34 @@ def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Rec
     assert store.announce_next("mail", now_ms(), 2)
     assert list(jobs(store)) == [1, 2]
     assert not store.announce_next("slow", now_ms(), 2)
+
+
+def test_each_attempt_that_ends_announces_the_next_of_its_hook(
+    store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of the jobs are removed, because the hook has no slot for them; no sweep runs."""
+    monkeypatch.setattr(dispatch, "EVERY", "0 0 1 1 * 0")  # on New Year's Day
+    may_end = threading.Event()
+
+    def send(_: Notice) -> Done:
+        assert may_end.wait(PATIENCE)
+        return Done("ok")
+
+    for number in range(20):
+        record(store, f"task-{number}")
+    start(send, concurrency=4)
+    try:
+        wait_until(lambda: len(attempts_announced(store)) == 2)  # of those that run
+    finally:
+        may_end.set()
+    wait_until(lambda: delivered(store) == 20)
+
+
+def test_the_sweep_leaves_hooks_without_a_slot(store: Record) -> None:
+    record(store, "task-1", "mail", "slow")
+    lose_jobs(store)
+    assert store.announce_missing(now_ms(), ["mail"]) == 1
+    assert list(jobs(store)) == [2]
 
 
 def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
