@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from receiver import deliver as deliver_module
 from receiver.deliver import Deliver, unexpected
@@ -192,7 +194,9 @@ def test_only_a_temporary_failure_counts_against_the_endpoint(
     ("error", "family"),
     [
         (ConnectionResetError(104, "reset"), TemporaryFailure),
-        (TimeoutError("late"), TemporaryFailure),
+        (TimeoutError("late"), TimedOut),
+        (requests.ReadTimeout("late"), TimedOut),
+        (subprocess.TimeoutExpired("shop", 7), TimedOut),
         (OSError(28, "No space left on device"), TemporaryFailure),
         (PermissionError(13, "Permission denied"), TemporaryFailure),
         (FileNotFoundError(2, "No such file or directory"), ContentFailure),
