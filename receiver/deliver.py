@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 from receiver import measures, providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
-from receiver.endpoints import Breaker, Verdict
+from receiver.endpoints import AlertKind, Breaker, Endpoint, Verdict
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -24,6 +24,7 @@ from receiver.errors import (
     ResultGone,
     StoreUnavailable,
     TemporaryFailure,
+    TimedOut,
 )
 from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
@@ -77,6 +78,7 @@ class Deliver:
             State.DELIVERED,
             done,
             verdict=Verdict.WORKS,
+            timed_out=False,
             moved_at=notice.transition.recorded_at,
         )
 
@@ -84,7 +86,8 @@ class Deliver:
         """Record an attempt that the hook failed: the delivery is due again, or dead."""
         if isinstance(failure, ResultGone):
             self.store.ask_at(delivery.task_id, started_at)  # the provider gives fresh URLs
-        return self._after_failure(delivery, started_at, "failed", failure, _verdict(failure))
+        verdict, timed_out = _verdict(failure), failure.timed_out
+        return self._after_failure(delivery, started_at, "failed", failure, verdict, timed_out)
 
     def abandoned(self, delivery: Delivery) -> State:
         """Put on record that the worker which held this delivery is gone."""
@@ -116,18 +119,41 @@ class Deliver:
         outcome: str,
         failure: DeliveryFailure,
         verdict: Verdict | None = None,
+        timed_out: bool | None = None,
     ) -> State:
         delay = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
             delay = self.policy.delay(
-                delivery.attempts - delivery.retries_from,
+                self._counted(delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,
                 apart=outcome == ABANDONED,
             )
         state = State.DEAD if delay is None else State.PENDING
         done = Done(str(failure), failure.files)
-        return self._settle(delivery, started_at, outcome, state, done, delay, verdict)
+        return self._settle(delivery, started_at, outcome, state, done, delay, verdict, timed_out)
+
+    def _counted(self, delivery: Delivery, outcome: str) -> int:
+        """How many attempts count towards the retries, with the one that now ends like this.
+
+        An abandoned attempt says nothing about its delivery unless the next one is abandoned too:
+        another delivery of the worker may have killed it. So failed attempts are counted without
+        those abandoned, and abandoned attempts as far as they follow each other.
+        """
+        made = delivery.attempts - delivery.retries_from
+        try:
+            attempts = self.store.attempts([delivery]).get(delivery.id, ())
+        except StoreUnavailable:  # the outcome is offered to the store again: see `_settle`
+            return made
+        before = [
+            attempt.outcome == ABANDONED
+            for attempt in attempts
+            if delivery.retries_from < attempt.number < delivery.attempts
+        ]
+        if outcome != ABANDONED:
+            return made - sum(before)
+        in_a_row = next((n for n, was in enumerate(reversed(before)) if not was), len(before))
+        return 1 + in_a_row
 
     def _settle(
         self,
@@ -138,6 +164,7 @@ class Deliver:
         done: Done,
         delay: float | None = None,
         verdict: Verdict | None = None,
+        timed_out: bool | None = None,
         moved_at: int | None = None,
     ) -> State:
         ended_at = self.clock()
@@ -149,7 +176,7 @@ class Deliver:
             outcome=outcome,
             answer=self.hide(storable(done.answer))[:ANSWER_KEPT],  # it may echo what it was told
         )
-        change = None if verdict is None else self._change(verdict, attempt)
+        change = self._change(verdict, timed_out, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
                 if self.store.settle(delivery, attempt, state, due_at, done.files, change):
@@ -174,10 +201,22 @@ class Deliver:
             took = (self.clock() - moved_at) / 1000
             self.meter.observe(measures.DELIVERY_SECONDS, took, delivery.hook)
 
-    def _change(self, verdict: Verdict, attempt: Attempt) -> Change:
-        return lambda endpoint: self.breaker.after(
-            endpoint, verdict, attempt.ended_at, attempt.answer
-        )
+    def _change(
+        self, verdict: Verdict | None, timed_out: bool | None, attempt: Attempt
+    ) -> Change | None:
+        """What the attempt changes about its endpoint; None if it did not call the endpoint."""
+        if timed_out is None:
+            return None
+
+        def change(endpoint: Endpoint) -> tuple[Endpoint, AlertKind | None]:
+            alert = None
+            if verdict is not None:
+                endpoint, alert = self.breaker.after(
+                    endpoint, verdict, attempt.ended_at, attempt.answer
+                )
+            return replace(endpoint, timed_out=timed_out), alert
+
+        return change
 
 
 def concerning(delivery: Delivery) -> AbstractContextManager[None]:
@@ -198,6 +237,8 @@ def unexpected(error: Exception, text: str) -> DeliveryFailure:
     that this one event needs. Any other error is a fault in the hook's code that this one event
     uncovers. Neither may hold up other events.
     """
+    if any("Timeout" in kind.__name__ for kind in type(error).__mro__):  # of whichever library
+        return TimedOut(text)
     concerns_endpoint = isinstance(error, OSError) and not isinstance(error, OF_ONE_FILE)
     return TemporaryFailure(text) if concerns_endpoint else ContentFailure(text)
 

@@ -54,6 +54,7 @@ class Endpoint:
     paused_at: int | None = None  # by the operator
     disabled_at: int | None = None
     said: str = ""  # the last failure
+    timed_out: bool = False  # whether the last attempt did
 
     def circuit(self, now: int) -> Circuit:
         """How it stands at this instant."""

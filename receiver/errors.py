@@ -18,6 +18,7 @@ CallbackReceiverError
 ├── NotAMismatch             an operator accepts a message that names no other provider task
 └── DeliveryFailure          a hook failed; three kinds, which decide on retries and the breaker
     ├── TemporaryFailure     the endpoint cannot do it now: retried, and counted by the breaker
+    │   └── TimedOut         it did not answer within the hook's deadline
     ├── PermanentFailure     a retry cannot help: the delivery is dead
     │   └── EndpointGone     the endpoint wants no more deliveries: its hook is disabled
     └── ContentFailure       one result is unusable: retried, without effect on the circuit breaker
@@ -116,10 +117,12 @@ class NotAMismatch(CallbackReceiverError):
 class DeliveryFailure(CallbackReceiverError):
     """A hook could not do its work; the message is stored with the attempt.
 
-    `files` are the `receiver.deliveries.File`s that the hook made before it failed.
+    `files` are the `receiver.deliveries.File`s that the hook made before it failed. `timed_out`:
+    an endpoint did not answer within the hook's deadline.
     """
 
     files: tuple[Any, ...] = ()
+    timed_out = False
 
 
 class TemporaryFailure(DeliveryFailure):
@@ -132,6 +135,15 @@ class TemporaryFailure(DeliveryFailure):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TimedOut(TemporaryFailure):
+    """The endpoint did not answer within the hook's deadline.
+
+    Until another attempt of the hook ends in time, the hook may use one worker slot.
+    """
+
+    timed_out = True
 
 
 class PermanentFailure(DeliveryFailure):

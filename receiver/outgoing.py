@@ -31,6 +31,7 @@ from receiver.errors import (
     DeliveryFailure,
     PermanentFailure,
     TemporaryFailure,
+    TimedOut,
 )
 from receiver.guard import GuardedSession, NotPublic
 
@@ -82,7 +83,8 @@ def post(
     """Send one POST, follow no redirect, and take at most `max_bytes` of the answer.
 
     `deadline` is in seconds, for all of it. Any status is an answer: see `failure`. Raises
-    TemporaryFailure (no connection, no answer in time) or PermanentFailure (the URL is refused).
+    TemporaryFailure (no connection), TimedOut (no answer in time) or PermanentFailure (the URL is
+    refused).
     """
     content = {"json": json, "data": data, "headers": headers}
     with (
@@ -261,7 +263,7 @@ def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
     if isinstance(error, requests.exceptions.ContentDecodingError):
         return ContentFailure(f"{where}: the body is not compressed as its Content-Encoding says")
     if clock.passed or isinstance(error, (requests.Timeout, TimeoutError)):
-        return TemporaryFailure(f"{where}: no complete answer within {clock.seconds:g} s")
+        return TimedOut(f"{where}: no complete answer within {clock.seconds:g} s")
     return TemporaryFailure(f"{where}: {_root_cause(error)}")
 
 

@@ -65,6 +65,13 @@ def slack_post(webhook: str) -> Response:
     return Response("ok", mimetype="text/plain")
 
 
+@routes.route("/_sandbox/hang", methods=["GET", "POST"])
+def hang() -> Response:
+    """Never answer, as an endpoint that hangs; only the sandbox's own end ends the request."""
+    parts().stopping.wait()
+    return Response("the sandbox stops", status=503, mimetype="text/plain")
+
+
 @routes.get("/_sandbox/slack")
 def slack_list() -> str:
     return render_template(

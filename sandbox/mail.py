@@ -1,7 +1,11 @@
-"""A mail server that accepts everything unless told otherwise, and keeps the newest mails."""
+"""A mail server that accepts everything unless told otherwise, and keeps the newest mails.
+
+It never answers the DATA of a mail to `hang@…`, as a server that hangs at its content filter.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 from collections import deque
@@ -17,13 +21,13 @@ from sandbox.faults import MailFault
 from sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable
 
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
 KEPT = 200
+HANGS_FOR = "hang"  # the local part of a recipient's address
 HEAVIEST = 128 * 1024 * 1024
 LARGEST = 20 * 1024 * 1024
 LIMITS = {MailFault.SIZE_LIMIT: 150_000, MailFault.TOO_LARGE: 20_000}  # bytes
@@ -115,6 +119,8 @@ class Mailbox:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         del server, session
+        if any(to.partition("@")[0] == HANGS_FOR for to in envelope.rcpt_tos):
+            await asyncio.Event().wait()  # until the client closes the connection
         raw = envelope.content
         if not isinstance(raw, bytes):
             return "500 no content"

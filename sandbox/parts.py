@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
@@ -28,6 +29,7 @@ class Parts:
     mailbox: Mailbox
     slack: SlackInbox
     modellix_limit: Limit
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 def parts() -> Parts:

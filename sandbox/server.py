@@ -132,6 +132,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._parts.stopping.set()
         self._web.shutdown()
         self._thread.join()
         self._parts.engine.stop()

@@ -14,6 +14,7 @@ import structlog
 from receiver.clock import now_ms
 from receiver.deliver import ANSWER_KEPT, Deliver, concerning, unexpected
 from receiver.deliveries import Delivery, State
+from receiver.dispatch.slots import Slots
 from receiver.errors import StoreUnavailable
 from receiver.stores.base import Store
 
@@ -28,11 +29,19 @@ log = structlog.get_logger()
 class Attempts:
     """What this process holds. May be used by several threads."""
 
-    def __init__(self, store: Store, deliver: Deliver, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        store: Store,
+        deliver: Deliver,
+        clock: Callable[[], int] = now_ms,
+        *,
+        concurrency: int = 4,
+    ) -> None:
         self._store = store
         self._deliver = deliver
         self._clock = clock
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self.slots = Slots(concurrency)
         self._held: dict[int, Delivery] = {}
         self._lock = threading.Lock()
         self._seen_at = 0.0
@@ -46,21 +55,24 @@ class Attempts:
         return now + round(LEASE * 1000)
 
     def hold(self, delivery: Delivery) -> None:
-        """It was claimed: from now on its lease is renewed, until `make` is done with it."""
+        """It was claimed: renew its lease until `make`, which frees its slot, is done with it."""
         with self._lock:
             self._held[delivery.id] = delivery
 
     def make(self, delivery: Delivery) -> None:
         """One attempt at a delivery that is held, from its beginning to its outcome on record."""
+        state = State.PENDING
         with concerning(delivery):
             try:
-                self._report(self._try(delivery))
+                state = self._try(delivery)
+                self._report(state)
             except StoreUnavailable as error:  # the lease runs out, and it is attempted again
                 log.error("an outcome is not on record", error=str(error))
                 self._deliver.meter.store_failed()
             finally:
                 with self._lock:
                     self._held.pop(delivery.id, None)
+                self.slots.end(delivery.id, delivered=state is State.DELIVERED)
 
     def abandon(self, delivery: Delivery) -> None:
         """End the attempt of a worker that is gone."""

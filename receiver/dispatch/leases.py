@@ -14,10 +14,12 @@ from receiver.deliver import Deliver
 from receiver.deliveries import Delivery
 from receiver.dispatch import attempts
 from receiver.dispatch.attempts import DRAIN, Attempts
+from receiver.dispatch.slots import Reservation
 from receiver.errors import StoreUnavailable
 from receiver.stores.base import Store
 
 LONGEST_NAP = 1.0  # seconds; a commit wakes the worker much sooner
+BUSY_NAP = 0.2  # seconds, while attempts run
 
 log = structlog.get_logger()
 
@@ -38,7 +40,7 @@ class LeaseDispatcher:
         self._concurrency = concurrency
         self._drain = drain
         self._clock = clock
-        self._attempts = Attempts(store, deliver, clock)
+        self._attempts = Attempts(store, deliver, clock, concurrency=concurrency)
         self._running: set[Future[None]] = set()
         self._upkeep_at = 0.0
 
@@ -58,10 +60,9 @@ class LeaseDispatcher:
         """Start what is due; if there is nothing to start, sleep until something changes."""
         self._forget_ended()
         self._upkeep()
-        free = self._concurrency - len(self._running)
+        free = self._attempts.slots.free
         claimed = self._claim(free) if free else []
         for delivery in claimed:
-            self._attempts.hold(delivery)
             self._running.add(pool.submit(self._attempts.make, delivery))
         if not claimed:
             self._store.wait_for_commit(self._nap(), stop)
@@ -69,14 +70,21 @@ class LeaseDispatcher:
     def _claim(self, limit: int) -> list[Delivery]:
         now = self._clock()
         until = self._attempts.lease_until(now)
-        return self._store.claim(self._attempts.worker, now, until, limit)
+        with Reservation(self._attempts.slots) as reservation:
+            claimed = self._store.claim(self._attempts.worker, now, until, limit, reservation)
+            reservation.keep([delivery.id for delivery in claimed])
+        for delivery in claimed:
+            self._attempts.hold(delivery)
+        return claimed
 
     def _nap(self) -> float:
+        # A slot is freed just after the commit that wakes this thread.
+        longest = min(LONGEST_NAP, BUSY_NAP) if len(self._attempts) else LONGEST_NAP
         now = self._clock()
         due_at = self._store.next_due_at(now)
-        if due_at is None or len(self._running) >= self._concurrency:
-            return LONGEST_NAP
-        return min(LONGEST_NAP, max(0.0, (due_at - now) / 1000))
+        if due_at is None or due_at <= now:  # its hook has no slot
+            return longest
+        return min(longest, (due_at - now) / 1000)
 
     def _upkeep(self) -> None:
         """Now and then: hold on to what runs, be seen, and end what dead workers left."""

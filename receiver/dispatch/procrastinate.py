@@ -26,6 +26,7 @@ from receiver.deliver import Deliver
 from receiver.deliveries import Delivery, State
 from receiver.dispatch import attempts
 from receiver.dispatch.attempts import DRAIN, Attempts
+from receiver.dispatch.slots import Reservation
 from receiver.errors import NotFound, StoreUnavailable
 from receiver.stores.jobs import QUEUE, TASK, AnnouncingStore
 
@@ -57,7 +58,8 @@ class ProcrastinateDispatcher:
         self._concurrency = concurrency
         self._drain = drain
         self._clock = clock
-        self._attempts = Attempts(store, deliver, clock)
+        self._attempts = Attempts(store, deliver, clock, concurrency=concurrency)
+        self._without_slot: dict[str, bool] = {}  # hooks whose jobs were removed; see `Reservation`
 
     def run(self, stop: Signal) -> bool:
         """Procrastinate's worker runs on a thread; this one keeps hold of what it does."""
@@ -132,13 +134,31 @@ class ProcrastinateDispatcher:
     def _attempt(self, delivery_id: int) -> None:
         """The job, on a thread: whatever the row says is to be done."""
         now = self._clock()
-        until, places = self._attempts.lease_until(now), self._concurrency
-        delivery = self._store.take(delivery_id, self._attempts.worker, now, until, places)
+        until = self._attempts.lease_until(now)
+        with Reservation(self._attempts.slots) as reservation:
+            delivery = self._store.take(delivery_id, self._attempts.worker, now, until, reservation)
+            if delivery is not None:
+                reservation.keep([delivery.id])
         if delivery is not None:
             self._attempts.hold(delivery)
             self._attempts.make(delivery)
         elif (left := self._left_by_a_dead_worker(delivery_id, now)) is not None:
             self._attempts.abandon(left)
+        self._without_slot |= reservation.refused
+        if delivery is not None or reservation.refused:
+            self._announce_next()
+
+    def _announce_next(self) -> None:
+        """Announce deliveries of the hooks whose jobs were removed and that have a slot now."""
+        for hook, timed_out in tuple(self._without_slot.items()):
+            if room := self._attempts.slots.room(hook, timed_out=timed_out):
+                self._without_slot.pop(hook, None)
+                more = True
+                try:
+                    more = self._store.announce_next(hook, self._clock(), room)
+                finally:
+                    if more:
+                        self._without_slot.setdefault(hook, False)
 
     def _left_by_a_dead_worker(self, delivery_id: int, now: int) -> Delivery | None:
         try:
@@ -149,7 +169,13 @@ class ProcrastinateDispatcher:
         return delivery if is_left else None
 
     def _sweep(self, timestamp: int) -> None:  # noqa: ARG002 - Procrastinate's, when it was due
-        announced = self._store.announce_missing(self._clock())
+        has_slot = self._attempts.slots.has_slot
+        without_slot = [
+            hook
+            for hook, timed_out in tuple(self._without_slot.items())
+            if not has_slot(hook, timed_out=timed_out)
+        ]
+        announced = self._store.announce_missing(self._clock(), without_slot)
         if announced:
             log.info("deliveries without a job are announced", deliveries=announced)
 

@@ -20,7 +20,13 @@ from receiver.connects import public_only
 from receiver.deadline import Deadline
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert, AlertKind
-from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    PermanentFailure,
+    SettingsError,
+    TemporaryFailure,
+    TimedOut,
+)
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
@@ -112,7 +118,7 @@ class Apprise:
             try:
                 outcome = clock.run(lambda: _outcome(work))
             except TimeoutError:
-                raise TemporaryFailure(f"{self._called}: no answer within {limit:g} s") from None
+                raise TimedOut(f"{self._called}: no answer within {limit:g} s") from None
         if isinstance(outcome, PermanentFailure):
             raise outcome
         return outcome

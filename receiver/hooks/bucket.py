@@ -180,7 +180,8 @@ def _store(place: Place) -> Iterator[Any]:
         code = _code(error)
         if code in FOR_GOOD:
             raise PermanentFailure(f"{place.called}: {FOR_GOOD[code]}") from error
-        raise OSError(f"{place.called}: {HINTS.get(code) or _described(error, code)}") from error
+        kind = TimeoutError if _is_timeout(error) else OSError
+        raise kind(f"{place.called}: {HINTS.get(code) or _described(error, code)}") from error
 
 
 def _code(error: Exception) -> str:
@@ -195,6 +196,10 @@ def _described(error: Exception, code: str) -> str:
     name = type(error).__name__
     if "Credentials" in name:
         return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if isinstance(error, TimeoutError) or "Timeout" in name:
+    if _is_timeout(error):
         return "no answer in time"
     return f"it cannot be reached ({name})"
+
+
+def _is_timeout(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) or "Timeout" in type(error).__name__

@@ -24,7 +24,7 @@ from typing import IO, Any
 from marshmallow import ValidationError, fields, validate
 
 from receiver.deliveries import Notice
-from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
@@ -113,7 +113,7 @@ class Command:
                 except subprocess.TimeoutExpired:
                     limit = self._options["deadline"]
                     text = f"did not end within {limit:g} s, and was killed"
-                    raise TemporaryFailure(text) from None
+                    raise TimedOut(text) from None
                 finally:
                     with suppress(ProcessLookupError):
                         os.killpg(child.pid, signal.SIGKILL)  # and what it left running

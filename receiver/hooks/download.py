@@ -29,6 +29,7 @@ from receiver.errors import (
     ResultGone,
     SettingsError,
     TemporaryFailure,
+    TimedOut,
 )
 from receiver.events import Media
 from receiver.hooks import content
@@ -119,7 +120,7 @@ class Download:
         """Seconds for the next output. A slow one leaves half of the time to the others."""
         left = ends_at - time.monotonic()
         if left <= 0:
-            raise TemporaryFailure(f"no time left of the {self._options['deadline']:g} s")
+            raise TimedOut(f"no time left of the {self._options['deadline']:g} s")
         return left if is_last else left / 2
 
     def rehearse(self, notice: Notice, picture: Path) -> Done:
@@ -138,6 +139,8 @@ class Download:
 
     def _not_written(self, error: OSError) -> TemporaryFailure | ContentFailure:
         text = f"{self._options['to']}: cannot be written: {error.strerror or error}"
+        if isinstance(error, TimeoutError):
+            return TimedOut(text)
         return (ContentFailure if error.errno in OF_ONE_FILE else TemporaryFailure)(text)
 
     def _fetch(self, media: Media, name: str, within: float) -> File:
@@ -241,6 +244,7 @@ def _combined(
     else:
         combined = TemporaryFailure(text, max(waits))
     combined.files = tuple(files)
+    combined.timed_out = any(failure.timed_out for failure in found)
     return combined
 
 

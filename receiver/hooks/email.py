@@ -19,7 +19,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from receiver.deadline import Deadline
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
-from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure
+from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks import letter, wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, placeholders, seconds
@@ -329,7 +329,7 @@ def _refusals(refused: Mapping[str, Answer]) -> list[str]:
 
 def _explained(error: Exception, host: str, clock: Deadline) -> DeliveryFailure:
     if clock.passed or isinstance(error, TimeoutError):
-        return TemporaryFailure(f"{host}: no complete answer within {clock.seconds:g} s")
+        return TimedOut(f"{host}: no complete answer within {clock.seconds:g} s")
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         text = f"{host} refused every recipient: {'; '.join(_refusals(error.recipients))}"
         return _by_code(text, [code for code, _ in error.recipients.values()])

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.charges import Charges
 from receiver.stores.group_commit import GroupCommit, Write
 from receiver.stores.happenings import Happenings
@@ -253,8 +254,15 @@ class Inbox(Protocol):
 class Outbox(Protocol):
     """The way out."""
 
-    def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
-        """Take up to `limit` due deliveries; each counts as an attempt begun.
+    def claim(
+        self,
+        worker: str,
+        now: int,
+        lease_until: int,
+        limit: int,
+        admission: Admission = UNLIMITED,
+    ) -> list[Delivery]:
+        """Take up to `limit` due deliveries that get a slot; each counts as an attempt begun.
 
         No other worker gets them before `lease_until`. The hook with the fewest running comes
         first, then the oldest delivery. A hook whose circuit is open, or that is paused, is left;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable
 
 from receiver.deliveries import Delivery
+from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.base import Store
 
 QUEUE = "deliveries"
@@ -23,18 +25,33 @@ class Announcing(Protocol):
         ...
 
     def take(
-        self, delivery_id: int, worker: str, now: int, lease_until: int, places: int
+        self,
+        delivery_id: int,
+        worker: str,
+        now: int,
+        lease_until: int,
+        admission: Admission = UNLIMITED,
     ) -> Delivery | None:
         """Claim this delivery, as `Outbox.claim` does; None if it is not to be attempted now.
 
-        `places`: how many the worker attempts at the same time. While another hook has something
-        due, no hook gets the last of them. Nothing is lost with None: a later job, the sweep, or
-        whoever holds it goes on.
+        If its hook has no slot, the jobs of the hook that are due are removed, so that they delay
+        no other hook: the caller announces the hook's next deliveries once it has a slot. Nothing
+        is lost with None: a later job, the sweep, or the worker that holds the delivery goes on.
         """
         ...
 
-    def announce_missing(self, now: int) -> int:
-        """Announce what is due, or held by a worker that is gone, and has no job; how many."""
+    def announce_next(self, hook: str, now: int, limit: int) -> bool:
+        """Announce the hook's oldest due deliveries, up to `limit`, that have no job.
+
+        Returns False if none of the hook's deliveries can be attempted now.
+        """
+        ...
+
+    def announce_missing(self, now: int, without_slot: Collection[str] = ()) -> int:
+        """Announce what is due, or held by a worker that is gone, and has no job; how many.
+
+        Due deliveries of hooks `without_slot` are left out: see `take`.
+        """
         ...
 
 

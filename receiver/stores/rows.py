@@ -154,6 +154,7 @@ def endpoint(row: Row, hook: str) -> Endpoint:
         paused_at=row["paused_at"],
         disabled_at=row["disabled_at"],
         said=row["said"] or "",
+        timed_out=bool(row["timed_out"]),
     )
 
 
@@ -167,6 +168,7 @@ def of_endpoint(endpoint: Endpoint) -> tuple[Any, ...]:
         endpoint.paused_at,
         endpoint.disabled_at,
         endpoint.said,
+        int(endpoint.timed_out),
     )
 
 

@@ -18,20 +18,26 @@ from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
 
 ATTEMPTS = 4
-NEIGHBOURS = 3
-HOOKS = """
+SLOTS = 4
+NEIGHBOURS = ("slack", "more", "third")  # the hook of each
+HOOK = """
 [[hook]]
-name = "slack"
+name = "{name}"
 type = "slack"
 url = "{url}"
 allow_private = true
 """
 
 
-def record(installation: Installation, task: str) -> None:
+def write_hooks(installation: Installation, url: str, *names: str) -> None:
+    hooks = "".join(HOOK.format(name=name, url=url) for name in names)
+    (installation.folder / "hooks.toml").write_text(hooks)
+
+
+def record(installation: Installation, task: str, hook: str = "slack") -> None:
     """A success that the hook is told of."""
     raw = body(task_id=f"at-kling-{task}")
-    Ingest(installation.store, [subscription("slack")]).accept(callback(raw, task))
+    Ingest(installation.store, [subscription(hook)]).accept(callback(raw, task))
 
 
 def delivery(installation: Installation, task: str) -> Delivery:
@@ -95,13 +101,14 @@ def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(
 
 
 def dies_after_its_attempts(installation: Installation, slack: str) -> None:
-    names = [f"neighbour-{number}" for number in range(NEIGHBOURS)]
-    for task in (*names, "poison"):
-        record(installation, task)
-    # One at a time: what a worker holds besides a delivery that kills it loses an attempt, too.
-    installation.environment["WORKER_CONCURRENCY"] = "1"
+    """What the worker held besides is delivered: it is abandoned with the culprit once at most."""
+    names = [f"neighbour-{hook}" for hook in NEIGHBOURS]
+    for task, hook in zip(names, NEIGHBOURS, strict=True):
+        record(installation, task, hook)
+    record(installation, "poison")
+    installation.environment["WORKER_CONCURRENCY"] = str(SLOTS)
     installation.environment |= {"POISON": "poison", "ATTEMPTS": str(ATTEMPTS)}
-    (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
+    write_hooks(installation, slack, *NEIGHBOURS)
     assert restart_until_dead(installation, "poison") == [-signal.SIGKILL] * ATTEMPTS
     assert outcomes(installation, "poison") == ["abandoned"] * ATTEMPTS
 
@@ -109,6 +116,7 @@ def dies_after_its_attempts(installation: Installation, slack: str) -> None:
     for task in (*names, "after"):
         installation.settled(task)
         assert delivery(installation, task).state is State.DELIVERED
+        assert outcomes(installation, task).count("abandoned") <= 1
     assert installation.running["worker"].poll() is None
     assert installation.stop("worker") == 0
 
@@ -125,7 +133,7 @@ def test_what_a_killed_worker_held_is_delivered_by_the_next(
 def is_delivered_by_the_next(installation: Installation, slack: str) -> None:
     record(installation, "task-1")
     installation.environment["POISON"] = "task-1"
-    (installation.folder / "hooks.toml").write_text(HOOKS.format(url=slack))
+    write_hooks(installation, slack, "slack")
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
     assert installation.running.pop("worker").wait(PATIENCE) == -signal.SIGKILL
     assert delivery(installation, "task-1").state is State.CLAIMED

@@ -284,7 +284,7 @@ def test_a_delivery_of_two_jobs_is_taken_by_one_worker(
     (delivery,) = on_postgres.first.deliveries()
 
     def taking(store: PostgresStore, worker: str) -> Callable[[], Delivery | None]:
-        return lambda: store.take(delivery.id, worker, now_ms(), now_ms() + 60_000, 4)
+        return lambda: store.take(delivery.id, worker, now_ms(), now_ms() + 60_000)
 
     waiting: list[int] = []
     one, two = on_postgres.meet(
@@ -307,7 +307,7 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
     ids = [found.id for found in store.deliveries()]
 
     def taking(store: PostgresStore, delivery_id: int) -> Callable[[], Delivery | None]:
-        return lambda: store.take(delivery_id, "w", now_ms(), now_ms() + 60_000, 4)
+        return lambda: store.take(delivery_id, "w", now_ms(), now_ms() + 60_000)
 
     failing = taking(store, ids[0])()
     assert failing is not None

@@ -58,7 +58,7 @@ IMPERSONAL = {
     "inputs": "task name",
     "forgotten": "task closed_at erased_at",
     "idempotency_keys": "key digest task created_at held_until status",
-    "endpoints": "hook failures failing_since openings retry_at paused_at disabled_at",
+    "endpoints": "hook failures failing_since openings retry_at paused_at disabled_at timed_out",
     "alerts": "id hook kind at due_at",
     "trials": "hook status asked_at tries again_at ended_at outcome answer",  # of a made-up task
     "rejections": "id at address reason method path count",  # of strangers, about no task

@@ -12,9 +12,11 @@ import pytest
 
 from receiver import providers
 from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.endpoints import Endpoint
 from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Source
 from receiver.ingest import Ingest
+from receiver.stores.admission import Candidate
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
@@ -229,6 +231,62 @@ def test_a_delivered_delivery_stays_delivered(store: Store, ingest: Ingest) -> N
     (mine,) = [found for found in store.deliveries() if found.id == delivery.id]
     assert (mine.state, mine.attempts, mine.due_at) == (State.DELIVERED, 1, None)
     assert store.history("task-1").attempts[delivery.id] == (ended(delivery),)
+
+
+class Asked:
+    """Slots for deliveries of these hooks alone; `candidates` is what was asked for."""
+
+    def __init__(self, *hooks: str, takes_abandoned: bool = True) -> None:
+        self.hooks = hooks
+        self.takes_abandoned = takes_abandoned
+        self.candidates: list[Candidate] = []
+
+    def has_slot(self, hook: str, *, timed_out: bool) -> bool:
+        del timed_out
+        return hook in self.hooks
+
+    def begin(self, candidate: Candidate) -> bool:
+        self.candidates.append(candidate)
+        return True
+
+
+def test_a_hook_without_a_slot_is_left(store: Store) -> None:
+    hooks = [subscription("mail"), subscription("slow")]
+    Ingest(store, hooks).accept(callback())
+    assert store.claim("w", LATER, LATER + 10_000, 5, Asked("other")) == []
+    asked = Asked("mail")
+    assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 5, asked)] == ["mail"]
+    assert asked.candidates == [Candidate(1, "mail", timed_out=False, abandoned=False)]
+
+
+def test_a_candidate_says_what_is_known_of_its_last_attempts(store: Store) -> None:
+    ingest = Ingest(store, [subscription("mail")])
+    for task in ("lost", "late", "fresh"):
+        ingest.accept(callback(body(), task))
+    lost, late, _ = store.claim("w", LATER, LATER + 10_000, 3)
+    after = LATER + 20_000
+    slow = Endpoint(lost.hook, 1, NOW, timed_out=True)
+    assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    failed = ended(late, "failed", after)
+    assert store.settle(late, failed, State.PENDING, after, change=lambda _: (slow, None))
+    assert store.endpoint(lost.hook) == slow
+    asked = Asked(lost.hook)
+    store.claim("w", after, after + 10_000, 5, asked)
+    known = {found.id: (found.timed_out, found.abandoned) for found in asked.candidates}
+    assert known == {lost.id: (True, True), late.id: (True, False)}
+
+
+def test_deliveries_that_were_abandoned_hide_no_others(store: Store) -> None:
+    ingest = Ingest(store, [subscription("mail")])
+    for number in range(5):
+        ingest.accept(callback(body(), f"lost-{number}"))
+    after = LATER + 20_000
+    for lost in store.claim("w", LATER, LATER + 10_000, 5):
+        assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    ingest.accept(callback(body(), "fresh", received_at=after))
+    asked = Asked("mail", takes_abandoned=False)
+    found = store.claim("w", after, after + 10_000, 2, asked)
+    assert [delivery.task_id for delivery in found] == ["fresh"]
 
 
 def test_a_lost_claim_changes_nothing(store: Store, ingest: Ingest) -> None:

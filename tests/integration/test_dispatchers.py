@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from receiver.clock import now_ms
-from receiver.deliveries import Notice, State
+from receiver.deliveries import Attempt, Notice, State
 from receiver.dispatch import attempts
 from receiver.endpoints import AlertKind, Breaker, Circuit
-from receiver.errors import EndpointGone, TemporaryFailure
+from receiver.errors import EndpointGone, TemporaryFailure, TimedOut
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
+from receiver.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from tests.support.dispatching import Start, delivered, dispatchers, stops_of_workers
@@ -73,9 +74,25 @@ def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
         together.wait()
         return Done("ok")
 
-    for number in range(4):
-        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+    for number, hook in enumerate(("mail", "slow", "other", "more")):
+        Ingest(store, [subscription(hook)]).accept(callback(body(), f"task-{number}"))
     start(send, concurrency=4)
+    wait_until(lambda: delivered(store) == 4)
+
+
+def test_a_hook_that_delivers_uses_all_slots_but_one(store: Store, start: Start) -> None:
+    together = threading.Barrier(3, timeout=PATIENCE)
+
+    def send(notice: Notice) -> Done:
+        if notice.task.id != "first":
+            together.wait()
+        return Done("ok")
+
+    Ingest(store, [subscription("mail")]).accept(callback(body(), "first"))
+    start(send, concurrency=4)
+    wait_until(lambda: delivered(store) == 1)
+    for number in range(3):
+        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
     wait_until(lambda: delivered(store) == 4)
 
 
@@ -155,7 +172,7 @@ def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
     for number in range(6):
         Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
     with stops_of_workers() as stops:
-        running = start(send, concurrency=2)
+        running = start(send, concurrency=3)  # two of them for one hook
         for _ in range(2):
             assert entered.acquire(timeout=PATIENCE)
         running.signal.set()
@@ -205,40 +222,108 @@ def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: 
         running.hooks["mail"].send = lambda _: Done("ok")
         Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
         wait_until(lambda: delivered(store) == 1)
-        waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
         # Three attempts failed, and at most one more had begun when the third did.
         assert len(begun) in (3, 4)
-        assert len([found for found in waiting if not found.attempts]) == 40 - len(begun)
+        made = [found.attempts for found in store.deliveries(hook="slow", limit=99)]
+        assert sum(made) == len(begun)
     finally:
         is_over.set()
 
 
-def test_an_endpoint_that_is_slow_and_works_leaves_room_for_others(
-    store: Store, start: Start
-) -> None:
-    """Once one of sixty slow deliveries has ended, the place goes to another hook's."""
+def accept(store: Store, hook: str, deliveries: int) -> None:
+    for number in range(deliveries):
+        Ingest(store, [subscription(hook)]).accept(callback(body(), f"{hook}-{number}"))
+
+
+def test_two_hooks_that_hang_do_not_delay_a_third(store: Store, start: Start) -> None:
+    """They hang at their first attempts, before any time-out shows that they do."""
+    begun, is_over = threading.Semaphore(0), threading.Event()
+
+    def hang(_: Notice) -> Done:
+        begun.release()
+        assert is_over.wait(PATIENCE)
+        raise TimedOut("no answer")
+
+    for hook in ("mail", "slow"):
+        accept(store, hook, 10)
+    running = start(hang, concurrency=4)
+    running.hooks["other"].send = lambda _: Done("ok")
+    try:
+        for _ in range(3):
+            assert begun.acquire(timeout=PATIENCE)
+        accept(store, "other", 6)
+        wait_until(lambda: delivered(store) == 6)
+        assert len(store.deliveries(state=State.CLAIMED)) == 3  # they hang all the while
+    finally:
+        running.signal.set()
+        is_over.set()
+
+
+def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: Start) -> None:
+    """All its deliveries are made all the same, and side by side once it works."""
     begun, may_end = threading.Semaphore(0), threading.Semaphore(0)
+    works = threading.Event()
 
     def send(_: Notice) -> Done:
         begun.release()
         assert may_end.acquire(timeout=PATIENCE)
-        return Done("ok")
+        if works.is_set():
+            return Done("ok")
+        raise TimedOut("no answer")
 
-    for number in range(60):
-        Ingest(store, [subscription("slow")]).accept(callback(body(), f"slow-{number}"))
-    running = start(send, concurrency=2)
+    policy = RetryPolicy(delays=(0.05,) * 20)
+    accept(store, "mail", 1)
+    running = start(send, concurrency=4, breaker=Breaker(failures=99), policy=policy)
+    running.hooks["other"].send = lambda _: Done("ok")
     try:
-        running.hooks["mail"].send = lambda _: Done("ok")
-        for _ in range(2):
-            assert begun.acquire(timeout=PATIENCE)
-        Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
         may_end.release()
-        wait_until(lambda: bool(store.deliveries(hook="mail", state=State.DELIVERED)))
-        waiting = store.deliveries(hook="slow", state=State.PENDING, limit=99)
-        assert len(waiting) >= 57  # one ended, one goes on, one may have begun since
+        wait_until(lambda: store.endpoint("mail").timed_out)
+        accept(store, "slow", 1)  # another hook that hangs
+        for _ in range(3):  # the attempt that timed out, the next one, and that of the other hook
+            assert begun.acquire(timeout=PATIENCE)
+        for number in range(6):
+            Ingest(store, [subscription("mail")]).accept(callback(body(), f"more-{number}"))
+        accept(store, "other", 3)
+        wait_until(lambda: delivered(store) == 3)  # it looked for work, and began no other attempt
+        assert not begun.acquire(blocking=False)
+        works.set()
+        may_end.release(99)
+        wait_until(lambda: delivered(store) == 11)
+        assert store.endpoints() == []
     finally:
         running.signal.set()
-        may_end.release(60)
+        may_end.release(99)
+
+
+def test_a_healthy_delivery_is_not_delayed_by_those_that_were_abandoned(
+    store: Store, start: Start
+) -> None:
+    """One that kills its worker would be among them: they begin one after the other."""
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def hang(notice: Notice) -> Done:
+        if notice.task.id.startswith("mail"):
+            begun.release()
+            assert may_end.wait(PATIENCE)
+        return Done("ok")
+
+    now = now_ms()
+    accept(store, "mail", 3)
+    for delivery in store.claim("dead", now, now - 1, 3):
+        ended = Attempt(1, now, now, "abandoned", "")
+        assert store.settle(delivery, ended, State.PENDING, now)
+    running = start(hang, concurrency=4)
+    try:
+        assert begun.acquire(timeout=PATIENCE)
+        for number in range(4):
+            Ingest(store, [subscription("mail")]).accept(callback(body(), f"healthy-{number}"))
+        wait_until(lambda: delivered(store) == 4)
+        assert not begun.acquire(blocking=False)
+        may_end.set()
+        wait_until(lambda: delivered(store) == 7)
+    finally:
+        running.signal.set()
+        may_end.set()
 
 
 def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Start) -> None:

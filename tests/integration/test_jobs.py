@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.dispatch import procrastinate as dispatch
+from receiver.dispatch.slots import Reservation, Slots
 from receiver.endpoints import Breaker, Verdict
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
@@ -20,11 +22,10 @@ from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
 from receiver.stores.upkeep import Wanted
 from tests.support.dispatching import Start, delivered, dispatchers
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 HOUR = 3_600_000  # ms
-PLACES = 4
 
 
 class Record(PostgresStore):
@@ -88,8 +89,16 @@ def record(store: Record, task: str = "task-1", *hooks: str, **more: Any) -> Non
 
 
 def claimed(store: Record, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
-    found = store.take(delivery_id, "test", now_ms(), now_ms() + lease, PLACES)
+    found = store.take(delivery_id, "test", now_ms(), now_ms() + lease)
     assert found is not None
+    return found
+
+
+def take(store: Record, slots: Slots, delivery_id: int) -> Delivery | None:
+    with Reservation(slots) as reservation:
+        found = store.take(delivery_id, "test", now_ms(), now_ms() + HOUR, reservation)
+        if found is not None:
+            reservation.keep([found.id])
     return found
 
 
@@ -166,7 +175,7 @@ def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Record
     record(store)
     store.hold("mail", now_ms())
     lose_jobs(store)
-    assert store.take(1, "test", now_ms(), now_ms() + HOUR, PLACES) is None
+    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
     store.announce_missing(now_ms())
     assert jobs(store) == {}  # it is left alone
     assert store.resume("mail")
@@ -187,38 +196,93 @@ def test_one_probe_at_a_time_is_taken(store: Record) -> None:
         now + HOUR,
         change=lambda endpoint: breaker.after(endpoint, Verdict.FAILS, now, "no"),
     )
-    assert store.take(2, "test", now_ms(), now_ms() + HOUR, PLACES) is not None  # the probe
-    assert store.take(3, "test", now_ms(), now_ms() + HOUR, PLACES) is None
+    assert store.take(2, "test", now_ms(), now_ms() + HOUR) is not None  # the probe
+    assert store.take(3, "test", now_ms(), now_ms() + HOUR) is None
 
 
-def test_the_last_place_is_for_another_hook_that_waits(store: Record) -> None:
-    for number in range(PLACES):
+def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
+    """They would delay the jobs of other hooks, each by as long as it takes to refuse it."""
+    slots = Slots(4)
+    for number in range(5):
         record(store, f"task-{number}")
-    for delivery in range(1, PLACES):
-        claimed(store, delivery)
     record(store, "other", "slow")
+    settle(store, claimed(store, 5), State.PENDING, now_ms() + HOUR)
+    for delivery in (1, 2):
+        assert take(store, slots, delivery) is not None
+    assert take(store, slots, 3) is None
+    # Left are those of deliveries that were taken, one that is not due, and the other hook's.
+    assert list(jobs(store)) == [1, 2, 5, 6]
+    assert take(store, slots, 6) is not None
+
+
+def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Record) -> None:
+    for number in range(3):
+        record(store, f"task-{number}")
     lose_jobs(store)
-    assert store.take(PLACES, "test", now_ms(), now_ms() + HOUR, PLACES) is None
-    ((delivery, begins_at),) = jobs(store).items()
-    assert delivery == PLACES
-    assert begins_at > now_ms()  # it stood back, and comes again
-    assert store.take(PLACES, "another", now_ms(), now_ms() + HOUR, PLACES) is not None
-    claimed(store, PLACES + 1)
+    assert store.announce_next("mail", now_ms(), 2)
+    assert list(jobs(store)) == [1, 2]
+    assert store.announce_next("mail", now_ms(), 2)
+    assert list(jobs(store)) == [1, 2]
+    assert not store.announce_next("slow", now_ms(), 2)
 
 
-def test_without_another_that_waits_a_hook_gets_every_place(store: Record) -> None:
-    record(store, "other", "slow")
-    store.hold("slow", now_ms())  # it waits, but not for a place
-    for number in range(PLACES):
+def test_each_attempt_that_ends_announces_the_next_of_its_hook(
+    store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of the jobs are removed, because the hook has no slot for them; no sweep runs."""
+    monkeypatch.setattr(dispatch, "EVERY", "0 0 1 1 * 0")  # on New Year's Day
+    may_end = threading.Event()
+
+    def send(_: Notice) -> Done:
+        assert may_end.wait(PATIENCE)
+        return Done("ok")
+
+    for number in range(20):
         record(store, f"task-{number}")
-    for delivery in range(2, PLACES + 2):
-        claimed(store, delivery)
+    start(send, concurrency=4)
+    try:
+        wait_until(lambda: len(attempts_announced(store)) == 2)  # of those that run
+    finally:
+        may_end.set()
+    wait_until(lambda: delivered(store) == 20)
+
+
+def test_the_sweep_leaves_hooks_without_a_slot(store: Record) -> None:
+    record(store, "task-1", "mail", "slow")
+    lose_jobs(store)
+    assert store.announce_missing(now_ms(), ["mail"]) == 1
+    assert list(jobs(store)) == [2]
+
+
+def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
+    record(store)
+    store.hold("mail", now_ms())
+    lose_jobs(store)
+    assert not store.announce_next("mail", now_ms(), 2)
+    assert jobs(store) == {}
+
+
+def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record) -> None:
+    slots = Slots(4)
+    for number, hook in enumerate(("mail", "slow"), start=1):
+        record(store, f"task-{number}", hook)
+        delivery, now = claimed(store, number, lease=-1), now_ms()
+        ended = Attempt(1, now, now, "abandoned", "")
+        assert store.settle(delivery, ended, State.PENDING, now)
+    lose_jobs(store)
+    assert take(store, slots, 1) is not None
+    assert take(store, slots, 2) is None
+    ((waiting, begins_at),) = jobs(store).items()
+    assert waiting == 2
+    assert begins_at > now_ms()  # it is attempted later
+    slots.end(1)
+    assert take(store, slots, 2) is not None
 
 
 def test_a_delivery_that_is_not_due_yet_is_not_taken(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
-    assert store.take(1, "test", now_ms(), now_ms() + HOUR, PLACES) is None
+    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
 
 
 def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: Start) -> None:

@@ -22,6 +22,7 @@ from tests.support.patience import PATIENCE
 
 Send = Callable[[Notice], Done]
 Start = Callable[..., "Running"]
+POLICY = RetryPolicy(delays=(0.05, 0.05))
 BREAKER = Breaker(failures=3, seconds=0.2, pauses=(0.3,))
 
 
@@ -67,11 +68,16 @@ class Running:
     """The dispatcher that goes with the store; `stop` ends it."""
 
     def __init__(
-        self, store: Store, send: Send, *, breaker: Breaker = BREAKER, **more: Any
+        self,
+        store: Store,
+        send: Send,
+        *,
+        breaker: Breaker = BREAKER,
+        policy: RetryPolicy = POLICY,
+        **more: Any,
     ) -> None:
         self.signal = StopSignal()
-        policy = RetryPolicy(delays=(0.05, 0.05))
-        self.hooks = {"mail": Calls(send), "slow": Calls(send)}
+        self.hooks = {name: Calls(send) for name in ("mail", "slow", "other", "more")}
         deliver = Deliver(store, self.hooks, policy, breaker)
         make = ProcrastinateDispatcher if isinstance(store, PostgresStore) else LeaseDispatcher
         self.dispatcher: Dispatcher = make(store, deliver, **more)  # type: ignore[arg-type]

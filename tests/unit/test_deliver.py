@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from receiver import deliver as deliver_module
 from receiver.deliver import Deliver, unexpected
@@ -19,6 +21,7 @@ from receiver.errors import (
     ResultGone,
     StoreUnavailable,
     TemporaryFailure,
+    TimedOut,
 )
 from receiver.events import Source
 from receiver.hooks.base import Done
@@ -191,7 +194,9 @@ def test_only_a_temporary_failure_counts_against_the_endpoint(
     ("error", "family"),
     [
         (ConnectionResetError(104, "reset"), TemporaryFailure),
-        (TimeoutError("late"), TemporaryFailure),
+        (TimeoutError("late"), TimedOut),
+        (requests.ReadTimeout("late"), TimedOut),
+        (subprocess.TimeoutExpired("shop", 7), TimedOut),
         (OSError(28, "No space left on device"), TemporaryFailure),
         (PermissionError(13, "Permission denied"), TemporaryFailure),
         (FileNotFoundError(2, "No such file or directory"), ContentFailure),
@@ -252,6 +257,72 @@ def test_a_delivery_that_kills_its_worker_dies_in_the_end(
         clock.now = store.next_due_at(NOW) or clock.now
     outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
     assert outcomes == ["abandoned"] * 8
+
+
+def test_an_abandoned_attempt_uses_up_no_retry_of_a_delivery_that_killed_no_worker(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    """It shared its worker with the one that did, once before each of its own attempts."""
+    deliver, _, clock = prepare(*[TemporaryFailure("later")] * 8)
+    waits = []
+    for round_ in range(8):
+        claim(store, clock)
+        clock.now += 10_001
+        (left,) = store.expired(clock.now)
+        assert deliver.abandoned(left) is State.PENDING
+        clock.now = store.next_due_at(NOW) or clock.now
+        state = deliver.attempt(claim(store, clock))
+        assert state is (State.DEAD if round_ == 7 else State.PENDING)
+        due_at = store.next_due_at(NOW) or clock.now
+        waits.append((due_at - clock.now) / 1000)
+        clock.now = due_at
+    assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800, 0]
+
+
+def partly(failure: DeliveryFailure, *, timed_out: bool) -> DeliveryFailure:
+    """A failure of one output of several."""
+    failure.files = (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
+    failure.timed_out = timed_out
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("answer", "timed_out"),
+    [
+        (TimedOut("no answer"), True),
+        (partly(TemporaryFailure("one was slow"), timed_out=True), True),
+        (partly(ResultGone("one was slow"), timed_out=True), True),
+        (partly(TemporaryFailure("one was refused"), timed_out=False), False),
+        (TemporaryFailure("503"), False),
+        (ContentFailure("no picture"), False),
+        (PermanentFailure("400"), False),
+        (Done("ok"), False),
+    ],
+)
+def test_the_last_attempt_says_whether_an_endpoint_timed_out(
+    store: SqliteStore,
+    prepare: Callable[..., Prepared],
+    answer: Done | DeliveryFailure,
+    timed_out: bool,
+) -> None:
+    deliver, _, clock = prepare(TimedOut("no answer"), answer)
+    deliver.attempt(claim(store, clock))
+    assert store.endpoint("mail").timed_out
+    clock.now += 60_000
+    deliver.attempt(claim(store, clock))
+    assert store.endpoint("mail").timed_out is timed_out
+
+
+def test_an_abandoned_attempt_does_not_say_whether_an_endpoint_timed_out(
+    store: SqliteStore, prepare: Callable[..., Prepared]
+) -> None:
+    deliver, _, clock = prepare(TimedOut("no answer"))
+    deliver.attempt(claim(store, clock))
+    clock.now += 60_000
+    lost = claim(store, clock)
+    clock.now += 10_001
+    deliver.abandoned(lost)
+    assert store.endpoint("mail").timed_out
 
 
 def test_the_outcome_of_a_lost_claim_is_not_counted(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
 from receiver.deliveries import Delivery
-from receiver.endpoints import Circuit
+from receiver.endpoints import Circuit, Endpoint
+from receiver.stores.admission import UNLIMITED, Admission, Candidate
 from receiver.stores.jobs import QUEUE, TASK
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnection
 from receiver.stores.sql.endpoints import known
-from receiver.stores.sql.lanes import lanes
+from receiver.stores.sql.lanes import ABANDONED, lanes
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM, Outbox
 from receiver.stores.sql.session import Session
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 # A job begins by the database's clock, `due_at` was set by a machine's: they may differ by so much.
 CLOCKS_APART = 2_000  # ms
-STAND_BACK = 2_000  # ms that a delivery waits while another hook's have their turn
+STAND_BACK = 2_000  # ms; see `slots`: deliveries that were abandoned begin one after the other
 ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep goes on
 CONNECTIONS = 4  # of Procrastinate's own pool
 
@@ -42,14 +44,26 @@ class Jobs(Outbox):
         )
 
     def take(
-        self, delivery_id: int, worker: str, now: int, lease_until: int, places: int
+        self,
+        delivery_id: int,
+        worker: str,
+        now: int,
+        lease_until: int,
+        admission: Admission = UNLIMITED,
     ) -> Delivery | None:
         def work(connection: Session) -> bool:
-            values = (worker, delivery_id, now + CLOCKS_APART)
-            row = connection.execute_locked(_DUE, values).fetchone()
-            if row is None or not _may_begin(connection, row["hook"], now):
+            row = connection.execute_locked(_DUE, (delivery_id, now + CLOCKS_APART)).fetchone()
+            if row is None:
                 return False
-            if row["running"] >= max(1, places - 1) and _others_wait(connection, row["hook"], now):
+            hook = row["hook"]
+            endpoint = known(connection, hook)
+            if not _may_begin(connection, endpoint, now):
+                return False
+            if not admission.has_slot(hook, timed_out=endpoint.timed_out):
+                connection.execute(_WITHDRAW, (hook, ANNOUNCED_AT_ONCE))
+                return False
+            abandoned = bool(row["abandoned"])
+            if not admission.begin(Candidate(delivery_id, hook, endpoint.timed_out, abandoned)):
                 connection.execute(_ANNOUNCE_LATER, (now + STAND_BACK, delivery_id))
                 return False
             connection.execute(CLAIM, (worker, lease_until, delivery_id))
@@ -59,12 +73,21 @@ class Jobs(Outbox):
             return None
         return self._deliveries_where("d.id = ?", [delivery_id])[0]
 
-    def announce_missing(self, now: int) -> int:
+    def announce_next(self, hook: str, now: int, limit: int) -> bool:
+        def work(connection: Session) -> bool:
+            room = sum(lane.room(now, limit) for lane in lanes(connection) if lane.hook == hook)
+            if room:
+                connection.execute(_ANNOUNCE_DUE, (hook, now, room))
+            return room > 0
+
+        return self._write(work)
+
+    def announce_missing(self, now: int, without_slot: Collection[str] = ()) -> int:
         def work(connection: Session) -> int:
             announced = connection.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
             for lane in lanes(connection):
                 room = lane.room(now, ANNOUNCED_AT_ONCE)
-                if room:
+                if room and lane.hook not in without_slot:
                     values = (lane.hook, now, room)
                     announced += connection.execute(_ANNOUNCE_DUE, values).rowcount
             return announced
@@ -72,29 +95,22 @@ class Jobs(Outbox):
         return self._write(work)
 
 
-def _may_begin(connection: Session, hook: str, now: int) -> bool:
+def _may_begin(connection: Session, endpoint: Endpoint, now: int) -> bool:
     """Is the endpoint to be told now? One that is probed is held until this transaction ends."""
-    circuit = known(connection, hook).circuit(now)
+    circuit = endpoint.circuit(now)
     if circuit is Circuit.HALF_OPEN:
-        circuit = known(connection, hook, and_hold=True).circuit(now)
-        if circuit is Circuit.HALF_OPEN and connection.execute(_PROBED, (hook,)).fetchall():
+        circuit = known(connection, endpoint.hook, and_hold=True).circuit(now)
+        probe = connection.execute(_PROBED, (endpoint.hook,))
+        if circuit is Circuit.HALF_OPEN and probe.fetchall():
             return False  # its probe runs
     return circuit not in (Circuit.OPEN, Circuit.PAUSED)
 
 
-def _others_wait(connection: Session, hook: str, now: int) -> bool:
-    """Has another hook something that could be attempted now?"""
-    return any(lane.hook != hook and lane.room(now, 1) for lane in lanes(connection))
-
-
 _DUE = locked(
-    """
-select hook, (
-  select count(*) from deliveries as other
-  where other.state = 'claimed' and other.worker = ? and other.hook || '' = deliveries.hook
-) as running
+    f"""
+select hook, {ABANDONED} as abandoned
 from deliveries where id = ? and state = 'pending' and due_at <= ?
-""",
+""",  # noqa: S608 - nothing in it comes from outside
     Lock.SKIP_LOCKED,
 )
 _PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
@@ -115,6 +131,18 @@ select '{QUEUE}', '{TASK}', 'delivery ' || id, jsonb_build_object('delivery_id',
   to_timestamp(cast(? as bigint) / 1000.0)
 from deliveries where id = ?
 on conflict do nothing
+"""  # noqa: S608 - names of this project
+# Jobs that a worker is fetching are left: it refuses them as well.
+_WITHDRAW = f"""
+delete from procrastinate_jobs where id in (
+  select job.id from procrastinate_jobs as job
+  join deliveries on deliveries.id = cast(job.args ->> 'delivery_id' as bigint)
+  where job.status = 'todo' and job.queue_name = '{QUEUE}'
+    and (job.scheduled_at is null or job.scheduled_at <= now())
+    and deliveries.state = 'pending' and deliveries.hook || '' = ?
+  order by job.id limit ?
+  for update of job skip locked
+)
 """  # noqa: S608 - names of this project
 _ANNOUNCE_EXPIRED = _JOB.format(
     queue=QUEUE,

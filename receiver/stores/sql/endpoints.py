@@ -83,12 +83,12 @@ _KNOWN = "select * from endpoints where hook = ?"
 _KNOWN_HELD = locked(_KNOWN, Lock.ROWS)
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
-  disabled_at, said)
-values (?, ?, ?, ?, ?, ?, ?, ?)
+  disabled_at, said, timed_out)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (hook) do update set failures = excluded.failures,
   failing_since = excluded.failing_since, openings = excluded.openings,
   retry_at = excluded.retry_at, paused_at = excluded.paused_at,
-  disabled_at = excluded.disabled_at, said = excluded.said
+  disabled_at = excluded.disabled_at, said = excluded.said, timed_out = excluded.timed_out
 """
 _HOLD = """
 insert into endpoints (hook, paused_at) values (?, ?)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores import rows
+from receiver.stores.admission import Admission, Candidate
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.session import Session
 
@@ -51,18 +52,24 @@ def lanes(connection: Session) -> list[Lane]:
     ]
 
 
-def claimable(connection: Session, now: int, limit: int) -> list[int]:
+def claimable(connection: Session, now: int, limit: int, admission: Admission) -> list[int]:
     """The ids of up to `limit` deliveries to be claimed next."""
-    waiting: list[tuple[int, int, int]] = []
+    waiting: list[tuple[int, int, int, Candidate]] = []
+    takes_abandoned = int(admission.takes_abandoned)
     for lane in lanes(connection):
         room = lane.room(now, limit)
-        if not room:
+        timed_out = lane.endpoint.timed_out
+        if not room or not admission.has_slot(lane.hook, timed_out=timed_out):
             continue
-        found = connection.execute_locked(_OLDEST, (lane.hook, now, room)).fetchall()
-        waiting += [
-            (lane.running + place, row["due_at"], row["id"]) for place, row in enumerate(found)
-        ]
-    return [delivery for _, _, delivery in sorted(waiting)[:limit]]
+        values = (lane.hook, now, takes_abandoned, room)
+        for place, row in enumerate(connection.execute_locked(_OLDEST, values).fetchall()):
+            candidate = Candidate(row["id"], lane.hook, timed_out, bool(row["abandoned"]))
+            waiting.append((lane.running + place, row["due_at"], row["id"], candidate))
+    begun: list[int] = []
+    for *_, candidate in sorted(waiting, key=lambda one: one[:3]):
+        if len(begun) < limit and admission.begin(candidate):
+            begun.append(candidate.id)
+    return begun
 
 
 def due(connection: Session, now: int) -> int:
@@ -90,11 +97,21 @@ from waiting left join endpoints on endpoints.hook = waiting.hook
 where waiting.hook is not null
 """
 
+# Whether the last attempt at a delivery was abandoned.
+ABANDONED = """
+exists (
+  select 1 from attempts where attempts.delivery = deliveries.id
+    and attempts.number = deliveries.attempts and attempts.outcome = 'abandoned'
+)
+"""
+
 _OLDEST = locked(
-    """
-select id, due_at from deliveries where state = 'pending' and hook = ? and due_at <= ?
+    f"""
+select id, due_at, {ABANDONED} as abandoned
+from deliveries where state = 'pending' and hook = ? and due_at <= ?
+  and (? = 1 or not {ABANDONED})
 order by due_at limit ?
-""",
+""",  # noqa: S608 - nothing in it comes from outside
     Lock.SKIP_LOCKED,
 )
 

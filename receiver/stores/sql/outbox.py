@@ -8,6 +8,7 @@ from typing import Any
 from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.errors import NotFound
 from receiver.stores import rows
+from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.sql import endpoints
 from receiver.stores.sql.lanes import claimable, lanes
 from receiver.stores.sql.session import Rooms, Session
@@ -17,13 +18,20 @@ from receiver.stores.upkeep import Change
 class Outbox(Rooms):
     """See `stores.base.Outbox`."""
 
-    def claim(self, worker: str, now: int, lease_until: int, limit: int) -> list[Delivery]:
+    def claim(
+        self,
+        worker: str,
+        now: int,
+        lease_until: int,
+        limit: int,
+        admission: Admission = UNLIMITED,
+    ) -> list[Delivery]:
         due_at = self.next_due_at(now)
-        if due_at is None or due_at > now:
+        if due_at is None or due_at > now or not self._any_may_begin(now, admission):
             return []  # asked before any write: an idle worker costs no sync
 
         def work(connection: Session) -> list[int]:
-            ids = claimable(connection, now, limit)
+            ids = claimable(connection, now, limit, admission)
             claims = [(worker, lease_until, delivery) for delivery in ids]
             connection.executemany(CLAIM, claims)
             return ids
@@ -82,6 +90,14 @@ class Outbox(Rooms):
         with self.reading() as connection:
             opening = [lane.opens_at(now) for lane in lanes(connection)]
         return min((at for at in opening if at is not None), default=None)
+
+    def _any_may_begin(self, now: int, admission: Admission) -> bool:
+        with self.reading() as connection:
+            return any(
+                admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
+                for lane in lanes(connection)
+                if lane.room(now, 1)
+            )
 
     def _deliveries_where(self, where: str, values: Sequence[Any]) -> list[Delivery]:
         with self.reading() as connection:

@@ -14,7 +14,13 @@ import pytest
 from receiver import connects
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert, AlertKind
-from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    PermanentFailure,
+    SettingsError,
+    TemporaryFailure,
+    TimedOut,
+)
 from receiver.events import Media
 from receiver.hooks import apprise as apprise_hook
 from receiver.hooks.apprise import Apprise
@@ -176,7 +182,7 @@ def test_one_that_does_not_answer_is_not_waited_for() -> None:
             "phones",
             {"url": f"json://127.0.0.1:{port}/{SECRET}", "allow_private": True, "deadline": 0.5},
         )
-        with pytest.raises(TemporaryFailure, match=r"JSON: no answer within 0\.5 s"):
+        with pytest.raises(TimedOut, match=r"JSON: no answer within 0\.5 s"):
             slow.send(notice())
 
 

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import File
-from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    PermanentFailure,
+    SettingsError,
+    TemporaryFailure,
+    TimedOut,
+)
 from receiver.events import Media
 from receiver.hooks import command as command_hook
 from receiver.hooks.command import OUTPUT_KEPT, Command
@@ -120,7 +126,7 @@ def test_one_that_does_not_end_is_killed_with_all_it_started(
     )
     clock = SimpleNamespace(monotonic=lambda: 2.0 * (tmp_path / "pids").exists())
     monkeypatch.setattr(command_hook, "time", clock)
-    with pytest.raises(TemporaryFailure, match=r"did not end within 1\.5 s, and was killed"):
+    with pytest.raises(TimedOut, match=r"did not end within 1\.5 s, and was killed"):
         command(script, str(tmp_path), deadline=1.5).send(notice())
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     wait_until(lambda: all(map(gone, pids)))

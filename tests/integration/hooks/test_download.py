@@ -475,8 +475,9 @@ def test_all_outputs_together_have_one_deadline(
         site.requests.clear()
         assert hook.send(notice(media=(one,))).files
     site.requests.clear()
-    with pytest.raises(TemporaryFailure, match=r"no time left of the 150 s"):
+    with pytest.raises(TemporaryFailure, match=r"no time left of the 150 s") as caught:
         hook.send(notice(media=media))
+    assert caught.value.timed_out
     assert len(site.requests) == 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.errors import PermanentFailure, TemporaryFailure, TimedOut
 from receiver.events import Media
 from receiver.hooks.download import Download
 from receiver.hooks.email import Email
@@ -213,7 +213,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(
 ) -> None:
     with (
         dripping(answer, greeting=True) as port,
-        pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s"),
+        pytest.raises(TimedOut, match=r"no complete answer within 0\.5 s"),
     ):
         mail(port, deadline=0.5, **options).send(notice())
 

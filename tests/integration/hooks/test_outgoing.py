@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from receiver import guard, outgoing
-from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.errors import PermanentFailure, TemporaryFailure, TimedOut
 from tests.support.hook_servers import Endless, Page, Site, dripping
 from tests.support.patience import PATIENCE
 
@@ -59,7 +59,7 @@ def test_an_endless_answer_is_not_waited_for() -> None:
 def test_an_answer_that_never_ends_is_not_taken_for_an_empty_one() -> None:
     with (
         dripping(b"HTTP/1.1 200 OK\r\n\r\n", pause=0, then_wait=True) as port,
-        pytest.raises(TemporaryFailure, match="no complete answer"),
+        pytest.raises(TimedOut, match="no complete answer"),
     ):
         outgoing.post(f"http://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
 
@@ -100,7 +100,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(
         request.getfixturevalue("secure_site")  # for its certificate
     with dripping(answer, tls=tls) as port:
         url = f"{'https' if tls else 'http'}://localhost:{port}/S3CRET"
-        with pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s") as caught:
+        with pytest.raises(TimedOut, match=r"no complete answer within 0\.5 s") as caught:
             outgoing.post(url, json={}, deadline=DEADLINE, allow_private=True)
         assert "S3CRET" not in str(caught.value)
 
@@ -115,7 +115,7 @@ def test_a_redirect_is_followed_without_waiting_for_its_body(site: Site) -> None
 def test_a_download_that_drips_is_left_at_the_deadline() -> None:
     with (
         dripping(Endless(b"HTTP/1.1 200 OK\r\n\r\n")) as port,
-        pytest.raises(TemporaryFailure, match="no complete answer"),
+        pytest.raises(TimedOut, match="no complete answer"),
     ):
         get(f"http://127.0.0.1:{port}/", deadline=DEADLINE)
 
@@ -123,7 +123,7 @@ def test_a_download_that_drips_is_left_at_the_deadline() -> None:
 def test_a_tls_handshake_that_drips_is_left_at_the_deadline() -> None:
     with (
         dripping(Endless(b"\x16\x03\x03\x40\x00", b"\0")) as port,
-        pytest.raises(TemporaryFailure, match="no complete answer"),
+        pytest.raises(TimedOut, match="no complete answer"),
     ):
         outgoing.post(f"https://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
 
@@ -139,7 +139,7 @@ def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     for allow_private in (False, True):
-        with pytest.raises(TemporaryFailure, match=r"no complete answer within 0\.5 s"):
+        with pytest.raises(TimedOut, match=r"no complete answer within 0\.5 s"):
             outgoing.post(
                 "http://slow.example/", json={}, deadline=DEADLINE, allow_private=allow_private
             )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from receiver.deliver import Deliver
 from receiver.deliveries import State
 from receiver.dispatch.attempts import Attempts
-from receiver.errors import ContentFailure, PermanentFailure, SettingsError, TemporaryFailure
+from receiver.errors import (
+    ContentFailure,
+    PermanentFailure,
+    SettingsError,
+    TemporaryFailure,
+    TimedOut,
+)
 from receiver.hooks.python import Python
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
@@ -96,6 +104,29 @@ def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
     assert "canary-in-a-local-variable" not in attempt.answer.replace(
         'secret = "canary-in-a-local-variable"', ""
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "timed_out"),
+    [
+        (TimeoutError("no answer"), True),
+        (requests.ReadTimeout("no answer"), True),
+        (subprocess.TimeoutExpired("shop", 7), True),
+        (TimedOut("no answer"), True),
+        (requests.ConnectionError("refused"), False),
+        (TemporaryFailure("no answer"), False),
+    ],
+)
+def test_a_function_that_timed_out_is_recognised(
+    store: SqliteStore, error: Exception, timed_out: bool
+) -> None:
+    Ingest(store, [subscription("shop")]).accept(callback())
+    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
+    hook_servers.refusals.append(error)
+    shop = Python("shop", {"call": "tests.support.hook_servers:on_event"})
+    Attempts(store, Deliver(store, {"shop": shop})).make(delivery)
+    assert store.endpoint("shop").failures == 1
+    assert store.endpoint("shop").timed_out is timed_out
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import sys
 
 from receiver import rehearse
 from receiver.deliveries import Notice
-from receiver.dispatch import attempts
+from receiver.dispatch import attempts, slots
 from receiver.hooks.base import Done
 from receiver.hooks.slack import Slack
 from receiver.retry import RetryPolicy
@@ -23,6 +23,7 @@ from submitter import reconcile
 
 attempts.LEASE = float(os.environ.get("LEASE", "1.5"))  # seconds
 attempts.UPKEEP_EVERY = 0.3
+slots.WATCHED_FOR = 600.0  # seconds; on a busy machine attempts take long
 rehearse.LEASE = 1_500  # ms
 if os.environ["DATABASE_URL"].startswith("postgresql"):
     from receiver.dispatch import procrastinate

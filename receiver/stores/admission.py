@@ -1,0 +1,49 @@
+"""Which deliveries a worker process has a slot for. A store asks before it claims one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A delivery that is due."""
+
+    id: int
+    hook: str
+    timed_out: bool  # whether the last attempt of its hook did, at any delivery
+    abandoned: bool  # whether its own last attempt was abandoned: it may have killed its worker
+
+
+class Admission(Protocol):
+    """The free slots of one worker process. Thread-safe."""
+
+    def has_slot(self, hook: str, *, timed_out: bool) -> bool:
+        """Return whether another delivery of this hook may begin now."""
+        ...
+
+    @property
+    def takes_abandoned(self) -> bool:
+        """Whether a delivery whose last attempt was abandoned may begin now."""
+        ...
+
+    def begin(self, candidate: Candidate) -> bool:
+        """Reserve a slot for this delivery; False if there is none for it.
+
+        Safe to repeat: a transaction that was undone asks again.
+        """
+        ...
+
+
+class _Unlimited:
+    takes_abandoned = True
+
+    def has_slot(self, hook: str, *, timed_out: bool) -> bool:  # noqa: ARG002 - all may begin
+        return True
+
+    def begin(self, candidate: Candidate) -> bool:  # noqa: ARG002 - all may begin
+        return True
+
+
+UNLIMITED: Admission = _Unlimited()
