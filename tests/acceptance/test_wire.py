@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPSConnection
@@ -14,6 +15,7 @@ import requests
 
 from receiver.errors import NotFound
 from receiver.signing import mint
+from receiver.web.server.app import DISCONNECTED
 from tests.support.gunicorn_processes import has_unread_bytes, launch
 from tests.support.installation import ROOT, Installation, both_stores
 from tests.support.patience import PATIENCE
@@ -70,8 +72,19 @@ def test_bodies_on_the_wire(installation: Installation) -> None:
         ("Transfer-Encoding: chunked", [f"{len(body()) + 9:x}\r\n".encode(), body()]),
     ):
         assert b" 400 " in raw_request(installation, head.format(how=how), chunks), how
+    how = "Content-Length: 5000\r\nExpect: 100-continue"
+    with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
+        connection.sendall(head.format(how=how).encode())
+        assert b" 100 " in connection.makefile("rb").readline()  # the body is awaited
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with pytest.raises(NotFound):
         store.task("cut")
+
+    def reasons() -> str:
+        return " ".join(rejection.reason for rejection in store.rejections())
+
+    for expected in ("Send less than", "body is incomplete", "shorter than its", DISCONNECTED):
+        installation.wait_until(lambda expected=expected: expected in reasons())  # type: ignore[misc]
     log = installation.logs()
     assert "Traceback" not in log
     assert path("cut").rsplit("/", 1)[1] not in log
