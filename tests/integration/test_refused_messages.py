@@ -71,10 +71,10 @@ def test_only_an_endpoint_that_cannot_answer_holds_up_other_messages(
         clock[0] = NOW + number * 5_000
         at, task = clock[0], f"task-{number}"
         Ingest(store, [subscription("chat")]).accept(callback(body(), task, received_at=at))
-        (delivery,) = store.deliveries(task_id=task)
         for claimed in store.claim("w", at, at + HOUR, MESSAGES):
             assert deliver.attempt(claimed) is State.PENDING
     assert store.endpoint("chat").circuit(clock[0]) is circuit
+    (delivery,) = store.deliveries(task_id=f"task-{MESSAGES - 1}")
     has_waited = store.delivery(delivery.id).attempts == 0
     assert has_waited is (circuit is Circuit.OPEN)
     site.pages["/hook"] = Page(b"ok")
