@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from dataclasses import replace
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -23,6 +24,7 @@ from receiver.events import Media
 from receiver.hooks import letter
 from receiver.pictures import PREVIEW_BYTES, PREVIEW_SIDE
 from tests.support.hook_servers import notice, picture
+from tests.support.picture_files import chunk, with_chunks
 
 PICTURE = Media("image", "https://cdn.example/0.png?a=1&b=2", expires_at=1_768_111_850_000)
 SENDER = letter.address("Shop <shop@shop.example>")
@@ -191,6 +193,12 @@ def test_a_preview_holds_nothing_of_the_metadata(tmp_path: Path) -> None:
     image = inline(compose(of(content, tmp_path / "0.jpg")))
     assert "comment" not in image.info
     assert not image.getexif()
+
+
+def test_a_picture_with_a_huge_comment_has_a_preview(tmp_path: Path) -> None:
+    huge = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3 * 2**20)))
+    content = with_chunks(encoded(FRAMES[0], "PNG"), huge)
+    assert inline(compose(of(content, tmp_path / "0.png"))).size == (64, 48)
 
 
 def test_an_original_that_is_too_large_is_not_attached_but_previewed(tmp_path: Path) -> None:
