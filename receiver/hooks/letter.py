@@ -221,9 +221,7 @@ def _read(file: File) -> bytes:
 def _preview(whole: bytes) -> bytes | None:
     """A JPEG of the picture; None if Pillow cannot read it."""
     try:
-        with Image.open(io.BytesIO(whole), formats=PREVIEWED) as image:
-            if image.width * image.height > content.MAX_PIXELS:
-                return None
+        with pictures.opened(io.BytesIO(whole), PREVIEWED, content.MAX_PIXELS) as image:
             return pictures.preview(image)
     except (*pictures.BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
