@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageStat
 
 from receiver.deliveries import File, Notice
 from receiver.events import Media
@@ -181,6 +181,32 @@ def test_a_preview_is_upright(tmp_path: Path, fmt: str) -> None:
 def test_a_preview_of_a_transparent_picture_is_on_white(tmp_path: Path, fmt: str) -> None:
     content = encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 0)), fmt)
     assert inline(compose(of(content, tmp_path / "0"))).getpixel((4, 4)) == (255, 255, 255)
+
+
+def with_text(png: bytes, text: bytes, checksum: bytes | None = None) -> bytes:
+    """The PNG with a chunk of compressed text behind its header."""
+    chunk = b"zTXt" + b"comment\0\0" + zlib.compress(text)
+    end = zlib.crc32(chunk).to_bytes(4) if checksum is None else checksum
+    return png[:33] + (len(chunk) - 4).to_bytes(4) + chunk + end + png[33:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_text(picture(), b"x" * 20_000_000),
+        with_text(picture(), b"x", checksum=b"\0\0\0\0"),
+        encoded(FRAMES[0], "PNG", icc_profile=b"not a profile"),
+        encoded(FRAMES[0], "JPEG", icc_profile=b"not a profile"),
+    ],
+)
+def test_metadata_never_cost_a_picture_its_preview(tmp_path: Path, content: bytes) -> None:
+    assert inline(compose(of(content, tmp_path / "0"))).size == (64, 48)
+
+
+@pytest.mark.parametrize("kind", ["16-bit png", "cmyk jpeg", "grey jpeg", "two-colour png", "avif"])
+def test_a_preview_is_as_bright_as_the_picture(tmp_path: Path, kind: str) -> None:
+    shown = inline(compose(of(PICTURES[kind], tmp_path / "0"))).convert("L")
+    assert abs(ImageStat.Stat(shown).mean[0] - ImageStat.Stat(GRADIENT).mean[0]) < 3
 
 
 def test_a_preview_is_of_limited_size_whatever_the_picture(tmp_path: Path) -> None:
