@@ -94,6 +94,12 @@ def test_deliveries_wait_briefly_for_the_poller(store: Store, polled: Ingest) ->
     assert urls(store, claimed["mail"]) == ["https://cdn.example/0.png"]
 
 
+def test_a_wait_for_files_is_not_longer_because_of_it(store: Store, polled: Ingest) -> None:
+    limited = subscription("notice", after="archive", wait_ms=120_000)
+    replace(polled, subscriptions=[*HOOKS, limited]).accept(sent(HALF))
+    assert due(store)["notice"] == NOW + 120_000
+
+
 def test_the_response_completes_the_record_and_every_hook_is_called_once(
     store: Store, polled: Ingest
 ) -> None:

@@ -493,6 +493,7 @@ def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(store: S
     (mail,) = store.claim("w", NOW, NOW + MINUTE, 9)
     notice = store.told(mail).notice
     media = parsed(queried("succeed", changes=picture("a"))).media[0]
+    assert notice.files == (right,)
     assert notice.file_of(media) == right
     ((shown,),) = store.pictures(["task-1"]).values()
     assert shown.file.url == "/data/a.png"

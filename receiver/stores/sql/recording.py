@@ -237,10 +237,10 @@ class Recording:
         self._connection.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
         if corrected:
             self._connection.execute(_REPLACE_FILES, (seq, status))
-        due_at = at
+        hold = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
-            due_at = self._ask_for_lost_outputs(task, callback, at)
-        self._fill_outbox(task, event.status, due_at)
+            hold = self._ask_for_lost_outputs(task, callback, at)
+        self._fill_outbox(task, event.status, at, hold)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
 
@@ -264,7 +264,7 @@ class Recording:
             self._connection.execute(_ASK_ABOUT_MISMATCH, values)
 
     def _ask_for_lost_outputs(self, task: Row, callback: Callback, at: int) -> int:
-        """Make the task due for one query; return when its deliveries are due.
+        """Make the task due for one query; return how long its deliveries wait, in ms.
 
         If a poller runs, they wait a few seconds for the response, so that each hook is called
         once, with all outputs.
@@ -273,7 +273,7 @@ class Recording:
         self._set(task, "deadline_at", at if is_from_them else at + ASK_AGAIN_AFTER)
         seen_at = self._connection.execute(_POLLER_SEEN).fetchone()["seen_at"]
         is_polled = seen_at is not None and abs(at - seen_at) <= POLLER_SEEN_WITHIN
-        return at + HOLD_BACK if is_polled else at
+        return HOLD_BACK if is_polled else 0
 
     def _confirm(self, task: Row, callback_id: int, event: Event, at: int) -> None:
         """Rest the status that the provider repeats on its response, which has the newest URLs.
@@ -305,8 +305,11 @@ class Recording:
             if status.is_terminal:
                 count(self._connection, CALLBACKS_MISSED, task["provider"])
 
-    def _fill_outbox(self, task: Row, status: str, at: int) -> None:
-        """One delivery for each subscription that hears the move, which was just written."""
+    def _fill_outbox(self, task: Row, status: str, at: int, hold: int = 0) -> None:
+        """Write one delivery for each subscription to the move, which was just written.
+
+        `hold`: ms until those are due that wait for no other delivery.
+        """
         seq, status = task["seq"], str(status)
         provider, reference = task["provider"], task["reference"]
         hearing = [
@@ -318,7 +321,7 @@ class Recording:
         told: list[object] = []
         for subscription in hearing:
             after = subscription.after if subscription.after in hooks else None
-            due_at = subscription.due_at(at, waits=after is not None)
+            due_at = subscription.due_at(at if after else at + hold, waits=after is not None)
             told += (subscription.hook, after, due_at)
         if told:
             self._connection.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
