@@ -28,8 +28,8 @@ TASKS = """n, printf('task-%d', n),
   case n when 7 then 'shop2' when 8 then 'shop2' else 'default' end,
   null, case n when 7 then 'ORDER-7' else 'ORDER' end,
   case n when 5 then 'failed' when 7 then 'failed' when 8 then 'processing' else 'succeeded' end,
-  'token', null, null, 0, n, n, 0, 0, null, null, null"""
-TRANSITIONS = "n, n, 'succeeded', null, n, n, 'token', 0"
+  'token', null, null, 0, n, n, 0, 0, null, null, null, null, null, null"""
+TRANSITIONS = "n, n, 'succeeded', null, n, n, 'token', 0, 0"
 DELIVERIES = """n, n, case n when 7 then 'old' else 'mail' end,
   case n when 7 then 'dead' when 8 then 'pending' else 'delivered' end,
   null, n, 0, 0, null, null"""
