@@ -21,18 +21,21 @@ KLING_FAILED = 5
 
 FILL = """
 with recursive number(n) as (select 1 union all select n + 1 from number where n < :rows)
-insert into {table} select {values} from number
+insert into {table} ({columns}) select {values} from number
 """
+TASK_COLUMNS = "seq, id, provider, account, reference, status, trust, created_at, updated_at"
 TASKS = """n, printf('task-%d', n),
   case n when 7 then 'modellix' when 8 then 'modellix' else 'kling' end,
   case n when 7 then 'shop2' when 8 then 'shop2' else 'default' end,
-  null, case n when 7 then 'ORDER-7' else 'ORDER' end,
+  case n when 7 then 'ORDER-7' else 'ORDER' end,
   case n when 5 then 'failed' when 7 then 'failed' when 8 then 'processing' else 'succeeded' end,
-  'token', null, null, 0, n, n, 0, 0, null, null, null"""
-TRANSITIONS = "n, n, 'succeeded', null, n, n, 'token', 0"
+  'token', n, n"""
+TRANSITION_COLUMNS = "id, task, status, occurred_at, recorded_at, trust"
+TRANSITIONS = "n, n, 'succeeded', n, n, 'token'"
+DELIVERY_COLUMNS = "id, transition, hook, state, due_at"
 DELIVERIES = """n, n, case n when 7 then 'old' else 'mail' end,
   case n when 7 then 'dead' when 8 then 'pending' else 'delivered' end,
-  null, n, 0, 0, null, null"""
+  n"""
 
 
 @pytest.fixture
@@ -54,12 +57,13 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
     """A long record whose odd rows are its oldest."""
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
-        for table, values in (
-            ("tasks", TASKS),
-            ("transitions", TRANSITIONS),
-            ("deliveries", DELIVERIES),
+        for table, columns, values in (
+            ("tasks", TASK_COLUMNS, TASKS),
+            ("transitions", TRANSITION_COLUMNS, TRANSITIONS),
+            ("deliveries", DELIVERY_COLUMNS, DELIVERIES),
         ):
-            connection.execute(FILL.format(table=table, values=values), {"rows": ROWS})
+            sql = FILL.format(table=table, columns=columns, values=values)
+            connection.execute(sql, {"rows": ROWS})
     store.task("task-1")  # opens the connection
     steps.clear()
     return store

@@ -392,7 +392,7 @@ LOST = {"images": [{"index": 0, "url": "https://cdn.example/0.png"}, {"index": 1
 def test_a_lost_output_that_the_provider_does_not_have_is_queried_once(
     scene: Scene, answer: bytes | ProviderError
 ) -> None:
-    scene.put()
+    scene.put(provider_task_id="828338674605220001")  # that of `body`
     Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
     scene.room.answers = [answer]
     assert scene.reconciler.round().total() == 1
