@@ -384,7 +384,10 @@ def letter_with(file: File) -> list[bytes]:
 
 def test_a_letter_shows_the_picture_of_the_bucket(server: S3Server, site: Site) -> None:
     (file,) = download(server.url).send(told(site)).files
-    assert letter_with(file) == [site.pages["/0"].body]
+    preview, original = letter_with(file)
+    assert preview.startswith(b"\xff\xd8")  # a JPEG, of the original in full size
+    assert preview != file.thumbnail
+    assert original == site.pages["/0"].body
     server.client().delete_object(Bucket="shop", Key=KEY)
     assert letter_with(file) == [file.thumbnail]
 

@@ -22,9 +22,9 @@ def clean_venv(folder: Path) -> Path:
     """
     made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     subprocess.run(made, check=True, timeout=PATIENCE)
-    for name in re.findall(
-        r"^([a-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE
-    ):
+    # A package may be locked in two versions, for an older and a newer Python.
+    locked = re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    for name in sorted(set(locked)):
         try:
             _link(distribution(name), site_packages(folder))
         except PackageNotFoundError:
