@@ -19,7 +19,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from receiver import providers
 from receiver.errors import NotTheProtocol, StoreUnavailable
+from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores import group_commit
 from receiver.stores.group_commit import Write
@@ -501,13 +503,17 @@ def test_one_bad_callback_fails_alone_among_many(
 
     good, bad = Ingest(store, [subscription("mail")]), Ingest(store, [Breaks()])  # type: ignore[list-item]
     good.accept(callback(body(), "taken"))
+
+    def record(ingest: Ingest, sent: Callback) -> Callable[[], object]:
+        return partial(ingest.record, sent, providers.parse(sent))
+
     works: list[Callable[[], object]] = []
     for number in range(8):
         task = f"good-{number}"
         works += [
-            partial(good.accept, callback(body(), task)),
-            partial(bad.accept, callback(body(), f"bad-{number}")),
-            partial(good.accept, replace(callback(body(), "taken"), provider="appypie")),
+            record(good, callback(body(), task)),
+            record(bad, callback(body(), f"bad-{number}")),
+            record(good, replace(callback(body(), "taken"), provider="appypie")),
             partial(store.create_task, store.task("taken")),
         ]
 
