@@ -112,6 +112,21 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has
         module = nodeid.partition("::")[0]
         return TOGETHER.get(module, nodeid)
 
+    def mark_test_complete(
+        self,
+        node: WorkerController,
+        item_index: int,
+        duration: float = 0,  # noqa: ARG002 - pytest-xdist passes it
+    ) -> None:
+        """Drop what has ended: it would be counted again after every test of the process."""
+        units = self.assigned_work[node]
+        nodeid = self.registered_collections[node][item_index]
+        scope = self._split_scope(nodeid)
+        units[scope][nodeid] = True
+        if all(units[scope].values()):
+            del units[scope]
+        self._reschedule(node)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
