@@ -77,7 +77,7 @@ class Task:
 
     @property
     def result_urls(self) -> list[str]:
-        """The URLs of the outputs, as a callback gives them."""
+        """The URLs of the outputs in callbacks."""
         if self.result_url is None:
             return []
         if self.scenario.has_two_outputs:
@@ -86,7 +86,7 @@ class Task:
 
     @property
     def queried_urls(self) -> list[str]:
-        """The same as a query gives them: fresh, where those of the callback have expired."""
+        """The URLs in the response to a query: fresh ones if those in callbacks have expired."""
         fault = self.scenario.result
         if fault is None or not fault.is_healed_by_a_query:
             return self.result_urls

@@ -1,4 +1,4 @@
-"""What may go wrong with a result, the answer to a create, a mail and a Slack message."""
+"""Faults of a result, of the answer to a create, of an e-mail and of a Slack message."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ class ResultFault(Enum):
     """What the URL of a result gives."""
 
     EXPIRED = auto()  # 403, as CloudFront and Aliyun answer for a signature that has expired
-    EXPIRED_400 = auto()  # as Google's store answers
+    EXPIRED_400 = auto()  # as Google Cloud Storage answers
     EXPIRED_401 = auto()
     GONE = auto()  # 410
     SIGN_IN = auto()  # redirects to a page
-    SECOND_MISSING = auto()  # two outputs; the second is as EXPIRED
+    SECOND_MISSING = auto()  # two outputs; the second is EXPIRED
     MISSING = auto()
     SLOW = auto()
     HUGE = auto()
@@ -21,9 +21,9 @@ class ResultFault(Enum):
     HALF = auto()  # 206
     CUT_SHORT = auto()  # the connection breaks
     OVERLOADED = auto()  # 503
-    PROXIED = auto()  # 203; the picture is whole
-    RANGE = auto()  # 206; the picture is whole
-    RAW_REDIRECT = auto()  # to the picture, by a Location in raw UTF-8 with spaces around it
+    PROXIED = auto()  # 203; the picture is complete
+    RANGE = auto()  # 206; the picture is complete
+    RAW_REDIRECT = auto()  # to the picture; Location is raw UTF-8 with spaces around it
     # The URL answers 200 with a body that is not a plain PNG.
     AVIF = auto()
     BMP = auto()
@@ -66,13 +66,15 @@ class AnswerFault(Enum):
 
 
 class MailFault(Enum):
-    """Why the mail server refuses the next mail, unless a smaller one is sent instead."""
+    """Why the mail server refuses the next e-mail, until a smaller version is sent."""
 
-    SIZE_LIMIT = auto()  # announced in its answer to EHLO; a preview fits, the result does not
+    SIZE_LIMIT = (
+        auto()
+    )  # announced in its answer to EHLO; a preview is within the limit, the result is not
     TOO_LARGE = auto()  # not announced: 552 at the end of DATA for every mail with a picture
 
 
 class SlackFault(Enum):
-    """Why Slack refuses the next message, unless another one is sent instead."""
+    """Why Slack refuses the next message, until another version is sent."""
 
     BLOCKS = auto()  # `invalid_blocks`, as for a WebP or a picture that it cannot fetch

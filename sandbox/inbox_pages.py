@@ -67,7 +67,7 @@ def slack_post(webhook: str) -> Response:
 
 @routes.route("/_sandbox/hang", methods=["GET", "POST"])
 def hang() -> Response:
-    """Never answer, as an endpoint that hangs; only the sandbox's own end ends the request."""
+    """Never answer, like an endpoint that hangs; the request ends when the sandbox stops."""
     parts().stopping.wait()
     return Response("the sandbox stops", status=503, mimetype="text/plain")
 

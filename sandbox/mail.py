@@ -1,6 +1,6 @@
-"""A mail server that accepts everything unless told otherwise, and keeps the newest mails.
+"""A mail server that stores the newest e-mails, and accepts all of them unless a fault is set.
 
-It never answers the DATA of a mail to `hang@…`, as a server that hangs at its content filter.
+It never answers the DATA of an e-mail to `hang@…`, like a server whose content filter hangs.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Mailbox:
         self._faults: deque[MailFault] = deque(maxlen=KEPT)
 
     def refuse(self, fault: MailFault) -> None:
-        """Let one more mail meet this fault, until a version of it is accepted."""
+        """Apply this fault to one more e-mail, until a version of it is accepted."""
         self._faults.append(fault)
 
     def mails(self) -> list[Mail]:

@@ -57,20 +57,20 @@ class Notice:
     def saying(self, **changes: Any) -> Notice:
         """The same with these keys of its JSON changed, signed anew."""
         document = {**self.document, **changes}
-        # Half an emoji cannot be encoded; JSON allows its escape.
+        # A lone surrogate cannot be encoded, but JSON allows its escape.
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         body = text.encode(errors="backslashreplace")
         status = str(document.get("task_status", document.get("status", self.status)))
         return replace(self, body=body, status=status).signed()
 
     def sending(self, body: bytes, **headers: str) -> Notice:
-        """The same with these bytes as its body, and these headers, signed anew."""
+        """Return a copy with this body and these headers, signed again."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return replace(self, body=body, headers={**self.headers, **named}).signed()
 
     @property
     def document(self) -> dict[str, Any]:
-        """The JSON of its body."""
+        """The parsed JSON body."""
         document: dict[str, Any] = json.loads(self.body)
         return document
 

@@ -1,4 +1,4 @@
-"""What CDNs, cameras and programs deliver in place of a plain PNG: the body of such a result."""
+"""Bodies that CDNs, cameras and programs return in place of a plain PNG."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import zlib
 
 from PIL import Image
 
-TEXT_SIZE = 3 * 2**20  # bytes of a comment, more than most decoders inflate
+TEXT_SIZE = 3 * 2**20  # bytes of a comment, more than most decoders decompress
 PNG_HEADER = 33  # bytes of a PNG's signature and its first chunk
 
 
 def in_format(picture: bytes, form: str) -> bytes:
-    """The PNG in another of Pillow's formats."""
+    """Return the PNG, converted to another of Pillow's formats."""
     out = io.BytesIO()
     with Image.open(io.BytesIO(picture), formats=("PNG",)) as image:
         image.convert("RGB").save(out, form)
@@ -21,7 +21,7 @@ def in_format(picture: bytes, form: str) -> bytes:
 
 
 def heic() -> bytes:
-    """A file that names itself HEIC, and that nothing here can decode."""
+    """Return a file with the HEIC signature that no installed decoder can read."""
     brands = b"heic" + bytes(4) + b"mif1heic"
     return _box(b"ftyp", brands) + _box(b"meta", bytes(100)) + _box(b"mdat", bytes(4000))
 
@@ -31,7 +31,7 @@ def of_unknown_format() -> bytes:
 
 
 def with_two_pictures(picture: bytes) -> bytes:
-    """A camera's JPEG: a preview follows the picture in the same file (MPO)."""
+    """Return a camera's JPEG (MPO): a preview follows the picture in the same file."""
     out = io.BytesIO()
     with Image.open(io.BytesIO(picture), formats=("PNG",)) as image:
         whole = image.convert("RGB")
@@ -40,7 +40,7 @@ def with_two_pictures(picture: bytes) -> bytes:
 
 
 def with_metadata(picture: bytes) -> bytes:
-    """The PNG with a huge comment, a profile that is none, and a wrong checksum in a text."""
+    """Return the PNG with a huge comment, an invalid profile and a text with a wrong checksum."""
     huge = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(TEXT_SIZE)))
     profile = _chunk(b"iCCP", b"Profile\0\0" + zlib.compress(b"none"))
     text = _chunk(b"tEXt", b"Software\0a program")[:-4] + bytes(4)

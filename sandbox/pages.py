@@ -79,15 +79,15 @@ def result(name: str, task_id: str, moved: bool = False) -> Response:
         abort(404)
     task = parts().engine.task(task_id)
     fault = task.scenario.result if task else None
-    if fault is None or moved or _is_sound(fault):
+    if fault is None or moved or _spares_url(fault):
         return Response(picture, mimetype="image/png")
     query = request.query_string.decode()
     target = f"/_sandbox/results/{name}/{task_id}/{results.MOVED}.png?{query}"
     return results.served(fault, picture, target)
 
 
-def _is_sound(fault: ResultFault) -> bool:
-    """Whether the fault spares the URL that is requested."""
+def _spares_url(fault: ResultFault) -> bool:
+    """Return whether the fault does not affect the requested URL."""
     if fault is ResultFault.SECOND_MISSING and "Output" not in request.args:
         return True
     return fault.is_healed_by_a_query and "Fresh" in request.args

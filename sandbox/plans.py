@@ -17,7 +17,7 @@ Plan = Callable[[Notice], tuple[Notice, ...]]
 RISK = "Failure to pass the risk control system"
 AT_ONCE = 20
 STALE = 3600  # seconds
-TOO_LONG = 300_000  # bytes; this project's receiver accepts less than 256 KB
+TOO_LONG = 300_000  # bytes; this receiver accepts less than 256 KB
 EMPTY: dict[str, list[str]] = {"images": [], "videos": [], "audios": []}
 
 
@@ -89,7 +89,7 @@ def without_the_last_output(notice: Notice) -> tuple[Notice, ...]:
 
 
 def with_a_foreign_message(notice: Notice) -> tuple[Notice, ...]:
-    """What Replicate sends when a prediction failed; some of its keys are Kling's as well."""
+    """Send what Replicate sends for a failed prediction; Kling has some of the same keys."""
     if not notice.is_end:
         return (notice,)
     prediction = {
@@ -116,7 +116,7 @@ def with_an_unknown_status(notice: Notice) -> tuple[Notice, ...]:
 
 
 def with_odd_fields(notice: Notice) -> tuple[Notice, ...]:
-    """Every field but the id, the status and the URL of the result has an unexpected type."""
+    """All fields except the id, the status and the URL of the result have unexpected types."""
     document = notice.document
     odd: dict[str, object] = {"note": "\ud83d cut off", "trace": {"tags": [None, 1e400]}}
     if "task_status" in document:
@@ -130,7 +130,7 @@ def with_odd_fields(notice: Notice) -> tuple[Notice, ...]:
 
 
 def compressed(notice: Notice) -> tuple[Notice, ...]:
-    """By gzip at the end, and before it by deflate with the zlib header, or without."""
+    """Compress the last callback with gzip, and earlier ones with deflate (zlib or raw)."""
     if notice.is_end:
         return (notice.sending(gzip.compress(notice.body), Content_Encoding="gzip"),)
     window = zlib.MAX_WBITS if notice.status == "submitted" else -zlib.MAX_WBITS
@@ -138,7 +138,7 @@ def compressed(notice: Notice) -> tuple[Notice, ...]:
 
 
 def oddly_encoded(notice: Notice) -> tuple[Notice, ...]:
-    """With a byte order mark, and with another Content-Type or none."""
+    """Add a byte order mark, and change or remove the Content-Type."""
     charset = "utf-16" if notice.status == "processing" else "utf-8-sig"
     kind = "application/x-www-form-urlencoded" if notice.is_end else ""
     odd = notice.sending(notice.body.decode().encode(charset), Content_Type=kind)
@@ -149,7 +149,7 @@ def oddly_encoded(notice: Notice) -> tuple[Notice, ...]:
 
 
 def to_an_altered_url(notice: Notice) -> tuple[Notice, ...]:
-    """As clients and proxies alter URLs: slashes, a space, a query."""
+    """Alter the URL as clients and proxies do: slashes, a space, a query."""
     parts = urlsplit(notice.url)
     path = parts.path.replace("/", "//") if notice.status == "submitted" else parts.path
     behind = "%20" if notice.is_end else "/"
@@ -158,13 +158,13 @@ def to_an_altered_url(notice: Notice) -> tuple[Notice, ...]:
 
 
 def probed(notice: Notice) -> tuple[Notice, ...]:
-    """The URL is requested by HEAD and GET before it is used."""
+    """Request the URL by HEAD and GET before the callback."""
     probe = replace(notice, method="HEAD", insisted=False).sending(b"")
     return (probe, replace(probe, method="GET"), notice)
 
 
 def tested(notice: Notice) -> tuple[Notice, ...]:
-    """The URL without a token gets a signed message about no task, as a console's button sends."""
+    """Send a signed message about no task to the URL without a token, like a console's test."""
     path = "/".join(urlsplit(notice.url).path.split("/")[:3])
     url = urlsplit(notice.url)._replace(path=path).geturl()
     test = replace(notice, url=url, insisted=False)
@@ -172,7 +172,7 @@ def tested(notice: Notice) -> tuple[Notice, ...]:
 
 
 def oversized(notice: Notice) -> tuple[Notice, ...]:
-    """Too long a body comes first, and one that is too long once it is decompressed."""
+    """Send a body that is too long first, then one that is too long when decompressed."""
     padded = notice.body[:-1] + b" " * TOO_LONG + b"}"
     once_only = replace(notice, insisted=False)
     packed = once_only.sending(gzip.compress(padded), Content_Encoding="gzip")
@@ -182,7 +182,9 @@ def oversized(notice: Notice) -> tuple[Notice, ...]:
 def with_another_task(notice: Notice) -> tuple[Notice, ...]:
     """Another task of the provider has the same callback URL, and ends first."""
     other = str(int(notice.task_id) + 1)
-    body = notice.body.replace(notice.task_id.encode(), other.encode())  # also in the result's URL
+    body = notice.body.replace(
+        notice.task_id.encode(), other.encode()
+    )  # also in the URL of the result
     told = replace(notice, body=body).saying(task_info={})
     return (told, notice) if notice.is_end else (notice, told)
 

@@ -34,7 +34,7 @@ RETRY_AFTER = 2  # seconds
 MOVED = "試着の結果"
 PAGE = "<!doctype html><title>Sign in</title><p>Please sign in to continue."
 
-# What comes in place of the picture, and is said to be one.
+# Bodies that are served as image/png in place of the picture.
 BODIES: dict[ResultFault, Callable[[bytes], bytes]] = {
     ResultFault.AVIF: lambda picture: odd_results.in_format(picture, "AVIF"),
     ResultFault.BMP: lambda picture: odd_results.in_format(picture, "BMP"),
@@ -54,7 +54,7 @@ BODIES: dict[ResultFault, Callable[[bytes], bytes]] = {
 
 
 class RawRedirect(Response):
-    """A redirect whose Location is sent as raw UTF-8, with spaces around it."""
+    """A redirect whose Location is raw UTF-8, with spaces around it."""
 
     def __init__(self, location: str) -> None:
         super().__init__(status=302)
@@ -67,7 +67,7 @@ class RawRedirect(Response):
 
 
 def served(fault: ResultFault, picture: bytes, moved: str) -> Response:
-    """The response at the URL of a result with this fault; `moved` is where it redirects to."""
+    """Return the response of a result URL with this fault; `moved` is the redirect target."""
     if fault in REFUSALS:
         status, code = REFUSALS[fault]
         headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}

@@ -32,9 +32,9 @@ class Scenario:
     signs: bool = False  # it is about signatures
     result: ResultFault | None = None
     answer: AnswerFault | None = None
-    loses_an_output: bool = False  # the callback has one output fewer than a query
-    mail: MailFault | None = None  # of the next mail that comes in
-    slack: SlackFault | None = None  # of the next message that comes in
+    loses_an_output: bool = False  # the callback has one output fewer than the response to a query
+    mail: MailFault | None = None  # for the next e-mail
+    slack: SlackFault | None = None  # for the next Slack message
 
     @property
     def has_two_outputs(self) -> bool:
@@ -42,7 +42,7 @@ class Scenario:
 
     @property
     def needs_a_running_sandbox(self) -> bool:
-        """Is it about requests to the sandbox, which `trigger` does not wait for?"""
+        """Return whether it concerns requests to the sandbox, which `trigger` does not wait for."""
         return any((self.answer, self.mail, self.slack))
 
     def obstacle(self, provider: str, *, signs: bool) -> str | None:
@@ -112,7 +112,7 @@ register(
 )
 _about_callbacks(
     "foreign-message",
-    "a failure in the shape of another provider (Replicate) comes before the end",
+    "a failure message of another provider (Replicate) arrives before the final status",
     plans.with_a_foreign_message,
 )
 _about_callbacks(
@@ -129,10 +129,10 @@ _about_callbacks(
     "unknown-status", "a status nobody knows comes before the end", plans.with_an_unknown_status
 )
 for _name, _summary, _plan in (
-    ("compressed", "each body is compressed, by gzip or deflate", plans.compressed),
+    ("compressed", "each body is compressed with gzip or deflate", plans.compressed),
     (
         "odd-encoding",
-        "each body has a byte order mark, and another Content-Type or none",
+        "each body has a byte order mark, and an unusual Content-Type or none",
         plans.oddly_encoded,
     ),
     (
@@ -140,17 +140,17 @@ for _name, _summary, _plan in (
         "each URL has doubled or trailing slashes, a space or a query",
         plans.to_an_altered_url,
     ),
-    ("probed", "HEAD and GET come to the URL before each callback", plans.probed),
+    ("probed", "the URL is requested by HEAD and GET before each callback", plans.probed),
     (
         "oversized",
-        "a body that is too long comes first, then one that is when decompressed",
+        "a body that is too long is sent first, then one that is too long when decompressed",
         plans.oversized,
     ),
 ):
     _about_callbacks(_name, _summary, _plan)
 _about_callbacks(
     "console-test",
-    "before each callback, the console's test message comes signed, without a token",
+    "before each callback, the console's signed test message is sent, without a token",
     plans.tested,
     signs=True,
 )
@@ -183,37 +183,45 @@ for _name, _summary, _result in (
     ),
     ("gone-result", "the picture's URL answers 410", ResultFault.GONE),
     ("sign-in-result", "the picture's URL redirects to a page for signing in", ResultFault.SIGN_IN),
-    ("second-missing", "of two outputs, the second has expired", ResultFault.SECOND_MISSING),
+    (
+        "second-missing",
+        "the URL of the second of two outputs has expired",
+        ResultFault.SECOND_MISSING,
+    ),
 ):
-    _summary = f"{_summary}; a query tells a fresh one"
+    _summary = f"{_summary}; a query returns a fresh URL"
     register(Scenario(_name, _summary, calls_back=True, result=_result))
 for _name, _summary, _result in (
     ("missing-result", "the picture's URL answers 404", ResultFault.MISSING),
     ("slow-result", "the picture comes a byte at a time", ResultFault.SLOW),
     ("huge-result", "the picture does not end before 2 GB", ResultFault.HUGE),
     ("not-a-picture", "the picture's URL gives a page of HTML", ResultFault.NOT_A_PICTURE),
-    ("half-result", "the picture's URL gives half of it, with 206", ResultFault.HALF),
+    ("half-result", "the picture's URL returns half of it, with 206", ResultFault.HALF),
     ("cut-short-result", "the connection breaks within the picture", ResultFault.CUT_SHORT),
     ("overloaded-result", "the picture's URL answers 503", ResultFault.OVERLOADED),
-    ("proxied-result", "the picture comes whole, with 203", ResultFault.PROXIED),
-    ("range-result", "the picture comes whole, with 206", ResultFault.RANGE),
-    ("raw-redirect", "the picture's URL redirects, in raw UTF-8", ResultFault.RAW_REDIRECT),
+    ("proxied-result", "the complete picture is sent with 203", ResultFault.PROXIED),
+    ("range-result", "the complete picture is sent with 206", ResultFault.RANGE),
+    (
+        "raw-redirect",
+        "the picture's URL redirects with a Location in raw UTF-8",
+        ResultFault.RAW_REDIRECT,
+    ),
 ):
     register(Scenario(_name, _summary, result=_result))
 for _name, _summary, _result in (
-    ("avif-result", "the picture comes as AVIF", ResultFault.AVIF),
-    ("bmp-result", "the picture comes as BMP", ResultFault.BMP),
-    ("tiff-result", "the picture comes as TIFF", ResultFault.TIFF),
-    ("heic-result", "the picture comes as HEIC", ResultFault.HEIC),
-    ("unknown-format", "the picture comes in a format nobody knows", ResultFault.UNKNOWN_FORMAT),
-    ("camera-result", "the picture comes as a JPEG with two pictures", ResultFault.TWO_PICTURES),
-    ("metadata-result", "the picture comes with broken metadata", ResultFault.METADATA),
-    ("error-code", 'the picture\'s URL gives "error code: 1015"', ResultFault.ERROR_CODE),
-    ("json-result", "the picture's URL gives JSON", ResultFault.JSON),
-    ("svg-result", "the picture's URL gives SVG", ResultFault.SVG),
-    ("utf-16-result", "the picture's URL gives HTML in UTF-16", ResultFault.UTF_16),
+    ("avif-result", "the picture is an AVIF file", ResultFault.AVIF),
+    ("bmp-result", "the picture is a BMP file", ResultFault.BMP),
+    ("tiff-result", "the picture is a TIFF file", ResultFault.TIFF),
+    ("heic-result", "the picture is a HEIC file", ResultFault.HEIC),
+    ("unknown-format", "the picture has an unknown format", ResultFault.UNKNOWN_FORMAT),
+    ("camera-result", "the picture is a camera's JPEG with two pictures", ResultFault.TWO_PICTURES),
+    ("metadata-result", "the picture has broken metadata", ResultFault.METADATA),
+    ("error-code", 'the picture\'s URL returns "error code: 1015"', ResultFault.ERROR_CODE),
+    ("json-result", "the picture's URL returns JSON", ResultFault.JSON),
+    ("svg-result", "the picture's URL returns SVG", ResultFault.SVG),
+    ("utf-16-result", "the picture's URL returns HTML in UTF-16", ResultFault.UTF_16),
     ("broken-result", "the second half of the picture is missing", ResultFault.BROKEN),
-    ("short-result", "the picture's URL gives three bytes", ResultFault.SHORT),
+    ("short-result", "the picture's URL returns three bytes", ResultFault.SHORT),
 ):
     register(Scenario(_name, _summary, result=_result))
 
@@ -227,21 +235,21 @@ for _name, _summary, _answer in (
 register(
     Scenario(
         "mail-size-limit",
-        "the mail server takes the next mail only up to a size that it announces (SIZE)",
+        "the mail server announces a size limit (SIZE) for the next e-mail",
         mail=MailFault.SIZE_LIMIT,
     )
 )
 register(
     Scenario(
         "mail-too-large",
-        "the mail server refuses the next mail with a picture as too large (552)",
+        "the mail server refuses the next e-mail with a picture as too large (552)",
         mail=MailFault.TOO_LARGE,
     )
 )
 register(
     Scenario(
         "slack-refuses-blocks",
-        "Slack refuses the next message for its blocks (invalid_blocks)",
+        "Slack refuses the blocks of the next message (invalid_blocks)",
         slack=SlackFault.BLOCKS,
     )
 )

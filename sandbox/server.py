@@ -105,13 +105,13 @@ class Sandbox:
         engine.speak(modellix.NAME, None)
         mailbox, slack = Mailbox(), SlackInbox()
 
-        def spoil_inboxes(scenario: Scenario) -> None:
+        def apply_inbox_faults(scenario: Scenario) -> None:
             if scenario.mail is not None:
                 mailbox.refuse(scenario.mail)
             if scenario.slack is not None:
                 slack.refuse(scenario.slack)
 
-        engine.on_create = spoil_inboxes
+        engine.on_create = apply_inbox_faults
         return Parts(
             url=self.url,
             environment=self.env(),

@@ -48,7 +48,7 @@ class SlackInbox:
         self._faults: deque[SlackFault] = deque(maxlen=KEPT)
 
     def refuse(self, fault: SlackFault) -> None:
-        """Let one more message meet this fault, until another version of it is accepted."""
+        """Apply this fault to one more message, until another version of it is accepted."""
         self._faults.append(fault)
 
     def messages(self) -> list[SlackMessage]:

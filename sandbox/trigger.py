@@ -50,7 +50,7 @@ class Shot:
             raise TriggerError(f"{provider} makes no callbacks; use {' or '.join(PROVIDERS)}")
         if named(self.scenario).needs_a_running_sandbox:
             raise TriggerError(
-                f"{self.scenario} is not about callbacks; ask a running sandbox for it: "
+                f"{self.scenario} does not concern callbacks; request it from a running sandbox: "
                 "POST /_sandbox/next"
             )
         return replace(self, provider=provider, external_id=external)
