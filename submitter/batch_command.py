@@ -38,7 +38,7 @@ from submitter.sheet import check_encoding
 @click.option(
     "--encoding",
     callback=lambda _, __, name: _encoding(name),
-    help="Of FILE, such as cp1251.  [default: UTF-8, UTF-16 or UTF-32, else Windows-1252]",
+    help="Encoding of FILE, such as cp1251.  [default: UTF-8, UTF-16 or UTF-32, else Windows-1252]",
 )
 @as_json
 @click.pass_context
@@ -54,10 +54,10 @@ def batch(
 ) -> None:
     """Submit every row of FILE, CSV with a header or JSONL; safe to run again.
 
-    Columns: reference, human, cloth; and as needed cloth2, model, account, provider. Two garments
-    may also stand in one cell, separated by a semicolon. Relative paths start at the file. A
-    reference that was submitted before is skipped. Exports of spreadsheets can be used as they are:
-    with any common separator, encoding and line end.
+    Columns: reference, human, cloth; optional: cloth2, model, account, provider. One cell may also
+    contain two garments, separated by a semicolon. Paths are relative to the file. A reference that
+    was submitted before is skipped. Spreadsheet exports work without changes, with any common
+    separator, encoding and line ending.
     """
     rows, bad = read(
         file,

@@ -86,13 +86,13 @@ def prepare(
 
 
 def together(upper: bytes, lower: bytes) -> Sent:
-    """Both as one picture. Raises InputError."""
+    """Return both garments as one picture. Raises InputError."""
     try:
         sheet = merged(upper, lower)
     except pictures.BROKEN as error:
         why = pictures.reason(error)
         raise InputError(
-            "cloth", f"the pictures cannot be merged ({why}); save them anew"
+            "cloth", f"the pictures cannot be merged ({why}); save them again"
         ) from None
     return Sent(base64.b64encode(sheet).decode("ascii"), (upper, lower))
 

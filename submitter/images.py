@@ -101,13 +101,13 @@ def check(field: str, content: bytes) -> None:
     try:
         with pictures.opened(io.BytesIO(content), FORMATS) as image:
             _check_shape(field, image)
-            image.load()  # the only way to see that nothing is missing at the end
+            image.load()  # the only way to detect a missing end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(field, f"has more than {MOST_PIXELS:,} pixels; make it smaller") from None
     except pictures.BROKEN as error:
         why = pictures.reason(error)
         raise InputError(
-            field, f"is a damaged or truncated picture ({why}); save it anew"
+            field, f"is a damaged or truncated picture ({why}); save it again"
         ) from None
 
 
@@ -122,8 +122,8 @@ def _check_format(field: str, head: bytes) -> None:
         )
     if found is not UNKNOWN:
         raise InputError(field, f"is a file of type {name}, not a JPEG or PNG picture")
-    is_what = "it is text" if text_in(head) else "its format is unknown"
-    raise InputError(field, f"is not a JPEG or PNG picture, whatever its name says: {is_what}")
+    problem = "it is text" if text_in(head) else "its format is unknown"
+    raise InputError(field, f"is not a JPEG or PNG picture: {problem}")
 
 
 def _check_shape(field: str, image: Image.Image) -> None:

@@ -62,10 +62,10 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
 
 
 def _fetched(room: Provider, task: Task) -> Answer:
-    """The task as the provider has it.
+    """Return the provider's response to a query of the task.
 
-    An id that only a callback named may belong to another task, so it is tried after our own id,
-    which a task that others created does not have.
+    An id that was only learnt from a callback may belong to another task, so it is tried after our
+    own id, which tasks that others created do not have.
     """
     known = task.id_at_provider
     if known and (task.id_source is not IdSource.CALLBACK or not room.finds_by_our_id):
@@ -153,10 +153,10 @@ class Reconciler:
         return result
 
     def _stop_if_ended(self, task: Task) -> bool:
-        """Stop asking about a task that has ended, after a response; returns whether it had.
+        """After a response, stop querying a task that has ended; return whether it has.
 
-        The query was for a lost output or a fresh URL, and one response is enough, whatever it
-        contains. A contradiction is queried until it is settled.
+        Such a query is for a lost output or a fresh URL, and any response is enough. A conflict is
+        queried until it is resolved.
         """
         if task.status.is_terminal and not task.conflict:
             self.ingest.store.put_off(task, None)

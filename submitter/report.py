@@ -32,7 +32,7 @@ def lines(history: TaskHistory) -> Iterator[str]:
     yield f"task       {task.id}"
     if task.reference:
         yield f"reference  {readable(task.reference)}"
-    known_as = f", its id {readable(task.id_at_provider)}" if task.id_at_provider else ""
+    known_as = f", provider id {readable(task.id_at_provider)}" if task.id_at_provider else ""
     yield f"provider   {task.provider} (account {task.account}){known_as}"
     yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
     if task.reason:

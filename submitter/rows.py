@@ -19,8 +19,8 @@ from submitter.settings import DEFAULT_ACCOUNT
 COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
 NEEDED = ("reference", "human", "cloth")
 MAY_BE_NUMBERS = ("reference", "model", "account")  # in JSONL
-EXACT_BELOW = 2**53  # a float below it is one integer's alone
-_SPACES = re.compile(r"[\u00a0\u2007\u202f]")  # those at which no line may break
+EXACT_BELOW = 2**53  # floats below represent integers exactly
+_SPACES = re.compile(r"[\u00a0\u2007\u202f]")  # non-breaking spaces
 _ROUNDED = re.compile(r"-?\d([.,]\d+)?E\+\d{2,}", re.ASCII)
 Entry = Mapping[str, Any] | InputError
 
@@ -62,9 +62,9 @@ def read(
     encoding: str | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Row], list[BadRow]]:
-    """The rows of the file in its order, good and bad. Raises InputError for the whole file.
+    """Return all rows of the file in order. Raises InputError if the whole file is unusable.
 
-    `encoding` and `note` are those of `sheet.text`.
+    `encoding` and `note` are passed to `sheet.text`.
     """
     text = sheet.text(path, encoding, note)
     entries = _jsonl(text) if text.lstrip().startswith("{") else _csv(text)
@@ -108,9 +108,9 @@ def _csv(text: str) -> Iterator[tuple[int, Entry]]:
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    """The names of the columns; empty for a column without a name, which has to be empty."""
+    """Return the column names; empty for a column without a name, whose cells must be empty."""
     header = [sheet.name(cell) for cell in cells]
-    while header and not header[-1]:  # a separator too many at the end
+    while header and not header[-1]:  # a trailing separator
         header.pop()
     names = [name for name in header if name]
     strange = [name for name in names if name not in COLUMNS]
@@ -131,7 +131,7 @@ def _cells(header: Sequence[str], values: Sequence[str]) -> Entry:
     for number, (name, value) in enumerate(zip(header, values, strict=False), 1):
         if value and not name:
             return InputError(
-                "row", f"column {number} has no name in the header; name it, or empty it"
+                "row", f"column {number} has no name in the header; add a name, or clear the column"
             )
     cells = {name: value for name, value in zip(header, values, strict=False) if name}
     if _ROUNDED.fullmatch(cells.get("reference", "")):
@@ -197,9 +197,9 @@ def _value(entry: Mapping[str, Any], name: str) -> str | None:
 
 
 def _digits(name: str, value: object) -> object:
-    """A number as a text: an integer exactly, 42.0 as 42; any other value as it is."""
+    """Return a number as text, 42.0 as '42'; return any other value unchanged."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     if isinstance(value, float) and abs(value) >= EXACT_BELOW:
-        raise InputError(name, f"{value!r} is not exact; write it in quotation marks")
+        raise InputError(name, f"{value!r} is not an exact number; put it in quotation marks")
     return str(int(value)) if value == int(value) else repr(value)

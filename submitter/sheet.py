@@ -1,4 +1,4 @@
-"""The text of a batch file, and its cells, as spreadsheets in many countries export them."""
+"""Reads the text and the cells of batch files, as spreadsheets in many countries export them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from submitter.errors import InputError
 
-DELIMITERS = ",;\t|"  # where the decimal sign is a comma, spreadsheets separate cells by semicolons
+DELIMITERS = ",;\t|"  # semicolons: in countries with a decimal comma
 MOST_BYTES = 64 * 1024 * 1024
-MOST_LINES_OF_A_ROW = 100  # so that a quotation mark that is never closed costs one row
-# Windows-1252, in which Excel saves CSV in Western Europe. charset-normalizer recognised it in none
-# of five short files, because a few letters say too little; `encoding` is for all other files.
+MOST_LINES_OF_A_ROW = 100  # so that an unclosed quotation mark spoils only one row
+# Excel saves CSV as Windows-1252 in Western Europe. charset-normalizer recognised it in none of
+# five short files, because they have too few letters. `encoding` is for all other encodings.
 FALLBACK = "cp1252"
 BINARY = {
     b"PK\x03\x04": "a workbook (such as .xlsx or .ods)",
@@ -24,17 +24,17 @@ BINARY = {
     b"%PDF": "a PDF document",
     b"\x1f\x8b": "a compressed file",
 }
-_MARKS = "\ufeff\u200b"  # byte order marks and zero-width spaces, which `strip` leaves
+_MARKS = "\ufeff\u200b"  # byte order marks and zero-width spaces, which `strip` keeps
 _SEPARATOR = re.compile(r'\s*"?sep *= *(\\t|\t|[^\s"])"?[\s,;|]*', re.IGNORECASE)
 _FORMULA_OF_TEXT = re.compile(r'="((?:[^"]|"")*)"')
 
 
 def text(path: Path, encoding: str | None, note: Callable[[str], None]) -> str:
-    """The text of the file. `encoding` None: UTF-8, UTF-16 or UTF-32, else Windows-1252.
+    """Return the text of the file. Without `encoding`: UTF-8, UTF-16, UTF-32 or Windows-1252.
 
-    Calls `note` if the encoding is a guess. Raises InputError.
+    Calls `note` if the encoding was guessed. Raises InputError.
     """
-    if not path.is_file():  # checked before opening, because a pipe would wait for a writer
+    if not path.is_file():  # before opening it, because a pipe would block
         raise InputError("file", f"{str(path)!r} is not a file")
     try:
         with path.open("rb") as file:
@@ -46,14 +46,14 @@ def text(path: Path, encoding: str | None, note: Callable[[str], None]) -> str:
     for start, kind in BINARY.items():
         if content.startswith(start):
             raise InputError("file", f"{path} is {kind}; export the sheet as CSV (UTF-8)")
-    found = _decoded(path, content, encoding, note).strip(_MARKS + "\x1a")  # DOS ends files so
+    found = _decoded(path, content, encoding, note).strip(_MARKS + "\x1a")  # DOS's end of file
     if not found.strip():
         raise InputError("file", f"{path} is empty")
     return found
 
 
 def _decoded(path: Path, content: bytes, encoding: str | None, note: Callable[[str], None]) -> str:
-    likely = encoding or json.detect_encoding(content)  # byte order marks, and where NUL bytes are
+    likely = encoding or json.detect_encoding(content)  # by byte order marks and NUL bytes
     try:
         return content.decode(likely)
     except UnicodeDecodeError as error:
@@ -77,19 +77,19 @@ def _decoded(path: Path, content: bytes, encoding: str | None, note: Callable[[s
 
 
 def check_encoding(name: str) -> str:
-    """The name of an encoding of text. Raises ValueError."""
+    """Return the name of a text encoding. Raises ValueError."""
     try:
         found = codecs.lookup(name)
         "".encode(name)
     except (LookupError, ValueError):
         raise ValueError(
-            f"{name!r} is not an encoding of text; use one like utf-8, cp1252, cp1251 or shift_jis"
+            f"{name!r} is not a text encoding; use one such as utf-8, cp1252, cp1251 or shift_jis"
         ) from None
     return found.name
 
 
 def lines(found: str) -> list[str]:
-    """The lines with their ends: those of Windows, Unix and old Macs."""
+    """Return the lines with their line endings: Windows, Unix and old Mac."""
     return io.StringIO(found, newline="").readlines()
 
 
@@ -97,7 +97,7 @@ def rows(found: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | 
     """Yield the line at which each row of the CSV begins, and its cells; the header comes first.
 
     The separator is the one that a first line `sep=;` names, or else the one by which most of
-    these columns are found in the header. A row that is no CSV is an error of its own.
+    these columns are found in the header. A row that is not valid CSV yields an error.
     """
     all_lines = lines(found)
     at = next((number for number, line in enumerate(all_lines) if line.strip()), 0)
@@ -107,7 +107,7 @@ def rows(found: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | 
         delimiter = named[1].replace("\\t", "\t")
     else:
         delimiter = max(DELIMITERS, key=lambda one: _names_found(all_lines[at], one, columns))
-    broken, broken_until = 0, 0  # a row that is no CSV, and where the reader found out
+    broken, broken_until = 0, 0  # the invalid row, and the line in which it was detected
     while at < len(all_lines):
         line = at + 1
         some = (all_lines[i] for i in range(at, min(at + MOST_LINES_OF_A_ROW, len(all_lines))))
@@ -115,31 +115,34 @@ def rows(found: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | 
         try:
             values = next(reader)
         except csv.Error as error:
-            yield line, InputError("row", f"is not CSV: {error}")
+            yield line, InputError("row", f"is not valid CSV: {error}")
             broken, broken_until = line, at + reader.line_num
             at += 1
             continue
         if at < broken_until and _has_stray_quote(all_lines[at], values):
-            yield line, InputError("row", f"is not CSV, or belongs to the row in line {broken}")
+            yield (
+                line,
+                InputError("row", f"is not valid CSV, or belongs to the row in line {broken}"),
+            )
         elif any(map(cell, values)):
             yield line, [cell(value) for value in values]
         at += reader.line_num
 
 
 def cell(value: str) -> str:
-    """The text of a cell without spaces around it, and without Excel's mark for text, `="…"`."""
+    """Return the cell without surrounding spaces and without Excel's text marker, `="…"`."""
     inner = value.strip().strip(_MARKS).strip()
     formula = _FORMULA_OF_TEXT.fullmatch(inner)
     return formula[1].replace('""', '"').strip() if formula else inner
 
 
 def name(value: str) -> str:
-    """The name of a column, from a header in any letter case and with spaces around it."""
+    """Return the normalized name of a column: lower case, without surrounding spaces."""
     return cell(value).lower()
 
 
 def _has_stray_quote(line: str, values: Sequence[str]) -> bool:
-    """Whether a cell has a quotation mark that is not doubled, as CSV demands."""
+    """Return whether a cell has a quotation mark that is not doubled, as CSV requires."""
     return '""' not in line and any('"' in value for value in values)
 
 

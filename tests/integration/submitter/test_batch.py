@@ -139,7 +139,7 @@ def test_an_export_of_a_spreadsheet_is_submitted_as_it_is(
 def test_an_encoding_that_there_is_not_is_refused(run: Run, server: Scripted) -> None:
     done = run(many(1), "--encoding", "base64")
     assert (done.exit_code, server.asked) == (2, [])
-    assert "is not an encoding of text" in done.output
+    assert "is not a text encoding" in done.output
 
 
 def test_paths_start_at_the_file_wherever_one_stands(

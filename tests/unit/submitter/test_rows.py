@@ -90,7 +90,7 @@ def test_jsonl_is_known_by_its_first_character(parse: Parse) -> None:
         ("A\x1b,me.jpg,a,,,,", "reference: use 1 to 200 printable characters"),
         (f"{'A' * 201},me.jpg,a,,,,", "reference: use 1 to 200 printable characters"),
         ("A,me.jpg,a,,,,,one too many", "row: has 8 fields, the header 7"),
-        ('A,"me"x,a,,,,', "row: is not CSV: ',' expected after '\"'"),
+        ('A,"me"x,a,,,,', "row: is not valid CSV: ',' expected after '\"'"),
         ("GOOD-1,me.jpg,a,,,,", "reference: stands in line 2 already"),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
         ('{"reference": [7], "human": "h", "cloth": "c"}', "reference: expected a text, not list"),
         ('{"reference": true, "human": "h", "cloth": "c"}', "reference: expected a text, not bool"),
         ('{"reference": false, "human": "h", "cloth": "c"}', "reference: expected a text, not b"),
-        ('{"reference": 1e300, "human": "h", "cloth": "c"}', "reference: 1e+300 is not exact; wr"),
+        ('{"reference": 1e300, "human": "h", "cloth": "c"}', "reference: 1e+300 is not an exact n"),
         ('{"reference": 9007199254740993.0, "human": "h", "cloth": "c"}', "reference: 90071992547"),
         ('{"reference": NaN, "human": "h", "cloth": "c"}', "row: the body is not JSON"),
         ('{"reference": null, "human": "h", "cloth": "c"}', "reference: is missing"),
@@ -282,7 +282,7 @@ def test_a_value_in_a_column_without_a_name_is_told(parse: Parse) -> None:
     assert [one.reference for one in rows] == ["A"]
     assert (bad.line, bad.problem) == (
         3,
-        "row: column 2 has no name in the header; name it, or empty it",
+        "row: column 2 has no name in the header; add a name, or clear the column",
     )
 
 
@@ -290,7 +290,7 @@ def test_a_quotation_mark_that_is_not_closed_costs_one_row(parse: Parse) -> None
     lines = [f"R{number},me.jpg,a" for number in range(500)]
     rows, ((bad),) = parse("\n".join(["reference,human,cloth", 'A,"me.jpg,a', *lines]))
     assert len(rows) == 500
-    assert (bad.line, bad.problem) == (2, "row: is not CSV: unexpected end of data")
+    assert (bad.line, bad.problem) == (2, "row: is not valid CSV: unexpected end of data")
 
 
 def test_no_row_is_made_of_the_rest_of_one_that_is_broken(parse: Parse) -> None:
@@ -323,7 +323,7 @@ def test_an_encoding_has_its_usual_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "nonsense", "base64", "rot13", "zlib", "a\0b", "é"])
 def test_what_is_no_encoding_of_text_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is not an encoding of text; use one like utf-8"):
+    with pytest.raises(ValueError, match="is not a text encoding; use one such as utf-8"):
         check_encoding(name)
 
 
