@@ -166,7 +166,7 @@ def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
 
 
 def _awaited(heard: Subscription) -> str | None:
-    """The hook that this one waits for, and for how long at most."""
+    """Return the hook that this one waits for, and the maximum wait."""
     if heard.after is None or heard.wait_ms is None:
         return heard.after
     return f"{heard.after} (up to {heard.wait_ms / 1000:g} s)"

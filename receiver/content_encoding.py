@@ -1,8 +1,8 @@
-"""Undoes the Content-Encoding of a message, up to a limit; pure.
+"""Decodes the Content-Encoding of a message, up to a size limit; pure.
 
-A sender may compress a body, and a proxy may decompress it and keep the header. So a body that is
-plain JSON already is left as it is, and so is one with a coding that is not supported: the parser
-judges it.
+A sender may compress a body, and a proxy may decompress it but keep the header. A body that is
+already plain JSON, or has an unsupported coding, is therefore returned unchanged, and the parser
+decides whether it is valid.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from receiver.errors import BodyTooLong, NotJson
 
 HEADER = "Content-Encoding"
 LONGEST = 256 * 1024  # bytes after decompression
-MOST_CODINGS = 4  # of one body; real ones have one
-MOST_MEMBERS = 100  # of one gzip body; each costs a copy of the rest
-GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # recognised by the first bytes
+MOST_CODINGS = 4  # of one body; real bodies have one
+MOST_MEMBERS = 100  # of one gzip body; each one copies the remaining bytes
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib detects which, from the first bytes
 RAW = -zlib.MAX_WBITS  # deflate without the zlib header, as some senders understand RFC 9110
 _GZIP_MAGIC = b"\x1f\x8b"
-# No compressed JSON begins like this.
+# Compressed JSON never begins like this.
 _PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\{[ \t\r\n]*[\"}]|\Z)|\xff\xfe|\xfe\xff")
 
 
 def decoded(body: bytes, codings: str) -> bytes:
-    """The body without these codings, the value of its Content-Encoding header.
+    """Return the body without `codings`, the value of its Content-Encoding header.
 
     Raises NotJson if the compressed data is damaged, and BodyTooLong if it has more than LONGEST
     bytes after decompression.
@@ -32,7 +32,9 @@ def decoded(body: bytes, codings: str) -> bytes:
     applied = [coding.strip().lower() for coding in codings.split(",")]
     compressions = [coding for coding in applied if coding in ("gzip", "x-gzip", "deflate")]
     if len(compressions) > MOST_CODINGS:
-        raise NotJson(f"the body is compressed {len(compressions)} times: {MOST_CODINGS} at most")
+        raise NotJson(
+            f"the body is compressed {len(compressions)} times; at most {MOST_CODINGS} are allowed"
+        )
     for coding in reversed(compressions):
         if _PLAIN.match(body):
             break
@@ -53,7 +55,10 @@ def _decompressed(body: bytes, coding: str) -> bytes:
 
 
 def _inflated(rest: bytes, window: int) -> bytes:
-    """The data of all gzip members, or of one deflate stream. Raises zlib.error, BodyTooLong."""
+    """Return the data of all gzip members, or of one deflate stream.
+
+    Raises zlib.error and BodyTooLong.
+    """
     found = b""
     for _ in range(MOST_MEMBERS):
         stream = zlib.decompressobj(window)

@@ -38,7 +38,7 @@ ABANDONED = "abandoned"  # an outcome: the worker died or stalled
 ANSWER_KEPT = 2_000  # characters of what the other side said
 RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
-OF_ONE_FILE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 OUTCOME = {State.DELIVERED: "delivered", State.PENDING: "retry", State.DEAD: "dead"}
 
 
@@ -124,7 +124,7 @@ class Deliver:
         delay = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
             delay = self.policy.delay(
-                self._counted(delivery, outcome),
+                self._attempts_used(delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,
                 apart=outcome == ABANDONED,
@@ -133,17 +133,17 @@ class Deliver:
         done = Done(str(failure), failure.files)
         return self._settle(delivery, started_at, outcome, state, done, delay, verdict, timed_out)
 
-    def _counted(self, delivery: Delivery, outcome: str) -> int:
-        """How many attempts count towards the retries, with the one that now ends like this.
+    def _attempts_used(self, delivery: Delivery, outcome: str) -> int:
+        """Return how many attempts count towards the retry limit, including the one that now ends.
 
-        An abandoned attempt says nothing about its delivery unless the next one is abandoned too:
-        another delivery of the worker may have killed it. So failed attempts are counted without
-        those abandoned, and abandoned attempts as far as they follow each other.
+        An abandoned attempt is no evidence against its delivery, because another delivery may have
+        killed the worker; several in a row are. So after a failed attempt only failed attempts
+        count, and after an abandoned one only the abandoned attempts directly before it.
         """
         made = delivery.attempts - delivery.retries_from
         try:
             attempts = self.store.attempts([delivery]).get(delivery.id, ())
-        except StoreUnavailable:  # the outcome is offered to the store again: see `_settle`
+        except StoreUnavailable:  # `_settle` tries again to store the outcome
             return made
         before = [
             attempt.outcome == ABANDONED
@@ -176,7 +176,7 @@ class Deliver:
             outcome=outcome,
             answer=self.hide(storable(done.answer))[:ANSWER_KEPT],  # it may echo what it was told
         )
-        change = self._change(verdict, timed_out, attempt)
+        change = self._endpoint_change(verdict, timed_out, attempt)
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
                 if self.store.settle(delivery, attempt, state, due_at, done.files, change):
@@ -201,10 +201,10 @@ class Deliver:
             took = (self.clock() - moved_at) / 1000
             self.meter.observe(measures.DELIVERY_SECONDS, took, delivery.hook)
 
-    def _change(
+    def _endpoint_change(
         self, verdict: Verdict | None, timed_out: bool | None, attempt: Attempt
     ) -> Change | None:
-        """What the attempt changes about its endpoint; None if it did not call the endpoint."""
+        """Return how the attempt changes its endpoint; None if it called no endpoint."""
         if timed_out is None:
             return None
 
@@ -231,23 +231,23 @@ def concerning(delivery: Delivery) -> AbstractContextManager[None]:
 
 
 def unexpected(error: Exception, text: str) -> DeliveryFailure:
-    """The failure that an exception means which a hook did not raise on purpose.
+    """Return the failure for an exception that is not a DeliveryFailure.
 
-    Errors of the network and the operating system concern the endpoint, unless they name a file
-    that this one event needs. Any other error is a fault in the hook's code that this one event
-    uncovers. Neither may hold up other events.
+    Network and operating system errors concern the endpoint, unless they are about a file that
+    only this event needs. Any other exception is a bug in the hook that this event triggers, and
+    must not delay other events.
     """
-    if any("Timeout" in kind.__name__ for kind in type(error).__mro__):  # of whichever library
+    if any("Timeout" in kind.__name__ for kind in type(error).__mro__):  # of any library
         return TimedOut(text)
-    concerns_endpoint = isinstance(error, OSError) and not isinstance(error, OF_ONE_FILE)
+    concerns_endpoint = isinstance(error, OSError) and not isinstance(error, FILE_ERRORS)
     return TemporaryFailure(text) if concerns_endpoint else ContentFailure(text)
 
 
 def _verdict(failure: DeliveryFailure) -> Verdict | None:
-    """What the failure says about the endpoint; None if it says nothing.
+    """Return what the failure means for the circuit breaker; None if it has no effect.
 
-    An endpoint that refuses one delivery for good has answered: it works. One that did a part of
-    the work neither works nor fails.
+    An endpoint that refuses one delivery permanently has answered, so it works. If an attempt made
+    some of its files, the endpoint counts neither as working nor as failing.
     """
     if isinstance(failure, EndpointGone):
         return Verdict.GONE

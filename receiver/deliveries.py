@@ -33,7 +33,7 @@ class Subscription:
     providers: frozenset[str] = frozenset()  # empty: all of them
     match: str = "*"  # glob on the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
-    wait_ms: int | None = None  # the longest such wait; None: until that delivery ends
+    wait_ms: int | None = None  # maximum wait for `after`; None: no limit
 
     @property
     def tried_with(self) -> str:
@@ -42,7 +42,7 @@ class Subscription:
         return next(status for status in preferred if status in self.on)
 
     def due_at(self, at: int, *, waits: bool) -> int | None:
-        """Return when a delivery created at `at` is due. None: when the awaited delivery ends."""
+        """Return when a delivery created at `at` is due; None: when the awaited delivery ends."""
         if not waits:
             return at
         return None if self.wait_ms is None else at + self.wait_ms
@@ -76,7 +76,7 @@ class Delivery:
     ended_at: int | None = None
 
     def is_waiting(self, now: int) -> bool:
-        """Does it still wait for the delivery of the hook named by `after` to end?"""
+        """Return whether it is still waiting for the delivery of the hook named by `after`."""
         if self.after is None or self.state is not State.PENDING:
             return False
         return self.due_at is None or (not self.attempts and now < self.due_at)
@@ -114,7 +114,7 @@ class Transition:
     recorded_at: int
     trust: Trust
     corrected: bool = False
-    revision: int = 0  # how often it was replaced by the same move of another provider task
+    revision: int = 0  # how often the result of another provider task replaced it
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Notice:
     def id(self) -> str:
         """The idempotency key: the same for every attempt and every hook.
 
-        Another result under the same status has another key, so that nobody ignores it.
+        A corrected result under the same status has another key, so that consumers accept it.
         """
         key = f"{self.task.id}:{self.transition.status}"
         return f"{key}:{self.transition.revision}" if self.transition.revision else key

@@ -1,9 +1,9 @@
-"""The other side of a hook: whether it works, and when it is left alone; pure.
+"""The endpoint of a hook and its circuit breaker; pure.
 
-A circuit breaker for each hook. Closed: deliveries are made. Open, after sustained failure: none
-is made, and waiting costs no attempt. Half-open, once the pause is over: one delivery at a time
-probes; success closes the circuit, failure opens it for longer. A content failure concerns one
-result or event: it brings no verdict, and changes nothing here.
+Each hook has a circuit breaker. Closed: deliveries are attempted. Open, after repeated failures: no
+delivery is attempted, and waiting uses up no attempt. Half-open, after the pause: one delivery at a
+time is attempted as a probe; a success closes the circuit, a failure opens it for longer. A content
+failure concerns one result or event, so it has no effect on the circuit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Circuit(StrEnum):
     OPEN = "open"  # it is left alone until `retry_at`
     HALF_OPEN = "half-open"  # one delivery at a time, until one works (closed) or fails (open)
     PAUSED = "paused"  # by the operator; left by `resume`
-    DISABLED = "disabled"  # it is gone, such as by 410 Gone: deliveries die; left by `resume`
+    DISABLED = "disabled"  # e.g. after 410 Gone: deliveries become dead letters, until `resume`
 
 
 class Verdict(StrEnum):
@@ -54,7 +54,7 @@ class Endpoint:
     paused_at: int | None = None  # by the operator
     disabled_at: int | None = None
     said: str = ""  # the last failure
-    timed_out: bool = False  # whether the last attempt did
+    timed_out: bool = False  # whether the last attempt timed out
 
     def circuit(self, now: int) -> Circuit:
         """How it stands at this instant."""

@@ -15,14 +15,14 @@ CallbackReceiverError
 ├── CopyFailed               the copy of a record is not what it should be; says what to do
 ├── NotErased                not all of a task could be forgotten now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
-├── NotAMismatch             an operator accepts a message that names no other provider task
-└── DeliveryFailure          a hook failed; three kinds, which decide on retries and the breaker
-    ├── TemporaryFailure     the endpoint cannot do it now: retried, and counted by the breaker
+├── NotAMismatch             the message to accept names the provider task on record
+└── DeliveryFailure          a hook failed; its kind decides about retries and the circuit breaker
+    ├── TemporaryFailure     the endpoint is not available now: retried; the breaker counts it
     │   └── TimedOut         it did not answer within the hook's deadline
     ├── PermanentFailure     a retry cannot help: the delivery is dead
-    │   └── EndpointGone     the endpoint wants no more deliveries: its hook is disabled
-    └── ContentFailure       one result is unusable: retried, without effect on the circuit breaker
-        └── ResultGone       a result's URL does not give the result: the provider is asked again
+    │   └── EndpointGone     the endpoint no longer exists: its hook is disabled
+    └── ContentFailure       one event or result is unusable: retried; the breaker ignores it
+        └── ResultGone       a URL does not return the result: the provider is queried again
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class NotJson(RequestRefused):
 
 
 class BodyTooLong(RequestRefused):
-    """The body is longer than any callback once it is decompressed."""
+    """The decompressed body is longer than any callback."""
 
 
 class NotTheProtocol(RequestRefused):
     """JSON, but not the provider's callback protocol; the message names each wrong field.
 
-    `about`: the provider's id of the task, if at least that is valid.
+    `about` is the provider's id of the task, if that field is valid.
     """
 
     def __init__(self, message: str, about: str | None = None) -> None:
@@ -111,14 +111,14 @@ class NotFound(CallbackReceiverError):
 
 
 class NotAMismatch(CallbackReceiverError):
-    """The message cannot be accepted, because it names no other provider task; says what to do."""
+    """The message cannot be accepted, because it is not a mismatch; the text says what to do."""
 
 
 class DeliveryFailure(CallbackReceiverError):
-    """A hook could not do its work; the message is stored with the attempt.
+    """A hook failed; the message is stored with the attempt.
 
-    `files` are the `receiver.deliveries.File`s that the hook made before it failed. `timed_out`:
-    an endpoint did not answer within the hook's deadline.
+    `files` are the `receiver.deliveries.File`s that the hook made before it failed. `timed_out` is
+    true if an endpoint did not answer within the hook's deadline.
     """
 
     files: tuple[Any, ...] = ()
@@ -126,10 +126,10 @@ class DeliveryFailure(CallbackReceiverError):
 
 
 class TemporaryFailure(DeliveryFailure):
-    """The endpoint did not answer, broke the connection or asked for another try.
+    """The endpoint did not answer, broke the connection, or is not available now.
 
-    The delivery is retried, not earlier than after `retry_after` seconds, and the circuit breaker
-    counts the failure.
+    The delivery is retried after `retry_after` seconds or later, and the circuit breaker counts the
+    failure.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -140,7 +140,7 @@ class TemporaryFailure(DeliveryFailure):
 class TimedOut(TemporaryFailure):
     """The endpoint did not answer within the hook's deadline.
 
-    Until another attempt of the hook ends in time, the hook may use one worker slot.
+    Until another attempt of the hook ends in time, the hook may use only one worker slot.
     """
 
     timed_out = True
@@ -151,14 +151,14 @@ class PermanentFailure(DeliveryFailure):
 
 
 class EndpointGone(PermanentFailure):
-    """The endpoint wants no more deliveries: the hook is disabled until an operator resumes it."""
+    """The endpoint no longer exists: the hook is disabled until an operator resumes it."""
 
 
 class ContentFailure(DeliveryFailure):
     """One result or one event is unusable; the failure is no evidence about the endpoint.
 
-    The delivery is retried, not earlier than after `retry_after` seconds. The circuit breaker
-    ignores the failure.
+    The delivery is retried after `retry_after` seconds or later. The circuit breaker ignores the
+    failure.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -167,4 +167,4 @@ class ContentFailure(DeliveryFailure):
 
 
 class ResultGone(ContentFailure):
-    """A result's URL does not give the result: the provider is asked for a fresh one."""
+    """A result's URL does not return the result: the provider is queried for a fresh URL."""

@@ -29,7 +29,7 @@ class Source(StrEnum):
 class Callback:
     """One raw message of a provider about one task: kept byte for byte.
 
-    `headers` has the Content-Encoding of the body, if it has one, under this spelling.
+    `headers` contains the body's Content-Encoding, if there is one, under exactly this name.
     """
 
     provider: str
@@ -42,13 +42,13 @@ class Callback:
 
     @property
     def content(self) -> bytes:
-        """The body without its Content-Encoding. Raises NotJson, BodyTooLong."""
+        """The body after decoding its Content-Encoding. Raises NotJson, BodyTooLong."""
         codings = self.headers.get(content_encoding.HEADER)
         return content_encoding.decoded(self.body, codings) if codings else self.body
 
     @property
     def readable(self) -> bytes:
-        """The content, or the body as it came if it cannot be decompressed."""
+        """The content, or the body as received if it cannot be decompressed."""
         try:
             return self.content
         except RequestRefused:
@@ -65,7 +65,7 @@ class Callback:
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that are equal if the contents are, whatever their Content-Encoding is."""
+        """16 bytes that are equal for equal contents, independent of the Content-Encoding."""
         return hashlib.blake2b(self.readable, digest_size=16).digest()
 
 
@@ -96,4 +96,4 @@ class Event:
     cost_unit: str | None = None  # "units" of the provider, or a currency
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know
     dropped: tuple[str, ...] = ()  # fields that could not be used, each with what was expected
-    lost_outputs: tuple[str, ...] = ()  # those of `dropped` without which an output is missing
+    lost_outputs: tuple[str, ...] = ()  # the `dropped` fields that leave an output out

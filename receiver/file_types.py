@@ -1,4 +1,4 @@
-"""The type of a file, judged by its first bytes: never by a header, a URL or a name."""
+"""Detects the type of a file from its first bytes, never from a header, a URL or a name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEXT_HEAD = 1024  # bytes that are enough to recognise text
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """The extension that such a file gets, and its media type."""
+    """The extension for files of this type, and their media type."""
 
     extension: str
     content_type: str
@@ -48,7 +48,7 @@ _SIGNATURES = (
     (b"PK\3\4", FileType("zip", "application/zip")),
 )
 _RIFF = {b"WEBP": WEBP, b"WAVE": WAV, b"AVI ": AVI}
-# Brands of the ISO base media file format (registered at mp4ra.org); any other one is MP4.
+# Brands of the ISO base media file format (registered at mp4ra.org); all others mean MP4.
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), AVIF),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), HEIC),
@@ -60,10 +60,10 @@ _BRANDS = {
     b"jpx ": FileType("jpx", "image/jpx"),
     b"jxl ": FileType("jxl", "image/jxl"),
 }
-# QuickTime files of before 2001 begin with another box.
+# QuickTime files from before 2001 begin with another box.
 _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-# What puremagic calls a file, where that can be trusted: the extension, and the media type by its
-# usual name, because puremagic has several for some formats. Nothing that could be run is in it.
+# puremagic's names for formats that it detects reliably, with the extension and the usual media
+# type, because puremagic has several media types for some formats. It has no executable formats.
 _NAMED = {
     ".bmp": BMP,
     ".tif": TIFF,
@@ -111,18 +111,18 @@ _NAMED = {
 }
 
 _MARKUP = re.compile(rb"<(?:[!?/]|[A-Za-z][A-Za-z0-9:]{0,20}[\s/>])|[{\[]\s{0,20}[\"{\[\]}]")
-_MARKS = {  # byte order marks; that of UTF-32 comes first, because that of UTF-16 begins like it
+_BYTE_ORDER_MARKS = {  # UTF-32 comes first, because the mark of UTF-16-LE is its prefix
     b"\xff\xfe\0\0": "utf-32-le",
     b"\0\0\xfe\xff": "utf-32-be",
     b"\xff\xfe": "utf-16-le",
     b"\xfe\xff": "utf-16-be",
 }
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b\b") | {127}
-_NO_TEXT = bytes(_CONTROLS | {0xFF})  # no text in UTF-8, or in a legacy encoding, has these bytes
+_NEVER_IN_TEXT = bytes(_CONTROLS | {0xFF})  # in UTF-8 and in legacy encodings
 
 
 def detect(head: bytes) -> FileType:
-    """The type of a file that begins like this; UNKNOWN if nothing recognises it, or for text."""
+    """Return the type of a file that begins with `head`; UNKNOWN for text and unknown formats."""
     found = _signature(head)
     if found is None and not text_in(head):
         found = _named_by_puremagic(head)
@@ -130,24 +130,24 @@ def detect(head: bytes) -> FileType:
 
 
 def text_in(head: bytes) -> str:
-    """The beginning of the text in a file that begins like this; empty for a binary file.
+    """Return the beginning of the text in a file that begins with `head`; empty if it is binary.
 
     Text may be in UTF-8, UTF-16 or UTF-32, with or without a byte order mark, or in a legacy
-    encoding such as Windows-1252 or GBK, of which the characters outside ASCII are replaced.
+    encoding such as Windows-1252 or GBK, whose characters outside ASCII are replaced.
     """
     sample = head[:TEXT_HEAD]
     if not sample.strip(b"\0") or _signature(head) is not None:
         return ""
-    for mark, encoding in _MARKS.items():
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
         if sample.startswith(mark):
             return _wide_text(sample[len(mark) :], encoding)
-    for encoding in _MARKS.values():
+    for encoding in _BYTE_ORDER_MARKS.values():
         text = _wide_text(sample, encoding)
-        # Nearly any two bytes are a character of UTF-16, so most of the text has to be ASCII.
+        # Almost any two bytes are a valid UTF-16 character, so most of the text has to be ASCII.
         if sum(map(str.isascii, text)) * 2 > len(text):
             return text
     sample = sample.rstrip(b"\0").removeprefix(b"\xef\xbb\xbf")
-    strange = len(sample) - len(sample.translate(None, _NO_TEXT))
+    strange = len(sample) - len(sample.translate(None, _NEVER_IN_TEXT))
     may_be_strange = _MARKUP.match(sample.lstrip()) is not None
     if strange > (len(sample) // 50 + 1 if may_be_strange else 0):
         return ""
@@ -155,16 +155,16 @@ def text_in(head: bytes) -> str:
 
 
 def _wide_text(sample: bytes, encoding: str) -> str:
-    """The text in UTF-16 or UTF-32; empty if there is anything else in it."""
+    """Return the text of a UTF-16 or UTF-32 sample; empty if the sample is not such text."""
     whole = sample[: len(sample) // 4 * 4] if "32" in encoding else sample[: len(sample) // 2 * 2]
     text = whole.decode(encoding, "replace").rstrip("\0")
-    # The last character may be cut in half.
+    # The sample may end in the middle of a character.
     is_text = "\ufffd" not in text[:-1] and _CONTROLS.isdisjoint(map(ord, text))
     return text if is_text else ""
 
 
 def _signature(head: bytes) -> FileType | None:
-    """The type of a file with a signature that cannot be mistaken."""
+    """Return the type of a file with an unambiguous signature."""
     for start, found in _SIGNATURES:
         if head.startswith(start):
             return found
@@ -185,7 +185,7 @@ def _signature(head: bytes) -> FileType | None:
 
 
 def _of_brands(head: bytes) -> FileType:
-    """The type that the file's main brand stands for; HEIF's is general, so others decide."""
+    """Return the type for the major brand, or for the other brands if it is HEIF's general one."""
     size = min(int.from_bytes(head[:4]), 128)
     compatible = [head[place : place + 4] for place in range(16, size, 4)]
     main = head[8:12]
@@ -215,6 +215,6 @@ def _named_by_puremagic(head: bytes) -> FileType | None:
 
     try:
         matches = puremagic.magic_string(head[:HEAD])
-    except (puremagic.PureError, ValueError):  # it recognises nothing, or there is nothing
+    except (puremagic.PureError, ValueError):  # the format is unknown, or the file is empty
         return None
     return next((_NAMED[one.extension] for one in matches if one.extension in _NAMED), None)

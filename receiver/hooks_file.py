@@ -21,8 +21,8 @@ from receiver.tasks import Status
 
 TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
 DOWNLOAD = "download"
-# Notifications wait for the download unless `after` names another hook or none, and not for longer
-# than this unless `wait_for_files` says otherwise.
+# Notifications wait for the download, unless `after` names another hook or is empty, but not longer
+# than NOTIFICATION_WAIT, unless `wait_for_files` is set.
 NOTIFICATIONS = frozenset({"apprise", "email", "slack"})
 NOTIFICATION_WAIT = 120  # seconds
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
@@ -97,7 +97,7 @@ class _Wait(fields.Field[float]):
             if not isinstance(value, bool) and 0 < value <= durations.LONGEST:
                 return float(value)
         except (TypeError, ValueError):
-            pass  # the message below says how to write it
+            pass  # the error below describes the format
         raise ValidationError(
             'is not a duration; use one like "90s" or "2m"; after = "" waits for nothing'
         )
@@ -205,7 +205,7 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
 
 
 def _wait_ms(type_: str, told: float | None) -> int | None:
-    """The longest wait for the hook named by `after`; None: until its delivery ends."""
+    """Return the maximum wait for the hook named by `after`; None: until its delivery ends."""
     if told is None and type_ in NOTIFICATIONS:
         told = NOTIFICATION_WAIT
     return None if told is None else round(told * 1000)
@@ -238,7 +238,10 @@ def _dangling(entries: Sequence[HookEntry], names: Sequence[str]) -> Iterator[st
 
 
 def _idle_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
-    """One line for each hook that limits a wait for no hook. Notifications may, by default."""
+    """Yield an error for each hook that sets `wait_for_files` but waits for no hook.
+
+    Notifications may set it, because they wait for a download hook by default.
+    """
     limited = {table.get("name") for table in tables if "wait_for_files" in table}
     for entry in entries:
         waits = entry.subscription.after is not None or entry.type in NOTIFICATIONS

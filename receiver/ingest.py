@@ -80,12 +80,12 @@ class Ingest:
         """Parse and record one message of a provider; durable when it returns.
 
         Returns Outcome.QUARANTINED for a signed message that concerns none of our tasks. Raises
-        NotJson, BodyTooLong, NotTheProtocol, or any error of an adapter, with the message in
-        quarantine; and StoreError.
+        StoreError. Raises NotJson, BodyTooLong, NotTheProtocol or any error of an adapter after
+        storing the message in quarantine.
         """
         try:
             event = providers.parse(callback)
-            if callback.task_id is None:  # signed: which task it is, only its words say
+            if callback.task_id is None:  # signed: only the body identifies the task
                 bind_contextvars(provider_task=event.provider_task_id)
             outcome = self.record(callback, event)
         except StoreError:
@@ -100,16 +100,16 @@ class Ingest:
 
     def _quarantine(self, callback: Callback, error: Exception) -> None:
         problem = str(error)
-        if not isinstance(error, RequestRefused):  # of an adapter: its text may repeat anything
+        if not isinstance(error, RequestRefused):  # an adapter's bug: its text may contain secrets
             shown = cleaned(redacted(repr(error)))
             problem = f"it could not be processed: {shown}"[:LONGEST_PROBLEM]
         self.store.quarantine(callback, problem)
         self.count(callback, None, Outcome.QUARANTINED)
 
     def _concerns_no_task(self, callback: Callback, error: Exception) -> bool:
-        """Whether a message that was not understood is signed, and concerns none of our tasks.
+        """Return whether a quarantined message is signed and concerns none of our tasks.
 
-        The test button of a provider's console sends such messages, and requires a 200.
+        The test button of a provider's console sends such messages and expects a 200.
         """
         if callback.task_id is not None or callback.trust is not Trust.SIGNED:
             return False
@@ -138,12 +138,12 @@ class Ingest:
         )
 
     def replay(self, callback_id: int, *, accept: bool = False, dry_run: bool = False) -> Outcome:
-        """Send a stored message through parse and record again.
+        """Parse and record a stored message again.
 
         With `accept`, record a mismatch: the provider task that it names becomes the one on record.
-        With `dry_run` nothing is written, and the outcome is the one it would have alone. Raises
-        NotFound, NotAMismatch if it cannot be accepted, and NotJson, BodyTooLong or NotTheProtocol
-        if it is still not understood.
+        With `dry_run`, nothing is written; the outcome is the one this message alone would have.
+        Raises NotFound; NotAMismatch if the message cannot be accepted; and NotJson, BodyTooLong or
+        NotTheProtocol if it is still not understood.
         """
         stored = self.store.callback(callback_id)
         if not stored.callback.body:
@@ -167,7 +167,7 @@ class Ingest:
         self.store.give_up(task_id, now, self.subscriptions)
 
     def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
-        """Count what a provider sent by itself, and warn of a mismatch."""
+        """Count a callback, and log a warning about any mismatch."""
         if outcome is Outcome.MISMATCH and event is not None:
             log.warning(
                 "a message names another provider task than the one on record",

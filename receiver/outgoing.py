@@ -40,16 +40,16 @@ MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Besides 5xx: the request may be fine at another time.
 TEMPORARY_STATUSES = frozenset({408, 425, 429})
-# Codings of a body that are decoded only where a library for them is installed.
+# Content codings that are decoded only if a library for them is installed.
 COMPRESSIONS = frozenset({"br", "compress", "x-compress", "zstd"})
 
 
 class UrlRefused(PermanentFailure):
-    """The URL, or one that it redirects to, is none that is requested."""
+    """The URL, or one that it redirects to, is not one that may be requested."""
 
 
 class TooManyRedirects(TemporaryFailure):
-    """The URL redirects more often than browsers would have patience for."""
+    """The URL redirects more than MAX_REDIRECTS times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ def post(
     allow_private: bool = False,
     max_bytes: int = CHUNK,
 ) -> Answer:
-    """Send one POST, follow no redirect, and take at most `max_bytes` of the answer.
+    """Send one POST, without following redirects, and read at most `max_bytes` of the answer.
 
-    `deadline` is in seconds, for all of it. Any status is an answer: see `failure`. Raises
-    TemporaryFailure (no connection), TimedOut (no answer in time) or PermanentFailure (the URL is
-    refused).
+    `deadline` is in seconds, for the whole exchange. Every status is returned; see `failure`.
+    Raises TemporaryFailure (no connection), TimedOut (no answer in time) or PermanentFailure (the
+    URL may not be requested).
     """
     content = {"json": json, "data": data, "headers": headers}
     with (
@@ -92,7 +92,7 @@ def post(
         _exchange("POST", url, clock, allow_private, content) as response,
     ):
         body = b""
-        with suppress(ContentFailure):  # the status counts, however the body is compressed
+        with suppress(ContentFailure):  # the status counts even if the body cannot be decoded
             for chunk in _chunks(response, url, clock):
                 body += chunk
                 if len(body) >= max_bytes:
@@ -106,10 +106,10 @@ def stream(
 ) -> Iterator[Incoming]:
     """GET a body in chunks, following up to 5 redirects, each checked like the first URL.
 
-    URLs and redirects are read as browsers read them. `deadline` is in seconds, for all of it.
-    Raises PermanentFailure if the body is larger than `max_bytes` (UrlRefused if a redirect leads
-    to no URL that may be requested), ContentFailure if it cannot be decompressed,
-    TooManyRedirects; else as `post`.
+    URLs and redirects are interpreted as in browsers. `deadline` is in seconds, for the whole
+    exchange. Raises PermanentFailure if the body is larger than `max_bytes`, UrlRefused if a
+    redirect leads to a URL that may not be requested, ContentFailure if the body cannot be
+    decompressed, TooManyRedirects, and the errors of `post`.
     """
     with Deadline(deadline) as clock, ExitStack() as stack:
         response, url = _follow(stack, url, clock, allow_private)
@@ -119,12 +119,12 @@ def stream(
 
 
 def is_unavailable(status: int) -> bool:
-    """Whether the status says that the server cannot answer now; no other affects the breaker."""
+    """Return whether the status means that the server is unavailable, which the breaker counts."""
     return status in TEMPORARY_STATUSES or 500 <= status < 600
 
 
 def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailure:
-    """The error that a response which is no success means; `text` describes it to people."""
+    """Return the failure for a response that is not a success; `text` describes the response."""
     if status in TEMPORARY_STATUSES or not 300 <= status < 500:
         return TemporaryFailure(text, retry_after(headers.get("Retry-After"), time.time()))
     return PermanentFailure(text)
@@ -159,13 +159,13 @@ def origin(url: str) -> str:
 def _follow(
     stack: ExitStack, url: str, clock: Deadline, allow_private: bool
 ) -> tuple[requests.Response, str]:
-    url = _usable(url, clock)
+    url = _normalized(url, clock)
     first_host = _host(url)
     for _ in range(1 + MAX_REDIRECTS):
         # `allow_private` speaks of the host that was named, not of where it sends us.
         private = allow_private and _host(url) == first_host
         response = stack.enter_context(_exchange("GET", url, clock, private, {}))
-        following = _redirected(response, url)
+        following = _redirect_target(response, url)
         if following is None:
             return response, url
         url = following
@@ -173,29 +173,29 @@ def _follow(
     raise TooManyRedirects(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
 
 
-def _usable(url: str, clock: Deadline) -> str:
+def _normalized(url: str, clock: Deadline) -> str:
     try:
-        return urls.usable(url)
+        return urls.normalized(url)
     except ValueError as error:
         raise _explained(error, url, clock) from None
 
 
-def _redirected(response: requests.Response, url: str) -> str | None:
-    """The URL that the response redirects to; None if it is the final one."""
+def _redirect_target(response: requests.Response, url: str) -> str | None:
+    """Return the URL that the response redirects to; None if it is not a redirect."""
     if response.status_code not in REDIRECTS:
         return None
     targets = set(response.raw.headers.getlist("Location"))
     if len(targets) > 1:
-        raise UrlRefused(f"{origin(url)}: redirects to several URLs, which is refused")
+        raise UrlRefused(f"{origin(url)}: redirects to several URLs, which is not allowed")
     try:
-        following = urls.located(targets.pop(), url) if targets else None
+        following = urls.redirect_target(targets.pop(), url) if targets else None
         if following is None:
             return None
         downgrade = parse_url(url).scheme == "https" != parse_url(following).scheme
     except (HTTPError, ValueError):
-        raise UrlRefused(f"{origin(url)}: redirects to something that is no URL") from None
+        raise UrlRefused(f"{origin(url)}: redirects to an invalid URL") from None
     if downgrade:
-        raise UrlRefused(f"{origin(url)}: redirects from https to http, which is refused")
+        raise UrlRefused(f"{origin(url)}: redirects from https to http, which is not allowed")
     return following
 
 
@@ -203,7 +203,9 @@ def _check_coding(response: requests.Response, url: str) -> None:
     given = response.headers.get("Content-Encoding", "").lower().split(",")
     unknown = (COMPRESSIONS - set(HTTPResponse.CONTENT_DECODERS)) & {name.strip() for name in given}
     if unknown:
-        raise ContentFailure(f"{origin(url)}: the body is compressed ({min(unknown)}), unasked")
+        raise ContentFailure(
+            f"{origin(url)}: the body is compressed with {min(unknown)}, which was not requested"
+        )
 
 
 def _host(url: str) -> str | None:
@@ -259,9 +261,11 @@ def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
             "allow_private = true lets this hook reach internal ones"
         )
     if isinstance(error, ValueError):
-        return UrlRefused(f"{where}: is not an http or https URL that can be used")
+        return UrlRefused(f"{where}: is not an http or https URL, or is malformed")
     if isinstance(error, requests.exceptions.ContentDecodingError):
-        return ContentFailure(f"{where}: the body is not compressed as its Content-Encoding says")
+        return ContentFailure(
+            f"{where}: the body cannot be decompressed: it does not match its Content-Encoding"
+        )
     if clock.passed or isinstance(error, (requests.Timeout, TimeoutError)):
         return TimedOut(f"{where}: no complete answer within {clock.seconds:g} s")
     return TemporaryFailure(f"{where}: {_root_cause(error)}")

@@ -1,7 +1,7 @@
-"""Separates the pixels in a PNG or JPEG file from metadata that Pillow may fail on.
+"""Separates the pixels of a PNG or JPEG file from metadata that may make Pillow fail.
 
-Pillow inflates texts and profiles, follows a camera's notes to a second picture and reads all of
-EXIF before it decodes a pixel, and refuses the picture if anything there is wrong or large.
+Before it decodes any pixel, Pillow decompresses texts and profiles, looks for a second picture in a
+camera's metadata and reads all EXIF data. It fails if any of these is invalid or too large.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import BinaryIO
 
-MAX_PROFILE = 4 * 2**20  # bytes of a colour profile; those of printing presses have 1 to 3 MB
+MAX_PROFILE = 4 * 2**20  # bytes of a colour profile; profiles for printing have 1 to 3 MB
 MAX_EXIF = 2**20  # bytes; only the orientation is read
-MAX_PARTS = 2_000_000  # of a GIF, of 255 bytes each; the rest of a longer one is not checked
-MAX_CHUNKS, MAX_SEGMENTS = 1_000_000, 100_000  # of a PNG, of a JPEG; a picture has far fewer
+MAX_PARTS = 2_000_000  # of a GIF, of up to 255 bytes; the rest of a longer file is not checked
+MAX_CHUNKS, MAX_SEGMENTS = 1_000_000, 100_000  # of a PNG, of a JPEG; real pictures have far fewer
 PIECE = 2**20  # bytes that are read at a time
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 GIF_STARTS = (b"GIF87a", b"GIF89a")
-GIF_PICTURE, GIF_EXTENSION = b"\x2c", b"\x21"  # what a block can begin with
+GIF_PICTURE, GIF_EXTENSION = b"\x2c", b"\x21"  # the first bytes of blocks
 MAX_TRANSPARENCY = 256  # bytes of the chunk tRNS, one for each colour of a palette
-# Markers of a JPEG: those that have no segment, or after which the compressed pixels come.
+# JPEG markers without a segment, and those that the compressed pixels follow.
 JPEG_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
 JPEG_APPS = range(0xE0, 0xF0)
 JPEG_ICC, JPEG_EXIF = b"ICC_PROFILE\0", b"Exif\0\0"
@@ -33,23 +33,22 @@ Span = tuple[int, int]  # of a file: the first byte, and the one after the last
 
 
 class BrokenPicture(ValueError):
-    """A picture that is not complete, or was damaged; the message says what is wrong with it."""
+    """The picture is incomplete or damaged; the message says what is wrong with it."""
 
 
 @dataclass(slots=True)
 class Essentials:
-    """A picture file in parts."""
+    """The parts of a picture file that affect how it looks."""
 
     pixels: BinaryIO  # the picture without its metadata, or the file itself
     exif: bytes | None = None
-    profile: bytes | None = None  # of the colours, as ICC defines it
+    profile: bytes | None = None  # the ICC colour profile
 
 
 def essentials(file: BinaryIO) -> Essentials:
-    """The parts of a PNG or a JPEG. Any other file is passed on as it is, from its beginning.
+    """Return the parts of a PNG or JPEG. For any other format, `pixels` is the whole file.
 
-    A GIF is checked to its end, because Pillow stops after the first picture in it. Raises
-    BrokenPicture.
+    A GIF is checked to its end, because Pillow reads only its first picture. Raises BrokenPicture.
     """
     found = Essentials(file)
     file.seek(0)
@@ -66,7 +65,7 @@ def essentials(file: BinaryIO) -> Essentials:
 
 
 def orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, 1 if there is none. Pillow would also read all other tags."""
+    """Return the orientation in EXIF data, or 1. Pillow would also read all other tags."""
     body = exif.removeprefix(JPEG_EXIF)
     order = {b"II": "<", b"MM": ">"}.get(body[:2])
     if order is None:
@@ -78,13 +77,13 @@ def orientation(exif: bytes) -> int:
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", body, place)
             if tag == ORIENTATION:
                 return int(value)
-    except struct.error:  # it ends too early
+    except struct.error:  # the data end too early
         pass
     return 1
 
 
 def _read_png(file: BinaryIO, found: Essentials) -> list[Span]:
-    """The critical chunks, whose checksums must be right, and the transparency if its one is."""
+    """Return the critical chunks, whose checksums must be valid, and a valid tRNS chunk."""
     spans = [(0, len(PNG_START))]
     place = len(PNG_START)
     for _ in range(MAX_CHUNKS):
@@ -102,18 +101,18 @@ def _read_png(file: BinaryIO, found: Essentials) -> list[Span]:
             if kind == b"IEND":
                 return spans
         elif kind == b"tRNS" and length <= MAX_TRANSPARENCY:
-            if _sound(file, kind, length) is not None:
+            if _checked_data(file, kind, length) is not None:
                 _append(spans, place, following)
         elif kind == b"eXIf" and length <= MAX_EXIF:
-            found.exif = _sound(file, kind, length)
+            found.exif = _checked_data(file, kind, length)
         elif kind == b"iCCP" and length <= MAX_PROFILE:
-            found.profile = _inflated(_sound(file, kind, length) or b"")
+            found.profile = _inflated(_checked_data(file, kind, length) or b"")
         place = following
     raise BrokenPicture(f"the PNG has more than {MAX_CHUNKS} chunks")
 
 
 def _check_chunk(file: BinaryIO, kind: bytes, length: int) -> None:
-    """Compare the checksum of a chunk whose data come next in the file."""
+    """Verify the checksum of a chunk, whose data come next in the file."""
     checksum, left = zlib.crc32(kind), length
     while left:
         piece = file.read(min(left, PIECE))
@@ -127,14 +126,14 @@ def _check_chunk(file: BinaryIO, kind: bytes, length: int) -> None:
         raise BrokenPicture(f"the PNG has a wrong checksum in its chunk {kind.decode()}")
 
 
-def _sound(file: BinaryIO, kind: bytes, length: int) -> bytes | None:
-    """The data of a short chunk, None if its checksum is wrong."""
+def _checked_data(file: BinaryIO, kind: bytes, length: int) -> bytes | None:
+    """Return the data of a short chunk; None if its checksum is wrong."""
     data, expected = file.read(length), file.read(4)
     return data if int.from_bytes(expected) == zlib.crc32(data, zlib.crc32(kind)) else None
 
 
 def _inflated(data: bytes) -> bytes | None:
-    """The colour profile in an iCCP chunk, None if it is too large or broken."""
+    """Return the colour profile in an iCCP chunk; None if it is too large or broken."""
     try:
         decompressor = zlib.decompressobj()
         profile = decompressor.decompress(data.partition(b"\0")[2][1:], MAX_PROFILE)
@@ -144,9 +143,9 @@ def _inflated(data: bytes) -> bytes | None:
 
 
 def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
-    """All but the APPn segments that say nothing about the pixels.
+    """Return everything except the APPn segments that do not affect the pixels.
 
-    What cannot be read as a segment is left to the decoder, with all that follows.
+    From the first byte that cannot be read as a segment, everything is left to the decoder.
     """
     spans = [(0, len(JPEG_START))]
     profile: dict[int, bytes] = {}
@@ -154,7 +153,7 @@ def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
     for _ in range(MAX_SEGMENTS):
         file.seek(place)
         head = file.read(4)
-        if head[:2] == b"\xff\xff":  # a marker may be preceded by any number of these
+        if head[:2] == b"\xff\xff":  # any number of fill bytes may precede a marker
             place += 1
             continue
         length = int.from_bytes(head[2:])
@@ -172,9 +171,9 @@ def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
 def _is_needed(
     file: BinaryIO, marker: int, length: int, found: Essentials, profile: dict[int, bytes]
 ) -> bool:
-    """Does the segment, whose data come next in the file, change how the pixels look?
+    """Return whether the segment, whose data come next in the file, affects the pixels.
 
-    EXIF data and the parts of a colour profile are kept aside.
+    Stores EXIF data and the parts of a colour profile in `found`.
     """
     if marker not in JPEG_APPS:
         return True
@@ -183,13 +182,13 @@ def _is_needed(
         found.exif = data
     elif marker == 0xE2 and data.startswith(JPEG_ICC) and len(data) > 14:
         profile.setdefault(data[12], data[14:])
-    # JFIF's and Adobe's segments, unless they are shorter than Pillow expects.
+    # The segments of JFIF and Adobe, unless they are shorter than Pillow expects.
     is_of_colours = (marker, data[:5]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe"))
     return is_of_colours and len(data) >= 12
 
 
 def _check_gif(file: BinaryIO) -> None:
-    """Check that the file does not end within a block; the byte at its end may be missing."""
+    """Check that the file does not end inside a block; the trailer byte may be missing."""
     file.seek(10)
     file.seek(13 + _palette_size(file.read(1)))
     in_a_block = False
@@ -201,12 +200,12 @@ def _check_gif(file: BinaryIO) -> None:
             continue
         kind = file.read(1)
         if kind == GIF_PICTURE:
-            file.seek(8, io.SEEK_CUR)  # where it is, and its size
+            file.seek(8, io.SEEK_CUR)  # its position and size
             file.seek(_palette_size(file.read(1)) + 1, io.SEEK_CUR)
         elif kind == GIF_EXTENSION:
             file.seek(1, io.SEEK_CUR)
         else:
-            return  # the end, or damage, which the decoder finds if it matters
+            return  # the end, or damage that the decoder reports if it matters
         in_a_block = True
 
 
@@ -218,19 +217,19 @@ def _gif_byte(file: BinaryIO) -> int:
 
 
 def _palette_size(flags: bytes) -> int:
-    """How many bytes the palette has that these flags announce."""
+    """Return the size in bytes of the palette that these flags announce."""
     return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _append(spans: list[Span], start: int, end: int) -> None:
-    """Add a span; one that follows the last one directly becomes part of it."""
+    """Add a span, merging it with the last one if it follows directly."""
     if spans[-1][1] == start:
         start = spans.pop()[0]
     spans.append((start, end))
 
 
 class _View(io.RawIOBase):
-    """These spans of a file as a file of its own."""
+    """A read-only file that contains only some spans of another file."""
 
     def __init__(self, file: BinaryIO, spans: Sequence[Span]) -> None:
         self._file, self._spans, self._place = file, spans, 0

@@ -1,4 +1,4 @@
-"""Opens pictures whatever their metadata are, and makes small copies of them."""
+"""Opens pictures regardless of their metadata, and makes small copies of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from receiver.picture_files import MAX_PROFILE, essentials, orientation
 
-# What Pillow's readers raise for a broken picture. The first six and the last are documented, the
-# others were met. Anything else is a mistake of ours.
+# Exceptions of Pillow's decoders for a broken picture. The first six and the last are documented;
+# the others were observed. Any other exception is a bug of ours.
 BROKEN = (
     OSError,
     SyntaxError,
@@ -32,7 +32,7 @@ BROKEN = (
 )
 THUMBNAIL_SIDE = 320
 THUMBNAIL_BYTES = 40_000
-PREVIEW_SIDE = 1120  # twice the width at which an e-mail shows it: sharp on dense screens, too
+PREVIEW_SIDE = 1120  # twice the width in an e-mail, so that it is sharp on high-resolution screens
 PREVIEW_BYTES = 250_000
 QUALITIES = (82, 70, 55, 40, 25)
 
@@ -47,13 +47,13 @@ UPRIGHT = {  # by the EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = range(5, 9)  # the orientations that exchange width and height
-SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # 8 bits a channel, and no palette
+SIDEWAYS = range(5, 9)  # the orientations that swap width and height
+SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # 8 bits per channel, no palette
 
 
 def reason(error: BaseException) -> str:
-    """What is wrong with a picture for which one of BROKEN was raised, in one line."""
-    if isinstance(error, UnidentifiedImageError):  # its text shows an address in memory
+    """Return in one line what is wrong with a picture that raised one of BROKEN."""
+    if isinstance(error, UnidentifiedImageError):  # its text contains a memory address
         return "its header cannot be read"
     text = " ".join(str(error).split())[:MAX_REASON]
     return text if isinstance(error, (OSError, SyntaxError, ValueError)) and text else "bad data"
@@ -63,15 +63,15 @@ def reason(error: BaseException) -> str:
 def opened(
     file: BinaryIO, formats: tuple[str, ...], max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
-    """Open the picture in a file, of one of Pillow's `formats`, whatever its metadata are.
+    """Open the picture in a file, in one of Pillow's `formats`, regardless of its metadata.
 
-    Of a PNG and a JPEG, Pillow gets only what changes how the pixels look: a comment, a broken
-    profile or a second picture of a camera cannot make it fail. The checksums of a PNG are
-    verified. Raises BROKEN, and Pillow's errors about decompression bombs, that for more than
-    `max_pixels` before anything is decoded.
+    Of a PNG or JPEG, Pillow reads only the parts that affect the pixels, so that a comment, a
+    broken profile or a camera's second picture cannot make it fail. The checksums of a PNG are
+    verified. Raises BROKEN, and Pillow's errors for decompression bombs; the error for more than
+    `max_pixels` is raised before anything is decoded.
     """
     found = essentials(file)
-    with _quiet(), Image.open(found.pixels, formats=formats) as image:
+    with _metadata_warnings_ignored(), Image.open(found.pixels, formats=formats) as image:
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise Image.DecompressionBombError
         if found.pixels is not file:
@@ -80,10 +80,10 @@ def opened(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Ignore Pillow's warnings, which are about metadata, except that of a decompression bomb.
+def _metadata_warnings_ignored() -> Iterator[None]:
+    """Ignore Pillow's warnings about metadata, but not those about decompression bombs.
 
-    Not thread-safe by itself: at worst, a warning of another thread is lost or shown.
+    Not thread-safe: at worst, a warning of another thread is ignored or shown.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -100,7 +100,7 @@ def thumbnail(image: Image.Image) -> bytes:
 
 
 def preview(image: Image.Image) -> bytes:
-    """Return a JPEG of at most 250 kB that every mail client can display, otherwise a `thumbnail`.
+    """Return a JPEG of at most 250 kB that every mail client can display; see `thumbnail`.
 
     Raises BROKEN.
     """
@@ -116,13 +116,13 @@ def _jpeg(image: Image.Image, side: int, limit: int) -> bytes:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as people see them: a camera may have noted that it was turned."""
+    """Return width and height after applying the EXIF orientation."""
     width, height = image.size
     return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
 
 
 def flattened(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture in this size, upright, on white, in sRGB and without metadata. Raises BROKEN."""
+    """Return the picture in `size`, upright, on white, in sRGB, without metadata. Raises BROKEN."""
     turned, profile = _orientation(image), image.info.get("icc_profile")
     eight_bits = _in_eight_bits(image)
     if turned in UPRIGHT:
@@ -137,8 +137,10 @@ def flattened(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """The picture with 8 bits a channel and without a palette, in a mode that can be resized."""
-    if image.mode.startswith(("I", "F")):  # `convert` would cut off large values, not scale them
+    """Return the picture with 8 bits per channel and no palette, in a mode that can be resized."""
+    if image.mode.startswith(
+        ("I", "F")
+    ):  # `convert` would clip large values instead of scaling them
         grey = image.convert("I") if image.mode.startswith("I") else image
         scale = 255 / _white(grey)
         return grey.point(lambda value: value * scale + 0).convert("L")
@@ -148,20 +150,22 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float:
-    """The value of white in a picture of grey, in mode I or F, which have no such value."""
+    """Return the value of white in a greyscale picture of mode I or F, which does not define it."""
     brightest = cast("tuple[float, float]", image.getextrema())[1]
     usual = (65535,) if image.mode == "I" else (1, 255, 65535)
     return next((white for white in usual if brightest <= white), brightest)
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture, in mode L, RGB or CMYK, as RGB; a profile that cannot be used is ignored."""
+    """Return a picture of mode L, RGB or CMYK as sRGB; an unusable profile is ignored."""
     converted = None
     if profile and len(profile) <= MAX_PROFILE:
-        with suppress(ImageCms.PyCMSError, ImportError, *BROKEN):  # Pillow may be built without it
+        with suppress(
+            ImageCms.PyCMSError, ImportError, *BROKEN
+        ):  # Pillow may be built without LittleCMS
             converted = _converted(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     found = converted or image.convert("RGB")
-    found.info.clear()  # a comment would be written into every copy, however long it is
+    found.info.clear()  # otherwise every copy would contain the comment, even a long one
     return found
 
 
@@ -183,5 +187,5 @@ def _small(image: Image.Image, limit: int) -> bytes:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; a TIFF was turned by Pillow when it was loaded."""
+    """Return the EXIF orientation; Pillow already applies it when it loads a TIFF."""
     return orientation(image.info.get("exif") or b"")

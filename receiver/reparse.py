@@ -1,4 +1,4 @@
-"""Parses the callbacks in quarantine again, for example after an update that understands more."""
+"""Parses the callbacks in quarantine again, for example after an update that accepts more."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from receiver.errors import NotFound, RequestRefused, StoreError
 from receiver.ingest import Ingest
 from receiver.tasks import Outcome
 
-AT_ONCE = 500  # row keys that are read together
+BATCH_SIZE = 500  # row keys per read
 
 
 @dataclass(frozen=True, slots=True)
 class Reparsed:
-    """What became of one callback; `outcome` None: it could not be parsed, because of `problem`.
+    """The result for one callback. If `outcome` is None, `problem` says why it was not parsed.
 
-    `is_fault`: the adapter raised an error that no message should cause.
+    `is_fault` is true if the adapter raised an exception that no message should cause.
     """
 
     callback: int
@@ -26,12 +26,13 @@ class Reparsed:
 
 
 def reparse(ingest: Ingest, since: int, *, dry_run: bool) -> Iterator[Reparsed]:
-    """Replay each callback that was quarantined at that instant or later, oldest first.
+    """Replay each quarantined callback that was received at `since` or later, oldest first.
 
-    A callback that cannot be parsed stays as it is and stops no other. Raises StoreError.
+    A callback that cannot be parsed stays unchanged, and the others are still replayed. Raises
+    StoreError.
     """
     after = 0
-    while found := ingest.store.quarantined(since, after=after, limit=AT_ONCE):
+    while found := ingest.store.quarantined(since, after=after, limit=BATCH_SIZE):
         for callback in found:
             yield _replayed(ingest, callback, dry_run=dry_run)
         after = found[-1]
@@ -42,10 +43,10 @@ def _replayed(ingest: Ingest, callback: int, *, dry_run: bool) -> Reparsed:
         return Reparsed(callback, ingest.replay(callback, dry_run=dry_run))
     except RequestRefused as refusal:
         return Reparsed(callback, None, f"still not understood: {refusal}")
-    except NotFound:  # it was empty, or `prune` erased it, perhaps a moment ago
-        return Reparsed(callback, None, "has no body that could be parsed")
+    except NotFound:  # it was empty, or `prune` has erased it
+        return Reparsed(callback, None, "has no stored body to parse")
     except StoreError:
         raise
-    except Exception as error:  # noqa: BLE001 - a fault of one adapter concerns its messages only
+    except Exception as error:  # noqa: BLE001 - a bug of one adapter affects only its messages
         problem = f"the adapter failed: {type(error).__name__}: {error}"
         return Reparsed(callback, None, problem, is_fault=True)

@@ -29,7 +29,7 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
 
 
 def callback_json(stored: StoredCallback) -> dict[str, Any]:
-    """A message of a provider, with its body as text, decompressed if it came compressed."""
+    """A message of a provider, with its body as text, decompressed if necessary."""
     callback = stored.callback
     return {
         "id": stored.id,

@@ -43,17 +43,17 @@ class Outcome(StrEnum):
 
 
 class IdSource(StrEnum):
-    """Where the provider's id of a task was learnt. Order matters: a later source outranks."""
+    """The source of the provider's task id. A later member outranks the earlier ones."""
 
-    CALLBACK = "callback"  # a callback named it, and nothing else did
+    CALLBACK = "callback"  # only a callback named it
     QUERY = "query"  # the response to a query
     CREATE = "create"  # the response to our create request
     OPERATOR = "operator"  # an operator accepted a mismatch
 
     def outranks(self, other: IdSource) -> bool:
-        """Whether an id from this source replaces another id from the other source.
+        """Return whether an id from this source replaces another id from the other source.
 
-        An operator may decide again.
+        An operator can change an earlier decision.
         """
         ranks = list(IdSource)
         return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
@@ -109,7 +109,7 @@ class Task:
     updated_at: int
     account: str = "default"
     provider_task_id: str | None = None
-    callback_task_id: str | None = None  # if callbacks may use other ids: the one they use
+    callback_task_id: str | None = None  # the id in callbacks, if it may differ
     id_source: IdSource | None = None  # of `provider_task_id`
     reference: str | None = None  # the user's own name for it, such as an order number
     trust: Trust = Trust.TOKEN
@@ -125,7 +125,7 @@ class Task:
 
     @property
     def id_at_provider(self) -> str | None:
-        """The id by which the provider can be asked: that of its responses, else of callbacks."""
+        """The id for querying the provider: from its responses, or else from callbacks."""
         return self.provider_task_id or self.callback_task_id
 
 

@@ -1,7 +1,7 @@
-"""URLs as browsers read them (the WHATWG URL standard), for URLs that servers and providers write.
+"""Normalizes URLs of servers and providers as browsers do (the WHATWG URL standard).
 
-`requests` follows RFC 3986 instead, and refuses or misreads some of what browsers accept. Only the
-spelling is settled here; `outgoing` decides whether a URL may be reached.
+`requests` follows RFC 3986 instead, and rejects or misinterprets some URLs that browsers accept.
+This module only normalizes; `outgoing` decides whether a URL may be requested.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ import re
 from urllib.parse import unquote_to_bytes, urljoin
 
 SCHEMES = ("http", "https")
-LONGEST_HOST = 4_000  # characters, escaped: a name in DNS has at most 253
+LONGEST_HOST = 4_000  # escaped characters; a DNS name has at most 253
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _C0_AND_SPACE = "".join(map(chr, range(0x21)))
-# Neither a space nor a control character, nor one that is not ASCII, is sent as it is.
+# Spaces, control characters and non-ASCII characters are sent escaped.
 _SENT_AS_IS = frozenset(range(0x21, 0x7F))
-# A host that holds one of these after decoding is read differently by different parsers.
+# Parsers disagree about a decoded host that contains one of these.
 _FORBIDDEN_IN_HOSTS = re.compile(r"[\x00-\x20#%/:<>?@\[\\\]^|\x7f]")
 
 
-def located(header: str, base: str) -> str | None:
-    """The URL that a Location header leads to; None if the header is empty, like a missing one.
+def redirect_target(header: str, base: str) -> str | None:
+    """Return the URL that a Location header leads to; None if the header is empty.
 
-    `header` is text as HTTP libraries decode it, one character for each byte. Raises ValueError if
-    it leads to no http or https URL.
+    `header` is text as HTTP libraries decode it, one character per byte. Raises ValueError if it
+    does not lead to an http or https URL.
     """
     try:
         raw = header.encode("latin-1")
-    except UnicodeEncodeError:  # a library that decoded UTF-8
+    except UnicodeEncodeError:  # the library decoded UTF-8
         raw = header.encode("utf-8", "surrogateescape")
     return _absolute(raw, base)
 
 
-def usable(url: str) -> str:
-    """An absolute http or https URL in the spelling that is sent. Raises ValueError."""
+def normalized(url: str) -> str:
+    """Return an absolute http or https URL in the form that is sent. Raises ValueError."""
     found = _absolute(url.encode("utf-8", "replace"), None)
     if found is None:
         raise ValueError("the URL is empty")
@@ -53,7 +53,7 @@ def _absolute(raw: bytes, base: str | None) -> str | None:
 
 
 def _resolved(text: str, base: str | None) -> str:
-    """The absolute URL; as in browsers, slashes are missing or too many before a host."""
+    """Return the absolute URL. As in browsers, any number of slashes may precede a host."""
     own_scheme = base.partition(":")[0] if base else ""
     if match := _SCHEME.fullmatch(text):
         scheme, rest = match[1].lower(), match[2]
@@ -70,7 +70,7 @@ def _resolved(text: str, base: str | None) -> str:
 
 
 def _escaped(url: str) -> str:
-    """Escape what cannot be sent as it is, and a percent sign that escapes nothing."""
+    """Escape characters that cannot be sent unescaped, and a percent sign that escapes nothing."""
     escaped = "".join(c if ord(c) in _SENT_AS_IS else f"%{ord(c):02X}" for c in url)
     return _STRAY_PERCENT.sub("%25", escaped)
 
@@ -82,18 +82,18 @@ def _with_ascii_host(url: str) -> str:
     port = found[0] if (found := re.search(r":[0-9]*\Z", place)) else ""
     host = place.removesuffix(port)
     if not 0 < len(host) <= LONGEST_HOST:
-        raise ValueError("the URL names no host")
+        raise ValueError("the URL has no host")
     if "%" in host:
         host = _decoded_host(host)
     return f"{scheme}://{login}{at}{host}{port}{rest[len(authority) :]}"
 
 
 def _decoded_host(host: str) -> str:
-    """An escaped or internationalised host as DNS has it. Raises ValueError."""
-    import idna  # noqa: PLC0415 - it takes long to import, and few need it
+    """Return the DNS name of an escaped or internationalised host. Raises ValueError."""
+    import idna  # noqa: PLC0415 - the import is slow, and rarely needed
 
     name = unquote_to_bytes(host).decode("utf-8")
     name = name if name.isascii() else idna.encode(name, uts46=True).decode()
     if _FORBIDDEN_IN_HOSTS.search(name):
-        raise ValueError("the host holds a character that no host name has")
+        raise ValueError("the host contains a character that is not allowed in a host name")
     return name

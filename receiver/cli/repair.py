@@ -83,16 +83,24 @@ def redeliver(
     is_flag=True,
     help="Record a mismatch: the provider task that it names becomes the one on record.",
 )
-@click.option("--quarantined", is_flag=True, help="Every callback in quarantine, oldest first.")
-@click.option("--since", type=Moment(), help="Received since: 2d, or 2026-11-20T08:00:00Z.")
-@click.option("--dry-run", is_flag=True, help="Only say what each would become, taken alone.")
+@click.option(
+    "--quarantined", is_flag=True, help="Replay every callback in quarantine, oldest first."
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    help="Only callbacks received since then: 2d, or 2026-11-20T08:00:00Z.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only print the outcome that each callback would have alone."
+)
 def replay(
     callback: int | None, accept: bool, quarantined: bool, since: int | None, dry_run: bool
 ) -> None:
-    """Send a stored callback through parse and record again; or all that were not understood.
+    """Parse and record a stored callback again, or all callbacks in quarantine.
 
-    With --quarantined the status is 0 when all of them were tried, even if some are still not
-    understood: those stay in quarantine. It is 1 if an adapter failed.
+    With --quarantined, the exit status is 0 if every callback was tried, even if some are still not
+    understood and stay in quarantine. It is 1 if an adapter failed.
     """
     if quarantined is (callback is not None):
         raise click.UsageError("give the number of a callback, or --quarantined")
@@ -101,7 +109,7 @@ def replay(
             raise click.UsageError("--accept needs the number of a callback")
         _replay_quarantined(since or 0, dry_run=dry_run)
     elif since is not None:
-        raise click.UsageError("--since belongs to --quarantined")
+        raise click.UsageError("--since can only be used with --quarantined")
     else:
         _replay_one(callback, accept=accept, dry_run=dry_run)
 

@@ -55,7 +55,7 @@ class Attempts:
         return now + round(LEASE * 1000)
 
     def hold(self, delivery: Delivery) -> None:
-        """It was claimed: renew its lease until `make`, which frees its slot, is done with it."""
+        """Renew the lease of a claimed delivery until `make` attempted it and freed its slot."""
         with self._lock:
             self._held[delivery.id] = delivery
 

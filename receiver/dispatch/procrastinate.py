@@ -149,13 +149,13 @@ class ProcrastinateDispatcher:
             self._announce_next()
 
     def _announce_next(self) -> None:
-        """Announce deliveries of the hooks whose jobs were removed and that have a slot now."""
+        """Announce deliveries of hooks whose jobs were removed and that now have a slot."""
         for hook, timed_out in tuple(self._without_slot.items()):
-            if room := self._attempts.slots.room(hook, timed_out=timed_out):
+            if available := self._attempts.slots.available_for(hook, timed_out=timed_out):
                 self._without_slot.pop(hook, None)
                 more = True
                 try:
-                    more = self._store.announce_next(hook, self._clock(), room)
+                    more = self._store.announce_next(hook, self._clock(), available)
                 finally:
                     if more:
                         self._without_slot.setdefault(hook, False)

@@ -1,15 +1,15 @@
 """The slots of one worker process: how many attempts run at a time, and for which hooks.
 
-An endpoint that hangs keeps each attempt for the whole deadline of its hook. So that it delays only
-its own deliveries, no hook may occupy every slot (see docs/adr/0014-worker-slots.md):
+If an endpoint hangs, each attempt occupies a slot until the deadline of its hook. To delay only the
+deliveries of that hook, no hook may occupy every slot (see docs/adr/0014-worker-slots.md):
 
 - A hook without a running attempt may use any free slot.
 - A hook whose last attempt timed out may use one slot.
-- A hook that delivered something in the last seconds may use all slots but one.
+- A hook that delivered something in the last 5 seconds may use all slots but one.
 - Any other hook may begin another attempt while it has fewer running attempts than slots are free.
 
 A delivery whose last attempt was abandoned may have killed its worker. Such deliveries begin one
-after the other, so that one of them does not make the others lose attempts again.
+after the other, so that one of them cannot interrupt the attempts of the others again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Self
 
 from receiver.stores.admission import Candidate
 
-PROMPT_FOR = 5.0  # seconds after a success in which a hook counts as prompt
-WATCHED_FOR = 10.0  # seconds in which a delivery that kills its worker has usually done so
+PROMPT_FOR = 5.0  # seconds after a success during which a hook counts as prompt
+WATCHED_FOR = 10.0  # seconds after which a delivery has probably not killed its worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Running:
 
 
 class Slots:
-    """Thread-safe. `clock` is in seconds."""
+    """Assigns the slots of this process to hooks. Thread-safe. `clock` is in seconds."""
 
     def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
@@ -50,9 +50,9 @@ class Slots:
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         """Return whether another delivery of this hook may begin now."""
-        return self.room(hook, timed_out=timed_out) > 0
+        return self.available_for(hook, timed_out=timed_out) > 0
 
-    def room(self, hook: str, *, timed_out: bool = False) -> int:
+    def available_for(self, hook: str, *, timed_out: bool = False) -> int:
         """Return how many more deliveries of this hook may begin now."""
         with self._lock:
             running = sum(one.hook == hook for one in self._running.values())
@@ -101,12 +101,14 @@ class Slots:
 
 
 class Reservation:
-    """The slots that one claim reserves. At the end of the block, those not kept are free again."""
+    """The slots that one claim reserves; leaving the block frees all that were not kept."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._begun: set[int] = set()
-        self.refused: dict[str, bool] = {}  # hooks without a slot; did their last attempt time out?
+        self.refused: dict[
+            str, bool
+        ] = {}  # hooks without a slot: whether their last attempt timed out
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         has_slot = self._slots.has_slot(hook, timed_out=timed_out)
@@ -124,7 +126,7 @@ class Reservation:
         return candidate.id in self._begun
 
     def keep(self, delivery_ids: Collection[int]) -> None:
-        """These were claimed: whoever attempts them frees their slots."""
+        """Keep the slots of claimed deliveries until `Slots.end`."""
         self._begun.difference_update(delivery_ids)
 
     def __enter__(self) -> Self:

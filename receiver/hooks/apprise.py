@@ -36,7 +36,7 @@ INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
 MOST_OUTPUTS = 10  # of one task
 STATUS = re.compile(r"\berror=([0-9]{3})\b")  # as apprise's plugins log a response
-# Of apprise's four types, which services show as a colour or an icon; the others are "info".
+# apprise's types, which services show as a colour or an icon. All other statuses are "info".
 TYPES = {
     "succeeded": "success",
     "failed": "failure",
@@ -75,15 +75,15 @@ class Apprise:
             elif wording.is_link(media.url):
                 lines.append(f"{wording.kind(media)}: {media.url}")
         type_ = TYPES.get(notice.status, "info")
-        self._tell(type_, wording.title(notice), "\n".join(lines), pictures)
+        self._send(type_, wording.title(notice), "\n".join(lines), pictures)
         return Done(f"{self._called} took it")
 
     def alert(self, alert: Alert) -> None:
         """Tell of another hook's endpoint. Raises DeliveryFailure."""
-        self._tell(TYPES[alert.kind], alert.title, alert.text, [])
+        self._send(TYPES[alert.kind], alert.title, alert.text, [])
 
-    def _tell(self, type_: str, title: str, text: str, pictures: list[str]) -> None:
-        """Send one message; if the service refuses it with pictures, send it without them."""
+    def _send(self, type_: str, title: str, text: str, pictures: list[str]) -> None:
+        """Send one message; if the service refuses it, send it again without the pictures."""
         import apprise  # noqa: PLC0415 - an extra, see `service`
 
         message = {"body": text, "title": title, "notify_type": apprise.NotifyType(type_)}
@@ -107,7 +107,7 @@ class Apprise:
 
         if problem := self._in_time(work):
             failure = ContentFailure if _concerns_message(problem) else TemporaryFailure
-            raise failure(f"{self._called} did not take it: {problem}")
+            raise failure(f"{self._called} did not accept the message: {problem}")
 
     def _guard(self) -> AbstractContextManager[Sequence[str]]:
         return nullcontext([]) if self._options["allow_private"] else public_only()
@@ -141,7 +141,7 @@ def service(url: str) -> Any:
 
 
 def _concerns_message(log: str) -> bool:
-    """Did the service answer, and refuse this message? Every status in the log says so."""
+    """Return whether the service refused this message: every status in the log says so."""
     statuses = {int(status) for status in STATUS.findall(log)}
     return bool(statuses) and all(
         400 <= status < 500 and status not in outgoing.TEMPORARY_STATUSES for status in statuses

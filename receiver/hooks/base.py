@@ -29,14 +29,14 @@ class Hook(Protocol):
     name: str
 
     def send(self, notice: Notice) -> Done:
-        """Tell the other side; returning is success.
+        """Deliver the notice to the endpoint; returning means success.
 
-        Raises one of the three kinds of DeliveryFailure. TemporaryFailure: the endpoint cannot do
-        it now. PermanentFailure: a retry cannot help (EndpointGone: nor for any other notice).
-        ContentFailure: this notice or one of its results is unusable, whatever the endpoint.
-        `files` of the failure are recorded, and come back as `notice.made` with the next attempt.
-        Any other exception is retried as a content failure, or a temporary one if the network
-        or the operating system raised it.
+        Raises one of the three kinds of DeliveryFailure. TemporaryFailure: the endpoint is not
+        available now. PermanentFailure: a retry cannot help (EndpointGone: for any notice).
+        ContentFailure: this notice or one of its results is unusable, independent of the endpoint.
+        The `files` of the failure are recorded and passed to the next attempt as `notice.made`.
+        Any other exception is retried as a content failure, or as a temporary failure if it is an
+        error of the network or the operating system.
         """
         ...
 

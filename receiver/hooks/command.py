@@ -1,9 +1,9 @@
-"""A command of your own: the event as JSON on its standard input, no shell, in bounded time.
+"""Runs a command with the event as JSON on standard input, without a shell, until a deadline.
 
-Exit status 0 is success, and 65 (EX_DATAERR) a permanent failure. A command that is not available
-is a temporary failure, which counts for the circuit breaker: exit status 69 (EX_UNAVAILABLE) or 75
-(EX_TEMPFAIL), a signal, the time limit, or no command. Any other exit status concerns this one
-event: it is retried, and does not hold up other events.
+Exit status 0 is success, and 65 (EX_DATAERR) is a permanent failure. The exit statuses 69
+(EX_UNAVAILABLE) and 75 (EX_TEMPFAIL), a signal, the deadline and a missing command are temporary
+failures, which the circuit breaker counts. Any other exit status is a content failure: the event is
+retried, and other events are not delayed.
 """
 
 from __future__ import annotations

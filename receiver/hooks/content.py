@@ -1,4 +1,4 @@
-"""What downloaded bytes are, judged by their content, and whether they are what they should be."""
+"""Checks downloaded files by their content, and makes their thumbnails."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from receiver.hooks import wording
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
 MIN_BYTES = 64  # no picture, video or sound of an unknown format is shorter
-# Kinds of output that are never text; "output" is what an adapter calls one of unknown kind.
+# Kinds of output that are never text. Adapters use "output" for an unknown kind.
 BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
 DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}  # Pillow reads all of their variants
 # Pillow does not read all variants of these: such a picture has no thumbnail.
 PREVIEWED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
 MAX_PREVIEWED = 100_000_000  # bytes; Pillow reads some of these formats into memory as a whole
-CUT_SHORT = re.compile("truncated|broken data stream", re.IGNORECASE)  # Pillow's words for it
-# Boxes of MP4, QuickTime, HEIF and JPEG 2000 without whose end the file is of no use.
+CUT_SHORT = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pillow's messages
+# Boxes of MP4, QuickTime, HEIF and JPEG 2000: if one is truncated, the file is unusable.
 BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat", b"meta", b"jP  ", b"jp2c"})
 MAX_BOXES = 100_000
-QUOTED = 80  # characters of a text that came in place of a result
+QUOTED = 80  # characters of a text that was returned in place of a result
 
 
 def inspect(path: Path, kind: str) -> tuple[FileType, bytes | None]:
-    """The type of the file and, of a picture that can be decoded, a thumbnail.
+    """Return the type of the file and, if it is a picture that can be decoded, a thumbnail.
 
-    `kind` is what the provider says that it is. A binary file of an unknown type is accepted.
-    Raises ContentFailure for what cannot be the result, such as an error page, which may be gone
-    the next time, and PermanentFailure for a decompression bomb.
+    `kind` is the kind of output that the provider names. A binary file of an unknown type is
+    accepted. Raises ContentFailure if the file cannot be the result, such as an error page, and
+    PermanentFailure for a decompression bomb.
     """
     size = path.stat().st_size
     if not size:
@@ -63,10 +63,10 @@ def inspect(path: Path, kind: str) -> tuple[FileType, bytes | None]:
 
 
 def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
-    """A JPEG of at most 40 kB, upright, on white; reads the whole picture on the way.
+    """Return a JPEG of at most 40 kB, upright and on white, after decoding the whole picture.
 
-    None for a format, or a variant of one, that Pillow does not read. Raises ContentFailure for a
-    broken picture, PermanentFailure for a decompression bomb.
+    Returns None for a format, or a variant of one, that Pillow does not read. Raises ContentFailure
+    for a broken picture, and PermanentFailure for a decompression bomb.
     """
     form = DECODED.get(found) or PREVIEWED.get(found)
     if form is None or (found in PREVIEWED and file.seek(0, os.SEEK_END) > MAX_PREVIEWED):
@@ -97,7 +97,7 @@ def _check_binary(head: bytes, size: int, kind: str, found: FileType) -> None:
 
 
 def _format(text: str) -> str:
-    """The format of a text, for people."""
+    """Return the name of the text's format for an error message."""
     start = text.lstrip().lower()
     if "<svg" in start:
         return "SVG"
@@ -115,7 +115,7 @@ def _check_boxes(file: BinaryIO, size: int, found: FileType) -> None:
         file.seek(place)
         head = file.read(16)
         length, name = int.from_bytes(head[:4]), head[4:8]
-        if length == 1:  # it comes after the name, with 64 bits
+        if length == 1:  # the length follows the name, as 64 bits
             length = int.from_bytes(head[8:])
         end = place + length
         if name in BOXES and end > size:
@@ -123,6 +123,6 @@ def _check_boxes(file: BinaryIO, size: int, found: FileType) -> None:
                 f"the {found.extension} file is truncated: its box {name.decode()!r} should end "
                 f"at byte {end}, but the file has {size}"
             )
-        if length < 8 or end >= size:  # the last box, which may have no length, or no box at all
+        if length < 8 or end >= size:  # the last box, whose length may be 0, or not a box
             return
         place = end

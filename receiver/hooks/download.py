@@ -1,9 +1,9 @@
-"""Download: every output of a task, whole, verified and on disk before it counts as delivered.
+"""Downloads all outputs of a task: each is complete, verified and on disk before it counts.
 
-Each output has its own outcome. What was downloaded is recorded, also if another output fails, and
-the next attempt fetches only what is missing. The hook's endpoints are the servers of the results
-and the place where the files are stored: they count for the circuit breaker. A URL that is refused
-or gives something else than the result is a failure of this one result.
+Each output has its own outcome. A downloaded output is recorded even if another one fails, and the
+next attempt fetches only the missing outputs. The hook's endpoints are the servers of the results
+and the place where the files are stored: their failures count for the circuit breaker. A URL that
+is refused, or returns anything other than the result, is a failure of this one result.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from receiver.hooks.shelf import Shelf, remove, shelf
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
 VALUE_LIMIT = 64  # characters of one value in a path
-COMPLETE = frozenset({200, 203})  # 203: as changed by a proxy, such as one that shrinks pictures
+COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206
-# Errors of the file system that concern one file, not the place.
-OF_ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG})
+# File system errors that concern one file, not the place where files are stored.
+FILE_ERROR_NUMBERS = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG})
 
 log = structlog.get_logger()
 
@@ -100,27 +100,32 @@ class Download:
         ends_at = time.monotonic() + self._options["deadline"]
         files: list[File] = []
         failures: dict[int, DeliveryFailure] = {}
-        for tried, (place, (media, name)) in enumerate(missing, 1):
+        for tried, (number, (media, name)) in enumerate(missing, 1):
             try:
                 within = self._time_for(ends_at, is_last=tried == len(missing))
                 files.append(self._fetch(media, name, within))
             except DeliveryFailure as failure:
-                failures[place] = failure
-            except OSError as error:  # those of the network come as DeliveryFailures
-                failures[place] = self._not_written(error)
-            except Exception as error:  # this result uncovers a fault of the code
+                failures[number] = failure
+            except OSError as error:  # network errors are DeliveryFailures
+                failures[number] = self._not_written(error)
+            except Exception as error:  # a bug that only this result triggers
                 log.exception("an output cannot be handled")
-                failures[place] = ContentFailure(f"{type(error).__name__}: {error}")
+                failures[number] = ContentFailure(f"{type(error).__name__}: {error}")
         if failures:
             raise _combined(failures, files, len(notice.media))
         size = sum(file.size for file in files)
         return Done(f"downloaded {len(files)} file(s), {size} bytes", tuple(files))
 
     def _time_for(self, ends_at: float, *, is_last: bool) -> float:
-        """Seconds for the next output. A slow one leaves half of the time to the others."""
+        """Return the time limit of the next output, in seconds.
+
+        Each output except the last may use half of the remaining time.
+        """
         left = ends_at - time.monotonic()
         if left <= 0:
-            raise TimedOut(f"no time left of the {self._options['deadline']:g} s")
+            raise TimedOut(
+                f"not begun, because the deadline of {self._options['deadline']:g} s passed"
+            )
         return left if is_last else left / 2
 
     def rehearse(self, notice: Notice, picture: Path) -> Done:
@@ -141,18 +146,20 @@ class Download:
         text = f"{self._options['to']}: cannot be written: {error.strerror or error}"
         if isinstance(error, TimeoutError):
             return TimedOut(text)
-        return (ContentFailure if error.errno in OF_ONE_FILE else TemporaryFailure)(text)
+        return (ContentFailure if error.errno in FILE_ERROR_NUMBERS else TemporaryFailure)(text)
 
     def _fetch(self, media: Media, name: str, within: float) -> File:
-        """Raises DeliveryFailure, and OSError if the place cannot be written."""
+        """Download one output. Raises DeliveryFailure, or OSError if it cannot be written."""
         with self._shelf.draft(name.replace(EXTENSION, "part")) as draft:
             try:
                 sha256, size, is_whole = self._stream(media.url, draft, within)
                 found, thumbnail = content.inspect(draft, media.kind)
             except (ContentFailure, outgoing.UrlRefused, outgoing.TooManyRedirects) as failure:
                 raise ResultGone(str(failure), getattr(failure, "retry_after", None)) from failure
-            if not is_whole and thumbnail is None:  # a picture of which a part is missing has none
-                raise ResultGone(f"the result URL answered {PARTIAL}, perhaps with a part of it")
+            if not is_whole and thumbnail is None:  # an incomplete picture has none
+                raise ResultGone(
+                    f"the result URL answered {PARTIAL}, and the file may be incomplete"
+                )
             url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
         return File(media.index, url, sha256, size, found.content_type, thumbnail)
 
@@ -182,7 +189,9 @@ class Download:
         return str(self._options["path"].format(**safe, extension=EXTENSION))
 
     def _stream(self, url: str, draft: Path, within: float) -> tuple[str, int, bool]:
-        """The URL's content into the file; its sha256, its size, and whether it must be whole."""
+        """Write the content of the URL to `draft`; return its SHA-256, its size, and whether the
+        response guarantees that it is complete.
+        """
         digest, size = hashlib.sha256(), 0
         with (
             outgoing.stream(
@@ -223,17 +232,17 @@ def _numbered(name: str, number: int) -> str:
 def _combined(
     failures: Mapping[int, DeliveryFailure], files: Sequence[File], outputs: int
 ) -> DeliveryFailure:
-    """One failure for those of the outputs, by their places; `files` are recorded with it.
+    """Combine the failures of outputs, by their numbers, into one that carries `files`.
 
-    It is permanent only if a retry can help no output, and temporary only if no server gave
-    something else than a result, because such a server works.
+    The failure is permanent only if all failures are. It is temporary only if none is a content
+    failure: a server that returned something other than the result works.
     """
     if len(failures) == outputs == 1:
         return failures[1]
     found = failures.values()
     waits = [getattr(failure, "retry_after", None) or 0 for failure in found]
     text = f"{outputs - len(failures)} of {outputs} downloaded"
-    text = "; ".join([text, *(f"output {place}: {said}" for place, said in failures.items())])
+    text = "; ".join([text, *(f"output {number}: {said}" for number, said in failures.items())])
     combined: DeliveryFailure
     if any(isinstance(failure, ResultGone) for failure in found):
         combined = ResultGone(text, max(waits))
@@ -249,7 +258,7 @@ def _combined(
 
 
 def _check(incoming: outgoing.Incoming) -> None:
-    """Raises DeliveryFailure for a response that is not the result."""
+    """Raise DeliveryFailure for a response that does not have the status of a result."""
     status, headers = incoming.status, incoming.headers
     if status in COMPLETE or status == PARTIAL:
         return
@@ -261,9 +270,9 @@ def _check(incoming: outgoing.Incoming) -> None:
 
 
 def _range_size(incoming: outgoing.Incoming) -> int | None:
-    """The size of the file that a 206 delivers from its first to its last byte; None if unknown.
+    """Return the size of the file, if the 206 response contains all of it; None if unknown.
 
-    Raises ResultGone for a part of a file.
+    Raises ResultGone if the response contains only a part of the file.
     """
     given = incoming.headers.get("Content-Range", "")
     found = re.fullmatch(r"\s*bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})\s*", given, re.IGNORECASE)
@@ -271,5 +280,5 @@ def _range_size(incoming: outgoing.Incoming) -> int | None:
         return None
     first, last, size = map(int, found.groups())
     if first or last + 1 != size:
-        raise ResultGone(f"the result URL answered {PARTIAL}, with a part of the result")
+        raise ResultGone(f"the result URL answered {PARTIAL} with only a part of the result")
     return size

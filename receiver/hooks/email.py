@@ -27,7 +27,7 @@ from receiver.hooks.options import Options, checked, placeholders, seconds
 LONGEST_REPLY = 64 * 1024  # bytes of one answer of the server
 # "Log in first", "wrong password", "too weak a login": an operator can mend each of them.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
-# A message that is too large: RFC 1870, RFC 3463 (X.2.3, X.3.4), and servers that use other codes.
+# An e-mail is too large: RFC 1870, RFC 3463 (X.2.3, X.3.4), and servers that use other codes.
 TOO_LARGE_CODES = frozenset({523, 552})
 TOO_LARGE_STATUS = re.compile(r"[45]\.(2\.3|3\.4)\b")
 MEASURES, LIMITS = ("size", "length", "large", "big"), ("exceed", "limit", "maxim", "too ")
@@ -89,10 +89,10 @@ class EmailOptions(Options):
 
 
 class Email:
-    """Sends one letter a notice, under the same Message-ID however often it is sent.
+    """Sends one e-mail for each notice, with the same Message-ID in every attempt.
 
-    If the server refuses a letter as too large, it is sent without the originals of the pictures,
-    and then without any picture, in the same attempt.
+    If the server refuses the e-mail as too large, it is sent without the original pictures, and
+    then without any picture, in the same attempt.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
@@ -120,10 +120,10 @@ class Email:
         self._post([message])
 
     def _post(self, versions: list[EmailMessage]) -> str:
-        """Send the largest version that the server accepts, and return what it answered.
+        """Send the largest version that the server accepts, and return the server's answer.
 
-        A server may accept different sizes for different recipients. Raises DeliveryFailure if no
-        recipient got any version.
+        A server may accept different sizes for different recipients. Raises DeliveryFailure if
+        no version was accepted for any recipient.
         """
         waiting = [to.addr_spec for to in self._recipients]
         said: list[str] = []
@@ -150,10 +150,10 @@ class Email:
     def _offer(
         self, versions: list[EmailMessage], recipients: Sequence[str], clock: Deadline
     ) -> tuple[list[str], Mapping[str, Answer]]:
-        """Send the largest version that the server does not announce to be too large.
+        """Send the largest version that does not exceed the size limit announced by the server.
 
-        It and the larger ones are removed from `versions`. Returns what the server answered if it
-        accepted the letter, and the recipients that it refused.
+        Removes this version and all larger ones from `versions`. Returns the server's answer if it
+        accepted the e-mail, and the refused recipients with the answers for them.
         """
         with self._session(clock) as smtp:
             while len(versions) > 1 and len(versions[0].as_bytes()) > smtp.largest:
@@ -247,7 +247,7 @@ class _Smtp(smtplib.SMTP):
         return int(announced) or math.inf if re.fullmatch(r"[0-9]{1,18}", announced) else math.inf
 
     def send(self, s: Any) -> None:
-        """Send; if the server has hung up, its last answer (such as 552) says why."""
+        """Send; if the server closed the connection, raise its last answer (such as 552)."""
         if self.sock is None:
             raise smtplib.SMTPServerDisconnected("the connection is closed")
         content = s.encode(self.command_encoding) if isinstance(s, str) else s
@@ -302,7 +302,7 @@ def _literal(ip: str) -> str:
 
 
 def _too_large(answer: Answer) -> bool:
-    """Does the server refuse the letter, or this recipient, because of the size of the letter?"""
+    """Return whether the server refused the e-mail, or this recipient, because of its size."""
     code, text = answer
     said = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).lower()
     if code in TOO_LARGE_CODES or (code >= 400 and TOO_LARGE_STATUS.match(said)):
@@ -312,7 +312,7 @@ def _too_large(answer: Answer) -> bool:
 
 
 def _answers(error: smtplib.SMTPException) -> list[Answer]:
-    """The answers that refused the letter."""
+    """The answers that refused the e-mail."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return list(error.recipients.values())
     return [(error.smtp_code, error.smtp_error)]  # type: ignore[attr-defined]

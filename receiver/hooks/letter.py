@@ -1,4 +1,4 @@
-"""The letter that an e-mail hook sends: text, HTML, previews of pictures, and the originals."""
+"""Builds the e-mail of a hook: text, HTML, previews of pictures, and the original pictures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Output:
     file: File | None
     name: str  # such as picture-1
     content_id: str  # of the preview
-    preview: bytes | None = None  # a JPEG, shown in the letter
+    preview: bytes | None = None  # a JPEG, shown in the e-mail
     original: bytes | None = None  # attached, unchanged
 
     @property
@@ -89,10 +89,10 @@ def versions(
     subject: str,
     now: float,
 ) -> Iterator[EmailMessage]:
-    """The letter of this hook about this notice, then smaller versions of it for servers that
-    refuse it as too large: without the originals, and without any picture.
+    """Yield the e-mail of this hook about this notice, then smaller versions for servers that
+    refuse it as too large: without the original pictures, and without any picture.
 
-    `now`, in seconds since 1970, is its Date. Each version has the same Message-ID.
+    `now`, in seconds since 1970, is the Date. All versions have the same Message-ID.
     """
     # The same for every attempt, so that a letter that was sent twice is seen once.
     identity = hashlib.sha256(f"{notice.id}\n{hook}".encode()).hexdigest()[:32]
@@ -184,11 +184,11 @@ def _safe(subject: str) -> str:
 
 
 def _outputs(notice: Notice, identity: str) -> list[Output]:
-    """Each output with its preview and, as long as there is space for it, its original."""
+    """Return all outputs with their previews and, within MAX_INLINE, their original pictures."""
     outputs = []
     for number, media in enumerate(notice.media[:MOST_OUTPUTS], 1):
         name, file = f"picture-{number}", notice.file_of(media)
-        # Short, whatever the sender's domain: `email` folds a longer line in such a way that mail
+        # Short, independent of the sender's domain: `email` folds a longer line so that mail
         # clients do not find the picture.
         output = Output(media, file, name, f"{name}.{identity[:16]}@callback-receiver")
         if file is not None and media.kind == "image":
@@ -208,7 +208,7 @@ def _outputs(notice: Notice, identity: str) -> list[Output]:
 
 
 def _read(file: File) -> bytes:
-    """The whole file; nothing if it is gone, too large, or in a store that is not installed."""
+    """Return the file; empty if it is missing, too large, or its store is not installed."""
     if file.size > MAX_READ:
         return b""
     try:
@@ -219,7 +219,7 @@ def _read(file: File) -> bytes:
 
 
 def _preview(whole: bytes) -> bytes | None:
-    """A JPEG of the picture; None if Pillow cannot read it."""
+    """Return a JPEG of the picture; None if Pillow cannot read it."""
     try:
         with pictures.opened(io.BytesIO(whole), PREVIEWED, content.MAX_PIXELS) as image:
             return pictures.preview(image)

@@ -32,12 +32,12 @@ class PythonOptions(Options):
 
 
 class Python:
-    """Calls the function with the event as hooks are told it (a new dict each time).
+    """Calls a function with the event as a new dict.
 
-    Returning is success, and text that it returns is kept. The failures of `receiver.errors` decide
-    what follows. Any other exception is retried, and kept with its traceback: an OSError, such as a
-    broken connection, is temporary; all else concerns this one event. There is no time limit: a
-    thread cannot be ended from outside.
+    Returning means success, and a returned text is stored. The DeliveryFailures of
+    `receiver.errors` control retries. Any other exception is retried, and its traceback is stored:
+    an OSError, such as a broken connection, is a temporary failure; everything else is a content
+    failure. There is no time limit, because a thread cannot be stopped from outside.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:

@@ -144,7 +144,7 @@ class Remote:
             self._system.makedirs(parent, exist_ok=True)
             self._system.put_file(str(draft), part)
             self._system.mv(part, final)
-        except Exception as error:  # each of fsspec's systems may have errors of its own
+        except Exception as error:  # each of fsspec's backends may raise its own exceptions
             with contextlib.suppress(Exception):
                 self._system.rm_file(part)
             if isinstance(error, OSError):

@@ -24,8 +24,8 @@ IMAGE_URL_LIMIT = 3000
 FACT_LIMIT = 500  # of a message without blocks, for which Slack takes 40,000
 MOST_OUTPUTS = 10  # of one task; Slack takes 50 blocks, people fewer
 
-# What Slack answers: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
-# Nothing can be posted by this webhook until somebody changes something in Slack.
+# Slack's errors: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
+# The webhook cannot post any message until somebody changes the configuration in Slack.
 GONE = frozenset(
     {
         "account_inactive",
@@ -49,7 +49,7 @@ GONE = frozenset(
         "user_not_found",
     }
 )
-# Slack refuses this message, with whatever status.
+# Slack refuses this message, independent of the status.
 MESSAGE = frozenset(
     {
         "attachment_payload_limit_exceeded",
@@ -89,7 +89,7 @@ class Slack:
 
     def send(self, notice: Notice) -> Done:
         message = compose(notice, pictures=self._options["pictures"])
-        return Done(self._tell(message, as_text(notice)))
+        return Done(self._send(message, as_text(notice)))
 
     def alert(self, alert: Alert) -> None:
         """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
@@ -98,30 +98,30 @@ class Slack:
             {"type": "header", "text": _plain(escaped(alert.title, HEADER_LIMIT))},
             {"type": "section", "text": _markdown(escaped(alert.text, TEXT_LIMIT))},
         ]
-        self._tell(
+        self._send(
             {"text": title, "blocks": blocks},
             {"text": f"*{title}*\n{escaped(alert.text, TEXT_LIMIT)}"},
         )
 
-    def _tell(self, message: Mapping[str, Any], text: Mapping[str, Any]) -> str:
+    def _send(self, message: Mapping[str, Any], text: Mapping[str, Any]) -> str:
         """Post the message; if Slack refuses it, post it again as text.
 
-        Returns what Slack answered. Raises DeliveryFailure.
+        Returns Slack's answer. Raises DeliveryFailure.
         """
         answer, said = self._post(message)
         if _is_accepted(answer):
             return f"Slack answered {said}"
         if not _concerns_message(answer):
             raise _failure(answer, said)
-        # Slack fetches the pictures before it answers. If it cannot fetch one, or one is a WebP, it
-        # says no more than `invalid_blocks` (slackapi/python-slack-sdk#1782, 2025-11).
+        # Slack fetches the pictures before it answers. If it cannot fetch one, or one is a WebP,
+        # the only error is `invalid_blocks` (slackapi/python-slack-sdk#1782, 2025-11).
         answer, said_of_text = self._post(text)
         if _is_accepted(answer):
             return f"Slack answered {said_of_text} to the text; it refused the blocks: {said}"
         raise _failure(answer, said_of_text)
 
     def _post(self, message: Mapping[str, Any]) -> tuple[outgoing.Answer, str]:
-        """One request: the response, and the response in one line for people."""
+        """Send one request; return the response, and a one-line description of it."""
         answer = outgoing.post(
             self._options["url"],
             json=message,
@@ -136,21 +136,21 @@ def _is_accepted(answer: outgoing.Answer) -> bool:
     return 200 <= answer.status < 300 and b'"ok":false' not in answer.body.replace(b" ", b"")
 
 
-def _words(answer: outgoing.Answer) -> frozenset[str]:
-    """The names of errors in a response, which is text such as `invalid_blocks` or JSON."""
+def _error_names(answer: outgoing.Answer) -> frozenset[str]:
+    """Return the names of errors in a response, which is JSON or text such as `invalid_blocks`."""
     return frozenset(re.findall(r"[a-z]+(?:_[a-z]+)*", answer.body.decode("utf-8", "replace")))
 
 
 def _is_gone(answer: outgoing.Answer) -> bool:
-    """Does Slack refuse every message from now on?"""
-    return answer.status == HTTPStatus.GONE or bool(_words(answer) & GONE)
+    """Return whether Slack refuses every message from now on."""
+    return answer.status == HTTPStatus.GONE or bool(_error_names(answer) & GONE)
 
 
 def _concerns_message(answer: outgoing.Answer) -> bool:
-    """Does Slack refuse this message, and not every message?"""
+    """Return whether Slack refuses only this message."""
     if _is_gone(answer):
         return False
-    return answer.status in MESSAGE_STATUSES or bool(_words(answer) & MESSAGE)
+    return answer.status in MESSAGE_STATUSES or bool(_error_names(answer) & MESSAGE)
 
 
 def _failure(answer: outgoing.Answer, said: str) -> DeliveryFailure:

@@ -67,11 +67,11 @@ class Webhook:
         self._post(document["id"], document)
 
     def _post(self, message_id: str, document: Mapping[str, Any]) -> str:
-        """Return the response in one line, for people.
+        """Return a one-line description of the response.
 
-        Raises DeliveryFailure for anything but 2xx. As in Standard Webhooks, every response except
-        410 is retried: a consumer that is being deployed may answer 404 or a redirect for a
-        minute. Such a response is not a failure of the endpoint.
+        Raises DeliveryFailure for any status except 2xx. As in Standard Webhooks, the delivery is
+        retried after any response except 410: a consumer that is being deployed may answer 404 or
+        a redirect for a minute. Such a response does not count as a failure of the endpoint.
         """
         body = json.dumps(document, separators=(",", ":")).encode()
         answer = outgoing.post(
@@ -87,7 +87,7 @@ class Webhook:
         if 200 <= answer.status < 300:
             return said
         if answer.status == GONE:
-            raise EndpointGone(f"{said}: it wants no more deliveries; the hook is disabled")
+            raise EndpointGone(f"{said}: the endpoint is gone; the hook is disabled")
         failure = outgoing.failure(answer.status, answer.headers, said)
         if isinstance(failure, TemporaryFailure):
             raise failure

@@ -28,7 +28,7 @@ def name(notice: Notice) -> str:
 
 
 def kind(media: Media) -> str:
-    """The label of one output, such as `Image`."""
+    """Return the label of one output, such as `Image`."""
     return one_line(media.kind).capitalize() or "Output"
 
 

@@ -25,7 +25,7 @@ def get(name: str) -> Provider:
 
 
 def parse(callback: Callback) -> Event:
-    """Parse a message with the adapter of its provider, after undoing its Content-Encoding.
+    """Parse a message with the adapter of its provider, after decoding its Content-Encoding.
 
     Raises NotJson, BodyTooLong, NotTheProtocol, UnknownCallbackUrl.
     """

@@ -17,7 +17,9 @@ class AppyPie:
 
     name = "appypie"
     has_callbacks = True
-    shares_ids = False  # its page does not say whether callbacks name its own ids or Kling's
+    shares_ids = (
+        False  # its documentation does not say whether callbacks contain its ids or Kling's
+    )
 
     def status(self, spelling: str) -> str | None:
         return legacy.STATUSES.get(spelling.lower())

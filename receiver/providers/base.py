@@ -35,14 +35,14 @@ class Provider(Protocol):
 
     name: str
     has_callbacks: bool  # without, its tasks are followed by asking alone
-    # Whether callbacks name a task by the id in the response to its create. False if that is not
-    # known: then the two kinds of ids are stored separately and never compared.
+    # Whether callbacks use the same task id as the response to the create request. If this is not
+    # documented, set it to False: the two kinds of ids are then stored separately, never compared.
     shares_ids: bool
 
     def parse(self, callback: Callback) -> Event:
-        """What the message means; pure, so that a stored one can be parsed again.
+        """Return the meaning of a message; pure, so that a stored message can be parsed again.
 
-        Its body has no Content-Encoding any more: `receiver.providers.parse` has undone it.
+        The body is plain: `receiver.providers.parse` has decoded its Content-Encoding.
 
         Raises NotJson, or NotTheProtocol naming each field that is wrong.
         """
@@ -109,7 +109,7 @@ class Object(dict[str, Any]):
 
 
 class Lost(list[str]):
-    """Those dropped fields without which an output is missing; each is put into `dropped` too."""
+    """Collects dropped fields that leave an output out, and adds each to `dropped` as well."""
 
     def __init__(self, dropped: list[str]) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def faults(error: ValidationError) -> str:
 
 
 def not_the_protocol(whose: str, error: ValidationError, identity: str) -> NotTheProtocol:
-    """The error for a message with wrong required fields; `identity` is the field of the id."""
+    """Return the error for a message with wrong required fields; `identity` names the id field."""
     data = error.valid_data
     about = data.get(identity) if isinstance(data, dict) else None
     return NotTheProtocol(f"not {whose} callback protocol: {faults(error)}", about)
@@ -241,7 +241,7 @@ def output_url(
     lost: list[str],
     dropped: list[str],
 ) -> str | None:
-    """As `url_in`, for an output that is lost without a URL: then the keys are named in `lost`."""
+    """Like `url_in`, for an output that is lost without a URL: adds the keys to `lost`."""
     unusable: list[str] = []
     url = url_in(entry, keys, where, unusable)
     (lost if url is None else dropped).extend(unusable)

@@ -1,8 +1,8 @@
-"""Recognises messages of other providers whose callback URL was pointed at Kling's.
+"""Recognises messages of other providers that arrive at the callback URL of a Kling task.
 
-Sources of the shapes: the providers' pages and recorded messages (seen 2026-11). Some of them have
-`id` and `status` as Kling's new dialect does, and spell some statuses alike, above all `failed`.
-A message is another provider's only if Kling's cannot have its shape: a single key is decoration.
+The shapes are from the providers' documentation and recorded messages (2026-11). Some messages have
+`id` and `status`, like Kling's new dialect, and share some statuses, above all `failed`. A message
+is attributed to another provider only if Kling could not have sent it; a single key proves nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Check = Callable[[object], bool]
 
 # Keys of both dialects of Kling, and of the envelope of its responses.
 _LEGACY = frozenset({"task_id", "task_status", "task_status_msg", "task_info", "task_result"})
-_NEW_ALONE = frozenset({"create_time", "update_time", "external_id", "billing"})  # of Kling alone
+_NEW_ALONE = frozenset({"create_time", "update_time", "external_id", "billing"})  # only Kling's
 _NEW = _NEW_ALONE | {"id", "status", "message"}
 _ENVELOPE = frozenset({"code", "message", "request_id", "data"})
-KLINGS = (_LEGACY | _NEW) - {"id"}  # an id in the form of another provider is not Kling's
-_COMMON = KLINGS | _ENVELOPE | {"error"}  # say nothing about who sent the message
-ENOUGH = 2  # keys of another provider
+KLING_KEYS = (_LEGACY | _NEW) - {"id"}  # without `id`: its format can show another provider
+_AMBIGUOUS_KEYS = KLING_KEYS | _ENVELOPE | {"error"}  # do not identify the sender
+MIN_KEYS = 2  # of another provider that a message must have
 
 
 def _any(_: object) -> bool:
@@ -44,12 +44,12 @@ def _array(value: object) -> bool:
 
 
 def _urls(value: object) -> bool:
-    """Kling's `outputs` are objects."""
+    """Return whether it is a list of URLs; Kling's `outputs` are objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
-def _written(pattern: str) -> Check:
-    """An id of the provider's own form; Kling's are 18 digits, or 22 letters and digits."""
+def _matching(pattern: str) -> Check:
+    """Check for the provider's id format; Kling's ids are 18 digits, or 22 letters and digits."""
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
@@ -57,17 +57,17 @@ def _one_of(*spellings: str) -> Check:
     return lambda value: isinstance(value, str) and value.lower() in spellings
 
 
-# The keys of each provider's messages, and what they hold. Kling's own spellings of a status are
-# left out.
+# The keys of each provider's messages, with checks of their values. Statuses that Kling also uses
+# are omitted.
 SHAPES: Mapping[str, Mapping[str, Check]] = {
     "FASHN": {
-        "id": _written(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-u[0-9]{1,3})?"),
+        "id": _matching(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-u[0-9]{1,3})?"),
         "status": _one_of("starting", "in_queue", "completed", "canceled", "time_out"),
         "output": _array,
         "error": _any,
     },
     "Replicate": {
-        "id": _written(r"[a-z0-9]{26}"),
+        "id": _matching(r"[a-z0-9]{26}"),
         "status": _one_of("starting", "canceled", "aborted"),
         "input": _object,
         "output": _any,
@@ -85,7 +85,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
         "webhook_events_filter": _array,
     },
     "WaveSpeed": {
-        "id": _written(r"pred_[A-Za-z0-9_-]{1,64}|[0-9a-f]{32}"),
+        "id": _matching(r"pred_[A-Za-z0-9_-]{1,64}|[0-9a-f]{32}"),
         "status": _one_of("created", "completed"),
         "outputs": _urls,
         "error": _text,
@@ -98,7 +98,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
         "executionTime": _number,
     },
     "Qiniu": {
-        "id": _written(r"qvideo-[A-Za-z0-9_-]{1,128}"),
+        "id": _matching(r"qvideo-[A-Za-z0-9_-]{1,128}"),
         "status": _one_of(
             "initializing",
             "queued",
@@ -176,9 +176,9 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
 
 
 def foreign_provider(document: Mapping[str, Any], statuses: Collection[str]) -> str | None:
-    """The provider whose message this looks like; None for Kling's and for an unknown sender's.
+    """Return the other provider that this message looks like; None for Kling or an unknown one.
 
-    `statuses`: Kling's, in lower case.
+    `statuses` are Kling's, in lower case.
     """
     keys = document.keys()
     if {"task_id", "task_status"} <= keys:
@@ -193,10 +193,10 @@ def foreign_provider(document: Mapping[str, Any], statuses: Collection[str]) -> 
     provider = max(fitting, key=lambda one: len(fitting[one]))
     found = fitting[provider]
     if is_kling_possible:
-        is_theirs = len(found - KLINGS) >= ENOUGH
-        return provider if is_theirs else "FASHN" if _is_failure_of_fashn(document) else None
-    is_telling = bool(found - _COMMON) or ("status" in found)
-    return provider if len(found) >= ENOUGH and is_telling else None
+        is_foreign = len(found - KLING_KEYS) >= MIN_KEYS
+        return provider if is_foreign else "FASHN" if _is_failure_of_fashn(document) else None
+    is_specific = bool(found - _AMBIGUOUS_KEYS) or ("status" in found)
+    return provider if len(found) >= MIN_KEYS and is_specific else None
 
 
 def _is_surely_kling(document: Mapping[str, Any]) -> bool:
@@ -206,7 +206,7 @@ def _is_surely_kling(document: Mapping[str, Any]) -> bool:
 
 
 def _is_failure_of_fashn(document: Mapping[str, Any]) -> bool:
-    """FASHN's failure has one key more than the shortest message of Kling, and no text of Kling."""
+    """Return whether it is a FASHN failure, which looks like a short message of Kling's."""
     error = document.get("error")
     return (
         isinstance(error, dict)

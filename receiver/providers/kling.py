@@ -126,9 +126,9 @@ class Kling:
 def _outputs(
     outputs: object, occurred_at: int, lost: list[str], dropped: list[str]
 ) -> Iterator[Media]:
-    """Outputs by `type`; one that has no URL, such as an element, is not media.
+    """Yield the outputs by `type`; an output without a URL, such as an element, is not media.
 
-    Names in `lost` what cannot be used and leaves an output out, else in `dropped`.
+    Adds unusable fields to `lost` if they leave an output out, and otherwise to `dropped`.
     """
     for position, where, output in objects(outputs, "outputs", lost if outputs else dropped):
         kind = text(output.get("type"))

@@ -100,9 +100,8 @@ def refuse_foreign(document: Mapping[str, Any]) -> None:
     provider = foreign_provider(document, STATUSES)
     if provider is not None:
         raise NotTheProtocol(
-            f"this looks like a message of {provider}, which is another provider; expected "
-            "Kling's: task_id and task_status, or id and status. Give the callback URL of a Kling "
-            "task to Kling only"
+            f"this looks like a message of {provider}, not of Kling; expected task_id and "
+            "task_status, or id and status. Use the callback URL of a Kling task only for Kling"
         )
 
 
@@ -153,7 +152,10 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
 def _media(
     result: object, occurred_at: int, lost: list[str], dropped: list[str]
 ) -> Iterator[Media]:
-    """The outputs; names in `lost` what cannot be used and leaves one out, else in `dropped`."""
+    """Yield the outputs.
+
+    Adds unusable fields to `lost` if they leave an output out, and otherwise to `dropped`.
+    """
     if result is None:
         return
     if not isinstance(result, dict):

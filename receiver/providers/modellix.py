@@ -125,9 +125,9 @@ def _reason(data: Mapping[str, Any]) -> str:
 def _media(
     data: Mapping[str, Any], received_at: int, lost: list[str], dropped: list[str]
 ) -> Iterator[Media]:
-    """Resources as objects or as plain URLs, under `result` or directly under `data`.
+    """Yield resources, as objects or plain URLs, under `result` or directly under `data`.
 
-    Names in `lost` what cannot be used and leaves an output out, else in `dropped`.
+    Adds unusable fields to `lost` if they leave an output out, and otherwise to `dropped`.
     """
     result = data.get("result")
     if result is not None and not isinstance(result, dict):

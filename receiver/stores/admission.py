@@ -1,4 +1,4 @@
-"""Which deliveries a worker process has a slot for. A store asks before it claims one."""
+"""Decides which deliveries a worker process has a slot for, before a store claims them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Candidate:
 
     id: int
     hook: str
-    timed_out: bool  # whether the last attempt of its hook did, at any delivery
+    timed_out: bool  # whether the last attempt of its hook, for any delivery, timed out
     abandoned: bool  # whether its own last attempt was abandoned: it may have killed its worker
 
 
@@ -31,7 +31,7 @@ class Admission(Protocol):
     def begin(self, candidate: Candidate) -> bool:
         """Reserve a slot for this delivery; False if there is none for it.
 
-        Safe to repeat: a transaction that was undone asks again.
+        Safe to repeat, because a transaction that was rolled back is tried again.
         """
         ...
 

@@ -185,17 +185,17 @@ class Inbox(Protocol):
         confirm: bool = False,
         shares_ids: bool = True,
     ) -> Outcome:
-        """Keep the message, move the task if the move is legal, and write one delivery for each
-        subscription that hears the move: all in one commit.
+        """Store the message, record the transition if it is legal, and write one delivery for each
+        matching subscription, all in one commit.
 
-        The same status twice moves once. With `confirm` nothing moves: the task becomes due for
-        asking the provider. A task that is not on record is adopted; one that is told without a
-        token is found by either id. Raises NotTheProtocol for a task of another provider.
+        A repeated status is recorded once. With `confirm`, no transition is recorded, and the task
+        becomes due for a query. A task that is not on record is created. If the callback URL has no
+        token, the task is found by either id. Raises NotTheProtocol for a task of another provider.
 
-        A message that names another provider task than the one on record is a mismatch: it moves
-        nothing, and makes the task due for a query, at most once a minute. An id from a better
-        source (see `IdSource`) replaces the id on record instead, and the messages that named the
-        old one become mismatches. `shares_ids`: see `providers.base.Provider`.
+        A message that names another provider task than the one on record is a mismatch: it changes
+        no status, and makes the task due for a query, at most once a minute. If the id has a higher
+        source (see `IdSource`), it replaces the id on record instead, and the messages that named
+        the old id become mismatches. For `shares_ids`, see `providers.base.Provider`.
         """
         ...
 
@@ -236,11 +236,11 @@ class Inbox(Protocol):
         accept: bool = False,
         dry_run: bool = False,
     ) -> Outcome:
-        """`record` for a message that is on record already, now that it is understood.
+        """Like `record`, for a stored message that is parsed again.
 
-        With `accept`, a mismatch is recorded, and its id becomes the id of the task. Then it raises
-        NotAMismatch for another message, and NotFound if the task was forgotten. With `dry_run` the
-        transaction is rolled back, and only the outcome is returned.
+        With `accept`, records a mismatch, and its id becomes the id of the task; raises
+        NotAMismatch if the message is not a mismatch, and NotFound if the task was forgotten. With
+        `dry_run`, rolls the transaction back and only returns the outcome.
         """
         ...
 
@@ -262,11 +262,11 @@ class Outbox(Protocol):
         limit: int,
         admission: Admission = UNLIMITED,
     ) -> list[Delivery]:
-        """Take up to `limit` due deliveries that get a slot; each counts as an attempt begun.
+        """Claim up to `limit` due deliveries that have a slot; each claim begins an attempt.
 
-        No other worker gets them before `lease_until`. The hook with the fewest running comes
-        first, then the oldest delivery. A hook whose circuit is open, or that is paused, is left;
-        one that is half-open gets one delivery at a time.
+        No other worker can claim them before `lease_until`. The hook with the fewest running
+        deliveries comes first, then the oldest delivery. Hooks that are paused or whose circuit is
+        open are skipped; a half-open hook gets one delivery at a time.
         """
         ...
 
@@ -289,10 +289,10 @@ class Outbox(Protocol):
     ) -> bool:
         """End the attempt that `delivery` was claimed for.
 
-        `state`: DELIVERED, DEAD, or PENDING with `due_at`. `files` are those that the attempt
-        made, also if it failed. Ending a delivery makes those that wait for it due. `change` is
-        made to the hook's endpoint, and its alert kept. False, and nothing is written, if the
-        claim was lost.
+        `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
+        made, even if it failed. When a delivery ends, those that wait for it become due. `change`
+        is applied to the hook's endpoint, and its alert is stored. Returns False and writes nothing
+        if the claim was lost.
         """
         ...
 

@@ -32,11 +32,11 @@ class Announcing(Protocol):
         lease_until: int,
         admission: Admission = UNLIMITED,
     ) -> Delivery | None:
-        """Claim this delivery, as `Outbox.claim` does; None if it is not to be attempted now.
+        """Claim this delivery, as `Outbox.claim` does; None if it cannot be attempted now.
 
-        If its hook has no slot, the jobs of the hook that are due are removed, so that they delay
-        no other hook: the caller announces the hook's next deliveries once it has a slot. Nothing
-        is lost with None: a later job, the sweep, or the worker that holds the delivery goes on.
+        If its hook has no slot, all due jobs of the hook are removed, so that they do not delay
+        other hooks. The caller then announces the hook's next deliveries once it has a slot. If
+        None is returned, a later job, the sweep or the worker with the claim attempts the delivery.
         """
         ...
 
@@ -48,9 +48,9 @@ class Announcing(Protocol):
         ...
 
     def announce_missing(self, now: int, without_slot: Collection[str] = ()) -> int:
-        """Announce what is due, or held by a worker that is gone, and has no job; how many.
+        """Announce deliveries without a job that are due, or whose worker is gone; return how many.
 
-        Due deliveries of hooks `without_slot` are left out: see `take`.
+        Skips due deliveries of hooks in `without_slot`; see `take`.
         """
         ...
 

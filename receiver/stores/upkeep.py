@@ -139,9 +139,9 @@ class Repair(Protocol):
         ...
 
     def quarantined(self, since: int, *, after: int = 0, limit: int = 500) -> list[int]:
-        """The row keys of up to `limit` callbacks in quarantine, oldest first, those after `after`.
+        """Return up to `limit` row keys, after the key `after`, of callbacks in quarantine.
 
-        Only those that were received at the instant `since` or later.
+        The oldest come first; only callbacks received at `since` or later are returned.
         """
         ...
 

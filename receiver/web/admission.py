@@ -19,7 +19,7 @@ from receiver.settings import Settings
 from receiver.tasks import Trust
 from receiver.web import headers
 
-LONGEST_CALLBACK = 256 * 1024  # bytes as received; real ones are a few kB
+LONGEST_CALLBACK = 256 * 1024  # bytes as received; real callbacks have a few kB
 TOO_LONG = f"Send less than {LONGEST_CALLBACK} bytes."
 
 
@@ -67,11 +67,11 @@ def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
 
 
 def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
-    """Returns the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
+    """Return the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
 
     Raises the errors of `identify` and `check_size`, and BadSignature if the signature is wrong.
-    Whatever the Content-Type is, and whether a compressed body can be decompressed, is judged
-    later, so that the body is stored.
+    The Content-Type is ignored. Whether a compressed body can be decompressed is checked later,
+    after the body is stored.
     """
     secrets = identify(settings, sent)
     check_size(body, sent.headers)

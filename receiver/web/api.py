@@ -128,7 +128,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         Description(answers={200: OutcomeDocument}, query=ReplayQuery, refuses=(404, 409, 422))
     )
     def replay(callback_id: int) -> Response:
-        """Send a stored callback through parse and record again; accept a mismatch if asked to."""
+        """Parse and record a stored callback again, and optionally accept a mismatch."""
         accept = _loaded(ReplayQuery())["accept"]
         try:
             return jsonify(outcome=ingest.replay(callback_id, accept=accept))

@@ -1,4 +1,4 @@
-"""Finds the route of a callback whose path was altered by its sender or by a proxy."""
+"""Normalizes the path of a callback that its sender or a proxy has altered."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# A query or a fragment whose first character was percent-encoded, or that has none.
+# A query or fragment whose first character was percent-encoded or is missing.
 _APPENDED = re.compile(r"[?&#;]")
-_INVISIBLE = "\u200b\u2060\ufeff"  # Unicode does not count these as spaces
-LENGTHS = (2, 4)  # parts of the callback routes: with a provider, and with its task and token
+_INVISIBLE = "\u200b\u2060\ufeff"  # not spaces according to Unicode
+LENGTHS = (2, 4)  # number of parts: the provider, or the provider, task and token
 
 
 def normalized(path: str) -> str:
-    """Return the path of a callback without what does not belong to it; any other path unchanged.
+    """Return the path of a callback without additions; return any other path unchanged.
 
-    Removes repeated and trailing slashes, spaces around each part, and a query behind the token.
-    Decodes what is still percent-encoded. The provider, the task and the token are unchanged,
-    because none of them contains such characters.
+    Removes repeated and trailing slashes, spaces around each part, and a query after the token.
+    Decodes remaining percent-encodings. The provider, the task and the token do not change, because
+    they never contain such characters.
     """
     if "callbacks" not in path:
         return path
@@ -34,7 +34,7 @@ def normalized(path: str) -> str:
 
 
 class CallbackPaths:
-    """A WSGI application that passes requests on with the normalized paths of callbacks."""
+    """WSGI middleware that normalizes the paths of callbacks."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app

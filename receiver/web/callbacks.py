@@ -47,7 +47,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     """The callback routes. They send no requests and run no hooks."""
     routes = Blueprint("callbacks", __name__)
 
-    # Every method but these and HEAD gets a 405. By default, Flask would answer OPTIONS itself.
+    # All methods except these and HEAD get a 405. By default, Flask would answer OPTIONS itself.
     only = {"methods": ["POST"], "provide_automatic_options": False}
     probes = {"methods": ["GET"], "provide_automatic_options": False}
 
@@ -66,7 +66,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     @routes.route(ROUTE, **probes)
     @described(PROBES)
     def probe_with_token(provider: str, task_id: str, token: str) -> Response:
-        """A provider probes the URL before it uses it. Nothing is recorded."""
+        """Answer a provider that probes the URL before it uses it. Nothing is recorded."""
         if provider == signing.DOCTOR:
             raise MethodNotAllowed(["POST"])
         identify(settings, Sent(provider, task_id, token, dict(request.headers)))
@@ -75,7 +75,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     @routes.route("/callbacks/<provider>", **probes)
     @described(PROBES)
     def probe_signed(provider: str) -> Response:
-        """The same for the URL without a token: it has to be signed, as a callback has to be."""
+        """Answer a probe of the URL without a token, which has to be signed like a callback."""
         sent = Sent(provider, None, None, dict(request.headers))
         identify(settings, sent)
         admit(settings, sent, _body(), now_ms())

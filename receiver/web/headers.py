@@ -35,7 +35,7 @@ def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str
     room = MOST_CHARACTERS
     for name, value in headers:
         size = len(name) + len(value)
-        is_encoding = name.lower() == _ENCODING  # without it, the body could not be parsed again
+        is_encoding = name.lower() == _ENCODING  # needed to parse the stored body again
         fits = is_encoding or (len(found) < MOST_HEADERS and size <= room)
         if fits and len(value) <= LONGEST_VALUE and _is_plain(name):
             plain, shown = _read(value)

@@ -14,7 +14,7 @@ from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.sql.recording import ASK_AGAIN_AFTER, HOLD_BACK
+from receiver.stores.sql.recording import QUERY_AGAIN_AFTER, WAIT_FOR_OUTPUTS
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription
 
@@ -89,8 +89,12 @@ def test_nothing_waits_where_nobody_asks(store: Store, ingest: Ingest) -> None:
 
 def test_deliveries_wait_briefly_for_the_poller(store: Store, polled: Ingest) -> None:
     polled.accept(sent(HALF))
-    assert due(store) == {"archive": NOW + HOLD_BACK, "mail": NOW + HOLD_BACK, "late": None}
-    claimed = claim(store, NOW + HOLD_BACK)  # the provider did not answer in time
+    assert due(store) == {
+        "archive": NOW + WAIT_FOR_OUTPUTS,
+        "mail": NOW + WAIT_FOR_OUTPUTS,
+        "late": None,
+    }
+    claimed = claim(store, NOW + WAIT_FOR_OUTPUTS)  # the provider did not answer in time
     assert urls(store, claimed["mail"]) == ["https://cdn.example/0.png"]
 
 
@@ -156,8 +160,8 @@ def test_a_success_that_a_query_brought_is_queried_once_more_a_little_later(
     store: Store, ingest: Ingest
 ) -> None:
     assert ingest.accept(queried(HALF)) is Outcome.RECORDED
-    assert store.next_deadline_at() == SOON + ASK_AGAIN_AFTER
-    ingest.accept(queried(HALF, at=SOON + ASK_AGAIN_AFTER))
+    assert store.next_deadline_at() == SOON + QUERY_AGAIN_AFTER
+    ingest.accept(queried(HALF, at=SOON + QUERY_AGAIN_AFTER))
     assert store.next_deadline_at() is None
 
 

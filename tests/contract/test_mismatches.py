@@ -135,7 +135,7 @@ def test_a_mismatch_is_stored_and_counted_and_changes_nothing(
     assert store.deliveries() == []
     stored = the_mismatch(store)
     assert stored.callback.body == body(status, OTHER)
-    assert stored.problem == f"names the provider's task {OTHER}; on record is {OURS}"
+    assert stored.problem == f"names provider task {OTHER}; provider task {OURS} is on record"
     assert mismatches(store) == 1
 
 
@@ -170,7 +170,9 @@ def test_a_dropped_field_is_named_beside_the_other_id(store: Store, ingest: Inge
     ingest.accept(answered())
     ingest.accept(called("processing", OTHER, changes={"updated_at": "when?"}))
     problem = the_mismatch(store).problem or ""
-    assert problem.startswith(f"names the provider's task {OTHER}; on record is {OURS}; updated_at")
+    assert problem.startswith(
+        f"names provider task {OTHER}; provider task {OURS} is on record; updated_at"
+    )
 
 
 @callers
@@ -418,7 +420,7 @@ def test_the_id_in_the_create_response_replaces_one_from_a_callback(
     assert (task.provider_task_id, task.id_source) == (OURS, IdSource.CREATE)
     assert outcomes(store) == ["mismatch", "stale"]
     (earlier,) = store.callbacks(outcome=Outcome.MISMATCH)
-    assert earlier.problem == f"names the provider's task {OTHER}; on record is {OURS}"
+    assert earlier.problem == f"names provider task {OTHER}; provider task {OURS} is on record"
     assert ingest.accept(called("failed", OTHER)) is Outcome.MISMATCH
     assert ingest.accept(called("succeed")) is Outcome.RECORDED
 
@@ -737,7 +739,7 @@ def test_accepting_what_is_no_mismatch_is_refused(store: Store, ingest: Ingest) 
     ingest.accept(answered())
     ingest.accept(called("processing"))
     for stored in store.history("task-1").callbacks:
-        with pytest.raises(NotAMismatch, match=f"callback {stored.id} is no mismatch"):
+        with pytest.raises(NotAMismatch, match=f"callback {stored.id} is not a mismatch"):
             ingest.replay(stored.id, accept=True)
     with pytest.raises(NotFound):
         ingest.replay(99, accept=True)

@@ -598,7 +598,7 @@ def test_a_callback_that_names_another_task_of_the_provider_shows(
     ingest.accept(callback(body("processing", "first")))
     assert ingest.accept(callback(body("succeed", "second"))) is Outcome.MISMATCH
     problems = [stored.problem for stored in store.history("task-1").callbacks]
-    assert problems == [None, "names the provider's task second; on record is first"]
+    assert problems == [None, "names provider task second; provider task first is on record"]
     assert store.task("task-1").provider_task_id == "first"
 
 

@@ -268,7 +268,7 @@ def test_a_mismatch_is_accepted(api: FlaskClient, store: SqliteStore) -> None:
     assert api.get("/api/tasks/task-1").get_json()["provider_task_id"] == "second"
     refusal = api.post(f"{path}?accept=true")
     assert refusal.status_code == 409
-    assert "is no mismatch" in refusal.get_json()["detail"]
+    assert "is not a mismatch" in refusal.get_json()["detail"]
     assert api.post(f"{path}?accept=maybe").status_code == 422
 
 

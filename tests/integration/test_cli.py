@@ -169,14 +169,14 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -
     (stored,) = json.loads(run("callbacks", "--outcome", "mismatch", "--json").output)
     number = str(stored["id"])
     shown = run("tasks", "show", "task-9").output
-    assert "mismatch: names the provider's task second; on record is first" in shown
+    assert "mismatch: names provider task second; provider task first is on record" in shown
     assert f"If it is the right task: receiver replay --accept {number}" in shown
     assert run("replay", number).output == f"callback {number}: mismatch\n"
     assert run("replay", "--accept", number).output == f"callback {number}: recorded\n"
     assert filled.task("task-9").status == "succeeded"
     again = run("replay", "--accept", number)
     assert again.exit_code == 1
-    assert f"callback {number} is no mismatch" in again.output
+    assert f"callback {number} is not a mismatch" in again.output
     assert run("replay", "--accept", "999").exit_code == 1
 
 

@@ -141,11 +141,11 @@ def test_the_quarantine_is_parsed_again_and_each_costs_only_itself(store: Sqlite
     assert lines[1].startswith("callback 2: still not understood: ")
     assert lines[2] == "callback 3: recorded"
     assert "Replicate" in lines[3]
-    assert lines[4] == "callback 5: has no body that could be parsed"
+    assert lines[4] == "callback 5: has no stored body to parse"
     assert lines[5].startswith("callback 6: still not understood: the body is not JSON")
     (summary,) = lines[6:]
     assert summary == (
-        "6 callbacks parsed again: 1 has no body that could be parsed, 2 recorded, "
+        "6 callbacks parsed again: 1 has no stored body to parse, 2 recorded, "
         "3 still not understood"
     )
     assert store.task("task-1").status is Status.SUCCEEDED
@@ -180,7 +180,7 @@ def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
 def test_a_long_quarantine_is_read_in_pages(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reparse, "AT_ONCE", 2)
+    monkeypatch.setattr(reparse, "BATCH_SIZE", 2)
     quarantine(store, *[WRONG, body()] * 3, WRONG)
     done = run("replay", "--quarantined")
     assert [line.split()[1] for line in done.output.splitlines()[:7]] == [

@@ -70,17 +70,19 @@ def header(text: str) -> str:
     ],
 )
 def test_a_location_leads_where_browsers_go(location: str, url: str) -> None:
-    assert urls.located(header(location), BASE) == url
+    assert urls.redirect_target(header(location), BASE) == url
 
 
 def test_bytes_of_another_encoding_are_sent_as_they_are() -> None:
-    assert urls.located("/caf\xe9.png", BASE) == f"{HOST}/caf%E9.png"  # Latin-1
-    assert urls.located("/試.png", BASE) == f"{HOST}/%E8%A9%A6.png"  # decoded by the library
+    assert urls.redirect_target("/caf\xe9.png", BASE) == f"{HOST}/caf%E9.png"  # Latin-1
+    assert (
+        urls.redirect_target("/試.png", BASE) == f"{HOST}/%E8%A9%A6.png"
+    )  # decoded by the library
 
 
 @pytest.mark.parametrize("location", ["", " ", "\t", "\x00 "])
 def test_an_empty_location_is_none(location: str) -> None:
-    assert urls.located(location, BASE) is None
+    assert urls.redirect_target(location, BASE) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_an_empty_location_is_none(location: str) -> None:
 )
 def test_what_leads_nowhere_is_refused(location: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        urls.located(header(location), BASE)
+        urls.redirect_target(header(location), BASE)
 
 
 @pytest.mark.parametrize(
@@ -132,16 +134,16 @@ def test_what_leads_nowhere_is_refused(location: str) -> None:
     ],
 )
 def test_the_first_url_is_read_in_the_same_way(given: str, url: str) -> None:
-    assert urls.usable(given) == url
+    assert urls.normalized(given) == url
 
 
 @pytest.mark.parametrize("given", ["", " ", "/0.png", "//cdn.example/0.png", "0.png", "ftp://a/b"])
 def test_the_first_url_has_to_be_absolute(given: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        urls.usable(given)
+        urls.normalized(given)
 
 
 def test_what_was_read_once_is_read_again_as_the_same() -> None:
-    once = urls.located(header("//Bücher.example/ä ö%?x=ü#z"), BASE)
+    once = urls.redirect_target(header("//Bücher.example/ä ö%?x=ü#z"), BASE)
     assert once is not None
-    assert urls.usable(once) == once
+    assert urls.normalized(once) == once

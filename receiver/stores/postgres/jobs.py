@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # A job begins by the database's clock, `due_at` was set by a machine's: they may differ by so much.
 CLOCKS_APART = 2_000  # ms
-STAND_BACK = 2_000  # ms; see `slots`: deliveries that were abandoned begin one after the other
+RETRY_JOB_AFTER = 2_000  # ms; for deliveries whose turn has not come: see `dispatch/slots.py`
 ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep goes on
 CONNECTIONS = 4  # of Procrastinate's own pool
 
@@ -60,11 +60,11 @@ class Jobs(Outbox):
             if not _may_begin(connection, endpoint, now):
                 return False
             if not admission.has_slot(hook, timed_out=endpoint.timed_out):
-                connection.execute(_WITHDRAW, (hook, ANNOUNCED_AT_ONCE))
+                connection.execute(_REMOVE_JOBS, (hook, ANNOUNCED_AT_ONCE))
                 return False
             abandoned = bool(row["abandoned"])
             if not admission.begin(Candidate(delivery_id, hook, endpoint.timed_out, abandoned)):
-                connection.execute(_ANNOUNCE_LATER, (now + STAND_BACK, delivery_id))
+                connection.execute(_ANNOUNCE_LATER, (now + RETRY_JOB_AFTER, delivery_id))
                 return False
             connection.execute(CLAIM, (worker, lease_until, delivery_id))
             return True
@@ -132,8 +132,8 @@ select '{QUEUE}', '{TASK}', 'delivery ' || id, jsonb_build_object('delivery_id',
 from deliveries where id = ?
 on conflict do nothing
 """  # noqa: S608 - names of this project
-# Jobs that a worker is fetching are left: it refuses them as well.
-_WITHDRAW = f"""
+# Jobs that a worker is just fetching are skipped; that worker refuses them itself.
+_REMOVE_JOBS = f"""
 delete from procrastinate_jobs where id in (
   select job.id from procrastinate_jobs as job
   join deliveries on deliveries.id = cast(job.args ->> 'delivery_id' as bigint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
-from receiver.stores.sql.provider_ids import Named
+from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import IdSource, Status, Task, new_task_id
 
@@ -13,12 +13,15 @@ ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about af
 
 
 def task_of(
-    connection: Session, callback: Callback, event: Event | None = None, named: Named | None = None
+    connection: Session,
+    callback: Callback,
+    event: Event | None = None,
+    named: ProviderId | None = None,
 ) -> Row:
-    """The task on record; one that we do not know is adopted. Raises NotTheProtocol.
+    """Return the task of the message, and create it if it is not on record.
 
-    Its token was ours, or the provider's signature vouches for it. `event` and `named` are what the
-    message means, if it was understood.
+    The sender was verified by our token or by the provider's signature. `event` and `named` are the
+    parsed message and its id, if it was understood. Raises NotTheProtocol.
     """
     row = _known(connection, callback, event, named) or _adopt(connection, callback, event, named)
     if row["provider"] != callback.provider:
@@ -61,7 +64,7 @@ def insert(connection: Session, task: Task) -> Row | None:
 
 
 def _known(
-    connection: Session, callback: Callback, event: Event | None, named: Named | None
+    connection: Session, callback: Callback, event: Event | None, named: ProviderId | None
 ) -> Row | None:
     if callback.task_id is not None or event is None or named is None:
         return find(connection, callback.task_id)
@@ -75,7 +78,7 @@ def _known(
 
 
 def _adopt(
-    connection: Session, callback: Callback, event: Event | None, named: Named | None
+    connection: Session, callback: Callback, event: Event | None, named: ProviderId | None
 ) -> Row:
     at = callback.received_at
     ids = {named.column: named.id} if named and named.id else {}

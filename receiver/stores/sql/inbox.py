@@ -16,7 +16,7 @@ from receiver.tasks import Outcome, Task
 
 
 class RolledBack(Exception):
-    """Undoes the work of a dry run, and carries its outcome."""
+    """Rolls the transaction of a dry run back, and carries its outcome."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)

@@ -137,8 +137,8 @@ on conflict (delivery, media_index) do update set attempt = excluded.attempt,
   content_type = excluded.content_type, thumbnail = excluded.thumbnail
 """
 
-# A delivery whose wait is limited has its end in `due_at` until its first attempt; later, `due_at`
-# is when it is retried, which the end of the awaited delivery does not change.
+# Until the first attempt, `due_at` of a delivery with a limited wait is the end of that wait. After
+# it, `due_at` is the time of the retry, which the end of the awaited delivery does not change.
 _RELEASE_WAITING = """
 update deliveries set due_at = ?
 from (select transition, hook from deliveries where id = ?) as ended

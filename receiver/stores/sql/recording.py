@@ -20,15 +20,15 @@ from receiver.stores.base import (
 )
 from receiver.stores.sql import adoption
 from receiver.stores.sql.agenda import count
-from receiver.stores.sql.provider_ids import Named
+from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge
 
 LONGEST_PROBLEM = 1_000  # characters
 MISMATCH_PAUSE = 60_000  # ms between two queries of a task because of mismatches
-ASK_AGAIN_AFTER = 5_000  # ms after a response that lacks an output
-HOLD_BACK = 10_000  # ms that deliveries wait for the query that may bring a lost output
-POLLER_SEEN_WITHIN = 30_000  # ms; a poller that runs is seen every 10 s
+QUERY_AGAIN_AFTER = 5_000  # ms after a response without the output
+WAIT_FOR_OUTPUTS = 10_000  # ms that deliveries wait for the query for lost outputs
+POLLER_SEEN_WITHIN = 30_000  # ms; a running poller reports every 10 s
 
 
 class Recording:
@@ -51,7 +51,7 @@ class Recording:
     def record(
         self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
     ) -> Outcome:
-        named = Named.by(callback, event, shares_ids=shares_ids)
+        named = ProviderId.of(callback, event, shares_ids=shares_ids)
         task = adoption.task_of(self._connection, callback, event, named)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
@@ -66,10 +66,10 @@ class Recording:
         return outcome
 
     def quarantine(self, callback: Callback, problem: str) -> None:
-        """Keep a message that was not understood, with its task if its URL has a token.
+        """Store a message that was not understood, with its task if its URL has a token.
 
-        An empty message puts no task on record that was not there before. If the URL names a task
-        of another provider, the message is kept without a task.
+        An empty message does not create a task. If the URL names a task of another provider, the
+        message is stored without a task.
         """
         task: Row | None = None
         if callback.task_id:
@@ -93,12 +93,12 @@ class Recording:
         shares_ids: bool = True,
         accept: bool = False,
     ) -> Outcome:
-        """Record a message that is kept already; its outcome is what it means today.
+        """Record a stored message again, and replace its outcome by the current one.
 
-        With `accept`, it has to be a mismatch, and its id becomes the id of the task. Raises
-        NotAMismatch, and NotFound if the task to accept it for was forgotten.
+        With `accept`, the message must be a mismatch, and its id becomes the id of the task. Raises
+        NotAMismatch, and NotFound if the task was forgotten.
         """
-        named = Named.by(stored.callback, event, shares_ids=shares_ids)
+        named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
         task = adoption.task_of(self._connection, stored.callback, event, named)
         if task["forgotten_at"] is not None:
             if accept:
@@ -126,7 +126,7 @@ class Recording:
             raise NotFound(f"no task {task_id}")
         if Status(task["status"]).is_terminal or task["forgotten_at"] is not None:
             return
-        if task["given_up_at"] is not None:  # it was asked about once more
+        if task["given_up_at"] is not None:  # it was queried once more
             self._set(task, "deadline_at", None)
             return
         self._connection.execute(
@@ -143,10 +143,10 @@ class Recording:
         self._keep(task["seq"], callback, Outcome.STALE, words=False)
         return Outcome.STALE
 
-    # -- which provider task it is
+    # -- the provider task
 
-    def _identified(self, task: Row, named: Named, at: int) -> Row:
-        """The task with the id in the message, if that is the first one or outranks the other."""
+    def _identified(self, task: Row, named: ProviderId, at: int) -> Row:
+        """Store the id in the message if it is the first or outranks the other; return the task."""
         if not named.is_first(task) and not named.outranks(task):
             return task
         if named.column == "provider_task_id":
@@ -156,30 +156,32 @@ class Recording:
             self._set(task, named.column, named.id)
         if not named.is_other(task):
             return task
-        self._disown(task, named, at)
+        self._mark_earlier_as_mismatches(task, named, at)
         found = adoption.find(self._connection, task["id"])
         assert found is not None  # noqa: S101 - it is locked
         return found
 
-    def _disown(self, task: Row, named: Named, at: int) -> None:
-        """The messages so far were about another provider task: mark them, and query this one.
+    def _mark_earlier_as_mismatches(self, task: Row, named: ProviderId, at: int) -> None:
+        """Mark the earlier messages, which named another provider task, and query the new one.
 
-        A status that they ended the task with may be corrected.
+        If they ended the task, its final status may be corrected.
         """
-        problem = f"names the provider's task {task[named.column]}; on record is {named.id}"
+        problem = f"names provider task {task[named.column]}; provider task {named.id} is on record"
         sources = rows.any_of("source", named.sources)
         values = (problem, problem, task["seq"], *map(str, named.sources))
-        marked = self._connection.execute(_DISOWN.format(sources=sources), values).rowcount
+        marked = self._connection.execute(
+            _MARK_AS_MISMATCHES.format(sources=sources), values
+        ).rowcount
         if marked:
             count(self._connection, MISMATCHES, task["provider"])
         if Status(task["status"]).is_terminal:
-            self._connection.execute(_DOUBT, (str(Trust.TOKEN), task["seq"]))
+            self._connection.execute(_FLAG_STATUS, (str(Trust.TOKEN), task["seq"]))
         self._connection.execute(_ASK_ABOUT_MISMATCH, (at, at, at, task["seq"]))
 
     def _judge(
         self,
         task: Row,
-        named: Named,
+        named: ProviderId,
         event: Event,
         trust: Trust,
         *,
@@ -239,7 +241,7 @@ class Recording:
             self._connection.execute(_REPLACE_FILES, (seq, status))
         hold = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
-            hold = self._ask_for_lost_outputs(task, callback, at)
+            hold = self._query_lost_outputs(task, callback, at)
         self._fill_outbox(task, event.status, at, hold)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
@@ -252,7 +254,7 @@ class Recording:
             self._set(task, "deadline_at", at)
 
     def _note_mismatch(self, task: Row, at: int) -> None:
-        """Ask the provider, at most once a minute, if its answer could change anything."""
+        """Count a mismatch; query the task, at most once a minute, unless a query is pointless."""
         count(self._connection, MISMATCHES, task["provider"])
         last = task["mismatched_at"]
         is_sure = Status(task["status"]).is_terminal and Trust(task["trust"]) is Trust.QUERIED
@@ -263,24 +265,24 @@ class Recording:
             values = (at, ask_at, ask_at, task["seq"])
             self._connection.execute(_ASK_ABOUT_MISMATCH, values)
 
-    def _ask_for_lost_outputs(self, task: Row, callback: Callback, at: int) -> int:
+    def _query_lost_outputs(self, task: Row, callback: Callback, at: int) -> int:
         """Make the task due for one query; return how long its deliveries wait, in ms.
 
-        If a poller runs, they wait a few seconds for the response, so that each hook is called
-        once, with all outputs.
+        If a poller runs, deliveries wait a few seconds for the response, so that each hook is
+        called once, with all outputs.
         """
-        is_from_them = callback.source is Source.CALLBACK
-        self._set(task, "deadline_at", at if is_from_them else at + ASK_AGAIN_AFTER)
+        is_callback = callback.source is Source.CALLBACK
+        self._set(task, "deadline_at", at if is_callback else at + QUERY_AGAIN_AFTER)
         seen_at = self._connection.execute(_POLLER_SEEN).fetchone()["seen_at"]
         is_polled = seen_at is not None and abs(at - seen_at) <= POLLER_SEEN_WITHIN
-        return HOLD_BACK if is_polled else 0
+        return WAIT_FOR_OUTPUTS if is_polled else 0
 
     def _confirm(self, task: Row, callback_id: int, event: Event, at: int) -> None:
-        """Rest the status that the provider repeats on its response, which has the newest URLs.
+        """Record that a query confirmed the status; its response has the newest URLs.
 
-        A response with fewer outputs than the message on record does not replace it. If it has
-        more, hooks that have not been called yet get all of them, and those that keep files of
-        the outputs (downloads) run once more; no other hook does.
+        The response replaces the message of the transition, unless it has fewer outputs. If it has
+        more, hooks that have not been called yet receive all of them, and downloads run once more;
+        no other hook is called again.
         """
         self._set(task, "trust", Trust.QUERIED)
         if event.status.is_terminal:
@@ -291,7 +293,7 @@ class Recording:
             return
         known = move["outputs"] or 0  # null: recorded before outputs were counted
         if event.media and outputs >= known:
-            self._connection.execute(_REST_ON, (callback_id, outputs, move["id"]))
+            self._connection.execute(_REPLACE_MESSAGE, (callback_id, outputs, move["id"]))
         if event.status is Status.SUCCEEDED:
             self._connection.execute(_STOP_WAITING, (at, move["id"], at))
             if move["outputs"] is not None and outputs > known:
@@ -306,9 +308,9 @@ class Recording:
                 count(self._connection, CALLBACKS_MISSED, task["provider"])
 
     def _fill_outbox(self, task: Row, status: str, at: int, hold: int = 0) -> None:
-        """Write one delivery for each subscription to the move, which was just written.
+        """Write one delivery for each subscription to the transition that was just written.
 
-        `hold`: ms until those are due that wait for no other delivery.
+        Deliveries that do not wait for another one become due after `hold` ms.
         """
         seq, status = task["seq"], str(status)
         provider, reference = task["provider"], task["reference"]
@@ -363,27 +365,27 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
 
-def _check_mismatch(callback_id: int, task: Row, named: Named) -> None:
-    """Raises NotAMismatch."""
+def _check_mismatch(callback_id: int, task: Row, named: ProviderId) -> None:
+    """Raise NotAMismatch unless the callback names another provider task."""
     if not named.is_other(task):
         raise NotAMismatch(
-            f"callback {callback_id} is no mismatch: it names no other provider task than the one "
-            "on record. Replay it without accepting it"
+            f"callback {callback_id} is not a mismatch: it names the provider task on record. "
+            "Replay it without accepting it"
         )
 
 
-def _problem(task: Row, named: Named, event: Event) -> str | None:
-    """What is odd about a message that was understood: another id, and the dropped fields."""
+def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
+    """Return the problems of a message that was understood: another id, and dropped fields."""
     known = task[named.column]
     if not named.is_other(task):
         return "; ".join(event.dropped)[:LONGEST_PROBLEM] or None
     return "; ".join([named.problem(known), *event.dropped])[:LONGEST_PROBLEM]
 
 
-def _is_disputed(task: Row, named: Named, event: Event) -> bool:
-    """Whether only a query can tell which of two provider tasks ended.
+def _is_disputed(task: Row, named: ProviderId, event: Event) -> bool:
+    """Return whether only a query can decide which of two provider tasks ended.
 
-    The callbacks named two, and are not compared with the create response, which named one, too.
+    The callbacks named two ids, and cannot be compared with the id in the create response.
     """
     is_apart = named.column != "provider_task_id"
     has_two = task["mismatched_at"] is not None and task["provider_task_id"] is not None
@@ -404,27 +406,27 @@ insert into transitions (task, status, callback, outputs, occurred_at, recorded_
 values (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _MOVE_ON_RECORD = "select id, outputs from transitions where task = ? and status = ?"
-_REST_ON = "update transitions set callback = ?, outputs = ? where id = ?"
+_REPLACE_MESSAGE = "update transitions set callback = ?, outputs = ? where id = ?"
 _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poller'"
-# Only deliveries of a success that lost an output are due later before their first attempt.
+# Only a success that lost an output delays deliveries before their first attempt.
 _STOP_WAITING = """
 update deliveries set due_at = ?
 where transition = ? and state = 'pending' and attempts = 0 and after is null and due_at > ?
 """
-# `retries_from` stays, so that the files made before are known, and only the others are fetched.
+# `retries_from` stays unchanged, so that earlier files count and only the missing ones are fetched.
 _FETCH_THE_REST = """
 update deliveries set state = 'pending', due_at = ?, ended_at = null
 where transition = ? and state = 'delivered'
   and exists (select 1 from files where files.delivery = deliveries.id)
 """
-# The end may be on record already, of another provider task.
+# The same final status may be on record already, from another provider task.
 _CORRECT_TRANSITION = f"""{_INSERT_TRANSITION}
 on conflict (task, status) do update set callback = excluded.callback,
   outputs = excluded.outputs, occurred_at = excluded.occurred_at,
   recorded_at = excluded.recorded_at, trust = excluded.trust,
   corrected = 1, revision = transitions.revision + 1
 """
-# Files of the other task's outputs show no more. They stay on record, so that `forget` erases them.
+# Hides files of the other provider task. They stay on record, so that `forget` erases them.
 _REPLACE_FILES = """
 update files set media_index = 'replaced ' || replaced.revision || ' ' || media_index,
   thumbnail = null
@@ -435,7 +437,7 @@ from (
 ) as replaced
 where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'replaced '
 """
-# So may its deliveries: the hooks are told again, whatever they were told.
+# Deliveries of that transition may exist already: their hooks are called again.
 _INSERT_DELIVERIES = """
 insert into deliveries (transition, hook, after, due_at)
 select transitions.id, told.hook, told.after, told.due_at
@@ -462,12 +464,12 @@ update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
 _MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
 _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
 _SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
-_DISOWN = """
+_MARK_AS_MISMATCHES = """
 update callbacks set outcome = 'mismatch',
   problem = case when problem is null then ? else ? || '; ' || problem end
 where task = ? and outcome not in ('mismatch', 'quarantined') and {sources}
 """
-_DOUBT = "update tasks set conflict = 1, trust = ? where seq = ?"
+_FLAG_STATUS = "update tasks set conflict = 1, trust = ? where seq = ?"
 _ASK_ABOUT_MISMATCH = """
 update tasks set mismatched_at = ?,
   deadline_at = case when deadline_at is null or deadline_at > ? then ? else deadline_at end

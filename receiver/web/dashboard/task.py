@@ -51,7 +51,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
 
     @routes.post(f"/callbacks/<{ROW}:callback_id>/replay")
     def replay(callback_id: int) -> AnyResponse:
-        """The message goes through parse and record again; a mismatch may be accepted."""
+        """Parse and record a message again, and optionally accept a mismatch."""
         task_id = store.callback(callback_id).callback.task_id
         accept = bool(request.form.get("accept"))
         try:

@@ -87,7 +87,7 @@ class App:
         await self._call_flask(scope, receive, send)
 
     def _note_disconnection(self, scope: Scope) -> None:
-        """Record the rejection of a truncated callback, unless we aborted its connection."""
+        """Record the rejection of a truncated callback, unless we aborted the connection."""
         is_callback = "callbacks" in scope["path"]
         if self._note and is_callback and not scope["state"]["connection"].was_aborted:
             address = scope["client"][0] if scope["client"] else "a Unix socket"

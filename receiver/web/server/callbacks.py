@@ -72,7 +72,7 @@ class Callbacks:
         began = time.perf_counter()
         if (
             len(body) > LONGEST_BODY
-            or content_encoding.HEADER in sent.headers  # decompressing it could block the loop
+            or content_encoding.HEADER in sent.headers  # decompression could block the event loop
             or self._has_another_host(sent.headers)
         ):
             return None

@@ -135,7 +135,7 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
     (stored,) = store.callbacks(outcome=Outcome.MISMATCH)
     page = browser.get("/dashboard/tasks/t").text
     assert "A message named another provider task than the one on record" in page
-    assert "names the provider&#39;s task second; on record is first" in page
+    assert "names provider task second; provider task first is on record" in page
     assert page.count(">Accept<") == 1
     replayed = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
     assert f"Replayed message {stored.id}: mismatch." in replayed.text

@@ -148,7 +148,7 @@ def test_an_alert_arrives(site: Site) -> None:
 
 def test_a_service_that_does_not_take_it_is_tried_again(site: Site) -> None:
     site.pages[f"/{SECRET}"] = Page(b"no", 500)
-    with pytest.raises(TemporaryFailure, match="JSON did not take it") as caught:
+    with pytest.raises(TemporaryFailure, match="JSON did not accept the message") as caught:
         hook(site).send(notice())
     assert "500" in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -196,7 +196,9 @@ def test_a_plugin_that_breaks_is_a_service_that_did_not_take_it(
             raise ZeroDivisionError(SECRET)
 
     monkeypatch.setattr(apprise_hook, "service", lambda _: Breaks())
-    with pytest.raises(TemporaryFailure, match=r"Breaks did not take it: ZeroDivisionError$"):
+    with pytest.raises(
+        TemporaryFailure, match=r"Breaks did not accept the message: ZeroDivisionError$"
+    ):
         hook(site).send(notice())
 
 

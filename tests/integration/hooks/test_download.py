@@ -246,7 +246,7 @@ def test_what_says_that_it_is_a_part_is_not_taken_although_it_decodes(
     site: Site, tmp_path: Path, content_range: str
 ) -> None:
     site.pages["/0?sig=S3CRET"] = Page(picture(), 206, {"Content-Range": content_range})
-    with pytest.raises(ResultGone, match="206, with a part of the result"):
+    with pytest.raises(ResultGone, match="206 with only a part of the result"):
         download(tmp_path).send(notice(media=(image(site),)))
 
 
@@ -475,7 +475,9 @@ def test_all_outputs_together_have_one_deadline(
         site.requests.clear()
         assert hook.send(notice(media=(one,))).files
     site.requests.clear()
-    with pytest.raises(TemporaryFailure, match=r"no time left of the 150 s") as caught:
+    with pytest.raises(
+        TemporaryFailure, match=r"not begun, because the deadline of 150 s passed"
+    ) as caught:
         hook.send(notice(media=media))
     assert caught.value.timed_out
     assert len(site.requests) == 2
