@@ -196,6 +196,17 @@ def test_an_adopted_task_keeps_the_id_that_it_was_adopted_with(
     assert store.task("task-1").status is Status.PROCESSING
 
 
+@pytest.mark.parametrize("written", ["7", " 7", "7\r\n"])
+def test_a_signed_callback_without_a_token_finds_its_task_with_spaces_around_the_id(
+    store: Store, ingest: Ingest, written: str
+) -> None:
+    put(store)
+    ingest.accept(answered(named="7"))
+    signed = replace(called("succeed", written), task_id=None, trust=Trust.SIGNED)
+    assert ingest.accept(signed) is Outcome.RECORDED
+    assert [task.id for task in store.tasks()] == ["task-1"]
+
+
 @pytest.mark.parametrize(
     ("on_record", "named", "is_other"),
     [

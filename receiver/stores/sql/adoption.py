@@ -68,12 +68,14 @@ def _known(
 ) -> Row | None:
     if callback.task_id is not None or event is None or named is None:
         return find(connection, callback.task_id)
-    connection.lock_name(f"{callback.provider} {named.id}")
+    plain_id = named.id.strip()  # surrounding whitespace is not part of an id
+    connection.lock_name(f"{callback.provider} {plain_id}")
     found: Row | None = find(connection, event.external_task_id)
-    if found is None:
-        connection.lock(_LOCK_BY_PROVIDER_ID, (callback.provider, named.id, named.id))
-        sql = _FIND_BY_PROVIDER_ID[named.column]
-        found = connection.execute(sql, (callback.provider, named.id)).fetchone()
+    for written in (named.id, plain_id) if plain_id != named.id else (named.id,):
+        if found is None:
+            connection.lock(_LOCK_BY_PROVIDER_ID, (callback.provider, written, written))
+            sql = _FIND_BY_PROVIDER_ID[named.column]
+            found = connection.execute(sql, (callback.provider, written)).fetchone()
     return found
 
 
