@@ -142,6 +142,20 @@ def test_what_is_not_understood_is_kept_and_can_be_replayed(store: Store, ingest
     assert len(store.deliveries()) == 2
 
 
+def test_the_second_of_two_replays_at_once_keeps_the_outcome_of_the_first(
+    store: Store, ingest: Ingest
+) -> None:
+    """Both read the callback while it was in quarantine."""
+    with pytest.raises(NotTheProtocol):
+        ingest.accept(callback(body("completed")))
+    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    event = providers.get("kling").parse(callback(body("succeed")))
+    assert store.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
+    assert store.reopen(stored, event, ingest.subscriptions) is Outcome.DUPLICATE
+    assert store.callback(stored.id).outcome is Outcome.RECORDED
+    assert len(store.deliveries()) == len(ingest.subscriptions)
+
+
 def test_replay_of_what_is_on_record_changes_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
     (stored,) = store.callbacks()

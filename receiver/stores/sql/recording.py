@@ -110,11 +110,9 @@ class Recording:
         task = self._identified(task, named, now)
         trust = stored.callback.trust
         outcome = self._judge(task, named, event, trust, confirm=confirm, is_accepted=accept)
-        was_open = stored.outcome in (Outcome.QUARANTINED, Outcome.MISMATCH)
-        if was_open or outcome is Outcome.RECORDED:
-            problem = _problem(task, named, event)
-            values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
-            self._connection.execute(_UNDERSTOOD, values)
+        problem = _problem(task, named, event)
+        values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
+        self._connection.execute(_UNDERSTOOD, values)
         if outcome is not Outcome.MISMATCH or stored.outcome is not Outcome.MISMATCH:
             self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
@@ -448,7 +446,8 @@ on conflict (transition, hook) do update set state = 'pending', after = excluded
 _ONE_DELIVERY = """
 select cast(? as text) as hook, cast(? as text) as after, cast(? as bigint) as due_at
 """
-# The same bytes may be on record for the task already: then this row stays without one.
+# The same bytes may be on record for the task already: then this row stays without one. The outcome
+# is compared here, because another replay may have changed it since `stored` was read.
 _UNDERSTOOD = """
 update callbacks set outcome = :outcome, problem = :problem, task = case
   when exists (
@@ -456,6 +455,7 @@ update callbacks set outcome = :outcome, problem = :problem, task = case
     where other.task = :task and other.digest = callbacks.digest and other.id <> :id
   ) then task else :task end
 where id = :id
+  and (outcome in ('quarantined', 'mismatch') or cast(:outcome as text) = 'recorded')
 """
 _NEXT_STATUS = """
 update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
