@@ -10,6 +10,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Source
 from receiver.providers import legacy
 from receiver.providers.base import decode, repeated, text
+from receiver.providers.fields import code_in
 
 
 class AppyPie:
@@ -36,7 +37,7 @@ class AppyPie:
         if "task_status" in document:  # not wrapped: "task not found", which is no failed task
             words = text(document.get("task_status_msg"))
             raise NotTheProtocol(f"the query found no task: {words}")
-        if document.get("code") != 0:
+        if code_in(document) != 0:
             words = f"{document.get('code')} {document.get('message')}"
             return legacy.refusal(self.name, callback, words)
         return legacy.read(self.name, legacy.unwrap(document), callback.received_at)

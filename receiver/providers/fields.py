@@ -7,7 +7,8 @@ Numbers, instants and text are accepted in every form that providers have been s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from marshmallow import fields, validate
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
 LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000, so that adding 30 days stays a date
 LONGEST_INSTANT = 64  # characters of an instant that is written as text
+_CODE = re.compile(r"-?[0-9]{1,10}")
 
 
 class Identity(fields.String):
@@ -71,6 +73,21 @@ def identity(value: object) -> str | None:
     if isinstance(value, str):
         return value if "\ufffd" not in cleaned(value) else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def code_in(envelope: Mapping[str, Any]) -> int | None:
+    """Return the code of a response: an integer or, if there is `data`, also its digits or a float.
+
+    None for anything else.
+    """
+    value = envelope.get("code")
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    if "data" not in envelope:
+        return None
+    if isinstance(value, str) and _CODE.fullmatch(value.strip()):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def instant(value: object) -> int | None:

@@ -31,7 +31,7 @@ from receiver.providers.base import (
     text_in,
     told_apart,
 )
-from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned
+from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, code_in
 
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
 OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
@@ -72,7 +72,7 @@ class Kling:
         if callback.source is not Source.CALLBACK:
             if "code" in repeated(document):
                 raise NotTheProtocol("code is repeated")
-            if document.get("code") != 0:
+            if code_in(document) != 0:
                 return self._refusal(callback, document)
             document = legacy.unwrap(document)
         return self._task(document, callback.received_at)
@@ -116,9 +116,9 @@ class Kling:
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
-        code = document.get("code")
-        words = cleaned(f"{code} {document.get('message')}")
-        if not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
+        code = code_in(document)
+        words = cleaned(f"{document.get('code')} {document.get('message')}")
+        if code is None or code in MAY_HAVE_BEEN_ACCEPTED:
             raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
         return legacy.refusal(self.name, callback, words)
 

@@ -28,7 +28,7 @@ from receiver.providers.base import (
     text_in,
     told_apart,
 )
-from receiver.providers.fields import Identity, Spelling, cleaned
+from receiver.providers.fields import Identity, Spelling, cleaned, code_in
 from receiver.tasks import Status
 
 STATUSES = {
@@ -75,7 +75,7 @@ class Modellix:
             raise NotTheProtocol("Modellix has no callbacks")
         if {"code", "data"} & repeated(document):
             raise NotTheProtocol("code or data is repeated")
-        if document.get("code") != 0:
+        if code_in(document) != 0:
             return self._refusal(callback, document)
         data = document.get("data")
         if not isinstance(data, dict):
@@ -100,10 +100,10 @@ class Modellix:
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
-        code, message = document.get("code"), document.get("message")
-        words = cleaned(f"{code} {message}")
+        code = code_in(document)
+        words = cleaned(f"{document.get('code')} {document.get('message')}")
         is_create = callback.source is Source.CREATE
-        if not is_create or not isinstance(code, int) or code in MAY_HAVE_BEEN_ACCEPTED:
+        if not is_create or code is None or code in MAY_HAVE_BEEN_ACCEPTED:
             raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
         return Event(
             provider=self.name,

@@ -10,7 +10,7 @@ from typing import Any
 
 from receiver.errors import RequestRefused
 from receiver.providers.base import decode, repeated
-from receiver.providers.fields import identity
+from receiver.providers.fields import code_in, identity
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -65,10 +65,10 @@ def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
         document = decode(answer.body)
     except RequestRefused as error:
         raise vendor.strange(answer, call, str(error)) from None
-    code = document.get("code")
+    code = code_in(document)
     if {"code", "data"} & repeated(document):
         raise vendor.strange(answer, call, "`code` or `data` is repeated")
-    if type(code) is not int:
+    if code is None:
         words = readable(document.get("message")) or "no `code` in it"
         raise vendor.strange(answer, call, words)
     if code:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from receiver.errors import RequestRefused
 from receiver.providers.base import decode, repeated
-from receiver.providers.fields import identity
+from receiver.providers.fields import code_in, identity
 from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.errors import InputError, NotFoundAtProvider, UnexpectedAnswer
 from submitter.providers.answers import Call, Vendor
@@ -103,9 +103,9 @@ def _data_of(answer: Answer, call: Call) -> Any:
         document = decode(answer.body)
     except RequestRefused as error:
         raise VENDOR.strange(answer, call, str(error)) from None
-    code = document.get("code")
+    code = code_in(document)
     words = readable(document.get("message")) or "no message"
-    if type(code) is not int or {"code", "data"} & repeated(document):
+    if code is None or {"code", "data"} & repeated(document):
         raise VENDOR.strange(answer, call, words)
     if code:
         status = code if code in tuple(HTTPStatus) else answer.status

@@ -591,6 +591,23 @@ def test_a_response_that_repeats_its_code_or_data_is_refused(key: str, provider:
             read(wrapped(said(LEGACY))[:-1] + more, source, provider)
 
 
+@pytest.mark.parametrize("code", [b'"0"', b'" 0 "', b"0.0"])
+@pytest.mark.parametrize("provider", ["kling", "appypie"])
+def test_the_code_of_a_response_may_be_written_as_text(code: bytes, provider: str) -> None:
+    sent = wrapped(said(LEGACY))
+    written = sent.replace(b'"code": 0', b'"code": ' + code, 1)
+    assert written != sent
+    for source in (Source.QUERY, Source.CREATE):
+        assert read(written, source, provider) == read(sent, source, provider)
+
+
+@pytest.mark.parametrize("code", [b'"1201"', b'"00x"', b'""', b"null", b"0.5", b"[0]", b"1e400"])
+def test_another_code_is_no_success(code: bytes) -> None:
+    written = wrapped(said(LEGACY)).replace(b'"code": 0', b'"code": ' + code, 1)
+    with pytest.raises(NotTheProtocol):
+        read(written, Source.QUERY, "kling")
+
+
 def test_a_repeated_key_anywhere_else_is_named_if_it_is_read() -> None:
     plain = parse(said(LEGACY))
     event = parse(said(LEGACY)[:-1] + b', "task_status_msg": "no"}')

@@ -1,6 +1,7 @@
 """What each answer in Kling's envelope means for us."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_the_code_decides_also_on_http_200(name: str, kind: type[ProviderError])
 def test_code_0_is_success_whatever_http_says() -> None:
     body = (PAYLOADS / "create-try-on.json").read_bytes()
     assert data_of(Answer(500, {}, body), Call.CREATE)["task_id"] == "CjikY2gHPbcAAAAABI5n9g"
+
+
+@pytest.mark.parametrize("written", [b'"0"', b"0.0"])
+def test_a_code_that_is_written_otherwise_loses_no_task(written: bytes) -> None:
+    body = (PAYLOADS / "create-try-on.json").read_bytes()
+    other = re.sub(rb'"code": *0', b'"code": ' + written, body)
+    assert other != body
+    assert data_of(Answer(200, {}, other), Call.CREATE) == data_of(
+        Answer(200, {}, body), Call.CREATE
+    )
+    with pytest.raises(TryLater):
+        data_of(Answer(429, {}, b'{"code": "1303", "data": null}'), Call.CREATE)
 
 
 def test_a_path_that_does_not_exist_points_to_the_base_url() -> None:
