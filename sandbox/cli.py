@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import textwrap
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from sandbox.trigger import (
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
 ANSWER_WITHIN = 30.0  # seconds for a sandbox that listens; without one the refusal is immediate
+NAME_WIDTH, LINE_WIDTH = 22, 80  # characters in `trigger --list`
 PROGRESS_WITHIN = 180.0  # seconds without anything new after which the demo stops
 ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")  # what the system said, deep in a text
 
@@ -165,8 +167,7 @@ def trigger(
     was.
     """
     if wants_list:
-        for name in triggerable():
-            click.echo(f"{name:<22} {SCENARIOS[name].summary}")
+        click.echo("\n".join(_listed()))
         return
     if scenario is None or url is None:
         raise click.UsageError("say a scenario, and --to URL; `--list` prints the scenarios")
@@ -186,6 +187,26 @@ def trigger(
         raise click.UsageError(str(fault)) from None
     if missing:
         raise click.ClickException(f"not acknowledged: {', '.join(missing)}")
+
+
+def _listed() -> Iterator[str]:
+    """Yield the lines of `--list`: every scenario, first those that can be triggered."""
+    can_be_triggered = triggerable()
+    others = [name for name in SCENARIOS if name not in can_be_triggered]
+    yield from _described(can_be_triggered)
+    yield ""
+    yield "Only of a running sandbox, by POST /_sandbox/next or `sandbox serve --chaos`:"
+    yield from _described(others)
+
+
+def _described(names: list[str]) -> Iterator[str]:
+    indented = " " * (NAME_WIDTH + 1)
+    for name in names:
+        first, *more = textwrap.wrap(
+            SCENARIOS[name].summary, LINE_WIDTH - len(indented), break_on_hyphens=False
+        )
+        yield f"{name:<{NAME_WIDTH}} {first}"
+        yield from (indented + line for line in more)
 
 
 def _told(fired: Range, quietly: bool) -> Iterator[Entry]:

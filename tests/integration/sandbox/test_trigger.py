@@ -154,10 +154,21 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], says: str) -> None:
     assert "Traceback" not in done.output
 
 
-def test_the_scenarios_are_listed() -> None:
-    lines = CliRunner().invoke(main, ["trigger", "--list"]).output.splitlines()
-    assert [line.split()[0] for line in lines] == triggerable()
-    assert all(SCENARIOS[line.split()[0]].summary in line for line in lines)
+def test_all_scenarios_are_listed_in_80_columns() -> None:
+    output = CliRunner().invoke(main, ["trigger", "--list"]).output
+    assert all(len(line) <= 80 for line in output.splitlines())
+    fired, others = output.split("\n\n")
+    heading, *others_by_line = others.splitlines()
+    assert "/_sandbox/next" in heading
+    assert [name for name in map(_name, fired.splitlines()) if name] == triggerable()
+    listed = triggerable() + [name for name in map(_name, others_by_line) if name]
+    assert sorted(listed) == sorted(SCENARIOS)
+    text = " ".join(output.split())
+    assert all(" ".join(one.summary.split()) in text for one in SCENARIOS.values())
+
+
+def _name(line: str) -> str:
+    return line[:22].strip()
 
 
 @pytest.mark.parametrize(
