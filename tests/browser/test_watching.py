@@ -63,7 +63,7 @@ def test_a_task_is_watched_from_submission_to_its_picture(
     tell(store, "succeed")
     end(store, State.DELIVERED, "downloaded 1 file(s)", tmp_path / "pictures")
     expect(badge).to_contain_text("succeeded")
-    thumbnail = page.get_by_alt_text("Output 0 of ORDER-7")
+    thumbnail = page.get_by_alt_text("Output 1 of ORDER-7")
     expect(thumbnail).to_be_visible()
     assert page.evaluate("window.sameDocument")
     assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 240

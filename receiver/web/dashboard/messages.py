@@ -15,7 +15,7 @@ SHOWN = 20_000  # characters; more would only make the page slow
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored callback with its text for people."""
+    """A stored callback with its text for people; the text is empty if the body is not text."""
 
     stored: StoredCallback
     headers: list[tuple[str, str]]
@@ -37,7 +37,16 @@ def _set_out(body: bytes) -> str:
         text = json.dumps(document, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = body.decode("utf-8", "replace")
+        if _is_binary(text):
+            return ""
     return cleaned(text)
+
+
+def _is_binary(text: str) -> bool:
+    """Return whether more than a quarter of the beginning are characters that nobody can read."""
+    start = text[:1000]
+    unreadable = (char == "\ufffd" or not (char.isprintable() or char.isspace()) for char in start)
+    return sum(unreadable) * 4 > len(start)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

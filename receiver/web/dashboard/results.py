@@ -60,10 +60,7 @@ def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]
 def shown(store: Store, tasks: Sequence[Task]) -> list[Shown]:
     """These tasks as a list shows them."""
     pictures = store.pictures([task.id for task in tasks])
-    waiting = [
-        task.id for task in tasks if task.status is Status.SUCCEEDED and task.id not in pictures
-    ]
-    messages = store.results(waiting)
+    messages = store.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
     inputs = store.names_of_inputs([task.id for task in tasks])
     return [
         _shown(task, pictures.get(task.id, []), messages, inputs.get(task.id, ())) for task in tasks
@@ -76,6 +73,7 @@ def _shown(
     messages: Mapping[str, Callback],
     inputs: Sequence[str],
 ) -> Shown:
-    ends = [one.expires_at for one in media_of(messages.get(task.id)) if one.expires_at]
+    outputs = results(media_of(messages.get(task.id)), pictures)
+    ends = [one.expires_at for one in outputs if one.expires_at]
     thumbnail = next((one for one in pictures if one.has_thumbnail), None)
     return Shown(task, thumbnail, len(pictures), min(ends, default=None), inputs)

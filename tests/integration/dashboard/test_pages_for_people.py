@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import time
 from contextlib import suppress
@@ -19,8 +20,17 @@ from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.dashboard_visits import PASSWORD, token
-from tests.support.rich_record import HOSTILE, MINUTE, SIGNATURE, TOKEN, Rich, tell
-from tests.support.samples import SECRET, callback
+from tests.support.rich_record import (
+    HOSTILE,
+    MINUTE,
+    SIGNATURE,
+    TOKEN,
+    Rich,
+    picture,
+    settle,
+    tell,
+)
+from tests.support.samples import SECRET, body, callback, subscription
 
 LISTS = [
     "",
@@ -179,6 +189,52 @@ def test_what_was_not_downloaded_has_a_clock(browser: FlaskClient, rich: Rich) -
     for path in ("tasks", "tasks?view=gallery", f"tasks/{rich.not_downloaded}"):
         text = browser.get(f"/dashboard/{path}").text
         assert re.search(r"not downloaded, expires in (19|20) h", text), path
+
+
+def test_one_of_two_outputs_that_was_not_downloaded_has_a_clock_and_its_number(
+    browser: FlaskClient, store: SqliteStore, tmp_path: Path
+) -> None:
+    ends = f"Expires={now_ms() // 1000 + 3600}"
+    images = [{"index": n, "url": f"https://cdn.example/{n}.png?{ends}"} for n in (0, 1)]
+    told = callback(body("succeed", task_result={"images": images}), received_at=now_ms())
+    Ingest(store, (subscription("pictures"),)).accept(told)
+    (delivery,) = store.claim("worker", now_ms(), 10_000, 10)
+    settle(store, delivery, State.PENDING, now_ms(), "1 of 2 downloaded", picture(tmp_path))
+    for path in ("tasks", "tasks?view=gallery", "tasks/task-1"):
+        assert "not downloaded, expires in" in browser.get(f"/dashboard/{path}").text, path
+    page = browser.get("/dashboard/tasks/task-1").text
+    assert 'alt="Output 1 of task-1' in page
+    assert "<dt>Output</dt><dd>2</dd>" in page  # as in the attempt's answer
+
+
+def test_lists_mark_a_task_with_a_mismatch(browser: FlaskClient, store: SqliteStore) -> None:
+    ingest = Ingest(store)
+    ingest.accept(callback(body("processing", "one")))
+    ingest.accept(callback(body("processing", "another")))
+    for path in ("tasks", "tasks?view=gallery", "tasks/task-1"):
+        assert re.search(
+            r'class="badge[^>]*>.{0,60}mismatch', browser.get(f"/dashboard/{path}").text
+        )
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "The body is empty."),
+        (gzip.compress(bytes(300_000)), "The body is not text. Its"),
+        (bytes(range(128, 256)), "The body is not text. Its 128 bytes are stored"),
+    ],
+)
+def test_a_body_that_cannot_be_shown_says_why(
+    browser: FlaskClient, store: SqliteStore, raw: bytes, says: str
+) -> None:
+    headers = {"Host": "shop.example", "Content-Encoding": "gzip" if raw[:1] == b"\x1f" else ""}
+    with suppress(RequestRefused):
+        Ingest(store).accept(callback(raw, headers=headers))
+    page = browser.get("/dashboard/quarantine").text
+    assert says in page
+    assert "\ufffd" not in page
+    assert "Its body was erased" not in page
 
 
 @pytest.mark.usefixtures("rich")
