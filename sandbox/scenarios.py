@@ -52,7 +52,7 @@ class Scenario:
         if self.calls_back and provider == "modellix":
             return "is about callbacks, and modellix makes none"
         if self.signs and (provider != "kling" or not signs):
-            return "is about signatures, which only kling makes: serve with --webhook-secret"
+            return "is about signatures, which only kling makes: give --webhook-secret"
         return None
 
 
