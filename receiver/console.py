@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import click
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -28,6 +31,7 @@ MISMATCH_ADVICE = (
     "names another provider task and changed nothing. If it is the right task: "
     "receiver replay --accept {id}"
 )
+GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
@@ -224,7 +228,31 @@ def _table(*columns: str) -> Table:
 
 def _print(table: Table, otherwise: str) -> None:
     console = _console()
-    console.print(table if table.row_count else otherwise)
+    if not table.row_count:
+        console.print(otherwise)
+    elif sys.stdout.isatty():
+        _print_fitting(console, table)
+    else:
+        console.print(table)
+
+
+def _print_fitting(console: Console, table: Table) -> None:
+    """Print the columns that fit; below each row, indented, the others with their names."""
+    names = [str(column.header) for column in table.columns]
+    columns = [[str(cell or "") for cell in column.cells] for column in table.columns]
+    rows = [names, *map(list, zip(*columns, strict=True))]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    ends = accumulate(width + GAP for width in widths)
+    fitting = max(1, sum(end - GAP <= console.width for end in ends))
+    for row in rows:
+        padded = map(set_cell_size, row[:fitting], widths)
+        style = "bold" if row is names else None
+        console.print((" " * GAP).join(padded).rstrip(), style=style, soft_wrap=True)
+        others = zip(names[fitting:], row[fitting:], strict=True)
+        more = (" " * GAP).join(f"{name}: {cell}" for name, cell in others if cell)
+        wrapped = textwrap.wrap(more, max(1, console.width - INDENT), break_on_hyphens=False)
+        for line in wrapped if row is not names else ():
+            console.print(" " * INDENT + line, soft_wrap=True)
 
 
 def _console() -> Console:

@@ -1,0 +1,73 @@
+"""Tables on a terminal: no word is cut apart, whatever the width is."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from receiver import console
+from receiver.stores.base import StoredCallback
+from receiver.tasks import Outcome, Status, Task
+from tests.support.samples import callback
+
+ID = "01a2241d82ad711087eaea9b0bbb9511"
+AT = 1_765_519_851_000  # 2025-12-12 06:10:51
+CALLBACK = callback(task_id=ID, received_at=AT)
+PROBLEM = "the body has more than 262144 bytes after decompression"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
+    """Makes standard output a terminal of this width."""
+
+    def make(columns: int) -> Terminal:
+        made = Terminal()
+        monkeypatch.setattr(sys, "stdout", made)
+        for name, value in {"TERM": "dumb", "LINES": "50", "COLUMNS": str(columns)}.items():
+            monkeypatch.setenv(name, value)
+        return made
+
+    return make
+
+
+def stored() -> StoredCallback:
+    return StoredCallback(
+        153, callback(task_id=ID, received_at=AT), Outcome.QUARANTINED, 0, PROBLEM
+    )
+
+
+def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(80)
+    console.show_callbacks([stored()])
+    assert made.getvalue().splitlines() == [
+        "id   task                              source    outcome      repeats",
+        f"153  {ID}  callback  quarantined  0",
+        "    received: 2025-12-12 06:10:51  problem: the body has more than 262144 bytes",
+        "    after decompression",
+    ]
+
+
+def test_a_row_is_one_line_where_it_fits(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(180)
+    console.show_callbacks([stored()])
+    assert len(made.getvalue().splitlines()) == 2
+    assert PROBLEM in made.getvalue()
+
+
+@pytest.mark.parametrize("columns", [1, 20, 79, 80, 81, 200])
+def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], columns: int) -> None:
+    made = terminal(columns)
+    reason = "服务 is [bold]busy[/] " + "x" * 90
+    task = Task(ID, "kling", Status.FAILED, AT, AT, reference="ORDER-7", reason=reason)
+    console.show_tasks([task])
+    shown = "".join(made.getvalue().split())
+    for text in (ID, "kling", "ORDER-7", "failed", "2025-12-12", "".join(reason.split())):
+        assert text in shown
