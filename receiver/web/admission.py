@@ -96,7 +96,7 @@ def check_size(body: bytes, sent: Mapping[str, str]) -> None:
         raise RequestEntityTooLarge(TOO_LONG)
     length = get_content_length(sent.get("Content-Length"), sent.get("Transfer-Encoding"))
     if length not in (None, len(body)):
-        raise BadRequest("The body is shorter than its Content-Length.")
+        raise BadRequest("The body is incomplete: it is shorter than its Content-Length.")
 
 
 def _lowered(sent: Sent) -> dict[str, str]:

@@ -264,3 +264,8 @@ def test_an_unknown_provider_is_shown_without_what_may_be_a_secret() -> None:
     with pytest.raises(UnknownCallbackUrl) as found:
         identify(WITHOUT_KEY, sent(provider=secret))
     assert secret not in str(found.value)
+
+
+def test_a_short_body_is_refused_in_the_words_of_docs_operating() -> None:
+    with pytest.raises(BadRequest, match="The body is incomplete"):
+        check_size(b"{}", {"Content-Length": "5"})
