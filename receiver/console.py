@@ -23,7 +23,7 @@ from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
-from receiver.tasks import Outcome, Task
+from receiver.tasks import Task
 
 Moment = tuple[int, str, str]  # when (ms UTC), what, more about it
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
@@ -198,7 +198,7 @@ def show_timeline(history: TaskHistory) -> None:
     for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
         _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}")
     for stored in history.callbacks:
-        if stored.outcome is Outcome.MISMATCH and history.forgotten_at is None:
+        if stored.may_be_accepted(task) and history.forgotten_at is None:
             _line(console, f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")
 
 

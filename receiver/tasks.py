@@ -68,6 +68,20 @@ _RANK = {
 }
 
 
+def mismatch_problem(named: str, known: str) -> str:
+    """Return the problem of a message that names another provider task than the one on record."""
+    return f"{_named(named)} provider task {known} is on record"
+
+
+def is_problem_of(problem: str | None, named: str) -> bool:
+    """Return whether the problem of a mismatch says that the message names this provider task."""
+    return (problem or "").startswith(_named(named))
+
+
+def _named(provider_task: str) -> str:
+    return f"names provider task {provider_task};"
+
+
 def may_move(current: Status, to: Status) -> bool:
     """Is the move legal? Forward only; steps may be skipped; an end is final."""
     return _RANK[to] > _RANK[current]

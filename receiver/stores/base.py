@@ -26,7 +26,7 @@ from receiver.stores.upkeep import (
     Retention,
     Whole,
 )
-from receiver.tasks import Outcome, Status, Task
+from receiver.tasks import Outcome, Status, Task, is_problem_of
 
 T = TypeVar("T")
 
@@ -40,6 +40,12 @@ class StoredCallback:
     outcome: Outcome
     repeats: int
     problem: str | None = None
+
+    def may_be_accepted(self, task: Task) -> bool:
+        """Return whether it still names another provider task than the one on record."""
+        on_record = [one for one in (task.provider_task_id, task.callback_task_id) if one]
+        names_it = any(is_problem_of(self.problem, one) for one in on_record)
+        return self.outcome is Outcome.MISMATCH and not names_it
 
 
 @dataclass(frozen=True, slots=True)

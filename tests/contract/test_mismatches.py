@@ -732,6 +732,25 @@ def test_accepting_an_end_corrects_the_end_of_the_other_task(
     assert b"b.png" in told_body(store)
 
 
+def test_only_messages_that_name_another_task_than_the_accepted_one_may_be_accepted(
+    store: Store, ingest: Ingest
+) -> None:
+    put(store)
+    ingest.accept(called("processing", "a"))
+    ingest.accept(called("processing", "b"))
+    ingest.accept(called("succeed", "b"))
+    accepted = store.callbacks(outcome=Outcome.MISMATCH)[0].id
+    ingest.replay(accepted, accept=True)
+    task = store.task("task-1")
+    of_a, of_b, recorded = store.history("task-1").callbacks
+    assert [one.outcome for one in (of_a, of_b)] == [Outcome.MISMATCH] * 2
+    assert of_a.may_be_accepted(task)
+    assert not of_b.may_be_accepted(task)
+    assert not recorded.may_be_accepted(task)
+    with pytest.raises(NotAMismatch):
+        ingest.replay(of_b.id, accept=True)
+
+
 def test_a_decision_can_be_taken_back(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("succeed", "a"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from receiver.events import Callback, Event, Source
 from receiver.stores.sql.session import Row
-from receiver.tasks import IdSource
+from receiver.tasks import IdSource, mismatch_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +51,4 @@ class ProviderId:
         return self.source.outranks(IdSource(known))
 
     def problem(self, known: str) -> str:
-        return f"names provider task {self.id}; provider task {known} is on record"
+        return mismatch_problem(self.id, known)

@@ -22,7 +22,7 @@ from receiver.stores.sql import adoption
 from receiver.stores.sql.agenda import count
 from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
-from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge
+from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge, mismatch_problem
 
 LONGEST_PROBLEM = 1_000  # characters
 MISMATCH_PAUSE = 60_000  # ms between two queries of a task because of mismatches
@@ -164,7 +164,7 @@ class Recording:
 
         If they ended the task, its final status may be corrected.
         """
-        problem = f"names provider task {task[named.column]}; provider task {named.id} is on record"
+        problem = mismatch_problem(task[named.column], named.id)
         sources = rows.any_of("source", named.sources)
         values = (problem, problem, task["seq"], *map(str, named.sources))
         marked = self._connection.execute(
