@@ -84,7 +84,7 @@ def read(
 def _check_unique(row: Row, earlier: Mapping[str, Row]) -> None:
     if row.reference in earlier:
         first = earlier[row.reference].line
-        raise InputError("reference", f"stands in line {first} already")
+        raise InputError("reference", f"is in line {first} already")
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
@@ -94,7 +94,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
                 document = decode_strictly(words.encode())
                 yield line, _known(document)
             except RequestRefused as refusal:
-                yield line, InputError("row", str(refusal))
+                yield line, InputError("row", str(refusal).removeprefix("the body "))
             except InputError as error:
                 yield line, error
 
