@@ -28,6 +28,18 @@ def at(tmp_path: Path, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_a_picture_of_one_pixel_is_whole_however_short_it_is(tmp_path: Path, form: str) -> None:
+    _, thumbnail = content.inspect(at(tmp_path, picture(form, (1, 1))), "image")
+    assert thumbnail is not None
+
+
+def test_a_text_in_place_of_a_result_is_quoted_without_half_a_secret(tmp_path: Path) -> None:
+    text = b"x " * 30 + b"aB3" * 14 + b"c"  # the last word is a callback token
+    with pytest.raises(ContentFailure, match=r"x …\Z"):
+        content.inspect(at(tmp_path, text), "image")
+
+
 @pytest.mark.parametrize(("fmt", "extension"), FORMATS)
 def test_pictures_are_told_by_their_content(tmp_path: Path, fmt: str, extension: str) -> None:
     found, thumbnail = content.inspect(at(tmp_path, picture(fmt)), "image")
