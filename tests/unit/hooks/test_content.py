@@ -240,6 +240,25 @@ def test_a_decompression_bomb_is_refused_for_good(tmp_path: Path, side: int) -> 
         content.inspect(at(tmp_path, bomb(side)), "image")
 
 
+def tiled(side: int) -> bytes:
+    """A TIFF of 16 by 16 pixels in one tile, which has this side."""
+    pixels = zlib.compress(bytes(side * side))
+    size = {256: 16, 257: 16, 322: side, 323: side}
+    tags = {**size, 258: 8, 259: 8, 262: 1, 277: 1, 324: 8, 325: len(pixels)}
+    entries = [struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
+def test_a_small_picture_in_an_enormous_tile_is_kept_and_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "MAX_PIXELS", 4096)
+    found = [content.inspect(at(tmp_path, tiled(side)), "image") for side in (64, 80)]
+    assert [type_.extension for type_, _ in found] == ["tiff", "tiff"]
+    assert [thumbnail is not None for _, thumbnail in found] == [True, False]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
 def test_a_thumbnail_is_a_small_jpeg_whatever_the_picture(tmp_path: Path, mode: str) -> None:
     image = Image.effect_noise((1500, 900), 200).convert("RGB")
