@@ -79,7 +79,7 @@ class Delivery:
         """Return whether it is still waiting for the delivery of the hook named by `after`."""
         if self.after is None or self.state is not State.PENDING:
             return False
-        return self.due_at is None or (not self.attempts and now < self.due_at)
+        return self.due_at is None or (self.attempts == self.retries_from and now < self.due_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,15 @@ _SIGNATURES = (
     (b"glTF\2\0\0\0", FileType("glb", "model/gltf-binary")),
     (b"PK\3\4", FileType("zip", "application/zip")),
 )
+# Netpbm: the header is text, and the pixels may be as well, or look like it.
+_NETPBM = re.compile(
+    rb"P([1-6])(?:\s|#[^\n]{0,200}\n)+[0-9]{1,9}(?:\s|#[^\n]{0,200}\n)+[0-9]{1,9}\s"
+)
+_NETPBM_TYPES = (
+    FileType("pbm", "image/x-portable-bitmap"),
+    FileType("pgm", "image/x-portable-graymap"),
+    FileType("ppm", "image/x-portable-pixmap"),
+)
 _RIFF = {b"WEBP": WEBP, b"WAVE": WAV, b"AVI ": AVI}
 # Brands of the ISO base media file format (registered at mp4ra.org); all others mean MP4.
 _BRANDS = {
@@ -80,8 +89,6 @@ _NAMED = {
     ".exr": FileType("exr", "image/x-exr"),
     ".hdr": FileType("hdr", "image/vnd.radiance"),
     ".qoi": FileType("qoi", "image/qoi"),
-    ".ppm": FileType("ppm", "image/x-portable-pixmap"),
-    ".pgm": FileType("pgm", "image/x-portable-graymap"),
     ".flac": FileType("flac", "audio/flac"),
     ".aac": AAC,
     ".wav": WAV,
@@ -181,6 +188,8 @@ def _signature(head: bytes) -> FileType | None:
         return WEBM if b"\x42\x82\x84webm" in head[:128] else MKV
     if head.startswith(b"OggS\0"):
         return OGV if b"theora" in head[:64] else OGG
+    if netpbm := _NETPBM.match(head):
+        return _NETPBM_TYPES[(int(netpbm[1]) - 1) % 3]
     return _mpeg_audio(head)
 
 

@@ -113,7 +113,6 @@ def stream(
     """
     with Deadline(deadline) as clock, ExitStack() as stack:
         response, url = _follow(stack, url, clock, allow_private)
-        _check_coding(response, url)
         chunks = _capped(_chunks(response, url, clock), max_bytes, origin(url))
         yield Incoming(response.status_code, response.headers, chunks)
 
@@ -125,9 +124,10 @@ def is_unavailable(status: int) -> bool:
 
 def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailure:
     """Return the failure for a response that is not a success; `text` describes the response."""
-    if status in TEMPORARY_STATUSES or not 300 <= status < 500:
-        return TemporaryFailure(text, retry_after(headers.get("Retry-After"), time.time()))
-    return PermanentFailure(text)
+    wait = retry_after(headers.get("Retry-After"), time.time())
+    if is_unavailable(status):
+        return TemporaryFailure(text, wait)
+    return PermanentFailure(text) if 300 <= status < 500 else ContentFailure(text, wait)
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -233,6 +233,7 @@ def _exchange(
 
 
 def _chunks(response: requests.Response, url: str, clock: Deadline) -> Iterator[bytes]:
+    _check_coding(response, url)  # only of a body that somebody reads: the status comes first
     try:
         for chunk in response.iter_content(CHUNK):
             if clock.passed:
@@ -260,6 +261,8 @@ def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
             f"{where}: is not a public address; "
             "allow_private = true lets this hook reach internal ones"
         )
+    if isinstance(error, requests.exceptions.InvalidHeader):  # also a ValueError
+        return TemporaryFailure(f"{where}: the response has several sizes as its Content-Length")
     if isinstance(error, ValueError):
         return UrlRefused(f"{where}: is not an http or https URL, or is malformed")
     if isinstance(error, requests.exceptions.ContentDecodingError):

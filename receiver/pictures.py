@@ -47,6 +47,7 @@ UPRIGHT = {  # by the EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
 SIDEWAYS = range(5, 9)  # the orientations that swap width and height
 SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # 8 bits per channel, no palette
 
@@ -74,9 +75,17 @@ def opened(
     with _metadata_warnings_ignored(), Image.open(found.pixels, formats=formats) as image:
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise Image.DecompressionBombError
+        if max_pixels is not None and _tile_size(image) > max_pixels:
+            raise ValueError(f"its tiles have more than {max_pixels} pixels each")
         if found.pixels is not file:
             image.info["exif"], image.info["icc_profile"] = found.exif, found.profile
         yield image
+
+
+def _tile_size(image: Image.Image) -> int:
+    """Return the pixels of a TIFF's tile, all of which are decoded even for a small picture."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0))
 
 
 @contextmanager

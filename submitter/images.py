@@ -25,6 +25,8 @@ LEAST_SIDE = 300  # px
 FETCH_WITHIN = 30.0  # seconds
 # Ours: what has to be decoded to see that it is whole must fit into memory (about 200 MB).
 MOST_PIXELS = 64_000_000
+# What is left of a picture of which a part is missing does not pass the check of what was fetched.
+COMPLETE = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION, HTTPStatus.PARTIAL_CONTENT)
 FORMATS = ("JPEG", "PNG")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}\s*")
@@ -59,7 +61,7 @@ def fetch(field: str, url: str, allow_private: bool = False, within: float = FET
         with outgoing.stream(
             url, deadline=within, max_bytes=MOST_BYTES, allow_private=allow_private
         ) as incoming:
-            if incoming.status == HTTPStatus.OK:
+            if incoming.status in COMPLETE:
                 return b"".join(incoming.chunks)
             trouble = f"{outgoing.origin(url)}: HTTP {incoming.status}"
     except DeliveryFailure as failure:

@@ -26,9 +26,10 @@ from receiver.file_types import (
     text_in,
 )
 from receiver.hooks import wording
+from receiver.redaction import redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
-MIN_BYTES = 64  # no picture, video or sound of an unknown format is shorter
+MIN_BYTES = 64  # no picture that cannot be decoded, no video and no sound is shorter
 # Kinds of output that are never text. Adapters use "output" for an unknown kind.
 BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
 DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}  # Pillow reads all of their variants
@@ -56,10 +57,13 @@ def inspect(path: Path, kind: str) -> tuple[FileType, bytes | None]:
         head = file.read(HEAD)
         found = detect(head)
         if kind in BINARY_KINDS:
-            _check_binary(head, size, kind, found)
-        if head[4:8] in BOXES:
+            _check_binary(head, kind)
+        if head[4:8] in BOXES and size >= MIN_BYTES:
             _check_boxes(file, size, found)
-        return found, thumbnail(file, found)
+        small = thumbnail(file, found)
+    if small is None and size < MIN_BYTES and kind in BINARY_KINDS:
+        raise ContentFailure(f"the result is only {size} bytes long, too short for the {kind}")
+    return found, small
 
 
 def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
@@ -85,15 +89,13 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
         return None
 
 
-def _check_binary(head: bytes, size: int, kind: str, found: FileType) -> None:
+def _check_binary(head: bytes, kind: str) -> None:
     text = text_in(head)
     if text:
-        quoted = wording.one_line(text)[:QUOTED]
+        quoted = redacted(wording.one_line(text))[:QUOTED]  # a secret is recognised only as a whole
         raise ContentFailure(
             f"the result is a page of text ({_format(text)}), not the {kind}: {quoted}"
         )
-    if size < MIN_BYTES and found not in DECODED:
-        raise ContentFailure(f"the result is only {size} bytes long, too short for the {kind}")
 
 
 def _format(text: str) -> str:

@@ -58,7 +58,10 @@ def shelf(to: str, *, endpoint_url: str | None = None, within: float = 300) -> S
 
 
 def remove(url: str) -> None:
-    """Delete what `put` said lies there; nothing happens if it is gone. Raises OSError."""
+    """Delete what `put` said lies there, and what killed attempts left of it in a folder.
+
+    Nothing happens if it is gone. Raises OSError.
+    """
     try:
         if bucket.is_in_a_bucket(url):
             bucket.remove(bucket.Place.parse(url))
@@ -68,6 +71,10 @@ def remove(url: str) -> None:
         raise OSError(f"its kind of store cannot be used here: {error}") from error
     with contextlib.suppress(FileNotFoundError):
         system.rm_file(path)
+    if isinstance(system, LocalFileSystem):
+        final, number = Path(path), "[0-9a-f]" * 32
+        for left in final.parent.glob(f".{glob.escape(final.stem)}.{number}.part"):
+            left.unlink(missing_ok=True)
 
 
 def read(url: str, limit: int) -> bytes:

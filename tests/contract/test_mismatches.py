@@ -484,9 +484,12 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
     assert ingest.accept(queried("succeed", changes=picture("a2"))) is Outcome.DUPLICATE  # once
 
 
-def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(store: Store) -> None:
+@pytest.mark.parametrize("wait_ms", [None, 2 * MINUTE])
+def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(
+    store: Store, wait_ms: int | None
+) -> None:
     put(store)
-    hooks = [subscription("pictures"), subscription("mail", after="pictures")]
+    hooks = [subscription("pictures"), subscription("mail", after="pictures", wait_ms=wait_ms)]
     ingest = Ingest(store, hooks)
     ingest.accept(called("succeed", OTHER, changes=picture("b")))
     (download,) = store.claim("w", NOW, NOW + MINUTE, 9)
@@ -499,6 +502,7 @@ def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(store: S
     assert store.pictures(["task-1"]) == {}
     (again,) = store.claim("w", NOW, NOW + MINUTE, 9)  # the mail waits for the right picture
     assert again.hook == "pictures"
+    assert [one.hook for one in store.deliveries() if one.is_waiting(NOW)] == ["mail"]
     right = File("0", "/data/a.png", "cd" * 32, 4, "image/png", b"small")
     store.settle(
         again, Attempt(again.attempts, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [right]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from receiver import guard, outgoing
-from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure
 
 TABLE = json.loads((Path(__file__).parents[1] / "data" / "ssrf.json").read_text("utf-8"))
 NOW = 1_765_519_850.0
@@ -149,7 +149,9 @@ def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | 
         (429, TemporaryFailure),
         (408, TemporaryFailure),
         (425, TemporaryFailure),
-        (204, TemporaryFailure),  # not what was wanted, but not a refusal
+        (102, ContentFailure),  # neither wanted nor a refusal, but a response
+        (204, ContentFailure),
+        (600, ContentFailure),
         (301, PermanentFailure),
         (400, PermanentFailure),
         (404, PermanentFailure),

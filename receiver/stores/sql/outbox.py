@@ -137,14 +137,18 @@ on conflict (delivery, media_index) do update set attempt = excluded.attempt,
   content_type = excluded.content_type, thumbnail = excluded.thumbnail
 """
 
-# Until the first attempt, `due_at` of a delivery with a limited wait is the end of that wait. After
-# it, `due_at` is the time of the retry, which the end of the awaited delivery does not change.
+# Until the first attempt (at a corrected result: the first since the correction), `due_at` of a
+# delivery with a limited wait is the end of that wait. After it, `due_at` is the time of the retry,
+# which the end of the awaited delivery does not change.
 _RELEASE_WAITING = """
 update deliveries set due_at = ?
 from (select transition, hook from deliveries where id = ?) as ended
 where deliveries.transition = ended.transition and deliveries.after = ended.hook
   and deliveries.state = 'pending'
-  and (deliveries.due_at is null or (deliveries.attempts = 0 and deliveries.due_at > ?))
+  and (
+    deliveries.due_at is null
+    or (deliveries.attempts = deliveries.retries_from and deliveries.due_at > ?)
+  )
 """
 
 _REDELIVER = """

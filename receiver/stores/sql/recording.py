@@ -409,7 +409,8 @@ _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poll
 # Only a success that lost an output delays deliveries before their first attempt.
 _STOP_WAITING = """
 update deliveries set due_at = ?
-where transition = ? and state = 'pending' and attempts = 0 and after is null and due_at > ?
+where transition = ? and state = 'pending' and attempts = retries_from and after is null
+  and due_at > ?
 """
 # `retries_from` stays unchanged, so that earlier files count and only the missing ones are fetched.
 _FETCH_THE_REST = """

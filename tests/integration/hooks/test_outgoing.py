@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from receiver import guard, outgoing
-from receiver.errors import PermanentFailure, TemporaryFailure, TimedOut
+from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
 from tests.support.hook_servers import Endless, Page, Site, dripping
 from tests.support.patience import PATIENCE
 
@@ -152,6 +152,25 @@ def test_a_body_that_stops_early_is_not_taken_for_whole() -> None:
         pytest.raises(TemporaryFailure, match="connection broke"),
     ):
         get(f"http://127.0.0.1:{port}/")
+
+
+def test_a_response_of_two_sizes_is_broken_and_no_fault_of_the_url() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"
+    with (
+        dripping(answer, pause=0) as port,
+        pytest.raises(TemporaryFailure, match="several sizes as its Content-Length"),
+    ):
+        get(f"http://127.0.0.1:{port}/")
+
+
+def test_the_status_counts_also_if_the_body_cannot_be_decompressed(site: Site) -> None:
+    site.pages["/a"] = Page(b"?", 503, {"Content-Encoding": "compress"})
+    with outgoing.stream(
+        f"{site.url}/a", deadline=PATIENCE, max_bytes=100, allow_private=True
+    ) as incoming:
+        assert incoming.status == 503
+        with pytest.raises(ContentFailure, match="compressed with compress, which was not"):
+            list(incoming.chunks)
 
 
 def test_a_download_is_streamed(site: Site) -> None:

@@ -32,6 +32,18 @@ def test_an_internal_address_is_never_reached(server: Scripted) -> None:
     assert server.asked == []
 
 
+@pytest.mark.parametrize("status", [200, 203, 206])
+def test_a_whole_picture_is_taken_whatever_the_status_calls_it(
+    server: Scripted, picture: Path, status: int
+) -> None:
+    whole = picture.read_bytes()
+    server.will(server.say(whole, status))
+    assert images.load("cloth", f"{server.url}/a.png", fetch) == whole
+    server.will(server.say(whole[:-20], status))
+    with pytest.raises(InputError, match="truncated"):
+        images.load("cloth", f"{server.url}/a.png", fetch)
+
+
 def test_what_is_fetched_is_checked_like_any_picture(server: Scripted) -> None:
     url = f"{server.url}/a.png?signature=secret"
     for reply, complaint in (

@@ -28,6 +28,18 @@ def at(tmp_path: Path, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_a_picture_of_one_pixel_is_whole_however_short_it_is(tmp_path: Path, form: str) -> None:
+    _, thumbnail = content.inspect(at(tmp_path, picture(form, (1, 1))), "image")
+    assert thumbnail is not None
+
+
+def test_a_text_in_place_of_a_result_is_quoted_without_half_a_secret(tmp_path: Path) -> None:
+    text = b"x " * 30 + b"aB3" * 14 + b"c"  # the last word is a callback token
+    with pytest.raises(ContentFailure, match=r"x …\Z"):
+        content.inspect(at(tmp_path, text), "image")
+
+
 @pytest.mark.parametrize(("fmt", "extension"), FORMATS)
 def test_pictures_are_told_by_their_content(tmp_path: Path, fmt: str, extension: str) -> None:
     found, thumbnail = content.inspect(at(tmp_path, picture(fmt)), "image")
@@ -226,6 +238,25 @@ def bomb(side: int) -> bytes:
 def test_a_decompression_bomb_is_refused_for_good(tmp_path: Path, side: int) -> None:
     with pytest.raises(PermanentFailure, match="pixels"):
         content.inspect(at(tmp_path, bomb(side)), "image")
+
+
+def tiled(side: int) -> bytes:
+    """A TIFF of 16 by 16 pixels in one tile, which has this side."""
+    pixels = zlib.compress(bytes(side * side))
+    size = {256: 16, 257: 16, 322: side, 323: side}
+    tags = {**size, 258: 8, 259: 8, 262: 1, 277: 1, 324: 8, 325: len(pixels)}
+    entries = [struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
+def test_a_small_picture_in_an_enormous_tile_is_kept_and_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "MAX_PIXELS", 4096)
+    found = [content.inspect(at(tmp_path, tiled(side)), "image") for side in (64, 80)]
+    assert [type_.extension for type_, _ in found] == ["tiff", "tiff"]
+    assert [thumbnail is not None for _, thumbnail in found] == [True, False]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])

@@ -71,6 +71,16 @@ def test_what_a_killed_attempt_left_is_cleared_away(tmp_path: Path) -> None:
     assert below(tmp_path) == {".0.bbbb.part", ".1.cccc.part", "0.part"}
 
 
+def test_what_a_killed_attempt_left_is_deleted_with_the_file(tmp_path: Path) -> None:
+    place = shelf(str(tmp_path))
+    with place.draft("0.part") as killed, place.draft("0.x.part") as other:
+        url = put(place, "0.part", b"x")
+        shelf_module.remove(url)
+        assert not killed.exists()
+        assert other.exists()
+    assert below(tmp_path) == set()
+
+
 def test_the_file_is_on_disk_before_it_has_its_name_and_the_name_before_it_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
