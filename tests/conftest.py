@@ -18,6 +18,7 @@ from structlog.contextvars import clear_contextvars
 from xdist.scheduler import LoadScopeScheduling
 
 from receiver.stores.sqlite import SqliteStore
+from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
 from tests.support.open_files import assert_closed_but, open_databases
@@ -39,6 +40,10 @@ settings.load_profile("patient")
 # What the collection of the tests creates stays until the end, so the garbage collector leaves it
 # alone. Otherwise each process of a run spends several seconds on it.
 gc.disable()
+
+# Keep the files of the tests in memory, where syncing them takes no time: see `shm`.
+if files_in_memory := shm.folder():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", files_in_memory)
 
 # Let the processes that tests start keep their compiled modules, also where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
