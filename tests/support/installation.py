@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,7 +130,9 @@ class Installation:
 
     def wait_until_ready(self) -> None:
         def is_ready() -> bool:
-            with suppress(requests.ConnectionError):
+            with suppress(ConnectionRefusedError, requests.ConnectionError):
+                # Before anything listens, this is refused much faster than a request.
+                socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
                 return requests.get(f"{self.url}/readyz", timeout=PATIENCE).ok
             return False
 

@@ -15,13 +15,15 @@ from collections.abc import Callable
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "120"))
 if not 0 < PATIENCE <= 86_400:  # 0 would switch pytest-timeout off
     raise ValueError("TEST_PATIENCE is a number of seconds, above 0 and at most 86400")
-POLLED_EVERY = 0.02  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.05  # seconds between two looks at a condition
 
 
 def wait_until(condition: Callable[[], object], details: Callable[[], str] = str) -> None:
     """Return as soon as the condition is true; fail with the details after PATIENCE seconds."""
     ends_at = time.monotonic() + PATIENCE
+    pause = FIRST_PAUSE
     while not condition():
         if time.monotonic() > ends_at:
             raise AssertionError(f"condition not met within {PATIENCE:g} s\n{details()}".rstrip())
-        time.sleep(POLLED_EVERY)
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
