@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -45,8 +45,9 @@ def _install() -> None:
     sys.addaudithook(_look)  # for ever: a hook cannot be taken away
 
 
-def _look(event: str, args: tuple[Any, ...]) -> None:
-    if event not in EVENTS:
+# At the end of the interpreter the names of a module are None, and hooks are still called.
+def _look(event: str, args: tuple[Any, ...], events: Collection[str] = EVENTS) -> None:
+    if event not in events:
         return
     refused: list[str] | None = getattr(_here, "refused", None)
     if refused is not None and not _may_be_reached(args[-1]):
