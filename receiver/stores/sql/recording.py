@@ -8,24 +8,16 @@ from dataclasses import replace
 from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Subscription
-from receiver.errors import NotAMismatch, NotFound
+from receiver.errors import NotFound
 from receiver.events import Callback, Event, Source
-from receiver.stores import rows
-from receiver.stores.base import (
-    CALLBACKS_MISSED,
-    CONFLICTS,
-    MISMATCHES,
-    REPAIRS,
-    StoredCallback,
-)
-from receiver.stores.sql import adoption
+from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
+from receiver.stores.sql import adoption, mismatches
 from receiver.stores.sql.agenda import count
 from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
-from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge, mismatch_problem
+from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge
 
 LONGEST_PROBLEM = 1_000  # characters
-MISMATCH_PAUSE = 60_000  # ms between two queries of a task because of mismatches
 QUERY_AGAIN_AFTER = 5_000  # ms after a response without the output
 WAIT_FOR_OUTPUTS = 10_000  # ms that deliveries wait for the query for lost outputs
 POLLER_SEEN_WITHIN = 30_000  # ms; a running poller reports every 10 s
@@ -105,7 +97,7 @@ class Recording:
                 raise NotFound(f"task {task['id']} was forgotten")
             return Outcome.STALE
         if accept:
-            _check_mismatch(stored.id, task, named)
+            mismatches.check(stored.id, task, named)
             named = replace(named, source=IdSource.OPERATOR)
         task = self._identified(task, named, now)
         trust = stored.callback.trust
@@ -154,27 +146,10 @@ class Recording:
             self._set(task, named.column, named.id)
         if not named.is_other(task):
             return task
-        self._mark_earlier_as_mismatches(task, named, at)
+        mismatches.mark_earlier(self._connection, task, named, at)
         found = adoption.find(self._connection, task["id"])
         assert found is not None  # noqa: S101 - it is locked
         return found
-
-    def _mark_earlier_as_mismatches(self, task: Row, named: ProviderId, at: int) -> None:
-        """Mark the earlier messages, which named another provider task, and query the new one.
-
-        If they ended the task, its final status may be corrected.
-        """
-        problem = mismatch_problem(task[named.column], named.id)
-        sources = rows.any_of("source", named.sources)
-        values = (problem, problem, task["seq"], *map(str, named.sources))
-        marked = self._connection.execute(
-            _MARK_AS_MISMATCHES.format(sources=sources), values
-        ).rowcount
-        if marked:
-            count(self._connection, MISMATCHES, task["provider"])
-        if Status(task["status"]).is_terminal:
-            self._connection.execute(_FLAG_STATUS, (str(Trust.TOKEN), task["seq"]))
-        self._connection.execute(_ASK_ABOUT_MISMATCH, (at, at, at, task["seq"]))
 
     def _judge(
         self,
@@ -191,16 +166,12 @@ class Recording:
         outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
         if outcome in (Outcome.DUPLICATE, Outcome.CONFLICT) and event.status.is_terminal:
             is_sure = is_accepted or trust is Trust.QUERIED
-            if is_sure and task["mismatched_at"] is not None and self._rests_on_mismatch(task):
+            if is_sure and mismatches.rests_on_one(self._connection, task):
                 outcome = Outcome.RECORDED
-        is_disputed = not is_accepted and _is_disputed(task, named, event)
+        is_disputed = not is_accepted and mismatches.is_disputed(task, named, event)
         if outcome is Outcome.RECORDED and (confirm or is_disputed):
             return Outcome.CONFIRMING
         return outcome
-
-    def _rests_on_mismatch(self, task: Row) -> bool:
-        values = (task["seq"], task["status"])
-        return self._connection.execute(_RESTS_ON_MISMATCH, values).fetchone() is not None
 
     # -- what a message does to its task
 
@@ -218,7 +189,7 @@ class Recording:
         elif outcome is Outcome.CONFLICT:
             self._contradict(task, at)
         elif outcome is Outcome.MISMATCH:
-            self._note_mismatch(task, at)
+            mismatches.note(self._connection, task, at)
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
@@ -250,18 +221,6 @@ class Recording:
         self._set(task, "conflict", 1)
         if Trust(task["trust"]) is not Trust.QUERIED:
             self._set(task, "deadline_at", at)
-
-    def _note_mismatch(self, task: Row, at: int) -> None:
-        """Count a mismatch; query the task, at most once a minute, unless a query is pointless."""
-        count(self._connection, MISMATCHES, task["provider"])
-        last = task["mismatched_at"]
-        is_sure = Status(task["status"]).is_terminal and Trust(task["trust"]) is Trust.QUERIED
-        if is_sure or task["given_up_at"] is not None or task["provider_task_id"] is None:
-            self._set(task, "mismatched_at", at)
-        else:
-            ask_at = at if last is None else max(at, last + MISMATCH_PAUSE)
-            values = (at, ask_at, ask_at, task["seq"])
-            self._connection.execute(_ASK_ABOUT_MISMATCH, values)
 
     def _query_lost_outputs(self, task: Row, callback: Callback, at: int) -> int:
         """Make the task due for one query; return how long its deliveries wait, in ms.
@@ -363,31 +322,12 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
 
-def _check_mismatch(callback_id: int, task: Row, named: ProviderId) -> None:
-    """Raise NotAMismatch unless the callback names another provider task."""
-    if not named.is_other(task):
-        raise NotAMismatch(
-            f"callback {callback_id} is not a mismatch: it names the provider task on record. "
-            "Replay it without accepting it"
-        )
-
-
 def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
     """Return the problems of a message that was understood: another id, and dropped fields."""
     known = task[named.column]
     if not named.is_other(task):
         return "; ".join(event.dropped)[:LONGEST_PROBLEM] or None
     return "; ".join([named.problem(known), *event.dropped])[:LONGEST_PROBLEM]
-
-
-def _is_disputed(task: Row, named: ProviderId, event: Event) -> bool:
-    """Return whether only a query can decide which of two provider tasks ended.
-
-    The callbacks named two ids, and cannot be compared with the id in the create response.
-    """
-    is_apart = named.column != "provider_task_id"
-    has_two = task["mismatched_at"] is not None and task["provider_task_id"] is not None
-    return is_apart and has_two and event.status.is_terminal
 
 
 @cache
@@ -465,21 +405,6 @@ update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
 _MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
 _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
 _SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
-_MARK_AS_MISMATCHES = """
-update callbacks set outcome = 'mismatch',
-  problem = case when problem is null then ? else ? || '; ' || problem end
-where task = ? and outcome not in ('mismatch', 'quarantined') and {sources}
-"""
-_FLAG_STATUS = "update tasks set conflict = 1, trust = ? where seq = ?"
-_ASK_ABOUT_MISMATCH = """
-update tasks set mismatched_at = ?,
-  deadline_at = case when deadline_at is null or deadline_at > ? then ? else deadline_at end
-where seq = ?
-"""
-_RESTS_ON_MISMATCH = """
-select 1 from transitions join callbacks on callbacks.id = transitions.callback
-where transitions.task = ? and transitions.status = ? and callbacks.outcome = 'mismatch'
-"""
 _CALLBACK_CAME = """
 select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
 """
