@@ -106,9 +106,8 @@ class Reservation:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._begun: set[int] = set()
-        self.refused: dict[
-            str, bool
-        ] = {}  # hooks without a slot: whether their last attempt timed out
+        # The hooks that had no slot, and whether the last attempt of each timed out.
+        self.refused: dict[str, bool] = {}
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         has_slot = self._slots.has_slot(hook, timed_out=timed_out)
