@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
 from receiver.clock import now_ms
 from receiver.deliveries import File, Notice, Transition
 from receiver.events import Media
@@ -57,6 +55,8 @@ def notice(status: str, zone: tzinfo = UTC) -> Iterator[tuple[Notice, Path]]:
 
 
 def _picture() -> bytes:
+    from PIL import Image, ImageDraw  # noqa: PLC0415 - a slow import, and a worker seldom needs it
+
     image = Image.new("RGB", (SIDE, SIDE), "white")
     ImageDraw.Draw(image).text((SIDE // 4, SIDE // 3), REFERENCE, "black", font_size=SIDE // 5)
     out = io.BytesIO()

@@ -5,11 +5,37 @@ from __future__ import annotations
 import click
 
 from receiver import __version__, completion, logs, settings
-from receiver.cli import copy, doctor, endpoints, hooks, look, repair, retention, run, tail
-from receiver.cli.group import Commands
+from receiver.cli.group import Commands, ImportedCommands
+
+COMMANDS = ImportedCommands(
+    "receiver.cli",
+    {
+        "callbacks": "look:callbacks",
+        "copy": "copy:copy",
+        "deliveries": "look:deliveries",
+        "doctor": "doctor:doctor",
+        "endpoints": "endpoints:endpoints",
+        "forget": "retention:forget",
+        "hooks": "hooks:hooks_",
+        "migrate": "run:migrate",
+        "prune": "retention:prune",
+        "redeliver": "repair:redeliver",
+        "rejections": "look:rejections",
+        "replay": "repair:replay",
+        "serve": "run:serve_",
+        "tail": "tail:tail",
+        "tasks": "look:tasks",
+        "url": "look:url",
+        "worker": "run:worker",
+    },
+)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__)
 def main() -> None:
     """Receive the callbacks of AI tasks, keep them, and fire hooks.
@@ -19,7 +45,4 @@ def main() -> None:
     logs.configure(form=settings.log_format())
 
 
-for room in (run, look, tail, hooks, endpoints, repair, retention, doctor, copy):
-    for command in room.COMMANDS:
-        main.add_command(command)
 main.add_command(completion.command("receiver"))

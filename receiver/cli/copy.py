@@ -32,6 +32,3 @@ def copy(source: str, target: str) -> None:
             copied[step.table] = step.rows
     told = ", ".join(f"{rows} {table}" for table, rows in copied.items()) or "nothing was there"
     click.echo(f"copy: {told}; both are the same")
-
-
-COMMANDS = (copy,)

@@ -28,6 +28,3 @@ def doctor(ctx: click.Context, send: bool, as_json: bool) -> None:
     if as_json:
         console.as_json([finding.as_json() for finding in found])
     ctx.exit(REFUSED if any(one.verdict is Verdict.FAILED for one in found) else 0)
-
-
-COMMANDS = (doctor,)

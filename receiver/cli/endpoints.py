@@ -56,6 +56,3 @@ def _must_be_known(hook: str) -> None:
     if hook not in names:
         known = ", ".join(sorted(names)) or "none"
         raise click.BadParameter(f"{hook!r} is not in the hooks file; known are: {known}")
-
-
-COMMANDS = (endpoints,)

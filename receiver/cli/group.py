@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,38 @@ def tell_next(row: int | None) -> None:
     """Say on standard error how to go on; standard output is for the rows."""
     if row is not None:
         click.echo(f"there are older ones: --cursor {row}", err=True)
+
+
+class ImportedCommands(MutableMapping[str, click.Command]):
+    """The commands of a group, each imported from its module when it is first used.
+
+    Imports are most of what a short command costs. `places` has `module:attribute` for each name,
+    the module as named within `package`.
+    """
+
+    def __init__(self, package: str, places: Mapping[str, str]) -> None:
+        self._package = package
+        self._places: dict[str, str | click.Command] = dict(places)
+
+    def __getitem__(self, name: str) -> click.Command:
+        place = self._places[name]
+        if isinstance(place, str):
+            module, _, attribute = place.partition(":")
+            place = getattr(import_module(f"{self._package}.{module}"), attribute)
+            self._places[name] = place
+        return place
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._places[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class Commands(click.Group):

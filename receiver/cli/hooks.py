@@ -77,6 +77,3 @@ def _problems(entry: HookEntry) -> tuple[str, ...]:
     except SettingsError as error:
         return error.problems
     return ()
-
-
-COMMANDS = (hooks_,)

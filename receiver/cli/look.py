@@ -142,6 +142,3 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
         console.as_json({"task": task_json(task), "callback_url": where})
     else:
         click.echo(where)
-
-
-COMMANDS = (tasks, callbacks, deliveries, rejections, url)

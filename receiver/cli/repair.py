@@ -167,6 +167,3 @@ def _total(steps: Iterator[Step]) -> int:
 def _ingest() -> Ingest:
     chosen = settings.load()
     return Ingest.into(store(chosen), chosen)
-
-
-COMMANDS = (redeliver, replay)

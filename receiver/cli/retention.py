@@ -61,6 +61,3 @@ def forget(task: str | None, reference: str | None, yes: bool) -> None:
         click.confirm(f"Erase {len(found)} task(s) with their pictures, for good?", abort=True)
     for task_id in found:
         click.echo(f"forgot task {task_id}, removed {erase(record, task_id)} file(s)")
-
-
-COMMANDS = (prune, forget)

@@ -113,6 +113,3 @@ def _prune(record: Store, retention: int) -> None:
         callbacks=sum(step.callbacks for step in steps),
         inputs=sum(step.inputs for step in steps),
     )
-
-
-COMMANDS = (migrate, serve_, worker)

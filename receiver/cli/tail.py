@@ -64,6 +64,3 @@ def _is_wanted(one: Happening, only: tuple[str, ...], wanted: dict[str, str | No
     given = {name: value for name, value in wanted.items() if value is not None}
     is_meant = all(getattr(one, name) == value for name, value in given.items())
     return is_meant and (not only or one.kind in only)
-
-
-COMMANDS = (tail,)

@@ -17,9 +17,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from receiver.hooks import bucket
 
 STALE = 3600  # seconds after which a half file is left over from an attempt that was killed
@@ -51,8 +48,8 @@ def shelf(to: str, *, endpoint_url: str | None = None, within: float = 300) -> S
         return Bucket(replace(bucket.Place.parse(to), endpoint_url=endpoint_url), within)
     if endpoint_url:
         raise ValueError('only "s3://bucket/prefix" goes with endpoint_url')
-    system, root = fsspec.core.url_to_fs(to)
-    if isinstance(system, LocalFileSystem):
+    system, root = _file_system(to)
+    if _is_local(system):
         return Folder(Path(root).absolute())
     return Remote(system, root.rstrip("/"))
 
@@ -66,12 +63,12 @@ def remove(url: str) -> None:
         if bucket.is_in_a_bucket(url):
             bucket.remove(bucket.Place.parse(url))
             return
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = _file_system(url)
     except (ImportError, ValueError) as error:
         raise OSError(f"its kind of store cannot be used here: {error}") from error
     with contextlib.suppress(FileNotFoundError):
         system.rm_file(path)
-    if isinstance(system, LocalFileSystem):
+    if _is_local(system):
         final, number = Path(path), "[0-9a-f]" * 32
         for left in final.parent.glob(f".{glob.escape(final.stem)}.{number}.part"):
             left.unlink(missing_ok=True)
@@ -81,8 +78,26 @@ def read(url: str, limit: int) -> bytes:
     """The first bytes of what lies there. Raises OSError, ValueError or ImportError."""
     if bucket.is_in_a_bucket(url):
         return bucket.read(bucket.Place.parse(url), limit)
-    with fsspec.open(url, "rb") as opened:
+    system, path = _file_system(url)
+    with system.open(path, "rb") as opened:
         return bytes(opened.read(limit))
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a path or URL, and the path within it.
+
+    Raises ValueError or ImportError for unknown kinds.
+    """
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - a slow import that most processes never need
+
+    system, path = url_to_fs(url)
+    return system, path
+
+
+def _is_local(system: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 - as above
+
+    return isinstance(system, LocalFileSystem)
 
 
 class Folder:

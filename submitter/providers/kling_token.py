@@ -6,8 +6,6 @@ import threading
 import warnings
 from typing import Protocol
 
-import jwt
-
 VALID_FOR = 1800  # seconds
 VALID_BEFORE = 5  # seconds; for a clock at Kling that is behind ours
 # A create may be under way for minutes. (A client that renews only at the end fails now and then.)
@@ -64,6 +62,8 @@ class Signed:
             return self._token
 
     def _sign(self, now: int) -> None:
+        import jwt  # noqa: PLC0415 - a slow import, and most accounts have an API key
+
         claims = {"iss": self._access_key, "exp": now + VALID_FOR, "nbf": now - VALID_BEFORE}
         with warnings.catch_warnings():
             # How long the key is was Kling's decision, not our user's.
