@@ -43,14 +43,67 @@ class HookEntry:
     alerts: bool = False  # also tell people when another hook's endpoint fails
 
 
-def load(path: Path, spelling: Spelling, providers: Collection[str] = ()) -> tuple[HookEntry, ...]:
-    """The hooks of the file, in its order; none if there is no file.
+@dataclass(frozen=True, slots=True)
+class HooksPath:
+    """Where the hooks file is. Only a file that no setting names may be missing."""
 
-    `spelling` gives our status for a provider's spelling of one. `providers`, if given, are the
-    only names that `providers = […]` may hold. Raises SettingsError with a line for each mistake.
+    path: Path = Path("hooks.toml")
+    must_exist: bool = False
+
+    @classmethod
+    def named(cls, text: str | None) -> HooksPath:
+        """The file that HOOKS_FILE names; if it is empty or unset, the default."""
+        text = (text or "").strip()
+        return cls(Path(text), must_exist=True) if text else cls()
+
+
+def load(
+    path: Path,
+    spelling: Spelling,
+    providers: Collection[str] = (),
+    *,
+    must_exist: bool = True,
+) -> tuple[HookEntry, ...]:
+    """Read and parse the hooks file. Raises SettingsError with a line for each mistake."""
+    return parse(read(path, must_exist=must_exist), path, spelling, providers)
+
+
+def read(path: Path, *, must_exist: bool = True) -> str:
+    """Return the text of the hooks file. Raises SettingsError.
+
+    Unless it `must_exist`, a missing file is the same as an empty one.
     """
     try:
-        tables = _tables(path)
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        if not must_exist:
+            return ""
+        problem = (
+            f"HOOKS_FILE: {path} does not exist; correct HOOKS_FILE, or create the file "
+            "(an empty file means that there are no hooks)"
+        )
+    except OSError as error:
+        problem = f"{path.name}: cannot be read: {error.strerror} ({path})"
+    except UnicodeDecodeError as error:
+        problem = (
+            f"{path.name}: is not TOML: it is not UTF-8 ({error.reason} at byte {error.start})"
+        )
+    except ValueError:  # a path that no file can have
+        problem = f"HOOKS_FILE: {str(path)!r} is not a path"
+    raise SettingsError([problem])
+
+
+def parse(
+    text: str, path: Path, spelling: Spelling, providers: Collection[str] = ()
+) -> tuple[HookEntry, ...]:
+    """Return the hooks of the file, in its order.
+
+    `spelling` gives our status for a provider's spelling of one. `providers`, if given, are the
+    only names that `providers = […]` may hold. Raises SettingsError with a line for each mistake,
+    each of which names the file.
+    """
+    try:
+        tables = _tables(text)
         return _entries([_translated(table, spelling) for table in tables], providers)
     except SettingsError as error:
         raise SettingsError([f"{path.name}: {line}" for line in error.problems]) from None
@@ -128,15 +181,11 @@ class _Keys(Schema):
     alerts = fields.Boolean(load_default=False)
 
 
-def _tables(path: Path) -> Sequence[Table]:
+def _tables(text: str) -> Sequence[Table]:
     """The `[[hook]]` tables of the file."""
     try:
-        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise SettingsError([f"cannot be read: {error.strerror}"]) from error
-    except ValueError as error:  # not TOML, or not UTF-8
+        document = tomllib.loads(text)
+    except ValueError as error:
         raise SettingsError([f"is not TOML: {error}"]) from error
     except RecursionError:
         raise SettingsError(["is nested too deep"]) from None

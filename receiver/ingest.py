@@ -30,7 +30,12 @@ ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that othe
 
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
     """The hooks file, with statuses in any provider's spelling. Raises SettingsError."""
-    return hooks_file.load(settings.hooks_file, providers.spelling, providers.PROVIDERS)
+    return hooks_file.load(
+        settings.hooks_file,
+        providers.spelling,
+        providers.PROVIDERS,
+        must_exist=settings.needs_hooks_file,
+    )
 
 
 def announce(

@@ -48,6 +48,7 @@ class Settings:
     callback_secrets: tuple[str, ...]  # the first mints tokens, all of them verify
     public_url: str | None = None  # where providers reach us; None: behind NAT
     hooks_file: Path = Path("hooks.toml")
+    needs_hooks_file: bool = False  # HOOKS_FILE names it, so it must exist
     confirm: Confirm = Confirm.NEVER
     reconcile_after: float | None = None  # seconds; a bound on the first question about a task
     webhook_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by provider
@@ -90,7 +91,7 @@ def load() -> Settings:
     env.int("WEB_CONCURRENCY", 2, validate=_between(1, 64))  # gunicorn's settings read these two
     env.int("PORT", 8000, validate=_between(1, 65_535))
     proxies = env.int("TRUSTED_PROXIES", 0, validate=_between(0, 10))
-    hooks_file = env.str("HOOKS_FILE", "hooks.toml")
+    hooks_file = env.str("HOOKS_FILE", "", validate=_hooks_file)
     reconcile_after = env.float("RECONCILE_AFTER", None, validate=_between(0.1, 86_400))
     confirm = env.str("CONFIRM", "never", validate=_confirm)
     signing = {name: env.str(name, "", validate=_webhook_secrets) for name in SIGNING.values()}
@@ -111,7 +112,8 @@ def load() -> Settings:
         database_url=database_url,
         callback_secrets=split_secrets(given) if given else own_secret(database_url),
         public_url=_with_ascii_host(public_url.strip().rstrip("/")) if public_url else None,
-        hooks_file=Path(hooks_file),
+        hooks_file=Path(hooks_file.strip() or "hooks.toml"),
+        needs_hooks_file=bool(hooks_file.strip()),
         confirm=Confirm(confirm),
         reconcile_after=reconcile_after,
         webhook_secrets={
@@ -277,6 +279,20 @@ def _with_ascii_host(url: str) -> str:
     netloc = f"{login}@" if login else ""
     netloc += idna.encode(host, uts46=True).decode() + port
     return parts._replace(netloc=netloc).geturl()
+
+
+def _hooks_file(value: str) -> None:
+    """A file that is there but cannot be used is reported by `hooks_file`, with its mistakes."""
+    value = value.strip()
+    try:
+        is_missing = bool(value) and not Path(value).exists()
+    except (OSError, ValueError):  # it cannot be examined, which whoever reads it reports
+        return
+    if is_missing:
+        raise ValidationError(
+            f"{value} does not exist; correct HOOKS_FILE, or create the file "
+            "(an empty file means that there are no hooks)"
+        )
 
 
 def _callback_secrets(value: str) -> None:

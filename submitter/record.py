@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from receiver import hooks_file, settings
 from receiver.errors import SettingsError
-from receiver.hooks_file import HookEntry
+from receiver.hooks_file import HookEntry, HooksPath
 from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.providers import PROVIDERS, spelling
@@ -60,8 +59,14 @@ def _read_settings(
 ) -> tuple[Settings | None, tuple[HookEntry, ...] | None]:
     chosen = _tried(problems, settings.load)
     # Its mistakes are told also where another setting is wrong.
-    path = chosen.hooks_file if chosen else Path(os.environ.get("HOOKS_FILE") or "hooks.toml")
-    return chosen, _tried(problems, lambda: hooks_file.load(path, spelling, PROVIDERS))
+    if chosen:
+        named = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
+    else:
+        named = HooksPath.named(os.environ.get("HOOKS_FILE"))
+    path, must_exist = named.path, named.must_exist
+    return chosen, _tried(
+        problems, lambda: hooks_file.load(path, spelling, PROVIDERS, must_exist=must_exist)
+    )
 
 
 @contextmanager
@@ -93,5 +98,5 @@ def _tried(problems: list[str], read: Callable[[], T]) -> T | None:
     try:
         return read()
     except (SettingsError, ConfigurationError) as error:
-        problems.extend(error.problems)
+        problems.extend(line for line in error.problems if line not in problems)
         return None

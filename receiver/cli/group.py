@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ import click
 from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.hooks_file import HooksPath
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
 from receiver.stores.base import Span
@@ -54,9 +54,9 @@ def of_tasks(time: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def hook_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
     """What a shell may complete the name of a hook to; nothing if the hooks file is wrong."""
-    path = Path(os.environ.get("HOOKS_FILE") or "hooks.toml")
+    named = HooksPath.named(os.environ.get("HOOKS_FILE"))
     try:
-        entries = hooks_file.load(path, spelling, PROVIDERS)
+        entries = hooks_file.load(named.path, spelling, PROVIDERS)
     except SettingsError:
         return []
     return [entry.name for entry in entries if entry.name.startswith(begun)]

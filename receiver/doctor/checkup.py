@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
-from pathlib import Path
 
 from receiver import settings
 from receiver.doctor import clocks, disk, hooks, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
-from receiver.hooks_file import HookEntry, load
+from receiver.hooks_file import HooksPath, load
 from receiver.providers import PROVIDERS, spelling
 from receiver.redaction import redacted
 from receiver.settings import Settings, sqlite_path
@@ -29,7 +28,8 @@ def examine(*, send: bool) -> Iterator[Finding]:
         yield from (failed("settings", line) for line in error.problems)
         yield warning("settings", "disk, database and public URL need them", "then run this again")
         yield _clock(None)
-        yield from _hooks(Path(os.environ.get("HOOKS_FILE") or "hooks.toml"), None, send=send)
+        if not any(line.startswith("HOOKS_FILE:") for line in error.problems):
+            yield from _hooks(HooksPath.named(os.environ.get("HOOKS_FILE")), None, send=send)
         return
     yield ok("settings", f"they can be used; the record is {redacted(chosen.database_url)}")
     yield _clock(chosen.public_url)
@@ -49,15 +49,18 @@ def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
         yield from found
         usable = all(finding.verdict is not Verdict.FAILED for finding in found)
         usable_store = store if usable else None
-        yield from _hooks(chosen.hooks_file, usable_store, send=send, zone=chosen.zone)
+        named = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
+        yield from _hooks(named, usable_store, send=send, zone=chosen.zone)
         yield reach.check(chosen, usable_store)
     finally:
         store.close()
 
 
-def _hooks(path: Path, store: Store | None, *, send: bool, zone: tzinfo = UTC) -> Iterator[Finding]:
+def _hooks(
+    named: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
+) -> Iterator[Finding]:
     try:
-        entries: tuple[HookEntry, ...] = load(path, spelling, PROVIDERS)
+        entries = load(named.path, spelling, PROVIDERS, must_exist=named.must_exist)
     except SettingsError as error:
         yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
     else:

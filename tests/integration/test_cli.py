@@ -31,6 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
     monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
     monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
+    (tmp_path / "hooks.toml").touch()
 
 
 def run(*arguments: str) -> Result:
@@ -230,3 +231,17 @@ def test_a_callback_url_that_cannot_work_is_refused(
     assert done.exit_code == 2
     assert says in done.output
     assert store.tasks() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "worker", "tasks", "deliveries", "endpoints", "hooks list", "redeliver --task 1"],
+)
+def test_a_missing_hooks_file_is_an_error_of_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.tml"))
+    done = CliRunner().invoke(main, command.split())
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"receiver: HOOKS_FILE: {tmp_path / 'hooks.tml'} does not exist;")

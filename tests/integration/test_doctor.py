@@ -81,6 +81,7 @@ def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site) -> Docto
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
     monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
     monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
+    (tmp_path / "hooks.toml").touch()
     monkeypatch.setenv("KLING_BASE_URL", site.url)
     monkeypatch.delenv("PUBLIC_URL", raising=False)
     return Doctor(tmp_path, monkeypatch.setenv)
@@ -266,6 +267,7 @@ def test_wrong_settings_are_told_and_the_rest_goes_on(doctor: Doctor, site: Site
         ("DATABASE_URL", "sqlite:////dev/null/receiver.db"),
         ("DATABASE_URL_FILE", "/no/such/file"),
         ("HOOKS_FILE", "{folder}"),
+        ("HOOKS_FILE", "{folder}/missing.toml"),
         ("PUBLIC_URL", "https://a..b"),
         ("PUBLIC_URL", "http://[::1"),
         ("PUBLIC_URL", "http://[fe80::1]:9"),

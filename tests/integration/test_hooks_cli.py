@@ -86,9 +86,22 @@ def test_the_list_tells_which_cannot_be_used(monkeypatch: pytest.MonkeyPatch) ->
     assert "SLACK_WEBHOOK_URL is not set" in done.stdout
 
 
-def test_no_hooks_file_is_no_hooks(tmp_path: Path) -> None:
-    (tmp_path / "hooks.toml").unlink()
+def test_an_empty_hooks_file_is_no_hooks(tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").write_text("")
     assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
+
+
+def test_without_a_setting_a_missing_default_file_is_no_hooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hooks.toml").unlink()
+    for value in (None, "", " "):
+        if value is None:
+            monkeypatch.delenv("HOOKS_FILE")
+        else:
+            monkeypatch.setenv("HOOKS_FILE", value)
+        assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
 
 
 def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:

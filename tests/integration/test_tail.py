@@ -31,6 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
     monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
     monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
+    (tmp_path / "hooks.toml").touch()
 
 
 def happen(store: SqliteStore, task: str, reference: str | None = None) -> None:

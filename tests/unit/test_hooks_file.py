@@ -10,7 +10,7 @@ import pytest
 
 from receiver import hooks, hooks_file
 from receiver.errors import SettingsError
-from receiver.hooks_file import HookEntry
+from receiver.hooks_file import HookEntry, HooksPath
 
 
 def spelling(status: str) -> str | None:
@@ -37,8 +37,33 @@ def waits(entries: tuple[HookEntry, ...]) -> dict[str, str | None]:
     return {entry.name: entry.subscription.after for entry in entries}
 
 
-def test_no_file_is_no_hooks(tmp_path: Path) -> None:
-    assert hooks_file.load(tmp_path / "hooks.toml", spelling) == ()
+def test_a_missing_file_is_an_error_unless_no_setting_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "hooks.toml"
+    with pytest.raises(SettingsError, match=f"HOOKS_FILE: {path} does not exist; .*create"):
+        hooks_file.load(path, spelling)
+    assert hooks_file.load(path, spelling, must_exist=False) == ()
+
+
+def test_a_link_to_nothing_is_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").symlink_to(tmp_path / "gone.toml")
+    with pytest.raises(SettingsError, match="does not exist"):
+        hooks_file.load(tmp_path / "hooks.toml", spelling)
+
+
+@pytest.mark.parametrize("must_exist", [True, False])
+def test_what_is_there_but_no_file_is_an_error_either_way(tmp_path: Path, must_exist: bool) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "hooks.toml", tmp_path / ("x" * 300)):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            hooks_file.load(path, spelling, must_exist=must_exist)
+
+
+@pytest.mark.parametrize("text", [None, "", "  "])
+def test_an_empty_setting_names_no_file(text: str | None) -> None:
+    assert not HooksPath.named(text).must_exist
+    assert HooksPath.named(" /etc/hooks.toml ") == HooksPath(
+        Path("/etc/hooks.toml"), must_exist=True
+    )
 
 
 def test_an_empty_file_is_no_hooks(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def environment(server: Scripted, database: Path, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "hooks.toml").touch()
     return {
         "DATABASE_URL": f"sqlite:///{database}",
         "CALLBACK_SECRETS": "a-callback-secret",

@@ -243,6 +243,7 @@ def test_both_spellings_of_the_path_are_a_setting_of_the_account(
 def test_submit_and_status_follow_a_modellix_task_to_its_picture(
     server: Scripted, store: Store, database: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "hooks.toml").touch()
     environment = {
         "DATABASE_URL": f"sqlite:///{database}",
         "HOOKS_FILE": str(tmp_path / "hooks.toml"),
