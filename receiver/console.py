@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -100,11 +101,16 @@ def show_callbacks(found: Sequence[StoredCallback]) -> None:
     _print(table, "No callbacks.")
 
 
-def show_deliveries(found: Sequence[Delivery], now: int) -> None:
+def show_deliveries(
+    found: Sequence[Delivery], now: int, hooks: Collection[str] | None = None
+) -> None:
+    """Print deliveries. `hooks`: the names in the hooks file; None if they are not known."""
     table = _table("id", "task", "status", "hook", "state", "attempts", "due")
     for delivery in found:
         due = _short(delivery.due_at)
-        if delivery.is_waiting(now):
+        if hooks is not None and delivery.lacks_hook(hooks):
+            due = "waits: its hook is not in the hooks file"
+        elif delivery.is_waiting(now):
             due = f"after {delivery.after}" + (f", or {due}" if due else "")
         table.add_row(
             str(delivery.id),
@@ -131,7 +137,10 @@ def show_rejections(found: Sequence[Rejection]) -> None:
     _print(table, "No request was refused.")
 
 
-def show_endpoints(found: Sequence[Endpoint], now: int) -> None:
+def show_endpoints(
+    found: Sequence[Endpoint], now: int, without_hook: Mapping[str, int] = MappingProxyType({})
+) -> None:
+    """Print endpoints. `without_hook`: how many deliveries wait for hooks that are missing."""
     table = _table("hook", "circuit", "failed in a row", "since", "tried again", "said")
     for endpoint in found:
         circuit = endpoint.circuit(now)
@@ -141,9 +150,16 @@ def show_endpoints(found: Sequence[Endpoint], now: int) -> None:
             str(endpoint.failures),
             _short(endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since),
             _short(endpoint.retry_at) if circuit is Circuit.OPEN else "",
-            _cut(endpoint.said),
+            _missing(without_hook[endpoint.hook])
+            if endpoint.hook in without_hook
+            else _cut(endpoint.said),
         )
     _print(table, "No hooks.")
+
+
+def _missing(waiting: int) -> str:
+    """Return what is shown of a hook that is not in the hooks file."""
+    return f"not in the hooks file; deliveries that wait for it: {waiting}"
 
 
 def show_finding(finding: Finding) -> None:

@@ -63,8 +63,13 @@ class Deliver:
 
     def _attempt(self, delivery: Delivery) -> State:
         started_at = self.clock()
+        hook = self.hooks.get(delivery.hook)
+        if hook is None:  # it was removed from the hooks file after the claim
+            said = f"the hook {delivery.hook!r} is not in the hooks file: the delivery waits for it"
+            return self._settle(delivery, started_at, "failed", State.PENDING, Done(said), delay=0)
         try:
-            hook, notice = self._hook(delivery), self.notice(delivery)
+            self._refuse_disabled(delivery.hook)
+            notice = self.notice(delivery)
         except DeliveryFailure as failure:  # nothing was sent: it says nothing of the endpoint
             return self._after_failure(delivery, started_at, "failed", failure)
         try:
@@ -101,16 +106,13 @@ class Deliver:
             raise PermanentFailure("the task was forgotten: nothing is told of it any more")
         return replace(told.notice, media=_media(told), zone=self.zone)
 
-    def _hook(self, delivery: Delivery) -> Hook:
-        if delivery.hook not in self.hooks:
-            raise PermanentFailure(f"the hook {delivery.hook!r} is not in the hooks file any more")
-        endpoint = self.store.endpoint(delivery.hook)
+    def _refuse_disabled(self, hook: str) -> None:
+        endpoint = self.store.endpoint(hook)
         if endpoint.disabled_at is not None:
             raise PermanentFailure(
                 f"nothing was sent: the hook is disabled, because {endpoint.said}; mend it, then: "
-                f"receiver endpoints resume {delivery.hook}"
+                f"receiver endpoints resume {hook}"
             )
-        return self.hooks[delivery.hook]
 
     def _after_failure(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -74,6 +74,10 @@ class Delivery:
     retries_from: int = 0  # attempts made before the last redelivery: retries count from here
     after: str | None = None
     ended_at: int | None = None
+
+    def lacks_hook(self, hooks: Collection[str]) -> bool:
+        """Return whether it waits because its hook is not among these, those of the hooks file."""
+        return self.state is State.PENDING and self.hook not in hooks
 
     def is_waiting(self, now: int) -> bool:
         """Return whether it is still waiting for the delivery of the hook named by `after`."""

@@ -101,6 +101,7 @@ class DeliveryDocument(Document):
     after = _maybe_text()
     due_at = _maybe_instant()
     ended_at = _maybe_instant()
+    waits_for_missing_hook = fields.Boolean(required=True, allow_none=True)
 
 
 class AnsweredDeliveryDocument(DeliveryDocument):

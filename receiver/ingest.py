@@ -81,6 +81,11 @@ class Ingest:
         subscriptions = [entry.subscription for entry in hook_entries(settings)]
         return cls(store, subscriptions, settings.confirm, meter or Meter())
 
+    @property
+    def hooks(self) -> list[str]:
+        """The hooks of the hooks file, in its order."""
+        return [subscription.hook for subscription in self.subscriptions]
+
     def accept(self, callback: Callback) -> Outcome:
         """Parse and record one message of a provider; durable when it returns.
 

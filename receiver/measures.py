@@ -165,6 +165,11 @@ TASKS_OVERDUE = Measure(
 DELIVERIES_DUE = Measure(
     "deliveries_due", Kind.GAUGE, "Deliveries that could be made now and are not: the backlog."
 )
+WITHOUT_HOOK = Measure(
+    "deliveries_without_hook",
+    Kind.GAUGE,
+    "Deliveries that wait because their hook is not in the hooks file.",
+)
 OLDEST_DUE = Measure(
     "oldest_due_delivery_age_seconds", Kind.GAUGE, "How long the oldest of these has been due."
 )
@@ -184,6 +189,7 @@ READ = (
     TASKS_AWAITED,
     TASKS_OVERDUE,
     DELIVERIES_DUE,
+    WITHOUT_HOOK,
     OLDEST_DUE,
     DELIVERIES_DEAD,
     PROCESS_SEEN,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from receiver.deliveries import Delivery, rfc3339, task_json
@@ -13,8 +13,9 @@ from receiver.stores.happenings import Happening
 from receiver.stores.upkeep import Rejection
 
 
-def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    """A delivery, by the name of its hook."""
+def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a delivery. `hooks`: the names in the hooks file; None if they are not known."""
+    lacks_hook = None if hooks is None else delivery.lacks_hook(hooks)
     return {
         "id": delivery.id,
         "task": delivery.task_id,
@@ -25,6 +26,7 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
         "after": delivery.after,
         "due_at": _instant(delivery.due_at),
         "ended_at": _instant(delivery.ended_at),
+        "waits_for_missing_hook": lacks_hook,
     }
 
 
@@ -46,8 +48,8 @@ def callback_json(stored: StoredCallback) -> dict[str, Any]:
     }
 
 
-def history_json(history: TaskHistory) -> dict[str, Any]:
-    """A task with everything on record about it."""
+def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a task with everything on record about it. `hooks`: see `delivery_json`."""
     return {
         **task_json(history.task),
         "callback_task_id": history.task.callback_task_id,
@@ -66,7 +68,7 @@ def history_json(history: TaskHistory) -> dict[str, Any]:
         "callbacks": [callback_json(stored) for stored in history.callbacks],
         "deliveries": [
             {
-                **delivery_json(delivery),
+                **delivery_json(delivery, hooks),
                 "answers": [
                     {
                         "number": attempt.number,

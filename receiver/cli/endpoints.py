@@ -7,8 +7,10 @@ import click
 from receiver import console, settings, shapes
 from receiver.cli.group import as_json, hook_names, store
 from receiver.clock import now_ms
+from receiver.deliveries import State
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
+from receiver.stores.overview import without_hook
 
 
 @click.group(invoke_without_command=True)
@@ -20,15 +22,17 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     if ctx.invoked_subcommand:
         return
     chosen = settings.load()
-    known = {endpoint.hook: endpoint for endpoint in store(chosen).endpoints()}
+    record = store(chosen)
+    known = {endpoint.hook: endpoint for endpoint in record.endpoints()}
     names = [entry.name for entry in hook_entries(chosen)]
-    names += sorted(known.keys() - set(names))
+    missing = without_hook(record.delivery_counts(), names)
+    names += sorted({*known, *missing} - set(names))
     found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
     found = [endpoint for endpoint in found if circuit in (None, endpoint.circuit(now))]
     if as_json:
         console.as_json([shapes.endpoint_json(endpoint, now) for endpoint in found])
     else:
-        console.show_endpoints(found, now)
+        console.show_endpoints(found, now, missing)
 
 
 @endpoints.command()
@@ -49,10 +53,33 @@ def resume(hook: str) -> None:
     click.echo(f"{hook} is delivered to again" if was_held else f"{hook} was not paused")
 
 
+@endpoints.command()
+@click.argument("hook", shell_complete=hook_names)
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+def drop(hook: str, dry_run: bool) -> None:
+    """Turn the deliveries that wait for this hook into dead letters.
+
+    For a hook that was removed from the hooks file for good: its deliveries wait until it is back.
+    `redeliver --hook HOOK` makes them due again.
+    """
+    _must_be_known(hook)
+    record = store()
+    counts = record.delivery_counts()
+    dropped = sum(one.value for one in counts if (one.hook, one.state) == (hook, State.PENDING))
+    if not dry_run:
+        dropped = 0
+        while step := record.drop(hook, now_ms()):
+            dropped += step
+    verb = "would be" if dry_run else "are"
+    click.echo(f"{dropped} deliveries to {hook} {verb} dead letters now")
+
+
 def _must_be_known(hook: str) -> None:
     chosen = settings.load()
+    record = store(chosen)
     names = {entry.name for entry in hook_entries(chosen)}
-    names |= {endpoint.hook for endpoint in store(chosen).endpoints()}
+    names |= {endpoint.hook for endpoint in record.endpoints()}
+    names |= {one.hook for one in record.delivery_counts() if one.value}
     if hook not in names:
         known = ", ".join(sorted(names)) or "none"
         raise click.BadParameter(f"{hook!r} is not in the hooks file; known are: {known}")

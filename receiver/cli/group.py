@@ -14,6 +14,7 @@ from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.hooks_file import HooksPath
+from receiver.ingest import hook_entries
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
 from receiver.stores.base import Span
@@ -98,6 +99,15 @@ class ImportedCommands(MutableMapping[str, click.Command]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def names_in_hooks_file(chosen: settings.Settings) -> list[str] | None:
+    """The names of the hooks; None, and the mistakes on standard error, if the file is wrong."""
+    try:
+        return [entry.name for entry in hook_entries(chosen)]
+    except SettingsError as error:
+        complain(error.problems)
+        return None
 
 
 class Commands(click.Group):

@@ -5,7 +5,16 @@ from __future__ import annotations
 import click
 
 from receiver import console, providers, settings, shapes
-from receiver.cli.group import as_json, cursor, hook_names, limit, of_tasks, store, tell_next
+from receiver.cli.group import (
+    as_json,
+    cursor,
+    hook_names,
+    limit,
+    names_in_hooks_file,
+    of_tasks,
+    store,
+    tell_next,
+)
 from receiver.clock import now_ms
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
@@ -47,9 +56,10 @@ def tasks(
 @as_json
 def show(task: str, as_json: bool) -> None:
     """The timeline of one task: every callback, move and attempt."""
-    history = store().history(task)
+    chosen = settings.load()
+    history = store(chosen).history(task)
     if as_json:
-        console.as_json(shapes.history_json(history))
+        console.as_json(shapes.history_json(history, names_in_hooks_file(chosen)))
     else:
         console.show_timeline(history)
 
@@ -102,13 +112,15 @@ def deliveries(
 ) -> None:
     """List deliveries, newest first; `--state dead`: the dead letters."""
     wanted = State(state) if state else None
-    page = store().page_of_deliveries(
+    chosen = settings.load()
+    hooks = names_in_hooks_file(chosen)
+    page = store(chosen).page_of_deliveries(
         before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
     )
     if as_json:
-        console.as_json([shapes.delivery_json(delivery) for delivery in page.rows])
+        console.as_json([shapes.delivery_json(delivery, hooks) for delivery in page.rows])
     else:
-        console.show_deliveries(page.rows, now_ms())
+        console.show_deliveries(page.rows, now_ms(), hooks)
     tell_next(page.next)
 
 

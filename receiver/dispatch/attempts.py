@@ -41,7 +41,7 @@ class Attempts:
         self._deliver = deliver
         self._clock = clock
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        self.slots = Slots(concurrency)
+        self.slots = Slots(concurrency, is_known=lambda hook: hook in deliver.hooks)
         self._held: dict[int, Delivery] = {}
         self._lock = threading.Lock()
         self._seen_at = 0.0

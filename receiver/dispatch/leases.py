@@ -81,8 +81,8 @@ class LeaseDispatcher:
         # An attempt frees its slot only after the commit that wakes this thread.
         longest = min(LONGEST_NAP, BUSY_NAP) if len(self._attempts) else LONGEST_NAP
         now = self._clock()
-        due_at = self._store.next_due_at(now)
-        if due_at is None or due_at <= now:  # due already, but its hook has no slot
+        due_at = self._store.next_due_at(now, self._attempts.slots)
+        if due_at is None or due_at <= now:  # due since the claim
             return longest
         return min(longest, (due_at - now) / 1000)
 

@@ -3,6 +3,7 @@
 If an endpoint hangs, each attempt occupies a slot until the deadline of its hook. To delay only the
 deliveries of that hook, no hook may occupy every slot (see docs/adr/0014-worker-slots.md):
 
+- A hook that is missing from the hooks file has no slot: its deliveries wait until it is back.
 - A hook without a running attempt may use any free slot.
 - A hook whose last attempt timed out may use one slot.
 - A hook that delivered something in the last 5 seconds may use all slots but one.
@@ -35,11 +36,20 @@ class _Running:
 
 
 class Slots:
-    """Assigns the slots of this process to hooks. Thread-safe. `clock` is in seconds."""
+    """Assigns the slots of this process to hooks. Thread-safe.
 
-    def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+    `clock` is in seconds; `is_known` returns whether a hook is in the hooks file.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        clock: Callable[[], float] = time.monotonic,
+        is_known: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._count = count
         self._clock = clock
+        self._is_known = is_known
         self._running: dict[int, _Running] = {}
         self._delivered_at: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -54,6 +64,8 @@ class Slots:
 
     def available_for(self, hook: str, *, timed_out: bool = False) -> int:
         """Return how many more deliveries of this hook may begin now."""
+        if not self._is_known(hook):
+            return 0
         with self._lock:
             running = sum(one.hook == hook for one in self._running.values())
             free, more, is_prompt = self.free, 0, self._is_prompt(hook)

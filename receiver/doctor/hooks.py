@@ -14,6 +14,7 @@ from receiver.errors import DeliveryFailure, SettingsError, StoreError
 from receiver.hooks_file import HookEntry
 from receiver.redaction import hiding
 from receiver.stores import Store
+from receiver.stores.overview import without_hook
 
 RESUME = "mend it, then: receiver endpoints resume"
 
@@ -22,6 +23,7 @@ def check(
     entries: Sequence[HookEntry], store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
     """Each hook of the hooks file; `store` None: how their other sides were is not known."""
+    yield from _missing(entries, store)
     if not entries:
         todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
         yield warning("hooks", "there are none: nothing is done when a task ends", todo)
@@ -35,6 +37,20 @@ def check(
             yield _stands(name, store, entry)
             if send:
                 yield _sent(name, hook, entry, zone)
+
+
+def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:
+    """Yield a warning for each hook that deliveries wait for, but that is not in the file."""
+    try:
+        counts = store.delivery_counts() if store else []
+    except StoreError:  # reported by the check of the database
+        counts = []
+    for hook, number in without_hook(counts, [entry.name for entry in entries]).items():
+        yield warning(
+            f"hook {hook}",
+            f"it is not in the hooks file; deliveries that wait for it: {number}",
+            f"add it and send SIGHUP, or drop them: receiver endpoints drop {hook}",
+        )
 
 
 def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:

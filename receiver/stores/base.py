@@ -313,8 +313,8 @@ class Outbox(Protocol):
         """
         ...
 
-    def next_due_at(self, now: int) -> int | None:
-        """When the next delivery can be claimed; None if none waits, or only for an operator."""
+    def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:
+        """When the next delivery of a hook with a slot can be claimed; None: not by itself."""
         ...
 
 

@@ -6,11 +6,11 @@ record is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from receiver.deliveries import Attempt, Delivery, File
+from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.events import Callback
 from receiver.tasks import Status, Task
 
@@ -64,6 +64,15 @@ class Picture:
     delivery: int
     file: File
     has_thumbnail: bool
+
+
+def without_hook(counts: Iterable[DeliveryCount], hooks: Collection[str]) -> dict[str, int]:
+    """Return how many deliveries wait for each hook that is not in the hooks file."""
+    return {
+        one.hook: one.value
+        for one in counts
+        if one.state == State.PENDING and one.value and one.hook not in hooks
+    }
 
 
 class Overview(Protocol):

@@ -122,6 +122,13 @@ class Repair(Protocol):
         """
         ...
 
+    def drop(self, hook: str, now: int, *, limit: int = 500) -> int:
+        """Turn up to `limit` waiting deliveries of this hook into dead letters; return how many.
+
+        Deliveries that wait for one of them become due.
+        """
+        ...
+
     def catch_up(
         self,
         subscription: Subscription,

@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
-    app.register_blueprint(metrics.blueprint(meter, store))
+    app.register_blueprint(metrics.blueprint(ingest))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
     app.register_blueprint(openapi.blueprint())

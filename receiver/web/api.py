@@ -86,7 +86,7 @@ class ReplayQuery(Schema):
 def blueprint(ingest: Ingest) -> Blueprint:
     """The routes below /api that need nothing but the record."""
     routes = Blueprint("api", __name__)
-    store = ingest.store
+    store, hooks = ingest.store, ingest.hooks
     routes.register_error_handler(ValidationError, problems.not_valid)
 
     @routes.get("/api/tasks")
@@ -101,7 +101,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     @described(Description(answers={200: HistoryDocument}, refuses=(404,)))
     def task(task_id: str) -> Response:
         """One task with everything on record about it."""
-        return jsonify(shapes.history_json(store.history(task_id)))
+        return jsonify(shapes.history_json(store.history(task_id), hooks))
 
     @routes.get("/api/deliveries")
     @described(Description(answers={200: DeliveriesDocument}, query=DeliveryQuery, refuses=(422,)))
@@ -109,7 +109,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         """A page of deliveries, newest first."""
         page = store.page_of_deliveries(**_loaded(DeliveryQuery()))
         following = cursors.written("deliveries", page.next)
-        found = [shapes.delivery_json(delivery) for delivery in page.rows]
+        found = [shapes.delivery_json(delivery, hooks) for delivery in page.rows]
         return jsonify(deliveries=found, next=following)
 
     @routes.post(f"/api/deliveries/<{ROW}:delivery_id>/redeliver")
@@ -121,7 +121,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
             detail = f"delivery {delivery_id} has not ended: it is {delivery.state}"
             return problems.problem(409, detail)
         store.redeliver(delivery_id, now_ms())
-        return jsonify(shapes.delivery_json(store.delivery(delivery_id))), 202
+        return jsonify(shapes.delivery_json(store.delivery(delivery_id), hooks)), 202
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
     @described(

@@ -26,10 +26,12 @@ from receiver import __version__, measures, providers
 from receiver.clock import now_ms
 from receiver.described import Description, described
 from receiver.errors import StoreUnavailable
+from receiver.ingest import Ingest
 from receiver.later import Later
 from receiver.measures import Kind, Measure
 from receiver.meter import BEYOND, EVERY, SUM, Meter
 from receiver.stores.base import Store
+from receiver.stores.overview import without_hook
 from receiver.web.health import name_of_this_process
 
 PROCESSES = ("web", "worker", "poller")
@@ -71,8 +73,9 @@ def install(app: Flask, meter: Meter, store: Store) -> Later:
     return later
 
 
-def blueprint(meter: Meter, store: Store) -> Blueprint:
+def blueprint(ingest: Ingest) -> Blueprint:
     routes = Blueprint("metrics", __name__)
+    meter, store = ingest.meter, ingest.store
     name = name_of_this_process()
 
     def is_writable() -> bool:
@@ -91,7 +94,7 @@ def blueprint(meter: Meter, store: Store) -> Blueprint:
         """Everything that is measured, as text for Prometheus. Raises StoreUnavailable."""
         writable: Values = {(): float(is_writable())}
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected([*_families(store, writable)]))
+        registry.register(_Collected([*_families(ingest, writable)]))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return routes
@@ -107,9 +110,12 @@ class _Collected:
         return self._families
 
 
-def _families(store: Store, writable: Values) -> Iterator[Metric]:
+def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     """Each measure with all its values; the record is read first."""
+    store = ingest.store
     values = _read(store, now_ms())
+    missing = without_hook(store.delivery_counts(), ingest.hooks)
+    values[measures.WITHOUT_HOOK.name] = {(): sum(missing.values())}
     values[measures.STORE_WRITABLE.name] = writable
     for reading in store.measured():
         values[reading.name][reading.labels] = reading.value

@@ -74,7 +74,7 @@ class Outbox(Rooms):
             made = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
             connection.executemany(_UPSERT_FILE, made)
             if ended_at is not None:
-                connection.execute(_RELEASE_WAITING, (ended_at, delivery.id, ended_at))
+                connection.execute(RELEASE_WAITING, (ended_at, delivery.id, ended_at))
             return True
 
         return self._write(work)
@@ -86,9 +86,13 @@ class Outbox(Rooms):
         if not changed:
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
-    def next_due_at(self, now: int) -> int | None:
+    def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:
         with self.reading() as connection:
-            opening = [lane.opens_at(now) for lane in lanes(connection)]
+            opening = [
+                lane.opens_at(now)
+                for lane in lanes(connection)
+                if admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
+            ]
         return min((at for at in opening if at is not None), default=None)
 
     def _any_may_begin(self, now: int, admission: Admission) -> bool:
@@ -140,7 +144,7 @@ on conflict (delivery, media_index) do update set attempt = excluded.attempt,
 # Until the first attempt (at a corrected result: the first since the correction), `due_at` of a
 # delivery with a limited wait is the end of that wait. After it, `due_at` is the time of the retry,
 # which the end of the awaited delivery does not change.
-_RELEASE_WAITING = """
+RELEASE_WAITING = """
 update deliveries set due_at = ?
 from (select transition, hook from deliveries where id = ?) as ended
 where deliveries.transition = ended.transition and deliveries.after = ended.hook

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from receiver.deliveries import State, Subscription
 from receiver.stores import rows
+from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.outbox import RELEASE_WAITING
 from receiver.stores.sql.session import LAST, Rooms, Row, Session
 from receiver.stores.upkeep import Step, Wanted
 
@@ -32,6 +34,15 @@ class Repair(Rooms):
             lambda connection: connection.execute(sql, [now, *ids, wanted.state]).rowcount
         )
         return Step(changed, following)
+
+    def drop(self, hook: str, now: int, *, limit: int = 500) -> int:
+        def work(connection: Session) -> int:
+            found = connection.execute_locked(_WAITING, (hook, limit)).fetchall()
+            connection.executemany(_DROP, [(now, row["id"]) for row in found])
+            connection.executemany(RELEASE_WAITING, [(now, row["id"], now) for row in found])
+            return len(found)
+
+        return self._write(work)
 
     def catch_up(
         self,
@@ -106,6 +117,14 @@ join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
 where d.id > ? and {where}
   and not exists (select 1 from forgotten where forgotten.task = t.seq)
 order by d.id limit ?
+"""
+_WAITING = locked(
+    "select id from deliveries where state = 'pending' and hook = ? order by id limit ? {lock}",
+    Lock.SKIP_LOCKED,
+)
+_DROP = """
+update deliveries set state = 'dead', due_at = null, ended_at = ?
+where id = ? and state = 'pending'
 """
 _QUARANTINED = """
 select id from callbacks where outcome = 'quarantined' and id > ? and received_at >= ?

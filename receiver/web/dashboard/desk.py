@@ -32,7 +32,7 @@ class Desk:
     @property
     def hooks(self) -> list[str]:
         """The hooks of the hooks file, in its order."""
-        return [subscription.hook for subscription in self.ingest.subscriptions]
+        return self.ingest.hooks
 
     def instant(self, field: str, text: str | None, now: int) -> int | None:
         """What a person wrote there; None for nothing. Raises ValueError that names the field."""

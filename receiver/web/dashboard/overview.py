@@ -12,7 +12,14 @@ from markupsafe import Markup
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.stores.base import CALLBACKS_MISSED, Store
-from receiver.stores.overview import HOUR, OVERDUE_COUNTED, HourCount, Picture, TaskCount
+from receiver.stores.overview import (
+    HOUR,
+    OVERDUE_COUNTED,
+    HourCount,
+    Picture,
+    TaskCount,
+    without_hook,
+)
 from receiver.tasks import Status, Task
 from receiver.web.dashboard import drawings
 from receiver.web.dashboard.desk import Desk
@@ -79,7 +86,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
             overdue_counted=OVERDUE_COUNTED,
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
-            attention=list(attention(store, g.now)),
+            attention=list(attention(store, desk.hooks, g.now)),
             day=day(desk, store.hours(g.now // HOUR - SHOWN_HOURS + 1)),
             newest=newest(store),
         )
@@ -105,8 +112,8 @@ def total(found: Sequence[Row]) -> Row:
     )
 
 
-def attention(store: Store, now: int) -> Iterator[Attention]:
-    """What does not mend itself."""
+def attention(store: Store, hooks: Sequence[str], now: int) -> Iterator[Attention]:
+    """What does not mend itself. `hooks`: the names in the hooks file."""
     if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
@@ -115,7 +122,12 @@ def attention(store: Store, now: int) -> Iterator[Attention]:
         if circuit is not Circuit.CLOSED:
             text = f"The hook {endpoint.hook} {CIRCUITS[circuit]}."
             yield Attention(text, "endpoints", "Endpoints")
-    dead = sum(one.value for one in store.delivery_counts() if one.state == State.DEAD)
+    counts = store.delivery_counts()
+    for hook, number in without_hook(counts, hooks).items():
+        wait = "1 delivery waits" if number == 1 else f"{number} deliveries wait"
+        text = f"{wait}, because the hook {hook} is not in the hooks file."
+        yield Attention(text, "endpoints", "Endpoints")
+    dead = sum(one.value for one in counts if one.state == State.DEAD)
     if dead:
         letters = "1 dead letter waits" if dead == 1 else f"{dead} dead letters wait"
         yield Attention(f"{letters} for a decision.", "dead", "Dead letters")

@@ -81,6 +81,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
             "number": formats.number,
             "written": formats.written,
             "hide": desk.hide,
+            "known_hooks": desk.hooks,
             "dead_letters": lambda: _dead_letters(desk.store),
         }
 
