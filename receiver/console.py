@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from types import MappingProxyType
 from typing import Any
 
 import click
@@ -108,10 +107,10 @@ def show_deliveries(
     table = _table("id", "task", "status", "hook", "state", "attempts", "due")
     for delivery in found:
         due = _short(delivery.due_at)
-        if hooks is not None and delivery.lacks_hook(hooks):
-            due = "waits: its hook is not in the hooks file"
-        elif delivery.is_waiting(now):
+        if delivery.is_waiting(now):
             due = f"after {delivery.after}" + (f", or {due}" if due else "")
+        elif hooks is not None and delivery.lacks_hook(hooks):
+            due = "waits: its hook is not in the hooks file"
         table.add_row(
             str(delivery.id),
             delivery.task_id,
@@ -137,10 +136,7 @@ def show_rejections(found: Sequence[Rejection]) -> None:
     _print(table, "No request was refused.")
 
 
-def show_endpoints(
-    found: Sequence[Endpoint], now: int, without_hook: Mapping[str, int] = MappingProxyType({})
-) -> None:
-    """Print endpoints. `without_hook`: how many deliveries wait for hooks that are missing."""
+def show_endpoints(found: Sequence[Endpoint], now: int) -> None:
     table = _table("hook", "circuit", "failed in a row", "since", "tried again", "said")
     for endpoint in found:
         circuit = endpoint.circuit(now)
@@ -150,16 +146,9 @@ def show_endpoints(
             str(endpoint.failures),
             _short(endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since),
             _short(endpoint.retry_at) if circuit is Circuit.OPEN else "",
-            _missing(without_hook[endpoint.hook])
-            if endpoint.hook in without_hook
-            else _cut(endpoint.said),
+            _cut(endpoint.said),
         )
     _print(table, "No hooks.")
-
-
-def _missing(waiting: int) -> str:
-    """Return what is shown of a hook that is not in the hooks file."""
-    return f"not in the hooks file; deliveries that wait for it: {waiting}"
 
 
 def show_finding(finding: Finding) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from receiver import hooks_file, measures, providers, signing
+from receiver import current_hooks, measures, providers, signing
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
@@ -29,13 +29,8 @@ ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that othe
 
 
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
-    """The hooks file, with statuses in any provider's spelling. Raises SettingsError."""
-    return hooks_file.load(
-        settings.hooks_file,
-        providers.spelling,
-        providers.PROVIDERS,
-        must_exist=settings.needs_hooks_file,
-    )
+    """Return the hooks that this process uses. Raises SettingsError."""
+    return current_hooks.entries_for(settings)
 
 
 def announce(

@@ -174,6 +174,12 @@ OLDEST_DUE = Measure(
     "oldest_due_delivery_age_seconds", Kind.GAUGE, "How long the oldest of these has been due."
 )
 DELIVERIES_DEAD = Measure("deliveries_dead", Kind.GAUGE, "Deliveries that were given up on.")
+HOOKS_REJECTED = Measure(
+    "hooks_file_rejected",
+    Kind.GAUGE,
+    "1 if a process of this kind rejected the hooks file at the last SIGHUP.",
+    ("process",),
+)
 PROCESS_SEEN = Measure(
     "process_seen_timestamp_seconds",
     Kind.GAUGE,
@@ -193,6 +199,7 @@ READ = (
     OLDEST_DUE,
     DELIVERIES_DEAD,
     PROCESS_SEEN,
+    HOOKS_REJECTED,
     STORE_WRITABLE,
     BUILD,
 )

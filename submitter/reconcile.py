@@ -8,13 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from threading import Event as Signal
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from receiver.clock import now_ms
+from receiver.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
@@ -86,17 +88,21 @@ class Reconciler:
     open_room: OpenRoom = open_room
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's bound on the first question
+    current_hooks: CurrentHooks | None = None  # of the poller process
     _rooms: dict[tuple[str, str], Provider] = field(default_factory=dict)
 
     def run(self, stop: Signal) -> None:
         """Ask for ever, until `stop` is set; questions under way are ended first."""
         seen_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
+        reports = Reports(self.ingest.store, name, "poller")
         while not stop.is_set():
             try:
                 if time.monotonic() >= seen_at:
                     self.ingest.store.heartbeat(name, "poller", self.clock())
                     seen_at = time.monotonic() + SEEN_EVERY
+                if self.current_hooks is not None:
+                    reports.report(self.current_hooks.problem)
                 if time.monotonic() >= flush_at:
                     self.ingest.meter.flush(self.ingest.store.measure)
                     flush_at = time.monotonic() + EVERY
@@ -107,6 +113,20 @@ class Reconciler:
                 self.ingest.meter.store_failed()
                 stop.wait(1)
         self.hand_over()
+        with suppress(StoreUnavailable):  # it was logged where it mattered
+            reports.report(None)
+
+    def reload(self) -> None:
+        """Read the hooks file again; if it is invalid, log that, and keep the subscriptions."""
+        if self.current_hooks is None:
+            return
+        found = self.current_hooks = self.current_hooks.reloaded()
+        if found.problem is not None:
+            log.error(REJECTED, problem=found.problem)
+            return
+        subscriptions = [entry.subscription for entry in found.entries]
+        self.ingest = replace(self.ingest, subscriptions=subscriptions)
+        log.info(RELOADED, hooks=self.ingest.hooks)
 
     def hand_over(self) -> None:
         """Put what was counted on record, as far as it can be written now."""

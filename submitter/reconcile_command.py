@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 
 import click
+import structlog
 
 from receiver import logs, settings
-from receiver.stop import stop_at
+from receiver.stop import reload_at_hangup, stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
 from submitter.record import opened
+
+log = structlog.get_logger()
 
 
 @click.command("reconcile")
@@ -27,7 +31,12 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     with opened() as record:
         reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
         if forever:
-            reconciler.run(stop_at(signal.SIGTERM, signal.SIGINT))
+            stop = stop_at(signal.SIGTERM, signal.SIGINT)
+            reconciler.current_hooks = record.hooks
+            reload_at_hangup(reconciler.reload, stop)
+            log.info("poller started", pid=os.getpid())
+            reconciler.run(stop)
+            log.info("poller stopped")
             return
         asked: Counter[str] = Counter()
         while found := reconciler.round():

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from receiver import hooks_file, settings
+from receiver.current_hooks import CurrentHooks, source_of
 from receiver.errors import SettingsError
-from receiver.hooks_file import HookEntry, HooksPath
+from receiver.hooks_file import HooksPath
 from receiver.ingest import Ingest
 from receiver.meter import Meter
-from receiver.providers import PROVIDERS, spelling
 from receiver.settings import Settings
 from receiver.stores import Store, open_store
 from submitter.errors import ConfigurationError
@@ -31,14 +31,15 @@ class Record:
     store: Store
     ingest: Ingest
     downloads: frozenset[str]  # the hooks that bring the pictures
+    hooks: CurrentHooks | None = None
 
 
 @contextmanager
 def opened() -> Iterator[Record]:
     """The record alone. Raises ConfigurationError, SchemaMismatch or StoreUnavailable."""
     problems: list[str] = []
-    chosen, entries = _read_settings(problems)
-    with _record(problems, chosen, entries) as record:
+    chosen, hooks = _read_settings(problems)
+    with _record(problems, chosen, hooks) as record:
         yield record
 
 
@@ -47,33 +48,27 @@ def opened_with(provider: str, account: str = DEFAULT_ACCOUNT) -> Iterator[tuple
     """The record and the provider's room, as `opened`; also raises InputError."""
     problems: list[str] = []
     room = _tried(problems, lambda: open_room(provider, account))
-    chosen, entries = _read_settings(problems)
-    with _record(problems, chosen, entries) as record:
+    chosen, hooks = _read_settings(problems)
+    with _record(problems, chosen, hooks) as record:
         if room is None:
             raise ConfigurationError(problems)
         yield record, room
 
 
-def _read_settings(
-    problems: list[str],
-) -> tuple[Settings | None, tuple[HookEntry, ...] | None]:
+def _read_settings(problems: list[str]) -> tuple[Settings | None, CurrentHooks | None]:
     chosen = _tried(problems, settings.load)
-    # Its mistakes are told also where another setting is wrong.
+    # The mistakes in the hooks file are reported also if another setting is wrong.
+    source = HooksPath.named(os.environ.get("HOOKS_FILE"))
     if chosen:
-        named = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
-    else:
-        named = HooksPath.named(os.environ.get("HOOKS_FILE"))
-    path, must_exist = named.path, named.must_exist
-    return chosen, _tried(
-        problems, lambda: hooks_file.load(path, spelling, PROVIDERS, must_exist=must_exist)
-    )
+        source = source_of(chosen)
+    return chosen, _tried(problems, lambda: CurrentHooks.load(source))
 
 
 @contextmanager
 def _record(
-    problems: list[str], chosen: Settings | None, entries: tuple[HookEntry, ...] | None
+    problems: list[str], chosen: Settings | None, hooks: CurrentHooks | None
 ) -> Iterator[Record]:
-    if problems or chosen is None or entries is None:
+    if problems or chosen is None or hooks is None:
         raise ConfigurationError(problems)
     store = open_store(chosen.database_url)
     try:
@@ -83,11 +78,12 @@ def _record(
             store=store,
             ingest=Ingest(
                 store,
-                [entry.subscription for entry in entries],
+                [entry.subscription for entry in hooks.entries],
                 chosen.confirm,
                 Meter("poller"),
             ),
-            downloads=frozenset(e.name for e in entries if e.type == hooks_file.DOWNLOAD),
+            hooks=hooks,
+            downloads=frozenset(e.name for e in hooks.entries if e.type == hooks_file.DOWNLOAD),
         )
     finally:
         store.close()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from receiver import console, settings, shapes
-from receiver.cli.group import as_json, hook_names, store
+from receiver.cli.group import as_json, hook_names, say_which_hooks_are_missing, store
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
-from receiver.stores.overview import without_hook
 
 
 @click.group(invoke_without_command=True)
@@ -25,14 +24,14 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     record = store(chosen)
     known = {endpoint.hook: endpoint for endpoint in record.endpoints()}
     names = [entry.name for entry in hook_entries(chosen)]
-    missing = without_hook(record.delivery_counts(), names)
-    names += sorted({*known, *missing} - set(names))
+    say_which_hooks_are_missing(record, names)
+    names += sorted(known.keys() - set(names))
     found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
     found = [endpoint for endpoint in found if circuit in (None, endpoint.circuit(now))]
     if as_json:
         console.as_json([shapes.endpoint_json(endpoint, now) for endpoint in found])
     else:
-        console.show_endpoints(found, now, missing)
+        console.show_endpoints(found, now)
 
 
 @endpoints.command()

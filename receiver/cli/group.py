@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +25,7 @@ from receiver.ingest import hook_entries
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
 from receiver.stores.base import Span
+from receiver.stores.overview import without_hook
 
 USAGE, REFUSED = 2, 1
 EXAMPLE = "2026-11-20T08:00:00Z"
@@ -108,6 +116,15 @@ def names_in_hooks_file(chosen: settings.Settings) -> list[str] | None:
     except SettingsError as error:
         complain(error.problems)
         return None
+
+
+def say_which_hooks_are_missing(record: Store, names: Collection[str]) -> None:
+    """Say on standard error which deliveries wait, because their hook is not in the hooks file."""
+    complain(
+        f"deliveries that wait, because the hook {hook} is not in the hooks file: {number}; add it "
+        f"and send SIGHUP, or drop them: receiver endpoints drop {hook}"
+        for hook, number in without_hook(record.delivery_counts(), names).items()
+    )
 
 
 class Commands(click.Group):

@@ -15,9 +15,8 @@ from receiver.cli.group import (
     ROW,
     Moment,
     as_json,
-    complain,
     hook_names,
-    names_in_hooks_file,
+    say_which_hooks_are_missing,
     store,
 )
 from receiver.clock import now_ms
@@ -25,8 +24,6 @@ from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
 from receiver.reparse import reparse
-from receiver.stores import Store
-from receiver.stores.overview import without_hook
 from receiver.stores.upkeep import Step, Wanted
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
@@ -69,7 +66,6 @@ def redeliver(
         raise click.UsageError("name deliveries by their numbers, or say which by options")
     if deliveries:
         _one_by_one(deliveries, dry_run)
-        _say_which_hooks_are_missing(store())
         return
     wanted = Wanted(
         State(state or State.DEAD), hook, provider, status, task, since=since, until=until
@@ -85,7 +81,7 @@ def redeliver(
     else:
         verb = "would be" if dry_run else "are"
         click.echo(f"{found} deliveries {verb} due again, {missing} {verb} created")
-    _say_which_hooks_are_missing(ingest.store)
+    say_which_hooks_are_missing(ingest.store, ingest.hooks)
 
 
 @click.command()
@@ -165,18 +161,6 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
         else:
             record.redeliver(delivery, now_ms())
             click.echo(f"delivery {delivery} is due again")
-
-
-def _say_which_hooks_are_missing(record: Store) -> None:
-    """Say on standard error which deliveries wait, because their hook is not in the hooks file."""
-    names = names_in_hooks_file(settings.load())
-    if names is None:
-        return
-    complain(
-        f"{number} deliveries wait, because the hook {hook} is not in the hooks file; add it and "
-        f"send SIGHUP to the worker, or drop them: receiver endpoints drop {hook}"
-        for hook, number in without_hook(record.delivery_counts(), names).items()
-    )
 
 
 def _total(steps: Iterator[Step]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from contextlib import closing, suppress
 
@@ -14,17 +15,16 @@ from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
 from receiver.cli.group import REFUSED, store
 from receiver.clock import now_ms
+from receiver.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
 from receiver.errors import StoreUnavailable
-from receiver.hooks.base import Alerting
 from receiver.hooks_file import HookEntry
-from receiver.ingest import hook_entries
+from receiver.loaded_hooks import LoadedHooks
 from receiver.meter import EVERY, Meter
 from receiver.prune import prune
-from receiver.redaction import hiding
 from receiver.rehearse import Rehearse
-from receiver.stop import stop_at
+from receiver.stop import reload_at_hangup, stop_at
 from receiver.stores import Store, open_store
 
 ALERTS_EVERY = 2.0  # seconds
@@ -47,52 +47,48 @@ def migrate() -> None:
 def serve_(bind: str | None) -> None:
     """Run web, worker and poller on this machine until SIGTERM."""
     chosen = settings.load()  # a mistake is reported once, here, not by each process
-    entries = hook_entries(chosen)
-    hooks.build_all(entries, os.environ)
+    current = CurrentHooks.load(source_of(chosen))
+
+    def check(entries: tuple[HookEntry, ...]) -> None:
+        hooks.build_all(entries, os.environ)
+
+    check(current.entries)
     store(chosen).close()  # the processes open their own
-    sys.exit(serve.supervise(serve.commands(bind)))
+    sys.exit(serve.supervise(serve.commands(bind), current, check))
 
 
 @click.command()
 def worker() -> None:
     """Deliver to the hooks until SIGTERM."""
     chosen = settings.load()
-    entries = hook_entries(chosen)
-    built = hooks.build_all(entries, os.environ)
-    hide = hiding(hooks.secrets(entries, os.environ))
-    logs.configure(hide, settings.log_format())
+    loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ)
+    logs.configure(loaded.hide, settings.log_format())
     meter = Meter("worker")
-    deliver = Deliver(store(chosen), built, hide=hide, meter=meter, zone=chosen.zone)
+    deliver = Deliver(store(chosen), loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
-    log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
+    reload_at_hangup(loaded.reload, stop)
+    log.info("worker started", hooks=list(loaded), pid=os.getpid())
+    reports = Reports(deliver.store, f"{socket.gethostname()}:{os.getpid()}", "worker")
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     more = [
         Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
-        Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, built, hide).round),
+        Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, loaded, loaded.hide).round),
+        Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
     ]
-    with chores([*_chores(deliver.store, entries, built, chosen.retention), *more], stop):
+    with chores([*_chores(deliver.store, loaded, chosen.retention), *more], stop):
         drained = run(stop)
     with suppress(StoreUnavailable):  # it was logged where it mattered
         _hand_over(meter, deliver.store)
+        reports.report(None)
     if not drained:
         log.error("an attempt did not end in time; it is made again when its lease is out")
         os._exit(REFUSED)  # the thread that makes it cannot be ended otherwise
     log.info("worker stopped")
 
 
-def _chores(
-    record: Store,
-    entries: tuple[HookEntry, ...],
-    built: dict[str, hooks.Hook],
-    retention: int | None,
-) -> list[Chore]:
+def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[Chore]:
     """What the worker does beside deliveries."""
-    telling = [
-        (entry.name, hook)
-        for entry in entries
-        if entry.alerts and isinstance(hook := built[entry.name], Alerting)
-    ]
-    wanted = [Chore("alerts", ALERTS_EVERY, Alert(record, telling).send)]
+    wanted = [Chore("alerts", ALERTS_EVERY, lambda: Alert(record, loaded.alerting()).send())]
     if retention is not None:
         wanted.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention)))
     return wanted

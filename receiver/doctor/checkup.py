@@ -63,6 +63,7 @@ def _hooks(
         entries = load(named.path, spelling, PROVIDERS, must_exist=named.must_exist)
     except SettingsError as error:
         yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
+        yield from hooks.rejected(store)
     else:
         yield from hooks.check(entries, store, send=send, zone=zone)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
 
-from receiver import hooks, sample
+from receiver import current_hooks, hooks, sample
 from receiver.clock import now_ms
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
@@ -23,6 +23,7 @@ def check(
     entries: Sequence[HookEntry], store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
     """Each hook of the hooks file; `store` None: how their other sides were is not known."""
+    yield from rejected(store)
     yield from _missing(entries, store)
     if not entries:
         todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
@@ -37,6 +38,20 @@ def check(
             yield _stands(name, store, entry)
             if send:
                 yield _sent(name, hook, entry, zone)
+
+
+def rejected(store: Store | None) -> Iterator[Finding]:
+    """Yield a warning for each kind of process that rejected the hooks file."""
+    try:
+        found = current_hooks.rejections(store, now_ms()) if store else {}
+    except StoreError:  # reported by the check of the database
+        found = {}
+    for kind, problem in found.items():
+        yield warning(
+            "hooks file",
+            f"the {kind} rejected it at the last SIGHUP, and uses the previous one: {problem}",
+            "correct it, check it with receiver hooks list, and send SIGHUP again",
+        )
 
 
 def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:

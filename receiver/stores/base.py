@@ -92,6 +92,16 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessProblem:
+    """What is wrong with a process. `kind`: such as `worker`."""
+
+    name: str
+    kind: str
+    problem: str
+    seen_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """Rows, newest first. `next`: the row before which the next page begins; None at the end."""
 
@@ -368,6 +378,18 @@ class Agenda(Protocol):
         ...
 
 
+class Problems(Protocol):
+    """What processes report of themselves while they are at work."""
+
+    def report_problem(self, name: str, kind: str, problem: str | None, now: int) -> None:
+        """Store the problem of this process, or that it has none. Also a heartbeat."""
+        ...
+
+    def process_problems(self, since: int) -> list[ProcessProblem]:
+        """Return the problems of processes that were seen after that instant."""
+        ...
+
+
 class Catalogue(Protocol):
     """Looking at the record."""
 
@@ -500,6 +522,7 @@ class Store(
     Inbox,
     Outbox,
     Agenda,
+    Problems,
     Catalogue,
     Keys,
     Endpoints,

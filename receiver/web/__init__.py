@@ -19,6 +19,7 @@ from receiver.web import (
     callbacks,
     dashboard,
     health,
+    hooks_report,
     metrics,
     openapi,
     problems,
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
     hand_over = metrics.install(app, meter, store)
     rejections.install(app, store)
+    hooks_report.install(store)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)

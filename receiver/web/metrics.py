@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from receiver import __version__, measures, providers
+from receiver import __version__, current_hooks, measures, providers
 from receiver.clock import now_ms
 from receiver.described import Description, described
 from receiver.errors import StoreUnavailable
@@ -148,6 +148,8 @@ def _read(store: Store, now: int) -> defaultdict[str, Values]:
     found[measures.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
     seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
     found[measures.PROCESS_SEEN.name] = seen
+    rejected = current_hooks.rejections(store, now)
+    found[measures.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
     found[measures.BUILD.name] = {(__version__, platform.python_version()): 1}
     return found
 

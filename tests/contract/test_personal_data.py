@@ -65,7 +65,7 @@ IMPERSONAL = {
     "pauses": "name until",
     "counters": "name provider value",
     "measures": "name labels value",
-    "processes": "name kind seen_at",
+    "processes": "name kind seen_at problem",  # of the operator's hooks file
     "task_counts": "provider status value",
     "delivery_counts": "hook state value",
     "hours": "place provider series bucket hour value last_at",

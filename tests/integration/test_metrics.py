@@ -205,7 +205,7 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
             deliver.attempt(delivery)
     meter.flush(store.measure)
     found = scraped(client)
-    for hook, outcome in (("pictures", "retry"), ("pictures", "delivered"), ("unknown", "dead")):
+    for hook, outcome in (("pictures", "retry"), ("pictures", "delivered"), ("unknown", "retry")):
         assert found[f"delivery_attempts_total{{hook={hook},outcome={outcome}}}"] == 1
     assert found["downloads_total{hook=pictures}"] == 1
     assert found["download_bytes_total{hook=pictures}"] == 70

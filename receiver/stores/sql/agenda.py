@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from receiver.stores import rows
-from receiver.stores.base import Counter
+from receiver.stores.base import Counter, ProcessProblem
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.session import Rooms, Session
 from receiver.tasks import Task
@@ -69,6 +69,17 @@ class Agenda(Rooms):
             ).fetchone()
         return None if row["seen_at"] is None else int(row["seen_at"])
 
+    def report_problem(self, name: str, kind: str, problem: str | None, now: int) -> None:
+        self._write(lambda connection: connection.execute(_REPORT, (name, kind, now, problem)))
+
+    def process_problems(self, since: int) -> list[ProcessProblem]:
+        with self.reading() as connection:
+            found = connection.execute(_PROBLEMS, (since,)).fetchall()
+        return [
+            ProcessProblem(row["name"], row["kind"], row["problem"], row["seen_at"])
+            for row in found
+        ]
+
 
 def count(connection: Session, name: str, provider: str) -> None:
     """One more, in the transaction of what is counted."""
@@ -117,6 +128,14 @@ on conflict (name) do update set until = case
 _COUNT = """
 insert into counters (name, provider, value) values (?, ?, 1)
 on conflict (name, provider) do update set value = counters.value + 1
+"""
+_REPORT = """
+insert into processes (name, kind, seen_at, problem) values (?, ?, ?, ?)
+on conflict (name) do update set seen_at = excluded.seen_at, problem = excluded.problem
+"""
+_PROBLEMS = """
+select name, kind, problem, seen_at from processes
+where problem is not null and seen_at > ? order by kind, name limit 100
 """
 _HEARTBEAT = """
 insert into processes (name, kind, seen_at) values (?, ?, ?)

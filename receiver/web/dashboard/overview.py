@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, g
 from markupsafe import Markup
 
+from receiver import current_hooks
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
+from receiver.redaction import redacted
 from receiver.stores.base import CALLBACKS_MISSED, Store
 from receiver.stores.overview import (
     HOUR,
@@ -86,7 +88,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
             overdue_counted=OVERDUE_COUNTED,
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
-            attention=list(attention(store, desk.hooks, g.now)),
+            attention=list(attention(store, desk.hooks, g.now, desk.hide)),
             day=day(desk, store.hours(g.now // HOUR - SHOWN_HOURS + 1)),
             newest=newest(store),
         )
@@ -112,11 +114,16 @@ def total(found: Sequence[Row]) -> Row:
     )
 
 
-def attention(store: Store, hooks: Sequence[str], now: int) -> Iterator[Attention]:
+def attention(
+    store: Store, hooks: Sequence[str], now: int, hide: Callable[[str], str] = redacted
+) -> Iterator[Attention]:
     """What does not mend itself. `hooks`: the names in the hooks file."""
     if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
+    for kind, problem in current_hooks.rejections(store, now).items():
+        text = f"The {kind} rejected the hooks file, and uses the previous one: {hide(problem)}"
+        yield Attention(text, "endpoints", "Endpoints")
     for endpoint in store.endpoints():
         circuit = endpoint.circuit(now)
         if circuit is not Circuit.CLOSED:

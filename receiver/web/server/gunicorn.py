@@ -6,11 +6,14 @@ import gc
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from receiver import settings
+from receiver import current_hooks, settings
+from receiver.current_hooks import CurrentHooks, source_of
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.ingest import hook_entries
+from receiver.stop import CANNOT_LISTEN, accept_hangup
 from receiver.stores import open_store
+from receiver.web.server import listening
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
@@ -63,17 +66,50 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
-def on_starting(_: object) -> None:
-    """Report a configuration error once, before listening; otherwise every worker would."""
+def on_starting(server: Any) -> None:
+    """Report a configuration error once, before listening; otherwise every worker would.
+
+    All workers use the hooks file as it is now, until SIGHUP.
+    """
     try:
         chosen = settings.load()
-        hook_entries(chosen)
+        current_hooks.hold(CurrentHooks.load(source_of(chosen)))
         store = open_store(chosen.database_url)
         store.check_schema()
         store.close()  # no connection may cross the fork
     except CallbackReceiverError as error:
         lines = error.problems if isinstance(error, SettingsError) else (str(error),)
         sys.exit("\n".join(f"receiver: {line}" for line in lines))
+    if _inherits_sockets(server) or server.cfg.reuse_port:
+        return
+    problems = [found for one in server.cfg.address if (found := listening.problem_with(one))]
+    if problems:
+        sys.stderr.write("".join(f"receiver: {problem}\n" for problem in problems))
+        sys.exit(CANNOT_LISTEN)
+
+
+def when_ready(_: object) -> None:
+    """Accept SIGHUP, now that the arbiter can handle it."""
+    accept_hangup()
+
+
+def on_reload(server: Any) -> None:
+    """Read the hooks file again at SIGHUP; the workers that are started next use it."""
+    held = current_hooks.held()
+    if held is None:
+        return
+    found = held.reloaded()
+    current_hooks.hold(found)
+    if found.problem is not None:
+        server.log.error("%s: %s", current_hooks.REJECTED, found.problem)
+    else:
+        names = [entry.name for entry in found.entries]
+        server.log.info("%s: %s", current_hooks.RELOADED, ", ".join(names) or "no hooks")
+
+
+def _inherits_sockets(server: Any) -> bool:
+    """Whether systemd or another arbiter (SIGUSR2) hands its sockets over."""
+    return bool(server.master_pid or os.environ.get("LISTEN_FDS"))
 
 
 def post_worker_init(_: object) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -19,11 +20,13 @@ from uvicorn_worker import UvicornWorker
 
 from receiver.web.server import protocol
 from receiver.web.server.app import App
+from receiver.web.server.booting import boots, must_stop_everything
 from receiver.web.server.callbacks import Callbacks
 from receiver.web.server.protocol import Limits, Note, Protocol, Slots
 
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
+COULD_NOT_START = 1  # the exit status after which gunicorn starts another worker
 RESERVED_DESCRIPTORS = 100  # for the record, with a connection for each thread, and for the logs
 SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels running requests then
 
@@ -185,7 +188,38 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # `run` replaces these
             signal.signal(number, _exit)
 
+    def init_process(self) -> None:
+        """Boot and serve; a worker that cannot boot does not stop the others: see `booting`."""
+        try:
+            super().init_process()
+        except BaseException as error:
+            is_stopping = isinstance(error, SystemExit) and not error.code
+            if self.booted or is_stopping or not isinstance(error, Exception | SystemExit):
+                raise
+            boots.failed(self.age)
+            if must_stop_everything(boots, self.cfg.workers, self._pause):
+                raise
+            if not isinstance(error, SystemExit):
+                self.log.exception("a web worker could not start")
+            self.log.error(
+                "This web worker could not start. The others go on, and another one is started "
+                "in %g s.",
+                delay := boots.delay(),
+            )
+            self._pause(delay)
+            sys.exit(COULD_NOT_START)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, unless the arbiter is gone. The arbiter ends the worker with SIGTERM."""
+        ends_at = time.monotonic() + seconds
+        while os.getppid() == self.ppid and (left := ends_at - time.monotonic()) > 0:
+            self.notify()
+            time.sleep(min(left, 1.0))
+        if os.getppid() != self.ppid:
+            sys.exit(0)
+
     def run(self) -> None:
+        boots.booted()
         if needs_gthread(self.cfg):
             self.log.warning(
                 "This worker class does not support gunicorn's access log, statsd, pre_request "

@@ -1,0 +1,48 @@
+"""Reports that this web process rejected the hooks file at the last SIGHUP."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import structlog
+
+from receiver import current_hooks
+from receiver.clock import now_ms
+from receiver.errors import StoreUnavailable
+from receiver.stores.base import Store
+
+AGAIN_EVERY = 10.0  # seconds; see `current_hooks.GONE_AFTER`
+log = structlog.get_logger()
+
+
+def install(store: Store) -> None:
+    """Report for as long as this worker process is at work.
+
+    The arbiter read the file, and starts other worker processes at the next SIGHUP. So they report
+    in its name, and one whose hooks file is valid withdraws the report.
+    """
+    current = current_hooks.held()
+    if current is None:
+        return
+    problem = current.problem
+    name = f"{socket.gethostname()}:{os.getppid()}:web"
+
+    def report() -> None:
+        if problem is not None or any(one.name == name for one in store.process_problems(0)):
+            store.report_problem(name, "web", problem, now_ms())
+
+    def repeat() -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                report()
+            except StoreUnavailable as error:
+                log.warning("the rejected hooks file is not reported", error=str(error))
+            else:
+                if problem is None:
+                    return
+            pause.wait(AGAIN_EVERY)
+
+    threading.Thread(target=repeat, name="hooks report", daemon=True).start()

@@ -1,0 +1,64 @@
+"""What happens when a gunicorn worker cannot start: the others go on, and it is tried again.
+
+gunicorn stops altogether when a worker cannot boot. That is right at the start, if no worker can;
+but later it would end a service that works, for example because the database was unavailable while
+one worker was replaced. So a worker that cannot boot waits, and then ends with a status after which
+the arbiter starts another one in its place.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable
+
+SLOTS = 256  # more than there are workers; a worker uses the slot of its age
+FAILED = 1
+UNDECIDED_FOR = 30.0  # seconds; less than gunicorn's timeout
+DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before another worker is started
+
+
+class Boots:
+    """How the starts of the workers ended, in memory that the arbiter shares with all of them."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, SLOTS + 1)  # the last byte: whether any has booted
+
+    def booted(self) -> None:
+        """Note that a worker has booted."""
+        self._memory[:] = bytes(SLOTS) + b"\1"
+
+    def failed(self, age: int) -> None:
+        """Note that the worker of this age could not boot."""
+        self._memory[age % SLOTS] = FAILED
+
+    @property
+    def any_booted(self) -> bool:
+        """Whether a worker has ever booted."""
+        return bool(self._memory[SLOTS])
+
+    @property
+    def failures(self) -> int:
+        """How many workers could not boot since one last did."""
+        return self._memory[:SLOTS].count(FAILED)
+
+    def delay(self) -> float:
+        """Return for how many seconds a worker that could not boot is not replaced."""
+        return DELAYS[min(max(self.failures, 1), len(DELAYS)) - 1]
+
+
+def must_stop_everything(
+    boots: Boots, workers: int, pause: Callable[[float], object] = time.sleep
+) -> bool:
+    """Wait until it is known whether any worker can boot; return True if none can.
+
+    Called by a worker that cannot boot, while the others may still be starting.
+    """
+    waited = 0.0
+    while not boots.any_booted and boots.failures < workers and waited < UNDECIDED_FOR:
+        pause(0.1)
+        waited += 0.1
+    return not boots.any_booted
+
+
+boots = Boots()
