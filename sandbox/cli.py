@@ -128,7 +128,8 @@ def serve(
         sandbox = Sandbox(host, port, smtp_port, behaviour=behaviour)
     except OSError as fault:
         raise click.ClickException(
-            f"cannot listen on {host}, ports {port} and {smtp_port}: {fault.strerror}"
+            f"cannot listen on {host}, ports {port} and {smtp_port}: "
+            f"{(fault.strerror or str(fault)).partition(' (while')[0]}"
         ) from None
     with sandbox:
         click.echo(f"sandbox: API and pages at {sandbox.url}/, mail to {host}:{sandbox.smtp_port}")

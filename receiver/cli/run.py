@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 
 import click
 import structlog
+from gunicorn.util import parse_address
 
 from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
@@ -30,6 +31,7 @@ from receiver.stores import Store, open_store
 ALERTS_EVERY = 2.0  # seconds
 TRIALS_EVERY = 2.0
 PRUNE_EVERY = 3600.0
+LAST_PORT = 65_535
 
 log = structlog.get_logger()
 
@@ -42,8 +44,25 @@ def migrate() -> None:
     click.echo(f"migrate: applied {', '.join(applied)}" if applied else "migrate: up to date")
 
 
+def _checked_bind(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """Report a mistake here, once, because the web process would be started again and again."""
+    if text is not None:
+        try:
+            address = parse_address(text)
+        except RuntimeError as error:
+            raise click.BadParameter(str(error)) from None
+        if isinstance(address, tuple) and not 0 <= address[1] <= LAST_PORT:
+            raise click.BadParameter(f"{address[1]} is not a port; use 1 to {LAST_PORT}")
+    return text
+
+
 @click.command("serve")
-@click.option("--bind", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8000]")
+@click.option(
+    "--bind",
+    metavar="HOST:PORT",
+    callback=_checked_bind,
+    help="Where to listen. [default: 127.0.0.1:8000]",
+)
 def serve_(bind: str | None) -> None:
     """Run web, worker and poller on this machine until SIGTERM."""
     chosen = settings.load()  # a mistake is reported once, here, not by each process

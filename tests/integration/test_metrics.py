@@ -205,13 +205,26 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
             deliver.attempt(delivery)
     meter.flush(store.measure)
     found = scraped(client)
-    for hook, outcome in (("pictures", "retry"), ("pictures", "delivered"), ("unknown", "retry")):
+    for hook, outcome in (("pictures", "retry"), ("pictures", "delivered")):
         assert found[f"delivery_attempts_total{{hook={hook},outcome={outcome}}}"] == 1
+    assert found["delivery_attempts_total{hook=unknown,outcome=retry}"] == 3
     assert found["downloads_total{hook=pictures}"] == 1
     assert found["download_bytes_total{hook=pictures}"] == 70
     assert found["delivery_seconds_count{hook=pictures}"] == 1
     assert 1 <= found["delivery_seconds_sum{hook=pictures}"] < 60
-    assert found["deliveries_dead{}"] == 1
+    assert found["deliveries_dead{}"] == 0
+    assert found["deliveries_without_hook{}"] == 1
+
+
+def test_a_process_that_rejected_the_hooks_file_is_shown(
+    client: FlaskClient, store: SqliteStore
+) -> None:
+    store.report_problem("host:1", "worker", "hooks.toml: is not TOML", now_ms())
+    store.report_problem("host:2", "poller", "hooks.toml: is not TOML", now_ms() - 31_000)  # gone
+    found = scraped(client)
+    processes = ("web", "worker", "poller")
+    rejected = [found[f"hooks_file_rejected{{process={kind}}}"] for kind in processes]
+    assert rejected == [0, 1, 0]
 
 
 def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:

@@ -48,7 +48,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'receiver.db'}")
     monkeypatch.setenv("CALLBACK_SECRETS", SECRET)
     monkeypatch.setenv("HOOKS_FILE", str(tmp_path / "hooks.toml"))
-    (tmp_path / "hooks.toml").touch()
     (tmp_path / "hooks.toml").write_text(HOOKS)
 
 

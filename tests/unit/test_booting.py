@@ -1,0 +1,62 @@
+"""Whether a web worker that cannot start stops the others."""
+
+from __future__ import annotations
+
+import os
+
+from receiver.web.server.booting import DELAYS, Boots, must_stop_everything
+
+
+def never(_: float) -> None:
+    raise AssertionError("it is known already")
+
+
+def test_all_are_stopped_if_none_can_start() -> None:
+    boots = Boots()
+    boots.failed(1)
+    boots.failed(2)
+    assert must_stop_everything(boots, 2, never)
+
+
+def test_one_that_fails_first_waits_for_the_others() -> None:
+    boots = Boots()
+    boots.failed(1)
+    assert not must_stop_everything(boots, 2, lambda _: boots.booted())
+
+
+def test_one_that_fails_later_stops_nothing() -> None:
+    boots = Boots()
+    boots.booted()
+    for age in range(2, 300):
+        boots.failed(age)
+        assert not must_stop_everything(boots, 2, never)
+
+
+def test_a_worker_that_never_decides_does_not_keep_the_others_waiting() -> None:
+    boots = Boots()
+    boots.failed(1)
+    pauses: list[float] = []
+    assert must_stop_everything(boots, 2, pauses.append)
+    assert len(pauses) < 1_000
+
+
+def test_delays_increase_until_a_worker_starts() -> None:
+    boots = Boots()
+    found = []
+    for age in range(1, 9):
+        boots.failed(age)
+        found.append(boots.delay())
+    assert found == [*DELAYS, DELAYS[-1], DELAYS[-1]]
+    boots.booted()
+    boots.failed(9)
+    assert boots.delay() == DELAYS[0]
+
+
+def test_other_processes_see_it() -> None:
+    boots = Boots()
+    child = os.fork()
+    if not child:
+        boots.booted()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert boots.any_booted

@@ -1,0 +1,162 @@
+"""Only SIGHUP makes a process read the hooks file again, and an invalid file changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from receiver import current_hooks
+from receiver.current_hooks import HANDED_DOWN, CurrentHooks
+from receiver.errors import SettingsError
+from receiver.hooks_file import HookEntry, HooksPath
+from receiver.ingest import hook_entries
+from receiver.loaded_hooks import LoadedHooks
+from receiver.settings import Settings
+from tests.support.samples import SECRET
+
+SLACK = '[[hook]]\nname = "{}"\ntype = "slack"\nurl = "https://hooks.example/{}"\n{}\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "hooks.toml"
+    made.write_text(SLACK.format("chat", "first-secret-path", "alerts = true"))
+    return made
+
+
+def names(current: CurrentHooks) -> list[str]:
+    return [entry.name for entry in current.entries]
+
+
+def load(path: Path) -> CurrentHooks:
+    return CurrentHooks.load(HooksPath(path, must_exist=True))
+
+
+def test_a_valid_file_replaces_the_hooks(path: Path) -> None:
+    current = load(path)
+    path.write_text(SLACK.format("mail", "x", ""))
+    assert names(current) == ["chat"]
+    found = current.reloaded()
+    assert (names(found), found.problem) == (["mail"], None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[[hook]]\nname = "cha',  # while it is being saved
+        b"\xff\xfe",
+        b"hook = 3",
+        b'[[hook]]\nname = "a b"\ntype = "slack"',
+        b'[[hook]]\nname = "chat"\ntype = "fax"',
+        b'[[hook]]\nname = "a"\ntype = "slack"\n' * 2,
+        b"[" * 5_000,
+        None,  # it was removed
+    ],
+)
+def test_an_invalid_file_keeps_the_hooks_and_says_so(path: Path, content: bytes | None) -> None:
+    current = load(path)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    found = current.reloaded()
+    assert names(found) == ["chat"]
+    assert found.problem is not None
+    assert "hooks.toml" in found.problem
+    path.write_text(SLACK.format("mail", "x", ""))
+    assert found.reloaded().problem is None
+
+
+def test_a_file_that_became_a_folder_is_a_problem(path: Path) -> None:
+    current = load(path)
+    path.unlink()
+    path.mkdir()
+    assert "cannot be read" in (current.reloaded().problem or "")
+
+
+def test_the_problem_is_bounded_and_shows_no_secret(path: Path) -> None:
+    current = load(path)
+
+    def check(_: tuple[HookEntry, ...]) -> None:
+        raise SettingsError([f"whsec_{'A' * 40}\0\ud800", *(["x" * 100] * 100)])
+
+    problem = current.reloaded(check).problem or ""
+    assert "whsec_A" not in problem
+    assert len(problem) <= current_hooks.LONGEST_PROBLEM
+    problem.encode()
+    assert "\0" not in problem
+
+
+def test_a_child_uses_what_was_accepted_and_not_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = load(path)
+    path.write_text("half a fi")
+    descriptor, environment = current.reloaded().hand_down()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    child = load(path)
+    assert names(child) == ["chat"]
+    assert "not TOML" in (child.problem or "")  # the report of a process that died goes on
+    assert HANDED_DOWN not in os.environ
+    with pytest.raises(SettingsError):  # once
+        load(path)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "99999", ""])
+def test_a_descriptor_that_is_not_ours_is_ignored(
+    path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv(HANDED_DOWN, value)
+    assert names(load(path)) == ["chat"]
+
+
+def test_another_file_than_the_one_handed_down_is_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, environment = load(path).hand_down()
+    monkeypatch.setenv(HANDED_DOWN, environment[HANDED_DOWN])
+    (tmp_path / "other.toml").write_text("")
+    assert names(load(tmp_path / "other.toml")) == []
+
+
+def test_forked_workers_use_what_the_arbiter_holds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_hooks, "_held", None)  # restored after the test
+    chosen = Settings("sqlite:///x", (SECRET,), hooks_file=path, needs_hooks_file=True)
+    current_hooks.hold(load(path))
+    path.write_text("half a fi")
+    assert [entry.name for entry in hook_entries(chosen)] == ["chat"]
+
+
+# -- the hooks of a worker
+
+
+def test_a_worker_replaces_all_hooks_and_hides_the_secrets_of_both(path: Path) -> None:
+    loaded = LoadedHooks(load(path), {})
+    assert [name for name, _ in loaded.alerting()] == ["chat"]
+    old = loaded["chat"]
+    path.write_text(SLACK.format("mail", "second-secret-path", ""))
+    loaded.reload()
+    assert list(loaded) == ["mail"]
+    assert "chat" not in loaded
+    assert loaded.alerting() == []
+    assert old.name == "chat"  # an attempt that still runs goes on
+    shown = loaded.hide("first-secret-path second-secret-path")
+    assert shown == "… …"
+
+
+def test_a_hook_that_cannot_be_built_keeps_all_hooks(path: Path) -> None:
+    loaded = LoadedHooks(load(path), {})
+    path.write_text(SLACK.format("mail", "x", "") + SLACK.format("chat", "${UNSET_NAME}", ""))
+    loaded.reload()
+    assert list(loaded) == ["chat"]
+    assert "UNSET_NAME is not set" in (loaded.current.problem or "")
+    path.write_text("")
+    loaded.reload()
+    assert (list(loaded), loaded.current.problem) == ([], None)
