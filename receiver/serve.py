@@ -21,7 +21,12 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 DRAIN = 30.0  # seconds the processes have to end after SIGTERM
 REMAINS_DRAIN = 5.0  # seconds the children of a process that died have to end
 DEATHS, WITHIN = 5, 60.0  # after so many deaths of a process in so many seconds, give up
-DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before a restart, by how often it died in WITHIN
+DELAYS: tuple[float, ...] = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)  # seconds before a restart, by how often it died in WITHIN
 LOOK_EVERY = 0.1  # seconds
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 log = structlog.get_logger()

@@ -152,6 +152,10 @@ class Installation:
 
         self.wait_until(all_ended)
 
+    def logs_of(self, name: str) -> str:
+        """All that one of our programs has logged."""
+        return (self.folder / f"{name}.log").read_text()
+
     def logs(self) -> str:
         texts = [path.read_text()[-4000:] for path in sorted(self.folder.glob("*.log"))]
         return "\n".join(texts)

@@ -1,0 +1,207 @@
+"""The whole installation under `receiver serve`: deaths and reloads cost no callback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+import requests
+
+from receiver.deliveries import State
+from sandbox.server import Sandbox
+from tests.support.gunicorn_processes import send, workers
+from tests.support.http_server import LoopbackServer
+from tests.support.installation import Installation
+from tests.support.patience import PATIENCE
+
+HOOK = '[[hook]]\nname = "{name}"\ntype = "webhook"\nurl = "{url}"\nallow_private = true\n'
+HOOK += 'secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"]\n'
+
+
+@pytest.fixture(scope="module")
+def consumer() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Nothing: the test's output is for the test."""
+
+    server = LoopbackServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/in"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator[Installation]:
+    folder = tmp_path_factory.mktemp("serving")
+    with Sandbox(pace=0.3) as sandbox:
+        made = Installation(folder, sandbox)
+        made.store.migrate()
+        (folder / "hooks.toml").write_text(HOOK.format(name="shop", url=consumer))
+        made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
+        try:
+            made.wait_until_ready()
+            made.wait_until(lambda: made.store.seen("worker") and made.store.seen("poller"))
+            yield made
+        finally:
+            made.close()
+
+
+def hang_up(serving: Installation, text: str) -> None:
+    """Write the hooks file, send SIGHUP, and wait until all three processes have read it."""
+    before = reloads(serving)
+    (serving.folder / "hooks.toml").write_text(text)
+    serving.running["serve"].send_signal(signal.SIGHUP)
+    serving.wait_until(lambda: reloads(serving) == before + 4)  # serve itself, too
+
+
+def reloads(serving: Installation) -> int:
+    log = serving.logs_of("serve")
+    return log.count("the hooks file was re")
+
+
+def child(serving: Installation, word: str) -> int:
+    """The process id of the program of `serve` with this word in its command."""
+    serve = serving.running["serve"].pid
+    children = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
+    (found,) = [pid for pid in children if word in Path(f"/proc/{pid}/cmdline").read_text()]
+    return int(found)
+
+
+def test_callbacks_are_taken_while_the_worker_and_the_poller_die(serving: Installation) -> None:
+    for word in ("worker", "reconcile"):
+        dead = child(serving, word)
+        os.kill(dead, signal.SIGKILL)
+        serving.wait_until(lambda dead=dead: not Path(f"/proc/{dead}").exists())  # type: ignore[misc]
+        assert send(serving, f"while-{word}").status_code == 200
+    for word in ("worker", "reconcile"):
+        serving.settled(f"while-{word}")
+    assert {found.state for found in serving.store.deliveries()} == {State.DELIVERED}
+
+
+def test_a_reload_refuses_no_connection_and_takes_the_new_hooks(
+    serving: Installation, consumer: str
+) -> None:
+    stop = threading.Event()
+    statuses: list[int] = []
+
+    def knock() -> None:
+        while not stop.is_set():
+            answer = requests.get(f"{serving.url}/healthz", timeout=PATIENCE)
+            statuses.append(answer.status_code)
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    both = HOOK.format(name="shop", url=consumer) + HOOK.format(name="books", url=consumer)
+    for _ in range(2):
+        hang_up(serving, both)
+    taken = len(statuses)
+    serving.wait_until(lambda: len(statuses) > taken or not thread.is_alive())
+    stop.set()
+    thread.join(PATIENCE)
+    assert set(statuses) == {200}  # a refused connection would have ended the thread
+    assert len(statuses) > taken
+    assert send(serving, "for-both").status_code == 200
+    serving.settled("for-both")
+    found = serving.store.deliveries(task_id="for-both")
+    assert {delivery.hook for delivery in found} == {"shop", "books"}
+
+
+def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
+    serving: Installation, consumer: str
+) -> None:
+    shop, books = (HOOK.format(name=name, url=consumer) for name in ("shop", "books"))
+    broken = HOOK.format(name="books", url=f"http://127.0.0.1:{serving.port}/nowhere")
+    hang_up(serving, shop + broken)
+    assert send(serving, "early").status_code == 200
+
+    def is_retried() -> bool:
+        return any(found.attempts for found in serving.store.deliveries(task_id="early"))
+
+    serving.wait_until(is_retried)
+    hang_up(serving, shop)
+    found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
+    assert '"waits_for_missing_hook": true' in found
+    doctor = serving.run("receiver", "doctor").stdout
+    assert "it is not in the hooks file; deliveries that wait for it: 1" in doctor
+    hang_up(serving, shop + books)
+    serving.settled("early")
+    (waited,) = serving.store.deliveries(task_id="early", hook="books")
+    assert waited.state is State.DELIVERED
+
+
+def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
+    serving: Installation, consumer: str
+) -> None:
+    hang_up(serving, '[[hook]]\nname = "sh')
+    serving.wait_until(
+        lambda: (
+            {one.kind for one in serving.store.process_problems(0)} == {"web", "worker", "poller"}
+        )
+    )
+    os.kill(child(serving, "worker"), signal.SIGKILL)  # the next one must not read it either
+    assert send(serving, "meanwhile").status_code == 200
+    serving.wait_until(
+        lambda: (
+            [found.state for found in serving.store.deliveries(task_id="meanwhile", hook="shop")]
+            == [State.DELIVERED]
+        )
+    )
+    doctor = serving.run("receiver", "doctor").stdout
+    for kind in ("web", "worker", "poller"):
+        assert f"the {kind} rejected it at the last SIGHUP" in doctor
+    hang_up(serving, HOOK.format(name="shop", url=consumer))
+    serving.wait_until(
+        lambda: (
+            not serving.store.process_problems(0)
+            or {one.kind for one in serving.store.process_problems(0)} == {"worker"}
+        )  # that was killed
+    )
+
+
+def test_a_web_worker_that_cannot_start_stops_no_other(
+    installation: Installation, tmp_path: Path
+) -> None:
+    failures = tmp_path / "failures"
+    failures.write_bytes(b"x" * 3)
+    installation.environment["FAILURES"] = str(failures)
+    installation.start_web("tests.support.apps.fails_to_boot:app", "--workers", "2")
+    status = installation.running["web"].wait(PATIENCE)
+    assert status == 3  # none could start: the host starts it again
+    failures.write_bytes(b"x")
+    installation.start_web("tests.support.apps.fails_to_boot:app", "--workers", "2")
+    installation.wait_until_ready()
+    log = installation.folder / "web.log"
+    installation.wait_until(lambda: "This web worker could not start" in log.read_text())
+    installation.wait_until(lambda: log.read_text().count("Booting worker") == 5)
+    failures.write_bytes(b"x")
+    os.kill(workers(installation)[0], signal.SIGKILL)  # later, too
+    installation.wait_until(lambda: log.read_text().count("This web worker could not start") == 2)
+    assert send(installation, "task-1").status_code == 200
+    installation.wait_until(lambda: log.read_text().count("Booting worker") == 7)
+    assert installation.stop("web") == 0
+
+
+def test_a_port_in_use_is_one_sentence_of_each_program(installation: Installation) -> None:
+    where = f"127.0.0.1:{installation.port}"
+    sentence = f"receiver: cannot listen at {where}: another process uses it; stop that process"
+    with socket.create_server(("127.0.0.1", installation.port)):
+        gunicorn = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--bind", where)
+        for command in (("receiver", "serve", "--bind", where), (*gunicorn, "wsgi:app")):
+            done = installation.run(*command)
+            assert done.returncode not in (0, None)
+            said = done.stdout + done.stderr
+            assert said.count(sentence) == 1
+            assert "Traceback" not in said
+            assert '"error"' not in said  # nothing else is wrong

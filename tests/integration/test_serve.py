@@ -1,0 +1,161 @@
+"""`receiver serve` restarts processes that die, gives up when one keeps dying, and leaves none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from receiver.stop import CANNOT_LISTEN
+from tests.support.installation import ROOT
+from tests.support.patience import PATIENCE, wait_until
+
+# Notes that it started, and each SIGHUP; ends at SIGTERM, or with a status that a file names.
+PROGRAM = """
+import os, signal, sys, time
+folder, name = sys.argv[1:3]
+def note(what):
+    with open(f"{folder}/{name}", "a") as file:
+        file.write(f"{what} {os.getpid()}\\n")
+signal.signal(signal.SIGHUP, lambda *_: note("hup"))
+signal.signal(signal.SIGTERM, lambda *_: (note("term"), sys.exit(0)))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+note("start")
+while not os.path.exists(f"{folder}/{name}.status"):
+    time.sleep(0.01)
+sys.exit(int(open(f"{folder}/{name}.status").read()))
+"""
+
+
+class Supervised:
+    """The supervisor with two programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+
+    def start(self, delay: float = 0) -> None:
+        names = ("web", "worker")
+        wanted = {name: [sys.executable, "-c", PROGRAM, str(self.folder), name] for name in names}
+        with self.log.open("wb") as log:
+            program = [sys.executable, "-m", "tests.support.apps.supervised"]
+            self.process = subprocess.Popen(
+                [*program, json.dumps(wanted), str(delay)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.wait_until(lambda: len(self.noted("web")) == len(self.noted("worker")) == 1)
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        wait_until(condition, self.log.read_text)
+
+    def noted(self, name: str, what: str = "start") -> list[int]:
+        """The process ids that noted this."""
+        with suppress(FileNotFoundError):
+            lines = [line.split() for line in (self.folder / name).read_text().splitlines()]
+            return [int(pid) for word, pid in lines if word == what]
+        return []
+
+    def kill(self, name: str) -> None:
+        """Kill the program, and wait until it was started again."""
+        starts = self.noted(name)
+        os.kill(starts[-1], signal.SIGKILL)
+        self.wait_until(lambda: len(self.noted(name)) > len(starts))
+
+    def ends_with(self, name: str, status: int) -> None:
+        (self.folder / f"{name}.new").write_text(str(status))
+        (self.folder / f"{name}.new").rename(self.folder / f"{name}.status")
+
+    def status(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def left(self) -> list[int]:
+        """The programs that still run."""
+        found = [*self.noted("web"), *self.noted("worker")]
+        return [pid for pid in found if Path(f"/proc/{pid}").exists() and not _is_dead(pid)]
+
+
+def _is_dead(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    made = Supervised(tmp_path)
+    made.start()
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+        made.process.wait(PATIENCE)
+    wait_until(lambda: not made.left())
+
+
+def test_a_process_that_died_is_started_again_and_the_others_go_on(
+    supervised: Supervised,
+) -> None:
+    for _ in range(3):
+        supervised.kill("worker")
+    supervised.kill("web")
+    assert (len(supervised.noted("web")), len(supervised.noted("worker"))) == (2, 4)
+    assert supervised.noted("web", "term") == []
+    supervised.process.send_signal(signal.SIGHUP)  # every one that runs reads the file again
+    for name in ("web", "worker"):
+        supervised.wait_until(lambda name=name: supervised.noted(name, "hup"))  # type: ignore[misc]
+        assert supervised.noted(name, "hup") == supervised.noted(name)[-1:]
+    supervised.process.terminate()
+    assert supervised.status() == 0
+    assert supervised.left() == []
+    log = supervised.log.read_text()
+    assert log.count("a process ended by itself and is started again") == 4
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("status", [1, 0])
+def test_it_gives_up_after_five_deaths(supervised: Supervised, status: int) -> None:
+    supervised.ends_with("worker", status)
+    assert supervised.status() == 1
+    assert len(supervised.noted("worker")) == 5
+    assert supervised.noted("web", "term") == supervised.noted("web")  # it could drain
+    assert supervised.left() == []
+    assert "a process keeps dying: giving up, and stopping the others" in supervised.log.read_text()
+
+
+def test_an_address_that_is_in_use_ends_it_without_another_try(supervised: Supervised) -> None:
+    supervised.ends_with("web", CANNOT_LISTEN)
+    assert supervised.status() == 1
+    assert len(supervised.noted("web")) == 1
+    assert supervised.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_it_stops_while_a_process_waits_to_be_restarted(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    supervised = Supervised(tmp_path)
+    supervised.start(delay=86_400)
+    os.kill(supervised.noted("worker")[0], signal.SIGKILL)
+    supervised.wait_until(lambda: "is started again" in supervised.log.read_text())
+    supervised.process.send_signal(signal.SIGHUP)
+    supervised.wait_until(lambda: supervised.noted("web", "hup"))
+    supervised.process.send_signal(number)
+    assert supervised.status() == 0
+    assert len(supervised.noted("worker")) == 1
+    assert supervised.left() == []
+
+
+def test_nothing_is_left_when_it_is_killed(supervised: Supervised) -> None:
+    supervised.kill("worker")
+    supervised.process.kill()
+    supervised.status()
+    supervised.wait_until(lambda: not supervised.left())

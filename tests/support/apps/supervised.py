@@ -1,0 +1,14 @@
+"""`receiver serve` for commands of a test, which stand in its arguments as JSON, by name.
+
+`python -m tests.support.apps.supervised '{"worker": ["sleep", "9"]}' 0` restarts them at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from receiver import serve
+
+serve.DELAYS = (float(sys.argv[2]),)
+sys.exit(serve.supervise(json.loads(sys.argv[1])))
