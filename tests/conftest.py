@@ -54,6 +54,7 @@ TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
     "tests/acceptance/test_demo.py": "one demo",
     "tests/acceptance/test_docs_examples.py": "one demo",
+    "tests/acceptance/test_reload.py": "one receiver serve",
     "tests/acceptance/test_wheel.py": "one wheel",
     "tests/browser/test_looks.py": "one busy day",
     "tests/browser/test_watching.py": "one Chromium",

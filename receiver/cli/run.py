@@ -21,7 +21,7 @@ from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
 from receiver.errors import StoreUnavailable
 from receiver.hooks_file import HookEntry
-from receiver.loaded_hooks import LoadedHooks
+from receiver.loaded_hooks import LoadedHooks, MissingHooks
 from receiver.meter import EVERY, Meter
 from receiver.prune import prune
 from receiver.rehearse import Rehearse
@@ -30,6 +30,7 @@ from receiver.stores import Store, open_store
 
 ALERTS_EVERY = 2.0  # seconds
 TRIALS_EVERY = 2.0
+MISSING_EVERY = 10.0
 PRUNE_EVERY = 3600.0
 LAST_PORT = 65_535
 
@@ -87,12 +88,17 @@ def worker() -> None:
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())
+    if not loaded:
+        path = loaded.current.source.path
+        problem = "it is empty" if path.exists() else "it does not exist"
+        log.warning("there are no hooks: nothing is done", hooks_file=str(path), problem=problem)
     reports = Reports(deliver.store, f"{socket.gethostname()}:{os.getpid()}", "worker")
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     more = [
         Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
         Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
+        Chore("missing hooks", MISSING_EVERY, MissingHooks(deliver.store, loaded).log),
     ]
     with chores([*_chores(deliver.store, loaded, chosen.retention), *more], stop):
         drained = run(stop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -15,7 +14,7 @@ import requests
 
 from receiver.deliveries import State
 from sandbox.server import Sandbox
-from tests.support.gunicorn_processes import send, workers
+from tests.support.gunicorn_processes import send
 from tests.support.http_server import LoopbackServer
 from tests.support.installation import Installation
 from tests.support.patience import PATIENCE
@@ -168,40 +167,3 @@ def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
             or {one.kind for one in serving.store.process_problems(0)} == {"worker"}
         )  # that was killed
     )
-
-
-def test_a_web_worker_that_cannot_start_stops_no_other(
-    installation: Installation, tmp_path: Path
-) -> None:
-    failures = tmp_path / "failures"
-    failures.write_bytes(b"x" * 3)
-    installation.environment["FAILURES"] = str(failures)
-    installation.start_web("tests.support.apps.fails_to_boot:app", "--workers", "2")
-    status = installation.running["web"].wait(PATIENCE)
-    assert status == 3  # none could start: the host starts it again
-    failures.write_bytes(b"x")
-    installation.start_web("tests.support.apps.fails_to_boot:app", "--workers", "2")
-    installation.wait_until_ready()
-    log = installation.folder / "web.log"
-    installation.wait_until(lambda: "This web worker could not start" in log.read_text())
-    installation.wait_until(lambda: log.read_text().count("Booting worker") == 5)
-    failures.write_bytes(b"x")
-    os.kill(workers(installation)[0], signal.SIGKILL)  # later, too
-    installation.wait_until(lambda: log.read_text().count("This web worker could not start") == 2)
-    assert send(installation, "task-1").status_code == 200
-    installation.wait_until(lambda: log.read_text().count("Booting worker") == 7)
-    assert installation.stop("web") == 0
-
-
-def test_a_port_in_use_is_one_sentence_of_each_program(installation: Installation) -> None:
-    where = f"127.0.0.1:{installation.port}"
-    sentence = f"receiver: cannot listen at {where}: another process uses it; stop that process"
-    with socket.create_server(("127.0.0.1", installation.port)):
-        gunicorn = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--bind", where)
-        for command in (("receiver", "serve", "--bind", where), (*gunicorn, "wsgi:app")):
-            done = installation.run(*command)
-            assert done.returncode not in (0, None)
-            said = done.stdout + done.stderr
-            assert said.count(sentence) == 1
-            assert "Traceback" not in said
-            assert '"error"' not in said  # nothing else is wrong

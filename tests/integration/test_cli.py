@@ -245,3 +245,36 @@ def test_a_missing_hooks_file_is_an_error_of_every_command(
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"receiver: HOOKS_FILE: {tmp_path / 'hooks.tml'} does not exist;")
+
+
+def test_waiting_deliveries_of_a_missing_hook_are_shown_and_dropped(filled: SqliteStore) -> None:
+    Ingest(filled, [subscription("gone")]).accept(callback(body(), "task-8"))
+    assert "waits: its hook is not in the hooks file" in " ".join(run("deliveries").stdout.split())
+    (found,) = json.loads(run("deliveries", "--hook", "gone", "--json").stdout)
+    assert found["waits_for_missing_hook"] is True
+    said = "deliveries that wait, because the hook gone is not in the hooks file: 1; add it"
+    assert said in run("endpoints").stderr
+    assert said in run("redeliver", "--hook", "gone").stderr
+    assert run("endpoints", "drop", "gone", "--dry-run").stdout.startswith("1 deliveries to gone")
+    assert run("endpoints", "drop", "gone").stdout == "1 deliveries to gone are dead letters now\n"
+    assert [one.hook for one in filled.deliveries(state=State.DEAD)][0] == "gone"
+    assert "gone" not in run("endpoints").stderr
+    assert run("endpoints", "drop", "never").exit_code == 2
+
+
+def test_a_hooks_file_that_is_wrong_hides_no_deliveries(
+    filled: SqliteStore, tmp_path: Path
+) -> None:
+    assert filled.deliveries()
+    (tmp_path / "hooks.toml").write_text("half a fi")
+    done = run("deliveries", "--json")
+    assert done.exit_code == 0
+    assert {one["waits_for_missing_hook"] for one in json.loads(done.stdout)} == {None}
+    assert "hooks.toml: is not TOML" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["host:port", "127.0.0.1:65536", "[::1:80", "127.0.0.1:-1"])
+def test_a_wrong_address_is_a_mistake_of_usage(address: str) -> None:
+    done = run("serve", "--bind", address)
+    assert done.exit_code == 2
+    assert "--bind" in done.stderr

@@ -338,6 +338,18 @@ def test_who_is_not_at_work_is_told(doctor: Doctor, store: SqliteStore) -> None:
 # -- hooks
 
 
+def test_a_hook_that_is_missing_and_a_rejected_file_are_warnings(
+    doctor: Doctor, store: SqliteStore
+) -> None:
+    Ingest(store, [subscription("gone")]).accept(callback())
+    store.report_problem("host:1", "poller", "hooks.toml: is not TOML", now_ms())
+    found = doctor.run().stdout
+    assert "it is not in the hooks file; deliveries that wait for it: 1; add it" in found
+    assert "the poller rejected it at the last SIGHUP, and uses the previous one" in found
+    (doctor.folder / "hooks.toml").write_text("half a fi")
+    assert "the poller rejected it" in doctor.run().stdout
+
+
 def test_a_hook_that_cannot_be_built_is_told(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     (doctor.folder / "hooks.toml").write_text(

@@ -55,6 +55,7 @@ def test_a_unit_is_started_again_and_may_drain_behind_walls(path: Path) -> None:
     assert int(service["TimeoutStopSec"]) > serve.DRAIN
     wanted = {
         "Restart": "always",
+        "ExecReload": "/bin/kill -HUP $MAINPID",
         "KillMode": "mixed",
         "NoNewPrivileges": "yes",
         "ProtectSystem": "strict",

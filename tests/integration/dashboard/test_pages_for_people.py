@@ -256,6 +256,30 @@ def test_without_a_worker_the_overview_says_so(browser: FlaskClient) -> None:
     assert "No worker is at work" in browser.get("/dashboard/").text
 
 
+def test_deliveries_for_a_missing_hook_are_shown_as_waiting(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    Ingest(store, [subscription("gone")]).accept(callback())
+    assert "1 delivery waits, because the hook gone is not" in browser.get("/dashboard/").text
+    for page in ("deliveries", "deliveries?state=pending", "tasks/task-1"):
+        text = browser.get(f"/dashboard/{page}").text
+        assert "aits, because its hook is not in the hooks file" in text
+    assert "receiver endpoints drop gone" in browser.get("/dashboard/endpoints").text
+
+
+def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    problem = f"hooks.toml: <b>is</b> not TOML {SECRET}"
+    store.report_problem("host:1", "worker", problem, now_ms())
+    text = browser.get("/dashboard/").text
+    assert "The worker rejected the hooks file, and uses the previous one: hooks.toml:" in text
+    assert "&lt;b&gt;is&lt;/b&gt; not TOML …" in text
+    assert SECRET not in text
+    store.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
+    assert "rejected the hooks file" not in browser.get("/dashboard/").text
+
+
 @pytest.mark.usefixtures("rich")
 def test_charts_are_pictures_with_words(browser: FlaskClient) -> None:
     text = browser.get("/dashboard/").text
