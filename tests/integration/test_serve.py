@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +44,13 @@ class Supervised:
         self.folder = folder
         self.log = folder / "log"
 
-    def start(self, delay: float = 0) -> None:
+    def start(self, delay: float = 0, terminal: int | None = None) -> None:
+        """Start it; `terminal`: of which it becomes the session's first process."""
+
+        def enter() -> None:
+            if terminal is not None:
+                fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
         names = ("web", "worker")
         wanted = {name: [sys.executable, "-c", PROGRAM, str(self.folder), name] for name in names}
         with self.log.open("wb") as log:
@@ -52,6 +61,7 @@ class Supervised:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=enter,  # noqa: PLW1509 - it only makes system calls
             )
         self.wait_until(lambda: len(self.noted("web")) == len(self.noted("worker")) == 1)
 
@@ -151,6 +161,16 @@ def test_it_stops_while_a_process_waits_to_be_restarted(
     supervised.process.send_signal(number)
     assert supervised.status() == 0
     assert len(supervised.noted("worker")) == 1
+    assert supervised.left() == []
+
+
+def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    supervised = Supervised(tmp_path)
+    supervised.start(terminal=theirs)
+    os.close(theirs)
+    os.close(ours)  # the kernel sends SIGHUP
+    assert supervised.status() == 0
     assert supervised.left() == []
 
 
