@@ -10,7 +10,6 @@ from contextlib import closing, suppress
 
 import click
 import structlog
-from gunicorn.util import parse_address
 
 from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
@@ -47,6 +46,8 @@ def migrate() -> None:
 
 def _checked_bind(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
     """Report a mistake here, once, because the web process would be started again and again."""
+    from gunicorn.util import parse_address  # noqa: PLC0415 - the worker does not need it
+
     if text is not None:
         try:
             address = parse_address(text)
