@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from itertools import count
 
 import structlog
 
@@ -14,6 +15,7 @@ from receiver.errors import StoreUnavailable
 from receiver.stores.base import Store
 
 AGAIN_EVERY = 10.0  # seconds; see `current_hooks.GONE_AFTER`
+ROUNDS = 4  # of a withdrawal: the previous worker processes may report until they have drained
 log = structlog.get_logger()
 
 
@@ -35,14 +37,12 @@ def install(store: Store) -> None:
 
     def repeat() -> None:
         pause = threading.Event()
-        while True:
+        rounds = count() if problem is not None else range(ROUNDS)
+        for _ in rounds:
             try:
                 report()
             except StoreUnavailable as error:
                 log.warning("the rejected hooks file is not reported", error=str(error))
-            else:
-                if problem is None:
-                    return
             pause.wait(AGAIN_EVERY)
 
     threading.Thread(target=repeat, name="hooks report", daemon=True).start()

@@ -213,6 +213,8 @@ def test_a_poller_ends_its_question_and_leaves_none_held(installation: Installat
         assert installation.running["poller"].poll() is None
         held.may_answer.set()
         assert installation.status_at_the_end("poller") == 0
+    log = installation.logs_of("poller")
+    assert (log.count("poller started"), log.count("poller stopped")) == (1, 1)
     deadline_at = installation.store.next_deadline_at()
     assert deadline_at is not None
     assert held_until is not None

@@ -47,3 +47,17 @@ def test_a_port_in_use_is_one_sentence_of_each_program(installation: Installatio
             assert said.count(sentence) == 1
             assert "Traceback" not in said
             assert '"error"' not in said  # nothing else is wrong
+
+
+def test_a_missing_hooks_file_is_one_sentence_of_each_program(installation: Installation) -> None:
+    installation.environment["HOOKS_FILE"] = str(installation.folder / "hooks.tml")
+    for command in (
+        ("gunicorn", "--config", "python:receiver.web.gunicorn", "wsgi:app"),
+        ("submitter", "reconcile", "--forever"),
+        ("receiver", "doctor"),
+    ):
+        done = installation.run(*command)
+        assert done.returncode != 0
+        said = done.stdout + done.stderr
+        assert said.count("hooks.tml does not exist; correct HOOKS_FILE") == 1
+        assert "Traceback" not in said

@@ -20,3 +20,26 @@ assert stop.wait({PATIENCE})
 
 def test_a_signal_at_the_worst_moment_stops_it() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], timeout=PATIENCE, check=True)
+
+
+# The first SIGHUP comes before the handler is installed, the second after a reload that broke.
+RELOADS = f"""
+import os, queue, signal, threading
+from receiver.stop import reload_at_hangup
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGHUP}})  # as `receiver serve` does
+os.kill(os.getpid(), signal.SIGHUP)
+called, stop = queue.SimpleQueue(), threading.Event()
+def reload():
+    called.put(None)
+    raise ZeroDivisionError
+reload_at_hangup(reload, stop)
+called.get(timeout={PATIENCE})
+os.kill(os.getpid(), signal.SIGHUP)
+called.get(timeout={PATIENCE})
+assert not stop.is_set()
+"""
+
+
+def test_each_hangup_reloads_even_after_a_reload_that_broke() -> None:
+    command = [sys.executable, "-c", RELOADS]
+    subprocess.run(command, timeout=PATIENCE, check=True, start_new_session=True)

@@ -187,6 +187,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         super().init_signals()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # `run` replaces these
             signal.signal(number, _exit)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the arbiter
 
     def init_process(self) -> None:
         """Boot and serve; a worker that cannot boot does not stop the others: see `booting`."""
