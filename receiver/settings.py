@@ -344,7 +344,8 @@ def _webhook_secrets(value: str) -> None:
             standard_webhooks.key_of(secret)
         except ValueError as error:
             raise ValidationError(
-                f"secret {number} {error}; copy it from the provider's console"
+                f"secret {number} {error}; copy it from the provider's console, or create a new "
+                f"one there. For a sender of your own, make one with: {standard_webhooks.MAKE_ONE}"
             ) from None
 
 
