@@ -20,7 +20,7 @@ TOLERANCE = 300  # seconds a timestamp may lie in the past or in the future
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 SHORTEST_KEY = 24  # bytes, as the specification demands; longer keys are accepted
 MAKE_ONE = (
-    "python3 -c \"import base64, secrets; "
+    'python3 -c "import base64, secrets; '
     "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
 )
 _VERSION = "v1,"

@@ -58,7 +58,7 @@ def opened_with(provider: str, account: str = DEFAULT_ACCOUNT) -> Iterator[tuple
 def _read_settings(
     problems: list[str],
 ) -> tuple[Settings | None, tuple[HookEntry, ...] | None]:
-    chosen = _tried(problems, settings.load)
+    chosen = _tried(problems, lambda: settings.load(creates_secret=False))
     # Its mistakes are told also where another setting is wrong.
     path = chosen.hooks_file if chosen else Path(os.environ.get("HOOKS_FILE") or "hooks.toml")
     return chosen, _tried(problems, lambda: hooks_file.load(path, spelling, PROVIDERS))

@@ -19,7 +19,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     """List the hooks' endpoints, and whether each works, is paused or disabled."""
     if ctx.invoked_subcommand:
         return
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     known = {endpoint.hook: endpoint for endpoint in store(chosen).endpoints()}
     names = [entry.name for entry in hook_entries(chosen)]
     names += sorted(known.keys() - set(names))
@@ -50,7 +50,7 @@ def resume(hook: str) -> None:
 
 
 def _must_be_known(hook: str) -> None:
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     names = {entry.name for entry in hook_entries(chosen)}
     names |= {endpoint.hook for endpoint in store(chosen).endpoints()}
     if hook not in names:

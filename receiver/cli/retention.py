@@ -22,7 +22,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     Bodies, headers, answers and thumbnails go; tasks, their moves and deliveries stay, so that an
     old callback that comes again is still a duplicate. What is not delivered is not pruned.
     """
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     seconds = older_than or chosen.retention
     if seconds is None:
         raise click.UsageError("say --older-than, such as 30d, or set RETENTION")

@@ -46,7 +46,8 @@ def migrate() -> None:
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8000]")
 def serve_(bind: str | None) -> None:
     """Run web, worker and poller on this machine until SIGTERM."""
-    chosen = settings.load()  # a mistake is reported once, here, not by each process
+    # A mistake is reported once, here, not by each process.
+    chosen = settings.load(creates_secret=False)
     entries = hook_entries(chosen)
     hooks.build_all(entries, os.environ)
     store(chosen).close()  # the processes open their own
@@ -56,7 +57,7 @@ def serve_(bind: str | None) -> None:
 @click.command()
 def worker() -> None:
     """Deliver to the hooks until SIGTERM."""
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     entries = hook_entries(chosen)
     built = hooks.build_all(entries, os.environ)
     hide = hiding(hooks.secrets(entries, os.environ))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 import subprocess
 import sys
-import json
 
 import pytest
 from hypothesis import given

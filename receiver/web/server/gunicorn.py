@@ -66,7 +66,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 def on_starting(_: object) -> None:
     """Report a configuration error once, before listening; otherwise every worker would."""
     try:
-        chosen = settings.load()
+        chosen = settings.load(creates_secret=False)
         hook_entries(chosen)
         store = open_store(chosen.database_url)
         store.check_schema()
