@@ -107,8 +107,9 @@ class Deliver:
         endpoint = self.store.endpoint(delivery.hook)
         if endpoint.disabled_at is not None:
             raise PermanentFailure(
-                f"nothing was sent: the hook is disabled, because {endpoint.said}; mend it, then: "
-                f"receiver endpoints resume {delivery.hook}"
+                "nothing was sent: the hook is disabled; receiver endpoints says why (its last "
+                "answer may name another customer, so it is not repeated here). Correct the cause, "
+                f"then: receiver endpoints resume {delivery.hook}"
             )
         return self.hooks[delivery.hook]
 

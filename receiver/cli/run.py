@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 import click
@@ -16,8 +17,9 @@ from receiver.cli.group import REFUSED, store
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
-from receiver.errors import StoreUnavailable
-from receiver.hooks.base import Alerting
+from receiver.erasures import FinishErasures
+from receiver.errors import NotErased, StoreUnavailable
+from receiver.hooks.base import Alerting, KeepsFiles
 from receiver.hooks_file import HookEntry
 from receiver.ingest import hook_entries
 from receiver.meter import EVERY, Meter
@@ -30,6 +32,7 @@ from receiver.stores import Store, open_store
 ALERTS_EVERY = 2.0  # seconds
 TRIALS_EVERY = 2.0
 PRUNE_EVERY = 3600.0
+ERASURES_EVERY = 5.0
 
 log = structlog.get_logger()
 
@@ -94,8 +97,10 @@ def _chores(
         if entry.alerts and isinstance(hook := built[entry.name], Alerting)
     ]
     wanted = [Chore("alerts", ALERTS_EVERY, Alert(record, telling).send)]
+    wanted.append(Chore("erasures", ERASURES_EVERY, FinishErasures(record).round))
     if retention is not None:
-        wanted.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention)))
+        keepers = hooks.keepers(built.values())
+        wanted.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention, keepers)))
     return wanted
 
 
@@ -107,8 +112,13 @@ def _hand_over(meter: Meter, record: Store) -> None:
         raise
 
 
-def _prune(record: Store, retention: int) -> None:
-    steps = list(prune(record, now_ms() - retention * 1000))
+def _prune(record: Store, retention: int, keepers: Sequence[KeepsFiles]) -> None:
+    steps = []
+    try:
+        for step in prune(record, now_ms() - retention * 1000, keepers):
+            steps.append(step)  # noqa: PERF402 - the last step may raise
+    except NotErased as error:
+        log.warning("an erasure is not finished", error=str(error))
     log.info(
         "pruned",
         callbacks=sum(step.callbacks for step in steps),

@@ -58,6 +58,19 @@ class Connections(Rooms):
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
+    def finish_erasure(self) -> bool:
+        try:
+            return space.finish_erasure(self._path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def _held_by(self, mark: int) -> str:
+        del mark  # the log is truncated as a whole
+        return (
+            f"a program that reads {self._path} keeps it in {self._path}-wal; "
+            f"to find the program, run: fuser -v {self._path}-wal"
+        )
+
     def settle_sequences(self) -> None:
         """Nothing to do: the next row key is one more than the greatest."""
 

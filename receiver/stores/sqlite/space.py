@@ -25,3 +25,26 @@ def give_back(path: Path, pages: int) -> int:
             return int(connection.execute("pragma freelist_count").fetchone()[0])
         finally:
             connection.close()
+
+
+def finish_erasure(path: Path) -> bool:
+    """Write the whole log back and truncate it, if something was erased.
+
+    Returns False if a reader holds the log. In the database file, erased data was overwritten,
+    because every writer sets `secure_delete`; the log has it until it is truncated. All writers
+    wait meanwhile, so no erasure can come between the truncation and its record. Raises
+    sqlite3.Error, OSError.
+    """
+    with file_lock(path):
+        connection = connect(path, read_only=False)
+        try:
+            if connection.execute("select 1 from erasures").fetchone() is None:
+                return True
+            connection.execute("pragma busy_timeout = 50")
+            is_held, *_ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+            if is_held:
+                return False
+            connection.execute("delete from erasures")
+        finally:
+            connection.close()
+    return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flask import Blueprint, g
 from markupsafe import Markup
 
-from receiver.deliveries import State
+from receiver.deliveries import State, rfc3339
 from receiver.endpoints import Circuit
 from receiver.stores.base import CALLBACKS_MISSED, Store
 from receiver.stores.overview import HOUR, OVERDUE_COUNTED, HourCount, Picture, TaskCount
@@ -110,6 +110,13 @@ def attention(store: Store, now: int) -> Iterator[Attention]:
     if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
+    unfinished = store.unfinished_erasure()
+    if unfinished is not None:
+        text = (
+            f"What was erased since {rfc3339(unfinished.since)} is still in the database's files: "
+            f"{unfinished.held_by}. A worker finishes the erasure once that ends."
+        )
+        yield Attention(text, "overview", "Overview")
     for endpoint in store.endpoints():
         circuit = endpoint.circuit(now)
         if circuit is not Circuit.CLOSED:
