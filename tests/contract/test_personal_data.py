@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,26 @@ def test_forgetting_leaves_what_an_endpoint_said_of_other_tasks(store: Store) ->
     store.close_task("a", LATER)
     store.erase("a", LATER)
     assert store.endpoint("chat").said == "answered 503"
+
+
+@pytest.mark.parametrize("answer", ["the lady in the red coat is unknown", ""])
+def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
+    lacking: Callable[..., Store], answer: str
+) -> None:
+    """A text whose answer was erased before, by `prune`, is erased by the migration."""
+    store = lacking("0015_personal_data")
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
+    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    attempt = Attempt(1, NOW, NOW, "failed", answer)
+    store.settle(failed, attempt, State.DEAD, None)
+    store.load(
+        "endpoints",
+        [{"hook": "chat", "disabled_at": NOW, "said": "the lady in the red coat is unknown"}],
+    )
+    assert store.migrate() == ["0015_personal_data"]
+    if answer:
+        assert store.endpoint("chat").said == answer
+        store.close_task("a", LATER)
+        store.erase("a", LATER)
+    assert holding(store, "red coat") == {}
+    assert store.endpoint("chat").said.startswith("(erased: ")

@@ -49,7 +49,7 @@ class Table:
     only_in_postgres: str = ""  # further impersonal columns
 
 
-_FOR_LISTS = "the operator's own name of the task: `forget --reference` and costs need it"
+_FOR_LISTS = "the operator's own name of the task, which `forget` and costs look for"
 _FOR_FORGET = "where the user's file is: `forget` removes the file"
 
 TABLES: Mapping[str, Table] = {

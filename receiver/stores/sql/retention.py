@@ -234,10 +234,11 @@ order by c.received_at, c.id limit :limit
 # Texts whose task may have no callback with a body; each is read along a partial index.
 _TEXTS = {
     Texts.ANSWERS: """
-select a.id, t.seq as task, ({ripe}) as is_ripe
+select a.delivery as id, t.seq as task, ({ripe}) as is_ripe
 from attempts a join deliveries d on d.id = a.delivery join transitions tr on tr.id = d.transition
 join tasks t on t.seq = tr.task
-where a.answer <> '' and a.ended_at < :older and a.id > :after order by a.id limit :limit
+where a.answer <> '' and a.ended_at < :older and a.delivery > :after
+order by a.delivery limit :limit
 """,
     Texts.REASONS: """
 select t.seq as id, t.seq as task, ({ripe}) as is_ripe from tasks t

@@ -17,17 +17,17 @@ update endpoints set said_task = (
   select tr.task from attempts a join deliveries d on d.id = a.delivery
   join transitions tr on tr.id = d.transition
   where d.hook = endpoints.hook and substr(a.answer, 1, 500) = endpoints.said
-  order by a.id desc limit 1
+  order by a.ended_at desc, a.number desc limit 1
 ) where said <> '';
 update endpoints set said = '(erased: its task was erased)' where said <> '' and said_task is null;
 update alerts set said_task = (
   select tr.task from attempts a join deliveries d on d.id = a.delivery
   join transitions tr on tr.id = d.transition
   where d.hook = alerts.hook and substr(a.answer, 1, 500) = alerts.said
-  order by a.id desc limit 1
+  order by a.ended_at desc, a.number desc limit 1
 ) where said <> '';
 update alerts set said = '(erased: its task was erased)' where said <> '' and said_task is null;
 
 -- `prune` reads texts that are left along these.
-create index attempts_kept on attempts (id) where answer <> '';
+create index attempts_kept on attempts (delivery) where answer <> '';
 create index tasks_with_reason on tasks (seq) where reason is not null;
