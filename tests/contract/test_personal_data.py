@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import html
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,33 @@ def test_no_byte_of_it_is_left_in_the_files_of_the_database(
         # The reference is kept, once in the table and once in its index, and the place of the file.
         assert shown.count(ANNA) == shown.count(f"/data/{ANNA}.png") + 2
     assert store.unfinished_erasure() is None
+
+
+@only_sqlite
+def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path: Path) -> None:
+    """As SQLite leaves them when it divides a full page."""
+    put_on_record(store)
+    store.close()
+    file = tmp_path / "receiver.db"
+    pages, size = bytearray(file.read_bytes()), 4096
+    starts = [start for start in range(size, len(pages), size) if pages[start] == 13]  # of rows
+    for start in starts:
+        rows = int.from_bytes(pages[start + 3 : start + 5])
+        content = int.from_bytes(pages[start + 5 : start + 7]) or 65_536
+        if content - 8 - 2 * rows > 2 * len(ANNA):
+            pages[start + content - len(ANNA) : start + content] = ANNA.encode()
+    file.write_bytes(pages)
+    again = SqliteStore(file)
+    try:
+        again.close_task("a", LATER)
+        again.erase("a", LATER)
+        assert again.unfinished_erasure() is None
+    finally:
+        again.close()
+    assert ANNA not in contents(tmp_path)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert connection.execute("pragma auto_vacuum").fetchone() == (2,)
 
 
 def contents(folder: Path) -> str:

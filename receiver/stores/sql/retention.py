@@ -120,7 +120,7 @@ class Retention(Rooms):
         return self._write(work)
 
     def erase(self, task_id: str, now: int) -> None:
-        task, words = self._words(task_id)
+        task, reference, words = self._words(task_id)
         # First, because the words are known only as long as the task itself has them.
         for sql in _OTHER_CALLBACKS:
             with self.reading() as connection:
@@ -145,16 +145,20 @@ class Retention(Rooms):
             self._note_erasure(connection)
 
         self._write(work)
-        self.finish_erasure()
+        if self.finish_erasure() and reference:
+            self._remove_remnants(reference)
 
-    def _words(self, task_id: str) -> tuple[int, Words]:
-        """Return the row key of the task, and what others may have repeated of it."""
+    def _remove_remnants(self, reference: str) -> None:
+        """Remove what the database left of the text outside of rows, if it does such a thing."""
+
+    def _words(self, task_id: str) -> tuple[int, str | None, Words]:
+        """Return the row key of the task, its reference, and what others may have repeated."""
         with self.reading() as connection:
             row = connection.execute("select * from tasks where id = ?", (task_id,)).fetchone()
         if row is None:
             raise NotFound(f"no task {task_id}")
         names = ("reference", "id", "provider_task_id", "callback_task_id")
-        return int(row["seq"]), Words.of(row[name] for name in names)
+        return int(row["seq"]), row["reference"], Words.of(row[name] for name in names)
 
     def _erase_echoes(
         self, table: str, where: str, values: Sequence[object], words: Words

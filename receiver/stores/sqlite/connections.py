@@ -64,6 +64,19 @@ class Connections(Rooms):
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
+    def _remove_remnants(self, reference: str) -> None:
+        with self.reading() as connection:
+            sql = "select 1 from tasks where reference = ? limit 1"
+            if connection.execute(sql, (reference,)).fetchone() is not None:
+                return  # another task of the same customer has it
+        try:
+            if space.has_remnants(self._path, reference):
+                self._write(self._note_erasure)
+                space.rebuild(self._path)
+                self.finish_erasure()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
     def _held_by(self, mark: int) -> str:
         del mark  # the log is truncated as a whole
         return (
