@@ -26,7 +26,7 @@ def finish(store: Store, what: str, *, within: float = READERS_END_WITHIN) -> No
     while not store.finish_erasure():
         if time.monotonic() > until:
             break
-        time.sleep(0.1)
+        time.sleep(0.5)  # a try may hold up writers for 50 ms
     else:
         return
     unfinished = store.unfinished_erasure()

@@ -17,8 +17,11 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from receiver.clock import now_ms
+from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
+from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
 from receiver.prune import prune
 from receiver.stores.base import Answered, Store
@@ -32,6 +35,7 @@ from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000
+KEY = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 ANNA = "Anna of Example Street"
 
 PERSONAL = {name: set(table.personal) for name, table in personal_data.TABLES.items()}
@@ -320,3 +324,33 @@ def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
         store.erase("a", LATER)
     assert holding(store, "red coat") == {}
     assert store.endpoint("chat").said.startswith("(erased: ")
+
+
+def test_pruning_leaves_what_is_needed_for_a_day(store: Store) -> None:
+    """A key, so that the same request creates no second task, and an alert, so that it is sent."""
+    now = now_ms()
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "a", received_at=now))
+    (failed,) = store.claim("w", now, now + 10_000, 1)
+    change = (Endpoint("chat", 5, now, 1, now, said="no answer"), AlertKind.PAUSED)
+    attempt = Attempt(1, now, now, "failed", "no answer")
+    store.settle(failed, attempt, State.PENDING, now, change=lambda _: change)
+    assert store.claim_key("key", b"digest", "b", now, now + 1) is not None
+    store.note_rejections([Rejection(now, "192.0.2.1", "wrong token", "POST", "/x")])
+    list(prune(store, now + 1_000))
+    assert store.key("key", now) is not None
+    assert [alert.said for alert in store.take_alerts(now, now + 1)] == ["no answer"]
+    assert store.rejections() == []
+
+
+def test_a_delivery_repeats_no_text_of_another_task(store: Store) -> None:
+    """A disabled hook refuses deliveries of every task, and the reason may name the first one."""
+    put_on_record(store)
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "b"))
+    (delivery,) = store.claim("w", LATER, LATER + 10_000, 1)
+    deliver = Deliver(
+        store, {"chat": Webhook("chat", {"url": "http://192.0.2.1", "secrets": [KEY]})}
+    )
+    assert deliver.attempt(delivery) is State.DEAD
+    (attempt,) = store.history("b").attempts[delivery.id]
+    assert "the hook is disabled" in attempt.answer
+    assert ANNA not in attempt.answer

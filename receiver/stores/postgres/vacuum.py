@@ -24,6 +24,7 @@ holding (what, who, xmin) as (
     || coalesce(' by ' || usename, '') || coalesce(', ' || state, ''), backend_xmin
   from pg_stat_activity
   where pid <> pg_backend_pid() and (datname = current_database() or datname is null)
+    and backend_type is distinct from 'autovacuum worker'
   union all
   select 'standby server', coalesce(nullif(application_name, ''), 'pid ' || pid), backend_xmin
   from pg_stat_replication

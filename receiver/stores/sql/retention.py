@@ -19,6 +19,7 @@ from receiver.stores.sql.transfer import TABLES as KEYS
 from receiver.stores.upkeep import Erasure, Pruned, Step, Texts, Unfinished
 
 GONE = '{"title": "Gone", "status": 410, "detail": "The task was forgotten."}'
+NEEDED_FOR_A_DAY = ("idempotency_keys", "alerts")
 AT_ONCE = 500  # rows whose texts are compared in one step
 
 
@@ -80,8 +81,9 @@ class Retention(Rooms):
             deleted = 0
             for name, table in personal_data.TABLES.items():
                 if table.dated_by:
-                    # A younger key may still be needed: the same request must not be paid twice.
-                    last = now_ms() - KEPT_FOR if name == "idempotency_keys" else older_than
+                    # A younger key or alert may still be needed: the same request must not be paid
+                    # twice, and people must be told.
+                    last = now_ms() - KEPT_FOR if name in NEEDED_FOR_A_DAY else older_than
                     sql = f"delete from {name} where {table.dated_by} < ?"  # noqa: S608
                     deleted += connection.execute(sql, (min(older_than, last),)).rowcount
             if deleted:
