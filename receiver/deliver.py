@@ -110,8 +110,9 @@ class Deliver:
         endpoint = self.store.endpoint(hook)
         if endpoint.disabled_at is not None:
             raise PermanentFailure(
-                f"nothing was sent: the hook is disabled, because {endpoint.said}; mend it, then: "
-                f"receiver endpoints resume {hook}"
+                "nothing was sent: the hook is disabled; receiver endpoints says why (its last "
+                "answer may name another customer, so it is not repeated here). Correct the cause, "
+                f"then: receiver endpoints resume {hook}"
             )
 
     def _after_failure(

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from receiver.clock import now_ms
 from receiver.deliveries import File
+from receiver.erasures import READERS_END_WITHIN, finish
 from receiver.errors import NotErased
 from receiver.hooks import shelf
+from receiver.hooks.base import KeepsFiles
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Erasure
+from receiver.tasks import Task
 
 PATIENCE = 60.0  # seconds for attempts under way: they may still make a file
 
 
-def forget(store: Store, task_id: str, *, patience: float = PATIENCE) -> int:
-    """Erase a task, and the files that hooks made of it; how many files.
+def forget(
+    store: Store,
+    task_id: str,
+    hooks: Sequence[KeepsFiles] = (),
+    *,
+    patience: float = PATIENCE,
+    readers_end_within: float = READERS_END_WITHIN,
+) -> int:
+    """Erase a task, and the files that hooks made of it. Returns how many files were removed.
 
-    From the first moment on nothing about it is kept, asked or told. Safe to repeat: whatever
-    fails half-way is erased by the next run. Raises NotFound, NotErased, StoreUnavailable.
+    Files are found on record, and where `hooks` put the files of this task. From the first moment
+    on nothing about it is kept, asked or told. Safe to repeat: whatever fails half-way is erased by
+    the next run. Raises NotFound, NotErased, StoreUnavailable.
     """
     left = _when_quiet(store, task_id, patience)
-    _remove(left.files)
+    task = store.task(task_id)
+    removed = _remove(left.files, task, hooks)
     store.erase(task_id, now_ms())
-    return len(left.files)
+    finish(store, f"task {task_id}", within=readers_end_within)
+    return removed
 
 
 def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
@@ -41,12 +54,24 @@ def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
     return left
 
 
-def _remove(files: Iterable[File]) -> None:
-    for file in files:
+def _remove(files: Iterable[File], task: Task, hooks: Sequence[KeepsFiles]) -> int:
+    """Remove the files on record, then what else is where the hooks put the files of the task."""
+    urls = {file.url for file in files}
+    for url in sorted(urls):
         try:
-            shelf.remove(file.url)
+            shelf.remove(url, shelf.names_of(task))
         except OSError as error:
             raise NotErased(
-                f"{file.url} could not be removed: {error.strerror or error}; "
+                f"{url} could not be removed: {error.strerror or error}; "
                 "remove the cause, and run this again"
             ) from error
+    removed = len(urls)
+    for hook in hooks:
+        try:
+            removed += hook.remove_files(task)
+        except OSError as error:
+            raise NotErased(
+                f"files of the task {task.id} could not be removed where the hook {hook.name} puts "
+                f"them: {error}; remove the cause, and run this again"
+            ) from error
+    return removed

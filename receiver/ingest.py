@@ -56,8 +56,8 @@ def announce(
         expects_callback=True,
         deadline_at=now + ANNOUNCED_FOR,
     )
+    secret = settings.with_secret().callback_secrets[0]
     store.create_task(task)
-    secret = settings.callback_secrets[0]
     return task, signing.callback_url(settings.public_url, secret, provider, task.id)
 
 

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from receiver.erasures import READERS_END_WITHIN, finish
+from receiver.errors import NotFound
+from receiver.hooks.base import KeepsFiles
 from receiver.stores.base import Store
-from receiver.stores.upkeep import Pruned
+from receiver.stores.upkeep import Pruned, Texts
 
 PAUSE = 0.02  # seconds between steps: whoever waits for the file gets it
 PAGES = 250  # of the file, given back at a time
 
 
-def prune(store: Store, older_than: int, *, dead_too: bool = False) -> Iterator[Pruned]:
+def prune(
+    store: Store,
+    older_than: int,
+    hooks: Sequence[KeepsFiles] = (),
+    *,
+    dead_too: bool = False,
+    readers_end_within: float = READERS_END_WITHIN,
+) -> Iterator[Pruned]:
     """Prune what ended before that instant (ms UTC), yielding each step; then give space back.
 
-    Safe to stop anywhere, and to run twice at once. Raises StoreUnavailable.
+    Where `hooks` put files, what failed attempts left of these tasks is removed; results stay. Safe
+    to stop anywhere, and to run twice at once. Raises StoreUnavailable, and at the end NotErased if
+    a reader keeps what was erased in the database's files.
     """
     erased = 0
     for step in chain(
         _messages(store, older_than, dead_too=dead_too),
         _inputs(store, older_than, dead_too=dead_too),
     ):
+        _tidy(store, step.tasks, hooks)
         yield step
         erased += step.callbacks + step.inputs
+    for of in Texts:
+        erased += _texts(store, of, older_than, dead_too=dead_too)
+    erased += store.prune_rows(older_than)
     if erased:
         give_back(store)
+    finish(store, "prune", within=readers_end_within)
 
 
 def _messages(store: Store, older_than: int, *, dead_too: bool) -> Iterator[Pruned]:
@@ -45,6 +62,28 @@ def _inputs(store: Store, older_than: int, *, dead_too: bool) -> Iterator[Pruned
         step = store.prune_inputs(older_than, after=after, dead_too=dead_too)
         yield Pruned(0, 0, None, inputs=step.changed)
         after = step.next
+
+
+def _texts(store: Store, of: Texts, older_than: int, *, dead_too: bool) -> int:
+    """Erase answers and reasons of tasks without a message that could be pruned."""
+    erased, after = 0, 0
+    while True:
+        step = store.prune_texts(of, older_than, after=after, dead_too=dead_too)
+        erased += step.changed
+        if step.next is None:
+            return erased
+        after = step.next
+        time.sleep(PAUSE)
+
+
+def _tidy(store: Store, tasks: Sequence[str], hooks: Sequence[KeepsFiles]) -> None:
+    for task_id in tasks if hooks else ():
+        try:
+            task = store.task(task_id)
+        except NotFound:
+            continue
+        for hook in hooks:
+            hook.tidy(task)
 
 
 def give_back(store: Store) -> None:

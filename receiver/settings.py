@@ -10,7 +10,7 @@ import tempfile
 import zoneinfo
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from environs import EnvError, EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
-from receiver import durations, logs, standard_webhooks
+from receiver import durations, logs, private_files, standard_webhooks
 from receiver.errors import SettingsError
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
@@ -61,6 +61,16 @@ class Settings:
     timezone: str = "UTC"  # in which people are shown times
     keep_inputs: bool = False  # small copies of the pictures that are sent
 
+    def with_secret(self) -> Settings:
+        """Return the settings with a callback secret; create one if none was given or created yet.
+
+        Call this only once the database is known to exist: a command that is run in the wrong
+        directory must not leave a secret there. Raises SettingsError.
+        """
+        if self.callback_secrets:
+            return self
+        return replace(self, callback_secrets=own_secret(self.database_url))
+
     @property
     def zone(self) -> tzinfo:
         """The time zone itself."""
@@ -74,8 +84,11 @@ class Settings:
         return hmac.digest(self.callback_secrets[0].encode(), b"sessions:v1", "sha256").hex()
 
 
-def load() -> Settings:
+def load(*, creates_secret: bool = True) -> Settings:
     """Read the settings from the environment; each may also be given as a file in `NAME_FILE`.
+
+    Without CALLBACK_SECRETS, the secret beside the SQLite file is used. If there is none, it is
+    created; with `creates_secret` False nothing is created, and `callback_secrets` is empty.
 
     Raises SettingsError with one line for each mistake.
     """
@@ -110,7 +123,9 @@ def load() -> Settings:
         raise SettingsError(lines) from error
     return Settings(
         database_url=database_url,
-        callback_secrets=split_secrets(given) if given else own_secret(database_url),
+        callback_secrets=split_secrets(given)
+        if given
+        else own_secret(database_url, creates=creates_secret),
         public_url=_with_ascii_host(public_url.strip().rstrip("/")) if public_url else None,
         hooks_file=Path(hooks_file.strip() or "hooks.toml"),
         needs_hooks_file=bool(hooks_file.strip()),
@@ -195,11 +210,12 @@ def split_secrets(text: str) -> tuple[str, ...]:
     return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
 
 
-def own_secret(database_url: str) -> tuple[str, ...]:
-    """The secret kept beside the SQLite file, made at the first start, readable by us only.
+def own_secret(database_url: str, *, creates: bool = True) -> tuple[str, ...]:
+    """Return the secret in the file beside the SQLite file, which only its owner may read.
 
-    Several processes may start at once: the file appears whole, and the first one wins. Beside
-    PostgreSQL there is no such place: each machine would make its own. Raises SettingsError.
+    If there is none, it is created; with `creates` False, the result is empty instead. Several
+    processes may start at once: the file appears whole, and the first one wins. Beside PostgreSQL
+    there is no such place: each machine would make its own. Raises SettingsError.
     """
     if is_postgres(database_url):
         line = (
@@ -208,10 +224,13 @@ def own_secret(database_url: str) -> tuple[str, ...]:
         raise SettingsError([line + MAKE_ONE])
     path = sqlite_path(database_url).parent / "callback-secret"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            descriptor, draft = tempfile.mkstemp(dir=path.parent)  # mode 0600
+            if not creates:
+                return ()
+            private_files.create_folder(path.parent)
+            descriptor, draft = tempfile.mkstemp(dir=path.parent)
             with os.fdopen(descriptor, "w") as file:
+                os.fchmod(descriptor, private_files.FILE)  # the umask may have taken more away
                 file.write(secrets.token_urlsafe(32))
                 file.flush()
                 os.fsync(file.fileno())
@@ -360,7 +379,8 @@ def _webhook_secrets(value: str) -> None:
             standard_webhooks.key_of(secret)
         except ValueError as error:
             raise ValidationError(
-                f"secret {number} {error}; copy it from the provider's console"
+                f"secret {number} {error}; copy it from the provider's console, or create a new "
+                f"one there. For a sender of your own, make one with: {standard_webhooks.MAKE_ONE}"
             ) from None
 
 

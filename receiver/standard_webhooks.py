@@ -18,12 +18,20 @@ from receiver.errors import BadSignature
 
 TOLERANCE = 300  # seconds a timestamp may lie in the past or in the future
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
+SHORTEST_KEY = 24  # bytes, as the specification demands; longer keys are accepted
+MAKE_ONE = (
+    'python3 -c "import base64, secrets; '
+    "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
+)
 _VERSION = "v1,"
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 def key_of(secret: str) -> bytes:
-    """The key in a secret `whsec_<base64>`. Raises ValueError if there is none."""
+    """Return the key in a secret `whsec_<base64>`.
+
+    Raises ValueError if there is none, or if it is so short that signatures could be guessed.
+    """
     text = secret.removeprefix("whsec_")
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -31,6 +39,10 @@ def key_of(secret: str) -> bytes:
         raise ValueError("is not whsec_ followed by base64") from None
     if not key:
         raise ValueError("is empty")
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(
+            f"is too short: it holds {len(key)} bytes after decoding, and {SHORTEST_KEY} are needed"
+        )
     return key
 
 

@@ -7,6 +7,7 @@ import binascii
 import hmac
 
 PREFIX = "whsec_"
+SHORTEST_KEY = 24  # bytes
 
 
 class SecretError(ValueError):
@@ -14,7 +15,7 @@ class SecretError(ValueError):
 
 
 class Signer:
-    """Raises SecretError for a secret that is not `whsec_` and Base64."""
+    """Raises SecretError for a secret that is not `whsec_` and Base64 of at least 24 bytes."""
 
     def __init__(self, secret: str) -> None:
         try:
@@ -23,6 +24,11 @@ class Signer:
             self._key = b""
         if not secret.startswith(PREFIX) or not self._key:
             raise SecretError(f"must be {PREFIX} and Base64 after it")
+        if len(self._key) < SHORTEST_KEY:
+            raise SecretError(
+                f"holds {len(self._key)} bytes after decoding, and must hold {SHORTEST_KEY}; "
+                "make one with: echo whsec_$(head -c 32 /dev/urandom | base64)"
+            )
 
     def headers(self, message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
         """Return the three headers; `sent_at` is in Unix seconds."""

@@ -110,9 +110,10 @@ class Desk:
         return now + round(1000 * schedule.first)
 
     def _try_on(self, task: Task, order: Order) -> TryOn:
-        public_url, secret = self.settings.public_url, self.settings.callback_secrets[0]
+        public_url = self.settings.public_url
         callback_url = None
         if public_url and self.room.has_callbacks:
+            (secret, *_) = self.settings.with_secret().callback_secrets
             callback_url = signing.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
             human=order.human,

@@ -56,7 +56,7 @@ def opened_with(provider: str, account: str = DEFAULT_ACCOUNT) -> Iterator[tuple
 
 
 def _read_settings(problems: list[str]) -> tuple[Settings | None, CurrentHooks | None]:
-    chosen = _tried(problems, settings.load)
+    chosen = _tried(problems, lambda: settings.load(creates_secret=False))
     # The mistakes in the hooks file are reported also if another setting is wrong.
     source = HooksPath.named(os.environ.get("HOOKS_FILE"))
     if chosen:

@@ -20,7 +20,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     """List the hooks' endpoints, and whether each works, is paused or disabled."""
     if ctx.invoked_subcommand:
         return
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     record = store(chosen)
     known = {endpoint.hook: endpoint for endpoint in record.endpoints()}
     names = [entry.name for entry in hook_entries(chosen)]
@@ -74,7 +74,7 @@ def drop(hook: str, dry_run: bool) -> None:
 
 
 def _must_be_known(hook: str) -> None:
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     record = store(chosen)
     names = {entry.name for entry in hook_entries(chosen)}
     names |= {endpoint.hook for endpoint in record.endpoints()}

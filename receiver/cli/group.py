@@ -178,7 +178,7 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
     Raises SettingsError, StoreError.
     """
-    found = open_store((chosen or settings.load()).database_url)
+    found = open_store((chosen or settings.load(creates_secret=False)).database_url)
     click.get_current_context().call_on_close(found.close)
     found.check_schema()
     return found

@@ -27,7 +27,9 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 
     Status 1 if one cannot be used.
     """
-    found = [(entry, _problems(entry)) for entry in hook_entries(settings.load())]
+    found = [
+        (entry, _problems(entry)) for entry in hook_entries(settings.load(creates_secret=False))
+    ]
     if as_json:
         console.as_json([shapes.hook_json(entry, problems) for entry, problems in found])
     else:
@@ -51,7 +53,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     hide = hiding(hooks.secrets([entry], os.environ))
     told = status or entry.subscription.tried_with
     try:
-        works, said = True, hide(sample.send(hook, told, settings.load().zone))
+        works, said = True, hide(sample.send(hook, told, settings.load(creates_secret=False).zone))
     except DeliveryFailure as failure:
         works, said = False, hide(str(failure))
     if as_json:
@@ -64,7 +66,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
 
 
 def _entry(name: str) -> HookEntry:
-    entries = {entry.name: entry for entry in hook_entries(settings.load())}
+    entries = {entry.name: entry for entry in hook_entries(settings.load(creates_secret=False))}
     if name not in entries:
         known = ", ".join(entries) or "none"
         raise click.BadParameter(f"{name!r} is not in the hooks file; known are: {known}")

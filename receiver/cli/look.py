@@ -148,7 +148,7 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
     """Record a task that you create at the provider yourself, and print its callback URL."""
     if reference is not None and not 1 <= len(reference) <= 1000:
         raise click.BadParameter("use 1 to 1000 characters", param_hint="--reference")
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     task, where = announce(store(chosen), chosen, provider, reference, account)
     if as_json:
         console.as_json({"task": task_json(task), "callback_url": where})

@@ -173,5 +173,5 @@ def _total(steps: Iterator[Step]) -> int:
 
 
 def _ingest() -> Ingest:
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     return Ingest.into(store(chosen), chosen)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from receiver import console, settings
-from receiver.cli.group import Duration, store
+from receiver import console, hooks, settings
+from receiver.cli.group import REFUSED, Duration, complain, store
 from receiver.clock import now_ms
+from receiver.errors import NotErased
 from receiver.forget import forget as erase
+from receiver.hooks.base import KeepsFiles
+from receiver.ingest import hook_entries
 from receiver.prune import prune as steps_of_pruning
 
 MOST_AT_ONCE = 10_000  # tasks of one reference
@@ -19,37 +24,53 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 def prune(older_than: int | None, dead_letters: bool) -> None:
     """Erase the payloads of tasks that ended so long ago; give the file's space back.
 
-    Bodies, headers, answers and thumbnails go; tasks, their moves and deliveries stay, so that an
-    old callback that comes again is still a duplicate. What is not delivered is not pruned.
+    Bodies, headers, answers, reasons and thumbnails go; tasks, their moves and deliveries stay, so
+    that an old callback that comes again is still a duplicate. What is not delivered is not pruned.
+
+    Status 1 if a reader keeps what was erased in the database's files; a worker finishes then.
     """
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     seconds = older_than or chosen.retention
     if seconds is None:
         raise click.UsageError("say --older-than, such as 30d, or set RETENTION")
     callbacks = size = inputs = 0
-    steps = steps_of_pruning(store(chosen), now_ms() - seconds * 1000, dead_too=dead_letters)
+    steps = steps_of_pruning(
+        store(chosen), now_ms() - seconds * 1000, _keepers(chosen), dead_too=dead_letters
+    )
+    unfinished: NotErased | None = None
     with console.progress("erasing messages") as more:
-        for step in steps:
-            callbacks, size = callbacks + step.callbacks, size + step.bytes
-            inputs += step.inputs
-            more(step.callbacks)
+        try:
+            for step in steps:
+                callbacks, size = callbacks + step.callbacks, size + step.bytes
+                inputs += step.inputs
+                more(step.callbacks)
+        except NotErased as error:  # of the last step: everything else was done
+            unfinished = error
     pictures = f"; {inputs} thumbnails of what was sent" if inputs else ""
     click.echo(f"prune: erased {callbacks} messages, {size / 1e6:.1f} MB{pictures}")
+    if unfinished:
+        raise unfinished
 
 
 @click.command()
 @click.option("--task", help="The task with this id.")
 @click.option("--reference", help="Every task of this reference.")
 @click.option("--yes", is_flag=True, help="Do not ask first.")
-def forget(task: str | None, reference: str | None, yes: bool) -> None:
+@click.pass_context
+def forget(ctx: click.Context, task: str | None, reference: str | None, yes: bool) -> None:
     """Erase a task, or a customer: bodies, names, downloaded files and thumbnails.
 
     That a task was there and was forgotten stays, with its statuses and keys; later callbacks of
     it keep no body and fire nothing.
+
+    Status 1 if something could not be erased, or if a reader still keeps it in the database's
+    files; a worker finishes the erasure then.
     """
     if (task is None) is (reference is None):
         raise click.UsageError("say --task or --reference")
-    record = store()
+    chosen = settings.load(creates_secret=False)
+    record = store(chosen)
+    keepers = _keepers(chosen)
     found = (
         [task]
         if task
@@ -59,5 +80,22 @@ def forget(task: str | None, reference: str | None, yes: bool) -> None:
         raise click.ClickException(f"no task has the reference {reference!r}")
     if not yes:
         click.confirm(f"Erase {len(found)} task(s) with their pictures, for good?", abort=True)
+    failures = 0
     for task_id in found:
-        click.echo(f"forgot task {task_id}, removed {erase(record, task_id)} file(s)")
+        try:
+            removed = erase(record, task_id, keepers)
+        except NotErased as error:  # the others are erased all the same
+            complain([str(error)])
+            failures += 1
+        else:
+            click.echo(f"forgot task {task_id}, removed {removed} file(s)")
+    ctx.exit(REFUSED if failures else 0)
+
+
+def _keepers(chosen: settings.Settings) -> list[KeepsFiles]:
+    """Build the hooks that store files, which may have files that are not on record.
+
+    Raises SettingsError: with a mistake in the hooks file, files could be left behind unnoticed.
+    """
+    entries = [entry for entry in hook_entries(chosen) if entry.type in hooks.FILE_TYPES]
+    return hooks.keepers(hooks.build_all(entries, os.environ).values())

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 import click
@@ -18,7 +19,8 @@ from receiver.clock import now_ms
 from receiver.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
-from receiver.errors import StoreUnavailable
+from receiver.erasures import FinishErasures
+from receiver.errors import NotErased, StoreUnavailable
 from receiver.hooks_file import HookEntry
 from receiver.loaded_hooks import LoadedHooks, MissingHooks
 from receiver.meter import EVERY, Meter
@@ -32,6 +34,7 @@ TRIALS_EVERY = 2.0
 MISSING_EVERY = 10.0
 PRUNE_EVERY = 3600.0
 LAST_PORT = 65_535
+ERASURES_EVERY = 5.0
 
 log = structlog.get_logger()
 
@@ -67,7 +70,8 @@ def _checked_bind(_: click.Context, __: click.Parameter, text: str | None) -> st
 )
 def serve_(bind: str | None) -> None:
     """Run web, worker and poller on this machine until SIGTERM."""
-    chosen = settings.load()  # a mistake is reported once, here, not by each process
+    # A mistake is reported once, here, not by each process.
+    chosen = settings.load(creates_secret=False)
     current = CurrentHooks.load(source_of(chosen))
 
     def check(entries: tuple[HookEntry, ...]) -> None:
@@ -81,7 +85,7 @@ def serve_(bind: str | None) -> None:
 @click.command()
 def worker() -> None:
     """Deliver to the hooks until SIGTERM."""
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ)
     logs.configure(loaded.hide, settings.log_format())
     meter = Meter("worker")
@@ -114,9 +118,16 @@ def worker() -> None:
 
 def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[Chore]:
     """What the worker does beside deliveries."""
-    wanted = [Chore("alerts", ALERTS_EVERY, lambda: Alert(record, loaded.alerting()).send())]
+    wanted = [
+        Chore("alerts", ALERTS_EVERY, lambda: Alert(record, loaded.alerting()).send()),
+        Chore("erasures", ERASURES_EVERY, FinishErasures(record).round),
+    ]
     if retention is not None:
-        wanted.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention)))
+
+        def prune_old() -> None:
+            _prune(record, retention, hooks.keepers(loaded.values()))
+
+        wanted.append(Chore("prune", PRUNE_EVERY, prune_old))
     return wanted
 
 
@@ -128,8 +139,13 @@ def _hand_over(meter: Meter, record: Store) -> None:
         raise
 
 
-def _prune(record: Store, retention: int) -> None:
-    steps = list(prune(record, now_ms() - retention * 1000))
+def _prune(record: Store, retention: int, keepers: Sequence[KeepsFiles]) -> None:
+    steps = []
+    try:
+        for step in prune(record, now_ms() - retention * 1000, keepers):
+            steps.append(step)  # noqa: PERF402 - the last step may raise
+    except NotErased as error:
+        log.warning("an erasure is not finished", error=str(error))
     log.info(
         "pruned",
         callbacks=sum(step.callbacks for step in steps),

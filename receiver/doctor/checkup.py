@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, tzinfo
 
 from receiver import settings
-from receiver.doctor import clocks, disk, hooks, reach, record
+from receiver.doctor import clocks, disk, hooks, permissions, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
 from receiver.hooks_file import HooksPath, load
@@ -23,7 +23,7 @@ KLING = "https://api-singapore.klingai.com"
 def examine(*, send: bool) -> Iterator[Finding]:
     """Every check, each as soon as it is done. Raises nothing: what is broken is a finding."""
     try:
-        chosen = settings.load()
+        chosen = settings.load(creates_secret=False)
     except SettingsError as error:
         yield from (failed("settings", line) for line in error.problems)
         yield warning("settings", "disk, database and public URL need them", "then run this again")
@@ -44,7 +44,9 @@ def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
         return
     try:
         if chosen.database_url.startswith("sqlite:"):
-            yield from disk.check(sqlite_path(chosen.database_url).parent)
+            path = sqlite_path(chosen.database_url)
+            yield from disk.check(path.parent)
+            yield from permissions.check(path)
         found = list(record.check(store))
         yield from found
         usable = all(finding.verdict is not Verdict.FAILED for finding in found)

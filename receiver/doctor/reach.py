@@ -49,6 +49,9 @@ def check(settings: Settings, store: Store | None) -> Finding:
     if settings.public_url is None:
         said = "PUBLIC_URL is not set: no provider can call back, the poller asks instead"
         return warning(CHECK, said, "set it to the address under which this machine is reached")
+    if not settings.callback_secrets:
+        said = "there is no callback secret yet, so no callback URL can be tried"
+        return warning(CHECK, said, "run: receiver migrate")
     nonce = secrets.token_hex(8)
     url = signing.callback_url(
         settings.public_url, settings.callback_secrets[0], signing.DOCTOR, nonce

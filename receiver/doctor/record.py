@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 from receiver.clock import now_ms
+from receiver.deliveries import rfc3339
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
@@ -29,8 +30,20 @@ def check(store: Store) -> Iterator[Finding]:
         store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
         yield ok(CHECK, "a write was committed")
         yield from processes(store, now_ms())
+        yield from erasures(store)
     except StoreError as error:
         yield failed(CHECK, str(error))
+
+
+def erasures(store: Store) -> Iterator[Finding]:
+    """Report what was erased and is still in the database's files. Raises StoreUnavailable."""
+    unfinished = store.unfinished_erasure()
+    if unfinished is not None:
+        said = (
+            f"what was erased since {rfc3339(unfinished.since)} is still in the database's files: "
+            f"{unfinished.held_by}"
+        )
+        yield warning("erasure", said, "end that; a worker finishes the erasure within seconds")
 
 
 def processes(store: Store, now: int) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from receiver.errors import SettingsError
 from receiver.hooks.apprise import Apprise
-from receiver.hooks.base import Alerting, Hook, HookType
+from receiver.hooks.base import Alerting, Hook, HookType, KeepsFiles
 from receiver.hooks.bucket import is_in_a_bucket
 from receiver.hooks.command import Command
 from receiver.hooks.download import Download
@@ -30,7 +30,10 @@ TYPES: Mapping[str, HookType] = {
     "webhook": Webhook,
 }
 
-__all__ = ["TYPES", "Hook", "build", "build_all"]
+# The types whose hooks store files of a task.
+FILE_TYPES = frozenset(name for name, kind in TYPES.items() if hasattr(kind, "remove_files"))
+
+__all__ = ["FILE_TYPES", "TYPES", "Hook", "build", "build_all", "keepers"]
 
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -47,6 +50,11 @@ def build_all(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> dict[
     if problems:
         raise SettingsError(problems)
     return built
+
+
+def keepers(built: Iterable[Hook]) -> list[KeepsFiles]:
+    """Return those of the hooks that store files of a task."""
+    return [hook for hook in built if isinstance(hook, KeepsFiles)]
 
 
 def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
+from receiver.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,25 @@ class Rehearsing(Protocol):
 
     def rehearse(self, notice: Notice, picture: Path) -> Done:
         """Do with this picture what is done with a result, and undo it. Raises DeliveryFailure."""
+        ...
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A hook that stores files of a task, and can find them without a record of them."""
+
+    name: str
+
+    def remove_files(self, task: Task) -> int:
+        """Remove everything that attempts for this task left; return how many results that were.
+
+        Includes partial files of attempts that were killed, and directories of this task alone
+        once they are empty. Raises OSError.
+        """
+        ...
+
+    def tidy(self, task: Task) -> None:
+        """Remove what failed attempts left: old partial files, and empty directories."""
         ...
 
 

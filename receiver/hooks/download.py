@@ -9,12 +9,14 @@ is refused, or returns anything other than the result, is a failure of this one 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import structlog
@@ -35,15 +37,19 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
-from receiver.hooks.shelf import Shelf, remove, shelf
+from receiver.hooks.shelf import Paths, Shelf, file_name, names_of, remove, shelf
+from receiver.tasks import Task
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
-VALUE_LIMIT = 64  # characters of one value in a path
+# What a value in a path can be that only an attempt knows; task ids have no full stop.
+VALUES = {"extension": "[A-Za-z0-9]+", "reference": "[A-Za-z0-9._-]+"}
 COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206
 # File system errors that concern one file, not the place where files are stored.
 FILE_ERROR_NUMBERS = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG})
+
+__all__ = ["Download", "file_name"]
 
 log = structlog.get_logger()
 
@@ -136,11 +142,20 @@ class Download:
                 draft.write_bytes(picture.read_bytes())
                 found, _ = content.inspect(draft, "image")
                 url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
-            remove(url)
-            _remove_folder(Path(url).parent, notice)
+            remove(url, names_of(notice.task))
         except OSError as error:
             raise self._not_written(error) from error
         return Done(f"{url} was written, and removed again")
+
+    def remove_files(self, task: Task) -> int:
+        """See `hooks.base.KeepsFiles`."""
+        paths = _paths(self._options["path"], task)
+        return 0 if paths is None else self._shelf.remove(paths)
+
+    def tidy(self, task: Task) -> None:
+        """See `hooks.base.KeepsFiles`."""
+        if (paths := _paths(self._options["path"], task)) is not None:
+            self._shelf.tidy(paths)
 
     def _not_written(self, error: OSError) -> TemporaryFailure | ContentFailure:
         text = f"{self._options['to']}: cannot be written: {error.strerror or error}"
@@ -211,15 +226,38 @@ class Download:
         return digest.hexdigest(), size, is_whole
 
 
-def _remove_folder(folder: Path, notice: Notice) -> None:
-    """Remove a folder of this task's own; in a store there are none."""
-    if folder.name == file_name(notice.task.id) and folder.is_dir():
-        folder.rmdir()
+def _paths(template: str, task: Task) -> Paths | None:
+    """Return where files of this task can be; None if files of another task could be there, too.
 
-
-def file_name(value: str) -> str:
-    """The value as a part of a path that leads nowhere else: others choose it."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", value[:VALUE_LIMIT]).lstrip(".") or "_"
+    `{task}-{index}`, for example, gives the same name to two tasks, `a` with the index `1-2` and
+    `a-1` with the index `2`. Then only the files on record are known.
+    """
+    if re.search(r"[\w}-]\{task\}|\{task\}[\w{-]", template):
+        return None
+    known = {"provider": task.provider, "account": task.account, "task": task.id}
+    if task.reference:  # a task that was forgotten already has none any more
+        known["reference"] = task.reference
+    parts = []
+    for part in template.split("/"):
+        pattern = expression = ""
+        names = []
+        for literal, name, _, _ in Formatter().parse(part):
+            pattern, expression = pattern + glob.escape(literal), expression + re.escape(literal)
+            if name in known:
+                value = file_name(known[name])
+                pattern, expression = pattern + glob.escape(value), expression + re.escape(value)
+            elif name is not None:
+                pattern, expression = pattern + "*", expression + VALUES.get(name, "[A-Za-z0-9_-]+")
+            names.append(name)
+        is_own = not {"task", "reference"}.isdisjoint(names)
+        parts.append((pattern, expression, is_own))
+    *folders, (pattern, expression, is_own) = parts
+    # A name that another output has already gets a number. After an id, it could be part of the id.
+    stem, dot, extension = expression.rpartition(r"\.")
+    if dot and not stem.endswith(re.escape(task.id)):
+        expression = rf"{stem}(-\d+)?{dot}{extension}"
+    compiled = [(one, re.compile(name), own) for one, name, own in folders]
+    return Paths((*compiled, (pattern, re.compile(expression), is_own)))
 
 
 def _numbered(name: str, number: int) -> str:

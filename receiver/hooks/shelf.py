@@ -9,17 +9,33 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from receiver.hooks import bucket
+from receiver.tasks import Task
 
+PART = ".part"
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{32}\.part")
+VALUE_LIMIT = 64  # characters of one value in a path
 STALE = 3600  # seconds after which a half file is left over from an attempt that was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Which paths below a place can hold files of one task.
+
+    `parts` are the parts of the path: a glob pattern, an expression for the same names, and whether
+    directories of this name belong to the task or its customer.
+    """
+
+    parts: tuple[tuple[str, re.Pattern[str], bool], ...]
 
 
 class Shelf(Protocol):
@@ -34,6 +50,17 @@ class Shelf(Protocol):
 
         Raises PermanentFailure if the place will never take this one.
         """
+        ...
+
+    def remove(self, paths: Paths) -> int:
+        """Remove the files of one task, also partial ones, and its empty directories.
+
+        Returns how many files were removed; only a folder finds files that are not on record.
+        """
+        ...
+
+    def tidy(self, paths: Paths) -> None:
+        """Remove the partial files of one task that are left over, and its empty directories."""
         ...
 
 
@@ -54,9 +81,20 @@ def shelf(to: str, *, endpoint_url: str | None = None, within: float = 300) -> S
     return Remote(system, root.rstrip("/"))
 
 
-def remove(url: str) -> None:
+def file_name(value: str) -> str:
+    """The value as a part of a path that leads nowhere else: others choose it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", value[:VALUE_LIMIT]).lstrip(".") or "_"
+
+
+def names_of(task: Task) -> frozenset[str]:
+    """Return the names of directories that belong to this task or its customer."""
+    return frozenset(file_name(value) for value in (task.id, task.reference) if value)
+
+
+def remove(url: str, names: Collection[str] = ()) -> None:
     """Delete what `put` said lies there, and what killed attempts left of it in a folder.
 
+    Directories above it that have one of these names are removed as well, once they are empty.
     Nothing happens if it is gone. Raises OSError.
     """
     try:
@@ -72,6 +110,7 @@ def remove(url: str) -> None:
         final, number = Path(path), "[0-9a-f]" * 32
         for left in final.parent.glob(f".{glob.escape(final.stem)}.{number}.part"):
             left.unlink(missing_ok=True)
+        _remove_empty(final.parent, lambda folder: folder.name in names)
 
 
 def read(url: str, limit: int) -> bytes:
@@ -103,21 +142,59 @@ def _is_local(system: Any) -> bool:
 class Folder:
     """A folder of this machine."""
 
+    def remove(self, paths: Paths) -> int:
+        """Remove the files, partial files and empty directories; return how many files."""
+        removed = 0
+        levels = self._levels(paths)
+        for folder in levels[-1]:
+            for file in _files(folder, paths, of_attempts_only=False):
+                with contextlib.suppress(FileNotFoundError):
+                    file.unlink()
+                    removed += not file.name.endswith(PART)
+        self._remove_empty(levels, paths)
+        return removed
+
+    def tidy(self, paths: Paths) -> None:
+        """Remove partial files that no attempt writes any more, and empty directories."""
+        levels = self._levels(paths)
+        for folder in levels[-1]:
+            for file in _files(folder, paths, of_attempts_only=True):
+                _remove_if_stale(file)
+        self._remove_empty(levels, paths)
+
+    def _levels(self, paths: Paths) -> list[list[Path]]:
+        """Return the directories on the way to files of the task, level by level from the root."""
+        levels = [[self._root] if self._root.is_dir() else []]
+        for pattern, name, _ in paths.parts[:-1]:
+            below = (found for folder in levels[-1] for found in folder.glob(pattern))
+            levels.append([one for one in below if name.fullmatch(one.name) and one.is_dir()])
+        return levels
+
+    def _remove_empty(self, levels: list[list[Path]], paths: Paths) -> None:
+        """Remove empty directories, up to the topmost that belongs to the task or its customer."""
+        own = [is_own for _, _, is_own in paths.parts[:-1]]
+        top = own.index(True) if True in own else len(own)
+        for folders in reversed(levels[top + 1 :]):
+            for folder in folders:
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
+
     def __init__(self, root: Path) -> None:
         self._root = root
 
     @contextlib.contextmanager
     def draft(self, name: str) -> Iterator[Path]:
         final = self._root / name
-        self._make(final.parent)
+        made = self._make(final.parent)
         self._clear(final)
         # Beside its final place, as a rename works within one file system only.
-        path = final.with_name(f".{final.stem}.{uuid.uuid4().hex}.part")
+        path = final.with_name(f".{final.stem}.{uuid.uuid4().hex}{PART}")
         try:
-            path.touch(exist_ok=False)
+            self._touch(path)
             yield path
         finally:
             path.unlink(missing_ok=True)
+            _remove_empty(final.parent, made.__contains__)  # after a failure nothing is left
 
     def put(self, draft: Path, name: str) -> str:
         final = self._root / name
@@ -130,22 +207,43 @@ class Folder:
                 break
         return str(final)
 
-    def _make(self, folder: Path) -> None:
+    def _touch(self, path: Path) -> None:
+        """Create the file, although another attempt may just have removed its empty directory."""
+        for tries_left in (2, 1, 0):
+            try:
+                path.touch(exist_ok=False)
+            except FileNotFoundError:
+                if not tries_left:
+                    raise
+                self._make(path.parent)
+            else:
+                return
+
+    def _make(self, folder: Path) -> list[Path]:
+        """Create the directory; return those that were missing, below the root of the place."""
         missing = [part for part in (folder, *folder.parents) if not part.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for part in missing:
             _sync(part.parent)
+        return [part for part in missing if self._root in part.parents]
 
     def _clear(self, final: Path) -> None:
         """Remove what a killed attempt at this file left behind."""
-        for left in final.parent.glob(f".{glob.escape(final.stem)}.*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - left.stat().st_mtime > STALE:
-                    left.unlink()
+        for left in final.parent.glob(f".{glob.escape(final.stem)}.*{PART}"):
+            _remove_if_stale(left)
 
 
 class Remote:
-    """Whatever is not a folder; files are drafted on this machine."""
+    """Whatever is not a folder; files are drafted on this machine.
+
+    Only files on record are found again: to list a store may need a right that storing does not.
+    """
+
+    def remove(self, paths: Paths) -> int:  # noqa: ARG002
+        return 0
+
+    def tidy(self, paths: Paths) -> None:
+        """Nothing to do: drafts are removed with their directory on this machine."""
 
     def __init__(self, system: Any, root: str) -> None:
         self._system = system
@@ -186,6 +284,37 @@ class Bucket(Remote):
         final = self._place.below(name)
         bucket.put(draft, final, self._within)
         return str(final)
+
+
+def _files(folder: Path, paths: Paths, *, of_attempts_only: bool) -> Iterator[Path]:
+    """The files of the task in this directory: partial ones, and unless excluded whole ones."""
+    _, name, _ = paths.parts[-1]
+    for file in folder.iterdir():
+        partial = _PARTIAL.fullmatch(file.name)
+        whole = f"{partial[1]}.part" if partial else file.name
+        stems = (whole, partial[1]) if partial else (whole,)
+        is_wanted = partial is not None or not of_attempts_only
+        if is_wanted and any(map(name.fullmatch, stems)) and (partial or file.is_file()):
+            yield file
+
+
+def _remove_if_stale(file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - file.stat().st_mtime > STALE:
+            file.unlink()
+
+
+def _remove_empty(folder: Path, may_go: Callable[[Path], bool]) -> None:
+    """Remove the directory and those above it, as long as they are empty and may go."""
+    for one in (folder, *folder.parents):
+        if not may_go(one):
+            return
+        try:
+            one.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # not empty, or not ours to remove
+            return
 
 
 def _sync(path: Path) -> None:

@@ -29,7 +29,7 @@ def _secret(value: str) -> None:
     try:
         standard_webhooks.key_of(value)
     except ValueError as error:
-        raise ValidationError(f"{error}; make one of at least 24 random bytes") from None
+        raise ValidationError(f"{error}; make one with: {standard_webhooks.MAKE_ONE}") from None
 
 
 class WebhookOptions(Options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from receiver.deliveries import File, State, Subscription
@@ -55,6 +56,25 @@ class Pruned:
     bytes: int  # of these
     next: tuple[int, int] | None
     inputs: int = 0  # pictures that were sent
+    tasks: tuple[str, ...] = ()  # whose payloads were erased
+
+
+class Texts(StrEnum):
+    """Texts that `prune` erases although their task may have no callback with a body."""
+
+    ANSWERS = "answers"  # of hooks
+    REASONS = "reasons"  # of failed tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An erasure that was committed, while copies of the data remain in the database's files.
+
+    `held_by` says what keeps them there, and how to find it.
+    """
+
+    since: int  # ms UTC
+    held_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +220,36 @@ class Retention(Protocol):
         """
         ...
 
+    def prune_texts(
+        self,
+        of: Texts,
+        older_than: int,
+        *,
+        after: int = 0,
+        limit: int = 200,
+        dead_too: bool = False,
+    ) -> Step:
+        """Erase the texts of tasks that `prune` would let go, looking at up to `limit` rows."""
+        ...
+
+    def prune_rows(self, older_than: int) -> int:
+        """Delete old rows that belong to no task: rejections, alerts, test events, and
+        idempotency keys that are no longer needed. Returns how many.
+        """
+        ...
+
+    def finish_erasure(self) -> bool:
+        """Remove what `prune` and `erase` left elsewhere in the database's files, and return True.
+
+        Returns False while a reader uses an older snapshot; then `unfinished_erasure` describes it.
+        Safe to repeat, by several processes.
+        """
+        ...
+
+    def unfinished_erasure(self) -> Unfinished | None:
+        """Return what `finish_erasure` still has to do; None if nothing."""
+        ...
+
     def give_back(self, pages: int) -> int:
         """Return up to `pages` free pages to the file system; how many are left."""
         ...
@@ -213,7 +263,8 @@ class Retention(Protocol):
 
     def erase(self, task_id: str, now: int) -> None:
         """Second half: bodies, answers, reference, files and thumbnails are gone from the record;
-        keys, statuses and counters stay. Raises NotFound. Safe to repeat.
+        keys, statuses and counters stay. Texts of other rows that repeat the reference or an id of
+        the task are erased as well. Calls `finish_erasure`. Raises NotFound. Safe to repeat.
         """
         ...
 

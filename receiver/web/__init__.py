@@ -45,10 +45,11 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
 
     Raises SettingsError, SchemaMismatch, StoreUnavailable.
     """
-    settings = settings or load()
+    settings = settings or load(creates_secret=False)
     store = open_store(settings.database_url)
     try:
         store.check_schema()
+        settings = settings.with_secret()
     except Exception:
         store.close()
         raise

@@ -1,104 +1,93 @@
-"""Every column of the record is listed here with what `forget` and `prune` do to it.
+"""`forget` and `prune` erase what `stores/sql/personal_data.py` says, in both databases.
 
 A new column makes the first test fail until somebody has decided whether it can hold personal data.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
+from receiver.clock import now_ms
+from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
+from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
+from receiver.prune import prune
 from receiver.stores.base import Answered, Store
+from receiver.stores.sql import personal_data
 from receiver.stores.sql.transfer import TABLES
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.trials import TrialOutcome
+from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000
+KEY = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 ANNA = "Anna of Example Street"
 
-# Columns that can hold the words or pictures of a person, by table.
-PERSONAL = {
-    "tasks": {"reference", "reason"},
-    "callbacks": {"problem", "headers", "body"},
-    "attempts": {"answer"},
-    "files": {"url", "thumbnail"},
-    "inputs": {"thumbnail"},
-    "idempotency_keys": {"answer"},
-    "endpoints": {"said"},
-    "alerts": {"said"},
+PERSONAL = {name: set(table.personal) for name, table in personal_data.TABLES.items()}
+PERSONAL = {name: columns for name, columns in PERSONAL.items() if columns}
+KEPT_BY_PRUNE = {
+    name: {column for column, one in table.personal.items() if one.kept_because}
+    for name, table in personal_data.TABLES.items()
 }
-# `prune` erases what was sent and answered. It leaves what lists of old tasks show, and the place
-# of the file, which belongs to the user. The last failure of an endpoint goes when it works again,
-# an alert after a day, and an idempotency key after a day.
-PRUNED = {
-    "callbacks": {"problem", "headers", "body"},
-    "attempts": {"answer"},
-    "files": {"thumbnail"},
-    "inputs": {"thumbnail"},
-}
-# Ids, statuses, times, amounts, digests, and the operator's own names.
-IMPERSONAL = {
-    "tasks": "seq id provider account provider_task_id callback_task_id id_source status trust cost"
-    " cost_unit conflict created_at updated_at expects_callback asked deadline_at given_up_at"
-    " mismatched_at",
-    "callbacks": "id task provider source trust outcome received_at repeats digest",
-    "transitions": "id task status callback occurred_at recorded_at trust corrected revision"
-    " outputs",
-    "deliveries": "id transition hook state after due_at attempts retries_from worker ended_at",
-    "attempts": "id delivery number started_at ended_at outcome",
-    "files": "delivery attempt media_index sha256 size content_type",
-    "inputs": "task name",
-    "forgotten": "task closed_at erased_at",
-    "idempotency_keys": "key digest task created_at held_until status",
-    "endpoints": "hook failures failing_since openings retry_at paused_at disabled_at timed_out",
-    "alerts": "id hook kind at due_at",
-    "trials": "hook status asked_at tries again_at ended_at outcome answer",  # of a made-up task
-    "rejections": "id at address reason method path count",  # of strangers, about no task
-    "pauses": "name until",
-    "counters": "name provider value",
-    "measures": "name labels value",
-    "processes": "name kind seen_at problem",  # of the operator's hooks file
-    "task_counts": "provider status value",
-    "delivery_counts": "hook state value",
-    "hours": "place provider series bucket hour value last_at",
-}
-# What `copy` leaves out: processes announce themselves anew, and triggers count again.
-NOT_COPIED = {"processes", "task_counts", "delivery_counts", "hours"}
 only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it looks into the file
 
 
-def columns(path: Path) -> dict[str, set[str]]:
-    """The columns of every table of ours in this SQLite file, by table."""
-    with sqlite3.connect(path) as connection:
-        tables = connection.execute(
-            "select name from sqlite_master where type = 'table'"
-            " and name not like 'sqlite^_%' escape '^' and name <> '_sqlite_migrations'"
-        ).fetchall()
-        found = {
-            table: {row[1] for row in connection.execute(f"pragma table_info({table})")}
-            for (table,) in tables
-        }
-    connection.close()
-    return found
+# Tables of libraries: the names of migrations, and ids of deliveries with the names of hooks.
+THEIRS = ("sqlite_", "_sqlite_", "procrastinate_", "callback_receiver_migrations")
+
+
+def columns(store: Store) -> dict[str, set[str]]:
+    """The columns of every table of ours in this database, by table."""
+    found: dict[str, set[str]] = {}
+    with store.reading() as session:  # type: ignore[attr-defined]
+        if isinstance(store, SqliteStore):
+            tables = session.execute("select name from sqlite_master where type = 'table'")
+            for name in [row["name"] for row in tables.fetchall()]:
+                rows = session.execute(f"pragma table_info({name})").fetchall()
+                found[name] = {row["name"] for row in rows}
+        else:
+            for row in session.execute(
+                "select table_name, column_name from information_schema.columns"
+                " where table_schema = current_schema()"
+            ).fetchall():
+                found.setdefault(row["table_name"], set()).add(row["column_name"])
+    return {name: names for name, names in found.items() if not name.startswith(THEIRS)}
 
 
 def holding(store: Store, words: str) -> dict[str, set[str]]:
-    """The columns in which these words stand in some row, by table."""
+    """The columns in which these words stand in some row of any table, by table."""
     found: dict[str, set[str]] = {}
-    for table in TABLES:
-        for row in (row for rows in store.dump(table) for row in rows):
-            for column, value in row.items():
-                if words in _text(value):
-                    found.setdefault(table, set()).add(column)
+    with store.reading() as session:  # type: ignore[attr-defined]
+        for table in every_table(store):
+            for row in session.execute(f"select * from {table}").fetchall():  # noqa: S608
+                for column in row.keys():  # noqa: SIM118 - a row of SQLite
+                    if words in _text(row[column]):
+                        found.setdefault(table, set()).add(column)
     return found
+
+
+def every_table(store: Store) -> list[str]:
+    """Also those of libraries."""
+    sql = "select tablename as name from pg_tables where schemaname = current_schema()"
+    if isinstance(store, SqliteStore):
+        sql = "select name from sqlite_master where type = 'table'"
+    with store.reading() as session:  # type: ignore[attr-defined]
+        return [row["name"] for row in session.execute(sql).fetchall()]
 
 
 def _text(value: Any) -> str:
@@ -114,7 +103,7 @@ def put_on_record(store: Store) -> None:
     store.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
     told = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
     Ingest(store, [subscription("mail"), subscription("chat")]).accept(told)
-    held = store.claim_key("key", b"digest", "a", NOW, NOW + 1)
+    held = store.claim_key(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
     assert held is not None
     store.settle_key(held, NOW, Answered(201, json.dumps({"reference": ANNA})))
     delivered, failed = store.claim("w", LATER, LATER + 10_000, 2)
@@ -125,22 +114,31 @@ def put_on_record(store: Store) -> None:
     gone = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
     store.settle(failed, attempt, State.DELIVERED, None, change=lambda _: gone)
+    store.note_rejections([Rejection(NOW, ANNA, f"no {ANNA}", ANNA, f"/callbacks/{ANNA}")])
+    store.ask_trial("chat", "succeeded", NOW)
+    (trial,) = store.take_trials(NOW, NOW + 1)
+    store.end_trial(trial, TrialOutcome.FAILED, f"unlike the last one, {ANNA}", NOW)
+    # A signed message that was not understood belongs to no task.
+    nobodys = replace(callback(ANNA.encode(), headers={"X-Name": ANNA}), task_id=None)
+    store.quarantine(nobodys, f"{ANNA} is unknown")
 
 
-@only_sqlite
-@pytest.mark.usefixtures("store")
-def test_every_column_is_listed_once(tmp_path: Path) -> None:
-    listed = {table: set(names.split()) for table, names in IMPERSONAL.items()}
-    for table, names in PERSONAL.items():
-        assert not names & listed[table]
-        listed[table] |= names
-    assert columns(tmp_path / "receiver.db") == listed
+def test_every_column_is_classified_once(store: Store) -> None:
+    listed = {}
+    for name, table in personal_data.TABLES.items():
+        impersonal = table.impersonal.split()
+        if not isinstance(store, SqliteStore):
+            impersonal += table.only_in_postgres.split()
+        assert len(impersonal) == len(set(impersonal))
+        assert not table.personal.keys() & set(impersonal)
+        listed[name] = {*impersonal, *table.personal}
+    assert columns(store) == listed
 
 
-@only_sqlite
-@pytest.mark.usefixtures("store")
-def test_every_table_is_copied_or_made_anew(tmp_path: Path) -> None:
-    assert set(TABLES) == set(columns(tmp_path / "receiver.db")) - NOT_COPIED
+def test_every_table_is_copied_or_made_anew(store: Store) -> None:
+    copied = {name for name, table in personal_data.TABLES.items() if table.is_copied}
+    assert set(TABLES) == copied
+    assert set(personal_data.TABLES) == set(columns(store))
 
 
 def test_the_name_stands_in_every_personal_column(store: Store) -> None:
@@ -155,16 +153,142 @@ def test_forgetting_erases_every_personal_column(store: Store) -> None:
     assert holding(store, ANNA) == {}
 
 
-def test_pruning_erases_every_column_that_was_sent_or_answered(store: Store) -> None:
+def test_pruning_erases_every_column_but_those_with_a_reason(store: Store) -> None:
     put_on_record(store)
-    store.prune(LATER)
-    store.prune_inputs(LATER)
-    left = {
-        table: names - PRUNED.get(table, set())
-        for table, names in PERSONAL.items()
-        if names - PRUNED.get(table, set())
-    }
-    assert holding(store, ANNA) == left
+    list(prune(store, LATER))
+    left = {name: columns for name, columns in KEPT_BY_PRUNE.items() if columns}
+    assert holding(store, ANNA) == left == {"tasks": {"reference"}, "files": {"url"}}
+
+
+def test_pruning_erases_texts_of_a_task_that_no_message_is_known_of(store: Store) -> None:
+    store.create_task(Task("a", "kling", Status.FAILED, NOW, NOW, reason=ANNA))
+    list(prune(store, LATER))
+    assert store.task("a").reason is None
+
+
+def test_a_copy_takes_every_personal_column_along(store: Store, tmp_path: Path) -> None:
+    put_on_record(store)
+    target = SqliteStore(tmp_path / "copy" / "receiver.db")
+    target.migrate()
+    for table in TABLES:
+        for found in store.dump(table):
+            target.load(table, found)
+    try:
+        assert holding(target, ANNA) == PERSONAL
+        target.close_task("a", LATER)
+        target.erase("a", LATER)
+        assert holding(target, ANNA) == {}
+    finally:
+        target.close()
+
+
+@pytest.mark.parametrize("verb", ["forget", "prune"])
+@only_sqlite
+def test_no_byte_of_it_is_left_in_the_files_of_the_database(
+    store: Store, tmp_path: Path, verb: str
+) -> None:
+    put_on_record(store)
+    assert ANNA in contents(tmp_path)
+    if verb == "forget":
+        store.close_task("a", LATER)
+        store.erase("a", LATER)
+        assert ANNA not in contents(tmp_path)
+    else:
+        list(prune(store, LATER))
+        shown = contents(tmp_path)
+        # The reference is kept, once in the table and once in its index, and the place of the file.
+        assert shown.count(ANNA) == shown.count(f"/data/{ANNA}.png") + 2
+    assert store.unfinished_erasure() is None
+
+
+@only_sqlite
+def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path: Path) -> None:
+    """As SQLite leaves them when it divides a full page."""
+    put_on_record(store)
+    store.close()
+    file = tmp_path / "receiver.db"
+    pages, size = bytearray(file.read_bytes()), 4096
+    starts = [start for start in range(size, len(pages), size) if pages[start] == 13]  # of rows
+    for start in starts:
+        rows = int.from_bytes(pages[start + 3 : start + 5])
+        content = int.from_bytes(pages[start + 5 : start + 7]) or 65_536
+        if content - 8 - 2 * rows > 2 * len(ANNA):
+            pages[start + content - len(ANNA) : start + content] = ANNA.encode()
+    file.write_bytes(pages)
+    again = SqliteStore(file)
+    try:
+        again.close_task("a", LATER)
+        again.erase("a", LATER)
+        assert again.unfinished_erasure() is None
+    finally:
+        again.close()
+    assert ANNA not in contents(tmp_path)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert connection.execute("pragma auto_vacuum").fetchone() == (2,)
+
+
+def contents(folder: Path) -> str:
+    found = b"".join(path.read_bytes() for path in sorted(folder.glob("receiver.db*")))
+    return found.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        ANNA,
+        ANNA.upper(),
+        quote(ANNA),
+        quote_plus(ANNA),
+        quote(quote(ANNA)),
+        "".join(f"\\u{ord(letter):04x}" for letter in ANNA),
+        html.escape(f"<b>{ANNA}</b>"),
+        ANNA.replace(" ", "_"),
+        json.dumps({"customer": json.dumps(ANNA)}),
+    ],
+)
+def test_forgetting_erases_echoes_in_texts_of_others(store: Store, echo: str) -> None:
+    put_on_record(store)
+    Ingest(store, [subscription("shop")]).accept(callback(body(), "b"))
+    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    answer = f"no room: {echo} came first"
+    change = (Endpoint("shop", 5, NOW, 1, NOW, said=answer), AlertKind.PAUSED)
+    attempt = Attempt(1, NOW, NOW, "failed", answer)
+    store.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
+    store.note_rejections([Rejection(NOW, "192.0.2.1", "wrong token", "POST", f"/{echo}")])
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    assert holding(store, echo) == {}
+    assert store.endpoint("shop").said == personal_data.FORGOTTEN
+
+
+@pytest.mark.parametrize("verb", ["forget", "prune"])
+def test_a_text_of_an_endpoint_goes_with_the_task_that_brought_it(store: Store, verb: str) -> None:
+    """Although it names nobody in so many words, and the answer itself was pruned before."""
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
+    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    said = "the lady in the red coat is not welcome"
+    change = (Endpoint("chat", 5, NOW, 1, NOW, said=said), AlertKind.PAUSED)
+    attempt = Attempt(1, NOW, NOW, "failed", said)
+    store.settle(failed, attempt, State.DELIVERED, None, change=lambda _: change)
+    if verb == "prune":
+        store.prune(LATER)
+    else:
+        store.close_task("a", LATER)
+        store.erase("a", LATER)
+    assert holding(store, said) == {}
+    assert store.endpoint("chat").said.startswith("(erased: ")
+
+
+def test_a_forgotten_idempotency_key_still_makes_no_second_task(store: Store) -> None:
+    put_on_record(store)
+    store.close_task("a", LATER)
+    store.erase("a", LATER)
+    kept = store.key(f"order of {ANNA}", NOW + 2)
+    assert kept is not None
+    assert kept.answer is not None
+    assert kept.answer.status == 410
+    assert store.claim_key(f"order of {ANNA}", b"digest", "b", NOW + 2, NOW + 3) is None
 
 
 def test_forgetting_leaves_what_an_endpoint_said_of_other_tasks(store: Store) -> None:
@@ -177,3 +301,56 @@ def test_forgetting_leaves_what_an_endpoint_said_of_other_tasks(store: Store) ->
     store.close_task("a", LATER)
     store.erase("a", LATER)
     assert store.endpoint("chat").said == "answered 503"
+
+
+@pytest.mark.parametrize("answer", ["the lady in the red coat is unknown", ""])
+def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
+    lacking: Callable[..., Store], answer: str
+) -> None:
+    """A text whose answer was erased before, by `prune`, is erased by the migration."""
+    store = lacking("0015_personal_data")
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
+    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    attempt = Attempt(1, NOW, NOW, "failed", answer)
+    store.settle(failed, attempt, State.DEAD, None)
+    store.load(
+        "endpoints",
+        [{"hook": "chat", "disabled_at": NOW, "said": "the lady in the red coat is unknown"}],
+    )
+    assert store.migrate() == ["0015_personal_data"]
+    if answer:
+        assert store.endpoint("chat").said == answer
+        store.close_task("a", LATER)
+        store.erase("a", LATER)
+    assert holding(store, "red coat") == {}
+    assert store.endpoint("chat").said.startswith("(erased: ")
+
+
+def test_pruning_leaves_what_is_needed_for_a_day(store: Store) -> None:
+    """A key, so that the same request creates no second task, and an alert, so that it is sent."""
+    now = now_ms()
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "a", received_at=now))
+    (failed,) = store.claim("w", now, now + 10_000, 1)
+    change = (Endpoint("chat", 5, now, 1, now, said="no answer"), AlertKind.PAUSED)
+    attempt = Attempt(1, now, now, "failed", "no answer")
+    store.settle(failed, attempt, State.PENDING, now, change=lambda _: change)
+    assert store.claim_key("key", b"digest", "b", now, now + 1) is not None
+    store.note_rejections([Rejection(now, "192.0.2.1", "wrong token", "POST", "/x")])
+    list(prune(store, now + 1_000))
+    assert store.key("key", now) is not None
+    assert [alert.said for alert in store.take_alerts(now, now + 1)] == ["no answer"]
+    assert store.rejections() == []
+
+
+def test_a_delivery_repeats_no_text_of_another_task(store: Store) -> None:
+    """A disabled hook refuses deliveries of every task, and the reason may name the first one."""
+    put_on_record(store)
+    Ingest(store, [subscription("chat")]).accept(callback(body(), "b"))
+    (delivery,) = store.claim("w", LATER, LATER + 10_000, 1)
+    deliver = Deliver(
+        store, {"chat": Webhook("chat", {"url": "http://192.0.2.1", "secrets": [KEY]})}
+    )
+    assert deliver.attempt(delivery) is State.DEAD
+    (attempt,) = store.history("b").attempts[delivery.id]
+    assert "the hook is disabled" in attempt.answer
+    assert ANNA not in attempt.answer

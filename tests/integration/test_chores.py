@@ -15,6 +15,7 @@ from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.prune import prune
+from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from sandbox.server import Sandbox
 from tests.support.installation import Installation
@@ -77,6 +78,17 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         made.close()
 
 
+def erase_under_a_reader(store: Store, task: str) -> None:
+    """Erase a task while a reader keeps it in the database's files; then the reader ends."""
+    Ingest(store).accept(callback(body(), task))
+    with store.reading() as session:  # type: ignore[attr-defined]
+        session.execute("begin")
+        session.execute("select count(*) from tasks").fetchall()
+        store.close_task(task, now_ms())
+        store.erase(task, now_ms())
+        session.execute("rollback")
+
+
 def test_people_are_told_by_mail_and_old_payloads_go(installation: Installation) -> None:
     """A worker process with RETENTION, and an endpoint that has just been paused."""
     store = installation.store
@@ -89,7 +101,10 @@ def test_people_are_told_by_mail_and_old_payloads_go(installation: Installation)
     endpoint = Endpoint("gone", 5, now, 1, now + 60_000, said="no answer within 15 s")
     change = (endpoint, AlertKind.PAUSED)
     store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
+    erase_under_a_reader(store, "old-too")
+    assert store.unfinished_erasure() is not None
     installation.start("worker", "receiver", "worker")
+    wait_until(lambda: store.unfinished_erasure() is None, installation.logs)
     wait_until(installation.sandbox.mails, installation.logs)
     wait_until(lambda: not store.callbacks(task_id="old")[0].callback.body, installation.logs)
     (mail,) = installation.sandbox.mails()

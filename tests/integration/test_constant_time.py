@@ -18,7 +18,7 @@ from tests.support.dashboard_visits import log_in
 from tests.support.samples import SECRET
 
 OTHER = "another-secret-for-the-tests"
-KEYS = ("whsec_bm90IGEgc2VjcmV0", "whsec_bm9yIHRoaXMgb25l")
+KEYS = ("whsec_b25lIGtleSBvZiAyNCBieXRlcy4uLi4u", "whsec_YW5vdGhlciBrZXkgb2YgMjQgYnl0ZXMu")
 NOW = 1_765_519_851
 COMPARE = hmac.compare_digest
 

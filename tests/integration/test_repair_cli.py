@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from receiver import console, providers, reparse
-from receiver.cli import main
+from receiver.cli import main, retention
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
@@ -360,6 +362,62 @@ def test_a_file_that_cannot_be_removed_is_said_and_kept_on_record(
     first.rmdir()
     assert run("forget", "--task", "task-0", "--yes").exit_code == 0
     assert not store.history("task-0").files
+
+
+def test_one_task_that_cannot_be_erased_costs_only_itself(
+    store: SqliteStore, pictures: Callable[[], list[Path]]
+) -> None:
+    first = pictures()[0]
+    first.unlink()
+    (first / "in the way").mkdir(parents=True)
+    done = run("forget", "--reference", "anna", "--yes")
+    assert done.exit_code == 1
+    assert "task-0.png could not be removed" in done.output
+    assert "forgot task task-1, removed 1 file(s)" in done.output
+    assert [task.id for task in store.tasks(reference="anna")] == ["task-0"]
+
+
+@pytest.mark.parametrize(
+    ("command", "verb"),
+    [
+        (("forget", "--task", "task-0", "--yes"), "erase"),
+        (("prune", "--older-than", "30d"), "steps_of_pruning"),
+    ],
+)
+@pytest.mark.usefixtures("pictures")
+def test_status_1_while_a_reader_keeps_what_was_erased(
+    store: SqliteStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    verb: str,
+) -> None:
+    old = NOW - 40 * 86_400_000
+    Ingest(store).accept(callback(body(), "old", received_at=old))
+    patient = getattr(retention, verb)
+    monkeypatch.setattr(retention, verb, partial(patient, readers_end_within=0))
+    reader = sqlite3.connect(tmp_path / "receiver.db", isolation_level=None)
+    reader.execute("begin")
+    reader.execute("select * from tasks").fetchall()
+    done = run(*command)
+    assert done.exit_code == 1
+    assert "is still in the database's files" in done.output
+    assert "fuser -v" in done.output
+    reader.close()
+    assert run(*command).exit_code == 0
+    assert store.unfinished_erasure() is None
+
+
+def test_a_mistake_in_the_hooks_file_is_told_before_anything_is_erased(
+    store: SqliteStore, pictures: Callable[[], list[Path]], tmp_path: Path
+) -> None:
+    """Its download hooks say where files can be that are not on record."""
+    (tmp_path / "hooks.toml").write_text('[[hook]]\nname = "a"\ntype = "download"\n')
+    done = run("forget", "--task", "task-0", "--yes")
+    assert done.exit_code == 2
+    assert "to: " in done.output
+    assert len(pictures()) == 3
+    assert store.task("task-0").reference == "anna"
 
 
 @pytest.mark.parametrize(

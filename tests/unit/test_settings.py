@@ -14,6 +14,7 @@ from receiver import settings
 from receiver.errors import SettingsError
 from receiver.settings import load
 
+WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 SECRET = "0123456789abcdef"
 
 
@@ -66,6 +67,9 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("API_TOKEN", "a token with a space", "none of them a space"),
         ("DASHBOARD_PASSWORD", "seven77", "at least 8 characters"),
         ("SECRET_KEY", "short", "at least 16 characters"),
+        ("KLING_WEBHOOK_SECRETS", "whsec_AA", "secret 1 is too short.*24 are needed"),
+        ("KLING_WEBHOOK_SECRETS", f"{WEBHOOK_SECRET}, whsec_AA", "secret 2 is too short"),
+        ("KLING_WEBHOOK_SECRETS", f"whsec_{'a' * 31}", "it holds 23 bytes.*python3 -c"),
         ("CALLBACK_SECRETS", " , ", "characters"),
         ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
     ],

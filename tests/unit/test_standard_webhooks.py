@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadSignature
-from receiver.standard_webhooks import key_of, sign, verify
+from receiver.standard_webhooks import MAKE_ONE, key_of, sign, verify
 from tests.support.samples import payload
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
@@ -92,7 +95,7 @@ def test_no_header_breaks_it(message_id: str, timestamp: str, signature: str, bo
         verify([SECRET], given_headers, body, SENT)
 
 
-@given(st.binary(min_size=1), st.text(min_size=1), st.integers(0, 10**12 - 1), st.binary())
+@given(st.binary(min_size=24), st.text(min_size=1), st.integers(0, 10**12 - 1), st.binary())
 def test_what_is_signed_verifies(key: bytes, message_id: str, timestamp: int, body: bytes) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     try:
@@ -109,6 +112,28 @@ def test_what_is_signed_verifies(key: bytes, message_id: str, timestamp: int, bo
 def test_a_secret_without_a_key_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match=r"^is "):
         key_of(secret)
+
+
+@pytest.mark.parametrize("length", [1, 8, 16, 22, 23])
+def test_a_key_that_could_be_guessed_is_refused(length: int) -> None:
+    secret = base64.b64encode(b"k" * length).decode()
+    for given_secret in (f"whsec_{secret}", secret, f"whsec_{secret.rstrip('=')}"):
+        with pytest.raises(ValueError, match=f"too short: it holds {length} bytes .* and 24 are"):
+            key_of(given_secret)
+    with pytest.raises(ValueError, match="too short"):
+        verify([f"whsec_{secret}"], HEADERS, BODY, SENT)
+
+
+@pytest.mark.parametrize("length", [24, 25, 32, 64, 65])
+def test_a_key_of_24_bytes_or_more_is_accepted(length: int) -> None:
+    assert key_of("whsec_" + base64.b64encode(b"k" * length).decode()) == b"k" * length
+
+
+def test_the_command_in_error_messages_makes_a_secret_that_is_accepted() -> None:
+    python, option, code = shlex.split(MAKE_ONE)
+    assert (python, option) == ("python3", "-c")
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(key_of(made.stdout.strip())) == 32
 
 
 def test_padding_may_be_left_off() -> None:

@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable
 from receiver.stores.group_commit import Write
-from receiver.stores.postgres import pages, schema
+from receiver.stores.postgres import pages, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
 from receiver.stores.postgres.session import PostgresSession
 from receiver.stores.postgres.writer import GroupCommit, Undone
@@ -54,6 +54,7 @@ class Connections(Rooms):
 
     _pages = pages
     _overriding = " overriding system value"
+    _mark = "cast(cast(pg_current_xact_id() as text) as bigint)"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -108,6 +109,21 @@ class Connections(Rooms):
 
     def give_back(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
         return 0
+
+    def finish_erasure(self) -> bool:
+        with self._connected() as connection:
+            row = connection.execute("select mark from erasures").fetchone()
+            if row is None:
+                return True
+            if vacuum.holders(connection, row["mark"]):
+                return False
+            vacuum.run(connection)
+            connection.execute("delete from erasures where mark = %s", (row["mark"],))
+        return True
+
+    def _held_by(self, mark: int) -> str:
+        with self._connected() as connection:
+            return vacuum.described(vacuum.holders(connection, mark))
 
     def _write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
         if task_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from receiver.deliveries import Delivery
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
 from receiver.stores import rows
 from receiver.stores.sql.locks import Lock, locked
@@ -61,22 +62,29 @@ def known(connection: Session, hook: str, *, and_hold: bool = False) -> Endpoint
     return Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
 
 
-def apply(connection: Session, hook: str, change: Change, now: int) -> None:
-    """Make the change to the endpoint, in the transaction of the attempt that brought it.
+def apply(connection: Session, delivery: Delivery, change: Change, now: int) -> None:
+    """Apply the change to the endpoint, in the transaction of the attempt that brought it.
 
-    The name is locked as well as the row, because the row is missing until the first failure.
+    A new text in `said` came from this delivery, and belongs to its task. The name is locked as
+    well as the row, because the row is missing until the first failure.
     """
+    hook = delivery.hook
     connection.lock_name(f"endpoint {hook}")
-    before = known(connection, hook, and_hold=True)
+    row = connection.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
+    before = Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
+    task = None if row is None else row["said_task"]
     after, kind = change(before)
     if after == Endpoint(hook):
         if after != before:
             connection.execute("delete from endpoints where hook = ?", (hook,))
     elif after != before:
         connection.execute(_PUT, rows.of_endpoint(after))
+    if after.said and after.said != before.said:
+        task = connection.execute(_TASK_OF, (delivery.id,)).fetchone()["task"]
+        connection.execute("update endpoints set said_task = ? where hook = ?", (task, hook))
     if kind is not None:
         said = before.said if kind is AlertKind.RECOVERED else after.said
-        connection.execute(_INSERT_ALERT, (hook, kind, now, said, now))
+        connection.execute(_INSERT_ALERT, (hook, kind, now, said, now, task))
 
 
 _KNOWN = "select * from endpoints where hook = ?"
@@ -94,6 +102,11 @@ _HOLD = """
 insert into endpoints (hook, paused_at) values (?, ?)
 on conflict (hook) do update set paused_at = coalesce(endpoints.paused_at, excluded.paused_at)
 """
-_INSERT_ALERT = "insert into alerts (hook, kind, at, said, due_at) values (?, ?, ?, ?, ?)"
+_TASK_OF = """
+select tr.task from deliveries d join transitions tr on tr.id = d.transition where d.id = ?
+"""
+_INSERT_ALERT = """
+insert into alerts (hook, kind, at, said, due_at, said_task) values (?, ?, ?, ?, ?, ?)
+"""
 _ALERTS_DUE = "select 1 from alerts where due_at <= ? limit 1"
 _TAKE_ALERTS = "update alerts set due_at = ? where due_at <= ? returning *"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.sql.locks import LOCK_TASK
-from receiver.stores.sql.retention import DELETE_INPUTS, ripe_if
+from receiver.stores.sql.retention import ripe_if
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.upkeep import Step
 
@@ -50,13 +50,15 @@ class Inputs(Rooms):
         ripe = [row["task"] for row in found if row["is_ripe"]]
 
         def work(connection: Session) -> int:
-            return sum(connection.execute(DELETE_INPUTS, (task,)).rowcount for task in ripe)
+            self._note_erasure(connection)
+            return sum(connection.execute(_DELETE, (task,)).rowcount for task in ripe)
 
         # The rows are in the order of creation: behind a young task there are only younger ones.
         goes_on = len(found) == limit and found[-1]["is_old"]
         return Step(self._write(work) if ripe else 0, found[-1]["task"] if goes_on else None)
 
 
+_DELETE = "delete from inputs where task = ?"
 _KEEP = """
 insert into inputs (task, name, thumbnail)
 select seq, ?, ? from tasks

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from receiver.stores import rows
 from receiver.stores.base import Answered, Kept
 from receiver.stores.sql.session import Rooms, Session
 
 KEPT_FOR = 86_400_000  # ms
+_ERASED = "sha256:"
+
+
+def erased_key(key: str) -> str:
+    """Return what replaces the key of a forgotten task: it recognises the key, and nothing else."""
+    if key.startswith(_ERASED):
+        return key
+    return _ERASED + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Keys(Rooms):
@@ -14,7 +24,7 @@ class Keys(Rooms):
 
     def key(self, key: str, now: int) -> Kept | None:
         with self.reading() as connection:
-            row = connection.execute(_KEY, (key, now - KEPT_FOR)).fetchone()
+            row = connection.execute(_KEY, (key, erased_key(key), now - KEPT_FOR)).fetchone()
         return None if row is None else rows.kept(row)
 
     def claim_key(
@@ -22,6 +32,8 @@ class Keys(Rooms):
     ) -> Kept | None:
         def work(connection: Session) -> Kept | None:
             connection.execute(_FORGET_OLD, (now - KEPT_FOR,))
+            if connection.execute(_IS_ERASED, (erased_key(key),)).fetchone() is not None:
+                return None
             row = connection.execute(
                 _CLAIM,
                 {"key": key, "digest": digest, "task": task_id, "now": now, "until": held_until},
@@ -40,7 +52,8 @@ class Keys(Rooms):
         self._write(lambda connection: connection.execute(_RELEASE, values))
 
 
-_KEY = "select * from idempotency_keys where key = ? and created_at > ?"
+_KEY = "select * from idempotency_keys where key in (?, ?) and created_at > ?"
+_IS_ERASED = "select 1 from idempotency_keys where key = ?"
 _FORGET_OLD = "delete from idempotency_keys where created_at <= ?"
 # The condition is the deduplication: a hold is taken over only once it has run out unanswered, and
 # by one only, since it then holds again.

@@ -69,8 +69,11 @@ class Outbox(Rooms):
             if not connection.execute(_SETTLE, values).rowcount:
                 return False
             if change is not None:
-                endpoints.apply(connection, delivery.hook, change, attempt.ended_at)
+                endpoints.apply(connection, delivery, change, attempt.ended_at)
             connection.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
+            for file in files:
+                place = (attempt.number, delivery.id, file.media_index, file.url)
+                connection.execute(_KEEP_OTHER_PLACE, place)
             made = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
             connection.executemany(_UPSERT_FILE, made)
             if ended_at is not None:
@@ -131,6 +134,14 @@ where id = :id and attempts = :attempts and state = 'claimed'
 _INSERT_ATTEMPT = """
 insert into attempts (delivery, number, started_at, ended_at, outcome, answer)
 values (?, ?, ?, ?, ?, ?)
+"""
+
+# Another place, because the output has another type now: the earlier file is still there. Its row
+# stays, hidden, so that `forget` removes the file.
+_KEEP_OTHER_PLACE = """
+update files set thumbnail = null,
+  media_index = 'replaced by attempt ' || cast(? as text) || ' ' || media_index
+where delivery = ? and media_index = ? and url <> ?
 """
 
 _UPSERT_FILE = """

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
+from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.stores.base import ALWAYS, Span
 from receiver.stores.group_commit import Write
@@ -96,6 +97,7 @@ class Rooms:
     """What the verbs are built on; each store gives it."""
 
     _pages: Pages
+    _mark = "0"  # as SQL: the id of this transaction, where the database has one
     _overriding = ""  # what an insert says that brings a row key of its own
 
     def _write(self, work: Callable[[Session], T]) -> T:
@@ -117,9 +119,19 @@ class Rooms:
         """
         raise NotImplementedError
 
+    def _note_erasure(self, connection: Session) -> None:
+        """Put on record, in the same transaction, that copies of erased data have to go as well."""
+        connection.execute(_NOTE_ERASURE.format(mark=self._mark), (now_ms(),))
+
     def reading(self) -> AbstractContextManager[Session]:
         """A connection that only reads. Raises StoreUnavailable."""
         raise NotImplementedError
 
+
+_NOTE_ERASURE = """
+insert into erasures (place, since, mark) values (1, ?, {mark})
+on conflict (place) do update set mark = case
+  when excluded.mark > erasures.mark then excluded.mark else erasures.mark end
+"""
 
 __all__ = ["LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]

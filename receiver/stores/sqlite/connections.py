@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event as Signal
 from typing import Any, TypeVar
 
+from receiver import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.stores.group_commit import Write
 from receiver.stores.sql.session import Rooms, Session
@@ -37,7 +38,7 @@ class Connections(Rooms):
 
     def migrate(self) -> list[str]:
         try:
-            _make_folder(self._path.parent)
+            private_files.create_folder(self._path.parent)
             return schema.migrate(self._path)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -57,6 +58,32 @@ class Connections(Rooms):
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
+    def finish_erasure(self) -> bool:
+        try:
+            return space.finish_erasure(self._path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def _remove_remnants(self, reference: str) -> None:
+        with self.reading() as connection:
+            sql = "select 1 from tasks where reference = ? limit 1"
+            if connection.execute(sql, (reference,)).fetchone() is not None:
+                return  # another task of the same customer has it
+        try:
+            if space.has_remnants(self._path, reference):
+                self._write(self._note_erasure)
+                space.rebuild(self._path)
+                self.finish_erasure()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def _held_by(self, mark: int) -> str:
+        del mark  # the log is truncated as a whole
+        return (
+            f"a program that reads {self._path} keeps it in {self._path}-wal; "
+            f"to find the program, run: fuser -v {self._path}-wal"
+        )
+
     def settle_sequences(self) -> None:
         """Nothing to do: the next row key is one more than the greatest."""
 
@@ -68,7 +95,7 @@ class Connections(Rooms):
     def alone(self) -> Iterator[None]:
         path = self._path.with_name("batch.lock")
         try:
-            file = path.open("ab")
+            file = os.fdopen(private_files.open_file(path, os.O_WRONLY | os.O_APPEND), "ab")
         except OSError as error:
             raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
         with file:  # closing it lets go
@@ -115,15 +142,3 @@ class Connections(Rooms):
         if isinstance(error, FileNotFoundError):
             return StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
         return StoreUnavailable(f"could not read {self._path}: {error}")
-
-
-def _make_folder(folder: Path) -> None:
-    """Make it so that a power cut leaves it there. SQLite sees to the names inside it."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        descriptor = os.open(made.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # a folder's name is data of the folder that it is in
-        finally:
-            os.close(descriptor)

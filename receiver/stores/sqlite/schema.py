@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from receiver import private_files
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 from receiver.stores.sqlite.writer import connect, file_lock
@@ -20,6 +21,9 @@ def migrate(path: Path) -> list[str]:
     The file lock and BEGIN IMMEDIATE keep two releases that start at once from racing.
     """
     with file_lock(path):
+        private_files.create_file(path)  # SQLite gives -wal and -shm the mode of the database
+        for file in private_files.database_files(path):
+            private_files.close_to_others(file)
         connection = connect(path, read_only=False)
         try:
             # Both are decided by the first page written: they cannot wait for a migration.

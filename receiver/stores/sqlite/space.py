@@ -6,6 +6,9 @@ from pathlib import Path
 
 from receiver.stores.sqlite.writer import connect, file_lock
 
+PIECE = 2**20  # bytes that are read at a time
+SHORTEST_REMNANT = 6  # bytes
+
 
 def give_back(path: Path, pages: int) -> int:
     """Return up to `pages` free pages, and write the log back; how many free pages are left.
@@ -23,5 +26,56 @@ def give_back(path: Path, pages: int) -> int:
                 connection.executescript(f"pragma incremental_vacuum({int(pages)})")
             connection.execute("pragma wal_checkpoint(truncate)").fetchall()
             return int(connection.execute("pragma freelist_count").fetchone()[0])
+        finally:
+            connection.close()
+
+
+def finish_erasure(path: Path) -> bool:
+    """Write the whole log back and truncate it, if something was erased.
+
+    Returns False if a reader holds the log. In the database file, erased data was overwritten,
+    because every writer sets `secure_delete`; the log has it until it is truncated. All writers
+    wait meanwhile, so no erasure can come between the truncation and its record. Raises
+    sqlite3.Error, OSError.
+    """
+    with file_lock(path):
+        connection = connect(path, read_only=False)
+        try:
+            if connection.execute("select 1 from erasures").fetchone() is None:
+                return True
+            connection.execute("pragma busy_timeout = 50")
+            is_held, *_ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+            if is_held:
+                return False
+            connection.execute("delete from erasures")
+        finally:
+            connection.close()
+    return True
+
+
+def has_remnants(path: Path, text: str) -> bool:
+    """Return whether the bytes of a text are in the database file. Raises OSError.
+
+    When SQLite divides a full page, it copies rows, and `secure_delete` does not overwrite where
+    they were: about one of 400 references stays there after its row was erased.
+    """
+    wanted = text.encode("utf-8", "surrogatepass")
+    if len(wanted) < SHORTEST_REMNANT:  # it would be found in other places
+        return False
+    before = b""
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            if wanted in before + piece:
+                return True
+            before = piece[-len(wanted) :]
+    return False
+
+
+def rebuild(path: Path) -> None:
+    """Write all rows into new pages, while every writer waits. Raises sqlite3.Error, OSError."""
+    with file_lock(path):
+        connection = connect(path, read_only=False)
+        try:
+            connection.execute("vacuum")
         finally:
             connection.close()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from receiver import private_files
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.sqlite.session import SqliteSession
@@ -56,7 +57,7 @@ def identity(path: Path) -> tuple[int, int]:
 @contextmanager
 def file_lock(database: Path) -> Iterator[None]:
     """Hold the lock that every writer of this database holds. Raises OSError."""
-    descriptor = os.open(f"{database}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = private_files.open_file(Path(f"{database}-lock"))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

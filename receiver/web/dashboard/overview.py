@@ -10,7 +10,7 @@ from flask import Blueprint, g
 from markupsafe import Markup
 
 from receiver import current_hooks
-from receiver.deliveries import State
+from receiver.deliveries import State, rfc3339
 from receiver.endpoints import Circuit
 from receiver.redaction import redacted
 from receiver.stores.base import CALLBACKS_MISSED, Store
@@ -124,6 +124,13 @@ def attention(
     for kind, problem in current_hooks.rejections(store, now).items():
         text = f"The {kind} rejected the hooks file, and uses the previous one: {hide(problem)}"
         yield Attention(text, "endpoints", "Endpoints")
+    unfinished = store.unfinished_erasure()
+    if unfinished is not None:
+        text = (
+            f"What was erased since {rfc3339(unfinished.since)} is still in the database's files: "
+            f"{unfinished.held_by}. A worker finishes the erasure once that ends."
+        )
+        yield Attention(text, "overview", "Overview")
     for endpoint in store.endpoints():
         circuit = endpoint.circuit(now)
         if circuit is not Circuit.CLOSED:

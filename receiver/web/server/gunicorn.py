@@ -72,7 +72,7 @@ def on_starting(server: Any) -> None:
     All workers use the hooks file as it is now, until SIGHUP.
     """
     try:
-        chosen = settings.load()
+        chosen = settings.load(creates_secret=False)
         current_hooks.hold(CurrentHooks.load(source_of(chosen)))
         store = open_store(chosen.database_url)
         store.check_schema()

@@ -18,7 +18,7 @@ from sandbox.server import Behaviour, Sandbox
 from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import Kling, Sink, wait_for
 
-SECRET = "whsec_c2FuZGJveA=="
+SECRET = "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u"
 
 MOVES = ["submitted", "processing", "succeed"]
 

@@ -100,7 +100,7 @@ def test_env_asks_the_sandbox_that_runs() -> None:
 
 
 def test_the_webhook_secret_is_among_the_settings_of_the_sandbox_that_signs() -> None:
-    secret = ("--webhook-secret", "whsec_c2FuZGJveA==")
+    secret = ("--webhook-secret", "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u")
     with serving("--port", "0", "--smtp-port", "0", *secret, "--no-callbacks") as process:
         printed = subprocess.run(
             [sys.executable, "-m", "sandbox", "env", "--url", address(process)],
@@ -110,7 +110,7 @@ def test_the_webhook_secret_is_among_the_settings_of_the_sandbox_that_signs() ->
             timeout=PATIENCE,
             check=True,
         ).stdout
-    assert "KLING_WEBHOOK_SECRETS=whsec_c2FuZGJveA==\n" in printed
+    assert "KLING_WEBHOOK_SECRETS=whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u\n" in printed
 
 
 def test_env_without_a_sandbox_tells_the_defaults() -> None:

@@ -19,7 +19,7 @@ from tests.support.sandbox_client import INPUTS, Moves, Sink, wait_for
 MODELLIX = {"Authorization": f"Bearer {modellix.API_KEY}"}
 APPYPIE = {"Ocp-Apim-Subscription-Key": appypie.SUBSCRIPTION_KEY}
 PATHS = ["/api/v1/image-to-image/kling/{}/async", "/api/v1/kling/{}/async"]
-SECRET = "whsec_c2FuZGJveA=="
+SECRET = "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u"
 MODEL = "kolors-virtual-try-on-v1-5"
 CREATE = "/kling-ai-vton/v1/getVirtualTryOnTask"
 STATUS = "/kling-ai-polling/v1/getVirtualTryOnStatus"

@@ -26,7 +26,7 @@ from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import Kling, Moves, wait_for
 
-SECRET = "whsec_c2FuZGJveA=="
+SECRET = "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u"
 PATH = "/callbacks/kling/one/token"
 MOVES = ["submitted", "processing", "succeed"]
 PACE = 0.15  # seconds

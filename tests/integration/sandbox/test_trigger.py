@@ -19,7 +19,7 @@ from sandbox.trigger import triggerable
 from tests.support.http_server import LoopbackServer
 from tests.support.ports import free_port
 
-SECRET = "whsec_c2FuZGJveA=="
+SECRET = "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u"
 KNOWN = ("submitted", "processing", "succeed", "succeeded", "failed")
 
 

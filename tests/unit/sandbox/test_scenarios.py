@@ -45,7 +45,7 @@ def test_a_plan_says_what_is_really_sent(name: str, sent: int) -> None:
 # -- what the transport does to a callback
 
 URL = "http://sink.example/callbacks/kling/one/token"
-SIGNER = Signer("whsec_c2FuZGJveA==")
+SIGNER = Signer("whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u")
 
 
 def planned(name: str, status: str) -> tuple[Notice, ...]:

@@ -26,3 +26,9 @@ def test_the_published_vector_comes_out() -> None:
 def test_what_is_no_secret_is_refused_before_anything_starts(secret: str) -> None:
     with pytest.raises(SecretError, match="must be whsec_"):
         Behaviour(webhook_secret=secret)
+
+
+@pytest.mark.parametrize("secret", ["whsec_AA==", "whsec_c2FuZGJveA==", "whsec_" + "a" * 28])
+def test_a_secret_that_a_receiver_would_refuse_as_too_short_is_refused(secret: str) -> None:
+    with pytest.raises(SecretError, match="must hold 24; make one with"):
+        Behaviour(webhook_secret=secret)

@@ -1,0 +1,70 @@
+"""Words of a person are found in whatever form a text repeats them, and only those words."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from receiver.echoes import LONGEST, Words
+
+NAME = "Zoë O'Hara/42 & Söhne"
+ESCAPES: list[Callable[[str], str]] = [
+    str,
+    str.upper,
+    str.lower,
+    quote,
+    quote_plus,
+    lambda text: quote(text, safe=""),
+    lambda text: quote(quote(text, safe=""), safe="").lower(),
+    html.escape,
+    json.dumps,
+    lambda text: json.dumps(json.dumps(text)),
+    lambda text: json.dumps(text).replace("/", "\\/"),
+    lambda text: "".join(f"\\u{ord(letter):04X}" for letter in text),
+    lambda text: "".join(f"&#{ord(letter)};" for letter in text),
+    lambda text: quote(json.dumps(text)),
+    lambda text: f"  {text.replace(' ', chr(10))}  ",
+    lambda text: "".join(one if one.isascii() and one.isalnum() else "_" for one in text),
+]
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("around", ["{}", "no customer {}!", '{{"error": "<b>{}</b>"}}'])
+def test_a_word_is_found_in_every_form(escape: Callable[[str], str], around: str) -> None:
+    text = around.format(escape(NAME))
+    assert Words.of([NAME]).are_in(text)
+    assert Words.of([None, "another word", NAME]).are_in(text.encode())
+    assert not Words.of(["another word"]).are_in(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("order-1", "order-12 is unknown"),
+        ("order-12", "order-123 is unknown"),
+        ("anna", "Annabel is unknown"),
+        ("anna", "Johanna is unknown"),
+        ("200", "answered 200"),  # too short to mean anything by itself
+        ("", "answered 200"),
+        ("   ", "answered 200"),
+        (None, "None"),
+    ],
+)
+def test_a_part_of_another_word_is_not_one(word: str | None, text: str) -> None:
+    assert not Words.of([word]).are_in(text)
+
+
+@pytest.mark.parametrize("text", ["order-1", "(order-1)", "order_1: order-1.", "a/order-1/b.png"])
+def test_what_stands_around_a_word_may_be_anything_else(text: str) -> None:
+    assert Words.of(["order-1"]).are_in(text)
+
+
+@pytest.mark.parametrize("piece", ["%25", "\\u005c", "&amp;", "order-", "%", "\\", "&#", "\ud800"])
+def test_a_hostile_text_is_read_in_a_bounded_number_of_rounds(piece: str) -> None:
+    text = piece * (LONGEST // len(piece))
+    assert not Words.of(["order-1", "Anna of Example Street"]).are_in(text)
+    assert not Words.of(["order-1"]).are_in(text.encode("utf-8", "surrogatepass"))
