@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 
+from receiver.clock import now_ms
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Pruned
 
@@ -25,6 +26,7 @@ def prune(store: Store, older_than: int, *, dead_too: bool = False) -> Iterator[
     ):
         yield step
         erased += step.callbacks + step.inputs
+    store.prune_sessions(now_ms())
     if erased:
         give_back(store)
 

@@ -62,6 +62,8 @@ IMPERSONAL = {
     "alerts": "id hook kind at due_at",
     "trials": "hook status asked_at tries again_at ended_at outcome answer",  # of a made-up task
     "rejections": "id at address reason method path count",  # of strangers, about no task
+    "sessions": "digest opened_at ends_at",  # of operators, about no task
+    "refused_attempts": "kind slot sender used at",  # of strangers, as digests of networks
     "pauses": "name until",
     "counters": "name provider value",
     "measures": "name labels value",
