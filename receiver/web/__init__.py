@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     problems.install(app)
     requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
     hand_over = metrics.install(app, meter, store)
-    rejections.install(app, store)
+    rejections.install(app, store, settings.session_key)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
