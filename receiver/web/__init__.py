@@ -66,7 +66,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     requestlog.install_names(app)
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
-    app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(health.blueprint(store, meter))
     app.register_blueprint(metrics.blueprint(meter, store))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
