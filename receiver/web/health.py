@@ -57,9 +57,9 @@ class Readiness:
                     self._error = error
                 finally:
                     self._checked_at = self._clock()
-            error = self._error
-        if error is not None:
-            raise NotReady(str(error), error.retry_after)
+            failure = self._error
+        if failure is not None:
+            raise NotReady(str(failure), failure.retry_after)
 
     def _is_current(self) -> bool:
         if self._clock() - self._checked_at >= CHECK_INTERVAL:
