@@ -28,6 +28,7 @@ from receiver.web import (
 )
 from receiver.web.callback_path import CallbackPaths
 from receiver.web.server.callbacks import Callbacks
+from receiver.web.unread_bodies import UnreadBodies
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
@@ -78,4 +79,5 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.wsgi_app = UnreadBodies(app.wsgi_app)  # type: ignore[method-assign]
     return app

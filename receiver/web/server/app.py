@@ -21,7 +21,7 @@ from a2wsgi.wsgi import Body, build_environ
 from a2wsgi.wsgi_typing import Environ, WSGIApp
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from receiver.web.admission import LONGEST_CALLBACK, Sent
+from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK, Sent
 from receiver.web.server import protocol
 from receiver.web.server.callbacks import Answer, Callbacks
 from receiver.web.server.wsgi import WsgiThreads
@@ -33,7 +33,6 @@ Send = Callable[[Message], Awaitable[None]]
 BODY_KEY = "receiver.input"  # key in scope["state"]: the body, unless Flask streams it
 NON_ASCII = re.compile(rb"[^\x21-\x7e]")
 DISCONNECTED = "The client disconnected before its body was complete."
-INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
 BODY_TOO_LONG = "Send a shorter body, or add a Content-Length header."
 
 
