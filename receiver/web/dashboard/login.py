@@ -64,10 +64,12 @@ def _serve(routes: Blueprint, store: Store, settings: Settings, limits: Limits) 
         # Every try costs: an answer only to the right one would tell it even to who has to wait.
         wait = limits.wait(address, time.monotonic())
         if wait is not None:
+            log.warning("too many dashboard passwords from one network", address=address)
             return _told_to_wait(math.ceil(wait))
         given = request.form.get("password", "").encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(given, password):
             log.warning("a wrong dashboard password", address=address)
+            g.unproven = "dashboard_password"
             problem = "That is not the password."
             return make_response(page("login", wanted=_wanted(), problem=problem), 401)
         wanted = _wanted()

@@ -92,6 +92,13 @@ def test_a_wrong_password_is_told_and_lets_nobody_in(stranger: FlaskClient, wron
     assert stranger.get("/dashboard/").status_code == 302
 
 
+def test_a_wrong_password_is_counted(settings: Settings, make_app: MakeApp) -> None:
+    client = make_app(replace(settings, api_token="a-token-for-the-tests")).test_client()
+    log_in(client, "a guess")
+    found = client.get("/metrics", headers={"Authorization": "Bearer a-token-for-the-tests"}).text
+    assert 'verification_failures_total{reason="dashboard_password"} 1.0' in found
+
+
 def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
     client = site.test_client()
     statuses = [log_in(client, f"guess {number}").status_code for number in range(BURST + 1)]
