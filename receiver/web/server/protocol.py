@@ -16,8 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 REQUEST_TIMEOUT = 20.0  # seconds to receive a request; enough for 256 KB at 100 kbit/s
 LONG_REQUEST_TIMEOUT = 120.0  # seconds to receive up to 30 MB, with a valid API token
 WRITE_TIMEOUT = 10.0  # seconds that the client may take to read a short response
-SLOWEST_READ = 12_500  # bytes per second that the client of a long response has to read
-READ_PER_RESUME = 48 * 1024  # bytes that the client has read when a transport resumes writing
+SLOWEST_READ = 12_500  # bytes per second, about, that the client of a long response has to read
+READ_PER_RESUME = 64 * 1024  # bytes, at most, that the client has read when writing is resumed
 STALLED_AFTER = 1.0  # seconds; a client that reads nothing for so long is closed before all others
 CLOSE_TIMEOUT = 2.0  # seconds left to a client that still sends, after an error and at shutdown
 SWEEP_INTERVAL = 0.5  # seconds between two checks for expired connections

@@ -54,9 +54,13 @@ class WsgiThreads:
                 }
             )
             while True:
-                more = not response.is_complete
-                await send({"type": "http.response.body", "body": part, "more_body": more})
-                if not more or is_gone():
+                # In slices, so that the protocol sees how fast the client reads a long page.
+                for start in range(0, max(len(part), 1), LONGEST_PART):
+                    end = start + LONGEST_PART
+                    more = end < len(part) or not response.is_complete
+                    piece = part[start:end]
+                    await send({"type": "http.response.body", "body": piece, "more_body": more})
+                if response.is_complete or is_gone():
                     return
                 part = await on_thread(response.produce)
         finally:

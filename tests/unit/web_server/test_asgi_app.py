@@ -613,6 +613,13 @@ def test_a_response_that_is_cancelled_is_closed_after_the_part_that_is_being_pro
     assert ends == ["produced", "closed"]
 
 
+def test_a_long_page_is_sent_in_slices() -> None:
+    """So that the protocol notices a client that stops reading within the page."""
+    exchange = serve(made(Wsgi(lambda _: [b"x" * 300_000])), lambda: Exchange().arrive(b""))
+    assert max(len(message["body"]) for message in exchange.sent[1:]) <= LONGEST_PART
+    assert len(exchange.body) == 300_000
+
+
 @pytest.mark.parametrize("pieces", [[], [b""], [b"", b"ok", b""], [b"x" * 300_000, b"y"]])
 def test_a_response_arrives_whole_however_it_is_cut(pieces: list[bytes]) -> None:
     exchange = serve(made(Wsgi(lambda _: pieces)), lambda: Exchange().arrive(b""))

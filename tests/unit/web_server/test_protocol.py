@@ -990,7 +990,7 @@ def test_a_complete_response_that_nobody_reads_takes_no_longer_than_any_other(
 
 
 @pytest.mark.parametrize(
-    ("rate", "is_read"), [(2 * SLOWEST_READ, True), (SLOWEST_READ // 2, False)]
+    ("rate", "is_read"), [(2 * SLOWEST_READ, True), (SLOWEST_READ * 2 // 3, False)]
 )
 def test_a_client_that_reads_too_slowly_is_closed(
     server: ScriptedServer, deaf: Client, application: Application, rate: int, is_read: bool
@@ -1020,13 +1020,15 @@ def test_a_client_that_read_fast_and_then_stops_has_its_time_and_no_more(
 
 
 def test_the_next_response_has_its_own_time(
-    server: ScriptedServer, deaf: Client, application: Application
+    server: ScriptedServer, application: Application
 ) -> None:
     application.response = b"x" * 1_000_000
+    server.config.timeout_keep_alive = 10 * int(WRITE_TIMEOUT)
+    deaf = server.connect()
     for _ in range(3):
         deaf.transport.reads = False
         deaf.send(GET)
-        server.loop.pass_time(server.config.timeout_keep_alive - MOMENT)
+        server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
         assert not deaf.is_closed()
         deaf.read()
     assert statuses(deaf) == [200] * 3
