@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -77,6 +77,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.rows: dict[int, Usage] = {}
+        self.processes: list[Limits] = []
         self.is_down = False
         self.merges = self.reads = self.failures = 0
 
@@ -115,13 +116,18 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
 
 
 @pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Shared:
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
     monkeypatch.setattr(limits_module, "now_ms", lambda: 1_765_519_851_000)
-    return Shared()
+    made = Shared()
+    yield made
+    for one in made.processes:
+        one.close()
 
 
 def process(shared: Shared, **more: Any) -> Limits:
-    return Limits(burst=6, per_second=1.0, store=shared, **more)
+    made = Limits(burst=6, per_second=1.0, store=shared, **more)
+    shared.processes.append(made)
+    return made
 
 
 ATTACKER, OTHER = "192.0.2.1", "192.0.2.2"
