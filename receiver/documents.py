@@ -158,13 +158,13 @@ class AliveDocument(Document):
 
 
 class ReadyDocument(AliveDocument):
-    """A write was committed; how the deliveries stand."""
+    """A write was committed. With the API token, also the state of the deliveries."""
 
-    worker_seen = fields.Boolean(required=True)
-    deliveries_due = _number()
-    deliveries_dead = _number()
-    backlog_age_seconds = fields.Float(required=True)
-    counters = fields.Dict(required=True)
+    worker_seen = fields.Boolean()
+    deliveries_due = fields.Integer()
+    deliveries_dead = fields.Integer()
+    backlog_age_seconds = fields.Float()
+    counters = fields.Dict()
 
 
 class FaultDocument(Document):
@@ -183,6 +183,7 @@ class ProblemDocument(Document):
     errors = fields.List(fields.Nested(FaultDocument))
     code = fields.Raw(metadata={"description": "The provider's own code."})
     task = fields.String()
+    check = fields.String(metadata={"description": "The check of `/readyz` that failed."})
 
 
 class MediaDocument(Document):

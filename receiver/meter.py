@@ -28,6 +28,7 @@ class Meter:
         self._lock = Lock()
         self._added: dict[Key, float] = {}
         self._newest: dict[Key, float] = {}
+        self.store_failures = 0  # since the start of this process
 
     @property
     def is_pending(self) -> bool:
@@ -54,7 +55,8 @@ class Meter:
             self._newest[key] = max(value, self._newest.get(key, value))
 
     def store_failed(self) -> None:
-        """The record was unavailable to this process."""
+        """Count that the record was unavailable to this process."""
+        self.store_failures += 1
         self.count(STORE_ERRORS, self._process)
 
     def flush(self, keep: Keep) -> None:

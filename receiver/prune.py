@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from receiver.clock import now_ms
 from receiver.erasures import READERS_END_WITHIN, finish
 from receiver.errors import NotFound
 from receiver.hooks.base import KeepsFiles
@@ -41,6 +42,7 @@ def prune(
     for of in Texts:
         erased += _texts(store, of, older_than, dead_too=dead_too)
     erased += store.prune_rows(older_than)
+    store.prune_sessions(now_ms())
     if erased:
         give_back(store)
     finish(store, "prune", within=readers_end_within)

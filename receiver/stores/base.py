@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
+from receiver.stores.access import Access
 from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.charges import Charges
 from receiver.stores.group_commit import GroupCommit, Write
@@ -529,6 +530,7 @@ class Store(
     Trials,
     Repair,
     Refusals,
+    Access,
     Measures,
     Retention,
     Whole,

@@ -29,6 +29,7 @@ from receiver.web import (
 )
 from receiver.web.callback_path import CallbackPaths
 from receiver.web.server.callbacks import Callbacks
+from receiver.web.unread_bodies import UnreadBodies
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
@@ -63,13 +64,13 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     problems.install(app)
     requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
     hand_over = metrics.install(app, meter, store)
-    rejections.install(app, store)
+    rejections.install(app, store, settings.session_key)
     hooks_report.install(store)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
-    app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(health.blueprint(store, meter))
     app.register_blueprint(metrics.blueprint(ingest))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
@@ -81,4 +82,5 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.wsgi_app = UnreadBodies(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -20,6 +20,7 @@ from receiver.tasks import Trust
 from receiver.web import headers
 
 LONGEST_CALLBACK = 256 * 1024  # bytes as received; real callbacks have a few kB
+INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
 TOO_LONG = f"Send less than {LONGEST_CALLBACK} bytes."
 
 

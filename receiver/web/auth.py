@@ -1,4 +1,4 @@
-"""Who may use the API: whoever knows its token; without one it is closed."""
+"""Requires the API token for the API and the metrics. Without a token set, both are disabled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ REFUSED = "Send the API token: `Authorization: Bearer …`."
 
 
 def install(app: Flask, token: str | None) -> None:
-    """Refuse every request for /metrics or below /api that does not name the token."""
+    """Refuse every request for /metrics or below /api without the token.
+
+    `g.has_api_token` says whether a request has it. On `/readyz` the token is optional, but a wrong
+    one is refused as well, so that it counts as an attempt.
+    """
     expected = (token or "").encode()
     if not token:
         log.info("the API is closed", opened_by="API_TOKEN")
@@ -22,12 +26,14 @@ def install(app: Flask, token: str | None) -> None:
     @app.before_request
     def check() -> Response | None:
         path = request.path
-        if path not in ("/api", "/metrics") and not path.startswith("/api/"):
-            return None
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Compared also where none is set, so that the time does not tell which it was.
         is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), expected)
-        if expected and is_right and scheme.lower() == "bearer":
+        is_bearer = scheme.lower() == "bearer"
+        g.has_api_token = bool(expected) and is_right and is_bearer
+        is_required = path in ("/api", "/metrics") or path.startswith("/api/")
+        is_wrong = path == "/readyz" and bool(expected) and is_bearer
+        if g.has_api_token or not (is_required or is_wrong):
             return None
         g.unproven = "api_token"
         return problem(401, REFUSED, headers={"WWW-Authenticate": 'Bearer realm="api"'})

@@ -20,6 +20,7 @@ from receiver.providers import kling, legacy
 from receiver.settings import Settings
 from receiver.tasks import Outcome
 from receiver.web.admission import (
+    INCOMPLETE_BODY,
     LONGEST_CALLBACK,
     TOO_LONG,
     Sent,
@@ -120,5 +121,5 @@ def _body() -> bytes:
             request.get_data(cache=False) if length is None else environ["wsgi.input"].read(length)
         )
     except (OSError, ValueError, ParseException) as error:
-        raise BadRequest("The body is incomplete, or its chunks are malformed.") from error
+        raise BadRequest(INCOMPLETE_BODY) from error
     return body

@@ -1,24 +1,76 @@
-"""Is the process alive, can it store, and does somebody deliver?"""
+"""Whether the process is alive, can store callbacks, and has a worker that delivers."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from threading import Lock
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, g, jsonify
 
 from receiver.clock import now_ms
 from receiver.described import Description, described
 from receiver.documents import AliveDocument, ReadyDocument
+from receiver.errors import StoreUnavailable
+from receiver.meter import Meter
 from receiver.stores.base import Counter, Store
 
 WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
+CHECK_INTERVAL = 1.0  # seconds between two commits that probes cause, at the least
 
 
-def blueprint(store: Store) -> Blueprint:
+class NotReady(StoreUnavailable):
+    """A check of readiness failed; `members` of the problem document name it."""
+
+    members = {"check": "record"}  # noqa: RUF012 - read by `problems`
+
+
+class Readiness:
+    """Checks that a write can be committed: at most once per second, for all probes together.
+
+    Probes that arrive during a check wait for its result. After a success, the next probe checks
+    again if a write of this process has failed since. `commit` raises StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[], None],
+        meter: Meter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commit, self._meter, self._clock = commit, meter, clock
+        self._lock = Lock()
+        self._checked_at = float("-inf")
+        self._failures = 0  # failed writes of this process, before the last check
+        self._error: StoreUnavailable | None = None
+
+    def check(self) -> None:
+        """Raises NotReady if the last check failed."""
+        with self._lock:
+            if not self._is_current():
+                self._failures, self._error = self._meter.store_failures, None
+                try:
+                    self._commit()
+                except StoreUnavailable as error:
+                    self._error = error
+                finally:
+                    self._checked_at = self._clock()
+            failure = self._error
+        if failure is not None:
+            raise NotReady(str(failure), failure.retry_after)
+
+    def _is_current(self) -> bool:
+        if self._clock() - self._checked_at >= CHECK_INTERVAL:
+            return False
+        return self._error is not None or self._failures == self._meter.store_failures
+
+
+def blueprint(store: Store, meter: Meter) -> Blueprint:
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
+    readiness = Readiness(lambda: store.heartbeat(name, "web", now_ms()), meter)
 
     @routes.get("/healthz")
     @described(Description(answers={200: AliveDocument}, needs_record=False))
@@ -27,14 +79,17 @@ def blueprint(store: Store) -> Blueprint:
         return jsonify(status="ok")
 
     @routes.get("/readyz")
-    @described(Description(answers={200: ReadyDocument}))
+    @described(Description(answers={200: ReadyDocument}, refuses=(401, 429)))
     def readyz() -> Response:
-        """Ready: a write was just committed. Raises StoreUnavailable, which is a 503.
+        """Ready: a write was committed within the last second. Raises NotReady, which is a 503.
 
-        A missing worker leaves it ready: callbacks can still be taken.
+        The other members are sent only with the API token. A missing worker does not make the
+        service unready, because callbacks can still be stored.
         """
+        readiness.check()
+        if not g.has_api_token:
+            return jsonify(status="ok")
         now = now_ms()
-        store.heartbeat(name, "web", now)
         backlog = store.backlog(now)
         oldest = backlog.oldest_due_at
         return jsonify(

@@ -15,7 +15,8 @@ from receiver.clock import now_ms
 from receiver.errors import StoreError
 from receiver.later import Later
 from receiver.redaction import redacted, redacted_path
-from receiver.stores.upkeep import Refusals, Rejection
+from receiver.stores.base import Store
+from receiver.stores.upkeep import Rejection
 from receiver.web.limits import Limits
 from receiver.web.problems import problem
 
@@ -36,6 +37,7 @@ class Rejections:
         self._found: dict[tuple[str, ...], Rejection] = {}
         self._lock = Lock()
         self._later = Later(self.flush, every)
+        self._limits: list[Limits] = []
 
     def note(self, address: str, reason: str, method: str, path: str) -> None:
         """Remember a refusal; `path` as it came."""
@@ -48,9 +50,20 @@ class Rejections:
             self._found[key] = Rejection(now_ms(), *key, count=count + 1)
         self._later.ask()
 
+    def close_with(self, limits: Limits) -> None:
+        """Close these limits together with this trace."""
+        self._limits.append(limits)
+
+    def merge(self) -> None:
+        """Merge these limits with those of the other processes, without waiting for their turn."""
+        for limits in self._limits:
+            limits.merge()
+
     def close(self) -> None:
         """Stop writing now and then; what was noted and not yet written is dropped."""
         self._later.close()
+        for limits in self._limits:
+            limits.close()
 
     def flush(self) -> None:
         """Write what was collected; what cannot be written after some tries is let go."""
@@ -67,12 +80,14 @@ class Rejections:
                 time.sleep(self._every)
 
 
-def install(app: Flask, store: Refusals) -> None:
-    """Note what is refused, and let an address that only earns refusals wait.
+def install(app: Flask, store: Store, key: str) -> None:
+    """Note refused requests, and limit how many of them a sender may cause, in all processes.
 
-    It looks at answers: who knows a token, or signs, is never refused for one, and never waits.
+    This looks at responses, so a sender with a valid token or signature is never limited. `key`
+    makes the stored digests of networks unpredictable.
     """
-    rejections, limits = Rejections(store.note_rejections), Limits()
+    rejections, limits = Rejections(store.note_rejections), Limits(store=store, key=key)
+    rejections.close_with(limits)
     app.extensions["rejections"] = rejections  # the worker notes what never reaches the application
 
     @app.after_request

@@ -22,15 +22,13 @@ import re
 import socket
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.client import parse_headers
 from typing import Any, BinaryIO
 
 import pytest
-import requests
 
 from receiver.errors import NotFound
 from receiver.signing import mint
@@ -42,40 +40,15 @@ from tests.support.generated_requests import (
     Generator,
     Request,
 )
+from tests.support.gunicorn_fronts import Front, fronts_of
 from tests.support.installation import Installation, both_stores
-from tests.support.patience import PATIENCE
-from tests.support.ports import free_port
 from tests.support.samples import SECRET, body
 
 SEED = "2026"
 CONNECTIONS = 200
-UNHURRIED = "tests.support.apps.unhurried:app"
 PROBE = Request("GET", b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n")
 VARYING_HEADERS = ("date", "server", "connection", "x-request-id")
 VARYING_LOG_FIELDS = ("timestamp", "request_id", "ms")
-
-
-@dataclass(frozen=True)
-class Front:
-    """One of the two web processes, with its own prefix for task ids and its own client network."""
-
-    name: str
-    port: int
-    prefix: str
-    network: int
-
-    @contextmanager
-    def connected(self, number: int) -> Iterator[tuple[socket.socket, BinaryIO]]:
-        """Connect from an address that only this connection uses, so that none is rate limited."""
-        source = (self.address(number), 0)
-        with (
-            socket.create_connection(("127.0.0.1", self.port), PATIENCE, source) as connection,
-            connection.makefile("rb") as file,
-        ):
-            yield connection, file
-
-    def address(self, number: int) -> str:
-        return f"127.{self.network}.{number // 250}.{number % 250 + 1}"
 
 
 @dataclass(frozen=True)
@@ -97,24 +70,8 @@ class Exchange:
 
 @pytest.fixture
 def fronts(installation: Installation) -> tuple[Front, Front]:
-    """The default worker and the gthread worker on one database, with one process each."""
     installation.environment |= SETTINGS
-    found = (Front("web", installation.port, "a", 1), Front("gthread", free_port(), "b", 2))
-    options = ("--workers", "1", "--keep-alive", "1000000")
-    installation.start_web(UNHURRIED, *options)
-    _, plain = found
-    installation.start_web_at(
-        plain.name, plain.port, UNHURRIED, *options, "--worker-class", "gthread"
-    )
-    for front in found:
-        installation.wait_until(lambda port=front.port: _answers(port))  # type: ignore[misc]
-    return found
-
-
-def _answers(port: int) -> bool:
-    with suppress(requests.ConnectionError):
-        return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).ok
-    return False
+    return fronts_of(installation)
 
 
 @both_stores
@@ -158,7 +115,7 @@ def test_malformed_requests_are_refused_alike(
             )
             for front in fronts
         )
-        assert [found.status for found in ours] == [found.status for found in plain[:1]], name
+        assert [found.status for found in ours] == [found.status for found in plain], name
         assert all(400 <= found.status < 600 for found in [*ours, *plain]), name
         assert ours[0].body["status"] == ours[0].status, name
     assert list(installation.store.tasks()) == []

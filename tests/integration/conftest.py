@@ -23,12 +23,16 @@ to = "b@shop.example"
 
 
 @pytest.fixture
-def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
+def settings(tmp_path: Path, store: SqliteStore) -> Settings:
     store.check_schema()  # migrated already
     (tmp_path / "hooks.toml").write_text(HOOKS)
-    settings = Settings(
+    return Settings(
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
         callback_secrets=(SECRET,),
         hooks_file=tmp_path / "hooks.toml",
     )
+
+
+@pytest.fixture
+def app(settings: Settings, make_app: MakeApp) -> Flask:
     return make_app(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from receiver.signing import mint
 from receiver.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
+from receiver.web import health
 from receiver.web.admission import LONGEST_CALLBACK
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, payload
@@ -206,9 +208,18 @@ def test_secrets_in_headers_are_not_kept(client: FlaskClient, store: SqliteStore
     assert stored.callback.headers["X-Kept"] == "yes"
 
 
-def test_alive_and_ready(client: FlaskClient, store: SqliteStore) -> None:
-    assert client.get("/healthz").get_json() == {"status": "ok"}
-    ready = client.get("/readyz")
+AUTH = {"Authorization": "Bearer a-token-for-the-tests"}
+
+
+@pytest.fixture
+def open_api(settings: Settings, make_app: MakeApp) -> FlaskClient:
+    """A client of an application with an API token."""
+    return make_app(replace(settings, api_token="a-token-for-the-tests")).test_client()
+
+
+def test_alive_and_ready(open_api: FlaskClient, store: SqliteStore) -> None:
+    assert open_api.get("/healthz").get_json() == {"status": "ok"}
+    ready = open_api.get("/readyz", headers=AUTH)
     assert ready.status_code == 200
     assert ready.get_json() == {
         "status": "ok",
@@ -218,21 +229,60 @@ def test_alive_and_ready(client: FlaskClient, store: SqliteStore) -> None:
         "backlog_age_seconds": 0,
         "counters": {},
     }
-    post(client, url(), body())
+    post(open_api, url(), body())
     store.heartbeat("w", "worker", now_ms())
-    ready = client.get("/readyz")
+    ready = open_api.get("/readyz", headers=AUTH)
     assert ready.get_json()["worker_seen"] is True
     assert ready.get_json()["deliveries_due"] == 1
     assert ready.get_json()["backlog_age_seconds"] > 0
-    post(client, url(), body("failed"))
-    assert client.get("/readyz").get_json()["counters"] == {"conflicts": {"kling": 1}}
+    post(open_api, url(), body("failed"))
+    counters = open_api.get("/readyz", headers=AUTH).get_json()["counters"]
+    assert counters == {"conflicts": {"kling": 1}}
+
+
+@pytest.mark.parametrize("scheme", [None, "Basic YTpi", "Digest x", "a-token-for-the-tests"])
+def test_without_the_token_a_probe_learns_the_status_alone(
+    open_api: FlaskClient, client: FlaskClient, scheme: str | None
+) -> None:
+    post(open_api, url(), body())
+    headers = {} if scheme is None else {"Authorization": scheme}
+    for served in (open_api, client):
+        answer = served.get("/readyz", headers=headers)
+        assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
+    # Without a token set there is nothing to guess.
+    assert client.get("/readyz", headers=AUTH).get_json() == {"status": "ok"}
+
+
+def test_a_wrong_token_is_refused_by_the_probe_as_well(open_api: FlaskClient) -> None:
+    wrong = {"Authorization": "Bearer a-guess"}
+    assert open_api.get("/readyz", headers=wrong).status_code == 401
+
+
+def test_many_probes_commit_once(
+    client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "CHECK_INTERVAL", 1e9)
+    seen: list[str] = []
+    heartbeat = SqliteStore.heartbeat
+
+    def count(self: SqliteStore, name: str, kind: str, now: int) -> None:
+        seen.append(kind)
+        heartbeat(self, name, kind, now)
+
+    monkeypatch.setattr(SqliteStore, "heartbeat", count)
+    assert {client.get("/readyz").status_code for _ in range(50)} == {200}
+    assert seen == ["web"]
+    assert store.seen("web")
 
 
 def test_not_ready_when_it_cannot_store(client: FlaskClient, tmp_path: Path) -> None:
     lock = tmp_path / "receiver.db-lock"
     lock.unlink()
     lock.mkdir()
-    assert client.get("/readyz").status_code == 503
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
+    assert answer.get_json()["check"] == "record"
+    assert int(answer.headers["Retry-After"]) > 0
     assert client.get("/healthz").status_code == 200
 
 

@@ -14,6 +14,7 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.ingest import Ingest
 from receiver.measures import Reading
+from receiver.stores.access import Allowance, Usage
 from receiver.stores.base import Store
 from receiver.stores.happenings import Kind
 from receiver.stores.postgres import PostgresStore
@@ -71,6 +72,8 @@ def grown(store: SqliteStore) -> None:
     store.close_task("task-9", NOW)
     store.ask_trial("mail", "succeeded", NOW)
     store.measure([Reading("a", ("é",), 0.1)], [])
+    store.open_session("ab" * 32, NOW, NOW + 1)
+    store.add_refused_attempts(Allowance("password", 10, 0.1), [Usage(7, "cd" * 16, 2.5, NOW)], NOW)
 
 
 def test_a_grown_record_arrives_whole(

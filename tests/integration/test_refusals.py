@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.web import rejections
 from receiver.web.limits import BURST, Limits
-from tests.support.applications import MakeApp
+from tests.support.applications import MakeApp, merge
 from tests.support.samples import SECRET, body
 
 KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
@@ -218,6 +219,33 @@ def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
     signed["webhook-signature"] = sign(KLING, "m", at, body())
     assert send(client, "/callbacks/kling", headers=signed) == 200
     assert send(client, WRONG, sender="192.0.2.2") == 404  # somebody else
+
+
+@pytest.mark.parametrize("sent_by", ["wrong token", "wrong signature", "API", "metrics", "probe"])
+def test_wrong_tokens_count_for_all_processes_and_none_of_them_writes(
+    made: Made, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, sent_by: str
+) -> None:
+    monkeypatch.setattr(threading.Timer, "start", lambda _: None)  # no merge is due
+    path, usual, method = {
+        "wrong token": (WRONG, 404, "POST"),
+        "wrong signature": ("/callbacks/kling", 401, "POST"),
+        "API": ("/api/tasks", 401, "GET"),
+        "metrics": ("/metrics", 401, "GET"),
+        "probe": (WRONG, 404, "GET"),
+    }[sent_by]
+    first, second = made(secrets=(KLING,)), made(secrets=(KLING,))
+    client = first.test_client()
+    with monkeypatch.context() as unwritable:
+        unwritable.setattr(SqliteStore, "_write", None)
+        assert {send(client, path, method=method) for _ in range(BURST)} == {usual}
+    merge(first)
+    assert store.count("refused_attempts") == 1
+    other = second.test_client()
+    assert send(other, path, method=method) == 429
+    assert send(other, path, method=method, sender="192.0.2.2") == usual  # somebody else
+    assert send(other, RIGHT) == 200
+    allowed = {"Authorization": f"Bearer {API}"}
+    assert send(other, "/api/tasks", method="GET", headers=allowed) == 200
 
 
 def test_what_is_refused_for_its_body_is_not_limited(client: FlaskClient) -> None:

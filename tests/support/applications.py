@@ -30,3 +30,8 @@ def _close(app: Flask) -> None:
     """Close what a web process keeps to its end: each holds connections, and a thread."""
     app.extensions["rejections"].close()
     app.extensions["callbacks"].close()
+
+
+def merge(app: Flask) -> None:
+    """Add the attempts that this application has counted to those of the other processes."""
+    app.extensions["rejections"].merge()

@@ -11,6 +11,7 @@ from receiver.web.server.protocol import Limits, Protocol, Slots
 
 CLIENT = ("192.0.2.1", 5000)
 HIGH_WATER = 64 * 1024  # bytes in the buffer at which a transport calls `pause_writing`
+LOW_WATER = 16 * 1024  # bytes at which it calls `resume_writing`
 STEP = 0.1  # seconds by which `pass_time` advances the clock at a time
 
 
@@ -116,6 +117,16 @@ class ScriptedTransport(asyncio.Transport):
         """The client reads everything that was sent, and continues to read."""
         self.reads = True
         self._flush()
+
+    def read_some(self, size: int) -> None:
+        """The client reads up to `size` bytes, and then nothing more."""
+        self.received += self.buffer[:size]
+        del self.buffer[:size]
+        if self.is_full and len(self.buffer) <= LOW_WATER:
+            self.is_full = False
+            self.protocol.resume_writing()
+        if self._is_closing and not self.buffer:
+            self._lose(None)
 
     def leave(self, error: Exception | None = None) -> None:
         """The client resets the connection."""

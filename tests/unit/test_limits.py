@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
+from typing import Any
 
 import pytest
 
-from receiver.web.limits import Limits, network
+from receiver.errors import StoreUnavailable
+from receiver.stores.access import Allowance, Usage
+from receiver.web import limits as limits_module
+from receiver.web.limits import MOST_MERGED, Limits, network
+from tests.support.patience import PATIENCE
 
 
 def test_after_the_burst_one_a_second() -> None:
@@ -59,3 +67,211 @@ def test_who_counts_as_one_sender(addresses: list[str], count: int) -> None:
     networks = {network(address) for address in addresses}
     assert len(networks) == count
     assert max(map(len, networks)) <= 64
+
+
+# -- several processes
+
+
+class Shared:
+    """The store of several processes; while `is_down`, it is unavailable."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Usage] = {}
+        self.processes: list[Limits] = []
+        self.is_down = False
+        self.merges = self.reads = self.failures = 0
+
+    def add_refused_attempts(
+        self, allowance: Allowance, found: Sequence[Usage], now: int
+    ) -> list[Usage]:
+        self._reach()
+        self.merges += 1
+        for one in found:
+            before = self.rows.get(one.slot)
+            more = one if before is None else before.moved_to(now, allowance).plus(one, allowance)
+            self.rows[one.slot] = more
+        return self.refused_attempts(allowance, now)
+
+    def refused_attempts(self, allowance: Allowance, now: int) -> list[Usage]:
+        self._reach()
+        self.reads += 1
+        return [one.moved_to(now, allowance) for one in self.rows.values()]
+
+    def _reach(self) -> None:
+        if self.is_down:
+            self.failures += 1
+            raise StoreUnavailable("not now")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
+    """The timers that were started; the test itself lets the time pass."""
+    found: list[threading.Timer] = []
+
+    def start(timer: threading.Timer) -> None:
+        found.append(timer)
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    return found
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
+    monkeypatch.setattr(limits_module, "now_ms", lambda: 1_765_519_851_000)
+    made = Shared()
+    yield made
+    for one in made.processes:
+        one.close()
+
+
+def process(shared: Shared, **more: Any) -> Limits:
+    made = Limits(burst=6, per_second=1.0, store=shared, **more)
+    shared.processes.append(made)
+    return made
+
+
+ATTACKER, OTHER = "192.0.2.1", "192.0.2.2"
+
+
+@pytest.mark.usefixtures("started")
+def test_the_attempts_of_all_processes_count_together(shared: Shared) -> None:
+    first, second = process(shared), process(shared)
+    assert [first.wait(ATTACKER, 0.0) for _ in range(6)] == [None] * 6
+    first.merge(0.0)
+    assert second.wait(ATTACKER, 0.0) == 1.0  # although it comes to this process for the first time
+    assert second.wait(OTHER, 0.0) is None
+
+
+@pytest.mark.usefixtures("started")
+def test_processes_that_did_not_know_of_each_other_stay_within_the_rate(shared: Shared) -> None:
+    """Each allows its own attempts until it hears of the others, and then none until it is due."""
+    processes = [process(shared) for _ in range(3)]
+    allowed = 0
+    for second in range(60):
+        for one in processes:
+            allowed += sum(one.wait(ATTACKER, float(second)) is None for _ in range(5))
+        for one in processes:
+            one.merge(float(second))
+        shared.rows = {
+            slot: replace(row, used=max(0.0, row.used - 1.0)) for slot, row in shared.rows.items()
+        }
+    assert allowed <= 6 + 60 + 2 * 6
+
+
+def test_an_attempt_writes_nothing_and_merges_are_a_second_apart(
+    shared: Shared, started: list[threading.Timer]
+) -> None:
+    one = process(shared)
+    for number in range(1_000):
+        one.wait(f"198.51.100.{number % 250}", 0.0)
+    assert (shared.merges, len(started)) == (0, 1)
+    assert started[0].interval >= 1.0
+    started[0].function()
+    assert shared.merges == 1
+    one.wait(ATTACKER, 0.0)
+    assert (shared.merges, len(started)) == (1, 2)
+
+
+@pytest.mark.usefixtures("started")
+def test_the_store_is_read_once_a_second_at_the_most(shared: Shared) -> None:
+    one = process(shared)
+    for now in (0.0, 0.0, 0.9, 1.0, 1.5):
+        one.wait(ATTACKER, now)
+    assert shared.reads == 2
+
+
+def test_while_the_store_is_down_each_process_counts_alone_and_merges_later(
+    shared: Shared, started: list[threading.Timer]
+) -> None:
+    first = process(shared)
+    shared.is_down = True
+    assert [first.wait(ATTACKER, 0.0) for _ in range(7)] == [None] * 6 + [1.0]
+    first.merge(0.0)
+    first.merge(0.0)
+    assert first.wait(ATTACKER, 0.0) == 1.0
+    shared.is_down = False
+    started[-1].function()  # nobody has to try again for that
+    assert shared.merges == 1
+
+
+@pytest.mark.usefixtures("started")
+def test_what_waited_for_the_store_is_given_back_meanwhile(shared: Shared) -> None:
+    one = process(shared)
+    for _ in range(6):
+        one.wait(ATTACKER, 0.0)
+    shared.is_down = True
+    one.merge(1.0)
+    shared.is_down = False
+    one.merge(4.0)
+    assert [row.used for row in shared.rows.values()] == [2.0]
+
+
+@pytest.mark.usefixtures("started")
+def test_a_store_that_is_down_is_not_asked_for_every_attempt(shared: Shared) -> None:
+    one = process(shared)
+    shared.is_down = True
+    for number in range(100):
+        one.wait(f"198.51.100.{number}", 1.0)
+    assert shared.failures == 1
+
+
+def test_a_store_that_hangs_holds_one_attempt_and_no_more(started: list[threading.Timer]) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    class Hanging(Shared):
+        def _reach(self) -> None:
+            is_asked.set()
+            may_answer.wait(PATIENCE)
+
+    one = process(Hanging())
+    held = real_thread(lambda: one.wait(ATTACKER, 0.0))
+    assert is_asked.wait(PATIENCE)
+    assert one.wait(OTHER, 5.0) is None  # while the other still waits
+    assert held.is_alive()
+    may_answer.set()
+    held.join(PATIENCE)
+    assert not held.is_alive()
+    del started
+
+
+def real_thread(target: Callable[[], object]) -> threading.Thread:
+    made = threading.Thread(target=target)
+    made.start()
+    return made
+
+
+@pytest.mark.usefixtures("started")
+def test_a_merge_is_of_bounded_size_and_nobody_is_charged_for_others(shared: Shared) -> None:
+    one, other = process(shared), process(shared)
+    for number in range(5_000):
+        one.wait(f"2001:db8:{number:x}::1", 0.0)
+    one.merge(0.0)
+    assert len(shared.rows) <= MOST_MERGED
+    assert other.wait("2001:db8:ffff:1::1", 0.0) is None
+    assert [other.wait(ATTACKER, 0.0) for _ in range(7)] == [None] * 6 + [1.0]
+
+
+@pytest.mark.usefixtures("started")
+def test_what_is_stored_does_not_loosen_what_this_process_has_counted(shared: Shared) -> None:
+    one = process(shared)
+    one.wait(ATTACKER, 0.0)
+    one.merge(0.0)
+    for number in range(MOST_MERGED):  # the others of the attacker are then not merged
+        one.wait(f"2001:db8:{number:x}::1", 0.0)
+    for _ in range(5):
+        one.wait(ATTACKER, 0.0)
+    one.merge(1.0)
+    assert one.wait(ATTACKER, 1.0) is None
+    assert one.wait(ATTACKER, 1.0) is not None
+
+
+def test_the_slot_of_a_network_cannot_be_predicted_without_the_key(
+    shared: Shared, started: list[threading.Timer]
+) -> None:
+    for key in ("a key", "another key"):
+        one = process(shared, key=key)
+        one.wait(ATTACKER, 0.0)
+        one.merge(0.0)
+    assert len({row.sender for row in shared.rows.values()}) == 2
+    assert not any("192.0.2" in row.sender for row in shared.rows.values())
+    del started

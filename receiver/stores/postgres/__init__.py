@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from receiver.stores.postgres.connections import Connections
 from receiver.stores.postgres.jobs import Jobs
+from receiver.stores.sql.access import Access
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.browsing import Browsing
 from receiver.stores.sql.catalogue import Catalogue
@@ -33,6 +34,7 @@ class PostgresStore(
     Trials,
     Repair,
     Refusals,
+    Access,
     Measures,
     Retention,
     Transfer,

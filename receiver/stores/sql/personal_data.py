@@ -105,12 +105,14 @@ TABLES: Mapping[str, Table] = {
         {name: Column(ERASED) for name in ("address", "reason", "method", "path")},
         dated_by="at",
     ),
+    "sessions": Table("digest opened_at ends_at"),
+    "refused_attempts": Table("kind slot sender used at"),  # senders are digests of networks
     "pauses": Table("name until"),
     "counters": Table("name provider value"),
     "measures": Table("name labels value"),
     # Not copied: processes announce themselves again, triggers count again, and an unfinished
     # erasure concerns the files of one database.
-    "processes": Table("name kind seen_at", is_copied=False),
+    "processes": Table("name kind seen_at problem", is_copied=False),
     "task_counts": Table("provider status value", is_copied=False, only_in_postgres="slot"),
     "delivery_counts": Table("hook state value", is_copied=False, only_in_postgres="slot"),
     "hours": Table(

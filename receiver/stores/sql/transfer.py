@@ -22,6 +22,8 @@ TABLES: Mapping[str, Sequence[str]] = {
     "alerts": ("id",),
     "trials": ("hook",),
     "rejections": ("id",),
+    "sessions": ("digest",),
+    "refused_attempts": ("kind", "slot"),
     "pauses": ("name",),
     "counters": ("name", "provider"),
     "measures": ("name", "labels"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from receiver.stores.sql.access import Access
 from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.browsing import Browsing
 from receiver.stores.sql.catalogue import Catalogue
@@ -31,6 +32,7 @@ class SqliteStore(
     Trials,
     Repair,
     Refusals,
+    Access,
     Measures,
     Retention,
     Transfer,

@@ -40,7 +40,9 @@ def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
     desk = Desk.of(ingest, settings)
     responses.install(routes, desk)
     faults.install(routes)
-    login.install(routes, settings, csrf)
+    limits = login.limits(ingest.store, settings)
+    app.extensions["rejections"].close_with(limits)
+    login.install(routes, ingest.store, settings, csrf, limits)
     for room in ROOMS:
         room.install(routes, desk)
     app.register_blueprint(routes)

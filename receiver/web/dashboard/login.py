@@ -1,4 +1,4 @@
-"""The way in to the pages: the password, compared in constant time; wrong ones have to wait."""
+"""The login to the pages: the password, compared in constant time, and a limit on attempts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 import time
 
 import structlog
-from flask import Blueprint, Response, g, make_response, redirect, request, session, url_for
+from flask import Blueprint, Response, g, make_response, redirect, request, url_for
 from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response as AnyResponse
 
 from receiver.settings import Settings
+from receiver.stores.base import Store
 from receiver.web.dashboard import sessions
 from receiver.web.dashboard.responses import is_live, page
 from receiver.web.limits import Limits
@@ -23,8 +24,15 @@ _INSIDE = re.compile(r"/dashboard/[!-\[\]-~]*")  # a path of ours; no backslash
 log = structlog.get_logger()
 
 
-def install(routes: Blueprint, settings: Settings, csrf: CSRFProtect) -> None:
-    """Let nobody pass without the password, and take no action without the page's own token."""
+def limits(store: Store, settings: Settings) -> Limits:
+    """The limits on passwords from one network, in all processes together."""
+    return Limits(BURST, PER_SECOND, kind="password", store=store, key=settings.session_key)
+
+
+def install(
+    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limits: Limits
+) -> None:
+    """Require the password for every page, and the page's own token for every action."""
     if settings.dashboard_password is None:
         log.info("the dashboard is closed", opened_by="DASHBOARD_PASSWORD")
 
@@ -34,16 +42,15 @@ def install(routes: Blueprint, settings: Settings, csrf: CSRFProtect) -> None:
             return None
         if settings.dashboard_password is None:
             return make_response(page("closed"), 403)
-        g.may_look = sessions.is_open(settings)
+        g.may_look = sessions.is_open(store, settings)
         csrf.protect()
         return None if g.may_look or request.endpoint in OPEN else _shown_the_door()
 
-    _serve(routes, settings)
+    _serve(routes, store, settings, limits)
 
 
-def _serve(routes: Blueprint, settings: Settings) -> None:
+def _serve(routes: Blueprint, store: Store, settings: Settings, limits: Limits) -> None:
     password = (settings.dashboard_password or "").encode()
-    limits = Limits(BURST, PER_SECOND)
 
     @routes.get("/login")
     def login() -> str | AnyResponse:
@@ -57,19 +64,21 @@ def _serve(routes: Blueprint, settings: Settings) -> None:
         # Every try costs: an answer only to the right one would tell it even to who has to wait.
         wait = limits.wait(address, time.monotonic())
         if wait is not None:
+            log.warning("too many dashboard passwords from one network", address=address)
             return _told_to_wait(math.ceil(wait))
         given = request.form.get("password", "").encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(given, password):
             log.warning("a wrong dashboard password", address=address)
+            g.unproven = "dashboard_password"
             problem = "That is not the password."
             return make_response(page("login", wanted=_wanted(), problem=problem), 401)
         wanted = _wanted()
-        sessions.begin(settings)
+        sessions.begin(store, settings)
         return redirect(wanted)
 
     @routes.post("/logout")
     def logout() -> AnyResponse:
-        session.clear()
+        sessions.end(store)
         return redirect(url_for("dashboard.login"))
 
 

@@ -1,15 +1,22 @@
-"""Sessions: a signed cookie that only /dashboard sees; whoever changes the password ends them."""
+"""Sessions of the dashboard: a signed cookie, and a row in the store that logging out deletes.
+
+A new password ends all sessions as well.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
+from receiver.clock import now_ms
 from receiver.settings import Settings
+from receiver.stores.base import Store
 
 PATH = "/dashboard"
 LASTS = 43_200  # seconds
@@ -47,17 +54,48 @@ def install(app: Flask, settings: Settings) -> None:
     )
 
 
-def begin(settings: Settings) -> None:
-    """Whoever sent this request has shown the password."""
-    session.clear()  # what was there before must not count after
+def begin(store: Store, settings: Settings) -> None:
+    """Open a session for the sender of this request, and end the one that it had.
+
+    Raises StoreUnavailable.
+    """
+    end(store)
+    session.clear()  # nothing from before the login may count after it
+    identity, now = secrets.token_urlsafe(32), now_ms()
+    store.open_session(_digest(identity), now, now + LASTS * 1000)
     session.permanent = True
-    session["proof"] = _proof(settings)
+    session["id"], session["proof"] = identity, _proof(settings)
 
 
-def is_open(settings: Settings) -> bool:
-    """Has whoever sent this request shown the password that is set today?"""
-    shown: Any = session.get("proof", "")
-    return isinstance(shown, str) and hmac.compare_digest(shown, _proof(settings))
+def is_open(store: Store, settings: Settings) -> bool:
+    """Whether the sender of this request has an open session, begun with today's password.
+
+    Raises StoreUnavailable.
+    """
+    identity, shown = _text("id"), _text("proof")
+    if not identity or not hmac.compare_digest(shown, _proof(settings)):
+        return False
+    return store.has_session(_digest(identity), now_ms())
+
+
+def end(store: Store) -> None:
+    """End the session in all processes, so that a copy of its cookie is worth nothing.
+
+    Raises StoreUnavailable; then the browser still has the cookie, and can log out again.
+    """
+    identity = _text("id")
+    if identity:
+        store.close_session(_digest(identity))
+    session.clear()
+
+
+def _text(name: str) -> str:
+    found: Any = session.get(name, "")
+    return found if isinstance(found, str) else ""
+
+
+def _digest(identity: str) -> str:
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _proof(settings: Settings) -> str:

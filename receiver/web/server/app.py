@@ -1,8 +1,8 @@
 """The ASGI app: handles callbacks in the event loop and everything else with Flask, on threads.
 
-A thread never waits for a slow client, because it starts after the whole body has been received.
-The exception is a body longer than any callback: the thread reads it while it arrives. Flask reads
-such a body only if the client sent a valid API token.
+A thread never waits for a slow client: it starts after the whole body has been received, and hands
+its response over to the event loop (wsgi.py). The exception is a body longer than any callback: the
+thread reads it while it arrives. Flask reads such a body only if the client sent a valid API token.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import asyncio
 import io
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from a2wsgi import WSGIMiddleware
-from a2wsgi.wsgi_typing import WSGIApp
+from a2wsgi.wsgi import Body, build_environ
+from a2wsgi.wsgi_typing import Environ, WSGIApp
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from receiver.web.admission import LONGEST_CALLBACK, Sent
+from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK, Sent
 from receiver.web.server import protocol
 from receiver.web.server.callbacks import Answer, Callbacks
+from receiver.web.server.wsgi import WsgiThreads
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,7 +33,6 @@ Send = Callable[[Message], Awaitable[None]]
 BODY_KEY = "receiver.input"  # key in scope["state"]: the body, unless Flask streams it
 NON_ASCII = re.compile(rb"[^\x21-\x7e]")
 DISCONNECTED = "The client disconnected before its body was complete."
-INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
 BODY_TOO_LONG = "Send a shorter body, or add a Content-Length header."
 
 
@@ -50,10 +50,7 @@ class App:
         note: protocol.Note | None = None,
     ) -> None:
         self._callbacks, self._note = callbacks, note
-        # The queue is unbounded, so a client that does not read its response blocks no thread.
-        self._wsgi = WSGIMiddleware(
-            _with_complete_environ(wsgi), workers=threads, send_queue_size=0
-        )
+        self._wsgi = WsgiThreads(wsgi, threads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Drop headers with underscores: proxies filter `X-Forwarded-For` but not `X_Forwarded_For`,
@@ -112,7 +109,8 @@ class App:
 
     async def _call_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["query_string"] = NON_ASCII.sub(_percent_encoded, scope["query_string"])
-        await self._wsgi(scope, receive, send)  # type: ignore[arg-type]
+        connection = scope["state"]["connection"]
+        await self._wsgi.serve(_environ(scope, receive), send, lambda: connection.is_gone)
 
 
 class _BodyDrain:
@@ -210,16 +208,13 @@ def _percent_encoded(found: re.Match[bytes]) -> bytes:
     return b"%%%02X" % found[0][0]
 
 
-def _with_complete_environ(wsgi: WSGIApp) -> WSGIApp:
-    """Wraps `wsgi` and sets the parts of the WSGI environ that a2wsgi leaves out."""
-
-    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        scope = environ["asgi.scope"]
-        environ["wsgi.errors"] = sys.stderr
-        environ["wsgi.input_terminated"] = True
-        environ["PATH_INFO"] = unquote_to_bytes(scope["raw_path"]).decode("latin-1")
-        if BODY_KEY in scope["state"]:
-            environ["wsgi.input"] = scope["state"][BODY_KEY]
-        return wsgi(environ, start_response)
-
-    return application
+def _environ(scope: Scope, receive: Receive) -> Environ:
+    """Returns the WSGI environ of the request, with the parts that a2wsgi leaves out."""
+    body = Body(asyncio.get_running_loop(), receive)  # type: ignore[arg-type]
+    environ: Any = build_environ(scope, body)  # type: ignore[arg-type]
+    environ["wsgi.errors"] = sys.stderr
+    environ["wsgi.input_terminated"] = True
+    environ["PATH_INFO"] = unquote_to_bytes(scope["raw_path"]).decode("latin-1")
+    if BODY_KEY in scope["state"]:
+        environ["wsgi.input"] = scope["state"][BODY_KEY]
+    return environ  # type: ignore[no-any-return]

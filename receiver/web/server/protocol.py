@@ -15,7 +15,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_TIMEOUT = 20.0  # seconds to receive a request; enough for 256 KB at 100 kbit/s
 LONG_REQUEST_TIMEOUT = 120.0  # seconds to receive up to 30 MB, with a valid API token
-WRITE_TIMEOUT = 10.0  # seconds that the client may take to read a response
+WRITE_TIMEOUT = 10.0  # seconds that the client may take to read a short response
+SLOWEST_READ = 12_500  # bytes per second, about, that the client of a long response has to read
+READ_PER_RESUME = 64 * 1024  # bytes, at most, that the client has read when writing is resumed
+STALLED_AFTER = 1.0  # seconds; a client that reads nothing for so long is closed before all others
 CLOSE_TIMEOUT = 2.0  # seconds left to a client that still sends, after an error and at shutdown
 SWEEP_INTERVAL = 0.5  # seconds between two checks for expired connections
 LONGEST_HEAD = 32 * 1024  # bytes; real ones have 1 kB, or 8 kB with a proxy's cookies and tokens
@@ -60,6 +63,7 @@ class Slots:
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, note: Note) -> None:
         self.loop, self.limits, self.note = loop, limits, note
         self.waiting: dict[Protocol, float] = {}  # deadlines, on the loop's clock
+        self.reading: dict[Protocol, float] = {}  # of these, clients with unread data: since when
         self.held: dict[Protocol, float] = {}  # also deadlines; not closed for others
         self.is_stopping = False  # no deadline is later than CLOSE_TIMEOUT from now
         self._timer = loop.call_later(SWEEP_INTERVAL, self._sweep)
@@ -68,6 +72,11 @@ class Slots:
         """Close the connection after `seconds`, unless `wait` or `release` is called before."""
         self.release(connection)
         self.waiting[connection] = self._until(seconds)
+
+    def wait_for_reader(self, connection: Protocol, seconds: float) -> None:
+        """Like `wait`, for a client that has not read its response yet."""
+        self.wait(connection, seconds)
+        self.reading[connection] = self.loop.time()
 
     def hold(self, connection: Protocol, seconds: float) -> None:
         """Like `wait`, but the connection is never closed in favour of a new one."""
@@ -83,16 +92,19 @@ class Slots:
     def release(self, connection: Protocol) -> None:
         """Stop waiting for the client of this connection."""
         self.waiting.pop(connection, None)
+        self.reading.pop(connection, None)
         self.held.pop(connection, None)
 
     def close_longest_waiting(self) -> bool:
-        """Close the connection that has waited longest.
+        """Close the connection whose client has not read for longest, or else has waited longest.
 
-        Returns False if fewer than two are waiting: the only one may have just been accepted.
+        Returns False if only one is waiting, because it may have just been accepted.
         """
-        if len(self.waiting) < 2:
-            return False
-        connection = next(iter(self.waiting))
+        connection = next(iter(self.reading), None)
+        if connection is None or self.loop.time() - self.reading[connection] < STALLED_AFTER:
+            if len(self.waiting) < 2:
+                return False
+            connection = next(iter(self.waiting))
         self.release(connection)
         connection.abort()
         return True
@@ -191,7 +203,9 @@ class Protocol(HttpToolsProtocol):
         self._refusal = b""  # the error response, sent after the responses to earlier requests
         self._ignores_input = False  # further data is discarded
         self._client_has_finished = False  # the client has closed its side
+        self._read_deadline: float | None = None  # for the response that the client is reading
         self.was_aborted = False  # by us
+        self.is_gone = False  # the connection is closed
 
     # -- called by the event loop
 
@@ -203,6 +217,7 @@ class Protocol(HttpToolsProtocol):
         self._slots.wait(self, REQUEST_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_gone = True
         self._slots.release(self)
         super().connection_lost(exc)
 
@@ -239,7 +254,7 @@ class Protocol(HttpToolsProtocol):
         before = self._stage
         if before is Stage.START and not self._first_byte:
             self._first_byte = data[:1]
-            if not self._is_busy():
+            if not self._is_busy() and not self.flow.write_paused:
                 self._slots.wait(self, REQUEST_TIMEOUT)
         self._requests_begun, self._has_progressed = 0, False
         self._overhead += len(data)
@@ -266,10 +281,17 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._slots.wait(self, WRITE_TIMEOUT)
+        if self._read_deadline is None:
+            self._read_deadline = self.loop.time() + WRITE_TIMEOUT
+        self._slots.wait_for_reader(self, self._read_deadline - self.loop.time())
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._read_deadline is not None:
+            more, latest = READ_PER_RESUME / SLOWEST_READ, self.loop.time() + WRITE_TIMEOUT
+            self._read_deadline = min(self._read_deadline + more, latest)
+        if not self._is_busy():
+            self._read_deadline = None
         self._slots.release(self)
         self._update_timeout()
 
@@ -361,16 +383,19 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self not in self.connections:
             return  # the client has disconnected
+        if not self.flow.write_paused:
+            self._read_deadline = None
         if self.flow.unparsed:
             self.data_received(b"")
         if self.transport.is_closing():  # it closes after the client has read the response
-            self._slots.wait(self, WRITE_TIMEOUT)
+            self._wait_for_reader()
         elif self._is_busy():
             pass  # the next request has been received
         elif self._refusal:
             self._send_refusal()
         else:
-            self._slots.wait(self, REQUEST_TIMEOUT)
+            if not self.flow.write_paused:  # or else the client still has its time to read
+                self._slots.wait(self, REQUEST_TIMEOUT)
             if self._stage is not Stage.START:
                 self._unset_keepalive_if_required()  # the next request has begun
 
@@ -401,13 +426,13 @@ class Protocol(HttpToolsProtocol):
 
     def abort(self) -> None:
         """Close the connection immediately and discard unsent data."""
-        self.was_aborted = True
+        self.was_aborted = self.is_gone = True
         self.connections.discard(self)  # frees the slot before the loop closes the socket
         self.transport.abort()
 
     def close(self) -> None:
         """Close the connection after the client has read the response, or after WRITE_TIMEOUT."""
-        self._slots.wait(self, WRITE_TIMEOUT)
+        self._wait_for_reader()
         self.transport.close()
 
     @property
@@ -486,6 +511,11 @@ class Protocol(HttpToolsProtocol):
                 self._slots.release(self)
         elif self not in self._slots.waiting and self not in self._slots.held:
             self._slots.wait(self, REQUEST_TIMEOUT)
+
+    def _wait_for_reader(self) -> None:
+        """Wait until the client has read everything, unless that has begun already."""
+        if self not in self._slots.reading:
+            self._slots.wait_for_reader(self, WRITE_TIMEOUT)
 
     def _end_body_early(self) -> None:
         """Notify the application that the rest of the body will not arrive."""

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -27,6 +28,7 @@ from receiver.web.server.protocol import Limits, Note, Protocol, Slots
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
 COULD_NOT_START = 1  # the exit status after which gunicorn starts another worker
+MOST_UNSENT = 64 * 1024  # bytes of a response that the kernel takes before they can be sent
 RESERVED_DESCRIPTORS = 100  # for the record, with a connection for each thread, and for the logs
 SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels running requests then
 
@@ -95,6 +97,7 @@ class Server(uvicorn.Server):
 
     def serve_connection(self, sock: socket.socket) -> None:
         """Serve a connection that was just accepted."""
+        _limit_unsent_data(sock)
         handshake = self._loop.create_task(self._connect(sock))
         self._handshakes[handshake] = None
         self.server_state.tasks.add(handshake)  # shutdown waits for it
@@ -255,6 +258,17 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             if callbacks is not None:
                 callbacks.serve_in(runner.get_loop())
             runner.run(server.serve(sockets=self.sockets))
+
+
+def _limit_unsent_data(sock: socket.socket) -> None:
+    """Have the kernel take few bytes of a response that the client does not read.
+
+    Otherwise it takes megabytes, and a client that sends many requests and reads nothing occupies
+    the threads until then. Data that is on its way is not limited, so a fast client stays fast.
+    """
+    if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
 
 
 def connection_limit(wanted: int, descriptors: int) -> int:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from http.cookies import SimpleCookie
+from typing import NoReturn
 
 import pytest
 from flask import Flask, session
-from flask.sessions import NullSession
+from flask.sessions import NullSession, SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
+from receiver.clock import now_ms
+from receiver.errors import StoreUnavailable
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
+from receiver.web.dashboard import login, sessions
 from receiver.web.dashboard.login import BURST
-from tests.support.applications import MakeApp
+from tests.support.applications import MakeApp, merge
 from tests.support.dashboard_visits import PASSWORD, act, log_in, token
 from tests.support.rich_record import Rich
 
@@ -28,6 +33,13 @@ ACTIONS = [
     "endpoints/mail/test",
     "logout",
 ]
+
+
+@pytest.fixture
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attempt is given back, and no merge is due. On a busy machine a test can take seconds."""
+    monkeypatch.setattr(login, "PER_SECOND", 1e-6)
+    monkeypatch.setattr(threading.Timer, "start", lambda _: None)
 
 
 def cookie(client: FlaskClient, **environ: str) -> SimpleCookie:
@@ -78,6 +90,13 @@ def test_a_wrong_password_is_told_and_lets_nobody_in(stranger: FlaskClient, wron
     assert answer.status_code == 401
     assert "That is not the password." in answer.text
     assert stranger.get("/dashboard/").status_code == 302
+
+
+def test_a_wrong_password_is_counted(settings: Settings, make_app: MakeApp) -> None:
+    client = make_app(replace(settings, api_token="a-token-for-the-tests")).test_client()
+    log_in(client, "a guess")
+    found = client.get("/metrics", headers={"Authorization": "Bearer a-token-for-the-tests"}).text
+    assert 'verification_failures_total{reason="dashboard_password"} 1.0' in found
 
 
 def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
@@ -181,6 +200,113 @@ def test_a_forged_login_shows_nothing_of_the_record(stranger: FlaskClient) -> No
     answer = stranger.post("/dashboard/login", data={"password": PASSWORD})
     assert answer.status_code == 400
     assert "Dead letters" not in answer.text
+
+
+def copied(browser: FlaskClient, site: Flask) -> FlaskClient:
+    """A client with a copy of the browser's cookie."""
+    kept = browser.get_cookie("dashboard", path="/dashboard")
+    assert kept is not None
+    client = site.test_client()
+    client.set_cookie("dashboard", kept.value, path="/dashboard")
+    return client
+
+
+@pytest.mark.parametrize("path", [*PAGES, "files/1/0"])
+@pytest.mark.usefixtures("rich")
+def test_a_copied_cookie_is_worth_nothing_after_the_logout_in_any_process(
+    browser: FlaskClient, site: Flask, settings: Settings, make_app: MakeApp, path: str
+) -> None:
+    copies = [copied(browser, served) for served in (site, make_app(settings))]
+    assert [client.get("/dashboard/tasks").status_code for client in copies] == [200, 200]
+    act(browser, "/dashboard/logout")
+    for client in copies:
+        assert client.get(f"/dashboard/{path}").location.startswith("/dashboard/login")
+        assert client.get("/dashboard/", headers={"X-Live": "1"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+@pytest.mark.usefixtures("rich")
+def test_a_copied_cookie_takes_no_action_after_the_logout(
+    browser: FlaskClient, site: Flask, store: SqliteStore, path: str
+) -> None:
+    copy = copied(browser, site)
+    form = {"csrf_token": token(copy.get("/dashboard/").text)}
+    act(browser, "/dashboard/logout")
+    before = store.endpoints(), store.deliveries(limit=99), store.trials()
+    assert copy.post(f"/dashboard/{path}", data=form).location == "/dashboard/login"
+    assert (store.endpoints(), store.deliveries(limit=99), store.trials()) == before
+
+
+def test_logging_out_ends_this_session_and_no_other(browser: FlaskClient, site: Flask) -> None:
+    other = site.test_client()
+    assert log_in(other, PASSWORD).status_code == 302
+    act(browser, "/dashboard/logout")
+    assert other.get("/dashboard/").status_code == 200
+    assert log_in(browser, PASSWORD).status_code == 302
+    assert browser.get("/dashboard/").status_code == 200
+
+
+def test_logging_in_again_ends_the_session_before(browser: FlaskClient, site: Flask) -> None:
+    copy = copied(browser, site)
+    form = {"csrf_token": token(browser.get("/dashboard/").text), "password": PASSWORD}
+    assert browser.post("/dashboard/login", data=form).status_code == 302
+    assert browser.get("/dashboard/").status_code == 200
+    assert copy.get("/dashboard/").status_code == 302
+
+
+def test_a_session_ends_after_its_time(
+    browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.count("sessions") == 1
+    now = now_ms()
+    monkeypatch.setattr(sessions, "now_ms", lambda: now + sessions.LASTS * 1000)
+    assert browser.get("/dashboard/").status_code == 302
+
+
+def test_a_logout_that_cannot_be_stored_is_not_reported_as_done(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"csrf_token": token(browser.get("/dashboard/").text)}
+
+    def fail(*_: object) -> NoReturn:
+        raise StoreUnavailable("not now")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SqliteStore, "close_session", fail)
+        assert browser.post("/dashboard/logout", data=form).status_code == 503
+    assert browser.get("/dashboard/").status_code == 200
+    assert browser.post("/dashboard/logout", data=form).status_code == 302
+    assert browser.get("/dashboard/").status_code == 302
+
+
+def test_the_store_holds_no_session_id(
+    browser: FlaskClient, site: Flask, store: SqliteStore
+) -> None:
+    kept = browser.get_cookie("dashboard", path="/dashboard")
+    serializer = SecureCookieSessionInterface().get_signing_serializer(site)
+    assert kept
+    assert serializer
+    identity = serializer.loads(kept.value)["id"]
+    rows = [row for page in store.dump("sessions") for row in page]
+    assert len(rows) == 1
+    assert identity not in repr(rows)
+
+
+@pytest.mark.usefixtures("no_time_passes")
+def test_wrong_passwords_count_for_all_processes(
+    site: Flask, settings: Settings, make_app: MakeApp, store: SqliteStore
+) -> None:
+    first, second = site.test_client(), make_app(settings).test_client()
+    assert {log_in(first, "a guess").status_code for _ in range(BURST)} == {401}
+    assert store.count("refused_attempts") == 0  # no attempt writes
+    merge(site)
+    kinds = {row["kind"] for rows in store.dump("refused_attempts") for row in rows}
+    assert kinds == {"password", "token"}  # a 401 counts for both
+    assert log_in(second, PASSWORD).status_code == 429
+    form = {"csrf_token": token(second.get("/dashboard/login").text), "password": PASSWORD}
+    elsewhere = {"REMOTE_ADDR": "198.51.100.7"}
+    answer = second.post("/dashboard/login", data=form, environ_overrides=elsewhere)
+    assert answer.status_code == 302
 
 
 @pytest.mark.parametrize("path", ["", "login", "tasks/nobody", "nothing"])

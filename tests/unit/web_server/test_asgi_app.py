@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, cast
@@ -19,6 +20,7 @@ from receiver.web.server import protocol
 from receiver.web.server.app import DISCONNECTED, App
 from receiver.web.server.callbacks import Answer, Callbacks
 from receiver.web.server.protocol import Note
+from receiver.web.server.wsgi import LONGEST_PART
 from tests.support.patience import PATIENCE
 
 CALLBACK = "/callbacks/kling/task-1/token"
@@ -32,6 +34,7 @@ class Connection:
 
     has_ended: bool = False
     was_aborted: bool = False
+    is_gone: bool = False
     may_be_long: bool = False
 
     def allow_long_body(self) -> None:
@@ -521,26 +524,165 @@ def test_a_body_that_is_shorter_than_its_length_is_for_the_view_to_refuse() -> N
 # -- a client that does not read
 
 
-def test_no_thread_waits_for_a_client_that_does_not_read() -> None:
-    finished = threading.Event()
+class Long:
+    """A response of 10 MB that an application produces in pieces; counts them, and its ends."""
 
-    def work(_: Any) -> Iterable[bytes]:
-        for _ in range(1000):
+    def __init__(self, pieces: int = 1000) -> None:
+        self.pieces, self.produced, self.closed = pieces, 0, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self.pieces):
+            self.produced += 1
             yield b"x" * 10_000
-        finished.set()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def is_long(environ: dict[str, Any]) -> bool:
+    return str(environ["PATH_INFO"]) == "/long"
+
+
+def test_no_thread_waits_for_a_client_that_does_not_read() -> None:
+    """All of them have one thread. It serves others meanwhile, and holds little for each client."""
+    found = [Long() for _ in range(8)]
+    unread = iter(found)
+
+    async def scenario() -> None:
+        app = made(Wsgi(lambda environ: next(unread) if is_long(environ) else [b"ok"]), threads=1)
+        deaf = [Exchange("/long").arrive(b"") for _ in found]
+        for exchange in deaf:
+            exchange.may_send.clear()
+        tasks = [asyncio.ensure_future(app(one.scope, one.receive, one.send)) for one in deaf]
+        for _ in range(5):
+            other = Exchange("/other").arrive(b"")
+            await app(other.scope, other.receive, other.send)
+            assert other.body == b"ok"
+        assert [exchange.sent for exchange in deaf] == [[]] * len(deaf)
+        assert all(0 < one.produced * 10_000 < 2 * LONGEST_PART for one in found)
+        for exchange in deaf:
+            exchange.may_send.set()
+        await asyncio.gather(*tasks)
+        assert {len(exchange.body) for exchange in deaf} == {10_000_000}
+        assert [one.closed for one in found] == [1] * len(found)
+
+    run(scenario)
+
+
+def test_nothing_more_is_produced_for_a_client_that_is_gone() -> None:
+    response = Long()
+
+    def make() -> Exchange:
+        exchange = Exchange().arrive(b"")
+        exchange.connection.is_gone = True
+        return exchange
+
+    serve(made(Wsgi(lambda _: response)), make)
+    assert response.produced * 10_000 < 2 * LONGEST_PART
+    assert response.closed == 1
+
+
+def test_a_response_that_is_cancelled_is_closed_after_the_part_that_is_being_produced() -> None:
+    is_producing, may_go_on = threading.Event(), threading.Event()
+    ends: list[str] = []
+
+    class Held(Long):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"x" * LONGEST_PART
+            is_producing.set()
+            may_go_on.wait(PATIENCE)
+            ends.append("produced")
+            yield b"x" * LONGEST_PART
+
+        def close(self) -> None:
+            ends.append("closed")
 
     async def scenario() -> None:
         exchange = Exchange().arrive(b"")
-        exchange.may_send.clear()
-        app = made(Wsgi(work), threads=1)
+        app = made(Wsgi(lambda _: Held()))
         task = asyncio.ensure_future(app(exchange.scope, exchange.receive, exchange.send))
-        await until(finished.is_set)
-        assert exchange.sent == []
-        exchange.may_send.set()
-        await task
-        assert len(exchange.body) == 10_000_000
+        await until(is_producing.is_set)
+        task.cancel()
+        await turns()
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: len(ends) == 2)
 
     run(scenario)
+    assert ends == ["produced", "closed"]
+
+
+def test_a_long_page_is_sent_in_slices() -> None:
+    """So that the protocol notices a client that stops reading within the page."""
+    exchange = serve(made(Wsgi(lambda _: [b"x" * 300_000])), lambda: Exchange().arrive(b""))
+    assert max(len(message["body"]) for message in exchange.sent[1:]) <= LONGEST_PART
+    assert len(exchange.body) == 300_000
+
+
+@pytest.mark.parametrize("pieces", [[], [b""], [b"", b"ok", b""], [b"x" * 300_000, b"y"]])
+def test_a_response_arrives_whole_however_it_is_cut(pieces: list[bytes]) -> None:
+    exchange = serve(made(Wsgi(lambda _: pieces)), lambda: Exchange().arrive(b""))
+    assert (exchange.status, exchange.body, exchange.is_over()) == (200, b"".join(pieces), True)
+
+
+def test_an_application_may_start_late_write_and_change_its_mind() -> None:
+    def wsgi(_: Any, start_response: Any) -> Iterator[bytes]:
+        write = start_response("200 OK", [("X-A", "first")])
+        write(b"written, ")
+        start_response("503 Service Unavailable", [("X-B", " second ")], (None, None, None))
+        yield b"and yielded"
+
+    exchange = serve(made(wsgi), lambda: Exchange().arrive(b""))
+    assert (exchange.status, exchange.body) == (503, b"written, and yielded")
+    assert exchange.headers == [(b"x-b", b"second")]
+
+
+def test_all_parts_are_produced_in_one_context() -> None:
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+
+    def count(_: Any) -> Iterator[bytes]:
+        for _ in range(5):
+            variable.set(variable.get() + 1)
+            yield str(variable.get()).encode() + b" " * LONGEST_PART
+
+    exchange = serve(made(Wsgi(count), threads=3), lambda: Exchange().arrive(b""))
+    assert exchange.body.split() == [b"1", b"2", b"3", b"4", b"5"]
+
+
+@pytest.mark.parametrize("fails_at", ["the call", "the first piece", "a later piece", "no start"])
+def test_an_application_that_fails_is_closed_and_its_error_raised(fails_at: str) -> None:
+    closed: list[bool] = []
+
+    class Failing:
+        def __iter__(self) -> Iterator[bytes]:
+            if fails_at == "the first piece":
+                raise ZeroDivisionError
+            yield b"x" * 200_000
+            raise ZeroDivisionError
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def wsgi(_: Any, start_response: Any) -> Iterable[bytes]:
+        if fails_at == "the call":
+            raise ZeroDivisionError
+        if fails_at == "no start":
+            return []
+        start_response("200 OK", [])
+        return Failing()
+
+    exchanges: list[Exchange] = []
+
+    async def scenario() -> None:
+        exchange = Exchange().arrive(b"")
+        exchanges.append(exchange)
+        await made(wsgi)(exchange.scope, exchange.receive, exchange.send)
+
+    with pytest.raises(RuntimeError if fails_at == "no start" else ZeroDivisionError):
+        run(scenario)
+    assert bool(exchanges[0].sent) is (fails_at == "a later piece")
+    assert bool(closed) is (fails_at.endswith("piece"))
 
 
 # -- what the application is given

@@ -20,6 +20,8 @@ from receiver.web.server.protocol import (
     MAX_BUFFERED,
     MAX_OVERHEAD,
     REQUEST_TIMEOUT,
+    SLOWEST_READ,
+    STALLED_AFTER,
     TLS_WITHOUT_TLS_PORT,
     TOO_SLOW,
     WRITE_TIMEOUT,
@@ -935,6 +937,101 @@ def test_a_client_that_does_not_read_makes_room_for_others(
     server.connect()
     assert server.slots.close_longest_waiting()
     assert deaf.is_closed()
+
+
+def test_a_client_that_reads_nothing_is_closed_before_all_others(
+    server: ScriptedServer, application: Application
+) -> None:
+    """Also before those that have waited for longer, while any of them is left."""
+    older = [server.connect() for _ in range(3)]
+    older[0].send(HEAD)
+    application.response = b"x" * 1_000_000
+    unread = [server.connect() for _ in range(3)]
+    for client in unread:
+        client.transport.reads = False
+        client.send(GET)
+    server.loop.pass_time(STALLED_AFTER + MOMENT)
+    newest = server.connect()
+    for count in range(1, 4):
+        assert server.slots.close_longest_waiting()
+        server.loop.settle()
+        assert [client.is_closed() for client in unread] == [True] * count + [False] * (3 - count)
+    assert not any(client.is_closed() for client in (*older, newest))
+    assert server.slots.close_longest_waiting()  # now the one that has waited longest
+    server.loop.settle()
+    assert [client.is_closed() for client in (*older, newest)] == [False, True, False, False]
+
+
+def test_a_client_that_is_just_reading_is_not_closed_before_others(
+    server: ScriptedServer, application: Application
+) -> None:
+    older = [server.connect() for _ in range(2)]
+    application.response = b"x" * 1_000_000
+    reader = server.connect()
+    reader.transport.reads = False
+    reader.send(GET)
+    assert server.slots.close_longest_waiting()
+    server.loop.settle()
+    assert [client.is_closed() for client in (*older, reader)] == [True, False, False]
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
+def test_a_complete_response_that_nobody_reads_takes_no_longer_than_any_other(
+    server: ScriptedServer, deaf: Client, application: Application, more: bytes
+) -> None:
+    """Its time neither begins again with the end of the response, nor when it is closed."""
+    application.response = b"x" * 1_000_000
+    deaf.send(GET[:-2] + more + b"\r\n")
+    server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
+    assert not deaf.is_closed()
+    server.loop.pass_time(2 * MOMENT)
+    assert deaf.is_closed()
+    assert deaf.transport.was_aborted
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_read"), [(2 * SLOWEST_READ, True), (SLOWEST_READ * 2 // 3, False)]
+)
+def test_a_client_that_reads_too_slowly_is_closed(
+    server: ScriptedServer, deaf: Client, application: Application, rate: int, is_read: bool
+) -> None:
+    """It may take WRITE_TIMEOUT, and then so long as its rate allows; not that for each part."""
+    application.response, application.parts = b"x" * 10_000, 100
+    deaf.send(GET)
+    for _ in range(200):
+        deaf.transport.read_some(rate)
+        server.loop.pass_time(1)
+    assert (len(deaf.received) > 1_000_000) is is_read
+    assert deaf.is_closed()
+    assert deaf.transport.was_aborted is not is_read
+
+
+def test_a_client_that_read_fast_and_then_stops_has_its_time_and_no_more(
+    server: ScriptedServer, deaf: Client, application: Application
+) -> None:
+    application.response, application.parts = b"x" * 100_000, 1000
+    deaf.send(GET)
+    for _ in range(50):
+        deaf.transport.read_some(1_000_000)
+        server.loop.settle()
+    assert len(deaf.received) > 4_000_000
+    server.loop.pass_time(WRITE_TIMEOUT + MOMENT)
+    assert deaf.is_closed()
+
+
+def test_the_next_response_has_its_own_time(
+    server: ScriptedServer, application: Application
+) -> None:
+    application.response = b"x" * 1_000_000
+    server.config.timeout_keep_alive = 10 * int(WRITE_TIMEOUT)
+    deaf = server.connect()
+    for _ in range(3):
+        deaf.transport.reads = False
+        deaf.send(GET)
+        server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
+        assert not deaf.is_closed()
+        deaf.read()
+    assert statuses(deaf) == [200] * 3
 
 
 # -- when all places are taken

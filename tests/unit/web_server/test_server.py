@@ -141,6 +141,19 @@ def test_without_a_descriptor_who_waits_longest_is_closed() -> None:
     serve(test)
 
 
+def test_the_kernel_takes_little_of_a_response_that_is_not_read() -> None:
+    async def test(server: Server, door: Door, app: Responder) -> None:
+        with ExitStack() as stack:
+            connect(door, stack)
+            await until(lambda: app.requests == 1)
+            (connection,) = server.server_state.connections
+            sock = connection.transport.get_extra_info("socket")
+            limit = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+            assert 0 < limit <= 64 * 1024
+
+    serve(test)
+
+
 def test_it_stops_when_it_is_not_wanted_any_more() -> None:
     async def test(server: Server, _: Door, app: Responder) -> None:
         assert not await server.on_tick(1)

@@ -1,0 +1,130 @@
+"""Closes the connection after a response to a request whose body was not read.
+
+Where such a body ends is unknown, so the server could take a part of it for the next request, or
+respond to the same request again. The default worker does this itself (server/app.py); this WSGI
+middleware does it for gunicorn's own workers, and also bounds the time for writing a response.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest
+from werkzeug.wsgi import ClosingIterator, get_content_length
+
+from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+DRAIN_TIMEOUT = 2.0  # seconds for the rest of a short body, before the connection is closed instead
+WRITE_TIMEOUT = 10.0  # seconds for each write to a client that does not read
+PIECE = 16 * 1024  # bytes
+
+
+class UnreadBodies:
+    """WSGI middleware; it has to be the outermost one."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        connection = environ.get("gunicorn.socket")
+        close: Callable[[], None] | None
+        close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+        if connection is None or close is None:  # another server
+            return self._app(environ, start_response)
+        body = environ["wsgi.input"] = _Body(environ)
+
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            _drain(body, connection)
+            if not body.is_complete:
+                close()
+            connection.settimeout(WRITE_TIMEOUT)
+            return start_response(status, headers, exc_info)
+
+        def end() -> None:
+            if not body.is_complete:
+                _linger(connection)
+
+        return ClosingIterator(self._app(environ, start), [end])
+
+
+class _Body:
+    """The body of a request; knows whether it was read to its end."""
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self._stream = environ["wsgi.input"]
+        self.is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+        self._left = get_content_length(environ) or 0  # bytes, of a body with a length
+        self.is_complete = not self.is_chunked and self._left == 0
+        self.has_failed = False
+
+    @property
+    def is_long(self) -> bool:
+        """Whether more is left than any callback has."""
+        return self._left >= LONGEST_CALLBACK
+
+    def read(self, size: int = -1) -> bytes:
+        return self._count(lambda: self._stream.read(size), size)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._count(lambda: self._stream.readline(size), 1)
+
+    def readlines(self, _: int = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _count(self, read: Callable[[], bytes], wanted: int) -> bytes:
+        """Read a piece, of which `wanted` bytes are there unless the body ends; -1: all of it."""
+        try:
+            piece = read()
+        except ParseException as error:
+            self.has_failed = True
+            raise BadRequest(INCOMPLETE_BODY) from error
+        except Exception:
+            self.has_failed = True
+            raise
+        self._left -= len(piece)
+        has_ended = wanted != 0 and (wanted < 0 or len(piece) < wanted)
+        self.is_complete = has_ended if self.is_chunked else self._left <= 0
+        self.has_failed = has_ended and not self.is_complete  # the client stopped sending
+        return piece
+
+
+def _linger(connection: Any) -> None:
+    """After the response, discard what the client still sends.
+
+    Closing the connection immediately could destroy the response in transit.
+    """
+    until = time.monotonic() + DRAIN_TIMEOUT
+    with suppress(OSError):  # the client has closed the connection, or the time is over
+        connection.shutdown(socket.SHUT_WR)
+        while (remaining := until - time.monotonic()) > 0:
+            connection.settimeout(remaining)
+            if not connection.recv(PIECE):
+                return
+
+
+def _drain(body: _Body, connection: Any) -> None:
+    """Read the rest of a short body, so that the connection can be used for the next request.
+
+    Gives up on a body that is long, malformed, or does not arrive soon.
+    """
+    until, left = time.monotonic() + DRAIN_TIMEOUT, LONGEST_CALLBACK
+    while not (body.is_complete or body.has_failed or body.is_long) and left > 0:
+        remaining = until - time.monotonic()
+        if remaining <= 0:
+            return
+        connection.settimeout(remaining)
+        try:
+            left -= len(body.read(PIECE))
+        except (BadRequest, OSError, ValueError):
+            return
