@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flask import Blueprint, Flask
@@ -39,6 +39,11 @@ class _Application(Flask):
         return func
 
 
+def _hooks(ingest: Ingest) -> Iterable[str]:
+    """The names of the hooks in the hooks file."""
+    return (subscription.hook for subscription in ingest.subscriptions)
+
+
 def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) -> Flask:
     """The Flask application, with `more` routes of other packages.
 
@@ -67,7 +72,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
-    app.register_blueprint(metrics.blueprint(meter, store))
+    app.register_blueprint(metrics.blueprint(meter, store, lambda: _hooks(ingest)))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
     app.register_blueprint(openapi.blueprint())

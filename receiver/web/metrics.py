@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 from flask import Blueprint, Flask, Response, g, request
@@ -25,6 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from receiver import __version__, measures, providers
 from receiver.clock import now_ms
 from receiver.described import Description, described
+from receiver.endpoints import Circuit
 from receiver.errors import StoreUnavailable
 from receiver.later import Later
 from receiver.measures import Kind, Measure
@@ -71,7 +72,8 @@ def install(app: Flask, meter: Meter, store: Store) -> Later:
     return later
 
 
-def blueprint(meter: Meter, store: Store) -> Blueprint:
+def blueprint(meter: Meter, store: Store, hooks: Callable[[], Iterable[str]]) -> Blueprint:
+    """The route. `hooks` returns the names of the hooks in the hooks file."""
     routes = Blueprint("metrics", __name__)
     name = name_of_this_process()
 
@@ -91,7 +93,7 @@ def blueprint(meter: Meter, store: Store) -> Blueprint:
         """Everything that is measured, as text for Prometheus. Raises StoreUnavailable."""
         writable: Values = {(): float(is_writable())}
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected([*_families(store, writable)]))
+        registry.register(_Collected([*_families(store, hooks(), writable)]))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return routes
@@ -107,9 +109,11 @@ class _Collected:
         return self._families
 
 
-def _families(store: Store, writable: Values) -> Iterator[Metric]:
+def _families(store: Store, hooks: Iterable[str], writable: Values) -> Iterator[Metric]:
     """Each measure with all its values; the record is read first."""
-    values = _read(store, now_ms())
+    now = now_ms()
+    values = _read(store, now)
+    values[measures.CIRCUIT_STATE.name] = _circuits(store, hooks, now)
     values[measures.STORE_WRITABLE.name] = writable
     for reading in store.measured():
         values[reading.name][reading.labels] = reading.value
@@ -137,13 +141,29 @@ def _read(store: Store, now: int) -> defaultdict[str, Values]:
             found[measures.COUNTED[counter.name].name][counter.provider,] = counter.value
     backlog = store.backlog(now)
     oldest = backlog.oldest_due_at
-    found[measures.DELIVERIES_DUE.name] = {(): backlog.due}
+    found[measures.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
+    found[measures.DELIVERIES_HELD.name] = {(): backlog.held}
     found[measures.DELIVERIES_DEAD.name] = {(): backlog.dead}
     found[measures.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
+    space = store.space()
+    found[measures.DATABASE_SIZE.name] = {(): space.used}
+    if space.free is not None:
+        found[measures.DISK_FREE.name] = {(): space.free}
     seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
     found[measures.PROCESS_SEEN.name] = seen
     found[measures.BUILD.name] = {(__version__, platform.python_version()): 1}
     return found
+
+
+def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
+    """The states of all hooks in the hooks file, and of others that are on record."""
+    states = dict.fromkeys(hooks, Circuit.CLOSED)
+    states |= {endpoint.hook: endpoint.circuit(now) for endpoint in store.endpoints()}
+    return {
+        (hook, state): float(state is current)
+        for hook, current in states.items()
+        for state in Circuit
+    }
 
 
 def _family(measure: Measure, values: Values) -> Metric:

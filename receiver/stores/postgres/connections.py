@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable
+from receiver.stores.base import Space
 from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pages, schema
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
@@ -43,6 +44,7 @@ KEYS_MADE_HERE = {
     "alerts": "id",
     "rejections": "id",
 }
+_SIZE = "select pg_database_size(current_database()) as size"
 _FOLLOW = """
 select setval(pg_get_serial_sequence('{table}', '{key}'),
   greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
@@ -75,6 +77,11 @@ class Connections(Rooms):
         with self._connected() as connection:
             row = connection.execute("show server_version").fetchone()
         return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
+
+    def space(self) -> Space:
+        with self._connected() as connection:
+            row = connection.execute(_SIZE).fetchone()
+        return Space(row["size"] if row else 0, None)
 
     def close(self) -> None:
         self.writer.close()
