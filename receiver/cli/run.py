@@ -12,7 +12,7 @@ import structlog
 
 from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
-from receiver.cli.group import REFUSED, store
+from receiver.cli.group import REFUSED, store_when_reachable
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
@@ -39,7 +39,10 @@ def migrate() -> None:
     """Bring the database up to this release. Safe to run twice, and at once."""
     with closing(open_store(settings.load().database_url)) as record:
         applied = record.migrate()
+        pooler = record.pooler()
     click.echo(f"migrate: applied {', '.join(applied)}" if applied else "migrate: up to date")
+    for sentence in pooler or ():
+        click.echo(f"migrate: {sentence}", err=True)
 
 
 @click.command("serve")
@@ -49,7 +52,7 @@ def serve_(bind: str | None) -> None:
     chosen = settings.load()  # a mistake is reported once, here, not by each process
     entries = hook_entries(chosen)
     hooks.build_all(entries, os.environ)
-    store(chosen).close()  # the processes open their own
+    store_when_reachable(chosen).close()  # the processes open their own
     sys.exit(serve.supervise(serve.commands(bind)))
 
 
@@ -62,7 +65,8 @@ def worker() -> None:
     hide = hiding(hooks.secrets(entries, os.environ))
     logs.configure(hide, settings.log_format())
     meter = Meter("worker")
-    deliver = Deliver(store(chosen), built, hide=hide, meter=meter, zone=chosen.zone)
+    record = store_when_reachable(chosen)
+    deliver = Deliver(record, built, hide=hide, meter=meter, zone=chosen.zone)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run

@@ -167,6 +167,13 @@ class Schema(Protocol):
         """The database's name and version, for people, and what is to be known of it."""
         ...
 
+    def pooler(self) -> tuple[str, str] | None:
+        """What a pooler before the database costs, and a remedy; None if there is none.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
     def space(self) -> Space:
         """The size of the database and the free space; takes no longer as rows are added.
 

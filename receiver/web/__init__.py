@@ -11,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.settings import Settings, load
-from receiver.stores import open_store
+from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web import (
     admission,
     api,
@@ -47,12 +47,13 @@ def _hooks(ingest: Ingest) -> Iterable[str]:
 def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) -> Flask:
     """The Flask application, with `more` routes of other packages.
 
-    Raises SettingsError, SchemaMismatch, StoreUnavailable.
+    Waits for a database server that is down. Raises SettingsError, SchemaMismatch,
+    StoreUnavailable.
     """
     settings = settings or load()
     store = open_store(settings.database_url)
     try:
-        store.check_schema()
+        check_schema_when_reachable(store)
     except Exception:
         store.close()
         raise

@@ -53,6 +53,9 @@ class Connections(Rooms):
     def engine(self) -> str:
         return engine.described(sqlite3.sqlite_version_info)
 
+    def pooler(self) -> None:
+        """No pooler stands before a file."""
+
     def space(self) -> Space:
         log = self._path.with_name(self._path.name + "-wal")
         try:

@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from receiver import settings
+from receiver import logs, settings
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import hook_entries
-from receiver.stores import open_store
+from receiver.stores import check_schema_when_reachable, open_store
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
@@ -64,12 +64,16 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def on_starting(_: object) -> None:
-    """Report a configuration error once, before listening; otherwise every worker would."""
+    """Report a configuration error once, before listening; otherwise every worker would.
+
+    If PostgreSQL is down, wait for it: until it is reachable, nothing listens at the port.
+    """
     try:
         chosen = settings.load()
+        logs.configure(form=settings.log_format())
         hook_entries(chosen)
         store = open_store(chosen.database_url)
-        store.check_schema()
+        check_schema_when_reachable(store)
         store.close()  # no connection may cross the fork
     except CallbackReceiverError as error:
         lines = error.problems if isinstance(error, SettingsError) else (str(error),)
