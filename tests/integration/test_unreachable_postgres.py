@@ -97,7 +97,7 @@ def test_a_server_that_starts_between_the_error_and_the_check_is_waited_for(
             raise failures.pop()
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(connecting, "_connect", lambda url: fail_once(url))
+    monkeypatch.setattr(connecting, "_connect", fail_once)
     connect(postgres_url).close()
 
 
