@@ -25,7 +25,7 @@ from receiver.prune import prune
 from receiver.redaction import hiding
 from receiver.rehearse import Rehearse
 from receiver.stop import stop_at
-from receiver.stores import Store, open_store
+from receiver.stores import Store, open_store, when_reachable
 
 ALERTS_EVERY = 2.0  # seconds
 TRIALS_EVERY = 2.0
@@ -35,10 +35,11 @@ log = structlog.get_logger()
 
 
 @click.command()
-def migrate() -> None:
+@click.option("--wait", is_flag=True, help="Wait for a database server that is down.")
+def migrate(wait: bool) -> None:
     """Bring the database up to this release. Safe to run twice, and at once."""
     with closing(open_store(settings.load().database_url)) as record:
-        applied = record.migrate()
+        applied = when_reachable(record.migrate) if wait else record.migrate()
         pooler = record.pooler()
     click.echo(f"migrate: applied {', '.join(applied)}" if applied else "migrate: up to date")
     for sentence in pooler or ():

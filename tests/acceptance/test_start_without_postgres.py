@@ -47,6 +47,7 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
     installation.start("worker", "receiver", "worker")
     installation.start("poller", "submitter", "reconcile", "--forever")
     installation.start("serve", "receiver", "serve", "--bind", "127.0.0.1:0")
+    installation.start("migrate", "receiver", "migrate", "--wait")
     names = list(installation.running)
     with pytest.raises(ConnectionRefusedError), socket.socket() as connection:
         connection.connect(("127.0.0.1", installation.port))  # nothing listens yet
@@ -59,6 +60,7 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
     assert installation.stop("serve") != 0  # a signal ends what waits
 
     server.start()
+    assert installation.status_at_the_end("migrate") == 0
     installation.wait_until_ready()
     assert send(installation, "task-1").status_code == 200
     with closing(open_store(server.url)) as store:
