@@ -25,4 +25,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s \
   CMD python -c "import os, urllib.request as r; r.urlopen('http://127.0.0.1:%s/healthz' % os.environ['PORT'], timeout=8)"
 
-CMD ["sh", "-c", "python -m receiver migrate && exec python -m receiver serve"]
+CMD ["sh", "-c", "python -m receiver migrate --wait && exec python -m receiver serve"]

@@ -57,7 +57,7 @@ test-pythons: $(VENV)/.dev
 
 # The programs that tests need: from the PATH, otherwise from Debian's packages, which are unpacked
 # below .venv/debian and not installed. If a program is unavailable, its tests are skipped.
-SERVERS := nginx caddy promtool redis-server rabbitmq-server
+SERVERS := nginx caddy promtool redis-server rabbitmq-server pgbouncer
 servers: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs $(SERVERS)
 

@@ -11,6 +11,7 @@ CallbackReceiverError
 │   └── NotTheProtocol       JSON, but not the provider's callback protocol
 ├── StoreError
 │   ├── StoreUnavailable     could not be stored now; says when to try again
+│   │   └── StoreUnreachable  the database server accepts no connections yet; waiting may help
 │   └── SchemaMismatch       the database wants `receiver migrate`, or newer code
 ├── CopyFailed               the copy of a record is not what it should be; says what to do
 ├── NotErased                not all of a task could be forgotten now; says what to do
@@ -92,6 +93,13 @@ class StoreUnavailable(StoreError):
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class StoreUnreachable(StoreUnavailable):
+    """The database server does not run, or does not accept connections at the moment.
+
+    A process that starts waits for it. Other reasons, such as a wrong password, need an operator.
+    """
 
 
 class SchemaMismatch(StoreError):

@@ -173,6 +173,21 @@ WITHOUT_HOOK = Measure(
 OLDEST_DUE = Measure(
     "oldest_due_delivery_age_seconds", Kind.GAUGE, "How long the oldest of these has been due."
 )
+DELIVERIES_HELD = Measure(
+    "deliveries_held",
+    Kind.GAUGE,
+    "Deliveries that are due and wait because their hook is paused or its circuit is not closed.",
+)
+CIRCUIT_STATE = Measure(
+    "circuit_state",
+    Kind.GAUGE,
+    "The circuit breaker of a hook: 1 for the state that it is in, 0 for the others.",
+    ("hook", "state"),
+)
+DATABASE_SIZE = Measure(
+    "database_size_bytes", Kind.GAUGE, "Size of the database, with SQLite's write-ahead log."
+)
+DISK_FREE = Measure("disk_free_bytes", Kind.GAUGE, "Free space on the disk of the SQLite database.")
 DELIVERIES_DEAD = Measure("deliveries_dead", Kind.GAUGE, "Deliveries that were given up on.")
 HOOKS_REJECTED = Measure(
     "hooks_file_rejected",
@@ -197,7 +212,11 @@ READ = (
     DELIVERIES_DUE,
     WITHOUT_HOOK,
     OLDEST_DUE,
+    DELIVERIES_HELD,
     DELIVERIES_DEAD,
+    CIRCUIT_STATE,
+    DATABASE_SIZE,
+    DISK_FREE,
     PROCESS_SEEN,
     HOOKS_REJECTED,
     STORE_WRITABLE,

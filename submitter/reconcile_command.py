@@ -28,7 +28,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     Once: every task that is overdue now. Status 1 if a question failed.
     """
     logs.configure(form=settings.log_format())
-    with opened() as record:
+    with opened(waits=forever) as record:
         reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
         if forever:
             stop = stop_at(signal.SIGTERM, signal.SIGINT)

@@ -15,7 +15,7 @@ from receiver.hooks_file import HooksPath
 from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.settings import Settings
-from receiver.stores import Store, open_store
+from receiver.stores import Store, check_schema_when_reachable, open_store
 from submitter.errors import ConfigurationError
 from submitter.providers import Provider, open_room
 from submitter.settings import DEFAULT_ACCOUNT
@@ -35,11 +35,14 @@ class Record:
 
 
 @contextmanager
-def opened() -> Iterator[Record]:
-    """The record alone. Raises ConfigurationError, SchemaMismatch or StoreUnavailable."""
+def opened(*, waits: bool = False) -> Iterator[Record]:
+    """The record alone. With `waits`, wait for a database server that is down.
+
+    Raises ConfigurationError, SchemaMismatch or StoreUnavailable.
+    """
     problems: list[str] = []
     chosen, hooks = _read_settings(problems)
-    with _record(problems, chosen, hooks) as record:
+    with _record(problems, chosen, hooks, waits=waits) as record:
         yield record
 
 
@@ -66,13 +69,20 @@ def _read_settings(problems: list[str]) -> tuple[Settings | None, CurrentHooks |
 
 @contextmanager
 def _record(
-    problems: list[str], chosen: Settings | None, hooks: CurrentHooks | None
+    problems: list[str],
+    chosen: Settings | None,
+    hooks: CurrentHooks | None,
+    *,
+    waits: bool = False,
 ) -> Iterator[Record]:
     if problems or chosen is None or hooks is None:
         raise ConfigurationError(problems)
     store = open_store(chosen.database_url)
     try:
-        store.check_schema()
+        if waits:
+            check_schema_when_reachable(store)
+        else:
+            store.check_schema()
         yield Record(
             settings=chosen,
             store=store,

@@ -23,7 +23,7 @@ from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.hooks_file import HooksPath
 from receiver.ingest import hook_entries
 from receiver.providers import PROVIDERS, spelling
-from receiver.stores import Store, open_store
+from receiver.stores import Store, check_schema_when_reachable, open_store
 from receiver.stores.base import Span
 from receiver.stores.overview import without_hook
 
@@ -178,9 +178,21 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
     Raises SettingsError, StoreError.
     """
+    found = _opened(chosen)
+    found.check_schema()
+    return found
+
+
+def store_when_reachable(chosen: settings.Settings) -> Store:
+    """The record, as `store`, for a process: it waits for a database server that is down."""
+    found = _opened(chosen)
+    check_schema_when_reachable(found)
+    return found
+
+
+def _opened(chosen: settings.Settings | None) -> Store:
     found = open_store((chosen or settings.load(creates_secret=False)).database_url)
     click.get_current_context().call_on_close(found.close)
-    found.check_schema()
     return found
 
 

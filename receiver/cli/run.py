@@ -14,7 +14,7 @@ import structlog
 
 from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
-from receiver.cli.group import REFUSED, store
+from receiver.cli.group import REFUSED, store_when_reachable
 from receiver.clock import now_ms
 from receiver.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
 from receiver.deliver import Deliver
@@ -27,7 +27,7 @@ from receiver.meter import EVERY, Meter
 from receiver.prune import prune
 from receiver.rehearse import Rehearse
 from receiver.stop import reload_at_hangup, stop_at
-from receiver.stores import Store, open_store
+from receiver.stores import Store, open_store, when_reachable
 
 ALERTS_EVERY = 2.0  # seconds
 TRIALS_EVERY = 2.0
@@ -40,11 +40,15 @@ log = structlog.get_logger()
 
 
 @click.command()
-def migrate() -> None:
+@click.option("--wait", is_flag=True, help="Wait for a database server that is down.")
+def migrate(wait: bool) -> None:
     """Bring the database up to this release. Safe to run twice, and at once."""
     with closing(open_store(settings.load().database_url)) as record:
-        applied = record.migrate()
+        applied = when_reachable(record.migrate) if wait else record.migrate()
+        pooler = record.pooler()
     click.echo(f"migrate: applied {', '.join(applied)}" if applied else "migrate: up to date")
+    for sentence in pooler or ():
+        click.echo(f"migrate: {sentence}", err=True)
 
 
 def _checked_bind(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
@@ -78,7 +82,7 @@ def serve_(bind: str | None) -> None:
         hooks.build_all(entries, os.environ)
 
     check(current.entries)
-    store(chosen).close()  # the processes open their own
+    store_when_reachable(chosen).close()  # the processes open their own
     sys.exit(serve.supervise(serve.commands(bind), current, check))
 
 
@@ -89,7 +93,8 @@ def worker() -> None:
     loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ)
     logs.configure(loaded.hide, settings.log_format())
     meter = Meter("worker")
-    deliver = Deliver(store(chosen), loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
+    record = store_when_reachable(chosen)
+    deliver = Deliver(record, loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())

@@ -103,6 +103,7 @@ class ProcrastinateDispatcher:
                         queues=[queue],
                         concurrency=concurrency,
                         fetch_job_polling_interval=LOOK_EVERY,
+                        listen_notify=not self._store.is_pooled(),
                         update_heartbeat_interval=BEATS_EVERY,
                         stalled_worker_timeout=STALLED_AFTER,
                         delete_jobs="always",

@@ -25,6 +25,8 @@ def check(store: Store) -> Iterator[Finding]:
     """The record. Nothing follows the first failure."""
     try:
         yield ok(CHECK, store.engine())
+        if pooler := store.pooler():
+            yield warning(CHECK, *pooler)
         store.check_schema()
         yield ok(CHECK, "the schema is this release's")
         store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())

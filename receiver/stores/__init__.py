@@ -6,6 +6,7 @@ from receiver.errors import SettingsError
 from receiver.settings import is_postgres, sqlite_path
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
+from receiver.stores.waiting import check_schema_when_reachable, when_reachable
 
 INSTALL = (
     "PostgreSQL needs: pip install 'procrastinate>=3.10' 'psycopg[binary]>=3.3' 'psycopg-pool>=3.3'"
@@ -23,4 +24,4 @@ def open_store(database_url: str) -> Store:
     return PostgresStore(database_url)
 
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "check_schema_when_reachable", "open_store", "when_reachable"]

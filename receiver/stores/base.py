@@ -75,12 +75,26 @@ class TaskHistory:
 class Backlog:
     """How much waits; counted up to 10,000 of each hook, and 10,000 dead ones.
 
-    `oldest_due_at`: since when the oldest delivery could have been made.
+    `held`: those of the due deliveries whose hook is paused, or has a circuit that is not closed.
+    `oldest_due_at`: since when the oldest delivery could have been made that is not held. A hook
+    that may be probed counts from the time at which the probe was due.
     """
 
     due: int
     dead: int
     oldest_due_at: int | None
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes that the database uses, and bytes that are free on its disk.
+
+    `free` is None if the database is on a server, whose disk is not visible from here.
+    """
+
+    used: int
+    free: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,20 @@ class Schema(Protocol):
 
     def engine(self) -> str:
         """The database's name and version, for people, and what is to be known of it."""
+        ...
+
+    def pooler(self) -> tuple[str, str] | None:
+        """What a pooler before the database costs, and a remedy; None if there is none.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    def space(self) -> Space:
+        """The size of the database and the free space; takes no longer as rows are added.
+
+        Raises StoreUnavailable.
+        """
         ...
 
     def close(self) -> None:

@@ -24,6 +24,13 @@ class Announcing(Protocol):
         """A `procrastinate.App` on this database; the caller opens it."""
         ...
 
+    def is_pooled(self) -> bool:
+        """Whether a pooler changes servers between transactions, so that LISTEN has no effect.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
     def take(
         self,
         delivery_id: int,

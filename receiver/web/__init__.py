@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flask import Blueprint, Flask
@@ -11,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.settings import Settings, load
-from receiver.stores import open_store
+from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web import (
     admission,
     api,
@@ -44,12 +44,13 @@ class _Application(Flask):
 def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) -> Flask:
     """The Flask application, with `more` routes of other packages.
 
-    Raises SettingsError, SchemaMismatch, StoreUnavailable.
+    Waits for a database server that is down. Raises SettingsError, SchemaMismatch,
+    StoreUnavailable.
     """
     settings = settings or load(creates_secret=False)
     store = open_store(settings.database_url)
     try:
-        store.check_schema()
+        check_schema_when_reachable(store)
         settings = settings.with_secret()
     except Exception:
         store.close()

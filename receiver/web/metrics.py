@@ -25,6 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from receiver import __version__, current_hooks, measures, providers
 from receiver.clock import now_ms
 from receiver.described import Description, described
+from receiver.endpoints import Circuit
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.later import Later
@@ -112,10 +113,11 @@ class _Collected:
 
 def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     """Each measure with all its values; the record is read first."""
-    store = ingest.store
-    values = _read(store, now_ms())
+    store, now = ingest.store, now_ms()
+    values = _read(store, now)
     missing = without_hook(store.delivery_counts(), ingest.hooks)
     values[measures.WITHOUT_HOOK.name] = {(): sum(missing.values())}
+    values[measures.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
     values[measures.STORE_WRITABLE.name] = writable
     for reading in store.measured():
         values[reading.name][reading.labels] = reading.value
@@ -143,15 +145,31 @@ def _read(store: Store, now: int) -> defaultdict[str, Values]:
             found[measures.COUNTED[counter.name].name][counter.provider,] = counter.value
     backlog = store.backlog(now)
     oldest = backlog.oldest_due_at
-    found[measures.DELIVERIES_DUE.name] = {(): backlog.due}
+    found[measures.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
+    found[measures.DELIVERIES_HELD.name] = {(): backlog.held}
     found[measures.DELIVERIES_DEAD.name] = {(): backlog.dead}
     found[measures.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
+    space = store.space()
+    found[measures.DATABASE_SIZE.name] = {(): space.used}
+    if space.free is not None:
+        found[measures.DISK_FREE.name] = {(): space.free}
     seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
     found[measures.PROCESS_SEEN.name] = seen
     rejected = current_hooks.rejections(store, now)
     found[measures.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
     found[measures.BUILD.name] = {(__version__, platform.python_version()): 1}
     return found
+
+
+def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
+    """The states of all hooks in the hooks file, and of others that are on record."""
+    states = dict.fromkeys(hooks, Circuit.CLOSED)
+    states |= {endpoint.hook: endpoint.circuit(now) for endpoint in store.endpoints()}
+    return {
+        (hook, state): float(state is current)
+        for hook, current in states.items()
+        for state in Circuit
+    }
 
 
 def _family(measure: Measure, values: Values) -> Metric:

@@ -15,7 +15,8 @@ from receiver.endpoints import AlertKind, Circuit, Endpoint
 from receiver.errors import NotFound, PermanentFailure
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.stores.base import Store
+from receiver.stores.base import Backlog, Store
+from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection, Wanted
 from receiver.tasks import Outcome, Status, Task
 from tests.support.samples import body, callback, subscription
@@ -109,6 +110,36 @@ def test_a_paused_hook_is_in_nobodys_way_however_much_waits(store: Store) -> Non
     store.hold("slow", NOW)
     succeed(store, "last", hooks=("mail",))
     assert [found.hook for found in claim(store, 4)] == ["mail"]
+
+
+def test_deliveries_held_by_a_pause_or_a_circuit_are_no_backlog(store: Store) -> None:
+    make(store, OPEN)
+    succeed(store, "a", "b", hooks=("slow", "paused"))
+    store.hold("paused", NOW)
+    assert store.backlog(LATER) == Backlog(4, 1, None, held=4)
+    succeed(store, "c", hooks=("mail",), at=NOW + 1000)
+    assert store.backlog(LATER) == Backlog(5, 1, NOW + 1000, held=4)
+
+
+def test_a_probe_that_nobody_makes_is_a_backlog_from_the_time_it_was_due(store: Store) -> None:
+    """A circuit that nobody probes shows that no worker runs; how long it was open says nothing."""
+    make(store, OPEN)
+    succeed(store, "a", "b", hooks=("slow",))
+    probed_at = LATER + 30_000
+    assert store.backlog(probed_at + 9).oldest_due_at == probed_at
+    (probe,) = claim(store, now=probed_at + 9)
+    assert store.backlog(probed_at + 10) == Backlog(1, 1, None, held=1)
+    settle(store, probe, State.DELIVERED)
+    store.resume("slow")
+    assert store.backlog(probed_at + 10) == Backlog(1, 1, NOW, held=0)
+
+
+def test_a_record_has_a_size(store: Store) -> None:
+    space = store.space()
+    assert space.used > 10_000
+    is_sqlite = isinstance(store, SqliteStore)
+    assert (space.free is not None) is is_sqlite
+    assert space.free is None or space.free > 0
 
 
 def test_a_hook_with_much_to_do_leaves_room_for_the_others(store: Store) -> None:

@@ -227,6 +227,29 @@ def test_a_process_that_rejected_the_hooks_file_is_shown(
     assert rejected == [0, 1, 0]
 
 
+def test_circuits_and_space_are_shown(
+    store: SqliteStore, tmp_path: Path, make_app: MakeApp
+) -> None:
+    (tmp_path / "hooks.toml").write_text(
+        '[[hook]]\nname = "shop"\ntype = "webhook"\nurl = "https://shop.example/secret-path"\n'
+    )
+    store.hold("removed", NOW)
+    url, hooks = f"sqlite:///{tmp_path / 'receiver.db'}", tmp_path / "hooks.toml"
+    app = make_app(Settings(url, (SECRET,), hooks_file=hooks, api_token=TOKEN))
+    found = scraped(app.test_client())
+    assert not any("secret-path" in name for name in found)
+    assert {
+        name for name, value in found.items() if name.startswith("circuit_state") and value
+    } == {
+        "circuit_state{hook=shop,state=closed}",
+        "circuit_state{hook=removed,state=paused}",
+    }
+    assert found["circuit_state{hook=shop,state=open}"] == 0
+    assert found["database_size_bytes{}"] > 10_000
+    assert found["disk_free_bytes{}"] > 0
+    assert found["deliveries_held{}"] == 0
+
+
 def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
     store.measure([Reading("callbacks", ("kling",), 5), Reading("gone", (), 1)], [])
     assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]

@@ -33,6 +33,7 @@ SOURCES = {
     "nginx": Source(("nginx",), "nginx", "usr/sbin/nginx"),
     "caddy": Source(("caddy",), "caddy", "usr/bin/caddy"),
     "promtool": Source(("promtool",), "prometheus", "usr/bin/promtool"),
+    "pgbouncer": Source(("pgbouncer",), "pgbouncer", "usr/sbin/pgbouncer"),
     "redis-server": Source(("redis-server",), "redis-server", "usr/bin/redis-server"),
     "rabbitmq-server": Source(
         ("rabbitmq-server",),

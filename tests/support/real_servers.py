@@ -1,4 +1,4 @@
-"""nginx, Caddy, Redis and RabbitMQ, each in a temporary folder, on free ports of loopback.
+"""nginx, Caddy, PgBouncer, Redis and RabbitMQ, each in a temporary folder, on loopback.
 
 None runs as root. Each ends with its block, by its own process id.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.support.orphans import never_orphaned
 from tests.support.patience import PATIENCE, wait_until
@@ -145,6 +146,20 @@ def caddy(server: Place, configuration: str, port: int) -> Iterator[None]:
     arguments = ("run", "--adapter", "caddyfile", "--config", file)
     with server.running(*arguments, is_ready=lambda: accepts(port)):
         yield
+
+
+@contextmanager
+def pgbouncer(server: Place, url: str, mode: str, *, settings: str = "") -> Iterator[str]:
+    """Run PgBouncer in a pool mode before the database of this URL; the URL that leads there."""
+    port, parts = free_port(), urlsplit(url)
+    configuration = (
+        f"[databases]\n* = host={parts.hostname} port={parts.port} user={parts.username}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = any\npool_mode = {mode}\nmax_client_conn = 200\n{settings}\n"
+    )
+    file = server.write("pgbouncer.ini", configuration)
+    with server.running(file, is_ready=lambda: accepts(port)):
+        yield parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}").geturl()
 
 
 @contextmanager

@@ -21,6 +21,9 @@ RULES: list[dict[str, Any]] = [
     for rule in group["rules"]
 ]
 PANELS: list[dict[str, Any]] = json.loads((DOCS / "grafana-dashboard.json").read_text())["panels"]
+CASES: list[dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parents[1] / "data/alerts_test.yml").read_text()
+)["tests"]
 NAME = re.compile(rf"({measures.PREFIX}\w+)(\{{[^}}]*\}})?")
 GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
@@ -62,6 +65,21 @@ def test_an_alert_says_what_is_wrong_and_how_badly(rule: dict[str, Any]) -> None
     shown = re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])
     names = [name for name, _ in NAME.findall(rule["expr"])]
     assert all(label in KNOWN[name] for label in shown for name in names)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(
+    rule: dict[str, Any],
+) -> None:
+    """tests/data/alerts_test.yml, which promtool runs, has both with the metrics of the alert."""
+    alert, names = rule["alert"], {name for name, _ in NAME.findall(rule["expr"])}
+    tests = [test for test in CASES if test["name"].split(":")[0] == alert]
+    given = " ".join(series["series"] for test in tests for series in test["input_series"])
+    assert all(name in given for name in names)
+    cases = [
+        case for test in tests for case in test["alert_rule_test"] if case["alertname"] == alert
+    ]
+    assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
 
 
 def test_every_measure_has_a_panel() -> None:

@@ -106,7 +106,9 @@ def test_proxies_pass_on_to_where_we_listen() -> None:
 def test_no_proxy_writes_paths_to_a_log() -> None:
     servers = (DEPLOY / "nginx.conf").read_text().split("server {")[1:]
     assert all("access_log off;" in server for server in servers)
-    assert not re.search(r"^\s*log\b", (DEPLOY / "Caddyfile").read_text(), re.MULTILINE)
+    options, site = (DEPLOY / "Caddyfile").read_text().split("\ncallbacks.example.com {\n")
+    assert not re.search(r"^\s*log\b", site, re.MULTILINE)
+    assert "\t\t\t\trequest delete\n" in options
 
 
 @pytest.mark.parametrize("program", ["receiver", "submitter"])

@@ -1,5 +1,6 @@
-"""Connections to PostgreSQL that leave no socket behind when they could not be made.
+"""Connections to PostgreSQL, and what it means if none can be made.
 
+A connection that could not be made leaves no socket behind.
 Psycopg's error holds the frame of `connect`, and that the socket, until whoever caught it is gone,
 or even until garbage is collected. A server that is stopping waits a minute for each of them.
 """
@@ -10,8 +11,29 @@ from asyncio import CancelledError
 from typing import Any
 
 import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from receiver.errors import StoreUnavailable, StoreUnreachable
 
 CONNECTED_WITHIN = 5  # seconds
+# Parts of messages of PostgreSQL, its client library and PgBouncer: the server cannot serve us yet.
+NOT_YET = (
+    "starting up",
+    "shutting down",
+    "recovery",
+    "not yet accepting",
+    "too many",
+    "connection slots",
+    "no more connections",
+    "server login has been failing",
+    "cannot connect to server",
+    "query_wait_timeout",
+    "is read-only",
+    "standby",
+)
+# ... and of the client library, if TLS or the password is configured wrongly.
+NEVER = ("does not support SSL", "certificate", "no password supplied")
 
 
 class Connection(psycopg.Connection[Any]):
@@ -34,3 +56,52 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             return await super().connect(*args, **kwargs)
         except (psycopg.Error, CancelledError) as error:
             raise error.with_traceback(None) from None
+
+
+def connect(url: str) -> Connection:
+    """Return a connection without prepared statements. Raises StoreUnavailable.
+
+    Raises StoreUnreachable if the server does not accept connections yet.
+    """
+    try:
+        return _connect(url)
+    except psycopg.OperationalError as error:
+        if not _is_refusal(url, error):
+            raise StoreUnreachable(f"the database is unavailable: {line(error)}") from error
+    try:
+        return _connect(url)  # the server may have started between the error and the check
+    except psycopg.OperationalError as error:
+        if _says(error, NOT_YET):
+            raise StoreUnreachable(f"the database is unavailable: {line(error)}") from error
+        raise StoreUnavailable(
+            f"the database refuses the connection: {line(error)}; check DATABASE_URL"
+        ) from error
+
+
+def _connect(url: str) -> Connection:
+    return Connection.connect(
+        url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECTED_WITHIN
+    )
+
+
+def _is_refusal(url: str, error: psycopg.OperationalError) -> bool:
+    """Whether a server is there and refuses these settings.
+
+    `ping` depends on no language: it succeeds although a password or the database is wrong.
+    """
+    if _says(error, NEVER):
+        return True
+    if _says(error, NOT_YET):
+        return False
+    conninfo = make_conninfo(url, connect_timeout=CONNECTED_WITHIN)
+    ping = pq.PGconn.ping(conninfo.encode())
+    return ping not in (pq.Ping.NO_RESPONSE, pq.Ping.REJECT)
+
+
+def _says(error: Exception, parts: tuple[str, ...]) -> bool:
+    return any(part in str(error) for part in parts)
+
+
+def line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

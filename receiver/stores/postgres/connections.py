@@ -14,10 +14,11 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from receiver.errors import StoreUnavailable
+from receiver.errors import StoreUnavailable, StoreUnreachable
+from receiver.stores.base import Space
 from receiver.stores.group_commit import Write
-from receiver.stores.postgres import pages, schema, vacuum
-from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
+from receiver.stores.postgres import pages, pooler, schema, vacuum
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
 from receiver.stores.postgres.session import PostgresSession
 from receiver.stores.postgres.writer import GroupCommit, Undone
 from receiver.stores.sql.session import Rooms, Session
@@ -27,6 +28,7 @@ logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of
 T = TypeVar("T")
 MOST = 10  # connections of one process
 PATIENCE = 5.0  # seconds a request waits for a connection before it is told to come back
+PREPARED_AFTER = 5  # executions of a statement by a connection
 TRIES = 3  # of a transaction that ran into another's
 POLL_EVERY = 0.25  # seconds
 ALONE_LOCK = 4_217_002
@@ -43,6 +45,7 @@ KEYS_MADE_HERE = {
     "alerts": "id",
     "rejections": "id",
 }
+_SIZE = "select pg_database_size(current_database()) as size"
 _FOLLOW = """
 select setval(pg_get_serial_sequence('{table}', '{key}'),
   greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
@@ -59,10 +62,11 @@ class Connections(Rooms):
     def __init__(self, url: str) -> None:
         self._url = url
         self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._is_pooled = False  # known once the pool is open
         self._is_closed = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
-        self.writer = GroupCommit(url)
+        self.writer = GroupCommit(url, self.is_pooled)
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -77,6 +81,22 @@ class Connections(Rooms):
             row = connection.execute("show server_version").fetchone()
         return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
 
+    def is_pooled(self) -> bool:
+        """Whether a pooler changes servers between transactions. Raises StoreUnavailable."""
+        try:
+            self._pool()
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"the database is unavailable: {line(error)}") from error
+        return self._is_pooled
+
+    def pooler(self) -> tuple[str, str] | None:
+        return (pooler.REPORT, pooler.REMEDY) if self.is_pooled() else None
+
+    def space(self) -> Space:
+        with self._connected() as connection:
+            row = connection.execute(_SIZE).fetchone()
+        return Space(row["size"] if row else 0, None)
+
     def close(self) -> None:
         self.writer.close()
         with self._lock:
@@ -88,12 +108,11 @@ class Connections(Rooms):
     @contextmanager
     def alone(self) -> Iterator[None]:
         # Those of this process wait here: each connection that waits would be missing elsewhere.
-        with self._alone, self._connected() as connection:
-            connection.execute("select pg_advisory_lock(%s)", (ALONE_LOCK,))
-            try:
-                yield
-            finally:
-                connection.execute("select pg_advisory_unlock(%s)", (ALONE_LOCK,))
+        # The lock belongs to a transaction, because a pooler may give the next one another server.
+        with self._alone, self._connected() as connection, connection.transaction():
+            connection.execute("set local idle_in_transaction_session_timeout = 0")
+            connection.execute("select pg_advisory_xact_lock(%s)", (ALONE_LOCK,))
+            yield
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         stop.wait(min(timeout, POLL_EVERY))
@@ -142,7 +161,7 @@ class Connections(Rooms):
                 with self._connected() as connection:
                     return _in_transaction(connection, work)
             except psycopg.DataError as error:  # such as a NUL, which SQLite's text may hold
-                raise ValueError(_line(error)) from error
+                raise ValueError(line(error)) from error
             except (DeadlockDetected, SerializationFailure) as error:
                 if not tries_left:
                     raise StoreUnavailable(f"could not commit: {error}") from error
@@ -162,7 +181,9 @@ class Connections(Rooms):
         except (DeadlockDetected, SerializationFailure, psycopg.DataError):
             raise
         except UNAVAILABLE as error:
-            raise StoreUnavailable(f"the database is unavailable: {_line(error)}") from error
+            is_lost = isinstance(error, (psycopg.OperationalError, PoolTimeout))
+            kind = StoreUnreachable if is_lost else StoreUnavailable
+            raise kind(f"the database is unavailable: {line(error)}") from error
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         with self._lock:
@@ -170,7 +191,9 @@ class Connections(Rooms):
                 raise StoreUnavailable("the store is closing")
             if self._opened is None:
                 # A pool would try on until it is out of patience, and not say what is wrong.
-                Connection.connect(self._url, connect_timeout=CONNECTED_WITHIN).close()
+                with connect(self._url) as connection:
+                    self._is_pooled = pooler.changes_servers(connection, self._url)
+                prepared_after = None if self._is_pooled else PREPARED_AFTER
                 self._opened = ConnectionPool(
                     self._url,
                     connection_class=Connection,
@@ -182,6 +205,7 @@ class Connections(Rooms):
                     kwargs={
                         "autocommit": True,
                         "row_factory": dict_row,
+                        "prepare_threshold": prepared_after,
                         "connect_timeout": CONNECTED_WITHIN,
                     },
                     open=True,
@@ -205,7 +229,3 @@ def _in_transaction(connection: psycopg.Connection[Any], work: Callable[[Session
     if end.statusmessage != "COMMIT":
         raise StoreUnavailable(f"the database did not commit: {end.statusmessage}")
     return result
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -33,13 +33,20 @@ class Jobs(Outbox):
 
     _url: str
 
+    def is_pooled(self) -> bool:
+        raise NotImplementedError  # see `connections.Connections`
+
     def queue(self) -> App:
         from procrastinate import App, PsycopgConnector  # noqa: PLC0415 - only a worker needs it
 
         reached_by = make_conninfo(self._url, connect_timeout=CONNECTED_WITHIN)
+        kwargs = {"prepare_threshold": None} if self.is_pooled() else {}
         return App(
             connector=PsycopgConnector(
-                conninfo=reached_by, connection_class=AsyncConnection, max_size=CONNECTIONS
+                conninfo=reached_by,
+                connection_class=AsyncConnection,
+                max_size=CONNECTIONS,
+                kwargs=kwargs,
             )
         )
 

@@ -40,9 +40,13 @@ class Statement:
 
 
 class Wire:
-    """A connection for one thread. After an error it is of no more use."""
+    """A connection for one thread. After an error it is of no more use.
 
-    def __init__(self, url: str) -> None:
+    `prepares`: whether statements are prepared, which needs the same server in every transaction.
+    """
+
+    def __init__(self, url: str, *, prepares: bool = True) -> None:
+        self._prepares = prepares
         try:
             self._connection = Connection.connect(url, connect_timeout=CONNECTED_WITHIN)
         except psycopg.OperationalError as error:
@@ -88,6 +92,10 @@ class Wire:
         values = [given[name] for name in names] if isinstance(given, Mapping) else given
         dumped = self._adapting.dump_sequence(values, [PyFormat.AUTO] * len(values))
         kind = statement.sql, tuple(self._adapting.types or ())
+        if not self._prepares:
+            self._libpq.send_query_params(sql, dumped, kind[1], self._adapting.formats)
+            yield statement
+            return
         name = self._prepared.get(kind)
         if name is None:
             name = self._prepared[kind] = b"way_in_%d" % len(self._prepared)

@@ -6,6 +6,7 @@ transaction, on a connection of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from receiver.errors import StoreUnavailable
@@ -25,9 +26,10 @@ class Undone(Exception):
 class GroupCommit(group_commit.GroupCommit[Session]):
     """The writer for PostgreSQL. `run` may raise Undone; work may only change rows of one task."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, is_pooled: Callable[[], bool] = bool) -> None:
         super().__init__()
         self._url = url
+        self._is_pooled = is_pooled
         self._wire: Wire | None = None
 
     @property
@@ -75,7 +77,7 @@ class GroupCommit(group_commit.GroupCommit[Session]):
         pending = [(write, write.work) for write in batch if write.begin() and write.work]
         if not pending:
             return
-        self._wire = self._wire or Wire(self._url)
+        self._wire = self._wire or Wire(self._url, prepares=not self._is_pooled())
         works = [work for _, work in pending]
         results = commit_together(self._wire, works, self._statements_are_done)
         for (write, _), result in zip(pending, results, strict=True):

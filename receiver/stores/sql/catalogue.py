@@ -177,11 +177,12 @@ class Catalogue(Outbox):
 
     def backlog(self, now: int) -> Backlog:
         with self.reading() as connection:
-            waiting = [lane.due_at for lane in lanes(connection) if lane.due_at is not None]
             dead = connection.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
-            counted = due(connection, now)
-        oldest = min(waiting, default=None)
-        return Backlog(counted, dead, None if oldest is None or oldest > now else oldest)
+            waiting = [(lane, due(connection, lane.hook, now)) for lane in lanes(connection)]
+        ready = [lane.ready_since(now) for lane, _ in waiting]
+        oldest = min((since for since in ready if since is not None), default=None)
+        held = sum(count for lane, count in waiting if lane.is_held(now))
+        return Backlog(sum(count for _, count in waiting), dead, oldest, held)
 
 
 _DEAD = """

@@ -36,6 +36,19 @@ class Lane:
             return None  # its probe runs
         return self.due_at
 
+    def ready_since(self, now: int) -> int | None:
+        """Since when its oldest delivery could have been made; None if none can be made now."""
+        opens_at = self.opens_at(now)
+        if opens_at is None or opens_at > now:
+            return None
+        if self.endpoint.circuit(now) is Circuit.HALF_OPEN:
+            return max(opens_at, self.endpoint.retry_at or 0)
+        return opens_at
+
+    def is_held(self, now: int) -> bool:
+        """Whether its deliveries wait for a pause to end, or for the circuit to close."""
+        return self.endpoint.circuit(now) in (Circuit.PAUSED, Circuit.OPEN, Circuit.HALF_OPEN)
+
     def room(self, now: int, limit: int) -> int:
         """How many may be claimed now."""
         opens_at = self.opens_at(now)
@@ -72,13 +85,10 @@ def claimable(connection: Session, now: int, limit: int, admission: Admission) -
     return begun
 
 
-def due(connection: Session, now: int) -> int:
-    """How many could be made now, counted up to COUNTED of each hook."""
-    counts = (
-        connection.execute(_DUE, (lane.hook, now, COUNTED)).fetchone()["due"]
-        for lane in lanes(connection)
-    )
-    return sum(counts)
+def due(connection: Session, hook: str, now: int) -> int:
+    """How many deliveries of a hook are due, held or not; counted up to COUNTED."""
+    count: int = connection.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
+    return count
 
 
 # No index on the hook may be taken for what runs: `|| ''` keeps it out of reach. The distinct

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from receiver import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
+from receiver.stores.base import Space
 from receiver.stores.group_commit import Write
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
@@ -51,6 +53,17 @@ class Connections(Rooms):
 
     def engine(self) -> str:
         return engine.described(sqlite3.sqlite_version_info)
+
+    def pooler(self) -> None:
+        """No pooler stands before a file."""
+
+    def space(self) -> Space:
+        log = self._path.with_name(self._path.name + "-wal")
+        try:
+            used = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+            return Space(used, shutil.disk_usage(self._path.parent).free)
+        except OSError as error:
+            raise self._unavailable(error) from error
 
     def give_back(self, pages: int) -> int:
         try:

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from receiver import current_hooks, settings
+from receiver import current_hooks, logs, settings
 from receiver.current_hooks import CurrentHooks, source_of
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.stop import CANNOT_LISTEN, accept_hangup
-from receiver.stores import open_store
+from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web.server import listening
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
@@ -69,13 +69,15 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 def on_starting(server: Any) -> None:
     """Report a configuration error once, before listening; otherwise every worker would.
 
-    All workers use the hooks file as it is now, until SIGHUP.
+    All workers use the hooks file as it is now, until SIGHUP. If PostgreSQL is down, wait for it:
+    until it is reachable, nothing listens at the port.
     """
     try:
         chosen = settings.load(creates_secret=False)
+        logs.configure(form=settings.log_format())
         current_hooks.hold(CurrentHooks.load(source_of(chosen)))
         store = open_store(chosen.database_url)
-        store.check_schema()
+        check_schema_when_reachable(store)
         store.close()  # no connection may cross the fork
     except CallbackReceiverError as error:
         lines = error.problems if isinstance(error, SettingsError) else (str(error),)
