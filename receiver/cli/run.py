@@ -21,6 +21,7 @@ from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
 from receiver.erasures import FinishErasures
 from receiver.errors import NotErased, StoreUnavailable
+from receiver.hooks.base import KeepsFiles
 from receiver.hooks_file import HookEntry
 from receiver.loaded_hooks import LoadedHooks, MissingHooks
 from receiver.meter import EVERY, Meter

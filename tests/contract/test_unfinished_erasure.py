@@ -126,7 +126,7 @@ def test_doctor_and_the_dashboard_show_it(store: Store, erase: Erase) -> None:
         assert finding.verdict is Verdict.WARNING
         where = "receiver.db-wal" if isinstance(store, SqliteStore) else "session pid "
         assert where in finding.said
-        shown = " ".join(one.text for one in attention(store, LATER))
+        shown = " ".join(one.text for one in attention(store, (), LATER))
         assert "is still in the database's files" in shown
         assert where in shown
 
