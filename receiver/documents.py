@@ -159,6 +159,7 @@ class AliveDocument(Document):
 class ReadyDocument(AliveDocument):
     """A write was committed; how the deliveries stand."""
 
+    clock = _text()
     worker_seen = fields.Boolean(required=True)
     deliveries_due = _number()
     deliveries_dead = _number()

@@ -16,8 +16,10 @@ PAGES = 250  # of the file, given back at a time
 def prune(store: Store, older_than: int, *, dead_too: bool = False) -> Iterator[Pruned]:
     """Prune what ended before that instant (ms UTC), yielding each step; then give space back.
 
+    Age is elapsed time: what a clock that was set forward makes look older is kept for longer.
     Safe to stop anywhere, and to run twice at once. Raises StoreUnavailable.
     """
+    older_than -= store.set_forward_since(older_than)
     erased = 0
     for step in chain(
         _messages(store, older_than, dead_too=dead_too),

@@ -15,6 +15,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from receiver.clock import now_ms
+from receiver.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
@@ -86,14 +87,18 @@ class Reconciler:
     open_room: OpenRoom = open_room
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's bound on the first question
+    watch: ClockWatch | None = None
     _rooms: dict[tuple[str, str], Provider] = field(default_factory=dict)
 
     def run(self, stop: Signal) -> None:
         """Ask for ever, until `stop` is set; questions under way are ended first."""
-        seen_at = flush_at = 0.0
+        look_at = seen_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
         while not stop.is_set():
             try:
+                if self.watch is not None and time.monotonic() >= look_at:
+                    self.watch.look()
+                    look_at = time.monotonic() + LOOK_EVERY
                 if time.monotonic() >= seen_at:
                     self.ingest.store.heartbeat(name, "poller", self.clock())
                     seen_at = time.monotonic() + SEEN_EVERY
@@ -192,7 +197,10 @@ class Reconciler:
             schedule = schedule_for(
                 self.ingest, room, expects_callback=expects, at_most=self.first_within
             )
-            wait = schedule.again((now - task.created_at) / 1000)
+            # A clock that was set forward makes no task older.
+            since = task.created_at
+            age = now - since - self.ingest.store.set_forward_since(since)
+            wait = schedule.again(age / 1000)
         if wait is not None:
             self.ingest.store.put_off(task, now + round(1000 * wait))
         elif task.status.is_terminal:

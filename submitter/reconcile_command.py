@@ -8,6 +8,7 @@ from collections import Counter
 import click
 
 from receiver import logs, settings
+from receiver.clock_watch import ClockWatch
 from receiver.stop import stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
@@ -25,7 +26,10 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     """
     logs.configure(form=settings.log_format())
     with opened() as record:
-        reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
+        watch = ClockWatch(record.store, record.ingest.meter)
+        reconciler = Reconciler(
+            record.ingest, first_within=record.settings.reconcile_after, watch=watch
+        )
         if forever:
             reconciler.run(stop_at(signal.SIGTERM, signal.SIGINT))
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from receiver import hooks_file, settings
+from receiver.clock_watch import ClockWatch
 from receiver.errors import SettingsError
 from receiver.hooks_file import HookEntry
 from receiver.ingest import Ingest
@@ -73,6 +74,7 @@ def _record(
     store = open_store(chosen.database_url)
     try:
         store.check_schema()
+        ClockWatch(store).follow()
         yield Record(
             settings=chosen,
             store=store,

@@ -45,8 +45,12 @@ def pause(hook: str) -> None:
 def resume(hook: str) -> None:
     """Deliver to this hook again, whatever held it."""
     _must_be_known(hook)
-    was_held = store().resume(hook)
-    click.echo(f"{hook} is delivered to again" if was_held else f"{hook} was not paused")
+    was_held = store().resume(hook, now_ms())
+    click.echo(
+        f"{hook} is delivered to again"
+        if was_held
+        else f"{hook} was not paused; its retries are due now"
+    )
 
 
 def _must_be_known(hook: str) -> None:

@@ -13,6 +13,7 @@ import click
 
 from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
+from receiver.clock_watch import ClockWatch
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
@@ -154,6 +155,7 @@ def store(chosen: settings.Settings | None = None) -> Store:
     found = open_store((chosen or settings.load()).database_url)
     click.get_current_context().call_on_close(found.close)
     found.check_schema()
+    ClockWatch(found).follow()
     return found
 
 

@@ -14,6 +14,7 @@ from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
 from receiver.cli.group import REFUSED, store
 from receiver.clock import now_ms
+from receiver.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
 from receiver.errors import StoreUnavailable
@@ -63,10 +64,14 @@ def worker() -> None:
     logs.configure(hide, settings.log_format())
     meter = Meter("worker")
     deliver = Deliver(store(chosen), built, hide=hide, meter=meter, zone=chosen.zone)
+    watch = ClockWatch(deliver.store, meter)
+    with suppress(StoreUnavailable):  # it is logged when the worker looks again
+        watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     log.info("worker started", hooks=[entry.name for entry in entries], pid=os.getpid())
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     more = [
+        Chore("clock", LOOK_EVERY, watch.look),
         Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
         Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, built, hide).round),
     ]
@@ -107,7 +112,10 @@ def _hand_over(meter: Meter, record: Store) -> None:
 
 
 def _prune(record: Store, retention: int) -> None:
-    steps = list(prune(record, now_ms() - retention * 1000))
+    older_than = now_ms() - retention * 1000
+    if by := record.set_forward_since(older_than):
+        log.warning("the clock was set forward; data is kept for as much longer", by_s=by / 1000)
+    steps = list(prune(record, older_than))
     log.info(
         "pruned",
         callbacks=sum(step.callbacks for step in steps),

@@ -6,12 +6,16 @@ import os
 import socket
 from collections.abc import Iterator
 
-from receiver.clock import now_ms
+from receiver.clock import now_ms, wall_ms
+from receiver.clock_watch import REPORTED_FOR
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
 
 CHECK = "database"
+CLOCK = "clock"
+CLOCKS_APART = 2  # seconds
+SYNCHRONISE = "synchronise every machine's clock: timedatectl set-ntp true"
 SILENT_AFTER = 60_000  # ms; those who are at work show it every 10 s
 # Kind of process: what it does, and how it is started.
 EXPECTED = {
@@ -29,8 +33,21 @@ def check(store: Store) -> Iterator[Finding]:
         store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
         yield ok(CHECK, "a write was committed")
         yield from processes(store, now_ms())
+        yield from clock_steps(store, now_ms())
     except StoreError as error:
         yield failed(CHECK, str(error))
+
+
+def clock_steps(store: Store, now: int) -> Iterator[Finding]:
+    """Report the clock that was set in the last day, and one that differs from the server's."""
+    server = store.server_clock()
+    apart = 0 if server is None else (wall_ms() - server) / 1000
+    if abs(apart) >= CLOCKS_APART:
+        which = "ahead of" if apart > 0 else "behind"
+        off = f"this machine's clock is {abs(apart):.0f} s {which} the database server's"
+        yield warning(CLOCK, f"{off}; signatures are checked with it", SYNCHRONISE)
+    for step in store.clock_steps(now - REPORTED_FOR)[-1:]:
+        yield warning(CLOCK, f"{step.text} in the last day; schedules were corrected", SYNCHRONISE)
 
 
 def processes(store: Store, now: int) -> Iterator[Finding]:
@@ -38,7 +55,7 @@ def processes(store: Store, now: int) -> Iterator[Finding]:
     due = store.backlog(now).due
     for kind, (lacking, command) in EXPECTED.items():
         seen_at = store.seen(kind)
-        if seen_at is not None and now - seen_at < SILENT_AFTER:
+        if seen_at is not None and abs(now - seen_at) < SILENT_AFTER:
             yield ok(kind, f"seen {max(now - seen_at, 0) / 1000:.0f} s ago")
             continue
         when = "in the last day" if seen_at is None else f"for {(now - seen_at) // 1000} s"

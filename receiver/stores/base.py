@@ -12,6 +12,7 @@ from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscrip
 from receiver.events import Callback, Event
 from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.charges import Charges
+from receiver.stores.clocks import Clocks
 from receiver.stores.group_commit import GroupCommit, Write
 from receiver.stores.happenings import Happenings
 from receiver.stores.inputs import Inputs
@@ -511,6 +512,7 @@ class Store(
     Whole,
     Happenings,
     Charges,
+    Clocks,
     Overview,
     Browsing,
     Inputs,

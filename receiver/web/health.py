@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, jsonify
 
 from receiver.clock import now_ms
+from receiver.clock_watch import ClockWatch
 from receiver.described import Description, described
 from receiver.documents import AliveDocument, ReadyDocument
 from receiver.stores.base import Counter, Store
@@ -16,7 +17,7 @@ from receiver.stores.base import Counter, Store
 WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
 
 
-def blueprint(store: Store) -> Blueprint:
+def blueprint(store: Store, watch: ClockWatch) -> Blueprint:
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
 
@@ -31,14 +32,17 @@ def blueprint(store: Store) -> Blueprint:
     def readyz() -> Response:
         """Ready: a write was just committed. Raises StoreUnavailable, which is a 503.
 
-        A missing worker leaves it ready: callbacks can still be taken.
+        A missing worker leaves it ready: callbacks can still be taken. So does a clock that was
+        set, but `clock` says so until what is scheduled was corrected.
         """
+        watch.look()
         now = now_ms()
         store.heartbeat(name, "web", now)
         backlog = store.backlog(now)
         oldest = backlog.oldest_due_at
         return jsonify(
             status="ok",
+            clock=watch.uncorrected() or "ok",
             worker_seen=is_worker_seen(store, now),
             deliveries_due=backlog.due,
             deliveries_dead=backlog.dead,
@@ -52,7 +56,8 @@ def blueprint(store: Store) -> Blueprint:
 def is_worker_seen(store: Store, now: int) -> bool:
     """Is somebody there who delivers?"""
     seen_at = store.seen("worker")
-    return seen_at is not None and now - seen_at < WORKER_IS_GONE_AFTER
+    # One seen in the future was seen before the clock was set back.
+    return seen_at is not None and abs(now - seen_at) < WORKER_IS_GONE_AFTER
 
 
 def name_of_this_process() -> str:

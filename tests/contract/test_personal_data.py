@@ -66,6 +66,8 @@ IMPERSONAL = {
     "counters": "name provider value",
     "measures": "name labels value",
     "processes": "name kind seen_at",
+    "clocks": "boot offset_ms step seen_at",
+    "clock_steps": "id boot at by_ms moved_ms",
     "task_counts": "provider status value",
     "delivery_counts": "hook state value",
     "hours": "place provider series bucket hour value last_at",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flask import Blueprint, g
 from markupsafe import Markup
 
+from receiver.clock_watch import REPORTED_FOR
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.stores.base import CALLBACKS_MISSED, Store
@@ -28,6 +29,7 @@ CIRCUITS = {
     Circuit.PAUSED: "is paused by hand",
     Circuit.DISABLED: "is disabled: its endpoint is gone",
 }
+CORRECTED = "retries, leases and deadlines were moved with it; check the time synchronisation"
 OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
 
 
@@ -110,6 +112,8 @@ def attention(store: Store, now: int) -> Iterator[Attention]:
     if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
+    for step in store.clock_steps(now - REPORTED_FOR)[-1:]:
+        yield Attention(f"{step.text.capitalize()}: {CORRECTED}.", "deliveries", "Deliveries")
     for endpoint in store.endpoints():
         circuit = endpoint.circuit(now)
         if circuit is not Circuit.CLOSED:

@@ -1,0 +1,17 @@
+-- The difference between the record's clock and the time since boot, by boot of a machine, and what
+-- was corrected when a clock was set. `step`: the newest correction that `offset_ms` includes.
+create table clocks (
+  boot text primary key,
+  offset_ms integer not null,
+  step integer not null,
+  seen_at integer not null
+) without rowid;
+
+-- `by_ms`: how far the clock was set, negative: back. `moved_ms`: how far schedules were moved.
+create table clock_steps (
+  id integer primary key,
+  boot text not null,
+  at integer not null,
+  by_ms integer not null,
+  moved_ms integer not null
+);
