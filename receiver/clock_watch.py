@@ -19,13 +19,20 @@ from receiver.stores.clocks import LEAST_STEP, SETTLES_WITHIN, ClockStep
 
 LOOK_EVERY = 2.0  # seconds
 LIMIT_EVERY = 60_000  # ms between two checks of how far ahead schedules are
-REPORTED_FOR = 86_400_000  # ms that people are shown a step
+REPORTED_FOR = 86_400_000  # ms for which a step is shown to people
 DRIFT = 500  # ms; a smaller change is not worth a look at the record
 TRIES = 3  # to read both clocks without an interruption in between
 INTERRUPTION = 50  # ms
 ROUND_TRIP = 1_000  # ms; an answer of the database server that took longer is too inexact
 
 log = structlog.get_logger()
+
+
+def recent_step(store: Store, now: int) -> ClockStep | None:
+    """Return the newest correction of the last day. Raises StoreUnavailable."""
+    since = now - REPORTED_FOR
+    found = [step for step in store.clock_steps(since) if since <= step.at <= now]
+    return found[-1] if found else None
 
 
 class ClockWatch:
@@ -101,10 +108,11 @@ class ClockWatch:
         return None
 
     def _compared(self, offset: int) -> ClockStep | None:
-        if self._known is not None and abs(offset - self._known) < DRIFT:
+        change = 0 if self._known is None else abs(offset - self._known)
+        if self._known is not None and change < DRIFT:
             self._suspected = None
             return None
-        if self._known is not None and self._has_server_clock and not self._is_confirmed(offset):
+        if change >= LEAST_STEP and self._has_server_clock and not self._is_confirmed(offset):
             self._suspected = offset
             return None
         now, elapsed = self._elapsed() + offset, self._elapsed()

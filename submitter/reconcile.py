@@ -21,6 +21,7 @@ from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.measures import QUESTIONS
 from receiver.meter import EVERY
+from receiver.retry import LONGEST_WAIT
 from receiver.tasks import IdSource, Outcome, Task
 from submitter.client import Answer
 from submitter.errors import (
@@ -51,7 +52,8 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
     """
     answer = _fetched(room, task)
     if answer.quota is not None and answer.quota.remaining <= 0:
-        ingest.store.pause(account_of(task), answer.quota.reset_at)
+        longest = now_ms() + round(1000 * LONGEST_WAIT)
+        ingest.store.pause(account_of(task), min(answer.quota.reset_at, longest))
     try:
         return ingest.accept(message(task, answer, Source.QUERY))
     except RequestRefused as error:
@@ -182,7 +184,8 @@ class Reconciler:
 
     def _later(self, task: Task, error: TryLater) -> str:
         """The account has to wait: all its questions do, and this one is asked again then."""
-        until = self.clock() + round(1000 * (error.retry_after or 1.0))
+        wait = min(error.retry_after or 1.0, LONGEST_WAIT)
+        until = self.clock() + round(1000 * wait)
         self.ingest.store.pause(account_of(task), until)
         self.ingest.store.put_off(task, until)
         return "later"

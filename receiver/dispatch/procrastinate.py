@@ -133,7 +133,7 @@ class ProcrastinateDispatcher:
         app.task(name=TASK, queue=QUEUE)(self._attempt)
         for name, work in (("sweep", self._sweep), ("rescue", rescue_)):
             task = app.task(name=name, queue=UPKEEP, queueing_lock=name)(work)
-            app.periodic_registry.periodic_tasks[name, ""] = _PeriodicTask(task, EVERY, "", {})
+            app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
     def _attempt(self, delivery_id: int) -> None:
         """The job, on a thread: whatever the row says is to be done."""
@@ -201,7 +201,9 @@ class _Ticks:
         return float(self._ticks.set_current(start_time if is_recent else now - MADE_UP_FOR))
 
 
-class _PeriodicTask(PeriodicTask[..., Any, ...]):
+class StepProofTask(PeriodicTask[..., Any, ...]):
+    """A periodic job whose times go on after the clock was set."""
+
     @cached_property
     def croniter(self) -> Any:
         return _Ticks(super().croniter)

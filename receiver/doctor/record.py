@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 from receiver.clock import now_ms, wall_ms
-from receiver.clock_watch import REPORTED_FOR
+from receiver.clock_watch import recent_step
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
@@ -46,7 +46,7 @@ def clock_steps(store: Store, now: int) -> Iterator[Finding]:
         which = "ahead of" if apart > 0 else "behind"
         off = f"this machine's clock is {abs(apart):.0f} s {which} the database server's"
         yield warning(CLOCK, f"{off}; signatures are checked with it", SYNCHRONISE)
-    for step in store.clock_steps(now - REPORTED_FOR)[-1:]:
+    if step := recent_step(store, now):
         yield warning(CLOCK, f"{step.text} in the last day; schedules were corrected", SYNCHRONISE)
 
 

@@ -61,7 +61,10 @@ class Clocks(Protocol):
         ...
 
     def clock_steps(self, since: int) -> list[ClockStep]:
-        """The corrections at that instant or later, oldest first."""
+        """The corrections since that instant, by the clock before or after the step; oldest first.
+
+        Those that follow the first of them are included, whatever the clock showed.
+        """
         ...
 
     def set_forward_since(self, since: int) -> int:

@@ -71,6 +71,8 @@ def grown(store: SqliteStore) -> None:
     store.close_task("task-9", NOW)
     store.ask_trial("mail", "succeeded", NOW)
     store.measure([Reading("a", ("é",), 0.1)], [])
+    for offset in (0, -3_600_000):  # the clock is set back
+        store.correct_clock("boot", offset, NOW)
 
 
 def test_a_grown_record_arrives_whole(

@@ -110,7 +110,7 @@ class Clocks(Rooms):
 
     def clock_steps(self, since: int) -> list[ClockStep]:
         with self.reading() as connection:
-            found = connection.execute(_STEPS, (since,)).fetchall()
+            found = connection.execute(_STEPS, (since, since)).fetchall()
         return [ClockStep(row["at"], row["by_ms"], row["moved_ms"]) for row in found]
 
     def set_forward_since(self, since: int) -> int:
@@ -190,7 +190,11 @@ insert into clocks (boot, offset_ms, step, seen_at) values (?, ?, ?, ?)
 on conflict (boot) do update set offset_ms = excluded.offset_ms, step = excluded.step,
   seen_at = excluded.seen_at
 """
-_STEPS = "select at, by_ms, moved_ms from clock_steps where at >= ? order by id"
+# A step back may show an earlier time than that of an earlier step; it belongs to it all the same.
+_STEPS = """
+select at, by_ms, moved_ms from clock_steps
+where id >= (select min(id) from clock_steps where at >= ? or at - by_ms >= ?) order by id
+"""
 _RENEW = "update deliveries set due_at = ? where state = 'claimed'"
 _SEEN_EARLIER = "update processes set seen_at = seen_at + ? where seen_at > ?"
 _SEEN_LATER = "update processes set seen_at = seen_at + ? where seen_at <= ?"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flask import Blueprint, g
 from markupsafe import Markup
 
-from receiver.clock_watch import REPORTED_FOR
+from receiver.clock_watch import recent_step
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.stores.base import CALLBACKS_MISSED, Store
@@ -112,7 +112,7 @@ def attention(store: Store, now: int) -> Iterator[Attention]:
     if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
-    for step in store.clock_steps(now - REPORTED_FOR)[-1:]:
+    if step := recent_step(store, now):
         yield Attention(f"{step.text.capitalize()}: {CORRECTED}.", "deliveries", "Deliveries")
     for endpoint in store.endpoints():
         circuit = endpoint.circuit(now)
