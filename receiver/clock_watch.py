@@ -15,7 +15,7 @@ from receiver import clock
 from receiver.measures import CLOCK_STEPS
 from receiver.meter import Meter
 from receiver.stores.base import Store
-from receiver.stores.clocks import LEAST_STEP, SETTLES_WITHIN, ClockStep
+from receiver.stores.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
 
 LOOK_EVERY = 2.0  # seconds
 LIMIT_EVERY = 60_000  # ms between two checks of how far ahead schedules are
@@ -55,7 +55,7 @@ class ClockWatch:
         self._has_server_clock = False
         self._known: int | None = None  # the offset that is on record
         self._suspected: int | None = None  # an offset that the next look has to confirm
-        self._limit_at = 0
+        self._limit_at = self._refresh_at = 0
         self._lock = threading.Lock()
 
     def look(self) -> ClockStep | None:
@@ -109,18 +109,26 @@ class ClockWatch:
 
     def _compared(self, offset: int) -> ClockStep | None:
         change = 0 if self._known is None else abs(offset - self._known)
-        if self._known is not None and change < DRIFT:
+        elapsed = self._elapsed()
+        is_fresh = not self._has_server_clock or elapsed < self._refresh_at
+        if self._known is not None and change < DRIFT and is_fresh:
             self._suspected = None
             return None
         if change >= LEAST_STEP and self._has_server_clock and not self._is_confirmed(offset):
             self._suspected = offset
             return None
-        now, elapsed = self._elapsed() + offset, self._elapsed()
-        settles = not self._has_server_clock and elapsed < SETTLES_WITHIN
-        step = self._store.correct_clock(self._boot, offset, now, settles=settles)
-        self._known, self._suspected = offset, None
+        now, shared = elapsed + offset, self._has_server_clock
+        settles = not shared and elapsed < SETTLES_WITHIN
+        step = self._store.correct_clock(self._boot, offset, now, settles=settles, shared=shared)
         if step is not None:
             self._report(step)
+        elif (self._known is None or change >= LEAST_STEP) and self._store.clock_step(
+            self._boot, offset, now
+        ):
+            self._suspected = offset  # another machine has to confirm it
+            return None
+        self._known, self._suspected = offset, None
+        self._refresh_at = elapsed + REFRESH_EVERY
         return step
 
     def _is_confirmed(self, offset: int) -> bool:

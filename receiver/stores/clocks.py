@@ -14,6 +14,8 @@ SETTLES_WITHIN = 600_000  # ms after a boot in which a machine without a battery
 NEW_LEASE = 10_000  # ms; running deliveries are renewed every 2.5 s
 # ms in which a step is detected and corrected; what was scheduled meanwhile is right already.
 CORRECTED_WITHIN = 15_000
+REFRESH_EVERY = 30_000  # ms after which each machine confirms that its server's clock was not set
+LIVE_FOR = 75_000  # ms after which a machine that did not is not asked to confirm a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,15 @@ class Clocks(Protocol):
         ...
 
     def correct_clock(
-        self, boot: str, offset: int, now: int, *, settles: bool = False
+        self, boot: str, offset: int, now: int, *, settles: bool = False, shared: bool = False
     ) -> ClockStep | None:
         """Store the offset of this boot, and move all schedules by an uncorrected step, once.
 
         With `settles`, the machine booted so recently that a step forward is elapsed time: it is
-        moved only as far as this boot moved back. Returns the correction, or None.
+        moved only as far as this boot moved back. With `shared`, the clock is that of a server. If
+        other machines use it, a step forward waits for one of them to notice it too, because the
+        clock of a virtual machine that was paused seems to show the same. Returns the correction,
+        or None.
         """
         ...
 

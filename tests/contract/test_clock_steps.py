@@ -190,8 +190,9 @@ def test_several_processes_correct_a_step_once(store: Store, machine: Machine, b
     assert len(claim(store, machine.shown + 30 * SECOND)) == 1
 
 
+@pytest.mark.parametrize("by", [-HOUR, HOUR, 3 * SECOND])
 def test_several_machines_correct_a_step_of_their_server_once(
-    store: Store, machine: Machine
+    store: Store, machine: Machine, by: int
 ) -> None:
     others = [Machine(NOW, f"boot-{number}", up=number * DAY) for number in range(2, 5)]
     watches = [one.watch(store) for one in (machine, *others)]
@@ -199,7 +200,7 @@ def test_several_machines_correct_a_step_of_their_server_once(
         watch.look()
     retry(store, machine.shown)
     for one in (machine, *others):
-        one.set_clock(-HOUR)
+        one.set_clock(by)
     steps = [watch.look() for _ in range(3) for watch in watches]
     assert len([step for step in steps if step is not None]) == 1
     assert len(claim(store, machine.shown + 30 * SECOND)) == 1
@@ -296,6 +297,62 @@ def test_small_changes_are_no_step_however_many(store: Store, machine: Machine, 
     assert store.clock_steps(0) == []
 
 
+@pytest.mark.parametrize("paused_for", [10 * SECOND, HOUR, 40 * DAY])
+def test_a_machine_that_was_paused_does_not_move_what_it_shares_with_others(
+    store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch, paused_for: int
+) -> None:
+    """A virtual machine's time since boot stops with it, so its server's clock seems to be set."""
+    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    paused = Machine(NOW, "boot-2")
+    watch, watch_of_paused = machine.watch(store), paused.watch(store)
+    watch.look()
+    watch_of_paused.look()
+    retry(store, machine.shown, delay=paused_for + HOUR)
+    for _ in range(3):
+        machine.wait(paused_for // 3)
+        watch.look()
+    for _ in range(40):
+        machine.wait(2 * SECOND)
+        paused.up += 2 * SECOND
+        assert watch_of_paused.look() is None
+        assert watch.look() is None
+    assert watch_of_paused.uncorrected() is None
+    assert store.clock_steps(0) == []
+
+
+def test_a_process_that_starts_on_a_paused_machine_waits_for_the_others(
+    store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    paused = Machine(NOW, "boot-2")
+    paused.watch(store).look()
+    watch = machine.watch(store)
+    machine.wait(HOUR)
+    watch.look()
+    started = paused.watch(store)
+    assert started.look() is None
+    assert started.uncorrected() == "the clock was set forward by 3600 s"
+    machine.wait(MINUTE)
+    paused.up += MINUTE
+    watch.look()
+    assert started.look() is None
+    assert started.uncorrected() is None
+    assert store.clock_steps(0) == []
+
+
+def test_a_machine_that_no_longer_runs_does_not_have_to_confirm_a_step(
+    store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    Machine(NOW, "boot-2").watch(store).look()
+    watch = machine.watch(store)
+    watch.look()
+    machine.wait(10 * MINUTE)
+    watch.look()
+    machine.set_clock(HOUR)
+    assert correction(watch) is not None
+
+
 def test_a_clock_that_a_server_shows_once_is_not_believed(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +431,19 @@ def test_a_step_that_was_undone_does_not_keep_data(store: Store, machine: Machin
         correction(watch)
     machine.wait(DAY + 1)
     assert pruned(store, machine.shown - DAY) == 1
+
+
+def test_what_was_recorded_while_the_clock_was_behind_is_not_pruned_early(
+    store: Store, machine: Machine
+) -> None:
+    watch = machine.watch(store)
+    watch.look()
+    machine.set_clock(-YEAR)
+    correction(watch)
+    Ingest(store, []).accept(callback(body(), received_at=machine.shown))
+    machine.set_clock(YEAR)
+    correction(watch)
+    assert pruned(store, machine.shown - DAY) == 0
 
 
 @pytest.mark.parametrize("by", FORWARD)

@@ -66,7 +66,7 @@ IMPERSONAL = {
     "counters": "name provider value",
     "measures": "name labels value",
     "processes": "name kind seen_at",
-    "clocks": "boot offset_ms step seen_at",
+    "clocks": "boot offset_ms step seen_at suspected_ms",
     "clock_steps": "id boot at by_ms moved_ms",
     "task_counts": "provider status value",
     "delivery_counts": "hook state value",

@@ -13,6 +13,7 @@ from receiver.stores.clocks import (
     CORRECTED_WITHIN,
     LEAST_AFTER_BOOT,
     LEAST_STEP,
+    LIVE_FOR,
     NEW_LEASE,
     ClockStep,
 )
@@ -62,11 +63,16 @@ class Clocks(Rooms):
             return _uncorrected(connection, boot, offset, now)
 
     def correct_clock(
-        self, boot: str, offset: int, now: int, *, settles: bool = False
+        self, boot: str, offset: int, now: int, *, settles: bool = False, shared: bool = False
     ) -> ClockStep | None:
         def work(connection: Session) -> ClockStep | None:
             connection.lock_name("clock")
             by = _uncorrected(connection, boot, offset, now)
+            if by > 0 and shared:
+                is_confirmed = _is_confirmed(connection, boot, by, now)
+                if is_confirmed is None:
+                    return None
+                by = by if is_confirmed else 0
             step = None
             if by:
                 step = ClockStep(now, by, _moved(connection, boot, by, settles=settles))
@@ -136,6 +142,27 @@ def _uncorrected(connection: Session, boot: str, offset: int, now: int) -> int:
     return by if abs(by) >= LEAST_STEP else 0
 
 
+def _is_confirmed(connection: Session, boot: str, by: int, now: int) -> bool | None:
+    """Return whether another machine noticed this step of the server's clock, too.
+
+    True as well if no other machine uses the server. None: another one has not looked yet; then
+    this boot's suspicion is stored.
+    """
+    values = (boot, now - LIVE_FOR, now - by - LIVE_FOR, now - by)
+    others = connection.execute(_LIVE, values).fetchall()
+    suspected = [row["suspected_ms"] for row in others if row["suspected_ms"] is not None]
+    if not others or any(abs(one - by) < LEAST_STEP for one in suspected):
+        return True
+    mine = connection.execute("select * from clocks where boot = ?", (boot,)).fetchone()
+    if mine["suspected_ms"] is None or abs(mine["suspected_ms"] - by) >= LEAST_STEP:
+        connection.execute(_SUSPECT, (by, now, boot))
+        return None
+    has_looked = any(
+        row["suspected_ms"] is None and row["seen_at"] > mine["seen_at"] for row in others
+    )
+    return False if has_looked else None
+
+
 def _moved(connection: Session, boot: str, by: int, *, settles: bool) -> int:
     if by < 0 or not settles:
         return by
@@ -188,7 +215,13 @@ _INSERT_STEP = "insert into clock_steps (boot, at, by_ms, moved_ms) values (?, ?
 _PUT = """
 insert into clocks (boot, offset_ms, step, seen_at) values (?, ?, ?, ?)
 on conflict (boot) do update set offset_ms = excluded.offset_ms, step = excluded.step,
-  seen_at = excluded.seen_at
+  seen_at = excluded.seen_at, suspected_ms = null
+"""
+_SUSPECT = "update clocks set suspected_ms = ?, seen_at = ? where boot = ?"
+# Seen since the step, or shortly before.
+_LIVE = """
+select suspected_ms, seen_at from clocks
+where boot <> ? and (seen_at > ? or (seen_at > ? and seen_at <= ?))
 """
 # A step back may show an earlier time than that of an earlier step; it belongs to it all the same.
 _STEPS = """
