@@ -59,6 +59,8 @@ def processes(store: Store, now: int) -> Iterator[Finding]:
             yield ok(kind, f"seen {max(now - seen_at, 0) / 1000:.0f} s ago")
             continue
         when = "in the last day" if seen_at is None else f"for {(now - seen_at) // 1000} s"
+        if seen_at is not None and seen_at > now:
+            when = "since the clock was set back"
         waits = f" ({due} deliveries wait)" if kind == "worker" and due else ""
         yield warning(
             kind, f"none was seen {when}: {lacking}{waits}", f"start receiver serve, or: {command}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -188,6 +189,21 @@ def test_several_processes_correct_a_step_once(store: Store, machine: Machine, b
     assert len([step for step in steps if step is not None]) == 1
     assert claim(store, machine.shown + 29 * SECOND) == []
     assert len(claim(store, machine.shown + 30 * SECOND)) == 1
+
+
+def test_processes_that_look_at_the_same_time_correct_a_step_once(
+    store: Store, machine: Machine
+) -> None:
+    watches = [machine.watch(store) for _ in range(8)]
+    for watch in watches:
+        watch.look()
+    retry(store, machine.shown)
+    machine.set_clock(-HOUR)
+    with ThreadPoolExecutor(len(watches)) as pool:
+        steps = list(pool.map(correction, watches))
+    assert len([step for step in steps if step is not None]) == 1
+    assert len(store.clock_steps(0)) == 1
+    assert claim(store, machine.shown + 29 * SECOND) == []
 
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR, 3 * SECOND])

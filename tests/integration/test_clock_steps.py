@@ -109,8 +109,9 @@ def test_a_worker_that_was_seen_in_the_future_is_not_at_work(
     monkeypatch.setattr(ClockWatch, "look", lambda _: None)
     document: Any = app.test_client().get("/readyz").json
     assert document["worker_seen"] is False
-    found = {one.check: one.verdict for one in record.processes(store, clock.now_ms())}
-    assert found["worker"] is Verdict.WARNING
+    found = {one.check: one for one in record.processes(store, clock.now_ms())}
+    assert found["worker"].verdict is Verdict.WARNING
+    assert found["worker"].said.startswith("none was seen since the clock was set back")
 
 
 def test_a_step_is_shown_for_a_day(store: SqliteStore) -> None:
@@ -171,6 +172,7 @@ def test_a_duration_is_never_negative() -> None:
     meter.observe(DELIVERY_SECONDS, -3_600.0, "mail")
     meter.flush(lambda added, _: kept.extend(added))
     assert all(reading.value >= 0 for reading in kept)
+    assert Attempt(1, HOUR, 5, "delivered", "ok").duration_ms == 0
 
 
 def test_a_process_follows_the_clock_of_its_database_server(
