@@ -135,6 +135,17 @@ def test_a_dead_worker_is_not_seen_after_the_clock_was_set_back(
     assert store.seen("worker") == machine.shown - 20 * SECOND
 
 
+def test_a_mismatch_is_queried_within_a_minute_although_one_was_recorded_in_the_future(
+    store: Store,
+) -> None:
+    ingest, earlier = Ingest(store, []), NOW - HOUR
+    for number, at in enumerate((NOW, NOW, earlier)):
+        store.overdue(NOW, NOW + DAY, 9)  # it is queried
+        raw = body("processing", task_id=f"at-kling-{number}")
+        ingest.accept(callback(raw, received_at=at))
+    assert store.task("task-1").deadline_at == earlier + MINUTE
+
+
 # -- set forward
 
 
