@@ -159,7 +159,7 @@ class AliveDocument(Document):
 class ReadyDocument(AliveDocument):
     """A write was committed; how the deliveries stand."""
 
-    clock = _text()
+    clock = fields.String()  # only while the clock was set and schedules are not corrected
     worker_seen = fields.Boolean(required=True)
     deliveries_due = _number()
     deliveries_dead = _number()

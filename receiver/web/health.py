@@ -33,21 +33,22 @@ def blueprint(store: Store, watch: ClockWatch) -> Blueprint:
         """Ready: a write was just committed. Raises StoreUnavailable, which is a 503.
 
         A missing worker leaves it ready: callbacks can still be taken. So does a clock that was
-        set, but `clock` says so until what is scheduled was corrected.
+        set, but then there is a member `clock`, until what is scheduled was corrected.
         """
         watch.look()
+        clock = watch.uncorrected()
         now = now_ms()
         store.heartbeat(name, "web", now)
         backlog = store.backlog(now)
         oldest = backlog.oldest_due_at
         return jsonify(
             status="ok",
-            clock=watch.uncorrected() or "ok",
             worker_seen=is_worker_seen(store, now),
             deliveries_due=backlog.due,
             deliveries_dead=backlog.dead,
             backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
             counters=_by_name(store.counters()),
+            **({} if clock is None else {"clock": clock}),
         )
 
     return routes

@@ -91,13 +91,13 @@ def test_readyz_corrects_a_step_or_says_that_it_is_not_corrected(
     app: Flask, machine_clock: Clock, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     client = app.test_client()
-    assert client.get("/readyz").json["clock"] == "ok"  # type: ignore[index]
+    assert "clock" not in client.get("/readyz").text
     machine_clock.by_ms = -HOUR
     with monkeypatch.context() as broken:
         broken.setattr(ClockWatch, "look", lambda _: None)  # as if it could not
         document: Any = client.get("/readyz").json
         assert document["clock"] == "the clock was set back by 3600 s"
-    assert client.get("/readyz").json["clock"] == "ok"  # type: ignore[index]
+    assert "clock" not in client.get("/readyz").text
     assert len(store.clock_steps(0)) == 1
 
 
