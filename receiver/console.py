@@ -219,7 +219,7 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
     for delivery in history.deliveries:
         for attempt in history.attempts.get(delivery.id, ()):
             what = f"  {delivery.hook} {attempt.outcome}"
-            took = (attempt.ended_at - attempt.started_at) / 1000
+            took = attempt.duration_ms / 1000
             answer = attempt.answer.strip().splitlines() or [""]
             yield attempt.ended_at, what, f"{_cut(answer[-1])} ({took:.3f} s)"
 

@@ -96,6 +96,11 @@ class Attempt:
     outcome: str  # "delivered", "failed" or "abandoned" (its worker died)
     answer: str  # what the other side said, or the error
 
+    @property
+    def duration_ms(self) -> int:
+        """How long it took; 0 if the clock was set back meanwhile."""
+        return max(0, self.ended_at - self.started_at)
+
 
 @dataclass(frozen=True, slots=True)
 class File:

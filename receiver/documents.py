@@ -160,6 +160,7 @@ class AliveDocument(Document):
 class ReadyDocument(AliveDocument):
     """A write was committed. With the API token, also the state of the deliveries."""
 
+    clock = fields.String()  # only while the clock was set and schedules are not corrected
     worker_seen = fields.Boolean()
     deliveries_due = fields.Integer()
     deliveries_dead = fields.Integer()

@@ -112,6 +112,12 @@ STORE_ERRORS = Measure(
     "How often a process found the record unavailable.",
     ("process",),
 )
+CLOCK_STEPS = Measure(
+    "clock_steps",
+    Kind.COUNTER,
+    "How often the clock was found set, back or forward, and schedules were corrected.",
+    ("direction",),
+)
 KEPT = (
     CALLBACKS,
     CALLBACK_SECONDS,
@@ -124,6 +130,7 @@ KEPT = (
     DOWNLOADS,
     DOWNLOAD_BYTES,
     STORE_ERRORS,
+    CLOCK_STEPS,
 )
 
 # Counted in the commit of what is counted: the counters of the record, by their names there.

@@ -42,6 +42,7 @@ class Meter:
 
     def observe(self, measure: Measure, seconds: float, *labels: str) -> None:
         """One more in the bucket of a histogram."""
+        seconds = max(seconds, 0.0)  # less if the clock was set back: a sum must not decrease
         place = bisect_left(measure.buckets, seconds)
         bound = f"{measure.buckets[place]:g}" if place < len(measure.buckets) else BEYOND
         with self._lock:

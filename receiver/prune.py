@@ -27,10 +27,12 @@ def prune(
 ) -> Iterator[Pruned]:
     """Prune what ended before that instant (ms UTC), yielding each step; then give space back.
 
-    Where `hooks` put files, what failed attempts left of these tasks is removed; results stay. Safe
-    to stop anywhere, and to run twice at once. Raises StoreUnavailable, and at the end NotErased if
-    a reader keeps what was erased in the database's files.
+    Where `hooks` put files, what failed attempts left of these tasks is removed; results stay. Age
+    is elapsed time: what a clock that was set forward makes look older is kept for longer. Safe to
+    stop anywhere, and to run twice at once. Raises StoreUnavailable, and at the end NotErased if a
+    reader keeps what was erased in the database's files.
     """
+    older_than -= store.set_forward_since(older_than)
     erased = 0
     for step in chain(
         _messages(store, older_than, dead_too=dead_too),

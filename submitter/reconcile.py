@@ -16,12 +16,14 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from receiver.clock import now_ms
+from receiver.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.measures import QUESTIONS
 from receiver.meter import EVERY
+from receiver.retry import LONGEST_WAIT
 from receiver.tasks import IdSource, Outcome, Task
 from submitter.client import Answer
 from submitter.errors import (
@@ -52,7 +54,8 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
     """
     answer = _fetched(room, task)
     if answer.quota is not None and answer.quota.remaining <= 0:
-        ingest.store.pause(account_of(task), answer.quota.reset_at)
+        longest = now_ms() + round(1000 * LONGEST_WAIT)
+        ingest.store.pause(account_of(task), min(answer.quota.reset_at, longest))
     try:
         return ingest.accept(message(task, answer, Source.QUERY))
     except RequestRefused as error:
@@ -89,15 +92,19 @@ class Reconciler:
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's bound on the first question
     current_hooks: CurrentHooks | None = None  # of the poller process
+    watch: ClockWatch | None = None
     _rooms: dict[tuple[str, str], Provider] = field(default_factory=dict)
 
     def run(self, stop: Signal) -> None:
         """Ask for ever, until `stop` is set; questions under way are ended first."""
-        seen_at = flush_at = 0.0
+        look_at = seen_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
         reports = Reports(self.ingest.store, name, "poller")
         while not stop.is_set():
             try:
+                if self.watch is not None and time.monotonic() >= look_at:
+                    self.watch.look()
+                    look_at = time.monotonic() + LOOK_EVERY
                 if time.monotonic() >= seen_at:
                     self.ingest.store.heartbeat(name, "poller", self.clock())
                     seen_at = time.monotonic() + SEEN_EVERY
@@ -197,7 +204,8 @@ class Reconciler:
 
     def _later(self, task: Task, error: TryLater) -> str:
         """The account has to wait: all its questions do, and this one is asked again then."""
-        until = self.clock() + round(1000 * (error.retry_after or 1.0))
+        wait = min(error.retry_after or 1.0, LONGEST_WAIT)
+        until = self.clock() + round(1000 * wait)
         self.ingest.store.pause(account_of(task), until)
         self.ingest.store.put_off(task, until)
         return "later"
@@ -212,7 +220,10 @@ class Reconciler:
             schedule = schedule_for(
                 self.ingest, room, expects_callback=expects, at_most=self.first_within
             )
-            wait = schedule.again((now - task.created_at) / 1000)
+            # A clock that was set forward makes no task older.
+            since = task.created_at
+            age = now - since - self.ingest.store.set_forward_since(since)
+            wait = schedule.again(age / 1000)
         if wait is not None:
             self.ingest.store.put_off(task, now + round(1000 * wait))
         elif task.status.is_terminal:

@@ -10,6 +10,7 @@ import click
 import structlog
 
 from receiver import logs, settings
+from receiver.clock_watch import ClockWatch
 from receiver.stop import reload_at_hangup, stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
@@ -29,7 +30,10 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     """
     logs.configure(form=settings.log_format())
     with opened(waits=forever) as record:
-        reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
+        watch = ClockWatch(record.store, record.ingest.meter)
+        reconciler = Reconciler(
+            record.ingest, first_within=record.settings.reconcile_after, watch=watch
+        )
         if forever:
             stop = stop_at(signal.SIGTERM, signal.SIGINT)
             reconciler.current_hooks = record.hooks

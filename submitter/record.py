@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from receiver import hooks_file, settings
+from receiver.clock_watch import ClockWatch
 from receiver.current_hooks import CurrentHooks, source_of
 from receiver.errors import SettingsError
 from receiver.hooks_file import HooksPath
@@ -83,6 +84,7 @@ def _record(
             check_schema_when_reachable(store)
         else:
             store.check_schema()
+        ClockWatch(store).follow()
         yield Record(
             settings=chosen,
             store=store,

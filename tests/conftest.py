@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from structlog.contextvars import clear_contextvars
 from xdist.scheduler import LoadScopeScheduling
 
+from receiver import clock
 from receiver.stores.sqlite import SqliteStore
 from tests.support import shm
 from tests.support.applications import MakeApp, applications
@@ -174,6 +175,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _nothing_bound() -> None:
     """Clear the log context, so that values bound by one test are not logged in another."""
     clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _own_clock() -> Iterator[None]:
+    """Let no test follow the clock of the database server of another."""
+    yield
+    clock.follow(None)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -48,8 +48,12 @@ def pause(hook: str) -> None:
 def resume(hook: str) -> None:
     """Deliver to this hook again, whatever held it."""
     _must_be_known(hook)
-    was_held = store().resume(hook)
+    record, now = store(), now_ms()
+    due_before = record.backlog(now).due
+    was_held = record.resume(hook, now)
     click.echo(f"{hook} is delivered to again" if was_held else f"{hook} was not paused")
+    if made_due := record.backlog(now).due - due_before:
+        click.echo(f"due now instead of later: {made_due}")
 
 
 @endpoints.command()

@@ -19,6 +19,7 @@ import click
 
 from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
+from receiver.clock_watch import ClockWatch
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.hooks_file import HooksPath
 from receiver.ingest import hook_entries
@@ -180,6 +181,7 @@ def store(chosen: settings.Settings | None = None) -> Store:
     """
     found = _opened(chosen)
     found.check_schema()
+    ClockWatch(found).follow()
     return found
 
 

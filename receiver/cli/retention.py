@@ -34,9 +34,11 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     if seconds is None:
         raise click.UsageError("say --older-than, such as 30d, or set RETENTION")
     callbacks = size = inputs = 0
-    steps = steps_of_pruning(
-        store(chosen), now_ms() - seconds * 1000, _keepers(chosen), dead_too=dead_letters
-    )
+    record, older_than = store(chosen), now_ms() - seconds * 1000
+    if by := record.set_forward_since(older_than):
+        kept = f"the clock was set forward by {by / 1000:.0f} s; data is kept for as much longer"
+        click.echo(f"prune: {kept}", err=True)
+    steps = steps_of_pruning(record, older_than, _keepers(chosen), dead_too=dead_letters)
     unfinished: NotErased | None = None
     with console.progress("erasing messages") as more:
         try:

@@ -16,6 +16,7 @@ from receiver import hooks, logs, serve, settings
 from receiver.alert import Alert
 from receiver.cli.group import REFUSED, store_when_reachable
 from receiver.clock import now_ms
+from receiver.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
 from receiver.deliver import Deliver
 from receiver.dispatch import Chore, chores, dispatcher
@@ -96,6 +97,9 @@ def worker() -> None:
     meter = Meter("worker")
     record = store_when_reachable(chosen)
     deliver = Deliver(record, loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
+    watch = ClockWatch(record, meter)
+    with suppress(StoreUnavailable):  # it is logged when the worker looks again
+        watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())
@@ -106,6 +110,7 @@ def worker() -> None:
     reports = Reports(deliver.store, f"{socket.gethostname()}:{os.getpid()}", "worker")
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     more = [
+        Chore("clock", LOOK_EVERY, watch.look),
         Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
         Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
@@ -146,9 +151,12 @@ def _hand_over(meter: Meter, record: Store) -> None:
 
 
 def _prune(record: Store, retention: int, keepers: Sequence[KeepsFiles]) -> None:
+    older_than = now_ms() - retention * 1000
+    if by := record.set_forward_since(older_than):
+        log.warning("the clock was set forward; data is kept for as much longer", by_s=by / 1000)
     steps = []
     try:
-        for step in prune(record, now_ms() - retention * 1000, keepers):
+        for step in prune(record, older_than, keepers):
             steps.append(step)  # noqa: PERF402 - the last step may raise
     except NotErased as error:
         log.warning("an erasure is not finished", error=str(error))

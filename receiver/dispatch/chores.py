@@ -21,7 +21,7 @@ class Chore:
 
     name: str
     every: float
-    run: Callable[[], None]
+    run: Callable[[], object]
 
 
 @contextmanager

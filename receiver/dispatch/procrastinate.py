@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from threading import Event as Signal
+from typing import Any
 
 import procrastinate
 import structlog
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
+from procrastinate.periodic import PeriodicTask
 
 from receiver.clock import now_ms
 from receiver.deliver import Deliver
@@ -36,6 +39,7 @@ LOOK_EVERY = 1.0  # seconds between looks at the queue; a notification wakes a w
 BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
 STALLED_AFTER = 12.5  # seconds without one; by then our lease is out too
 RESCUES = 10  # of one job; what is still due then is announced anew
+MADE_UP_FOR = 10.0  # seconds for which missed sweeps and rescues are made up for
 AGAIN_AFTER = 1.0  # seconds, when the database was lost
 
 log = structlog.get_logger()
@@ -130,7 +134,7 @@ class ProcrastinateDispatcher:
         app.task(name=TASK, queue=QUEUE)(self._attempt)
         for name, work in (("sweep", self._sweep), ("rescue", rescue_)):
             task = app.task(name=name, queue=UPKEEP, queueing_lock=name)(work)
-            app.periodic(cron=EVERY)(task)
+            app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
     def _attempt(self, delivery_id: int) -> None:
         """The job, on a thread: whatever the row says is to be done."""
@@ -179,6 +183,31 @@ class ProcrastinateDispatcher:
         announced = self._store.announce_missing(self._clock(), without_slot)
         if announced:
             log.info("deliveries without a job are announced", deliveries=announced)
+
+
+class _Ticks:
+    """The times of a periodic job, as Procrastinate's `croniter` has them.
+
+    Procrastinate continues after the last one. If the clock was set back, that one is in the
+    future, and if the clock was set forward, there are thousands to make up for.
+    """
+
+    def __init__(self, ticks: Any) -> None:
+        self._ticks = ticks
+        self.get_next, self.get_prev = ticks.get_next, ticks.get_prev
+
+    def set_current(self, start_time: float) -> float:
+        now = time.time()
+        is_recent = now - MADE_UP_FOR <= start_time <= now + 1
+        return float(self._ticks.set_current(start_time if is_recent else now - MADE_UP_FOR))
+
+
+class StepProofTask(PeriodicTask[..., Any, ...]):
+    """A periodic job whose times go on after the clock was set."""
+
+    @cached_property
+    def croniter(self) -> Any:
+        return _Ticks(super().croniter)
 
 
 async def rescue(app: procrastinate.App) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from receiver import outgoing
-from receiver.clock import now_ms
+from receiver.clock import wall_ms
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import DeliveryFailure
 
@@ -53,10 +53,10 @@ def ahead_of(date: str | None, asked_at: int, answered_at: int) -> float:
 
 
 def _ahead(url: str) -> float:
-    asked_at = now_ms()
+    asked_at = wall_ms()
     with outgoing.stream(url, deadline=WITHIN, max_bytes=1, allow_private=True) as incoming:
         date = incoming.headers.get("Date")
         try:
-            return ahead_of(date, asked_at, now_ms())
+            return ahead_of(date, asked_at, wall_ms())
         except ValueError:
             raise ValueError(f"{outgoing.origin(url)}: answers without a Date") from None

@@ -6,13 +6,17 @@ import os
 import socket
 from collections.abc import Iterator
 
-from receiver.clock import now_ms
+from receiver.clock import now_ms, wall_ms
+from receiver.clock_watch import recent_step
 from receiver.deliveries import rfc3339
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
 
 CHECK = "database"
+CLOCK = "clock"
+CLOCKS_APART = 2  # seconds
+SYNCHRONISE = "synchronise every machine's clock: timedatectl set-ntp true"
 SILENT_AFTER = 60_000  # ms; those who are at work show it every 10 s
 # Kind of process: what it does, and how it is started.
 EXPECTED = {
@@ -33,6 +37,7 @@ def check(store: Store) -> Iterator[Finding]:
         yield ok(CHECK, "a write was committed")
         yield from processes(store, now_ms())
         yield from erasures(store)
+        yield from clock_steps(store, now_ms())
     except StoreError as error:
         yield failed(CHECK, str(error))
 
@@ -48,15 +53,29 @@ def erasures(store: Store) -> Iterator[Finding]:
         yield warning("erasure", said, "end that; a worker finishes the erasure within seconds")
 
 
+def clock_steps(store: Store, now: int) -> Iterator[Finding]:
+    """Report the clock that was set in the last day, and one that differs from the server's."""
+    server = store.server_clock()
+    apart = 0 if server is None else (wall_ms() - server) / 1000
+    if abs(apart) >= CLOCKS_APART:
+        which = "ahead of" if apart > 0 else "behind"
+        off = f"this machine's clock is {abs(apart):.0f} s {which} the database server's"
+        yield warning(CLOCK, f"{off}; signatures are checked with it", SYNCHRONISE)
+    if step := recent_step(store, now):
+        yield warning(CLOCK, f"{step.text} in the last day; schedules were corrected", SYNCHRONISE)
+
+
 def processes(store: Store, now: int) -> Iterator[Finding]:
     """Who was seen. Raises StoreUnavailable."""
     due = store.backlog(now).due
     for kind, (lacking, command) in EXPECTED.items():
         seen_at = store.seen(kind)
-        if seen_at is not None and now - seen_at < SILENT_AFTER:
+        if seen_at is not None and abs(now - seen_at) < SILENT_AFTER:
             yield ok(kind, f"seen {max(now - seen_at, 0) / 1000:.0f} s ago")
             continue
         when = "in the last day" if seen_at is None else f"for {(now - seen_at) // 1000} s"
+        if seen_at is not None and seen_at > now:
+            when = "since the clock was set back"
         waits = f" ({due} deliveries wait)" if kind == "worker" and due else ""
         yield warning(
             kind, f"none was seen {when}: {lacking}{waits}", f"start receiver serve, or: {command}"

@@ -13,7 +13,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from receiver import outgoing, standard_webhooks
-from receiver.clock import now_ms
+from receiver.clock import wall_ms
 from receiver.deliveries import Notice, rfc3339
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, EndpointGone, TemporaryFailure
@@ -95,7 +95,7 @@ class Webhook:
         raise ContentFailure(said, retry_after)
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
-        sent_at = now_ms() // 1000
+        sent_at = wall_ms() // 1000
         signatures = [
             standard_webhooks.sign(secret, message_id, sent_at, body)
             for secret in self._options["secrets"]

@@ -13,6 +13,7 @@ from receiver.events import Callback, Event
 from receiver.stores.access import Access
 from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.charges import Charges
+from receiver.stores.clocks import Clocks
 from receiver.stores.group_commit import GroupCommit, Write
 from receiver.stores.happenings import Happenings
 from receiver.stores.inputs import Inputs
@@ -564,6 +565,7 @@ class Store(
     Whole,
     Happenings,
     Charges,
+    Clocks,
     Overview,
     Browsing,
     Inputs,

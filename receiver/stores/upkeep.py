@@ -111,8 +111,12 @@ class Endpoints(Protocol):
         """Make no delivery to this hook until `resume`: it waits, and costs no attempt."""
         ...
 
-    def resume(self, hook: str) -> bool:
-        """Close the circuit, whatever it was; False if it was closed."""
+    def resume(self, hook: str, now: int | None = None) -> bool:
+        """Close the circuit, whatever it was; False if it was closed.
+
+        With `now`, the retries of its deliveries are due then at the latest. Deliveries that wait
+        for another hook go on waiting.
+        """
         ...
 
     def take_alerts(self, now: int, again_at: int) -> list[Alert]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from receiver.clock_watch import ClockWatch
+from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.settings import Settings, load
@@ -61,17 +64,20 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     meter = Meter("web")
+    watch = ClockWatch(store, meter)
+    with suppress(StoreUnavailable):  # the first request reports it
+        watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     ingest = Ingest.into(store, settings, meter)
     problems.install(app)
     requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
-    hand_over = metrics.install(app, meter, store)
+    hand_over = metrics.install(app, meter, store, watch)
     rejections.install(app, store, settings.session_key)
     hooks_report.install(store)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
-    app.register_blueprint(health.blueprint(store, meter))
+    app.register_blueprint(health.blueprint(store, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))

@@ -67,8 +67,12 @@ def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
     return secrets
 
 
-def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
+def admit(
+    settings: Settings, sent: Sent, body: bytes, now: int, wall: int | None = None
+) -> Callback:
     """Return the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
+
+    `wall` is the same by this machine's clock, with which the time of a signature is compared.
 
     Raises the errors of `identify` and `check_size`, and BadSignature if the signature is wrong.
     The Content-Type is ignored. Whether a compressed body can be decompressed is checked later,
@@ -77,7 +81,8 @@ def admit(settings: Settings, sent: Sent, body: bytes, now: int) -> Callback:
     secrets = identify(settings, sent)
     check_size(body, sent.headers)
     if secrets:
-        standard_webhooks.verify(secrets, _lowered(sent), body, now / 1000)
+        arrived_at = now if wall is None else wall
+        standard_webhooks.verify(secrets, _lowered(sent), body, arrived_at / 1000)
     return Callback(
         provider=sent.provider,
         task_id=sent.task_id,

@@ -11,7 +11,7 @@ from werkzeug.exceptions import BadRequest, MethodNotAllowed, RequestEntityTooLa
 from werkzeug.wsgi import get_content_length
 
 from receiver import signing
-from receiver.clock import now_ms
+from receiver.clock import now_ms, wall_ms
 from receiver.described import Description, described
 from receiver.documents import OutcomeDocument
 from receiver.errors import UnknownCallbackUrl
@@ -79,7 +79,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         """Answer a probe of the URL without a token, which has to be signed like a callback."""
         sent = Sent(provider, None, None, dict(request.headers))
         identify(settings, sent)
-        admit(settings, sent, _body(), now_ms())
+        admit(settings, sent, _body(), now_ms(), wall_ms())
         return Response(mimetype="text/plain")
 
     def accept(sent: Sent) -> Response:
@@ -87,7 +87,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         identify(settings, sent)
         if sent.task_id is not None:
             bind_contextvars(task=sent.task_id)  # the token was valid, so the id may be logged
-        callback = admit(settings, sent, _body(), now_ms())
+        callback = admit(settings, sent, _body(), now_ms(), wall_ms())
         return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
     doctor_route = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)

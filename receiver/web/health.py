@@ -11,6 +11,7 @@ from threading import Lock
 from flask import Blueprint, Response, g, jsonify
 
 from receiver.clock import now_ms
+from receiver.clock_watch import ClockWatch
 from receiver.described import Description, described
 from receiver.documents import AliveDocument, ReadyDocument
 from receiver.errors import StoreUnavailable
@@ -19,6 +20,7 @@ from receiver.stores.base import Counter, Store
 
 WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
 CHECK_INTERVAL = 1.0  # seconds between two commits that probes cause, at the least
+CLOCK_WAS_SET = "the clock was set, and schedules are not corrected yet"
 
 
 class NotReady(StoreUnavailable):
@@ -67,10 +69,15 @@ class Readiness:
         return self._error is not None or self._failures == self._meter.store_failures
 
 
-def blueprint(store: Store, meter: Meter) -> Blueprint:
+def blueprint(store: Store, meter: Meter, watch: ClockWatch) -> Blueprint:
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
-    readiness = Readiness(lambda: store.heartbeat(name, "web", now_ms()), meter)
+
+    def commit() -> None:
+        watch.look()
+        store.heartbeat(name, "web", now_ms())
+
+    readiness = Readiness(commit, meter)
 
     @routes.get("/healthz")
     @described(Description(answers={200: AliveDocument}, needs_record=False))
@@ -84,11 +91,13 @@ def blueprint(store: Store, meter: Meter) -> Blueprint:
         """Ready: a write was committed within the last second. Raises NotReady, which is a 503.
 
         The other members are sent only with the API token. A missing worker does not make the
-        service unready, because callbacks can still be stored.
+        service unready, because callbacks can still be stored. Neither does a clock that was set,
+        but then there is a member `clock`, until the schedules are corrected.
         """
         readiness.check()
+        clock = watch.uncorrected()
         if not g.has_api_token:
-            return jsonify(status="ok")
+            return jsonify(status="ok", **({} if clock is None else {"clock": CLOCK_WAS_SET}))
         now = now_ms()
         backlog = store.backlog(now)
         oldest = backlog.oldest_due_at
@@ -99,6 +108,7 @@ def blueprint(store: Store, meter: Meter) -> Blueprint:
             deliveries_dead=backlog.dead,
             backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
             counters=_by_name(store.counters()),
+            **({} if clock is None else {"clock": clock}),
         )
 
     return routes
@@ -107,7 +117,8 @@ def blueprint(store: Store, meter: Meter) -> Blueprint:
 def is_worker_seen(store: Store, now: int) -> bool:
     """Is somebody there who delivers?"""
     seen_at = store.seen("worker")
-    return seen_at is not None and now - seen_at < WORKER_IS_GONE_AFTER
+    # One seen in the future was seen before the clock was set back.
+    return seen_at is not None and abs(now - seen_at) < WORKER_IS_GONE_AFTER
 
 
 def name_of_this_process() -> str:

@@ -24,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from receiver import __version__, current_hooks, measures, providers
 from receiver.clock import now_ms
+from receiver.clock_watch import ClockWatch
 from receiver.described import Description, described
 from receiver.endpoints import Circuit
 from receiver.errors import StoreUnavailable
@@ -41,11 +42,15 @@ Values = dict[tuple[str, ...], float]
 log = structlog.get_logger()
 
 
-def install(app: Flask, meter: Meter, store: Store) -> Later:
-    """Count what is answered; who counts more asks what is returned to hand it over."""
+def install(app: Flask, meter: Meter, store: Store, watch: ClockWatch) -> Later:
+    """Count what is answered; who counts more asks what is returned to hand it over.
+
+    The clock is compared with the record's as often.
+    """
 
     def hand_over() -> None:
         try:
+            watch.look()
             meter.flush(store.measure)
         except StoreUnavailable as error:
             log.warning("what was counted is kept for later", error=str(error))

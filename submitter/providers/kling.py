@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from receiver import providers
-from receiver.clock import now_ms
+from receiver.clock import wall_ms
 from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
 from submitter.providers import envelope
@@ -93,14 +93,14 @@ class Kling:
         self, exchange: Callable[[Mapping[str, str]], Answer], call: Call
     ) -> tuple[Answer, Any]:
         """The answer and the data in it; a token that is not valid now is signed anew, once."""
-        token = self._tokens.token(now_ms() // 1000)
+        token = self._tokens.token(wall_ms() // 1000)
         answer = exchange(_bearer(token))
         try:
             return answer, envelope.data_of(VENDOR, answer, call)
         except ProviderError as error:
             if error.code not in envelope.TOKEN_NOT_VALID_NOW:
                 raise
-            another = self._tokens.renewed(token, now_ms() // 1000)
+            another = self._tokens.renewed(token, wall_ms() // 1000)
             if another is None:
                 raise
         answer = exchange(_bearer(another))

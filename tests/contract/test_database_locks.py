@@ -39,6 +39,7 @@ KEYS = {
     ("endpoints", ("hook",), False),
     ("trials", ("hook",), False),
     ("processes", ("name",), False),
+    ("clocks", ("boot",), False),
     ("pauses", ("name",), False),
     ("counters", ("name", "provider"), False),
     ("measures", ("name", "labels"), False),

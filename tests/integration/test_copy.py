@@ -74,6 +74,8 @@ def grown(store: SqliteStore) -> None:
     store.measure([Reading("a", ("é",), 0.1)], [])
     store.open_session("ab" * 32, NOW, NOW + 1)
     store.add_refused_attempts(Allowance("password", 10, 0.1), [Usage(7, "cd" * 16, 2.5, NOW)], NOW)
+    for offset in (0, -3_600_000):  # the clock is set back
+        store.correct_clock("boot", offset, NOW)
 
 
 def test_a_grown_record_arrives_whole(

@@ -9,6 +9,7 @@ from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.browsing import Browsing
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.charges import Charges
+from receiver.stores.sql.clocks import Clocks
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
@@ -40,6 +41,7 @@ class PostgresStore(
     Transfer,
     Happenings,
     Charges,
+    Clocks,
     Overview,
     Browsing,
     Inputs,

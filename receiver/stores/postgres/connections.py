@@ -44,8 +44,10 @@ KEYS_MADE_HERE = {
     "attempts": "id",
     "alerts": "id",
     "rejections": "id",
+    "clock_steps": "id",
 }
 _SIZE = "select pg_database_size(current_database()) as size"
+_SERVER_CLOCK = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now"
 _FOLLOW = """
 select setval(pg_get_serial_sequence('{table}', '{key}'),
   greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
@@ -96,6 +98,11 @@ class Connections(Rooms):
         with self._connected() as connection:
             row = connection.execute(_SIZE).fetchone()
         return Space(row["size"] if row else 0, None)
+
+    def server_clock(self) -> int | None:
+        with self._connected() as connection:
+            row = connection.execute(_SERVER_CLOCK).fetchone()
+        return int(row["now"]) if row else None
 
     def close(self) -> None:
         self.writer.close()

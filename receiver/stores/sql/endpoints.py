@@ -27,9 +27,11 @@ class Endpoints(Rooms):
     def hold(self, hook: str, now: int) -> None:
         self._write(lambda connection: connection.execute(_HOLD, (hook, now)))
 
-    def resume(self, hook: str) -> bool:
+    def resume(self, hook: str, now: int | None = None) -> bool:
         def work(connection: Session) -> bool:
             was_closed = known(connection, hook).circuit(0) is Circuit.CLOSED
+            if now is not None:
+                connection.execute(_RETRY_NOW, (now, hook, now))
             connection.execute("delete from endpoints where hook = ?", (hook,))
             return not was_closed
 
@@ -104,6 +106,11 @@ on conflict (hook) do update set paused_at = coalesce(endpoints.paused_at, exclu
 """
 _TASK_OF = """
 select tr.task from deliveries d join transitions tr on tr.id = d.transition where d.id = ?
+"""
+_RETRY_NOW = """
+update deliveries set due_at = ?
+where state = 'pending' and hook = ? and due_at > ?
+  and (after is null or attempts > retries_from)
 """
 _INSERT_ALERT = """
 insert into alerts (hook, kind, at, said, due_at, said_task) values (?, ?, ?, ?, ?, ?)

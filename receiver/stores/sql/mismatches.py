@@ -26,7 +26,8 @@ def note(connection: Session, task: Row, at: int) -> None:
     if is_sure or task["given_up_at"] is not None or task["provider_task_id"] is None:
         connection.execute(_NOTE, (at, task["seq"]))
     else:
-        ask_at = at if last is None else max(at, last + PAUSE)
+        # A last mismatch in the future was recorded before the clock was set back.
+        ask_at = at if last is None else min(max(at, last + PAUSE), at + PAUSE)
         connection.execute(_NOTE_AND_ASK, (at, ask_at, ask_at, task["seq"]))
 
 

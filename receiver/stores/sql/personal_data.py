@@ -107,6 +107,8 @@ TABLES: Mapping[str, Table] = {
     ),
     "sessions": Table("digest opened_at ends_at"),
     "refused_attempts": Table("kind slot sender used at"),  # senders are digests of networks
+    "clocks": Table("boot offset_ms step seen_at suspected_ms"),
+    "clock_steps": Table("id boot at by_ms moved_ms"),
     "pauses": Table("name until"),
     "counters": Table("name provider value"),
     "measures": Table("name labels value"),

@@ -28,6 +28,8 @@ TABLES: Mapping[str, Sequence[str]] = {
     "counters": ("name", "provider"),
     "measures": ("name", "labels"),
     "idempotency_keys": ("key",),
+    "clocks": ("boot",),
+    "clock_steps": ("id",),
 }
 AT_ONCE = 500  # rows
 

@@ -7,6 +7,7 @@ from receiver.stores.sql.agenda import Agenda
 from receiver.stores.sql.browsing import Browsing
 from receiver.stores.sql.catalogue import Catalogue
 from receiver.stores.sql.charges import Charges
+from receiver.stores.sql.clocks import Clocks
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.happenings import Happenings
 from receiver.stores.sql.inbox import Inbox
@@ -38,6 +39,7 @@ class SqliteStore(
     Transfer,
     Happenings,
     Charges,
+    Clocks,
     Overview,
     Browsing,
     Inputs,

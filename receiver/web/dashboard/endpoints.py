@@ -53,7 +53,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
 
     @routes.post("/endpoints/<hook>/resume")
     def resume(hook: str) -> AnyResponse:
-        was_held = store.resume(known(hook))
+        was_held = store.resume(known(hook), g.now)
         flash(f"{hook} goes on." if was_held else f"Nothing was done: {hook} was at work.")
         return redirect(url_for("dashboard.endpoints"), 303)
 

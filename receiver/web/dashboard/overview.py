@@ -10,6 +10,7 @@ from flask import Blueprint, g
 from markupsafe import Markup
 
 from receiver import current_hooks
+from receiver.clock_watch import recent_step
 from receiver.deliveries import State, rfc3339
 from receiver.endpoints import Circuit
 from receiver.redaction import redacted
@@ -37,6 +38,7 @@ CIRCUITS = {
     Circuit.PAUSED: "is paused by hand",
     Circuit.DISABLED: "is disabled: its endpoint is gone",
 }
+CORRECTED = "retries, leases and deadlines were moved with it; check the time synchronisation"
 OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
 
 
@@ -131,6 +133,8 @@ def attention(
             f"{unfinished.held_by}. A worker finishes the erasure once that ends."
         )
         yield Attention(text, "overview", "Overview")
+    if step := recent_step(store, now):
+        yield Attention(f"{step.text.capitalize()}: {CORRECTED}.", "deliveries", "Deliveries")
     for endpoint in store.endpoints():
         circuit = endpoint.circuit(now)
         if circuit is not Circuit.CLOSED:

@@ -111,6 +111,6 @@ def _attempts(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Mome
                 f"{delivery.hook}: attempt {attempt.number} {attempt.outcome}",
                 hide(attempt.answer).strip()[:SAID],
                 GOOD if attempt.outcome == "delivered" else BAD,
-                lasted=attempt.ended_at - attempt.started_at,
+                lasted=attempt.duration_ms,
                 anchor=f"delivery-{delivery.id}",
             )

@@ -15,7 +15,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from receiver import content_encoding, measures, providers
-from receiver.clock import now_ms
+from receiver.clock import now_ms, wall_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.later import Later
@@ -77,7 +77,7 @@ class Callbacks:
         ):
             return None
         try:
-            callback = admit(self._settings, sent, body, now_ms())
+            callback = admit(self._settings, sent, body, now_ms(), wall_ms())
             event = providers.parse(callback)
         except Exception:  # noqa: BLE001 - the view raises the same error and reports it
             return None

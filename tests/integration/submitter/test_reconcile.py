@@ -11,6 +11,7 @@ import pytest
 
 from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
+from receiver.retry import LONGEST_WAIT
 from receiver.stores.base import CALLBACKS_MISSED
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
@@ -27,6 +28,7 @@ from submitter.errors import (
 )
 from submitter.reconcile import HELD, Reconciler
 from submitter.schedule import FINAL_AGE
+from tests.support.machine import Machine
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
@@ -203,6 +205,27 @@ def test_at_its_final_age_a_task_is_given_up_and_that_is_told(scene: Scene) -> N
     scene.reconciler.round()
     assert (scene.task().status, scene.task().given_up_at) == (Status.PROCESSING, scene.clock.now)
     assert [(d.hook, d.status) for d in scene.store.deliveries()] == [("alarm", "given_up")]
+
+
+def test_a_clock_that_was_set_forward_gives_up_no_task(scene: Scene) -> None:
+    scene.put(status=Status.PROCESSING)
+    machine = Machine(NOW)
+    watch = machine.watch(scene.store)
+    watch.look()
+    machine.set_clock(round(FINAL_AGE * 1000))
+    watch.look()
+    scene.clock.now = machine.shown + 90_000
+    scene.room.answers = [told("processing")]
+    scene.reconciler.round()
+    assert scene.task().given_up_at is None
+    assert scene.task().deadline_at == scene.clock.now + 90_000  # at 90 s of age: 90 s
+
+
+def test_a_provider_that_asks_for_years_is_queried_after_a_day(scene: Scene) -> None:
+    scene.put()
+    scene.room.answers = [TryLater("busy", retry_after=999_999_999.0)]
+    assert scene.reconciler.round() == {"later": 1}
+    assert scene.task().deadline_at == scene.clock.now + round(LONGEST_WAIT * 1000)
 
 
 def test_what_nothing_can_bring_is_given_up_at_once(scene: Scene) -> None:

@@ -117,6 +117,15 @@ TYPES = (
 )
 
 
+def test_a_signature_is_checked_by_the_clock_of_this_machine() -> None:
+    """The record's clock, which says when a callback came, may be another machine's."""
+    request = signed(at=NOW // 1000)
+    later = NOW + 2 * TOLERANCE * 1000
+    assert admit(WITH_KEY, request, BODY, later, NOW).received_at == later
+    with pytest.raises(BadSignature):
+        admit(WITH_KEY, request, BODY, NOW, later)
+
+
 def kind_of(error: BaseException) -> str | None:
     return getattr(error, "kind", None)
 

@@ -1,0 +1,39 @@
+"""A machine whose clock a test can set."""
+
+from __future__ import annotations
+
+from receiver.clock_watch import ClockWatch
+from receiver.meter import Meter
+from receiver.stores.base import Store
+from receiver.stores.clocks import SETTLES_WITHIN, ClockStep
+
+
+class Machine:
+    """`shown` is its clock, `up` the time since its boot, both in ms."""
+
+    def __init__(self, shown: int, boot: str = "boot-1", up: int = SETTLES_WITHIN) -> None:
+        self.shown, self.boot, self.up = shown, boot, up
+
+    def wait(self, ms: int) -> None:
+        """Let time pass; a suspended machine notices no difference."""
+        self.shown += ms
+        self.up += ms
+
+    def set_clock(self, by_ms: int) -> None:
+        self.shown += by_ms
+
+    def watch(self, store: Store, meter: Meter | None = None) -> ClockWatch:
+        """Return the watch of a process that starts now on this machine."""
+        return ClockWatch(
+            store,
+            meter,
+            wall=lambda: self.shown,
+            elapsed=lambda: self.up,
+            boot=self.boot,
+            follow=lambda _: None,
+        )
+
+
+def correction(watch: ClockWatch) -> ClockStep | None:
+    """Return the correction of the next looks: with a server's clock, two have to agree."""
+    return watch.look() or watch.look()
