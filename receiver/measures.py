@@ -83,6 +83,16 @@ VERIFICATION_FAILURES = Measure(
     "Requests whose sender did not prove who it is.",
     ("reason",),
 )
+# Shown as 0 from the start: Prometheus takes the first value of a series for no increase.
+REASONS = (
+    "wrong_token",
+    "unknown_provider",
+    "no_secret",
+    "unsigned",
+    "wrong_signature",
+    "stale_signature",
+    "api_token",
+)
 QUESTIONS = Measure(
     "questions",
     Kind.COUNTER,

@@ -139,6 +139,7 @@ def _read(store: Store, now: int) -> defaultdict[str, Values]:
     known: list[tuple[str, ...]] = [(name,) for name in sorted(providers.PROVIDERS)]
     for measure in (*OF_PROVIDERS, *measures.COUNTED.values()):
         found[measure.name] = dict.fromkeys(known, 0.0)
+    found[measures.VERIFICATION_FAILURES.name] = {(reason,): 0.0 for reason in measures.REASONS}
     callers = [name for name in providers.PROVIDERS if providers.get(name).has_callbacks]
     found[measures.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # never
     for tasks in store.open_tasks(now):

@@ -121,6 +121,11 @@ def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) 
 
 
 def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
+    """From 0: Prometheus would miss the first burst of a series that begins with it."""
+    before = scraped(client)
+    assert all(
+        before[f"verification_failures_total{{reason={one}}}"] == 0 for one in measures.REASONS
+    )
     send(client, body(), token="wrong")
     client.post("/callbacks/nobody/t/x", data=body(), content_type="application/json")
     client.post("/callbacks/kling", data=body(), content_type="application/json")

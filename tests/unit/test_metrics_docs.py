@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from receiver.measures import ALL
+from receiver.measures import ALL, REASONS, VERIFICATION_FAILURES
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 ROW = re.compile(r"^\| `(callback_receiver_\w+)` \| (\w+) \| ([^|]*)\| (.+) \|$", re.MULTILINE)
@@ -17,6 +17,11 @@ def test_every_metric_is_described_as_it_is() -> None:
         for name, kind, labels, _ in ROW.findall(DOCS)
     }
     assert described == {(one.family, one.kind.value, one.labels) for one in ALL}
+
+
+def test_every_reason_of_a_refusal_is_described() -> None:
+    (row,) = [row for row in ROW.findall(DOCS) if row[0] == VERIFICATION_FAILURES.family]
+    assert tuple(re.findall(r"`(\w+)`", row[3])) == REASONS
 
 
 def test_no_name_stands_twice() -> None:
