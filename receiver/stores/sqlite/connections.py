@@ -6,8 +6,9 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event as Signal
 from typing import Any, TypeVar
@@ -16,12 +17,14 @@ from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.stores.group_commit import Write
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
-from receiver.stores.sqlite.readers import Readers
+from receiver.stores.sqlite.files import FilesChanged, OpenFiles
+from receiver.stores.sqlite.readers import Reader, Readers
 from receiver.stores.sqlite.session import SqliteSession
 from receiver.stores.sqlite.writer import GroupCommit
 
 T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
+OPENED_WITHIN = 3.0  # seconds for which a process that starts waits for others to restore files
 
 
 class Connections(Rooms):
@@ -31,8 +34,9 @@ class Connections(Rooms):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.writer = GroupCommit(path)
-        self.readers = Readers(path)
+        self._files = OpenFiles(path)
+        self.writer = GroupCommit(path, self._files)
+        self.readers = Readers(path, self._files)
         self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
 
     def migrate(self) -> list[str]:
@@ -53,6 +57,7 @@ class Connections(Rooms):
 
     def give_back(self, pages: int) -> int:
         try:
+            self._files.check()
             return space.give_back(self._path, pages)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -63,6 +68,7 @@ class Connections(Rooms):
     def close(self) -> None:
         self.writer.close()
         self.readers.close()
+        self._files.close_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -82,7 +88,7 @@ class Connections(Rooms):
         rounds = max(1, int(timeout / POLL_EVERY))
         for _ in range(rounds):
             try:
-                self._seen.version = self.readers.version()
+                self._seen.version = self._version()
             except (sqlite3.Error, OSError) as error:
                 raise self._unavailable(error) from error
             if self._seen.version != before or stop.wait(POLL_EVERY):
@@ -95,26 +101,67 @@ class Connections(Rooms):
         del task_id  # the one writer does all in their order
         return self.writer.submit(work, start=False)
 
+    def _version(self) -> tuple[int, int]:
+        try:
+            with self._files.reading():
+                return self.readers.version()
+        except FilesChanged:
+            self._restore_files()
+        with self._files.reading():
+            return self.readers.version()
+
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
         """A reading connection for this block alone. Raises StoreUnavailable."""
-        reader = None
+        with ExitStack() as stack:
+            reader = None
+            try:
+                reader = self._reader(stack)
+                yield reader.connection
+                self._files.check()  # what was read may be incomplete
+            except (sqlite3.Error, OSError) as error:
+                if reader is not None:
+                    reader.is_reusable = False
+                self.readers.close_idle()  # each may be in the same state
+                raise self._unavailable(error) from error
+            finally:
+                if reader is not None:
+                    self.readers.give_back(reader)
+
+    def _reader(self, stack: ExitStack) -> Reader:
+        """Return a reader, for as long as the stack is open."""
         try:
-            reader = self.readers.take()
-            yield reader.connection
-        except (sqlite3.Error, OSError) as error:
-            if reader is not None:
-                reader.is_reusable = False
-            self.readers.close_idle()  # each may be in the same state: the next read starts afresh
-            raise self._unavailable(error) from error
-        finally:
-            if reader is not None:
-                self.readers.give_back(reader)
+            with self._files.reading():
+                reader = self.readers.take()
+                stack.enter_context(self._files.reading())
+                return reader
+        except FilesChanged:
+            self._restore_files()
+        stack.enter_context(self._files.reading())
+        return self.readers.take()
+
+    def _restore_files(self) -> None:
+        """Let the writer open the files again, after another program changed them.
+
+        Only processes that have them open can do that: a process that starts waits for them.
+        """
+        until = time.monotonic() + OPENED_WITHIN
+        while True:
+            try:
+                return self.writer.run(_nothing)
+            except StoreUnavailable:
+                if self._files.is_open or self.writer.is_closing or time.monotonic() > until:
+                    raise
+            time.sleep(POLL_EVERY)
 
     def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
         if isinstance(error, FileNotFoundError):
             return StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
         return StoreUnavailable(f"could not read {self._path}: {error}")
+
+
+def _nothing(_: Session) -> None:
+    """Write nothing: the writer checks the files before each batch."""
 
 
 def _make_folder(folder: Path) -> None:

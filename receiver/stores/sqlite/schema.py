@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
-from receiver.stores.sqlite.writer import connect, file_lock
+from receiver.stores.sqlite.files import check_complete, file_lock
+from receiver.stores.sqlite.writer import connect
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -20,6 +21,7 @@ def migrate(path: Path) -> list[str]:
     The file lock and BEGIN IMMEDIATE keep two releases that start at once from racing.
     """
     with file_lock(path):
+        check_complete(path)
         connection = connect(path, read_only=False)
         try:
             # Both are decided by the first page written: they cannot wait for a migration.
