@@ -10,6 +10,7 @@ from receiver.clock import now_ms
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
+from receiver.stores.base import FILES_CHANGED
 
 CHECK = "database"
 SILENT_AFTER = 60_000  # ms; those who are at work show it every 10 s
@@ -28,9 +29,21 @@ def check(store: Store) -> Iterator[Finding]:
         yield ok(CHECK, "the schema is this release's")
         store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
         yield ok(CHECK, "a write was committed")
+        yield from changes(store)
         yield from processes(store, now_ms())
     except StoreError as error:
         yield failed(CHECK, str(error))
+
+
+def changes(store: Store) -> Iterator[Finding]:
+    """Whether another program changed the files of the database. Raises StoreUnavailable."""
+    times = sum(one.value for one in store.counters() if one.name == FILES_CHANGED)
+    if times:
+        yield warning(
+            CHECK,
+            f"another program removed or replaced its files {times} time(s) while it was in use",
+            "stop the receiver before you touch its files; the log says whether commits were lost",
+        )
 
 
 def processes(store: Store, now: int) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from receiver.stores.group_commit import Write
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
-from receiver.stores.sqlite.readers import Reader, Readers
+from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
 from receiver.stores.sqlite.writer import GroupCommit
 
@@ -102,43 +102,45 @@ class Connections(Rooms):
         return self.writer.submit(work, start=False)
 
     def _version(self) -> tuple[int, int]:
-        try:
-            with self._files.reading():
-                return self.readers.version()
-        except FilesChanged:
-            self._restore_files()
-        with self._files.reading():
-            return self.readers.version()
+        version = self._begun(self.readers.version)
+        self._files.end_read()
+        return version
 
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
         """A reading connection for this block alone. Raises StoreUnavailable."""
-        with ExitStack() as stack:
-            reader = None
-            try:
-                reader = self._reader(stack)
-                yield reader.connection
-                self._files.check()  # what was read may be incomplete
-            except (sqlite3.Error, OSError) as error:
-                if reader is not None:
-                    reader.is_reusable = False
-                self.readers.close_idle()  # each may be in the same state
-                raise self._unavailable(error) from error
-            finally:
-                if reader is not None:
-                    self.readers.give_back(reader)
-
-    def _reader(self, stack: ExitStack) -> Reader:
-        """Return a reader, for as long as the stack is open."""
         try:
-            with self._files.reading():
-                reader = self.readers.take()
-                stack.enter_context(self._files.reading())
-                return reader
-        except FilesChanged:
+            reader = self._begun(self.readers.take)
+        except (sqlite3.Error, OSError) as error:
+            self.readers.close_idle()
+            raise self._unavailable(error) from error
+        try:
+            yield reader.connection
+            self._files.check()  # otherwise, what was read may be incomplete
+        except (sqlite3.Error, OSError) as error:
+            reader.is_reusable = False
+            self.readers.close_idle()  # each may be in the same state: the next read starts afresh
+            raise self._unavailable(error) from error
+        finally:
+            self.readers.give_back(reader)
+            self._files.end_read()
+
+    def _begun(self, work: Callable[[], T]) -> T:
+        """Begin a read with this work, and return its result; the caller calls `end_read`.
+
+        If another program changed the files, they are restored first. If the work fails, the read
+        has ended.
+        """
+        for is_last in (False, True):
+            self._files.begin_read()
+            try:
+                return work()
+            except BaseException as error:
+                self._files.end_read()
+                if is_last or not isinstance(error, FilesChanged):
+                    raise
             self._restore_files()
-        stack.enter_context(self._files.reading())
-        return self.readers.take()
+        raise AssertionError
 
     def _restore_files(self) -> None:
         """Let the writer open the files again, after another program changed them.

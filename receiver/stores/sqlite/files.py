@@ -16,8 +16,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import structlog
@@ -29,7 +29,10 @@ Connect = Callable[..., SqliteSession]
 READERS_END_WITHIN = 2.0  # seconds for which a recovery waits for reads of this process
 CHECKPOINT_WITHIN = 1_000  # ms for which it waits for reads of other processes
 PROBE_WITHIN = 0.2  # seconds
-LOG_STARTS = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # in https://www.sqlite.org/fileformat2.html
+LOG_STARTS = (
+    b"\x37\x7f\x06\x82",
+    b"\x37\x7f\x06\x83",
+)  # in https://www.sqlite.org/fileformat2.html
 # The bytes of the database file that SQLite locks: see os.h in its source.
 SHARED_LOCK = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 510, 0)
 log = structlog.get_logger()
@@ -43,8 +46,7 @@ class LogEmptied(FilesChanged):
     """Another program emptied the log: what was only there is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(NamedTuple):
     """The files of a database, as their names show them. None if there is no such file."""
 
     database: Identity | None
@@ -67,9 +69,14 @@ def identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def look(path: Path) -> Files:
-    """Return the files that have the names of this database now."""
-    return Files(_identity(str(path)), _identity(f"{path}-wal"), _identity(f"{path}-shm"))
+def names(database: Path) -> tuple[str, str, str]:
+    """Return the names of the database file, the log and its index."""
+    return str(database), f"{database}-wal", f"{database}-shm"
+
+
+def look(database: str, wal: str, shm: str) -> Files:
+    """Return the files that have these names now."""
+    return Files(_identity(database), _identity(wal), _identity(shm))
 
 
 def _identity(name: str) -> Identity | None:
@@ -126,7 +133,7 @@ def check_complete(path: Path) -> None:
 
 
 def _is_partial(path: Path) -> bool:
-    found = look(path)
+    found = look(*names(path))
     return None in (found.wal, found.shm)
 
 
@@ -155,27 +162,30 @@ class OpenFiles:
 
     def __init__(self, path: Path) -> None:
         self.generation = 0
-        self._path = path
+        self._path, self._file_names = path, names(path)
         self._mutex = threading.Condition()
         self._connections: dict[int, SqliteSession] = {}  # by id
+        self._unused: list[SqliteSession] = []  # those that `close` has left open
         self._known: Files | None = None  # None while no connection is open
         self._log_size = 0  # bytes; what this process saw at its last commit
         self._reads = 0  # reads of this process that are in progress
         self._is_recovering = False
         self._is_restored = False  # this process may create the missing files
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Keep a recovery of this process waiting during the block. Raises FilesChanged."""
+    def begin_read(self) -> None:
+        """Keep a recovery of this process waiting until `end_read`. Raises FilesChanged."""
         with self._mutex:
-            if not self._mutex.wait_for(lambda: not self._is_recovering, READERS_END_WITHIN):
+            if self._is_recovering and not self._mutex.wait_for(
+                lambda: not self._is_recovering, READERS_END_WITHIN
+            ):
                 raise FilesChanged(f"{self._path} is being opened again")
             self._reads += 1
-        try:
-            yield
-        finally:
-            with self._mutex:
-                self._reads -= 1
+
+    def end_read(self) -> None:
+        """End what `begin_read` began."""
+        with self._mutex:
+            self._reads -= 1
+            if self._is_recovering:
                 self._mutex.notify_all()
 
     def check(self) -> None:
@@ -183,7 +193,9 @@ class OpenFiles:
 
         Raises FileNotFoundError if there is no database.
         """
-        found = look(self._path)
+        found = look(*self._file_names)
+        if found == self._known:
+            return
         if found.database is None:
             identity(self._path)  # raises the error that says why
         if changed := self._changed(found):
@@ -197,7 +209,7 @@ class OpenFiles:
     @property
     def are_changed(self) -> bool:
         """Whether the names do not show the open files any more."""
-        return bool(self._changed(look(self._path)))
+        return bool(self._changed(look(*self._file_names)))
 
     def check_log(self, connection: SqliteSession) -> None:
         """Raise FilesChanged if another program emptied the log: see `check`.
@@ -205,7 +217,7 @@ class OpenFiles:
         The caller holds the file lock, and the connection is in no transaction. A log that became
         empty was emptied by a checkpoint of ours, unless its index still contains frames.
         """
-        before, self._log_size = self._log_size, _size(f"{self._path}-wal")
+        before, self._log_size = self._log_size, _size(self._file_names[1])
         if self._log_size == 0 and before > 0 and self._has_lost_frames(connection):
             raise LogEmptied(f"another program emptied {self._path}-wal")
 
@@ -217,7 +229,7 @@ class OpenFiles:
         """
         self.check()
         with nullcontext() if has_lock or not self._is_partial() else self._lock_if_permitted():
-            before = look(self._path)
+            before = look(*self._file_names)
             if self._is_partial() and not self._is_restored:
                 check_complete(self._path)
             connection = connect(self._path, read_only=read_only)
@@ -231,28 +243,30 @@ class OpenFiles:
         return connection
 
     def close(self, connection: SqliteSession) -> None:
-        """Close a connection, unless its files were changed: then it is left to `recover`."""
-        if id(connection) in self._connections and not self.are_changed:
-            self._close([connection])
+        """Close a connection, but not while its files are changed: `recover` needs it."""
+        if id(connection) in self._connections:
+            self._unused.append(connection)
+        if self._unused and not self.are_changed:
+            self._close(self._unused)
 
     def close_all(self) -> None:
         """Close what `close` has left open, after rescuing what would be lost with it."""
-        if not self._connections or not self.are_changed:
-            return
-        try:
-            with file_lock(self._path):
-                self.recover()
-        except (sqlite3.Error, OSError) as error:
-            log.error("the files of the database could not be restored", error=str(error))
-            self._close(list(self._connections.values()))
+        if self._connections and self.are_changed:
+            try:
+                with file_lock(self._path):
+                    self.recover()
+            except (sqlite3.Error, OSError) as error:
+                log.error("the files of the database could not be restored", error=str(error))
+        self._close(self._unused)
 
-    def recover(self, *, has_lost_log: bool = False) -> None:
+    def recover(self, *, has_lost_log: bool = False) -> bool:
         """Close all connections to files that were changed, after rescuing what was committed.
 
         The caller holds the file lock, and no connection is in a transaction. What is only in the
         log is written to the database file. The names that are left are removed, so that other
         processes detect the change as well. Raises FilesChanged or sqlite3.Error if that is not
-        possible yet; then everything stays open, and the next attempt may succeed.
+        possible yet; then everything stays open, and the next attempt may succeed. Returns whether
+        this process was the first to detect the change.
         """
         with self._mutex:
             self._is_recovering = True
@@ -260,27 +274,27 @@ class OpenFiles:
         try:
             if not is_free:
                 raise FilesChanged(f"{self._path}: a read takes too long to restore the files")
-            self._recover(has_lost_log=has_lost_log)
+            return self._recover(has_lost_log=has_lost_log)
         finally:
             with self._mutex:
                 self._is_recovering = False
                 self._mutex.notify_all()
 
-    def _recover(self, *, has_lost_log: bool) -> None:
-        known, found = self._known, look(self._path)
+    def _recover(self, *, has_lost_log: bool) -> bool:
+        known, found = self._known, look(*self._file_names)
         if known is None:
-            return
+            return False
         changed = self._changed(found) or (["-wal"] if has_lost_log else [])
         if not changed:
-            return
+            return False
         if found.database is None:
             identity(self._path)  # raises: the file may come back
         is_rescued = self._was_rescued(known)  # by another process
         is_replaced = found.database != known.database
         # Others may have begun a log of their own: its frames must not be mixed with ours.
-        is_followed = found.wal not in (None, known.wal) and _is_log(Path(f"{self._path}-wal"))
+        is_followed = found.wal not in (None, known.wal) and _is_log(Path(self._file_names[1]))
+        is_kept = not (is_replaced or is_followed or has_lost_log)
         if not is_rescued:
-            is_kept = not (is_replaced or is_followed or has_lost_log)
             if is_kept:
                 self._checkpoint()
             pairs = (("-wal", known.wal, found.wal), ("-shm", known.shm, found.shm))
@@ -293,13 +307,14 @@ class OpenFiles:
             self._close(list(self._connections.values()))
         if is_rescued:
             log.warning("opened the files of the database again, which another process restored")
-            return
+            return False
         log.error(
             "another program removed, replaced or emptied files of the open database",
             files=self._names(changed),
             commits="all were kept" if is_kept else "some may be missing",
             remedy="stop the receiver before you touch its files",
         )
+        return True
 
     def _was_rescued(self, known: Files) -> bool:
         """Return whether another process has rescued these files, and reported the change."""
@@ -338,7 +353,7 @@ class OpenFiles:
         return self._known is None and _is_partial(self._path)
 
     def _register(self, connection: SqliteSession, before: Files) -> None:
-        after = look(self._path)
+        after = look(*self._file_names)
         with self._mutex:
             known = self._known or before
             if after.changed_since(known):
@@ -348,9 +363,10 @@ class OpenFiles:
 
     def _close(self, connections: list[SqliteSession]) -> None:
         with self._mutex:
-            for connection in connections:
-                self._connections.pop(id(connection), None)
-                connection.close()
+            for connection in tuple(connections):
+                if self._connections.pop(id(connection), None) is not None:
+                    connection.close()
+            self._unused = [one for one in self._unused if id(one) in self._connections]
             if not self._connections:
                 self._known, self._log_size = None, 0
                 self.generation += 1

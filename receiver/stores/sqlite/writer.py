@@ -14,6 +14,8 @@ from typing import Any
 
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
+from receiver.stores.base import FILES_CHANGED
+from receiver.stores.sql.agenda import count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
 from receiver.stores.sqlite.session import SqliteSession
 
@@ -56,6 +58,7 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
         self._files = files or OpenFiles(path)
         self._connection: SqliteSession | None = None
         self._generation = 0  # of the files that the connection was made to
+        self._changes = 0  # how often files were changed that is not on record yet
 
     @property
     def _likely_cause(self) -> str:
@@ -82,8 +85,11 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
             connection.execute("begin immediate")
             for write in batch:
                 _do_in_savepoint(connection, write)
+        for _ in range(self._changes):
+            count(connection, FILES_CHANGED, "sqlite")
         self._statements_are_done()
         connection.execute("commit")
+        self._changes = 0
 
     def _lost(self) -> StoreUnavailable | None:
         """Return an error if the batch was committed to files that have lost their names.
@@ -93,7 +99,7 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
         try:
             self._check()
         except FilesChanged as error:
-            self._files.recover(has_lost_log=isinstance(error, LogEmptied))
+            self._recover(error)
             self._connected()  # others wait for the files
             return StoreUnavailable(f"{error}; send it again")
         return None
@@ -107,7 +113,7 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
         try:
             self._check()
         except FilesChanged as error:
-            self._files.recover(has_lost_log=isinstance(error, LogEmptied))
+            self._recover(error)
         if self._connection is None or self._generation != self._files.generation:
             self._connection = self._files.open(connect, read_only=False, has_lock=True)
             self._generation = self._files.generation
@@ -120,6 +126,10 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
         self._files.check()
         if self._connection is not None and self._generation == self._files.generation:
             self._files.check_log(self._connection)
+
+    def _recover(self, error: FilesChanged) -> None:
+        is_new = self._files.recover(has_lost_log=isinstance(error, LogEmptied))
+        self._changes += int(is_new)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
