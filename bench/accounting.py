@@ -37,11 +37,11 @@ from bench.processes import CannotMeasure, answers, free_port, tree, wait_until
 from bench.progress import elapsed, say
 from bench.report import table
 from bench.site import Site, gunicorn
-from receiver.errors import NotFound, StoreError
+from receiver.errors import NotFound
 from receiver.signing import mint
 from receiver.stores import open_store
 from tests.support.disk import FULL, Disk, can_be_installed
-from tests.support.postgres_server import NoPostgresError, Server, started
+from tests.support.postgres_server import Server, started
 from tests.support.samples import SECRET, body
 
 PAGE = ROOT / "docs" / "operating.md"
@@ -144,6 +144,7 @@ class Service:
     url: str
     port: int = field(default_factory=free_port)
     server: Server | None = None  # of PostgreSQL
+    is_watched: bool = False  # whether the disk under SQLite can fail, or lose power
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -158,9 +159,8 @@ class Service:
 
     def start(self, *names: str) -> None:
         """Start these, or all; wait until the web processes answer."""
-        is_watched = self.server is None and can_be_installed()
-        app = "bench.apps.watched_disk:app" if is_watched else "wsgi:app"
-        worker = ["bench.apps.watched_worker"] if is_watched else ["receiver", "worker"]
+        app = "bench.apps.watched_disk:app" if self.is_watched else "wsgi:app"
+        worker = ["bench.apps.watched_worker"] if self.is_watched else ["receiver", "worker"]
         commands = {
             "web": gunicorn(OURS, WEB_PROCESSES, self.port, "--pythonpath", str(ROOT), app),
             "worker": [sys.executable, "-m", *worker],
@@ -306,14 +306,14 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "database-restart": (the_server_is_restarted, (POSTGRES,)),
     "database-crash": (the_server_crashes, (POSTGRES,)),
 }
-NEED_A_WATCHED_DISK = frozenset({"power", "full"})
+NEED_A_WATCHED_DISK = (power_is_cut, the_disk_is_full)
 
 
 def account(key: str, database: str, rounds: int, place: Path) -> Row:
     """Cause a fault so many times under load; what was lost."""
     fault, _ = FAULTS[key]
     row = Row((fault.__doc__ or key).strip(), database)
-    if database == SQLITE and key in NEED_A_WATCHED_DISK and not can_be_installed():
+    if database == SQLITE and fault in NEED_A_WATCHED_DISK and not can_be_installed():
         row.why_not = "not measured: this Python's SQLite cannot be watched"
         return row
     try:
@@ -322,11 +322,11 @@ def account(key: str, database: str, rounds: int, place: Path) -> Row:
             server = None
             if database == POSTGRES:
                 if key == "full":
-                    stack.enter_context(_small_disk(folder))
+                    stack.enter_context(_small_disk())
                 server = stack.enter_context(_server())
             _measure(row, fault, rounds, folder, server)
-    except (CannotMeasure, NoPostgresError, StoreError, OSError) as error:
-        row.why_not = f"not measured: {error}"
+    except Exception as error:  # noqa: BLE001 - what was counted before must not be lost
+        row.why_not = f"not measured: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return row
 
 
@@ -338,27 +338,32 @@ def _server() -> Iterator[Server]:
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
+def _small_disk() -> Iterator[None]:
     """Put what is made in a temporary folder on a file system of SMALL_DISK. Needs root."""
-    place = folder / "small"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix="small-disk-"))
+    place.chmod(0o755)  # PostgreSQL runs as another user
     mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=1777", "none", str(place)]
-    if os.geteuid() or subprocess.run(mount, check=False).returncode:
-        raise CannotMeasure("only root can mount a small disk")
-    before, tempfile.tempdir = tempfile.tempdir, str(place)
+    before = tempfile.tempdir
     try:
-        yield
+        if os.geteuid() or subprocess.run(mount, check=False).returncode:
+            raise CannotMeasure("only root can mount a small disk")
+        tempfile.tempdir = str(place)
+        try:
+            yield
+        finally:
+            subprocess.run(["/bin/umount", "--lazy", str(place)], check=False)
     finally:
         tempfile.tempdir = before
-        subprocess.run(["/bin/umount", "--lazy", str(place)], check=False)
+        place.rmdir()
 
 
 def _measure(row: Row, fault: Fault, rounds: int, folder: Path, server: Server | None) -> None:
     url = f"sqlite:///{folder}/receiver.db" if server is None else server.url
     (folder / "hooks.toml").write_text("")
     migrate(url)
-    service = Service(folder, url, server=server)
-    if server is None and can_be_installed():
+    is_watched = server is None and fault in NEED_A_WATCHED_DISK
+    service = Service(folder, url, server=server, is_watched=is_watched)
+    if is_watched:
         Disk(service.database).begin()
     try:
         service.start()
