@@ -135,6 +135,16 @@ def _worker(rows: list[dict[str, Any]]) -> str:
     return "**Deliveries out of a backlog**\n\n" + table(columns, lines)
 
 
+def _pictures(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [row["format"], f"{row['before_mb']:.0f}", f"{row['peak_mb']:.0f}", str(row["thumbnails"])]
+        for row in rows
+    ]
+    columns = ("format", "MB before", "most MB", "thumbnails")
+    title = "**Memory of one worker for four pictures of 8000 by 8000 pixels together**\n\n"
+    return title + table(columns, lines)
+
+
 def _growth(rows: list[dict[str, Any]]) -> str:
     lines = [
         [f"{row['events']:,}", f"{row['megabytes']:,.0f}",
@@ -187,6 +197,7 @@ def _doublings(series: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float
 SMALL: dict[str, Callable[[Any], str]] = {
     "hooks": _hooks,
     "worker": _worker,
+    "pictures": _pictures,
     "growth": _growth,
     "bytes": _bytes,
     "import": _import,

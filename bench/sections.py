@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import disks, footprint, growth, hook_latency, worker_rate
+from bench import disks, footprint, growth, hook_latency, large_pictures, worker_rate
 from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import elapsed, say
@@ -37,6 +37,7 @@ class Size:
         "callbacks",
         "hooks",
         "worker",
+        "pictures",
         "bytes",
         "import",
         "growth",
@@ -95,6 +96,7 @@ SECTIONS: dict[str, Section] = {
     "worker": lambda size, _, place, __: worker_rate.measure(
         size.delivery_rounds, 2.0, 1500, place
     ),
+    "pictures": lambda _, __, place, ___: large_pictures.measure(place),
     "bytes": lambda _, __, place, ___: footprint.bytes_per_event(3000, place),
     "import": lambda _, __, place, ___: footprint.import_seconds(10, place),
     "growth": lambda size, _, place, __: growth.measure(

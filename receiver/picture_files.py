@@ -26,6 +26,9 @@ GIF_PICTURE, GIF_EXTENSION = b"\x2c", b"\x21"  # the first bytes of blocks
 MAX_TRANSPARENCY = 256  # bytes of the chunk tRNS, one for each colour of a palette
 # JPEG markers without a segment, and those that the compressed pixels follow.
 JPEG_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
+JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+JPEG_SCAN = b"\xff\xda"
 JPEG_APPS = range(0xE0, 0xF0)
 JPEG_ICC, JPEG_EXIF = b"ICC_PROFILE\0", b"Exif\0\0"
 ORIENTATION = 0x0112  # a tag of EXIF
@@ -43,6 +46,7 @@ class Essentials:
     pixels: BinaryIO  # the picture without its metadata, or the file itself
     exif: bytes | None = None
     profile: bytes | None = None  # the ICC colour profile
+    has_scans: bool = False  # whether a JPEG has several scans, each with a part of the picture
 
 
 def essentials(file: BinaryIO) -> Essentials:
@@ -149,19 +153,24 @@ def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
     """
     spans = [(0, len(JPEG_START))]
     profile: dict[int, bytes] = {}
-    place = len(JPEG_START)
+    place, frame = len(JPEG_START), 0
     for _ in range(MAX_SEGMENTS):
         file.seek(place)
-        head = file.read(4)
+        head = file.read(10)
         if head[:2] == b"\xff\xff":  # any number of fill bytes may precede a marker
             place += 1
             continue
-        length = int.from_bytes(head[2:])
+        length = int.from_bytes(head[2:4])
         if len(head) < 4 or head[0] != 0xFF or head[1] in JPEG_NO_SEGMENT or length < 2:
             _append(spans, place, max(place, file.seek(0, io.SEEK_END)))
             found.profile = b"".join(profile[number] for number in sorted(profile)) or None
+            found.has_scans = frame > (head[4] if head[:2] == JPEG_SCAN and len(head) > 4 else 0)
             return spans
         following = place + 2 + length
+        if head[1] in JPEG_FRAMES and len(head) == 10:
+            # A progressive frame has more scans than components.
+            frame = head[9] + (head[1] in JPEG_PROGRESSIVE)
+        file.seek(place + 4)
         if _is_needed(file, head[1], length - 2, found, profile):
             _append(spans, place, following)
         place = following

@@ -6,12 +6,13 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from receiver import picture_memory
 from receiver.picture_files import MAX_PROFILE, essentials, orientation
 
 # Exceptions of Pillow's decoders for a broken picture. The first six and the last are documented;
@@ -47,7 +48,8 @@ UPRIGHT = {  # by the EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
+BAND = 1_000_000  # pixels that are converted at a time
+LARGE = 4_000_000  # pixels; the decoder scales larger pictures down, if it can
 SIDEWAYS = range(5, 9)  # the orientations that swap width and height
 SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # 8 bits per channel, no palette
 
@@ -62,7 +64,10 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def opened(
-    file: BinaryIO, formats: tuple[str, ...], max_pixels: int | None = None
+    file: BinaryIO,
+    formats: tuple[str, ...],
+    max_pixels: int | None = None,
+    side: int | None = None,
 ) -> Iterator[Image.Image]:
     """Open the picture in a file, in one of Pillow's `formats`, regardless of its metadata.
 
@@ -70,6 +75,10 @@ def opened(
     broken profile or a camera's second picture cannot make it fail. The checksums of a PNG are
     verified. Raises BROKEN, and Pillow's errors for decompression bombs; the error for more than
     `max_pixels` is raised before anything is decoded.
+
+    Decoding waits until enough memory is available: see `picture_memory`. With `side`, the picture
+    is only used for a copy with this side: it is decoded at a smaller scale where its format allows
+    that, and TooMuchMemory is raised for a picture that needs more than a process may use.
     """
     found = essentials(file)
     with _metadata_warnings_ignored(), Image.open(found.pixels, formats=formats) as image:
@@ -79,13 +88,24 @@ def opened(
             raise ValueError(f"its tiles have more than {max_pixels} pixels each")
         if found.pixels is not file:
             image.info["exif"], image.info["icc_profile"] = found.exif, found.profile
-        yield image
+        size = image.size
+        if side is not None and image.width * image.height > LARGE:
+            picture_memory.scale_down(image, side, found.pixels)
+        amount = picture_memory.needed(image, size, found.pixels, has_scans=found.has_scans)
+        if side is not None and amount > picture_memory.LIMIT.most:
+            raise picture_memory.TooMuchMemory
+        with picture_memory.LIMIT.reserved(amount):
+            try:
+                yield image
+            finally:
+                image.close()  # frees its pixels, before another thread reserves their memory
 
 
 def _tile_size(image: Image.Image) -> int:
     """Return the pixels of a TIFF's tile, all of which are decoded even for a small picture."""
     tags = getattr(image, "tag_v2", {})
-    return int(tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0))
+    width, length = picture_memory.TILE_WIDTH, picture_memory.TILE_LENGTH
+    return int(tags.get(width, 0) * tags.get(length, 0))
 
 
 @contextmanager
@@ -117,7 +137,7 @@ def preview(image: Image.Image) -> bytes:
 
 
 def _jpeg(image: Image.Image, side: int, limit: int) -> bytes:
-    image.load()  # in full, where making it smaller would read a JPEG coarsely
+    image.load()
     width, height = upright_size(image)
     scale = min(1, side / width, side / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -133,10 +153,10 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def flattened(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Return the picture in `size`, upright, on white, in sRGB, without metadata. Raises BROKEN."""
     turned, profile = _orientation(image), image.info.get("icc_profile")
-    eight_bits = _in_eight_bits(image)
+    lying = size[::-1] if turned in SIDEWAYS else size
+    small = _resized(image, lying)
     if turned in UPRIGHT:
-        eight_bits = eight_bits.transpose(UPRIGHT[turned])
-    small = eight_bits.resize(size, reducing_gap=2.0)
+        small = small.transpose(UPRIGHT[turned])
     if small.mode not in ("LA", "RGBA"):
         return _in_srgb(small, profile)
     opaque = _in_srgb(small.convert(small.mode[:-1]), profile)
@@ -145,23 +165,54 @@ def flattened(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return white
 
 
-def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """Return the picture with 8 bits per channel and no palette, in a mode that can be resized."""
-    if image.mode.startswith(
-        ("I", "F")
-    ):  # `convert` would clip large values instead of scaling them
-        grey = image.convert("I") if image.mode.startswith("I") else image
-        scale = 255 / _white(grey)
-        return grey.point(lambda value: value * scale + 0).convert("L")
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return the picture in `size`, with 8 bits per channel and no palette.
+
+    A large picture is converted and reduced in bands, so that there is no second copy of it.
+    """
+    image.load()
+    factor = max(1, min(image.width // size[0], image.height // size[1]) // 2)
+    rows = max(1, BAND // image.width // factor) * factor
+    bands = [
+        (0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)
+    ]
+    white = _white(image, bands) if image.mode.startswith(("I", "F")) else None
+    reduced: Image.Image | None = None
+    for band in bands:
+        part = _in_eight_bits(image.crop(band), white).reduce(factor)
+        if reduced is None:
+            whole = -(-image.width // factor), -(-image.height // factor)
+            reduced = Image.new(part.mode, whole)
+        reduced.paste(part, (0, band[1] // factor))
+    assert reduced is not None  # noqa: S101 - a picture has at least one row
+    exact = (0, 0, image.width / factor, image.height / factor)
+    return reduced.resize(size, box=exact)
+
+
+def _in_eight_bits(image: Image.Image, white: float | None) -> Image.Image:
+    """Return the picture with 8 bits per channel and no palette, in a mode that can be resized.
+
+    `white` is the value of white in a picture of mode I or F.
+    """
+    if white is not None:  # `convert` would clip large values instead of scaling them
+        scale = 255 / white
+        return _wide(image).point(lambda value: value * scale + 0).convert("L")
     if image.has_transparency_data:
         return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
     return image if image.mode in SCALABLE else image.convert("RGB")
 
 
-def _white(image: Image.Image) -> float:
+def _wide(image: Image.Image) -> Image.Image:
+    """Return a picture of mode I;16 in mode I, whose values can be changed."""
+    return image.convert("I") if image.mode.startswith("I") else image
+
+
+def _white(image: Image.Image, bands: Sequence[tuple[int, int, int, int]]) -> float:
     """Return the value of white in a greyscale picture of mode I or F, which does not define it."""
-    brightest = cast("tuple[float, float]", image.getextrema())[1]
-    usual = (65535,) if image.mode == "I" else (1, 255, 65535)
+    brightest = max(
+        cast("tuple[float, float]", _wide(image.crop(band)).getextrema())[1] for band in bands
+    )
+    usual = (65535,) if image.mode.startswith("I") else (1, 255, 65535)
     return next((white for white in usual if brightest <= white), brightest)
 
 

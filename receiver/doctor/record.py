@@ -12,6 +12,7 @@ from receiver.deliveries import rfc3339
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
+from receiver.stores.base import FILES_CHANGED
 
 CHECK = "database"
 CLOCK = "clock"
@@ -35,6 +36,7 @@ def check(store: Store) -> Iterator[Finding]:
         yield ok(CHECK, "the schema is this release's")
         store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
         yield ok(CHECK, "a write was committed")
+        yield from changes(store)
         yield from processes(store, now_ms())
         yield from erasures(store)
         yield from clock_steps(store, now_ms())
@@ -63,6 +65,17 @@ def clock_steps(store: Store, now: int) -> Iterator[Finding]:
         yield warning(CLOCK, f"{off}; signatures are checked with it", SYNCHRONISE)
     if step := recent_step(store, now):
         yield warning(CLOCK, f"{step.text} in the last day; schedules were corrected", SYNCHRONISE)
+
+
+def changes(store: Store) -> Iterator[Finding]:
+    """Whether another program changed the files of the database. Raises StoreUnavailable."""
+    times = sum(one.value for one in store.counters() if one.name == FILES_CHANGED)
+    if times:
+        yield warning(
+            CHECK,
+            f"another program removed or replaced its files {times} time(s) while it was in use",
+            "stop the receiver before you touch its files; the log says whether commits were lost",
+        )
 
 
 def processes(store: Store, now: int) -> Iterator[Finding]:

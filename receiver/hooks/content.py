@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
+import structlog
 from PIL import Image
 
 from receiver import pictures
@@ -26,6 +27,7 @@ from receiver.file_types import (
     text_in,
 )
 from receiver.hooks import wording
+from receiver.picture_memory import TooMuchMemory
 from receiver.redaction import redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
@@ -40,6 +42,7 @@ CUT_SHORT = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pill
 # Boxes of MP4, QuickTime, HEIF and JPEG 2000: if one is truncated, the file is unusable.
 BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat", b"meta", b"jP  ", b"jp2c"})
 MAX_BOXES = 100_000
+log = structlog.get_logger()
 QUOTED = 80  # characters of a text that was returned in place of a result
 
 
@@ -69,17 +72,21 @@ def inspect(path: Path, kind: str) -> tuple[FileType, bytes | None]:
 def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     """Return a JPEG of at most 40 kB, upright and on white, after decoding the whole picture.
 
-    Returns None for a format, or a variant of one, that Pillow does not read. Raises ContentFailure
-    for a broken picture, and PermanentFailure for a decompression bomb.
+    Returns None for a format, or a variant of one, that Pillow does not read, and for a picture
+    whose decoding takes too much memory. Raises ContentFailure for a broken picture, and
+    PermanentFailure for a decompression bomb.
     """
     form = DECODED.get(found) or PREVIEWED.get(found)
     if form is None or (found in PREVIEWED and file.seek(0, os.SEEK_END) > MAX_PREVIEWED):
         return None
     is_opened = False
     try:
-        with pictures.opened(file, (form,), MAX_PIXELS) as image:
+        with pictures.opened(file, (form,), MAX_PIXELS, pictures.THUMBNAIL_SIDE) as image:
             is_opened = True
             return pictures.thumbnail(image)
+    except TooMuchMemory:
+        log.warning("a picture has no thumbnail: decoding it takes too much memory", format=form)
+        return None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
     except pictures.BROKEN as error:

@@ -22,6 +22,7 @@ from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
 from receiver.events import Media
 from receiver.hooks import content, shelf, wording
+from receiver.picture_memory import TooMuchMemory
 
 MAX_INLINE = 3_000_000  # bytes of pictures in one letter; mail servers refuse much larger ones
 MAX_READ = 50_000_000  # bytes of one file that is read for its preview
@@ -221,9 +222,16 @@ def _read(file: File) -> bytes:
 def _preview(whole: bytes) -> bytes | None:
     """Return a JPEG of the picture; None if Pillow cannot read it."""
     try:
-        with pictures.opened(io.BytesIO(whole), PREVIEWED, content.MAX_PIXELS) as image:
+        with pictures.opened(
+            io.BytesIO(whole), PREVIEWED, content.MAX_PIXELS, pictures.PREVIEW_SIDE
+        ) as image:
             return pictures.preview(image)
-    except (*pictures.BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (
+        *pictures.BROKEN,
+        TooMuchMemory,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ):
         return None
 
 

@@ -158,6 +158,7 @@ class Kept:
 REPAIRS = "repairs"  # moves that a poll brought because no callback had
 CALLBACKS_MISSED = "callbacks_missed"  # ends among them
 CONFLICTS = "conflicts"  # ends that contradicted the one on record
+FILES_CHANGED = "database_files_changed"  # by another program, while the database was open
 MISMATCHES = "mismatches"  # messages that named another provider task than the one on record
 
 

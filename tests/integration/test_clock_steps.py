@@ -121,7 +121,7 @@ def test_a_step_is_shown_for_a_day(store: SqliteStore) -> None:
     machine.set_clock(-HOUR)
     watch.look()
     for at, shown in ((machine.shown, True), (machine.shown + 2 * DAY, False)):
-        texts = [one.text for one in attention(store, at) if "clock" in one.text]
+        texts = [one.text for one in attention(store, (), at) if "clock" in one.text]
         findings = [one.said for one in record.clock_steps(store, at)]
         assert bool(texts) is bool(findings) is shown
     assert record.CLOCK == "clock"
@@ -135,7 +135,7 @@ def test_a_step_that_was_undone_is_not_shown_for_ever(store: SqliteStore) -> Non
         machine.set_clock(by)
         watch.look()
     machine.wait(2 * DAY)
-    assert [one for one in attention(store, machine.shown) if "clock" in one.text] == []
+    assert [one for one in attention(store, (), machine.shown) if "clock" in one.text] == []
 
 
 @pytest.mark.usefixtures("app")

@@ -133,6 +133,7 @@ def test_a_replaced_file_counts_as_a_commit(
     before = store.readers.version()
     migrated(tmp_path / "other.db").close()
     (tmp_path / "other.db").replace(tmp_path / "receiver.db")
+    store.wait_for_commit(PATIENCE, stop)
     assert store.readers.version() != before
 
 

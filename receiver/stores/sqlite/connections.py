@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,14 @@ from receiver.stores.base import Space
 from receiver.stores.group_commit import Write
 from receiver.stores.sql.session import Rooms, Session
 from receiver.stores.sqlite import engine, pages, schema, space
+from receiver.stores.sqlite.files import FilesChanged, OpenFiles
 from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
 from receiver.stores.sqlite.writer import GroupCommit
 
 T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
+OPENED_WITHIN = 3.0  # seconds for which a process that starts waits for others to restore files
 
 
 class Connections(Rooms):
@@ -34,8 +37,9 @@ class Connections(Rooms):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.writer = GroupCommit(path)
-        self.readers = Readers(path)
+        self._files = OpenFiles(path)
+        self.writer = GroupCommit(path, self._files)
+        self.readers = Readers(path, self._files)
         self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
 
     def migrate(self) -> list[str]:
@@ -67,6 +71,7 @@ class Connections(Rooms):
 
     def give_back(self, pages: int) -> int:
         try:
+            self._files.check()
             return space.give_back(self._path, pages)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -103,6 +108,7 @@ class Connections(Rooms):
     def close(self) -> None:
         self.writer.close()
         self.readers.close()
+        self._files.close_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -122,7 +128,7 @@ class Connections(Rooms):
         rounds = max(1, int(timeout / POLL_EVERY))
         for _ in range(rounds):
             try:
-                self._seen.version = self.readers.version()
+                self._seen.version = self._version()
             except (sqlite3.Error, OSError) as error:
                 raise self._unavailable(error) from error
             if self._seen.version != before or stop.wait(POLL_EVERY):
@@ -135,23 +141,66 @@ class Connections(Rooms):
         del task_id  # the one writer does all in their order
         return self.writer.submit(work, start=False)
 
+    def _version(self) -> tuple[int, int]:
+        version = self._begun(self.readers.version)
+        self._files.end_read()
+        return version
+
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
         """A reading connection for this block alone. Raises StoreUnavailable."""
-        reader = None
         try:
-            reader = self.readers.take()
-            yield reader.connection
+            reader = self._begun(self.readers.take)
         except (sqlite3.Error, OSError) as error:
-            if reader is not None:
-                reader.is_reusable = False
+            self.readers.close_idle()
+            raise self._unavailable(error) from error
+        try:
+            yield reader.connection
+            self._files.check()  # otherwise, what was read may be incomplete
+        except (sqlite3.Error, OSError) as error:
+            reader.is_reusable = False
             self.readers.close_idle()  # each may be in the same state: the next read starts afresh
             raise self._unavailable(error) from error
         finally:
-            if reader is not None:
-                self.readers.give_back(reader)
+            self.readers.give_back(reader)
+            self._files.end_read()
+
+    def _begun(self, work: Callable[[], T]) -> T:
+        """Begin a read with this work, and return its result; the caller calls `end_read`.
+
+        If another program changed the files, they are restored first. If the work fails, the read
+        has ended.
+        """
+        for is_last in (False, True):
+            self._files.begin_read()
+            try:
+                return work()
+            except BaseException as error:
+                self._files.end_read()
+                if is_last or not isinstance(error, FilesChanged):
+                    raise
+            self._restore_files()
+        raise AssertionError
+
+    def _restore_files(self) -> None:
+        """Let the writer open the files again, after another program changed them.
+
+        Only processes that have them open can do that: a process that starts waits for them.
+        """
+        until = time.monotonic() + OPENED_WITHIN
+        while True:
+            try:
+                return self.writer.run(_nothing)
+            except StoreUnavailable:
+                if self._files.is_open or self.writer.is_closing or time.monotonic() > until:
+                    raise
+            time.sleep(POLL_EVERY)
 
     def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
         if isinstance(error, FileNotFoundError):
             return StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
         return StoreUnavailable(f"could not read {self._path}: {error}")
+
+
+def _nothing(_: Session) -> None:
+    """Write nothing: the writer checks the files before each batch."""

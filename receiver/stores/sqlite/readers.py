@@ -8,16 +8,17 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from receiver.stores.sqlite.files import OpenFiles
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.stores.sqlite.writer import connect, identity
+from receiver.stores.sqlite.writer import connect
 
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One connection, and the file that it was made to."""
+    """One connection, and the generation of the files that it was made to."""
 
     connection: SqliteSession
-    file: tuple[int, int]
+    generation: int
     is_reusable: bool
 
 
@@ -28,8 +29,8 @@ class Readers:
     never more connections than reads that overlapped.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, files: OpenFiles) -> None:
+        self._path, self._files = path, files
         self._idle: list[Reader] = []  # append and pop are atomic; the last used is the warmest
         self._is_closed = False
         self._watching = threading.Lock()
@@ -39,18 +40,18 @@ class Readers:
     def take(self) -> Reader:
         """Return a connection for the caller's exclusive use, until `give_back`.
 
-        Raises OSError if there is no file, and sqlite3.Error.
+        Called within `OpenFiles.reading`. Raises OSError if there is no file or if files were
+        changed, and sqlite3.Error.
         """
-        file = identity(self._path)  # connecting would make an empty file
+        self._files.check()
         while reader := self._pop():
-            if reader.file == file:
+            if reader.generation == self._files.generation:
                 return reader
-            reader.connection.close()
-        return self._opened(file)
+        return self._opened()
 
     def give_back(self, reader: Reader) -> None:
         if not reader.is_reusable:
-            reader.connection.close()
+            self._close(reader)
             return
         self._idle.append(reader)
         if self._is_closed:  # read last: `close` may have come before this connection
@@ -59,13 +60,13 @@ class Readers:
     def close_idle(self) -> None:
         """Close the connections that nobody uses."""
         while reader := self._pop():
-            reader.connection.close()
+            self._close(reader)
 
     def version(self) -> tuple[int, int]:
         """Return a value that changes with each commit of any process.
 
         SQLite's `data_version` cannot be compared between connections, so all threads share one
-        connection for it. Raises OSError, sqlite3.Error.
+        connection for it. Called within `OpenFiles.reading`. Raises OSError, sqlite3.Error.
         """
         with self._watching:
             watcher, self._watcher = self._watcher, None
@@ -74,12 +75,12 @@ class Readers:
                 count = int(watcher.connection.execute("pragma data_version").fetchone()[0])
             except (sqlite3.Error, OSError):
                 if watcher is not None:
-                    watcher.connection.close()
+                    self._close(watcher)
                 raise
             if watcher.is_reusable and not self._is_closed:
                 self._watcher = watcher
             else:
-                watcher.connection.close()
+                self._close(watcher)
             return self._watchers, count
 
     def close(self) -> None:
@@ -89,25 +90,28 @@ class Readers:
         with self._watching:
             watcher, self._watcher = self._watcher, None
             if watcher is not None:
-                watcher.connection.close()
+                self._close(watcher)
 
     def _watching_now(self, watcher: Reader | None) -> Reader:
-        """The watcher, or a new one if the path has another file now."""
-        file = identity(self._path)
-        if watcher is not None and watcher.file == file:
+        """Return the watcher, or a new one if it was closed."""
+        self._files.check()
+        if watcher is not None and watcher.generation == self._files.generation:
             return watcher
-        if watcher is not None:
-            watcher.connection.close()
-        opened = self._opened(file)
+        opened = self._opened()
         if opened.is_reusable:  # the others, new at each call, would make each look like a commit
             self._watchers += 1
         return opened
 
-    def _opened(self, file: tuple[int, int]) -> Reader:
+    def _opened(self) -> Reader:
         # While a connection to a read-only file is open, all others of the process are read-only
         # too: the writer could not recover when the file becomes writable again.
         is_reusable = self._is_writable()
-        return Reader(connect(self._path, read_only=True), file, is_reusable)
+        connection = self._files.open(connect, read_only=True)
+        return Reader(connection, self._files.generation, is_reusable)
+
+    def _close(self, reader: Reader) -> None:
+        if reader.generation == self._files.generation:  # otherwise it is closed
+            self._files.close(reader.connection)
 
     def _pop(self) -> Reader | None:
         try:

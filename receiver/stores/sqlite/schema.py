@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from receiver import private_files
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
-from receiver.stores.sqlite.writer import connect, file_lock
+from receiver.stores.sqlite.files import check_complete, file_lock
+from receiver.stores.sqlite.writer import connect
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -21,6 +22,7 @@ def migrate(path: Path) -> list[str]:
     The file lock and BEGIN IMMEDIATE keep two releases that start at once from racing.
     """
     with file_lock(path):
+        check_complete(path)
         private_files.create_file(path)  # SQLite gives -wal and -shm the mode of the database
         for file in private_files.database_files(path):
             private_files.close_to_others(file)

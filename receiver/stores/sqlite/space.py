@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from receiver.stores.sqlite.writer import connect, file_lock
+from receiver.stores.sqlite.files import check_complete, file_lock
+from receiver.stores.sqlite.writer import connect
 
 PIECE = 2**20  # bytes that are read at a time
 SHORTEST_REMNANT = 6  # bytes
@@ -18,6 +19,7 @@ def give_back(path: Path, pages: int) -> int:
     Raises sqlite3.Error, OSError.
     """
     with file_lock(path):
+        check_complete(path)
         connection = connect(path, read_only=False)
         try:
             connection.execute("pragma busy_timeout = 50")

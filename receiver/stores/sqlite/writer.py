@@ -7,18 +7,19 @@ bug: before 3.51.3, SQLite can lose commits when a write races a checkpoint.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from receiver import private_files
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
+from receiver.stores.base import FILES_CHANGED
+from receiver.stores.sql.agenda import count
+from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
 from receiver.stores.sqlite.session import SqliteSession
+
+__all__ = ["GroupCommit", "connect", "file_lock"]
 
 Write = group_commit.Write[SqliteSession, Any]
 WRITE_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
@@ -48,31 +49,16 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
     return connection
 
 
-def identity(path: Path) -> tuple[int, int]:
-    """Returns the device and inode of the file. Raises OSError if it does not exist."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
-
-
-@contextmanager
-def file_lock(database: Path) -> Iterator[None]:
-    """Hold the lock that every writer of this database holds. Raises OSError."""
-    descriptor = private_files.open_file(Path(f"{database}-lock"))
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # releases the lock, as does the kernel if the process dies
-
-
 class GroupCommit(group_commit.GroupCommit[SqliteSession]):
     """The writer of one process for one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: OpenFiles | None = None) -> None:
         super().__init__()
         self._path = path
+        self._files = files or OpenFiles(path)
         self._connection: SqliteSession | None = None
-        self._file: tuple[int, int] | None = None
+        self._generation = 0  # of the files that the connection was made to
+        self._changes = 0  # how often files were changed that is not on record yet
 
     @property
     def _likely_cause(self) -> str:
@@ -85,10 +71,10 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
         try:
             with file_lock(self._path):
                 self._commit(batch)
+                return self._lost()
         except (sqlite3.Error, OSError) as error:
-            self._disconnect()  # its state is unknown; the next batch opens a new connection
+            self._disconnect()  # its state is unknown
             return StoreUnavailable(f"could not commit: {error}")
-        return None
 
     def _commit(self, batch: list[Write]) -> None:
         """Commit the batch. Savepoints cost as much as writes: use them only if a write fails."""
@@ -99,27 +85,58 @@ class GroupCommit(group_commit.GroupCommit[SqliteSession]):
             connection.execute("begin immediate")
             for write in batch:
                 _do_in_savepoint(connection, write)
+        for _ in range(self._changes):
+            count(connection, FILES_CHANGED, "sqlite")
         self._statements_are_done()
         connection.execute("commit")
+        self._changes = 0
+
+    def _lost(self) -> StoreUnavailable | None:
+        """Return an error if the batch was committed to files that have lost their names.
+
+        Until they were restored, it would be lost if the process was killed.
+        """
+        try:
+            self._check()
+        except FilesChanged as error:
+            self._recover(error)
+            self._connected()  # others wait for the files
+            return StoreUnavailable(f"{error}; send it again")
+        return None
 
     def _connected(self) -> SqliteSession:
-        """Returns a connection to the file that is at the path now. Raises OSError without one.
+        """Return a connection to the files that have the names now. Raises OSError without one.
 
-        If the file was removed or replaced, an open connection still refers to the old file, and
+        If files were removed or replaced, an open connection still refers to the old ones, and
         everything written there would be lost.
         """
-        file = identity(self._path)
-        if self._connection is None or file != self._file:
-            self._disconnect()
-            self._connection, self._file = connect(self._path, read_only=False), file
+        try:
+            self._check()
+        except FilesChanged as error:
+            self._recover(error)
+        if self._connection is None or self._generation != self._files.generation:
+            self._connection = self._files.open(connect, read_only=False, has_lock=True)
+            self._generation = self._files.generation
             # Keep the pages that savepoints copy in memory: /tmp may be full.
             self._connection.execute("pragma temp_store = memory")
         return self._connection
 
+    def _check(self) -> None:
+        """Raise OSError if files of the database were removed, replaced or emptied."""
+        self._files.check()
+        if self._connection is not None and self._generation == self._files.generation:
+            self._files.check_log(self._connection)
+
+    def _recover(self, error: FilesChanged) -> None:
+        is_new = self._files.recover(has_lost_log=isinstance(error, LogEmptied))
+        self._changes += int(is_new)
+
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()  # rolls back an open transaction
+        if connection is not None and self._generation == self._files.generation:
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            self._files.close(connection)
 
 
 def _do_all(connection: SqliteSession, batch: list[Write]) -> bool:

@@ -1,0 +1,406 @@
+"""Detects that another program changed the files of an open database, and rescues what they held.
+
+A process writes to the files that it has opened, even after their names were removed or given to
+other files. What it commits there is lost as soon as the last process that has them open ends. So
+the writer compares the names with its open files before each batch, and again before it reports a
+batch as durable.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import structlog
+
+from receiver import private_files
+from receiver.stores.sqlite.session import SqliteSession
+
+Identity = tuple[int, int]  # of a file: device and inode
+Connect = Callable[..., SqliteSession]
+READERS_END_WITHIN = 2.0  # seconds for which a recovery waits for reads of this process
+CHECKPOINT_WITHIN = 1_000  # ms for which it waits for reads of other processes
+PROBE_WITHIN = 0.2  # seconds
+LOG_STARTS = (
+    b"\x37\x7f\x06\x82",
+    b"\x37\x7f\x06\x83",
+)  # in https://www.sqlite.org/fileformat2.html
+# The bytes of the database file that SQLite locks: see os.h in its source.
+SHARED_LOCK = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 510, 0)
+log = structlog.get_logger()
+
+
+class FilesChanged(OSError):
+    """Another program removed or replaced files of the database while they were open."""
+
+
+class LogEmptied(FilesChanged):
+    """Another program emptied the log: what was only there is lost."""
+
+
+class Files(NamedTuple):
+    """The files of a database, as their names show them. None if there is no such file."""
+
+    database: Identity | None
+    wal: Identity | None
+    shm: Identity | None
+
+    def changed_since(self, known: Files) -> list[str]:
+        """Return the suffixes of the files that are not those of `known` any more."""
+        pairs = {
+            "": (known.database, self.database),
+            "-wal": (known.wal, self.wal),
+            "-shm": (known.shm, self.shm),
+        }
+        return [suffix for suffix, (was, is_) in pairs.items() if was not in (None, is_)]
+
+
+def identity(path: Path) -> Identity:
+    """Return the device and inode of the file. Raises OSError if it does not exist."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def names(database: Path) -> tuple[str, str, str]:
+    """Return the names of the database file, the log and its index."""
+    return str(database), f"{database}-wal", f"{database}-shm"
+
+
+def look(database: str, wal: str, shm: str) -> Files:
+    """Return the files that have these names now."""
+    return Files(_identity(database), _identity(wal), _identity(shm))
+
+
+def _identity(name: str) -> Identity | None:
+    try:
+        found = os.stat(name)  # noqa: PTH116 - often, and `Path` takes twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _size(name: str) -> int:
+    try:
+        return os.stat(name).st_size  # noqa: PTH116 - as above
+    except OSError:
+        return 0
+
+
+def _is_log(path: Path) -> bool:
+    """Return whether the file is a write-ahead log that contains something."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(LOG_STARTS[0])) in LOG_STARTS
+    return False
+
+
+@contextmanager
+def file_lock(database: Path) -> Iterator[None]:
+    """Hold the lock that every writer of this database holds. Raises OSError."""
+    name = f"{database}-lock"
+    while True:
+        descriptor = private_files.open_file(Path(name))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            found = os.fstat(descriptor)
+            # If the lock file was removed meanwhile, others lock the one that has its name now.
+            if (found.st_dev, found.st_ino) != _identity(name):
+                continue
+            yield
+            return
+        finally:
+            os.close(descriptor)  # releases the lock, as does the kernel if the process dies
+
+
+def check_complete(path: Path) -> None:
+    """Raise FilesChanged if the database is in use, but its -wal or -shm file is missing.
+
+    The caller holds the file lock. A new connection would create the missing file, and combine it
+    with a database that others write to through the removed one.
+    """
+    if _is_partial(path) and path.exists() and _is_in_use(path):
+        raise FilesChanged(
+            f"the -wal or -shm file of {path} was removed while another process has it open; that "
+            "process restores it before its next write, or when it stops"
+        )
+
+
+def _is_partial(path: Path) -> bool:
+    found = look(*names(path))
+    return None in (found.wal, found.shm)
+
+
+def _is_in_use(path: Path) -> bool:
+    """Return whether any connection to the database is open, by asking for exclusive use."""
+    name = quote(str(path.absolute()))
+    probe = sqlite3.connect(f"file:{name}?mode=rw", uri=True, timeout=PROBE_WITHIN)
+    try:
+        probe.execute("pragma locking_mode = exclusive")
+        probe.execute("select 1 from sqlite_master limit 1").fetchone()
+    except sqlite3.OperationalError as error:
+        return (error.sqlite_errorcode & 0xFF) == sqlite3.SQLITE_BUSY
+    except sqlite3.Error:
+        pass  # the caller's own connection meets the same error
+    finally:
+        probe.close()
+    return False
+
+
+class OpenFiles:
+    """The connections of one store, and the files that they have open. Thread-safe.
+
+    All connections of a process share one open `-shm` file, so that a process can open new files
+    only after it has closed all its connections. `generation` is the number of times it did.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.generation = 0
+        self._path, self._file_names = path, names(path)
+        self._mutex = threading.Condition()
+        self._connections: dict[int, SqliteSession] = {}  # by id
+        self._unused: list[SqliteSession] = []  # those that `close` has left open
+        self._known: Files | None = None  # None while no connection is open
+        self._log_size = 0  # bytes; what this process saw at its last commit
+        self._reads = 0  # reads of this process that are in progress
+        self._is_recovering = False
+        self._is_restored = False  # this process may create the missing files
+
+    def begin_read(self) -> None:
+        """Keep a recovery of this process waiting until `end_read`. Raises FilesChanged."""
+        with self._mutex:
+            if self._is_recovering and not self._mutex.wait_for(
+                lambda: not self._is_recovering, READERS_END_WITHIN
+            ):
+                raise FilesChanged(f"{self._path} is being opened again")
+            self._reads += 1
+
+    def end_read(self) -> None:
+        """End what `begin_read` began."""
+        with self._mutex:
+            self._reads -= 1
+            if self._is_recovering:
+                self._mutex.notify_all()
+
+    def check(self) -> None:
+        """Raise FilesChanged if the names do not show the open files any more.
+
+        Raises FileNotFoundError if there is no database.
+        """
+        found = look(*self._file_names)
+        if found == self._known:
+            return
+        if found.database is None:
+            identity(self._path)  # raises the error that says why
+        if changed := self._changed(found):
+            raise FilesChanged(f"another program removed or replaced {self._names(changed)}")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any connection is open."""
+        return bool(self._connections)
+
+    @property
+    def are_changed(self) -> bool:
+        """Whether the names do not show the open files any more."""
+        return bool(self._changed(look(*self._file_names)))
+
+    def check_log(self, connection: SqliteSession) -> None:
+        """Raise FilesChanged if another program emptied the log: see `check`.
+
+        The caller holds the file lock, and the connection is in no transaction. A log that became
+        empty was emptied by a checkpoint of ours, unless its index still contains frames.
+        """
+        before, self._log_size = self._log_size, _size(self._file_names[1])
+        if self._log_size == 0 and before > 0 and self._has_lost_frames(connection):
+            raise LogEmptied(f"another program emptied {self._path}-wal")
+
+    def open(self, connect: Connect, *, read_only: bool, has_lock: bool = False) -> SqliteSession:
+        """Open a connection with `connect`. `has_lock`: whether the caller holds the file lock.
+
+        Raises sqlite3.Error, and FilesChanged if the connection would combine files that do not
+        belong together.
+        """
+        self.check()
+        with nullcontext() if has_lock or not self._is_partial() else self._lock_if_permitted():
+            before = look(*self._file_names)
+            if self._is_partial() and not self._is_restored:
+                check_complete(self._path)
+            connection = connect(self._path, read_only=read_only)
+            try:
+                # SQLite opens the other two files only for the first statement that reads.
+                connection.execute("select 1 from sqlite_master limit 1").fetchone()
+                self._register(connection, before)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def close(self, connection: SqliteSession) -> None:
+        """Close a connection, but not while its files are changed: `recover` needs it."""
+        if id(connection) in self._connections:
+            self._unused.append(connection)
+        if self._unused and not self.are_changed:
+            self._close(self._unused)
+
+    def close_all(self) -> None:
+        """Close what `close` has left open, after rescuing what would be lost with it."""
+        if self._connections and self.are_changed:
+            try:
+                with file_lock(self._path):
+                    self.recover()
+            except (sqlite3.Error, OSError) as error:
+                log.error("the files of the database could not be restored", error=str(error))
+        self._close(self._unused)
+
+    def recover(self, *, has_lost_log: bool = False) -> bool:
+        """Close all connections to files that were changed, after rescuing what was committed.
+
+        The caller holds the file lock, and no connection is in a transaction. What is only in the
+        log is written to the database file. The names that are left are removed, so that other
+        processes detect the change as well. Raises FilesChanged or sqlite3.Error if that is not
+        possible yet; then everything stays open, and the next attempt may succeed. Returns whether
+        this process was the first to detect the change.
+        """
+        with self._mutex:
+            self._is_recovering = True
+            is_free = self._mutex.wait_for(lambda: not self._reads, READERS_END_WITHIN)
+        try:
+            if not is_free:
+                raise FilesChanged(f"{self._path}: a read takes too long to restore the files")
+            return self._recover(has_lost_log=has_lost_log)
+        finally:
+            with self._mutex:
+                self._is_recovering = False
+                self._mutex.notify_all()
+
+    def _recover(self, *, has_lost_log: bool) -> bool:
+        known, found = self._known, look(*self._file_names)
+        if known is None:
+            return False
+        changed = self._changed(found) or (["-wal"] if has_lost_log else [])
+        if not changed:
+            return False
+        if found.database is None:
+            identity(self._path)  # raises: the file may come back
+        is_rescued = self._was_rescued(known)  # by another process
+        is_replaced = found.database != known.database
+        # Others may have begun a log of their own: its frames must not be mixed with ours.
+        is_followed = found.wal not in (None, known.wal) and _is_log(Path(self._file_names[1]))
+        is_kept = not (is_replaced or is_followed or has_lost_log)
+        if not is_rescued:
+            if is_kept:
+                self._checkpoint()
+            pairs = (("-wal", known.wal, found.wal), ("-shm", known.shm, found.shm))
+            for suffix, was, is_ in pairs:
+                if is_ == was or not (is_replaced or is_followed):
+                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            Path(f"{self._path}-lock").write_text(_rescued(known))
+        self._is_restored = True
+        with _no_checkpoint_at_close(self._path):
+            self._close(list(self._connections.values()))
+        if is_rescued:
+            log.warning("opened the files of the database again, which another process restored")
+            return False
+        log.error(
+            "another program removed, replaced or emptied files of the open database",
+            files=self._names(changed),
+            commits="all were kept" if is_kept else "some may be missing",
+            remedy="stop the receiver before you touch its files",
+        )
+        return True
+
+    def _was_rescued(self, known: Files) -> bool:
+        """Return whether another process has rescued these files, and reported the change."""
+        with suppress(OSError):
+            return Path(f"{self._path}-lock").read_text() == _rescued(known)
+        return False
+
+    def _checkpoint(self) -> None:
+        """Write the open log to the database file, durably."""
+        connection = next(iter(self._connections.values()))
+        connection.execute(f"pragma busy_timeout = {CHECKPOINT_WITHIN}")
+        busy, logged, written = connection.execute("pragma wal_checkpoint(full)").fetchone()
+        if busy or logged != written:
+            raise FilesChanged(f"{self._path}: another process reads what has to be rescued")
+
+    def _has_lost_frames(self, connection: SqliteSession) -> bool:
+        """Return whether the index of the log, which is empty, contains frames."""
+        try:
+            # Of an empty log, nothing can be read, so that nothing is written.
+            return int(connection.execute("pragma wal_checkpoint(passive)").fetchone()[1]) > 0
+        except sqlite3.Error:
+            return True
+
+    def _changed(self, found: Files) -> list[str]:
+        """Return the suffixes of the changed files, and remember new files."""
+        known = self._known
+        if known is None:
+            return []
+        changed = found.changed_since(known)
+        if not changed and found != known:
+            self._known = found
+        return changed
+
+    def _is_partial(self) -> bool:
+        """Return whether this process has nothing open, and the -wal or -shm file is missing."""
+        return self._known is None and _is_partial(self._path)
+
+    def _register(self, connection: SqliteSession, before: Files) -> None:
+        after = look(*self._file_names)
+        with self._mutex:
+            known = self._known or before
+            if after.changed_since(known):
+                raise FilesChanged(f"the files of {self._path} were changed while they were opened")
+            self._known, self._is_restored = after, False
+            self._connections[id(connection)] = connection
+
+    def _close(self, connections: list[SqliteSession]) -> None:
+        with self._mutex:
+            for connection in tuple(connections):
+                if self._connections.pop(id(connection), None) is not None:
+                    connection.close()
+            self._unused = [one for one in self._unused if id(one) in self._connections]
+            if not self._connections:
+                self._known, self._log_size = None, 0
+                self.generation += 1
+
+    @contextmanager
+    def _lock_if_permitted(self) -> Iterator[None]:
+        """Hold the file lock, unless this user may not: such a user cannot write either."""
+        with ExitStack() as stack:
+            with suppress(OSError):
+                stack.enter_context(file_lock(self._path))
+            yield
+
+    def _names(self, suffixes: list[str]) -> str:
+        return ", ".join(f"{self._path}{suffix}" for suffix in suffixes)
+
+
+def _rescued(known: Files) -> str:
+    """Return the note in the lock file that these files were given up for new ones."""
+    return f"given up: {known}\n"
+
+
+@contextmanager
+def _no_checkpoint_at_close(path: Path) -> Iterator[None]:
+    """Keep SQLite from writing the log back when it closes the last connection.
+
+    It would also remove the file that has the name of the log now, which may be the log of others.
+    The lock of an open file description counts as another process's, so that SQLite does not get
+    the exclusive lock that it needs for that. Closing the file releases all locks of this process,
+    which has closed all connections by then.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context(path.open("rb"))
+            if sys.platform == "linux":
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, SHARED_LOCK)
+        yield

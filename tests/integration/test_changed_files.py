@@ -1,0 +1,289 @@
+"""Another program changes the files of an open SQLite database: nothing acknowledged is lost.
+
+A process that is killed leaves only what has a name. `named` copies that, as the next start finds
+it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from receiver.doctor import record
+from receiver.errors import StoreUnavailable
+from receiver.stores.base import FILES_CHANGED
+from receiver.stores.sqlite import SqliteStore, connections
+from tests.support.patience import wait_until
+
+Change = Callable[[Path], None]
+BEFORE = 20
+
+
+def removes(*suffixes: str) -> Change:
+    def change(database: Path) -> None:
+        for suffix in suffixes:
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+
+    return change
+
+
+def replaces(suffix: str, content: bytes) -> Change:
+    def change(database: Path) -> None:
+        new = database.with_name("new")
+        new.write_bytes(content)
+        new.replace(f"{database}{suffix}")
+
+    return change
+
+
+def is_opened_anew(database: Path) -> None:
+    """A program that starts after the files were removed creates new ones."""
+    removes("-wal", "-shm")(database)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").touch()
+
+
+CHANGES = {
+    "-wal removed": removes("-wal"),
+    "-shm removed": removes("-shm"),
+    "both removed": removes("-wal", "-shm"),
+    "all but the database removed": removes("-wal", "-shm", "-lock"),
+    "-wal replaced by an empty file": replaces("-wal", b""),
+    "-wal replaced by another file": replaces("-wal", b"not a log" * 1000),
+    "-shm replaced by an empty file": replaces("-shm", b""),
+    "-shm replaced by another file": replaces("-shm", bytes(32768)),
+    "both are new and empty": is_opened_anew,
+}
+changes = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+
+
+@pytest.fixture
+def database(store: SqliteStore, tmp_path: Path) -> Path:
+    """The file of a store that has connections of both kinds, and commits that are in the log."""
+    for number in range(BEFORE):
+        store.heartbeat(f"before-{number}", "web", 1 << 50)
+    assert store.seen("web")
+    store.wait_for_commit(0, threading.Event())
+    return tmp_path / "receiver.db"
+
+
+def named(database: Path) -> set[str]:
+    """Return the heartbeats that would be on record after all processes were killed."""
+    folder = database.with_name("killed")
+    folder.mkdir()
+    for suffix in ("", "-wal"):
+        if Path(f"{database}{suffix}").exists():
+            shutil.copy(f"{database}{suffix}", folder)
+    with closing(sqlite3.connect(folder / database.name)) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        found = {name for (name,) in connection.execute("select name from processes")}
+    shutil.rmtree(folder)
+    return found
+
+
+def everything(*more: str) -> set[str]:
+    return {f"before-{number}" for number in range(BEFORE)} | set(more)
+
+
+@changes
+def test_what_was_acknowledged_outlives_a_kill(
+    store: SqliteStore, database: Path, change: Change
+) -> None:
+    change(database)
+    store.heartbeat("first", "web", 1 << 50)
+    assert named(database) == everything("first")
+    store.heartbeat("second", "web", 1 << 50)
+    assert named(database) == everything("first", "second")
+    assert store.seen("web")
+
+
+@changes
+def test_a_batch_is_not_acknowledged_if_files_change_while_it_is_committed(
+    store: SqliteStore, database: Path, change: Change
+) -> None:
+    with pytest.raises(StoreUnavailable, match=r"send it again"):
+        store.writer.run(lambda _: change(database))
+    assert named(database) == everything()
+    store.heartbeat("later", "web", 1 << 50)
+    assert named(database) == everything("later")
+
+
+@changes
+def test_a_clean_stop_keeps_everything(store: SqliteStore, database: Path, change: Change) -> None:
+    change(database)
+    store.close()
+    assert named(database) == everything()
+
+
+@changes
+def test_a_read_restores_the_files(store: SqliteStore, database: Path, change: Change) -> None:
+    change(database)
+    assert store.seen("web") == 1 << 50
+    assert named(database) == everything()
+
+
+@changes
+def test_a_wait_for_a_commit_restores_the_files(
+    store: SqliteStore, database: Path, change: Change
+) -> None:
+    change(database)
+    store.wait_for_commit(0, threading.Event())
+    assert named(database) == everything()
+
+
+@changes
+def test_several_stores_restore_the_files_once(
+    store: SqliteStore, database: Path, change: Change
+) -> None:
+    """Each closes its connections when it detects the change. None undoes what others wrote."""
+    with closing(SqliteStore(database)) as other:
+        other.heartbeat("other", "web", 1 << 50)
+        change(database)
+        # The connections of both are in one process, so that the files are restored only after
+        # both have closed theirs; in two processes, the first one can do it alone.
+        for one in (store, other, store, other):
+            try:
+                one.heartbeat(f"by-{one is store}", "web", 1 << 50)
+            except StoreUnavailable:
+                continue
+        assert named(database) >= everything("other")
+
+
+def test_an_emptied_log_is_noticed_before_the_next_batch(
+    store: SqliteStore, database: Path
+) -> None:
+    """What was only in the log is lost; what is acknowledged from then on is not."""
+    os.truncate(f"{database}-wal", 0)
+    store.heartbeat("later", "web", 1 << 50)
+    assert "later" in named(database)
+
+
+def test_a_log_that_we_emptied_is_no_change(store: SqliteStore, database: Path) -> None:
+    store.give_back(0)
+    assert Path(f"{database}-wal").stat().st_size == 0
+    store.heartbeat("later", "web", 1 << 50)
+    assert named(database) == everything("later")
+    assert not changes_on_record(store)
+
+
+def changes_on_record(store: SqliteStore) -> int:
+    return sum(counter.value for counter in store.counters() if counter.name == FILES_CHANGED)
+
+
+def test_the_log_of_a_replaced_database_is_not_applied_to_its_successor(
+    store: SqliteStore, database: Path, migrated: Callable[[Path], SqliteStore]
+) -> None:
+    backup = database.with_name("backup.db")
+    with closing(migrated(backup)) as other:
+        other.heartbeat("in the backup", "web", 1 << 50)
+    backup.replace(database)
+    store.heartbeat("later", "web", 1 << 50)
+    assert named(database) == {"in the backup", "later"}
+
+
+def test_a_database_that_is_missing_is_refused_until_it_is_back(
+    store: SqliteStore, database: Path
+) -> None:
+    elsewhere = database.with_name("elsewhere.db")
+    database.rename(elsewhere)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.heartbeat("missing", "web", 1 << 50)
+        with pytest.raises(StoreUnavailable):
+            store.seen("web")
+    elsewhere.rename(database)
+    store.heartbeat("back", "web", 1 << 50)
+    assert named(database) == everything("back")
+
+
+def test_a_folder_that_was_moved_is_refused_until_it_is_back(
+    tmp_path: Path, migrated: Callable[[Path], SqliteStore]
+) -> None:
+    (tmp_path / "data").mkdir()
+    with closing(migrated(tmp_path / "data" / "receiver.db")) as store:
+        store.heartbeat("before", "web", 1 << 50)
+        (tmp_path / "data").rename(tmp_path / "moved")
+        with pytest.raises(StoreUnavailable):
+            store.heartbeat("moved", "web", 1 << 50)
+        (tmp_path / "moved").rename(tmp_path / "data")
+        store.heartbeat("back", "web", 1 << 50)
+        assert named(tmp_path / "data" / "receiver.db") == {"before", "back"}
+
+
+def test_a_process_that_starts_creates_no_log_while_others_have_one_without_a_name(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removes("-wal", "-shm")(database)
+    with closing(SqliteStore(database)) as new:
+        monkeypatch.setattr(connections, "OPENED_WITHIN", 0)
+        with pytest.raises(StoreUnavailable, match="was removed while another process"):
+            new.seen("web")
+        assert not Path(f"{database}-wal").exists()
+        store.heartbeat("later", "web", 1 << 50)
+        assert new.seen("web") == 1 << 50
+    assert named(database) == everything("later")
+
+
+def test_a_read_in_progress_delays_the_recovery_but_loses_nothing(
+    store: SqliteStore, database: Path
+) -> None:
+    with pytest.raises(StoreUnavailable), store.reading():
+        removes("-wal", "-shm")(database)
+    store.heartbeat("later", "web", 1 << 50)
+    assert named(database) == everything("later")
+
+
+def test_readers_and_writers_of_many_threads_continue(store: SqliteStore, database: Path) -> None:
+    stop = threading.Event()
+    acknowledged: list[str] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            with suppress(StoreUnavailable):
+                store.seen("web")
+
+    def write(writer: str) -> None:
+        for number in count():
+            if stop.is_set():
+                return
+            with suppress(StoreUnavailable):
+                store.heartbeat(f"{writer}-{number}", "web", 1 << 50)
+                acknowledged.append(f"{writer}-{number}")
+
+    def wait_for_some() -> None:
+        enough = len(acknowledged) + 10
+        wait_until(lambda: len(acknowledged) >= enough)
+
+    with ThreadPoolExecutor() as pool:
+        done = [pool.submit(read), pool.submit(read), pool.submit(write, "a")]
+        done.append(pool.submit(write, "b"))
+        try:
+            for change in CHANGES.values():
+                wait_for_some()
+                change(database)
+            wait_for_some()
+        finally:
+            stop.set()
+    assert [one.result() for one in done] == [None] * 4
+    assert named(database) >= everything(*acknowledged)
+
+
+def test_the_change_is_counted_and_reported_by_the_doctor(
+    store: SqliteStore, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not list(record.changes(store))
+    removes("-wal")(database)
+    store.heartbeat("later", "web", 1 << 50)
+    assert changes_on_record(store) == 1
+    (finding,) = record.changes(store)
+    assert "1 time(s)" in finding.said
+    assert "receiver.db-wal" in capsys.readouterr().out
