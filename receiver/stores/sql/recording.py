@@ -73,9 +73,7 @@ class Recording:
         if callback.task_id:
             task = adoption.find(self._connection, callback.task_id)
             if task is None and not callback.is_empty:
-                task = adoption.task_of(
-                    self._connection, callback, query_after=self._query_after
-                )
+                task = adoption.task_of(self._connection, callback, query_after=self._query_after)
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
@@ -99,9 +97,7 @@ class Recording:
         NotAMismatch, and NotFound if the task was forgotten.
         """
         named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
-        task = adoption.task_of(
-            self._connection, stored.callback, event, named, self._query_after
-        )
+        task = adoption.task_of(self._connection, stored.callback, event, named, self._query_after)
         if task["forgotten_at"] is not None:
             if accept:
                 raise NotFound(f"task {task['id']} was forgotten")
