@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from receiver.deliveries import State
-from receiver.stores.base import ALWAYS, Span
 from receiver.stores.group_commit import Write
 from receiver.stores.rows import Row
 from receiver.stores.sql.locks import LockedSql
@@ -65,30 +63,40 @@ class Session(Protocol):
         ...
 
 
-class Pages(Protocol):
-    """Lists, newest first: each database has its own way to be held to an index."""
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Row keys from `first` on, and before `end`."""
 
-    def of_tasks(
+    first: int = 0
+    end: int = LAST
+
+
+class Pages(Protocol):
+    """Walks along indexes, newest first: each database has its own way to be held to an index."""
+
+    def walk(
         self,
-        wanted: Mapping[str, object],
-        before: int | None,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: Keys,
+        rest: Query,
         limit: int,
-        created: Span = ALWAYS,
+        /,
     ) -> Query:
-        """The statement for `limit` tasks before this row key, with these values by column."""
+        """Return the statement for the newest `limit` keys, as `id`, between `keys`.
+
+        It walks along the index on the columns of `equal`, which have to have these values, and
+        the row key. The conditions of `rest`, each after an "and", are checked row by row.
+        """
         ...
 
-    def of_deliveries(
-        self,
-        task_id: str | None,
-        hook: str | None,
-        state: State | None,
-        before: int | None,
-        limit: int,
-        of_task: Mapping[str, object] = MappingProxyType({}),
-        moved: Span = ALWAYS,
-    ) -> Query:
-        """The condition for `limit` deliveries before this row key, and their order."""
+    def indexed_by(self, index: str, /) -> str:
+        """Return what follows the name of a table that is to be read along this index."""
+        ...
+
+    def aside(self, column: str, /) -> str:
+        """Return the column as a condition names it that must not be looked up in an index."""
         ...
 
 
@@ -122,4 +130,4 @@ class Rooms:
         raise NotImplementedError
 
 
-__all__ = ["LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]
+__all__ = ["LAST", "Found", "Keys", "Pages", "Query", "Rooms", "Row", "Session", "Values"]
