@@ -18,13 +18,13 @@ from receiver.stores.base import ALWAYS, Span
 from receiver.stores.sql.session import LAST, Keys, Pages, Query, Session
 from receiver.tasks import Outcome, Status
 
-FEW = 1_000  # rows: so many are looked up and sorted, instead of looked for
+FEW = 500  # rows: so many are looked up and sorted, instead of looked for
 SHORT = 20_000  # transitions: the deliveries of a time with no more are looked up as well
 USUAL_ACCOUNT = "default"  # most tasks have it, and no index has it
 DISORDER = 60_000  # ms by which rows that arrive together may be out of order
 STEP_OF_CLOCK = 7_200_000  # ms; a clock that is set back by less hides no row from a list
-NEIGHBOURS = 9  # rows: a single odd timestamp among them misleads no search
-PROBES = 64
+NEIGHBOURS = 7  # rows: a single odd timestamp among them misleads no search
+PROBES = 30
 Equal = dict[str, object]  # the columns of an index, and their values
 # Literal parts of partial indexes, word for word.
 PARTIAL = {
@@ -181,33 +181,32 @@ class Lists:
         Keys are in the order of arrival, but a clock may have been set back. So the search goes
         from the newest row backwards.
         """
-        end, first = _until(before).end, 0
+        end, first, newest = _until(before).end, 0, self._end(table)
         if span.until is not None:
-            key = self._key_at(table, span.until + DISORDER)
+            key = self._key_at(table, span.until + DISORDER, newest)
             neighbours = self.connection.execute(table.neighbours, (key, NEIGHBOURS)).fetchall()
-            end = min([end, *(row["id"] + 1 for row in neighbours[-1:])])
+            key = max([key, *(row["id"] + 1 for row in neighbours)])
+            times = self._probed(table, key, newest)
+            if all(at >= span.until for at in times):  # else the clock was set back
+                end = min(end, key)
         if span.since is not None:
-            first = self._key_at(table, span.since - DISORDER)
-            earlier = self._key_at(table, span.since - STEP_OF_CLOCK)
-            if self._newest_of(table, earlier, first) >= span.since:  # the clock was set back
-                first = earlier
+            first = self._key_at(table, span.since - DISORDER, min(end, newest))
+            earlier, _ = self._about(table, span.since - STEP_OF_CLOCK, first)
+            if any(at >= span.since for at in self._probed(table, earlier, first)):
+                first = earlier  # the clock was set back
         return Keys(min(first, end), end)
 
-    def _newest_of(self, table: Table, first: int, end: int) -> int:
-        """The latest time of some rows between these keys, evenly spread."""
+    def _probed(self, table: Table, first: int, end: int) -> list[int]:
+        """The times of some rows between these keys, evenly spread."""
+        if first >= end:
+            return []
         step = max(1, (end - first) // PROBES)
-        values = (first, step, step, end)
-        row = self.connection.execute(table.probes, values).fetchone()
-        return int(row["at"] or 0)
+        found = self.connection.execute(table.probes, (first, step, step, end))
+        return [row["at"] for row in found if row["at"] is not None]
 
-    def _key_at(self, table: Table, instant: int) -> int:
+    def _key_at(self, table: Table, instant: int, end: int) -> int:
         """A row key from which on most rows are not older than this, and before which they are."""
-        high, step = self._end(table), 1
-        low = high - step
-        while low > 0 and self._is_from(table, low, instant):
-            high, step = low, 2 * step
-            low = high - step
-        low = max(0, low)
+        low, high = self._about(table, instant, end)
         while low < high:
             middle = (low + high) // 2
             if self._is_from(table, middle, instant):
@@ -215,6 +214,15 @@ class Lists:
             else:
                 low = middle + 1
         return low
+
+    def _about(self, table: Table, instant: int, end: int) -> tuple[int, int]:
+        """Two keys between which the rows of this instant are: searched from `end` backwards."""
+        high, step = end, 1
+        low = high - step
+        while low > 0 and self._is_from(table, low, instant):
+            high, step = low, 2 * step
+            low = high - step
+        return max(0, low), high
 
     def _end(self, table: Table) -> int:
         """A key above all of the table."""
@@ -294,7 +302,7 @@ with recursive probe (id) as (
   select cast(? as bigint) union all
   select id + cast(? as bigint) from probe where id + cast(? as bigint) < cast(? as bigint)
 )
-select max(({at} limit 1)) as at from probe
+select ({at} limit 1) as at from probe
 """  # noqa: S608
 
 
