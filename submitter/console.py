@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver import terminal
+from receiver import display, terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from submitter import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
@@ -79,7 +79,7 @@ def print_page(page: Page) -> None:
 
 
 def print_json(document: Any) -> None:
-    click.echo(terminal.json_text(document))
+    click.echo(display.json_readable(document))
 
 
 def complain(lines: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import click
 
 from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
+from receiver.display import plain_lines
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
@@ -159,4 +160,4 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
 def complain(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"receiver: {line}", err=True)
+        click.echo(f"receiver: {plain_lines(line)}", err=True)

@@ -74,8 +74,9 @@ class Catalogue(Outbox):
         reference: str | None = None,
         limit: int = 50,
     ) -> list[Task]:
-        of_task = {"provider": provider, "reference": reference}
-        page = self.page_of_tasks(before=None, limit=limit, status=status, **of_task)
+        page = self.page_of_tasks(
+            before=None, limit=limit, status=status, provider=provider, reference=reference
+        )
         return list(page.rows)
 
     def callbacks(

@@ -240,7 +240,7 @@ class Lists:
     def _walk(
         self, table: Table, equal: Equal, keys: Keys, rest: Sequence[Query], limit: int
     ) -> Query:
-        literal = [(PARTIAL[column], []) for column in equal if column in PARTIAL]
+        literal: list[Query] = [(PARTIAL[column], []) for column in equal if column in PARTIAL]
         return self.pages.walk(table.name, table.key, equal, keys, _joined(literal, rest), limit)
 
     def _walks(

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from receiver import display
 from receiver.stores.group_commit import Write
 from receiver.stores.rows import Row
 from receiver.stores.sql.locks import LockedSql
@@ -21,6 +22,20 @@ T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 Query = tuple[str, list[object]]
 LAST = 2**63 - 1  # no row key is greater
+
+
+def storable_values(values: Values) -> Values:
+    """Return the values with text as a database stores it; see `display.storable`.
+
+    Sessions call it after a value was refused, so that correct text costs nothing.
+    """
+    if isinstance(values, Mapping):
+        return {name: _storable(value) for name, value in values.items()}
+    return [_storable(value) for value in values]
+
+
+def _storable(value: Any) -> Any:
+    return display.storable(value) if isinstance(value, str) else value
 
 
 class Found(Protocol):
@@ -130,4 +145,15 @@ class Rooms:
         raise NotImplementedError
 
 
-__all__ = ["LAST", "Found", "Keys", "Pages", "Query", "Rooms", "Row", "Session", "Values"]
+__all__ = [
+    "LAST",
+    "Found",
+    "Keys",
+    "Pages",
+    "Query",
+    "Rooms",
+    "Row",
+    "Session",
+    "Values",
+    "storable_values",
+]
