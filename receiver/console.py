@@ -184,7 +184,7 @@ def show_happenings(found: Iterable[Happening]) -> None:
         about = f"{one.task_id or '-'}  {_cut(one.reference) or '-'}"
         said = _cut((one.said.strip().splitlines() or [""])[-1])
         what = f"{hook}{one.outcome}"
-        click.echo(f"{_short(one.at)}  {one.kind:<8}  {about}  {what}  {said}".rstrip())
+        click.echo(plain(f"{_short(one.at)}  {one.kind:<8}  {about}  {what}  {said}".rstrip()))
     sys.stdout.flush()
 
 
