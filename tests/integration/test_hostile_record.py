@@ -34,6 +34,8 @@ from receiver.stores.base import Store
 from receiver.stores.happenings import Kind
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
+from receiver.web import problems
+from submitter import api
 from tests.support.applications import MakeApp
 from tests.support.dashboard_visits import PASSWORD, log_in, token
 from tests.support.hostile_record import (
@@ -48,6 +50,9 @@ from tests.support.hostile_record import (
 from tests.support.rich_record import fill
 from tests.support.samples import SECRET
 
+ROUTES = (api.blueprint,)
+for error_of_api, status_of_error in api.STATUS.items():
+    problems.register(error_of_api, status_of_error)
 API_TOKEN = "a-token-for-the-tests"
 AUTH = {"Authorization": f"Bearer {API_TOKEN}"}
 HOOKS = '[[hook]]\nname = "pictures"\ntype = "download"\nto = "data/pictures"\n'
@@ -169,7 +174,7 @@ Visit = Callable[[], Site]
 def visit(settings: Settings, make_app: MakeApp, database: Path) -> Visit:
     def visited() -> Site:
         with closing(SqliteStore(database)) as store:
-            site = Site(make_app(settings), store)
+            site = Site(make_app(settings, ROUTES), store)
             site.visit()
             return site
 
@@ -211,7 +216,7 @@ def test_postgres_is_shown_as_well(
         fill(store, tmp_path / "pictures", now_ms())
         assert len(poisoned_postgres(url, MOMENTS["far in the future"])) > 40
         chosen = {**{name: getattr(settings, name) for name in settings.__slots__}}
-        site = Site(make_app(Settings(**{**chosen, "database_url": url})), store)
+        site = Site(make_app(Settings(**{**chosen, "database_url": url}), ROUTES), store)
         site.visit()
     assert site.faults == []
 
@@ -232,7 +237,7 @@ def test_no_request_breaks_what_responds(
     settings: Settings, make_app: MakeApp, database: Path, said: object
 ) -> None:
     with closing(SqliteStore(database)) as store:
-        site = Site(make_app(settings), store)
+        site = Site(make_app(settings, ROUTES), store)
         for rule in site.app.url_map.iter_rules():
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
                 _ask(site, method, next(site.paths(rule)), said)
