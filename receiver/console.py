@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from receiver import terminal
-from receiver.deliveries import Delivery, Subscription, rfc3339
+from receiver import display
+from receiver.deliveries import Delivery, Subscription
+from receiver.display import plain, rfc3339
 from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
 from receiver.hooks_file import HEARABLE, HookEntry
@@ -37,13 +38,13 @@ SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
-    print(terminal.json_text(document))
+    print(display.json_readable(document))
 
 
 def as_json_lines(documents: Iterable[Any]) -> None:
     """A JSON document a line, at once: somebody waits for them."""
     for document in documents:
-        print(terminal.json_text(document, indent=None))
+        print(display.json_readable(document, indent=None))
     sys.stdout.flush()
 
 
@@ -188,7 +189,7 @@ def show_happenings(found: Iterable[Happening]) -> None:
         about = f"{one.task_id or '-'}  {_cut(one.reference) or '-'}"
         said = _cut((one.said.strip().splitlines() or [""])[-1])
         what = f"{hook}{one.outcome}"
-        click.echo(f"{_short(one.at)}  {one.kind:<8}  {about}  {what}  {said}".rstrip())
+        click.echo(plain(f"{_short(one.at)}  {one.kind:<8}  {about}  {what}  {said}".rstrip()))
     sys.stdout.flush()
 
 
@@ -224,8 +225,15 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
             yield attempt.ended_at, what, f"{_cut(answer[-1])} ({took:.3f} s)"
 
 
+class _Table(Table):
+    """A table whose cells cannot steer the terminal."""
+
+    def add_row(self, *cells: Any, **how: Any) -> None:
+        super().add_row(*(plain(cell) for cell in cells), **how)
+
+
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=column == "task", overflow="fold")
     return table
@@ -268,13 +276,6 @@ def _console() -> Console:
 
 def _line(console: Console, text: str) -> None:
     console.print(plain(text), soft_wrap=True)
-
-
-def plain(text: str | None) -> str:
-    """What others wrote, without the characters that would steer the terminal."""
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text or ""
-    )
 
 
 def _cut(text: str | None) -> str:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 
@@ -57,7 +58,13 @@ class Deliver:
     zone: tzinfo = UTC  # in which people are shown times
 
     def attempt(self, delivery: Delivery) -> State:
-        """Attempt a claimed delivery; how it stands after that."""
+        """Attempt a claimed delivery; how it stands after that.
+
+        It runs in a context of its own: what a hook binds there is not in the lines of the next.
+        """
+        return copy_context().run(self._attempt_named, delivery)
+
+    def _attempt_named(self, delivery: Delivery) -> State:
         with concerning(delivery):
             return self._attempt(delivery)
 

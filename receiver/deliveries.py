@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from receiver.display import rfc3339
 from receiver.events import Media
 from receiver.tasks import Status, Task, Trust
 
@@ -198,9 +199,3 @@ def task_json(task: Task) -> dict[str, Any]:
         "cost_unit": task.cost_unit,
         "created_at": rfc3339(task.created_at),
     }
-
-
-def rfc3339(instant: int) -> str:
-    """Integer milliseconds UTC as RFC 3339 with `Z`."""
-    moment = datetime.fromtimestamp(instant / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from receiver.deliveries import rfc3339
+from receiver.display import rfc3339
 from receiver.errors import NotErased
 from receiver.stores.base import Store
 

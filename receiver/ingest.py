@@ -21,11 +21,18 @@ from receiver.redaction import redacted
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
 from receiver.stores.group_commit import Write
-from receiver.tasks import Outcome, Status, Task, Trust, new_task_id
+from receiver.tasks import (
+    QUERY_ADOPTED_AFTER,
+    QUERY_ANNOUNCED_AFTER,
+    Outcome,
+    Status,
+    Task,
+    Trust,
+    new_task_id,
+)
 
 LONGEST_PROBLEM = 1_000  # characters
 log = structlog.get_logger()
-ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that others create
 
 
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
@@ -54,7 +61,7 @@ def announce(
         account=account,
         reference=reference,
         expects_callback=True,
-        deadline_at=now + ANNOUNCED_FOR,
+        deadline_at=now + _first_query(QUERY_ANNOUNCED_AFTER, settings),
     )
     secret = settings.with_secret().callback_secrets[0]
     store.create_task(task)
@@ -69,12 +76,14 @@ class Ingest:
     subscriptions: Sequence[Subscription] = ()
     confirm: Confirm = Confirm.NEVER
     meter: Meter = field(default_factory=Meter)
+    query_after: int = QUERY_ADOPTED_AFTER  # ms; see `stores.base.Inbox.record`
 
     @classmethod
     def into(cls, store: Store, settings: Settings, meter: Meter | None = None) -> Ingest:
         """The way into this store, for the hooks of these settings. Raises SettingsError."""
         subscriptions = [entry.subscription for entry in hook_entries(settings)]
-        return cls(store, subscriptions, settings.confirm, meter or Meter())
+        query_after = _first_query(QUERY_ADOPTED_AFTER, settings)
+        return cls(store, subscriptions, settings.confirm, meter or Meter(), query_after)
 
     @property
     def hooks(self) -> list[str]:
@@ -108,7 +117,7 @@ class Ingest:
         if not isinstance(error, RequestRefused):  # an adapter's bug: its text may contain secrets
             shown = cleaned(redacted(repr(error)))
             problem = f"it could not be processed: {shown}"[:LONGEST_PROBLEM]
-        self.store.quarantine(callback, problem)
+        self.store.quarantine(callback, problem, query_after=self.query_after)
         self.count(callback, None, Outcome.QUARANTINED)
 
     def _concerns_no_task(self, callback: Callback, error: Exception) -> bool:
@@ -132,14 +141,24 @@ class Ingest:
         """`record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
         confirm = self._must_be_confirmed(callback, event)
         return self.store.submit(
-            callback, event, self.subscriptions, confirm=confirm, shares_ids=_shares_ids(callback)
+            callback,
+            event,
+            self.subscriptions,
+            confirm=confirm,
+            shares_ids=_shares_ids(callback),
+            query_after=self.query_after,
         )
 
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a message whose meaning is known; durable when it returns."""
         confirm = self._must_be_confirmed(callback, event)
         return self.store.record(
-            callback, event, self.subscriptions, confirm=confirm, shares_ids=_shares_ids(callback)
+            callback,
+            event,
+            self.subscriptions,
+            confirm=confirm,
+            shares_ids=_shares_ids(callback),
+            query_after=self.query_after,
         )
 
     def replay(self, callback_id: int, *, accept: bool = False, dry_run: bool = False) -> Outcome:
@@ -165,6 +184,7 @@ class Ingest:
             shares_ids=_shares_ids(stored.callback),
             accept=accept,
             dry_run=dry_run,
+            query_after=self.query_after,
         )
 
     def give_up(self, task_id: str, now: int) -> None:
@@ -199,6 +219,12 @@ class Ingest:
         if event.status is Status.SUCCEEDED and not event.media:
             return True
         return event.status.is_terminal and callback.trust in UNCONFIRMED[self.confirm]
+
+
+def _first_query(usual: int, settings: Settings) -> int:
+    """Return ms until the first query of a task created elsewhere, at most RECONCILE_AFTER."""
+    most = settings.reconcile_after
+    return usual if most is None else min(usual, round(1000 * most))
 
 
 def _shares_ids(callback: Callback) -> bool:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from io import StringIO
 from threading import RLock
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
+from receiver import display
 from receiver.redaction import redacted
 
 # Local variables hold tokens and secrets: a traceback in the log shows none.
@@ -54,7 +56,6 @@ _BEFORE: list[Processor] = [
     _with_timestamp,
 ]
 _PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
-_ENCODER = json.JSONEncoder(default=repr)
 
 
 class LossyLogger:
@@ -171,11 +172,25 @@ def formatter(
 def _rendering(form: str) -> list[Processor]:
     on_terminal = sys.stderr.isatty()
     if form == CONSOLE or (form == AUTO and on_terminal):
-        traceback = structlog.dev.plain_traceback
         return [
-            structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=traceback),
+            _plain_values,
+            structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=_traceback),
         ]
-    return [TRACEBACK, lambda _, __, event: _ENCODER.encode(event)]
+    return [TRACEBACK, lambda _, __, event: display.json_ascii(event, default=repr)]
+
+
+def _plain_values(_: Any, __: str, event: EventDict) -> EventDict:
+    """Take the characters that would steer a terminal out of the text of an event."""
+    return {
+        display.plain(name): display.plain_lines(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
+def _traceback(stream: TextIO, error: ExcInfo) -> None:
+    shown = StringIO()
+    structlog.dev.plain_traceback(shown, error)
+    stream.write(display.plain_lines(shown.getvalue()))
 
 
 def _hiding(hide: Callable[[str], str]) -> Processor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from receiver.deliveries import Delivery, rfc3339, task_json
+from receiver.deliveries import Delivery, task_json
+from receiver.display import rfc3339
 from receiver.endpoints import Endpoint
 from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.stores.base import StoredCallback, TaskHistory

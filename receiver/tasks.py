@@ -59,6 +59,9 @@ class IdSource(StrEnum):
         return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
 
 
+QUERY_ADOPTED_AFTER = 90_000  # ms after the callback from which a task became known
+QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the task is created elsewhere
+
 _RANK = {
     Status.CREATED: 0,
     Status.SUBMITTED: 1,

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-# What steers a terminal, though JSON allows it: C1 controls, and what turns the direction of text.
-STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def json_text(document: Any, indent: int | None = 2) -> str:
-    """JSON that steers no terminal; letters of other scripts stay readable."""
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
-    safe = STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    return safe.encode("utf-8", "backslashreplace").decode()  # half a character: \udc80
+from io import TextIOWrapper
 
 
 def not_utf8(arguments: Sequence[str]) -> str | None:
@@ -34,6 +22,9 @@ def not_utf8(arguments: Sequence[str]) -> str | None:
 @contextmanager
 def output(complain: Callable[[Iterable[str]], None], leave: Callable[[], None]) -> Iterator[None]:
     """Around a command: a standard output that cannot be written is one line, and `leave`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # its encoding may lack characters of the record
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
         sys.stdout.flush()

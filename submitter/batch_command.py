@@ -12,8 +12,10 @@ from submitter.console import (
     REFUSED,
     account,
     as_json,
+    complain,
     model,
     print_json,
+    print_lines,
     provider,
 )
 from submitter.progress import counted
@@ -63,7 +65,7 @@ def batch(
         file,
         Defaults(provider, account, model),
         encoding,
-        lambda line: click.echo(f"submitter: {line}", err=True),
+        lambda line: complain([line]),
     )
     with opened() as record, counted(len(rows) + len(bad)) as told:
         outcome = run(
@@ -72,8 +74,7 @@ def batch(
     if as_json:
         print_json(outcome.document())
     else:
-        for line in outcome.lines():
-            click.echo(line)
+        print_lines(outcome.lines())
     ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
 
 

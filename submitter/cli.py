@@ -18,6 +18,7 @@ from submitter.console import (
     complain,
     model,
     print_json,
+    print_lines,
     print_page,
     provider,
 )
@@ -176,5 +177,4 @@ def _print_task(store: Store, task: Task, as_json: bool) -> None:
     if as_json:
         print_json(report.document(history))
     else:
-        for line in report.lines(history):
-            click.echo(line)
+        print_lines(report.lines(history))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver import terminal
+from receiver import display, terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from submitter import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
@@ -66,7 +66,7 @@ def print_page(page: Page) -> None:
     """A table for people; a line a task, separated by tabs, for other programs."""
     if not sys.stdout.isatty():
         for task in page.tasks:
-            click.echo("\t".join(report.row(task)))
+            click.echo("\t".join(map(display.plain, report.row(task))))
         return
     table = Table()
     for heading in ("its id", "our id"):
@@ -74,12 +74,18 @@ def print_page(page: Page) -> None:
     for heading in ("status", "created", "result"):
         table.add_column(heading, overflow="fold")
     for task in page.tasks:
-        table.add_row(*map(Text, report.row(task)))
+        table.add_row(*(Text(display.plain(cell)) for cell in report.row(task)))
     Console().print(table)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print each on one line, without characters that would steer a terminal."""
+    for line in lines:
+        click.echo(display.plain(line))
+
+
 def print_json(document: Any) -> None:
-    click.echo(terminal.json_text(document))
+    click.echo(display.json_readable(document))
 
 
 def complain(lines: Iterable[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
+from receiver.display import rfc3339
 from receiver.stores import Store
 from receiver.stores.base import Span
 from receiver.stores.charges import Charge
@@ -21,7 +21,7 @@ UNKNOWN = "?"
 
 def month(charge: Charge) -> str:
     """In UTC, of the task's creation."""
-    return datetime.fromtimestamp(charge.created_at / 1000, UTC).strftime("%Y-%m")
+    return rfc3339(charge.created_at)[: len("2026-11")]
 
 
 BY: dict[str, Callable[[Charge], str]] = {

@@ -55,7 +55,7 @@ def counted(total: int) -> Iterator[Callable[[str], None]]:
     """Show how many of `total` have ended: a bar on a terminal, one line each elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda line: click.echo(line, err=True)
+        yield lambda line: click.echo(readable(line), err=True)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from threading import Event as Signal
 
@@ -159,10 +160,14 @@ class Reconciler:
 
     def _reconcile(self, task: Task) -> str:
         """Ask about one task, and decide when to ask again; how it ended, in a word."""
-        with bound_contextvars(task=task.id, provider=task.provider):
-            result = self._asked(task)
+        # In a context of its own: what an adapter binds there is not in the lines of other tasks.
+        result = copy_context().run(self._asked_by_name, task)
         self.ingest.meter.count(QUESTIONS, task.provider, result.replace(" ", "_"))
         return result
+
+    def _asked_by_name(self, task: Task) -> str:
+        with bound_contextvars(task=task.id, provider=task.provider):
+            return self._asked(task)
 
     def _asked(self, task: Task) -> str:
         try:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from receiver import providers
-from receiver.deliveries import File, Notice, rfc3339
+from receiver.deliveries import File, Notice
+from receiver.display import rfc3339
 from receiver.errors import RequestRefused
 from receiver.events import Media
 from receiver.stores.base import TaskHistory

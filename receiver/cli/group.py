@@ -20,6 +20,7 @@ import click
 from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.clock_watch import ClockWatch
+from receiver.display import plain_lines
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.hooks_file import HooksPath
 from receiver.ingest import hook_entries
@@ -200,4 +201,4 @@ def _opened(chosen: settings.Settings | None) -> Store:
 
 def complain(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"receiver: {line}", err=True)
+        click.echo(f"receiver: {plain_lines(line)}", err=True)

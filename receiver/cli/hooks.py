@@ -8,6 +8,7 @@ import click
 
 from receiver import console, hooks, sample, settings, shapes
 from receiver.cli.group import REFUSED, as_json, hook_names
+from receiver.display import plain
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.ingest import hook_entries
@@ -59,9 +60,9 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     if as_json:
         console.as_json({"hook": name, "status": told, "delivered": works, "answer": said})
     elif works:
-        click.echo(f"{name} took the test event ({told}): {console.plain(said)}")
+        click.echo(f"{name} took the test event ({told}): {plain(said)}")
     else:
-        click.echo(f"receiver: {name} failed: {console.plain(said)}", err=True)
+        click.echo(f"receiver: {name} failed: {plain(said)}", err=True)
     ctx.exit(0 if works else REFUSED)
 
 

@@ -21,6 +21,7 @@ from receiver.cli.group import (
 )
 from receiver.clock import now_ms
 from receiver.deliveries import State
+from receiver.display import plain
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
 from receiver.reparse import reparse
@@ -141,7 +142,7 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
     progress = hidden if sys.stdout.isatty() else console.progress("parsing callbacks")
     with progress as more:
         for one in reparse(_ingest(), since, dry_run=dry_run):
-            became = f"{verb}: {one.outcome}" if one.outcome else f": {console.plain(one.problem)}"
+            became = f"{verb}: {one.outcome}" if one.outcome else f": {plain(one.problem)}"
             click.echo(f"callback {one.callback}{became}")
             counted[one.outcome or one.problem.partition(":")[0]] += 1
             faults += one.is_fault

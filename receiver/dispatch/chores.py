@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from threading import Event as Signal
 
@@ -35,7 +36,7 @@ def chores(wanted: Sequence[Chore], stop: Signal) -> Iterator[None]:
 def _repeat(chore: Chore, stop: Signal) -> None:
     while not stop.is_set():
         try:
-            chore.run()
+            copy_context().run(chore.run)  # what a hook binds to the log is not in later lines
         except StoreUnavailable as error:
             if not stop.is_set():  # else the worker closed the record while this chore used it
                 log.error("the record is unavailable", chore=chore.name, error=str(error))

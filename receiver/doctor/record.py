@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from receiver.clock import now_ms, wall_ms
 from receiver.clock_watch import recent_step
-from receiver.deliveries import rfc3339
+from receiver.display import rfc3339
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store

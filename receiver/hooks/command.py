@@ -9,7 +9,6 @@ retried, and other events are not delayed.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import selectors
 import signal
@@ -24,6 +23,7 @@ from typing import IO, Any
 from marshmallow import ValidationError, fields, validate
 
 from receiver.deliveries import Notice
+from receiver.display import encodable, json_ascii
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks import wording
 from receiver.hooks.base import Done
@@ -69,7 +69,7 @@ class Command:
         self._options = checked(CommandOptions(), options)
 
     def send(self, notice: Notice) -> Done:
-        event = json.dumps(notice.as_json()).encode()
+        event = json_ascii(notice.as_json()).encode()
         output, status = self._run(event, self._environment(notice))
         text = wording.one_line(output.decode("utf-8", "replace"))
         said = f"{how_it_ended(status)}: {text}" if text else how_it_ended(status)
@@ -94,10 +94,7 @@ class Command:
             "CALLBACK_FILE": file,
         }
         # Others chose the reference: a variable takes neither a NUL nor half a character.
-        clean = {
-            name: text.replace("\0", "").encode("utf-8", "replace").decode()
-            for name, text in told.items()
-        }
+        clean = {name: encodable(text.replace("\0", "")) for name, text in told.items()}
         return {**inherited, **self._options["env"], **clean}
 
     def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:

@@ -96,7 +96,7 @@ def versions(
     `now`, in seconds since 1970, is the Date. All versions have the same Message-ID.
     """
     # The same for every attempt, so that a letter that was sent twice is seen once.
-    identity = hashlib.sha256(f"{notice.id}\n{hook}".encode()).hexdigest()[:32]
+    identity = hashlib.sha256(f"{notice.id}\n{hook}".encode("utf-8", "replace")).hexdigest()[:32]
     whole = _outputs(notice, identity)
     previews = [replace(output, original=None) for output in whole]
     links = [replace(output, preview=None) for output in previews]
@@ -148,7 +148,7 @@ def alert(
 ) -> EmailMessage:
     """The letter about another hook's endpoint; `now`, in seconds since 1970, is its Date."""
     told = f"{message.id} {message.hook} {message.at}"
-    identity = hashlib.sha256(told.encode()).hexdigest()[:32]
+    identity = hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:32]
     letter = _begun(sender, recipients, _safe(message.title), identity, now)
     letter.set_content(f"{wording.one_line(message.text)}\n")
     return letter

@@ -5,7 +5,6 @@ This turns a provider that does not sign into a source that does.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,8 @@ from marshmallow import ValidationError, fields, validate
 
 from receiver import outgoing, standard_webhooks
 from receiver.clock import wall_ms
-from receiver.deliveries import Notice, rfc3339
+from receiver.deliveries import Notice
+from receiver.display import json_ascii, rfc3339
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, EndpointGone, TemporaryFailure
 from receiver.hooks import wording
@@ -73,7 +73,7 @@ class Webhook:
         retried after any response except 410: a consumer that is being deployed may answer 404 or
         a redirect for a minute. Such a response does not count as a failure of the endpoint.
         """
-        body = json.dumps(document, separators=(",", ":")).encode()
+        body = json_ascii(document, separators=(",", ":")).encode()
         answer = outgoing.post(
             self._options["url"],
             data=body,

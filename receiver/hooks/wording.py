@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 
+from receiver import display
 from receiver.deliveries import Notice
 from receiver.events import Media
 
@@ -71,7 +72,7 @@ def duration(milliseconds: int) -> str:
 
 def moment(instant: int, zone: tzinfo) -> str:
     """Integer milliseconds as a date and time that people read, and where it is that time."""
-    return datetime.fromtimestamp(instant / 1000, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return display.moment(instant, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def is_link(url: str) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 from marshmallow import fields, validate
 
+from receiver.display import storable
+
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
 LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000, so that adding 30 days stays a date
 LONGEST_INSTANT = 64  # characters of an instant that is written as text
@@ -138,7 +140,4 @@ def amount(value: object) -> str | None:
 
 def cleaned(written: str) -> str:
     """The text with the characters that cannot be stored replaced: NUL, and lone surrogates."""
-    if written.isascii():
-        return written.replace("\0", "\ufffd") if "\0" in written else written
-    whole = written.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return whole.replace("\0", "\ufffd")
+    return storable(written)

@@ -28,7 +28,7 @@ from receiver.stores.upkeep import (
     Retention,
     Whole,
 )
-from receiver.tasks import Outcome, Status, Task, is_problem_of
+from receiver.tasks import QUERY_ADOPTED_AFTER, Outcome, Status, Task, is_problem_of
 
 T = TypeVar("T")
 
@@ -231,6 +231,7 @@ class Inbox(Protocol):
         *,
         confirm: bool = False,
         shares_ids: bool = True,
+        query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Outcome:
         """Store the message, record the transition if it is legal, and write one delivery for each
         matching subscription, all in one commit.
@@ -243,6 +244,8 @@ class Inbox(Protocol):
         no status, and makes the task due for a query, at most once a minute. If the id has a higher
         source (see `IdSource`), it replaces the id on record instead, and the messages that named
         the old id become mismatches. For `shares_ids`, see `providers.base.Provider`.
+
+        A task that is created becomes due for a query `query_after` ms after the message.
         """
         ...
 
@@ -259,6 +262,7 @@ class Inbox(Protocol):
         *,
         confirm: bool = False,
         shares_ids: bool = True,
+        query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Write[Any, Outcome]:
         """Like `record`, but return a future instead of waiting for the commit.
 
@@ -268,8 +272,10 @@ class Inbox(Protocol):
         """
         ...
 
-    def quarantine(self, callback: Callback, problem: str) -> None:
-        """Keep a message that was not understood, and why."""
+    def quarantine(
+        self, callback: Callback, problem: str, *, query_after: int = QUERY_ADOPTED_AFTER
+    ) -> None:
+        """Store a message that was not understood, and its problem. See `record`."""
         ...
 
     def reopen(
@@ -282,6 +288,7 @@ class Inbox(Protocol):
         shares_ids: bool = True,
         accept: bool = False,
         dry_run: bool = False,
+        query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Outcome:
         """Like `record`, for a stored message that is parsed again.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from receiver import display
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
 from receiver.endpoints import Alert, AlertKind, Endpoint
 from receiver.events import Callback, Source
@@ -56,7 +57,7 @@ def callback(row: Row) -> StoredCallback:
             task_id=row["task_id"],
             body=bytes(row["body"]),
             received_at=row["received_at"],
-            headers=json.loads(row["headers"]),
+            headers=_headers(row["headers"]),
             source=Source(row["source"]),
             trust=Trust(row["trust"]),
         ),
@@ -64,6 +65,17 @@ def callback(row: Row) -> StoredCallback:
         repeats=row["repeats"],
         problem=row["problem"],
     )
+
+
+def _headers(text: str) -> dict[str, str]:
+    """The headers of a message; none if they cannot be read."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {display.storable(name): display.storable(str(value)) for name, value in found.items()}
 
 
 def transition(row: Row) -> Transition:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from receiver import display
 from receiver.clock_watch import ClockWatch
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
@@ -37,8 +39,25 @@ from receiver.web.unread_bodies import UnreadBodies
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
 
+class _Response(Response):
+    """A response whose text can always be encoded, whatever is on record."""
+
+    def set_data(self, value: bytes | str) -> None:
+        super().set_data(display.encodable(value) if isinstance(value, str) else value)
+
+
+class _Json(DefaultJSONProvider):
+    """Flask's JSON, which every parser accepts."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return display.json_ascii(obj, **{"default": self.default, "sort_keys": True, **kwargs})
+
+
 class _Application(Flask):
     """Flask, told once that no function here is asynchronous: it asks eight times a request."""
+
+    response_class = _Response
+    json_provider_class = _Json
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func

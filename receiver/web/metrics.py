@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from receiver import __version__, current_hooks, measures, providers
+from receiver import __version__, current_hooks, display, measures, providers
 from receiver.clock import now_ms
 from receiver.clock_watch import ClockWatch
 from receiver.described import Description, described
@@ -125,7 +125,8 @@ def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     values[measures.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
     values[measures.STORE_WRITABLE.name] = writable
     for reading in store.measured():
-        values[reading.name][reading.labels] = reading.value
+        labels = tuple(map(display.encodable, reading.labels))
+        values[reading.name][labels] = reading.value
     for measure in measures.ALL:
         # Another release may have had other labels.
         width = len(measure.labels) + (measure.kind is Kind.HISTOGRAM)

@@ -8,10 +8,11 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, g, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from receiver.display import json_ascii
 from receiver.errors import (
     BadSignature,
     BodyTooLong,
@@ -52,7 +53,7 @@ MEDIA_TYPE = "application/problem+json"
 def document(status: int, detail: str, members: Mapping[str, Any] | None = None) -> str:
     """One problem document."""
     phrase = HTTPStatus(status).phrase
-    return json.dumps(
+    return json_ascii(
         {"title": phrase, "status": int(status), "detail": detail, **(members or {})},
         sort_keys=True,
     )

@@ -34,6 +34,10 @@ def install(app: Flask, *, is_behind_proxy: bool) -> None:
         g.request_id = request_id = named(given)
         bind_contextvars(request_id=request_id)
 
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        clear_contextvars()  # the thread may log what concerns no request
+
     @app.after_request
     def report(response: Response) -> Response:
         request_id, started, rule = g.get("request_id"), g.get("started"), request.url_rule

@@ -106,3 +106,41 @@ def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
     page = filled.page_of_callbacks(before=None, limit=9, outcome=Outcome.QUARANTINED)
     assert [stored.problem for stored in page.rows] == ["no"]
     assert filled.page_of_callbacks(before=None, limit=9, account="default").rows[0].problem is None
+
+
+def put(store: Store, times: list[int]) -> None:
+    """A task with a callback and a delivery at each of these times, in this order."""
+    ingest = Ingest(store, [subscription("mail")])
+    for number, at in enumerate(times):
+        store.create_task(Task(f"t{number}", "kling", Status.CREATED, at, at))
+        ingest.accept(callback(body(task_id=f"at-{number}"), f"t{number}", received_at=at))
+
+
+MINUTE = 60_000
+UP_TO_NOW = [NOW + n * MINUTE for n in range(60)]
+CLOCKS = {
+    "in order": UP_TO_NOW,
+    "set back by an hour": [*UP_TO_NOW, *UP_TO_NOW],
+    "one was far ahead": [*UP_TO_NOW[:30], NOW + 9_999 * HOUR, *UP_TO_NOW[30:]],
+    "one was far behind": [*UP_TO_NOW[:30], 1, *UP_TO_NOW[30:]],
+    "commits out of order": [at + (n % 3) * 10_000 for n, at in enumerate(UP_TO_NOW[::1])],
+}
+
+
+@pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
+@pytest.mark.parametrize("times", CLOCKS.values(), ids=CLOCKS)
+def test_a_clock_that_was_wrong_hides_nothing_of_the_time_that_is_meant(
+    store: Store, kind: str, times: list[int]
+) -> None:
+    put(store, times)
+    for since, until in [(30, None), (None, 30), (20, 40), (50, None), (None, 15)]:
+        first = None if since is None else NOW + since * MINUTE
+        end = None if until is None else NOW + until * MINUTE
+        wanted = {
+            f"t{n}"
+            for n, at in enumerate(times)
+            if (first is None or at >= first) and (end is None or at < end) and at in UP_TO_NOW
+        }
+        found = ids(listed(store, kind, limit=500, span=Span(first, end)))
+        assert wanted <= set(found)
+        assert len(found) == len(set(found))

@@ -13,7 +13,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from receiver.deliveries import Attempt, State, rfc3339
+from receiver.deliveries import Attempt, State
+from receiver.display import rfc3339
 from receiver.ingest import Ingest
 from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore

@@ -97,6 +97,13 @@ def test_one_request_leaves_nothing_to_the_next(app: Flask, lines: Lines) -> Non
     assert "task" not in line
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/nothing", "/api/tasks/t", "/callbacks/kling/t/x"])
+def test_a_thread_is_bound_to_no_request_after_its_response(app: Flask, path: str) -> None:
+    """A gthread worker logs on that thread what is not HTTP."""
+    app.test_client().get(path, headers=AUTH)
+    assert structlog.contextvars.get_contextvars() == {}
+
+
 SANE = "7f3a:01-ab_c.Z"
 GIVEN = [
     (0, SANE, False),  # nobody is trusted

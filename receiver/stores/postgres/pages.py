@@ -1,46 +1,38 @@
-"""Lists of the record, newest first; PostgreSQL keeps statistics, and chooses the index itself."""
+"""Walks along indexes, newest first.
+
+PostgreSQL keeps statistics, but plans a prepared statement for average values. With plain
+conditions it might then walk along the row key and look at most of the table for a rare value. The
+order of all columns of an index, and bounds on them together, are only of use with that index.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
-from receiver.deliveries import State
-from receiver.stores import rows
-from receiver.stores.base import ALWAYS, Span
-from receiver.stores.sql.session import LAST, Query
+from receiver.stores.sql.session import Keys, Query
 
 
-def of_tasks(
-    wanted: Mapping[str, object], before: int | None, limit: int, created: Span = ALWAYS
+def walk(
+    table: str, key: str, equal: Mapping[str, object], keys: Keys, rest: Query, limit: int
 ) -> Query:
-    """The statement for `limit` tasks before this row key, with these values by column."""
-    where, values = rows.filters(**wanted)
-    more, bounds = rows.within("created_at", created)
-    start = LAST if before is None else before
-    return _TASKS.format(where=where + more), [start, *values, *bounds, limit]
+    """See `stores.sql.session.Pages`: the index ends with the row key."""
+    columns = [*equal, key]
+    row, places = ", ".join(columns), ", ".join("?" * len(columns))
+    order = ", ".join(f"{column} desc" for column in columns)
+    more, values = rest
+    sql = (
+        f"select {key} as id from {table} "  # noqa: S608 - of `lists`
+        f"where ({row}) >= ({places}) and ({row}) < ({places}){more} order by {order} limit ?"
+    )
+    wanted = [*equal.values()]
+    return sql, [*wanted, keys.first, *wanted, keys.end, *values, limit]
 
 
-def of_deliveries(
-    task_id: str | None,
-    hook: str | None,
-    state: State | None,
-    before: int | None,
-    limit: int,
-    of_task: Mapping[str, object] = MappingProxyType({}),
-    moved: Span = ALWAYS,
-) -> Query:
-    """The condition for `limit` deliveries before this row key, and their order."""
-    columns = {f"t.{column}": value for column, value in of_task.items()}
-    where, values = rows.filters(**{"t.id": task_id, "d.hook": hook, "d.state": state, **columns})
-    more, bounds = rows.within("tr.recorded_at", moved)
-    start = LAST if before is None else before
-    return f"d.id < ? and {where}{more} order by d.id desc limit ?", [
-        start,
-        *values,
-        *bounds,
-        limit,
-    ]
+def indexed_by(_: str) -> str:
+    """See `stores.sql.session.Pages`: by its statistics, PostgreSQL finds it."""
+    return ""
 
 
-_TASKS = "select * from tasks where seq < ? and {where} order by seq desc limit ?"
+def aside(column: str) -> str:
+    """See `stores.sql.session.Pages`."""
+    return column

@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 
 from receiver.stores.sql.locks import LockedSql
-from receiver.stores.sql.session import Found, Values
+from receiver.stores.sql.session import Found, Values, storable_values
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 _PLACE = re.compile(rf"\?|{_NAME.pattern}")
+REFUSED = (UnicodeEncodeError, psycopg.DataError)  # lone surrogates, and NUL
 LOCK_NAME = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
 
 
@@ -32,12 +33,23 @@ class PostgresSession:
         self._pipeline = pipeline
 
     def execute(self, sql: str, values: Values = (), /) -> Found:
-        cursor = self._connection.execute(translated(sql), values or None)
+        try:
+            cursor = self._connection.execute(translated(sql), values or None)
+        except REFUSED:  # by psycopg, before anything was sent
+            if (clean := storable_values(values)) == values:
+                raise
+            cursor = self._connection.execute(translated(sql), clean)
         return cursor if self._pipeline is None else _Gathered(cursor, self._pipeline)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
         with self._connection.cursor() as cursor:
-            cursor.executemany(translated(sql), values)
+            try:
+                cursor.executemany(translated(sql), values)
+            except REFUSED:
+                clean = [storable_values(each) for each in values]
+                if clean == values:
+                    raise
+                cursor.executemany(translated(sql), clean)
         return None
 
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:

@@ -7,9 +7,7 @@ from receiver.events import Callback, Event
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
-from receiver.tasks import IdSource, Status, Task, new_task_id
-
-ASK_AFTER = 90_000  # ms; an adopted task whose callbacks stop is asked about after that
+from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Status, Task, new_task_id
 
 
 def task_of(
@@ -17,13 +15,16 @@ def task_of(
     callback: Callback,
     event: Event | None = None,
     named: ProviderId | None = None,
+    query_after: int = QUERY_ADOPTED_AFTER,
 ) -> Row:
     """Return the task of the message, and create it if it is not on record.
 
     The sender was verified by our token or by the provider's signature. `event` and `named` are the
-    parsed message and its id, if it was understood. Raises NotTheProtocol.
+    parsed message and its id, if it was understood. A task that is created is queried `query_after`
+    ms after the message. Raises NotTheProtocol.
     """
-    row = _known(connection, callback, event, named) or _adopt(connection, callback, event, named)
+    row = _known(connection, callback, event, named)
+    row = row or _adopt(connection, callback, event, named, query_after)
     if row["provider"] != callback.provider:
         raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
     return row
@@ -80,7 +81,11 @@ def _known(
 
 
 def _adopt(
-    connection: Session, callback: Callback, event: Event | None, named: ProviderId | None
+    connection: Session,
+    callback: Callback,
+    event: Event | None,
+    named: ProviderId | None,
+    query_after: int,
 ) -> Row:
     at = callback.received_at
     ids = {named.column: named.id} if named and named.id else {}
@@ -94,7 +99,7 @@ def _adopt(
         updated_at=at,
         reference=reference if reference != task_id else None,
         expects_callback=True,
-        deadline_at=at + ASK_AFTER,
+        deadline_at=at + query_after,
         provider_task_id=ids.get("provider_task_id"),
         callback_task_id=ids.get("callback_task_id"),
         id_source=named.source if named else None,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import nlargest
 
 from receiver.deliveries import Attempt, Delivery, File
 from receiver.errors import NotFound
 from receiver.events import Callback
 from receiver.stores import rows
-from receiver.stores.base import Page, StoredCallback
+from receiver.stores.base import Page, Span, StoredCallback
 from receiver.stores.overview import Picture
-from receiver.stores.sql.session import LAST, Rooms, Row, Session
+from receiver.stores.sql.lists import Lists
+from receiver.stores.sql.session import LAST, Rooms
 from receiver.tasks import Status, Task
 
 
@@ -30,17 +30,14 @@ class Browsing(Rooms):
         until: int | None = None,
     ) -> Page[Task]:
         wanted = {"provider": provider, "reference": reference}
-        found: list[Row] = []
+        of_task = {column: value for column, value in wanted.items() if value is not None}
+        some = () if set(statuses) == set(Status) else statuses
         with self.reading() as connection:
-            end = before if until is None else min(before or LAST, _row_at(connection, until))
-            for status in statuses:
-                query = self._pages.of_tasks({**wanted, "status": status}, end, limit + 1)
-                found += connection.execute(*query).fetchall()
-        newest = nlargest(limit + 1, found, key=lambda row: int(row["seq"]))
-        # Row keys are in the order of arrival: after one that is too old, all are.
-        young = [row for row in newest if since is None or row["created_at"] >= since]
-        more = len(newest) > limit and len(young) == len(newest)
-        return Page(tuple(map(rows.task, young[:limit])), young[limit - 1]["seq"] if more else None)
+            lists = Lists(connection, self._pages)
+            keys, values = lists.tasks(of_task, some, Span(since, until), before, limit + 1)
+            found = connection.execute(_TASKS.format(keys=keys), values).fetchall()
+        following = found[limit - 1]["seq"] if len(found) > limit else None
+        return Page(tuple(map(rows.task, found[:limit])), following)
 
     def tasks_by_id(self, task_ids: Sequence[str]) -> dict[str, Task]:
         sql = f"select * from tasks where {rows.any_of('id', task_ids)}"  # noqa: S608 - of rows
@@ -84,22 +81,7 @@ class Browsing(Rooms):
         return Page(tuple(map(rows.callback, found[:limit])), following)
 
 
-def _row_at(connection: Session, instant: int) -> int:
-    """The row key of the first task created then or later: halving finds it along the keys."""
-    low = 0
-    row = connection.execute("select max(seq) as seq from tasks").fetchone()
-    high = int(row["seq"] or 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        following = connection.execute(_FROM, (middle,)).fetchone()
-        if following is None or following["created_at"] >= instant:
-            high = middle
-        else:
-            low = int(following["seq"]) + 1
-    return low
-
-
-_FROM = "select seq, created_at from tasks where seq >= ? order by seq limit 1"
+_TASKS = "select * from tasks where seq in ({keys}) order by seq desc"
 _IN_ORDER = "order by delivery, number"
 _PICTURES = """
 select t.id as task_id, f.delivery, f.media_index, f.url, f.sha256, f.size, f.content_type,

@@ -7,8 +7,8 @@ from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.base import ALWAYS, Backlog, Page, Span, StoredCallback, TaskHistory, Told
 from receiver.stores.sql.lanes import COUNTED, due, lanes
+from receiver.stores.sql.lists import Lists
 from receiver.stores.sql.outbox import Outbox
-from receiver.stores.sql.session import LAST
 from receiver.tasks import Outcome, Status, Task
 
 
@@ -74,18 +74,16 @@ class Catalogue(Outbox):
         reference: str | None = None,
         limit: int = 50,
     ) -> list[Task]:
-        wanted = {"status": status, "provider": provider, "reference": reference}
-        with self.reading() as connection:
-            found = connection.execute(*self._pages.of_tasks(wanted, None, limit)).fetchall()
-        return list(map(rows.task, found))
+        page = self.page_of_tasks(
+            before=None, limit=limit, status=status, provider=provider, reference=reference
+        )
+        return list(page.rows)
 
     def callbacks(
         self, *, task_id: str | None = None, outcome: Outcome | None = None, limit: int = 50
     ) -> list[StoredCallback]:
-        where, values = rows.filters(**{"t.id": task_id, "c.outcome": outcome})
-        sql = f"{_CALLBACKS} where {where} order by c.id desc limit ?"
-        with self.reading() as connection:
-            return [rows.callback(row) for row in connection.execute(sql, [*values, limit])]
+        page = self.page_of_callbacks(before=None, limit=limit, task_id=task_id, outcome=outcome)
+        return list(page.rows)
 
     def callback(self, callback_id: int) -> StoredCallback:
         with self.reading() as connection:
@@ -102,7 +100,10 @@ class Catalogue(Outbox):
         state: State | None = None,
         limit: int = 50,
     ) -> list[Delivery]:
-        return self._deliveries_where(*self._pages.of_deliveries(task_id, hook, state, None, limit))
+        page = self.page_of_deliveries(
+            before=None, limit=limit, task_id=task_id, hook=hook, state=state
+        )
+        return list(page.rows)
 
     def page_of_tasks(
         self,
@@ -115,15 +116,12 @@ class Catalogue(Outbox):
         account: str | None = None,
         created: Span = ALWAYS,
     ) -> Page[Task]:
-        wanted = {
-            "status": status,
-            "provider": provider,
-            "reference": reference,
-            "account": account,
-        }
+        of_task = _given(provider=provider, reference=reference, account=account)
+        statuses = () if status is None else (status,)
         with self.reading() as connection:
-            query = self._pages.of_tasks(wanted, before, limit + 1, created)
-            found = connection.execute(*query).fetchall()
+            lists = Lists(connection, self._pages)
+            keys, values = lists.tasks(of_task, statuses, created, before, limit + 1)
+            found = connection.execute(_TASKS.format(keys=keys), values).fetchall()
         following = found[limit - 1]["seq"] if len(found) > limit else None
         return Page(tuple(map(rows.task, found[:limit])), following)
 
@@ -139,14 +137,13 @@ class Catalogue(Outbox):
         account: str | None = None,
         received: Span = ALWAYS,
     ) -> Page[StoredCallback]:
-        wanted = {"c.outcome": outcome, "c.provider": provider}
-        of_task = {"t.id": task_id, "t.reference": reference, "t.account": account}
-        where, values = rows.filters(**wanted, **of_task)
-        more, bounds = rows.within("c.received_at", received)
-        sql = f"{_CALLBACKS} where c.id < ? and {where}{more} order by c.id desc limit ?"
-        start = LAST if before is None else before
+        of_task = _given(id=task_id, reference=reference, account=account)
+        wanted = _given(provider=provider, outcome=outcome)
         with self.reading() as connection:
-            found = connection.execute(sql, [start, *values, *bounds, limit + 1]).fetchall()
+            lists = Lists(connection, self._pages)
+            keys, values = lists.callbacks(of_task, wanted, received, before, limit + 1)
+            sql = f"{_CALLBACKS} where c.id in ({keys}) order by c.id desc"
+            found = connection.execute(sql, values).fetchall()
         following = found[limit - 1]["id"] if len(found) > limit else None
         return Page(tuple(map(rows.callback, found[:limit])), following)
 
@@ -163,9 +160,11 @@ class Catalogue(Outbox):
         account: str | None = None,
         moved: Span = ALWAYS,
     ) -> Page[Delivery]:
-        of_task = {"provider": provider, "reference": reference, "account": account}
-        query = self._pages.of_deliveries(task_id, hook, state, before, limit + 1, of_task, moved)
-        found = self._deliveries_where(*query)
+        of_task = _given(id=task_id, provider=provider, reference=reference, account=account)
+        with self.reading() as connection:
+            lists = Lists(connection, self._pages)
+            keys, values = lists.deliveries(of_task, hook, state, moved, before, limit + 1)
+        found = self._deliveries_where(f"d.id in ({keys}) order by d.id desc", values)
         following = found[limit - 1].id if len(found) > limit else None
         return Page(tuple(found[:limit]), following)
 
@@ -185,6 +184,11 @@ class Catalogue(Outbox):
         return Backlog(sum(count for _, count in waiting), dead, oldest, held)
 
 
+def _given(**wanted: object) -> dict[str, object]:
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+_TASKS = "select * from tasks where seq in ({keys}) order by seq desc"
 _DEAD = """
 select count(*) as dead from (select 1 from deliveries where state = 'dead' order by id limit ?)
 as found

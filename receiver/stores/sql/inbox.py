@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from receiver.clock import now_ms
@@ -12,7 +13,7 @@ from receiver.stores.base import StoredCallback
 from receiver.stores.group_commit import Write
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.session import Rooms, Session
-from receiver.tasks import Outcome, Task
+from receiver.tasks import QUERY_ADOPTED_AFTER, Outcome, Task
 
 
 class RolledBack(Exception):
@@ -37,8 +38,10 @@ class Inbox(Rooms):
         *,
         confirm: bool = False,
         shares_ids: bool = True,
+        query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Outcome:
-        work = _recording(callback, event, subscriptions, confirm=confirm, shares_ids=shares_ids)
+        recording = _Recording(subscriptions, confirm, shares_ids, query_after)
+        work = recording.of(callback, event)
         return self._write_about(callback.task_id, work)
 
     def submit(
@@ -49,16 +52,20 @@ class Inbox(Rooms):
         *,
         confirm: bool = False,
         shares_ids: bool = True,
+        query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Write[Any, Outcome]:
         if callback.task_id is None:
             raise ValueError("a callback without a task id cannot be submitted; use `record`")
-        work = _recording(callback, event, subscriptions, confirm=confirm, shares_ids=shares_ids)
+        recording = _Recording(subscriptions, confirm, shares_ids, query_after)
+        work = recording.of(callback, event)
         return self._submit_about(callback.task_id, work)
 
-    def quarantine(self, callback: Callback, problem: str) -> None:
+    def quarantine(
+        self, callback: Callback, problem: str, *, query_after: int = QUERY_ADOPTED_AFTER
+    ) -> None:
         self._write_about(
             callback.task_id,
-            lambda connection: Recording(connection).quarantine(callback, problem),
+            lambda connection: Recording(connection, (), query_after).quarantine(callback, problem),
         )
 
     def reopen(
@@ -71,9 +78,10 @@ class Inbox(Rooms):
         shares_ids: bool = True,
         accept: bool = False,
         dry_run: bool = False,
+        query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Outcome:
         def work(connection: Session) -> Outcome:
-            outcome = Recording(connection, subscriptions).reopen(
+            outcome = Recording(connection, subscriptions, query_after).reopen(
                 stored, event, now_ms(), confirm=confirm, shares_ids=shares_ids, accept=accept
             )
             if dry_run:
@@ -89,14 +97,17 @@ class Inbox(Rooms):
         self._write(lambda connection: Recording(connection, subscriptions).give_up(task_id, now))
 
 
-def _recording(
-    callback: Callback,
-    event: Event,
-    subscriptions: Sequence[Subscription],
-    *,
-    confirm: bool,
-    shares_ids: bool,
-) -> Callable[[Session], Outcome]:
-    return lambda session: Recording(session, subscriptions).record(
-        callback, event, confirm=confirm, shares_ids=shares_ids
-    )
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """How messages are recorded: see `stores.base.Inbox.record`."""
+
+    subscriptions: Sequence[Subscription]
+    confirm: bool
+    shares_ids: bool
+    query_after: int
+
+    def of(self, callback: Callback, event: Event) -> Callable[[Session], Outcome]:
+        """Return the work that records this message."""
+        return lambda session: Recording(session, self.subscriptions, self.query_after).record(
+            callback, event, confirm=self.confirm, shares_ids=self.shares_ids
+        )

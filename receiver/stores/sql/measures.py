@@ -24,9 +24,8 @@ class Measures(Rooms):
     def measured(self) -> list[Reading]:
         with self.reading() as connection:
             found = connection.execute("select * from measures order by name, labels").fetchall()
-        return [
-            Reading(row["name"], tuple(json.loads(row["labels"])), row["value"]) for row in found
-        ]
+        read = ((row["name"], _labels(row["labels"]), row["value"]) for row in found)
+        return [Reading(name, labels, value) for name, labels, value in read if labels is not None]
 
     def open_tasks(self, now: int) -> list[Open]:
         with self.reading() as connection:
@@ -34,6 +33,15 @@ class Measures(Rooms):
         return [
             Open(row["provider"], row["tasks"], row["awaited"], row["overdue"]) for row in found
         ]
+
+
+def _labels(text: str) -> tuple[str, ...] | None:
+    """The values of the labels; None if the row is damaged."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 def _row(reading: Reading) -> tuple[str, str, float]:

@@ -15,7 +15,7 @@ from receiver.stores.sql import adoption, mismatches
 from receiver.stores.sql.agenda import count
 from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
-from receiver.tasks import IdSource, Outcome, Status, Task, Trust, judge
+from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
 
 LONGEST_PROBLEM = 1_000  # characters
 QUERY_AGAIN_AFTER = 5_000  # ms after a response without the output
@@ -26,9 +26,15 @@ POLLER_SEEN_WITHIN = 30_000  # ms; a running poller reports every 10 s
 class Recording:
     """One piece of work for the record, in the transaction that is open on `connection`."""
 
-    def __init__(self, connection: Session, subscriptions: Sequence[Subscription] = ()) -> None:
+    def __init__(
+        self,
+        connection: Session,
+        subscriptions: Sequence[Subscription] = (),
+        query_after: int = QUERY_ADOPTED_AFTER,
+    ) -> None:
         self._connection = connection
         self._subscriptions = subscriptions
+        self._query_after = query_after  # ms until the first query of a task that is created
 
     def create(self, task: Task) -> None:
         """A new task with its `created` transition. Raises ValueError if the id is taken."""
@@ -44,7 +50,7 @@ class Recording:
         self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
     ) -> Outcome:
         named = ProviderId.of(callback, event, shares_ids=shares_ids)
-        task = adoption.task_of(self._connection, callback, event, named)
+        task = adoption.task_of(self._connection, callback, event, named, self._query_after)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         task = self._identified(task, named, callback.received_at)
@@ -67,7 +73,7 @@ class Recording:
         if callback.task_id:
             task = adoption.find(self._connection, callback.task_id)
             if task is None and not callback.is_empty:
-                task = adoption.task_of(self._connection, callback)
+                task = adoption.task_of(self._connection, callback, query_after=self._query_after)
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
@@ -91,7 +97,7 @@ class Recording:
         NotAMismatch, and NotFound if the task was forgotten.
         """
         named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
-        task = adoption.task_of(self._connection, stored.callback, event, named)
+        task = adoption.task_of(self._connection, stored.callback, event, named, self._query_after)
         if task["forgotten_at"] is not None:
             if accept:
                 raise NotFound(f"task {task['id']} was forgotten")

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from receiver import display
 from receiver.clock import now_ms
-from receiver.deliveries import State
-from receiver.stores.base import ALWAYS, Span
 from receiver.stores.group_commit import Write
 from receiver.stores.rows import Row
 from receiver.stores.sql.locks import LockedSql
@@ -24,6 +23,20 @@ T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 Query = tuple[str, list[object]]
 LAST = 2**63 - 1  # no row key is greater
+
+
+def storable_values(values: Values) -> Values:
+    """Return the values with text as a database stores it; see `display.storable`.
+
+    Sessions call it after a value was refused, so that correct text costs nothing.
+    """
+    if isinstance(values, Mapping):
+        return {name: _storable(value) for name, value in values.items()}
+    return [_storable(value) for value in values]
+
+
+def _storable(value: Any) -> Any:
+    return display.storable(value) if isinstance(value, str) else value
 
 
 class Found(Protocol):
@@ -66,30 +79,40 @@ class Session(Protocol):
         ...
 
 
-class Pages(Protocol):
-    """Lists, newest first: each database has its own way to be held to an index."""
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Row keys from `first` on, and before `end`."""
 
-    def of_tasks(
+    first: int = 0
+    end: int = LAST
+
+
+class Pages(Protocol):
+    """Walks along indexes, newest first: each database has its own way to be held to an index."""
+
+    def walk(
         self,
-        wanted: Mapping[str, object],
-        before: int | None,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: Keys,
+        rest: Query,
         limit: int,
-        created: Span = ALWAYS,
+        /,
     ) -> Query:
-        """The statement for `limit` tasks before this row key, with these values by column."""
+        """Return the statement for the newest `limit` keys, as `id`, between `keys`.
+
+        It walks along the index on the columns of `equal`, which have to have these values, and
+        the row key. The conditions of `rest`, each after an "and", are checked row by row.
+        """
         ...
 
-    def of_deliveries(
-        self,
-        task_id: str | None,
-        hook: str | None,
-        state: State | None,
-        before: int | None,
-        limit: int,
-        of_task: Mapping[str, object] = MappingProxyType({}),
-        moved: Span = ALWAYS,
-    ) -> Query:
-        """The condition for `limit` deliveries before this row key, and their order."""
+    def indexed_by(self, index: str, /) -> str:
+        """Return what follows the name of a table that is to be read along this index."""
+        ...
+
+    def aside(self, column: str, /) -> str:
+        """Return the column as a condition names it that must not be looked up in an index."""
         ...
 
 
@@ -134,4 +157,15 @@ on conflict (place) do update set mark = case
   when excluded.mark > erasures.mark then excluded.mark else erasures.mark end
 """
 
-__all__ = ["LAST", "Found", "Pages", "Query", "Rooms", "Row", "Session", "Values"]
+__all__ = [
+    "LAST",
+    "Found",
+    "Keys",
+    "Pages",
+    "Query",
+    "Rooms",
+    "Row",
+    "Session",
+    "Values",
+    "storable_values",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
         factory=SqliteSession,
     )
     connection.row_factory = sqlite3.Row
+    # Text that is not UTF-8 (a damaged file, another program) makes no row unreadable.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     connection.execute("pragma foreign_keys = on")
     # No memory mapping: a truncated file would cause a SIGBUS instead of an error.
     connection.execute("pragma mmap_size = 0")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from receiver import durations
-from receiver.deliveries import rfc3339
+from receiver import display, durations
+from receiver.display import rfc3339
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
@@ -24,7 +24,7 @@ class Formats:
         return cls(UTC if timezone == "UTC" else ZoneInfo(timezone), timezone)
 
     def moment(self, instant: int) -> datetime:
-        return datetime.fromtimestamp(instant / 1000, self.zone)
+        return display.moment(instant, self.zone)
 
     def when(self, instant: int) -> str:
         """Such as `21 Nov 2026, 07:30:05`."""
@@ -32,7 +32,8 @@ class Formats:
 
     def precise(self, instant: int) -> str:
         """Such as `07:30:05.123`."""
-        return f"{self.moment(instant):%H:%M:%S}.{instant % 1000:03d}"
+        shown = self.moment(instant)
+        return f"{shown:%H:%M:%S}.{shown.microsecond // 1000:03d}"
 
     def hour(self, hour: int) -> str:
         """The beginning of an hour counted from 1970, such as `07:00`."""

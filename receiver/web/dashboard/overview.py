@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from receiver import current_hooks
 from receiver.clock_watch import recent_step
-from receiver.deliveries import State, rfc3339
+from receiver.deliveries import State
+from receiver.display import rfc3339
 from receiver.endpoints import Circuit
 from receiver.redaction import redacted
 from receiver.stores.base import CALLBACKS_MISSED, Store
@@ -167,8 +168,8 @@ def day(desk: Desk, found: Sequence[HourCount]) -> Day:
     last = g.now // HOUR
     hours = range(last - SHOWN_HOURS + 1, last + 1)
     counts: Counter[tuple[int, str]] = Counter()
-    latency: dict[int, Counter[int]] = {hour: Counter() for hour in hours}
-    for one in found:
+    latency: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for one in found:  # also of hours still to come, if the clock was ahead: none of them is drawn
         if one.series == "latency":
             latency[one.hour][one.bucket] += one.value
         else:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bound_contextvars
 
 from receiver import content_encoding, measures, providers
 from receiver.clock import now_ms, wall_ms
 from receiver.errors import StoreUnavailable
+from receiver.events import Callback, Event
 from receiver.ingest import Ingest
 from receiver.later import Later
 from receiver.settings import Settings
@@ -83,19 +84,22 @@ class Callbacks:
             return None
         given = sent.headers.get(requestlog.REQUEST_ID, "") if self._is_behind_proxy else ""
         request_id = requestlog.named(given)
-        bind_contextvars(request_id=request_id, task=sent.task_id)
+        with bound_contextvars(request_id=request_id, task=sent.task_id):
+            answer = await self._record(callback, event, request_id)
+            if answer is not None:
+                self._report(answer.status, time.perf_counter() - began)
+        return answer
+
+    async def _record(self, callback: Callback, event: Event, request_id: str) -> Answer | None:
         assert self._commits is not None  # noqa: S101 - set by `serve_in`
         try:
             outcome = await self._commits.of(self._ingest.submit(callback, event))
         except StoreUnavailable as error:
-            answer = self._unavailable(error, request_id)
+            return self._unavailable(error, request_id)
         except Exception:  # noqa: BLE001 - as above; or Undone: the view repeats the write alone
             return None
-        else:
-            self._ingest.count(callback, event, outcome)
-            answer = _answer(200, BODIES[outcome], "application/json", request_id)
-        self._report(answer.status, time.perf_counter() - began)
-        return answer
+        self._ingest.count(callback, event, outcome)
+        return _answer(200, BODIES[outcome], "application/json", request_id)
 
     def _has_another_host(self, headers: Mapping[str, str]) -> bool:
         """Whether a proxy replaced the Host header; the view then determines the original host."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from receiver.stores.group_commit import GroupCommit, Write
@@ -30,6 +31,7 @@ class Commits:
 
     def __init__(self, writer: GroupCommit[Any], loop: asyncio.AbstractEventLoop) -> None:
         self._writer, self._loop = writer, loop
+        self._context = Context()  # not that of the request that happens to start a batch
         self._waiting: dict[Future[Any], _Waiter] = {}
         self._settled: deque[Future[Any]] = deque()
         self._is_resume_scheduled = False  # `_resume_callers` will run
@@ -47,7 +49,9 @@ class Commits:
         write.add_done_callback(self._on_settled)
         self._start_soon()
         if self._timer is None:
-            self._timer = self._loop.call_later(CHECK_INTERVAL, self._give_up_on_late)
+            self._timer = self._loop.call_later(
+                CHECK_INTERVAL, self._give_up_on_late, context=self._context
+            )
         try:
             await waiter
             return write.result()
@@ -57,7 +61,7 @@ class Commits:
     def _start_soon(self) -> None:
         if not self._is_start_scheduled:
             self._is_start_scheduled = True
-            self._loop.call_soon(self._start)
+            self._loop.call_soon(self._start, context=self._context)
 
     def _start(self) -> None:
         self._is_start_scheduled = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable
+from contextvars import Context
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -44,6 +46,7 @@ CHECKED_HEADERS = UNIQUE_HEADERS | {b"expect"}  # headers that can make a reques
 VERSIONS = ("1.0", "1.1")
 
 Note = Callable[[str, str, str, str], None]  # address, reason, method, path
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Limits:
@@ -142,7 +145,7 @@ class _BufferedTransport:
 
     def write(self, data: bytes) -> None:
         if not self._pieces:
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self.flush, context=Context())
         self._pieces.append(data)
         self._size += len(data)
         if self._size > MAX_BUFFERED:  # so that the transport can apply backpressure
@@ -183,6 +186,20 @@ class Stage(Enum):
     BODY = auto()
 
 
+def _concerns_no_request(method: Method) -> Method:
+    """Run the method in an empty context, so that its log lines never carry a request's ids.
+
+    Event loops call a protocol in the context in which reading was last resumed, and a response
+    ends in the context of its request.
+    """
+
+    @functools.wraps(method)
+    def in_empty_context(*args: Any, **kwargs: Any) -> Any:
+        return Context().run(method, *args, **kwargs)
+
+    return cast("Method", in_empty_context)
+
+
 class Protocol(HttpToolsProtocol):
     """One connection.
 
@@ -216,11 +233,13 @@ class Protocol(HttpToolsProtocol):
         self.transport = self._buffered_transport  # type: ignore[assignment]
         self._slots.wait(self, REQUEST_TIMEOUT)
 
+    @_concerns_no_request
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
         self._slots.release(self)
         super().connection_lost(exc)
 
+    @_concerns_no_request
     def data_received(self, data: bytes) -> None:
         """Parse requests until one has to wait for the response to the one before it.
 
@@ -264,6 +283,7 @@ class Protocol(HttpToolsProtocol):
             self._check_progress(before, len(data))
             self._update_timeout()
 
+    @_concerns_no_request
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._client_has_finished = True
         self._buffered_transport.flush()  # the transport closes if this returns None
@@ -279,12 +299,14 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         return True
 
+    @_concerns_no_request
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._read_deadline is None:
             self._read_deadline = self.loop.time() + WRITE_TIMEOUT
         self._slots.wait_for_reader(self, self._read_deadline - self.loop.time())
 
+    @_concerns_no_request
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._read_deadline is not None:
@@ -378,6 +400,7 @@ class Protocol(HttpToolsProtocol):
         if not self._is_busy():
             self._send_refusal()
 
+    @_concerns_no_request
     def on_response_complete(self) -> None:
         self._buffered_transport.flush()
         super().on_response_complete()
@@ -416,6 +439,7 @@ class Protocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._slots.hold(self, LONG_REQUEST_TIMEOUT)
 
+    @_concerns_no_request
     def expire(self) -> None:
         """Abort the connection because its client took too long."""
         is_answered = self._stage is Stage.BODY and self.cycle.response_started
@@ -424,6 +448,7 @@ class Protocol(HttpToolsProtocol):
             self._record_rejection(TOO_SLOW)
         self.abort()
 
+    @_concerns_no_request
     def abort(self) -> None:
         """Close the connection immediately and discard unsent data."""
         self.was_aborted = self.is_gone = True

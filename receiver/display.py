@@ -1,0 +1,69 @@
+"""Makes any text and any timestamp displayable, in every kind of output; pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+# Characters that steer a terminal, although JSON allows them: C1 controls, and characters that
+# change the direction of text.
+STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# A day of distance from the limits of `datetime` leaves space for every time zone.
+_EARLIEST, _LATEST = -62_135_510_400_000, 253_402_214_399_999  # ms UTC: years 1 and 9999
+# In JSON: a pair of surrogates, an escaped backslash, or a surrogate without its other half.
+_ESCAPES = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\\\|\\ud[89a-f][0-9a-f]{2}")
+
+
+def encodable(text: str) -> str:
+    """Return the text with lone surrogates replaced: they exist in JSON, but in no encoding."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def storable(text: str) -> str:
+    """Return the text as every database stores it: also without NUL."""
+    whole = encodable(text)
+    return whole.replace("\0", UNKNOWN) if "\0" in whole else whole
+
+
+def plain(text: str | None) -> str:
+    """Return the text on one line, without characters that would steer a terminal."""
+    shown = text or ""
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() else UNKNOWN for char in shown)
+
+
+def plain_lines(text: str) -> str:
+    """Return the text without characters that would steer a terminal; line breaks are kept."""
+    return "\n".join(plain(line.expandtabs(4)) for line in text.split("\n"))
+
+
+def json_ascii(document: Any, **how: Any) -> str:
+    """Return the document as ASCII JSON that every parser accepts."""
+    text = json.dumps(document, **{**how, "ensure_ascii": True})
+    return _ESCAPES.sub(_whole, text) if "\\ud" in text else text
+
+
+def json_readable(document: Any, indent: int | None = 2) -> str:
+    """Return the document as JSON that steers no terminal, with letters of all scripts."""
+    text = encodable(json.dumps(document, indent=indent, ensure_ascii=False))
+    return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def moment(instant: float, zone: tzinfo = UTC) -> datetime:
+    """Return integer milliseconds UTC as a date; the nearest one if there is no such date."""
+    return datetime.fromtimestamp(min(max(instant, _EARLIEST), _LATEST) / 1000, zone)
+
+
+def rfc3339(instant: float) -> str:
+    """Return integer milliseconds UTC as RFC 3339 with `Z`."""
+    return moment(instant).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _whole(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) != 6 else "\\ufffd"
