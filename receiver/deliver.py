@@ -37,6 +37,7 @@ from receiver.stores.upkeep import Change
 
 ABANDONED = "abandoned"  # an outcome: the worker died or stalled
 ANSWER_KEPT = 2_000  # characters of what the other side said
+SAID_REPEATED = 100  # characters of what an endpoint said in a delivery of another task
 RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
 FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -117,9 +118,8 @@ class Deliver:
         endpoint = self.store.endpoint(hook)
         if endpoint.disabled_at is not None:
             raise PermanentFailure(
-                "nothing was sent: the hook is disabled; receiver endpoints says why (its last "
-                "answer may name another customer, so it is not repeated here). Correct the cause, "
-                f"then: receiver endpoints resume {hook}"
+                f"nothing was sent: the hook is disabled, because {_beginning(endpoint.said)}; "
+                f"correct the cause, then: receiver endpoints resume {hook}"
             )
 
     def _after_failure(
@@ -251,6 +251,11 @@ def unexpected(error: Exception, text: str) -> DeliveryFailure:
         return TimedOut(text)
     concerns_endpoint = isinstance(error, OSError) and not isinstance(error, FILE_ERRORS)
     return TemporaryFailure(text) if concerns_endpoint else ContentFailure(text)
+
+
+def _beginning(said: str) -> str:
+    """Return what an endpoint said, without what follows a colon: it may be about another task."""
+    return said.partition(": ")[0][:SAID_REPEATED]
 
 
 def _verdict(failure: DeliveryFailure) -> Verdict | None:

@@ -43,13 +43,7 @@ class PostgresSession:
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
         with self._connection.cursor() as cursor:
-            try:
-                cursor.executemany(translated(sql), values)
-            except REFUSED:
-                clean = [storable_values(each) for each in values]
-                if clean == values:
-                    raise
-                cursor.executemany(translated(sql), clean)
+            cursor.executemany(translated(sql), values)
         return None
 
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
 
 from receiver.stores.sql.locks import LockedSql
 from receiver.stores.sql.session import Values, storable_values
@@ -18,12 +16,6 @@ class SqliteSession(sqlite3.Connection):
             return super().execute(sql, values)
         except UnicodeEncodeError:
             return super().execute(sql, storable_values(values))
-
-    def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> sqlite3.Cursor:  # type: ignore[override]
-        try:
-            return super().executemany(sql, values)
-        except UnicodeEncodeError:
-            return super().executemany(sql, [storable_values(each) for each in values])
 
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> sqlite3.Cursor:
         return self.execute(sql.without_lock, values)
