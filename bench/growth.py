@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from contextlib import ExitStack
+import statistics
+import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import say
 from bench.site import Running, Site
+from receiver.stores import open_store
+from receiver.tasks import Outcome
 
 CONNECTIONS = 64
 PASSWORD = "of-the-bench-too"  # noqa: S105 - as above
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+RARE_LISTS = 21
 MOST_ASKED = 50_000  # tasks whose last callback is repeated
 
 
@@ -36,6 +41,7 @@ class Size:
     duplicates: list[float] = field(default_factory=list)
     api_list_ms: list[float] = field(default_factory=list)
     dashboard_list_ms: list[float] = field(default_factory=list)
+    rare_list_ms: list[float] = field(default_factory=list)  # callbacks of an outcome that none has
 
 
 @dataclass
@@ -44,6 +50,7 @@ class _Record:
     server: Running
     duplicates: Traffic
     lists: dict[str, Traffic]
+    url: str
 
 
 def measure(sizes: list[int], rounds: int, seconds: float, place: Path) -> list[dict[str, Any]]:
@@ -71,7 +78,7 @@ def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
     chance = random.Random(7)  # noqa: S311 - no secret
     known = chance.sample(tasks, min(len(tasks), MOST_ASKED))
     asked = Traffic(write_tasks(folder / "known", known), duplicates=True)
-    return _Record(size, server, asked, _lists(server.port))
+    return _Record(size, server, asked, _lists(server.port), url)
 
 
 def _lists(port: int) -> dict[str, Traffic]:
@@ -100,11 +107,24 @@ def _run(record: _Record, seconds: float, place: Path, *, counts: bool) -> None:
     inserted = _good(send(port, fresh_traffic(place / "tasks", seconds), CONNECTIONS, seconds))
     repeated = _good(send(port, record.duplicates, CONNECTIONS, seconds))
     listed = {name: _good(send(port, what, 1, seconds)) for name, what in record.lists.items()}
+    rare = _rare_list(record.url)
     if counts:
+        size.rare_list_ms.append(rare)
         size.inserts.append(inserted.per_second)
         size.duplicates.append(repeated.per_second)
         for name, load in listed.items():
             getattr(size, name).append(load.p50_ms)
+
+
+def _rare_list(url: str) -> float:
+    """The median of what `receiver callbacks --outcome conflict` waits for the record, in ms."""
+    times = []
+    with closing(open_store(url)) as store:
+        for _ in range(RARE_LISTS):
+            began = time.perf_counter()
+            store.page_of_callbacks(before=None, limit=50, outcome=Outcome.CONFLICT)
+            times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
 
 
 def _good(load: Load) -> Load:

@@ -150,11 +150,12 @@ def _growth(rows: list[dict[str, Any]]) -> str:
         [f"{row['events']:,}", f"{row['megabytes']:,.0f}",
          _middle(row["inserts"]), _spread(row["inserts"]), _middle(row["duplicates"]),
          f"{statistics.median(row['api_list_ms']):.2f}",
-         f"{statistics.median(row['dashboard_list_ms']):.2f}"]
+         f"{statistics.median(row['dashboard_list_ms']):.2f}",
+         f"{statistics.median(row['rare_list_ms']):.2f}"]
         for row in rows
     ]  # fmt: skip
     columns = ("events on record", "MB", "inserts/s", "lowest to highest", "duplicates/s",
-               "API list ms", "dashboard list ms")  # fmt: skip
+               "API list ms", "dashboard list ms", "rare list ms")  # fmt: skip
     return "**As the record grows** (SQLite, 1 process)\n\n" + table(columns, lines)
 
 
