@@ -1,36 +1,55 @@
-"""Text without secrets: what may be logged, kept and shown. A second line of defence; pure."""
+"""Text without secrets: what may be logged, kept and shown. A second line of defence; pure.
+
+Every function here takes time proportional to the length of the text, whatever the text is: see
+docs/adr/0015-linear-expressions.md.
+"""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
 _B = r"[A-Za-z0-9_\-]"  # URL-safe base64
-_PART = r"[^\s/\"'<>?#\\%]*"
+_PART = r"[^\s/\"'<>?#\\%]+"
 _END = r"[^\s\"'<>\\\x00-\x1f]"  # where a URL in a text does not end yet
-# Each rule keeps what its first group matched, and hides the rest.
+# Up to the third slash, at the least; the provider, the task or both may be empty.
+_UP_TO_THE_TOKEN = "|".join(
+    (
+        rf"{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+",
+        rf"{_SLASH}+{_PART}{_SLASH}{{2,}}",
+        rf"{_SLASH}{{2,}}{_PART}{_SLASH}+",
+        rf"{_SLASH}{{3,}}",
+    )
+)
+# Each rule keeps what its group matched, and hides the rest.
 _RULES = [
-    # the token of a callback URL; a route's `<token>` stays readable
-    rf"(callbacks{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+){_END}+",
+    rf"(callbacks(?:{_UP_TO_THE_TOKEN})){_END}+",  # a callback URL; `<token>` stays readable
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
     rf"((?<=[\w/])\?){_END}{{6,}}",  # also without a name
     r"(://)[^\s/@\"'<>]+(?=@)",  # a name and a password
     r"(hooks\.slack\.com/\w+/)[\w/\-]+",
     r"(whsec_)[A-Za-z0-9+/=_\-]+",
     r"(\b(?:[Bb]earer|BEARER|[Bb]asic|BASIC)[ +]+)[A-Za-z0-9._~+/=\-]{8,}",
-    r"()\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]*",  # a JSON Web Token
-    # a callback token by itself: 43 characters of URL-safe base64, of every kind
-    rf"()(?<!{_B})(?={_B}*?[A-Z])(?={_B}*?[a-z])(?={_B}*?[0-9]){_B}{{43}}(?!{_B})",
 ]
 _SECRET = re.compile("|".join(_RULES))
 # Without one of these no rule can match, so that an ordinary line costs little.
-_MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC", "eyJ")
+_MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC")
 _PATH_HINT = re.compile(r"callbacks(?!/<)")
+_RUN = re.compile(rf"{_B}*")
+# A callback token by itself: 43 characters of URL-safe base64, of every kind.
+_TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
 # A token's capital has 21 of its characters behind it, or as many before: capitals are found fast.
 _TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
 _SHORTEST = 8  # characters
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.~-]")  # what some format writes in another way
+_WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -38,31 +57,119 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 def redacted(text: str) -> str:
     """The text with tokens of callback URLs, queries, passwords and keys replaced by `…`."""
-    return _SECRET.sub(_kept, text) if _is_suspect(text) else text
+    # Each search by itself is many times faster than all in one.
+    if any(map(text.__contains__, _MARKS)) or _PATH_HINT.search(text):
+        text = _SECRET.sub(_kept, text)
+    if "eyJ" in text:
+        text = _without(_web_tokens(text), text)
+    return _TOKEN.sub(_unless_of_every_kind, text) if _TOKEN_HINT.search(text) else text
 
 
-def _is_suspect(text: str) -> bool:
-    """Could a rule match? Each search by itself is many times faster than all in one."""
-    has_mark = any(map(text.__contains__, _MARKS))
-    return has_mark or bool(_PATH_HINT.search(text) or _TOKEN_HINT.search(text))
+def _web_tokens(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each JSON Web Token: three parts, of which the last may be empty."""
+    found = text.find("eyJ")
+    while found >= 0:
+        following = found + 3
+        if not (found and (text[found - 1].isalnum() or text[found - 1] == "_")):
+            first = _run_end(text, following)
+            following = first  # all others in this part would fail like this one
+            if first - found >= 3 + _SHORTEST and text[first : first + 1] == ".":
+                second = _run_end(text, first + 1)
+                if second > first + 1 and text[second : second + 1] == ".":
+                    following = _run_end(text, second + 1)
+                    yield found, following
+        found = text.find("eyJ", following)
+
+
+def _run_end(text: str, start: int) -> int:
+    match = _RUN.match(text, start)
+    return match.end() if match else start
+
+
+def _without(spans: Iterable[tuple[int, int]], text: str) -> str:
+    pieces, kept = [], 0
+    for start, end in spans:
+        pieces += [text[kept:start], HIDDEN]
+        kept = end
+    return "".join([*pieces, text[kept:]])
+
+
+def _kept(match: re.Match[str]) -> str:
+    return (match[match.lastindex] if match.lastindex else "") + HIDDEN
+
+
+def _unless_of_every_kind(match: re.Match[str]) -> str:
+    run = match[0]
+    kinds = (str.isupper, str.islower, str.isdigit)
+    return HIDDEN if all(any(map(kind, run)) for kind in kinds) else run
 
 
 def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
-    """`redacted`, which also hides these, and the paths and queries of those that are URLs.
+    """Return a function like `redacted` that also hides these values.
 
-    What has fewer than 8 characters is left: it would stand in ordinary words.
+    Of a URL, its parts are hidden as well, because libraries report only a path, or only a token.
+    A value is found as it is, and as JSON, HTML and URLs write it. Values of fewer than 8
+    characters are left: they would stand in ordinary words.
     """
-    known: set[str] = set()
-    for secret in secrets:
-        known.add(secret)
-        if "://" in secret:
-            _, _, path = secret.partition("://")[2].partition("/")
-            known.update(path.split("?", maxsplit=1))
-    told = sorted((part for part in known if len(part) >= _SHORTEST), key=len, reverse=True)
-    if not told:
-        return redacted
-    pattern = re.compile("|".join(map(re.escape, told)))
-    return lambda text: redacted(pattern.sub(HIDDEN, text))
+    spellings = {
+        part: sorted(_spellings(part), key=len, reverse=True)
+        for secret in secrets
+        for part in (secret, *_parts(secret))
+        if len(part) >= _SHORTEST
+    }
+    longest_first = sorted(spellings, key=len, reverse=True)
+    # All spellings of a value have its longest plain part in common.
+    known = [(max(_NOT_PLAIN.split(part), key=len), spellings[part]) for part in longest_first]
+
+    def hide(text: str) -> str:
+        for common, found in known:
+            if common in text:
+                for spelling in found:
+                    text = text.replace(spelling, HIDDEN)
+        return redacted(text)
+
+    return hide if known else redacted
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """Yield the parts of a URL that are secrets by themselves."""
+    scheme, is_url, rest = secret.partition("://")
+    if not is_url:
+        return
+    is_web = scheme.lower() in ("http", "https")
+    rest = rest.partition("#")[0]
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    account, _, host = authority.rpartition("@")
+    if account:
+        yield from (account, *account.split(":"))
+        yield base64.b64encode(unquote(account).encode()).decode()  # HTTP's basic authentication
+    yield from (f"{path}?{query}", path, query)
+    yield from (pair.partition("=")[2] or pair for pair in query.split("&"))
+    # In the URLs of apprise, such as discord://id/token, each part may be a secret, except for a host name.
+    yield from (part for part in path.split("/") if not is_web or _is_like_a_token(part))
+    if not is_web and "." not in host:
+        yield from (host, *host.split(":"))
+
+
+def _is_like_a_token(part: str) -> bool:
+    """Return whether part of a path is more than words such as `orders` or `new-results`."""
+    return not _WORDS.fullmatch(part)
+
+
+def _spellings(value: str) -> set[str]:
+    """Return the ways in which a text may contain this value."""
+    found = {value, unquote(value)}
+    found |= {one.replace("/", "\\/") for one in found}
+    found |= {json.dumps(one)[1:-1] for one in found} | {html.escape(one) for one in found}
+    for one in (value, unquote(value)):
+        for quoted in {quote(one, safe=""), quote(one), quote_plus(one)}:
+            found |= {quoted, quote(quoted, safe=""), _PERCENT.sub(_lowered, quoted)}
+    return {one for one in found if len(one) >= _SHORTEST}
+
+
+def _lowered(match: re.Match[str]) -> str:
+    return match[0].lower()
 
 
 def redacted_path(path: str) -> str:
@@ -80,10 +187,6 @@ def _shown(part: str, place: int) -> str:
         return HIDDEN
     plain = _TASK if place == 2 else _PLAIN
     return part if not part or plain.fullmatch(part) else HIDDEN
-
-
-def _kept(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None) + HIDDEN
 
 
 def storable(text: str) -> str:
