@@ -10,12 +10,15 @@ import base64
 import html
 import json
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
 _B = r"[A-Za-z0-9_\-]"  # URL-safe base64
+_SCHEME = "[Bb]earer|BEARER|[Bb]asic|BASIC"
+_C = r"[A-Za-z0-9._~+/=\-]"  # of the credentials in a header
 _PART = r"[^\s/\"'<>?#\\%]+"
 _END = r"[^\s\"'<>\\\x00-\x1f]"  # where a URL in a text does not end yet
 # Up to the third slash, at the least; the provider, the task or both may be empty.
@@ -33,22 +36,25 @@ _RULES = [
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
     rf"((?<=[\w/])\?){_END}{{6,}}",  # also without a name
     r"(://)[^\s/@\"'<>]+(?=@)",  # a name and a password
-    r"(hooks\.slack\.com/\w+/)[\w/\-]+",
-    r"(whsec_)[A-Za-z0-9+/=_\-]+",
-    r"(\b(?:[Bb]earer|BEARER|[Bb]asic|BASIC)[ +]+)[A-Za-z0-9._~+/=\-]{8,}",
+    rf"(hooks\.slack\.com/\w+/)[\w/\-{HIDDEN}]+",  # of which a part may be hidden already
+    rf"(whsec_)[A-Za-z0-9+/=_\-{HIDDEN}]+",
+    rf"(\b(?:{_SCHEME})[ +]+)(?:{_C}{{8}}|{_C}{{0,7}}{HIDDEN})(?:{_C}|{HIDDEN})*",
 ]
 _SECRET = re.compile("|".join(_RULES))
 # Without one of these no rule can match, so that an ordinary line costs little.
 _MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC")
 _PATH_HINT = re.compile(r"callbacks(?!/<)")
-_RUN = re.compile(rf"{_B}*")
+_DOTTED = re.compile(r"[A-Za-z0-9_\-.]+")
+_WEB_TOKEN = re.compile(rf"\beyJ{_B}{{8}}")
 # A callback token by itself: 43 characters of URL-safe base64, of every kind.
 _TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
 # A token's capital has 21 of its characters behind it, or as many before: capitals are found fast.
 _TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
-_SHORTEST = 8  # characters
+_SHORTEST, _LONGEST = 8, 256  # characters of a secret
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.~-]")  # what some format writes in another way
+_HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
 _WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
+_OF_SECRETS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
@@ -57,41 +63,22 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 def redacted(text: str) -> str:
     """The text with tokens of callback URLs, queries, passwords and keys replaced by `…`."""
+    if "eyJ" in text:
+        text = _DOTTED.sub(_without_web_tokens, text)
     # Each search by itself is many times faster than all in one.
     if any(map(text.__contains__, _MARKS)) or _PATH_HINT.search(text):
         text = _SECRET.sub(_kept, text)
-    if "eyJ" in text:
-        text = _without(_web_tokens(text), text)
     return _TOKEN.sub(_unless_of_every_kind, text) if _TOKEN_HINT.search(text) else text
 
 
-def _web_tokens(text: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each JSON Web Token: three parts, of which the last may be empty."""
-    found = text.find("eyJ")
-    while found >= 0:
-        following = found + 3
-        if not (found and (text[found - 1].isalnum() or text[found - 1] == "_")):
-            first = _run_end(text, following)
-            following = first  # all others in this part would fail like this one
-            if first - found >= 3 + _SHORTEST and text[first : first + 1] == ".":
-                second = _run_end(text, first + 1)
-                if second > first + 1 and text[second : second + 1] == ".":
-                    following = _run_end(text, second + 1)
-                    yield found, following
-        found = text.find("eyJ", following)
-
-
-def _run_end(text: str, start: int) -> int:
-    match = _RUN.match(text, start)
-    return match.end() if match else start
-
-
-def _without(spans: Iterable[tuple[int, int]], text: str) -> str:
-    pieces, kept = [], 0
-    for start, end in spans:
-        pieces += [text[kept:start], HIDDEN]
-        kept = end
-    return "".join([*pieces, text[kept:]])
+def _without_web_tokens(run: re.Match[str]) -> str:
+    """Hide each JSON Web Token: three parts, of which the last may be empty."""
+    parts, shown, at = run[0].split("."), [], 0
+    while at < len(parts):
+        start = _WEB_TOKEN.search(parts[at]) if parts[at + 2 : at + 3] and parts[at + 1] else None
+        shown.append(parts[at] if start is None else parts[at][: start.start()] + HIDDEN)
+        at += 1 if start is None else 3
+    return ".".join(shown)
 
 
 def _kept(match: re.Match[str]) -> str:
@@ -105,7 +92,13 @@ def _unless_of_every_kind(match: re.Match[str]) -> str:
 
 
 def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function like `redacted` that also hides these values.
+    """Return a function like `redacted` that also hides these values, see `hiding_values`."""
+    hide = hiding_values(secrets)
+    return lambda text: redacted(hide(text))
+
+
+def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that hides these values in a text, and nothing else.
 
     Of a URL, its parts are hidden as well, because libraries report only a path, or only a token.
     A value is found as it is, and as JSON, HTML and URLs write it. Values of fewer than 8
@@ -126,9 +119,9 @@ def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
             if common in text:
                 for spelling in found:
                     text = text.replace(spelling, HIDDEN)
-        return redacted(text)
+        return text
 
-    return hide if known else redacted
+    return hide
 
 
 def _parts(secret: str) -> Iterator[str]:
@@ -146,9 +139,9 @@ def _parts(secret: str) -> Iterator[str]:
         yield base64.b64encode(unquote(account).encode()).decode()  # HTTP's basic authentication
     yield from (f"{path}?{query}", path, query)
     yield from (pair.partition("=")[2] or pair for pair in query.split("&"))
-    # In the URLs of apprise, such as discord://id/token, each part may be a secret, except for a host name.
-    yield from (part for part in path.split("/") if not is_web or _is_like_a_token(part))
-    if not is_web and "." not in host:
+    yield from filter(_is_like_a_token, path.split("/"))
+    # In apprise's URLs, such as discord://id/token, the first part is a secret or a host name.
+    if not is_web and not _HOST.fullmatch(host):
         yield from (host, *host.split(":"))
 
 
@@ -170,6 +163,25 @@ def _spellings(value: str) -> set[str]:
 
 def _lowered(match: re.Match[str]) -> str:
     return match[0].lower()
+
+
+def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
+    """The text if it is short enough; else redacted, cut to `most` characters, and ended by `…`.
+
+    The end of what remains is no part of a word that could be a secret, because half a secret is
+    not recognised; of an endless word, as much is left out as the longest secret has. `is_cut`: the
+    text was cut before.
+    """
+    if len(text) <= most and not is_cut:
+        return text
+    text = redacted(text)
+    end = min(len(text), most - 1)
+    if end == len(text) and not is_cut:
+        return text
+    least = max(0, end - _LONGEST)
+    while end > least and text[end - 1] in _OF_SECRETS and text[end : end + 1] in _OF_SECRETS:
+        end -= 1
+    return text[:end] + HIDDEN
 
 
 def redacted_path(path: str) -> str:

@@ -94,7 +94,7 @@ def _object_in(decoded: str, reader: json.JSONDecoder, deepest: int) -> dict[str
         raise NotJson("the body is nested too deeply") from None
     except ValueError as error:  # malformed, or refused by the reader
         raise NotJson(f"the body is not JSON: {error}") from None
-    if decoded.count("{") + decoded.count("[") > deepest and _is_deep(document, deepest):
+    if decoded.count("{") + decoded.count("[") > deepest and is_deep(document, deepest):
         raise NotJson(f"the body is nested more than {deepest} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
@@ -370,7 +370,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _is_deep(document: object, deepest: int) -> bool:
+def is_deep(document: object, deepest: int) -> bool:
     """Is something below the deepest level? Level by level, so that depth costs no stack."""
     level: list[Any] = [document] if isinstance(document, (dict, list)) else []
     for _ in range(deepest):

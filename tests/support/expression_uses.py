@@ -130,5 +130,7 @@ def _value(node: ast.expr, namespace: Mapping[str, Any], place: str) -> Any:
     try:
         value = eval(code, {"re": re, **namespace})  # noqa: S307 - our own source
     except NameError as error:
-        raise NotAConstant(f"{place}: make the expression a constant of its module: {error}") from None
+        raise NotAConstant(
+            f"{place}: make the expression a constant of its module: {error}"
+        ) from None
     return value

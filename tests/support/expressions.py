@@ -26,7 +26,8 @@ MOST_STEPS = 100_000  # of the check itself
 MOST_LOOKED_AHEAD = 100  # characters
 # Characters of every kind that an expression can distinguish.
 SAMPLES = [chr(code) for code in range(128)]
-SAMPLES += ["\x85", "\xa0", "é", "İ", "ı", "ſ", "\u212a", "٣", "\u2028", "…", "中", "😀", "\ud800"]
+SAMPLES += ["\x85", "\xa0", "é", "\u0130", "\u0131", "\u017f", "\u212a", "٣", "\u2028", "…"]
+SAMPLES += ["中", "😀", "\ud800"]
 BYTES = [bytes([code]) for code in range(256)]
 
 Edge = tuple[int, int]  # the characters as a bit mask, and the following state
@@ -98,7 +99,7 @@ class _Automaton:
         if name == "BRANCH":
             return self._join([self.read(inner, start, flags) for inner in argument[1]])
         if name in {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}:
-            return self._repeat(*argument, start, flags)
+            return self._repeat(argument, start, flags)
         if name == "AT":
             return self._guarded(start)
         if name in {"ASSERT", "ASSERT_NOT"}:
@@ -107,7 +108,8 @@ class _Automaton:
             return self._guarded(start)
         raise NotLinear(f"{name} cannot be judged")
 
-    def _repeat(self, least: int, most: int, inner: Any, start: int, flags: int) -> int:
+    def _repeat(self, argument: Any, start: int, flags: int) -> int:
+        least, most, inner = argument
         for _ in range(least):
             start = self.read(inner, start, flags)
         ends = [start]

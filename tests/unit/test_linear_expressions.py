@@ -19,7 +19,9 @@ from tests.support.expressions import NotLinear, check
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
-    path for package in ("receiver", "submitter", "sandbox") for path in (ROOT / package).rglob("*.py")
+    path
+    for package in ("receiver", "submitter", "sandbox")
+    for path in (ROOT / package).rglob("*.py")
 )
 OTHERS = [ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]  # they are started, not imported
 
@@ -96,7 +98,9 @@ def test_an_expression_that_can_be_slow_is_found(pattern: str | bytes) -> None:
         check(pattern, searches=True)
 
 
-@pytest.mark.parametrize("pattern", [r"\s*x\s*y?\s*", r"(.*)-(.*)-(.*)", r"(\d+)*x", r"[a-z]*.[a-z]*<x>"])
+@pytest.mark.parametrize(
+    "pattern", [r"\s*x\s*y?\s*", r"(.*)-(.*)-(.*)", r"(\d+)*x", r"[a-z]*.[a-z]*<x>"]
+)
 def test_an_expression_that_is_slow_from_its_start_on_is_found(pattern: str) -> None:
     with pytest.raises(NotLinear):
         check(pattern, searches=False, whole=True)
@@ -128,7 +132,7 @@ def test_an_expression_that_cannot_be_slow_passes(pattern: str) -> None:
         "import regex\n",
         "import sre_parse\n",
         "import re\ndef of(pattern: str) -> object:\n    return re.compile(pattern)\n",
-        "import re\ndef of(words: list[str]) -> str:\n    return re.sub('|'.join(words), '', 'x')\n",
+        "import re\ndef of(words: list[str]) -> str:\n    return re.sub(words[0], '', 'x')\n",
     ],
 )
 def test_an_expression_that_cannot_be_judged_is_refused(tmp_path: Path, source: str) -> None:
