@@ -35,15 +35,26 @@ GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
+class _Shown:
+    """What every output of this process goes through."""
+
+    hide: Callable[[str], str] = staticmethod(str)
+
+
+def hide_secrets(hide: Callable[[str], str]) -> None:
+    """From now on, let this function take the known secrets out of everything that is shown."""
+    _Shown.hide = staticmethod(hide)
+
+
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
-    print(terminal.json_text(document))
+    print(_Shown.hide(terminal.json_text(document)))
 
 
 def as_json_lines(documents: Iterable[Any]) -> None:
     """A JSON document a line, at once: somebody waits for them."""
     for document in documents:
-        print(terminal.json_text(document, indent=None))
+        print(_Shown.hide(terminal.json_text(document, indent=None)))
     sys.stdout.flush()
 
 
@@ -268,13 +279,14 @@ def _line(console: Console, text: str) -> None:
 def plain(text: str | None) -> str:
     """What others wrote, without the characters that would steer the terminal."""
     return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text or ""
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for char in _Shown.hide(text or "")
     )
 
 
 def _cut(text: str | None) -> str:
     """As much of what others wrote as a table has room for."""
-    shown = plain((text or "")[: SHOWN + 1])
+    shown = plain(text)  # a secret is recognised only as a whole
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from receiver import hooks_file, measures, providers, signing
+from receiver import hook_secrets, hooks_file, measures, providers, signing
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
@@ -17,7 +18,7 @@ from receiver.events import Callback, Event, Source
 from receiver.hooks_file import HookEntry
 from receiver.meter import Meter
 from receiver.providers.fields import cleaned
-from receiver.redaction import redacted
+from receiver.redaction import redacted, shortened
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
 from receiver.stores.group_commit import Write
@@ -31,6 +32,15 @@ ANNOUNCED_FOR = 600_000  # ms until the provider is asked about a task that othe
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
     """The hooks file, with statuses in any provider's spelling. Raises SettingsError."""
     return hooks_file.load(settings.hooks_file, providers.spelling, providers.PROVIDERS)
+
+
+def known_secrets(settings: Settings, environ: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """The secrets of these settings and of all hooks: what no process may show."""
+    try:
+        entries = hook_entries(settings)
+    except SettingsError:  # reported by the processes that need the hooks
+        entries = ()
+    return hook_secrets.secrets(entries, environ) | set(settings.secrets)
 
 
 def announce(
@@ -102,7 +112,7 @@ class Ingest:
         problem = str(error)
         if not isinstance(error, RequestRefused):  # an adapter's bug: its text may contain secrets
             shown = cleaned(redacted(repr(error)))
-            problem = f"it could not be processed: {shown}"[:LONGEST_PROBLEM]
+            problem = shortened(f"it could not be processed: {shown}", LONGEST_PROBLEM)
         self.store.quarantine(callback, problem)
         self.count(callback, None, Outcome.QUARANTINED)
 

@@ -8,6 +8,8 @@ from collections import Counter
 import click
 
 from receiver import logs, settings
+from receiver.ingest import known_secrets
+from receiver.redaction import hiding
 from receiver.stop import stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
@@ -25,6 +27,8 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     """
     logs.configure(form=settings.log_format())
     with opened() as record:
+        known = known_secrets(record.settings)
+        logs.configure(hiding(known), settings.log_format())
         reconciler = Reconciler(record.ingest, first_within=record.settings.reconcile_after)
         if forever:
             reconciler.run(stop_at(signal.SIGTERM, signal.SIGINT))

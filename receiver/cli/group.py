@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
-from receiver import durations, hooks_file, settings, terminal
+from receiver import console, durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.ingest import known_secrets
 from receiver.providers import PROVIDERS, spelling
+from receiver.redaction import hiding_values
 from receiver.stores import Store, open_store
 from receiver.stores.base import Span
 
@@ -151,8 +153,12 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
     Raises SettingsError, StoreError.
     """
-    found = open_store((chosen or settings.load()).database_url)
-    click.get_current_context().call_on_close(found.close)
+    chosen = chosen or settings.load()
+    found = open_store(chosen.database_url)
+    context = click.get_current_context()
+    context.call_on_close(found.close)
+    console.hide_secrets(hiding_values(known_secrets(chosen)))
+    context.call_on_close(lambda: console.hide_secrets(str))
     found.check_schema()
     return found
 

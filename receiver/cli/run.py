@@ -19,7 +19,7 @@ from receiver.dispatch import Chore, chores, dispatcher
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Alerting
 from receiver.hooks_file import HookEntry
-from receiver.ingest import hook_entries
+from receiver.ingest import hook_entries, known_secrets
 from receiver.meter import EVERY, Meter
 from receiver.prune import prune
 from receiver.redaction import hiding
@@ -59,7 +59,7 @@ def worker() -> None:
     chosen = settings.load()
     entries = hook_entries(chosen)
     built = hooks.build_all(entries, os.environ)
-    hide = hiding(hooks.secrets(entries, os.environ))
+    hide = hiding(known_secrets(chosen))
     logs.configure(hide, settings.log_format())
     meter = Meter("worker")
     deliver = Deliver(store(chosen), built, hide=hide, meter=meter, zone=chosen.zone)

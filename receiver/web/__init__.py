@@ -8,8 +8,9 @@ from typing import Any
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from receiver.ingest import Ingest
+from receiver.ingest import Ingest, known_secrets
 from receiver.meter import Meter
+from receiver.redaction import hiding_values
 from receiver.settings import Settings, load
 from receiver.stores import open_store
 from receiver.web import (
@@ -68,6 +69,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(metrics.blueprint(meter, store))
+    api.hide_secrets(app, hiding_values(known_secrets(settings)))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
     app.register_blueprint(openapi.blueprint())
