@@ -139,11 +139,13 @@ class Apprise:
         """Return the text so that the service shows it as it is."""
         if self._is_exact:
             return text
-        inert = wording.inert(text)
+        inert = wording.without_elements(wording.inert(text))
         return wording.as_markdown(inert) if self._is_markdown else inert
 
     def _title(self, title: str) -> str:
-        return self._literal(title) if self._renders_titles else wording.inert(title)
+        if self._renders_titles:
+            return self._literal(title)
+        return wording.without_elements(wording.inert(title))
 
     def _link(self, url: str) -> str:
         return wording.markdown_link(url) if self._is_markdown else url

@@ -65,9 +65,13 @@ def one_line(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    """The text without mentions, links and elements of chat services: each is broken invisibly."""
+    """The text without mentions and links of chat services: each is broken invisibly."""
     text = _MENTION.sub(f"@{_BREAK}", text)
-    text = _LINK.sub(lambda found: f"{_BREAK}{found[0]}", text)
+    return _LINK.sub(lambda found: f"{_BREAK}{found[0]}", text)
+
+
+def without_elements(text: str) -> str:
+    """The text with each element such as `<at id="all">` broken invisibly."""
     return _ELEMENT.sub(lambda found: f"{found[0]}{_BREAK}", text)
 
 

@@ -58,8 +58,8 @@ def test_what_is_started_uses_no_expressions() -> None:
         assert uses(path, {}, {}) == []
 
 
-def test_the_check_finds_the_expressions_of_the_product() -> None:
-    assert sum(len(expressions(path)) for path in SOURCES) >= 60
+def test_the_check_finds_the_expressions_of_a_module() -> None:
+    assert len(expressions(ROOT / "receiver" / "redaction.py")) >= 8
 
 
 @pytest.mark.parametrize(

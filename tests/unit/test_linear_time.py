@@ -103,6 +103,7 @@ READERS: list[Callable[[str], object]] = [
     lambda text: headers.kept([("X-Note", text[:100])], TOKEN),
     wording.one_line,
     wording.inert,
+    wording.without_elements,
     wording.as_markdown,
     wording.markdown_link,
     wording.is_link,
