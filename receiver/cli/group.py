@@ -11,12 +11,10 @@ from typing import Any
 
 import click
 
-from receiver import console, durations, hooks_file, settings, terminal
+from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.ingest import known_secrets
 from receiver.providers import PROVIDERS, spelling
-from receiver.redaction import hiding_values
 from receiver.stores import Store, open_store
 from receiver.stores.base import Span
 
@@ -153,6 +151,10 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
     Raises SettingsError, StoreError.
     """
+    from receiver import console  # noqa: PLC0415 - its tables take long to import
+    from receiver.ingest import known_secrets  # noqa: PLC0415 - neither does every command need it
+    from receiver.redaction import hiding_values  # noqa: PLC0415
+
     chosen = chosen or settings.load()
     found = open_store(chosen.database_url)
     context = click.get_current_context()
