@@ -4,6 +4,8 @@ import sys
 
 from receiver import logs, settings
 from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.ingest import known_secrets
+from receiver.redaction import hiding
 from receiver.web import create_app, problems
 from submitter import api
 
@@ -13,7 +15,9 @@ logs.configure(form=settings.log_format())
 for error_of_api, status in api.STATUS.items():
     problems.register(error_of_api, status)
 try:
-    app = create_app(more=[api.blueprint])
+    chosen = settings.load()
+    logs.configure(hiding(known_secrets(chosen)), settings.log_format())
+    app = create_app(chosen, more=[api.blueprint])
 except CallbackReceiverError as error:
     lines = error.problems if isinstance(error, SettingsError) else (str(error),)
     sys.stderr.write("".join(f"receiver: {line}\n" for line in lines))

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from receiver import display
 from receiver.deliveries import Delivery, Subscription
-from receiver.display import plain, rfc3339
+from receiver.display import rfc3339
 from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
 from receiver.hooks_file import HEARABLE, HookEntry
@@ -36,15 +36,26 @@ GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
 SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
+class _Shown:
+    """What every output of this process goes through."""
+
+    hide: Callable[[str], str] = staticmethod(str)
+
+
+def hide_secrets(hide: Callable[[str], str]) -> None:
+    """From now on, let this function take the known secrets out of everything that is shown."""
+    _Shown.hide = staticmethod(hide)
+
+
 def as_json(document: Any) -> None:
     """One JSON document on standard output."""
-    print(display.json_readable(document))
+    print(_Shown.hide(display.json_readable(document)))
 
 
 def as_json_lines(documents: Iterable[Any]) -> None:
     """A JSON document a line, at once: somebody waits for them."""
     for document in documents:
-        print(display.json_readable(document, indent=None))
+        print(_Shown.hide(display.json_readable(document, indent=None)))
     sys.stdout.flush()
 
 
@@ -278,9 +289,14 @@ def _line(console: Console, text: str) -> None:
     console.print(plain(text), soft_wrap=True)
 
 
+def plain(text: str | None) -> str:
+    """What others wrote, on one line, without secrets and what would steer the terminal."""
+    return display.plain(_Shown.hide(text or ""))
+
+
 def _cut(text: str | None) -> str:
     """As much of what others wrote as a table has room for."""
-    shown = plain((text or "")[: SHOWN + 1])
+    shown = plain(text)  # a secret is recognised only as a whole
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
 
 

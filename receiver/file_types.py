@@ -48,9 +48,7 @@ _SIGNATURES = (
     (b"PK\3\4", FileType("zip", "application/zip")),
 )
 # Netpbm: the header is text, and the pixels may be as well, or look like it.
-_NETPBM = re.compile(
-    rb"P([1-6])(?:\s|#[^\n]{0,200}\n)+[0-9]{1,9}(?:\s|#[^\n]{0,200}\n)+[0-9]{1,9}\s"
-)
+_NETPBM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+[0-9]{1,9}(?:\s|#[^\n]*\n)+[0-9]{1,9}\s")
 _NETPBM_TYPES = (
     FileType("pbm", "image/x-portable-bitmap"),
     FileType("pgm", "image/x-portable-graymap"),

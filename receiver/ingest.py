@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from receiver import current_hooks, measures, providers, signing
+from receiver import current_hooks, hook_secrets, measures, providers, signing
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
@@ -17,7 +18,7 @@ from receiver.events import Callback, Event, Source
 from receiver.hooks_file import HookEntry
 from receiver.meter import Meter
 from receiver.providers.fields import cleaned
-from receiver.redaction import redacted
+from receiver.redaction import redacted, shortened
 from receiver.settings import Confirm, Settings
 from receiver.stores.base import Store
 from receiver.stores.group_commit import Write
@@ -38,6 +39,23 @@ log = structlog.get_logger()
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
     """Return the hooks that this process uses. Raises SettingsError."""
     return current_hooks.entries_for(settings)
+
+
+def known_secrets(
+    settings: Settings,
+    entries: Iterable[HookEntry] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> frozenset[str]:
+    """The secrets of these settings and of all hooks: what no process may show.
+
+    `entries`: the hooks, if the process has loaded them.
+    """
+    if entries is None:
+        try:
+            entries = hook_entries(settings)
+        except SettingsError:  # reported by the processes that need the hooks
+            entries = ()
+    return hook_secrets.secrets(entries, environ) | set(settings.secrets)
 
 
 def announce(
@@ -116,7 +134,7 @@ class Ingest:
         problem = str(error)
         if not isinstance(error, RequestRefused):  # an adapter's bug: its text may contain secrets
             shown = cleaned(redacted(repr(error)))
-            problem = f"it could not be processed: {shown}"[:LONGEST_PROBLEM]
+            problem = shortened(f"it could not be processed: {shown}", LONGEST_PROBLEM)
         self.store.quarantine(callback, problem, query_after=self.query_after)
         self.count(callback, None, Outcome.QUARANTINED)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -20,15 +20,18 @@ log = structlog.get_logger()
 class LoadedHooks(Mapping[str, Hook]):
     """The hooks by name; `reload` replaces all of them, or none.
 
-    May be used by several threads. Raises SettingsError if a hook cannot be built.
+    `secrets`: what `hide` hides beside the secrets of the hooks. May be used by several threads.
+    Raises SettingsError if a hook cannot be built.
     """
 
-    def __init__(self, current: CurrentHooks, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, current: CurrentHooks, environ: Mapping[str, str], secrets: Iterable[str] = ()
+    ) -> None:
         self._environ = environ
         self.current = current
         self._built = hooks.build_all(current.entries, environ)
         self._alerting = _alerting(current.entries, self._built)
-        self._secrets = hooks.secrets(current.entries, environ)
+        self._secrets = hooks.secrets(current.entries, environ) | set(secrets)
         self._hiding = hiding(self._secrets)
 
     def reload(self) -> None:

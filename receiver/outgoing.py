@@ -91,13 +91,13 @@ def post(
         Deadline(deadline) as clock,
         _exchange("POST", url, clock, allow_private, content) as response,
     ):
-        body = b""
+        body = bytearray()
         with suppress(ContentFailure):  # the status counts even if the body cannot be decoded
             for chunk in _chunks(response, url, clock):
                 body += chunk
                 if len(body) >= max_bytes:
                     break
-        return Answer(response.status_code, response.headers, body[:max_bytes])
+        return Answer(response.status_code, response.headers, bytes(body[:max_bytes]))
 
 
 @contextmanager

@@ -1,36 +1,61 @@
-"""Text without secrets: what may be logged, kept and shown. A second line of defence; pure."""
+"""Text without secrets: what may be logged, kept and shown. A second line of defence; pure.
+
+Every function here takes time proportional to the length of the text, whatever the text is: see
+docs/adr/0015-linear-expressions.md.
+"""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
-from collections.abc import Callable, Iterable
+import string
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
 _B = r"[A-Za-z0-9_\-]"  # URL-safe base64
-_PART = r"[^\s/\"'<>?#\\%]*"
+_SCHEME = "[Bb]earer|BEARER|[Bb]asic|BASIC"
+_C = r"[A-Za-z0-9._~+/=\-]"  # of the credentials in a header
+_PART = r"[^\s/\"'<>?#\\%]+"
 _END = r"[^\s\"'<>\\\x00-\x1f]"  # where a URL in a text does not end yet
-# Each rule keeps what its first group matched, and hides the rest.
+# Up to the third slash, at the least; the provider, the task or both may be empty.
+_UP_TO_THE_TOKEN = "|".join(
+    (
+        rf"{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+",
+        rf"{_SLASH}+{_PART}{_SLASH}{{2,}}",
+        rf"{_SLASH}{{2,}}{_PART}{_SLASH}+",
+        rf"{_SLASH}{{3,}}",
+    )
+)
+# Each rule keeps what its group matched, and hides the rest.
 _RULES = [
-    # the token of a callback URL; a route's `<token>` stays readable
-    rf"(callbacks{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+){_END}+",
+    rf"(callbacks(?:{_UP_TO_THE_TOKEN})){_END}+",  # a callback URL; `<token>` stays readable
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
     rf"((?<=[\w/])\?){_END}{{6,}}",  # also without a name
     r"(://)[^\s/@\"'<>]+(?=@)",  # a name and a password
-    r"(hooks\.slack\.com/\w+/)[\w/\-]+",
-    r"(whsec_)[A-Za-z0-9+/=_\-]+",
-    r"(\b(?:[Bb]earer|BEARER|[Bb]asic|BASIC)[ +]+)[A-Za-z0-9._~+/=\-]{8,}",
-    r"()\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]*",  # a JSON Web Token
-    # a callback token by itself: 43 characters of URL-safe base64, of every kind
-    rf"()(?<!{_B})(?={_B}*?[A-Z])(?={_B}*?[a-z])(?={_B}*?[0-9]){_B}{{43}}(?!{_B})",
+    rf"(hooks\.slack\.com/\w+/)[\w/\-{HIDDEN}]+",  # of which a part may be hidden already
+    rf"(whsec_)[A-Za-z0-9+/=_\-{HIDDEN}]+",
+    rf"(\b(?:{_SCHEME})[ +]+)(?:{_C}{{8}}|{_C}{{0,7}}{HIDDEN})(?:{_C}|{HIDDEN})*",
 ]
 _SECRET = re.compile("|".join(_RULES))
 # Without one of these no rule can match, so that an ordinary line costs little.
-_MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC", "eyJ")
+_MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC")
 _PATH_HINT = re.compile(r"callbacks(?!/<)")
+_DOTTED = re.compile(r"[A-Za-z0-9_\-.]+")
+_WEB_TOKEN = re.compile(rf"\beyJ{_B}{{8}}")
+# A callback token by itself: 43 characters of URL-safe base64, of every kind.
+_TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
 # A token's capital has 21 of its characters behind it, or as many before: capitals are found fast.
 _TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
-_SHORTEST = 8  # characters
+_SHORTEST, _LONGEST = 8, 256  # characters of a secret
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.~-]")  # what some format writes in another way
+_HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
+_WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
+_OF_SECRETS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -38,31 +63,125 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 def redacted(text: str) -> str:
     """The text with tokens of callback URLs, queries, passwords and keys replaced by `…`."""
-    return _SECRET.sub(_kept, text) if _is_suspect(text) else text
+    if "eyJ" in text:
+        text = _DOTTED.sub(_without_web_tokens, text)
+    # Each search by itself is many times faster than all in one.
+    if any(map(text.__contains__, _MARKS)) or _PATH_HINT.search(text):
+        text = _SECRET.sub(_kept, text)
+    return _TOKEN.sub(_unless_of_every_kind, text) if _TOKEN_HINT.search(text) else text
 
 
-def _is_suspect(text: str) -> bool:
-    """Could a rule match? Each search by itself is many times faster than all in one."""
-    has_mark = any(map(text.__contains__, _MARKS))
-    return has_mark or bool(_PATH_HINT.search(text) or _TOKEN_HINT.search(text))
+def _without_web_tokens(run: re.Match[str]) -> str:
+    """Hide each JSON Web Token: three parts, of which the last may be empty."""
+    parts, shown, at = run[0].split("."), [], 0
+    while at < len(parts):
+        start = _WEB_TOKEN.search(parts[at]) if parts[at + 2 : at + 3] and parts[at + 1] else None
+        shown.append(parts[at] if start is None else parts[at][: start.start()] + HIDDEN)
+        at += 1 if start is None else 3
+    return ".".join(shown)
+
+
+def _kept(match: re.Match[str]) -> str:
+    return (match[match.lastindex] if match.lastindex else "") + HIDDEN
+
+
+def _unless_of_every_kind(match: re.Match[str]) -> str:
+    run = match[0]
+    kinds = (str.isupper, str.islower, str.isdigit)
+    return HIDDEN if all(any(map(kind, run)) for kind in kinds) else run
 
 
 def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
-    """`redacted`, which also hides these, and the paths and queries of those that are URLs.
+    """Return a function like `redacted` that also hides these values, see `hiding_values`."""
+    hide = hiding_values(secrets)
+    return lambda text: redacted(hide(text))
 
-    What has fewer than 8 characters is left: it would stand in ordinary words.
+
+def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that hides these values in a text, and nothing else.
+
+    Of a URL, its parts are hidden as well, because libraries report only a path, or only a token.
+    A value is found as it is, and as JSON, HTML and URLs write it. Values of fewer than 8
+    characters are left: they would stand in ordinary words.
     """
-    known: set[str] = set()
-    for secret in secrets:
-        known.add(secret)
-        if "://" in secret:
-            _, _, path = secret.partition("://")[2].partition("/")
-            known.update(path.split("?", maxsplit=1))
-    told = sorted((part for part in known if len(part) >= _SHORTEST), key=len, reverse=True)
-    if not told:
-        return redacted
-    pattern = re.compile("|".join(map(re.escape, told)))
-    return lambda text: redacted(pattern.sub(HIDDEN, text))
+    spellings = {
+        part: sorted(_spellings(part), key=len, reverse=True)
+        for secret in secrets
+        for part in (secret, *_parts(secret))
+        if len(part) >= _SHORTEST
+    }
+    longest_first = sorted(spellings, key=len, reverse=True)
+    # All spellings of a value have its longest plain part in common.
+    known = [(max(_NOT_PLAIN.split(part), key=len), spellings[part]) for part in longest_first]
+
+    def hide(text: str) -> str:
+        for common, found in known:
+            if common in text:
+                for spelling in found:
+                    text = text.replace(spelling, HIDDEN)
+        return text
+
+    return hide
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """Yield the parts of a URL that are secrets by themselves."""
+    scheme, is_url, rest = secret.partition("://")
+    if not is_url:
+        return
+    is_web = scheme.lower() in ("http", "https")
+    rest = rest.partition("#")[0]
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    account, _, host = authority.rpartition("@")
+    if account:
+        yield from (account, *account.split(":"))
+        yield base64.b64encode(unquote(account).encode()).decode()  # HTTP's basic authentication
+    yield from (f"{path}?{query}", path, query)
+    yield from (pair.partition("=")[2] or pair for pair in query.split("&"))
+    yield from filter(_is_like_a_token, path.split("/"))
+    # In apprise's URLs, such as discord://id/token, the first part is a secret or a host name.
+    if not is_web and not _HOST.fullmatch(host):
+        yield from (host, *host.split(":"))
+
+
+def _is_like_a_token(part: str) -> bool:
+    """Return whether part of a path is more than words such as `orders` or `new-results`."""
+    return not _WORDS.fullmatch(part)
+
+
+def _spellings(value: str) -> set[str]:
+    """Return the ways in which a text may contain this value."""
+    found = {value, unquote(value)}
+    found |= {one.replace("/", "\\/") for one in found}
+    found |= {json.dumps(one)[1:-1] for one in found} | {html.escape(one) for one in found}
+    for one in (value, unquote(value)):
+        for quoted in {quote(one, safe=""), quote(one), quote_plus(one)}:
+            found |= {quoted, quote(quoted, safe=""), _PERCENT.sub(_lowered, quoted)}
+    return {one for one in found if len(one) >= _SHORTEST}
+
+
+def _lowered(match: re.Match[str]) -> str:
+    return match[0].lower()
+
+
+def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
+    """The text if it is short enough; else redacted, cut to `most` characters, and ended by `…`.
+
+    The end of what remains is no part of a word that could be a secret, because half a secret is
+    not recognised; of an endless word, as much is left out as the longest secret has. `is_cut`: the
+    text was cut before.
+    """
+    if len(text) <= most and not is_cut:
+        return text
+    text = redacted(text)
+    end = min(len(text), most - 1)
+    if end == len(text) and not is_cut:
+        return text
+    least = max(0, end - _LONGEST)
+    while end > least and text[end - 1] in _OF_SECRETS and text[end : end + 1] in _OF_SECRETS:
+        end -= 1
+    return text[:end] + HIDDEN
 
 
 def redacted_path(path: str) -> str:
@@ -80,10 +199,6 @@ def _shown(part: str, place: int) -> str:
         return HIDDEN
     plain = _TASK if place == 2 else _PLAIN
     return part if not part or plain.fullmatch(part) else HIDDEN
-
-
-def _kept(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None) + HIDDEN
 
 
 def storable(text: str) -> str:

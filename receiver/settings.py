@@ -77,6 +77,14 @@ class Settings:
         return UTC if self.timezone == "UTC" else zoneinfo.ZoneInfo(self.timezone)
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that must never be shown."""
+        signing = (secret for found in self.webhook_secrets.values() for secret in found)
+        own = (self.api_token, self.dashboard_password, self.secret_key)
+        password = urlsplit(self.database_url).password if is_postgres(self.database_url) else None
+        return (*self.callback_secrets, *signing, *(one for one in (*own, password) if one))
+
+    @property
     def session_key(self) -> str:
         """The key that signs sessions: the given one, or one that follows from a secret we have."""
         if self.secret_key is not None:

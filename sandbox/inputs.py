@@ -92,9 +92,9 @@ def _session_for(url: str, own_url: str) -> requests.Session:
 def _at_most(answer: requests.Response) -> bytes:
     if answer.status_code != requests.codes.ok:
         raise InputError(f"could not be fetched: HTTP {answer.status_code}")
-    content = b""
+    content = bytearray()
     for chunk in answer.iter_content(64 * 1024):
         content += chunk
         if len(content) > MOST_BYTES:
             raise InputError("is larger than 10 MB")
-    return content
+    return bytes(content)

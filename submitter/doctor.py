@@ -20,16 +20,18 @@ from submitter.settings import DEFAULT_ACCOUNT
 Account = tuple[str, str]  # of a provider; its name
 # No provider has a task with this id: its answer shows whether it would have told.
 NO_TASK = "callback-receiver-doctor"
-KEY = r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
+KEY = re.compile(
+    r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
+)
 
 
 def accounts(environment: Mapping[str, str]) -> list[Account]:
     """Those that have a key in the environment."""
     found: dict[Account, None] = {}
     for provider in ROOMS:
-        pattern = re.compile(f"{provider.upper()}_{KEY}")
+        prefix = f"{provider.upper()}_"
         for name in sorted(name for name, value in environment.items() if value.strip()):
-            if match := pattern.fullmatch(name):
+            if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
                 found[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
     return list(found)
 

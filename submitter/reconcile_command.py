@@ -11,6 +11,8 @@ import structlog
 
 from receiver import logs, settings
 from receiver.clock_watch import ClockWatch
+from receiver.ingest import known_secrets
+from receiver.redaction import hiding
 from receiver.stop import reload_at_hangup, stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
@@ -30,6 +32,8 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     """
     logs.configure(form=settings.log_format())
     with opened(waits=forever) as record:
+        known = known_secrets(record.settings, record.hooks.entries if record.hooks else ())
+        logs.configure(hiding(known), settings.log_format())
         watch = ClockWatch(record.store, record.ingest.meter)
         reconciler = Reconciler(
             record.ingest, first_within=record.settings.reconcile_after, watch=watch

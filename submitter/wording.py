@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+from receiver.redaction import redacted
+
 
 def readable(text: object, most: int = 300) -> str:
-    """At most `most` characters; empty for what is no text."""
+    """At most `most` characters, redacted if it is longer; empty for what is no text."""
     words = "".join(c if c.isprintable() else " " for c in text) if isinstance(text, str) else ""
-    return re.sub(r" +", " ", words).strip()[:most]
+    line = re.sub(r" +", " ", words).strip()
+    return line if len(line) <= most else redacted(line)[:most]

@@ -180,7 +180,15 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
     Raises SettingsError, StoreError.
     """
+    from receiver import console  # noqa: PLC0415 - its tables take long to import
+    from receiver.ingest import known_secrets  # noqa: PLC0415 - neither does every command need it
+    from receiver.redaction import hiding_values  # noqa: PLC0415
+
+    chosen = chosen or settings.load(creates_secret=False)
     found = _opened(chosen)
+    context = click.get_current_context()
+    console.hide_secrets(hiding_values(known_secrets(chosen)))
+    context.call_on_close(lambda: console.hide_secrets(str))
     found.check_schema()
     ClockWatch(found).follow()
     return found

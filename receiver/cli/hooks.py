@@ -11,7 +11,7 @@ from receiver.cli.group import REFUSED, as_json, hook_names
 from receiver.display import plain
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.hooks_file import HEARABLE, HookEntry
-from receiver.ingest import hook_entries
+from receiver.ingest import hook_entries, known_secrets
 from receiver.redaction import hiding
 
 
@@ -51,10 +51,11 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     """
     entry = _entry(name)
     hook = hooks.build(entry, os.environ)
-    hide = hiding(hooks.secrets([entry], os.environ))
+    chosen = settings.load()
+    hide = hiding(known_secrets(chosen))
     told = status or entry.subscription.tried_with
     try:
-        works, said = True, hide(sample.send(hook, told, settings.load(creates_secret=False).zone))
+        works, said = True, hide(sample.send(hook, told, chosen.zone))
     except DeliveryFailure as failure:
         works, said = False, hide(str(failure))
     if as_json:

@@ -92,7 +92,7 @@ def serve_(bind: str | None) -> None:
 def worker() -> None:
     """Deliver to the hooks until SIGTERM."""
     chosen = settings.load(creates_secret=False)
-    loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ)
+    loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ, chosen.secrets)
     logs.configure(loaded.hide, settings.log_format())
     meter = Meter("worker")
     record = store_when_reachable(chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 
 from receiver import current_hooks, hooks, sample
@@ -16,6 +16,7 @@ from receiver.redaction import hiding
 from receiver.stores import Store
 from receiver.stores.overview import without_hook
 
+Hide = Callable[[str], str]
 RESUME = "mend it, then: receiver endpoints resume"
 
 
@@ -28,6 +29,7 @@ def check(
     if not entries:
         todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
         yield warning("hooks", "there are none: nothing is done when a task ends", todo)
+    hide = hiding(hooks.secrets(entries, os.environ))
     for entry in entries:
         name = f"hook {entry.name}"
         try:
@@ -35,9 +37,9 @@ def check(
         except SettingsError as error:
             yield from (failed(name, line, "correct the hooks file") for line in error.problems)
         else:
-            yield _stands(name, store, entry)
+            yield _stands(name, store, entry, hide)
             if send:
-                yield _sent(name, hook, entry, zone)
+                yield _sent(name, hook, entry, zone, hide)
 
 
 def rejected(store: Store | None) -> Iterator[Finding]:
@@ -68,7 +70,7 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
         )
 
 
-def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:
+def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     try:
         endpoint = store.endpoint(entry.name) if store else Endpoint(entry.name)
     except StoreError:  # told of by the check of the database
@@ -76,14 +78,13 @@ def _stands(name: str, store: Store | None, entry: HookEntry) -> Finding:
     circuit = endpoint.circuit(now_ms())
     if circuit is Circuit.CLOSED:
         return ok(name, f"{entry.type}, its options can be used")
-    told = f"{circuit}: {endpoint.said}" if endpoint.said else str(circuit)
+    told = f"{circuit}: {hide(endpoint.said)}" if endpoint.said else str(circuit)
     if circuit is Circuit.DISABLED:
         return failed(name, told, f"{RESUME} {entry.name}")
     return warning(name, told, f"{RESUME} {entry.name}")
 
 
-def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo) -> Finding:
-    hide = hiding(hooks.secrets([entry], os.environ))
+def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
         said = sample.send(hook, entry.subscription.tried_with, zone)
     except DeliveryFailure as failure:

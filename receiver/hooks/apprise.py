@@ -36,6 +36,13 @@ INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
 MOST_OUTPUTS = 10  # of one task
 STATUS = re.compile(r"\berror=([0-9]{3})\b")  # as apprise's plugins log a response
+# Programs read these messages: the text stays as it is.
+EXACT = frozenset({"amqp", "amqps", "form", "forms", "json", "jsons", "mqtt", "mqtts"})
+EXACT |= {"apprise", "apprises", "xml", "xmls"}
+# Services that render Markdown in messages that apprise sends as plain text.
+RENDERING = frozenset({"discord", "fluxer", "guilded", "mmost", "mmosts", "nctalk", "nctalks"})
+RENDERING |= {"ryver", "workflow", "workflows", "zulip"}
+PLAIN_TITLES = frozenset({"zulip"})
 # apprise's types, which services show as a colour or an icon. All other statuses are "info".
 TYPES = {
     "succeeded": "success",
@@ -57,36 +64,55 @@ class AppriseOptions(Options):
 
 
 class Apprise:
-    """Tells one service. It knows no idempotency key: the text names the task, for people."""
+    """Tells one service. It knows no idempotency key: the text names the task, for people.
+
+    What others wrote, such as a reference or a reason, is escaped as the service requires it, and
+    neither mentions anybody nor links anywhere.
+    """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = checked(AppriseOptions(), options)
         self._service = service(self._options["url"])
         self._called = str(self._service.service_name)
+        scheme = self._options["url"].partition("://")[0].lower()
+        self._is_exact = scheme in EXACT
+        self._is_markdown = scheme in RENDERING or _is_markdown(self._service)
+        # apprise puts the title into the body for services that have no titles.
+        has_titles = getattr(self._service, "title_maxlen", 0) > 0
+        is_plain = has_titles and self._is_markdown and scheme not in RENDERING
+        self._renders_titles = not is_plain and scheme not in PLAIN_TITLES
+        if hasattr(self._service, "ping_payload"):
+            _allow_no_mentions(self._service)
 
     def send(self, notice: Notice) -> Done:
-        lines = [f"{label}: {value}" for label, value in wording.facts(notice)]
+        lines = [f"{label}: {self._literal(value)}" for label, value in wording.facts(notice)]
         pictures: list[str] = []
         for media in notice.media[:MOST_OUTPUTS]:
             file = notice.file_of(media)
             if self._options["pictures"] and file is not None and Path(file.url).is_file():
                 pictures.append(file.url)
             elif wording.is_link(media.url):
-                lines.append(f"{wording.kind(media)}: {media.url}")
+                lines.append(f"{self._literal(wording.kind(media))}: {self._link(media.url)}")
         type_ = TYPES.get(notice.status, "info")
-        self._send(type_, wording.title(notice), "\n".join(lines), pictures)
+        self._send(type_, self._title(wording.title(notice)), "\n".join(lines), pictures)
         return Done(f"{self._called} took it")
 
     def alert(self, alert: Alert) -> None:
         """Tell of another hook's endpoint. Raises DeliveryFailure."""
-        self._send(TYPES[alert.kind], alert.title, alert.text, [])
+        lines = [self._literal(line) for line in alert.text.splitlines()]
+        self._send(TYPES[alert.kind], self._title(alert.title), "\n".join(lines), [])
 
     def _send(self, type_: str, title: str, text: str, pictures: list[str]) -> None:
         """Send one message; if the service refuses it, send it again without the pictures."""
         import apprise  # noqa: PLC0415 - an extra, see `service`
 
-        message = {"body": text, "title": title, "notify_type": apprise.NotifyType(type_)}
+        message = {
+            "body": text,
+            "title": title,
+            "notify_type": apprise.NotifyType(type_),
+            "body_format": apprise.NotifyFormat("markdown" if self._is_markdown else "text"),
+        }
         said: Any = apprise.LogCapture(  # type: ignore[no-untyped-call]
             level=logging.WARNING, fmt="%(message)s"
         )
@@ -108,6 +134,21 @@ class Apprise:
         if problem := self._in_time(work):
             failure = ContentFailure if _concerns_message(problem) else TemporaryFailure
             raise failure(f"{self._called} did not accept the message: {problem}")
+
+    def _literal(self, text: str) -> str:
+        """Return the text so that the service shows it as it is."""
+        if self._is_exact:
+            return text
+        inert = wording.without_elements(wording.inert(text))
+        return wording.as_markdown(inert) if self._is_markdown else inert
+
+    def _title(self, title: str) -> str:
+        if self._renders_titles:
+            return self._literal(title)
+        return wording.without_elements(wording.inert(title))
+
+    def _link(self, url: str) -> str:
+        return wording.markdown_link(url) if self._is_markdown else url
 
     def _guard(self) -> AbstractContextManager[Sequence[str]]:
         return nullcontext([]) if self._options["allow_private"] else public_only()
@@ -138,6 +179,30 @@ def service(url: str) -> Any:
     if found is None:
         raise SettingsError(["url: is not a URL of apprise's; see its list of services"])
     return found
+
+
+def _is_markdown(service: Any) -> bool:
+    """Return whether the service, or the hook's URL, wants a plain text as Markdown."""
+    import apprise  # noqa: PLC0415 - an extra, see `service`
+
+    resolve = getattr(service, "resolve_format", str)
+    return bool(resolve(apprise.NotifyFormat.TEXT) == apprise.NotifyFormat.MARKDOWN)
+
+
+def _allow_no_mentions(discord: Any) -> None:
+    """Let messages of Discord, and of services like it, notify only whom the hook's URL names.
+
+    apprise looks for more mentions in the text, and misspells `allowed_mentions`.
+    """
+    send = discord._send  # noqa: SLF001 - apprise has no option for it
+    pinged = discord.ping_payload(" ".join(discord.ping))
+    allowed = pinged.get("allow_mentions", {"parse": []})
+
+    def send_quietly(payload: Mapping[str, Any], *args: Any, **more: Any) -> Any:
+        return send({**payload, "allowed_mentions": allowed}, *args, **more)
+
+    discord._send = send_quietly  # noqa: SLF001
+    discord.ping_payload = lambda *_: dict(pinged)
 
 
 def _concerns_message(log: str) -> bool:

@@ -71,7 +71,7 @@ class Command:
     def send(self, notice: Notice) -> Done:
         event = json_ascii(notice.as_json()).encode()
         output, status = self._run(event, self._environment(notice))
-        text = wording.one_line(output.decode("utf-8", "replace"))
+        text = wording.quoted(output, OUTPUT_KEPT, is_cut=len(output) >= OUTPUT_KEPT)
         said = f"{how_it_ended(status)}: {text}" if text else how_it_ended(status)
         if status == 0:
             return Done(said)

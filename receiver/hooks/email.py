@@ -29,6 +29,7 @@ LONGEST_REPLY = 64 * 1024  # bytes of one answer of the server
 LOGIN_CODES = frozenset({530, 534, 535, 538})
 # An e-mail is too large: RFC 1870, RFC 3463 (X.2.3, X.3.4), and servers that use other codes.
 TOO_LARGE_CODES = frozenset({523, 552})
+QUOTED = 200  # characters of the server's answer
 TOO_LARGE_STATUS = re.compile(r"[45]\.(2\.3|3\.4)\b")
 MEASURES, LIMITS = ("size", "length", "large", "big"), ("exceed", "limit", "maxim", "too ")
 
@@ -319,8 +320,7 @@ def _answers(error: smtplib.SMTPException) -> list[Answer]:
 
 
 def _line(code: int, text: bytes | str) -> str:
-    said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return f"{code} {wording.one_line(said)[:200]}"
+    return f"{code} {wording.quoted(text, QUOTED)}"
 
 
 def _refusals(refused: Mapping[str, Answer]) -> list[str]:

@@ -22,6 +22,7 @@ from receiver.hooks.options import Options, checked, http_url, seconds
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
 IMAGE_URL_LIMIT = 3000
 FACT_LIMIT = 500  # of a message without blocks, for which Slack takes 40,000
+QUOTED = 200  # characters of Slack's answer
 MOST_OUTPUTS = 10  # of one task; Slack takes 50 blocks, people fewer
 
 # Slack's errors: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
@@ -93,14 +94,14 @@ class Slack:
 
     def alert(self, alert: Alert) -> None:
         """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
-        title = escaped(alert.title, TEXT_LIMIT)
+        title = escaped(wording.inert(alert.title), TEXT_LIMIT)
         blocks = [
             {"type": "header", "text": _plain(escaped(alert.title, HEADER_LIMIT))},
             {"type": "section", "text": _markdown(escaped(alert.text, TEXT_LIMIT))},
         ]
         self._send(
             {"text": title, "blocks": blocks},
-            {"text": f"*{title}*\n{escaped(alert.text, TEXT_LIMIT)}"},
+            {"text": f"*{title}*\n{escaped(wording.inert(alert.text), TEXT_LIMIT)}"},
         )
 
     def _send(self, message: Mapping[str, Any], text: Mapping[str, Any]) -> str:
@@ -128,8 +129,7 @@ class Slack:
             deadline=self._options["deadline"],
             allow_private=self._options["allow_private"],
         )
-        body = wording.one_line(answer.body.decode("utf-8", "replace"))
-        return answer, f"{answer.status} {body[:200]}"
+        return answer, f"{answer.status} {wording.quoted(answer.body, QUOTED)}"
 
 
 def _is_accepted(answer: outgoing.Answer) -> bool:
@@ -170,14 +170,15 @@ def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:
         {"type": "section", "fields": _fields(notice)},
         *_outputs(notice, pictures=pictures),
     ]
-    return {"text": escaped(f"{title} ({notice.task.provider})", TEXT_LIMIT), "blocks": blocks}
+    text = escaped(wording.inert(f"{title} ({notice.task.provider})"), TEXT_LIMIT)
+    return {"text": text, "blocks": blocks}
 
 
 def as_text(notice: Notice) -> dict[str, Any]:
     """The message without blocks: the same facts, and a link to each output."""
-    title = escaped(wording.title(notice), HEADER_LIMIT)
+    title = escaped(wording.inert(wording.title(notice)), HEADER_LIMIT)
     facts = [
-        f"{label}: {escaped(value, FACT_LIMIT)}"
+        f"{label}: {escaped(wording.inert(value), FACT_LIMIT)}"
         for label, value in wording.facts(notice)[:FIELDS_LIMIT]
     ]
     media = [one for one in notice.media[:MOST_OUTPUTS] if wording.is_link(one.url)]

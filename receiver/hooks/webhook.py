@@ -82,7 +82,8 @@ class Webhook:
             allow_private=self._options["allow_private"],
             max_bytes=ANSWER_KEPT,
         )
-        text = wording.one_line(answer.body.decode("utf-8", "replace"))
+        is_cut = len(answer.body) >= ANSWER_KEPT
+        text = wording.quoted(answer.body, ANSWER_KEPT, is_cut=is_cut)
         said = f"{outgoing.origin(self._options['url'])} answered {answer.status} {text}".rstrip()
         if 200 <= answer.status < 300:
             return said

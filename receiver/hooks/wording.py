@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import tzinfo
 
 from receiver import display
 from receiver.deliveries import Notice
 from receiver.events import Media
+from receiver.redaction import shortened
 
+_BREAK = "\u200b"  # a zero-width space, which people do not see
+# Where chat services begin a mention or a link, or one of their own elements.
+_MENTION = re.compile(r"(?<!\w)@(?=\S)|@(?=everyone|here|channel|all\b|room)", re.IGNORECASE)
+_LINK = re.compile(r"(?<=:)//|(?<=www)\.|(?<=\w)\.(?=[^\W\d_]{2})", re.IGNORECASE)
+_ELEMENT = re.compile(r"<(?=\S)|\[(?=CQ:)")
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#+\-.!|~=&:$^]")
 VERBS = {
     "submitted": "was submitted",
     "processing": "is being processed",
@@ -55,6 +63,33 @@ def one_line(text: str) -> str:
     JSON may hold) an encoding.
     """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def inert(text: str) -> str:
+    """The text without mentions and links of chat services: each is broken invisibly."""
+    text = _MENTION.sub(f"@{_BREAK}", text)
+    return _LINK.sub(lambda found: f"{_BREAK}{found[0]}", text)
+
+
+def without_elements(text: str) -> str:
+    """The text with each element such as `<at id="all">` broken invisibly."""
+    return _ELEMENT.sub(lambda found: f"{found[0]}{_BREAK}", text)
+
+
+def as_markdown(text: str) -> str:
+    """The text as Markdown that shows it as it is."""
+    return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def markdown_link(url: str) -> str:
+    """A link to this URL as Markdown, in which nothing of the URL is an element."""
+    return f"<{url.replace('<', '%3C').replace('>', '%3E')}>"
+
+
+def quoted(said: bytes | str, most: int, *, is_cut: bool = False) -> str:
+    """One line of what a service said; `is_cut`: it is only the beginning of what it said."""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return shortened(one_line(text), most, is_cut=is_cut)
 
 
 def duration(milliseconds: int) -> str:

@@ -11,7 +11,10 @@ from receiver.providers.appypie import AppyPie
 from receiver.providers.base import Provider
 from receiver.providers.kling import Kling
 from receiver.providers.modellix import Modellix
+from receiver.redaction import shortened
 
+# Characters of a provider's reason; the longest documented one has about 200. The body has it all.
+LONGEST_REASON = 1_000
 ROOMS: tuple[Provider, ...] = (Kling(), Modellix(), AppyPie())
 PROVIDERS: dict[str, Provider] = {room.name: room for room in ROOMS}
 
@@ -33,12 +36,15 @@ def parse(callback: Callback) -> Event:
     if content is not callback.body:
         callback = replace(callback, body=content)
     try:
-        return get(callback.provider).parse(callback)
+        event = get(callback.provider).parse(callback)
     except NotJson as error:
         codings = callback.headers.get(HEADER)
         if codings and content is callback.body:
             raise NotJson(f"{error}; its {HEADER} is {codings[:40]!r}") from None
         raise
+    if event.reason and len(event.reason) > LONGEST_REASON:
+        return replace(event, reason=shortened(event.reason, LONGEST_REASON))
+    return event
 
 
 def spelling(word: str) -> str | None:

@@ -28,6 +28,8 @@ LONGEST_INTEGER = 100  # digits; to read a much longer one takes long
 LONGEST_INDEX = 64  # characters; it stands in file names
 LONGEST_KEY = 40  # characters of a key that a message names
 _NO_KEYS: frozenset[str] = frozenset()
+_DECIMAL = re.compile(r"[0-9]{1,17}")
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,9}")
 
 
 class Provider(Protocol):
@@ -92,7 +94,7 @@ def _object_in(decoded: str, reader: json.JSONDecoder, deepest: int) -> dict[str
         raise NotJson("the body is nested too deeply") from None
     except ValueError as error:  # malformed, or refused by the reader
         raise NotJson(f"the body is not JSON: {error}") from None
-    if decoded.count("{") + decoded.count("[") > deepest and _is_deep(document, deepest):
+    if decoded.count("{") + decoded.count("[") > deepest and is_deep(document, deepest):
         raise NotJson(f"the body is nested more than {deepest} levels deep")
     if not isinstance(document, dict):
         raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
@@ -315,9 +317,9 @@ def expires_at(url: str, otherwise: int) -> int:
         query = parse_qs(urlsplit(url).query)
     except ValueError:  # such as an unbalanced bracket in the host
         return otherwise
-    for name, base, digits in (("Expires", 10, r"\d{1,17}"), ("ksTime", 16, r"[0-9a-fA-F]{1,9}")):
+    for name, base, digits in (("Expires", 10, _DECIMAL), ("ksTime", 16, _HEXADECIMAL)):
         value = query.get(name, [""])[0]
-        if re.fullmatch(digits, value, re.ASCII):
+        if digits.fullmatch(value):
             return instant(int(value, base)) or otherwise
     return otherwise
 
@@ -359,7 +361,8 @@ def _finite(digits: str) -> float:
 
 
 def _refuse_nul(decoded: str) -> None:
-    if _NUL.search(decoded):
+    # Without escaped backslashes, so that the backslash of each escape is the first of its kind.
+    if "\\u0000" in decoded.replace("\\\\", "  "):
         raise NotJson("the body has a NUL character in a string: not every database can keep it")
 
 
@@ -367,7 +370,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _is_deep(document: object, deepest: int) -> bool:
+def is_deep(document: object, deepest: int) -> bool:
     """Is something below the deepest level? Level by level, so that depth costs no stack."""
     level: list[Any] = [document] if isinstance(document, (dict, list)) else []
     for _ in range(deepest):
@@ -385,4 +388,3 @@ _STRICT = json.JSONDecoder(
     parse_float=_finite,
     parse_int=_short,
 )
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not where the backslash itself is escaped

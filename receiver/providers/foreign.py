@@ -48,9 +48,9 @@ def _urls(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
-def _matching(pattern: str) -> Check:
+def _matching(pattern: re.Pattern[str]) -> Check:
     """Check for the provider's id format; Kling's ids are 18 digits, or 22 letters and digits."""
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _one_of(*spellings: str) -> Check:
@@ -61,13 +61,13 @@ def _one_of(*spellings: str) -> Check:
 # are omitted.
 SHAPES: Mapping[str, Mapping[str, Check]] = {
     "FASHN": {
-        "id": _matching(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-u[0-9]{1,3})?"),
+        "id": _matching(re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-u[0-9]{1,3})?")),
         "status": _one_of("starting", "in_queue", "completed", "canceled", "time_out"),
         "output": _array,
         "error": _any,
     },
     "Replicate": {
-        "id": _matching(r"[a-z0-9]{26}"),
+        "id": _matching(re.compile(r"[a-z0-9]{26}")),
         "status": _one_of("starting", "canceled", "aborted"),
         "input": _object,
         "output": _any,
@@ -85,7 +85,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
         "webhook_events_filter": _array,
     },
     "WaveSpeed": {
-        "id": _matching(r"pred_[A-Za-z0-9_-]{1,64}|[0-9a-f]{32}"),
+        "id": _matching(re.compile(r"pred_[A-Za-z0-9_-]{1,64}|[0-9a-f]{32}")),
         "status": _one_of("created", "completed"),
         "outputs": _urls,
         "error": _text,
@@ -98,7 +98,7 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
         "executionTime": _number,
     },
     "Qiniu": {
-        "id": _matching(r"qvideo-[A-Za-z0-9_-]{1,128}"),
+        "id": _matching(re.compile(r"qvideo-[A-Za-z0-9_-]{1,128}")),
         "status": _one_of(
             "initializing",
             "queued",

@@ -13,8 +13,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from receiver import display
 from receiver.clock_watch import ClockWatch
 from receiver.errors import StoreUnavailable
-from receiver.ingest import Ingest
+from receiver.ingest import Ingest, known_secrets
 from receiver.meter import Meter
+from receiver.redaction import hiding_values
 from receiver.settings import Settings, load
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web import (
@@ -98,6 +99,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(store, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
+    api.hide_secrets(app, hiding_values(known_secrets(settings)))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
     app.register_blueprint(openapi.blueprint())

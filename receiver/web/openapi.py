@@ -116,7 +116,8 @@ def _parameters(rule: Rule, said: Description | None) -> Iterator[dict[str, Any]
 def _of_path(rule: Rule, name: str) -> dict[str, Any]:
     if name == "provider":
         return {"type": "string", "enum": sorted(PROVIDERS)}
-    if re.search(rf"<int\b[^<>]*:{name}>", rule.rule):
+    converter = rule.rule.partition(f":{name}>")[0].rpartition("<")[2]
+    if converter.partition("(")[0] == "int":
         return {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     return {"type": "string", "minLength": 1}
 

@@ -10,6 +10,7 @@ from functools import cache
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound
 from receiver.events import Callback, Event, Source
+from receiver.redaction import shortened
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
 from receiver.stores.sql import adoption, mismatches
 from receiver.stores.sql.agenda import count
@@ -332,8 +333,8 @@ def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
     """Return the problems of a message that was understood: another id, and dropped fields."""
     known = task[named.column]
     if not named.is_other(task):
-        return "; ".join(event.dropped)[:LONGEST_PROBLEM] or None
-    return "; ".join([named.problem(known), *event.dropped])[:LONGEST_PROBLEM]
+        return shortened("; ".join(event.dropped), LONGEST_PROBLEM) or None
+    return shortened("; ".join([named.problem(known), *event.dropped]), LONGEST_PROBLEM)
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from marshmallow import ValidationError
 
 from receiver import redaction
-from receiver.ingest import Ingest
+from receiver.ingest import Ingest, known_secrets
 from receiver.settings import Settings
 from receiver.stores.base import Store
 from receiver.web import cursors
@@ -45,9 +45,7 @@ class Desk:
 
     @classmethod
     def of(cls, ingest: Ingest, settings: Settings) -> Desk:
-        signing = (secret for found in settings.webhook_secrets.values() for secret in found)
-        own = (settings.api_token, settings.dashboard_password, settings.secret_key)
-        known = [*settings.callback_secrets, *signing, *(secret for secret in own if secret)]
+        known = known_secrets(settings)
         return cls(ingest, Formats.of(settings.timezone), redaction.hiding(known))
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from receiver.providers.base import is_deep
 from receiver.providers.fields import cleaned
 from receiver.stores.base import StoredCallback
 
+MOST_INDENTED = 20  # levels; real messages have four
 SHOWN = 20_000  # characters; more would only make the page slow
 
 
@@ -34,7 +36,9 @@ def _set_out(body: bytes) -> str:
     try:
         text = body.decode(json.detect_encoding(body), "replace")
         document = json.loads(text, strict=False, object_pairs_hook=_without_repeats)
-        text = json.dumps(document, indent=2, ensure_ascii=False)
+        # Deep levels would be indented by more than the message is long.
+        indent = None if is_deep(document, MOST_INDENTED) else 2
+        text = json.dumps(document, indent=indent, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = body.decode("utf-8", "replace")
         if _is_binary(text):

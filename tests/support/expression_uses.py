@@ -1,0 +1,136 @@
+"""Finds the regular expressions of a module in its syntax tree, and how each is used."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The engines by which an expression could escape the check. `fnmatch` and `glob` are linear: they
+# compile each `*` so that the engine never returns to it.
+OTHER_ENGINES = frozenset({"re2", "regex", "sre_compile", "sre_parse"})
+WHOLE, PREFIX = frozenset({"fullmatch"}), frozenset({"fullmatch", "match"})
+USES = frozenset({"compile", "findall", "finditer", "match", "fullmatch", "search", "split"})
+USES |= {"sub", "subn"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """One expression: where it is written, what it is, and how it is applied."""
+
+    place: str
+    pattern: str | bytes
+    flags: int
+    searches: bool
+    whole: bool
+
+
+class NotAConstant(Exception):
+    """Where an expression is used that cannot be evaluated without running the program."""
+
+
+def uses(path: Path, namespace: Mapping[str, Any], methods: Mapping[str, set[str]]) -> list[Use]:
+    """Return the expressions of a module; `methods` says what is called on which name.
+
+    Raises NotAConstant for an expression that is not a constant of the module, and for another
+    engine.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = methods_called([tree])
+    private = {name: called for name, called in own.items() if name.startswith("_")}
+    return [*_found(tree, path, namespace, {**methods, **private})]
+
+
+def methods_called(trees: list[ast.AST]) -> dict[str, set[str]]:
+    """Return the methods that are called on each name.
+
+    `?` stands for any other use of the name, such as as an argument.
+    """
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for tree in trees:
+        called: set[ast.AST] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = _name(node.func.value)
+                if name is not None:
+                    found[name].add(node.func.attr)
+                    called.add(node.func.value)
+        for node in ast.walk(tree):
+            is_read = isinstance(getattr(node, "ctx", None), ast.Load)
+            name = _name(node)
+            if is_read and name is not None and node not in called:
+                found[name].add("?")
+    return found
+
+
+def _name(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _found(
+    tree: ast.AST, path: Path, namespace: Mapping[str, Any], methods: Mapping[str, set[str]]
+) -> Iterator[Use]:
+    names = {
+        node.value: target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        place = f"{path}:{getattr(node, 'lineno', 0)}"
+        for imported in _imports(node):
+            if imported in OTHER_ENGINES or imported.startswith("re as ") or imported == "from re":
+                raise NotAConstant(f"{place}: use `import re`, and no other engine ({imported})")
+        if not (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "re"
+            and node.func.attr in USES
+        ):
+            continue
+        called = {node.func.attr}
+        if node.func.attr == "compile":
+            called = methods.get(names.get(node, ""), {"?"})
+        yield Use(
+            place,
+            _value(node.args[0], namespace, place),
+            _flags(node, namespace, place),
+            searches=not called <= PREFIX,
+            whole=bool(called - {"search", "match", "sub", "subn", "findall", "finditer"}),
+        )
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        for one in node.names:
+            yield f"{one.name} as {one.asname}" if one.asname else one.name
+    if isinstance(node, ast.ImportFrom):
+        yield f"from {node.module}" if node.module == "re" else str(node.module)
+
+
+def _flags(node: ast.Call, namespace: Mapping[str, Any], place: str) -> int:
+    assert isinstance(node.func, ast.Attribute)
+    position = 3 if node.func.attr in {"sub", "subn", "split"} else 2
+    position = 1 if node.func.attr == "compile" else position
+    given = [one.value for one in node.keywords if one.arg == "flags"]
+    given += node.args[position : position + 1] if node.func.attr not in {"sub", "subn"} else []
+    return int(_value(given[0], namespace, place)) if given else 0
+
+
+def _value(node: ast.expr, namespace: Mapping[str, Any], place: str) -> Any:
+    code = compile(ast.Expression(node), place, "eval")
+    try:
+        value = eval(code, {"re": re, **namespace})  # noqa: S307 - our own source
+    except NameError as error:
+        raise NotAConstant(
+            f"{place}: make the expression a constant of its module: {error}"
+        ) from None
+    return value

@@ -1,0 +1,139 @@
+"""The values of secrets are hidden wherever a text repeats them, in whatever spelling."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote
+
+import pytest
+
+from receiver.deliveries import Subscription
+from receiver.hook_secrets import secrets
+from receiver.hooks_file import HookEntry
+from receiver.ingest import known_secrets
+from receiver.redaction import hiding, hiding_values
+from receiver.settings import Settings
+
+ID, TOKEN = "123456789012345678", "Canary-abc_DEF.canary"
+URLS = [
+    f"https://discord.com/api/webhooks/{ID}/{TOKEN}",
+    f"discord://{ID}/{TOKEN}",
+    f"discord://robot@{ID}/{TOKEN}?format=markdown",
+    f"tgram://{ID}:{TOKEN}/12345/",
+    f"https://api.telegram.org/bot{ID}:{TOKEN}/sendMessage",
+    f"slack://T1JJ3T3L2/A1BRTD4JD/{TOKEN}/#general",
+    f"https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/{TOKEN}",
+    f"https://shop.example/hook?token={TOKEN}&x=1",
+    f"https://shop.example/hook?{TOKEN}",
+    f"https://user:{TOKEN}@shop.example/hook",
+    f"https://shop.example/prefix/{TOKEN}/",
+    f"mailto://user:{TOKEN}@example.com",
+    f"json://host.example/{TOKEN}",
+    f"ntfys://{TOKEN}/",
+    f"matrix://user:{TOKEN}@host.example/#room",
+]
+ECHOES: list[Callable[[str], str]] = [
+    lambda text: text,
+    json.dumps,
+    lambda text: json.dumps(text).replace("/", "\\/"),
+    lambda text: quote(text, safe=""),
+    quote,
+    quote_plus,
+    lambda text: quote(quote(text, safe=""), safe=""),
+    lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
+    unquote,
+    html.escape,
+    repr,
+    lambda text: f"Max retries exceeded with url: /{text.split('/', 3)[-1]} (Caused by x)",
+    lambda text: f"no such resource: {text.rstrip('/').split('/')[-1]}",
+    lambda text: f"line\n{text}\nline",
+]
+
+
+def entry(kind: str, **options: object) -> HookEntry:
+    return HookEntry("x", kind, Subscription("x", frozenset({"succeeded"})), options)
+
+
+@pytest.mark.parametrize("echo", range(len(ECHOES)))
+@pytest.mark.parametrize("url", URLS)
+def test_the_url_of_a_hook_is_hidden_in_every_spelling_and_part(url: str, echo: int) -> None:
+    for hide in (hiding([url]), hiding_values([url])):
+        shown = hide(ECHOES[echo](url))
+        assert "anary" not in shown
+        assert TOKEN not in unquote(shown)
+
+
+@pytest.mark.parametrize(
+    "secret", ["s+cr/t=v&lue", 'quo"te<d>value', "pässwörd-value", "a b c d e"]
+)
+@pytest.mark.parametrize("echo", range(10))
+def test_a_value_is_hidden_in_every_spelling(secret: str, echo: int) -> None:
+    assert hiding_values([secret])(f"<{ECHOES[echo](secret)}>").strip('<">') == "…"
+
+
+def test_the_token_alone_is_hidden_and_words_stay() -> None:
+    hide = hiding_values([f"https://shop.example/webhooks/notifications/{TOKEN}"])
+    assert hide(f"the token {TOKEN}") == "the token …"
+    words = "the webhooks of shop.example send notifications over https"
+    assert hide(words) == words
+
+
+def test_the_name_and_password_of_a_url_are_hidden_as_a_header_has_them() -> None:
+    hide = hiding_values([f"https://user:{TOKEN}@shop.example/hook"])
+    header = base64.b64encode(f"user:{TOKEN}".encode()).decode()
+    assert header not in hide(f"Authorization: {header}")
+
+
+def test_passwords_and_keys_are_secrets_even_if_the_file_contains_them() -> None:
+    found = secrets(
+        [
+            entry("email", host="mail.example", password="in-the-file", username="shop"),
+            entry("webhook", url="https://a.example/hook", secrets=["whsec_one", "whsec_two"]),
+            entry("python", options={"api_key": "key-in-a-table", "name": "visible"}),
+        ],
+        {},
+    )
+    assert {"in-the-file", "whsec_one", "whsec_two", "key-in-a-table"} <= found
+    assert not {"shop", "visible", "mail.example"} & found
+
+
+def test_a_variable_that_only_the_worker_has_is_no_error_elsewhere() -> None:
+    found = secrets(
+        [entry("slack", url="${SLACK_URL}"), entry("slack", url="https://b.example")], {}
+    )
+    assert found == {"https://b.example"}
+
+
+def test_the_storage_s_keys_are_secrets() -> None:
+    assert secrets([], {"AWS_SECRET_ACCESS_KEY": "of-the-bucket"}) == {"of-the-bucket"}
+
+
+def test_all_processes_know_the_secrets_of_settings_and_hooks(tmp_path: Path) -> None:
+    file = tmp_path / "hooks.toml"
+    file.write_text(f'[[hook]]\nname = "a"\ntype = "apprise"\nurl = "discord://{ID}/{TOKEN}"\n')
+    settings = Settings(
+        database_url="postgresql://user:password-of-the-database@db.example/receiver",
+        callback_secrets=("c" * 40,),
+        hooks_file=file,
+        api_token="t" * 40,
+        dashboard_password="p" * 40,
+        secret_key="k" * 40,
+        webhook_secrets={"kling": ("w" * 40,)},
+    )
+    found = known_secrets(settings, {})
+    assert found >= {letter * 40 for letter in "ctpkw"}
+    assert f"discord://{ID}/{TOKEN}" in found
+    assert "password-of-the-database" in found
+    assert "receiver" not in found
+
+
+def test_a_hooks_file_that_cannot_be_read_hides_the_settings_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "hooks.toml"
+    file.write_text("[[hook]")
+    settings = Settings(database_url="sqlite:///x", callback_secrets=("c" * 40,), hooks_file=file)
+    assert known_secrets(settings, {}) == {"c" * 40}

@@ -1,0 +1,238 @@
+"""Whatever reads what others wrote takes steps in proportion to its length.
+
+The expressions are checked by their structure (test_linear_expressions.py). Here the lines of
+Python that run are counted, and the comparisons of the keys of an object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from receiver import content_encoding, outgoing, providers, standard_webhooks, urls
+from receiver.errors import CallbackReceiverError
+from receiver.events import Callback, Source
+from receiver.file_types import detect, text_in
+from receiver.hooks import slack, wording
+from receiver.providers import base, fields
+from receiver.redaction import hiding, redacted, redacted_path, shortened, storable
+from receiver.signing import mint
+from receiver.stores.base import StoredCallback
+from receiver.tasks import Outcome, Trust
+from receiver.web import callback_path, headers
+from receiver.web.admission import LONGEST_CALLBACK
+from receiver.web.dashboard.messages import message
+from submitter import sheet
+from submitter.rows import COLUMNS
+from submitter.wording import readable
+from tests.support.samples import SECRET
+from tests.support.steps import Counted, grows_linearly, steps
+
+SIZE = 150  # repetitions
+TOKEN = mint(SECRET, "kling", "task-1")
+HIDE = hiding(["https://discord.example/api/webhooks/1234/AbCdEfGh?wait=true", "a-secret-value"])
+PARTS = [
+    "callbacks",
+    "callbacks/",
+    "callbacks//",
+    "callbacks\\/",
+    "callbacks/a/",
+    "callbacks/a/b/",
+    "\\/",
+    "\\\\",
+    "/",
+    "%2f",
+    "%25",
+    "?",
+    "?a",
+    "?a=",
+    "a?",
+    "://",
+    "://a",
+    "://a@",
+    "@",
+    "hooks.slack.com/",
+    "whsec_",
+    "Bearer ",
+    "Bearer +",
+    "+",
+    "eyJ",
+    "-eyJ",
+    "eyJa.",
+    ".",
+    "eyJabcdefgh.",
+    "eyJabcdefgh.a",
+    "aA0_",
+    "aaaa",
+    "A",
+    f"{TOKEN} ",
+    TOKEN,
+    "a-secret-value",
+    "a-secret-",
+    "<",
+    "&amp;",
+    " ",
+    "\n",
+    "\u202e",
+    "é",
+    "\ud800",
+    "\0",
+    "[",
+    '"',
+    "{",
+]
+READERS: list[Callable[[str], object]] = [
+    redacted,
+    HIDE,
+    redacted_path,
+    storable,
+    lambda text: shortened(text, 100),
+    lambda text: shortened(text, 100_000, is_cut=True),
+    fields.cleaned,
+    fields.instant,
+    fields.identity,
+    fields.amount,
+    lambda text: base.expires_at(f"https://a.example/?{text}", 0),
+    callback_path.normalized,
+    lambda text: callback_path.normalized(f"/callbacks/kling/task-1/{text}"),
+    lambda text: headers.kept([("X-Note", text), (text, "a")], TOKEN),
+    lambda text: headers.kept([("X-Note", text[:100])], TOKEN),
+    wording.one_line,
+    wording.inert,
+    wording.without_elements,
+    wording.as_markdown,
+    wording.markdown_link,
+    wording.is_link,
+    lambda text: wording.quoted(text, 200),
+    lambda text: slack.escaped(text, 3000),
+    readable,
+    lambda text: list(sheet.rows(f"reference,{text}\n{text}\n", COLUMNS)),
+    sheet.cell,
+    lambda text: outgoing.retry_after(text, 0.0),
+    outgoing.origin,
+    urls.normalized,
+    lambda text: urls.normalized(f"https://a.example/{text}"),
+    lambda text: urls.redirect_target(text, "https://a.example/b"),
+    lambda text: detect(text.encode("utf-8", "replace")),
+    lambda text: text_in(text.encode("utf-8", "replace")),
+    lambda text: content_encoding.decoded(text.encode("utf-8", "replace"), "gzip"),
+    lambda text: content_encoding.decoded(b"{}", text),
+    lambda text: standard_webhooks.verify(
+        ["whsec_" + "a" * 32],
+        {"webhook-id": text, "webhook-timestamp": "0", "webhook-signature": f"v1,{text} {text}"},
+        b"",
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize("reader", range(len(READERS)))
+def test_the_steps_of_a_reader_grow_with_the_length(reader: int) -> None:
+    for part in PARTS:
+
+        def read(size: int, part: str = part) -> None:
+            with suppress(CallbackReceiverError, ValueError):
+                READERS[reader](part * size)
+
+        assert grows_linearly(read, SIZE), part
+
+
+def test_a_hostile_text_is_redacted_in_linear_steps() -> None:
+    """At most two lines of Python for each character, of a text as long as a callback may be."""
+    for part in PARTS:
+        text = part * (LONGEST_CALLBACK // len(part))
+        assert HIDE(text) is not None  # an expression that backtracks would need hours
+        assert steps(partial(HIDE, text[:3000])) <= 2 * 3000 + 1000, part
+
+
+BODIES: list[Callable[[int], str]] = [
+    lambda size: "{" + ",".join('"a":1' for _ in range(size)) + "}",
+    lambda size: "{" + ",".join(f'"k{n}":1,"k{n}":2' for n in range(size)) + "}",
+    lambda size: '{"data":{"task_result":{"images":[' + ",".join(["{}"] * size) + "]}}}",
+    lambda size: '{"a":' + "9" * size + "}",
+    lambda size: '{"a":0.' + "9" * size + "e" + "9" * 20 + "}",
+    lambda size: '{"a":"' + "\\\\" * size + '\\u0000"}',
+    lambda size: '{"a":"' + "\\ud800" * size + '"}',
+    lambda size: '{"task_id":"a","task_status":"failed","task_status_msg":"' + "eyJ-" * size + '"}',
+    lambda size: '{"a":' + "[" * size + "]" * size + "}",
+    lambda size: "{" * size,
+    lambda size: '{"a":"' * size,
+]
+
+
+def callback(body: str) -> Callback:
+    return Callback(
+        provider="kling",
+        task_id="task-1",
+        trust=Trust.TOKEN,
+        source=Source.CALLBACK,
+        received_at=1_765_519_850_000,
+        body=body.encode("utf-8", "replace"),
+    )
+
+
+@pytest.mark.parametrize("number", range(len(BODIES)))
+def test_the_steps_for_a_body_grow_with_its_length(number: int) -> None:
+    def read(size: int) -> None:
+        body = BODIES[number](size)
+        for decode in (base.decode, base.decode_strictly):
+            with suppress(CallbackReceiverError):
+                decode(body.encode())
+        with suppress(CallbackReceiverError):
+            providers.parse(callback(body))
+        stored = StoredCallback(1, callback(body), Outcome.QUARANTINED, 0)
+        message(stored, redacted)
+
+    assert grows_linearly(read, SIZE)
+
+
+@pytest.mark.parametrize("key", ["a", "{}"])
+def test_each_key_of_an_object_is_compared_a_few_times(key: str) -> None:
+    """With lists instead of sets, 2,000 keys took 2,000,000 comparisons."""
+    pairs = [(Counted(key.format(number)), number) for number in range(2000)]
+    Counted.comparisons = 0
+    base.Object([(Counted(key if key == "a" else f"k{n}"), n) for n, _ in enumerate(pairs)])
+    assert Counted.comparisons <= 4 * len(pairs)
+
+
+def test_a_deeply_nested_body_is_not_indented_by_more_than_its_length() -> None:
+    body = "[" * 150 + ",".join("1" * 5000) + "]" * 150
+    shown = message(StoredCallback(1, callback(body), Outcome.QUARANTINED, 0), len_of := Longest())
+    assert shown.text
+    assert len_of.longest <= 4 * len(body)
+
+
+class Longest:
+    """Remembers the length of the longest text that it was given."""
+
+    longest = 0
+
+    def __call__(self, text: str) -> str:
+        self.longest = max(self.longest, len(text))
+        return text
+
+
+def test_a_long_reason_is_cut_when_it_is_parsed_and_shows_no_half_secret() -> None:
+    for start in range(900, 1010, 7):
+        reason = "word " * (start // 5) + f"{TOKEN} " + "more " * 500
+        document = {"task_id": "a", "task_status": "failed", "task_status_msg": reason}
+        event = providers.parse(callback(json.dumps(document)))
+        assert event.reason is not None
+        assert len(event.reason) <= providers.LONGEST_REASON
+        assert event.reason.endswith("…")
+        assert TOKEN[:6] not in event.reason
+
+
+@pytest.mark.parametrize("secret", ["hunter-2-hunter-2", "x" * 200, "p+q/r=s%t&u!v"])
+def test_what_is_cut_ends_before_a_secret(secret: str) -> None:
+    for before in range(0, 120, 3):
+        text = "said: " + "y " * before + secret + " and more of it" * 50
+        for is_cut in (False, True):
+            given = text[: 100 if is_cut else None]
+            shown = shortened(given, 100, is_cut=is_cut)
+            assert len(shown) <= 101
+            assert secret in shown or secret[:4] not in shown
