@@ -18,7 +18,7 @@ from typing import Any
 
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
-from receiver.stores.sqlite.session import SqliteSession
+from receiver.stores.sqlite.session import ReadingSession, SqliteSession
 
 Write = group_commit.Write[SqliteSession, Any]
 WRITE_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
@@ -32,7 +32,7 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
         timeout=5,
         check_same_thread=False,
         cached_statements=256,
-        factory=SqliteSession,
+        factory=ReadingSession if read_only else SqliteSession,
     )
     connection.row_factory = sqlite3.Row
     # Text that is not UTF-8 (a damaged file, another program) makes no row unreadable.
