@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import State
+from receiver.errors import NotFound
 from receiver.ingest import Ingest
 from receiver.stores.base import Span, Store, StoredCallback
+from receiver.stores.upkeep import Wanted
 from receiver.tasks import Outcome, Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -144,3 +146,20 @@ def test_a_clock_that_was_wrong_hides_nothing_of_the_time_that_is_meant(
         found = ids(listed(store, kind, limit=500, span=Span(first, end)))
         assert wanted <= set(found)
         assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800", "a\udfffb", "a\0b", "\x1b[2J\u202e\uffff", "x" * 10_000]
+)
+def test_text_that_cannot_be_stored_is_looked_for_and_not_found(filled: Store, text: str) -> None:
+    for kind in ("tasks", "callbacks", "deliveries"):
+        assert ids(listed(filled, kind, reference=text)) == []
+        assert ids(listed(filled, kind, account=text)) == []
+    for kind in ("callbacks", "deliveries"):
+        assert ids(listed(filled, kind, task_id=text)) == []
+    for wanted in (Wanted(task_id=text), Wanted(hook=text), Wanted(status=text)):
+        assert filled.redeliver_all(wanted, NOW).changed == 0
+    with pytest.raises(NotFound):
+        filled.history(text)
+    with pytest.raises(NotFound):
+        filled.task_by_provider_id("kling", text)

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Literal
 from receiver.deliveries import State
 from receiver.stores.base import Span
 from receiver.stores.postgres import PostgresStore
-from receiver.stores.postgres.session import PostgresSession, numbered
+from receiver.stores.postgres.session import ReadingSession, numbered
 from receiver.tasks import Outcome, Status
 
 ROWS = 20_000
@@ -88,9 +88,9 @@ def long(fresh: Callable[[], str]) -> Iterator[PostgresStore]:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """The rows that each statement's plan for average values looks at."""
     counts: dict[str, int] = {}
-    execute = PostgresSession.execute
+    execute = ReadingSession.execute
 
-    def explained(session: PostgresSession, sql: str, values: Any = (), /) -> Any:
+    def explained(session: ReadingSession, sql: str, values: Any = (), /) -> Any:
         found: Any = execute(session, sql, values)
         if sql.split(None, 1)[0].lower() in ("select", "with"):
             rows = found.fetchall()
@@ -98,7 +98,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             return Rows(rows)
         return found
 
-    monkeypatch.setattr(PostgresSession, "execute", explained)
+    monkeypatch.setattr(ReadingSession, "execute", explained)
     return counts
 
 

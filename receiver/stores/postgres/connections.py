@@ -19,7 +19,7 @@ from receiver.stores.base import Space
 from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pages, pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
-from receiver.stores.postgres.session import PostgresSession
+from receiver.stores.postgres.session import PostgresSession, ReadingSession
 from receiver.stores.postgres.writer import GroupCommit, Undone
 from receiver.stores.sql.session import Rooms, Session
 
@@ -177,7 +177,7 @@ class Connections(Rooms):
     @contextmanager
     def reading(self) -> Iterator[Session]:
         with self._connected() as connection:
-            yield PostgresSession(connection)
+            yield ReadingSession(connection)
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:

@@ -33,12 +33,7 @@ class PostgresSession:
         self._pipeline = pipeline
 
     def execute(self, sql: str, values: Values = (), /) -> Found:
-        try:
-            cursor = self._connection.execute(translated(sql), values or None)
-        except REFUSED:  # by psycopg, before anything was sent
-            if (clean := storable_values(values)) == values:
-                raise
-            cursor = self._connection.execute(translated(sql), clean)
+        cursor = self._connection.execute(translated(sql), values or None)
         return cursor if self._pipeline is None else _Gathered(cursor, self._pipeline)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
@@ -54,6 +49,18 @@ class PostgresSession:
 
     def lock_name(self, name: str, /) -> None:
         self.execute(LOCK_NAME, (name,))
+
+
+class ReadingSession(PostgresSession):
+    """A connection that only reads: it looks for text that cannot be stored as it would be."""
+
+    def execute(self, sql: str, values: Values = (), /) -> Found:
+        try:
+            return super().execute(sql, values)
+        except REFUSED:  # by psycopg, before anything was sent
+            if (clean := storable_values(values)) == values:
+                raise
+            return super().execute(sql, clean)
 
 
 class _Gathered:

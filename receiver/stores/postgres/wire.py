@@ -17,8 +17,8 @@ from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
-from receiver.stores.postgres.session import REFUSED, numbered
-from receiver.stores.sql.session import Values, storable_values
+from receiver.stores.postgres.session import numbered
+from receiver.stores.sql.session import Values
 
 ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good as gone
 ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
@@ -90,11 +90,7 @@ class Wire:
         sql, names = numbered(statement.sql)
         given = statement.values
         values = [given[name] for name in names] if isinstance(given, Mapping) else given
-        formats = [PyFormat.AUTO] * len(values)
-        try:
-            dumped = self._adapting.dump_sequence(values, formats)
-        except REFUSED:
-            dumped = self._adapting.dump_sequence(list(storable_values(list(values))), formats)
+        dumped = self._adapting.dump_sequence(values, [PyFormat.AUTO] * len(values))
         kind = statement.sql, tuple(self._adapting.types or ())
         if not self._prepares:
             self._libpq.send_query_params(sql, dumped, kind[1], self._adapting.formats)

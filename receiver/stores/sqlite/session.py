@@ -11,12 +11,6 @@ from receiver.stores.sql.session import Values, storable_values
 class SqliteSession(sqlite3.Connection):
     """A connection, as `stores.sql.session.Session`."""
 
-    def execute(self, sql: str, values: Values = (), /) -> sqlite3.Cursor:  # type: ignore[override]
-        try:
-            return super().execute(sql, values)
-        except UnicodeEncodeError:
-            return super().execute(sql, storable_values(values))
-
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> sqlite3.Cursor:
         return self.execute(sql.without_lock, values)
 
@@ -25,3 +19,13 @@ class SqliteSession(sqlite3.Connection):
 
     def lock_name(self, name: str, /) -> None:
         """Nothing to do: no other transaction writes until this one ends."""
+
+
+class ReadingSession(SqliteSession):
+    """A connection that only reads: it looks for text that cannot be stored as it would be."""
+
+    def execute(self, sql: str, values: Values = (), /) -> sqlite3.Cursor:  # type: ignore[override]
+        try:
+            return super().execute(sql, values)
+        except UnicodeEncodeError:
+            return super().execute(sql, storable_values(values))

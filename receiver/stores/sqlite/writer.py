@@ -18,7 +18,7 @@ from receiver.stores import group_commit
 from receiver.stores.base import FILES_CHANGED
 from receiver.stores.sql.agenda import count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
-from receiver.stores.sqlite.session import SqliteSession
+from receiver.stores.sqlite.session import ReadingSession, SqliteSession
 
 __all__ = ["GroupCommit", "connect", "file_lock"]
 
@@ -34,7 +34,7 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
         timeout=5,
         check_same_thread=False,
         cached_statements=256,
-        factory=SqliteSession,
+        factory=ReadingSession if read_only else SqliteSession,
     )
     connection.row_factory = sqlite3.Row
     # Text that is not UTF-8 (a damaged file, another program) makes no row unreadable.
