@@ -286,4 +286,4 @@ def test_the_change_is_counted_and_reported_by_the_doctor(
     assert changes_on_record(store) == 1
     (finding,) = record.changes(store)
     assert "1 time(s)" in finding.said
-    assert "receiver.db-wal" in capsys.readouterr().out
+    assert "receiver.db-wal" in "".join(capsys.readouterr())

@@ -230,9 +230,9 @@ class OpenFiles:
         """
         self.check()
         with nullcontext() if has_lock or not self._is_partial() else self._lock_if_permitted():
-            before = look(*self._file_names)
             if self._is_partial() and not self._is_restored:
                 check_complete(self._path)
+            before = look(*self._file_names)
             connection = connect(self._path, read_only=read_only)
             try:
                 # SQLite opens the other two files only for the first statement that reads.
