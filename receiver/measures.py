@@ -92,6 +92,7 @@ REASONS = (
     "wrong_signature",
     "stale_signature",
     "api_token",
+    "dashboard_password",
 )
 QUESTIONS = Measure(
     "questions",

@@ -98,7 +98,7 @@ def install(app: Flask, store: Store, key: str) -> None:
         address = request.remote_addr or ""
         wait = limits.wait(address, time.monotonic()) if _is_limited(status) else None
         if _is_for_callbacks():
-            more = f" (answered {HTTPStatus.TOO_MANY_REQUESTS})" if wait else ""
+            more = " (answered 429)" if wait else ""
             rejections.note(address, g.get("refusal", "") + more, request.method, request.path)
         if wait is None:
             return response

@@ -43,6 +43,7 @@ LOCKED = {
     "jobs._DUE",
     "lanes._OLDEST",
     "locks.LOCK_TASK",
+    "repair._WAITING",
     "retention.LOCK_TASK",
 }
 
@@ -463,6 +464,32 @@ def test_a_forgotten_task_is_not_asked_about(rivals: Rivals[Store]) -> None:
         when="after",
     )
     assert rivals.first.overdue(NOW, SOON, 1) == []
+
+
+def test_a_delivery_that_is_claimed_is_not_dropped(rivals: Rivals[Store]) -> None:
+    create(rivals.first, 1)
+    Ingest(rivals.first, HOOKS).accept(callback(body(), "task-00"))
+
+    def claimed() -> int:
+        return len(rivals.first.claim("w", NOW, SOON, 1))
+
+    found = rivals.meet(
+        "deliveries", claimed, lambda: rivals.second.drop("mail", NOW), when="after"
+    )
+    (delivery,) = rivals.first.history("task-00").deliveries
+    assert (found, delivery.state) == ([1, 0], State.CLAIMED)
+
+
+def test_a_delivery_that_is_dropped_is_not_claimed(rivals: Rivals[Store]) -> None:
+    create(rivals.first, 1)
+    Ingest(rivals.first, HOOKS).accept(callback(body(), "task-00"))
+
+    def claimed() -> int:
+        return len(rivals.second.claim("w", NOW, SOON, 1))
+
+    found = rivals.meet("deliveries", lambda: rivals.first.drop("mail", NOW), claimed, when="after")
+    (delivery,) = rivals.first.history("task-00").deliveries
+    assert (found, delivery.state) == ([1, 0], State.DEAD)
 
 
 def _nothing(_: object) -> None:
