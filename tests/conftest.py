@@ -56,6 +56,8 @@ TOGETHER = {
     "tests/acceptance/test_demo.py": "one demo",
     "tests/acceptance/test_docs_examples.py": "one demo",
     "tests/acceptance/test_reload.py": "one receiver serve",
+    "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
+    "tests/acceptance/test_same_responses.py": "one pair of web processes for each database",
     "tests/acceptance/test_wheel.py": "one wheel",
     "tests/browser/test_looks.py": "one busy day",
     "tests/browser/test_watching.py": "one Chromium",

@@ -14,8 +14,7 @@ import pytest
 
 from receiver.signing import mint
 from receiver.web.admission import LONGEST_CALLBACK
-from tests.support.gunicorn_fronts import Front, fronts_of
-from tests.support.installation import Installation
+from tests.support.gunicorn_fronts import Front, shared_fronts
 from tests.support.samples import SECRET
 
 API_TOKEN = "a-token-for-the-tests"
@@ -61,14 +60,15 @@ WELL_FORMED = {
 }
 
 
-@pytest.fixture
-def fronts(installation: Installation) -> tuple[Front, Front]:
-    installation.environment |= {
+@pytest.fixture(scope="module")
+def fronts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Front, Front]]:
+    environment = {
         "API_TOKEN": API_TOKEN,
         "DASHBOARD_PASSWORD": "a password for the tests",
         "KLING_WEBHOOK_SECRETS": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
     }
-    return fronts_of(installation)
+    with shared_fronts(tmp_path_factory.mktemp("fronts"), environment) as (_, found):
+        yield found
 
 
 def head(method: str, route: str) -> bytes:

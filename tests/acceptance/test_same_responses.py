@@ -22,10 +22,13 @@ import re
 import socket
 import zlib
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from email.message import Message
+from functools import cache
 from http.client import parse_headers
+from itertools import count
 from typing import Any, BinaryIO
 
 import pytest
@@ -33,6 +36,7 @@ import pytest
 from receiver.errors import NotFound
 from receiver.signing import mint
 from receiver.web.admission import LONGEST_CALLBACK
+from tests.support.databases import Databases
 from tests.support.generated_requests import (
     MALFORMED,
     SETTINGS,
@@ -40,8 +44,8 @@ from tests.support.generated_requests import (
     Generator,
     Request,
 )
-from tests.support.gunicorn_fronts import Front, fronts_of
-from tests.support.installation import Installation, both_stores
+from tests.support.gunicorn_fronts import Front, shared_fronts
+from tests.support.installation import Installation
 from tests.support.samples import SECRET, body
 
 SEED = "2026"
@@ -68,13 +72,57 @@ class Exchange:
     rest: bytes  # data after the last response
 
 
+Shared = tuple[Installation, tuple[Front, Front]]
+
+
+@pytest.fixture(scope="module")
+def of_database(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Shared]]:
+    """Return the web processes of a database, which are started at the first call."""
+    with ExitStack() as stack:
+
+        @cache
+        def of(database: str) -> Shared:
+            url = None
+            if database == "postgres":
+                databases: Databases = request.getfixturevalue("_databases")
+                url = databases.take()
+                stack.callback(databases.give_back, url)
+            folder = tmp_path_factory.mktemp(database)
+            return stack.enter_context(shared_fronts(folder, SETTINGS, url))
+
+        yield of
+
+
 @pytest.fixture
-def fronts(installation: Installation) -> tuple[Front, Front]:
-    installation.environment |= SETTINGS
-    return fronts_of(installation)
+def shared(of_database: Callable[[str], Shared], request: pytest.FixtureRequest) -> Shared:
+    return of_database(getattr(request, "param", "sqlite"))
 
 
-@both_stores
+@pytest.fixture
+def installation(shared: Shared) -> Installation:
+    return shared[0]
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def fronts(shared: Shared) -> tuple[Front, Front]:
+    """The web processes, with task ids and client networks of this test alone."""
+    number = next(_numbers)
+    ours, plain = shared[1]
+    return (
+        replace(ours, prefix=f"a{number}", network=2 * number + 1),
+        replace(plain, prefix=f"b{number}", network=2 * number + 2),
+    )
+
+
+on_both = pytest.mark.parametrize("shared", ["sqlite", "postgres"], indirect=True)
+
+
+@on_both
 def test_generated_requests_get_the_same_responses(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
@@ -108,6 +156,7 @@ def test_generated_requests_get_the_same_responses(
 def test_malformed_requests_are_refused_alike(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
+    before = list(installation.store.tasks())
     for number, name in enumerate(MALFORMED):
         ours, plain = (
             responses_until_end(
@@ -118,7 +167,7 @@ def test_malformed_requests_are_refused_alike(
         assert [found.status for found in ours] == [found.status for found in plain], name
         assert all(400 <= found.status < 600 for found in [*ours, *plain]), name
         assert ours[0].body["status"] == ours[0].status, name
-    assert list(installation.store.tasks()) == []
+    assert list(installation.store.tasks()) == before
 
 
 def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
@@ -132,7 +181,8 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
         f"Content-Length: {len(sent)}\r\n\r\n".encode() + sent,
         b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(sent), sent),
     )
-    target = f"/callbacks/kling/a/{mint(SECRET, 'kling', 'a')}"
+    task = f"{front.prefix}-1"
+    target = f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
     head = f"POST {target} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
     made = [Request("POST", f"{head}{wanted}".encode() + raw) for raw in bodies]
     found = exchange(front, 0, Connection(made))
@@ -143,12 +193,12 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
         200,
         200,
     ]
-    (kept,) = installation.store.history("a").callbacks
+    (kept,) = installation.store.history(task).callbacks
     assert kept.callback.body == sent
     assert kept.repeats == 3
 
 
-@both_stores
+@on_both
 def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
@@ -177,7 +227,7 @@ def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
     assert found[0] == found[1]
 
 
-@both_stores
+@on_both
 def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:

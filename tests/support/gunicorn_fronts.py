@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import requests
 
+from sandbox.server import Sandbox
 from tests.support.installation import Installation
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
@@ -52,6 +54,21 @@ def fronts_of(installation: Installation) -> tuple[Front, Front]:
     for front in found:
         installation.wait_until(lambda port=front.port: _answers(port))  # type: ignore[misc]
     return found
+
+
+@contextmanager
+def shared_fronts(
+    folder: Path, environment: Mapping[str, str], database_url: str | None = None
+) -> Iterator[tuple[Installation, tuple[Front, Front]]]:
+    """The two web processes, and the installation they belong to, for all tests of a module."""
+    with Sandbox() as sandbox:
+        made = Installation(folder, sandbox, database_url)
+        try:
+            made.store.migrate()
+            made.environment |= environment
+            yield made, fronts_of(made)
+        finally:
+            made.close()
 
 
 def _answers(port: int) -> bool:
