@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPSConnection
@@ -16,6 +17,7 @@ import requests
 from receiver.errors import NotFound
 from receiver.signing import mint
 from receiver.web.server.app import DISCONNECTED
+from sandbox.server import Sandbox
 from tests.support.gunicorn_processes import has_unread_bytes, launch
 from tests.support.installation import ROOT, Installation, both_stores
 from tests.support.patience import PATIENCE
@@ -23,6 +25,20 @@ from tests.support.samples import SECRET, body
 
 LIMIT = 256 * 1024
 UNHURRIED = "tests.support.apps.unhurried:app"
+
+
+@pytest.fixture(scope="module")
+def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A web process without time limits, for all tests that need no settings of their own."""
+    with Sandbox() as sandbox:
+        made = Installation(tmp_path_factory.mktemp("unhurried"), sandbox)
+        try:
+            made.store.migrate()
+            made.start_web(UNHURRIED)
+            made.wait_until_ready()
+            yield made
+        finally:
+            made.close()
 
 
 def path(task: str) -> str:
@@ -51,16 +67,16 @@ def chunked(installation: Installation, task: str, raw: bytes) -> bytes:
     return raw_request(installation, head, [*chunks, b"0\r\n\r\n"])
 
 
-def test_bodies_on_the_wire(installation: Installation) -> None:
-    installation.start_web(UNHURRIED)
-    installation.wait_until_ready()
+def test_bodies_on_the_wire(unhurried: Installation) -> None:
+    installation = unhurried
+    before = {task.id for task in installation.store.tasks()}
     store = installation.store
 
     assert b" 200 " in chunked(installation, "chunked", body())
     for number, size in enumerate((LIMIT, LIMIT + 1, LIMIT + 30_000)):
         raw = body(padding="x" * size)[:size]
         assert b" 413 " in chunked(installation, f"long-{number}", raw), size
-    assert [task.id for task in store.tasks()] == ["chunked"]  # nothing truncated was kept
+    assert {task.id for task in store.tasks()} - before == {"chunked"}  # nothing truncated was kept
 
     head = (
         f"POST {path('cut')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
@@ -127,9 +143,9 @@ def head(task: str, *more: str) -> bytes:
     return "\r\n".join([*lines, *more, "", ""]).encode()
 
 
-def test_requests_however_their_bytes_arrive(installation: Installation) -> None:
-    installation.start_web(UNHURRIED)
-    installation.wait_until_ready()
+def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
+    installation = unhurried
+    before = {task.id for task in installation.store.tasks()}
     raw = body()
     length = f"Content-Length: {len(raw)}"
     ok = [b"HTTP/1.1 200 OK"]
@@ -165,7 +181,7 @@ def test_requests_however_their_bytes_arrive(installation: Installation) -> None
     refused = [b"HTTP/1.1 431 Request Header Fields Too Large"]
     assert exchange(installation, head("f", length, *many) + raw) == refused
     assert exchange(installation, head("f", length, "X-Long: " + "x" * 40_000) + raw) == refused
-    assert {task.id for task in installation.store.tasks()} == set("abce")
+    assert {task.id for task in installation.store.tasks()} - before == set("abce")
 
 
 def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> None:
@@ -216,11 +232,10 @@ def test_gunicorn_serves_with_a_certificate_of_its_own(
 
 
 def test_a_client_that_still_sends_can_read_why_its_body_is_refused(
-    installation: Installation,
+    unhurried: Installation,  # where the moment that such a client gets does not end
 ) -> None:
     """A connection that is closed at once can lose the response on its way."""
-    installation.start_web(UNHURRIED)  # where the moment that such a client gets does not end
-    installation.wait_until_ready()
+    installation = unhurried
     with (
         socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection,
         connection.makefile("rb") as file,
@@ -235,10 +250,9 @@ def test_a_client_that_still_sends_can_read_why_its_body_is_refused(
 
 
 def test_what_follows_the_last_request_is_refused_also_when_the_client_sends_no_more(
-    installation: Installation,
+    unhurried: Installation,
 ) -> None:
-    installation.start_web(UNHURRIED)
-    installation.wait_until_ready()
+    installation = unhurried
     raw = body()
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.sendall(head("h", f"Content-Length: {len(raw)}") + raw + b"garbage\r\n\r\n")
