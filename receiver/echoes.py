@@ -18,6 +18,8 @@ LONGEST = 300_000  # characters; no stored text is longer than a callback's body
 SHORTEST = 4  # characters; a shorter word is part of too many others
 ROUNDS = 3  # of escapes within escapes
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+MOST_MARKS = 30  # combining characters in a row, as in Unicode's Stream-Safe Text Format
+_LONG_NUMBER = re.compile(r"&#[0-9]{20,}")  # no character, and Python may refuse to read it
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([\"\\/']))")
 
 
@@ -63,7 +65,8 @@ def _forms(text: str) -> Iterable[str]:
     """The text as it is, and without its escapes, one layer after the other."""
     yield _folded(text)
     for _ in range(ROUNDS):
-        plain = html.unescape(_ESCAPE.sub(_character, unquote_plus(text)))
+        plain = _ESCAPE.sub(_character, unquote_plus(text))
+        plain = html.unescape(_LONG_NUMBER.sub("\ufffd", plain))
         if plain == text:
             return
         text = plain
@@ -78,4 +81,19 @@ def _character(match: re.Match[str]) -> str:
 def _folded(text: str) -> str:
     """Ignore case, the form of accents, and what separates words."""
     paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return " ".join(unicodedata.normalize("NFKC", paired).casefold().split())
+    whole = paired if paired.isascii() else _with_few_marks(paired)
+    return " ".join(unicodedata.normalize("NFKC", whole).casefold().split())
+
+
+def _with_few_marks(text: str) -> str:
+    """Decompose the text, and keep at most MOST_MARKS combining characters in a row.
+
+    They are sorted when a text is normalized, which takes quadratic time.
+    """
+    shown: list[str] = []
+    marks = 0
+    for character in "".join(unicodedata.normalize("NFKD", one) for one in text):
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MOST_MARKS:
+            shown.append(character)
+    return "".join(shown)

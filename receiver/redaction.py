@@ -51,7 +51,8 @@ _TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
 # A token's capital has 21 of its characters behind it, or as many before: capitals are found fast.
 _TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
 _SHORTEST, _LONGEST = 8, 256  # characters of a secret
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.~-]")  # what some format writes in another way
+# What some format writes in another way.
+_NOT_PLAIN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9_.~-]")
 _HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
 _WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
 _OF_SECRETS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"

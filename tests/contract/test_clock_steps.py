@@ -13,6 +13,7 @@ from receiver.endpoints import AlertKind, Breaker, Circuit, Verdict
 from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.prune import prune
+from receiver.stores.access import Allowance, Usage
 from receiver.stores.base import Store
 from receiver.stores.sql.transfer import TABLES
 from receiver.tasks import Status, Task
@@ -25,6 +26,7 @@ BACK = [-2 * SECOND, -10 * SECOND, -MINUTE, -HOUR, -25 * HOUR, -40 * DAY, -YEAR,
 FORWARD = [3 * SECOND, 20 * SECOND, 2 * MINUTE, HOUR, 25 * HOUR, 40 * DAY, YEAR, 50 * YEAR]
 HISTORY = ("callbacks", "transitions", "attempts", "files")
 LEASE = 10 * SECOND
+ALLOWANCE = Allowance("password", burst=10, per_second=0.1)
 LATE = NOW + 1_000 * YEAR
 
 
@@ -49,6 +51,11 @@ def claim(store: Store, now: int, limit: int = 9) -> list[Delivery]:
 def fail(store: Store, delivery: Delivery, now: int, delay: int) -> None:
     attempt = Attempt(delivery.attempts, now, now, "failed", "no answer")
     assert store.settle(delivery, attempt, State.PENDING, now + delay)
+
+
+def refuse(store: Store, now: int) -> None:
+    """Ten wrong passwords of one sender, which are given back within 100 seconds."""
+    store.add_refused_attempts(ALLOWANCE, [Usage(1, "sender", 10.0, now)], now)
 
 
 def retry(store: Store, now: int, delay: int = 30 * SECOND) -> None:
@@ -489,6 +496,33 @@ def test_an_idempotency_key_is_kept_for_a_day_of_elapsed_time(
     assert store.key("key", machine.shown + 24 * HOUR) is None
 
 
+@pytest.mark.parametrize("by", [*BACK, *FORWARD])
+def test_refused_attempts_are_given_back_in_elapsed_time(
+    store: Store, machine: Machine, by: int
+) -> None:
+    watch = machine.watch(store)
+    watch.look()
+    refuse(store, machine.shown)
+    machine.set_clock(by)
+    correction(watch)
+    machine.wait(MINUTE)
+    (left,) = store.refused_attempts(ALLOWANCE, machine.shown)
+    assert 3.5 <= left.used <= 4.0  # a step of 3 s may be taken for elapsed time
+    machine.wait(MINUTE)
+    assert store.refused_attempts(ALLOWANCE, machine.shown) == []
+
+
+@pytest.mark.parametrize("by", [*BACK, *FORWARD])
+def test_a_session_lasts_as_long_in_elapsed_time(store: Store, machine: Machine, by: int) -> None:
+    watch = machine.watch(store)
+    watch.look()
+    store.open_session("digest", machine.shown, machine.shown + 12 * HOUR)
+    machine.set_clock(by)
+    correction(watch)
+    machine.wait(12 * HOUR)
+    assert not store.has_session("digest", machine.shown)
+
+
 # -- the last resort: what is later than any delay
 
 
@@ -498,6 +532,16 @@ def test_what_is_due_later_than_possible_is_due(store: Store, machine: Machine) 
     assert store.limit_schedules(later) > 0
     assert due(store, later) >= EVERYTHING - {"account"}  # a pause is limited to a day
     assert store.limit_schedules(later) == 0
+
+
+def test_attempts_and_sessions_of_the_future_end(store: Store, machine: Machine) -> None:
+    """Nobody is locked out for a year because the clock was ahead while a password was wrong."""
+    refuse(store, machine.shown + YEAR)
+    store.open_session("digest", machine.shown + YEAR, machine.shown + YEAR + 12 * HOUR)
+    assert store.limit_schedules(machine.shown) == 2
+    machine.wait(2 * MINUTE)
+    assert store.refused_attempts(ALLOWANCE, machine.shown) == []
+    assert not store.has_session("digest", machine.shown)
 
 
 def test_a_lease_that_is_longer_than_possible_expires(store: Store, machine: Machine) -> None:

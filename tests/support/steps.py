@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -31,6 +32,22 @@ def grows_linearly(work: Callable[[int], object], size: int) -> bool:
     work(1)  # what is imported or computed once is no step of the work
     few = steps(lambda: work(size))
     return steps(lambda: work(4 * size)) <= 5 * few + 2000
+
+
+def refusing_long_runs(normalize: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
+    """Return `unicodedata.normalize`, but an error for many combining characters in a row.
+
+    It sorts them in quadratic time, which counts as one step.
+    """
+
+    def normalized(form: Any, text: str) -> str:
+        run = 0
+        for character in "".join(normalize("NFKD", one) for one in text):
+            run = run + 1 if unicodedata.combining(character) else 0
+            assert run <= 100, "many combining characters are sorted"
+        return normalize(form, text)
+
+    return normalized
 
 
 class Counted(str):

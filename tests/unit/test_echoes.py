@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import unicodedata
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from receiver.echoes import LONGEST, Words
+from tests.support.steps import refusing_long_runs
 
 NAME = "Zoë O'Hara/42 & Söhne"
 ESCAPES: list[Callable[[str], str]] = [
@@ -68,3 +70,21 @@ def test_a_hostile_text_is_read_in_a_bounded_number_of_rounds(piece: str) -> Non
     text = piece * (LONGEST // len(piece))
     assert not Words.of(["order-1", "Anna of Example Street"]).are_in(text)
     assert not Words.of(["order-1"]).are_in(text.encode("utf-8", "surrogatepass"))
+
+
+def test_a_number_of_any_length_is_no_error() -> None:
+    """Python refuses to convert more than 4,300 digits."""
+    for digits in ("1" * 5000, "0" * 5000 + "65"):
+        assert Words.of(["order-1"]).are_in(f"&#{digits}; order-1")
+        assert not Words.of(["order-1"]).are_in(f"&#{digits}")
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0f73", "\u0344\u0334"])
+def test_combining_characters_are_normalized_in_short_runs(
+    marks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are sorted, which takes quadratic time: a body of 120 kB took 38 s."""
+    monkeypatch.setattr(unicodedata, "normalize", refusing_long_runs(unicodedata.normalize))
+    text = f"Zoë {marks * 1000} Zoe\u0308 M\u00fcller {marks * 1000}"
+    assert Words.of(["zoë müller"]).are_in(text)
+    assert not Words.of(["zoe muller"]).are_in(text)

@@ -76,6 +76,24 @@ def test_a_value_is_hidden_in_every_spelling(secret: str, echo: int) -> None:
     assert hiding_values([secret])(f"<{ECHOES[echo](secret)}>").strip('<">') == "…"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:p%40ssword-of-mail@shop.example/hook",
+        "https://shop.example/hook?sig=a%2Bssword-of-mail",
+        "https://shop.example/a%2fssword-of-mail",
+        "https://user:%70ssword-of-mail@shop.example/hook",
+    ],
+)
+def test_an_escaped_value_of_a_url_is_hidden_without_its_escapes(url: str) -> None:
+    """Libraries report a password as they send it, and not as the URL has it."""
+    hide = hiding_values([url])
+    for value in ("p@ssword-of-mail", "a+ssword-of-mail", "a/ssword-of-mail", "pssword-of-mail"):
+        for spelling in (value, quote(value, safe=""), quote(value, safe="").lower()):
+            expected = "…" if quote(unquote(url)).count(quote(value)) else spelling
+            assert hide(f"<{spelling}>") == f"<{expected}>"
+
+
 def test_the_token_alone_is_hidden_and_words_stay() -> None:
     hide = hiding_values([f"https://shop.example/webhooks/notifications/{TOKEN}"])
     assert hide(f"the token {TOKEN}") == "the token …"

@@ -48,6 +48,8 @@ SCHEDULES: Sequence[_Schedule] = (
     _Schedule("trials", "again_at", longest=MINUTE),
     _Schedule("idempotency_keys", "created_at", longest=0),
     _Schedule("idempotency_keys", "held_until", "status is null", HOUR),
+    _Schedule("refused_attempts", "at", longest=0),
+    _Schedule("sessions", "ends_at", longest=DAY),
 )
 TOLERATED = MINUTE  # of hosts whose clocks differ; only what is further ahead is corrected
 
