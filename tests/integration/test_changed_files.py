@@ -21,7 +21,7 @@ import pytest
 from receiver.doctor import record
 from receiver.errors import StoreUnavailable
 from receiver.stores.base import FILES_CHANGED
-from receiver.stores.sqlite import SqliteStore, connections
+from receiver.stores.sqlite import SqliteStore, connections, files
 from tests.support.patience import wait_until
 
 Change = Callable[[Path], None]
@@ -104,6 +104,35 @@ def test_what_was_acknowledged_outlives_a_kill(
     store.heartbeat("second", "web", 1 << 50)
     assert named(database) == everything("first", "second")
     assert store.seen("web")
+
+
+@changes
+def test_what_was_acknowledged_outlives_every_change(
+    store: SqliteStore, database: Path, change: Change
+) -> None:
+    acknowledged: set[str] = set()
+    for number in range(4):
+        change(database)
+        for name in (f"{number}-first", f"{number}-second"):
+            store.heartbeat(name, "web", 1 << 50)
+            acknowledged.add(name)
+        assert named(database) == everything(*acknowledged)
+
+
+def test_new_files_with_the_numbers_of_removed_ones_are_rescued(
+    store: SqliteStore, database: Path
+) -> None:
+    """A file system such as ext4 gives a new file the number of one that was removed before."""
+    with closing(SqliteStore(database)) as reopened:
+        with closing(sqlite3.connect(database)) as keeper:  # so that the numbers stay the same
+            keeper.execute("select 1 from processes").fetchone()
+            store.close()
+            note = files.rescue_note(files.look(*files.names(database)))
+            Path(f"{database}-lock").write_text(note)
+            reopened.heartbeat("reopened", "web", 1 << 50)
+        removes("-wal", "-shm")(database)
+        reopened.heartbeat("later", "web", 1 << 50)
+        assert named(database) == everything("reopened", "later")
 
 
 @changes

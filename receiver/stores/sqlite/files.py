@@ -30,6 +30,7 @@ Connect = Callable[..., SqliteSession]
 READERS_END_WITHIN = 2.0  # seconds for which a recovery waits for reads of this process
 CHECKPOINT_WITHIN = 1_000  # ms for which it waits for reads of other processes
 PROBE_WITHIN = 0.2  # seconds
+NOTES_KEPT = 20  # of rescued files; a process that was idle meanwhile looks for its own
 LOG_STARTS = (
     b"\x37\x7f\x06\x82",
     b"\x37\x7f\x06\x83",
@@ -238,7 +239,10 @@ class OpenFiles:
                 # SQLite opens the other two files only for the first statement that reads.
                 connection.execute("select 1 from sqlite_master limit 1").fetchone()
                 self._register(connection, before)
+                if has_lock:
+                    self._remove_obsolete_note()
             except BaseException:
+                self._close([connection])
                 connection.close()
                 raise
         return connection
@@ -302,7 +306,7 @@ class OpenFiles:
             for suffix, was, is_ in pairs:
                 if is_ == was or not (is_replaced or is_followed):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            Path(f"{self._path}-lock").write_text(_rescued(known))
+            self._write_notes([*self._notes(), rescue_note(known)])
         self._is_restored = True
         with _no_checkpoint_at_close(self._path):
             self._close(list(self._connections.values()))
@@ -319,9 +323,26 @@ class OpenFiles:
 
     def _was_rescued(self, known: Files) -> bool:
         """Return whether another process has rescued these files, and reported the change."""
-        with suppress(OSError):
-            return Path(f"{self._path}-lock").read_text() == _rescued(known)
-        return False
+        return rescue_note(known) in self._notes()
+
+    def _remove_obsolete_note(self) -> None:
+        """Remove the note that other files were given up which had the identities of the open ones.
+
+        A file system gives the number of a removed file to a new one as soon as no process has the
+        removed file open, so that nobody needs the note any more. The caller holds the file lock.
+        """
+        notes = self._notes()
+        if self._known is not None and rescue_note(self._known) in notes:
+            self._write_notes([note for note in notes if note != rescue_note(self._known)])
+
+    def _notes(self) -> list[str]:
+        """Return the notes in the lock file about files that were given up, the newest last."""
+        with suppress(OSError, ValueError):
+            return Path(f"{self._path}-lock").read_text().splitlines(keepends=True)
+        return []
+
+    def _write_notes(self, notes: list[str]) -> None:
+        Path(f"{self._path}-lock").write_text("".join(notes[-NOTES_KEPT:]))
 
     def _checkpoint(self) -> None:
         """Write the open log to the database file, durably."""
@@ -384,7 +405,7 @@ class OpenFiles:
         return ", ".join(f"{self._path}{suffix}" for suffix in suffixes)
 
 
-def _rescued(known: Files) -> str:
+def rescue_note(known: Files) -> str:
     """Return the note in the lock file that these files were given up for new ones."""
     return f"given up: {known}\n"
 
