@@ -247,6 +247,20 @@ class OpenFiles:
                 raise
         return connection
 
+    @contextmanager
+    def alone(self, connect: Connect) -> Iterator[SqliteSession]:
+        """Open a connection for this block, which no writer of any process interrupts.
+
+        Raises sqlite3.Error and OSError, and FilesChanged if files were changed.
+        """
+        with file_lock(self._path):
+            connection = self.open(connect, read_only=False, has_lock=True)
+            try:
+                yield connection
+                self.check()
+            finally:
+                self.close(connection)
+
     def close(self, connection: SqliteSession) -> None:
         """Close a connection, but not while its files are changed: `recover` needs it."""
         if id(connection) in self._connections:
@@ -307,7 +321,7 @@ class OpenFiles:
                 if is_ == was or not (is_replaced or is_followed):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
             self._write_notes([*self._notes(), rescue_note(known)])
-        self._is_restored = True
+            self._is_restored = True  # the caller holds the lock until it has created them
         with _no_checkpoint_at_close(self._path):
             self._close(list(self._connections.values()))
         if is_rescued:
@@ -376,9 +390,11 @@ class OpenFiles:
 
     def _register(self, connection: SqliteSession, before: Files) -> None:
         after = look(*self._file_names)
+        # SQLite has created what did not exist. If it has no name, it was removed since.
+        is_complete = None not in after or not _has_log(connection)
         with self._mutex:
             known = self._known or before
-            if after.changed_since(known):
+            if after.changed_since(known) or not is_complete:
                 raise FilesChanged(f"the files of {self._path} were changed while they were opened")
             self._known, self._is_restored = after, False
             self._connections[id(connection)] = connection
@@ -408,6 +424,11 @@ class OpenFiles:
 def rescue_note(known: Files) -> str:
     """Return the note in the lock file that these files were given up for new ones."""
     return f"given up: {known}\n"
+
+
+def _has_log(connection: SqliteSession) -> bool:
+    """Return whether the database is in WAL mode."""
+    return bool(connection.execute("pragma journal_mode").fetchone()[0] == "wal")
 
 
 @contextmanager
