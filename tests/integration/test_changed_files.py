@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,10 @@ import pytest
 from receiver.doctor import record
 from receiver.errors import StoreUnavailable
 from receiver.stores.base import FILES_CHANGED
-from receiver.stores.sqlite import SqliteStore, connections
+from receiver.stores.sqlite import SqliteStore, connections, files, writer
+from receiver.stores.sqlite.session import SqliteSession
+from receiver.tasks import Status, Task
+from tests.support.installation import ROOT
 from tests.support.patience import wait_until
 
 Change = Callable[[Path], None]
@@ -104,6 +109,35 @@ def test_what_was_acknowledged_outlives_a_kill(
     store.heartbeat("second", "web", 1 << 50)
     assert named(database) == everything("first", "second")
     assert store.seen("web")
+
+
+@changes
+def test_what_was_acknowledged_outlives_every_change(
+    store: SqliteStore, database: Path, change: Change
+) -> None:
+    acknowledged: set[str] = set()
+    for number in range(4):
+        change(database)
+        for name in (f"{number}-first", f"{number}-second"):
+            store.heartbeat(name, "web", 1 << 50)
+            acknowledged.add(name)
+        assert named(database) == everything(*acknowledged)
+
+
+def test_new_files_with_the_numbers_of_removed_ones_are_rescued(
+    store: SqliteStore, database: Path
+) -> None:
+    """A file system such as ext4 gives a new file the number of one that was removed before."""
+    with closing(SqliteStore(database)) as reopened:
+        with closing(sqlite3.connect(database)) as keeper:  # so that the numbers stay the same
+            keeper.execute("select 1 from processes").fetchone()
+            store.close()
+            note = files.rescue_note(files.look(*files.names(database)))
+            Path(f"{database}-lock").write_text(note)
+            reopened.heartbeat("reopened", "web", 1 << 50)
+        removes("-wal", "-shm")(database)
+        reopened.heartbeat("later", "web", 1 << 50)
+        assert named(database) == everything("reopened", "later")
 
 
 @changes
@@ -230,6 +264,80 @@ def test_a_process_that_starts_creates_no_log_while_others_have_one_without_a_na
         assert not Path(f"{database}-wal").exists()
         store.heartbeat("later", "web", 1 << 50)
         assert new.seen("web") == 1 << 50
+    assert named(database) == everything("later")
+
+
+WRITER = """
+import sys
+from receiver.errors import StoreUnavailable
+from receiver.stores import open_store
+
+store = open_store(sys.argv[1])
+for line in sys.stdin:
+    try:
+        store.heartbeat(line.strip(), "web", 1 << 50)
+        print("written", flush=True)
+    except StoreUnavailable as error:
+        print(f"refused: {error}", flush=True)
+"""
+
+
+def test_a_process_that_was_idle_creates_no_log_while_others_have_one_without_a_name(
+    store: SqliteStore, database: Path
+) -> None:
+    """The files were restored by another process, and one of the new ones was removed, too."""
+    command = [sys.executable, "-c", WRITER, f"sqlite:///{database}"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+
+        def written_by_other(name: str) -> str:
+            print(name, file=other.stdin, flush=True)
+            return next(line for line in other.stdout or () if not line.startswith("20"))
+
+        assert written_by_other("other").strip() == "written"
+        removes("-wal", "-shm")(database)
+        store.heartbeat("restored", "web", 1 << 50)
+        removes("-wal")(database)
+        assert "was removed while another process" in written_by_other("refused")
+        assert not Path(f"{database}-wal").exists()
+        store.heartbeat("later", "web", 1 << 50)
+        assert written_by_other("again").strip() == "written"
+        assert named(database) == everything("other", "restored", "later", "again")
+        other.stdin.close()
+
+
+def test_files_that_are_removed_while_they_are_opened_are_not_used(database: Path) -> None:
+    def connects_and_removes(path: Path, *, read_only: bool) -> SqliteSession:
+        connection = writer.connect(path, read_only=read_only)
+        connection.execute("select 1 from sqlite_master limit 1").fetchone()
+        removes("-wal", "-shm")(path)
+        return connection
+
+    copied = database.with_name("copied.db")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("vacuum into ?", (str(copied),))
+    with closing(sqlite3.connect(copied)) as connection:
+        connection.execute("pragma journal_mode = wal")
+    opened = files.OpenFiles(copied)
+    with pytest.raises(files.FilesChanged):
+        opened.open(connects_and_removes, read_only=False)
+    opened.open(writer.connect, read_only=False).close()
+
+
+@pytest.mark.parametrize("maintain", [SqliteStore.finish_erasure, lambda store: store.give_back(1)])
+@changes
+def test_maintenance_does_not_combine_files_that_do_not_belong_together(
+    store: SqliteStore, database: Path, change: Change, maintain: Callable[[SqliteStore], object]
+) -> None:
+    store.create_task(Task("erased", "kling", Status.SUCCEEDED, 1, 1, reference="CUSTOMER"))
+    store.erase("erased", 2)
+    change(database)
+    with pytest.raises(StoreUnavailable):
+        maintain(store)
+    store.heartbeat("later", "web", 1 << 50)
     assert named(database) == everything("later")
 
 

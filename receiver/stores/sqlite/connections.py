@@ -71,14 +71,13 @@ class Connections(Rooms):
 
     def give_back(self, pages: int) -> int:
         try:
-            self._files.check()
-            return space.give_back(self._path, pages)
+            return space.give_back(self._files, pages)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def finish_erasure(self) -> bool:
         try:
-            return space.finish_erasure(self._path)
+            return space.finish_erasure(self._files)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
@@ -90,7 +89,7 @@ class Connections(Rooms):
         try:
             if space.has_remnants(self._path, reference):
                 self._write(self._note_erasure)
-                space.rebuild(self._path)
+                space.rebuild(self._files)
                 self.finish_erasure()
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error

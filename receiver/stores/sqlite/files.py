@@ -30,6 +30,7 @@ Connect = Callable[..., SqliteSession]
 READERS_END_WITHIN = 2.0  # seconds for which a recovery waits for reads of this process
 CHECKPOINT_WITHIN = 1_000  # ms for which it waits for reads of other processes
 PROBE_WITHIN = 0.2  # seconds
+NOTES_KEPT = 20  # of rescued files; a process that was idle meanwhile looks for its own
 LOG_STARTS = (
     b"\x37\x7f\x06\x82",
     b"\x37\x7f\x06\x83",
@@ -238,10 +239,27 @@ class OpenFiles:
                 # SQLite opens the other two files only for the first statement that reads.
                 connection.execute("select 1 from sqlite_master limit 1").fetchone()
                 self._register(connection, before)
+                if has_lock:
+                    self._remove_obsolete_note()
             except BaseException:
+                self._close([connection])
                 connection.close()
                 raise
         return connection
+
+    @contextmanager
+    def alone(self, connect: Connect) -> Iterator[SqliteSession]:
+        """Open a connection for this block, which no writer of any process interrupts.
+
+        Raises sqlite3.Error and OSError, and FilesChanged if files were changed.
+        """
+        with file_lock(self._path):
+            connection = self.open(connect, read_only=False, has_lock=True)
+            try:
+                yield connection
+                self.check()
+            finally:
+                self.close(connection)
 
     def close(self, connection: SqliteSession) -> None:
         """Close a connection, but not while its files are changed: `recover` needs it."""
@@ -302,8 +320,8 @@ class OpenFiles:
             for suffix, was, is_ in pairs:
                 if is_ == was or not (is_replaced or is_followed):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            Path(f"{self._path}-lock").write_text(_rescued(known))
-        self._is_restored = True
+            self._write_notes([*self._notes(), rescue_note(known)])
+            self._is_restored = True  # the caller holds the lock until it has created them
         with _no_checkpoint_at_close(self._path):
             self._close(list(self._connections.values()))
         if is_rescued:
@@ -319,9 +337,26 @@ class OpenFiles:
 
     def _was_rescued(self, known: Files) -> bool:
         """Return whether another process has rescued these files, and reported the change."""
-        with suppress(OSError):
-            return Path(f"{self._path}-lock").read_text() == _rescued(known)
-        return False
+        return rescue_note(known) in self._notes()
+
+    def _remove_obsolete_note(self) -> None:
+        """Remove the note that other files were given up which had the identities of the open ones.
+
+        A file system gives the number of a removed file to a new one as soon as no process has the
+        removed file open, so that nobody needs the note any more. The caller holds the file lock.
+        """
+        notes = self._notes()
+        if self._known is not None and rescue_note(self._known) in notes:
+            self._write_notes([note for note in notes if note != rescue_note(self._known)])
+
+    def _notes(self) -> list[str]:
+        """Return the notes in the lock file about files that were given up, the newest last."""
+        with suppress(OSError, ValueError):
+            return Path(f"{self._path}-lock").read_text().splitlines(keepends=True)
+        return []
+
+    def _write_notes(self, notes: list[str]) -> None:
+        Path(f"{self._path}-lock").write_text("".join(notes[-NOTES_KEPT:]))
 
     def _checkpoint(self) -> None:
         """Write the open log to the database file, durably."""
@@ -355,9 +390,11 @@ class OpenFiles:
 
     def _register(self, connection: SqliteSession, before: Files) -> None:
         after = look(*self._file_names)
+        # SQLite has created what did not exist. If it has no name, it was removed since.
+        is_complete = None not in after or not _has_log(connection)
         with self._mutex:
             known = self._known or before
-            if after.changed_since(known):
+            if after.changed_since(known) or not is_complete:
                 raise FilesChanged(f"the files of {self._path} were changed while they were opened")
             self._known, self._is_restored = after, False
             self._connections[id(connection)] = connection
@@ -384,9 +421,14 @@ class OpenFiles:
         return ", ".join(f"{self._path}{suffix}" for suffix in suffixes)
 
 
-def _rescued(known: Files) -> str:
+def rescue_note(known: Files) -> str:
     """Return the note in the lock file that these files were given up for new ones."""
     return f"given up: {known}\n"
+
+
+def _has_log(connection: SqliteSession) -> bool:
+    """Return whether the database is in WAL mode."""
+    return bool(connection.execute("pragma journal_mode").fetchone()[0] == "wal")
 
 
 @contextmanager

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from receiver.stores.sqlite.files import check_complete, file_lock
+from receiver.stores.sqlite.files import OpenFiles
 from receiver.stores.sqlite.writer import connect
 
 PIECE = 2**20  # bytes that are read at a time
 SHORTEST_REMNANT = 6  # bytes
 
 
-def give_back(path: Path, pages: int) -> int:
+def give_back(files: OpenFiles, pages: int) -> int:
     """Return up to `pages` free pages, and write the log back; how many free pages are left.
 
     Every writer waits meanwhile, so `pages` should be small: 1,000 took 20 milliseconds. A
     reader that holds on to the log does not hold us up: the log then shrinks another time.
     Raises sqlite3.Error, OSError.
     """
-    with file_lock(path):
-        check_complete(path)
-        connection = connect(path, read_only=False)
-        try:
-            connection.execute("pragma busy_timeout = 50")
-            if pages:
-                # Each step frees one page, and `execute` does one step: there are no rows to fetch.
-                connection.executescript(f"pragma incremental_vacuum({int(pages)})")
-            connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-            return int(connection.execute("pragma freelist_count").fetchone()[0])
-        finally:
-            connection.close()
+    with files.alone(connect) as connection:
+        connection.execute("pragma busy_timeout = 50")
+        if pages:
+            # Each step frees one page, and `execute` does one step: there are no rows to fetch.
+            connection.executescript(f"pragma incremental_vacuum({int(pages)})")
+        connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        return int(connection.execute("pragma freelist_count").fetchone()[0])
 
 
-def finish_erasure(path: Path) -> bool:
+def finish_erasure(files: OpenFiles) -> bool:
     """Write the whole log back and truncate it, if something was erased.
 
     Returns False if a reader holds the log. In the database file, erased data was overwritten,
@@ -40,18 +35,14 @@ def finish_erasure(path: Path) -> bool:
     wait meanwhile, so no erasure can come between the truncation and its record. Raises
     sqlite3.Error, OSError.
     """
-    with file_lock(path):
-        connection = connect(path, read_only=False)
-        try:
-            if connection.execute("select 1 from erasures").fetchone() is None:
-                return True
-            connection.execute("pragma busy_timeout = 50")
-            is_held, *_ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
-            if is_held:
-                return False
-            connection.execute("delete from erasures")
-        finally:
-            connection.close()
+    with files.alone(connect) as connection:
+        if connection.execute("select 1 from erasures").fetchone() is None:
+            return True
+        connection.execute("pragma busy_timeout = 50")
+        is_held, *_ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        if is_held:
+            return False
+        connection.execute("delete from erasures")
     return True
 
 
@@ -73,11 +64,7 @@ def has_remnants(path: Path, text: str) -> bool:
     return False
 
 
-def rebuild(path: Path) -> None:
+def rebuild(files: OpenFiles) -> None:
     """Write all rows into new pages, while every writer waits. Raises sqlite3.Error, OSError."""
-    with file_lock(path):
-        connection = connect(path, read_only=False)
-        try:
-            connection.execute("vacuum")
-        finally:
-            connection.close()
+    with files.alone(connect) as connection:
+        connection.execute("vacuum")
