@@ -94,7 +94,7 @@ def test_a_command_in_the_wrong_directory_leaves_nothing(folder: Path, name: str
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS_OF_SUBMITTER))
-def test_nor_does_a_command_of_the_submitter(folder: Path, name: str) -> None:
+def test_a_command_of_the_submitter_leaves_nothing(folder: Path, name: str) -> None:
     CliRunner().invoke(submitter, [*name.split(), *ARGUMENTS_OF_SUBMITTER[name].split()])
     assert contents(folder) == []
 
