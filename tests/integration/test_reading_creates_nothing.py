@@ -33,6 +33,7 @@ ARGUMENTS = {
     "endpoints": "",
     "endpoints pause": "mail",
     "endpoints resume": "mail",
+    "endpoints drop": "mail",
     "redeliver": "1",
     "replay": "1",
     "prune": "--older-than 30d",
