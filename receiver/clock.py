@@ -43,7 +43,7 @@ def follow(offset: int | None) -> None:
 
 @cache
 def boot_id() -> str:
-    """Return what identifies this boot of the machine: `elapsed_ms` counts from its beginning.
+    """Return an id of this boot of the machine, from whose beginning `elapsed_ms` counts.
 
     Where the system has no such id, this process has one of its own.
     """

@@ -37,13 +37,13 @@ SHOWN = 200  # characters of what others wrote; `--json` shows all of it
 
 
 class _Shown:
-    """What every output of this process goes through."""
+    """The function that every output of this process passes through."""
 
     hide: Callable[[str], str] = staticmethod(str)
 
 
 def hide_secrets(hide: Callable[[str], str]) -> None:
-    """From now on, let this function take the known secrets out of everything that is shown."""
+    """Use this function from now on to hide the known secrets in every output."""
     _Shown.hide = staticmethod(hide)
 
 
@@ -290,7 +290,7 @@ def _line(console: Console, text: str) -> None:
 
 
 def plain(text: str | None) -> str:
-    """What others wrote, on one line, without secrets and what would steer the terminal."""
+    """Return text from outside on one line, without secrets and terminal control characters."""
     return display.plain(_Shown.hide(text or ""))
 
 

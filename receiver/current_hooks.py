@@ -152,5 +152,5 @@ def _inherited(source: HooksPath) -> tuple[str, str | None] | None:
         if document["path"] == str(source.path):
             return document["text"], document["problem"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # it is not ours: somebody set the variable
+        pass  # not our descriptor: the variable was set by another program
     return None

@@ -61,7 +61,7 @@ class Deliver:
     def attempt(self, delivery: Delivery) -> State:
         """Attempt a claimed delivery; how it stands after that.
 
-        It runs in a context of its own: what a hook binds there is not in the lines of the next.
+        It runs in its own context, so that values that a hook binds appear in no later log line.
         """
         return copy_context().run(self._attempt_named, delivery)
 

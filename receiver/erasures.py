@@ -32,9 +32,9 @@ def finish(store: Store, what: str, *, within: float = READERS_END_WITHIN) -> No
     unfinished = store.unfinished_erasure()
     if unfinished is not None:
         raise NotErased(
-            f"{what}: nothing shows it any more, but what was erased since "
+            f"{what}: the data is no longer shown, but data erased since "
             f"{rfc3339(unfinished.since)} is still in the database's files: {unfinished.held_by}. "
-            "A worker finishes the erasure when it can; receiver doctor says whether it has"
+            "A worker finishes the erasure when it can; receiver doctor reports whether it has"
         )
 
 

@@ -29,8 +29,8 @@ def forget(
     """Erase a task, and the files that hooks made of it. Returns how many files were removed.
 
     Files are found on record, and where `hooks` put the files of this task. From the first moment
-    on nothing about it is kept, asked or told. Safe to repeat: whatever fails half-way is erased by
-    the next run. Raises NotFound, NotErased, StoreUnavailable.
+    on, nothing is stored, queried or sent about it. Safe to repeat: the next run erases what a
+    failed one left. Raises NotFound, NotErased, StoreUnavailable.
     """
     left = _when_quiet(store, task_id, patience)
     task = store.task(task_id)

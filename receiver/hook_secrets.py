@@ -22,7 +22,7 @@ BUCKET = "s3://"  # a URL without secrets
 
 
 def secrets(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> frozenset[str]:
-    """What must not be shown of these entries: values from the environment, URLs and passwords.
+    """Return the secrets of these entries: values from the environment, URLs and passwords.
 
     A variable that is not set in this process is ignored, because the worker may have others.
     """

@@ -45,7 +45,7 @@ class HookEntry:
 
 @dataclass(frozen=True, slots=True)
 class HooksPath:
-    """Where the hooks file is. Only a file that no setting names may be missing."""
+    """The path of the hooks file. Only a file that no setting names may be missing."""
 
     path: Path = Path("hooks.toml")
     must_exist: bool = False

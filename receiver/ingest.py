@@ -46,7 +46,7 @@ def known_secrets(
     entries: Iterable[HookEntry] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> frozenset[str]:
-    """The secrets of these settings and of all hooks: what no process may show.
+    """Return the secrets of these settings and of all hooks, which no process may show.
 
     `entries`: the hooks, if the process has loaded them.
     """

@@ -126,7 +126,7 @@ STORE_ERRORS = Measure(
 CLOCK_STEPS = Measure(
     "clock_steps",
     Kind.COUNTER,
-    "How often the clock was found set, back or forward, and schedules were corrected.",
+    "How many times the clock was set back or forward, and schedules were corrected.",
     ("direction",),
 )
 KEPT = (

@@ -57,8 +57,8 @@ def create_file(path: Path) -> None:
 def close_to_others(path: Path) -> None:
     """Set mode 0600 if every user of the machine may open the file, as after a usual umask.
 
-    A mode that gives only a group access was chosen by somebody, and stays. A file of another
-    owner stays as well. Does nothing if the file does not exist.
+    A mode that gives access only to a group was set on purpose, and stays. A file of another owner
+    is not changed either. Does nothing if the file does not exist.
     """
     with suppress(FileNotFoundError, PermissionError):
         if stat.S_IMODE(path.stat().st_mode) & OTHERS:

@@ -1,4 +1,4 @@
-"""Lets payloads go after their time, in steps so small that callbacks do not wait for them."""
+"""Erases payloads past their retention period, in steps so small that callbacks do not wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.hooks.base import KeepsFiles
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Pruned, Texts
 
-PAUSE = 0.02  # seconds between steps: whoever waits for the file gets it
+PAUSE = 0.02  # seconds between steps, in which waiting writers get the database
 PAGES = 250  # of the file, given back at a time
 
 

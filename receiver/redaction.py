@@ -103,7 +103,7 @@ def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
 
     Of a URL, its parts are hidden as well, because libraries report only a path, or only a token.
     A value is found as it is, and as JSON, HTML and URLs write it. Values of fewer than 8
-    characters are left: they would stand in ordinary words.
+    characters are not hidden, because they would also occur in ordinary words.
     """
     spellings = {
         part: sorted(_spellings(part), key=len, reverse=True)
@@ -169,9 +169,9 @@ def _lowered(match: re.Match[str]) -> str:
 def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
     """The text if it is short enough; else redacted, cut to `most` characters, and ended by `…`.
 
-    The end of what remains is no part of a word that could be a secret, because half a secret is
-    not recognised; of an endless word, as much is left out as the longest secret has. `is_cut`: the
-    text was cut before.
+    The result never ends within a word that could be a secret, because a part of a secret is not
+    recognised. Of a word longer than any secret, as many characters are left out as the longest
+    secret has. `is_cut`: the text was cut before.
     """
     if len(text) <= most and not is_cut:
         return text

@@ -90,8 +90,8 @@ class Rehearse:
     def _hook(self, name: str) -> Hook:
         if name not in self.hooks:
             raise PermanentFailure(
-                "nothing was sent: the worker that took it does not know this hook; restart it, or "
-                "send it SIGHUP, so that it reads the hooks file again"
+                "nothing was sent: the worker that took it does not know this hook; restart the "
+                "worker, or send it SIGHUP, so that it reads the hooks file again"
             )
         return self.hooks[name]
 

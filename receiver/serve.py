@@ -20,7 +20,7 @@ from receiver.stop import CANNOT_LISTEN, accept_hangup, runs_in_a_terminal
 PR_SET_PDEATHSIG = 1  # prctl(2)
 DRAIN = 30.0  # seconds the processes have to end after SIGTERM
 REMAINS_DRAIN = 5.0  # seconds the children of a process that died have to end
-DEATHS, WITHIN = 5, 60.0  # after so many deaths of a process in so many seconds, give up
+DEATHS, WITHIN = 5, 60.0  # give up after DEATHS deaths of one process within WITHIN seconds
 DELAYS: tuple[float, ...] = (
     0.5,
     1.0,
@@ -56,7 +56,7 @@ class _Process:
     was_restarted: bool = False
 
     def start(self, current: CurrentHooks | None) -> None:
-        """Start it, with the hooks file as it was last accepted."""
+        """Start the process with the last accepted hooks file."""
         self.was_restarted = bool(self.group)
         with _handed_down(current) as (descriptors, environment):
             self.child = subprocess.Popen(
@@ -79,7 +79,7 @@ class _Process:
         return delay
 
     def signal(self, number: int) -> None:
-        """Pass a signal on, if it runs."""
+        """Pass a signal on to the process, if it runs."""
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
 
@@ -120,7 +120,7 @@ class _Supervisor:
         if status is None:
             return True
         if status == CANNOT_LISTEN and not process.was_restarted:
-            return False  # the process has said why
+            return False  # the process has reported why
         _signal_group(process, signal.SIGTERM)
         return self._note_death(process, f"it ended with status {status}")
 
@@ -187,12 +187,12 @@ def supervise(
 ) -> int:
     """Run the commands until SIGTERM, SIGINT or SIGQUIT (0).
 
-    A process that ends by itself is started again, each time after a longer delay; the others go
-    on. If one does so DEATHS times within WITHIN seconds, all are stopped (1), and the host starts
-    us again. At SIGHUP all processes read the hooks file again, if `check` accepts its entries.
+    A process that ends by itself is started again, each time after a longer delay; the others
+    continue. If one dies DEATHS times within WITHIN seconds, all are stopped (1), so that the host
+    restarts us. At SIGHUP all processes read the hooks file again, if `check` accepts its entries.
 
-    They share our output. Each has a process group of its own, so that Ctrl-C reaches it as the
-    SIGTERM that lets it drain.
+    The processes share our output. Each has a process group of its own, so that Ctrl-C reaches it
+    as the SIGTERM that lets it drain.
     """
     came: list[int] = []  # a handler may append; to set an event there could wait for oneself
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

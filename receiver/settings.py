@@ -313,7 +313,7 @@ def _hooks_file(value: str) -> None:
     value = value.strip()
     try:
         is_missing = bool(value) and not Path(value).exists()
-    except (OSError, ValueError):  # it cannot be examined, which whoever reads it reports
+    except (OSError, ValueError):  # reported when the file is read
         return
     if is_missing:
         raise ValidationError(

@@ -39,7 +39,7 @@ def reload_at_hangup(reload: Callable[[], None], stop: threading.Event) -> None:
         try:
             reload()
         except Exception:
-            log.exception("a reload broke")
+            log.exception("a reload failed")
 
     _call_at((signal.SIGHUP,), run, "reload")
     accept_hangup()

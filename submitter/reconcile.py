@@ -160,7 +160,7 @@ class Reconciler:
 
     def _reconcile(self, task: Task) -> str:
         """Ask about one task, and decide when to ask again; how it ended, in a word."""
-        # In a context of its own: what an adapter binds there is not in the lines of other tasks.
+        # In its own context: values that an adapter binds appear in no log line of other tasks.
         result = copy_context().run(self._asked_by_name, task)
         self.ingest.meter.count(QUESTIONS, task.provider, result.replace(" ", "_"))
         return result

@@ -8,7 +8,7 @@ from receiver.redaction import redacted
 
 
 def readable(text: object, most: int = 300) -> str:
-    """At most `most` characters, redacted if it is longer; empty for what is no text."""
+    """Return at most `most` characters, redacted if the text is longer; "" if it is no text."""
     words = "".join(c if c.isprintable() else " " for c in text) if isinstance(text, str) else ""
     line = re.sub(r" +", " ", words).strip()
     return line if len(line) <= most else redacted(line)[:most]

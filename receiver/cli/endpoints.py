@@ -58,7 +58,7 @@ def resume(hook: str) -> None:
 
 @endpoints.command()
 @click.argument("hook", shell_complete=hook_names)
-@click.option("--dry-run", is_flag=True, help="Only say how many.")
+@click.option("--dry-run", is_flag=True, help="Only report how many.")
 def drop(hook: str, dry_run: bool) -> None:
     """Turn the deliveries that wait for this hook into dead letters.
 

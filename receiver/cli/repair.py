@@ -43,7 +43,7 @@ ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 @click.option("--task")
 @click.option("--since", type=Moment(), help="Moves recorded since: 2d, or 2026-11-20T08:00:00Z.")
 @click.option("--until", type=Moment(), help="And before.")
-@click.option("--dry-run", is_flag=True, help="Only say how many.")
+@click.option("--dry-run", is_flag=True, help="Only report how many.")
 @as_json
 def redeliver(
     deliveries: tuple[int, ...],

@@ -36,7 +36,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     callbacks = size = inputs = 0
     record, older_than = store(chosen), now_ms() - seconds * 1000
     if by := record.set_forward_since(older_than):
-        kept = f"the clock was set forward by {by / 1000:.0f} s; data is kept for as much longer"
+        kept = f"the clock was set forward by {by / 1000:.0f} s; data is kept that much longer"
         click.echo(f"prune: {kept}", err=True)
     steps = steps_of_pruning(record, older_than, _keepers(chosen), dead_too=dead_letters)
     unfinished: NotErased | None = None

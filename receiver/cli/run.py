@@ -153,7 +153,7 @@ def _hand_over(meter: Meter, record: Store) -> None:
 def _prune(record: Store, retention: int, keepers: Sequence[KeepsFiles]) -> None:
     older_than = now_ms() - retention * 1000
     if by := record.set_forward_since(older_than):
-        log.warning("the clock was set forward; data is kept for as much longer", by_s=by / 1000)
+        log.warning("the clock was set forward; data is kept that much longer", by_s=by / 1000)
     steps = []
     try:
         for step in prune(record, older_than, keepers):

@@ -36,7 +36,7 @@ def chores(wanted: Sequence[Chore], stop: Signal) -> Iterator[None]:
 def _repeat(chore: Chore, stop: Signal) -> None:
     while not stop.is_set():
         try:
-            copy_context().run(chore.run)  # what a hook binds to the log is not in later lines
+            copy_context().run(chore.run)  # values that it binds appear in no later log line
         except StoreUnavailable as error:
             if not stop.is_set():  # else the worker closed the record while this chore used it
                 log.error("the record is unavailable", chore=chore.name, error=str(error))

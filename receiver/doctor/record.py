@@ -49,10 +49,12 @@ def erasures(store: Store) -> Iterator[Finding]:
     unfinished = store.unfinished_erasure()
     if unfinished is not None:
         said = (
-            f"what was erased since {rfc3339(unfinished.since)} is still in the database's files: "
+            f"data erased since {rfc3339(unfinished.since)} is still in the database's files: "
             f"{unfinished.held_by}"
         )
-        yield warning("erasure", said, "end that; a worker finishes the erasure within seconds")
+        yield warning(
+            "erasure", said, "end that reader; a worker finishes the erasure within seconds"
+        )
 
 
 def clock_steps(store: Store, now: int) -> Iterator[Finding]:

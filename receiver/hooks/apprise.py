@@ -64,10 +64,10 @@ class AppriseOptions(Options):
 
 
 class Apprise:
-    """Tells one service. It knows no idempotency key: the text names the task, for people.
+    """Sends notifications to one service. It has no idempotency keys: the text names the task.
 
-    What others wrote, such as a reference or a reason, is escaped as the service requires it, and
-    neither mentions anybody nor links anywhere.
+    Text from outside, such as a reference or a reason, is escaped as the service requires, and its
+    mentions and links are disabled.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:

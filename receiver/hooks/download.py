@@ -42,7 +42,7 @@ from receiver.tasks import Task
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
-# What a value in a path can be that only an attempt knows; task ids have no full stop.
+# Patterns for values in a path that only an attempt knows; task ids contain no full stop.
 VALUES = {"extension": "[A-Za-z0-9]+", "reference": "[A-Za-z0-9._-]+"}
 COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206

@@ -234,9 +234,10 @@ class Folder:
 
 
 class Remote:
-    """Whatever is not a folder; files are drafted on this machine.
+    """A place that is not a folder. Files are drafted on this machine.
 
-    Only files on record are found again: to list a store may need a right that storing does not.
+    Only files on record are found again, because listing may need a permission that storing does
+    not.
     """
 
     def remove(self, paths: Paths) -> int:  # noqa: ARG002

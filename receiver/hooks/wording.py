@@ -66,28 +66,28 @@ def one_line(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    """The text without mentions and links of chat services: each is broken invisibly."""
+    """Return the text with mentions and links of chat services disabled by invisible spaces."""
     text = _MENTION.sub(f"@{_BREAK}", text)
     return _LINK.sub(lambda found: f"{_BREAK}{found[0]}", text)
 
 
 def without_elements(text: str) -> str:
-    """The text with each element such as `<at id="all">` broken invisibly."""
+    """Return the text with elements such as `<at id="all">` disabled by invisible spaces."""
     return _ELEMENT.sub(lambda found: f"{found[0]}{_BREAK}", text)
 
 
 def as_markdown(text: str) -> str:
-    """The text as Markdown that shows it as it is."""
+    """Return Markdown that is rendered as exactly this text."""
     return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def markdown_link(url: str) -> str:
-    """A link to this URL as Markdown, in which nothing of the URL is an element."""
+    """Return a Markdown link to this URL. No part of the URL is rendered as Markdown."""
     return f"<{url.replace('<', '%3C').replace('>', '%3E')}>"
 
 
 def quoted(said: bytes | str, most: int, *, is_cut: bool = False) -> str:
-    """One line of what a service said; `is_cut`: it is only the beginning of what it said."""
+    """Return a service's response as one short line. `is_cut`: `said` is only its beginning."""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     return shortened(one_line(text), most, is_cut=is_cut)
 

@@ -13,7 +13,8 @@ from receiver.providers.kling import Kling
 from receiver.providers.modellix import Modellix
 from receiver.redaction import shortened
 
-# Characters of a provider's reason; the longest documented one has about 200. The body has it all.
+# Characters of a provider's reason; the longest documented one has about 200. The stored body
+# contains all of it.
 LONGEST_REASON = 1_000
 ROOMS: tuple[Provider, ...] = (Kling(), Modellix(), AppyPie())
 PROVIDERS: dict[str, Provider] = {room.name: room for room in ROOMS}

@@ -181,7 +181,7 @@ class Schema(Protocol):
         ...
 
     def pooler(self) -> tuple[str, str] | None:
-        """What a pooler before the database costs, and a remedy; None if there is none.
+        """Return what a pooler in front of the database costs, and a remedy; None without one.
 
         Raises StoreUnavailable.
         """

@@ -206,7 +206,7 @@ class Measures(Protocol):
 
 
 class Retention(Protocol):
-    """What is let go: payloads after their time, everything of a task on request."""
+    """Erases payloads past their retention period, and everything about a task on request."""
 
     def prune(
         self,
@@ -233,7 +233,7 @@ class Retention(Protocol):
         limit: int = 200,
         dead_too: bool = False,
     ) -> Step:
-        """Erase the texts of tasks that `prune` would let go, looking at up to `limit` rows."""
+        """Erase the texts of tasks that `prune` would prune, looking at up to `limit` rows."""
         ...
 
     def prune_rows(self, older_than: int) -> int:
@@ -259,7 +259,7 @@ class Retention(Protocol):
         ...
 
     def close_task(self, task_id: str, now: int) -> Erasure:
-        """First half of forgetting: from now on nothing about the task is kept, asked or told.
+        """First half of forgetting: from now on nothing is stored, queried or sent about the task.
 
         Deliveries that wait are dead. Raises NotFound. Safe to repeat.
         """

@@ -117,7 +117,7 @@ class Limits:
         if self._store is None or now < self._read_again_at:
             return
         if not self._exchange.acquire(blocking=False):
-            return  # another thread is at it: this one does not wait for the store
+            return  # another thread reads the store: this one does not wait
         try:
             self._read_again_at = now + MERGE_INTERVAL
             self._take_over(self._store.refused_attempts(self._allowance, now_ms()), now)

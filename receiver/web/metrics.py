@@ -43,9 +43,9 @@ log = structlog.get_logger()
 
 
 def install(app: Flask, meter: Meter, store: Store, watch: ClockWatch) -> Later:
-    """Count what is answered; who counts more asks what is returned to hand it over.
+    """Count responses. The caller asks the returned object to flush what it counts itself.
 
-    The clock is compared with the record's as often.
+    Each flush also compares the clock with the record's.
     """
 
     def hand_over() -> None:

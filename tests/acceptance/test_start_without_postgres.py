@@ -1,4 +1,4 @@
-"""Processes that start while PostgreSQL is down wait for it; those it refuses say why, and end."""
+"""A process waits for a PostgreSQL server that is down, but ends if it is refused."""
 
 from __future__ import annotations
 

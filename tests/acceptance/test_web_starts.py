@@ -35,7 +35,7 @@ def test_a_web_worker_that_cannot_start_stops_no_other(
     assert installation.stop("web") == 0
 
 
-def test_a_port_in_use_is_one_sentence_of_each_program(installation: Installation) -> None:
+def test_each_program_reports_a_port_in_use_in_one_sentence(installation: Installation) -> None:
     where = f"127.0.0.1:{installation.port}"
     sentence = f"receiver: cannot listen at {where}: another process uses it; stop that process"
     with socket.create_server(("127.0.0.1", installation.port)):
@@ -49,7 +49,9 @@ def test_a_port_in_use_is_one_sentence_of_each_program(installation: Installatio
             assert '"error"' not in said  # nothing else is wrong
 
 
-def test_a_missing_hooks_file_is_one_sentence_of_each_program(installation: Installation) -> None:
+def test_each_program_reports_a_missing_hooks_file_in_one_sentence(
+    installation: Installation,
+) -> None:
     installation.environment["HOOKS_FILE"] = str(installation.folder / "hooks.tml")
     for command in (
         ("gunicorn", "--config", "python:receiver.web.gunicorn", "wsgi:app"),

@@ -98,7 +98,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_out_for_longer(store: Store) -> 
     assert found.used == 7
 
 
-def test_who_exceeds_the_burst_waits_for_twice_its_time_at_most(store: Store) -> None:
+def test_a_sender_that_exceeds_the_burst_waits_for_twice_its_time_at_most(store: Store) -> None:
     store.add_refused_attempts(PASSWORD, [usage("a", 10)], NOW)
     for _ in range(50):
         store.add_refused_attempts(PASSWORD, [usage("a", 10)], NOW)

@@ -1,4 +1,4 @@
-"""What every store promises about a clock that is set: what is due in elapsed time is due, once."""
+"""What every store promises after a clock was set: rows are due in elapsed time, and only once."""
 
 from __future__ import annotations
 
@@ -526,7 +526,7 @@ def test_a_session_lasts_as_long_in_elapsed_time(store: Store, machine: Machine,
 # -- the last resort: what is later than any delay
 
 
-def test_what_is_due_later_than_possible_is_due(store: Store, machine: Machine) -> None:
+def test_a_row_that_is_due_later_than_possible_becomes_due(store: Store, machine: Machine) -> None:
     schedule_everything(store, machine.shown)
     later = machine.shown - 40 * DAY
     assert store.limit_schedules(later) > 0
@@ -552,7 +552,7 @@ def test_a_lease_that_is_longer_than_possible_expires(store: Store, machine: Mac
     assert len(store.expired(later + LEASE)) == 1
 
 
-def test_what_is_possible_is_left_alone(store: Store, machine: Machine) -> None:
+def test_a_due_time_that_is_possible_is_not_moved(store: Store, machine: Machine) -> None:
     schedule_everything(store, machine.shown)
     accept(store, "task-7", "other")
     claim(store, machine.shown)

@@ -19,7 +19,7 @@ def fill(store: Store, count: int = 1) -> None:
         Ingest(store, hooks).accept(callback(body(), f"task-{number}", received_at=NOW))
 
 
-def test_they_are_not_claimed_and_delay_no_other_hook(store: Store) -> None:
+def test_deliveries_of_a_missing_hook_are_not_claimed_and_delay_no_other_hook(store: Store) -> None:
     fill(store)
     slots = Slots(4, is_known=lambda hook: hook != "gone")
     assert [found.hook for found in store.claim("w", LATER, LATER + 9, 9, slots)] == ["mail"]
@@ -28,7 +28,7 @@ def test_they_are_not_claimed_and_delay_no_other_hook(store: Store) -> None:
     assert without_hook(store.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
 
 
-def test_they_are_claimed_once_the_hook_is_back(store: Store) -> None:
+def test_deliveries_are_claimed_once_the_hook_is_back(store: Store) -> None:
     fill(store)
     known = {"mail"}
     slots = Slots(4, is_known=known.__contains__)

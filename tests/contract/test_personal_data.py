@@ -264,7 +264,7 @@ def test_forgetting_erases_echoes_in_texts_of_others(store: Store, echo: str) ->
 
 @pytest.mark.parametrize("verb", ["forget", "prune"])
 def test_a_text_of_an_endpoint_goes_with_the_task_that_brought_it(store: Store, verb: str) -> None:
-    """Although it names nobody in so many words, and the answer itself was pruned before."""
+    """The text does not name the person, and the response itself was pruned before."""
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
     (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
     said = "the lady in the red coat is not welcome"

@@ -1,4 +1,4 @@
-"""A reader that uses an older snapshot keeps erased data in the files; nobody is told otherwise."""
+"""A reader of an older snapshot keeps erased data in the files, and that is reported."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_another_process_finishes_what_a_dead_one_began(
     assert not holds(other, tmp_path, "names somebody")
 
 
-def test_doctor_and_the_dashboard_show_it(store: Store, erase: Erase) -> None:
+def test_doctor_and_the_dashboard_show_an_unfinished_erasure(store: Store, erase: Erase) -> None:
     put_on_record(store)
     assert "erasure" not in {finding.check for finding in record.check(store)}
     with older_snapshot(store):

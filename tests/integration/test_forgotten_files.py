@@ -89,7 +89,7 @@ def test_the_directory_of_the_task_goes_with_its_file(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("with_hook", [True, False])
-def test_so_does_the_directory_of_the_customer(
+def test_the_directory_of_the_customer_goes_as_well(
     store: SqliteStore, site: Site, tmp_path: Path, with_hook: bool
 ) -> None:
     shop = Shop(store, site, tmp_path / "pictures", "{reference}/{task}/{index}.{extension}")
@@ -116,7 +116,7 @@ def test_directories_between_those_of_a_customer_and_of_a_task_go_as_well(
     assert shop.contents() == []
 
 
-def test_a_redelivery_of_another_type_leaves_no_file_that_nobody_knows(shop: Shop) -> None:
+def test_a_redelivery_of_another_type_leaves_no_unrecorded_file(shop: Shop) -> None:
     shop.succeed("task-1", picture("PNG"))
     assert shop.redeliver("task-1", picture("JPEG")) is State.DELIVERED
     assert shop.redeliver("task-1", picture("WEBP")) is State.DELIVERED

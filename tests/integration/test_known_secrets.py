@@ -79,18 +79,20 @@ def is_hidden(text: str) -> bool:
     ids=" ".join,
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_no_command_shows_it(command: list[str], form: list[str]) -> None:
+def test_no_command_shows_the_url(command: list[str], form: list[str]) -> None:
     shown = CliRunner().invoke(main, [*command, *form])
     assert is_hidden(shown.output), shown.output
     assert shown.output
 
 
-def test_no_page_shows_it(store: SqliteStore, settings: Settings) -> None:
+def test_no_page_shows_the_url(store: SqliteStore, settings: Settings) -> None:
     assert is_hidden(Desk.of(Ingest(store), settings).hide(SAID))
 
 
 @pytest.mark.parametrize("path", ["tasks", "tasks/task-1", "deliveries"])
-def test_no_response_of_the_api_shows_it(make_app: MakeApp, settings: Settings, path: str) -> None:
+def test_no_response_of_the_api_shows_the_url(
+    make_app: MakeApp, settings: Settings, path: str
+) -> None:
     client = make_app(settings).test_client()
     shown = client.get(f"/api/{path}", headers={"Authorization": f"Bearer {API_TOKEN}"})
     assert shown.status_code == 200
@@ -98,7 +100,7 @@ def test_no_response_of_the_api_shows_it(make_app: MakeApp, settings: Settings, 
     assert shown.json
 
 
-def test_no_line_of_the_log_shows_it(
+def test_no_line_of_the_log_shows_the_url(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
@@ -112,7 +114,7 @@ def test_no_line_of_the_log_shows_it(
     assert is_hidden(shown)
 
 
-def test_neither_the_attempt_nor_the_alert_stores_it(
+def test_neither_the_attempt_nor_the_alert_stores_the_url(
     store: SqliteStore, settings: Settings
 ) -> None:
     class Echoes:

@@ -276,7 +276,7 @@ def test_whatever_is_sent_is_answered_as_told(
 
 
 def can_be_wrong(operation: APIOperation[Any, Any, Any, Any]) -> bool:
-    """Does it take anything besides text in its path? Any text is right there."""
+    """Whether it takes anything besides text in its path, where any text is valid."""
     definition = operation.definition.raw
     parameters = definition.get("parameters", [])
     return "requestBody" in definition or any(

@@ -33,6 +33,7 @@ ARGUMENTS = {
     "endpoints": "",
     "endpoints pause": "mail",
     "endpoints resume": "mail",
+    "endpoints drop": "mail",
     "redeliver": "1",
     "replay": "1",
     "prune": "--older-than 30d",
@@ -94,7 +95,7 @@ def test_a_command_in_the_wrong_directory_leaves_nothing(folder: Path, name: str
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS_OF_SUBMITTER))
-def test_nor_does_a_command_of_the_submitter(folder: Path, name: str) -> None:
+def test_a_command_of_the_submitter_leaves_nothing(folder: Path, name: str) -> None:
     CliRunner().invoke(submitter, [*name.split(), *ARGUMENTS_OF_SUBMITTER[name].split()])
     assert contents(folder) == []
 

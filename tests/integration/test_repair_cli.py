@@ -408,7 +408,7 @@ def test_status_1_while_a_reader_keeps_what_was_erased(
     assert store.unfinished_erasure() is None
 
 
-def test_a_mistake_in_the_hooks_file_is_told_before_anything_is_erased(
+def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
     store: SqliteStore, pictures: Callable[[], list[Path]], tmp_path: Path
 ) -> None:
     """Its download hooks say where files can be that are not on record."""

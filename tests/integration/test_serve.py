@@ -132,7 +132,7 @@ def test_a_process_that_died_is_started_again_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("status", [1, 0])
-def test_it_gives_up_after_five_deaths(supervised: Supervised, status: int) -> None:
+def test_serve_gives_up_after_five_deaths(supervised: Supervised, status: int) -> None:
     supervised.ends_with("worker", status)
     assert supervised.status() == 1
     assert len(supervised.noted("worker")) == 5

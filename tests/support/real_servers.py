@@ -150,7 +150,7 @@ def caddy(server: Place, configuration: str, port: int) -> Iterator[None]:
 
 @contextmanager
 def pgbouncer(server: Place, url: str, mode: str, *, settings: str = "") -> Iterator[str]:
-    """Run PgBouncer in a pool mode before the database of this URL; the URL that leads there."""
+    """Run PgBouncer in a pool mode in front of this database; yield the URL of the pooler."""
     port, parts = free_port(), urlsplit(url)
     configuration = (
         f"[databases]\n* = host={parts.hostname} port={parts.port} user={parts.username}\n"

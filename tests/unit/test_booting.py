@@ -18,13 +18,13 @@ def test_all_are_stopped_if_none_can_start() -> None:
     assert must_stop_everything(boots, 2, never)
 
 
-def test_one_that_fails_first_waits_for_the_others() -> None:
+def test_a_worker_that_fails_first_waits_for_the_others() -> None:
     boots = Boots()
     boots.failed(1)
     assert not must_stop_everything(boots, 2, lambda _: boots.booted())
 
 
-def test_one_that_fails_later_stops_nothing() -> None:
+def test_a_worker_that_fails_later_stops_nothing() -> None:
     boots = Boots()
     boots.booted()
     for age in range(2, 300):
@@ -52,7 +52,7 @@ def test_delays_increase_until_a_worker_starts() -> None:
     assert boots.delay() == DELAYS[0]
 
 
-def test_other_processes_see_it() -> None:
+def test_other_processes_see_how_a_boot_ended() -> None:
     boots = Boots()
     child = os.fork()
     if not child:

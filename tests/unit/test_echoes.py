@@ -61,7 +61,7 @@ def test_a_part_of_another_word_is_not_one(word: str | None, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["order-1", "(order-1)", "order_1: order-1.", "a/order-1/b.png"])
-def test_what_stands_around_a_word_may_be_anything_else(text: str) -> None:
+def test_a_word_is_found_whatever_surrounds_it(text: str) -> None:
     assert Words.of(["order-1"]).are_in(text)
 
 

@@ -127,7 +127,7 @@ def test_a_variable_that_only_the_worker_has_is_no_error_elsewhere() -> None:
     assert found == {"https://b.example"}
 
 
-def test_the_storage_s_keys_are_secrets() -> None:
+def test_the_keys_of_the_object_storage_are_secrets() -> None:
     assert secrets([], {"AWS_SECRET_ACCESS_KEY": "of-the-bucket"}) == {"of-the-bucket"}
 
 

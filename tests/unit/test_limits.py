@@ -144,7 +144,7 @@ def test_the_attempts_of_all_processes_count_together(shared: Shared) -> None:
 
 @pytest.mark.usefixtures("started")
 def test_processes_that_did_not_know_of_each_other_stay_within_the_rate(shared: Shared) -> None:
-    """Each allows its own attempts until it hears of the others, and then none until it is due."""
+    """Each allows its own attempts until it learns of the others, and then none until it is due."""
     processes = [process(shared) for _ in range(3)]
     allowed = 0
     for second in range(60):
@@ -195,7 +195,7 @@ def test_while_the_store_is_down_each_process_counts_alone_and_merges_later(
 
 
 @pytest.mark.usefixtures("started")
-def test_what_waited_for_the_store_is_given_back_meanwhile(shared: Shared) -> None:
+def test_attempts_that_wait_for_the_store_are_given_back_meanwhile(shared: Shared) -> None:
     one = process(shared)
     for _ in range(6):
         one.wait(ATTACKER, 0.0)
@@ -207,7 +207,7 @@ def test_what_waited_for_the_store_is_given_back_meanwhile(shared: Shared) -> No
 
 
 @pytest.mark.usefixtures("started")
-def test_a_store_that_is_down_is_not_asked_for_every_attempt(shared: Shared) -> None:
+def test_a_store_that_is_down_is_not_read_for_every_attempt(shared: Shared) -> None:
     one = process(shared)
     shared.is_down = True
     for number in range(100):

@@ -1,4 +1,4 @@
-"""Whatever reads what others wrote takes steps in proportion to its length.
+"""Every function that reads text from outside takes steps in proportion to its length.
 
 The expressions are checked by their structure (test_linear_expressions.py). Here the lines of
 Python that run are counted, and the comparisons of the keys of an object.
@@ -250,7 +250,7 @@ def test_a_long_reason_is_cut_when_it_is_parsed_and_shows_no_half_secret() -> No
 
 
 @pytest.mark.parametrize("secret", ["hunter-2-hunter-2", "x" * 200, "p+q/r=s%t&u!v"])
-def test_what_is_cut_ends_before_a_secret(secret: str) -> None:
+def test_a_shortened_text_ends_before_a_secret(secret: str) -> None:
     for before in range(0, 120, 3):
         text = "said: " + "y " * before + secret + " and more of it" * 50
         for is_cut in (False, True):

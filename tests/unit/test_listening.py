@@ -33,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (socket.AF_INET6, "::1", "[::1]:{}"),
     ],
 )
-def test_a_port_in_use_is_one_sentence(family: socket.AddressFamily, host: str, shown: str) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(
+    family: socket.AddressFamily, host: str, shown: str
+) -> None:
     port = free_port()
     assert listening.problem_with((host, port)) is None
     with socket.create_server((host, port), family=family):
@@ -58,7 +60,7 @@ def test_a_port_in_use_is_one_sentence(family: socket.AddressFamily, host: str, 
         ("x" * 200, "AF_UNIX path too long"),
     ],
 )
-def test_whatever_is_wrong_with_an_address_is_one_sentence(
+def test_every_problem_with_an_address_is_reported_in_one_sentence(
     address: listening.Address, reason: str
 ) -> None:
     problem = listening.problem_with(address)
@@ -71,7 +73,7 @@ def test_whatever_is_wrong_with_an_address_is_one_sentence(
     assert problem.endswith("(set the address with --bind or PORT)")
 
 
-def test_a_privileged_port_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_privileged_port_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 

@@ -14,12 +14,12 @@ from receiver.stores.postgres.connecting import connect
 
 ROUNDS = 10
 REPORT = (
-    "DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer, which loses"
+    "DATABASE_URL connects through a pooler in transaction mode, such as PgBouncer, which loses"
     " prepared statements and notifications between transactions: statements are not prepared, and"
     " workers look for deliveries once a second"
 )
 REMEDY = (
-    "for full speed let DATABASE_URL lead to PostgreSQL itself, or to a pool in session mode"
+    "for full speed, point DATABASE_URL at PostgreSQL itself, or at a pool in session mode"
     " (docs/scaling.md)"
 )
 

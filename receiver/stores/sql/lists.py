@@ -18,8 +18,8 @@ from receiver.stores.base import ALWAYS, Span
 from receiver.stores.sql.session import LAST, Keys, Pages, Query, Session
 from receiver.tasks import Outcome, Status
 
-FEW = 500  # rows: so many are looked up and sorted, instead of looked for
-SHORT = 20_000  # transitions: the deliveries of a time with no more are looked up as well
+FEW = 500  # rows; up to this many are looked up and sorted, instead of searched for along an index
+SHORT = 20_000  # transitions; the deliveries of a time span with no more are looked up as well
 USUAL_ACCOUNT = "default"  # most tasks have it, and no index has it
 DISORDER = 60_000  # ms by which rows that arrive together may be out of order
 STEP_OF_CLOCK = 7_200_000  # ms; a clock that is set back by less hides no row from a list
@@ -118,7 +118,7 @@ class Lists:
     def _of_state(
         self, hook: str, state: State, count: int, keys: Keys, rest: list[Query], limit: int
     ) -> Query:
-        """Deliveries of a hook, of which so many are in this state."""
+        """Deliveries of a hook; `count`: how many of them are in this state."""
         if state in (State.DELIVERED, State.DEAD):
             equal: Equal = {"state": str(state), "hook": hook}
             return self._walk(_DELIVERIES, equal, keys, rest, limit)

@@ -136,8 +136,8 @@ def _of_task(name: str, table: Table, columns: Mapping[str, Column]) -> str:
     return erasing(name, columns, table.of_task or "")
 
 
-# The statements that erase what belongs to the task `:task`. Idempotency keys go by code of their
-# own, because the same request must not create a second task.
+# The statements that erase what belongs to the task `:task`. Separate code erases idempotency
+# keys, because the same request must not create a second task.
 FORGET_TASK = tuple(
     _of_task(name, table, table.personal)
     for name, table in TABLES.items()

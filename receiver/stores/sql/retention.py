@@ -1,4 +1,4 @@
-"""What is let go: payloads after their time, and everything of a task on request.
+"""Erases payloads past their retention period, and everything about a task on request.
 
 `personal_data.py` says which columns are erased.
 """
@@ -82,7 +82,7 @@ class Retention(Rooms):
             for name, table in personal_data.TABLES.items():
                 if table.dated_by:
                     # A younger key or alert may still be needed: the same request must not be paid
-                    # twice, and people must be told.
+                    # twice, and people must still be notified.
                     last = now_ms() - KEPT_FOR if name in NEEDED_FOR_A_DAY else older_than
                     sql = f"delete from {name} where {table.dated_by} < ?"  # noqa: S608
                     deleted += connection.execute(sql, (min(older_than, last),)).rowcount

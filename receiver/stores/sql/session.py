@@ -143,7 +143,7 @@ class Rooms:
         raise NotImplementedError
 
     def _note_erasure(self, connection: Session) -> None:
-        """Put on record, in the same transaction, that copies of erased data have to go as well."""
+        """Record, in the same transaction, that copies of the erased data must be erased too."""
         connection.execute(_NOTE_ERASURE.format(mark=self._mark), (now_ms(),))
 
     def reading(self) -> AbstractContextManager[Session]:

@@ -59,7 +59,7 @@ class Connections(Rooms):
         return engine.described(sqlite3.sqlite_version_info)
 
     def pooler(self) -> None:
-        """No pooler stands before a file."""
+        """Return None: a file has no pooler."""
 
     def space(self) -> Space:
         log = self._path.with_name(self._path.name + "-wal")

@@ -120,7 +120,7 @@ def total(found: Sequence[Row]) -> Row:
 def attention(
     store: Store, hooks: Sequence[str], now: int, hide: Callable[[str], str] = redacted
 ) -> Iterator[Attention]:
-    """What does not mend itself. `hooks`: the names in the hooks file."""
+    """Yield the problems that need an operator. `hooks`: the names in the hooks file."""
     if not is_worker_seen(store, now):
         text = "No worker is at work: callbacks are taken, but nothing is delivered."
         yield Attention(text, "deliveries", "Deliveries")
@@ -130,8 +130,8 @@ def attention(
     unfinished = store.unfinished_erasure()
     if unfinished is not None:
         text = (
-            f"What was erased since {rfc3339(unfinished.since)} is still in the database's files: "
-            f"{unfinished.held_by}. A worker finishes the erasure once that ends."
+            f"Data erased since {rfc3339(unfinished.since)} is still in the database's files: "
+            f"{unfinished.held_by}. A worker finishes the erasure once that reader ends."
         )
         yield Attention(text, "overview", "Overview")
     if step := recent_step(store, now):

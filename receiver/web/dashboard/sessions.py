@@ -68,7 +68,7 @@ def begin(store: Store, settings: Settings) -> None:
 
 
 def is_open(store: Store, settings: Settings) -> bool:
-    """Whether the sender of this request has an open session, begun with today's password.
+    """Whether the sender of this request has an open session, begun with the current password.
 
     Raises StoreUnavailable.
     """
@@ -79,7 +79,7 @@ def is_open(store: Store, settings: Settings) -> bool:
 
 
 def end(store: Store) -> None:
-    """End the session in all processes, so that a copy of its cookie is worth nothing.
+    """End the session in all processes, so that a copy of its cookie is invalid.
 
     Raises StoreUnavailable; then the browser still has the cookie, and can log out again.
     """

@@ -206,7 +206,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             if not isinstance(error, SystemExit):
                 self.log.exception("a web worker could not start")
             self.log.error(
-                "This web worker could not start. The others go on, and another one is started "
+                "This web worker could not start. The others continue, and another one is started "
                 "in %g s.",
                 delay := boots.delay(),
             )

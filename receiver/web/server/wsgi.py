@@ -102,7 +102,7 @@ class _Response:
         return part
 
     def close(self) -> None:
-        """Tell the application that nothing more is read."""
+        """Close the application's response: no further part of it will be read."""
         self.is_complete = True
         if self._source is not None and hasattr(self._source, "close"):
             self._source.close()

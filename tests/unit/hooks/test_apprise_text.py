@@ -1,4 +1,4 @@
-"""What others wrote is text for every service of apprise: no mention, no markup and no link."""
+"""Text from outside is plain text for every service: no mention, no markup and no link."""
 
 from __future__ import annotations
 
@@ -127,14 +127,14 @@ def visible(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_nothing_that_others_wrote_is_interpreted(name: str, sent: list[Any]) -> None:
+def test_no_text_from_outside_is_interpreted(name: str, sent: list[Any]) -> None:
     for text in HOSTILE:
         found = sent_by(SERVICES[name], sent, reference=text, reason=f"because of {text}")
         assert [raw for raw in RAW if raw in found] == [], (text, found)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_others_wrote_is_shown_as_they_wrote_it(name: str, sent: list[Any]) -> None:
+def test_text_from_outside_is_shown_unchanged(name: str, sent: list[Any]) -> None:
     for text in ("ORDER_7*x*", "[text](https://evil.example/x)", "<b>bold</b>", "@everyone"):
         found = sent_by(SERVICES[name], sent, reference=text, reason=f"because of {text}")
         assert f"because of {text}" in visible(visible(found)), found

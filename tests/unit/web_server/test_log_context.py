@@ -146,7 +146,7 @@ def test_a_batch_of_writes_belongs_to_no_request() -> None:
 
 
 class CarelessHook:
-    """A hook of somebody else's that binds what it works on, and never unbinds it."""
+    """A third-party hook that binds values to the log, and never unbinds them."""
 
     name = "mail"
 
