@@ -51,7 +51,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     """
     entry = _entry(name)
     hook = hooks.build(entry, os.environ)
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     hide = hiding(known_secrets(chosen))
     told = status or entry.subscription.tried_with
     try:

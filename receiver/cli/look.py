@@ -56,7 +56,7 @@ def tasks(
 @as_json
 def show(task: str, as_json: bool) -> None:
     """The timeline of one task: every callback, move and attempt."""
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     history = store(chosen).history(task)
     if as_json:
         console.as_json(shapes.history_json(history, names_in_hooks_file(chosen)))
@@ -112,7 +112,7 @@ def deliveries(
 ) -> None:
     """List deliveries, newest first; `--state dead`: the dead letters."""
     wanted = State(state) if state else None
-    chosen = settings.load()
+    chosen = settings.load(creates_secret=False)
     hooks = names_in_hooks_file(chosen)
     page = store(chosen).page_of_deliveries(
         before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
