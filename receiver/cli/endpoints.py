@@ -8,6 +8,7 @@ from receiver import console, settings, shapes
 from receiver.cli.group import as_json, hook_names, say_which_hooks_are_missing, store
 from receiver.clock import now_ms
 from receiver.deliveries import State
+from receiver.display import plain
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
 
@@ -84,5 +85,5 @@ def _must_be_known(hook: str) -> None:
     names |= {endpoint.hook for endpoint in record.endpoints()}
     names |= {one.hook for one in record.delivery_counts() if one.value}
     if hook not in names:
-        known = ", ".join(sorted(names)) or "none"
+        known = ", ".join(plain(name) for name in sorted(names)) or "none"
         raise click.BadParameter(f"{hook!r} is not in the hooks file; known are: {known}")

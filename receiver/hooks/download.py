@@ -9,9 +9,9 @@ is refused, or returns anything other than the result, is a failure of this one 
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import re
+import string
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,14 +36,20 @@ from receiver.errors import (
 from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
+from receiver.hooks.file_names import FileName, Literal, Number, Part, Run
 from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
 from receiver.hooks.shelf import Paths, Shelf, file_name, names_of, remove, shelf
 from receiver.tasks import Task
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
-# Patterns for values in a path that only an attempt knows; task ids contain no full stop.
-VALUES = {"extension": "[A-Za-z0-9]+", "reference": "[A-Za-z0-9._-]+"}
+# What values in a path that only an attempt knows consist of; task ids contain no full stop.
+ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
+VALUES = {
+    "extension": Run(ALPHANUMERIC),
+    "reference": Run(ALPHANUMERIC | set("._-")),
+}
+ID = Run(ALPHANUMERIC | set("_-"))
 COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206
 # File system errors that concern one file, not the place where files are stored.
@@ -237,27 +243,37 @@ def _paths(template: str, task: Task) -> Paths | None:
     known = {"provider": task.provider, "account": task.account, "task": task.id}
     if task.reference:  # a task that was forgotten already has none any more
         known["reference"] = task.reference
-    parts = []
-    for part in template.split("/"):
-        pattern = expression = ""
+    levels: list[tuple[FileName, bool]] = []
+    for level in template.split("/"):
+        parts: list[Part] = []
         names = []
-        for literal, name, _, _ in Formatter().parse(part):
-            pattern, expression = pattern + glob.escape(literal), expression + re.escape(literal)
+        for literal, name, _, _ in Formatter().parse(level):
+            parts.append(Literal(literal))
             if name in known:
-                value = file_name(known[name])
-                pattern, expression = pattern + glob.escape(value), expression + re.escape(value)
+                parts.append(Literal(file_name(known[name])))
             elif name is not None:
-                pattern, expression = pattern + "*", expression + VALUES.get(name, "[A-Za-z0-9_-]+")
+                parts.append(VALUES.get(name, ID))
             names.append(name)
-        is_own = not {"task", "reference"}.isdisjoint(names)
-        parts.append((pattern, expression, is_own))
-    *folders, (pattern, expression, is_own) = parts
-    # A name that another output has already gets a number. After an id, it could be part of the id.
-    stem, dot, extension = expression.rpartition(r"\.")
-    if dot and not stem.endswith(re.escape(task.id)):
-        expression = rf"{stem}(-\d+)?{dot}{extension}"
-    compiled = [(one, re.compile(name), own) for one, name, own in folders]
-    return Paths((*compiled, (pattern, re.compile(expression), is_own)))
+        levels.append((FileName(tuple(parts)), not {"task", "reference"}.isdisjoint(names)))
+    *folders, (last, is_own) = levels
+    return Paths((*folders, (_also_numbered(last, task), is_own)))
+
+
+def _also_numbered(name: FileName, task: Task) -> FileName:
+    """A name that another output has already gets a number before the extension.
+
+    After the id of the task, a number could be a part of the id.
+    """
+    for at in reversed(range(len(name.parts))):
+        part = name.parts[at]
+        if isinstance(part, Literal) and "." in part.text:
+            stem, _, extension = part.text.rpartition(".")
+            before = "".join(one.text for one in name.parts[:at] if isinstance(one, Literal)) + stem
+            if before.endswith(file_name(task.id)):
+                return name
+            middle = (Literal(stem), Number(), Literal(f".{extension}"))
+            return FileName((*name.parts[:at], *middle, *name.parts[at + 1 :]))
+    return name
 
 
 def _numbered(name: str, number: int) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from receiver.hooks import bucket
+from receiver.hooks.file_names import FileName
 from receiver.tasks import Task
 
 PART = ".part"
@@ -31,11 +32,11 @@ STALE = 3600  # seconds after which a half file is left over from an attempt tha
 class Paths:
     """Which paths below a place can hold files of one task.
 
-    `parts` are the parts of the path: a glob pattern, an expression for the same names, and whether
-    directories of this name belong to the task or its customer.
+    `parts` are the parts of the path: their names, and whether directories of these names belong to
+    the task or its customer.
     """
 
-    parts: tuple[tuple[str, re.Pattern[str], bool], ...]
+    parts: tuple[tuple[FileName, bool], ...]
 
 
 class Shelf(Protocol):
@@ -165,14 +166,14 @@ class Folder:
     def _levels(self, paths: Paths) -> list[list[Path]]:
         """Return the directories on the way to files of the task, level by level from the root."""
         levels = [[self._root] if self._root.is_dir() else []]
-        for pattern, name, _ in paths.parts[:-1]:
-            below = (found for folder in levels[-1] for found in folder.glob(pattern))
-            levels.append([one for one in below if name.fullmatch(one.name) and one.is_dir()])
+        for name, _ in paths.parts[:-1]:
+            below = (found for folder in levels[-1] for found in folder.glob(name.pattern))
+            levels.append([one for one in below if name.matches(one.name) and one.is_dir()])
         return levels
 
     def _remove_empty(self, levels: list[list[Path]], paths: Paths) -> None:
         """Remove empty directories, up to the topmost that belongs to the task or its customer."""
-        own = [is_own for _, _, is_own in paths.parts[:-1]]
+        own = [is_own for _, is_own in paths.parts[:-1]]
         top = own.index(True) if True in own else len(own)
         for folders in reversed(levels[top + 1 :]):
             for folder in folders:
@@ -289,13 +290,13 @@ class Bucket(Remote):
 
 def _files(folder: Path, paths: Paths, *, of_attempts_only: bool) -> Iterator[Path]:
     """The files of the task in this directory: partial ones, and unless excluded whole ones."""
-    _, name, _ = paths.parts[-1]
+    name, _ = paths.parts[-1]
     for file in folder.iterdir():
         partial = _PARTIAL.fullmatch(file.name)
         whole = f"{partial[1]}.part" if partial else file.name
         stems = (whole, partial[1]) if partial else (whole,)
         is_wanted = partial is not None or not of_attempts_only
-        if is_wanted and any(map(name.fullmatch, stems)) and (partial or file.is_file()):
+        if is_wanted and any(map(name.matches, stems)) and (partial or file.is_file()):
             yield file
 
 

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import requests
 from PIL import Image
 
 from receiver.deliveries import State
@@ -80,15 +82,32 @@ def test_a_failure_tells_the_reason(installation: Installation, sandbox: Sandbox
     assert document["reason"] in (mail.text or "")
 
 
-def test_serve_stops_everything_when_one_process_dies(installation: Installation) -> None:
+def test_serve_replaces_a_process_that_dies_and_the_others_go_on(
+    installation: Installation,
+) -> None:
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
     installation.wait_until_ready()
-    supervisor = installation.running["serve"]
-    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
-    worker = next(int(pid) for pid, command in commands.items() if "worker" in command)
-    os.kill(worker, signal.SIGKILL)
-    assert supervisor.wait(PATIENCE) == 1
-    installation.running.pop("serve")
-    for pid in children:
+    before = processes(installation)
+    os.kill(before["worker"], signal.SIGKILL)
+    installation.wait_until(lambda: before["worker"] not in processes(installation).values())
+    installation.wait_until(lambda: "worker" in processes(installation))
+    after = processes(installation)
+    assert (after["web"], after["poller"]) == (before["web"], before["poller"])
+    assert after["worker"] != before["worker"]
+    assert requests.get(f"{installation.url}/readyz", timeout=PATIENCE).ok
+    assert installation.stop("serve") == 0
+    for pid in (*before.values(), *after.values()):
         assert not Path(f"/proc/{pid}").exists()
+
+
+def processes(installation: Installation) -> dict[str, int]:
+    """The processes of `receiver serve`, by kind."""
+    supervisor = installation.running["serve"].pid
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    words = {"web": "gunicorn", "worker": "worker", "poller": "reconcile"}
+    found: dict[str, int] = {}
+    for pid in children:
+        with suppress(FileNotFoundError):  # it ended meanwhile
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            found |= {kind: int(pid) for kind, word in words.items() if f"\0{word}\0" in command}
+    return found

@@ -13,7 +13,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from receiver.providers import LONGEST_REASON
 from receiver.providers.base import index_of
+from receiver.redaction import shortened
 from receiver.settings import Settings
 from receiver.signing import mint
 from receiver.stores.sqlite import SqliteStore
@@ -152,7 +154,8 @@ def comes_back(
     assert shown["callbacks"][0]["body"].encode() == body
     wanted = {
         "provider_task_id": sent.get("task_id", sent.get("id")),
-        "reason": sent.get("task_status_msg", sent.get("message")) or None,
+        "reason": shortened(sent.get("task_status_msg", sent.get("message")) or "", LONGEST_REASON)
+        or None,
     }
     if "final_unit_deduction" in sent:
         wanted["cost"] = sent["final_unit_deduction"] or None

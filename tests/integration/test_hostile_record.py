@@ -279,7 +279,7 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[li
             return
     if " ".join(path) in OTHER_COMMANDS:
         return
-    given = {"task": "{task}", "provider": "kling"}
+    given = {"task": "{task}", "provider": "kling", "hook": "pictures"}
     arguments = []
     for parameter in command.params:
         if parameter.required:

@@ -13,6 +13,7 @@ from receiver.dispatch import attempts, leases
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
+from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.sqlite import SqliteStore, writer
 from receiver.stores.sqlite.writer import file_lock
 from tests.support.dispatching import Start, delivered, dispatchers
@@ -85,10 +86,10 @@ def test_the_worker_outlives_an_unavailable_record(
 ) -> None:
     original, failures = SqliteStore.next_due_at, [StoreUnavailable("gone")] * 2
 
-    def next_due_at(self: SqliteStore, now: int) -> int | None:
+    def next_due_at(self: SqliteStore, now: int, admission: Admission = UNLIMITED) -> int | None:
         if failures:
             raise failures.pop()
-        return original(self, now)
+        return original(self, now, admission)
 
     monkeypatch.setattr(SqliteStore, "next_due_at", next_due_at)
     Ingest(store, [subscription("mail")]).accept(callback())

@@ -34,7 +34,9 @@ def environment(store: SqliteStore, tmp_path: Path) -> dict[str, str]:
     store.quarantine(callback(b"{}", "task-2", received_at=now_ms()), "not understood")
     hidden = ("NO_COLOR", "TTY_COMPATIBLE", "FORCE_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    (tmp_path / "hooks.toml").touch()
+    (tmp_path / "hooks.toml").write_text(
+        '[[hook]]\nname = "mail"\ntype = "slack"\nurl = "https://hooks.example/x"\n'
+    )
     return {
         **kept,
         "TERM": "xterm",

@@ -34,7 +34,6 @@ ARGUMENTS = {
     "endpoints drop": "mail",
     "endpoints pause": "mail",
     "endpoints resume": "mail",
-    "endpoints drop": "mail",
     "redeliver": "1",
     "replay": "1",
     "prune": "--older-than 30d",

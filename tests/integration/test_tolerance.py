@@ -168,4 +168,4 @@ def test_a_problem_has_a_limited_length(database: tuple[str, Store]) -> None:
     Ingest(store).accept(callback(json.dumps(document).encode()))
     (stored,) = store.callbacks()
     assert stored.outcome is Outcome.RECORDED
-    assert len(str(stored.problem)) == 1_000
+    assert 900 < len(str(stored.problem)) <= 1_000  # cut at the end of a word

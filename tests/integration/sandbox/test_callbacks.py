@@ -140,7 +140,9 @@ def test_with_a_secret_every_callback_is_signed_in_either_dialect(
 
 def expected_signature(headers: dict[str, str], body: bytes) -> str:
     text = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    return f"v1,{base64.b64encode(hmac.digest(b'sandbox', text, 'sha256')).decode()}"
+    return (
+        f"v1,{base64.b64encode(hmac.digest(b'the key of the sandbox..', text, 'sha256')).decode()}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Heard:
     @property
     def is_signed(self) -> bool:
         text = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}."
-        digest = hmac.digest(b"sandbox", text.encode() + self.body, "sha256")
+        digest = hmac.digest(b"the key of the sandbox..", text.encode() + self.body, "sha256")
         return self.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
