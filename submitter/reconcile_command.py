@@ -11,14 +11,22 @@ import structlog
 
 from receiver import logs, settings
 from receiver.clock_watch import ClockWatch
+from receiver.current_hooks import CurrentHooks
 from receiver.ingest import known_secrets
 from receiver.redaction import hiding
+from receiver.settings import Settings
 from receiver.stop import reload_at_hangup, stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
 from submitter.record import opened
 
 log = structlog.get_logger()
+
+
+def hide_secrets(chosen: Settings, current: CurrentHooks | None, known: set[str]) -> None:
+    """Hide the secrets of these hooks in the log, besides those that are `known`, from now on."""
+    known |= known_secrets(chosen, current.entries if current else ())
+    logs.configure(hiding(known), settings.log_format())
 
 
 @click.command("reconcile")
@@ -32,8 +40,8 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     """
     logs.configure(form=settings.log_format())
     with opened(waits=forever) as record:
-        known = known_secrets(record.settings, record.hooks.entries if record.hooks else ())
-        logs.configure(hiding(known), settings.log_format())
+        known: set[str] = set()
+        hide_secrets(record.settings, record.hooks, known)
         watch = ClockWatch(record.store, record.ingest.meter)
         reconciler = Reconciler(
             record.ingest, first_within=record.settings.reconcile_after, watch=watch
@@ -41,7 +49,12 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
         if forever:
             stop = stop_at(signal.SIGTERM, signal.SIGINT)
             reconciler.current_hooks = record.hooks
-            reload_at_hangup(reconciler.reload, stop)
+
+            def reload() -> None:
+                reconciler.reload()
+                hide_secrets(record.settings, reconciler.current_hooks, known)
+
+            reload_at_hangup(reload, stop)
             log.info("poller started", pid=os.getpid())
             reconciler.run(stop)
             log.info("poller stopped")

@@ -82,7 +82,7 @@ class Apprise:
         has_titles = getattr(self._service, "title_maxlen", 0) > 0
         is_plain = has_titles and self._is_markdown and scheme not in RENDERING
         self._renders_titles = not is_plain and scheme not in PLAIN_TITLES
-        if hasattr(self._service, "ping_payload"):
+        if hasattr(self._service, "ping_payload") and hasattr(self._service, "_send"):
             _allow_no_mentions(self._service)
 
     def send(self, notice: Notice) -> Done:

@@ -48,7 +48,13 @@ class _Response(Response):
 
 
 class _Json(DefaultJSONProvider):
-    """Flask's JSON, which every parser accepts."""
+    """Flask's JSON, which every parser accepts, and errors that it handles."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError as error:
+            raise ValueError("the JSON is nested too deeply") from error
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         return display.json_ascii(obj, **{"default": self.default, "sort_keys": True, **kwargs})

@@ -319,6 +319,9 @@ def test_many_are_redelivered_by_filter_after_a_dry_run(
         (b'{"since": "yesterday"}', "since"),
         (b'{"dry_run": "no"}', "dry_run"),
         (b'{"hook": 7}', "hook"),
+        (b'{"hook":' * 5_000, "body"),
+        (b"[" * 100_000, "body"),
+        (b'{"since": ' + b"1" * 5_000 + b"}", "body"),
     ],
 )
 def test_a_filter_that_is_not_understood_redelivers_nothing(

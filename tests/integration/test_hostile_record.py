@@ -60,7 +60,8 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # They run until they are stopped, send something, or change the record for good.
 OTHER_COMMANDS = {
     *("serve", "worker", "tail", "doctor", "copy", "completion", "migrate", "forget", "prune"),
-    *("hooks test", "submit", "batch", "list", "reconcile", "endpoints pause", "endpoints resume"),
+    *("hooks test", "submit", "batch", "list", "reconcile"),
+    *("endpoints pause", "endpoints resume", "endpoints drop"),
 }
 
 

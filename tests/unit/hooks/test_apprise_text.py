@@ -46,6 +46,7 @@ SERVICES = {
     "misskey": "misskey://token@host.example/",
     "kook": "kook://abc/123",
     "line": "line://tok=/U1",
+    "mastodon": f"mastodons://{TOKEN}@host.example/",
 }
 # What a service would interpret, wherever others may write: reference, reason, kind of output.
 HOSTILE = [
