@@ -63,7 +63,8 @@ def resume(hook: str) -> None:
 def drop(hook: str, dry_run: bool) -> None:
     """Turn the deliveries that wait for this hook into dead letters.
 
-    For a hook that was removed from the hooks file for good: its deliveries wait until it is back.
+    Use this if the hook was removed from the hooks file permanently. Without it, the deliveries
+    wait until the hook is back.
     `redeliver --hook HOOK` makes them due again.
     """
     _must_be_known(hook)

@@ -37,7 +37,7 @@ limit = click.option("--limit", default=50, type=click.IntRange(1, 10_000), help
 
 
 cursor = click.option(
-    "--cursor", type=ROW, metavar="N", help="Begin after the page that told this number."
+    "--cursor", type=ROW, metavar="N", help="Begin after the page that printed this number."
 )
 
 

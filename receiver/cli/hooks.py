@@ -24,7 +24,7 @@ def hooks_() -> None:
 @as_json
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
-    """List the hooks, what each hears, and what is wrong with its options.
+    """List the hooks, the events that each receives, and mistakes in its options.
 
     Status 1 if one cannot be used.
     """
@@ -40,14 +40,16 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 
 @hooks_.command()
 @click.argument("name", shell_complete=hook_names)
-@click.option("--status", type=click.Choice(HEARABLE), help="[default: one that it hears]")
+@click.option(
+    "--status", type=click.Choice(HEARABLE), help="[default: one of those that it receives]"
+)
 @as_json
 @click.pass_context
 def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> None:
-    """Send a test event, marked as one, through a hook; print what the other side said.
+    """Send a test event, marked as one, through a hook; print the endpoint's response.
 
-    Nothing is recorded, and nothing is tried again. A download puts a picture where results lie,
-    and removes it. Status 1 if it failed.
+    Nothing is recorded, and nothing is tried again. A download stores a picture where results are
+    stored, and removes it. Status 1 if it failed.
     """
     entry = _entry(name)
     hook = hooks.build(entry, os.environ)

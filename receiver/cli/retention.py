@@ -22,17 +22,18 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 @click.option("--older-than", type=Duration(), help="Such as 30d. [default: RETENTION]")
 @click.option("--dead-letters", is_flag=True, help="Also of tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:
-    """Erase the payloads of tasks that ended so long ago; give the file's space back.
+    """Erase the payloads of tasks that ended longer ago than this, and free the space.
 
-    Bodies, headers, answers, reasons and thumbnails go; tasks, their moves and deliveries stay, so
-    that an old callback that comes again is still a duplicate. What is not delivered is not pruned.
+    Bodies, headers, answers, reasons and thumbnails are erased. Tasks, their moves and deliveries
+    stay, so that an old callback that comes again is still a duplicate. Tasks with an undelivered
+    delivery are not pruned.
 
-    Status 1 if a reader keeps what was erased in the database's files; a worker finishes then.
+    Status 1 if a reader keeps erased data in the database's files; a worker finishes the erasure.
     """
     chosen = settings.load(creates_secret=False)
     seconds = older_than or chosen.retention
     if seconds is None:
-        raise click.UsageError("say --older-than, such as 30d, or set RETENTION")
+        raise click.UsageError("give --older-than, such as 30d, or set RETENTION")
     callbacks = size = inputs = 0
     record, older_than = store(chosen), now_ms() - seconds * 1000
     if by := record.set_forward_since(older_than):

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 @click.command()
 @click.option("--wait", is_flag=True, help="Wait for a database server that is down.")
 def migrate(wait: bool) -> None:
-    """Bring the database up to this release. Safe to run twice, and at once."""
+    """Bring the database up to this release. Safe to run twice, even concurrently."""
     with closing(open_store(settings.load().database_url)) as record:
         applied = when_reachable(record.migrate) if wait else record.migrate()
         pooler = record.pooler()
