@@ -1,0 +1,61 @@
+"""Names of files of one task are recognised exactly, and in linear time."""
+
+from __future__ import annotations
+
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.hooks.file_names import DIGITS, FileName, Literal, Number, Part, Run
+
+LETTERS = frozenset(string.ascii_lowercase)
+PARTS = st.one_of(
+    st.builds(Literal, st.text("ab-.1", max_size=3)),
+    st.sampled_from([Run(DIGITS), Run(LETTERS | DIGITS), Run(LETTERS | set("-"))]),
+    st.just(Number()),
+)
+
+
+def expression(part: Part) -> str:
+    """The same part as a regular expression, which is shorter but can backtrack."""
+    if isinstance(part, Literal):
+        return re.escape(part.text)
+    if isinstance(part, Number):
+        return r"(-[0-9]+)?"
+    return f"[{re.escape(''.join(sorted(part.allowed)))}]+"
+
+
+@given(st.lists(PARTS, max_size=5), st.text("ab-.1", max_size=8))
+def test_a_name_matches_as_by_an_expression(parts: list[Part], name: str) -> None:
+    wanted = re.fullmatch("".join(map(expression, parts)), name) is not None
+    assert FileName(tuple(parts)).matches(name) is wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("a-1/0.png", True), ("a-1/0-2.png", True), ("a-1/x.png", False), ("a-1/0-.png", False)],
+)
+def test_another_output_of_the_same_name_has_a_number(name: str, wanted: bool) -> None:
+    parts = (Literal("a-1/"), Run(DIGITS), Number(), Literal("."), Run(LETTERS))
+    assert FileName(parts).matches(name) is wanted
+
+
+def test_the_pattern_for_the_disk_takes_values_literally() -> None:
+    assert FileName((Literal("[a]*"), Run(LETTERS), Number())).pattern == "[[]a][*]**"
+
+
+def test_a_hostile_name_is_looked_at_once_for_each_part() -> None:
+    """An expression that could backtrack would try each way to divide the name."""
+    asked: list[str] = []
+
+    class Watched(frozenset[str]):
+        def __contains__(self, char: object) -> bool:
+            asked.append(str(char))
+            return super().__contains__(char)
+
+    name, runs = "a" * 200, 10
+    assert not FileName((*[Run(Watched("a"))] * runs, Literal("!"))).matches(name)
+    assert len(asked) == len(name) * runs
