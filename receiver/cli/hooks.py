@@ -6,7 +6,7 @@ import os
 
 import click
 
-from receiver import console, hooks, sample, settings, shapes
+from receiver import console, hooks, logs, sample, settings, shapes
 from receiver.cli.group import REFUSED, as_json, hook_names
 from receiver.display import plain
 from receiver.errors import DeliveryFailure, SettingsError
@@ -55,6 +55,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     hook = hooks.build(entry, os.environ)
     chosen = settings.load(creates_secret=False)
     hide = hiding(known_secrets(chosen))
+    logs.configure(hide, settings.log_format())
     told = status or entry.subscription.tried_with
     try:
         works, said = True, hide(sample.send(hook, told, chosen.zone))

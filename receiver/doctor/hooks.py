@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 
-from receiver import current_hooks, hooks, sample
+from receiver import current_hooks, hooks, logs, sample, settings
 from receiver.clock import now_ms
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
@@ -30,6 +30,8 @@ def check(
         todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
         yield warning("hooks", "there are none: nothing is done when a task ends", todo)
     hide = hiding(hooks.secrets(entries, os.environ))
+    if send:
+        logs.configure(hide, settings.log_format())
     for entry in entries:
         name = f"hook {entry.name}"
         try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
+from receiver import logs
 from receiver.cli import main
+from receiver.hooks.base import Done
+from receiver.hooks.slack import Slack
 from tests.support.hook_servers import Page, Site
 
 PATH = "/services/T000/B000/a-secret-of-the-path"
@@ -50,6 +55,28 @@ def run(*arguments: str) -> Result:
     assert isinstance(done.exception, SystemExit | None), done.exception
     assert "a-secret-of-the-path" not in done.output
     return done
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_what_is_logged_about_a_test_event_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, log_format: str
+) -> None:
+    """The path alone, which no rule recognises as a secret."""
+
+    def send(*_: object) -> Done:
+        structlog.get_logger().warning("the response is odd", path=PATH)
+        return Done("ok")
+
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    monkeypatch.setenv("LOG_FORMAT", log_format)
+    monkeypatch.setattr(Slack, "send", send)
+    try:
+        assert "is odd" in run("test", "chat").output
+        shown = CliRunner().invoke(main, ["doctor", "--send"]).output
+    finally:
+        logs.configure()
+    assert "is odd" in shown
+    assert PATH not in shown
 
 
 def test_the_list_tells_who_hears_what() -> None:
