@@ -61,14 +61,18 @@ class CurrentHooks:
         return cls(source, text, _parsed(source, text))
 
     def reloaded(self, check: Check = lambda _: None) -> CurrentHooks:
-        """Read the file again. If it is invalid, return these hooks with its problem."""
+        """Read the file again. If it is invalid, return these hooks with its problem.
+
+        A file that contained hooks must still exist: it may be missing while it is being saved.
+        """
+        must_exist = self.source.must_exist or bool(self.entries)
         try:
-            found = self._read(self.source)
+            found = self._read(replace(self.source, must_exist=must_exist))
             check(found.entries)
         except SettingsError as error:
             problem = redacted(storable("; ".join(error.problems)))
             return replace(self, problem=problem[:LONGEST_PROBLEM])
-        return found
+        return replace(found, source=self.source)
 
     def hand_down(self) -> tuple[int, Mapping[str, str]]:
         """Return a descriptor for a child process to inherit, and what its environment needs.

@@ -45,8 +45,16 @@ def reload_at_hangup(reload: Callable[[], None], stop: threading.Event) -> None:
     accept_hangup()
 
 
+def delay_hangup() -> None:
+    """Let SIGHUP wait until `accept_hangup`: without a handler, it would end this process.
+
+    A process that starts may have to wait long for its database.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
 def accept_hangup() -> None:
-    """Receive SIGHUP from now on: `receiver serve` blocks it until a handler is installed."""
+    """Receive SIGHUP from now on; see `delay_hangup`. `receiver serve` blocks it as well."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 

@@ -14,19 +14,12 @@ from receiver.clock_watch import ClockWatch
 from receiver.current_hooks import CurrentHooks
 from receiver.ingest import known_secrets
 from receiver.redaction import hiding
-from receiver.settings import Settings
-from receiver.stop import reload_at_hangup, stop_at
+from receiver.stop import delay_hangup, reload_at_hangup, stop_at
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
 from submitter.record import opened
 
 log = structlog.get_logger()
-
-
-def hide_secrets(chosen: Settings, current: CurrentHooks | None, known: set[str]) -> None:
-    """Hide the secrets of these hooks in the log, besides those that are `known`, from now on."""
-    known |= known_secrets(chosen, current.entries if current else ())
-    logs.configure(hiding(known), settings.log_format())
 
 
 @click.command("reconcile")
@@ -39,9 +32,12 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     Once: every task that is overdue now. Status 1 if a question failed.
     """
     logs.configure(form=settings.log_format())
+    if forever:
+        delay_hangup()
     with opened(waits=forever) as record:
-        known: set[str] = set()
-        hide_secrets(record.settings, record.hooks, known)
+        secrets = _Secrets(record.settings)
+        secrets.add(record.hooks)
+        logs.configure(secrets.hide, settings.log_format())
         watch = ClockWatch(record.store, record.ingest.meter)
         reconciler = Reconciler(
             record.ingest, first_within=record.settings.reconcile_after, watch=watch
@@ -52,7 +48,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
 
             def reload() -> None:
                 reconciler.reload()
-                hide_secrets(record.settings, reconciler.current_hooks, known)
+                secrets.add(reconciler.current_hooks)
 
             reload_at_hangup(reload, stop)
             log.info("poller started", pid=os.getpid())
@@ -69,3 +65,20 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
         told = ", ".join(f"{number} {word}" for word, number in sorted(asked.items()))
         click.echo(f"reconcile: asked about {asked.total()} tasks{': ' if told else ''}{told}")
     ctx.exit(REFUSED if asked["failed"] else 0)
+
+
+class _Secrets:
+    """What the log must not show: the secrets of the settings, and of the hooks."""
+
+    def __init__(self, chosen: settings.Settings) -> None:
+        self._settings = chosen
+        self._known: frozenset[str] = frozenset()
+        self.add(None)
+
+    def add(self, hooks: CurrentHooks | None) -> None:
+        """Hide the secrets of these hooks, too; loggers use `hide` until the process ends."""
+        self._known |= known_secrets(self._settings, hooks.entries if hooks else ())
+        self._hiding = hiding(self._known)
+
+    def hide(self, text: str) -> str:
+        return self._hiding(text)

@@ -28,7 +28,7 @@ from receiver.loaded_hooks import LoadedHooks, MissingHooks
 from receiver.meter import EVERY, Meter
 from receiver.prune import prune
 from receiver.rehearse import Rehearse
-from receiver.stop import reload_at_hangup, stop_at
+from receiver.stop import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store, open_store, when_reachable
 
 ALERTS_EVERY = 2.0  # seconds
@@ -76,6 +76,7 @@ def _checked_bind(_: click.Context, __: click.Parameter, text: str | None) -> st
 )
 def serve_(bind: str | None) -> None:
     """Run web, worker and poller on this machine until SIGTERM."""
+    delay_hangup()
     # A mistake is reported once, here, not by each process.
     chosen = settings.load(creates_secret=False)
     current = CurrentHooks.load(source_of(chosen))
@@ -91,6 +92,7 @@ def serve_(bind: str | None) -> None:
 @click.command()
 def worker() -> None:
     """Deliver to the hooks until SIGTERM."""
+    delay_hangup()
     chosen = settings.load(creates_secret=False)
     loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ, chosen.secrets)
     logs.configure(loaded.hide, settings.log_format())

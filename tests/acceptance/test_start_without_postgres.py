@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -35,8 +36,11 @@ def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[I
 
 
 def waits(installation: Installation, name: str, times: int) -> bool:
-    log = (installation.folder / f"{name}.log").read_text()
-    return log.count(WAITING) >= times
+    return log_of(installation, name).count(WAITING) >= times
+
+
+def log_of(installation: Installation, name: str) -> str:
+    return (installation.folder / f"{name}.log").read_text()
 
 
 def test_each_process_waits_for_the_server_and_a_command_does_not(
@@ -57,6 +61,11 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
         assert "the database is unavailable" in done.stderr
         assert "Traceback" not in done.stderr
     installation.wait_until(lambda: all(waits(installation, name, 2) for name in names))
+    for process in installation.running.values():
+        if process is not installation.running["migrate"]:
+            process.send_signal(signal.SIGHUP)  # has an effect later
+    waited = [(name, len(log_of(installation, name))) for name in names]
+    installation.wait_until(lambda: all(len(log_of(installation, n)) > size for n, size in waited))
     assert installation.stop("serve") != 0  # a signal ends what waits
 
     server.start()

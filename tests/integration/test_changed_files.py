@@ -341,6 +341,17 @@ def test_maintenance_does_not_combine_files_that_do_not_belong_together(
     assert named(database) == everything("later")
 
 
+def test_forgetting_does_not_let_others_remove_the_log(store: SqliteStore, database: Path) -> None:
+    """A process that closes a file loses its locks on it, and seems to have no connection open."""
+    store.create_task(Task("erased", "kling", Status.SUCCEEDED, 1, 1, reference="CUSTOMER"))
+    store.erase("erased", 2)
+    other = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('select 1 from tasks')"
+    )
+    subprocess.run([sys.executable, "-c", f"{other}; c.close()", database], check=True)
+    assert Path(f"{database}-wal").exists()
+
+
 def test_a_read_in_progress_delays_the_recovery_but_loses_nothing(
     store: SqliteStore, database: Path
 ) -> None:

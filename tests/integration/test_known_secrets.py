@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from receiver import logs
 from receiver.cli import main
-from receiver.current_hooks import CurrentHooks, source_of
 from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Endpoint
@@ -23,7 +22,6 @@ from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from receiver.web.dashboard.desk import Desk
-from submitter.reconcile_command import hide_secrets
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, subscription
 
@@ -114,29 +112,6 @@ def test_no_line_of_the_log_shows_the_url(
     shown = capsys.readouterr().err
     assert "a hook failed" in shown
     assert is_hidden(shown)
-
-
-def test_the_poller_hides_the_hooks_before_and_after_a_reload(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
-    monkeypatch.setenv("LOG_FORMAT", "json")
-    assert settings.hooks_file is not None
-    current = CurrentHooks.load(source_of(settings))
-    known: set[str] = set()
-    try:
-        hide_secrets(settings, current, known)
-        settings.hooks_file.write_text(
-            '[[hook]]\nname = "new"\ntype = "slack"\nurl = "https://a.example/New-Secret-Path1"\n'
-        )
-        hide_secrets(settings, current.reloaded(), known)
-        structlog.get_logger().warning("a hook failed", said=SAID, new="at /New-Secret-Path1")
-    finally:
-        logs.configure()
-    shown = capsys.readouterr().err
-    assert "a hook failed" in shown
-    assert is_hidden(shown)
-    assert "New-Secret" not in shown
 
 
 def test_neither_the_attempt_nor_the_alert_stores_the_url(

@@ -69,6 +69,22 @@ def test_an_invalid_file_keeps_the_hooks_and_says_so(path: Path, content: bytes 
     assert found.reloaded().problem is None
 
 
+def test_a_file_that_no_setting_names_must_not_vanish_either(path: Path) -> None:
+    """An editor may remove it before it saves the new one; callbacks would notify nobody."""
+    current = CurrentHooks.load(HooksPath(path))
+    text = path.read_text()
+    path.unlink()
+    found = current.reloaded()
+    assert names(found) == ["chat"]
+    assert "does not exist" in (found.problem or "")
+    path.write_text(text)
+    assert found.reloaded() == current
+    path.write_text("")
+    without_hooks = found.reloaded()
+    path.unlink()
+    assert without_hooks.reloaded() == without_hooks
+
+
 def test_a_file_that_became_a_folder_is_a_problem(path: Path) -> None:
     current = load(path)
     path.unlink()

@@ -87,7 +87,7 @@ class Connections(Rooms):
             if connection.execute(sql, (reference,)).fetchone() is not None:
                 return  # another task of the same customer has it
         try:
-            if space.has_remnants(self._path, reference):
+            if space.has_remnants(self._files, reference):
                 self._write(self._note_erasure)
                 space.rebuild(self._files)
                 self.finish_erasure()

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import structlog
@@ -167,6 +167,7 @@ class OpenFiles:
         self._path, self._file_names = path, names(path)
         self._mutex = threading.Condition()
         self._connections: dict[int, SqliteSession] = {}  # by id
+        self._file: BinaryIO | None = None  # the database file, while connections are open
         self._unused: list[SqliteSession] = []  # those that `close` has left open
         self._known: Files | None = None  # None while no connection is open
         self._log_size = 0  # bytes; what this process saw at its last commit
@@ -246,6 +247,25 @@ class OpenFiles:
                 connection.close()
                 raise
         return connection
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """Yield the bytes of the database file. Raises OSError.
+
+        The file stays open as long as a connection: whenever a process closes a file, it loses all
+        its locks on it. Without them, another process that closes its connections would take
+        itself for the last one, and remove the log that this process writes to.
+        """
+        with self._mutex:
+            file = self._file = self._file or self._path.open("rb", buffering=0)
+        try:
+            place = 0
+            while piece := os.pread(file.fileno(), size, place):
+                yield piece
+                place += len(piece)
+        except ValueError:  # it was closed meanwhile
+            raise FilesChanged(f"{self._path} was opened again while it was read") from None
+        finally:
+            self._close([])
 
     @contextmanager
     def alone(self, connect: Connect) -> Iterator[SqliteSession]:
@@ -406,6 +426,9 @@ class OpenFiles:
                     connection.close()
             self._unused = [one for one in self._unused if id(one) in self._connections]
             if not self._connections:
+                if self._file is not None:
+                    self._file.close()
+                    self._file = None
                 self._known, self._log_size = None, 0
                 self.generation += 1
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from receiver.stores.sqlite.files import OpenFiles
 from receiver.stores.sqlite.writer import connect
 
@@ -46,7 +44,7 @@ def finish_erasure(files: OpenFiles) -> bool:
     return True
 
 
-def has_remnants(path: Path, text: str) -> bool:
+def has_remnants(files: OpenFiles, text: str) -> bool:
     """Return whether the bytes of a text are in the database file. Raises OSError.
 
     When SQLite divides a full page, it copies rows, and `secure_delete` does not overwrite where
@@ -56,11 +54,10 @@ def has_remnants(path: Path, text: str) -> bool:
     if len(wanted) < SHORTEST_REMNANT:  # it would be found in other places
         return False
     before = b""
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            if wanted in before + piece:
-                return True
-            before = piece[-len(wanted) :]
+    for piece in files.pieces(PIECE):
+        if wanted in before + piece:
+            return True
+        before = piece[-len(wanted) :]
     return False
 
 

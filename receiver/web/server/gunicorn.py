@@ -11,7 +11,7 @@ from typing import Any
 from receiver import current_hooks, logs, settings
 from receiver.current_hooks import CurrentHooks, source_of
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.stop import CANNOT_LISTEN, accept_hangup
+from receiver.stop import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web.server import listening
 
@@ -72,6 +72,7 @@ def on_starting(server: Any) -> None:
     All workers use the hooks file as it is now, until SIGHUP. If PostgreSQL is down, wait for it:
     until it is reachable, nothing listens at the port.
     """
+    delay_hangup()
     try:
         chosen = settings.load(creates_secret=False)
         logs.configure(form=settings.log_format())
