@@ -122,10 +122,17 @@ def attention(
 ) -> Iterator[Attention]:
     """What does not mend itself. `hooks`: the names in the hooks file."""
     if not is_worker_seen(store, now):
-        text = "No worker is at work: callbacks are taken, but nothing is delivered."
+        text = (
+            "No worker is at work: callbacks are taken, but nothing is delivered. "
+            "Start receiver serve, or receiver worker."
+        )
         yield Attention(text, "deliveries", "Deliveries")
-    for kind, problem in current_hooks.rejections(store, now).items():
-        text = f"The {kind} rejected the hooks file, and uses the previous one: {hide(problem)}"
+    rejected = current_hooks.who_rejected(current_hooks.rejections(store, now))
+    for problem, who in rejected.items():
+        text = (
+            f"The hooks file was rejected by {who}; the previous one is used: {hide(problem)}. "
+            "Correct it, and send SIGHUP again."
+        )
         yield Attention(text, "endpoints", "Endpoints")
     unfinished = store.unfinished_erasure()
     if unfinished is not None:

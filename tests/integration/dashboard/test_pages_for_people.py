@@ -273,11 +273,16 @@ def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
     problem = f"hooks.toml: <b>is</b> not TOML {SECRET}"
     store.report_problem("host:1", "worker", problem, now_ms())
     text = browser.get("/dashboard/").text
-    assert "The worker rejected the hooks file, and uses the previous one: hooks.toml:" in text
+    assert (
+        "The hooks file was rejected by the worker; the previous one is used: hooks.toml:" in text
+    )
     assert "&lt;b&gt;is&lt;/b&gt; not TOML …" in text
     assert SECRET not in text
+    store.report_problem("host:2", "web", problem, now_ms())
+    assert "rejected by the web process and the worker;" in browser.get("/dashboard/").text
+    store.report_problem("host:2", "web", None, now_ms())
     store.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
-    assert "rejected the hooks file" not in browser.get("/dashboard/").text
+    assert "The hooks file was rejected" not in browser.get("/dashboard/").text
 
 
 @pytest.mark.usefixtures("rich")
