@@ -168,7 +168,26 @@ def show_finding(finding: Finding) -> None:
     colour = COLOURS[finding.verdict]
     verdict = click.style(f"{finding.verdict:<8}", fg=colour)  # without colour but on a terminal
     todo = f"; {finding.todo}" if finding.todo else ""
-    click.echo(f"{verdict} {plain(f'{finding.check:<12} {finding.said}{todo}')}")
+    found = plain(f"{finding.check:<12} {finding.said}{todo}")
+    click.echo(f"{verdict} {_wrapped(found, 9, 22)}")
+
+
+def _wrapped(text: str, before: int, indent: int) -> str:
+    """Break the text between words on a terminal; `before`: the characters that stand before it.
+
+    A program in quotes stays whole, because it could not be pasted otherwise.
+    """
+    if not sys.stdout.isatty() or " -c " in text:
+        return text
+    width = max(1, _console().width - indent)
+    lines = textwrap.wrap(
+        " " * before + text,
+        width + indent,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)[before:]
 
 
 def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
@@ -181,7 +200,7 @@ def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
             ", ".join(status for status in HEARABLE if status in heard.on),
             " ".join([*sorted(heard.providers), *([heard.match] if heard.match != "*" else [])]),
             _awaited(heard),
-            _cut("; ".join(problems)),
+            plain("; ".join(problems)),  # whole: it may end with a command
         )
     _print(table, "No hooks.")
 
@@ -234,6 +253,14 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
             took = attempt.duration_ms / 1000
             answer = attempt.answer.strip().splitlines() or [""]
             yield attempt.ended_at, what, f"{_cut(answer[-1])} ({took:.3f} s)"
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], otherwise: str) -> None:
+    """Print one line a row, and below it what does not fit; `otherwise` if there are none."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    _print(table, otherwise)
 
 
 class _Table(Table):
