@@ -133,7 +133,7 @@ def test_all_processes_know_the_secrets_of_settings_and_hooks(tmp_path: Path) ->
         secret_key="k" * 40,
         webhook_secrets={"kling": ("w" * 40,)},
     )
-    found = known_secrets(settings, {})
+    found = known_secrets(settings, environ={})
     assert found >= {letter * 40 for letter in "ctpkw"}
     assert f"discord://{ID}/{TOKEN}" in found
     assert "password-of-the-database" in found
@@ -144,4 +144,4 @@ def test_a_hooks_file_that_cannot_be_read_hides_the_settings_all_the_same(tmp_pa
     file = tmp_path / "hooks.toml"
     file.write_text("[[hook]")
     settings = Settings(database_url="sqlite:///x", callback_secrets=("c" * 40,), hooks_file=file)
-    assert known_secrets(settings, {}) == {"c" * 40}
+    assert known_secrets(settings, environ={}) == {"c" * 40}
