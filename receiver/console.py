@@ -230,9 +230,9 @@ def show_timeline(history: TaskHistory) -> None:
     _line(console, f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     start = task.created_at
     if history.forgotten_at is not None:
-        _line(console, f"  forgotten at {_short(history.forgotten_at)}: its words were erased")
+        _line(console, f"  forgotten at {_short(history.forgotten_at)}: its contents were erased")
     for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
-        _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}")
+        _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}".rstrip())
     for stored in history.callbacks:
         if stored.may_be_accepted(task) and history.forgotten_at is None:
             _line(console, f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")

@@ -10,9 +10,10 @@ import click
 import pytest
 
 from receiver import console
+from receiver.deliveries import Transition
 from receiver.doctor.findings import warning
-from receiver.stores.base import StoredCallback
-from receiver.tasks import Outcome, Status, Task
+from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import callback
 
 ID = "01a2241d82ad711087eaea9b0bbb9511"
@@ -103,3 +104,11 @@ def test_a_list_of_others_fits_as_well(terminal: Callable[[int], Terminal]) -> N
         f"385235401494757376  {ID}  succeeded",
         "    created: 2026-11-29T01:07:57.044Z  result: https://a.example/1",
     ]
+
+
+def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(80)
+    task = Task(ID, "kling", Status.CREATED, AT, AT)
+    created = Transition("created", AT, AT, Trust.TOKEN)
+    console.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
+    assert not [line for line in made.getvalue().splitlines() if line != line.rstrip()]
