@@ -264,7 +264,9 @@ def test_deliveries_for_a_missing_hook_are_shown_as_waiting(
     for page in ("deliveries", "deliveries?state=pending", "tasks/task-1"):
         text = browser.get(f"/dashboard/{page}").text
         assert "aits, because its hook is not in the hooks file" in text
-    assert "receiver endpoints drop gone" in browser.get("/dashboard/endpoints").text
+    shown = browser.get("/dashboard/endpoints").text.partition('id="hook-gone"')[2]
+    assert "receiver endpoints drop gone" in shown
+    assert "working" not in shown.partition("</li>\n</ul>")[0]
 
 
 def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
