@@ -80,7 +80,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
     def overview() -> str:
         store = desk.store
         providers = rows(store)
-        backlog = store.backlog(g.now)
+        backlog = store.backlog(g.now, desk.hooks)
         oldest = backlog.oldest_due_at
         return page(
             "overview",
