@@ -252,6 +252,10 @@ def test_the_overview_counts(browser: FlaskClient) -> None:
     assert "No worker is at work" not in text
 
 
+def test_the_server_s_date_is_the_only_one(browser: FlaskClient) -> None:
+    assert "Date" not in browser.get("/dashboard/").headers
+
+
 def test_without_a_worker_the_overview_says_so(browser: FlaskClient) -> None:
     assert "No worker is at work" in browser.get("/dashboard/").text
 
