@@ -168,7 +168,26 @@ def show_finding(finding: Finding) -> None:
     colour = COLOURS[finding.verdict]
     verdict = click.style(f"{finding.verdict:<8}", fg=colour)  # without colour but on a terminal
     todo = f"; {finding.todo}" if finding.todo else ""
-    click.echo(f"{verdict} {plain(f'{finding.check:<12} {finding.said}{todo}')}")
+    found = plain(f"{finding.check:<12} {finding.said}{todo}")
+    click.echo(f"{verdict} {_wrapped(found, 9, 22)}")
+
+
+def _wrapped(text: str, before: int, indent: int) -> str:
+    """Break the text between words on a terminal; `before`: the characters that stand before it.
+
+    A program in quotes stays whole, because it could not be pasted otherwise.
+    """
+    if not sys.stdout.isatty() or " -c " in text:
+        return text
+    width = max(1, _console().width - indent)
+    lines = textwrap.wrap(
+        " " * before + text,
+        width + indent,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)[before:]
 
 
 def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
@@ -181,7 +200,7 @@ def show_hooks(found: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
             ", ".join(status for status in HEARABLE if status in heard.on),
             " ".join([*sorted(heard.providers), *([heard.match] if heard.match != "*" else [])]),
             _awaited(heard),
-            _cut("; ".join(problems)),
+            plain("; ".join(problems)),  # whole: it may end with a command
         )
     _print(table, "No hooks.")
 
@@ -211,9 +230,9 @@ def show_timeline(history: TaskHistory) -> None:
     _line(console, f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     start = task.created_at
     if history.forgotten_at is not None:
-        _line(console, f"  forgotten at {_short(history.forgotten_at)}: its words were erased")
+        _line(console, f"  forgotten at {_short(history.forgotten_at)}: its contents were erased")
     for at, what, more in sorted(_moments(history), key=lambda moment: moment[0]):
-        _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}")
+        _line(console, f"  {(at - start) / 1000:+9.3f} s  {what:<22} {more}".rstrip())
     for stored in history.callbacks:
         if stored.may_be_accepted(task) and history.forgotten_at is None:
             _line(console, f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")
@@ -234,6 +253,14 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
             took = attempt.duration_ms / 1000
             answer = attempt.answer.strip().splitlines() or [""]
             yield attempt.ended_at, what, f"{_cut(answer[-1])} ({took:.3f} s)"
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], otherwise: str) -> None:
+    """Print one line a row, and below it what does not fit; `otherwise` if there are none."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    _print(table, otherwise)
 
 
 class _Table(Table):

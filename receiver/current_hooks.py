@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,6 +111,20 @@ class Reports:
 def rejections(store: Store, now: int) -> dict[str, str]:
     """Return why processes that are at work rejected the hooks file, by kind of process."""
     return {one.kind: one.problem for one in store.process_problems(now - GONE_AFTER)}
+
+
+def who_rejected(found: Mapping[str, str]) -> dict[str, str]:
+    """Return the same by problem: one file makes all processes say the same.
+
+    The values are subjects of a sentence, such as "the poller, the web process and the worker".
+    """
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, problem in sorted(found.items()):
+        kinds[problem].append("the web process" if kind == "web" else f"the {kind}")
+    return {
+        problem: " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        for problem, names in kinds.items()
+    }
 
 
 _held: CurrentHooks | None = None

@@ -16,6 +16,9 @@ from receiver.hooks_file import HookEntry
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Keys of options that hold a secret even if it is written in the file.
 SECRET_KEYS = ("credential", "key", "password", "secret", "token")
+# Options whose value is no secret even if it comes from the environment: hidden, the address of a
+# mail server on this machine would hide the address of each client.
+PUBLIC_KEYS = ("host", "port")
 # The object storage takes its secrets from the environment.
 OF_STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BUCKET = "s3://"  # a URL without secrets
@@ -68,7 +71,8 @@ class Secrets:
 
     def _value(self, name: str, key: str) -> str:
         value = self._found(name, key)
-        self.values.add(value)
+        if key not in PUBLIC_KEYS:
+            self.values.add(value)
         return value
 
     def _found(self, name: str, key: str) -> str:

@@ -83,7 +83,7 @@ def read(path: Path, *, must_exist: bool = True) -> str:
             "(an empty file means that there are no hooks)"
         )
     except OSError as error:
-        problem = f"{path.name}: cannot be read: {error.strerror} ({path})"
+        problem = f"hooks file: {path} cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
         problem = (
             f"{path.name}: is not TOML: it is not UTF-8 ({error.reason} at byte {error.start})"

@@ -194,7 +194,7 @@ OLDEST_DUE = Measure(
 DELIVERIES_HELD = Measure(
     "deliveries_held",
     Kind.GAUGE,
-    "Deliveries that are due and wait because their hook is paused or its circuit is not closed.",
+    "Deliveries that are due and wait: their hook is paused, failing, or not in the hooks file.",
 )
 CIRCUIT_STATE = Measure(
     "circuit_state",

@@ -7,11 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from receiver import display, terminal
+from receiver import console, display, terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from submitter import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
@@ -68,14 +65,8 @@ def print_page(page: Page) -> None:
         for task in page.tasks:
             click.echo("\t".join(map(display.plain, report.row(task))))
         return
-    table = Table()
-    for heading in ("its id", "our id"):
-        table.add_column(heading, no_wrap=True)  # to be copied whole
-    for heading in ("status", "created", "result"):
-        table.add_column(heading, overflow="fold")
-    for task in page.tasks:
-        table.add_row(*(Text(display.plain(cell)) for cell in report.row(task)))
-    Console().print(table)
+    columns = ("its id", "our id", "status", "created", "result")
+    console.show_table(columns, map(report.row, page.tasks), "No tasks.")
 
 
 def print_lines(lines: Iterable[str]) -> None:

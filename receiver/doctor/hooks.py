@@ -45,15 +45,15 @@ def check(
 
 
 def rejected(store: Store | None) -> Iterator[Finding]:
-    """Yield a warning for each kind of process that rejected the hooks file."""
+    """Yield a warning for each reason why processes rejected the hooks file."""
     try:
         found = current_hooks.rejections(store, now_ms()) if store else {}
     except StoreError:  # reported by the check of the database
         found = {}
-    for kind, problem in found.items():
+    for problem, who in current_hooks.who_rejected(found).items():
         yield warning(
             "hooks file",
-            f"the {kind} rejected it at the last SIGHUP, and uses the previous one: {problem}",
+            f"rejected at the last SIGHUP by {who}; the previous one is used: {problem}",
             "correct it, check it with receiver hooks list, and send SIGHUP again",
         )
 

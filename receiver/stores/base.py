@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event as Signal
@@ -76,7 +76,8 @@ class TaskHistory:
 class Backlog:
     """How much waits; counted up to 10,000 of each hook, and 10,000 dead ones.
 
-    `held`: those of the due deliveries whose hook is paused, or has a circuit that is not closed.
+    `held`: those of the due deliveries whose hook is paused, has a circuit that is not closed, or
+    is not in the hooks file.
     `oldest_due_at`: since when the oldest delivery could have been made that is not held. A hook
     that may be probed counts from the time at which the probe was due.
     """
@@ -524,8 +525,8 @@ class Catalogue(Protocol):
         """Raises NotFound."""
         ...
 
-    def backlog(self, now: int) -> Backlog:
-        """How much waits to be delivered."""
+    def backlog(self, now: int, hooks: Collection[str] | None = None) -> Backlog:
+        """How much waits to be delivered. `hooks`: the names in the hooks file, if known."""
         ...
 
 

@@ -103,7 +103,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     requestlog.install_names(app)
     app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
-    app.register_blueprint(health.blueprint(store, meter, watch))
+    app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
     api.hide_secrets(app, hiding_values(known_secrets(settings)))
     app.register_blueprint(api.blueprint(ingest))

@@ -15,6 +15,7 @@ from receiver.clock_watch import ClockWatch
 from receiver.described import Description, described
 from receiver.documents import AliveDocument, ReadyDocument
 from receiver.errors import StoreUnavailable
+from receiver.ingest import Ingest
 from receiver.meter import Meter
 from receiver.stores.base import Counter, Store
 
@@ -69,7 +70,8 @@ class Readiness:
         return self._error is not None or self._failures == self._meter.store_failures
 
 
-def blueprint(store: Store, meter: Meter, watch: ClockWatch) -> Blueprint:
+def blueprint(ingest: Ingest, meter: Meter, watch: ClockWatch) -> Blueprint:
+    store = ingest.store
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
 
@@ -99,7 +101,7 @@ def blueprint(store: Store, meter: Meter, watch: ClockWatch) -> Blueprint:
         if not g.has_api_token:
             return jsonify(status="ok", **({} if clock is None else {"clock": CLOCK_WAS_SET}))
         now = now_ms()
-        backlog = store.backlog(now)
+        backlog = store.backlog(now, ingest.hooks)
         oldest = backlog.oldest_due_at
         return jsonify(
             status="ok",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import structlog
 from flask import Blueprint, Flask, Response, g, request
@@ -119,7 +119,7 @@ class _Collected:
 def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     """Each measure with all its values; the record is read first."""
     store, now = ingest.store, now_ms()
-    values = _read(store, now)
+    values = _read(store, ingest.hooks, now)
     missing = without_hook(store.delivery_counts(), ingest.hooks)
     values[measures.WITHOUT_HOOK.name] = {(): sum(missing.values())}
     values[measures.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
@@ -134,7 +134,7 @@ def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
         yield _family(measure, found)
 
 
-def _read(store: Store, now: int) -> defaultdict[str, Values]:
+def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Values]:
     """What is read from the record. Providers without anything count nothing, not unknown."""
     found: defaultdict[str, Values] = defaultdict(dict)
     known: list[tuple[str, ...]] = [(name,) for name in sorted(providers.PROVIDERS)]
@@ -150,7 +150,7 @@ def _read(store: Store, now: int) -> defaultdict[str, Values]:
     for counter in store.counters():
         if counter.name in measures.COUNTED:
             found[measures.COUNTED[counter.name].name][counter.provider,] = counter.value
-    backlog = store.backlog(now)
+    backlog = store.backlog(now, hooks)
     oldest = backlog.oldest_due_at
     found[measures.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
     found[measures.DELIVERIES_HELD.name] = {(): backlog.held}

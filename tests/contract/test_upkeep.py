@@ -119,6 +119,15 @@ def test_deliveries_held_by_a_pause_or_a_circuit_are_no_backlog(store: Store) ->
     assert store.backlog(LATER) == Backlog(4, 1, None, held=4)
     succeed(store, "c", hooks=("mail",), at=NOW + 1000)
     assert store.backlog(LATER) == Backlog(5, 1, NOW + 1000, held=4)
+    assert store.backlog(LATER, ["mail", "slow"]) == Backlog(5, 1, NOW + 1000, held=4)
+
+
+def test_deliveries_whose_hook_is_not_in_the_file_are_no_backlog(store: Store) -> None:
+    succeed(store, "a", "b", hooks=("gone",))
+    succeed(store, "c", hooks=("mail",), at=NOW + 1000)
+    assert store.backlog(LATER) == Backlog(3, 0, NOW, held=0)
+    assert store.backlog(LATER, ["mail"]) == Backlog(3, 0, NOW + 1000, held=2)
+    assert store.backlog(LATER, []) == Backlog(3, 0, None, held=3)
 
 
 def test_a_probe_that_nobody_makes_is_a_backlog_from_the_time_it_was_due(store: Store) -> None:

@@ -345,9 +345,11 @@ def test_a_hook_that_is_missing_and_a_rejected_file_are_warnings(
     store.report_problem("host:1", "poller", "hooks.toml: is not TOML", now_ms())
     found = doctor.run().stdout
     assert "it is not in the hooks file; deliveries that wait for it: 1; add it" in found
-    assert "the poller rejected it at the last SIGHUP, and uses the previous one" in found
+    assert (
+        "rejected at the last SIGHUP by the poller; the previous one is used: hooks.toml" in found
+    )
     (doctor.folder / "hooks.toml").write_text("half a fi")
-    assert "the poller rejected it" in doctor.run().stdout
+    assert "rejected at the last SIGHUP by the poller" in doctor.run().stdout
 
 
 def test_a_hook_that_cannot_be_built_is_told(doctor: Doctor, store: SqliteStore) -> None:

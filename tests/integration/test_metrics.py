@@ -36,7 +36,9 @@ PREFIX = measures.PREFIX
 @pytest.fixture
 def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
     store.check_schema()
-    (tmp_path / "hooks.toml").write_text("")
+    (tmp_path / "hooks.toml").write_text(
+        '[[hook]]\nname = "mail"\ntype = "command"\ncommand = ["true"]\n'
+    )
     return make_app(
         Settings(
             f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -219,6 +221,8 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
     assert 1 <= found["delivery_seconds_sum{hook=pictures}"] < 60
     assert found["deliveries_dead{}"] == 0
     assert found["deliveries_without_hook{}"] == 1
+    assert found["deliveries_held{}"] >= 1  # the same: it is no backlog of the worker
+    assert found["oldest_due_delivery_age_seconds{}"] == 0
 
 
 def test_a_process_that_rejected_the_hooks_file_is_shown(

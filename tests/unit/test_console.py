@@ -6,11 +6,14 @@ import io
 import sys
 from collections.abc import Callable
 
+import click
 import pytest
 
 from receiver import console
-from receiver.stores.base import StoredCallback
-from receiver.tasks import Outcome, Status, Task
+from receiver.deliveries import Transition
+from receiver.doctor.findings import warning
+from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import callback
 
 ID = "01a2241d82ad711087eaea9b0bbb9511"
@@ -71,3 +74,41 @@ def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], colum
     shown = "".join(made.getvalue().split())
     for text in (ID, "kling", "ORDER-7", "failed", "2025-12-12", "".join(reason.split())):
         assert text in shown
+
+
+def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(80)
+    said = "none was seen for 63 s: callbacks that never come are not fetched"
+    console.show_finding(warning("poller", said, "start receiver serve, or another poller"))
+    shown = click.unstyle(made.getvalue()).splitlines()
+    assert shown == [
+        "warning  poller       none was seen for 63 s: callbacks that never come are not",
+        "                      fetched; start receiver serve, or another poller",
+    ]
+
+
+def test_a_program_to_be_pasted_stays_on_one_line(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(80)
+    program = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    console.show_finding(warning("settings", "it is too short", f"make one with: {program}"))
+    assert program in made.getvalue()
+
+
+def test_a_list_of_others_fits_as_well(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(80)
+    columns = ("its id", "our id", "status", "created", "result")
+    row = ("385235401494757376", ID, "succeeded", "2026-11-29T01:07:57.044Z", "https://a.example/1")
+    console.show_table(columns, [row], "No tasks.")
+    assert made.getvalue().splitlines() == [
+        "its id              our id                            status",
+        f"385235401494757376  {ID}  succeeded",
+        "    created: 2026-11-29T01:07:57.044Z  result: https://a.example/1",
+    ]
+
+
+def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Terminal]) -> None:
+    made = terminal(80)
+    task = Task(ID, "kling", Status.CREATED, AT, AT)
+    created = Transition("created", AT, AT, Trust.TOKEN)
+    console.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
+    assert not [line for line in made.getvalue().splitlines() if line != line.rstrip()]

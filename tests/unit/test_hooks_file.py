@@ -54,7 +54,7 @@ def test_a_link_to_nothing_is_a_missing_file(tmp_path: Path) -> None:
 def test_what_is_there_but_no_file_is_an_error_either_way(tmp_path: Path, must_exist: bool) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "hooks.toml", tmp_path / ("x" * 300)):
-        with pytest.raises(SettingsError, match="cannot be read"):
+        with pytest.raises(SettingsError, match=r"hooks file: \S+ cannot be read"):
             hooks_file.load(path, spelling, must_exist=must_exist)
 
 
@@ -281,7 +281,7 @@ def test_a_hook_with_a_mistake_can_still_be_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match=r"hooks file: \S+ cannot be read"):
         hooks_file.load(tmp_path, spelling)  # a folder
     (tmp_path / "hooks.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="is not TOML"):

@@ -127,6 +127,14 @@ def test_a_variable_that_only_the_worker_has_is_no_error_elsewhere() -> None:
     assert found == {"https://b.example"}
 
 
+def test_the_address_of_a_mail_server_is_no_secret() -> None:
+    mail = entry("email", host="${HOST}", port="${PORT}", password="${PASSWORD}")
+    environ = {"HOST": "127.0.0.1", "PORT": "8925", "PASSWORD": TOKEN}
+    assert secrets([mail], environ) == {TOKEN}
+    command = entry("command", env={"host": "${HOST}"})  # of which we do not know what it means
+    assert secrets([mail, command], environ) == {TOKEN, "127.0.0.1"}
+
+
 def test_the_keys_of_the_object_storage_are_secrets() -> None:
     assert secrets([], {"AWS_SECRET_ACCESS_KEY": "of-the-bucket"}) == {"of-the-bucket"}
 

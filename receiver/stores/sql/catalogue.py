@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from receiver.deliveries import Delivery, Notice, State
 from receiver.errors import NotFound
 from receiver.stores import rows
@@ -174,13 +176,14 @@ class Catalogue(Outbox):
             raise NotFound(f"no delivery {delivery_id}")
         return found[0]
 
-    def backlog(self, now: int) -> Backlog:
+    def backlog(self, now: int, hooks: Collection[str] | None = None) -> Backlog:
         with self.reading() as connection:
             dead = connection.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
             waiting = [(lane, due(connection, lane.hook, now)) for lane in lanes(connection)]
-        ready = [lane.ready_since(now) for lane, _ in waiting]
+        usable = {lane.hook for lane, _ in waiting if hooks is None or lane.hook in hooks}
+        ready = [lane.ready_since(now) for lane, _ in waiting if lane.hook in usable]
         oldest = min((since for since in ready if since is not None), default=None)
-        held = sum(count for lane, count in waiting if lane.is_held(now))
+        held = sum(count for lane, count in waiting if lane.hook not in usable or lane.is_held(now))
         return Backlog(sum(count for _, count in waiting), dead, oldest, held)
 
 

@@ -80,7 +80,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
     def overview() -> str:
         store = desk.store
         providers = rows(store)
-        backlog = store.backlog(g.now)
+        backlog = store.backlog(g.now, desk.hooks)
         oldest = backlog.oldest_due_at
         return page(
             "overview",
@@ -122,10 +122,17 @@ def attention(
 ) -> Iterator[Attention]:
     """Yield the problems that need an operator. `hooks`: the names in the hooks file."""
     if not is_worker_seen(store, now):
-        text = "No worker is at work: callbacks are taken, but nothing is delivered."
+        text = (
+            "No worker is at work: callbacks are taken, but nothing is delivered. "
+            "Start receiver serve, or receiver worker."
+        )
         yield Attention(text, "deliveries", "Deliveries")
-    for kind, problem in current_hooks.rejections(store, now).items():
-        text = f"The {kind} rejected the hooks file, and uses the previous one: {hide(problem)}"
+    rejected = current_hooks.who_rejected(current_hooks.rejections(store, now))
+    for problem, who in rejected.items():
+        text = (
+            f"The hooks file was rejected by {who}; the previous one is used: {hide(problem)}. "
+            "Correct it, and send SIGHUP again."
+        )
         yield Attention(text, "endpoints", "Endpoints")
     unfinished = store.unfinished_erasure()
     if unfinished is not None:

@@ -96,6 +96,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
         if response.status_code == HTTPStatus.OK and response.mimetype == "text/html":
             response.set_etag(_digest(response))
             response.make_conditional(request)
+            response.headers.pop("Date", None)  # it adds one, and the server sends its own
         return response
 
 

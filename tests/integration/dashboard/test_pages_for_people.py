@@ -252,6 +252,10 @@ def test_the_overview_counts(browser: FlaskClient) -> None:
     assert "No worker is at work" not in text
 
 
+def test_the_server_s_date_is_the_only_one(browser: FlaskClient) -> None:
+    assert "Date" not in browser.get("/dashboard/").headers
+
+
 def test_without_a_worker_the_overview_says_so(browser: FlaskClient) -> None:
     assert "No worker is at work" in browser.get("/dashboard/").text
 
@@ -264,7 +268,9 @@ def test_deliveries_for_a_missing_hook_are_shown_as_waiting(
     for page in ("deliveries", "deliveries?state=pending", "tasks/task-1"):
         text = browser.get(f"/dashboard/{page}").text
         assert "aits, because its hook is not in the hooks file" in text
-    assert "receiver endpoints drop gone" in browser.get("/dashboard/endpoints").text
+    shown = browser.get("/dashboard/endpoints").text.partition('id="hook-gone"')[2]
+    assert "receiver endpoints drop gone" in shown
+    assert "working" not in shown.partition("</li>\n</ul>")[0]
 
 
 def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
@@ -273,11 +279,16 @@ def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
     problem = f"hooks.toml: <b>is</b> not TOML {SECRET}"
     store.report_problem("host:1", "worker", problem, now_ms())
     text = browser.get("/dashboard/").text
-    assert "The worker rejected the hooks file, and uses the previous one: hooks.toml:" in text
+    assert (
+        "The hooks file was rejected by the worker; the previous one is used: hooks.toml:" in text
+    )
     assert "&lt;b&gt;is&lt;/b&gt; not TOML …" in text
     assert SECRET not in text
+    store.report_problem("host:2", "web", problem, now_ms())
+    assert "rejected by the web process and the worker;" in browser.get("/dashboard/").text
+    store.report_problem("host:2", "web", None, now_ms())
     store.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
-    assert "rejected the hooks file" not in browser.get("/dashboard/").text
+    assert "The hooks file was rejected" not in browser.get("/dashboard/").text
 
 
 @pytest.mark.usefixtures("rich")
