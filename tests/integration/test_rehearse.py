@@ -220,7 +220,7 @@ def test_a_hook_that_the_worker_does_not_know_is_told(
     ask(store, "new")
     trial = ended(store, worker(), hook="new")
     assert trial.outcome is TrialOutcome.FAILED
-    assert "does not know this hook; restart it" in trial.answer
+    assert "does not know this hook; restart the worker" in trial.answer
 
 
 def test_one_that_hangs_is_held_and_is_in_no_others_way(store: SqliteStore, slack: Site) -> None:

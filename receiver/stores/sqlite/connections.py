@@ -51,7 +51,10 @@ class Connections(Rooms):
 
     def check_schema(self) -> None:
         if not self._path.exists():
-            raise SchemaMismatch(f"{self._path} does not exist yet; run: receiver migrate")
+            message = f"{self._path} does not exist yet; run: receiver migrate"
+            if not self._path.is_absolute():
+                message += f", or change to the directory of the installation from {Path.cwd()}"
+            raise SchemaMismatch(message)
         with self.reading() as connection:
             schema.check(connection, self._path)
 
