@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Formatter
+from string import Formatter, ascii_letters, digits
 from typing import Any
 
 import structlog
@@ -37,13 +37,16 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
-from receiver.hooks.shelf import Paths, Shelf, file_name, names_of, remove, shelf
+from receiver.hooks.shelf import Name, Paths, Run, Shelf, file_name, names_of, remove, shelf
 from receiver.tasks import Task
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
 EXTENSION = "{extension}"  # known once the content is there
 # What a value in a path can be that only an attempt knows; task ids have no full stop.
-VALUES = {"extension": "[A-Za-z0-9]+", "reference": "[A-Za-z0-9._-]+"}
+LETTERS = frozenset(ascii_letters + digits)
+CHARACTERS = LETTERS | {"_", "-"}  # of a value
+VALUES = {"extension": LETTERS, "reference": CHARACTERS | {"."}}
+NUMBER = Run(frozenset(digits), before="-", is_optional=True)
 COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206
 # File system errors that concern one file, not the place where files are stored.
@@ -239,25 +242,44 @@ def _paths(template: str, task: Task) -> Paths | None:
         known["reference"] = task.reference
     parts = []
     for part in template.split("/"):
-        pattern = expression = ""
+        pattern = ""
+        pieces: list[str | Run] = [""]
         names = []
         for literal, name, _, _ in Formatter().parse(part):
-            pattern, expression = pattern + glob.escape(literal), expression + re.escape(literal)
-            if name in known:
-                value = file_name(known[name])
-                pattern, expression = pattern + glob.escape(value), expression + re.escape(value)
-            elif name is not None:
-                pattern, expression = pattern + "*", expression + VALUES.get(name, "[A-Za-z0-9_-]+")
+            text = literal + (file_name(known[name]) if name in known else "")
+            pattern += glob.escape(text)
+            _append(pieces, text)
+            if name is not None and name not in known:
+                pattern += "*"
+                pieces.append(Run(VALUES.get(name, CHARACTERS)))
             names.append(name)
         is_own = not {"task", "reference"}.isdisjoint(names)
-        parts.append((pattern, expression, is_own))
-    *folders, (pattern, expression, is_own) = parts
-    # A name that another output has already gets a number. After an id, it could be part of the id.
-    stem, dot, extension = expression.rpartition(r"\.")
-    if dot and not stem.endswith(re.escape(task.id)):
-        expression = rf"{stem}(-\d+)?{dot}{extension}"
-    compiled = [(one, re.compile(name), own) for one, name, own in folders]
-    return Paths((*compiled, (pattern, re.compile(expression), is_own)))
+        parts.append((pattern, pieces, is_own))
+    _allow_number(parts[-1][1], task.id)
+    return Paths(tuple((one, Name(tuple(pieces)), own) for one, pieces, own in parts))
+
+
+def _append(pieces: list[str | Run], text: str) -> None:
+    """Add a text to the pieces of a name, so that no two texts follow each other."""
+    last = pieces[-1]
+    if isinstance(last, str):
+        pieces[-1] = last + text
+    else:
+        pieces.append(text)
+
+
+def _allow_number(pieces: list[str | Run], task_id: str) -> None:
+    """Add the number that a file gets if another output already has its name.
+
+    After an id, it could be part of the id.
+    """
+    for place in reversed(range(len(pieces))):
+        piece = pieces[place]
+        if isinstance(piece, str) and "." in piece:
+            stem, _, rest = piece.rpartition(".")
+            if not stem.endswith(task_id):
+                pieces[place : place + 1] = [stem, NUMBER, f".{rest}"]
+            return
 
 
 def _numbered(name: str, number: int) -> str:

@@ -28,14 +28,55 @@ STALE = 3600  # seconds after which a half file is left over from an attempt tha
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One or more of these characters, with a text before them; nothing, if it is optional."""
+
+    characters: frozenset[str]
+    before: str = ""
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """The names that a file or a directory can have: texts and runs of characters.
+
+    An expression for it would take polynomial time, because two runs can share characters.
+    """
+
+    pieces: tuple[str | Run, ...]
+
+    def matches(self, name: str) -> bool:
+        """Return whether the whole name has this form. Takes linear time."""
+        places = {0}
+        for piece in self.pieces:
+            places = _after(piece, name, places)
+        return len(name) in places
+
+
+def _after(piece: str | Run, name: str, places: set[int]) -> set[int]:
+    """Return where the piece can end that begins at one of these places."""
+    text = piece if isinstance(piece, str) else piece.before
+    starts = {place + len(text) for place in places if name.startswith(text, place)}
+    if isinstance(piece, str):
+        return starts
+    found = set(places) if piece.is_optional else set[int]()
+    is_inside = False
+    for place, character in enumerate(name):
+        is_inside = (is_inside or place in starts) and character in piece.characters
+        if is_inside:
+            found.add(place + 1)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Paths:
     """Which paths below a place can hold files of one task.
 
-    `parts` are the parts of the path: a glob pattern, an expression for the same names, and whether
+    `parts` are the parts of the path: a glob pattern, the form of the same names, and whether
     directories of this name belong to the task or its customer.
     """
 
-    parts: tuple[tuple[str, re.Pattern[str], bool], ...]
+    parts: tuple[tuple[str, Name, bool], ...]
 
 
 class Shelf(Protocol):
@@ -167,7 +208,7 @@ class Folder:
         levels = [[self._root] if self._root.is_dir() else []]
         for pattern, name, _ in paths.parts[:-1]:
             below = (found for folder in levels[-1] for found in folder.glob(pattern))
-            levels.append([one for one in below if name.fullmatch(one.name) and one.is_dir()])
+            levels.append([one for one in below if name.matches(one.name) and one.is_dir()])
         return levels
 
     def _remove_empty(self, levels: list[list[Path]], paths: Paths) -> None:
@@ -294,7 +335,7 @@ def _files(folder: Path, paths: Paths, *, of_attempts_only: bool) -> Iterator[Pa
         whole = f"{partial[1]}.part" if partial else file.name
         stems = (whole, partial[1]) if partial else (whole,)
         is_wanted = partial is not None or not of_attempts_only
-        if is_wanted and any(map(name.fullmatch, stems)) and (partial or file.is_file()):
+        if is_wanted and any(map(name.matches, stems)) and (partial or file.is_file()):
             yield file
 
 
