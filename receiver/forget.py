@@ -35,8 +35,10 @@ def forget(
     left = _when_quiet(store, task_id, patience)
     task = store.task(task_id)
     removed = _remove(left.files, task, hooks)
-    store.erase(task_id, now_ms())
-    finish(store, f"task {task_id}", within=readers_end_within)
+    if not store.erase(task_id, now_ms()):
+        finish(store, f"task {task_id}", within=readers_end_within)
+        if task.reference:
+            store.remove_remnants(task.reference)
     return removed
 
 

@@ -265,10 +265,18 @@ class Retention(Protocol):
         """
         ...
 
-    def erase(self, task_id: str, now: int) -> None:
+    def erase(self, task_id: str, now: int) -> bool:
         """Second half: bodies, answers, reference, files and thumbnails are gone from the record;
         keys, statuses and counters stay. Texts of other rows that repeat the reference or an id of
-        the task are erased as well. Calls `finish_erasure`. Raises NotFound. Safe to repeat.
+        the task are erased as well. Calls `finish_erasure` and returns its result; if it is True,
+        `remove_remnants` was called as well. Raises NotFound. Safe to repeat.
+        """
+        ...
+
+    def remove_remnants(self, reference: str) -> None:
+        """Remove what the database left of an erased reference outside of rows.
+
+        The erasure has to be finished.
         """
         ...
 

@@ -21,6 +21,7 @@ from receiver.clock import now_ms
 from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
+from receiver.forget import forget
 from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
 from receiver.prune import prune
@@ -207,6 +208,42 @@ def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path:
     put_on_record(store)
     store.close()
     file = tmp_path / "receiver.db"
+    put_between_rows(file)
+    again = SqliteStore(file)
+    try:
+        again.close_task("a", LATER)
+        assert again.erase("a", LATER)
+        assert again.unfinished_erasure() is None
+    finally:
+        again.close()
+    assert ANNA not in contents(tmp_path)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert connection.execute("pragma auto_vacuum").fetchone() == (2,)
+
+
+@only_sqlite
+def test_remnants_are_removed_although_a_reader_held_up_the_erasure(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_on_record(store)
+    store.close()
+    file = tmp_path / "receiver.db"
+    put_between_rows(file)
+    again = SqliteStore(file)
+    reader = sqlite3.connect(file)
+    reader.execute("begin")
+    reader.execute("select count(*) from tasks").fetchone()
+    monkeypatch.setattr("receiver.erasures.time.sleep", lambda _: reader.rollback())
+    try:
+        forget(again, "a")
+    finally:
+        again.close()
+        reader.close()
+    assert ANNA not in contents(tmp_path)
+
+
+def put_between_rows(file: Path) -> None:
     pages, size = bytearray(file.read_bytes()), 4096
     starts = [start for start in range(size, len(pages), size) if pages[start] == 13]  # of rows
     for start in starts:
@@ -215,17 +252,6 @@ def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path:
         if content - 8 - 2 * rows > 2 * len(ANNA):
             pages[start + content - len(ANNA) : start + content] = ANNA.encode()
     file.write_bytes(pages)
-    again = SqliteStore(file)
-    try:
-        again.close_task("a", LATER)
-        again.erase("a", LATER)
-        assert again.unfinished_erasure() is None
-    finally:
-        again.close()
-    assert ANNA not in contents(tmp_path)
-    with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
-        assert connection.execute("pragma auto_vacuum").fetchone() == (2,)
 
 
 def contents(folder: Path) -> str:

@@ -121,7 +121,7 @@ class Retention(Rooms):
 
         return self._write(work)
 
-    def erase(self, task_id: str, now: int) -> None:
+    def erase(self, task_id: str, now: int) -> bool:
         task, reference, words = self._words(task_id)
         # First, because the words are known only as long as the task itself has them.
         for sql in _OTHER_CALLBACKS:
@@ -147,11 +147,13 @@ class Retention(Rooms):
             self._note_erasure(connection)
 
         self._write(work)
-        if self.finish_erasure() and reference:
-            self._remove_remnants(reference)
+        is_finished = self.finish_erasure()
+        if is_finished and reference:
+            self.remove_remnants(reference)
+        return is_finished
 
-    def _remove_remnants(self, reference: str) -> None:
-        """Remove what the database left of the text outside of rows, if it does such a thing."""
+    def remove_remnants(self, reference: str) -> None:
+        """See `stores.upkeep.Retention`; only some databases leave any."""
 
     def _words(self, task_id: str) -> tuple[int, str | None, Words]:
         """Return the row key of the task, its reference, and what others may have repeated."""

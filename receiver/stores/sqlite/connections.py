@@ -84,7 +84,7 @@ class Connections(Rooms):
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
-    def _remove_remnants(self, reference: str) -> None:
+    def remove_remnants(self, reference: str) -> None:
         with self.reading() as connection:
             sql = "select 1 from tasks where reference = ? limit 1"
             if connection.execute(sql, (reference,)).fetchone() is not None:
