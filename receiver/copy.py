@@ -55,3 +55,10 @@ def _load(target: Store, table: str, rows: list[dict[str, Any]]) -> None:
         target.load(table, rows)
     except ValueError as error:
         raise CopyFailed(f"the target does not take a row of {table}: {error}") from error
+    except Exception as error:
+        if all(kind.__name__ != "IntegrityError" for kind in type(error).__mro__):  # of any driver
+            raise
+        raise CopyFailed(
+            f"rows of the table {table} refer to rows that were added since the copy began: "
+            "something is still at work on the source. Stop it, empty the target, and copy again"
+        ) from error

@@ -157,6 +157,27 @@ def test_a_difference_is_found(
     assert "the table callbacks is not the same in both" in done.output
 
 
+def test_a_source_that_still_works_is_said(
+    store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were copied later refer to a task that was added after its table was copied."""
+    Ingest(store).accept(callback(body(), "early"))
+    count = SqliteStore.count
+
+    def counted(self: SqliteStore, table: str) -> int:
+        if table == "transitions":
+            Ingest(store).accept(callback(body(task_id="late"), "late"))
+        return count(self, table)
+
+    monkeypatch.setattr(SqliteStore, "count", counted)
+    source = f"sqlite:///{tmp_path / 'receiver.db'}"
+    for target in (f"sqlite:///{tmp_path / 'target.db'}", url):
+        done = run("--from", source, "--to", target)
+        assert done.exit_code == 1
+        assert "still at work on the source" in done.output
+        assert "Traceback" not in done.output
+
+
 def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_path: Path) -> None:
     store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)

@@ -147,7 +147,9 @@ class Disk:
     def after_a_power_cut(self, folder: Path) -> None:
         """Make `folder`: what would be found there if the power went this very moment."""
         with self._alone():
-            shutil.copytree(self._synced, folder, copy_function=os.link)
+            # Copies, not links: opening what was left must not change what is remembered. A process
+            # that was killed while it remembered a file has left an incomplete copy.
+            shutil.copytree(self._synced, folder, ignore=shutil.ignore_patterns(".*"))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
