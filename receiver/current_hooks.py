@@ -21,10 +21,9 @@ from receiver.errors import SettingsError
 from receiver.hooks_file import HookEntry, HooksPath
 from receiver.redaction import redacted, storable
 from receiver.settings import Settings
-from receiver.stores.base import Store
+from receiver.stores.base import GONE_AFTER, Store
 
 REPORTS_EVERY = 2.0  # seconds
-GONE_AFTER = 30_000  # ms; a process at work is seen every 10 s
 LONGEST_PROBLEM = 1_000  # characters
 HANDED_DOWN = "CALLBACK_RECEIVER_HOOKS_FD"  # the descriptor of the text in a child process
 REJECTED = "the hooks file was rejected, and the previous one stays in use"

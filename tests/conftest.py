@@ -65,6 +65,7 @@ TOGETHER = {
     "tests/contract/test_rooms_meet.py": "one sandbox",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
+    "tests/integration/test_postgres_lists.py": "one record of many rows",
     "tests/integration/test_proxies.py": "one server of each kind",
     "tests/integration/test_s3.py": "one S3 server",
     "tests/unit/test_import_contracts.py": "one report",

@@ -36,6 +36,7 @@ TRIALS_EVERY = 2.0
 MISSING_EVERY = 10.0
 PRUNE_EVERY = 3600.0
 LAST_PORT = 65_535
+FEW = 4  # migrations, whose names fit on one line
 ERASURES_EVERY = 5.0
 
 log = structlog.get_logger()
@@ -48,7 +49,8 @@ def migrate(wait: bool) -> None:
     with closing(open_store(settings.load().database_url)) as record:
         applied = when_reachable(record.migrate) if wait else record.migrate()
         pooler = record.pooler()
-    click.echo(f"migrate: applied {', '.join(applied)}" if applied else "migrate: up to date")
+    names = ", ".join(applied) if len(applied) < FEW else f"{applied[0]} to {applied[-1]}"
+    click.echo(f"migrate: applied {names}" if applied else "migrate: up to date")
     for sentence in pooler or ():
         click.echo(f"migrate: {sentence}", err=True)
 

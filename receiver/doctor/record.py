@@ -12,13 +12,12 @@ from receiver.display import rfc3339
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.stores import Store
-from receiver.stores.base import FILES_CHANGED
+from receiver.stores.base import FILES_CHANGED, GONE_AFTER
 
 CHECK = "database"
 CLOCK = "clock"
 CLOCKS_APART = 2  # seconds
 SYNCHRONISE = "synchronise every machine's clock: timedatectl set-ntp true"
-SILENT_AFTER = 60_000  # ms; those who are at work show it every 10 s
 # Kind of process: what it does, and how it is started.
 EXPECTED = {
     "worker": ("nothing is delivered", "receiver worker"),
@@ -85,7 +84,7 @@ def processes(store: Store, now: int) -> Iterator[Finding]:
     due = store.backlog(now).due
     for kind, (lacking, command) in EXPECTED.items():
         seen_at = store.seen(kind)
-        if seen_at is not None and abs(now - seen_at) < SILENT_AFTER:
+        if seen_at is not None and abs(now - seen_at) < GONE_AFTER:
             yield ok(kind, f"seen {max(now - seen_at, 0) / 1000:.0f} s ago")
             continue
         when = "in the last day" if seen_at is None else f"for {(now - seen_at) // 1000} s"

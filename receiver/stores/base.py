@@ -160,6 +160,7 @@ REPAIRS = "repairs"  # moves that a poll brought because no callback had
 CALLBACKS_MISSED = "callbacks_missed"  # ends among them
 CONFLICTS = "conflicts"  # ends that contradicted the one on record
 FILES_CHANGED = "database_files_changed"  # by another program, while the database was open
+GONE_AFTER = 30_000  # ms without a heartbeat; a process at work sends one every 10 s
 MISMATCHES = "mismatches"  # messages that named another provider task than the one on record
 
 

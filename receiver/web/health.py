@@ -17,9 +17,8 @@ from receiver.documents import AliveDocument, ReadyDocument
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.meter import Meter
-from receiver.stores.base import Counter, Store
+from receiver.stores.base import GONE_AFTER, Counter, Store
 
-WORKER_IS_GONE_AFTER = 30_000  # ms; workers are seen every 10 s
 CHECK_INTERVAL = 1.0  # seconds between two commits that probes cause, at the least
 CLOCK_WAS_SET = "the clock was set, and schedules are not corrected yet"
 
@@ -120,7 +119,7 @@ def is_worker_seen(store: Store, now: int) -> bool:
     """Is somebody there who delivers?"""
     seen_at = store.seen("worker")
     # One seen in the future was seen before the clock was set back.
-    return seen_at is not None and abs(now - seen_at) < WORKER_IS_GONE_AFTER
+    return seen_at is not None and abs(now - seen_at) < GONE_AFTER
 
 
 def name_of_this_process() -> str:

@@ -14,7 +14,7 @@ from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.stores.base import Store
 
-AGAIN_EVERY = 10.0  # seconds; see `current_hooks.GONE_AFTER`
+AGAIN_EVERY = 10.0  # seconds; see `stores.base.GONE_AFTER`
 ROUNDS = 4  # of a withdrawal: the previous worker processes may report until they have drained
 log = structlog.get_logger()
 

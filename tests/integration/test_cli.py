@@ -80,8 +80,8 @@ def test_a_bad_hooks_file_stops_the_worker_with_every_mistake(
 
 
 def test_migrate_says_what_it_did() -> None:
-    names = ", ".join(name for name, _ in migrations("sqlite"))
-    assert run("migrate").output == f"migrate: applied {names}\n"
+    names = [name for name, _ in migrations("sqlite")]
+    assert run("migrate").output == f"migrate: applied {names[0]} to {names[-1]}\n"
     assert run("migrate").output == "migrate: up to date\n"
 
 

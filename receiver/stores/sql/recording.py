@@ -11,7 +11,7 @@ from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound
 from receiver.events import Callback, Event, Source
 from receiver.redaction import shortened
-from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, StoredCallback
+from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, GONE_AFTER, REPAIRS, StoredCallback
 from receiver.stores.sql import adoption, mismatches
 from receiver.stores.sql.agenda import count
 from receiver.stores.sql.provider_ids import ProviderId
@@ -21,7 +21,6 @@ from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task,
 LONGEST_PROBLEM = 1_000  # characters
 QUERY_AGAIN_AFTER = 5_000  # ms after a response without the output
 WAIT_FOR_OUTPUTS = 10_000  # ms that deliveries wait for the query for lost outputs
-POLLER_SEEN_WITHIN = 30_000  # ms; a running poller reports every 10 s
 
 
 class Recording:
@@ -238,7 +237,7 @@ class Recording:
         is_callback = callback.source is Source.CALLBACK
         self._set(task, "deadline_at", at if is_callback else at + QUERY_AGAIN_AFTER)
         seen_at = self._connection.execute(_POLLER_SEEN).fetchone()["seen_at"]
-        is_polled = seen_at is not None and abs(at - seen_at) <= POLLER_SEEN_WITHIN
+        is_polled = seen_at is not None and abs(at - seen_at) < GONE_AFTER
         return WAIT_FOR_OUTPUTS if is_polled else 0
 
     def _confirm(self, task: Row, callback_id: int, event: Event, at: int) -> None:
