@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +16,9 @@ from receiver.stores.base import Span
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.session import ReadingSession, numbered
 from receiver.tasks import Outcome, Status
+from tests.support.databases import Databases
 
+pytestmark = pytest.mark.usefixtures("postgres_url")
 ROWS = 20_000
 MOST = 3_000  # rows that a page may look at; a look at every row would be many more
 APART = 600_000  # ms between two rows
@@ -75,13 +77,15 @@ LISTS: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
-@pytest.fixture
-def long(fresh: Callable[[], str]) -> Iterator[PostgresStore]:
-    url = fresh()
+@pytest.fixture(scope="module")
+def long(request: pytest.FixtureRequest) -> Iterator[PostgresStore]:
+    databases: Databases = request.getfixturevalue("_databases")
+    url = databases.take()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(FILL)
     with closing(PostgresStore(url)) as store:
         yield store
+    databases.give_back(url)
 
 
 @pytest.fixture
