@@ -17,9 +17,10 @@ from pathlib import Path
 
 from receiver import hooks_file, providers
 from receiver.clock import now_ms
+from receiver.display import storable
 from receiver.errors import SettingsError
 from receiver.hooks_file import HookEntry, HooksPath
-from receiver.redaction import redacted, storable
+from receiver.redaction import redacted
 from receiver.settings import Settings
 from receiver.stores.base import GONE_AFTER, Store
 

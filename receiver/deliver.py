@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 from receiver import measures, providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
+from receiver.display import storable
 from receiver.endpoints import AlertKind, Breaker, Endpoint, Verdict
 from receiver.errors import (
     ContentFailure,
@@ -30,7 +31,7 @@ from receiver.errors import (
 from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
 from receiver.meter import Meter
-from receiver.redaction import redacted, storable
+from receiver.redaction import redacted
 from receiver.retry import RetryPolicy
 from receiver.stores.base import Store, Told
 from receiver.stores.upkeep import Change

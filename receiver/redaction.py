@@ -200,8 +200,3 @@ def _shown(part: str, place: int) -> str:
         return HIDDEN
     plain = _TASK if place == 2 else _PLAIN
     return part if not part or plain.fullmatch(part) else HIDDEN
-
-
-def storable(text: str) -> str:
-    """The text as every database takes it: without NUL, and without halves of characters."""
-    return text.encode("utf-8", "replace").decode().replace("\0", " ")

@@ -16,9 +16,10 @@ import structlog
 from receiver import sample
 from receiver.clock import now_ms
 from receiver.deliver import ANSWER_KEPT
+from receiver.display import storable
 from receiver.errors import DeliveryFailure, PermanentFailure
 from receiver.hooks.base import Hook
-from receiver.redaction import redacted, storable
+from receiver.redaction import redacted
 from receiver.stores.base import Store
 from receiver.stores.trials import Trial, TrialOutcome
 

@@ -15,13 +15,14 @@ from functools import partial
 import pytest
 
 from receiver import content_encoding, outgoing, providers, standard_webhooks, urls
+from receiver.display import storable
 from receiver.errors import CallbackReceiverError
 from receiver.events import Callback, Source
 from receiver.file_types import detect, text_in
 from receiver.hooks import slack, wording
 from receiver.hooks.file_names import FileName, Literal, Run
 from receiver.providers import base, fields
-from receiver.redaction import hiding, redacted, redacted_path, shortened, storable
+from receiver.redaction import hiding, redacted, redacted_path, shortened
 from receiver.signing import mint
 from receiver.stores.base import StoredCallback
 from receiver.tasks import Outcome, Trust
