@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -253,6 +254,20 @@ def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
     assert (len(one), len(two)) == (TASKS, TASKS)
     assert sorted(one + two) == ids
     assert {rivals.first.task(task_id).asked for task_id in ids} == {1}
+
+
+def test_a_poller_takes_no_more_than_it_asked_for_whatever_the_plan(
+    fresh: Callable[[], str],
+) -> None:
+    """A plan that runs the subquery once for each task must not take the next ones each time."""
+    settings = ("hashjoin", "mergejoin", "hashagg", "sort", "material")
+    options = " ".join(f"-c enable_{name}=off" for name in settings)
+    store = PostgresStore(f"{fresh()}?{urlencode({'options': options}, quote_via=quote)}")
+    try:
+        create(store, 2 * TASKS, deadline_at=NOW)
+        assert len(store.overdue(NOW, SOON, TASKS)) == TASKS
+    finally:
+        store.close()
 
 
 # -- deliveries and endpoints

@@ -170,7 +170,7 @@ class SqliteStops:
         monkeypatch.setattr(fcntl, "flock", self._flock_watched)
 
     def at(self, table: str, when: str) -> None:  # noqa: ARG002 - there is one writer anyway
-        self._writes = re.compile(rf"\s*(insert into|update|delete from) {table}\b")
+        self._writes = re.compile(rf"\b(insert into|update|delete from) {table}\b")
         self._may_go.clear()
 
     def go_on(self) -> None:
@@ -191,7 +191,7 @@ class SqliteStops:
         return connection
 
     def _look(self, sql: str) -> None:
-        if not self._may_go.is_set() and self._writes.match(sql):
+        if not self._may_go.is_set() and self._writes.search(sql):
             with self._mutex:
                 self._stopped += 1
             self._may_go.wait(PATIENCE)

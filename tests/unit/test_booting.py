@@ -18,6 +18,13 @@ def test_all_are_stopped_if_none_can_start() -> None:
     assert must_stop_everything(boots, 2, never)
 
 
+def test_one_of_the_workers_that_cannot_start_stops_gunicorn() -> None:
+    boots = Boots()
+    for age in (2, 1, 3):
+        boots.failed(age)
+    assert [age for age in (1, 2, 3) if boots.is_first_failure(age)] == [1]
+
+
 def test_a_worker_that_fails_first_waits_for_the_others() -> None:
     boots = Boots()
     boots.failed(1)

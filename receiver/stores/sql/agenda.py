@@ -87,11 +87,11 @@ def count(connection: Session, name: str, provider: str) -> None:
 
 
 # A poller that takes tasks moves their deadlines, so that no other asks about them meanwhile. Tasks
-# of an account whose requests are paused are left for later.
+# of an account whose requests are paused are left for later. `materialized`: PostgreSQL may run a
+# subquery once for each task, and each run would skip the tasks locked so far and take the next.
 _OVERDUE = locked(
     """
-update tasks set deadline_at = :again, asked = asked + 1
-where seq in (
+with found as materialized (
   select seq from tasks
   where deadline_at is not null and deadline_at <= :now
     and not exists (
@@ -99,6 +99,7 @@ where seq in (
     )
   order by deadline_at limit :limit {lock}
 )
+update tasks set deadline_at = :again, asked = asked + 1 where seq in (select seq from found)
 returning *
 """,
     Lock.SKIP_LOCKED,

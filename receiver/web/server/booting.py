@@ -37,6 +37,10 @@ class Boots:
         """Whether a worker has ever booted."""
         return bool(self._memory[SLOTS])
 
+    def is_first_failure(self, age: int) -> bool:
+        """Whether no worker in an earlier slot could not boot since one last did."""
+        return self._memory[:SLOTS].find(FAILED) == age % SLOTS
+
     @property
     def failures(self) -> int:
         """How many workers could not boot since one last did."""

@@ -21,7 +21,7 @@ from uvicorn_worker import UvicornWorker
 
 from receiver.web.server import protocol
 from receiver.web.server.app import App
-from receiver.web.server.booting import boots, must_stop_everything
+from receiver.web.server.booting import UNDECIDED_FOR, boots, must_stop_everything
 from receiver.web.server.callbacks import Callbacks
 from receiver.web.server.protocol import Limits, Note, Protocol, Slots
 
@@ -202,6 +202,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 raise
             boots.failed(self.age)
             if must_stop_everything(boots, self.cfg.workers, self._pause):
+                if not boots.is_first_failure(self.age):
+                    self._pause(UNDECIDED_FOR)  # one is enough: gunicorn trips over a second
                 raise
             if not isinstance(error, SystemExit):
                 self.log.exception("a web worker could not start")
