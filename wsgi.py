@@ -2,10 +2,11 @@
 
 import sys
 
-from receiver import logs, settings
+from receiver.config import settings
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import known_secrets
-from receiver.redaction import hiding
+from receiver.observability import logs
+from receiver.text.redaction import hiding
 from receiver.web import create_app, problems
 from submitter import api
 

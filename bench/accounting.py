@@ -38,7 +38,7 @@ from bench.progress import elapsed, say
 from bench.report import table
 from bench.site import Site, gunicorn
 from receiver.errors import NotFound
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.stores import open_store
 from tests.support.disk import FULL, Disk, can_be_installed
 from tests.support.postgres_server import Server, started

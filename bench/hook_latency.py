@@ -17,7 +17,7 @@ from bench.processes import CannotMeasure, process
 from bench.progress import say
 from bench.sink import Sink, sink
 from bench.site import Site
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from tests.support.samples import SECRET, body
 
 APART = 0.04  # seconds between two callbacks

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import ROOT
 from bench.processes import CannotMeasure
 from receiver.clock import now_ms
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.tasks import new_task_id
 from tests.support.samples import SECRET, body
 

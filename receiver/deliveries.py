@@ -9,9 +9,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from receiver.display import rfc3339
 from receiver.events import Media
 from receiver.tasks import Status, Task, Trust
+from receiver.text.display import rfc3339
 
 GIVEN_UP = "given_up"  # told to hooks like a status, though the task keeps its own
 

@@ -26,7 +26,7 @@ class Circuit(StrEnum):
     DISABLED = "disabled"  # e.g. after 410 Gone: deliveries become dead letters, until `resume`
 
 
-class Verdict(StrEnum):
+class EndpointHealth(StrEnum):
     """What an attempt says of its endpoint."""
 
     WORKS = "works"  # it answered, if only to refuse this one delivery
@@ -110,13 +110,13 @@ class Breaker:
     pauses: tuple[float, ...] = DEFAULT_PAUSES
 
     def after(
-        self, endpoint: Endpoint, verdict: Verdict, now: int, said: str
+        self, endpoint: Endpoint, verdict: EndpointHealth, now: int, said: str
     ) -> tuple[Endpoint, AlertKind | None]:
         """The endpoint after an attempt, and what people have to be told, once for each change."""
-        if verdict is Verdict.WORKS:
+        if verdict is EndpointHealth.WORKS:
             return self._after_success(endpoint)
         said = said[:SAID_KEPT]
-        if verdict is Verdict.GONE:
+        if verdict is EndpointHealth.GONE:
             alert = None if endpoint.disabled_at is not None else AlertKind.DISABLED
             return replace(endpoint, disabled_at=endpoint.disabled_at or now, said=said), alert
         return self._after_failure(replace(endpoint, said=said), now)

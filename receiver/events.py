@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from receiver import content_encoding
 from receiver.errors import RequestRefused
 from receiver.tasks import Status, Trust
+from receiver.text import content_encoding
 
 LONGEST_EMPTY = 64  # bytes of a body without any content
 BYTE_ORDER_MARK = "\ufeff"

@@ -10,16 +10,19 @@ from typing import Any
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from receiver import current_hooks, hook_secrets, measures, providers, signing
+from receiver import providers
 from receiver.clock import now_ms
+from receiver.config import hook_secrets
+from receiver.config.hooks_file import HookEntry
+from receiver.config.settings import Confirm, Settings
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source
-from receiver.hooks_file import HookEntry
-from receiver.meter import Meter
+from receiver.observability import metrics
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.processes import current_hooks
 from receiver.providers.fields import cleaned
-from receiver.redaction import redacted, shortened
-from receiver.settings import Confirm, Settings
+from receiver.signing import callback_urls
 from receiver.stores.base import Store
 from receiver.stores.group_commit import Write
 from receiver.tasks import (
@@ -31,6 +34,7 @@ from receiver.tasks import (
     Trust,
     new_task_id,
 )
+from receiver.text.redaction import redacted, shortened
 
 LONGEST_PROBLEM = 1_000  # characters
 log = structlog.get_logger()
@@ -83,7 +87,7 @@ def announce(
     )
     secret = settings.with_secret().callback_secrets[0]
     store.create_task(task)
-    return task, signing.callback_url(settings.public_url, secret, provider, task.id)
+    return task, callback_urls.callback_url(settings.public_url, secret, provider, task.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +97,15 @@ class Ingest:
     store: Store
     subscriptions: Sequence[Subscription] = ()
     confirm: Confirm = Confirm.NEVER
-    meter: Meter = field(default_factory=Meter)
+    meter: MetricBuffer = field(default_factory=MetricBuffer)
     query_after: int = QUERY_ADOPTED_AFTER  # ms; see `stores.base.Inbox.record`
 
     @classmethod
-    def into(cls, store: Store, settings: Settings, meter: Meter | None = None) -> Ingest:
+    def into(cls, store: Store, settings: Settings, meter: MetricBuffer | None = None) -> Ingest:
         """The way into this store, for the hooks of these settings. Raises SettingsError."""
         subscriptions = [entry.subscription for entry in hook_entries(settings)]
         query_after = _first_query(QUERY_ADOPTED_AFTER, settings)
-        return cls(store, subscriptions, settings.confirm, meter or Meter(), query_after)
+        return cls(store, subscriptions, settings.confirm, meter or MetricBuffer(), query_after)
 
     @property
     def hooks(self) -> list[str]:
@@ -221,13 +225,13 @@ class Ingest:
         if callback.source is not Source.CALLBACK:
             return
         provider = callback.provider
-        status = measures.UNKNOWN if event is None else event.status.value
-        self.meter.count(measures.CALLBACKS, provider, status, outcome.value)
-        self.meter.note(measures.LAST_CALLBACK, callback.received_at / 1000, provider)
+        status = metrics.UNKNOWN if event is None else event.status.value
+        self.meter.count(metrics.CALLBACKS, provider, status, outcome.value)
+        self.meter.note(metrics.LAST_CALLBACK, callback.received_at / 1000, provider)
         # A provider that names no instant is taken to mean the receipt.
         if event and outcome is Outcome.RECORDED and event.occurred_at != callback.received_at:
             lag = max(0, callback.received_at - event.occurred_at) / 1000
-            self.meter.observe(measures.CALLBACK_LAG, lag, provider)
+            self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
 
     def _must_be_confirmed(self, callback: Callback, event: Event) -> bool:
         """Does this end count only once the provider has been asked?

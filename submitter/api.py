@@ -11,10 +11,10 @@ from threading import BoundedSemaphore
 from flask import Blueprint, Response, abort, after_this_request, jsonify, request
 from structlog.contextvars import bind_contextvars
 
-from receiver.described import Description, described
-from receiver.documents import TaskDocument
+from receiver.config.settings import Settings
 from receiver.ingest import Ingest
-from receiver.settings import Settings
+from receiver.serializers.route_spec import RouteSpec, described
+from receiver.serializers.schemas import TaskDocument
 from submitter import once, uploads
 from submitter.once import Once, Reply
 from submitter.providers import open_room
@@ -37,7 +37,7 @@ def blueprint(
 
     @routes.post("/api/tasks")
     @described(
-        Description(
+        RouteSpec(
             answers={201: TaskDocument},
             body=(uploads.NewTask,),
             headers={"Idempotency-Key": "Sent again with the same key, it makes no second task."},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__, completion
+from receiver import __version__
+from receiver.console import completion
 from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.tasks import Status, Task

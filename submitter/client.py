@@ -21,10 +21,10 @@ from typing import Any, Protocol, TypeVar, cast
 import requests
 from urllib3.exceptions import HTTPError
 
-from receiver.deadline import Deadline
-from receiver.guard import GuardedSession
-from receiver.outgoing import origin, retry_after
-from receiver.retry import RetryPolicy
+from receiver.outgoing.deadline import Deadline
+from receiver.outgoing.http import origin, retry_after
+from receiver.outgoing.retry import RetryPolicy
+from receiver.outgoing.ssrf_guard import GuardedSession
 from submitter.errors import NeverReached, OutcomeUnknown, TryLater
 
 T = TypeVar("T")

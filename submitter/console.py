@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from receiver import console, display, terminal
+from receiver.console import output, terminal
 from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.text import display
 from submitter import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
 from submitter.providers import ROOMS
@@ -66,7 +67,7 @@ def print_page(page: Page) -> None:
             click.echo("\t".join(map(display.plain, report.row(task))))
         return
     columns = ("its id", "our id", "status", "created", "result")
-    console.show_table(columns, map(report.row, page.tasks), "No tasks.")
+    output.show_table(columns, map(report.row, page.tasks), "No tasks.")
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
-from receiver.display import rfc3339
 from receiver.stores import Store
-from receiver.stores.base import Span
+from receiver.stores.base import TimeRange
 from receiver.stores.charges import Charge
+from receiver.text.display import rfc3339
 
 AMOUNT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 DIGITS = 60  # of a sum: 18 before the point, 18 behind it, and as many more as there may be tasks
@@ -77,7 +77,7 @@ class Sum:
 
 
 def charges(
-    store: Store, created: Span, *, provider: str | None = None, account: str | None = None
+    store: Store, created: TimeRange, *, provider: str | None = None, account: str | None = None
 ) -> Iterator[Charge]:
     """Every charge on record, oldest first, read page by page. Raises StoreUnavailable."""
     after = 0

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver import durations
 from receiver.clock import now_ms
-from receiver.stores.base import Span
+from receiver.config import durations
+from receiver.stores.base import TimeRange
 from submitter.console import as_json, complain, print_json
 from submitter.costs import BY, Line, Sum, charges
 from submitter.providers import ROOMS
@@ -48,7 +48,7 @@ def costs(
     """
     total = Sum(by)
     with opened() as record:
-        span = Span(since, until)
+        span = TimeRange(since, until)
         for charge in charges(record.store, span, provider=provider, account=account):
             total.add(charge)
     if as_json:

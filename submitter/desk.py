@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from receiver import signing
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.errors import NotFound, RequestRefused, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
-from receiver.settings import Settings
+from receiver.signing import callback_urls
 from receiver.tasks import Status, Task, Trust, new_task_id
 from submitter import inputs, reconcile
 from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
@@ -114,7 +114,7 @@ class Desk:
         callback_url = None
         if public_url and self.room.has_callbacks:
             (secret, *_) = self.settings.with_secret().callback_secrets
-            callback_url = signing.callback_url(public_url, secret, task.provider, task.id)
+            callback_url = callback_urls.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
             human=order.human,
             cloth=order.cloth,

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from receiver import console
+from receiver.console import output
 from receiver.doctor.findings import Verdict
 from submitter import doctor
 from submitter.console import REFUSED, as_json, print_json
@@ -36,7 +36,7 @@ def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_js
     for finding in doctor.examine(wanted):
         found.append(finding)
         if not as_json:
-            console.show_finding(finding)
+            output.show_finding(finding)
     if as_json:
         print_json([finding.as_json() for finding in found])
     ctx.exit(REFUSED if any(one.verdict is Verdict.FAILED for one in found) else 0)

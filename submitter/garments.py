@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from receiver import pictures
+from receiver.pictures import thumbnails
 from submitter import images
 from submitter.errors import InputError
 from submitter.providers import Provider
@@ -89,8 +89,8 @@ def together(upper: bytes, lower: bytes) -> Sent:
     """Return both garments as one picture. Raises InputError."""
     try:
         sheet = merged(upper, lower)
-    except pictures.BROKEN as error:
-        why = pictures.reason(error)
+    except thumbnails.BROKEN as error:
+        why = thumbnails.reason(error)
         raise InputError(
             "cloth", f"the pictures cannot be merged ({why}); save them again"
         ) from None
@@ -149,10 +149,10 @@ def _sheet(upper: bytes, lower: bytes, most: int) -> Image.Image:
 
 
 def _size(content: bytes) -> tuple[int, int]:
-    with pictures.opened(io.BytesIO(content), images.FORMATS) as image:
-        return pictures.upright_size(image)
+    with thumbnails.opened(io.BytesIO(content), images.FORMATS) as image:
+        return thumbnails.upright_size(image)
 
 
 def _on_white(content: bytes, size: tuple[int, int]) -> Image.Image:
-    with pictures.opened(io.BytesIO(content), images.FORMATS) as image:
-        return pictures.flattened(image, size)
+    with thumbnails.opened(io.BytesIO(content), images.FORMATS) as image:
+        return thumbnails.flattened(image, size)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from receiver.retry import RetryPolicy
+from receiver.outgoing.retry import RetryPolicy
 from submitter.errors import TryLater
 
 T = TypeVar("T")

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from receiver import outgoing, pictures
 from receiver.errors import DeliveryFailure
-from receiver.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
+from receiver.outgoing import http
+from receiver.pictures import thumbnails
+from receiver.pictures.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
 from submitter.errors import InputError
 
 # Kling: "no larger than 10 MB". Taken to mean the file's own bytes, and a megabyte as 1024 x 1024;
@@ -59,12 +60,12 @@ def located(given: str, folder: Path | None) -> str:
 def fetch(field: str, url: str, allow_private: bool = False, within: float = FETCH_WITHIN) -> bytes:
     """The picture at this URL, of at most 10 MB, in so many seconds. Raises InputError."""
     try:
-        with outgoing.stream(
+        with http.stream(
             url, deadline=within, max_bytes=MOST_BYTES, allow_private=allow_private
         ) as incoming:
             if incoming.status in COMPLETE:
                 return b"".join(incoming.chunks)
-            trouble = f"{outgoing.origin(url)}: HTTP {incoming.status}"
+            trouble = f"{http.origin(url)}: HTTP {incoming.status}"
     except DeliveryFailure as failure:
         trouble = str(failure).split(";", maxsplit=1)[0]  # what follows is advice for hooks
     raise InputError(
@@ -102,13 +103,13 @@ def check(field: str, content: bytes) -> None:
         raise InputError(field, "is larger than 10 MB; make it smaller")
     _check_format(field, content[:HEAD])
     try:
-        with pictures.opened(io.BytesIO(content), FORMATS) as image:
+        with thumbnails.opened(io.BytesIO(content), FORMATS) as image:
             _check_shape(field, image)
             image.load()  # the only way to detect a missing end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(field, f"has more than {MOST_PIXELS:,} pixels; make it smaller") from None
-    except pictures.BROKEN as error:
-        why = pictures.reason(error)
+    except thumbnails.BROKEN as error:
+        why = thumbnails.reason(error)
         raise InputError(
             field, f"is a damaged or truncated picture ({why}); save it again"
         ) from None

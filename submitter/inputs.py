@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from receiver.errors import NotFound, StoreError
-from receiver.pictures import BROKEN, opened, thumbnail
+from receiver.pictures.thumbnails import BROKEN, opened, thumbnail
 from receiver.stores import Store
 from submitter import images
 from submitter.orders import Order

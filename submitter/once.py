@@ -18,7 +18,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import task_json
 from receiver.errors import NotFound
 from receiver.stores import Store
-from receiver.stores.base import Answered, Kept
+from receiver.stores.base import IdempotencyRecord, StoredResponse
 from receiver.tasks import Status, Task, new_task_id
 from submitter.desk import was_not_accepted
 from submitter.refusals import InvalidKey, KeyBusy, KeyReused, Overtaken, Unsettled
@@ -51,7 +51,9 @@ class Once:
     hold: int = HOLD
     wait: float = WAIT
 
-    def answer(self, key: str, digest: bytes, work: Callable[[Kept], Reply]) -> tuple[Reply, bool]:
+    def answer(
+        self, key: str, digest: bytes, work: Callable[[IdempotencyRecord], Reply]
+    ) -> tuple[Reply, bool]:
         """What `work` replies, or replied to the same request before: then also True.
 
         `work` ends the hold it is given. Raises what it raises, KeyReused, KeyBusy, and Unsettled
@@ -72,9 +74,9 @@ class Once:
                 raise KeyBusy("the first request with this key is still under way", retry_after=5)
             time.sleep(LOOK_EVERY)
 
-    def end(self, held: Kept, reply: Reply | None) -> None:
+    def end(self, held: IdempotencyRecord, reply: Reply | None) -> None:
         """Keep the reply; or None: how the task then stands will be the answer."""
-        kept = None if reply is None else Answered(reply.status, json.dumps(reply.document))
+        kept = None if reply is None else StoredResponse(reply.status, json.dumps(reply.document))
         self.store.settle_key(held, now_ms(), kept)
 
     def _found(self, key: str, digest: bytes) -> Reply | None:
@@ -88,14 +90,14 @@ class Once:
             return Reply(kept.answer.status, json.loads(kept.answer.document))
         return self._stands(kept) if kept.held_until <= now_ms() else None
 
-    def _stands(self, kept: Kept) -> Reply | None:
+    def _stands(self, kept: IdempotencyRecord) -> Reply | None:
         """How the task of a holder that is gone stands; None if it never went on record."""
         try:
             return stands(self.store.task(kept.task_id))
         except NotFound:
             return None
 
-    def _claimed(self, key: str, digest: bytes) -> Kept | None:
+    def _claimed(self, key: str, digest: bytes) -> IdempotencyRecord | None:
         now = now_ms()
         return self.store.claim_key(key, digest, new_task_id(now), now, now + self.hold)
 

@@ -17,14 +17,14 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from receiver.clock import now_ms
-from receiver.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.measures import QUESTIONS
-from receiver.meter import EVERY
-from receiver.retry import LONGEST_WAIT
+from receiver.observability.metric_buffer import EVERY
+from receiver.observability.metrics import QUESTIONS
+from receiver.outgoing.retry import LONGEST_WAIT
+from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
+from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
 from receiver.tasks import IdSource, Outcome, Task
 from submitter.client import Answer
 from submitter.errors import (

@@ -9,12 +9,13 @@ from collections import Counter
 import click
 import structlog
 
-from receiver import logs, settings
-from receiver.clock_watch import ClockWatch
-from receiver.current_hooks import CurrentHooks
+from receiver.config import settings
 from receiver.ingest import known_secrets
-from receiver.redaction import hiding
-from receiver.stop import delay_hangup, reload_at_hangup, stop_at
+from receiver.observability import logs
+from receiver.processes.clock_watch import ClockWatch
+from receiver.processes.current_hooks import CurrentHooks
+from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
+from receiver.text.redaction import hiding
 from submitter.console import REFUSED, as_json, print_json
 from submitter.reconcile import Reconciler
 from submitter.record import opened

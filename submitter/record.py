@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from receiver import hooks_file, settings
-from receiver.clock_watch import ClockWatch
-from receiver.current_hooks import CurrentHooks, source_of
+from receiver.config import hooks_file, settings
+from receiver.config.hooks_file import HooksPath
+from receiver.config.settings import Settings
 from receiver.errors import SettingsError
-from receiver.hooks_file import HooksPath
 from receiver.ingest import Ingest
-from receiver.meter import Meter
-from receiver.settings import Settings
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.processes.clock_watch import ClockWatch
+from receiver.processes.current_hooks import CurrentHooks, source_of
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from submitter.errors import ConfigurationError
 from submitter.providers import Provider, open_room
@@ -92,7 +92,7 @@ def _record(
                 store,
                 [entry.subscription for entry in hooks.entries],
                 chosen.confirm,
-                Meter("poller"),
+                MetricBuffer("poller"),
             ),
             hooks=hooks,
             downloads=frozenset(e.name for e in hooks.entries if e.type == hooks_file.DOWNLOAD),

@@ -8,11 +8,11 @@ from typing import Any
 
 from receiver import providers
 from receiver.deliveries import File, Notice
-from receiver.display import rfc3339
 from receiver.errors import RequestRefused
 from receiver.events import Media
 from receiver.stores.base import TaskHistory
 from receiver.tasks import Outcome
+from receiver.text.display import rfc3339
 from submitter.providers.base import Listed, Page
 from submitter.wording import readable
 

@@ -13,11 +13,11 @@ from threading import BoundedSemaphore
 import structlog
 from structlog.contextvars import bind_contextvars
 
+from receiver.config.settings import Settings
 from receiver.deliveries import task_json
 from receiver.errors import StoreError
 from receiver.ingest import Ingest
-from receiver.settings import Settings
-from receiver.stores.base import Kept
+from receiver.stores.base import IdempotencyRecord
 from receiver.tasks import new_task_id
 from submitter import uploads
 from submitter.client import BRISK, Persistence, bounded
@@ -68,7 +68,9 @@ class Window:
         except ConfigurationError as error:
             raise NotNow(str(error), retry_after=KEYS_LATER) from None
 
-    def create(self, room: Provider, upload: Upload, held: Kept | None = None) -> Reply:
+    def create(
+        self, room: Provider, upload: Upload, held: IdempotencyRecord | None = None
+    ) -> Reply:
         """The task, or the provider's refusal; ends the hold on the key, if there is one.
 
         Raises InvalidRequest, NotNow, Unknown, and StoreUnavailable if it could not be recorded.
@@ -82,7 +84,9 @@ class Window:
         job.add_done_callback(lambda _: self._slots.release())
         return _in_time(job, task_id)
 
-    def _job(self, room: Provider, upload: Upload, task_id: str, held: Kept | None) -> Reply:
+    def _job(
+        self, room: Provider, upload: Upload, task_id: str, held: IdempotencyRecord | None
+    ) -> Reply:
         try:
             reply = self._made(room, upload, task_id)
         except (InvalidRequest, NotNow, StoreError):
@@ -122,7 +126,7 @@ class Window:
         except StoreError as error:
             raise _unknown(f"the record became unavailable ({error})", task_id) from None
 
-    def _end(self, held: Kept | None, reply: Reply | None) -> None:
+    def _end(self, held: IdempotencyRecord | None, reply: Reply | None) -> None:
         """The answer stands without it: a hold that is not ended runs out."""
         if held is None:
             return
@@ -131,7 +135,7 @@ class Window:
         except StoreError as error:
             log.error("the answer could not be kept for its key", error=str(error))
 
-    def _release(self, held: Kept | None) -> None:
+    def _release(self, held: IdempotencyRecord | None) -> None:
         if held is not None:
             with contextlib.suppress(StoreError):  # it runs out
                 self._once.store.release_key(held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from receiver.cli import main
-from receiver.settings import load, sqlite_path
+from receiver.config.settings import load, sqlite_path
 from tests.support.disk import Disk
 
 disk = Disk(sqlite_path(load().database_url))

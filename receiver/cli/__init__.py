@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
-from receiver import __version__, completion, logs, settings
+from receiver import __version__
 from receiver.cli.group import Commands, ImportedCommands
+from receiver.config import settings
+from receiver.console import completion
+from receiver.observability import logs
 
 COMMANDS = ImportedCommands(
     "receiver.cli",

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from receiver.copy import copy as steps_of_copying
+from receiver.maintenance.copy import copy as steps_of_copying
 
 
 @click.command()

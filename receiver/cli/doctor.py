@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from receiver import console
 from receiver.cli.group import REFUSED, as_json
+from receiver.console import output
 from receiver.doctor import checkup
 from receiver.doctor.findings import Verdict
 
@@ -24,7 +24,7 @@ def doctor(ctx: click.Context, send: bool, as_json: bool) -> None:
     for finding in checkup.examine(send=send):
         found.append(finding)
         if not as_json:
-            console.show_finding(finding)
+            output.show_finding(finding)
     if as_json:
-        console.as_json([finding.as_json() for finding in found])
+        output.as_json([finding.as_json() for finding in found])
     ctx.exit(REFUSED if any(one.verdict is Verdict.FAILED for one in found) else 0)

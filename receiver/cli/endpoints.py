@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-from receiver import console, settings, shapes
 from receiver.cli.group import as_json, hook_names, say_which_hooks_are_missing, store
 from receiver.clock import now_ms
+from receiver.config import settings
+from receiver.console import output
 from receiver.deliveries import State
-from receiver.display import plain
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
+from receiver.serializers import records
+from receiver.text.display import plain
 
 
 @click.group(invoke_without_command=True)
@@ -30,9 +32,9 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
     found = [endpoint for endpoint in found if circuit in (None, endpoint.circuit(now))]
     if as_json:
-        console.as_json([shapes.endpoint_json(endpoint, now) for endpoint in found])
+        output.as_json([records.endpoint_json(endpoint, now) for endpoint in found])
     else:
-        console.show_endpoints(found, now)
+        output.show_endpoints(found, now)
 
 
 @endpoints.command()

@@ -17,17 +17,18 @@ from typing import Any
 
 import click
 
-from receiver import durations, hooks_file, settings, terminal
 from receiver.clock import now_ms
-from receiver.clock_watch import ClockWatch
-from receiver.display import plain_lines
+from receiver.config import durations, hooks_file, settings
+from receiver.config.hooks_file import HooksPath
+from receiver.console import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.hooks_file import HooksPath
 from receiver.ingest import hook_entries
+from receiver.processes.clock_watch import ClockWatch
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, check_schema_when_reachable, open_store
-from receiver.stores.base import Span
+from receiver.stores.base import TimeRange
 from receiver.stores.overview import without_hook
+from receiver.text.display import plain_lines
 
 USAGE, REFUSED = 2, 1
 EXAMPLE = "2026-11-20T08:00:00Z"
@@ -47,14 +48,14 @@ def of_tasks(time: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def narrowed(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def with_span(*args: Any, since: int | None, until: int | None, **more: Any) -> None:
-            command(*args, span=Span(since, until), **more)
+            command(*args, span=TimeRange(since, until), **more)
 
         options = (
             click.option("--provider", type=click.Choice(sorted(PROVIDERS))),
             click.option("--account", help="Of the provider; the first one is called default."),
             click.option("--reference", help="Your own name of the task, such as an order number."),
-            click.option("--since", type=Moment(), help=f"{time} since: 2d, or {EXAMPLE}."),
-            click.option("--until", type=Moment(), help="And before."),
+            click.option("--since", type=InstantType(), help=f"{time} since: 2d, or {EXAMPLE}."),
+            click.option("--until", type=InstantType(), help="And before."),
         )
         for option in reversed(options):
             with_span = option(with_span)
@@ -149,7 +150,7 @@ class Commands(click.Group):
             ctx.exit(REFUSED)
 
 
-class Duration(click.ParamType[int]):
+class DurationType(click.ParamType[int]):
     """Seconds, from `90s`, `12h`, `30d` and the like."""
 
     name = "DURATION"
@@ -161,7 +162,7 @@ class Duration(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class Moment(click.ParamType[int]):
+class InstantType(click.ParamType[int]):
     """An instant (ms UTC), from RFC 3339 (`2026-11-20T08:00:00Z`), or a duration back from now."""
 
     name = "MOMENT"
@@ -180,15 +181,15 @@ def store(chosen: settings.Settings | None = None) -> Store:
 
     Raises SettingsError, StoreError.
     """
-    from receiver import console  # noqa: PLC0415 - its tables take long to import
+    from receiver.console import output  # noqa: PLC0415 - its tables take long to import
     from receiver.ingest import known_secrets  # noqa: PLC0415 - neither does every command need it
-    from receiver.redaction import hiding_values  # noqa: PLC0415
+    from receiver.text.redaction import hiding_values  # noqa: PLC0415
 
     chosen = chosen or settings.load(creates_secret=False)
     found = _opened(chosen)
     context = click.get_current_context()
-    console.hide_secrets(hiding_values(known_secrets(chosen)))
-    context.call_on_close(lambda: console.hide_secrets(str))
+    output.hide_secrets(hiding_values(known_secrets(chosen)))
+    context.call_on_close(lambda: output.hide_secrets(str))
     found.check_schema()
     ClockWatch(found).follow()
     return found

@@ -6,13 +6,18 @@ import os
 
 import click
 
-from receiver import console, hooks, logs, sample, settings, shapes
+from receiver import hooks
 from receiver.cli.group import REFUSED, as_json, hook_names
-from receiver.display import plain
+from receiver.config import settings
+from receiver.config.hooks_file import HEARABLE, HookEntry
+from receiver.console import output
+from receiver.delivery import sample_events
 from receiver.errors import DeliveryFailure, SettingsError
-from receiver.hooks_file import HEARABLE, HookEntry
 from receiver.ingest import hook_entries, known_secrets
-from receiver.redaction import hiding
+from receiver.observability import logs
+from receiver.serializers import records
+from receiver.text.display import plain
+from receiver.text.redaction import hiding
 
 
 @click.group("hooks")
@@ -32,9 +37,9 @@ def list_(ctx: click.Context, as_json: bool) -> None:
         (entry, _problems(entry)) for entry in hook_entries(settings.load(creates_secret=False))
     ]
     if as_json:
-        console.as_json([shapes.hook_json(entry, problems) for entry, problems in found])
+        output.as_json([records.hook_json(entry, problems) for entry, problems in found])
     else:
-        console.show_hooks(found)
+        output.show_hooks(found)
     ctx.exit(REFUSED if any(problems for _, problems in found) else 0)
 
 
@@ -58,11 +63,11 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     logs.configure(hide, settings.log_format())
     told = status or entry.subscription.tried_with
     try:
-        works, said = True, hide(sample.send(hook, told, chosen.zone))
+        works, said = True, hide(sample_events.send(hook, told, chosen.zone))
     except DeliveryFailure as failure:
         works, said = False, hide(str(failure))
     if as_json:
-        console.as_json({"hook": name, "status": told, "delivered": works, "answer": said})
+        output.as_json({"hook": name, "status": told, "delivered": works, "answer": said})
     elif works:
         click.echo(f"{name} took the test event ({told}): {plain(said)}")
     else:

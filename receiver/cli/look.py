@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver import console, providers, settings, shapes
+from receiver import providers
 from receiver.cli.group import (
     as_json,
     cursor,
@@ -16,9 +16,12 @@ from receiver.cli.group import (
     tell_next,
 )
 from receiver.clock import now_ms
+from receiver.config import settings
+from receiver.console import output
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
-from receiver.stores.base import Span
+from receiver.serializers import records
+from receiver.stores.base import TimeRange
 from receiver.tasks import Outcome, Status
 
 
@@ -36,7 +39,7 @@ def tasks(
     limit: int,
     cursor: int | None,
     as_json: bool,
-    span: Span,
+    span: TimeRange,
     **of_task: str | None,
 ) -> None:
     """List tasks, newest first; `tasks show TASK` tells everything about one."""
@@ -45,9 +48,9 @@ def tasks(
     wanted = Status(status) if status else None
     page = store().page_of_tasks(before=cursor, limit=limit, status=wanted, created=span, **of_task)
     if as_json:
-        console.as_json([task_json(task) for task in page.rows])
+        output.as_json([task_json(task) for task in page.rows])
     else:
-        console.show_tasks(page.rows)
+        output.show_tasks(page.rows)
     tell_next(page.next)
 
 
@@ -59,9 +62,9 @@ def show(task: str, as_json: bool) -> None:
     chosen = settings.load(creates_secret=False)
     history = store(chosen).history(task)
     if as_json:
-        console.as_json(shapes.history_json(history, names_in_hooks_file(chosen)))
+        output.as_json(records.history_json(history, names_in_hooks_file(chosen)))
     else:
-        console.show_timeline(history)
+        output.show_timeline(history)
 
 
 @click.command()
@@ -77,7 +80,7 @@ def callbacks(
     limit: int,
     cursor: int | None,
     as_json: bool,
-    span: Span,
+    span: TimeRange,
     **of_task: str | None,
 ) -> None:
     """List what providers said, newest first; `--outcome quarantined`: what was not understood."""
@@ -86,9 +89,9 @@ def callbacks(
         before=cursor, limit=limit, task_id=task, outcome=wanted, received=span, **of_task
     )
     if as_json:
-        console.as_json([shapes.callback_json(stored) for stored in page.rows])
+        output.as_json([records.callback_json(stored) for stored in page.rows])
     else:
-        console.show_callbacks(page.rows)
+        output.show_callbacks(page.rows)
     tell_next(page.next)
 
 
@@ -107,7 +110,7 @@ def deliveries(
     limit: int,
     cursor: int | None,
     as_json: bool,
-    span: Span,
+    span: TimeRange,
     **of_task: str | None,
 ) -> None:
     """List deliveries, newest first; `--state dead`: the dead letters."""
@@ -118,9 +121,9 @@ def deliveries(
         before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
     )
     if as_json:
-        console.as_json([shapes.delivery_json(delivery, hooks) for delivery in page.rows])
+        output.as_json([records.delivery_json(delivery, hooks) for delivery in page.rows])
     else:
-        console.show_deliveries(page.rows, now_ms(), hooks)
+        output.show_deliveries(page.rows, now_ms(), hooks)
     tell_next(page.next)
 
 
@@ -134,9 +137,9 @@ def rejections(limit: int, as_json: bool) -> None:
     """
     found = store().rejections(limit)
     if as_json:
-        console.as_json([shapes.rejection_json(rejection) for rejection in found])
+        output.as_json([records.rejection_json(rejection) for rejection in found])
     else:
-        console.show_rejections(found)
+        output.show_rejections(found)
 
 
 @click.command()
@@ -151,6 +154,6 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
     chosen = settings.load(creates_secret=False)
     task, where = announce(store(chosen), chosen, provider, reference, account)
     if as_json:
-        console.as_json({"task": task_json(task), "callback_url": where})
+        output.as_json({"task": task_json(task), "callback_url": where})
     else:
         click.echo(where)

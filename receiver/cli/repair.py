@@ -9,23 +9,24 @@ from contextlib import nullcontext
 
 import click
 
-from receiver import console, settings
-from receiver import redeliver as again
 from receiver.cli.group import (
     ROW,
-    Moment,
+    InstantType,
     as_json,
     hook_names,
     say_which_hooks_are_missing,
     store,
 )
 from receiver.clock import now_ms
+from receiver.config import settings
+from receiver.console import output
 from receiver.deliveries import State
-from receiver.display import plain
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
-from receiver.reparse import reparse
-from receiver.stores.upkeep import Step, Wanted
+from receiver.maintenance import redeliver as again
+from receiver.maintenance.replay import reparse
+from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.text.display import plain
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 
@@ -41,8 +42,10 @@ ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 @click.option("--provider")
 @click.option("--status", help="Those that tell this status.")
 @click.option("--task")
-@click.option("--since", type=Moment(), help="Moves recorded since: 2d, or 2026-11-20T08:00:00Z.")
-@click.option("--until", type=Moment(), help="And before.")
+@click.option(
+    "--since", type=InstantType(), help="Moves recorded since: 2d, or 2026-11-20T08:00:00Z."
+)
+@click.option("--until", type=InstantType(), help="And before.")
 @click.option("--dry-run", is_flag=True, help="Only report how many.")
 @as_json
 def redeliver(
@@ -68,7 +71,7 @@ def redeliver(
     if deliveries:
         _one_by_one(deliveries, dry_run)
         return
-    wanted = Wanted(
+    wanted = DeliverySelection(
         State(state or State.DEAD), hook, provider, status, task, since=since, until=until
     )
     ingest = _ingest()
@@ -78,7 +81,7 @@ def redeliver(
         again.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
     )
     if as_json:
-        console.as_json({"redelivered": found, "created": missing, "dry_run": dry_run})
+        output.as_json({"redelivered": found, "created": missing, "dry_run": dry_run})
     else:
         verb = "would be" if dry_run else "are"
         click.echo(f"{found} deliveries {verb} due again, {missing} {verb} created")
@@ -97,7 +100,7 @@ def redeliver(
 )
 @click.option(
     "--since",
-    type=Moment(),
+    type=InstantType(),
     help="Only callbacks received since then: 2d, or 2026-11-20T08:00:00Z.",
 )
 @click.option(
@@ -139,7 +142,7 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
     faults = 0
     # On a terminal the printed lines themselves show the progress.
     hidden = nullcontext(lambda _: None)
-    progress = hidden if sys.stdout.isatty() else console.progress("parsing callbacks")
+    progress = hidden if sys.stdout.isatty() else output.progress("parsing callbacks")
     with progress as more:
         for one in reparse(_ingest(), since, dry_run=dry_run):
             became = f"{verb}: {one.outcome}" if one.outcome else f": {plain(one.problem)}"
@@ -164,9 +167,9 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
             click.echo(f"delivery {delivery} is due again")
 
 
-def _total(steps: Iterator[Step]) -> int:
+def _total(steps: Iterator[RepairStep]) -> int:
     total = 0
-    with console.progress("deliveries") as more:
+    with output.progress("deliveries") as more:
         for step in steps:
             total += step.changed
             more(step.changed)

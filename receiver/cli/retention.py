@@ -6,20 +6,22 @@ import os
 
 import click
 
-from receiver import console, hooks, settings
-from receiver.cli.group import REFUSED, Duration, complain, store
+from receiver import hooks
+from receiver.cli.group import REFUSED, DurationType, complain, store
 from receiver.clock import now_ms
+from receiver.config import settings
+from receiver.console import output
 from receiver.errors import NotErased
-from receiver.forget import forget as erase
 from receiver.hooks.base import KeepsFiles
 from receiver.ingest import hook_entries
-from receiver.prune import prune as steps_of_pruning
+from receiver.maintenance.forget import forget as erase
+from receiver.maintenance.prune import prune as steps_of_pruning
 
 MOST_AT_ONCE = 10_000  # tasks of one reference
 
 
 @click.command()
-@click.option("--older-than", type=Duration(), help="Such as 30d. [default: RETENTION]")
+@click.option("--older-than", type=DurationType(), help="Such as 30d. [default: RETENTION]")
 @click.option("--dead-letters", is_flag=True, help="Also of tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:
     """Erase the payloads of tasks that ended longer ago than this, and free the space.
@@ -41,7 +43,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
         click.echo(f"prune: {kept}", err=True)
     steps = steps_of_pruning(record, older_than, _keepers(chosen), dead_too=dead_letters)
     unfinished: NotErased | None = None
-    with console.progress("erasing messages") as more:
+    with output.progress("erasing messages") as more:
         try:
             for step in steps:
                 callbacks, size = callbacks + step.callbacks, size + step.bytes

@@ -12,23 +12,26 @@ from contextlib import closing, suppress
 import click
 import structlog
 
-from receiver import hooks, logs, serve, settings
-from receiver.alert import Alert
+from receiver import hooks
 from receiver.cli.group import REFUSED, store_when_reachable
 from receiver.clock import now_ms
-from receiver.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
-from receiver.deliver import Deliver
-from receiver.dispatch import Chore, chores, dispatcher
-from receiver.erasures import FinishErasures
+from receiver.config import settings
+from receiver.config.hooks_file import HookEntry
+from receiver.delivery.alerts import AlertSender
+from receiver.delivery.attempt import Deliver
+from receiver.delivery.dispatch import Chore, chores, dispatcher
+from receiver.delivery.hook_tests import HookTestSender
+from receiver.delivery.loaded_hooks import LoadedHooks, MissingHooks
 from receiver.errors import NotErased, StoreUnavailable
 from receiver.hooks.base import KeepsFiles
-from receiver.hooks_file import HookEntry
-from receiver.loaded_hooks import LoadedHooks, MissingHooks
-from receiver.meter import EVERY, Meter
-from receiver.prune import prune
-from receiver.rehearse import Rehearse
-from receiver.stop import delay_hangup, reload_at_hangup, stop_at
+from receiver.maintenance.erasures import FinishErasures
+from receiver.maintenance.prune import prune
+from receiver.observability import logs
+from receiver.observability.metric_buffer import EVERY, MetricBuffer
+from receiver.processes import serve
+from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
+from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
+from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store, open_store, when_reachable
 
 ALERTS_EVERY = 2.0  # seconds
@@ -98,7 +101,7 @@ def worker() -> None:
     chosen = settings.load(creates_secret=False)
     loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ, chosen.secrets)
     logs.configure(loaded.hide, settings.log_format())
-    meter = Meter("worker")
+    meter = MetricBuffer("worker")
     record = store_when_reachable(chosen)
     deliver = Deliver(record, loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
     watch = ClockWatch(record, meter)
@@ -116,7 +119,7 @@ def worker() -> None:
     more = [
         Chore("clock", LOOK_EVERY, watch.look),
         Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
-        Chore("trials", TRIALS_EVERY, Rehearse(deliver.store, loaded, loaded.hide).round),
+        Chore("trials", TRIALS_EVERY, HookTestSender(deliver.store, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
         Chore("missing hooks", MISSING_EVERY, MissingHooks(deliver.store, loaded).log),
     ]
@@ -134,7 +137,7 @@ def worker() -> None:
 def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[Chore]:
     """What the worker does beside deliveries."""
     wanted = [
-        Chore("alerts", ALERTS_EVERY, lambda: Alert(record, loaded.alerting()).send()),
+        Chore("alerts", ALERTS_EVERY, lambda: AlertSender(record, loaded.alerting()).send()),
         Chore("erasures", ERASURES_EVERY, FinishErasures(record).round),
     ]
     if retention is not None:
@@ -146,7 +149,7 @@ def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[C
     return wanted
 
 
-def _hand_over(meter: Meter, record: Store) -> None:
+def _hand_over(meter: MetricBuffer, record: Store) -> None:
     try:
         meter.flush(record.measure)
     except StoreUnavailable:

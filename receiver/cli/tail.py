@@ -7,18 +7,19 @@ from collections.abc import Iterable
 
 import click
 
-from receiver import console, shapes
+from receiver.cli.activity import ActivityFollower
 from receiver.cli.group import as_json, hook_names, store
+from receiver.console import output
+from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
-from receiver.stop import stop_at
-from receiver.stores.happenings import Happening, Kind
-from receiver.tail import Tail
+from receiver.serializers import records
+from receiver.stores.activity import Activity, ActivityKind
 
 
 @click.command()
 @click.option(
     "--only",
-    type=click.Choice([kind.value for kind in Kind]),
+    type=click.Choice([kind.value for kind in ActivityKind]),
     multiple=True,
     help="Only this; may be given several times.",
 )
@@ -43,16 +44,16 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **wanted: str | None)
     not show.
     """
     wanted["task_id"] = wanted.pop("task")
-    following = Tail(store())
+    following = ActivityFollower(store())
     stop = stop_at(signal.SIGINT, signal.SIGTERM)
 
-    def show(found: Iterable[Happening]) -> None:
+    def show(found: Iterable[Activity]) -> None:
         if as_json:
-            console.as_json_lines(map(shapes.happening_json, found))
+            output.as_json_lines(map(records.happening_json, found))
         else:
-            console.show_happenings(found)
+            output.show_happenings(found)
 
-    def chosen(found: Iterable[Happening]) -> list[Happening]:
+    def chosen(found: Iterable[Activity]) -> list[Activity]:
         return [one for one in found if _is_wanted(one, only, wanted)]
 
     show(chosen(following.past)[-lines:] if lines else ())
@@ -60,7 +61,7 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **wanted: str | None)
         show(chosen(found))
 
 
-def _is_wanted(one: Happening, only: tuple[str, ...], wanted: dict[str, str | None]) -> bool:
+def _is_wanted(one: Activity, only: tuple[str, ...], wanted: dict[str, str | None]) -> bool:
     given = {name: value for name, value in wanted.items() if value is not None}
     is_meant = all(getattr(one, name) == value for name, value in given.items())
     return is_meant and (not only or one.kind in only)

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
 
-from receiver import settings
+from receiver.config import settings
+from receiver.config.hooks_file import HooksPath, load
+from receiver.config.settings import Settings, sqlite_path
 from receiver.doctor import clocks, disk, hooks, permissions, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
-from receiver.hooks_file import HooksPath, load
 from receiver.providers import PROVIDERS, spelling
-from receiver.redaction import redacted
-from receiver.settings import Settings, sqlite_path
 from receiver.stores import Store, open_store
+from receiver.text.redaction import redacted
 
 # Where the time is asked for: it answers anybody, and is the provider whose clock counts.
 KLING = "https://api-singapore.klingai.com"

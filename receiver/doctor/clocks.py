@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from receiver import outgoing
 from receiver.clock import wall_ms
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import DeliveryFailure
+from receiver.outgoing import http
 
 CHECK = "clock"
 TOLERATED = 300  # seconds that the time of a signature may be off
@@ -23,7 +23,7 @@ def check(urls: Sequence[str]) -> Finding:
     problems = []
     for url in urls:
         try:
-            return judged(outgoing.origin(url), _ahead(url))
+            return judged(http.origin(url), _ahead(url))
         except (DeliveryFailure, ValueError) as error:
             problems.append(str(error))
     said = "; ".join(problems) or "there is nobody to compare it with"
@@ -54,9 +54,9 @@ def ahead_of(date: str | None, asked_at: int, answered_at: int) -> float:
 
 def _ahead(url: str) -> float:
     asked_at = wall_ms()
-    with outgoing.stream(url, deadline=WITHIN, max_bytes=1, allow_private=True) as incoming:
+    with http.stream(url, deadline=WITHIN, max_bytes=1, allow_private=True) as incoming:
         date = incoming.headers.get("Date")
         try:
             return ahead_of(date, asked_at, wall_ms())
         except ValueError:
-            raise ValueError(f"{outgoing.origin(url)}: answers without a Date") from None
+            raise ValueError(f"{http.origin(url)}: answers without a Date") from None

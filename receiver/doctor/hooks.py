@@ -6,15 +6,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 
-from receiver import current_hooks, hooks, logs, sample, settings
+from receiver import hooks
 from receiver.clock import now_ms
+from receiver.config import settings
+from receiver.config.hooks_file import HookEntry
+from receiver.delivery import sample_events
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
-from receiver.hooks_file import HookEntry
-from receiver.redaction import hiding
+from receiver.observability import logs
+from receiver.processes import current_hooks
 from receiver.stores import Store
 from receiver.stores.overview import without_hook
+from receiver.text.redaction import hiding
 
 Hide = Callable[[str], str]
 RESUME = "mend it, then: receiver endpoints resume"
@@ -88,7 +92,7 @@ def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Fin
 
 def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        said = sample.send(hook, entry.subscription.tried_with, zone)
+        said = sample_events.send(hook, entry.subscription.tried_with, zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"

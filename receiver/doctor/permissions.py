@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from receiver import private_files
+from receiver.config import private_files
 from receiver.doctor.findings import Finding, ok, warning
 
 CHECK = "permissions"

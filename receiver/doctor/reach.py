@@ -16,13 +16,14 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests.adapters
 
-from receiver import outgoing, signing
-from receiver.deadline import Deadline
+from receiver.config.settings import Settings
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import DeliveryFailure, StoreError
-from receiver.guard import is_public
-from receiver.outgoing import Answer
-from receiver.settings import Settings
+from receiver.outgoing import http
+from receiver.outgoing.deadline import Deadline
+from receiver.outgoing.http import Response
+from receiver.outgoing.ssrf_guard import is_public
+from receiver.signing import callback_urls
 from receiver.stores import Store
 from receiver.stores.upkeep import Rejection
 
@@ -53,8 +54,8 @@ def check(settings: Settings, store: Store | None) -> Finding:
         said = "there is no callback secret yet, so no callback URL can be tried"
         return warning(CHECK, said, "run: receiver migrate")
     nonce = secrets.token_hex(8)
-    url = signing.callback_url(
-        settings.public_url, settings.callback_secrets[0], signing.DOCTOR, nonce
+    url = callback_urls.callback_url(
+        settings.public_url, settings.callback_secrets[0], callback_urls.DOCTOR, nonce
     )
     try:
         address = _way(urlsplit(url))
@@ -109,24 +110,24 @@ def _speak_tls(connection: socket.socket, host: str) -> None:
         raise Broke("TLS", f"no handshake with {host}{_because(error)}", todo) from None
 
 
-def _answer(url: str) -> Answer:
+def _answer(url: str) -> Response:
     try:
-        return outgoing.post(url, json=BODY, deadline=WITHIN, allow_private=True)
+        return http.post(url, json=BODY, deadline=WITHIN, allow_private=True)
     except DeliveryFailure as failure:
         todo = "the connection is taken, and nothing is answered: look at the proxy's log"
         raise Broke("the proxy", str(failure), todo) from None
 
 
-def _judge(answer: Answer, url: str, nonce: str, store: Store | None) -> None:
+def _judge(answer: Response, url: str, nonce: str, store: Store | None) -> None:
     """Raises Broke unless the receiver got it."""
-    status, origin = answer.status, outgoing.origin(url)
+    status, origin = answer.status, http.origin(url)
     if status == HTTPStatus.OK and answer.body.strip() == PONG:
         return
     told = f"{origin} answered {status}"
     if _is_ours(answer):
         raise _refused(answer, told, nonce, store)
-    if status in outgoing.REDIRECTS:
-        target = outgoing.origin(str(answer.headers.get("Location") or ""))
+    if status in http.REDIRECTS:
+        target = http.origin(str(answer.headers.get("Location") or ""))
         todo = "set PUBLIC_URL to where it redirects to: providers follow no redirect"
         raise Broke("the proxy", f"{told}, a redirect to {target}", todo)
     if status in PROXY_FOUND_NOBODY:
@@ -139,7 +140,7 @@ def _judge(answer: Answer, url: str, nonce: str, store: Store | None) -> None:
     raise Broke("the path", f"{told}, which is not the receiver's answer", todo)
 
 
-def _refused(answer: Answer, told: str, nonce: str, store: Store | None) -> Broke:
+def _refused(answer: Response, told: str, nonce: str, store: Store | None) -> Broke:
     """Where a refusal of a receiver comes from: ours has written down what it was asked."""
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Broke("the limit", f"{told}: too many refusals", "try again in some minutes")
@@ -171,14 +172,14 @@ def _noted(nonce: str, store: Store | None) -> Rejection | None:
     return None
 
 
-def _is_ours(answer: Answer) -> bool:
+def _is_ours(answer: Response) -> bool:
     """Is it in the form in which a receiver refuses?"""
     kind: Any = answer.headers.get("Content-Type") or ""
     return str(kind).startswith("application/problem+json")
 
 
 def _through(public_url: str, address: str, took: float) -> Finding:
-    told = f"pong through {outgoing.origin(public_url)} after {took * 1000:.0f} ms"
+    told = f"pong through {http.origin(public_url)} after {took * 1000:.0f} ms"
     if not is_public(ipaddress.ip_address(address.partition("%")[0])):
         said = f"{told}, but {address} is not a public address: providers cannot reach it"
         return warning(CHECK, said, "fine for the sandbox; else use an address of the internet")

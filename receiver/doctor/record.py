@@ -7,12 +7,12 @@ import socket
 from collections.abc import Iterator
 
 from receiver.clock import now_ms, wall_ms
-from receiver.clock_watch import recent_step
-from receiver.display import rfc3339
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
+from receiver.processes.clock_watch import recent_step
 from receiver.stores import Store
 from receiver.stores.base import FILES_CHANGED, GONE_AFTER
+from receiver.text.display import rfc3339
 
 CHECK = "database"
 CLOCK = "clock"

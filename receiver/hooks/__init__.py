@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from receiver.config.hook_secrets import PLACE_OF_A_SECRET, Secrets, secrets
+from receiver.config.hooks_file import HookEntry
 from receiver.errors import SettingsError
-from receiver.hook_secrets import PLACE_OF_A_SECRET, Secrets, secrets
 from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Alerting, Hook, HookType, KeepsFiles
 from receiver.hooks.command import Command
@@ -14,7 +15,6 @@ from receiver.hooks.email import Email
 from receiver.hooks.python import Python
 from receiver.hooks.slack import Slack
 from receiver.hooks.webhook import Webhook
-from receiver.hooks_file import HookEntry
 
 TYPES: Mapping[str, HookType] = {
     "apprise": Apprise,

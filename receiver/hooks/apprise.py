@@ -15,9 +15,6 @@ from typing import Any
 
 from marshmallow import fields
 
-from receiver import outgoing
-from receiver.connects import public_only
-from receiver.deadline import Deadline
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert, AlertKind
 from receiver.errors import (
@@ -30,6 +27,9 @@ from receiver.errors import (
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
+from receiver.outgoing import http
+from receiver.outgoing.deadline import Deadline
+from receiver.outgoing.socket_guard import public_only
 
 INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 # They reach no network, but this machine; hooks of type command do that.
@@ -209,7 +209,7 @@ def _concerns_message(log: str) -> bool:
     """Return whether the service refused this message: every status in the log says so."""
     statuses = {int(status) for status in STATUS.findall(log)}
     return bool(statuses) and all(
-        400 <= status < 500 and status not in outgoing.TEMPORARY_STATUSES for status in statuses
+        400 <= status < 500 and status not in http.TEMPORARY_STATUSES for status in statuses
     )
 
 

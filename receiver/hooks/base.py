@@ -52,7 +52,7 @@ class Alerting(Protocol):
 
 
 @runtime_checkable
-class Rehearsing(Protocol):
+class NeedsTestPicture(Protocol):
     """A hook that needs a provider's URL to work: a test hands it a picture instead."""
 
     def rehearse(self, notice: Notice, picture: Path) -> Done:

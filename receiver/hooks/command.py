@@ -23,11 +23,11 @@ from typing import IO, Any
 from marshmallow import ValidationError, fields, validate
 
 from receiver.deliveries import Notice
-from receiver.display import encodable, json_ascii
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, seconds
+from receiver.text.display import encodable, json_ascii
 
 # sysexits.h
 REFUSED = 65  # EX_DATAERR

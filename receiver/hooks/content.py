@@ -10,9 +10,10 @@ from typing import BinaryIO
 import structlog
 from PIL import Image
 
-from receiver import pictures
 from receiver.errors import ContentFailure, PermanentFailure
-from receiver.file_types import (
+from receiver.hooks import wording
+from receiver.pictures import thumbnails
+from receiver.pictures.file_types import (
     AVIF,
     BMP,
     GIF,
@@ -26,9 +27,8 @@ from receiver.file_types import (
     detect,
     text_in,
 )
-from receiver.hooks import wording
-from receiver.picture_memory import TooMuchMemory
-from receiver.redaction import redacted
+from receiver.pictures.memory import TooMuchMemory
+from receiver.text.redaction import redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
 MIN_BYTES = 64  # no picture that cannot be decoded, no video and no sound is shorter
@@ -81,16 +81,16 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
         return None
     is_opened = False
     try:
-        with pictures.opened(file, (form,), MAX_PIXELS, pictures.THUMBNAIL_SIDE) as image:
+        with thumbnails.opened(file, (form,), MAX_PIXELS, thumbnails.THUMBNAIL_SIDE) as image:
             is_opened = True
-            return pictures.thumbnail(image)
+            return thumbnails.thumbnail(image)
     except TooMuchMemory:
         log.warning("a picture has no thumbnail: decoding it takes too much memory", format=form)
         return None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
-    except pictures.BROKEN as error:
-        why = pictures.reason(error)
+    except thumbnails.BROKEN as error:
+        why = thumbnails.reason(error)
         if found in DECODED or (is_opened and CUT_SHORT.search(why)):
             raise ContentFailure(f"the {form} picture is broken: {why}") from error
         return None

@@ -22,7 +22,6 @@ from typing import Any
 import structlog
 from marshmallow import ValidationError, fields, validate
 
-from receiver import outgoing
 from receiver.deliveries import File, Notice
 from receiver.errors import (
     ContentFailure,
@@ -37,8 +36,9 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
 from receiver.hooks.file_names import FileName, Literal, Number, Part, Run
+from receiver.hooks.file_storage import FileStorage, Paths, file_name, names_of, remove, shelf
 from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
-from receiver.hooks.shelf import Paths, Shelf, file_name, names_of, remove, shelf
+from receiver.outgoing import http
 from receiver.tasks import Task
 
 NAMES = ("provider", "account", "task", "reference", "kind", "index", "extension")
@@ -95,7 +95,7 @@ class Download:
         self.name = name
         self._options = checked(DownloadOptions(), options)
         try:
-            self._shelf: Shelf = shelf(
+            self._shelf: FileStorage = shelf(
                 self._options["to"],
                 endpoint_url=self._options["endpoint_url"],
                 within=self._options["deadline"],
@@ -175,7 +175,7 @@ class Download:
             try:
                 sha256, size, is_whole = self._stream(media.url, draft, within)
                 found, thumbnail = content.inspect(draft, media.kind)
-            except (ContentFailure, outgoing.UrlRefused, outgoing.TooManyRedirects) as failure:
+            except (ContentFailure, http.UrlRefused, http.TooManyRedirects) as failure:
                 raise ResultGone(str(failure), getattr(failure, "retry_after", None)) from failure
             if not is_whole and thumbnail is None:  # an incomplete picture has none
                 raise ResultGone(
@@ -215,7 +215,7 @@ class Download:
         """
         digest, size = hashlib.sha256(), 0
         with (
-            outgoing.stream(
+            http.stream(
                 url,
                 deadline=within,
                 max_bytes=self._options["max_bytes"],
@@ -311,19 +311,19 @@ def _combined(
     return combined
 
 
-def _check(incoming: outgoing.Incoming) -> None:
+def _check(incoming: http.StreamedResponse) -> None:
     """Raise DeliveryFailure for a response that does not have the status of a result."""
     status, headers = incoming.status, incoming.headers
     if status in COMPLETE or status == PARTIAL:
         return
     text = f"the result URL answered {status}"
-    if outgoing.is_unavailable(status):
-        raise outgoing.failure(status, headers, text)
+    if http.is_unavailable(status):
+        raise http.failure(status, headers, text)
     hint = ": it may have expired" if 400 <= status < 500 else ""
-    raise ResultGone(text + hint, outgoing.retry_after(headers.get("Retry-After"), time.time()))
+    raise ResultGone(text + hint, http.retry_after(headers.get("Retry-After"), time.time()))
 
 
-def _range_size(incoming: outgoing.Incoming) -> int | None:
+def _range_size(incoming: http.StreamedResponse) -> int | None:
     """Return the size of the file, if the 206 response contains all of it; None if unknown.
 
     Raises ResultGone if the response contains only a part of the file.

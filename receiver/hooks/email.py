@@ -16,13 +16,13 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from receiver.deadline import Deadline
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure, TimedOut
-from receiver.hooks import letter, wording
+from receiver.hooks import mime_message, wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, placeholders, seconds
+from receiver.outgoing.deadline import Deadline
 
 LONGEST_REPLY = 64 * 1024  # bytes of one answer of the server
 # "Log in first", "wrong password", "too weak a login": an operator can mend each of them.
@@ -49,7 +49,7 @@ def _ascii(value: str) -> None:
 
 
 def _subject(template: str) -> None:
-    placeholders(template, letter.SUBJECT_NAMES)
+    placeholders(template, mime_message.SUBJECT_NAMES)
 
 
 class EmailOptions(Options):
@@ -68,9 +68,9 @@ class EmailOptions(Options):
     )
     username = fields.String(load_default=None, validate=_ascii)
     password = fields.String(load_default=None, validate=_ascii)
-    sender = fields.String(data_key="from", required=True, validate=letter.check_address)
+    sender = fields.String(data_key="from", required=True, validate=mime_message.check_address)
     to = OneOrMore(
-        fields.String(validate=letter.check_address),
+        fields.String(validate=mime_message.check_address),
         required=True,
         validate=validate.Length(min=1, error="is empty"),
     )
@@ -99,11 +99,11 @@ class Email:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = checked(EmailOptions(), options)
-        self._sender = letter.address(self._options["sender"])
-        self._recipients = [letter.address(text) for text in self._options["to"]]
+        self._sender = mime_message.address(self._options["sender"])
+        self._recipients = [mime_message.address(text) for text in self._options["to"]]
 
     def send(self, notice: Notice) -> Done:
-        versions = letter.versions(
+        versions = mime_message.versions(
             notice,
             hook=self.name,
             sender=self._sender,
@@ -115,7 +115,7 @@ class Email:
 
     def alert(self, alert: Alert) -> None:
         """Tell the recipients of another hook's endpoint. Raises DeliveryFailure."""
-        message = letter.alert(
+        message = mime_message.alert(
             alert, sender=self._sender, recipients=self._recipients, now=time.time()
         )
         self._post([message])

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from receiver.config.hooks_file import either, lines
 from receiver.errors import SettingsError
-from receiver.hooks_file import either, lines
 
 
 class Options(Schema):

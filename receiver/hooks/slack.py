@@ -9,7 +9,6 @@ from typing import Any
 
 from marshmallow import fields
 
-from receiver import outgoing
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, DeliveryFailure, EndpointGone
@@ -17,6 +16,7 @@ from receiver.events import Media
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
+from receiver.outgoing import http
 
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
@@ -121,9 +121,9 @@ class Slack:
             return f"Slack answered {said_of_text} to the text; it refused the blocks: {said}"
         raise _failure(answer, said_of_text)
 
-    def _post(self, message: Mapping[str, Any]) -> tuple[outgoing.Answer, str]:
+    def _post(self, message: Mapping[str, Any]) -> tuple[http.Response, str]:
         """Send one request; return the response, and a one-line description of it."""
-        answer = outgoing.post(
+        answer = http.post(
             self._options["url"],
             json=message,
             deadline=self._options["deadline"],
@@ -132,34 +132,34 @@ class Slack:
         return answer, f"{answer.status} {wording.quoted(answer.body, QUOTED)}"
 
 
-def _is_accepted(answer: outgoing.Answer) -> bool:
+def _is_accepted(answer: http.Response) -> bool:
     return 200 <= answer.status < 300 and b'"ok":false' not in answer.body.replace(b" ", b"")
 
 
-def _error_names(answer: outgoing.Answer) -> frozenset[str]:
+def _error_names(answer: http.Response) -> frozenset[str]:
     """Return the names of errors in a response, which is JSON or text such as `invalid_blocks`."""
     return frozenset(re.findall(r"[a-z]+(?:_[a-z]+)*", answer.body.decode("utf-8", "replace")))
 
 
-def _is_gone(answer: outgoing.Answer) -> bool:
+def _is_gone(answer: http.Response) -> bool:
     """Return whether Slack refuses every message from now on."""
     return answer.status == HTTPStatus.GONE or bool(_error_names(answer) & GONE)
 
 
-def _concerns_message(answer: outgoing.Answer) -> bool:
+def _concerns_message(answer: http.Response) -> bool:
     """Return whether Slack refuses only this message."""
     if _is_gone(answer):
         return False
     return answer.status in MESSAGE_STATUSES or bool(_error_names(answer) & MESSAGE)
 
 
-def _failure(answer: outgoing.Answer, said: str) -> DeliveryFailure:
+def _failure(answer: http.Response, said: str) -> DeliveryFailure:
     text = f"Slack answered {said}"
     if _is_gone(answer):
         return EndpointGone(text)
     if _concerns_message(answer):
         return ContentFailure(text)
-    return outgoing.failure(answer.status, answer.headers, text)
+    return http.failure(answer.status, answer.headers, text)
 
 
 def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:

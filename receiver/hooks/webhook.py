@@ -11,15 +11,16 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from receiver import outgoing, standard_webhooks
 from receiver.clock import wall_ms
 from receiver.deliveries import Notice
-from receiver.display import json_ascii, rfc3339
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, EndpointGone, TemporaryFailure
 from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
+from receiver.outgoing import http
+from receiver.signing import standard_webhooks
+from receiver.text.display import json_ascii, rfc3339
 
 ANSWER_KEPT = 2 * 1024  # bytes
 GONE = 410
@@ -74,7 +75,7 @@ class Webhook:
         a redirect for a minute. Such a response does not count as a failure of the endpoint.
         """
         body = json_ascii(document, separators=(",", ":")).encode()
-        answer = outgoing.post(
+        answer = http.post(
             self._options["url"],
             data=body,
             headers=self._headers(message_id, body),
@@ -84,15 +85,15 @@ class Webhook:
         )
         is_cut = len(answer.body) >= ANSWER_KEPT
         text = wording.quoted(answer.body, ANSWER_KEPT, is_cut=is_cut)
-        said = f"{outgoing.origin(self._options['url'])} answered {answer.status} {text}".rstrip()
+        said = f"{http.origin(self._options['url'])} answered {answer.status} {text}".rstrip()
         if 200 <= answer.status < 300:
             return said
         if answer.status == GONE:
             raise EndpointGone(f"{said}: the endpoint is gone; the hook is disabled")
-        failure = outgoing.failure(answer.status, answer.headers, said)
+        failure = http.failure(answer.status, answer.headers, said)
         if isinstance(failure, TemporaryFailure):
             raise failure
-        retry_after = outgoing.retry_after(answer.headers.get("Retry-After"), time.time())
+        retry_after = http.retry_after(answer.headers.get("Retry-After"), time.time())
         raise ContentFailure(said, retry_after)
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:

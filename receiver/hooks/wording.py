@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from datetime import tzinfo
 
-from receiver import display
 from receiver.deliveries import Notice
 from receiver.events import Media
-from receiver.redaction import shortened
+from receiver.text import display
+from receiver.text.redaction import shortened
 
 _BREAK = "\u200b"  # a zero-width space, which people do not see
 # Where chat services begin a mention or a link, or one of their own elements.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from receiver.content_encoding import HEADER
 from receiver.errors import NotJson, UnknownCallbackUrl
 from receiver.events import Callback, Event
 from receiver.providers.appypie import AppyPie
 from receiver.providers.base import Provider
 from receiver.providers.kling import Kling
 from receiver.providers.modellix import Modellix
-from receiver.redaction import shortened
+from receiver.text.content_encoding import HEADER
+from receiver.text.redaction import shortened
 
 # Characters of a provider's reason; the longest documented one has about 200. The stored body
 # contains all of it.

@@ -110,7 +110,7 @@ class Object(dict[str, Any]):
         self.repeated = frozenset(key for key, count in times.items() if count > 1)
 
 
-class Lost(list[str]):
+class DroppedOutputs(list[str]):
     """Collects dropped fields that leave an output out, and adds each to `dropped` as well."""
 
     def __init__(self, dropped: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from receiver.display import storable
+from receiver.text.display import storable
 
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
 LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000, so that adding 30 days stays a date

@@ -16,7 +16,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers import legacy
 from receiver.providers.base import (
-    Lost,
+    DroppedOutputs,
     amount_in,
     checked,
     decode,
@@ -97,7 +97,7 @@ class Kling:
             raise not_the_protocol("Kling's", error, "id") from error
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
-        lost = Lost(dropped)
+        lost = DroppedOutputs(dropped)
         outputs = _outputs(document.get("outputs"), occurred_at, lost, dropped)
         media = told_apart(outputs, lost)
         return Event(

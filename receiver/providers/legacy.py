@@ -14,7 +14,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
-    Lost,
+    DroppedOutputs,
     checked,
     duration_in,
     expires_at,
@@ -77,7 +77,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     except ValidationError as error:
         raise not_the_protocol("Kling's", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
-    lost = Lost(dropped)
+    lost = DroppedOutputs(dropped)
     media = told_apart(_media(document.get("task_result"), occurred_at, lost, dropped), lost)
     return Event(
         provider=provider,

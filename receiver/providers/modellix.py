@@ -15,7 +15,7 @@ from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
 from receiver.providers.base import (
     DAY,
-    Lost,
+    DroppedOutputs,
     checked,
     decode,
     entries,
@@ -86,7 +86,7 @@ class Modellix:
         except ValidationError as error:
             raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
         status = STATUSES[found["status"]]
-        lost = Lost(dropped)
+        lost = DroppedOutputs(dropped)
         media = told_apart(_media(data, callback.received_at, lost, dropped), lost)
         return Event(
             provider=self.name,

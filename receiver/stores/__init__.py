@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from receiver.config.settings import is_postgres, sqlite_path
 from receiver.errors import SettingsError
-from receiver.settings import is_postgres, sqlite_path
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.waiting import check_schema_when_reachable, when_reachable

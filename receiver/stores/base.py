@@ -11,14 +11,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from receiver.deliveries import Attempt, Delivery, File, Notice, State, Subscription, Transition
 from receiver.events import Callback, Event
 from receiver.stores.access import Access
+from receiver.stores.activity import ActivityLog
 from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.charges import Charges
 from receiver.stores.clocks import Clocks
 from receiver.stores.group_commit import GroupCommit, Write
-from receiver.stores.happenings import Happenings
+from receiver.stores.hook_tests import HookTests
 from receiver.stores.inputs import Inputs
 from receiver.stores.overview import Browsing, Overview
-from receiver.stores.trials import Trials
 from receiver.stores.upkeep import (
     Change,
     Endpoints,
@@ -51,7 +51,7 @@ class StoredCallback:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NoticeSource:
     """What a delivery is about: the task, its move, the message it rests on, the files so far."""
 
     notice: Notice
@@ -89,7 +89,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class DiskSpace:
     """Bytes that the database uses, and bytes that are free on its disk.
 
     `free` is None if the database is on a server, whose disk is not visible from here.
@@ -127,18 +127,18 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeRange:
     """From one instant to before another (integer milliseconds UTC); None: without that bound."""
 
     since: int | None = None
     until: int | None = None
 
 
-ALWAYS = Span()
+ALWAYS = TimeRange()
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class StoredResponse:
     """What a request was answered; `document` is JSON."""
 
     status: int
@@ -146,14 +146,14 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class IdempotencyRecord:
     """What is on record of an idempotency key. `answer` None: the request is, or was, under way."""
 
     key: str
     digest: bytes  # of the request's body
     task_id: str  # of the one task that may be made for this key, whoever makes it
     held_until: int  # until then one holder is at work; the value tells holders apart
-    answer: Answered | None = None
+    answer: StoredResponse | None = None
 
 
 REPAIRS = "repairs"  # moves that a poll brought because no callback had
@@ -189,7 +189,7 @@ class Schema(Protocol):
         """
         ...
 
-    def space(self) -> Space:
+    def space(self) -> DiskSpace:
         """The size of the database and the free space; takes no longer as rows are added.
 
         Raises StoreUnavailable.
@@ -352,7 +352,7 @@ class Outbox(Protocol):
         """
         ...
 
-    def told(self, delivery: Delivery) -> Told:
+    def told(self, delivery: Delivery) -> NoticeSource:
         """What the delivery is about. Raises NotFound."""
         ...
 
@@ -486,7 +486,7 @@ class Catalogue(Protocol):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
-        created: Span = ALWAYS,
+        created: TimeRange = ALWAYS,
     ) -> Page[Task]:
         """Tasks by row key, newest first; inserts meanwhile move no page."""
         ...
@@ -501,7 +501,7 @@ class Catalogue(Protocol):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
-        received: Span = ALWAYS,
+        received: TimeRange = ALWAYS,
     ) -> Page[StoredCallback]:
         """Messages of providers by row key, newest first; inserts meanwhile move no page."""
         ...
@@ -517,7 +517,7 @@ class Catalogue(Protocol):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
-        moved: Span = ALWAYS,
+        moved: TimeRange = ALWAYS,
     ) -> Page[Delivery]:
         """Deliveries by row key, newest first; inserts meanwhile move no page."""
         ...
@@ -534,13 +534,13 @@ class Catalogue(Protocol):
 class Keys(Protocol):
     """Idempotency keys: a request that is sent again makes no second task."""
 
-    def key(self, key: str, now: int) -> Kept | None:
+    def key(self, key: str, now: int) -> IdempotencyRecord | None:
         """What is on record of this key; None if nothing is, or it is older than a day."""
         ...
 
     def claim_key(
         self, key: str, digest: bytes, task_id: str, now: int, held_until: int
-    ) -> Kept | None:
+    ) -> IdempotencyRecord | None:
         """Hold this key until then; None if somebody else holds it, or it was answered.
 
         A hold that ran out unanswered is taken over with the body and the task id it had: that id
@@ -548,11 +548,11 @@ class Keys(Protocol):
         """
         ...
 
-    def settle_key(self, held: Kept, now: int, answer: Answered | None) -> None:
+    def settle_key(self, held: IdempotencyRecord, now: int, answer: StoredResponse | None) -> None:
         """Keep what was answered; with None, only let go. Nothing happens if the hold was lost."""
         ...
 
-    def release_key(self, held: Kept) -> None:
+    def release_key(self, held: IdempotencyRecord) -> None:
         """Forget the key: nothing came of it. Nothing happens if the hold was lost."""
         ...
 
@@ -566,14 +566,14 @@ class Store(
     Catalogue,
     Keys,
     Endpoints,
-    Trials,
+    HookTests,
     Repair,
     Refusals,
     Access,
     Measures,
     Retention,
     Whole,
-    Happenings,
+    ActivityLog,
     Charges,
     Clocks,
     Overview,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from receiver.stores.base import Span
+    from receiver.stores.base import TimeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Charges(Protocol):
 
     def charges(
         self,
-        created: Span,
+        created: TimeRange,
         *,
         after: int = 0,
         limit: int = 1000,

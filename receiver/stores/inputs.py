@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from receiver.stores.upkeep import Step
+from receiver.stores.upkeep import RepairStep
 
 
 class Inputs(Protocol):
@@ -25,7 +25,7 @@ class Inputs(Protocol):
 
     def prune_inputs(
         self, older_than: int, *, after: int = 0, limit: int = 200, dead_too: bool = False
-    ) -> Step:
+    ) -> RepairStep:
         """Erase those of up to `limit` tasks, by row key, those after `after`, that `prune` would
         let go; how many pictures that were.
 

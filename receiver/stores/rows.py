@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from receiver import display
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
 from receiver.endpoints import Alert, AlertKind, Endpoint
 from receiver.events import Callback, Source
-from receiver.stores.base import Answered, Kept, Span, StoredCallback
-from receiver.stores.trials import Trial, TrialOutcome
+from receiver.stores.base import IdempotencyRecord, StoredCallback, StoredResponse, TimeRange
+from receiver.stores.hook_tests import HookTest, HookTestOutcome
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
+from receiver.text import display
 
 T = TypeVar("T")
 
@@ -144,14 +144,14 @@ def of_file(file: File) -> tuple[Any, ...]:
     )
 
 
-def kept(row: Row) -> Kept:
+def kept(row: Row) -> IdempotencyRecord:
     answered = row["status"] is not None
-    return Kept(
+    return IdempotencyRecord(
         key=row["key"],
         digest=bytes(row["digest"]),
         task_id=row["task"],
         held_until=row["held_until"],
-        answer=Answered(row["status"], row["answer"]) if answered else None,
+        answer=StoredResponse(row["status"], row["answer"]) if answered else None,
     )
 
 
@@ -188,14 +188,14 @@ def alert(row: Row) -> Alert:
     return Alert(row["id"], row["hook"], AlertKind(row["kind"]), row["at"], row["said"])
 
 
-def trial(row: Row) -> Trial:
-    return Trial(
+def trial(row: Row) -> HookTest:
+    return HookTest(
         hook=row["hook"],
         status=row["status"],
         asked_at=row["asked_at"],
         tries=row["tries"],
         ended_at=row["ended_at"],
-        outcome=None if row["outcome"] is None else TrialOutcome(row["outcome"]),
+        outcome=None if row["outcome"] is None else HookTestOutcome(row["outcome"]),
         answer=row["answer"],
     )
 
@@ -224,7 +224,7 @@ def filters(**wanted: object) -> tuple[str, list[object]]:
     return " and ".join(f"{column} = ?" for column in given) or "1 = 1", list(given.values())
 
 
-def within(column: str, span: Span) -> tuple[str, list[object]]:
+def within(column: str, span: TimeRange) -> tuple[str, list[object]]:
     """What a WHERE clause goes on with for a column that lies in the span, and its values."""
     bounds = {f"{column} >= ?": span.since, f"{column} < ?": span.until}
     given = {condition: value for condition, value in bounds.items() if value is not None}

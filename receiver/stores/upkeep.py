@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from receiver.deliveries import File, State, Subscription
 from receiver.endpoints import Alert, AlertKind, Endpoint
-from receiver.measures import Reading
+from receiver.observability.metrics import Sample
 
 Change = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
 """What an attempt does to its endpoint, and what people have to be told."""
@@ -28,7 +28,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeliverySelection:
     """Which deliveries that ended are meant; None: any. Instants are integer milliseconds UTC."""
 
     state: State = State.DEAD
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RepairStep:
     """One step of a long repair. `next`: where the following one begins; None: it is done."""
 
     changed: int
@@ -49,7 +49,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PruneStep:
     """One step of `prune`. `next`: where the next one begins; None: done."""
 
     callbacks: int
@@ -67,7 +67,7 @@ class Texts(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UnfinishedErasure:
     """An erasure that was committed, while copies of the data remain in the database's files.
 
     `held_by` says what keeps them there, and how to find it.
@@ -133,13 +133,13 @@ class Repair(Protocol):
 
     def redeliver_all(
         self,
-        wanted: Wanted,
+        wanted: DeliverySelection,
         now: int,
         *,
         after: int = 0,
         limit: int = 500,
         dry_run: bool = False,
-    ) -> Step:
+    ) -> RepairStep:
         """Make up to `limit` deliveries that ended due again, by row key, those after `after`.
 
         Those of forgotten tasks are left.
@@ -162,7 +162,7 @@ class Repair(Protocol):
         before: int | None = None,
         limit: int = 500,
         dry_run: bool = False,
-    ) -> Step:
+    ) -> RepairStep:
         """Create the deliveries that a hook added later never had, for moves since that instant.
 
         Looks at up to `limit` moves by row key, newest first, those before `before`.
@@ -192,11 +192,11 @@ class Refusals(Protocol):
 class Measures(Protocol):
     """What processes count, wherever they run; any of them can show all of it."""
 
-    def measure(self, added: Sequence[Reading], newest: Sequence[Reading]) -> None:
+    def measure(self, added: Sequence[Sample], newest: Sequence[Sample]) -> None:
         """Add the first to what is kept; of the second keep the greater value."""
         ...
 
-    def measured(self) -> list[Reading]:
+    def measured(self) -> list[Sample]:
         """All that is kept, by name."""
         ...
 
@@ -215,7 +215,7 @@ class Retention(Protocol):
         after: tuple[int, int] | None = None,
         limit: int = 200,
         dead_too: bool = False,
-    ) -> Pruned:
+    ) -> PruneStep:
         """Erase bodies, headers, answers and thumbnails of tasks that ended before that instant.
 
         Looks at up to `limit` callbacks. Keys, moves and deliveries stay: an old callback that
@@ -232,7 +232,7 @@ class Retention(Protocol):
         after: int = 0,
         limit: int = 200,
         dead_too: bool = False,
-    ) -> Step:
+    ) -> RepairStep:
         """Erase the texts of tasks that `prune` would prune, looking at up to `limit` rows."""
         ...
 
@@ -250,7 +250,7 @@ class Retention(Protocol):
         """
         ...
 
-    def unfinished_erasure(self) -> Unfinished | None:
+    def unfinished_erasure(self) -> UnfinishedErasure | None:
         """Return what `finish_erasure` still has to do; None if nothing."""
         ...
 

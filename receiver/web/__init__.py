@@ -10,14 +10,14 @@ from flask import Blueprint, Flask, Response
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from receiver import display
-from receiver.clock_watch import ClockWatch
+from receiver.config.settings import Settings, load
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest, known_secrets
-from receiver.meter import Meter
-from receiver.redaction import hiding_values
-from receiver.settings import Settings, load
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import check_schema_when_reachable, open_store
+from receiver.text import display
+from receiver.text.redaction import hiding_values
 from receiver.web import (
     admission,
     api,
@@ -89,7 +89,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    meter = Meter("web")
+    meter = MetricBuffer("web")
     watch = ClockWatch(store, meter)
     with suppress(StoreUnavailable):  # the first request reports it
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones

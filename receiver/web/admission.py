@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.sansio.utils import get_content_length
 
-from receiver import providers, signing, standard_webhooks
+from receiver import providers
+from receiver.config.settings import Settings
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
-from receiver.redaction import redacted_path
-from receiver.settings import Settings
+from receiver.signing import callback_urls, standard_webhooks
 from receiver.tasks import Trust
+from receiver.text.redaction import redacted_path
 from receiver.web import headers
 
 LONGEST_CALLBACK = 256 * 1024  # bytes as received; real callbacks have a few kB
@@ -25,7 +26,7 @@ TOO_LONG = f"Send less than {LONGEST_CALLBACK} bytes."
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class CallbackRequest:
     """The parts of a callback request other than its body.
 
     `task_id` and `token` come from the URL; both are None for a URL without a token. The names in
@@ -38,7 +39,7 @@ class Sent:
     headers: Mapping[str, str]
 
 
-def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
+def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
     """Check the URL. Returns the secrets, one of which must have signed the body, if it is signed.
 
     This check does not need the body, so invalid requests are rejected before it is read. Raises
@@ -48,7 +49,7 @@ def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
     secrets = settings.webhook_secrets.get(sent.provider, ())
     is_signed = bool(secrets) and standard_webhooks.is_signed(_lowered(sent))
     if sent.task_id is not None:
-        if not signing.check(
+        if not callback_urls.check(
             settings.callback_secrets, sent.provider, sent.task_id, sent.token or ""
         ):
             raise UnknownCallbackUrl(
@@ -68,7 +69,7 @@ def identify(settings: Settings, sent: Sent) -> tuple[str, ...]:
 
 
 def admit(
-    settings: Settings, sent: Sent, body: bytes, now: int, wall: int | None = None
+    settings: Settings, sent: CallbackRequest, body: bytes, now: int, wall: int | None = None
 ) -> Callback:
     """Return the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
 
@@ -105,7 +106,7 @@ def check_size(body: bytes, sent: Mapping[str, str]) -> None:
         raise BadRequest("The body is incomplete: it is shorter than its Content-Length.")
 
 
-def _lowered(sent: Sent) -> dict[str, str]:
+def _lowered(sent: CallbackRequest) -> dict[str, str]:
     return headers.lowered(sent.headers.items())
 
 

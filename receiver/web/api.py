@@ -8,19 +8,20 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, request
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
-from receiver import providers, shapes
+from receiver import providers
 from receiver.clock import now_ms
 from receiver.deliveries import State, task_json
-from receiver.described import Description, described
-from receiver.documents import (
+from receiver.errors import NotAMismatch, RequestRefused
+from receiver.ingest import Ingest
+from receiver.serializers import records
+from receiver.serializers.route_spec import RouteSpec, described
+from receiver.serializers.schemas import (
     DeliveriesDocument,
     DeliveryDocument,
     HistoryDocument,
     OutcomeDocument,
     TasksDocument,
 )
-from receiver.errors import NotAMismatch, RequestRefused
-from receiver.ingest import Ingest
 from receiver.tasks import Status
 from receiver.web import cursors, problems
 
@@ -101,7 +102,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     routes.register_error_handler(ValidationError, problems.not_valid)
 
     @routes.get("/api/tasks")
-    @described(Description(answers={200: TasksDocument}, query=TaskQuery, refuses=(422,)))
+    @described(RouteSpec(answers={200: TasksDocument}, query=TaskQuery, refuses=(422,)))
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.page_of_tasks(**_loaded(TaskQuery()))
@@ -109,22 +110,22 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
     @routes.get("/api/tasks/<task_id>")
-    @described(Description(answers={200: HistoryDocument}, refuses=(404,)))
+    @described(RouteSpec(answers={200: HistoryDocument}, refuses=(404,)))
     def task(task_id: str) -> Response:
         """One task with everything on record about it."""
-        return jsonify(shapes.history_json(store.history(task_id), hooks))
+        return jsonify(records.history_json(store.history(task_id), hooks))
 
     @routes.get("/api/deliveries")
-    @described(Description(answers={200: DeliveriesDocument}, query=DeliveryQuery, refuses=(422,)))
+    @described(RouteSpec(answers={200: DeliveriesDocument}, query=DeliveryQuery, refuses=(422,)))
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
         page = store.page_of_deliveries(**_loaded(DeliveryQuery()))
         following = cursors.written("deliveries", page.next)
-        found = [shapes.delivery_json(delivery, hooks) for delivery in page.rows]
+        found = [records.delivery_json(delivery, hooks) for delivery in page.rows]
         return jsonify(deliveries=found, next=following)
 
     @routes.post(f"/api/deliveries/<{ROW}:delivery_id>/redeliver")
-    @described(Description(answers={202: DeliveryDocument}, refuses=(404, 409)))
+    @described(RouteSpec(answers={202: DeliveryDocument}, refuses=(404, 409)))
     def redeliver(delivery_id: int) -> tuple[Response, int] | Response:
         """Make a delivery that ended due again."""
         delivery = store.delivery(delivery_id)
@@ -132,11 +133,11 @@ def blueprint(ingest: Ingest) -> Blueprint:
             detail = f"delivery {delivery_id} has not ended: it is {delivery.state}"
             return problems.problem(409, detail)
         store.redeliver(delivery_id, now_ms())
-        return jsonify(shapes.delivery_json(store.delivery(delivery_id), hooks)), 202
+        return jsonify(records.delivery_json(store.delivery(delivery_id), hooks)), 202
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
     @described(
-        Description(answers={200: OutcomeDocument}, query=ReplayQuery, refuses=(404, 409, 422))
+        RouteSpec(answers={200: OutcomeDocument}, query=ReplayQuery, refuses=(404, 409, 422))
     )
     def replay(callback_id: int) -> Response:
         """Parse and record a stored callback again, and optionally accept a mismatch."""

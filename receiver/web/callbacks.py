@@ -10,34 +10,34 @@ from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length
 
-from receiver import signing
 from receiver.clock import now_ms, wall_ms
-from receiver.described import Description, described
-from receiver.documents import OutcomeDocument
+from receiver.config.settings import Settings
 from receiver.errors import UnknownCallbackUrl
 from receiver.ingest import Ingest
 from receiver.providers import kling, legacy
-from receiver.settings import Settings
+from receiver.serializers.route_spec import RouteSpec, described
+from receiver.serializers.schemas import OutcomeDocument
+from receiver.signing import callback_urls
 from receiver.tasks import Outcome
 from receiver.web.admission import (
     INCOMPLETE_BODY,
     LONGEST_CALLBACK,
     TOO_LONG,
-    Sent,
+    CallbackRequest,
     admit,
     check_size,
     identify,
 )
 
-TAKES = Description(
+TAKES = RouteSpec(
     answers={200: OutcomeDocument},
     refuses=(400, 401, 404, 413, 422, 429),
     body=(kling.Envelope, legacy.Envelope),
 )
-PROBES = Description(
+PROBES = RouteSpec(
     answers={200: "text/plain"}, refuses=(400, 401, 404, 413, 429), needs_record=False
 )
-PONGS = Description(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
+PONGS = RouteSpec(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
 ROUTE = "/callbacks/<provider>/<task_id>/<token>"
 BODIES = {
     outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome
@@ -56,33 +56,33 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     @described(TAKES)
     def with_token(provider: str, task_id: str, token: str) -> Response:
         """A callback that is trusted by its token, and by its signature if that was verified."""
-        return accept(Sent(provider, task_id, token, dict(request.headers)))
+        return accept(CallbackRequest(provider, task_id, token, dict(request.headers)))
 
     @routes.route("/callbacks/<provider>", **only)
     @described(TAKES)
     def signed(provider: str) -> Response:
         """A callback that is trusted by its signature alone."""
-        return accept(Sent(provider, None, None, dict(request.headers)))
+        return accept(CallbackRequest(provider, None, None, dict(request.headers)))
 
     @routes.route(ROUTE, **probes)
     @described(PROBES)
     def probe_with_token(provider: str, task_id: str, token: str) -> Response:
         """Answer a provider that probes the URL before it uses it. Nothing is recorded."""
-        if provider == signing.DOCTOR:
+        if provider == callback_urls.DOCTOR:
             raise MethodNotAllowed(["POST"])
-        identify(settings, Sent(provider, task_id, token, dict(request.headers)))
+        identify(settings, CallbackRequest(provider, task_id, token, dict(request.headers)))
         return Response(mimetype="text/plain")
 
     @routes.route("/callbacks/<provider>", **probes)
     @described(PROBES)
     def probe_signed(provider: str) -> Response:
         """Answer a probe of the URL without a token, which has to be signed like a callback."""
-        sent = Sent(provider, None, None, dict(request.headers))
+        sent = CallbackRequest(provider, None, None, dict(request.headers))
         identify(settings, sent)
         admit(settings, sent, _body(), now_ms(), wall_ms())
         return Response(mimetype="text/plain")
 
-    def accept(sent: Sent) -> Response:
+    def accept(sent: CallbackRequest) -> Response:
         """Record the callback. An invalid URL is rejected before the body is read."""
         identify(settings, sent)
         if sent.task_id is not None:
@@ -90,7 +90,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         callback = admit(settings, sent, _body(), now_ms(), wall_ms())
         return Response(BODIES[ingest.accept(callback)], content_type="application/json")
 
-    doctor_route = routes.route(f"/callbacks/{signing.DOCTOR}/<nonce>/<token>", **only)
+    doctor_route = routes.route(f"/callbacks/{callback_urls.DOCTOR}/<nonce>/<token>", **only)
     doctor_route(_doctor(settings.callback_secrets))
     return routes
 
@@ -99,7 +99,7 @@ def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
     @described(PONGS)
     def doctor(nonce: str, token: str) -> Response:
         """The target of the self-test of `receiver doctor`. It records nothing."""
-        if not signing.check(secrets, signing.DOCTOR, nonce, token):
+        if not callback_urls.check(secrets, callback_urls.DOCTOR, nonce, token):
             raise UnknownCallbackUrl(
                 "wrong token: it matches none of CALLBACK_SECRETS for the doctor", "wrong_token"
             )

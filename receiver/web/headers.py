@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote
 
-from receiver.content_encoding import HEADER
-from receiver.redaction import redacted
+from receiver.text.content_encoding import HEADER
+from receiver.text.redaction import redacted
 
 MOST_HEADERS = 50
 LONGEST_VALUE = 1_000  # characters

@@ -11,12 +11,12 @@ from threading import Lock
 from flask import Blueprint, Response, g, jsonify
 
 from receiver.clock import now_ms
-from receiver.clock_watch import ClockWatch
-from receiver.described import Description, described
-from receiver.documents import AliveDocument, ReadyDocument
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.meter import Meter
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.processes.clock_watch import ClockWatch
+from receiver.serializers.route_spec import RouteSpec, described
+from receiver.serializers.schemas import AliveDocument, ReadyDocument
 from receiver.stores.base import GONE_AFTER, Counter, Store
 
 CHECK_INTERVAL = 1.0  # seconds between two commits that probes cause, at the least
@@ -39,7 +39,7 @@ class Readiness:
     def __init__(
         self,
         commit: Callable[[], None],
-        meter: Meter,
+        meter: MetricBuffer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commit, self._meter, self._clock = commit, meter, clock
@@ -69,7 +69,7 @@ class Readiness:
         return self._error is not None or self._failures == self._meter.store_failures
 
 
-def blueprint(ingest: Ingest, meter: Meter, watch: ClockWatch) -> Blueprint:
+def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Blueprint:
     store = ingest.store
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
@@ -81,13 +81,13 @@ def blueprint(ingest: Ingest, meter: Meter, watch: ClockWatch) -> Blueprint:
     readiness = Readiness(commit, meter)
 
     @routes.get("/healthz")
-    @described(Description(answers={200: AliveDocument}, needs_record=False))
+    @described(RouteSpec(answers={200: AliveDocument}, needs_record=False))
     def healthz() -> Response:
         """Alive."""
         return jsonify(status="ok")
 
     @routes.get("/readyz")
-    @described(Description(answers={200: ReadyDocument}, refuses=(401, 429)))
+    @described(RouteSpec(answers={200: ReadyDocument}, refuses=(401, 429)))
     def readyz() -> Response:
         """Ready: a write was committed within the last second. Raises NotReady, which is a 503.
 

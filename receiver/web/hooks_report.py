@@ -9,9 +9,9 @@ from itertools import count
 
 import structlog
 
-from receiver import current_hooks
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
+from receiver.processes import current_hooks
 from receiver.stores.base import Store
 
 AGAIN_EVERY = 10.0  # seconds; see `stores.base.GONE_AFTER`

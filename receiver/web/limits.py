@@ -14,8 +14,8 @@ import structlog
 
 from receiver.clock import now_ms
 from receiver.errors import StoreError
-from receiver.later import Later
 from receiver.stores.access import SLOTS, Allowance, Usage
+from receiver.web.debounce import Debouncer
 
 BURST = 60  # refusals at once: a day's wrong callbacks of one misconfigured task
 PER_SECOND = 1.0  # and then so many
@@ -26,7 +26,7 @@ RETRY_INTERVAL = 10.0  # seconds without a read after a read that failed
 log = structlog.get_logger()
 
 
-class Attempts(Protocol):
+class AttemptStore(Protocol):
     """The part of the store that `Limits` uses; see `stores.access.Access`."""
 
     def add_refused_attempts(
@@ -36,7 +36,7 @@ class Attempts(Protocol):
     def refused_attempts(self, allowance: Allowance, now: int) -> list[Usage]: ...
 
 
-class Limits:
+class AttemptLimiter:
     """Counts the attempts of each sender in memory, and merges them with those of other processes.
 
     With a `store`, `merge` runs on its own thread, at most once per second, and only after
@@ -51,7 +51,7 @@ class Limits:
         per_second: float = PER_SECOND,
         most: int = MOST_ADDRESSES,
         kind: str = "token",
-        store: Attempts | None = None,
+        store: AttemptStore | None = None,
         key: str = "",
     ) -> None:
         self._allowance, self._most = Allowance(kind, burst, per_second), most
@@ -61,7 +61,7 @@ class Limits:
         self._lock = Lock()
         self._exchange = Lock()  # held during a merge or a read
         self._read_again_at = float("-inf")
-        self._later = Later(self.merge, MERGE_INTERVAL) if store else None
+        self._later = Debouncer(self.merge, MERGE_INTERVAL) if store else None
         self._is_merge_failing = False
 
     def wait(self, address: str, now: float) -> float | None:

@@ -22,27 +22,30 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from receiver import __version__, current_hooks, display, measures, providers
+from receiver import __version__, providers
 from receiver.clock import now_ms
-from receiver.clock_watch import ClockWatch
-from receiver.described import Description, described
 from receiver.endpoints import Circuit
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.later import Later
-from receiver.measures import Kind, Measure
-from receiver.meter import BEYOND, EVERY, SUM, Meter
+from receiver.observability import metrics
+from receiver.observability.metric_buffer import BEYOND, EVERY, SUM, MetricBuffer
+from receiver.observability.metrics import MetricDefinition, MetricType
+from receiver.processes import current_hooks
+from receiver.processes.clock_watch import ClockWatch
+from receiver.serializers.route_spec import RouteSpec, described
 from receiver.stores.base import Store
 from receiver.stores.overview import without_hook
+from receiver.text import display
+from receiver.web.debounce import Debouncer
 from receiver.web.health import name_of_this_process
 
 PROCESSES = ("web", "worker", "poller")
-OF_PROVIDERS = (measures.TASKS_OPEN, measures.TASKS_AWAITED, measures.TASKS_OVERDUE)
+OF_PROVIDERS = (metrics.TASKS_OPEN, metrics.TASKS_AWAITED, metrics.TASKS_OVERDUE)
 Values = dict[tuple[str, ...], float]
 log = structlog.get_logger()
 
 
-def install(app: Flask, meter: Meter, store: Store, watch: ClockWatch) -> Later:
+def install(app: Flask, meter: MetricBuffer, store: Store, watch: ClockWatch) -> Debouncer:
     """Count responses. The caller asks the returned object to flush what it counts itself.
 
     Each flush also compares the clock with the record's.
@@ -58,18 +61,18 @@ def install(app: Flask, meter: Meter, store: Store, watch: ClockWatch) -> Later:
 
     def count_failure(unproven: str | None, store_failed: bool | None) -> None:
         if unproven:
-            meter.count(measures.VERIFICATION_FAILURES, unproven)
+            meter.count(metrics.VERIFICATION_FAILURES, unproven)
         if store_failed:
             meter.store_failed()
 
-    later = Later(hand_over, EVERY)
+    later = Debouncer(hand_over, EVERY)
 
     @app.after_request
     def look(response: Response) -> Response:
         status, started = response.status_code, g.get("started")
         if started and request.blueprint == "callbacks":
             took = time.perf_counter() - started
-            meter.observe(measures.CALLBACK_SECONDS, took, str(status))
+            meter.observe(metrics.CALLBACK_SECONDS, took, str(status))
         if status >= 400:
             count_failure(g.get("unproven"), g.get("store_failed"))
         if meter.is_pending:
@@ -95,7 +98,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return True
 
     @routes.get("/metrics")
-    @described(Description(answers={200: "text/plain"}))
+    @described(RouteSpec(answers={200: "text/plain"}))
     def metrics() -> Response:
         """Everything that is measured, as text for Prometheus. Raises StoreUnavailable."""
         writable: Values = {(): float(is_writable())}
@@ -121,15 +124,15 @@ def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     store, now = ingest.store, now_ms()
     values = _read(store, ingest.hooks, now)
     missing = without_hook(store.delivery_counts(), ingest.hooks)
-    values[measures.WITHOUT_HOOK.name] = {(): sum(missing.values())}
-    values[measures.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
-    values[measures.STORE_WRITABLE.name] = writable
+    values[metrics.WITHOUT_HOOK.name] = {(): sum(missing.values())}
+    values[metrics.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
+    values[metrics.STORE_WRITABLE.name] = writable
     for reading in store.measured():
         labels = tuple(map(display.encodable, reading.labels))
         values[reading.name][labels] = reading.value
-    for measure in measures.ALL:
+    for measure in metrics.ALL:
         # Another release may have had other labels.
-        width = len(measure.labels) + (measure.kind is Kind.HISTOGRAM)
+        width = len(measure.labels) + (measure.kind is MetricType.HISTOGRAM)
         found = {key: value for key, value in values[measure.name].items() if len(key) == width}
         yield _family(measure, found)
 
@@ -138,33 +141,33 @@ def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Va
     """What is read from the record. Providers without anything count nothing, not unknown."""
     found: defaultdict[str, Values] = defaultdict(dict)
     known: list[tuple[str, ...]] = [(name,) for name in sorted(providers.PROVIDERS)]
-    for measure in (*OF_PROVIDERS, *measures.COUNTED.values()):
+    for measure in (*OF_PROVIDERS, *metrics.COUNTED.values()):
         found[measure.name] = dict.fromkeys(known, 0.0)
-    found[measures.VERIFICATION_FAILURES.name] = {(reason,): 0.0 for reason in measures.REASONS}
+    found[metrics.VERIFICATION_FAILURES.name] = {(reason,): 0.0 for reason in metrics.REASONS}
     callers = [name for name in providers.PROVIDERS if providers.get(name).has_callbacks]
-    found[measures.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # never
+    found[metrics.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # never
     for tasks in store.open_tasks(now):
-        found[measures.TASKS_OPEN.name][tasks.provider,] = tasks.tasks
-        found[measures.TASKS_AWAITED.name][tasks.provider,] = tasks.awaited
-        found[measures.TASKS_OVERDUE.name][tasks.provider,] = tasks.overdue
+        found[metrics.TASKS_OPEN.name][tasks.provider,] = tasks.tasks
+        found[metrics.TASKS_AWAITED.name][tasks.provider,] = tasks.awaited
+        found[metrics.TASKS_OVERDUE.name][tasks.provider,] = tasks.overdue
     for counter in store.counters():
-        if counter.name in measures.COUNTED:
-            found[measures.COUNTED[counter.name].name][counter.provider,] = counter.value
+        if counter.name in metrics.COUNTED:
+            found[metrics.COUNTED[counter.name].name][counter.provider,] = counter.value
     backlog = store.backlog(now, hooks)
     oldest = backlog.oldest_due_at
-    found[measures.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
-    found[measures.DELIVERIES_HELD.name] = {(): backlog.held}
-    found[measures.DELIVERIES_DEAD.name] = {(): backlog.dead}
-    found[measures.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
+    found[metrics.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
+    found[metrics.DELIVERIES_HELD.name] = {(): backlog.held}
+    found[metrics.DELIVERIES_DEAD.name] = {(): backlog.dead}
+    found[metrics.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
     space = store.space()
-    found[measures.DATABASE_SIZE.name] = {(): space.used}
+    found[metrics.DATABASE_SIZE.name] = {(): space.used}
     if space.free is not None:
-        found[measures.DISK_FREE.name] = {(): space.free}
+        found[metrics.DISK_FREE.name] = {(): space.free}
     seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
-    found[measures.PROCESS_SEEN.name] = seen
+    found[metrics.PROCESS_SEEN.name] = seen
     rejected = current_hooks.rejections(store, now)
-    found[measures.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
-    found[measures.BUILD.name] = {(__version__, platform.python_version()): 1}
+    found[metrics.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
+    found[metrics.BUILD.name] = {(__version__, platform.python_version()): 1}
     return found
 
 
@@ -179,20 +182,20 @@ def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
     }
 
 
-def _family(measure: Measure, values: Values) -> Metric:
-    name = measures.PREFIX + measure.name
-    if measure.kind is Kind.HISTOGRAM:
+def _family(measure: MetricDefinition, values: Values) -> Metric:
+    name = metrics.PREFIX + measure.name
+    if measure.kind is MetricType.HISTOGRAM:
         return _histogram(measure, values)
-    made = CounterMetricFamily if measure.kind is Kind.COUNTER else GaugeMetricFamily
+    made = CounterMetricFamily if measure.kind is MetricType.COUNTER else GaugeMetricFamily
     family = made(name, measure.help, labels=measure.labels)
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family
 
 
-def _histogram(measure: Measure, values: Values) -> Metric:
+def _histogram(measure: MetricDefinition, values: Values) -> Metric:
     """Rows hold each bucket by itself; Prometheus wants each with those below it."""
-    name = measures.PREFIX + measure.name
+    name = metrics.PREFIX + measure.name
     family = HistogramMetricFamily(name, measure.help, labels=measure.labels)
     bounds = [*(f"{bound:g}" for bound in measure.buckets), BEYOND]
     for labels in sorted({key[:-1] for key in values}):

@@ -16,10 +16,11 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
 from werkzeug.routing import Rule
 
-from receiver import __version__, described
-from receiver.described import Description, Kind
-from receiver.documents import EventDocument, ProblemDocument
+from receiver import __version__
 from receiver.providers import PROVIDERS, kling, legacy
+from receiver.serializers import route_spec
+from receiver.serializers.route_spec import Kind, RouteSpec
+from receiver.serializers.schemas import EventDocument, ProblemDocument
 
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
@@ -45,13 +46,13 @@ def blueprint() -> Blueprint:
         return made[0]
 
     @routes.get("/openapi.json")
-    @described.described(Description(answers={200: "application/json"}, needs_record=False))
+    @route_spec.described(RouteSpec(answers={200: "application/json"}, needs_record=False))
     def machine() -> Response:
         """This description, as OpenAPI 3.1."""
         return jsonify(document())
 
     @routes.get("/docs")
-    @described.described(Description(answers={200: "text/html"}, needs_record=False))
+    @route_spec.described(RouteSpec(answers={200: "text/html"}, needs_record=False))
     def people() -> Response:
         """The same as a page to read."""
         page = render_template("docs.html", document=document(), style=style, shape=shape)
@@ -85,7 +86,7 @@ def openapi(app: Flask) -> dict[str, Any]:
 
 def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, Any]:
     summary, _, more = (getdoc(view) or "").partition("\n\n")
-    said = described.of(view)
+    said = route_spec.of(view)
     operation: dict[str, Any] = {
         "operationId": f"{rule.endpoint}.{method}".replace(".", "_").lower(),
         "summary": " ".join(summary.split()),
@@ -103,7 +104,7 @@ def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, A
     return operation
 
 
-def _parameters(rule: Rule, said: Description | None) -> Iterator[dict[str, Any]]:
+def _parameters(rule: Rule, said: RouteSpec | None) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"<(?:[^<>]*:)?(\w+)>", rule.rule):
         yield {"in": "path", "name": name, "required": True, "schema": _of_path(rule, name)}
     if said is not None and said.query is not None:
@@ -122,7 +123,7 @@ def _of_path(rule: Rule, name: str) -> dict[str, Any]:
     return {"type": "string", "minLength": 1}
 
 
-def _responses(rule: Rule, said: Description) -> Iterator[tuple[str, dict[str, Any]]]:
+def _responses(rule: Rule, said: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, kind in said.answers.items():
         phrase = getdoc(kind) if isinstance(kind, type) else HTTPStatus(status).phrase
         yield str(status), {"description": phrase, "headers": REQUEST_ID, "content": _json(kind)}

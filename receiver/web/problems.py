@@ -12,7 +12,6 @@ from flask import Flask, Response, g, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from receiver.display import json_ascii
 from receiver.errors import (
     BadSignature,
     BodyTooLong,
@@ -23,6 +22,7 @@ from receiver.errors import (
     StoreUnavailable,
     UnknownCallbackUrl,
 )
+from receiver.text.display import json_ascii
 
 log = structlog.get_logger()
 _STATUS: dict[type[Exception], HTTPStatus] = {

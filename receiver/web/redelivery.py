@@ -9,13 +9,15 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from receiver import durations, providers, redeliver
+from receiver import providers
 from receiver.clock import now_ms
+from receiver.config import durations
 from receiver.deliveries import State
-from receiver.described import Description, described
-from receiver.documents import RedeliveryDocument
 from receiver.ingest import Ingest
-from receiver.stores.upkeep import Step, Wanted
+from receiver.maintenance import redeliver
+from receiver.serializers.route_spec import RouteSpec, described
+from receiver.serializers.schemas import RedeliveryDocument
+from receiver.stores.upkeep import DeliverySelection, RepairStep
 from receiver.web import problems
 
 STEPS = 40  # of 500 deliveries; whoever means more asks again
@@ -58,7 +60,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
 
     @routes.post("/api/deliveries/redeliver")
     @described(
-        Description(
+        RouteSpec(
             answers={200: RedeliveryDocument, 202: RedeliveryDocument},
             body=(Filter,),
             refuses=(413, 422),
@@ -71,7 +73,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         """
         given: dict[str, Any] = Filter().load(_document())
         dry_run = given.pop("dry_run")
-        wanted, now = Wanted(**given), now_ms()
+        wanted, now = DeliverySelection(**given), now_ms()
         if wanted.state not in (State.DEAD, State.DELIVERED):
             raise ValidationError({"state": ["use dead or delivered"]})
         found = redeliver.redeliver(ingest.store, wanted, now, dry_run=dry_run)
@@ -95,7 +97,7 @@ def _document() -> dict[str, Any]:
     return document
 
 
-def _some(steps: Iterator[Step]) -> tuple[int, bool]:
+def _some(steps: Iterator[RepairStep]) -> tuple[int, bool]:
     """What the first steps changed, and whether that is all."""
     taken = list(islice(steps, STEPS))
     return sum(step.changed for step in taken), not taken or taken[-1].next is None

@@ -13,11 +13,11 @@ from flask import Flask, Response, g, request
 
 from receiver.clock import now_ms
 from receiver.errors import StoreError
-from receiver.later import Later
-from receiver.redaction import redacted, redacted_path
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Rejection
-from receiver.web.limits import Limits
+from receiver.text.redaction import redacted, redacted_path
+from receiver.web.debounce import Debouncer
+from receiver.web.limits import AttemptLimiter
 from receiver.web.problems import problem
 
 MOST_AT_ONCE = 200  # kinds of refusal between two writes; what is more is only counted
@@ -36,8 +36,8 @@ class Rejections:
         self._write, self._every = write, every
         self._found: dict[tuple[str, ...], Rejection] = {}
         self._lock = Lock()
-        self._later = Later(self.flush, every)
-        self._limits: list[Limits] = []
+        self._later = Debouncer(self.flush, every)
+        self._limits: list[AttemptLimiter] = []
 
     def note(self, address: str, reason: str, method: str, path: str) -> None:
         """Remember a refusal; `path` as it came."""
@@ -50,7 +50,7 @@ class Rejections:
             self._found[key] = Rejection(now_ms(), *key, count=count + 1)
         self._later.ask()
 
-    def close_with(self, limits: Limits) -> None:
+    def close_with(self, limits: AttemptLimiter) -> None:
         """Close these limits together with this trace."""
         self._limits.append(limits)
 
@@ -86,7 +86,7 @@ def install(app: Flask, store: Store, key: str) -> None:
     This looks at responses, so a sender with a valid token or signature is never limited. `key`
     makes the stored digests of networks unpredictable.
     """
-    rejections, limits = Rejections(store.note_rejections), Limits(store=store, key=key)
+    rejections, limits = Rejections(store.note_rejections), AttemptLimiter(store=store, key=key)
     rejections.close_with(limits)
     app.extensions["rejections"] = rejections  # the worker notes what never reaches the application
 

@@ -13,7 +13,7 @@ import structlog
 from flask import Flask, Response, g, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from receiver.redaction import redacted
+from receiver.text.redaction import redacted
 
 log = structlog.get_logger()
 QUIET = ("/healthz", "/readyz", "/metrics")

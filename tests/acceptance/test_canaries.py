@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from receiver.redaction import HIDDEN
-from receiver.signing import mint
-from receiver.standard_webhooks import sign
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import sign
+from receiver.text.redaction import HIDDEN
 from receiver.web.limits import BURST
 from tests.support.installation import ROOT, Installation
 from tests.support.patience import PATIENCE

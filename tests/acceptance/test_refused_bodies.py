@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.admission import LONGEST_CALLBACK
 from tests.support.gunicorn_fronts import Front, shared_fronts
 from tests.support.samples import SECRET

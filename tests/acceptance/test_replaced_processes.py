@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from tests.support.gunicorn_processes import path, raw, send, workers
 from tests.support.installation import Installation, both_stores
 from tests.support.patience import PATIENCE

@@ -34,7 +34,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from receiver.errors import NotFound
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.admission import LONGEST_CALLBACK
 from tests.support.databases import Databases
 from tests.support.generated_requests import (

@@ -15,7 +15,7 @@ from http.client import HTTPSConnection
 import pytest
 import requests
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.server import gunicorn
 from tests.support.gunicorn_processes import idle_sockets, sockets, workers
 from tests.support.installation import ROOT, Installation

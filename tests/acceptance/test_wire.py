@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from receiver.errors import NotFound
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.server.app import DISCONNECTED
 from sandbox.server import Sandbox
 from tests.support.gunicorn_processes import has_unread_bytes, launch

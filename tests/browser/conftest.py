@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import applications
 from tests.support.dashboard_visits import PASSWORD

@@ -9,10 +9,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
+from receiver.delivery.hook_tests import HookTestSender
 from receiver.endpoints import Circuit
 from receiver.hooks.slack import Slack
 from receiver.ingest import Ingest
-from receiver.rehearse import Rehearse
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.dashboard_visits import PASSWORD
@@ -156,7 +156,7 @@ def test_a_test_event_is_asked_for_and_seen_to_arrive(
     with Site() as slack:
         slack.pages["/hook"] = PageOfSite(b"ok")
         options = {"url": f"{slack.url}/hook", "allow_private": True}
-        worker = Rehearse(store, {"chat": Slack("chat", options)})
+        worker = HookTestSender(store, {"chat": Slack("chat", options)})
         page.goto(f"{url}/dashboard/endpoints")
         card = page.locator("#hook-chat")
         page.get_by_role("button", name="Send a test event to chat").click()

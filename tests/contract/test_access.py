@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from receiver.prune import prune
+from receiver.maintenance.prune import prune
 from receiver.stores import access
 from receiver.stores.access import MOST_SESSIONS, SLOTS, Allowance, Usage
 from receiver.stores.base import Store

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from receiver.config.settings import Confirm
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Source
 from receiver.ingest import Ingest
-from receiver.settings import Confirm
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter, Store
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from receiver.ingest import Ingest
-from receiver.stores.base import ALWAYS, Span, Store
+from receiver.stores.base import ALWAYS, Store, TimeRange
 from receiver.tasks import Status, Task
 from submitter import costs
 from tests.support.samples import body, callback
@@ -55,8 +55,8 @@ def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
     ("span", "narrowed", "references"),
     [
         (ALWAYS, {}, ["ORDER-a", "ORDER-b", "ORDER-c"]),
-        (Span(since=NOW + 1), {}, ["ORDER-b", "ORDER-c"]),
-        (Span(until=NOW + 1), {}, ["ORDER-a"]),
+        (TimeRange(since=NOW + 1), {}, ["ORDER-b", "ORDER-c"]),
+        (TimeRange(until=NOW + 1), {}, ["ORDER-a"]),
         (ALWAYS, {"account": "shop2"}, ["ORDER-c"]),
         (ALWAYS, {"provider": "appypie"}, []),
     ],
@@ -64,7 +64,7 @@ def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
 def test_charges_are_read_whole_page_by_page(
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
-    span: Span,
+    span: TimeRange,
     narrowed: dict[str, str],
     references: list[str],
 ) -> None:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from receiver.deliveries import Attempt, Delivery, State
-from receiver.endpoints import AlertKind, Breaker, Circuit, Verdict
+from receiver.endpoints import AlertKind, Breaker, Circuit, EndpointHealth
 from receiver.ingest import Ingest
-from receiver.meter import Meter
-from receiver.prune import prune
+from receiver.maintenance.prune import prune
+from receiver.observability.metric_buffer import MetricBuffer
 from receiver.stores.access import Allowance, Usage
 from receiver.stores.base import Store
 from receiver.stores.sql.transfer import TABLES
@@ -419,7 +419,7 @@ def test_the_history_keeps_its_times(store: Store, machine: Machine, by: int) ->
 
 
 def test_a_step_is_recorded_and_counted(store: Store, machine: Machine) -> None:
-    meter = Meter("worker")
+    meter = MetricBuffer("worker")
     watch = machine.watch(store, meter)
     watch.look()
     machine.set_clock(-HOUR)
@@ -602,7 +602,7 @@ def schedule_everything(store: Store, now: int) -> None:
         attempt,
         State.PENDING,
         now,
-        change=lambda endpoint: breaker.after(endpoint, Verdict.FAILS, now, "no answer"),
+        change=lambda endpoint: breaker.after(endpoint, EndpointHealth.FAILS, now, "no answer"),
     )
     assert store.endpoint("slack").circuit(now) is Circuit.OPEN
     (alert,) = store.take_alerts(now, at)

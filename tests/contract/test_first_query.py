@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest, announce
 from receiver.providers import parse
-from receiver.settings import Settings
 from receiver.stores.base import Store
 from receiver.tasks import Trust
 from tests.support.samples import SECRET, body, callback

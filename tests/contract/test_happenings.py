@@ -9,14 +9,14 @@ from threading import Event as Signal
 import psycopg
 import pytest
 
-from receiver import tail
+from receiver.cli import activity
+from receiver.cli.activity import ActivityFollower
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
+from receiver.stores.activity import Activity, ActivityKind
 from receiver.stores.base import Store
-from receiver.stores.happenings import Happening, Kind
 from receiver.stores.postgres import PostgresStore
-from receiver.tail import Tail
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -37,11 +37,11 @@ def attempt(store: Store, outcome: str = "failed", at: int = NOW) -> None:
     assert store.settle(delivery, made, state, at if state is State.PENDING else None)
 
 
-def told(found: list[Happening]) -> list[tuple[str, str | None, str]]:
+def told(found: list[Activity]) -> list[tuple[str, str | None, str]]:
     return [(one.kind.value, one.task_id, one.outcome) for one in found]
 
 
-def unread(follower: Tail) -> list[Happening]:
+def unread(follower: ActivityFollower) -> list[Activity]:
     """What the follower finds at one look."""
     return follower.read()
 
@@ -50,14 +50,14 @@ def test_each_kind_tells_what_it_is_about(store: Store) -> None:
     store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, "shop2", reference="ORDER-7"))
     succeed(store, "a")
     attempt(store)
-    (came,) = store.newest(Kind.CALLBACK)
+    (came,) = store.newest(ActivityKind.CALLBACK)
     assert (came.at, came.task_id, came.provider, came.account) == (NOW, "a", "kling", "shop2")
     assert (came.outcome, came.reference) == ("recorded", "ORDER-7")
     assert came.said.startswith("callback, ")
-    moves = store.newest(Kind.MOVE)
+    moves = store.newest(ActivityKind.MOVE)
     assert [move.outcome for move in moves] == ["succeeded", "created"]
     assert moves[0].said == "rests on: token"
-    (tried,) = store.newest(Kind.ATTEMPT)
+    (tried,) = store.newest(ActivityKind.ATTEMPT)
     assert (tried.outcome, tried.status, tried.hook) == ("failed", "succeeded", "mail")
     assert (tried.said, tried.key) == ("550 no", (1,))
 
@@ -65,7 +65,7 @@ def test_each_kind_tells_what_it_is_about(store: Store) -> None:
 def test_a_message_of_no_task_is_told_with_its_problem(store: Store) -> None:
     with pytest.raises(NotTheProtocol):
         Ingest(store).accept(callback(body("completed"), None))  # type: ignore[arg-type]
-    (came,) = store.newest(Kind.CALLBACK)
+    (came,) = store.newest(ActivityKind.CALLBACK)
     assert (came.task_id, came.account, came.outcome) == (None, None, "quarantined")
     assert "task_status" in came.said
 
@@ -75,7 +75,7 @@ def test_pages_go_back_by_key_also_within_one_instant(store: Store) -> None:
         succeed(store, task)
     for _ in range(3):
         attempt(store, "delivered")
-    for kind in Kind:
+    for kind in ActivityKind:
         keys = [one.key for one in store.newest(kind)]
         assert len(keys) == 3
         assert keys == sorted(keys, reverse=True)
@@ -86,7 +86,7 @@ def test_pages_go_back_by_key_also_within_one_instant(store: Store) -> None:
 
 def test_a_follower_begins_with_the_past_and_tells_what_is_new_once(store: Store) -> None:
     succeed(store, "a")
-    follower = Tail(store)
+    follower = ActivityFollower(store)
     assert told(follower.past) == [("callback", "a", "recorded"), ("move", "a", "succeeded")]
     assert unread(follower) == []
     succeed(store, "b", NOW + 1)
@@ -101,14 +101,14 @@ def test_a_follower_begins_with_the_past_and_tells_what_is_new_once(store: Store
 
 
 def test_a_burst_is_told_whole_and_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "WINDOW", 3)
+    monkeypatch.setattr(activity, "WINDOW", 3)
     for number in range(5):
         succeed(store, f"past-{number}")
-    follower = Tail(store)
+    follower = ActivityFollower(store)
     assert len(follower.past) == 6  # the window's, of both kinds
     for number in range(11):
         succeed(store, f"new-{number:02}", NOW + number)
-    moved = [one.task_id for one in unread(follower) if one.kind is Kind.MOVE]
+    moved = [one.task_id for one in unread(follower) if one.kind is ActivityKind.MOVE]
     assert moved == [f"new-{number:02}" for number in range(11)]
     assert unread(follower) == []
     succeed(store, "last")
@@ -119,14 +119,14 @@ def test_an_attempt_that_ended_earlier_than_those_told_already_is_told(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers' clocks differ, and an answer may be slow to be recorded."""
-    monkeypatch.setattr(tail, "WINDOW", 2)
+    monkeypatch.setattr(activity, "WINDOW", 2)
     for task in "abc":
         succeed(store, task)
         attempt(store, "delivered", NOW + 1000)
-    follower = Tail(store)
+    follower = ActivityFollower(store)
     succeed(store, "d")
     attempt(store, "delivered", NOW)
-    found = [(one.task_id, one.at) for one in unread(follower) if one.kind is Kind.ATTEMPT]
+    found = [(one.task_id, one.at) for one in unread(follower) if one.kind is ActivityKind.ATTEMPT]
     assert found == [("d", NOW)]
 
 
@@ -140,11 +140,11 @@ def test_the_migration_puts_attempts_into_the_order_of_their_ends(
     before = store.history("b")
     assert store.migrate() == ["0008_economies"]
     assert store.history("b") == before
-    assert [one.task_id for one in store.newest(Kind.ATTEMPT)] == ["a", "c", "b"]
+    assert [one.task_id for one in store.newest(ActivityKind.ATTEMPT)] == ["a", "c", "b"]
     succeed(store, "d")
     attempt(store, "delivered", NOW)
-    assert [one.key for one in store.newest(Kind.ATTEMPT)] == [(4,), (3,), (2,), (1,)]
-    assert store.newest(Kind.ATTEMPT)[0].task_id == "d"
+    assert [one.key for one in store.newest(ActivityKind.ATTEMPT)] == [(4,), (3,), (2,), (1,)]
+    assert store.newest(ActivityKind.ATTEMPT)[0].task_id == "d"
 
 
 def test_an_attempt_is_recorded_once(store: Store) -> None:
@@ -163,7 +163,7 @@ def test_what_is_committed_late_is_told_too(
     store = PostgresStore(url)
     request.addfinalizer(store.close)
     succeed(store, "a")
-    follower = Tail(store)
+    follower = ActivityFollower(store)
     with psycopg.connect(url) as late:
         late.execute(
             "insert into transitions (task, status, occurred_at, recorded_at, trust)"
@@ -176,7 +176,7 @@ def test_what_is_committed_late_is_told_too(
 
 def test_following_ends_when_it_is_asked_to(store: Store) -> None:
     stop = Signal()
-    following = Tail(store).follow(stop)
+    following = ActivityFollower(store).follow(stop)
     succeed(store, "a")
     assert len(next(following)) == 2
     stop.set()

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from receiver import hooks
+from receiver.config.hooks_file import HookEntry
 from receiver.deliveries import Subscription
 from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks.base import Hook
-from receiver.hooks_file import HookEntry
 from tests.support import hook_servers
 from tests.support.hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
 

@@ -9,9 +9,9 @@ import pytest
 
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotFound
-from receiver.forget import forget
 from receiver.ingest import Ingest
-from receiver.prune import prune
+from receiver.maintenance.forget import forget
+from receiver.maintenance.prune import prune
 from receiver.stores.base import Store
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription

@@ -10,8 +10,8 @@ import pytest
 from receiver.deliveries import State
 from receiver.errors import NotFound
 from receiver.ingest import Ingest
-from receiver.stores.base import Span, Store, StoredCallback
-from receiver.stores.upkeep import Wanted
+from receiver.stores.base import Store, StoredCallback, TimeRange
+from receiver.stores.upkeep import DeliverySelection
 from receiver.tasks import Outcome, Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -24,10 +24,10 @@ NARROWED: list[tuple[dict[str, Any], list[str]]] = [
     ({"account": "shop2", "reference": "ORDER-7"}, ["b"]),
     ({"provider": "appypie"}, ["d"]),
     ({"provider": "modellix"}, []),
-    ({"span": Span(since=NOW + HOUR)}, ["d", "c", "b"]),
-    ({"span": Span(until=NOW + HOUR)}, ["a"]),
-    ({"span": Span(NOW + HOUR, NOW + 3 * HOUR)}, ["c", "b"]),
-    ({"span": Span(since=NOW + HOUR), "account": "default"}, ["d"]),
+    ({"span": TimeRange(since=NOW + HOUR)}, ["d", "c", "b"]),
+    ({"span": TimeRange(until=NOW + HOUR)}, ["a"]),
+    ({"span": TimeRange(NOW + HOUR, NOW + 3 * HOUR)}, ["c", "b"]),
+    ({"span": TimeRange(since=NOW + HOUR), "account": "default"}, ["d"]),
 ]
 
 
@@ -85,7 +85,7 @@ def test_a_list_holds_what_is_meant(
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
 def test_pages_follow_each_other(filled: Store, kind: str) -> None:
-    narrowed: dict[str, Any] = {"span": Span(since=NOW + HOUR)}
+    narrowed: dict[str, Any] = {"span": TimeRange(since=NOW + HOUR)}
     first = listed(filled, kind, limit=2, **narrowed)
     assert ids(first) == ["d", "c"]
     second = listed(filled, kind, limit=2, before=first.next, **narrowed)
@@ -143,7 +143,7 @@ def test_a_clock_that_was_wrong_hides_nothing_of_the_time_that_is_meant(
             for n, at in enumerate(times)
             if (first is None or at >= first) and (end is None or at < end) and at in UP_TO_NOW
         }
-        found = ids(listed(store, kind, limit=500, span=Span(first, end)))
+        found = ids(listed(store, kind, limit=500, span=TimeRange(first, end)))
         assert wanted <= set(found)
         assert len(found) == len(set(found))
 
@@ -157,7 +157,11 @@ def test_text_that_cannot_be_stored_is_looked_for_and_not_found(filled: Store, t
         assert ids(listed(filled, kind, account=text)) == []
     for kind in ("callbacks", "deliveries"):
         assert ids(listed(filled, kind, task_id=text)) == []
-    for wanted in (Wanted(task_id=text), Wanted(hook=text), Wanted(status=text)):
+    for wanted in (
+        DeliverySelection(task_id=text),
+        DeliverySelection(hook=text),
+        DeliverySelection(status=text),
+    ):
         assert filled.redeliver_all(wanted, NOW).changed == 0
     with pytest.raises(NotFound):
         filled.history(text)

@@ -21,7 +21,7 @@ from receiver.deliveries import GIVEN_UP, Attempt, Delivery, State, Subscription
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.stores.base import Kept, Store, TaskHistory
+from receiver.stores.base import IdempotencyRecord, Store, TaskHistory
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.locks import LockedSql
 from receiver.stores.sqlite import SqliteStore
@@ -35,14 +35,14 @@ TASKS = 20
 HOOKS = [subscription("mail")]
 # Every module that takes a row lock, and the statement that takes it.
 LOCKED = {
-    "adoption.LOCK_TASK",
-    "adoption._LOCK_BY_PROVIDER_ID",
-    "agenda.LOCK_TASK",
-    "agenda._OVERDUE",
+    "resolve_task.LOCK_TASK",
+    "resolve_task._LOCK_BY_PROVIDER_ID",
+    "polling_schedule.LOCK_TASK",
+    "polling_schedule._OVERDUE",
     "endpoints._KNOWN_HELD",
     "inputs.LOCK_TASK",
     "jobs._DUE",
-    "lanes._OLDEST",
+    "hook_queues._OLDEST",
     "locks.LOCK_TASK",
     "repair._WAITING",
     "retention.LOCK_TASK",
@@ -388,7 +388,7 @@ def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
 
 
 def test_an_idempotency_key_is_claimed_by_one_request(rivals: Rivals[Store]) -> None:
-    def claiming(store: Store, task_id: str) -> Callable[[], Kept | None]:
+    def claiming(store: Store, task_id: str) -> Callable[[], IdempotencyRecord | None]:
         return lambda: store.claim_key("key", b"digest", task_id, NOW, SOON)
 
     held = rivals.meet(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from receiver.ingest import Ingest
-from receiver.measures import Reading
+from receiver.observability.metrics import Sample
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Open
 from receiver.tasks import Status, Task
@@ -21,23 +21,23 @@ def test_what_several_processes_add_is_summed(store: Store) -> None:
     def add(number: int) -> None:
         for _ in range(10):
             order = names if number % 2 else names[::-1]
-            store.measure([Reading(name, ("é", '"'), 0.5) for name in sorted(order)], [])
+            store.measure([Sample(name, ("é", '"'), 0.5) for name in sorted(order)], [])
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(add, range(6)))
-    assert store.measured() == [Reading(name, ("é", '"'), 30.0) for name in names]
+    assert store.measured() == [Sample(name, ("é", '"'), 30.0) for name in names]
 
 
 def test_labels_are_told_apart(store: Store) -> None:
-    store.measure([Reading("a", ("x", "y"), 1), Reading("a", ("xy",), 2), Reading("a", (), 3)], [])
+    store.measure([Sample("a", ("x", "y"), 1), Sample("a", ("xy",), 2), Sample("a", (), 3)], [])
     found = {reading.labels: reading.value for reading in store.measured()}
     assert found == {("x", "y"): 1, ("xy",): 2, (): 3}
 
 
 def test_an_instant_only_gets_later(store: Store) -> None:
     for value in (5.0, 9.25, 7.0):
-        store.measure([], [Reading("seen", ("kling",), value)])
-    assert store.measured() == [Reading("seen", ("kling",), 9.25)]
+        store.measure([], [Sample("seen", ("kling",), value)])
+    assert store.measured() == [Sample("seen", ("kling",), 9.25)]
 
 
 def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from receiver.config.settings import Confirm
 from receiver.deliveries import Attempt, File, State
 from receiver.errors import NotAMismatch, NotFound
 from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.providers import PROVIDERS, Provider
-from receiver.settings import Confirm
 from receiver.stores.base import MISMATCHES, Store, StoredCallback
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
 from tests.support.patience import PATIENCE

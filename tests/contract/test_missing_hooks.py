@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from receiver.deliveries import State
-from receiver.dispatch.slots import Slots
+from receiver.delivery.dispatch.slots import WorkerSlots
 from receiver.ingest import Ingest
 from receiver.stores.base import ProcessProblem, Store
 from receiver.stores.overview import without_hook
@@ -21,7 +21,7 @@ def fill(store: Store, count: int = 1) -> None:
 
 def test_deliveries_of_a_missing_hook_are_not_claimed_and_delay_no_other_hook(store: Store) -> None:
     fill(store)
-    slots = Slots(4, is_known=lambda hook: hook != "gone")
+    slots = WorkerSlots(4, is_known=lambda hook: hook != "gone")
     assert [found.hook for found in store.claim("w", LATER, LATER + 9, 9, slots)] == ["mail"]
     assert store.next_due_at(LATER, slots) is None  # nothing that this worker can do
     assert store.next_due_at(LATER) is not None
@@ -31,7 +31,7 @@ def test_deliveries_of_a_missing_hook_are_not_claimed_and_delay_no_other_hook(st
 def test_deliveries_are_claimed_once_the_hook_is_back(store: Store) -> None:
     fill(store)
     known = {"mail"}
-    slots = Slots(4, is_known=known.__contains__)
+    slots = WorkerSlots(4, is_known=known.__contains__)
     store.claim("w", LATER, LATER + 9, 9, slots)
     known.add("gone")
     (claimed,) = store.claim("w", LATER, LATER + 9, 9, slots)

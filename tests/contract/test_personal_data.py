@@ -18,18 +18,18 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from receiver.clock import now_ms
-from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, File, State
+from receiver.delivery.attempt import Deliver
 from receiver.endpoints import AlertKind, Endpoint
-from receiver.forget import forget
 from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
-from receiver.prune import prune
-from receiver.stores.base import Answered, Store
+from receiver.maintenance.forget import forget
+from receiver.maintenance.prune import prune
+from receiver.stores.base import Store, StoredResponse
+from receiver.stores.hook_tests import HookTestOutcome
 from receiver.stores.sql import personal_data
 from receiver.stores.sql.transfer import TABLES
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.trials import TrialOutcome
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
@@ -106,7 +106,7 @@ def put_on_record(store: Store) -> None:
     Ingest(store, [subscription("mail"), subscription("chat")]).accept(told)
     held = store.claim_key(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
     assert held is not None
-    store.settle_key(held, NOW, Answered(201, json.dumps({"reference": ANNA})))
+    store.settle_key(held, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
     delivered, failed = store.claim("w", LATER, LATER + 10_000, 2)
     picture = File("0", f"/data/{ANNA}.png", "ab" * 32, 3, "image/png", ANNA.encode())
     attempt = Attempt(1, NOW, NOW, "delivered", f"took it for {ANNA}")
@@ -118,7 +118,7 @@ def put_on_record(store: Store) -> None:
     store.note_rejections([Rejection(NOW, ANNA, f"no {ANNA}", ANNA, f"/callbacks/{ANNA}")])
     store.ask_trial("chat", "succeeded", NOW)
     (trial,) = store.take_trials(NOW, NOW + 1)
-    store.end_trial(trial, TrialOutcome.FAILED, f"unlike the last one, {ANNA}", NOW)
+    store.end_trial(trial, HookTestOutcome.FAILED, f"unlike the last one, {ANNA}", NOW)
     # A signed message that was not understood belongs to no task.
     nobodys = replace(callback(ANNA.encode(), headers={"X-Name": ANNA}), task_id=None)
     store.quarantine(nobodys, f"{ANNA} is unknown")
@@ -234,7 +234,7 @@ def test_remnants_are_removed_although_a_reader_held_up_the_erasure(
     reader = sqlite3.connect(file)
     reader.execute("begin")
     reader.execute("select count(*) from tasks").fetchone()
-    monkeypatch.setattr("receiver.erasures.time.sleep", lambda _: reader.rollback())
+    monkeypatch.setattr("receiver.maintenance.erasures.time.sleep", lambda _: reader.rollback())
     try:
         forget(again, "a")
     finally:

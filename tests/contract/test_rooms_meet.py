@@ -16,7 +16,7 @@ from PIL import Image
 
 from receiver import providers
 from receiver.events import Callback, Event, Source
-from receiver.standard_webhooks import verify
+from receiver.signing.standard_webhooks import verify
 from receiver.tasks import Status, new_task_id
 from sandbox.server import Behaviour, Sandbox
 from submitter.client import Answer

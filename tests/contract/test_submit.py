@@ -13,7 +13,7 @@ from receiver.events import Callback
 from receiver.providers import get
 from receiver.stores import group_commit
 from receiver.stores.base import Store
-from receiver.stores.postgres.writer import Undone
+from receiver.stores.postgres.writer import BatchUndone
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
@@ -67,7 +67,7 @@ def test_a_refusal_is_its_exception_and_nothing_of_it_is_recorded(store: Store) 
     refused = callback()
     write = submit(store, refused)
     store.writer.start()
-    assert isinstance(write.exception(PATIENCE), NotTheProtocol | Undone)
+    assert isinstance(write.exception(PATIENCE), NotTheProtocol | BatchUndone)
     with pytest.raises(NotTheProtocol):
         store.record(refused, get("kling").parse(refused), HOOKS)
     assert store.history("task-1").callbacks == ()

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.ingest import Ingest
-from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status, Task, Trust
 from submitter import InputError, reconcile

@@ -8,12 +8,12 @@ from threading import Barrier
 import pytest
 
 from receiver.stores.base import Store
-from receiver.stores.trials import GIVEN_UP_ON, MOST_TRIES, Trial, TrialOutcome
+from receiver.stores.hook_tests import GIVEN_UP_ON, MOST_TRIES, HookTest, HookTestOutcome
 from tests.support.patience import PATIENCE
 
 NOW = 1_765_519_851_000
 LEASE = 10_000
-ASKED = Trial("mail", "succeeded", NOW)
+ASKED = HookTest("mail", "succeeded", NOW)
 WORKERS = 8
 
 
@@ -21,20 +21,20 @@ def ask(store: Store, hook: str = "mail", now: int = NOW) -> None:
     assert store.ask_trial(hook, "succeeded", now)
 
 
-def take(store: Store, now: int = NOW) -> Trial:
+def take(store: Store, now: int = NOW) -> HookTest:
     (trial,) = store.take_trials(now, now + LEASE)
     return trial
 
 
-def end(store: Store, trial: Trial, answer: str = "250 OK", now: int = NOW + 1) -> bool:
-    return store.end_trial(trial, TrialOutcome.DELIVERED, answer, now)
+def end(store: Store, trial: HookTest, answer: str = "250 OK", now: int = NOW + 1) -> bool:
+    return store.end_trial(trial, HookTestOutcome.DELIVERED, answer, now)
 
 
 def test_what_is_asked_for_waits_for_a_worker(store: Store) -> None:
     assert store.trials() == []
     ask(store)
     assert store.trials() == [ASKED]
-    assert take(store) == Trial("mail", "succeeded", NOW, tries=1)
+    assert take(store) == HookTest("mail", "succeeded", NOW, tries=1)
     assert store.take_trials(NOW, NOW + LEASE) == []
 
 
@@ -46,13 +46,13 @@ def test_it_is_asked_for_once_until_it_ended(store: Store) -> None:
     assert store.trials() == [trial]
     assert end(store, trial)
     assert store.ask_trial("mail", "failed", NOW + 2)
-    assert store.trials() == [Trial("mail", "failed", NOW + 2)]
+    assert store.trials() == [HookTest("mail", "failed", NOW + 2)]
 
 
 def test_its_end_is_kept_with_the_answer(store: Store) -> None:
     ask(store)
     assert end(store, take(store), "250 OK: é")
-    ended = Trial("mail", "succeeded", NOW, 1, NOW + 1, TrialOutcome.DELIVERED, "250 OK: é")
+    ended = HookTest("mail", "succeeded", NOW, 1, NOW + 1, HookTestOutcome.DELIVERED, "250 OK: é")
     assert store.trials() == [ended]
     assert store.take_trials(NOW + 99 * LEASE, NOW) == []
 
@@ -62,7 +62,7 @@ def test_each_hook_has_its_own_and_the_oldest_is_taken_first(store: Store) -> No
     ask(store, "chat", NOW + 2)
     ask(store, "pictures", NOW)
     assert [one.hook for one in store.take_trials(NOW + 1, NOW + LEASE)] == ["pictures", "mail"]
-    assert end(store, Trial("mail", "succeeded", NOW + 1, tries=1))
+    assert end(store, HookTest("mail", "succeeded", NOW + 1, tries=1))
     assert [one.hook for one in store.trials() if one.ended_at is None] == ["chat", "pictures"]
 
 
@@ -121,7 +121,7 @@ def test_it_is_tried_three_times_at_most(store: Store) -> None:
     over_at = NOW + MOST_TRIES * LEASE
     assert last.tries == MOST_TRIES == 3
     assert store.take_trials(over_at, over_at + LEASE) == []
-    failed = Trial("mail", "succeeded", NOW, 3, over_at, TrialOutcome.FAILED, GIVEN_UP_ON)
+    failed = HookTest("mail", "succeeded", NOW, 3, over_at, HookTestOutcome.FAILED, GIVEN_UP_ON)
     assert store.trials() == [failed]
     assert not end(store, last)
     assert store.ask_trial("mail", "succeeded", over_at)
@@ -148,5 +148,5 @@ def test_a_trial_changes_no_endpoint(store: Store) -> None:
     store.hold("mail", NOW)
     before = store.endpoints()
     ask(store)
-    store.end_trial(take(store), TrialOutcome.FAILED, "no", NOW + 1)
+    store.end_trial(take(store), HookTestOutcome.FAILED, "no", NOW + 1)
     assert store.endpoints() == before

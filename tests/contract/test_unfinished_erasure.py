@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from receiver.doctor import record
 from receiver.doctor.findings import Verdict
-from receiver.erasures import FinishErasures
 from receiver.errors import NotErased
-from receiver.forget import forget
 from receiver.ingest import Ingest
-from receiver.prune import prune
+from receiver.maintenance.erasures import FinishErasures
+from receiver.maintenance.forget import forget
+from receiver.maintenance.prune import prune
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task

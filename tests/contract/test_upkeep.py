@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from receiver import providers
-from receiver.deliver import Deliver
 from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.delivery.attempt import Deliver
 from receiver.endpoints import AlertKind, Circuit, Endpoint
 from receiver.errors import NotFound, PermanentFailure
 from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.stores.base import Backlog, Store
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import Rejection, Wanted
+from receiver.stores.upkeep import DeliverySelection, Rejection
 from receiver.tasks import Outcome, Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -196,10 +196,10 @@ def test_an_attempt_whose_claim_was_lost_says_nothing_of_the_endpoint(store: Sto
 def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Store) -> None:
     succeed(store, "a", "b", hooks=("mail", "slack"))
     end_all(store, State.DEAD)
-    dry = store.redeliver_all(Wanted(hook="mail"), LATER, dry_run=True)
+    dry = store.redeliver_all(DeliverySelection(hook="mail"), LATER, dry_run=True)
     assert dry.changed == 2
     assert store.deliveries(state=State.PENDING) == []
-    assert store.redeliver_all(Wanted(hook="mail"), LATER) == dry
+    assert store.redeliver_all(DeliverySelection(hook="mail"), LATER) == dry
     due = claim(store)
     assert [(found.task_id, found.hook) for found in due] == [("a", "mail"), ("b", "mail")]
     assert [found.retries_from for found in due] == [1, 1]  # a fresh set of retries
@@ -208,17 +208,17 @@ def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Stor
 @pytest.mark.parametrize(
     ("wanted", "tasks"),
     [
-        (Wanted(), ["old", "new"]),
-        (Wanted(since=NOW), ["new"]),
-        (Wanted(until=NOW), ["old"]),
-        (Wanted(task_id="old"), ["old"]),
-        (Wanted(provider="kling", status="succeeded"), ["old", "new"]),
-        (Wanted(provider="appypie"), []),
-        (Wanted(status="failed"), []),
-        (Wanted(state=State.DELIVERED), []),
+        (DeliverySelection(), ["old", "new"]),
+        (DeliverySelection(since=NOW), ["new"]),
+        (DeliverySelection(until=NOW), ["old"]),
+        (DeliverySelection(task_id="old"), ["old"]),
+        (DeliverySelection(provider="kling", status="succeeded"), ["old", "new"]),
+        (DeliverySelection(provider="appypie"), []),
+        (DeliverySelection(status="failed"), []),
+        (DeliverySelection(state=State.DELIVERED), []),
     ],
 )
-def test_what_a_filter_means(store: Store, wanted: Wanted, tasks: list[str]) -> None:
+def test_what_a_filter_means(store: Store, wanted: DeliverySelection, tasks: list[str]) -> None:
     succeed(store, "old", at=NOW - DAY)
     succeed(store, "new")
     end_all(store, State.DEAD)
@@ -229,13 +229,13 @@ def test_what_a_filter_means(store: Store, wanted: Wanted, tasks: list[str]) -> 
 def test_redelivery_goes_in_steps_and_meets_nothing_twice(store: Store) -> None:
     succeed(store, *"abcde")
     end_all(store, State.DEAD)
-    step, changed = store.redeliver_all(Wanted(), LATER, limit=2), []
+    step, changed = store.redeliver_all(DeliverySelection(), LATER, limit=2), []
     while True:
         changed.append(step.changed)
         end_all(store, State.DEAD)  # a worker that is quick, and a hook that still refuses
         if step.next is None:
             break
-        step = store.redeliver_all(Wanted(), LATER, after=step.next, limit=2)
+        step = store.redeliver_all(DeliverySelection(), LATER, after=step.next, limit=2)
     assert changed == [2, 2, 1]
 
 
@@ -484,7 +484,7 @@ def test_what_waits_for_a_forgotten_task_is_cancelled(store: Store) -> None:
     assert cancelled.state is State.DEAD
     with pytest.raises(NotFound, match="forgotten"):
         store.redeliver(cancelled.id, LATER)
-    assert store.redeliver_all(Wanted(), LATER).changed == 0
+    assert store.redeliver_all(DeliverySelection(), LATER).changed == 0
     assert store.catch_up(subscription("later"), 0, LATER).changed == 0
 
 

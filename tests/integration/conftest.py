@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET

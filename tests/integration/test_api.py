@@ -13,12 +13,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
-from receiver.display import rfc3339
 from receiver.ingest import Ingest
-from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task, new_task_id
+from receiver.text.display import rfc3339
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, subscription
 

@@ -16,11 +16,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.http.errors import ParseException
 
-from receiver import logs, providers
+from receiver import providers
 from receiver.clock import now_ms
-from receiver.settings import Settings
-from receiver.signing import mint
-from receiver.standard_webhooks import sign
+from receiver.config.settings import Settings
+from receiver.observability import logs
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
 from receiver.web import health

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from receiver import logs
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.later import Later
-from receiver.measures import Measure
-from receiver.meter import Meter
-from receiver.settings import Settings
-from receiver.signing import mint
-from receiver.standard_webhooks import sign
+from receiver.observability import logs
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricDefinition
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import sign
 from receiver.stores import group_commit
 from receiver.stores.group_commit import Write
-from receiver.stores.postgres.writer import Undone
+from receiver.stores.postgres.writer import BatchUndone
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
-from receiver.web.admission import Sent
-from receiver.web.server.callbacks import LONGEST_BODY, Answer, Callbacks
+from receiver.web.admission import CallbackRequest
+from receiver.web.debounce import Debouncer
+from receiver.web.server.callbacks import LONGEST_BODY, CallbackResponse, Callbacks
 from tests.support.applications import MakeApp
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
@@ -38,7 +38,7 @@ from tests.support.samples import SECRET, body
 KEY, OTHER_KEY = "whsec_" + "a2V5" * 8, "whsec_" + "bm90" * 8
 TOKEN = mint(SECRET, "kling", "task-1")
 HEADERS = {"Host": "receiver", "Content-Type": "application/json"}
-SENT = Sent("kling", "task-1", TOKEN, HEADERS)
+SENT = CallbackRequest("kling", "task-1", TOKEN, HEADERS)
 PATH = f"/callbacks/kling/task-1/{TOKEN}"
 Make = Callable[..., Callbacks]
 Printed = Callable[[], list[dict[str, Any]]]
@@ -55,15 +55,17 @@ def settings(tmp_path: Path) -> Settings:
 def make(settings: Settings, store: SqliteStore) -> Make:
     def made(**more: Any) -> Callbacks:
         chosen = replace(settings, **more)
-        return Callbacks(Ingest.into(store, chosen), chosen, Later(lambda: None, 60))
+        return Callbacks(Ingest.into(store, chosen), chosen, Debouncer(lambda: None, 60))
 
     return made
 
 
-def take(callbacks: Callbacks, *requests: tuple[Sent, bytes]) -> list[Answer | None]:
+def take(
+    callbacks: Callbacks, *requests: tuple[CallbackRequest, bytes]
+) -> list[CallbackResponse | None]:
     """Take them all at the same time."""
 
-    async def scenario() -> list[Answer | None]:
+    async def scenario() -> list[CallbackResponse | None]:
         callbacks.serve_in(asyncio.get_running_loop())
         async with asyncio.timeout(PATIENCE):
             return list(await asyncio.gather(*(callbacks.take(*one) for one in requests)))
@@ -71,18 +73,20 @@ def take(callbacks: Callbacks, *requests: tuple[Sent, bytes]) -> list[Answer | N
     return asyncio.run(scenario())
 
 
-def take_one(callbacks: Callbacks, sent: Sent = SENT, raw: bytes | None = None) -> Answer | None:
+def take_one(
+    callbacks: Callbacks, sent: CallbackRequest = SENT, raw: bytes | None = None
+) -> CallbackResponse | None:
     (answer,) = take(callbacks, (sent, body() if raw is None else raw))
     return answer
 
 
-def taken(answer: Answer | None) -> Answer:
+def taken(answer: CallbackResponse | None) -> CallbackResponse:
     assert answer is not None
     assert answer.status == 200
     return answer
 
 
-def signed(raw: bytes | None = None, key: str = KEY) -> Sent:
+def signed(raw: bytes | None = None, key: str = KEY) -> CallbackRequest:
     now = now_ms() // 1000
     headers = {**HEADERS, "Webhook-Id": "m", "Webhook-Timestamp": str(now)}
     headers["Webhook-Signature"] = sign(key, "m", now, body() if raw is None else raw)
@@ -100,21 +104,21 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
     """What any meter is given, without the times that are measured."""
     found: list[tuple[str, tuple[str, ...]]] = []
 
-    def count(_: Meter, measure: Measure, *labels: str, **__: float) -> None:
+    def count(_: MetricBuffer, measure: MetricDefinition, *labels: str, **__: float) -> None:
         found.append((measure.name, labels))
 
-    def observe(_: Meter, measure: Measure, __: float, *labels: str) -> None:
+    def observe(_: MetricBuffer, measure: MetricDefinition, __: float, *labels: str) -> None:
         found.append((measure.name, labels))
 
-    monkeypatch.setattr(Meter, "count", count)
-    monkeypatch.setattr(Meter, "observe", observe)
-    monkeypatch.setattr(Meter, "store_failed", lambda _: found.append(("store_failed", ())))
+    monkeypatch.setattr(MetricBuffer, "count", count)
+    monkeypatch.setattr(MetricBuffer, "observe", observe)
+    monkeypatch.setattr(MetricBuffer, "store_failed", lambda _: found.append(("store_failed", ())))
     return found
 
 
 def test_what_it_takes_is_on_record_and_counted(settings: Settings, store: SqliteStore) -> None:
     handed_over, ingest = threading.Event(), Ingest.into(store, settings)
-    answer = taken(take_one(Callbacks(ingest, settings, Later(handed_over.set, 0.01))))
+    answer = taken(take_one(Callbacks(ingest, settings, Debouncer(handed_over.set, 0.01))))
     assert handed_over.wait(PATIENCE)
     assert ingest.meter.is_pending
     assert json.loads(answer.body) == {"outcome": Outcome.RECORDED}
@@ -190,7 +194,7 @@ def test_many_at_once_are_one_transition(make: Make, store: SqliteStore) -> None
     ],
 )
 def test_what_would_be_refused_is_left_alone(
-    make: Make, store: SqliteStore, sent: Sent, raw: bytes
+    make: Make, store: SqliteStore, sent: CallbackRequest, raw: bytes
 ) -> None:
     assert take_one(make(), sent, raw) is None
     assert store.callbacks() == []  # nor is it in quarantine: the view will see to it
@@ -222,7 +226,7 @@ def test_a_signature_counts_where_there_is_a_key(make: Make, store: SqliteStore)
     taken(take_one(make(), signed(key=OTHER_KEY)))  # without one it says nothing
 
 
-@pytest.mark.parametrize("error", [Undone(), NotTheProtocol("x"), KeyError("x")])
+@pytest.mark.parametrize("error", [BatchUndone(), NotTheProtocol("x"), KeyError("x")])
 def test_what_cannot_be_recorded_now_is_left_to_the_view(
     make: Make, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

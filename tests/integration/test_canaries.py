@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from receiver import hooks_file, logs
 from receiver.clock import now_ms
-from receiver.deliver import Deliver
+from receiver.config import hooks_file
 from receiver.deliveries import Notice, State
+from receiver.delivery.attempt import Deliver
 from receiver.endpoints import Breaker
 from receiver.hooks import build_all, secrets
 from receiver.hooks.base import Done, Hook
 from receiver.ingest import Ingest
-from receiver.redaction import hiding
-from receiver.retry import RetryPolicy
+from receiver.observability import logs
+from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.sqlite import SqliteStore
+from receiver.text.redaction import hiding
 from tests.support.dispatching import working
 from tests.support.http_server import LoopbackServer
 from tests.support.patience import wait_until

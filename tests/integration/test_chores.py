@@ -10,11 +10,11 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
-from receiver.dispatch import Chore, chores
+from receiver.delivery.dispatch import Chore, chores
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.prune import prune
+from receiver.maintenance.prune import prune
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from sandbox.server import Sandbox

@@ -16,7 +16,7 @@ from receiver.cli import main
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotTheProtocol
 from receiver.ingest import Ingest
-from receiver.signing import callback_url
+from receiver.signing.callback_urls import callback_url
 from receiver.stores.releases import migrations
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome

@@ -15,15 +15,15 @@ from procrastinate.periodic import PeriodicDeferrer, PeriodicRegistry
 
 from receiver import clock
 from receiver.cli import main
-from receiver.clock_watch import ClockWatch
+from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
-from receiver.dispatch import procrastinate as dispatch
+from receiver.delivery.dispatch import procrastinate as dispatch
 from receiver.doctor import record
 from receiver.doctor.findings import Verdict
 from receiver.ingest import Ingest
-from receiver.measures import DELIVERY_SECONDS, Reading
-from receiver.meter import Meter
-from receiver.settings import Settings
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import DELIVERY_SECONDS, Sample
+from receiver.processes.clock_watch import ClockWatch
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.dashboard.overview import attention
@@ -176,7 +176,7 @@ def test_prune_says_why_it_keeps_data_for_longer(store: SqliteStore) -> None:
 
 
 def test_a_duration_is_never_negative() -> None:
-    meter, kept = Meter("worker"), list[Reading]()
+    meter, kept = MetricBuffer("worker"), list[Sample]()
     meter.observe(DELIVERY_SECONDS, -3_600.0, "mail")
     meter.flush(lambda added, _: kept.extend(added))
     assert all(reading.value >= 0 for reading in kept)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import receiver.cli
 import submitter.cli
-from receiver.completion import HOW
+from receiver.console.completion import HOW
 from tests.support.patience import PATIENCE
 
 HOOKS = """

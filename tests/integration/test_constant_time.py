@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from receiver import signing, standard_webhooks
+from receiver.config.settings import Settings
 from receiver.errors import BadSignature
-from receiver.settings import Settings
+from receiver.signing import callback_urls, standard_webhooks
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp
 from tests.support.dashboard_visits import log_in
@@ -57,10 +57,10 @@ def secured(settings: Settings, make_app: MakeApp) -> Flask:
 def test_a_token_is_compared_with_that_of_every_secret(
     compared: list[tuple[bytes, bytes]], minted_by: str
 ) -> None:
-    token = signing.mint(minted_by, "kling", "t")
-    is_ours = signing.check((SECRET, OTHER), "kling", "t", token)
+    token = callback_urls.mint(minted_by, "kling", "t")
+    is_ours = callback_urls.check((SECRET, OTHER), "kling", "t", token)
     assert is_ours is (minted_by != "nobody")
-    expected = [signing.mint(secret, "kling", "t").encode() for secret in (SECRET, OTHER)]
+    expected = [callback_urls.mint(secret, "kling", "t").encode() for secret in (SECRET, OTHER)]
     assert compared == [(one, token.encode()) for one in expected]
 
 

@@ -13,10 +13,10 @@ from receiver.cli import main
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.ingest import Ingest
-from receiver.measures import Reading
+from receiver.observability.metrics import Sample
 from receiver.stores.access import Allowance, Usage
+from receiver.stores.activity import ActivityKind
 from receiver.stores.base import Store
-from receiver.stores.happenings import Kind
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.transfer import TABLES
 from receiver.stores.sqlite import SqliteStore
@@ -71,7 +71,7 @@ def grown(store: SqliteStore) -> None:
     ingest.accept(callback(body("failed"), "task-0"))  # a conflict is counted
     store.close_task("task-9", NOW)
     store.ask_trial("mail", "succeeded", NOW)
-    store.measure([Reading("a", ("é",), 0.1)], [])
+    store.measure([Sample("a", ("é",), 0.1)], [])
     store.open_session("ab" * 32, NOW, NOW + 1)
     store.add_refused_attempts(Allowance("password", 10, 0.1), [Usage(7, "cd" * 16, 2.5, NOW)], NOW)
     for offset in (0, -3_600_000):  # the clock is set back
@@ -118,7 +118,7 @@ def test_it_goes_on_where_it_was(
     (claimed,) = target.claim("w", NOW, NOW + 1, 1)
     again = Attempt(1, NOW, NOW + 5, "delivered", "ok")
     assert target.settle(claimed, again, State.DELIVERED, None)
-    assert target.newest(Kind.ATTEMPT)[0].at == NOW + 5
+    assert target.newest(ActivityKind.ATTEMPT)[0].at == NOW + 5
     target.note_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
     assert target.rejections(1)[0].reason == "again"
 

@@ -18,9 +18,9 @@ from werkzeug.serving import make_server
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
-from receiver.endpoints import Breaker, Verdict
+from receiver.endpoints import Breaker, EndpointHealth
 from receiver.ingest import Ingest
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.hook_servers import Page, Site, dripping, smtp_server
 from tests.support.ports import free_port
@@ -372,7 +372,7 @@ def test_a_hook_that_was_disabled_is_told(doctor: Doctor, store: SqliteStore, si
         attempt,
         State.DEAD,
         None,
-        change=lambda endpoint: Breaker().after(endpoint, Verdict.GONE, 2, "410 Gone"),
+        change=lambda endpoint: Breaker().after(endpoint, EndpointHealth.GONE, 2, "410 Gone"),
     )
     verdict, said, todo = doctor.findings()["hook shop"]
     assert (verdict, said) == ("failed", "disabled: 410 Gone")

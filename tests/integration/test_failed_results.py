@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from receiver.deliver import Deliver
 from receiver.deliveries import Delivery, State
+from receiver.delivery.attempt import Deliver
 from receiver.endpoints import Circuit
 from receiver.events import Source
 from receiver.hooks.download import Download

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from receiver.clock import now_ms
-from receiver.deliver import Deliver
 from receiver.deliveries import State
-from receiver.forget import forget
+from receiver.delivery.attempt import Deliver
 from receiver.hooks.download import Download
-from receiver.hooks.shelf import STALE
+from receiver.hooks.file_storage import STALE
 from receiver.ingest import Ingest
-from receiver.prune import prune
+from receiver.maintenance.forget import forget
+from receiver.maintenance.prune import prune
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.hook_servers import Page, Site, picture

@@ -11,10 +11,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from receiver import logs
 from receiver.cli import main
 from receiver.hooks.base import Done
 from receiver.hooks.slack import Slack
+from receiver.observability import logs
 from tests.support.hook_servers import Page, Site
 
 PATH = "/services/T000/B000/a-secret-of-the-path"

@@ -13,12 +13,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from receiver.config.settings import Settings
 from receiver.providers import LONGEST_REASON
 from receiver.providers.base import index_of
-from receiver.redaction import shortened
-from receiver.settings import Settings
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
+from receiver.text.redaction import shortened
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET
 

@@ -23,15 +23,17 @@ from werkzeug.test import TestResponse
 
 import receiver.cli
 import submitter.cli
-from receiver import console, logs, shapes
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
+from receiver.console import output
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert, AlertKind
-from receiver.hooks import letter, slack, wording
-from receiver.measures import Reading
-from receiver.settings import Settings
+from receiver.hooks import mime_message, slack, wording
+from receiver.observability import logs
+from receiver.observability.metrics import Sample
+from receiver.serializers import records
+from receiver.stores.activity import ActivityKind
 from receiver.stores.base import Store
-from receiver.stores.happenings import Kind
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from receiver.web import problems
@@ -162,7 +164,7 @@ def database(store: SqliteStore, tmp_path: Path) -> Path:
     """A rich record, whose columns may take any text: SQLite's checks guard only some."""
     fill(store, tmp_path / "pictures", now_ms())
     store.keep_inputs("task-processing", {"human": b"small"})
-    store.measure([Reading("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
+    store.measure([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
     store.claim_key("key", b"digest", "task-new", now_ms(), now_ms() + 1)
     store.close()
     return tmp_path / "receiver.db"
@@ -334,12 +336,12 @@ def test_what_happens_is_shown_whatever_it_says(
     poisoned(database)
     moved(database)
     with closing(SqliteStore(database)) as opened:
-        for kind in Kind:
-            console.show_happenings(opened.newest(kind))
+        for kind in ActivityKind:
+            output.show_happenings(opened.newest(kind))
             shown = capsys.readouterr().out
             assert shown
             assert not STEERING.search(shown)
-            console.as_json_lines(map(shapes.happening_json, opened.newest(kind)))
+            output.as_json_lines(map(records.happening_json, opened.newest(kind)))
             for line in capsys.readouterr().out.splitlines():
                 _check_json(line)
 
@@ -371,8 +373,8 @@ def test_every_log_line_shows_every_text(capsys: pytest.CaptureFixture[str], for
 
 
 SENT: dict[str, Any] = {
-    "sender": letter.address("a@shop.example"),
-    "recipients": [letter.address("b@shop.example")],
+    "sender": mime_message.address("a@shop.example"),
+    "recipients": [mime_message.address("b@shop.example")],
     "now": 1_765_519_851.0,
 }
 
@@ -387,7 +389,7 @@ def test_every_message_for_people_shows_every_text_and_timestamp(database: Path,
             files = tuple(file for found in history.files.values() for file in found)
             for move in history.transitions:
                 notice = Notice(task, move, files=files)
-                mails = letter.versions(
+                mails = mime_message.versions(
                     notice, hook="mail", subject="{reference}: {status}", **SENT
                 )
                 for mail in mails:
@@ -395,4 +397,4 @@ def test_every_message_for_people_shows_every_text_and_timestamp(database: Path,
                 json.dumps(slack.compose(notice), ensure_ascii=False).encode()
                 assert not STEERING.search(wording.title(notice))
     alert = Alert(1, TEXT + "\ud800", AlertKind.PAUSED, MOMENTS["year 10000"], TEXT + "\ud800\0")
-    letter.alert(alert, **SENT).as_bytes().decode("ascii")
+    mime_message.alert(alert, **SENT).as_bytes().decode("ascii")

@@ -12,15 +12,15 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
-from receiver.dispatch import procrastinate as dispatch
-from receiver.dispatch.slots import Reservation, Slots
-from receiver.endpoints import Breaker, Verdict
+from receiver.delivery.dispatch import procrastinate as dispatch
+from receiver.delivery.dispatch.slots import Reservation, WorkerSlots
+from receiver.endpoints import Breaker, EndpointHealth
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
-from receiver.stores.upkeep import Wanted
+from receiver.stores.upkeep import DeliverySelection
 from tests.support.dispatching import Start, delivered, dispatchers
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
@@ -94,7 +94,7 @@ def claimed(store: Record, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
     return found
 
 
-def take(store: Record, slots: Slots, delivery_id: int) -> Delivery | None:
+def take(store: Record, slots: WorkerSlots, delivery_id: int) -> Delivery | None:
     with Reservation(slots) as reservation:
         found = store.take(delivery_id, "test", now_ms(), now_ms() + HOUR, reservation)
         if found is not None:
@@ -164,7 +164,7 @@ def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
     assert list(jobs(store)) == [1]
     settle(store, claimed(store), State.DEAD, None)
     lose_jobs(store)
-    assert store.redeliver_all(Wanted(), now_ms()).changed == 1
+    assert store.redeliver_all(DeliverySelection(), now_ms()).changed == 1
     assert list(jobs(store)) == [1]
     lose_jobs(store)
     assert store.catch_up(subscription("added"), 0, now_ms()).changed == 1
@@ -194,7 +194,7 @@ def test_one_probe_at_a_time_is_taken(store: Record) -> None:
         attempt,
         State.PENDING,
         now + HOUR,
-        change=lambda endpoint: breaker.after(endpoint, Verdict.FAILS, now, "no"),
+        change=lambda endpoint: breaker.after(endpoint, EndpointHealth.FAILS, now, "no"),
     )
     assert store.take(2, "test", now_ms(), now_ms() + HOUR) is not None  # the probe
     assert store.take(3, "test", now_ms(), now_ms() + HOUR) is None
@@ -202,7 +202,7 @@ def test_one_probe_at_a_time_is_taken(store: Record) -> None:
 
 def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
     """They would delay the jobs of other hooks, each by as long as it takes to refuse it."""
-    slots = Slots(4)
+    slots = WorkerSlots(4)
     for number in range(5):
         record(store, f"task-{number}")
     record(store, "other", "slow")
@@ -263,7 +263,7 @@ def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
 
 
 def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record) -> None:
-    slots = Slots(4)
+    slots = WorkerSlots(4)
     for number, hook in enumerate(("mail", "slow"), start=1):
         record(store, f"task-{number}", hook)
         delivery, now = claimed(store, number, lease=-1), now_ms()

@@ -9,19 +9,19 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from receiver import logs
 from receiver.cli import main
-from receiver.deliver import Deliver
+from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
+from receiver.delivery.attempt import Deliver
 from receiver.endpoints import Endpoint
 from receiver.errors import ContentFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest, known_secrets
-from receiver.redaction import hiding
-from receiver.settings import Settings
+from receiver.observability import logs
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from receiver.web.dashboard.desk import Desk
+from receiver.text.redaction import hiding
+from receiver.web.dashboard.page_context import PageContext
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, subscription
 
@@ -86,7 +86,7 @@ def test_no_command_shows_the_url(command: list[str], form: list[str]) -> None:
 
 
 def test_no_page_shows_the_url(store: SqliteStore, settings: Settings) -> None:
-    assert is_hidden(Desk.of(Ingest(store), settings).hide(SAID))
+    assert is_hidden(PageContext.of(Ingest(store), settings).hide(SAID))
 
 
 @pytest.mark.parametrize("path", ["tasks", "tasks/task-1", "deliveries"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.dispatch import attempts, leases
+from receiver.delivery.dispatch import attempts, leases
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest

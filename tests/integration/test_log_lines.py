@@ -12,14 +12,14 @@ import pytest
 import structlog
 from flask import Flask
 
-from receiver import logs
-from receiver.deliver import Deliver
+from receiver.config.settings import Settings
 from receiver.deliveries import Notice
+from receiver.delivery.attempt import Deliver
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.retry import RetryPolicy
-from receiver.settings import Settings
-from receiver.signing import mint
+from receiver.observability import logs
+from receiver.outgoing.retry import RetryPolicy
+from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp
 from tests.support.dispatching import working

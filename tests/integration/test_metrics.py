@@ -10,18 +10,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from receiver import measures
 from receiver.clock import now_ms
-from receiver.deliver import Deliver
+from receiver.config.settings import Settings
 from receiver.deliveries import File, Notice
+from receiver.delivery.attempt import Deliver
 from receiver.errors import TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.measures import Reading
-from receiver.meter import Meter
-from receiver.retry import RetryPolicy
-from receiver.settings import Settings
-from receiver.signing import mint
+from receiver.observability import metrics
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import Sample
+from receiver.outgoing.retry import RetryPolicy
+from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.applications import MakeApp
@@ -30,7 +30,7 @@ from tests.support.samples import SECRET, body, callback, subscription
 TOKEN = "a-token-for-the-tests"
 NOW = 1_765_519_851_000
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
-PREFIX = measures.PREFIX
+PREFIX = metrics.PREFIX
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_is_shown_is_what_is_declared(client: FlaskClient) -> None:
     text = client.get("/metrics", headers=AUTH).get_data(as_text=True)
     lines = [line.split() for line in text.splitlines() if line.startswith("# TYPE")]
     assert {(name, kind) for _, _, name, kind in lines} == {
-        (one.family, one.kind.value) for one in measures.ALL
+        (one.family, one.kind.value) for one in metrics.ALL
     }
 
 
@@ -111,7 +111,7 @@ def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> No
 
 def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) -> None:
     rows = [("0.001", 3), ("0.005", 2), ("+Inf", 1), ("sum", 9.5)]
-    store.measure([Reading("callback_seconds", ("200", word), value) for word, value in rows], [])
+    store.measure([Sample("callback_seconds", ("200", word), value) for word, value in rows], [])
     found = scraped(client)
     name = "callback_seconds"
     shown = [found[f"{name}_bucket{{answer=200,le={le}}}"] for le in ("0.001", "0.0025", "0.005")]
@@ -126,7 +126,7 @@ def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
     """From 0: Prometheus would miss the first burst of a series that begins with it."""
     before = scraped(client)
     assert all(
-        before[f"verification_failures_total{{reason={one}}}"] == 0 for one in measures.REASONS
+        before[f"verification_failures_total{{reason={one}}}"] == 0 for one in metrics.REASONS
     )
     send(client, body(), token="wrong")
     client.post("/callbacks/nobody/t/x", data=body(), content_type="application/json")
@@ -203,7 +203,7 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("pictures"), subscription("gone")]).accept(callback(body()))
-    meter = Meter("worker")
+    meter = MetricBuffer("worker")
     policy = RetryPolicy(delays=(0.0,))
     clock = iter(range(NOW + 1000, NOW + 60_000, 500)).__next__
     deliver = Deliver(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
@@ -260,7 +260,7 @@ def test_circuits_and_space_are_shown(
 
 
 def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
-    store.measure([Reading("callbacks", ("kling",), 5), Reading("gone", (), 1)], [])
+    store.measure([Sample("callbacks", ("kling",), 5), Sample("gone", (), 1)], [])
     assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]
 
 

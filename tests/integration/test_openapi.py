@@ -31,12 +31,12 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from receiver.clock import now_ms
-from receiver.deliver import Deliver
+from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, File, State
-from receiver.described import of
+from receiver.delivery.attempt import Deliver
 from receiver.ingest import Ingest
-from receiver.settings import Settings
-from receiver.signing import mint
+from receiver.serializers.route_spec import of
+from receiver.signing.callback_urls import mint
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import State
-from receiver.stores.base import Span
+from receiver.stores.base import TimeRange
 from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.tasks import Outcome, Status
 
@@ -46,9 +46,9 @@ DELIVERIES = """n, n, case n when 7 then 'old' else 'mail' end,
   n"""
 
 
-def span(since: int | None = None, until: int | None = None) -> Span:
+def span(since: int | None = None, until: int | None = None) -> TimeRange:
     """From the row with this number on, and before the row with that one."""
-    return Span(since and since * APART, None if until is None else until * APART)
+    return TimeRange(since and since * APART, None if until is None else until * APART)
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
     one = told(1)
     write = ingest.submit(one, get("kling").parse(one))
     store.writer.start()
-    assert isinstance(write.exception(PATIENCE), writer.Undone)
+    assert isinstance(write.exception(PATIENCE), writer.BatchUndone)
     assert store.tasks() == []
     assert ingest.accept(one) is Outcome.RECORDED
 

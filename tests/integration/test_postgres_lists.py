@@ -12,7 +12,7 @@ import pytest
 from psycopg.sql import SQL, Literal
 
 from receiver.deliveries import State
-from receiver.stores.base import Span
+from receiver.stores.base import TimeRange
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.session import ReadingSession, numbered
 from receiver.tasks import Outcome, Status
@@ -51,8 +51,8 @@ LISTS: list[tuple[str, dict[str, Any], int]] = [
     ("tasks", {"account": "shop2"}, 2),
     ("tasks", {"reference": "ORDER-7"}, 1),
     ("tasks", {"reference": "ORDER"}, 2),
-    ("tasks", {"created": Span(until=3 * APART)}, 2),
-    ("tasks", {"created": Span(since=ROWS * APART)}, 1),
+    ("tasks", {"created": TimeRange(until=3 * APART)}, 2),
+    ("tasks", {"created": TimeRange(since=ROWS * APART)}, 1),
     ("callbacks", {}, 2),
     *(("callbacks", {"outcome": one}, 2) for one in (Outcome.DUPLICATE, Outcome.RECORDED)),
     ("callbacks", {"outcome": Outcome.QUARANTINED}, 1),
@@ -62,8 +62,8 @@ LISTS: list[tuple[str, dict[str, Any], int]] = [
     ("callbacks", {"account": "shop2"}, 2),
     ("callbacks", {"reference": "ORDER-7"}, 1),
     ("callbacks", {"task_id": "task-9"}, 1),
-    ("callbacks", {"received": Span(since=ROWS * APART)}, 1),
-    ("callbacks", {"received": Span(until=3 * APART)}, 2),
+    ("callbacks", {"received": TimeRange(since=ROWS * APART)}, 1),
+    ("callbacks", {"received": TimeRange(until=3 * APART)}, 2),
     ("deliveries", {}, 2),
     ("deliveries", {"state": State.DELIVERED}, 2),
     *(("deliveries", {"state": state}, 1) for state in (State.DEAD, State.PENDING)),
@@ -73,7 +73,7 @@ LISTS: list[tuple[str, dict[str, Any], int]] = [
     ("deliveries", {"hook": "mail", "state": State.DEAD}, 0),
     ("deliveries", {"provider": "modellix"}, 2),
     ("deliveries", {"account": "shop2", "state": State.PENDING}, 1),
-    ("deliveries", {"moved": Span(since=ROWS * APART)}, 1),
+    ("deliveries", {"moved": TimeRange(since=ROWS * APART)}, 1),
 ]
 
 

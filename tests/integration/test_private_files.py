@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
-from receiver.copy import copy
+from receiver.config.settings import load, own_secret
 from receiver.ingest import Ingest
-from receiver.settings import load, own_secret
+from receiver.maintenance.copy import copy
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.writer import file_lock
 from tests.support.samples import body, callback

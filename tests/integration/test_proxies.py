@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.admission import LONGEST_CALLBACK
 from submitter.api import LONGEST_BODY
 from tests.support.clean_venv import ROOT

@@ -11,11 +11,11 @@ import pytest
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
-from receiver.measures import Reading
+from receiver.observability.metrics import Sample
+from receiver.stores.activity import ActivityKind
 from receiver.stores.base import ALWAYS
-from receiver.stores.happenings import Kind
 from receiver.stores.sqlite import SqliteStore, readers, writer
-from receiver.stores.upkeep import Wanted
+from receiver.stores.upkeep import DeliverySelection
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -73,7 +73,7 @@ def run_a_life(store: SqliteStore) -> None:
     store.endpoint("pictures")
     store.backlog(NOW)
     store.redeliver(delivery.id, NOW)
-    store.redeliver_all(Wanted(), NOW)
+    store.redeliver_all(DeliverySelection(), NOW)
     store.catch_up(subscription("later"), NOW, NOW)
     store.take_alerts(NOW, NOW)
     store.prune(NOW)
@@ -83,7 +83,7 @@ def run_a_life(store: SqliteStore) -> None:
     store.close_task("task-1", NOW)
     store.task_by_provider_id("kling", "828338674605220001")
     store.history("task-1")
-    for kind in Kind:
+    for kind in ActivityKind:
         store.newest(kind)
     store.charges(ALWAYS)
     store.tasks(reference="ORDER-7")
@@ -98,7 +98,7 @@ def run_a_life(store: SqliteStore) -> None:
     store.release_key(held)
     store.heartbeat("w", "worker", NOW)
     store.open_tasks(NOW)
-    store.measure([Reading("a", (), 1)], [Reading("b", (), 1)])
+    store.measure([Sample("a", (), 1)], [Sample("b", (), 1)])
 
 
 def look_around(store: SqliteStore) -> None:

@@ -14,13 +14,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from receiver.clock import now_ms
-from receiver.settings import Settings
-from receiver.signing import mint
-from receiver.standard_webhooks import sign
+from receiver.config.settings import Settings
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.web import rejections
-from receiver.web.limits import BURST, Limits
+from receiver.web.limits import BURST, AttemptLimiter
 from tests.support.applications import MakeApp, merge
 from tests.support.samples import SECRET, body
 
@@ -37,7 +37,7 @@ Made = Callable[..., Flask]
 @pytest.fixture(autouse=True)
 def no_refusal_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine seconds can pass between two requests."""
-    monkeypatch.setattr(rejections, "Limits", partial(Limits, per_second=1e-6))
+    monkeypatch.setattr(rejections, "AttemptLimiter", partial(AttemptLimiter, per_second=1e-6))
 
 
 @pytest.fixture

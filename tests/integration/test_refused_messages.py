@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from receiver.deliver import Deliver
 from receiver.deliveries import State
+from receiver.delivery.attempt import Deliver
 from receiver.endpoints import Circuit
 from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Hook

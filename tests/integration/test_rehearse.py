@@ -10,16 +10,17 @@ from threading import Event as Signal
 
 import pytest
 
-from receiver import hooks, hooks_file, providers
+from receiver import hooks, providers
 from receiver.clock import now_ms
+from receiver.config import hooks_file
 from receiver.deliveries import Attempt, Notice, State
+from receiver.delivery.hook_tests import LEASE, HookTestSender
 from receiver.endpoints import AlertKind, Circuit, Endpoint
 from receiver.hooks.base import Done, Hook
 from receiver.ingest import Ingest
-from receiver.redaction import hiding
-from receiver.rehearse import LEASE, Rehearse
+from receiver.stores.hook_tests import HookTest, HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.trials import Trial, TrialOutcome
+from receiver.text.redaction import hiding
 from sandbox.server import Sandbox
 from tests.support.hook_servers import Page, Site, events, refusals
 from tests.support.installation import SHORT_LEASES, Installation
@@ -56,13 +57,13 @@ def slack() -> Iterator[Site]:
 
 
 @pytest.fixture
-def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Rehearse]:
+def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], HookTestSender]:
     """Makes one, as `receiver worker` does."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
     entries = hooks_file.load(tmp_path / "hooks.toml", providers.spelling)
     hide = hiding([*hooks.secrets(entries, environment), KEY])
-    return lambda: Rehearse(store, hooks.build_all(entries, environment), hide)
+    return lambda: HookTestSender(store, hooks.build_all(entries, environment), hide)
 
 
 @pytest.fixture
@@ -92,10 +93,10 @@ def ask(store: SqliteStore, hook: str, status: str = "succeeded") -> None:
     assert store.ask_trial(hook, status, now_ms())
 
 
-def ended(store: SqliteStore, *workers: Rehearse, hook: str = "chat") -> Trial:
+def ended(store: SqliteStore, *workers: HookTestSender, hook: str = "chat") -> HookTest:
     """Let the workers do their rounds until the test event of this hook has ended."""
 
-    def trial() -> Trial:
+    def trial() -> HookTest:
         (found,) = [one for one in store.trials() if one.hook == hook]
         return found
 
@@ -109,12 +110,12 @@ def ended(store: SqliteStore, *workers: Rehearse, hook: str = "chat") -> Trial:
 
 
 def test_it_is_sent_once_and_the_answer_is_kept(
-    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+    store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     ask(store, "chat")
     one = worker()
     trial = ended(store, one)
-    assert (trial.outcome, trial.answer) == (TrialOutcome.DELIVERED, "Slack answered 200 ok")
+    assert (trial.outcome, trial.answer) == (HookTestOutcome.DELIVERED, "Slack answered 200 ok")
     assert trial.ended_at is not None
     assert trial.asked_at <= trial.ended_at <= now_ms()
     one.round()
@@ -125,7 +126,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(
 
 
 def test_the_status_that_was_asked_for_is_told(
-    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+    store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     ask(store, "chat", "failed")
     ended(store, worker())
@@ -133,25 +134,25 @@ def test_the_status_that_was_asked_for_is_told(
 
 
 def test_several_workers_at_once_send_it_once(
-    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+    store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     workers = [worker() for _ in range(6)]
     for number in range(1, 6):
         ask(store, "chat")
         with ThreadPoolExecutor(len(workers)) as pool:
-            list(pool.map(Rehearse.round, workers))
+            list(pool.map(HookTestSender.round, workers))
         ended(store, *workers)
         assert len(slack.requests) == number
 
 
 def test_a_failure_is_told_without_secrets_and_not_tried_again(
-    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+    store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     slack.pages[PATH] = Page(f"no such hook: {slack.url}{PATH}".encode(), 503)
     ask(store, "chat")
     one = worker()
     trial = ended(store, one)
-    assert trial.outcome is TrialOutcome.FAILED
+    assert trial.outcome is HookTestOutcome.FAILED
     assert trial.answer.startswith("Slack answered 503 no such hook")
     assert "a-secret" not in trial.answer
     one.round()
@@ -160,7 +161,7 @@ def test_a_failure_is_told_without_secrets_and_not_tried_again(
 
 @pytest.mark.parametrize("status", [200, 503, 410])
 def test_one_that_is_left_alone_is_tried_all_the_same_and_stays_as_it_was(
-    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse], status: int
+    store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender], status: int
 ) -> None:
     now = now_ms()
     Ingest(store, [subscription("chat")]).accept(callback())
@@ -179,7 +180,7 @@ def test_one_that_is_left_alone_is_tried_all_the_same_and_stays_as_it_was(
 
 
 def test_a_failure_opens_no_circuit(
-    store: SqliteStore, slack: Site, worker: Callable[[], Rehearse]
+    store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     slack.pages[PATH] = Page(b"gone", 410)
     ask(store, "chat")
@@ -189,13 +190,13 @@ def test_a_failure_opens_no_circuit(
 
 
 def test_whatever_a_hook_raises_is_an_answer_that_can_be_kept(
-    store: SqliteStore, ours: list[Exception], worker: Callable[[], Rehearse]
+    store: SqliteStore, ours: list[Exception], worker: Callable[[], HookTestSender]
 ) -> None:
     long = f"{'x' * 3000}\0\ud800 the key {KEY}"
     ours.append(ZeroDivisionError(long))
     ask(store, "ours")
     trial = ended(store, worker(), hook="ours")
-    assert trial.outcome is TrialOutcome.FAILED
+    assert trial.outcome is HookTestOutcome.FAILED
     assert len(trial.answer) == 2000
     assert trial.answer.endswith(
         "xxx\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} the key …\n"
@@ -212,16 +213,16 @@ def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(store: SqliteStore, 
             return Done("x" * at + KEY)
 
     ask(store, "chatty")
-    trial = ended(store, Rehearse(store, {"chatty": Chatty()}, hiding([KEY])), hook="chatty")
+    trial = ended(store, HookTestSender(store, {"chatty": Chatty()}, hiding([KEY])), hook="chatty")
     assert trial.answer == ("x" * at + "…")[:2000]
 
 
 def test_a_hook_that_the_worker_does_not_know_is_told(
-    store: SqliteStore, worker: Callable[[], Rehearse]
+    store: SqliteStore, worker: Callable[[], HookTestSender]
 ) -> None:
     ask(store, "new")
     trial = ended(store, worker(), hook="new")
-    assert trial.outcome is TrialOutcome.FAILED
+    assert trial.outcome is HookTestOutcome.FAILED
     assert "does not know this hook; restart the worker" in trial.answer
 
 
@@ -229,7 +230,7 @@ def test_one_that_hangs_is_held_and_is_in_no_others_way(store: SqliteStore, slac
     """Three leases long it is this worker's, and nobody else takes it."""
     held, now = Held(), [now_ms()]
     known: dict[str, Hook] = {"held": held, "quick": Quick()}
-    one, other = (Rehearse(store, known, clock=lambda: now[0]) for _ in range(2))
+    one, other = (HookTestSender(store, known, clock=lambda: now[0]) for _ in range(2))
     ask(store, "held")
     now[0] = now_ms()
     one.round()
@@ -271,7 +272,7 @@ def test_a_worker_process_sends_what_was_asked_for(installation: Installation) -
         assert store.ask_trial(hook, "succeeded", now_ms())
     wait_until(lambda: all(one.ended_at for one in store.trials()), installation.logs)
     assert {(one.hook, one.outcome) for one in store.trials()} == {
-        (hook, TrialOutcome.DELIVERED) for hook in ("slack", "mail", "pictures")
+        (hook, HookTestOutcome.DELIVERED) for hook in ("slack", "mail", "pictures")
     }
     (mail,) = installation.sandbox.mails()
     assert "TEST" in mail.headers["subject"]
@@ -290,5 +291,5 @@ def test_a_worker_that_is_killed_does_not_lose_it(
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
     wait_until(lambda: store.trials()[0].ended_at, installation.logs)
     (trial,) = store.trials()
-    assert (trial.outcome, trial.tries) == (TrialOutcome.DELIVERED, 2)
+    assert (trial.outcome, trial.tries) == (HookTestOutcome.DELIVERED, 2)
     assert "back" in trial.answer

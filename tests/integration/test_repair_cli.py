@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from receiver import console, providers, reparse
+from receiver import providers
 from receiver.cli import main, retention
 from receiver.clock import now_ms
+from receiver.console import output
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback, Event
 from receiver.ingest import Ingest
+from receiver.maintenance import replay
 from receiver.providers.kling import Kling
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
@@ -182,7 +184,7 @@ def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
 def test_a_long_quarantine_is_read_in_pages(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reparse, "BATCH_SIZE", 2)
+    monkeypatch.setattr(replay, "BATCH_SIZE", 2)
     quarantine(store, *[WRONG, body()] * 3, WRONG)
     done = run("replay", "--quarantined")
     assert [line.split()[1] for line in done.output.splitlines()[:7]] == [
@@ -496,7 +498,7 @@ def test_a_reader_that_left_is_no_fault_to_talk_about(store: SqliteStore) -> Non
 
 def test_json_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     told = {"reason": "caf\u00e9 \x1b[2J \x9b2J \u202egnp.exe \u2028 \x7f"}
-    console.as_json(told)
+    output.as_json(told)
     shown = capsys.readouterr().out
     assert json.loads(shown) == told
     assert "café" in shown

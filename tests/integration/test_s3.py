@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from receiver.connects import public_only
 from receiver.deliveries import File
 from receiver.errors import PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
-from receiver.hooks import bucket, letter, shelf
 from receiver.hooks import download as download_hook
+from receiver.hooks import file_storage, mime_message, object_storage
 from receiver.hooks.download import Download
+from receiver.outgoing.socket_guard import public_only
 from tests.support.hook_servers import CERT, Page, Site, dripping, notice, picture
 from tests.support.installation import ROOT
 from tests.support.patience import PATIENCE
@@ -81,7 +81,7 @@ def site() -> Iterator[Site]:
 
 def anew() -> None:
     """Drop all connections, so that keys are looked for again."""
-    bucket.system.cache_clear()
+    object_storage.system.cache_clear()
     gc.collect()
 
 
@@ -146,7 +146,7 @@ def test_the_endpoint_may_come_from_the_environment(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
     (file,) = download(None).send(told(site)).files
     assert file.url == f"s3://shop/{KEY}"
-    assert shelf.read(file.url, file.size) == stored(server)[KEY]
+    assert file_storage.read(file.url, file.size) == stored(server)[KEY]
 
 
 def test_a_second_attempt_stores_nothing_again(server: S3Server, site: Site) -> None:
@@ -179,10 +179,10 @@ def test_half_a_file_that_claims_to_be_the_whole_is_replaced(server: S3Server, s
 def test_a_large_file_is_never_in_memory_as_a_whole(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(os.urandom(2**20) * (BIG // 2**20) + b"the end")
-    place = bucket.Place("shop", "large.mp4", server.url)
-    bucket.system(server.url).connect()
+    place = object_storage.FileLocation("shop", "large.mp4", server.url)
+    object_storage.system(server.url).connect()
     tracemalloc.start()
-    bucket.put(draft, place, 100)
+    object_storage.put(draft, place, 100)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < BIG / 2
@@ -215,7 +215,7 @@ bucket.put(Path(sys.argv[1]), bucket.Place("shop", "large.mp4", sys.argv[2]), 10
 
 def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
-    draft.write_bytes(b"x" * (4 * bucket.PART))
+    draft.write_bytes(b"x" * (4 * object_storage.PART))
     with subprocess.Popen(
         [sys.executable, "-c", HALF, str(draft), server.url], cwd=ROOT, stdout=subprocess.PIPE
     ) as child:
@@ -223,7 +223,7 @@ def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None
         assert child.stdout.readline() == b"half\n"
         child.kill()
     assert stored(server) == {}
-    bucket.put(draft, bucket.Place("shop", "large.mp4", server.url), 100)
+    object_storage.put(draft, object_storage.FileLocation("shop", "large.mp4", server.url), 100)
     assert hashlib.sha256(stored(server)["large.mp4"]).digest() == _sha256(draft)
 
 
@@ -231,8 +231,8 @@ def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
     server: S3Server, tmp_path: Path
 ) -> None:
     draft = tmp_path / "draft"
-    draft.write_bytes(b"x" * (4 * bucket.PART))
-    system = bucket.system(server.url)
+    draft.write_bytes(b"x" * (4 * object_storage.PART))
+    system = object_storage.system(server.url)
     system.connect()
 
     def break_line(params: dict[str, Any], **_: object) -> None:
@@ -241,7 +241,7 @@ def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
 
     system.s3.meta.events.register("before-call.s3.UploadPart", break_line)
     with pytest.raises(OSError, match="cannot be reached"):
-        bucket.put(draft, bucket.Place("shop", "large.mp4", server.url), 100)
+        object_storage.put(draft, object_storage.FileLocation("shop", "large.mp4", server.url), 100)
     assert stored(server) == {}
     assert unfinished(server) == 0
 
@@ -358,7 +358,7 @@ def test_the_store_is_told_the_sha256_of_what_it_gets(
 def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x")
-    place = shelf.shelf("s3://shop/pictures", endpoint_url=server.url)
+    place = file_storage.shelf("s3://shop/pictures", endpoint_url=server.url)
     with public_only():  # what keeps apprise from internal addresses, on the same thread
         place.put(draft, "0.png")
     assert stored(server) == {"pictures/0.png": b"x"}
@@ -367,7 +367,7 @@ def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -
 def letter_with(file: File) -> list[bytes]:
     address = Address("", "a", "shop.example")
     media = (Media("image", "https://cdn.example/0", "0"),)
-    made = letter.compose(
+    made = mime_message.compose(
         notice(media=media).with_files((file,)),
         hook="mail",
         sender=address,
@@ -402,11 +402,11 @@ def test_a_letter_goes_out_while_the_store_is_down(server: S3Server, site: Site)
 
 def test_what_is_forgotten_is_removed(server: S3Server, site: Site) -> None:
     (file,) = download(server.url).send(told(site)).files
-    shelf.remove(file.url)
+    file_storage.remove(file.url)
     assert stored(server) == {}
-    shelf.remove(file.url)
+    file_storage.remove(file.url)
     with pytest.raises(OSError, match="there is no such bucket"):  # a wrong endpoint, maybe
-        shelf.remove(file.url.replace("//shop/", "//other/"))
+        file_storage.remove(file.url.replace("//shop/", "//other/"))
 
 
 def test_the_missing_extra_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

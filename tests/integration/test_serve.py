@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.stop import CANNOT_LISTEN
+from receiver.processes.shutdown import CANNOT_LISTEN
 from tests.support.installation import ROOT
 from tests.support.patience import PATIENCE, wait_until
 
@@ -48,6 +48,7 @@ class Supervised:
         """Start it; `terminal`: of which it becomes the session's first process."""
 
         def enter() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
             if terminal is not None:
                 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 

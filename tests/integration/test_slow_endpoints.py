@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from receiver.deliver import Deliver
 from receiver.deliveries import State
-from receiver.dispatch import dispatcher
+from receiver.delivery.attempt import Deliver
+from receiver.delivery.dispatch import dispatcher
 from receiver.hooks.base import Hook
 from receiver.hooks.email import Email
 from receiver.hooks.slack import Slack

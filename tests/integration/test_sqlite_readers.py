@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
+from receiver.config.settings import Settings
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.web import create_app
 from tests.support.patience import PATIENCE

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from flask import Flask
 
 from receiver.cli import main
+from receiver.config.settings import Settings
 from receiver.errors import NotTheProtocol
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.settings import Settings
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.tasks import Outcome, Status, Trust

@@ -18,19 +18,19 @@ from flask.testing import FlaskClient
 from receiver import providers
 from receiver.cli import main
 from receiver.clock import now_ms
-from receiver.content_encoding import LONGEST
-from receiver.copy import copy
-from receiver.deliver import Deliver
+from receiver.config.settings import Settings
+from receiver.delivery.attempt import Deliver
 from receiver.errors import BodyTooLong, NotTheProtocol
-from receiver.forget import forget
 from receiver.ingest import Ingest
-from receiver.settings import Settings
-from receiver.signing import mint
-from receiver.standard_webhooks import sign
+from receiver.maintenance.copy import copy
+from receiver.maintenance.forget import forget
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import sign
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
+from receiver.text.content_encoding import LONGEST
 from receiver.web.dashboard.results import media_of
 from submitter import report
 from tests.support.applications import MakeApp

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from receiver.settings import Settings
-from receiver.signing import mint
+from receiver.config.settings import Settings
+from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp, applications
 from tests.support.patience import wait_until

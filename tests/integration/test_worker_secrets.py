@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import run
-from receiver.deliver import Deliver
+from receiver.delivery.attempt import Deliver
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
@@ -38,7 +38,7 @@ def test_answers_are_kept_without_the_secrets_of_hooks(
 
     monkeypatch.setattr(run, "dispatcher", dispatcher)
     monkeypatch.setattr(run, "stop_at", lambda *_: threading.Event())
-    monkeypatch.setattr("receiver.logs.configure", lambda *_: None)
+    monkeypatch.setattr("receiver.observability.logs.configure", lambda *_: None)
     monkeypatch.setattr(run, "chores", lambda *_: nullcontext())
     environment = {
         "DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}",

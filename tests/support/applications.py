@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from flask import Flask
 
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.web import Routes, create_app
 
 MakeApp = Callable[..., Flask]  # as `create_app` does

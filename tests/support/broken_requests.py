@@ -6,7 +6,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.admission import LONGEST_CALLBACK
 from submitter.api import LONGEST_BODY
 from tests.support.proxies import NAME

@@ -14,7 +14,7 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.trials import TrialOutcome
+from receiver.stores.hook_tests import HookTestOutcome
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -51,8 +51,8 @@ def fill(store: Store, folder: Path, now: int) -> str:
     for number, hook in enumerate(("mail", "chat", "pictures")):
         store.ask_trial(hook, "succeeded", now - MINUTE + number)
     mail, chat, _ = store.take_trials(now, now + HOUR)
-    store.end_trial(mail, TrialOutcome.DELIVERED, "250 OK: queued as 9A3F1", now)
-    store.end_trial(chat, TrialOutcome.FAILED, "Slack answered 403 invalid_token", now)
+    store.end_trial(mail, HookTestOutcome.DELIVERED, "250 OK: queued as 9A3F1", now)
+    store.end_trial(chat, HookTestOutcome.FAILED, "Slack answered 403 invalid_token", now)
     return newest
 
 

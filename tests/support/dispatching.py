@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from receiver.deliver import Deliver
 from receiver.deliveries import Notice, State
-from receiver.dispatch.base import Dispatcher
-from receiver.dispatch.leases import LeaseDispatcher
-from receiver.dispatch.procrastinate import ProcrastinateDispatcher
+from receiver.delivery.attempt import Deliver
+from receiver.delivery.dispatch.base import Dispatcher
+from receiver.delivery.dispatch.leases import LeaseDispatcher
+from receiver.delivery.dispatch.procrastinate import ProcrastinateDispatcher
 from receiver.endpoints import Breaker
 from receiver.hooks.base import Done
-from receiver.retry import RetryPolicy
+from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from tests.support.patience import PATIENCE

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from receiver.signing import mint
-from receiver.standard_webhooks import sign
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import sign
 from tests.support.samples import SECRET, body
 
 API_TOKEN = "the-token-of-the-api-in-tests"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from tests.support.installation import Installation
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from receiver.clock_watch import ClockWatch
-from receiver.meter import Meter
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.processes.clock_watch import ClockWatch
 from receiver.stores.base import Store
 from receiver.stores.clocks import SETTLES_WITHIN, ClockStep
 
@@ -22,7 +22,7 @@ class Machine:
     def set_clock(self, by_ms: int) -> None:
         self.shown += by_ms
 
-    def watch(self, store: Store, meter: Meter | None = None) -> ClockWatch:
+    def watch(self, store: Store, meter: MetricBuffer | None = None) -> ClockWatch:
         """Return the watch of a process that starts now on this machine."""
         return ClockWatch(
             store,

@@ -13,7 +13,7 @@ from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.trials import TrialOutcome
+from receiver.stores.hook_tests import HookTestOutcome
 from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
@@ -109,7 +109,7 @@ def fill(store: Store, folder: Path, now: int) -> Rich:
         store.ask_trial(hook, "succeeded", now - MINUTE)
     chat, *_ = store.take_trials(now, now + HOUR)
     said = f"Slack answered 503 {HOSTILE} of https://x.example/callbacks/kling/t/{TOKEN}"
-    store.end_trial(chat, TrialOutcome.FAILED, said, now)
+    store.end_trial(chat, HookTestOutcome.FAILED, said, now)
     return rich
 
 

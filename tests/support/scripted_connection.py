@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from receiver.web.server.protocol import Limits, Protocol, Slots
+from receiver.web.server.protocol import ConnectionSlots, Protocol, RequestLimits
 
 CLIENT = ("192.0.2.1", 5000)
 HIGH_WATER = 64 * 1024  # bytes in the buffer at which a transport calls `pause_writing`
@@ -162,10 +162,10 @@ class ScriptedTransport(asyncio.Transport):
 class ScriptedServer:
     """Serves an ASGI application to connections without sockets."""
 
-    def __init__(self, app: Any, limits: Limits | None = None) -> None:
+    def __init__(self, app: Any, limits: RequestLimits | None = None) -> None:
         self.loop = ScriptedLoop()
         self.notes: list[tuple[str, ...]] = []
-        self.slots = Slots(self.loop, limits or Limits(), self._note)
+        self.slots = ConnectionSlots(self.loop, limits or RequestLimits(), self._note)
         self.config = uvicorn.Config(
             app, http=Protocol, ws="none", lifespan="off", log_config=None, server_header=False
         )

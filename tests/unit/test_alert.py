@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.alert import AGAIN_AFTER, Alert
 from receiver.deliveries import Attempt, State
+from receiver.delivery.alerts import AGAIN_AFTER, AlertSender
 from receiver.endpoints import Alert as Message
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import PermanentFailure, TemporaryFailure
@@ -41,7 +41,7 @@ def store(store: SqliteStore) -> SqliteStore:
 
 
 def send(store: SqliteStore, *hooks: tuple[str, People], now: int = NOW) -> None:
-    Alert(store, hooks, clock=lambda: now).send()
+    AlertSender(store, hooks, clock=lambda: now).send()
 
 
 def test_everybody_else_is_told_once(store: SqliteStore) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from receiver import measures
-from receiver.measures import ALL, Kind
+from receiver.observability import metrics
+from receiver.observability.metrics import ALL, MetricType
 
 DOCS = Path(__file__).parents[2] / "docs"
 RULES: list[dict[str, Any]] = [
@@ -24,14 +24,14 @@ PANELS: list[dict[str, Any]] = json.loads((DOCS / "grafana-dashboard.json").read
 CASES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "data/alerts_test.yml").read_text()
 )["tests"]
-NAME = re.compile(rf"({measures.PREFIX}\w+)(\{{[^}}]*\}})?")
+NAME = re.compile(rf"({metrics.PREFIX}\w+)(\{{[^}}]*\}})?")
 GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
 def samples() -> Iterator[tuple[str, set[str]]]:
     """Each name that can be asked for, with its labels."""
     for one in ALL:
-        if one.kind is Kind.HISTOGRAM:
+        if one.kind is MetricType.HISTOGRAM:
             yield f"{one.family}_bucket", {*one.labels, "le"}
             yield f"{one.family}_sum", set(one.labels)
             yield f"{one.family}_count", set(one.labels)

@@ -18,7 +18,7 @@ from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.group_commit import Write
 from receiver.web.server import commits
-from receiver.web.server.commits import Commits
+from receiver.web.server.commits import CommitNotifier
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.scripted_writer import Rows, ScriptedWriter, adding
 
@@ -81,7 +81,7 @@ class Front:
     def __init__(self, writer: ScriptedWriter) -> None:
         self.writer = writer
         self.loop = asyncio.get_running_loop()
-        self.commits = Commits(writer, self.loop)
+        self.commits = CommitNotifier(writer, self.loop)
         self.mistakes: list[object] = []
         self.loop.set_exception_handler(lambda _, context: self.mistakes.append(context))
 

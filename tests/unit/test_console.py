@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import pytest
 
-from receiver import console
+from receiver.console import output
 from receiver.deliveries import Transition
 from receiver.doctor.findings import warning
 from receiver.stores.base import StoredCallback, TaskHistory
@@ -49,7 +49,7 @@ def stored() -> StoredCallback:
 
 def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
-    console.show_callbacks([stored()])
+    output.show_callbacks([stored()])
     assert made.getvalue().splitlines() == [
         "id   task                              source    outcome      repeats",
         f"153  {ID}  callback  quarantined  0",
@@ -60,7 +60,7 @@ def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], T
 
 def test_a_row_is_one_line_where_it_fits(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(180)
-    console.show_callbacks([stored()])
+    output.show_callbacks([stored()])
     assert len(made.getvalue().splitlines()) == 2
     assert PROBLEM in made.getvalue()
 
@@ -70,7 +70,7 @@ def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], colum
     made = terminal(columns)
     reason = "服务 is [bold]busy[/] " + "x" * 90
     task = Task(ID, "kling", Status.FAILED, AT, AT, reference="ORDER-7", reason=reason)
-    console.show_tasks([task])
+    output.show_tasks([task])
     shown = "".join(made.getvalue().split())
     for text in (ID, "kling", "ORDER-7", "failed", "2025-12-12", "".join(reason.split())):
         assert text in shown
@@ -79,7 +79,7 @@ def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], colum
 def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
     said = "none was seen for 63 s: callbacks that never come are not fetched"
-    console.show_finding(warning("poller", said, "start receiver serve, or another poller"))
+    output.show_finding(warning("poller", said, "start receiver serve, or another poller"))
     shown = click.unstyle(made.getvalue()).splitlines()
     assert shown == [
         "warning  poller       none was seen for 63 s: callbacks that never come are not",
@@ -90,7 +90,7 @@ def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) 
 def test_a_program_to_be_pasted_stays_on_one_line(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
     program = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-    console.show_finding(warning("settings", "it is too short", f"make one with: {program}"))
+    output.show_finding(warning("settings", "it is too short", f"make one with: {program}"))
     assert program in made.getvalue()
 
 
@@ -98,7 +98,7 @@ def test_a_list_of_others_fits_as_well(terminal: Callable[[int], Terminal]) -> N
     made = terminal(80)
     columns = ("its id", "our id", "status", "created", "result")
     row = ("385235401494757376", ID, "succeeded", "2026-11-29T01:07:57.044Z", "https://a.example/1")
-    console.show_table(columns, [row], "No tasks.")
+    output.show_table(columns, [row], "No tasks.")
     assert made.getvalue().splitlines() == [
         "its id              our id                            status",
         f"385235401494757376  {ID}  succeeded",
@@ -110,5 +110,5 @@ def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Termin
     made = terminal(80)
     task = Task(ID, "kling", Status.CREATED, AT, AT)
     created = Transition("created", AT, AT, Trust.TOKEN)
-    console.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
+    output.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
     assert not [line for line in made.getvalue().splitlines() if line != line.rstrip()]

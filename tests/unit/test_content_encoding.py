@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 
 from receiver import providers
-from receiver.content_encoding import LONGEST, MOST_CODINGS, MOST_MEMBERS, decoded
 from receiver.errors import BodyTooLong, NotJson
 from receiver.events import Callback
 from receiver.tasks import Status
+from receiver.text.content_encoding import LONGEST, MOST_CODINGS, MOST_MEMBERS, decoded
 from tests.support.samples import body, callback
 
 TEXT = body("succeed", task_status_msg="é" * 2_000)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from receiver import current_hooks
-from receiver.current_hooks import HANDED_DOWN, CurrentHooks
+from receiver.config.hooks_file import HookEntry, HooksPath
+from receiver.config.settings import Settings
+from receiver.delivery.loaded_hooks import LoadedHooks
 from receiver.errors import SettingsError
-from receiver.hooks_file import HookEntry, HooksPath
 from receiver.ingest import hook_entries
-from receiver.loaded_hooks import LoadedHooks
-from receiver.settings import Settings
+from receiver.processes import current_hooks
+from receiver.processes.current_hooks import HANDED_DOWN, CurrentHooks
 from tests.support.samples import SECRET
 
 SLACK = '[[hook]]\nname = "{}"\ntype = "slack"\nurl = "https://hooks.example/{}"\n{}\n'

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from receiver.deadline import Deadline
+from receiver.outgoing.deadline import Deadline
 from tests.support.patience import PATIENCE, wait_until
 
 

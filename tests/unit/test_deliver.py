@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from receiver import deliver as deliver_module
-from receiver.deliver import Deliver, unexpected
 from receiver.deliveries import Delivery, File, Notice, State
+from receiver.delivery import attempt as deliver_module
+from receiver.delivery.attempt import Deliver, unexpected
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -26,10 +26,10 @@ from receiver.errors import (
 from receiver.events import Source
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.measures import ATTEMPTS, DOWNLOADS, Reading
-from receiver.redaction import hiding
+from receiver.observability.metrics import ATTEMPTS, DOWNLOADS, Sample
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Trust
+from receiver.text.redaction import hiding
 from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -228,7 +228,7 @@ def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
     deliver.attempt(claim(store, clock))
     assert [notice.made for notice in hook.told] == [(), (first,)]
     assert store.history("task-1").files[delivery.id] == (first, second)
-    counted: list[Reading] = []
+    counted: list[Sample] = []
     deliver.meter.flush(lambda added, _: counted.extend(added))
     assert sum(one.value for one in counted if one.name == DOWNLOADS.name) == 2
 
@@ -333,9 +333,9 @@ def test_the_outcome_of_a_lost_claim_is_not_counted(
     clock.now += 10_001
     deliver.abandoned(lost)
     deliver.attempt(lost)  # its worker had only stalled
-    counted: list[Reading] = []
+    counted: list[Sample] = []
     deliver.meter.flush(lambda added, _: counted.extend(added))
-    assert counted == [Reading(ATTEMPTS.name, ("mail", "retry"), 1)]
+    assert counted == [Sample(ATTEMPTS.name, ("mail", "retry"), 1)]
 
 
 def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_and_says_so(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver import serve
+from receiver.processes import serve
 from receiver.web.admission import LONGEST_CALLBACK
 from submitter.api import LONGEST_BODY
 from tests.support.patience import PATIENCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver import durations
+from receiver.config import durations
 
 NOW = 1_765_519_851_000
 

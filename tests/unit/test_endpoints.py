@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.endpoints import SAID_KEPT, AlertKind, Breaker, Circuit, Endpoint, Verdict
+from receiver.endpoints import SAID_KEPT, AlertKind, Breaker, Circuit, Endpoint, EndpointHealth
 
 NOW = 1_765_519_851_000
 BREAKER = Breaker(failures=3, seconds=10, pauses=(30, 60))
 
 
-def after(endpoint: Endpoint, *steps: tuple[Verdict, float]) -> tuple[Endpoint, list[AlertKind]]:
+def after(
+    endpoint: Endpoint, *steps: tuple[EndpointHealth, float]
+) -> tuple[Endpoint, list[AlertKind]]:
     """The endpoint after attempts that ended so many seconds after NOW, and the alerts."""
     alerts = []
     for verdict, seconds in steps:
@@ -20,7 +22,7 @@ def after(endpoint: Endpoint, *steps: tuple[Verdict, float]) -> tuple[Endpoint, 
 
 
 NEW = Endpoint("mail")
-FAILS, WORKS, GONE = Verdict.FAILS, Verdict.WORKS, Verdict.GONE
+FAILS, WORKS, GONE = EndpointHealth.FAILS, EndpointHealth.WORKS, EndpointHealth.GONE
 OPEN, _ = after(NEW, (FAILS, 0), (FAILS, 5), (FAILS, 10))
 
 
@@ -37,7 +39,7 @@ OPEN, _ = after(NEW, (FAILS, 0), (FAILS, 5), (FAILS, 10))
     ],
 )
 def test_only_sustained_failure_opens_a_circuit(
-    steps: list[tuple[Verdict, float]], circuit: Circuit
+    steps: list[tuple[EndpointHealth, float]], circuit: Circuit
 ) -> None:
     endpoint, alerts = after(NEW, *steps)
     assert endpoint.circuit(NOW + 10_000) is circuit

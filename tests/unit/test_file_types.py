@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from receiver import file_types
-from receiver.file_types import HEAD, UNKNOWN, detect, text_in
+from receiver.pictures import file_types
+from receiver.pictures.file_types import HEAD, UNKNOWN, detect, text_in
 from tests.support.picture_files import encoded
 
 PICTURE = Image.linear_gradient("L").resize((40, 30)).convert("RGB")

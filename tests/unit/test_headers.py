@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.web.headers import LONGEST_VALUE, MOST_CHARACTERS, MOST_HEADERS, kept
 from tests.support.samples import SECRET
 

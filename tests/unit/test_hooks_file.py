@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from receiver import hooks, hooks_file
+from receiver import hooks
+from receiver.config import hooks_file
+from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.errors import SettingsError
-from receiver.hooks_file import HookEntry, HooksPath
 
 
 def spelling(status: str) -> str | None:
@@ -299,7 +300,7 @@ def test_the_types_are_those_of_the_register() -> None:
 
 def test_the_web_process_loads_no_hook_room() -> None:
     code = (
-        "import sys, receiver.hooks_file; "
+        "import sys, receiver.config.hooks_file; "
         "sys.exit(any(name.startswith('receiver.hooks.') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,12 +12,12 @@ from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
+from receiver.config.hook_secrets import secrets
+from receiver.config.hooks_file import HookEntry
+from receiver.config.settings import Settings
 from receiver.deliveries import Subscription
-from receiver.hook_secrets import secrets
-from receiver.hooks_file import HookEntry
 from receiver.ingest import known_secrets
-from receiver.redaction import hiding, hiding_values
-from receiver.settings import Settings
+from receiver.text.redaction import hiding, hiding_values
 
 ID, TOKEN = "123456789012345678", "Canary-abc_DEF.canary"
 URLS = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from receiver.later import Later
+from receiver.web.debounce import Debouncer
 from tests.support.patience import PATIENCE
 
 
@@ -26,7 +26,7 @@ def due(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
         def cancel(self) -> None:
             started.remove(self.call)
 
-    monkeypatch.setattr("receiver.later.Timer", Timer)
+    monkeypatch.setattr("receiver.web.debounce.Timer", Timer)
     return started
 
 
@@ -42,7 +42,7 @@ def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
                 later.ask()
             assert due == []  # it never runs twice at once
 
-    later = Later(run, 60)
+    later = Debouncer(run, 60)
     later.ask()
     later.ask()
     assert len(due) == 1
@@ -53,7 +53,7 @@ def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
 
 
 def test_what_is_closed_runs_no_more(due: list[Callable[[], None]]) -> None:
-    later = Later(lambda: None, 60)
+    later = Debouncer(lambda: None, 60)
     later.ask()
     assert len(due) == 1
     later.close()
@@ -67,7 +67,7 @@ def test_no_thread_now_is_no_error_and_the_next_who_asks_tries_again(
         raise RuntimeError("can't start new thread")
 
     has_run = threading.Event()
-    later = Later(has_run.set, 0.01)
+    later = Debouncer(has_run.set, 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Timer, "start", fails)
         later.ask()

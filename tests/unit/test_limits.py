@@ -13,12 +13,12 @@ import pytest
 from receiver.errors import StoreUnavailable
 from receiver.stores.access import Allowance, Usage
 from receiver.web import limits as limits_module
-from receiver.web.limits import MOST_MERGED, Limits, network
+from receiver.web.limits import MOST_MERGED, AttemptLimiter, network
 from tests.support.patience import PATIENCE
 
 
 def test_after_the_burst_one_a_second() -> None:
-    limits = Limits(burst=3, per_second=1.0)
+    limits = AttemptLimiter(burst=3, per_second=1.0)
     assert [limits.wait("192.0.2.1", 0.0) for _ in range(3)] == [None] * 3
     assert limits.wait("192.0.2.1", 0.0) == 1.0
     assert limits.wait("192.0.2.1", 0.75) == 0.25
@@ -27,20 +27,20 @@ def test_after_the_burst_one_a_second() -> None:
 
 
 def test_who_was_quiet_has_the_whole_burst_again_and_no_more() -> None:
-    limits = Limits(burst=3, per_second=1.0)
+    limits = AttemptLimiter(burst=3, per_second=1.0)
     for now in (0.0, 1_000.0):
         assert [limits.wait("192.0.2.1", now) for _ in range(4)] == [None, None, None, 1.0]
 
 
 def test_one_address_does_not_wait_for_another() -> None:
-    limits = Limits(burst=1)
+    limits = AttemptLimiter(burst=1)
     assert limits.wait("192.0.2.1", 0.0) is None
     assert limits.wait("192.0.2.2", 0.0) is None
     assert limits.wait("192.0.2.1", 0.0) is not None
 
 
 def test_only_so_many_addresses_are_remembered() -> None:
-    limits = Limits(burst=1, most=100)
+    limits = AttemptLimiter(burst=1, most=100)
     for number in range(1_000):
         limits.wait(f"2001:db8:{number:x}::1", 0.0)
         limits.wait("192.0.2.1", 0.0)  # seen again and again: not the one that is forgotten
@@ -77,7 +77,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.rows: dict[int, Usage] = {}
-        self.processes: list[Limits] = []
+        self.processes: list[AttemptLimiter] = []
         self.is_down = False
         self.merges = self.reads = self.failures = 0
 
@@ -124,8 +124,8 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
         one.close()
 
 
-def process(shared: Shared, **more: Any) -> Limits:
-    made = Limits(burst=6, per_second=1.0, store=shared, **more)
+def process(shared: Shared, **more: Any) -> AttemptLimiter:
+    made = AttemptLimiter(burst=6, per_second=1.0, store=shared, **more)
     shared.processes.append(made)
     return made
 

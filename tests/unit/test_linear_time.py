@@ -14,18 +14,21 @@ from functools import partial
 
 import pytest
 
-from receiver import content_encoding, outgoing, providers, standard_webhooks, urls
-from receiver.display import storable
+from receiver import providers
 from receiver.errors import CallbackReceiverError
 from receiver.events import Callback, Source
-from receiver.file_types import detect, text_in
 from receiver.hooks import slack, wording
 from receiver.hooks.file_names import FileName, Literal, Run
+from receiver.outgoing import http, urls
+from receiver.pictures.file_types import detect, text_in
 from receiver.providers import base, fields
-from receiver.redaction import hiding, redacted, redacted_path, shortened
-from receiver.signing import mint
+from receiver.signing import standard_webhooks
+from receiver.signing.callback_urls import mint
 from receiver.stores.base import StoredCallback
 from receiver.tasks import Outcome, Trust
+from receiver.text import content_encoding
+from receiver.text.display import storable
+from receiver.text.redaction import hiding, redacted, redacted_path, shortened
 from receiver.web import callback_path, headers
 from receiver.web.admission import LONGEST_CALLBACK
 from receiver.web.dashboard.messages import message
@@ -125,8 +128,8 @@ READERS: list[Callable[[str], object]] = [
     readable,
     lambda text: list(sheet.rows(f"reference,{text}\n{text}\n", COLUMNS)),
     sheet.cell,
-    lambda text: outgoing.retry_after(text, 0.0),
-    outgoing.origin,
+    lambda text: http.retry_after(text, 0.0),
+    http.origin,
     urls.normalized,
     lambda text: urls.normalized(f"https://a.example/{text}"),
     lambda text: urls.redirect_target(text, "https://a.example/b"),

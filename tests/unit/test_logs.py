@@ -19,8 +19,8 @@ import pytest
 import structlog
 from gunicorn.config import Config
 
-from receiver import logs
-from receiver.signing import mint
+from receiver.observability import logs
+from receiver.signing.callback_urls import mint
 from receiver.web.server.gunicornlog import RedactedLogger
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET

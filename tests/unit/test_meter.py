@@ -9,8 +9,8 @@ from threading import Lock
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.measures import CALLBACK_SECONDS, CALLBACKS, LAST_CALLBACK, Reading
-from receiver.meter import Meter
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import CALLBACK_SECONDS, CALLBACKS, LAST_CALLBACK, Sample
 
 
 class Rows:
@@ -19,15 +19,15 @@ class Rows:
     def __init__(self) -> None:
         self.is_away = False
         self.added: dict[tuple[str, tuple[str, ...]], float] = {}
-        self.newest: list[Reading] = []
+        self.newest: list[Sample] = []
         self.writes = 0
         self._lock = Lock()
 
-    def keep(self, added: Sequence[Reading], newest: Sequence[Reading]) -> None:
+    def keep(self, added: Sequence[Sample], newest: Sequence[Sample]) -> None:
         with self._lock:
             self._keep(added, newest)
 
-    def _keep(self, added: Sequence[Reading], newest: Sequence[Reading]) -> None:
+    def _keep(self, added: Sequence[Sample], newest: Sequence[Sample]) -> None:
         self.writes += 1
         if self.is_away:
             raise StoreUnavailable("not now")
@@ -38,7 +38,7 @@ class Rows:
 
 
 def test_what_many_threads_count_is_handed_over_once() -> None:
-    meter, rows = Meter(), Rows()
+    meter, rows = MetricBuffer(), Rows()
 
     def work(_: int) -> None:
         for _ in range(500):
@@ -51,7 +51,7 @@ def test_what_many_threads_count_is_handed_over_once() -> None:
 
 
 def test_nothing_counted_is_no_write() -> None:
-    meter, rows = Meter(), Rows()
+    meter, rows = MetricBuffer(), Rows()
     meter.flush(rows.keep)
     meter.count(CALLBACKS, "kling", "failed", "recorded")
     meter.flush(rows.keep)
@@ -60,7 +60,7 @@ def test_nothing_counted_is_no_write() -> None:
 
 
 def test_rows_come_in_one_order_so_that_no_two_processes_wait_for_each_other() -> None:
-    meter, orders = Meter(), []
+    meter, orders = MetricBuffer(), []
     for providers in (("kling", "appypie", "modellix"), ("modellix", "kling", "appypie")):
         for provider in providers:
             meter.count(CALLBACKS, provider, "failed", "recorded")
@@ -69,7 +69,7 @@ def test_rows_come_in_one_order_so_that_no_two_processes_wait_for_each_other() -
 
 
 def test_what_cannot_be_kept_now_is_kept_later() -> None:
-    meter, rows = Meter(), Rows()
+    meter, rows = MetricBuffer(), Rows()
     rows.is_away = True
     meter.count(CALLBACKS, "kling", "failed", "recorded")
     meter.note(LAST_CALLBACK, 7, "kling")
@@ -80,14 +80,14 @@ def test_what_cannot_be_kept_now_is_kept_later() -> None:
     rows.is_away = False
     meter.flush(rows.keep)
     assert rows.added == {("callbacks", ("kling", "failed", "recorded")): 2}
-    assert rows.newest == [Reading("last_callback_timestamp_seconds", ("kling",), 7)]
+    assert rows.newest == [Sample("last_callback_timestamp_seconds", ("kling",), 7)]
 
 
 @pytest.mark.parametrize(
     ("seconds", "bound"), [(0.0, "0.001"), (0.001, "0.001"), (0.0011, "0.0025"), (11.0, "+Inf")]
 )
 def test_an_observation_falls_into_one_bucket(seconds: float, bound: str) -> None:
-    meter, rows = Meter(), Rows()
+    meter, rows = MetricBuffer(), Rows()
     meter.observe(CALLBACK_SECONDS, seconds, "200")
     meter.flush(rows.keep)
     assert rows.added == {

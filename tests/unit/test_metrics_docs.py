@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from receiver.measures import ALL, REASONS, VERIFICATION_FAILURES
+from receiver.observability.metrics import ALL, REASONS, VERIFICATION_FAILURES
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 ROW = re.compile(r"^\| `(callback_receiver_\w+)` \| (\w+) \| ([^|]*)\| (.+) \|$", re.MULTILINE)

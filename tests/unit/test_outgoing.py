@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from receiver import guard, outgoing
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure
+from receiver.outgoing import http, ssrf_guard
 
 TABLE = json.loads((Path(__file__).parents[1] / "data" / "ssrf.json").read_text("utf-8"))
 NOW = 1_765_519_850.0
@@ -48,7 +48,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
 @pytest.mark.parametrize("url", TABLE["literal"])
 def test_no_spelling_of_an_internal_address_is_reached(url: str, connections: list[Any]) -> None:
     with pytest.raises((PermanentFailure, TemporaryFailure)) as caught:
-        outgoing.post(url, json={}, deadline=5)
+        http.post(url, json={}, deadline=5)
     assert connections == []
     if socket.has_ipv6 or "[" not in url:
         assert isinstance(caught.value, PermanentFailure)
@@ -60,14 +60,14 @@ def test_no_name_that_leads_to_an_internal_address_is_reached(
 ) -> None:
     resolve(monkeypatch, address)
     with pytest.raises(PermanentFailure, match="not a public address"):
-        outgoing.post("https://hooks.example/", json={}, deadline=5)
+        http.post("https://hooks.example/", json={}, deadline=5)
     assert connections == []
 
 
 @pytest.mark.parametrize("url", TABLE["not_http"])
 def test_only_http_and_https_urls_are_used(url: str, connections: list[Any]) -> None:
     with pytest.raises(PermanentFailure, match="not an http or https URL"):
-        outgoing.post(url, json={}, deadline=5)
+        http.post(url, json={}, deadline=5)
     assert connections == []
 
 
@@ -77,9 +77,9 @@ def test_public_addresses_are_reached(
 ) -> None:
     resolve(monkeypatch, address)
     with pytest.raises(TemporaryFailure, match="Connection refused"):
-        outgoing.post("http://hooks.example:8080/", json={}, deadline=5)
+        http.post("http://hooks.example:8080/", json={}, deadline=5)
     assert connections == [(address, 8080)]
-    assert guard.is_public(ipaddress.ip_address(address))
+    assert ssrf_guard.is_public(ipaddress.ip_address(address))
 
 
 def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
@@ -87,7 +87,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
 ) -> None:
     asked = resolve(monkeypatch, "93.184.216.34", "127.0.0.1")  # rebinding: the second time it lies
     with pytest.raises(TemporaryFailure):
-        outgoing.post("http://hooks.example/", json={}, deadline=5)
+        http.post("http://hooks.example/", json={}, deadline=5)
     assert asked == ["hooks.example"]
     assert connections == [("93.184.216.34", 80)]
 
@@ -96,7 +96,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
 def test_an_error_shows_no_path_query_or_password(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch, "93.184.216.34")
     with pytest.raises(TemporaryFailure) as caught:
-        outgoing.post("https://us%65r:pa55@hooks.example/T0/S3CRET?sig=S3CRET#S3CRET", json={})
+        http.post("https://us%65r:pa55@hooks.example/T0/S3CRET?sig=S3CRET#S3CRET", json={})
     assert str(caught.value) == "https://hooks.example: Connection refused"
     assert caught.value.__cause__ is None  # requests' own text shows the path
     assert caught.value.__suppress_context__
@@ -113,7 +113,7 @@ def test_an_error_shows_no_path_query_or_password(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_an_origin_is_all_that_is_shown_of_a_url(url: str, shown: str) -> None:
-    assert outgoing.origin(url) == shown
+    assert http.origin(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_an_origin_is_all_that_is_shown_of_a_url(url: str, shown: str) -> None:
     ],
 )
 def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
-    assert outgoing.retry_after(header, now=NOW) == seconds
+    assert http.retry_after(header, now=NOW) == seconds
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | 
     ],
 )
 def test_an_answer_decides_whether_trying_again_may_help(status: int, family: type) -> None:
-    failure = outgoing.failure(status, {"Retry-After": "7"}, "said so")
+    failure = http.failure(status, {"Retry-After": "7"}, "said so")
     assert type(failure) is family
     assert str(failure) == "said so"
     assert getattr(failure, "retry_after", 7.0) == 7.0

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from receiver import picture_memory, pictures
 from receiver.hooks import content
-from receiver.picture_memory import MAX_MEMORY, Limit, TooMuchMemory, needed
+from receiver.pictures import memory, thumbnails
+from receiver.pictures.memory import MAX_MEMORY, Limit, TooMuchMemory, needed
 from tests.support.patience import PATIENCE, wait_until
 
 SIDE = 64
@@ -36,8 +36,8 @@ def estimate(whole: bytes, side: int = 10) -> int:
             return super().reserved(amount)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(picture_memory, "LIMIT", Watched())
-        with pictures.opened(io.BytesIO(whole), (form_of(whole),), None, side) as image:
+        patch.setattr(memory, "LIMIT", Watched())
+        with thumbnails.opened(io.BytesIO(whole), (form_of(whole),), None, side) as image:
             image.load()
     (amount,) = amounts
     return amount // (SIDE * SIDE)
@@ -81,16 +81,16 @@ def test_a_compressed_tiff_is_read_as_a_whole() -> None:
 
 
 def test_a_picture_of_8000_by_8000_pixels_is_decoded_in_the_usual_modes() -> None:
-    assert EIGHT_THOUSAND * picture_memory.bytes_per_pixel("RGBA") <= MAX_MEMORY
+    assert EIGHT_THOUSAND * memory.bytes_per_pixel("RGBA") <= MAX_MEMORY
 
 
 @pytest.mark.parametrize(("form", "most"), [("JPEG", 1.0), ("JPEG2000", 24.0)])
 def test_a_large_picture_is_decoded_at_a_smaller_scale(
     form: str, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "LARGE", 100)
+    monkeypatch.setattr(thumbnails, "LARGE", 100)
     whole = saved("RGB", form, 1024)
-    with pictures.opened(io.BytesIO(whole), (form,), None, 64) as image:
+    with thumbnails.opened(io.BytesIO(whole), (form,), None, 64) as image:
         size = getattr(image, "size", (0, 0))
         amount = needed(image, (1024, 1024), io.BytesIO(whole), has_scans=False)
         image.load()
@@ -142,7 +142,7 @@ def test_an_error_releases_the_memory() -> None:
 def test_a_picture_that_takes_too_much_memory_is_kept_without_a_thumbnail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(picture_memory, "LIMIT", Limit(SIDE * SIDE * 4 - 1))
+    monkeypatch.setattr(memory, "LIMIT", Limit(SIDE * SIDE * 4 - 1))
     file = tmp_path / "large.png"
     file.write_bytes(saved("RGB", "PNG"))
     found, small = content.inspect(file, "image")
@@ -154,12 +154,12 @@ def test_a_picture_that_takes_too_much_memory_is_kept_without_a_thumbnail(
 
 def test_an_input_is_decoded_even_if_it_takes_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has to be sent as it is: its limit is the one of the provider. It is decoded alone."""
-    monkeypatch.setattr(picture_memory, "LIMIT", Limit(1))
-    with pictures.opened(io.BytesIO(saved("RGB", "PNG")), ("PNG",)) as image:
+    monkeypatch.setattr(memory, "LIMIT", Limit(1))
+    with thumbnails.opened(io.BytesIO(saved("RGB", "PNG")), ("PNG",)) as image:
         image.load()
     with (
         pytest.raises(TooMuchMemory),
-        pictures.opened(io.BytesIO(saved("RGB", "PNG")), ("PNG",), None, 10),
+        thumbnails.opened(io.BytesIO(saved("RGB", "PNG")), ("PNG",), None, 10),
     ):
         pass
 
@@ -172,7 +172,7 @@ def test_bands_look_like_the_whole_picture(mode: str, monkeypatch: pytest.Monkey
         image = Image.merge(mode, [grey] * len(mode))
     else:
         image = grey.convert("I" if mode == "I;16" else mode)
-    whole = pictures.flattened(image, (50, 70))
-    monkeypatch.setattr(pictures, "BAND", 500 * 30)
-    bands = pictures.flattened(image, (50, 70))
+    whole = thumbnails.flattened(image, (50, 70))
+    monkeypatch.setattr(thumbnails, "BAND", 500 * 30)
+    bands = thumbnails.flattened(image, (50, 70))
     assert bands.tobytes() == whole.tobytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver import stores
-from receiver.hooks import apprise, bucket
+from receiver.hooks import apprise, object_storage
 from tests.support import interpreters
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_both_locks_pin_the_same_versions() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "told"),
-    [("postgres", stores.INSTALL), ("s3", bucket.INSTALL), ("apprise", apprise.INSTALL)],
+    [("postgres", stores.INSTALL), ("s3", object_storage.INSTALL), ("apprise", apprise.INSTALL)],
 )
 def test_what_is_told_to_be_installed_is_the_extra(extra: str, told: str) -> None:
     """By its packages: no index may have us under our name."""

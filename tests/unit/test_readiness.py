@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.meter import Meter
+from receiver.observability.metric_buffer import MetricBuffer
 from receiver.web.health import CHECK_INTERVAL, NotReady, Readiness
 from tests.support.patience import PATIENCE
 
@@ -18,7 +18,7 @@ class Commits:
 
     def __init__(self) -> None:
         self.count, self.now, self.is_down = 0, 1000.0, False
-        self.meter = Meter()
+        self.meter = MetricBuffer()
         self.readiness = Readiness(self.commit, self.meter, lambda: self.now)
 
     def commit(self) -> None:
@@ -104,7 +104,7 @@ def test_probes_at_the_same_time_share_one_commit() -> None:
         count += 1
         is_committing.wait(PATIENCE)
 
-    readiness = Readiness(commit, Meter(), lambda: 1000.0)
+    readiness = Readiness(commit, MetricBuffer(), lambda: 1000.0)
 
     def probe(_: int) -> None:
         if arrived.wait() == 0:

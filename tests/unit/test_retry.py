@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.retry import LONGEST_WAIT, RetryPolicy
+from receiver.outgoing.retry import LONGEST_WAIT, RetryPolicy
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from receiver import settings
+from receiver.config import settings
+from receiver.config.settings import load
 from receiver.errors import SettingsError
-from receiver.settings import load
 
 WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 SECRET = "0123456789abcdef"

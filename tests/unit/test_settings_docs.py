@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
-from receiver import settings
+from receiver.config import settings
 from submitter.errors import ConfigurationError
 from submitter.providers import ROOMS
 

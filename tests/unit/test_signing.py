@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.signing import callback_url, check, mint
+from receiver.signing.callback_urls import callback_url, check, mint
 
 OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.dispatch.slots import PROMPT_FOR, WATCHED_FOR, Reservation, Slots
+from receiver.delivery.dispatch.slots import PROMPT_FOR, WATCHED_FOR, Reservation, WorkerSlots
 from receiver.stores.admission import Candidate
 
 
@@ -20,7 +20,7 @@ class Worker:
 
     def __init__(self, count: int) -> None:
         self.clock = Clock()
-        self.slots = Slots(count, self.clock)
+        self.slots = WorkerSlots(count, self.clock)
         self.last = 0
 
     def begin(self, hook: str, *, timed_out: bool = False, abandoned: bool = False) -> int | None:
@@ -107,7 +107,7 @@ def test_a_failure_is_no_success() -> None:
 
 
 def test_a_delivery_that_runs_gets_no_second_slot() -> None:
-    slots = Slots(4)
+    slots = WorkerSlots(4)
     delivery = Candidate(1, "mail", timed_out=False, abandoned=False)
     assert slots.begin(delivery)
     assert not slots.begin(delivery)
@@ -132,7 +132,7 @@ def test_an_abandoned_delivery_that_hangs_does_not_delay_the_others_for_long() -
 
 
 def test_a_reservation_frees_what_was_not_claimed() -> None:
-    slots = Slots(4)
+    slots = WorkerSlots(4)
     kept, undone = (Candidate(n, "mail", timed_out=False, abandoned=False) for n in (1, 2))
     with Reservation(slots) as reservation:
         assert reservation.begin(kept)
@@ -143,7 +143,7 @@ def test_a_reservation_frees_what_was_not_claimed() -> None:
 
 
 def test_a_reservation_does_not_free_what_another_claimed() -> None:
-    slots = Slots(4)
+    slots = WorkerSlots(4)
     delivery = Candidate(1, "mail", timed_out=False, abandoned=False)
     with Reservation(slots) as first:
         assert first.begin(delivery)

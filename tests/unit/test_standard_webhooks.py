@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadSignature
-from receiver.standard_webhooks import MAKE_ONE, key_of, sign, verify
+from receiver.signing.standard_webhooks import MAKE_ONE, key_of, sign, verify
 from tests.support.samples import payload
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

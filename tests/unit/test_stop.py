@@ -10,7 +10,7 @@ from tests.support.patience import PATIENCE
 # The handler runs while the main thread is within `stop.wait()`, where it holds the event's lock.
 PROGRAM = f"""
 import os, signal
-from receiver.stop import stop_at
+from receiver.processes.shutdown import stop_at
 stop = stop_at(signal.SIGTERM)
 with stop._cond:
     os.kill(os.getpid(), signal.SIGTERM)
@@ -25,7 +25,7 @@ def test_a_signal_at_the_worst_moment_stops_it() -> None:
 # The first SIGHUP comes before the handler is installed, the second after a reload that broke.
 RELOADS = f"""
 import os, queue, signal, threading
-from receiver.stop import reload_at_hangup
+from receiver.processes.shutdown import reload_at_hangup
 signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGHUP}})  # as `receiver serve` does
 os.kill(os.getpid(), signal.SIGHUP)
 called, stop = queue.SimpleQueue(), threading.Event()

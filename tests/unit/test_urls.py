@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver import urls
+from receiver.outgoing import urls
 
 BASE = "https://cdn.example:8443/a/b?c"
 HOST = "https://cdn.example:8443"

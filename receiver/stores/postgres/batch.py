@@ -16,7 +16,7 @@ from psycopg import pq
 
 from receiver.errors import StoreUnavailable
 from receiver.stores.postgres.session import LOCK_NAME
-from receiver.stores.postgres.wire import Lost, Statement, Wire
+from receiver.stores.postgres.wire import ConnectionLost, Statement, Wire
 from receiver.stores.sql.locks import LockedSql
 from receiver.stores.sql.session import Session, Values
 
@@ -55,7 +55,7 @@ def _commit(wire: Wire, asked: list[Statement]) -> None:
     end = Statement("commit")
     try:
         wire.exchange([*asked, end])
-    except Lost as error:
+    except ConnectionLost as error:
         raise StoreUnavailable(f"lost while it committed: {error}") from error
     assert end.answer is not None  # noqa: S101 - it was exchanged
     if end.answer.command_status != b"COMMIT":

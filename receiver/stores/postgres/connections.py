@@ -15,13 +15,13 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable, StoreUnreachable
-from receiver.stores.base import Space
+from receiver.stores.base import DiskSpace
 from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pages, pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
 from receiver.stores.postgres.session import PostgresSession, ReadingSession
-from receiver.stores.postgres.writer import GroupCommit, Undone
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.postgres.writer import BatchUndone, GroupCommit
+from receiver.stores.sql.session import Session, SqlStoreBase
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
 
@@ -54,7 +54,7 @@ select setval(pg_get_serial_sequence('{table}', '{key}'),
 """
 
 
-class Connections(Rooms):
+class Connections(SqlStoreBase):
     """How the verbs reach the database."""
 
     _pages = pages
@@ -94,10 +94,10 @@ class Connections(Rooms):
     def pooler(self) -> tuple[str, str] | None:
         return (pooler.REPORT, pooler.REMEDY) if self.is_pooled() else None
 
-    def space(self) -> Space:
+    def space(self) -> DiskSpace:
         with self._connected() as connection:
             row = connection.execute(_SIZE).fetchone()
-        return Space(row["size"] if row else 0, None)
+        return DiskSpace(row["size"] if row else 0, None)
 
     def server_clock(self) -> int | None:
         with self._connected() as connection:
@@ -156,7 +156,7 @@ class Connections(Rooms):
             return self._write(work)
         try:
             return self.writer.run(work, task_id)
-        except Undone:
+        except BatchUndone:
             return self._write(work)
 
     def _submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:

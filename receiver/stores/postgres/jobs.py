@@ -13,7 +13,7 @@ from receiver.stores.admission import UNLIMITED, Admission, Candidate
 from receiver.stores.jobs import QUEUE, TASK
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnection
 from receiver.stores.sql.endpoints import known
-from receiver.stores.sql.lanes import ABANDONED, lanes
+from receiver.stores.sql.hook_queues import ABANDONED, lanes
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM, Outbox
 from receiver.stores.sql.session import Session

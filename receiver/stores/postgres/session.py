@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from receiver.stores.sql.locks import LockedSql
-from receiver.stores.sql.session import Found, Values, storable_values
+from receiver.stores.sql.session import QueryResult, Values, storable_values
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 _PLACE = re.compile(rf"\?|{_NAME.pattern}")
@@ -32,7 +32,7 @@ class PostgresSession:
         self._connection = connection
         self._pipeline = pipeline
 
-    def execute(self, sql: str, values: Values = (), /) -> Found:
+    def execute(self, sql: str, values: Values = (), /) -> QueryResult:
         cursor = self._connection.execute(translated(sql), values or None)
         return cursor if self._pipeline is None else _Gathered(cursor, self._pipeline)
 
@@ -41,7 +41,7 @@ class PostgresSession:
             cursor.executemany(translated(sql), values)
         return None
 
-    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> QueryResult:
         return self.execute(sql.with_lock, values)
 
     def lock(self, sql: LockedSql, values: Values = (), /) -> None:
@@ -54,7 +54,7 @@ class PostgresSession:
 class ReadingSession(PostgresSession):
     """A connection that only reads: it looks for text that cannot be stored as it would be."""
 
-    def execute(self, sql: str, values: Values = (), /) -> Found:
+    def execute(self, sql: str, values: Values = (), /) -> QueryResult:
         try:
             return super().execute(sql, values)
         except REFUSED:  # by psycopg, before anything was sent

@@ -24,7 +24,7 @@ ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good a
 ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
-class Lost(psycopg.OperationalError):
+class ConnectionLost(psycopg.OperationalError):
     """There is no connection, or none any more."""
 
 
@@ -50,7 +50,7 @@ class Wire:
         try:
             self._connection = Connection.connect(url, connect_timeout=CONNECTED_WITHIN)
         except psycopg.OperationalError as error:
-            raise Lost(str(error)) from error
+            raise ConnectionLost(str(error)) from error
         self._libpq = self._connection.pgconn
         self._libpq.nonblocking = 1
         self._libpq.enter_pipeline_mode()
@@ -71,7 +71,7 @@ class Wire:
             self._libpq.pipeline_sync()
             answers = self._answers(time.monotonic() + ANSWERS_WITHIN)
         except psycopg.OperationalError as error:
-            raise Lost(str(error)) from error
+            raise ConnectionLost(str(error)) from error
         for answer in answers:
             if answer.status not in ANSWERED:
                 raise psycopg.DatabaseError(_text(answer.error_message))
@@ -118,14 +118,16 @@ class Wire:
             if answer is not None:
                 found.append(answer)
             elif before is None:
-                raise Lost(_text(found[-1].error_message) if found else "the server ended it")
+                raise ConnectionLost(
+                    _text(found[-1].error_message) if found else "the server ended it"
+                )
 
     def _wait(self, until: float) -> None:
         """Send what is left to send, and read what came. Raises Lost if nothing does."""
         more = self._libpq.flush()
         self._poll.register(self._libpq.socket, select.POLLIN | (select.POLLOUT if more else 0))
         if not self._poll.poll(max(0, until - time.monotonic()) * 1000):
-            raise Lost(f"the server was silent for {ANSWERS_WITHIN:g} s")
+            raise ConnectionLost(f"the server was silent for {ANSWERS_WITHIN:g} s")
         self._libpq.consume_input()
 
 

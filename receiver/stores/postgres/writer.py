@@ -12,14 +12,14 @@ from typing import Any
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.postgres.batch import commit_together
-from receiver.stores.postgres.wire import Lost, Wire
+from receiver.stores.postgres.wire import ConnectionLost, Wire
 from receiver.stores.sql.session import Session
 
 Write = group_commit.Write[Session, Any]
 MAX_BATCH = 64  # writes; each locks its rows until the batch is committed
 
 
-class Undone(Exception):
+class BatchUndone(Exception):
     """An unknown write made the batch fail. Each caller has to repeat its own write alone."""
 
 
@@ -55,19 +55,19 @@ class GroupCommit(group_commit.GroupCommit[Session]):
     def _commit_all(self, batch: list[Write]) -> Exception | None:
         try:
             self._commit(batch)
-        except (Lost, StoreUnavailable) as error:
+        except (ConnectionLost, StoreUnavailable) as error:
             self._disconnect()
             return StoreUnavailable(f"the database is unavailable: {error}")
         except Exception:  # noqa: BLE001 - repeated alone, the faulty write raises it again
             self._disconnect()
-            return Undone()
+            return BatchUndone()
         return None
 
     def _commit(self, batch: list[Write]) -> None:
         was_open = self._wire is not None
         try:
             self._try(batch)
-        except Lost:  # nothing was committed
+        except ConnectionLost:  # nothing was committed
             if not was_open:
                 raise
             self._disconnect()  # the server may have restarted since the last batch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from receiver.stores.access import MOST_SESSIONS, Allowance, Usage
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.session import Session, SqlStoreBase
 
 
-class Access(Rooms):
+class Access(SqlStoreBase):
     """See `stores.access.Access`."""
 
     def open_session(self, digest: str, now: int, ends_at: int) -> None:

@@ -8,14 +8,14 @@ from receiver.deliveries import Attempt, Delivery, File
 from receiver.errors import NotFound
 from receiver.events import Callback
 from receiver.stores import rows
-from receiver.stores.base import Page, Span, StoredCallback
+from receiver.stores.base import Page, StoredCallback, TimeRange
 from receiver.stores.overview import Picture
 from receiver.stores.sql.lists import Lists
-from receiver.stores.sql.session import LAST, Rooms
+from receiver.stores.sql.session import LAST, SqlStoreBase
 from receiver.tasks import Status, Task
 
 
-class Browsing(Rooms):
+class Browsing(SqlStoreBase):
     """See `stores.overview.Browsing`."""
 
     def page_of_standing(
@@ -34,7 +34,7 @@ class Browsing(Rooms):
         some = () if set(statuses) == set(Status) else statuses
         with self.reading() as connection:
             lists = Lists(connection, self._pages)
-            keys, values = lists.tasks(of_task, some, Span(since, until), before, limit + 1)
+            keys, values = lists.tasks(of_task, some, TimeRange(since, until), before, limit + 1)
             found = connection.execute(_TASKS.format(keys=keys), values).fetchall()
         following = found[limit - 1]["seq"] if len(found) > limit else None
         return Page(tuple(map(rows.task, found[:limit])), following)

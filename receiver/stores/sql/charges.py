@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from receiver.stores import rows
-from receiver.stores.base import Span
+from receiver.stores.base import TimeRange
 from receiver.stores.charges import Charge
-from receiver.stores.sql.session import Rooms
+from receiver.stores.sql.session import SqlStoreBase
 
 
-class Charges(Rooms):
+class Charges(SqlStoreBase):
     """See `stores.charges.Charges`."""
 
     def charges(
         self,
-        created: Span,
+        created: TimeRange,
         *,
         after: int = 0,
         limit: int = 1000,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from receiver.measures import LAST_CALLBACK
+from receiver.observability.metrics import LAST_CALLBACK
 from receiver.stores.clocks import (
     CORRECTED_WITHIN,
     LEAST_AFTER_BOOT,
@@ -17,7 +17,7 @@ from receiver.stores.clocks import (
     NEW_LEASE,
     ClockStep,
 )
-from receiver.stores.sql.session import LAST, Rooms, Session
+from receiver.stores.sql.session import LAST, Session, SqlStoreBase
 
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000  # ms
 STEPS_KEPT = 1_000
@@ -54,7 +54,7 @@ SCHEDULES: Sequence[_Schedule] = (
 TOLERATED = MINUTE  # of hosts whose clocks differ; only what is further ahead is corrected
 
 
-class Clocks(Rooms):
+class Clocks(SqlStoreBase):
     """See `stores.clocks.Clocks`."""
 
     def server_clock(self) -> int | None:

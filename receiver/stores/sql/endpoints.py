@@ -6,13 +6,13 @@ from receiver.deliveries import Delivery
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
 from receiver.stores import rows
 from receiver.stores.sql.locks import Lock, locked
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.session import Session, SqlStoreBase
 from receiver.stores.upkeep import Change
 
 TOLD_FOR = 86_400_000  # ms; an alert that nobody could be told of by then is dropped
 
 
-class Endpoints(Rooms):
+class Endpoints(SqlStoreBase):
     """See `stores.upkeep.Endpoints`."""
 
     def endpoints(self) -> list[Endpoint]:

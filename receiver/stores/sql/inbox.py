@@ -12,7 +12,7 @@ from receiver.events import Callback, Event
 from receiver.stores.base import StoredCallback
 from receiver.stores.group_commit import Write
 from receiver.stores.sql.recording import Recording
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.session import Session, SqlStoreBase
 from receiver.tasks import QUERY_ADOPTED_AFTER, Outcome, Task
 
 
@@ -24,7 +24,7 @@ class RolledBack(Exception):
         self.outcome = outcome
 
 
-class Inbox(Rooms):
+class Inbox(SqlStoreBase):
     """See `stores.base.Inbox`."""
 
     def create_task(self, task: Task) -> None:

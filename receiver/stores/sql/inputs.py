@@ -8,11 +8,11 @@ from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sql.retention import ripe_if
-from receiver.stores.sql.session import Rooms, Session
-from receiver.stores.upkeep import Step
+from receiver.stores.sql.session import Session, SqlStoreBase
+from receiver.stores.upkeep import RepairStep
 
 
-class Inputs(Rooms):
+class Inputs(SqlStoreBase):
     """See `stores.inputs.Inputs`."""
 
     def keep_inputs(self, task_id: str, thumbnails: Mapping[str, bytes]) -> None:
@@ -42,7 +42,7 @@ class Inputs(Rooms):
 
     def prune_inputs(
         self, older_than: int, *, after: int = 0, limit: int = 200, dead_too: bool = False
-    ) -> Step:
+    ) -> RepairStep:
         wanted = {"older": older_than, "after": after, "limit": limit}
         with self.reading() as connection:  # most are young: nobody waits while they are looked at
             sql = _KEPT.format(ripe=ripe_if(dead_too=dead_too))
@@ -55,7 +55,7 @@ class Inputs(Rooms):
 
         # The rows are in the order of creation: behind a young task there are only younger ones.
         goes_on = len(found) == limit and found[-1]["is_old"]
-        return Step(self._write(work) if ripe else 0, found[-1]["task"] if goes_on else None)
+        return RepairStep(self._write(work) if ripe else 0, found[-1]["task"] if goes_on else None)
 
 
 _DELETE = "delete from inputs where task = ?"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from receiver.stores import rows
-from receiver.stores.base import Answered, Kept
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.base import IdempotencyRecord, StoredResponse
+from receiver.stores.sql.session import Session, SqlStoreBase
 
 KEPT_FOR = 86_400_000  # ms
 _ERASED = "sha256:"
@@ -19,18 +19,18 @@ def erased_key(key: str) -> str:
     return _ERASED + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Keys(Rooms):
+class Keys(SqlStoreBase):
     """See `stores.base.Keys`."""
 
-    def key(self, key: str, now: int) -> Kept | None:
+    def key(self, key: str, now: int) -> IdempotencyRecord | None:
         with self.reading() as connection:
             row = connection.execute(_KEY, (key, erased_key(key), now - KEPT_FOR)).fetchone()
         return None if row is None else rows.kept(row)
 
     def claim_key(
         self, key: str, digest: bytes, task_id: str, now: int, held_until: int
-    ) -> Kept | None:
-        def work(connection: Session) -> Kept | None:
+    ) -> IdempotencyRecord | None:
+        def work(connection: Session) -> IdempotencyRecord | None:
             connection.execute(_FORGET_OLD, (now - KEPT_FOR,))
             if connection.execute(_IS_ERASED, (erased_key(key),)).fetchone() is not None:
                 return None
@@ -42,12 +42,12 @@ class Keys(Rooms):
 
         return self._write(work)
 
-    def settle_key(self, held: Kept, now: int, answer: Answered | None) -> None:
+    def settle_key(self, held: IdempotencyRecord, now: int, answer: StoredResponse | None) -> None:
         status, document = (answer.status, answer.document) if answer else (None, None)
         values = (status, document, now, held.key, held.held_until)
         self._write(lambda connection: connection.execute(_SETTLE, values))
 
-    def release_key(self, held: Kept) -> None:
+    def release_key(self, held: IdempotencyRecord) -> None:
         values = (held.key, held.held_until)
         self._write(lambda connection: connection.execute(_RELEASE, values))
 

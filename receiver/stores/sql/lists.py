@@ -14,8 +14,8 @@ from typing import Any
 
 from receiver.deliveries import State
 from receiver.stores import rows
-from receiver.stores.base import ALWAYS, Span
-from receiver.stores.sql.session import LAST, Keys, Pages, Query, Session
+from receiver.stores.base import ALWAYS, TimeRange
+from receiver.stores.sql.session import LAST, Pages, Query, RowKeyRange, Session
 from receiver.tasks import Outcome, Status
 
 FEW = 500  # rows; up to this many are looked up and sorted, instead of searched for along an index
@@ -48,7 +48,7 @@ class Lists:
         self,
         of_task: Mapping[str, object],
         statuses: Sequence[Status],
-        created: Span,
+        created: TimeRange,
         before: int | None,
         limit: int,
     ) -> Query:
@@ -64,7 +64,7 @@ class Lists:
         self,
         of_task: Mapping[str, object],
         wanted: Mapping[str, object],
-        received: Span,
+        received: TimeRange,
         before: int | None,
         limit: int,
     ) -> Query:
@@ -93,7 +93,7 @@ class Lists:
         of_task: Mapping[str, object],
         hook: str | None,
         state: State | None,
-        moved: Span,
+        moved: TimeRange,
         before: int | None,
         limit: int,
     ) -> Query:
@@ -116,7 +116,7 @@ class Lists:
         return _all(walks, limit)
 
     def _of_state(
-        self, hook: str, state: State, count: int, keys: Keys, rest: list[Query], limit: int
+        self, hook: str, state: State, count: int, keys: RowKeyRange, rest: list[Query], limit: int
     ) -> Query:
         """Deliveries of a hook; `count`: how many of them are in this state."""
         if state in (State.DELIVERED, State.DEAD):
@@ -156,12 +156,12 @@ class Lists:
         equals = self._tasks_along(of_task)
         if equals == [{}]:
             return None
-        query = self._walks(_TASKS, equals, Keys(), [], FEW + 1)
+        query = self._walks(_TASKS, equals, RowKeyRange(), [], FEW + 1)
         found = self.connection.execute(*query)
         keys = [row["id"] for row in found]
         return keys if len(keys) <= FEW else None
 
-    def _few_moves(self, of_task: Mapping[str, object], moved: Span) -> Query | None:
+    def _few_moves(self, of_task: Mapping[str, object], moved: TimeRange) -> Query | None:
         """A condition that leaves the deliveries of a few transitions; None if there is none."""
         tasks = self._few_tasks(of_task)
         if tasks is not None:
@@ -175,7 +175,7 @@ class Lists:
     def _names(self, sql: str) -> list[object]:
         return [row["name"] for row in self.connection.execute(sql)]
 
-    def _keys(self, table: Table, span: Span, before: int | None) -> Keys:
+    def _keys(self, table: KeyedTable, span: TimeRange, before: int | None) -> RowKeyRange:
         """The row keys between which the rows of this time are, and perhaps some more.
 
         Keys are in the order of arrival, but a clock may have been set back. So the search goes
@@ -194,9 +194,9 @@ class Lists:
             earlier, _ = self._about(table, span.since - STEP_OF_CLOCK, first)
             if any(at >= span.since for at in self._probed(table, earlier, first)):
                 first = earlier  # the clock was set back
-        return Keys(min(first, end), end)
+        return RowKeyRange(min(first, end), end)
 
-    def _probed(self, table: Table, first: int, end: int) -> list[int]:
+    def _probed(self, table: KeyedTable, first: int, end: int) -> list[int]:
         """The times of some rows between these keys, evenly spread."""
         if first >= end:
             return []
@@ -204,7 +204,7 @@ class Lists:
         found = self.connection.execute(table.probes, (first, step, step, end))
         return [row["at"] for row in found if row["at"] is not None]
 
-    def _key_at(self, table: Table, instant: int, end: int) -> int:
+    def _key_at(self, table: KeyedTable, instant: int, end: int) -> int:
         """A row key from which on most rows are not older than this, and before which they are."""
         low, high = self._about(table, instant, end)
         while low < high:
@@ -215,7 +215,7 @@ class Lists:
                 low = middle + 1
         return low
 
-    def _about(self, table: Table, instant: int, end: int) -> tuple[int, int]:
+    def _about(self, table: KeyedTable, instant: int, end: int) -> tuple[int, int]:
         """Two keys between which the rows of this instant are: searched from `end` backwards."""
         high, step = end, 1
         low = high - step
@@ -224,12 +224,12 @@ class Lists:
             low = high - step
         return max(0, low), high
 
-    def _end(self, table: Table) -> int:
+    def _end(self, table: KeyedTable) -> int:
         """A key above all of the table."""
         found = self.connection.execute(f"select max({table.key}) as newest from {table.name}")  # noqa: S608
         return int(found.fetchone()["newest"] or 0) + 1
 
-    def _is_from(self, table: Table, key: int, instant: int) -> bool:
+    def _is_from(self, table: KeyedTable, key: int, instant: int) -> bool:
         """Return whether most of the rows from this key on are not older than the instant."""
         found = self.connection.execute(table.neighbours, (key, NEIGHBOURS)).fetchall()
         times = sorted(row["at"] for row in found)
@@ -238,23 +238,28 @@ class Lists:
     # -- parts of statements
 
     def _walk(
-        self, table: Table, equal: Equal, keys: Keys, rest: Sequence[Query], limit: int
+        self, table: KeyedTable, equal: Equal, keys: RowKeyRange, rest: Sequence[Query], limit: int
     ) -> Query:
         literal: list[Query] = [(PARTIAL[column], []) for column in equal if column in PARTIAL]
         return self.pages.walk(table.name, table.key, equal, keys, _joined(literal, rest), limit)
 
     def _walks(
         self,
-        table: Table,
+        table: KeyedTable,
         equals: Sequence[Equal],
-        keys: Keys,
+        keys: RowKeyRange,
         rest: Sequence[Query],
         limit: int,
     ) -> Query:
         return _all([self._walk(table, equal, keys, rest, limit) for equal in equals], limit)
 
     def _sorted(
-        self, table: Table, keys: Keys, rest: Sequence[Query], limit: int, index: str = ""
+        self,
+        table: KeyedTable,
+        keys: RowKeyRange,
+        rest: Sequence[Query],
+        limit: int,
+        index: str = "",
     ) -> Query:
         """The few rows that `rest` leaves: they are sorted, not looked for along the row key."""
         key = self.pages.aside(table.key)
@@ -280,7 +285,7 @@ class Lists:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class KeyedTable:
     """A table whose row keys are in the order of arrival."""
 
     name: str
@@ -306,14 +311,14 @@ select ({at} limit 1) as at from probe
 """  # noqa: S608
 
 
-_TASKS = Table("tasks", "seq", "created_at")
-_CALLBACKS = Table("callbacks", "id", "received_at")
-_MOVES = Table("transitions", "id", "recorded_at")
-_DELIVERIES = Table("deliveries", "id", "due_at")
+_TASKS = KeyedTable("tasks", "seq", "created_at")
+_CALLBACKS = KeyedTable("callbacks", "id", "received_at")
+_MOVES = KeyedTable("transitions", "id", "recorded_at")
+_DELIVERIES = KeyedTable("deliveries", "id", "due_at")
 
 
-def _until(before: int | None) -> Keys:
-    return Keys(end=LAST if before is None else before)
+def _until(before: int | None) -> RowKeyRange:
+    return RowKeyRange(end=LAST if before is None else before)
 
 
 def _among(column: str, values: Sequence[Any]) -> Query:

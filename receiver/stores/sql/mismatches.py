@@ -10,7 +10,7 @@ from receiver.errors import NotAMismatch
 from receiver.events import Event
 from receiver.stores import rows
 from receiver.stores.base import MISMATCHES
-from receiver.stores.sql.agenda import count
+from receiver.stores.sql.polling_schedule import count
 from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import Status, Trust, mismatch_problem

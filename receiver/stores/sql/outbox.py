@@ -10,12 +10,12 @@ from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.admission import UNLIMITED, Admission
 from receiver.stores.sql import endpoints
-from receiver.stores.sql.lanes import claimable, lanes
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.hook_queues import claimable, lanes
+from receiver.stores.sql.session import Session, SqlStoreBase
 from receiver.stores.upkeep import Change
 
 
-class Outbox(Rooms):
+class Outbox(SqlStoreBase):
     """See `stores.base.Outbox`."""
 
     def claim(

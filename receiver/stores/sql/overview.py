@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from receiver.stores.overview import OVERDUE_COUNTED, DeliveryCount, HourCount, TaskCount
-from receiver.stores.sql.session import Rooms
+from receiver.stores.sql.session import SqlStoreBase
 
 
-class Overview(Rooms):
+class Overview(SqlStoreBase):
     """See `stores.overview.Overview`."""
 
     def task_counts(self) -> list[TaskCount]:

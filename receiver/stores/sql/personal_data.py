@@ -31,12 +31,12 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PersonalTable:
     """The columns of one table.
 
     `impersonal`: ids, statuses, times, amounts, digests, and names that the operator chose.
     `of_task`: which rows belong to the task `:task`. None: the rows belong to no task, so their
-    texts are compared with the words of the task (see `receiver.echoes`).
+    texts are compared with the words of the task (see `receiver.stores.sql.echoes`).
     `is_deleted`: `forget` deletes the rows. `dated_by`: `prune` deletes rows that are older.
     """
 
@@ -52,75 +52,81 @@ class Table:
 _FOR_LISTS = "the operator's own name of the task, which `forget` and costs look for"
 _FOR_FORGET = "where the user's file is: `forget` removes the file"
 
-TABLES: Mapping[str, Table] = {
-    "tasks": Table(
+TABLES: Mapping[str, PersonalTable] = {
+    "tasks": PersonalTable(
         "seq id provider account provider_task_id callback_task_id id_source status trust cost"
         " cost_unit conflict created_at updated_at expects_callback asked deadline_at given_up_at"
         " mismatched_at",
         {"reference": Column(kept_because=_FOR_LISTS), "reason": Column()},
         of_task="seq = :task",
     ),
-    "callbacks": Table(
+    "callbacks": PersonalTable(
         "id task provider source trust outcome received_at repeats digest",
         {"problem": Column(), "headers": Column(EMPTY_OBJECT), "body": Column(EMPTY_BYTES)},
         of_task="task = :task",
     ),
-    "transitions": Table(
+    "transitions": PersonalTable(
         "id task status callback occurred_at recorded_at trust corrected revision outputs"
     ),
-    "deliveries": Table(
+    "deliveries": PersonalTable(
         "id transition hook state after due_at attempts retries_from worker ended_at"
     ),
-    "attempts": Table(
+    "attempts": PersonalTable(
         "id delivery number started_at ended_at outcome",
         {"answer": Column(EMPTY_TEXT)},
         of_task=OF_DELIVERIES,
     ),
-    "files": Table(
+    "files": PersonalTable(
         "delivery attempt media_index sha256 size content_type",
         {"url": Column(kept_because=_FOR_FORGET), "thumbnail": Column()},
         of_task=OF_DELIVERIES,
         is_deleted=True,
     ),
-    "inputs": Table("task name", {"thumbnail": Column()}, of_task="task = :task", is_deleted=True),
-    "forgotten": Table("task closed_at erased_at"),
-    "idempotency_keys": Table(
+    "inputs": PersonalTable(
+        "task name", {"thumbnail": Column()}, of_task="task = :task", is_deleted=True
+    ),
+    "forgotten": PersonalTable("task closed_at erased_at"),
+    "idempotency_keys": PersonalTable(
         "digest task created_at held_until status",
         {"key": Column(), "answer": Column()},
         of_task="task = (select id from tasks where seq = :task)",
         dated_by="created_at",
     ),
-    "endpoints": Table(
+    "endpoints": PersonalTable(
         "hook failures failing_since openings retry_at paused_at disabled_at timed_out said_task",
         {"said": Column(ERASED)},
     ),
-    "alerts": Table("id hook kind at due_at said_task", {"said": Column(ERASED)}, dated_by="at"),
-    "trials": Table(
+    "alerts": PersonalTable(
+        "id hook kind at due_at said_task", {"said": Column(ERASED)}, dated_by="at"
+    ),
+    "trials": PersonalTable(
         "hook status asked_at tries again_at ended_at outcome",
         {"answer": Column(ERASED)},
         dated_by="ended_at",
     ),
-    "rejections": Table(
+    "rejections": PersonalTable(
         "id at count",
         {name: Column(ERASED) for name in ("address", "reason", "method", "path")},
         dated_by="at",
     ),
-    "sessions": Table("digest opened_at ends_at"),
-    "refused_attempts": Table("kind slot sender used at"),  # senders are digests of networks
-    "clocks": Table("boot offset_ms step seen_at suspected_ms"),
-    "clock_steps": Table("id boot at by_ms moved_ms"),
-    "pauses": Table("name until"),
-    "counters": Table("name provider value"),
-    "measures": Table("name labels value"),
+    "sessions": PersonalTable("digest opened_at ends_at"),
+    "refused_attempts": PersonalTable(
+        "kind slot sender used at"
+    ),  # senders are digests of networks
+    "clocks": PersonalTable("boot offset_ms step seen_at suspected_ms"),
+    "clock_steps": PersonalTable("id boot at by_ms moved_ms"),
+    "pauses": PersonalTable("name until"),
+    "counters": PersonalTable("name provider value"),
+    "measures": PersonalTable("name labels value"),
     # Not copied: processes announce themselves again, triggers count again, and an unfinished
     # erasure concerns the files of one database.
-    "processes": Table("name kind seen_at problem", is_copied=False),
-    "task_counts": Table("provider status value", is_copied=False, only_in_postgres="slot"),
-    "delivery_counts": Table("hook state value", is_copied=False, only_in_postgres="slot"),
-    "hours": Table(
+    "processes": PersonalTable("name kind seen_at problem", is_copied=False),
+    "task_counts": PersonalTable("provider status value", is_copied=False, only_in_postgres="slot"),
+    "delivery_counts": PersonalTable("hook state value", is_copied=False, only_in_postgres="slot"),
+    "hours": PersonalTable(
         "place provider series bucket hour value last_at", is_copied=False, only_in_postgres="slot"
     ),
-    "erasures": Table("place since mark", is_copied=False),
+    "erasures": PersonalTable("place since mark", is_copied=False),
 }
 
 
@@ -130,7 +136,7 @@ def erasing(table: str, columns: Mapping[str, Column], where: str) -> str:
     return f"update {table} set {changes} where {where}"  # noqa: S608 - names of this file
 
 
-def _of_task(name: str, table: Table, columns: Mapping[str, Column]) -> str:
+def _of_task(name: str, table: PersonalTable, columns: Mapping[str, Column]) -> str:
     if table.is_deleted and columns == table.personal:
         return f"delete from {name} where {table.of_task}"  # noqa: S608 - names of this file
     return erasing(name, columns, table.of_task or "")

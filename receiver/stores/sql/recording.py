@@ -10,13 +10,13 @@ from functools import cache
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound
 from receiver.events import Callback, Event, Source
-from receiver.redaction import shortened
 from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, GONE_AFTER, REPAIRS, StoredCallback
-from receiver.stores.sql import adoption, mismatches
-from receiver.stores.sql.agenda import count
+from receiver.stores.sql import mismatches, resolve_task
+from receiver.stores.sql.polling_schedule import count
 from receiver.stores.sql.provider_ids import ProviderId
 from receiver.stores.sql.session import Row, Session
 from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
+from receiver.text.redaction import shortened
 
 LONGEST_PROBLEM = 1_000  # characters
 QUERY_AGAIN_AFTER = 5_000  # ms after a response without the output
@@ -38,7 +38,7 @@ class Recording:
 
     def create(self, task: Task) -> None:
         """A new task with its `created` transition. Raises ValueError if the id is taken."""
-        row = adoption.insert(self._connection, task)
+        row = resolve_task.insert(self._connection, task)
         if row is None:
             raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
@@ -50,7 +50,7 @@ class Recording:
         self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
     ) -> Outcome:
         named = ProviderId.of(callback, event, shares_ids=shares_ids)
-        task = adoption.task_of(self._connection, callback, event, named, self._query_after)
+        task = resolve_task.task_of(self._connection, callback, event, named, self._query_after)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         task = self._identified(task, named, callback.received_at)
@@ -71,9 +71,11 @@ class Recording:
         """
         task: Row | None = None
         if callback.task_id:
-            task = adoption.find(self._connection, callback.task_id)
+            task = resolve_task.find(self._connection, callback.task_id)
             if task is None and not callback.is_empty:
-                task = adoption.task_of(self._connection, callback, query_after=self._query_after)
+                task = resolve_task.task_of(
+                    self._connection, callback, query_after=self._query_after
+                )
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
@@ -97,7 +99,9 @@ class Recording:
         NotAMismatch, and NotFound if the task was forgotten.
         """
         named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
-        task = adoption.task_of(self._connection, stored.callback, event, named, self._query_after)
+        task = resolve_task.task_of(
+            self._connection, stored.callback, event, named, self._query_after
+        )
         if task["forgotten_at"] is not None:
             if accept:
                 raise NotFound(f"task {task['id']} was forgotten")
@@ -117,7 +121,7 @@ class Recording:
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking; whoever wants to know of that is told, once. Raises NotFound."""
-        task = adoption.find(self._connection, task_id)
+        task = resolve_task.find(self._connection, task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
         if Status(task["status"]).is_terminal or task["forgotten_at"] is not None:
@@ -153,7 +157,7 @@ class Recording:
         if not named.is_other(task):
             return task
         mismatches.mark_earlier(self._connection, task, named, at)
-        found = adoption.find(self._connection, task["id"])
+        found = resolve_task.find(self._connection, task["id"])
         assert found is not None  # noqa: S101 - it is locked
         return found
 

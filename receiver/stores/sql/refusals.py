@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from receiver.stores import rows
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.session import Session, SqlStoreBase
 from receiver.stores.upkeep import Rejection
 
 KEPT = 1_000  # rows
 
 
-class Refusals(Rooms):
+class Refusals(SqlStoreBase):
     """See `stores.upkeep.Refusals`."""
 
     def note_rejections(self, found: Sequence[Rejection]) -> None:

@@ -6,34 +6,34 @@ from receiver.deliveries import State, Subscription
 from receiver.stores import rows
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import RELEASE_WAITING
-from receiver.stores.sql.session import LAST, Rooms, Row, Session
-from receiver.stores.upkeep import Step, Wanted
+from receiver.stores.sql.session import LAST, Row, Session, SqlStoreBase
+from receiver.stores.upkeep import DeliverySelection, RepairStep
 
 
-class Repair(Rooms):
+class Repair(SqlStoreBase):
     """See `stores.upkeep.Repair`."""
 
     def redeliver_all(
         self,
-        wanted: Wanted,
+        wanted: DeliverySelection,
         now: int,
         *,
         after: int = 0,
         limit: int = 500,
         dry_run: bool = False,
-    ) -> Step:
+    ) -> RepairStep:
         where, values = _conditions(wanted)
         with self.reading() as connection:
             found = connection.execute(_ENDED.format(where=where), [after, *values, limit])
             ids = [row["id"] for row in found]
         following = ids[-1] if len(ids) == limit else None
         if dry_run or not ids:
-            return Step(len(ids), following)
+            return RepairStep(len(ids), following)
         sql = f"{_REDELIVER} where {rows.any_of('id', ids)} and state = ?"
         changed = self._write(
             lambda connection: connection.execute(sql, [now, *ids, wanted.state]).rowcount
         )
-        return Step(changed, following)
+        return RepairStep(changed, following)
 
     def drop(self, hook: str, now: int, *, limit: int = 500) -> int:
         def work(connection: Session) -> int:
@@ -53,8 +53,8 @@ class Repair(Rooms):
         before: int | None = None,
         limit: int = 500,
         dry_run: bool = False,
-    ) -> Step:
-        def work(connection: Session) -> Step:
+    ) -> RepairStep:
+        def work(connection: Session) -> RepairStep:
             start = LAST if before is None else before
             found = connection.execute(_MOVES, (subscription.hook, start, limit)).fetchall()
             recent = [row for row in found if row["recorded_at"] >= since]
@@ -71,7 +71,7 @@ class Repair(Rooms):
                     connection.execute(_CREATE, values)
             # Row keys are in the order of arrival: a page that is too old altogether is the last.
             following = found[-1]["id"] if recent and len(found) == limit else None
-            return Step(len(missing), following)
+            return RepairStep(len(missing), following)
 
         if not dry_run:
             return self._write(work)
@@ -90,7 +90,7 @@ def _is_missing(row: Row, subscription: Subscription) -> bool:
     )
 
 
-def _conditions(wanted: Wanted) -> tuple[str, list[object]]:
+def _conditions(wanted: DeliverySelection) -> tuple[str, list[object]]:
     """The state is written out: the index of the dead serves no state to be named later."""
     where, values = rows.filters(
         **{

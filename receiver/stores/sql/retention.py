@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from receiver.clock import now_ms
-from receiver.echoes import Words
 from receiver.errors import NotFound
 from receiver.stores import rows
 from receiver.stores.sql import personal_data
+from receiver.stores.sql.echoes import ErasedTerms
 from receiver.stores.sql.keys import KEPT_FOR, erased_key
 from receiver.stores.sql.locks import LOCK_TASK
-from receiver.stores.sql.session import Rooms, Row, Session
+from receiver.stores.sql.session import Row, Session, SqlStoreBase
 from receiver.stores.sql.transfer import TABLES as KEYS
-from receiver.stores.upkeep import Erasure, Pruned, Step, Texts, Unfinished
+from receiver.stores.upkeep import Erasure, PruneStep, RepairStep, Texts, UnfinishedErasure
 
 GONE = '{"title": "Gone", "status": 410, "detail": "The task was forgotten."}'
 NEEDED_FOR_A_DAY = ("idempotency_keys", "alerts")
 AT_ONCE = 500  # rows whose texts are compared in one step
 
 
-class Retention(Rooms):
+class Retention(SqlStoreBase):
     """See `stores.upkeep.Retention`."""
 
     def prune(
@@ -33,10 +33,10 @@ class Retention(Rooms):
         after: tuple[int, int] | None = None,
         limit: int = 200,
         dead_too: bool = False,
-    ) -> Pruned:
+    ) -> PruneStep:
         wanted = {"older": older_than, "at": (after or (0, 0))[0], "id": (after or (0, 0))[1]}
 
-        def work(connection: Session) -> Pruned:
+        def work(connection: Session) -> PruneStep:
             sql = _KEPT.format(ripe=ripe_if(dead_too=dead_too))
             found = connection.execute(sql, {**wanted, "limit": limit}).fetchall()
             ripe = [row for row in found if row["is_ripe"]]
@@ -49,7 +49,7 @@ class Retention(Rooms):
             following = (found[-1]["received_at"], found[-1]["id"]) if found else None
             size = sum(row["size"] for row in ripe)
             going_on = following if len(found) == limit else None
-            return Pruned(len(ripe), size, going_on, tasks=tuple(tasks.values()))
+            return PruneStep(len(ripe), size, going_on, tasks=tuple(tasks.values()))
 
         return self._write(work)
 
@@ -61,7 +61,7 @@ class Retention(Rooms):
         after: int = 0,
         limit: int = 200,
         dead_too: bool = False,
-    ) -> Step:
+    ) -> RepairStep:
         wanted = {"older": older_than, "after": after, "limit": limit}
         sql = _TEXTS[of].format(ripe=ripe_if(dead_too=dead_too))
         with self.reading() as connection:
@@ -74,7 +74,7 @@ class Retention(Rooms):
 
         if ripe:
             self._write(work)
-        return Step(len(ripe), found[-1]["id"] if len(found) == limit else None)
+        return RepairStep(len(ripe), found[-1]["id"] if len(found) == limit else None)
 
     def prune_rows(self, older_than: int) -> int:
         def work(connection: Session) -> int:
@@ -100,10 +100,10 @@ class Retention(Rooms):
         """See `stores.upkeep.Retention`; each database has its own way."""
         raise NotImplementedError
 
-    def unfinished_erasure(self) -> Unfinished | None:
+    def unfinished_erasure(self) -> UnfinishedErasure | None:
         with self.reading() as connection:
             row = connection.execute("select since, mark from erasures").fetchone()
-        return None if row is None else Unfinished(row["since"], self._held_by(row["mark"]))
+        return None if row is None else UnfinishedErasure(row["since"], self._held_by(row["mark"]))
 
     def _held_by(self, mark: int) -> str:
         """Return what keeps an erasure from being finished, and how to find it."""
@@ -155,17 +155,17 @@ class Retention(Rooms):
     def remove_remnants(self, reference: str) -> None:
         """See `stores.upkeep.Retention`; only some databases leave any."""
 
-    def _words(self, task_id: str) -> tuple[int, str | None, Words]:
+    def _words(self, task_id: str) -> tuple[int, str | None, ErasedTerms]:
         """Return the row key of the task, its reference, and what others may have repeated."""
         with self.reading() as connection:
             row = connection.execute("select * from tasks where id = ?", (task_id,)).fetchone()
         if row is None:
             raise NotFound(f"no task {task_id}")
         names = ("reference", "id", "provider_task_id", "callback_task_id")
-        return int(row["seq"]), row["reference"], Words.of(row[name] for name in names)
+        return int(row["seq"]), row["reference"], ErasedTerms.of(row[name] for name in names)
 
     def _erase_echoes(
-        self, table: str, where: str, values: Sequence[object], words: Words
+        self, table: str, where: str, values: Sequence[object], words: ErasedTerms
     ) -> int | None:
         """Erase texts of other tasks, or of none, that repeat a word of this one.
 
@@ -200,7 +200,7 @@ def ripe_if(*, dead_too: bool) -> str:
     return _RIPE.format(hold="'pending', 'claimed'" + ("" if dead_too else ", 'dead'"))
 
 
-def _erase_shared(connection: Session, table: str, words: Words) -> None:
+def _erase_shared(connection: Session, table: str, words: ErasedTerms) -> None:
     """Erase the texts of rows of no task that repeat a word."""
     columns, (key,) = personal_data.TABLES[table].personal, KEYS[table]
     statement = personal_data.erasing(table, columns, f"{key} = :key")
@@ -211,7 +211,7 @@ def _erase_shared(connection: Session, table: str, words: Words) -> None:
             connection.execute(statement, values)
 
 
-def _mentions(row: Row, columns: Iterable[str], words: Words) -> bool:
+def _mentions(row: Row, columns: Iterable[str], words: ErasedTerms) -> bool:
     values = (row[column] for column in columns)
     return any(
         words.are_in(value if isinstance(value, str) else bytes(value)) for value in values if value

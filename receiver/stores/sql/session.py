@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from receiver import display
 from receiver.clock import now_ms
 from receiver.stores.group_commit import Write
 from receiver.stores.rows import Row
 from receiver.stores.sql.locks import LockedSql
+from receiver.text import display
 
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
@@ -39,7 +39,7 @@ def _storable(value: Any) -> Any:
     return display.storable(value) if isinstance(value, str) else value
 
 
-class Found(Protocol):
+class QueryResult(Protocol):
     """What a statement gave."""
 
     @property
@@ -55,11 +55,11 @@ class Found(Protocol):
 class Session(Protocol):
     """A connection."""
 
-    def execute(self, sql: str, values: Values = (), /) -> Found: ...
+    def execute(self, sql: str, values: Values = (), /) -> QueryResult: ...
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object: ...
 
-    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> Found:
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> QueryResult:
         """Execute a statement that locks the rows it selects until the transaction ends.
 
         If the statement had to wait, it sees the newest version of the rows it locks, but every
@@ -80,7 +80,7 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class RowKeyRange:
     """Row keys from `first` on, and before `end`."""
 
     first: int = 0
@@ -95,7 +95,7 @@ class Pages(Protocol):
         table: str,
         key: str,
         equal: Mapping[str, object],
-        keys: Keys,
+        keys: RowKeyRange,
         rest: Query,
         limit: int,
         /,
@@ -116,7 +116,7 @@ class Pages(Protocol):
         ...
 
 
-class Rooms:
+class SqlStoreBase:
     """What the verbs are built on; each store gives it."""
 
     _pages: Pages
@@ -159,13 +159,13 @@ on conflict (place) do update set mark = case
 
 __all__ = [
     "LAST",
-    "Found",
-    "Keys",
     "Pages",
     "Query",
-    "Rooms",
+    "QueryResult",
     "Row",
+    "RowKeyRange",
     "Session",
+    "SqlStoreBase",
     "Values",
     "storable_values",
 ]

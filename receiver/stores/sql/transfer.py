@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.session import Session, SqlStoreBase
 
 # In the order in which rows refer to each other; processes are seen anew.
 TABLES: Mapping[str, Sequence[str]] = {
@@ -34,7 +34,7 @@ TABLES: Mapping[str, Sequence[str]] = {
 AT_ONCE = 500  # rows
 
 
-class Transfer(Rooms):
+class Transfer(SqlStoreBase):
     """Reading and writing of whole tables; nothing else uses the store meanwhile."""
 
     def is_empty(self) -> bool:

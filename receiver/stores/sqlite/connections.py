@@ -14,11 +14,11 @@ from pathlib import Path
 from threading import Event as Signal
 from typing import Any, TypeVar
 
-from receiver import private_files
+from receiver.config import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.stores.base import Space
+from receiver.stores.base import DiskSpace
 from receiver.stores.group_commit import Write
-from receiver.stores.sql.session import Rooms, Session
+from receiver.stores.sql.session import Session, SqlStoreBase
 from receiver.stores.sqlite import engine, pages, schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
 from receiver.stores.sqlite.readers import Readers
@@ -30,7 +30,7 @@ POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
 OPENED_WITHIN = 3.0  # seconds for which a process that starts waits for others to restore files
 
 
-class Connections(Rooms):
+class Connections(SqlStoreBase):
     """How the verbs reach the file."""
 
     _pages = pages
@@ -64,11 +64,11 @@ class Connections(Rooms):
     def pooler(self) -> None:
         """Return None: a file has no pooler."""
 
-    def space(self) -> Space:
+    def space(self) -> DiskSpace:
         log = self._path.with_name(self._path.name + "-wal")
         try:
             used = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-            return Space(used, shutil.disk_usage(self._path.parent).free)
+            return DiskSpace(used, shutil.disk_usage(self._path.parent).free)
         except OSError as error:
             raise self._unavailable(error) from error
 

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import structlog
 
-from receiver import private_files
+from receiver.config import private_files
 from receiver.stores.sqlite.session import SqliteSession
 
 Identity = tuple[int, int]  # of a file: device and inode

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from receiver.stores.sql.session import Keys, Query
+from receiver.stores.sql.session import Query, RowKeyRange
 
 
 def walk(
-    table: str, key: str, equal: Mapping[str, object], keys: Keys, rest: Query, limit: int
+    table: str, key: str, equal: Mapping[str, object], keys: RowKeyRange, rest: Query, limit: int
 ) -> Query:
     """See `stores.sql.session.Pages`: an index of SQLite ends with the row key."""
     conditions = [*(f"{column} = ?" for column in equal), f"{key} >= ?", f"{key} < ?"]

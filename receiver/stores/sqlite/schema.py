@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from receiver import private_files
+from receiver.config import private_files
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 from receiver.stores.sqlite.files import check_complete, file_lock

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 from flask_wtf import CSRFProtect
 
+from receiver.config.settings import Settings
 from receiver.ingest import Ingest
-from receiver.settings import Settings
 from receiver.web.dashboard import (
     deliveries,
     endpoints,
@@ -21,7 +21,7 @@ from receiver.web.dashboard import (
     task,
     tasks,
 )
-from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.page_context import PageContext
 
 ROOMS = (overview, tasks, task, pictures, deliveries, redelivery, endpoints, quarantine)
 
@@ -37,7 +37,7 @@ def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
         template_folder="templates",
         static_folder="static",
     )
-    desk = Desk.of(ingest, settings)
+    desk = PageContext.of(ingest, settings)
     responses.install(routes, desk)
     faults.install(routes)
     limits = login.limits(ingest.store, settings)

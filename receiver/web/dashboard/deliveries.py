@@ -11,14 +11,14 @@ from receiver.deliveries import Attempt, Delivery, State
 from receiver.stores.base import Store
 from receiver.tasks import Task
 from receiver.web import cursors
-from receiver.web.dashboard.desk import MOST, Desk, row_before
+from receiver.web.dashboard.page_context import MOST, PageContext, row_before
 from receiver.web.dashboard.responses import page
 
 LONGEST = 200  # characters of a hook's name
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DeliveryRow:
     """A delivery in the list, with its task and its attempts."""
 
     delivery: Delivery
@@ -26,7 +26,7 @@ class Shown:
     attempts: tuple[Attempt, ...]
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     store = desk.store
 
     @routes.get("/deliveries")
@@ -55,7 +55,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
         )
 
 
-def known_hooks(desk: Desk) -> list[str]:
+def known_hooks(desk: PageContext) -> list[str]:
     """Those of the hooks file, and those that are gone from it but on record."""
     return list(dict.fromkeys([*desk.hooks, *(one.hook for one in desk.store.delivery_counts())]))
 
@@ -68,10 +68,10 @@ def counts(store: Store) -> Mapping[str, int]:
     return found
 
 
-def shown(store: Store, found: tuple[Delivery, ...]) -> list[Shown]:
+def shown(store: Store, found: tuple[Delivery, ...]) -> list[DeliveryRow]:
     tasks = store.tasks_by_id(list({delivery.task_id for delivery in found}))
     attempts = store.attempts(found)
     return [
-        Shown(delivery, tasks.get(delivery.task_id), attempts.get(delivery.id, ()))
+        DeliveryRow(delivery, tasks.get(delivery.task_id), attempts.get(delivery.id, ()))
         for delivery in found
     ]

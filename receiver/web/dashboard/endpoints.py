@@ -15,25 +15,25 @@ from receiver.deliveries import Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import NotFound
 from receiver.stores.base import Store
-from receiver.stores.trials import Trial
+from receiver.stores.hook_tests import HookTest
 from receiver.web.dashboard.deliveries import known_hooks
-from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
 from receiver.web.health import is_worker_seen
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class EndpointRow:
     """A hook. `subscription` None: it is not in the hooks file any more."""
 
     endpoint: Endpoint
     circuit: Circuit
     subscription: Subscription | None
     counts: Mapping[str, int]
-    trial: Trial | None  # the newest
+    trial: HookTest | None  # the newest
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     store = desk.store
 
     @routes.get("/endpoints")
@@ -79,14 +79,14 @@ def install(routes: Blueprint, desk: Desk) -> None:
         return hook
 
 
-def shown(desk: Desk, now: int) -> list[Shown]:
+def shown(desk: PageContext, now: int) -> list[EndpointRow]:
     """Every hook that is in the hooks file, or on record."""
     subscriptions = {one.hook: one for one in desk.ingest.subscriptions}
     endpoints = {endpoint.hook: endpoint for endpoint in desk.store.endpoints()}
     trials = {trial.hook: trial for trial in desk.store.trials()}
     found = [endpoints.get(hook, Endpoint(hook)) for hook in known_hooks(desk)]
     return [
-        Shown(
+        EndpointRow(
             endpoint,
             endpoint.circuit(now),
             subscriptions.get(endpoint.hook),

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from receiver import display, durations
-from receiver.display import rfc3339
+from receiver.config import durations
+from receiver.text import display
+from receiver.text.display import rfc3339
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 

@@ -12,11 +12,11 @@ from flask import Blueprint, Response, g, make_response, redirect, request, url_
 from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response as AnyResponse
 
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.stores.base import Store
 from receiver.web.dashboard import sessions
 from receiver.web.dashboard.responses import is_live, page
-from receiver.web.limits import Limits
+from receiver.web.limits import AttemptLimiter
 
 BURST, PER_SECOND = 10, 0.1  # tries at once from one address; and then one in ten seconds
 OPEN = ("dashboard.login", "dashboard.try_password", "dashboard.static")
@@ -24,13 +24,13 @@ _INSIDE = re.compile(r"/dashboard/[!-\[\]-~]*")  # a path of ours; no backslash
 log = structlog.get_logger()
 
 
-def limits(store: Store, settings: Settings) -> Limits:
+def limits(store: Store, settings: Settings) -> AttemptLimiter:
     """The limits on passwords from one network, in all processes together."""
-    return Limits(BURST, PER_SECOND, kind="password", store=store, key=settings.session_key)
+    return AttemptLimiter(BURST, PER_SECOND, kind="password", store=store, key=settings.session_key)
 
 
 def install(
-    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limits: Limits
+    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limits: AttemptLimiter
 ) -> None:
     """Require the password for every page, and the page's own token for every action."""
     if settings.dashboard_password is None:
@@ -49,7 +49,7 @@ def install(
     _serve(routes, store, settings, limits)
 
 
-def _serve(routes: Blueprint, store: Store, settings: Settings, limits: Limits) -> None:
+def _serve(routes: Blueprint, store: Store, settings: Settings, limits: AttemptLimiter) -> None:
     password = (settings.dashboard_password or "").encode()
 
     @routes.get("/login")

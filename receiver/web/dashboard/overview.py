@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from flask import Blueprint, g
 from markupsafe import Markup
 
-from receiver import current_hooks
-from receiver.clock_watch import recent_step
 from receiver.deliveries import State
-from receiver.display import rfc3339
 from receiver.endpoints import Circuit
-from receiver.redaction import redacted
+from receiver.processes import current_hooks
+from receiver.processes.clock_watch import recent_step
 from receiver.stores.base import CALLBACKS_MISSED, Store
 from receiver.stores.overview import (
     HOUR,
@@ -25,9 +23,11 @@ from receiver.stores.overview import (
     without_hook,
 )
 from receiver.tasks import Status, Task
+from receiver.text.display import rfc3339
+from receiver.text.redaction import redacted
 from receiver.web.dashboard import drawings
-from receiver.web.dashboard.desk import Desk
 from receiver.web.dashboard.drawings import Bar, Quantiles
+from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
 from receiver.web.health import is_worker_seen
 
@@ -44,7 +44,7 @@ OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ProviderRow:
     """How one provider stands; all of them together: the totals."""
 
     provider: str
@@ -75,7 +75,7 @@ class Day:
     table: Sequence[tuple[str, int, int, int, str, str]]
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get("/")
     def overview() -> str:
         store = desk.store
@@ -97,7 +97,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
         )
 
 
-def rows(store: Store) -> list[Row]:
+def rows(store: Store) -> list[ProviderRow]:
     """One for each provider of which something is on record."""
     missed = {one.provider: one.value for one in store.counters() if one.name == CALLBACKS_MISSED}
     last, counts = store.last_callbacks(), store.task_counts()
@@ -105,8 +105,8 @@ def rows(store: Store) -> list[Row]:
     return [_row(name, counts, missed.get(name, 0), last.get(name)) for name in names]
 
 
-def total(found: Sequence[Row]) -> Row:
-    return Row(
+def total(found: Sequence[ProviderRow]) -> ProviderRow:
+    return ProviderRow(
         "all",
         sum(row.open for row in found),
         sum(row.succeeded for row in found),
@@ -170,7 +170,7 @@ def newest(store: Store) -> list[tuple[Task, Picture]]:
     return [(task, picture) for task, picture in shown if picture is not None][:NEWEST]
 
 
-def day(desk: Desk, found: Sequence[HourCount]) -> Day:
+def day(desk: PageContext, found: Sequence[HourCount]) -> Day:
     """The charts, and the same as a table for whoever cannot see them."""
     last = g.now // HOUR
     hours = range(last - SHOWN_HOURS + 1, last + 1)
@@ -202,9 +202,9 @@ def day(desk: Desk, found: Sequence[HourCount]) -> Day:
     )
 
 
-def _row(provider: str, counts: Sequence[TaskCount], missed: int, last: int | None) -> Row:
+def _row(provider: str, counts: Sequence[TaskCount], missed: int, last: int | None) -> ProviderRow:
     of = {one.status: one.value for one in counts if one.provider == provider}
-    return Row(
+    return ProviderRow(
         provider,
         open=sum(of.get(status, 0) for status in OPEN),
         succeeded=of.get("succeeded", 0),

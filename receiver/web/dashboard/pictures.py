@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from receiver.deliveries import File
 from receiver.errors import NotFound
 from receiver.web.api import ROW
-from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.page_context import PageContext
 
 # What a browser shows without running anything in it.
 SHOWABLE = frozenset(
@@ -31,7 +31,7 @@ KEEP = "private, max-age=3600"
 ALONE = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get(f"/thumbnails/<{ROW}:delivery>/<index>")
     def thumbnail(delivery: int, index: str) -> Response:
         found = desk.store.picture(delivery, index)

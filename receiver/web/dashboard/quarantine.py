@@ -5,15 +5,15 @@ from __future__ import annotations
 from flask import Blueprint, request
 
 from receiver.web import cursors
-from receiver.web.dashboard.desk import Desk, row_before
 from receiver.web.dashboard.messages import message
+from receiver.web.dashboard.page_context import PageContext, row_before
 from receiver.web.dashboard.responses import page
 
 MOST = 20  # messages of one page: each is shown whole
 REFUSED = 50  # requests
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get("/quarantine")
     def quarantine() -> str:
         before = row_before("quarantine", request.args.get("before", ""))

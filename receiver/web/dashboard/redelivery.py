@@ -8,18 +8,19 @@ from itertools import islice
 from flask import Blueprint, flash, g, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from receiver import providers, redeliver
+from receiver import providers
 from receiver.deliveries import State
-from receiver.stores.upkeep import Wanted
+from receiver.maintenance import redeliver
+from receiver.stores.upkeep import DeliverySelection
 from receiver.web.dashboard.deliveries import known_hooks
-from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
 from receiver.web.redelivery import STEPS
 
 ENDED = (State.DEAD, State.DELIVERED)
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     store = desk.store
 
     @routes.get("/redeliver")
@@ -47,7 +48,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
         flash(f"Made due again: {found}.{more}")
         return redirect(url_for("dashboard.deliveries", hook=wanted.hook or None), 303)
 
-    def changed(wanted: Wanted, *, dry_run: bool) -> tuple[int, bool]:
+    def changed(wanted: DeliverySelection, *, dry_run: bool) -> tuple[int, bool]:
         steps = redeliver.redeliver(store, wanted, g.now, dry_run=dry_run)
         taken = list(islice(steps, STEPS))
         return sum(step.changed for step in taken), taken[-1].next is None
@@ -64,7 +65,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
         )
 
 
-def read(desk: Desk, given: Mapping[str, str], now: int) -> Wanted:
+def read(desk: PageContext, given: Mapping[str, str], now: int) -> DeliverySelection:
     """Which deliveries the form means. Raises ValueError that says what is wrong."""
     state, provider = given.get("state", State.DEAD.value), given.get("provider", "")
     hook = given.get("hook", "")
@@ -74,7 +75,7 @@ def read(desk: Desk, given: Mapping[str, str], now: int) -> Wanted:
         raise ValueError(f"Provider: “{provider[:40]}” is not known.")
     if hook and hook not in known_hooks(desk):
         raise ValueError(f"Hook: “{hook[:40]}” is not known.")
-    return Wanted(
+    return DeliverySelection(
         State(state),
         hook or None,
         provider or None,

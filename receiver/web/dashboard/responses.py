@@ -21,7 +21,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.stores.base import Store
 from receiver.web.dashboard import formats
-from receiver.web.dashboard.desk import Desk
+from receiver.web.dashboard.page_context import PageContext
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
@@ -61,7 +61,7 @@ def back_to(task_id: str | None = None) -> AnyResponse:
     return redirect(url_for("dashboard.task", task_id=task_id), 303)
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.before_request
     def read_the_clock() -> None:
         g.now = now_ms()

@@ -30,7 +30,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class TaskRow:
     """A task in a list, with its first picture, and the clock of what was not downloaded."""
 
     task: Task
@@ -57,7 +57,7 @@ def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]
     return [Result(index, told.get(index), files.get(index)) for index in {**told, **files}]
 
 
-def shown(store: Store, tasks: Sequence[Task]) -> list[Shown]:
+def shown(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
     """These tasks as a list shows them."""
     pictures = store.pictures([task.id for task in tasks])
     messages = store.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
@@ -72,8 +72,8 @@ def _shown(
     pictures: Sequence[Picture],
     messages: Mapping[str, Callback],
     inputs: Sequence[str],
-) -> Shown:
+) -> TaskRow:
     outputs = results(media_of(messages.get(task.id)), pictures)
     ends = [one.expires_at for one in outputs if one.expires_at]
     thumbnail = next((one for one in pictures if one.has_thumbnail), None)
-    return Shown(task, thumbnail, len(pictures), min(ends, default=None), inputs)
+    return TaskRow(task, thumbnail, len(pictures), min(ends, default=None), inputs)

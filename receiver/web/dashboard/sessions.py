@@ -15,7 +15,7 @@ from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from receiver.clock import now_ms
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.stores.base import Store
 
 PATH = "/dashboard"

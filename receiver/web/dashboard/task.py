@@ -10,14 +10,14 @@ from receiver.errors import NotAMismatch, NotFound, RequestRefused
 from receiver.stores.base import TaskHistory
 from receiver.tasks import Status
 from receiver.web.api import ROW
-from receiver.web.dashboard.desk import Desk
 from receiver.web.dashboard.messages import message
+from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import back_to, page
 from receiver.web.dashboard.results import media_of, results
 from receiver.web.dashboard.timeline import next_steps, timeline
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     store = desk.store
 
     @routes.get("/tasks/<task_id>")

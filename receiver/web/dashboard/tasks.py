@@ -13,12 +13,12 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from receiver import providers
 from receiver.errors import NotFound
-from receiver.signing import TASK_ID
+from receiver.signing.callback_urls import TASK_ID
 from receiver.stores.base import Store
 from receiver.tasks import Status
 from receiver.web import cursors
-from receiver.web.dashboard.desk import MOST, Desk
 from receiver.web.dashboard.overview import OPEN
+from receiver.web.dashboard.page_context import MOST, PageContext
 from receiver.web.dashboard.responses import page
 from receiver.web.dashboard.results import shown
 
@@ -32,7 +32,7 @@ LONGEST = 1_000  # characters of what is searched for
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TaskFilter:
     """What the form above the list says."""
 
     statuses: tuple[Status, ...]
@@ -43,7 +43,7 @@ class Wanted:
     before: int | None
 
 
-def install(routes: Blueprint, desk: Desk) -> None:
+def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get("/tasks")
     def tasks() -> str | AnyResponse:
         given = {name: text.strip() for name, text in request.args.items()}
@@ -66,7 +66,7 @@ def install(routes: Blueprint, desk: Desk) -> None:
         return _page(given, shown=shown(desk.store, found.rows), following=following)
 
 
-def read(desk: Desk, given: MultiDict[str, str], now: int) -> Wanted:
+def read(desk: PageContext, given: MultiDict[str, str], now: int) -> TaskFilter:
     """The filters of the address. Raises ValueError that says what is wrong."""
     status, provider = given.get("status", "").strip(), given.get("provider", "").strip()
     if status not in STANDINGS:
@@ -79,7 +79,7 @@ def read(desk: Desk, given: MultiDict[str, str], now: int) -> Wanted:
     except ValidationError:
         raise ValueError("This page of the list does not exist; begin at the first.") from None
     reference = given.get("q", "").strip().replace("\0", "")[:LONGEST]
-    return Wanted(
+    return TaskFilter(
         STANDINGS[status],
         provider or None,
         reference or None,

@@ -21,9 +21,9 @@ from a2wsgi.wsgi import Body, build_environ
 from a2wsgi.wsgi_typing import Environ, WSGIApp
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK, Sent
+from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK, CallbackRequest
 from receiver.web.server import protocol
-from receiver.web.server.callbacks import Answer, Callbacks
+from receiver.web.server.callbacks import CallbackResponse, Callbacks
 from receiver.web.server.wsgi import WsgiThreads
 
 Scope = MutableMapping[str, Any]
@@ -90,7 +90,7 @@ class App:
             address = scope["client"][0] if scope["client"] else "a Unix socket"
             self._note(address, DISCONNECTED, scope["method"], scope["path"])
 
-    async def _take(self, scope: Scope, body: bytes) -> Answer | None:
+    async def _take(self, scope: Scope, body: bytes) -> CallbackResponse | None:
         """Handle a callback with a token in its path. Returns None if Flask has to handle it."""
         path: str = scope["path"]
         if (
@@ -104,7 +104,7 @@ class App:
             return None
         _, _, provider, task_id, token = parts
         return await self._callbacks.take(
-            Sent(provider, task_id, token, _flask_headers(scope)), body
+            CallbackRequest(provider, task_id, token, _flask_headers(scope)), body
         )
 
     async def _call_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +176,7 @@ async def _read_body(receive: Receive) -> tuple[bytes, bool]:
             return bytes(body), message["more_body"]
 
 
-async def _send(answer: Answer, send: Send) -> None:
+async def _send(answer: CallbackResponse, send: Send) -> None:
     headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -18,7 +18,7 @@ UNDECIDED_FOR = 30.0  # seconds; less than gunicorn's timeout
 DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before another worker is started
 
 
-class Boots:
+class BootRecord:
     """How the starts of the workers ended, in memory that the arbiter shares with all of them."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Boots:
 
 
 def must_stop_everything(
-    boots: Boots, workers: int, pause: Callable[[float], object] = time.sleep
+    boots: BootRecord, workers: int, pause: Callable[[float], object] = time.sleep
 ) -> bool:
     """Wait until it is known whether any worker can boot; return True if none can.
 
@@ -65,4 +65,4 @@ def must_stop_everything(
     return not boots.any_booted
 
 
-boots = Boots()
+boots = BootRecord()

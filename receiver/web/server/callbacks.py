@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from receiver import content_encoding, measures, providers
+from receiver import providers
 from receiver.clock import now_ms, wall_ms
+from receiver.config.settings import Settings
 from receiver.errors import StoreUnavailable
 from receiver.events import Callback, Event
 from receiver.ingest import Ingest
-from receiver.later import Later
-from receiver.settings import Settings
+from receiver.observability import metrics
+from receiver.text import content_encoding
 from receiver.web import problems, requestlog
-from receiver.web.admission import Sent, admit
+from receiver.web.admission import CallbackRequest, admit
 from receiver.web.callbacks import BODIES, ROUTE
-from receiver.web.server.commits import Commits
+from receiver.web.debounce import Debouncer
+from receiver.web.server.commits import CommitNotifier
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,7 +36,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallbackResponse:
     """A complete response. The names in `headers` are in lower case."""
 
     status: int
@@ -42,30 +44,30 @@ class Answer:
     headers: Mapping[str, str]
 
 
-def _answer(status: int, body: str, kind: str, request_id: str, **more: str) -> Answer:
+def _answer(status: int, body: str, kind: str, request_id: str, **more: str) -> CallbackResponse:
     raw = body.encode()
     headers = {"content-type": kind, "content-length": str(len(raw)), **more}
-    return Answer(status, raw, headers | {"x-request-id": request_id})
+    return CallbackResponse(status, raw, headers | {"x-request-id": request_id})
 
 
 class Callbacks:
     """Records callbacks that have a token in their URL."""
 
-    def __init__(self, ingest: Ingest, settings: Settings, hand_over: Later) -> None:
+    def __init__(self, ingest: Ingest, settings: Settings, hand_over: Debouncer) -> None:
         self._ingest, self._settings, self._hand_over = ingest, settings, hand_over
         self._is_behind_proxy = settings.trusted_proxies > 0
-        self._commits: Commits | None = None
+        self._commits: CommitNotifier | None = None
 
     def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to the event loop. Call this once, before the first `take`."""
-        self._commits = Commits(self._ingest.store.writer, loop)
+        self._commits = CommitNotifier(self._ingest.store.writer, loop)
 
     def close(self) -> None:
         """Close the store and stop flushing metrics to it."""
         self._hand_over.close()
         self._ingest.store.close()
 
-    async def take(self, sent: Sent, body: bytes) -> Answer | None:
+    async def take(self, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
         """Record the callback and return the response after its commit.
 
         Returns None if the Flask view has to handle the request.
@@ -90,7 +92,9 @@ class Callbacks:
                 self._report(answer.status, time.perf_counter() - began)
         return answer
 
-    async def _record(self, callback: Callback, event: Event, request_id: str) -> Answer | None:
+    async def _record(
+        self, callback: Callback, event: Event, request_id: str
+    ) -> CallbackResponse | None:
         assert self._commits is not None  # noqa: S101 - set by `serve_in`
         try:
             outcome = await self._commits.of(self._ingest.submit(callback, event))
@@ -106,7 +110,7 @@ class Callbacks:
         host = headers.get("Host", "")
         return self._is_behind_proxy and headers.get("X-Forwarded-Host", host) != host
 
-    def _unavailable(self, error: StoreUnavailable, request_id: str) -> Answer:
+    def _unavailable(self, error: StoreUnavailable, request_id: str) -> CallbackResponse:
         log.error("the record is unavailable", error=str(error))
         self._ingest.meter.store_failed()
         document = problems.document(503, problems.NOT_STORED)
@@ -114,7 +118,7 @@ class Callbacks:
         return _answer(503, document, problems.MEDIA_TYPE, request_id, **retry_after)
 
     def _report(self, status: int, took: float) -> None:
-        self._ingest.meter.observe(measures.CALLBACK_SECONDS, took, str(status))
+        self._ingest.meter.observe(metrics.CALLBACK_SECONDS, took, str(status))
         self._hand_over.ask()
         write_line = log.info if status < 400 else log.warning
         write_line("request", method="POST", route=ROUTE, status=status, ms=round(took * 1000, 1))

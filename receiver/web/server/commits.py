@@ -26,7 +26,7 @@ class _Waiter(NamedTuple):
     until: float  # the deadline, on the loop's clock
 
 
-class Commits:
+class CommitNotifier:
     """Connects the writer thread of a process to its event loop."""
 
     def __init__(self, writer: GroupCommit[Any], loop: asyncio.AbstractEventLoop) -> None:

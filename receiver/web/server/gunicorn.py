@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from receiver import current_hooks, logs, settings
-from receiver.current_hooks import CurrentHooks, source_of
+from receiver.config import settings
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.stop import CANNOT_LISTEN, accept_hangup, delay_hangup
+from receiver.observability import logs
+from receiver.processes import current_hooks
+from receiver.processes.current_hooks import CurrentHooks, source_of
+from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web.server import listening
 

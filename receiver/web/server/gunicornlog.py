@@ -7,7 +7,8 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from receiver import logs, settings
+from receiver.config import settings
+from receiver.observability import logs
 
 
 class RedactedLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types

@@ -49,7 +49,7 @@ Note = Callable[[str, str, str, str], None]  # address, reason, method, path
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Limits:
+class RequestLimits:
     """gunicorn's `limit_request_line`, `limit_request_fields` and `limit_request_field_size`.
 
     0 means that only the limit of the whole head applies, as it does in gunicorn.
@@ -60,10 +60,10 @@ class Limits:
         self.field_size = field_size or LONGEST_HEAD
 
 
-class Slots:
+class ConnectionSlots:
     """The connections of one process that wait for their clients, longest wait first."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, note: Note) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: RequestLimits, note: Note) -> None:
         self.loop, self.limits, self.note = loop, limits, note
         self.waiting: dict[Protocol, float] = {}  # deadlines, on the loop's clock
         self.reading: dict[Protocol, float] = {}  # of these, clients with unread data: since when
@@ -207,7 +207,7 @@ class Protocol(HttpToolsProtocol):
     the body ended early, and `is_too_long` says whether it then exceeded a limit.
     """
 
-    def __init__(self, *args: Any, slots: Slots, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, slots: ConnectionSlots, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._slots, self._limits = slots, slots.limits
         self._stage = Stage.START

@@ -23,7 +23,7 @@ from receiver.web.server import protocol
 from receiver.web.server.app import App
 from receiver.web.server.booting import UNDECIDED_FOR, boots, must_stop_everything
 from receiver.web.server.callbacks import Callbacks
-from receiver.web.server.protocol import Limits, Note, Protocol, Slots
+from receiver.web.server.protocol import ConnectionSlots, Note, Protocol, RequestLimits
 
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         max_connections: int,
-        limits: Limits,
+        limits: RequestLimits,
         note: Note,
         is_wanted: Callable[[], bool],
     ) -> None:
@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._slots = Slots(self._loop, self._limits, self._note)
+        self._slots = ConnectionSlots(self._loop, self._limits, self._note)
         self.servers = [_Listener(self, sock) for sock in sockets or []]  # type: ignore[misc]
         self.lifespan = self.config.lifespan_class(self.config)
         self.started = True
@@ -241,7 +241,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
         if cfg.is_ssl:
             config.ssl_context_factory = lambda *_: ssl_context(cfg)
-        limits = Limits(
+        limits = RequestLimits(
             cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
         )
         most = connection_limit(

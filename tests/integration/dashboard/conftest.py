@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from receiver.clock import now_ms
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp
 from tests.support.dashboard_visits import PASSWORD, log_in

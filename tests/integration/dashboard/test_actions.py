@@ -10,12 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.ingest import Ingest
-from receiver.settings import Settings
+from receiver.stores.hook_tests import HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.trials import TrialOutcome
 from receiver.tasks import Outcome, Status, Task
 from tests.support.applications import MakeApp
 from tests.support.dashboard_visits import PASSWORD, act, log_in
@@ -178,7 +178,7 @@ def test_a_test_event_is_asked_for_and_its_end_is_shown(
     (trial,) = store.take_trials(now_ms(), now_ms() + MINUTE)
     assert (trial.hook, trial.status) == ("mail", "succeeded")
     assert "a worker is sending it" in endpoints(browser)
-    store.end_trial(trial, TrialOutcome.FAILED, "550 <no> such mailbox", now_ms())
+    store.end_trial(trial, HookTestOutcome.FAILED, "550 <no> such mailbox", now_ms())
     text = endpoints(browser)
     assert re.search(
         r"failed</span> Test event \(task\.succeeded\) <time [^>]+>just now</time>", text
@@ -217,7 +217,7 @@ def test_a_hook_that_is_left_alone_can_be_tried_and_one_that_is_gone_cannot(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     (mail, pictures) = [one for one in store.trials() if one.hook != DEAD]
-    store.end_trial(mail, TrialOutcome.DELIVERED, "250 OK", now_ms())
+    store.end_trial(mail, HookTestOutcome.DELIVERED, "250 OK", now_ms())
     assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
     act(browser, "/dashboard/endpoints/mail/test")
     assert [one.hook for one in store.trials() if not one.tries] == ["mail"]

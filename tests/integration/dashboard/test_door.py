@@ -13,8 +13,8 @@ from flask.sessions import NullSession, SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.errors import StoreUnavailable
-from receiver.settings import Settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.dashboard import login, sessions
 from receiver.web.dashboard.login import BURST

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from receiver.redaction import HIDDEN
-from receiver.signing import mint
+from receiver.signing.callback_urls import mint
 from receiver.stores.sql.personal_data import TABLES
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
+from receiver.text.redaction import HIDDEN
 from tests.support.rich_record import Rich
 from tests.support.samples import SECRET
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from receiver import connects
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert, AlertKind
 from receiver.errors import (
@@ -24,6 +23,7 @@ from receiver.errors import (
 from receiver.events import Media
 from receiver.hooks import apprise as apprise_hook
 from receiver.hooks.apprise import Apprise
+from receiver.outgoing import socket_guard
 from tests.support.hook_servers import Page, Site, dripping, notice, picture
 
 SECRET = "secret-in-the-url"
@@ -230,13 +230,13 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     [("127.0.0.1", 80), ("localhost", 80), ("10.0.0.1", 80), ("::1", 80, 0, 0), "/run/docker.sock"],
 )
 def test_a_guarded_thread_connects_to_nothing_internal(address: Any) -> None:
-    with connects.public_only() as refused, pytest.raises(connects.Refused):
+    with socket_guard.public_only() as refused, pytest.raises(socket_guard.AddressRefused):
         sys.audit("socket.connect", None, address)
     assert len(refused) == 1
     sys.audit("socket.connect", None, address)  # outside of the block it may
 
 
 def test_a_public_address_is_let_through() -> None:
-    with connects.public_only() as refused:
+    with socket_guard.public_only() as refused:
         sys.audit("socket.connect", None, ("93.184.216.34", 443))
     assert refused == []

@@ -18,7 +18,6 @@ import fsspec
 import pytest
 from PIL import Image
 
-from receiver import outgoing
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -30,7 +29,8 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks import download as download_hook
 from receiver.hooks.download import Download
-from receiver.hooks.shelf import Folder
+from receiver.hooks.file_storage import LocalFolder
+from receiver.outgoing import http
 from tests.support.hook_servers import Page, Site, dripping, notice, picture
 
 
@@ -359,7 +359,7 @@ def test_a_slow_output_leaves_time_to_the_others(
 
     clock = SimpleNamespace(monotonic=lambda: sum(shares))
     monkeypatch.setattr(download_hook, "time", clock)
-    monkeypatch.setattr(outgoing, "stream", stream)
+    monkeypatch.setattr(http, "stream", stream)
     media = tuple(Media("image", "http://cdn.example/", index) for index in "012")
     with pytest.raises(TemporaryFailure, match="0 of 3 downloaded; output 1: "):
         download(tmp_path, deadline=100).send(notice(media=media))
@@ -410,7 +410,7 @@ def test_a_place_that_takes_no_file_is_a_temporary_failure(
     def put(*_: object) -> str:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Folder, "put", put)
+    monkeypatch.setattr(LocalFolder, "put", put)
     serve(site, "0", picture())
     with pytest.raises(DeliveryFailure, match="cannot be written") as caught:
         download(tmp_path).send(notice(media=(image(site),)))

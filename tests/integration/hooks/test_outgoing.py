@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from receiver import guard, outgoing
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
+from receiver.outgoing import http, ssrf_guard
 from tests.support.hook_servers import Endless, Page, Site, dripping
 from tests.support.patience import PATIENCE
 
@@ -19,15 +19,13 @@ DEADLINE = 0.5
 
 
 def get(url: str, *, max_bytes: int = 1_000_000, deadline: float = PATIENCE) -> tuple[int, bytes]:
-    with outgoing.stream(
-        url, deadline=deadline, max_bytes=max_bytes, allow_private=True
-    ) as incoming:
+    with http.stream(url, deadline=deadline, max_bytes=max_bytes, allow_private=True) as incoming:
         return incoming.status, b"".join(incoming.chunks)
 
 
 def test_a_post_sends_json_and_gets_the_answer(site: Site) -> None:
     site.pages["/in"] = Page(b"ok", 202, {"X-Said": "yes"})
-    answer = outgoing.post(
+    answer = http.post(
         f"{site.url}/in", json={"a": "ü"}, headers={"webhook-id": "1"}, allow_private=True
     )
     assert (answer.status, answer.body, answer.headers["x-said"]) == (202, b"ok", "yes")
@@ -39,21 +37,21 @@ def test_a_post_sends_json_and_gets_the_answer(site: Site) -> None:
 
 
 def test_a_post_sends_bytes_as_they_are(site: Site) -> None:
-    outgoing.post(f"{site.url}/in", data=b'{"a":1}', allow_private=True)
+    http.post(f"{site.url}/in", data=b'{"a":1}', allow_private=True)
     assert site.requests[0].body == b'{"a":1}'
 
 
 def test_no_more_of_an_answer_is_taken_than_was_asked_for(site: Site) -> None:
     site.pages["/in"] = Page(b"x" * 10_000_000)
-    answer = outgoing.post(f"{site.url}/in", json={}, allow_private=True, max_bytes=100)
+    answer = http.post(f"{site.url}/in", json={}, allow_private=True, max_bytes=100)
     assert answer.body == b"x" * 100
 
 
 def test_an_endless_answer_is_not_waited_for() -> None:
-    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * outgoing.CHUNK
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * http.CHUNK
     with dripping(endless, pause=0, then_wait=True) as port:
-        answer = outgoing.post(f"http://127.0.0.1:{port}/", json={}, allow_private=True)
-    assert len(answer.body) == outgoing.CHUNK
+        answer = http.post(f"http://127.0.0.1:{port}/", json={}, allow_private=True)
+    assert len(answer.body) == http.CHUNK
 
 
 def test_an_answer_that_never_ends_is_not_taken_for_an_empty_one() -> None:
@@ -61,18 +59,18 @@ def test_an_answer_that_never_ends_is_not_taken_for_an_empty_one() -> None:
         dripping(b"HTTP/1.1 200 OK\r\n\r\n", pause=0, then_wait=True) as port,
         pytest.raises(TimedOut, match="no complete answer"),
     ):
-        outgoing.post(f"http://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
+        http.post(f"http://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
 
 
 def test_loopback_is_refused_unless_allowed(site: Site) -> None:
     with pytest.raises(PermanentFailure, match="not a public address"):
-        outgoing.post(f"{site.url}/in", json={})
+        http.post(f"{site.url}/in", json={})
     assert site.requests == []
 
 
 def test_a_post_follows_no_redirect(site: Site) -> None:
     site.pages["/in"] = Page(b"", 307, {"Location": "/other"})
-    answer = outgoing.post(f"{site.url}/in", json={}, allow_private=True)
+    answer = http.post(f"{site.url}/in", json={}, allow_private=True)
     assert answer.status == 307
     assert [request.path for request in site.requests] == ["/in"]
 
@@ -101,7 +99,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(
     with dripping(answer, tls=tls) as port:
         url = f"{'https' if tls else 'http'}://localhost:{port}/S3CRET"
         with pytest.raises(TimedOut, match=r"no complete answer within 0\.5 s") as caught:
-            outgoing.post(url, json={}, deadline=DEADLINE, allow_private=True)
+            http.post(url, json={}, deadline=DEADLINE, allow_private=True)
         assert "S3CRET" not in str(caught.value)
 
 
@@ -125,7 +123,7 @@ def test_a_tls_handshake_that_drips_is_left_at_the_deadline() -> None:
         dripping(Endless(b"\x16\x03\x03\x40\x00", b"\0")) as port,
         pytest.raises(TimedOut, match="no complete answer"),
     ):
-        outgoing.post(f"https://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
+        http.post(f"https://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
 
 
 def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
@@ -140,7 +138,7 @@ def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     for allow_private in (False, True):
         with pytest.raises(TimedOut, match=r"no complete answer within 0\.5 s"):
-            outgoing.post(
+            http.post(
                 "http://slow.example/", json={}, deadline=DEADLINE, allow_private=allow_private
             )
     release.set()
@@ -165,7 +163,7 @@ def test_a_response_of_two_sizes_is_broken_and_no_fault_of_the_url() -> None:
 
 def test_the_status_counts_also_if_the_body_cannot_be_decompressed(site: Site) -> None:
     site.pages["/a"] = Page(b"?", 503, {"Content-Encoding": "compress"})
-    with outgoing.stream(
+    with http.stream(
         f"{site.url}/a", deadline=PATIENCE, max_bytes=100, allow_private=True
     ) as incoming:
         assert incoming.status == 503
@@ -248,13 +246,13 @@ def test_a_certificate_is_checked_against_the_name_not_the_address(
     secure_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guarded way connects to an address, but TLS still has to speak for the name."""
-    monkeypatch.setattr(guard, "is_public", lambda _: True)
+    monkeypatch.setattr(ssrf_guard, "is_public", lambda _: True)
     monkeypatch.setattr(
         "requests_hardened.ip_filter._is_ip_in_extra_blocked_ranges", lambda _: False
     )
     monkeypatch.setattr("ipaddress.IPv4Address.is_private", False)
     secure_site.pages["/a"] = Page(b"here")
-    assert outgoing.post(f"{secure_site.url}/a", json={}).body == b"here"
+    assert http.post(f"{secure_site.url}/a", json={}).body == b"here"
     assert secure_site.requests[0].headers["Host"] == secure_site.url.removeprefix("https://")
     monkeypatch.setattr(
         socket,
@@ -265,13 +263,13 @@ def test_a_certificate_is_checked_against_the_name_not_the_address(
     )
     port = secure_site.url.rpartition(":")[2]
     with pytest.raises(TemporaryFailure, match="certificate is not trusted"):
-        outgoing.post(f"https://other.example:{port}/a", json={})
+        http.post(f"https://other.example:{port}/a", json={})
 
 
 def test_a_certificate_nobody_signed_is_not_trusted() -> None:
     with Site(tls=True) as unknown:
         with pytest.raises(TemporaryFailure, match="certificate is not trusted"):
-            outgoing.post(f"{unknown.url}/", json={}, allow_private=True)
+            http.post(f"{unknown.url}/", json={}, allow_private=True)
         assert unknown.requests == []
 
 
@@ -285,7 +283,7 @@ def test_the_environment_chooses_no_proxy_and_no_password(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     site.pages["/in"] = Page(b"ok")
-    assert outgoing.post(f"{site.url}/in", json={}, allow_private=True).status == 200
+    assert http.post(f"{site.url}/in", json={}, allow_private=True).status == 200
     assert "Authorization" not in site.requests[0].headers
 
 
@@ -295,4 +293,4 @@ def test_a_closed_port_is_named_in_words() -> None:
     with pytest.raises(
         TemporaryFailure, match=rf"^http://127\.0\.0\.1:{port}: Connection refused$"
     ):
-        outgoing.post(f"http://127.0.0.1:{port}/S3CRET", json={}, allow_private=True)
+        http.post(f"http://127.0.0.1:{port}/S3CRET", json={}, allow_private=True)

@@ -6,14 +6,14 @@ import socket
 
 import pytest
 
-from receiver import outgoing
 from receiver.errors import PermanentFailure
+from receiver.outgoing import http
 from tests.support.hook_servers import Page, Site, dripping
 from tests.support.patience import PATIENCE
 
 
 def get(url: str, *, allow_private: bool = True) -> tuple[int, bytes]:
-    with outgoing.stream(
+    with http.stream(
         url, deadline=PATIENCE, max_bytes=1_000_000, allow_private=allow_private
     ) as incoming:
         return incoming.status, b"".join(incoming.chunks)
@@ -83,13 +83,13 @@ def test_an_empty_location_is_no_redirect(site: Site, location: str) -> None:
 )
 def test_a_location_that_leads_nowhere_is_named(site: Site, location: str) -> None:
     site.pages["/a"] = moved(location)
-    with pytest.raises(outgoing.UrlRefused):
+    with pytest.raises(http.UrlRefused):
         get(f"{site.url}/a")
 
 
 def test_a_post_is_answered_although_the_body_cannot_be_decompressed(site: Site) -> None:
     site.pages["/in"] = Page(b"thanks", 201, {"Content-Encoding": "gzip"})
-    assert outgoing.post(f"{site.url}/in", json={}, allow_private=True).status == 201
+    assert http.post(f"{site.url}/in", json={}, allow_private=True).status == 201
 
 
 def test_one_location_twice_is_followed_and_two_are_not(site: Site) -> None:
@@ -99,7 +99,7 @@ def test_one_location_twice_is_followed_and_two_are_not(site: Site) -> None:
         assert get(f"http://127.0.0.1:{port}/") == (200, b"here")
     with (
         dripping(head.format(site.url, "c").encode(), pause=0) as port,
-        pytest.raises(outgoing.UrlRefused, match="several URLs"),
+        pytest.raises(http.UrlRefused, match="several URLs"),
     ):
         get(f"http://127.0.0.1:{port}/")
 

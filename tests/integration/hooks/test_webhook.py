@@ -20,7 +20,7 @@ from receiver.errors import (
 )
 from receiver.events import Media
 from receiver.hooks.webhook import Webhook
-from receiver.standard_webhooks import verify
+from receiver.signing.standard_webhooks import verify
 from tests.support.hook_servers import Page, Site, notice
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

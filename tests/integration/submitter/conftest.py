@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from receiver.config.settings import Settings
 from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
-from receiver.settings import Settings
 from receiver.stores import Store
 from submitter.client import Client, Patience
 from submitter.desk import Desk

@@ -23,10 +23,10 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.providers import get
-from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status

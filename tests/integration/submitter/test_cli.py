@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from receiver import hooks_file
+from receiver.config import hooks_file
 from receiver.deliveries import Attempt, File, State
 from receiver.events import Callback
 from receiver.ingest import Ingest

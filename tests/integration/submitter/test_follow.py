@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State, Subscription
 from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.desk import Desk

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-from receiver import settings
+from receiver.config import settings
 from receiver.errors import StoreUnavailable
 from receiver.stores import Store
 from receiver.tasks import Status

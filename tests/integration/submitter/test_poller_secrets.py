@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from receiver import logs
+from receiver.observability import logs
 from receiver.stores.sqlite import SqliteStore
 from submitter import reconcile_command
 from submitter.cli import main

@@ -11,7 +11,7 @@ import pytest
 
 from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
-from receiver.retry import LONGEST_WAIT
+from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.stores.base import CALLBACKS_MISSED
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust

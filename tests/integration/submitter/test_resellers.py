@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner
 
+from receiver.config.settings import Settings
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.settings import Settings
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status
 from submitter.cli import main

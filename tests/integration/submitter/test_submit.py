@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from receiver import signing
 from receiver.errors import StoreUnavailable
 from receiver.events import Callback, Source
 from receiver.ingest import Ingest
+from receiver.signing import callback_urls
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Task, Trust
 from submitter.desk import Desk
@@ -95,7 +95,7 @@ def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
     server.will(server.task())
     task = send(desk(public_url="https://callbacks.example.com"), order)
     assert (task.expects_callback, task.deadline_at) == (True, task.created_at + 90_000)
-    token = signing.mint("a-callback-secret", "kling", task.id)
+    token = callback_urls.mint("a-callback-secret", "kling", task.id)
     assert server.asked[0].json["callback_url"] == (
         f"https://callbacks.example.com/callbacks/kling/{task.id}/{token}"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from receiver.settings import load, sqlite_path
+from receiver.config.settings import load, sqlite_path
 from receiver.stores import group_commit
 from receiver.stores.sqlite import writer
 from receiver.stores.sqlite.session import SqliteSession

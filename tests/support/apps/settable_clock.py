@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from receiver.retry import RetryPolicy
+from receiver.outgoing.retry import RetryPolicy
 
 real_time, real_time_ns = time.time, time.time_ns
 offset = Path(os.environ["CLOCK"])

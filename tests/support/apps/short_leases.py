@@ -13,20 +13,20 @@ import runpy
 import signal
 import sys
 
-from receiver import rehearse
 from receiver.deliveries import Notice
-from receiver.dispatch import attempts, slots
+from receiver.delivery import hook_tests
+from receiver.delivery.dispatch import attempts, slots
 from receiver.hooks.base import Done
 from receiver.hooks.slack import Slack
-from receiver.retry import RetryPolicy
+from receiver.outgoing.retry import RetryPolicy
 from submitter import reconcile
 
 attempts.LEASE = float(os.environ.get("LEASE", "1.5"))  # seconds
 attempts.UPKEEP_EVERY = 0.3
 slots.WATCHED_FOR = 600.0  # seconds; on a busy machine attempts take long
-rehearse.LEASE = 1_500  # ms
+hook_tests.LEASE = 1_500  # ms
 if os.environ["DATABASE_URL"].startswith("postgresql"):
-    from receiver.dispatch import procrastinate
+    from receiver.delivery.dispatch import procrastinate
 
     procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", 2  # each second
     procrastinate.BEATS_EVERY, procrastinate.LOOK_EVERY = 0.5, 0.1

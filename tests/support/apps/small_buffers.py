@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 
-from receiver.settings import load, sqlite_path
+from receiver.config.settings import load, sqlite_path
 from receiver.web.server.protocol import Protocol
 from receiver.web.server.worker import Server
 from tests.support.apps.unhurried import app

@@ -13,10 +13,10 @@ import runpy
 import sys
 import threading
 
-from receiver import stop
+from receiver.processes import shutdown
 
 STOPPING = "the process was told to stop"
-stop_at = stop.stop_at
+stop_at = shutdown.stop_at
 
 
 def stop_visibly_at(*numbers: int) -> threading.Event:
@@ -30,9 +30,9 @@ def stop_visibly_at(*numbers: int) -> threading.Event:
     return event
 
 
-stop.stop_at = stop_visibly_at
+shutdown.stop_at = stop_visibly_at
 if os.environ["DATABASE_URL"].startswith("postgresql"):
-    import receiver.dispatch.procrastinate  # noqa: F401 - it sets the level of this logger, too
+    import receiver.delivery.dispatch.procrastinate  # noqa: F401 - it sets the level of this logger, too
 
     queue_logger = logging.getLogger("procrastinate")
     queue_logger.setLevel(logging.INFO)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from receiver import serve
+from receiver.processes import serve
 
 serve.DELAYS = (float(sys.argv[2]),)
 sys.exit(serve.supervise(json.loads(sys.argv[1])))

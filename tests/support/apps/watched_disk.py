@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from receiver.settings import load, sqlite_path
+from receiver.config.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.web.admission import Sent
-from receiver.web.server.callbacks import Answer, Callbacks
+from receiver.web.admission import CallbackRequest
+from receiver.web.server.callbacks import CallbackResponse, Callbacks
 from tests.support.disk import Disk
 
 database = sqlite_path(load().database_url)
@@ -48,7 +48,7 @@ def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return as_flask_answers(environ, before_it_leaves)
 
 
-async def take(self: Callbacks, sent: Sent, body: bytes) -> Answer | None:
+async def take(self: Callbacks, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
     answer = await take_without_flask(self, sent, body)
     if answer is not None and answer.status == 200:
         note(str(sent.task_id))

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from receiver.later import Later
+from receiver.web.debounce import Debouncer
 
 NEVER = 1e6  # seconds
-start = Later.__init__
+start = Debouncer.__init__
 
 
-def start_seldom(later: Later, run: Callable[[], None], _: float) -> None:
+def start_seldom(later: Debouncer, run: Callable[[], None], _: float) -> None:
     start(later, run, NEVER)
 
 
-Later.__init__ = start_seldom  # type: ignore[method-assign,assignment]
+Debouncer.__init__ = start_seldom  # type: ignore[method-assign,assignment]
 
 from tests.support.apps.unhurried import app  # noqa: E402 - the application has to be made late
 

@@ -20,7 +20,7 @@ import requests
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.errors import NotFound
-from receiver.signing import callback_url
+from receiver.signing.callback_urls import callback_url
 from sandbox.server import Sandbox
 from tests.support.flawed import receivers
 from tests.support.http_server import LoopbackServer

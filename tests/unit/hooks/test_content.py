@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from receiver import file_types
 from receiver.errors import ContentFailure, DeliveryFailure, PermanentFailure
 from receiver.hooks import content
+from receiver.pictures import file_types
 from tests.support.hook_servers import picture
 
 FORMATS = [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp"), ("GIF", "gif")]

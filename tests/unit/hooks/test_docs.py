@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from receiver import hooks, hooks_file
+from receiver import hooks
+from receiver.config import hooks_file
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting

@@ -21,21 +21,23 @@ from PIL import Image, ImageStat
 
 from receiver.deliveries import File, Notice
 from receiver.events import Media
-from receiver.hooks import letter
-from receiver.pictures import PREVIEW_BYTES, PREVIEW_SIDE
+from receiver.hooks import mime_message
+from receiver.pictures.thumbnails import PREVIEW_BYTES, PREVIEW_SIDE
 from tests.support.hook_servers import notice, picture
 from tests.support.picture_files import chunk, with_chunks
 
 PICTURE = Media("image", "https://cdn.example/0.png?a=1&b=2", expires_at=1_768_111_850_000)
-SENDER = letter.address("Shop <shop@shop.example>")
-TO = [letter.address("team@shop.example")]
+SENDER = mime_message.address("Shop <shop@shop.example>")
+TO = [mime_message.address("team@shop.example")]
 
 
 def compose(
     told: Notice, hook: str = "mail", subject: str = "{reference} {status}"
 ) -> EmailMessage:
     """The letter as the other side reads it."""
-    made = letter.compose(told, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0)
+    made = mime_message.compose(
+        told, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0
+    )
     read = message_from_bytes(made.as_bytes(), policy=default)
     assert isinstance(read, EmailMessage)
     return read
@@ -229,7 +231,7 @@ def test_a_picture_with_a_huge_comment_has_a_preview(tmp_path: Path) -> None:
 
 def test_an_original_that_is_too_large_is_not_attached_but_previewed(tmp_path: Path) -> None:
     content = encoded(FRAMES[0].resize((1200, 900)), "BMP")
-    assert len(content) > letter.MAX_INLINE
+    assert len(content) > mime_message.MAX_INLINE
     read = compose(of(content, tmp_path / "0.bmp", content_type="image/bmp"))
     assert max(inline(read).size) == PREVIEW_SIDE
     assert attached(read) == []
@@ -268,7 +270,7 @@ def test_a_file_that_is_too_large_is_not_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated_size: int
 ) -> None:
     """Whether it was as large when it was downloaded, or has grown since."""
-    monkeypatch.setattr(letter, "MAX_READ", 1_000)
+    monkeypatch.setattr(mime_message, "MAX_READ", 1_000)
     read = compose(of(picture("BMP"), tmp_path / "0.bmp", size=stated_size))
     assert pictures(read) == []
 
@@ -292,8 +294,8 @@ def test_the_picture_is_found_however_long_the_senders_domain_is(
     tmp_path: Path, length: int
 ) -> None:
     labels = ["d" * 60] * (length // 61) + ["e" * (length % 61 or 1)]
-    sender = letter.address(f"shop@{'.'.join(labels)}.example")
-    made = letter.compose(
+    sender = mime_message.address(f"shop@{'.'.join(labels)}.example")
+    made = mime_message.compose(
         of(picture(), tmp_path / "0.png"), hook="mail", sender=sender, recipients=TO,
         subject="x", now=5.0,
     )  # fmt: skip
@@ -309,7 +311,9 @@ def test_the_picture_is_found_however_long_the_senders_domain_is(
 
 def test_smaller_versions_leave_out_the_originals_and_then_every_picture(tmp_path: Path) -> None:
     told = of(picture(), tmp_path / "0.png")
-    made = list(letter.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0))
+    made = list(
+        mime_message.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
+    )
     reads = [message_from_bytes(one.as_bytes(), policy=default) for one in made]
     shapes = [[each.get_content_type() for each in pictures(read)] for read in reads]
     assert shapes == [["image/jpeg", "image/png"], ["image/jpeg"], []]
@@ -321,7 +325,7 @@ def test_smaller_versions_leave_out_the_originals_and_then_every_picture(tmp_pat
 
 def test_a_letter_without_pictures_has_one_version() -> None:
     told = notice(media=(PICTURE,))
-    made = letter.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
+    made = mime_message.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
     assert len(list(made)) == 1
 
 
@@ -338,7 +342,7 @@ def test_a_letter_without_pictures_has_one_version() -> None:
 )
 def test_the_name_of_an_attachment_is_safe(url: str, name: str) -> None:
     file = File("0", url, "ab" * 32, 1, "image/png")
-    assert letter.Output(PICTURE, file, "picture-1", "x").attachment == name
+    assert mime_message.Output(PICTURE, file, "picture-1", "x").attachment == name
 
 
 def test_without_a_file_there_is_the_link() -> None:
@@ -401,8 +405,8 @@ def test_no_text_of_others_becomes_a_header_or_a_tag(reference: str, reason: str
 
 def test_letters_are_ascii_on_the_wire() -> None:
     told = notice(reference="Bestellung für Zoë 🧥")
-    made = letter.compose(
-        told, hook="m", sender=letter.address("Zoë <zoe@bücher.example>"), recipients=TO,
+    made = mime_message.compose(
+        told, hook="m", sender=mime_message.address("Zoë <zoe@bücher.example>"), recipients=TO,
         subject="{reference}", now=5.0,
     )  # fmt: skip
     assert made.as_bytes().isascii()
@@ -413,7 +417,7 @@ def test_letters_are_ascii_on_the_wire() -> None:
 
 @pytest.mark.parametrize("text", ["a@b", "A B <a.b+c@d.example>", '"A, B" <a@b.c>', "ü@b.c"])
 def test_addresses_that_are_taken(text: str) -> None:
-    assert letter.address(text).domain
+    assert mime_message.address(text).domain
 
 
 @pytest.mark.parametrize(
@@ -433,4 +437,4 @@ def test_addresses_that_are_taken(text: str) -> None:
 )
 def test_addresses_that_are_not(text: str) -> None:
     with pytest.raises(ValueError, match="no address"):
-        letter.address(text)
+        mime_message.address(text)

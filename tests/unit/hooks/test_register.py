@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from receiver import hooks
+from receiver.config.hooks_file import HookEntry
 from receiver.deliveries import Subscription
 from receiver.errors import SettingsError
 from receiver.hooks.email import Email
 from receiver.hooks.slack import Slack
-from receiver.hooks_file import HookEntry
 
 MAIL = {"host": "smtp.example", "from": "a@shop.example", "to": "b@shop.example"}
 

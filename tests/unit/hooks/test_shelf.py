@@ -9,11 +9,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from receiver.hooks import shelf as shelf_module
-from receiver.hooks.shelf import STALE, Shelf, shelf
+from receiver.hooks import file_storage as shelf_module
+from receiver.hooks.file_storage import STALE, FileStorage, shelf
 
 
-def put(place: Shelf, name: str, content: bytes) -> str:
+def put(place: FileStorage, name: str, content: bytes) -> str:
     with place.draft(name) as draft:
         draft.write_bytes(content)
         return place.put(draft, name)

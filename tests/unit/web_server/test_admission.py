@@ -13,12 +13,12 @@ import pytest
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from receiver import providers
+from receiver.config.settings import Settings
 from receiver.errors import BadSignature, UnknownCallbackUrl
-from receiver.settings import Settings
-from receiver.signing import mint
-from receiver.standard_webhooks import TOLERANCE, sign
+from receiver.signing.callback_urls import mint
+from receiver.signing.standard_webhooks import TOLERANCE, sign
 from receiver.tasks import Trust
-from receiver.web.admission import LONGEST_CALLBACK, Sent, admit, check_size, identify
+from receiver.web.admission import LONGEST_CALLBACK, CallbackRequest, admit, check_size, identify
 from tests.support.samples import SECRET, body
 
 KEY, NEW_KEY, OTHER_KEY = ("whsec_" + text * 8 for text in ("a2V5", "bmV3", "bm90"))
@@ -35,17 +35,19 @@ def token(provider: str = "kling", task: str = "task-1", secret: str = SECRET) -
     return mint(secret, provider, task)
 
 
-def sent(**more: Any) -> Sent:
-    return replace(Sent("kling", "task-1", token(), JSON), **more)
+def sent(**more: Any) -> CallbackRequest:
+    return replace(CallbackRequest("kling", "task-1", token(), JSON), **more)
 
 
-def signed(key: str = KEY, raw: bytes = BODY, at: int = NOW // 1000, **more: Any) -> Sent:
+def signed(
+    key: str = KEY, raw: bytes = BODY, at: int = NOW // 1000, **more: Any
+) -> CallbackRequest:
     headers = {"Webhook-Id": "m", "Webhook-Timestamp": str(at)}
     headers["Webhook-Signature"] = sign(key, "m", at, raw)
     return sent(headers={**JSON, **headers}, **more)
 
 
-def unaddressed(request: Sent) -> Sent:
+def unaddressed(request: CallbackRequest) -> CallbackRequest:
     """The same, to the provider's address without a token."""
     return replace(request, task_id=None, token=None)
 
@@ -66,7 +68,7 @@ UNSIGNED = Refused(BadSignature, "unsigned")
 STALE = Refused(BadSignature, "stale_signature", at_the_address=False)
 WRONG_SIGNATURE = Refused(BadSignature, "wrong_signature", at_the_address=False)
 
-TOKENS: dict[str, tuple[Sent, Trust | Refused]] = {
+TOKENS: dict[str, tuple[CallbackRequest, Trust | Refused]] = {
     "the token": (sent(), Trust.TOKEN),
     "of an older secret": (sent(token=token(secret="an older secret of ours")), Trust.TOKEN),
     "of no secret of ours": (sent(token=token(secret="another secret")), WRONG_TOKEN),
@@ -83,7 +85,7 @@ TOKENS: dict[str, tuple[Sent, Trust | Refused]] = {
     "without a task, an unknown provider": (unaddressed(sent(provider="nobody")), UNKNOWN),
     "without a task, one without callbacks": (unaddressed(sent(provider="modellix")), UNKNOWN),
 }
-SIGNATURES: dict[str, tuple[Settings, Sent, Trust | Refused]] = {
+SIGNATURES: dict[str, tuple[Settings, CallbackRequest, Trust | Refused]] = {
     "by the key": (WITH_KEY, signed(), Trust.SIGNED),
     "by the new key": (WITH_KEY, signed(NEW_KEY), Trust.SIGNED),
     "by another key": (WITH_KEY, signed(OTHER_KEY), WRONG_SIGNATURE),
@@ -143,7 +145,7 @@ def _no_input_or_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", refuse)
 
 
-def check(settings: Settings, request: Sent, expected: Trust | Refused) -> None:
+def check(settings: Settings, request: CallbackRequest, expected: Trust | Refused) -> None:
     if isinstance(expected, Trust):
         identify(settings, request)
         assert admit(settings, request, BODY, NOW).trust is expected
@@ -161,12 +163,16 @@ def check(settings: Settings, request: Sent, expected: Trust | Refused) -> None:
 
 @pytest.mark.parametrize("settings", BOTH.values(), ids=BOTH)
 @pytest.mark.parametrize(("request_", "expected"), TOKENS.values(), ids=TOKENS)
-def test_by_its_address(settings: Settings, request_: Sent, expected: Trust | Refused) -> None:
+def test_by_its_address(
+    settings: Settings, request_: CallbackRequest, expected: Trust | Refused
+) -> None:
     check(settings, request_, expected)
 
 
 @pytest.mark.parametrize(("settings", "request_", "expected"), SIGNATURES.values(), ids=SIGNATURES)
-def test_by_its_signature(settings: Settings, request_: Sent, expected: Trust | Refused) -> None:
+def test_by_its_signature(
+    settings: Settings, request_: CallbackRequest, expected: Trust | Refused
+) -> None:
     check(settings, request_, expected)
 
 

@@ -15,17 +15,17 @@ import pytest
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from receiver.web.admission import LONGEST_CALLBACK, Sent
+from receiver.web.admission import LONGEST_CALLBACK, CallbackRequest
 from receiver.web.server import protocol
 from receiver.web.server.app import DISCONNECTED, App
-from receiver.web.server.callbacks import Answer, Callbacks
+from receiver.web.server.callbacks import CallbackResponse, Callbacks
 from receiver.web.server.protocol import Note
 from receiver.web.server.wsgi import LONGEST_PART
 from tests.support.patience import PATIENCE
 
 CALLBACK = "/callbacks/kling/task-1/token"
 LONG = LONGEST_CALLBACK + 1
-ANSWER = Answer(200, b'{"outcome":"recorded"}\n', {"x-request-id": "an-id"})
+ANSWER = CallbackResponse(200, b'{"outcome":"recorded"}\n', {"x-request-id": "an-id"})
 
 
 @dataclass
@@ -45,10 +45,10 @@ class Connection:
 class Taking:
     """Answers callbacks in place of `Callbacks`, and remembers them."""
 
-    answer: Answer | None = None
-    seen: list[tuple[Sent, bytes]] = field(default_factory=list)
+    answer: CallbackResponse | None = None
+    seen: list[tuple[CallbackRequest, bytes]] = field(default_factory=list)
 
-    async def take(self, sent: Sent, body: bytes) -> Answer | None:
+    async def take(self, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
         self.seen.append((sent, body))
         return self.answer
 

@@ -25,7 +25,7 @@ from receiver.web.server.protocol import (
     TLS_WITHOUT_TLS_PORT,
     TOO_SLOW,
     WRITE_TIMEOUT,
-    Limits,
+    RequestLimits,
 )
 from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
 
@@ -450,9 +450,11 @@ def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
     assert statuses(client) == [200]
 
 
-@pytest.mark.parametrize("limits", [Limits(line=0), Limits(fields=0), Limits(field_size=0)])
+@pytest.mark.parametrize(
+    "limits", [RequestLimits(line=0), RequestLimits(fields=0), RequestLimits(field_size=0)]
+)
 def test_a_limit_of_0_is_none_but_that_of_the_head(
-    application: Application, limits: Limits
+    application: Application, limits: RequestLimits
 ) -> None:
     server = ScriptedServer(application, limits)
     client = server.connect()

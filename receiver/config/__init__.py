@@ -1,0 +1,1 @@
+"""Settings, the hooks file, and what is derived from them."""

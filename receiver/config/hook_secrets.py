@@ -1,0 +1,89 @@
+"""The secrets in the hooks file: how they are put in, and which values must never be shown.
+
+It knows no hook type, so that every process can hide what only the worker uses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from receiver.config.hooks_file import HookEntry
+
+PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Keys of options that hold a secret even if it is written in the file.
+SECRET_KEYS = ("credential", "key", "password", "secret", "token")
+# Options whose value is no secret even if it comes from the environment: hidden, the address of a
+# mail server on this machine would hide the address of each client.
+PUBLIC_KEYS = ("host", "port")
+# The object storage takes its secrets from the environment.
+OF_STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+BUCKET = "s3://"  # a URL without secrets
+
+
+def secrets(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the secrets of these entries: values from the environment, URLs and passwords.
+
+    A variable that is not set in this process is ignored, because the worker may have others.
+    """
+    found = Secrets(environ)
+    for entry in entries:
+        for key, value in entry.options.items():
+            for place, text in _texts(found.put_in(value, key), key):
+                is_url = "://" in text and not text.startswith(BUCKET)
+                if is_url or any(word in place.lower() for word in SECRET_KEYS):
+                    found.values.add(text)
+    found.values.update(environ.get(name, "") for name in OF_STORAGE)
+    return frozenset(found.values - {""})
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield every string in an option, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts(item, f"{key}.{name}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
+
+
+@dataclass(slots=True)
+class Secrets:
+    """Puts the environment's values in the place of `${NAME}`, and collects what is missing."""
+
+    environ: Mapping[str, str]
+    problems: list[str] = field(default_factory=list)
+    values: set[str] = field(default_factory=set)
+
+    def put_in(self, value: Any, key: str) -> Any:
+        if isinstance(value, list):
+            return [self.put_in(item, key) for item in value]
+        if isinstance(value, Mapping):
+            return {name: self.put_in(item, f"{key}.{name}") for name, item in value.items()}
+        if isinstance(value, str):
+            return PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
+        return value
+
+    def _value(self, name: str, key: str) -> str:
+        value = self._found(name, key)
+        if key not in PUBLIC_KEYS:
+            self.values.add(value)
+        return value
+
+    def _found(self, name: str, key: str) -> str:
+        if self.environ.get(name):
+            return self.environ[name]
+        path = self.environ.get(f"{name}_FILE")
+        if not path:
+            self.problems.append(f"{key}: {name} is not set (nor is {name}_FILE)")
+            return ""
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            self.problems.append(f"{key}: {name}_FILE: {path} is not a readable file")
+            return ""

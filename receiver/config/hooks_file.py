@@ -1,0 +1,319 @@
+"""Reads hooks.toml: who hears what, all mistakes reported at once.
+
+It knows no hook room, so that the web process can use it; what stands in an entry's `options` is
+checked when the worker builds the hook.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+
+from receiver.config import durations
+from receiver.deliveries import GIVEN_UP, Subscription
+from receiver.errors import SettingsError
+from receiver.tasks import Status
+
+TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
+DOWNLOAD = "download"
+# Notifications wait for the download, unless `after` names another hook or is empty, but not longer
+# than NOTIFICATION_WAIT, unless `wait_for_files` is set.
+NOTIFICATIONS = frozenset({"apprise", "email", "slack"})
+NOTIFICATION_WAIT = 120  # seconds
+HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
+DEFAULT_ON = (Status.SUCCEEDED.value, Status.FAILED.value)
+
+Table = Mapping[str, Any]
+Spelling = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class HookEntry:
+    """One `[[hook]]` of the file. `options` are the type's own keys, `${NAME}` still in them."""
+
+    name: str
+    type: str
+    subscription: Subscription
+    options: Table
+    alerts: bool = False  # also tell people when another hook's endpoint fails
+
+
+@dataclass(frozen=True, slots=True)
+class HooksPath:
+    """The path of the hooks file. Only a file that no setting names may be missing."""
+
+    path: Path = Path("hooks.toml")
+    must_exist: bool = False
+
+    @classmethod
+    def named(cls, text: str | None) -> HooksPath:
+        """The file that HOOKS_FILE names; if it is empty or unset, the default."""
+        text = (text or "").strip()
+        return cls(Path(text), must_exist=True) if text else cls()
+
+
+def load(
+    path: Path,
+    spelling: Spelling,
+    providers: Collection[str] = (),
+    *,
+    must_exist: bool = True,
+) -> tuple[HookEntry, ...]:
+    """Read and parse the hooks file. Raises SettingsError with a line for each mistake."""
+    return parse(read(path, must_exist=must_exist), path, spelling, providers)
+
+
+def read(path: Path, *, must_exist: bool = True) -> str:
+    """Return the text of the hooks file. Raises SettingsError.
+
+    Unless it `must_exist`, a missing file is the same as an empty one.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        if not must_exist:
+            return ""
+        problem = (
+            f"HOOKS_FILE: {path} does not exist; correct HOOKS_FILE, or create the file "
+            "(an empty file means that there are no hooks)"
+        )
+    except OSError as error:
+        problem = f"hooks file: {path} cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        problem = (
+            f"{path.name}: is not TOML: it is not UTF-8 ({error.reason} at byte {error.start})"
+        )
+    except ValueError:  # a path that no file can have
+        problem = f"HOOKS_FILE: {str(path)!r} is not a path"
+    raise SettingsError([problem])
+
+
+def parse(
+    text: str, path: Path, spelling: Spelling, providers: Collection[str] = ()
+) -> tuple[HookEntry, ...]:
+    """Return the hooks of the file, in its order.
+
+    `spelling` gives our status for a provider's spelling of one. `providers`, if given, are the
+    only names that `providers = […]` may hold. Raises SettingsError with a line for each mistake,
+    each of which names the file.
+    """
+    try:
+        tables = _tables(text)
+        return _entries([_translated(table, spelling) for table in tables], providers)
+    except SettingsError as error:
+        raise SettingsError([f"{path.name}: {line}" for line in error.problems]) from None
+
+
+def lines(messages: Any, key: str = "") -> Iterator[str]:
+    """marshmallow's messages as lines `key: what is wrong`."""
+    if isinstance(messages, Mapping):
+        for part, below in messages.items():
+            # An item's number is left out: its message names the item; so is whether it is the
+            # name or the value in a table that is wrong.
+            is_named = isinstance(part, int) or (key and part in ("key", "value"))
+            yield from lines(below, key if is_named else f"{key}.{part}".lstrip("."))
+    elif isinstance(messages, str):
+        yield f"{key}: {messages}" if key else messages
+    else:
+        for message in messages:
+            yield from lines(message, key)
+
+
+def either(choices: Collection[str]) -> str:
+    """`a, b or c`."""
+    *most, last = choices
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def one_of(choices: Collection[str], what: str) -> Callable[[str], None]:
+    """A marshmallow validator whose message says what may stand there."""
+
+    def check(value: str) -> None:
+        if value not in choices:
+            raise ValidationError(f'"{value}" is not {what}; use {either(choices)}')
+
+    return check
+
+
+class _Wait(fields.Field[float]):
+    """A duration in seconds, written as a number of seconds or as `"2m"`."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ARG002
+        try:
+            if isinstance(value, str):
+                return durations.parse(value)
+            if not isinstance(value, bool) and 0 < value <= durations.LONGEST:
+                return float(value)
+        except (TypeError, ValueError):
+            pass  # the error below describes the format
+        raise ValidationError(
+            'is not a duration; use one like "90s" or "2m"; after = "" waits for nothing'
+        )
+
+
+class _Keys(Schema):
+    """The keys that every hook has; the rest are its type's."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    name = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            r"[A-Za-z0-9_-]{1,40}\Z", error="use 1 to 40 letters, digits, '-' and '_'"
+        ),
+    )
+    type = fields.String(required=True, validate=one_of(TYPES, "a hook type"))
+    on = fields.List(
+        fields.String(validate=one_of(HEARABLE, "a status")),
+        load_default=lambda: list(DEFAULT_ON),
+        validate=validate.Length(min=1, error=f"is empty; use {either(HEARABLE)}"),
+    )
+    providers = fields.List(fields.String(), load_default=list)
+    match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
+    after = fields.String(load_default=None)
+    wait_for_files = _Wait(load_default=None)
+    alerts = fields.Boolean(load_default=False)
+
+
+def _tables(text: str) -> Sequence[Table]:
+    """The `[[hook]]` tables of the file."""
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:
+        raise SettingsError([f"is not TOML: {error}"]) from error
+    except RecursionError:
+        raise SettingsError(["is nested too deep"]) from None
+    problems = [
+        f'"{key}" is not known here; every hook is a [[hook]] table'
+        for key in document
+        if key != "hook"
+    ]
+    tables = document.get("hook", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        problems.append("hook: write [[hook]], with two brackets")
+    if problems:
+        raise SettingsError(problems)
+    return list(tables)
+
+
+def _translated(table: Table, spelling: Spelling) -> Table:
+    """The table with `on` in our spelling, as far as it is one of a provider."""
+    told = table.get("on")
+    if not isinstance(told, list):
+        return table
+    return {**table, "on": [_status(item, spelling) for item in told]}
+
+
+def _status(told: Any, spelling: Spelling) -> Any:
+    if not isinstance(told, str) or told in HEARABLE:
+        return told
+    return spelling(told) or told
+
+
+def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookEntry, ...]:
+    problems, entries = [], []
+    names: list[str] = []
+    for number, table in enumerate(tables, 1):
+        name = table.get("name")
+        where = f'hook "{name}"' if isinstance(name, str) else f"hook {number}"
+        try:
+            entry = _entry(_Keys().load(table))
+        except ValidationError as error:
+            problems += [f"{where}: {line}" for line in lines(error.messages)]
+        else:
+            entries.append(entry)
+            problems += [f"{where}: {line}" for line in _strangers(entry, providers)]
+        if name in names:
+            problems.append(f"{where}: name: is used twice; every hook has a name of its own")
+        names.append(str(name))
+    names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
+    ordered = [_after(entry, entries) for entry in entries]
+    problems += [*_dangling(ordered, names), *_cycles(ordered), *_idle_waits(tables, ordered)]
+    if problems:
+        raise SettingsError(problems)
+    return tuple(ordered)
+
+
+def _entry(keys: dict[str, Any]) -> HookEntry:
+    name, type_, alerts = keys.pop("name"), keys.pop("type"), keys.pop("alerts")
+    subscription = Subscription(
+        hook=name,
+        on=frozenset(keys.pop("on")),
+        providers=frozenset(keys.pop("providers")),
+        match=keys.pop("match"),
+        after=keys.pop("after"),
+        wait_ms=_wait_ms(type_, keys.pop("wait_for_files")),
+    )
+    return HookEntry(name, type_, subscription, keys, alerts)
+
+
+def _wait_ms(type_: str, told: float | None) -> int | None:
+    """Return the maximum wait for the hook named by `after`; None: until its delivery ends."""
+    if told is None and type_ in NOTIFICATIONS:
+        told = NOTIFICATION_WAIT
+    return None if told is None else round(told * 1000)
+
+
+def _strangers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
+    for name in sorted(entry.subscription.providers - set(providers) if providers else ()):
+        yield f'providers: "{name}" is not a provider; use {either(sorted(providers))}'
+
+
+def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:
+    """The entry with the name of the hook that it waits for, or None, in `after`."""
+    told = entry.subscription.after
+    if told is None and entry.type in NOTIFICATIONS:
+        told = _first_download(entries)
+    elif told == DOWNLOAD and all(other.name != DOWNLOAD for other in entries):
+        told = _first_download(entries) or DOWNLOAD
+    return replace(entry, subscription=replace(entry.subscription, after=told or None))
+
+
+def _first_download(entries: Sequence[HookEntry]) -> str | None:
+    return next((entry.name for entry in entries if entry.type == DOWNLOAD), None)
+
+
+def _dangling(entries: Sequence[HookEntry], names: Sequence[str]) -> Iterator[str]:
+    for entry in entries:
+        after = entry.subscription.after
+        if after is not None and after not in names:
+            yield f'hook "{entry.name}": after: there is no hook "{after}"'
+
+
+def _idle_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
+    """Yield an error for each hook that sets `wait_for_files` but waits for no hook.
+
+    Notifications may set it, because they wait for a download hook by default.
+    """
+    limited = {table.get("name") for table in tables if "wait_for_files" in table}
+    for entry in entries:
+        waits = entry.subscription.after is not None or entry.type in NOTIFICATIONS
+        if entry.name in limited and not waits:
+            yield (
+                f'hook "{entry.name}": wait_for_files: it waits for no hook; '
+                'name one with after = "…", or leave this out'
+            )
+
+
+def _cycles(entries: Sequence[HookEntry]) -> Iterator[str]:
+    """One line for each ring of hooks that wait for each other."""
+    waits = {entry.name: entry.subscription.after for entry in entries}
+    seen: set[str] = set()
+    for start, after in waits.items():
+        ring, following = [start], after
+        while following in waits and following not in ring:
+            ring.append(following)
+            following = waits[following]
+        if following == start and start not in seen:
+            seen.update(ring)
+            yield (
+                f'hook "{start}": after: waits for itself'
+                + "".join(f' by way of "{other}"' for other in ring[1:])
+                + '; after = "" waits for nothing'
+            )

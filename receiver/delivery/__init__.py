@@ -1,0 +1,1 @@
+"""Everything between a due delivery and its result."""

@@ -1,0 +1,1 @@
+"""Erasing, copying and repairing the record."""

@@ -1,0 +1,66 @@
+"""Finishes erasures that a reader holds up, and reports them until they are finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from receiver.errors import NotErased
+from receiver.stores.base import Store
+from receiver.text.display import rfc3339
+
+READERS_END_WITHIN = 5.0  # seconds for readers that use an older snapshot of the database
+REPORTED_AGAIN_AFTER = 600.0  # seconds
+log = structlog.get_logger()
+
+
+def finish(store: Store, what: str, *, within: float = READERS_END_WITHIN) -> None:
+    """Wait until nothing that was erased is left in the database's files.
+
+    Raises NotErased if a reader holds it there for longer; then a worker finishes the erasure.
+    """
+    until = time.monotonic() + within
+    while not store.finish_erasure():
+        if time.monotonic() > until:
+            break
+        time.sleep(0.5)  # a try may hold up writers for 50 ms
+    else:
+        return
+    unfinished = store.unfinished_erasure()
+    if unfinished is not None:
+        raise NotErased(
+            f"{what}: the data is no longer shown, but data erased since "
+            f"{rfc3339(unfinished.since)} is still in the database's files: {unfinished.held_by}. "
+            "A worker finishes the erasure when it can; receiver doctor reports whether it has"
+        )
+
+
+@dataclass(slots=True)
+class FinishErasures:
+    """A chore of the worker. The record says what is unfinished, so a restart loses nothing."""
+
+    store: Store
+    clock: Callable[[], float] = time.monotonic
+    _report_at: float | None = field(default=None, init=False)
+
+    def round(self) -> None:
+        """Finish what is unfinished, if no reader holds it up. Raises StoreUnavailable."""
+        unfinished = self.store.unfinished_erasure()
+        if unfinished is None:
+            if self._report_at is not None:  # another process finished it
+                self._report_at = None
+                log.info("an erasure is finished")
+            return
+        if self.store.finish_erasure():
+            self._report_at = None
+            log.info("an erasure is finished", since=rfc3339(unfinished.since))
+        elif self._report_at is None or self.clock() >= self._report_at:
+            self._report_at = self.clock() + REPORTED_AGAIN_AFTER
+            log.warning(
+                "an erasure is not finished",
+                since=rfc3339(unfinished.since),
+                held_by=unfinished.held_by,
+            )

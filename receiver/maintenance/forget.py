@@ -1,0 +1,79 @@
+"""Forgets a task: words, pictures and names are erased; that it was there, and forgotten, stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from receiver.clock import now_ms
+from receiver.deliveries import File
+from receiver.errors import NotErased
+from receiver.hooks import file_storage
+from receiver.hooks.base import KeepsFiles
+from receiver.maintenance.erasures import READERS_END_WITHIN, finish
+from receiver.stores.base import Store
+from receiver.stores.upkeep import Erasure
+from receiver.tasks import Task
+
+PATIENCE = 60.0  # seconds for attempts under way: they may still make a file
+
+
+def forget(
+    store: Store,
+    task_id: str,
+    hooks: Sequence[KeepsFiles] = (),
+    *,
+    patience: float = PATIENCE,
+    readers_end_within: float = READERS_END_WITHIN,
+) -> int:
+    """Erase a task, and the files that hooks made of it. Returns how many files were removed.
+
+    Files are found on record, and where `hooks` put the files of this task. From the first moment
+    on, nothing is stored, queried or sent about it. Safe to repeat: the next run erases what a
+    failed one left. Raises NotFound, NotErased, StoreUnavailable.
+    """
+    left = _when_quiet(store, task_id, patience)
+    task = store.task(task_id)
+    removed = _remove(left.files, task, hooks)
+    if not store.erase(task_id, now_ms()):
+        finish(store, f"task {task_id}", within=readers_end_within)
+        if task.reference:
+            store.remove_remnants(task.reference)
+    return removed
+
+
+def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
+    until = time.monotonic() + patience
+    left = store.close_task(task_id, now_ms())
+    while left.under_way:
+        if time.monotonic() > until:
+            raise NotErased(
+                f"task {task_id}: {left.under_way} attempt(s) at its deliveries still run; "
+                "nothing more is told of it, but run this again in a minute to erase it"
+            )
+        time.sleep(0.2)
+        left = store.close_task(task_id, now_ms())
+    return left
+
+
+def _remove(files: Iterable[File], task: Task, hooks: Sequence[KeepsFiles]) -> int:
+    """Remove the files on record, then what else is where the hooks put the files of the task."""
+    urls = {file.url for file in files}
+    for url in sorted(urls):
+        try:
+            file_storage.remove(url, file_storage.names_of(task))
+        except OSError as error:
+            raise NotErased(
+                f"{url} could not be removed: {error.strerror or error}; "
+                "remove the cause, and run this again"
+            ) from error
+    removed = len(urls)
+    for hook in hooks:
+        try:
+            removed += hook.remove_files(task)
+        except OSError as error:
+            raise NotErased(
+                f"files of the task {task.id} could not be removed where the hook {hook.name} puts "
+                f"them: {error}; remove the cause, and run this again"
+            ) from error
+    return removed

@@ -1,0 +1,100 @@
+"""Erases payloads past their retention period, in steps so small that callbacks do not wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from receiver.clock import now_ms
+from receiver.errors import NotFound
+from receiver.hooks.base import KeepsFiles
+from receiver.maintenance.erasures import READERS_END_WITHIN, finish
+from receiver.stores.base import Store
+from receiver.stores.upkeep import PruneStep, Texts
+
+PAUSE = 0.02  # seconds between steps, in which waiting writers get the database
+PAGES = 250  # of the file, given back at a time
+
+
+def prune(
+    store: Store,
+    older_than: int,
+    hooks: Sequence[KeepsFiles] = (),
+    *,
+    dead_too: bool = False,
+    readers_end_within: float = READERS_END_WITHIN,
+) -> Iterator[PruneStep]:
+    """Prune what ended before that instant (ms UTC), yielding each step; then give space back.
+
+    Where `hooks` put files, what failed attempts left of these tasks is removed; results stay. Age
+    is elapsed time: what a clock that was set forward makes look older is kept for longer. Safe to
+    stop anywhere, and to run twice at once. Raises StoreUnavailable, and at the end NotErased if a
+    reader keeps what was erased in the database's files.
+    """
+    older_than -= store.set_forward_since(older_than)
+    erased = 0
+    for step in chain(
+        _messages(store, older_than, dead_too=dead_too),
+        _inputs(store, older_than, dead_too=dead_too),
+    ):
+        _tidy(store, step.tasks, hooks)
+        yield step
+        erased += step.callbacks + step.inputs
+    for of in Texts:
+        erased += _texts(store, of, older_than, dead_too=dead_too)
+    erased += store.prune_rows(older_than)
+    store.prune_sessions(now_ms())
+    if erased:
+        give_back(store)
+    finish(store, "prune", within=readers_end_within)
+
+
+def _messages(store: Store, older_than: int, *, dead_too: bool) -> Iterator[PruneStep]:
+    step = store.prune(older_than, dead_too=dead_too)
+    yield step
+    while step.next is not None:
+        time.sleep(PAUSE)
+        step = store.prune(older_than, after=step.next, dead_too=dead_too)
+        yield step
+
+
+def _inputs(store: Store, older_than: int, *, dead_too: bool) -> Iterator[PruneStep]:
+    after: int | None = 0
+    while after is not None:
+        time.sleep(PAUSE)
+        step = store.prune_inputs(older_than, after=after, dead_too=dead_too)
+        yield PruneStep(0, 0, None, inputs=step.changed)
+        after = step.next
+
+
+def _texts(store: Store, of: Texts, older_than: int, *, dead_too: bool) -> int:
+    """Erase answers and reasons of tasks without a message that could be pruned."""
+    erased, after = 0, 0
+    while True:
+        step = store.prune_texts(of, older_than, after=after, dead_too=dead_too)
+        erased += step.changed
+        if step.next is None:
+            return erased
+        after = step.next
+        time.sleep(PAUSE)
+
+
+def _tidy(store: Store, tasks: Sequence[str], hooks: Sequence[KeepsFiles]) -> None:
+    for task_id in tasks if hooks else ():
+        try:
+            task = store.task(task_id)
+        except NotFound:
+            continue
+        for hook in hooks:
+            hook.tidy(task)
+
+
+def give_back(store: Store) -> None:
+    """Return all free space to the file system. Raises StoreUnavailable."""
+    left = store.give_back(PAGES)
+    while left:
+        time.sleep(PAUSE)
+        before, left = left, store.give_back(PAGES)
+        if left >= before:  # others free pages as fast, or a reader holds them
+            return

@@ -1,0 +1,1 @@
+"""Logs, metrics, and the watch over the clock."""

@@ -1,0 +1,292 @@
+"""Everything that goes out by URL goes through here: public addresses only, in bounded time.
+
+The name is resolved once, the address checked, and the connection made to that very address. No
+proxy or .netrc of the environment is used, and no error shows more of a URL than scheme and host,
+because paths and queries hold secrets (a Slack webhook, a signed link).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
+from urllib3.util import Url, parse_url
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from receiver.errors import (
+    ContentFailure,
+    DeliveryFailure,
+    PermanentFailure,
+    TemporaryFailure,
+    TimedOut,
+)
+from receiver.outgoing import urls
+from receiver.outgoing.deadline import Deadline
+from receiver.outgoing.ssrf_guard import GuardedSession, NotPublic
+
+CHUNK = 64 * 1024  # bytes
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Besides 5xx: the request may be fine at another time.
+TEMPORARY_STATUSES = frozenset({408, 425, 429})
+# Content codings that are decoded only if a library for them is installed.
+COMPRESSIONS = frozenset({"br", "compress", "x-compress", "zstd"})
+
+
+class UrlRefused(PermanentFailure):
+    """The URL, or one that it redirects to, is not one that may be requested."""
+
+
+class TooManyRedirects(TemporaryFailure):
+    """The URL redirects more than MAX_REDIRECTS times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the other side said; `headers` are found in any case of letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes  # no more than was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedResponse:
+    """An answer whose body is still to come."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+def post(
+    url: str,
+    *,
+    json: Any = None,
+    data: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    deadline: float = 10,
+    allow_private: bool = False,
+    max_bytes: int = CHUNK,
+) -> Response:
+    """Send one POST, without following redirects, and read at most `max_bytes` of the answer.
+
+    `deadline` is in seconds, for the whole exchange. Every status is returned; see `failure`.
+    Raises TemporaryFailure (no connection), TimedOut (no answer in time) or PermanentFailure (the
+    URL may not be requested).
+    """
+    content = {"json": json, "data": data, "headers": headers}
+    with (
+        Deadline(deadline) as clock,
+        _exchange("POST", url, clock, allow_private, content) as response,
+    ):
+        body = bytearray()
+        with suppress(ContentFailure):  # the status counts even if the body cannot be decoded
+            for chunk in _chunks(response, url, clock):
+                body += chunk
+                if len(body) >= max_bytes:
+                    break
+        return Response(response.status_code, response.headers, bytes(body[:max_bytes]))
+
+
+@contextmanager
+def stream(
+    url: str, *, deadline: float, max_bytes: int, allow_private: bool = False
+) -> Iterator[StreamedResponse]:
+    """GET a body in chunks, following up to 5 redirects, each checked like the first URL.
+
+    URLs and redirects are interpreted as in browsers. `deadline` is in seconds, for the whole
+    exchange. Raises PermanentFailure if the body is larger than `max_bytes`, UrlRefused if a
+    redirect leads to a URL that may not be requested, ContentFailure if the body cannot be
+    decompressed, TooManyRedirects, and the errors of `post`.
+    """
+    with Deadline(deadline) as clock, ExitStack() as stack:
+        response, url = _follow(stack, url, clock, allow_private)
+        chunks = _capped(_chunks(response, url, clock), max_bytes, origin(url))
+        yield StreamedResponse(response.status_code, response.headers, chunks)
+
+
+def is_unavailable(status: int) -> bool:
+    """Return whether the status means that the server is unavailable, which the breaker counts."""
+    return status in TEMPORARY_STATUSES or 500 <= status < 600
+
+
+def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailure:
+    """Return the failure for a response that is not a success; `text` describes the response."""
+    wait = retry_after(headers.get("Retry-After"), time.time())
+    if is_unavailable(status):
+        return TemporaryFailure(text, wait)
+    return PermanentFailure(text) if 300 <= status < 500 else ContentFailure(text, wait)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait, from a Retry-After header in either of its forms; None if it says none.
+
+    `now` is in seconds since 1970.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # "-0000": a date in UTC that does not say where it was written
+            moment = moment.replace(tzinfo=UTC)
+        return max(moment.timestamp() - now, 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def origin(url: str) -> str:
+    """As much of a URL as may be shown: scheme, host and port."""
+    try:
+        parts = parse_url(url)
+    except HTTPError:
+        return "the URL"
+    return str(Url(scheme=parts.scheme, host=parts.host, port=parts.port)) or "the URL"
+
+
+def _follow(
+    stack: ExitStack, url: str, clock: Deadline, allow_private: bool
+) -> tuple[requests.Response, str]:
+    url = _normalized(url, clock)
+    first_host = _host(url)
+    for _ in range(1 + MAX_REDIRECTS):
+        # `allow_private` speaks of the host that was named, not of where it sends us.
+        private = allow_private and _host(url) == first_host
+        response = stack.enter_context(_exchange("GET", url, clock, private, {}))
+        following = _redirect_target(response, url)
+        if following is None:
+            return response, url
+        url = following
+        stack.close()
+    raise TooManyRedirects(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
+
+
+def _normalized(url: str, clock: Deadline) -> str:
+    try:
+        return urls.normalized(url)
+    except ValueError as error:
+        raise _explained(error, url, clock) from None
+
+
+def _redirect_target(response: requests.Response, url: str) -> str | None:
+    """Return the URL that the response redirects to; None if it is not a redirect."""
+    if response.status_code not in REDIRECTS:
+        return None
+    targets = set(response.raw.headers.getlist("Location"))
+    if len(targets) > 1:
+        raise UrlRefused(f"{origin(url)}: redirects to several URLs, which is not allowed")
+    try:
+        following = urls.redirect_target(targets.pop(), url) if targets else None
+        if following is None:
+            return None
+        downgrade = parse_url(url).scheme == "https" != parse_url(following).scheme
+    except (HTTPError, ValueError):
+        raise UrlRefused(f"{origin(url)}: redirects to an invalid URL") from None
+    if downgrade:
+        raise UrlRefused(f"{origin(url)}: redirects from https to http, which is not allowed")
+    return following
+
+
+def _check_coding(response: requests.Response, url: str) -> None:
+    given = response.headers.get("Content-Encoding", "").lower().split(",")
+    unknown = (COMPRESSIONS - set(HTTPResponse.CONTENT_DECODERS)) & {name.strip() for name in given}
+    if unknown:
+        raise ContentFailure(
+            f"{origin(url)}: the body is compressed with {min(unknown)}, which was not requested"
+        )
+
+
+def _host(url: str) -> str | None:
+    # By the parser that requests connects by: for `http://a\\@b/` others see another host.
+    try:
+        return parse_url(url).host
+    except HTTPError:
+        return None
+
+
+@contextmanager
+def _exchange(
+    method: str, url: str, clock: Deadline, allow_private: bool, content: Mapping[str, Any]
+) -> Iterator[requests.Response]:
+    """One request on a connection of its own; the answer's body is not read yet."""
+    with GuardedSession(clock, allow_private) as session:
+        try:
+            response = session.request(
+                method, url, stream=True, timeout=clock.remaining(), **content
+            )
+        except (HTTPError, OSError, ValueError) as error:  # requests' own are OSErrors
+            raise _explained(error, url, clock) from None  # their texts show the whole URL
+        with response:
+            yield response
+
+
+def _chunks(response: requests.Response, url: str, clock: Deadline) -> Iterator[bytes]:
+    _check_coding(response, url)  # only of a body that somebody reads: the status comes first
+    try:
+        for chunk in response.iter_content(CHUNK):
+            if clock.passed:
+                raise TimeoutError
+            yield chunk
+        if clock.passed:  # what looks like the end of the body may be us, hanging up
+            raise TimeoutError
+    except (HTTPError, OSError) as error:
+        raise _explained(error, url, clock) from None
+
+
+def _capped(chunks: Iterator[bytes], max_bytes: int, where: str) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise PermanentFailure(f"{where}: larger than the {max_bytes} bytes allowed")
+        yield chunk
+
+
+def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
+    where = origin(url)
+    if isinstance(error, NotPublic):
+        return PermanentFailure(
+            f"{where}: is not a public address; "
+            "allow_private = true lets this hook reach internal ones"
+        )
+    if isinstance(error, requests.exceptions.InvalidHeader):  # also a ValueError
+        return TemporaryFailure(f"{where}: the response has several sizes as its Content-Length")
+    if isinstance(error, ValueError):
+        return UrlRefused(f"{where}: is not an http or https URL, or is malformed")
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return ContentFailure(
+            f"{where}: the body cannot be decompressed: it does not match its Content-Encoding"
+        )
+    if clock.passed or isinstance(error, (requests.Timeout, TimeoutError)):
+        return TimedOut(f"{where}: no complete answer within {clock.seconds:g} s")
+    return TemporaryFailure(f"{where}: {_root_cause(error)}")
+
+
+def _root_cause(error: BaseException) -> str:
+    """What the operating system or OpenSSL said: nothing there knows the URL."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return f"the TLS certificate is not trusted ({link.verify_message})"
+        if isinstance(link, CertificateError):
+            return "the TLS certificate is not trusted (it is for another name)"
+        if isinstance(link, ssl.SSLError):
+            return f"TLS failed ({link.reason})"
+        if isinstance(link, socket.gaierror):
+            return "the name cannot be resolved"
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    return "the connection broke"

@@ -1,0 +1,1 @@
+"""Reading, shrinking and recognising pictures from outside."""

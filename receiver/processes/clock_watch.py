@@ -1,0 +1,154 @@
+"""Detects that the clock was set, and corrects what is scheduled; see docs/adr/0016-clock-steps.md.
+
+A step is a change of the record's clock compared with the time since boot. Suspending the machine
+and slewing the clock change both, so neither is a step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from receiver import clock
+from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import CLOCK_STEPS
+from receiver.stores.base import Store
+from receiver.stores.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
+
+LOOK_EVERY = 2.0  # seconds
+LIMIT_EVERY = 60_000  # ms between two checks of how far ahead schedules are
+REPORTED_FOR = 86_400_000  # ms for which a step is shown to people
+DRIFT = 500  # ms; a smaller change is not worth a look at the record
+TRIES = 3  # to read both clocks without an interruption in between
+INTERRUPTION = 50  # ms
+ROUND_TRIP = 1_000  # ms; an answer of the database server that took longer is too inexact
+
+log = structlog.get_logger()
+
+
+def recent_step(store: Store, now: int) -> ClockStep | None:
+    """Return the newest correction of the last day. Raises StoreUnavailable."""
+    since = now - REPORTED_FOR
+    found = [step for step in store.clock_steps(since) if since <= step.at <= now]
+    return found[-1] if found else None
+
+
+class ClockWatch:
+    """Watches the record's clock in one process. Thread-safe. The clocks can be passed in."""
+
+    def __init__(
+        self,
+        store: Store,
+        meter: MetricBuffer | None = None,
+        *,
+        wall: Callable[[], int] = clock.wall_ms,
+        elapsed: Callable[[], int] = clock.elapsed_ms,
+        boot: str | None = None,
+        follow: Callable[[int | None], None] = clock.follow,
+    ) -> None:
+        self._store = store
+        self._meter = meter
+        self._wall, self._elapsed, self._set_clock = wall, elapsed, follow
+        self._boot = boot or clock.boot_id()
+        self._has_server_clock = False
+        self._known: int | None = None  # the offset that is on record
+        self._suspected: int | None = None  # an offset that the next look has to confirm
+        self._limit_at = self._refresh_at = 0
+        self._lock = threading.Lock()
+
+    def look(self) -> ClockStep | None:
+        """Compare the clocks; correct a step, if no other process has, and return it.
+
+        A process that follows a server's clock needs two looks in a row: by then, every process
+        that looks every few seconds follows the clock that was set. Raises StoreUnavailable.
+        """
+        with self._lock:
+            offset = self._offset()
+            if offset is None:
+                return None
+            step = self._compared(offset)
+            if self._suspected is None:
+                self._limit(offset)
+            return step
+
+    def follow(self) -> None:
+        """Follow the record's clock from now on, and correct nothing. Raises StoreUnavailable."""
+        self._offset()
+
+    def uncorrected(self) -> str | None:
+        """Describe a step that is not corrected yet; None if there is none.
+
+        Raises StoreUnavailable.
+        """
+        with self._lock:
+            offset = self._offset()
+        if offset is None:
+            return None
+        now = self._elapsed() + offset
+        by = self._store.clock_step(self._boot, offset, now)
+        return ClockStep(now, by, 0).text if by else None
+
+    def _offset(self) -> int | None:
+        """Return the record's clock minus the time since boot; None if it cannot be determined.
+
+        The record's clock is followed from now on.
+        """
+        for _ in range(TRIES):
+            before = self._elapsed()
+            server = self._store.server_clock()
+            shown = self._wall() if server is None else server
+            took = self._elapsed() - before
+            self._has_server_clock = server is not None
+            if took <= (ROUND_TRIP if self._has_server_clock else INTERRUPTION):
+                offset = shown - before - took // 2
+                self._set_clock(offset if self._has_server_clock else None)
+                return offset
+        return None
+
+    def _compared(self, offset: int) -> ClockStep | None:
+        change = 0 if self._known is None else abs(offset - self._known)
+        elapsed = self._elapsed()
+        is_fresh = not self._has_server_clock or elapsed < self._refresh_at
+        if self._known is not None and change < DRIFT and is_fresh:
+            self._suspected = None
+            return None
+        if change >= LEAST_STEP and self._has_server_clock and not self._is_confirmed(offset):
+            self._suspected = offset
+            return None
+        now, shared = elapsed + offset, self._has_server_clock
+        settles = not shared and elapsed < SETTLES_WITHIN
+        step = self._store.correct_clock(self._boot, offset, now, settles=settles, shared=shared)
+        if step is not None:
+            self._report(step)
+        elif (self._known is None or change >= LEAST_STEP) and self._store.clock_step(
+            self._boot, offset, now
+        ):
+            self._suspected = offset  # another machine has to confirm it
+            return None
+        self._known, self._suspected = offset, None
+        self._refresh_at = elapsed + REFRESH_EVERY
+        return step
+
+    def _is_confirmed(self, offset: int) -> bool:
+        return self._suspected is not None and abs(offset - self._suspected) < LEAST_STEP
+
+    def _report(self, step: ClockStep) -> None:
+        log.warning(
+            "the clock was set; schedules were moved",
+            by_s=step.by_ms / 1000,
+            moved_s=step.moved_ms / 1000,
+        )
+        if self._meter is not None:
+            self._meter.count(CLOCK_STEPS, "back" if step.by_ms < 0 else "forward")
+
+    def _limit(self, offset: int) -> None:
+        elapsed = self._elapsed()
+        if elapsed < self._limit_at:
+            return
+        if made_due := self._store.limit_schedules(elapsed + offset):
+            log.warning(
+                "what was scheduled later than possible is due; was the clock set?", rows=made_due
+            )
+        self._limit_at = elapsed + LIMIT_EVERY

@@ -1,0 +1,176 @@
+"""The hooks file as this process last accepted it. Only SIGHUP makes a process read it again.
+
+A file that is being saved may be incomplete. So a process that is started in the place of one that
+died does not read the file either: `receiver serve` hands its text down to the processes that it
+starts, and a gunicorn worker inherits the text from the arbiter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from receiver import providers
+from receiver.clock import now_ms
+from receiver.config import hooks_file
+from receiver.config.hooks_file import HookEntry, HooksPath
+from receiver.config.settings import Settings
+from receiver.errors import SettingsError
+from receiver.stores.base import GONE_AFTER, Store
+from receiver.text.display import storable
+from receiver.text.redaction import redacted
+
+REPORTS_EVERY = 2.0  # seconds
+LONGEST_PROBLEM = 1_000  # characters
+HANDED_DOWN = "CALLBACK_RECEIVER_HOOKS_FD"  # the descriptor of the text in a child process
+REJECTED = "the hooks file was rejected, and the previous one stays in use"
+RELOADED = "the hooks file was reloaded"
+Check = Callable[[tuple[HookEntry, ...]], object]  # raises SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentHooks:
+    """An accepted hooks file. `problem`: why the file was rejected at the last SIGHUP, if it was.
+
+    The problem shows no secret, and can be stored.
+    """
+
+    source: HooksPath
+    text: str
+    entries: tuple[HookEntry, ...]
+    problem: str | None = None
+
+    @classmethod
+    def load(cls, source: HooksPath) -> CurrentHooks:
+        """Return the file that was handed down to this process, or read it.
+
+        Raises SettingsError.
+        """
+        inherited = _inherited(source)
+        if inherited is not None:
+            text, problem = inherited
+            return cls(source, text, _parsed(source, text), problem)
+        return cls._read(source)
+
+    @classmethod
+    def _read(cls, source: HooksPath) -> CurrentHooks:
+        text = hooks_file.read(source.path, must_exist=source.must_exist)
+        return cls(source, text, _parsed(source, text))
+
+    def reloaded(self, check: Check = lambda _: None) -> CurrentHooks:
+        """Read the file again. If it is invalid, return these hooks with its problem.
+
+        A file that contained hooks must still exist: it may be missing while it is being saved.
+        """
+        must_exist = self.source.must_exist or bool(self.entries)
+        try:
+            found = self._read(replace(self.source, must_exist=must_exist))
+            check(found.entries)
+        except SettingsError as error:
+            problem = redacted(storable("; ".join(error.problems)))
+            return replace(self, problem=problem[:LONGEST_PROBLEM])
+        return replace(found, source=self.source)
+
+    def hand_down(self) -> tuple[int, Mapping[str, str]]:
+        """Return a descriptor for a child process to inherit, and what its environment needs.
+
+        The caller closes the descriptor.
+        """
+        document = {"path": str(self.source.path), "text": self.text, "problem": self.problem}
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("hooks")
+        else:
+            descriptor, name = tempfile.mkstemp()
+            Path(name).unlink()
+        with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
+            json.dump(document, file)
+        return descriptor, {HANDED_DOWN: str(descriptor)}
+
+
+class Reports:
+    """Puts on record why a process rejected the hooks file, for other processes to show."""
+
+    def __init__(self, store: Store, name: str, kind: str) -> None:
+        self._store, self._name, self._kind = store, name, kind
+        self._reported: str | None = None
+
+    def report(self, problem: str | None) -> None:
+        """Store the problem, or that there is none, if that has changed.
+
+        Raises StoreUnavailable; then the next call tries again.
+        """
+        if problem != self._reported:
+            self._store.report_problem(self._name, self._kind, problem, now_ms())
+            self._reported = problem
+
+
+def rejections(store: Store, now: int) -> dict[str, str]:
+    """Return why processes that are at work rejected the hooks file, by kind of process."""
+    return {one.kind: one.problem for one in store.process_problems(now - GONE_AFTER)}
+
+
+def who_rejected(found: Mapping[str, str]) -> dict[str, str]:
+    """Return the same by problem: one file makes all processes say the same.
+
+    The values are subjects of a sentence, such as "the poller, the web process and the worker".
+    """
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, problem in sorted(found.items()):
+        kinds[problem].append("the web process" if kind == "web" else f"the {kind}")
+    return {
+        problem: " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        for problem, names in kinds.items()
+    }
+
+
+_held: CurrentHooks | None = None
+
+
+def hold(current: CurrentHooks) -> None:
+    """Make this the file that this process and those that it forks use."""
+    global _held  # noqa: PLW0603 - gunicorn's workers inherit nothing else from the arbiter
+    _held = current
+
+
+def held() -> CurrentHooks | None:
+    """Return the file of `hold`; None if this process reads the file whenever it needs it."""
+    return _held
+
+
+def entries_for(chosen: Settings) -> tuple[HookEntry, ...]:
+    """Return the hooks that this process uses. Raises SettingsError."""
+    source = source_of(chosen)
+    if _held is not None and _held.source == source:
+        return _held.entries
+    return CurrentHooks.load(source).entries
+
+
+def source_of(chosen: Settings) -> HooksPath:
+    """Return where the hooks file is."""
+    return HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
+
+
+def _parsed(source: HooksPath, text: str) -> tuple[HookEntry, ...]:
+    return hooks_file.parse(text, source.path, providers.spelling, providers.PROVIDERS)
+
+
+def _inherited(source: HooksPath) -> tuple[str, str | None] | None:
+    """Return the text and the problem that `hand_down` handed to this process, once."""
+    number = os.environ.pop(HANDED_DOWN, None)
+    if number is None:
+        return None
+    try:
+        descriptor = int(number)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            file.seek(0)
+            document = json.load(file)
+        if document["path"] == str(source.path):
+            return document["text"], document["problem"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not our descriptor: the variable was set by another program
+    return None

@@ -1,0 +1,257 @@
+"""Runs one machine's processes together: starts them, restarts one that died, stops them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from receiver.processes.current_hooks import REJECTED, RELOADED, Check, CurrentHooks
+from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, runs_in_a_terminal
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+DRAIN = 30.0  # seconds the processes have to end after SIGTERM
+REMAINS_DRAIN = 5.0  # seconds the children of a process that died have to end
+DEATHS, WITHIN = 5, 60.0  # give up after DEATHS deaths of one process within WITHIN seconds
+DELAYS: tuple[float, ...] = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)  # seconds before a restart, by how often it died in WITHIN
+LOOK_EVERY = 0.1  # seconds
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+log = structlog.get_logger()
+
+
+def commands(bind: str | None) -> dict[str, list[str]]:
+    """The command of each process; they are named, not imported."""
+    web = [sys.executable, "-m", "gunicorn", "--config", "python:receiver.web.gunicorn"]
+    address = ["--bind", bind] if bind else []
+    return {
+        "web": [*web, *address, "wsgi:app"],
+        "worker": [sys.executable, "-m", "receiver", "worker"],
+        "poller": [sys.executable, "-m", "submitter", "reconcile", "--forever"],
+    }
+
+
+@dataclass
+class _Process:
+    """One of the processes: running, or waiting to be started again."""
+
+    name: str
+    command: Sequence[str]
+    child: subprocess.Popen[bytes] | None = None
+    group: int | None = None  # of the child, or of what it left behind when it died
+    start_at: float = 0.0  # while it does not run
+    died_at: list[float] = field(default_factory=list)  # within the last WITHIN seconds
+    was_restarted: bool = False
+
+    def start(self, current: CurrentHooks | None) -> None:
+        """Start the process with the last accepted hooks file."""
+        self.was_restarted = bool(self.group)
+        with _handed_down(current) as (descriptors, environment):
+            self.child = subprocess.Popen(
+                self.command,
+                start_new_session=True,
+                preexec_fn=_prepare(os.getpid()),  # noqa: PLW1509 - one thread
+                pass_fds=descriptors,
+                env={**os.environ, **environment},
+            )
+        self.group = self.child.pid
+
+    def note_death(self, now: float) -> float | None:
+        """Return the seconds until it is to be started again; None: it died too often."""
+        self.child = None
+        self.died_at = [at for at in self.died_at if now - at < WITHIN] + [now]
+        if len(self.died_at) >= DEATHS:
+            return None
+        delay = DELAYS[min(len(self.died_at), len(DELAYS)) - 1]
+        self.start_at = now + delay
+        return delay
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to the process, if it runs."""
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(number)
+
+
+class _Supervisor:
+    def __init__(self, wanted: Mapping[str, Sequence[str]], current: CurrentHooks | None) -> None:
+        self._processes = [_Process(name, command) for name, command in wanted.items()]
+        self._current = current
+
+    def run(self, came: list[int], check: Check, has_terminal: Callable[[], bool]) -> int:
+        """Supervise until a signal asks to stop (0), or a process died too often (1)."""
+        in_terminal = has_terminal()
+        try:
+            for process in self._processes:
+                self._start(process)
+            while True:
+                while came:
+                    number = came.pop(0)
+                    if number != signal.SIGHUP or (in_terminal and not has_terminal()):
+                        return 0
+                    self._reload(check)
+                for process in self._processes:
+                    if not self._look_after(process):
+                        return 1
+                time.sleep(LOOK_EVERY)
+        finally:
+            self._stop()
+
+    def _look_after(self, process: _Process) -> bool:
+        """Restart the process if necessary; return False to give up."""
+        now = time.monotonic()
+        if process.child is None:
+            if now >= process.start_at and _is_gone(process, now):
+                log.info("a process is started again", process=process.name)
+                return self._start(process)
+            return True
+        status = process.child.poll()
+        if status is None:
+            return True
+        if status == CANNOT_LISTEN and not process.was_restarted:
+            return False  # the process has reported why
+        _signal_group(process, signal.SIGTERM)
+        return self._note_death(process, f"it ended with status {status}")
+
+    def _start(self, process: _Process) -> bool:
+        """Start the process; return False to give up."""
+        try:
+            process.start(self._current)
+        except (OSError, subprocess.SubprocessError) as error:  # such as no memory
+            return self._note_death(process, f"it could not be started: {error}")
+        return True
+
+    def _note_death(self, process: _Process, reason: str) -> bool:
+        """Log the death, and when the process is started again; return False to give up."""
+        delay = process.note_death(time.monotonic())
+        if delay is None:
+            log.error(
+                "a process keeps dying: giving up, and stopping the others",
+                process=process.name,
+                reason=reason,
+                deaths=len(process.died_at),
+                within_s=WITHIN,
+            )
+            return False
+        log.error(
+            "a process ended by itself and is started again",
+            process=process.name,
+            reason=reason,
+            deaths=len(process.died_at),
+            after_s=delay,
+        )
+        return True
+
+    def _reload(self, check: Check) -> None:
+        """Read the hooks file again, for processes that are restarted, and pass SIGHUP on."""
+        if self._current is not None:
+            self._current = self._current.reloaded(check)
+            if self._current.problem is not None:
+                log.error(REJECTED, problem=self._current.problem)
+            else:
+                log.info(RELOADED, hooks=[entry.name for entry in self._current.entries])
+        for process in self._processes:
+            process.signal(signal.SIGHUP)
+
+    def _stop(self) -> None:
+        for process in self._processes:
+            process.signal(signal.SIGTERM)
+        until = time.monotonic() + DRAIN
+        for process in self._processes:
+            child = process.child
+            if child is not None:
+                try:
+                    child.wait(max(0.0, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    log.error("a process did not end in time", process=process.name, seconds=DRAIN)
+                    child.kill()
+                    child.wait()
+            _signal_group(process, signal.SIGKILL)
+
+
+def supervise(
+    wanted: Mapping[str, Sequence[str]],
+    current: CurrentHooks | None = None,
+    check: Check = lambda _: None,
+) -> int:
+    """Run the commands until SIGTERM, SIGINT or SIGQUIT (0).
+
+    A process that ends by itself is started again, each time after a longer delay; the others
+    continue. If one dies DEATHS times within WITHIN seconds, all are stopped (1), so that the host
+    restarts us. At SIGHUP all processes read the hooks file again, if `check` accepts its entries.
+
+    The processes share our output. Each has a process group of its own, so that Ctrl-C reaches it
+    as the SIGTERM that lets it drain.
+    """
+    came: list[int] = []  # a handler may append; to set an event there could wait for oneself
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    for number in (*STOPPING, signal.SIGHUP):
+        signal.signal(number, lambda number, _: came.append(number))
+    accept_hangup()
+    log.info("starting", processes=list(wanted))
+    has_terminal: Callable[[], bool] = (lambda: False) if nohup else runs_in_a_terminal
+    return _Supervisor(wanted, current).run(came, check, has_terminal)
+
+
+@contextmanager
+def _handed_down(
+    current: CurrentHooks | None,
+) -> Iterator[tuple[tuple[int, ...], Mapping[str, str]]]:
+    if current is None:
+        yield (), {}
+        return
+    descriptor, environment = current.hand_down()
+    try:
+        yield (descriptor,), environment
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(parent: int) -> Callable[[], None]:
+    """Return what a child does before it becomes one of the processes.
+
+    On Linux it gets SIGTERM when the supervisor is killed, so that nothing is left behind. SIGHUP
+    waits until it can handle it.
+    """
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare
+
+
+def _is_gone(process: _Process, now: float) -> bool:
+    """Whether nothing is left of a process that died, such as web workers that hold its port."""
+    if process.group is not None:
+        with suppress(ChildProcessError):  # as process 1 of a container, we inherit them
+            os.waitpid(-process.group, os.WNOHANG)
+    if not _signal_group(process, 0):
+        return True
+    if now >= process.died_at[-1] + REMAINS_DRAIN:
+        _signal_group(process, signal.SIGKILL)
+    return False
+
+
+def _signal_group(process: _Process, number: int) -> bool:
+    """Send a signal to what is left of a process; return whether there was anything."""
+    if process.group is None:
+        return False
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.group, number)
+        return True
+    return False

@@ -1,0 +1,150 @@
+"""The record in the JSON shapes that commands and the API show; additive changes only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from receiver.config.hooks_file import HEARABLE, HookEntry
+from receiver.deliveries import Delivery, task_json
+from receiver.endpoints import Endpoint
+from receiver.stores.activity import Activity
+from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.upkeep import Rejection
+from receiver.text.display import rfc3339
+
+
+def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a delivery. `hooks`: the names in the hooks file; None if they are not known."""
+    lacks_hook = None if hooks is None else delivery.lacks_hook(hooks)
+    return {
+        "id": delivery.id,
+        "task": delivery.task_id,
+        "status": delivery.status,
+        "hook": delivery.hook,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "after": delivery.after,
+        "due_at": _instant(delivery.due_at),
+        "ended_at": _instant(delivery.ended_at),
+        "waits_for_missing_hook": lacks_hook,
+    }
+
+
+def callback_json(stored: StoredCallback) -> dict[str, Any]:
+    """A message of a provider, with its body as text, decompressed if necessary."""
+    callback = stored.callback
+    return {
+        "id": stored.id,
+        "task": callback.task_id,
+        "provider": callback.provider,
+        "source": callback.source.value,
+        "trust": callback.trust.value,
+        "outcome": stored.outcome.value,
+        "repeats": stored.repeats,
+        "problem": stored.problem,
+        "received_at": rfc3339(callback.received_at),
+        "headers": dict(callback.headers),
+        "body": callback.readable.decode("utf-8", "replace"),
+    }
+
+
+def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a task with everything on record about it. `hooks`: see `delivery_json`."""
+    return {
+        **task_json(history.task),
+        "callback_task_id": history.task.callback_task_id,
+        "mismatched_at": _instant(history.task.mismatched_at),
+        "forgotten_at": _instant(history.forgotten_at),
+        "transitions": [
+            {
+                "status": move.status,
+                "occurred_at": rfc3339(move.occurred_at),
+                "recorded_at": rfc3339(move.recorded_at),
+                "trust": move.trust.value,
+                "corrected": move.corrected,
+            }
+            for move in history.transitions
+        ],
+        "callbacks": [callback_json(stored) for stored in history.callbacks],
+        "deliveries": [
+            {
+                **delivery_json(delivery, hooks),
+                "answers": [
+                    {
+                        "number": attempt.number,
+                        "started_at": rfc3339(attempt.started_at),
+                        "ended_at": rfc3339(attempt.ended_at),
+                        "outcome": attempt.outcome,
+                        "answer": attempt.answer,
+                    }
+                    for attempt in history.attempts.get(delivery.id, ())
+                ],
+                "files": [file.url for file in history.files.get(delivery.id, ())],
+            }
+            for delivery in history.deliveries
+        ],
+    }
+
+
+def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
+    """The other side of a hook, as it stands at this instant."""
+    return {
+        "hook": endpoint.hook,
+        "circuit": endpoint.circuit(now).value,
+        "failures": endpoint.failures,
+        "failing_since": _instant(endpoint.failing_since),
+        "retry_at": _instant(endpoint.retry_at),
+        "paused_at": _instant(endpoint.paused_at),
+        "disabled_at": _instant(endpoint.disabled_at),
+        "said": endpoint.said,
+    }
+
+
+def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
+    """An entry of the hooks file, without its options, which hold secrets; and what is wrong."""
+    heard = entry.subscription
+    wait_ms = heard.wait_ms if heard.after is not None else None
+    return {
+        "hook": entry.name,
+        "type": entry.type,
+        "on": [status for status in HEARABLE if status in heard.on],
+        "providers": sorted(heard.providers),
+        "match": heard.match,
+        "after": heard.after,
+        **({} if wait_ms is None else {"wait_for_files": wait_ms / 1000}),  # seconds
+        "alerts": entry.alerts,
+        "problems": list(problems),
+    }
+
+
+def happening_json(one: Activity) -> dict[str, Any]:
+    """Something that happened to a task."""
+    return {
+        "at": rfc3339(one.at),
+        "event": one.kind.value,
+        "task": one.task_id,
+        "provider": one.provider,
+        "account": one.account,
+        "reference": one.reference,
+        "outcome": one.outcome,
+        "status": one.status,
+        "hook": one.hook,
+        "said": one.said,
+    }
+
+
+def rejection_json(rejection: Rejection) -> dict[str, Any]:
+    """A refused request; its path shows no token."""
+    return {
+        "at": rfc3339(rejection.at),
+        "address": rejection.address,
+        "reason": rejection.reason,
+        "method": rejection.method,
+        "path": rejection.path,
+        "count": rejection.count,
+    }
+
+
+def _instant(instant: int | None) -> str | None:
+    return None if instant is None else rfc3339(instant)

@@ -1,0 +1,99 @@
+"""Finds the words of one person in texts that others wrote, in whatever form they repeat them.
+
+A hook may answer with the reference of a task, escaped for a URL, JSON or HTML, or in capitals.
+Everything here takes linear time, and reads at most LONGEST characters of a text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import unquote_plus
+
+LONGEST = 300_000  # characters; no stored text is longer than a callback's body
+SHORTEST = 4  # characters; a shorter word is part of too many others
+ROUNDS = 3  # of escapes within escapes
+_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+MOST_MARKS = 30  # combining characters in a row, as in Unicode's Stream-Safe Text Format
+_LONG_NUMBER = re.compile(r"&#[0-9]{20,}")  # no character, and Python may refuse to read it
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([\"\\/']))")
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedTerms:
+    """What identifies a person or a task: a reference, and ids."""
+
+    folded: frozenset[str]
+
+    @classmethod
+    def of(cls, values: Iterable[str | None]) -> Self:
+        """Return these words, each also in the form that it has in file names."""
+        given = [value.strip() for value in values if value]
+        in_files = [_NOT_IN_FILE_NAMES.sub("_", value) for value in given]
+        folded = {_folded(value) for value in (*given, *in_files)}
+        return cls(frozenset(word for word in folded if len(word) >= SHORTEST))
+
+    def are_in(self, text: str | bytes) -> bool:
+        """Return whether the text contains one of the words."""
+        if isinstance(text, bytes):
+            text = text[: 4 * LONGEST].decode("utf-8", "replace")
+        if not self.folded:
+            return False
+        return any(self._are_in(form) for form in _forms(text[:LONGEST]))
+
+    def _are_in(self, text: str) -> bool:
+        return any(_stands(word, text) for word in self.folded)
+
+
+def _stands(word: str, text: str) -> bool:
+    """Return whether the word occurs, but not as a part of another word or number."""
+    place = text.find(word)
+    while place >= 0:
+        end = place + len(word)
+        around = (text[place - 1 : place], text[end : end + 1])
+        if not any(map(str.isalnum, around)):
+            return True
+        place = text.find(word, place + 1)
+    return False
+
+
+def _forms(text: str) -> Iterable[str]:
+    """The text as it is, and without its escapes, one layer after the other."""
+    yield _folded(text)
+    for _ in range(ROUNDS):
+        plain = _ESCAPE.sub(_character, unquote_plus(text))
+        plain = html.unescape(_LONG_NUMBER.sub("\ufffd", plain))
+        if plain == text:
+            return
+        text = plain
+        yield _folded(text)
+
+
+def _character(match: re.Match[str]) -> str:
+    code = match[1] or match[2]
+    return chr(int(code, 16)) if code else match[3]
+
+
+def _folded(text: str) -> str:
+    """Ignore case, the form of accents, and what separates words."""
+    paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    whole = paired if paired.isascii() else _with_few_marks(paired)
+    return " ".join(unicodedata.normalize("NFKC", whole).casefold().split())
+
+
+def _with_few_marks(text: str) -> str:
+    """Decompose the text, and keep at most MOST_MARKS combining characters in a row.
+
+    They are sorted when a text is normalized, which takes quadratic time.
+    """
+    shown: list[str] = []
+    marks = 0
+    for character in "".join(unicodedata.normalize("NFKD", one) for one in text):
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MOST_MARKS:
+            shown.append(character)
+    return "".join(shown)

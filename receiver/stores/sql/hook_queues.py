@@ -1,0 +1,132 @@
+"""What waits, hook by hook: however much waits for one of them, the others are found as quickly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from receiver.endpoints import Circuit, Endpoint
+from receiver.stores import rows
+from receiver.stores.admission import Admission, Candidate
+from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.session import Session
+
+COUNTED = 10_000  # rows; beyond that nobody needs the number, and it costs time
+
+
+@dataclass(frozen=True, slots=True)
+class HookQueue:
+    """The deliveries that wait for one hook. `due_at`: of the oldest; None: all wait for others."""
+
+    endpoint: Endpoint
+    due_at: int | None
+    running: int  # claimed, by any worker
+
+    @property
+    def hook(self) -> str:
+        return self.endpoint.hook
+
+    def opens_at(self, now: int) -> int | None:
+        """When its next delivery can be claimed; None: something else has to happen first."""
+        circuit = self.endpoint.circuit(now)
+        if self.due_at is None or circuit is Circuit.PAUSED:
+            return None
+        if circuit is Circuit.OPEN:
+            return max(self.due_at, self.endpoint.retry_at or 0)
+        if circuit is Circuit.HALF_OPEN and self.running:
+            return None  # its probe runs
+        return self.due_at
+
+    def ready_since(self, now: int) -> int | None:
+        """Since when its oldest delivery could have been made; None if none can be made now."""
+        opens_at = self.opens_at(now)
+        if opens_at is None or opens_at > now:
+            return None
+        if self.endpoint.circuit(now) is Circuit.HALF_OPEN:
+            return max(opens_at, self.endpoint.retry_at or 0)
+        return opens_at
+
+    def is_held(self, now: int) -> bool:
+        """Whether its deliveries wait for a pause to end, or for the circuit to close."""
+        return self.endpoint.circuit(now) in (Circuit.PAUSED, Circuit.OPEN, Circuit.HALF_OPEN)
+
+    def room(self, now: int, limit: int) -> int:
+        """How many may be claimed now."""
+        opens_at = self.opens_at(now)
+        if opens_at is None or opens_at > now:
+            return 0
+        return 1 if self.endpoint.circuit(now) is Circuit.HALF_OPEN else limit
+
+
+def lanes(connection: Session) -> list[HookQueue]:
+    """One lane for each hook that has something waiting."""
+    return [
+        HookQueue(rows.endpoint(row, hook=row["lane"]), row["due_at"], row["running"])
+        for row in connection.execute(_LANES)
+    ]
+
+
+def claimable(connection: Session, now: int, limit: int, admission: Admission) -> list[int]:
+    """The ids of up to `limit` deliveries to be claimed next."""
+    waiting: list[tuple[int, int, int, Candidate]] = []
+    takes_abandoned = int(admission.takes_abandoned)
+    for lane in lanes(connection):
+        room = lane.room(now, limit)
+        timed_out = lane.endpoint.timed_out
+        if not room or not admission.has_slot(lane.hook, timed_out=timed_out):
+            continue
+        values = (lane.hook, now, takes_abandoned, room)
+        for place, row in enumerate(connection.execute_locked(_OLDEST, values).fetchall()):
+            candidate = Candidate(row["id"], lane.hook, timed_out, bool(row["abandoned"]))
+            waiting.append((lane.running + place, row["due_at"], row["id"], candidate))
+    begun: list[int] = []
+    for *_, candidate in sorted(waiting, key=lambda one: one[:3]):
+        if len(begun) < limit and admission.begin(candidate):
+            begun.append(candidate.id)
+    return begun
+
+
+def due(connection: Session, hook: str, now: int) -> int:
+    """How many deliveries of a hook are due, held or not; counted up to COUNTED."""
+    count: int = connection.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
+    return count
+
+
+# No index on the hook may be taken for what runs: `|| ''` keeps it out of reach. The distinct
+# hooks are found by skipping along the index, one step for each of them.
+_LANES = """
+with recursive waiting (hook) as (
+  select min(hook) from deliveries where state = 'pending'
+  union all
+  select (select min(hook) from deliveries where state = 'pending' and hook > waiting.hook)
+  from waiting where waiting.hook is not null
+)
+select waiting.hook as lane, endpoints.*,
+  (select min(due_at) from deliveries where state = 'pending' and hook = waiting.hook) as due_at,
+  (select count(*) from deliveries where state = 'claimed' and hook || '' = waiting.hook) as running
+from waiting left join endpoints on endpoints.hook = waiting.hook
+where waiting.hook is not null
+"""
+
+# Whether the last attempt at a delivery was abandoned.
+ABANDONED = """
+exists (
+  select 1 from attempts where attempts.delivery = deliveries.id
+    and attempts.number = deliveries.attempts and attempts.outcome = 'abandoned'
+)
+"""
+
+_OLDEST = locked(
+    f"""
+select id, due_at, {ABANDONED} as abandoned
+from deliveries where state = 'pending' and hook = ? and due_at <= ?
+  and (? = 1 or not {ABANDONED})
+order by due_at limit ?
+""",  # noqa: S608 - nothing in it comes from outside
+    Lock.SKIP_LOCKED,
+)
+
+_DUE = """
+select count(*) as due from (
+  select 1 from deliveries where state = 'pending' and hook = ? and due_at <= ? limit ?
+) as found
+"""

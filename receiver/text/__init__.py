@@ -1,0 +1,1 @@
+"""Text and bodies from outside: decoded, cleaned, shortened and redacted."""
