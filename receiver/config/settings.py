@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from receiver.config import private_files, table
+from receiver.config.hooks_file import HooksPath
 from receiver.config.table import Confirm
 from receiver.config.values import is_postgres
 from receiver.environment import Environment, readers
@@ -106,6 +107,12 @@ def load(*, creates_secret: bool = True) -> Settings:
 def log_format() -> str:
     """Return the format of log lines, which is needed even if other settings are wrong."""
     return Environment().value(table.LOG_FORMAT)
+
+
+def hooks_path() -> HooksPath:
+    """Return where the hooks file is, which is needed even if other settings are wrong."""
+    path = Environment().value(table.HOOKS_FILE)
+    return HooksPath(path, must_exist=True) if path else HooksPath()
 
 
 def sqlite_path(database_url: str) -> Path:

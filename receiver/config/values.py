@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import zoneinfo
@@ -57,17 +58,19 @@ def database_url(text: str) -> str:
 
 
 def hooks_file(text: str) -> Path:
-    """Return the path of an existing file; `hooks_file` reports problems with its contents."""
+    """Return the path of a readable file; `hooks_file` reports problems with its contents."""
     path = Path(text)
     try:
-        is_missing = not path.exists()
-    except (OSError, ValueError):  # reported when the file is read
-        is_missing = False
-    if is_missing:
+        exists, is_readable = path.exists(), os.access(path, os.R_OK) and not path.is_dir()
+    except (OSError, ValueError):  # no file can have this path
+        exists = is_readable = False
+    if not exists:
         raise ValueError(
             "does not exist; correct HOOKS_FILE, or create the file "
             "(an empty file means that there are no hooks)"
         )
+    if not is_readable:
+        raise ValueError("is not a readable file; correct HOOKS_FILE, or let this user read it")
     return path
 
 

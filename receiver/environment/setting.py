@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,9 @@ class Environment:
         try:
             return setting.read(text)
         except ValueError as error:
-            subject = repr(text) if is_shown else "the value"
+            subject = "the value"
+            if is_shown:
+                subject = text if re.fullmatch("[!-~]+", text) else repr(text)
             self.problems.append(f"{setting.name}: {subject} {error}")
             return setting.default
 
