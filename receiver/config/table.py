@@ -120,7 +120,8 @@ TRUSTED_PROXIES = Setting(
     name="TRUSTED_PROXIES",
     read=readers.number(int, 0, 10),
     default=0,
-    summary="The number of proxies in front of the web process whose X-Forwarded-For is trusted.",
+    summary="The number of proxies in front of the web process; they are trusted to state the address "
+    "of a client.",
 )
 API_TOKEN = Setting[str | None](
     name="API_TOKEN",
@@ -153,7 +154,7 @@ SECRET_KEY = Setting[str | None](
     read=readers.secret(SHORTEST_SECRET),
     default=None,
     unset="derived",
-    summary="Signs the sessions of the dashboard, with at least "
+    summary="The key that signs the sessions of the dashboard, with at least "
     f"{SHORTEST_SECRET} characters; if it is unset, the key is derived from the first callback "
     "secret.",
     is_secret=True,
@@ -169,7 +170,8 @@ PORT = Setting[int | None](
     name="PORT",
     read=readers.number(int, 1, 65_535),
     default=None,
-    summary="The port to listen on at every address; if it is unset, `127.0.0.1:8000`.",
+    summary="The port on which the web process listens, at every address of the machine; if it is "
+    "unset, the web process listens at `127.0.0.1:8000`.",
     example="8000",
     may_be_file=False,
 )
