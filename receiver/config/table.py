@@ -120,8 +120,8 @@ TRUSTED_PROXIES = Setting(
     name="TRUSTED_PROXIES",
     read=readers.number(int, 0, 10),
     default=0,
-    summary="The number of proxies in front of the web process; they are trusted to state the address "
-    "of a client.",
+    summary="The number of proxies in front of the web process; they are trusted to state the "
+    "address of a client.",
 )
 API_TOKEN = Setting[str | None](
     name="API_TOKEN",
