@@ -14,17 +14,17 @@ import click
 import requests
 
 from sandbox import environment
-from sandbox.callbacks import Persistence
-from sandbox.chaos import shares
-from sandbox.ledger import Entry
-from sandbox.scenarios import SCENARIOS
+from sandbox.callback_sender import Persistence
+from sandbox.ledger import LedgerEntry
+from sandbox.providers.standard_webhooks import SecretError, Signer
+from sandbox.scenarios.chaos import shares
+from sandbox.scenarios.scenario import SCENARIOS
 from sandbox.server import Behaviour, Sandbox
-from sandbox.standard_webhooks import SecretError, Signer
 from sandbox.trigger import (
     PROVIDERS,
     Range,
-    Shot,
     TriggerError,
+    TriggerOptions,
     UnknownScenarioError,
     triggerable,
 )
@@ -172,7 +172,7 @@ def trigger(
         return
     if scenario is None or url is None:
         raise click.UsageError("say a scenario, and --to URL; `--list` prints the scenarios")
-    shot = Shot(scenario, url, provider, external_id, webhook_secret, pace, retries)
+    shot = TriggerOptions(scenario, url, provider, external_id, webhook_secret, pace, retries)
     try:
         with Range(shot) as fired:
             entries = list(_told(fired, as_json))
@@ -210,7 +210,7 @@ def _described(names: list[str]) -> Iterator[str]:
         yield from (indented + line for line in more)
 
 
-def _told(fired: Range, quietly: bool) -> Iterator[Entry]:
+def _told(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
     for entry in fired.fire():
         if not quietly:
             reason = ERRNO.search(entry.error or "")

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sandbox.bounded_store import BoundedStore
 from sandbox.clock import now_ms
-from sandbox.faults import AnswerFault
-from sandbox.picture import PictureError
-from sandbox.shelf import Shelf
+from sandbox.scenarios.faults import AnswerFault
+from sandbox.try_on_picture import PictureError
 from sandbox.workers import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.callbacks import Courier
-    from sandbox.gallery import Gallery
-    from sandbox.notices import Notice
-    from sandbox.scenarios import Queue, Scenario
+    from sandbox.callback_sender import CallbackSender
+    from sandbox.outgoing_callbacks import OutgoingCallback
+    from sandbox.result_pictures import ResultPictures
+    from sandbox.scenarios.scenario import Queue, Scenario
 
 KEPT = 10_000
 THREADS = 4
@@ -47,7 +47,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Order:
+class CreateRequest:
     """What a valid create request asks for, pictures as decoded bytes."""
 
     provider: str
@@ -107,7 +107,7 @@ class ExternalIdTakenError(Exception):
 class Dialect(Protocol):
     """How one provider tells of a task."""
 
-    def notice(self, task: Task, url: str) -> Notice:
+    def notice(self, task: Task, url: str) -> OutgoingCallback:
         """Return the callback that tells `url` where `task` stands."""
 
 
@@ -115,7 +115,13 @@ class Engine:
     """`pace` is the seconds a task stays `submitted`, and then again `processing`."""
 
     def __init__(
-        self, queue: Queue, courier: Courier, gallery: Gallery, *, pace: float, max_running: int
+        self,
+        queue: Queue,
+        courier: CallbackSender,
+        gallery: ResultPictures,
+        *,
+        pace: float,
+        max_running: int,
     ) -> None:
         self._queue = queue
         self._courier = courier
@@ -125,9 +131,11 @@ class Engine:
         self._dialects: dict[str, Dialect | None] = {}
         self.calls_back = True
         self.on_create: Callable[[Scenario], None] = lambda _: None
-        self._tasks: Shelf[str, Task] = Shelf(KEPT)
+        self._tasks: BoundedStore[str, Task] = BoundedStore(KEPT)
         self._external: dict[tuple[str, str], str] = {}
-        self._orders: dict[str, Order] = {}  # of running tasks: pictures of people go with the end
+        self._orders: dict[
+            str, CreateRequest
+        ] = {}  # of running tasks: pictures of people go with the end
         self._running: Counter[str] = Counter()
         self._under_way: set[str] = set()
         self._last_id = 0
@@ -148,7 +156,7 @@ class Engine:
     def providers(self) -> list[str]:
         return list(self._dialects)
 
-    def submit(self, order: Order) -> Task:
+    def submit(self, order: CreateRequest) -> Task:
         """Take the order; raise TooManyRunningError or ExternalIdTakenError."""
         with self._lock:
             task = self._admit(order)  # before anything else: a refused one is no task
@@ -176,7 +184,7 @@ class Engine:
         newest_first = reversed(self._tasks.values())
         return [task for task in newest_first if provider in (None, task.provider)]
 
-    def _admit(self, order: Order) -> Task:
+    def _admit(self, order: CreateRequest) -> Task:
         external = order.external_task_id
         if external is not None and (order.provider, external) in self._external:
             raise ExternalIdTakenError(external)
@@ -193,7 +201,7 @@ class Engine:
         self._keep(task)
         return task
 
-    def _new_task(self, order: Order) -> Task:
+    def _new_task(self, order: CreateRequest) -> Task:
         now = now_ms()
         self._last_id = max(self._last_id + 1, (now - ID_EPOCH_MS) << ID_BITS)
         return Task(
@@ -225,7 +233,7 @@ class Engine:
         with self._lock:
             self._under_way.discard(task.task_id)
 
-    def _outcome(self, task: Task, order: Order) -> dict[str, Any]:
+    def _outcome(self, task: Task, order: CreateRequest) -> dict[str, Any]:
         if task.scenario.failure is not None:
             return {"status": Status.FAILED, "reason": task.scenario.failure}
         try:

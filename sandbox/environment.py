@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox import appypie, kling_auth, modellix
+from sandbox.providers import appypie, kling_auth, modellix
 
 PORT = 8900
 SMTP_PORT = 8925

@@ -7,17 +7,17 @@ import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sandbox.bounded_store import BoundedStore
 from sandbox.clock import now_ms
-from sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
-    from sandbox.notices import Notice
+    from sandbox.outgoing_callbacks import OutgoingCallback
 
 KEPT = 10_000
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One attempt. Instants are Unix milliseconds; `answered_at` is None while it is under way."""
 
     number: int
@@ -46,12 +46,12 @@ class Entry:
 
 class Ledger:
     def __init__(self, kept: int = KEPT) -> None:
-        self._entries: Shelf[int, Entry] = Shelf(kept)
+        self._entries: BoundedStore[int, LedgerEntry] = BoundedStore(kept)
         self._numbers = itertools.count(1)
 
-    def opened(self, notice: Notice, attempt: int) -> Entry:
+    def opened(self, notice: OutgoingCallback, attempt: int) -> LedgerEntry:
         """Write down that `notice` goes out now."""
-        entry = Entry(
+        entry = LedgerEntry(
             number=next(self._numbers),
             provider=notice.provider,
             task_id=notice.task_id,
@@ -68,12 +68,12 @@ class Ledger:
 
     def closed(
         self,
-        entry: Entry,
+        entry: LedgerEntry,
         *,
         http_status: int | None = None,
         error: str | None = None,
         answer: str | None = None,
-    ) -> Entry:
+    ) -> LedgerEntry:
         """Write down what came back: a status, an error, or a status and then an error."""
         done = replace(
             entry, answered_at=now_ms(), http_status=http_status, error=error, answer=answer
@@ -81,10 +81,10 @@ class Ledger:
         self._entries.put(done.number, done)
         return done
 
-    def entries(self, task_id: str | None = None) -> list[Entry]:
+    def entries(self, task_id: str | None = None) -> list[LedgerEntry]:
         """Return the attempts, oldest first; `task_id` may also be an external one."""
         rows = self._entries.values()
         return [row for row in rows if task_id in (None, row.task_id, row.external_task_id)]
 
-    def acknowledged(self, task_id: str | None = None) -> list[Entry]:
+    def acknowledged(self, task_id: str | None = None) -> list[LedgerEntry]:
         return [row for row in self.entries(task_id) if row.acknowledged]

@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Self
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from sandbox import appypie, environment, kling, kling_callbacks, modellix
-from sandbox.app import create_app
-from sandbox.callbacks import Courier, Persistence
-from sandbox.chaos import Chaos
+from sandbox import environment
+from sandbox.callback_sender import CallbackSender, Persistence
+from sandbox.components import Components
 from sandbox.engine import Engine
-from sandbox.gallery import Gallery
+from sandbox.inboxes.mail import Mailbox, MailServer
+from sandbox.inboxes.slack import SlackInbox
 from sandbox.ledger import Ledger
-from sandbox.mail import Mailbox, MailServer
-from sandbox.modellix_limit import Limit
-from sandbox.parts import Parts
-from sandbox.scenarios import Queue
-from sandbox.slack import SlackInbox
-from sandbox.standard_webhooks import Signer
+from sandbox.providers import appypie, kling, kling_callbacks, modellix
+from sandbox.providers.standard_webhooks import Signer
+from sandbox.rate_limit import RateLimit
+from sandbox.result_pictures import ResultPictures
+from sandbox.scenarios.chaos import Chaos
+from sandbox.scenarios.scenario import Queue
+from sandbox.web.app import create_app
 
 if TYPE_CHECKING:
-    from sandbox.engine import Order, Task
-    from sandbox.mail import Mail
-    from sandbox.scenarios import Scenario
-    from sandbox.slack import SlackMessage
+    from sandbox.engine import CreateRequest, Task
+    from sandbox.inboxes.mail import Mail
+    from sandbox.inboxes.slack import SlackMessage
+    from sandbox.scenarios.scenario import Scenario
 
 BACKLOG = 128
 # Under which address this machine reaches what listens on all of them.
@@ -88,20 +89,20 @@ class Sandbox:
         self.url = f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
         self.ledger = Ledger()
         pace = behaviour.pace if pace is None else pace
-        self._courier = Courier(self.ledger, behaviour.persistence, pace)
+        self._courier = CallbackSender(self.ledger, behaviour.persistence, pace)
         self._parts = self._assemble(behaviour, pace)
         self._mail_server = MailServer(self._parts.mailbox, self._smtp_socket)
         self._web = _web_server(self._parts, self._web_socket)
         self._thread = threading.Thread(target=self._web.serve_forever, args=(0.05,), daemon=True)
 
-    def _assemble(self, behaviour: Behaviour, pace: float) -> Parts:
+    def _assemble(self, behaviour: Behaviour, pace: float) -> Components:
         chaos = Chaos(behaviour.chaos, behaviour.chaos_seed) if behaviour.chaos else None
         queue = Queue(chaos, signs=behaviour.webhook_secret is not None)
-        gallery = Gallery(self.url)
+        gallery = ResultPictures(self.url)
         engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
         engine.calls_back = behaviour.callbacks
-        engine.speak(kling.NAME, kling_callbacks.Callbacks(behaviour.webhook_secret))
-        engine.speak(appypie.NAME, appypie.Callbacks())
+        engine.speak(kling.NAME, kling_callbacks.KlingCallbacks(behaviour.webhook_secret))
+        engine.speak(appypie.NAME, appypie.AppyPieCallbacks())
         engine.speak(modellix.NAME, None)
         mailbox, slack = Mailbox(), SlackInbox()
 
@@ -112,7 +113,7 @@ class Sandbox:
                 slack.refuse(scenario.slack)
 
         engine.on_create = apply_inbox_faults
-        return Parts(
+        return Components(
             url=self.url,
             environment=self.env(),
             engine=engine,
@@ -121,7 +122,7 @@ class Sandbox:
             queue=queue,
             mailbox=mailbox,
             slack=slack,
-            modellix_limit=Limit(behaviour.requests_a_minute),
+            modellix_limit=RateLimit(behaviour.requests_a_minute),
         )
 
     def __enter__(self) -> Self:
@@ -151,7 +152,7 @@ class Sandbox:
         """Let the next `count` tasks of `provider` play `scenario`."""
         self._parts.queue.add(provider, scenario, count)
 
-    def play(self, order: Order, scenario: str) -> Task:
+    def play(self, order: CreateRequest, scenario: str) -> Task:
         """Take an order as a create would, and let it play this scenario."""
         self.next(order.provider, scenario)
         return self._parts.engine.submit(order)
@@ -172,7 +173,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
-def _web_server(parts: Parts, listening: socket.socket) -> BaseWSGIServer:
+def _web_server(parts: Components, listening: socket.socket) -> BaseWSGIServer:
     # Given a socket, werkzeug neither binds nor, where that fails, ends the whole process.
     host, port = listening.getsockname()[:2]
     return make_server(

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from urllib.parse import urlsplit
 
-from sandbox.callbacks import Persistence
-from sandbox.engine import Order, Task
-from sandbox.ledger import Entry
-from sandbox.scenarios import SCENARIOS, UnknownScenarioError, named
+from sandbox.callback_sender import Persistence
+from sandbox.engine import CreateRequest, Task
+from sandbox.ledger import LedgerEntry
+from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError, named
 from sandbox.server import Behaviour, Sandbox
 
 PROVIDERS = ("kling", "appypie")  # those that call back
@@ -26,7 +26,7 @@ class TriggerError(ValueError):
 
 
 @dataclass(frozen=True)
-class Shot:
+class TriggerOptions:
     """What to fire, and where."""
 
     scenario: str
@@ -38,7 +38,7 @@ class Shot:
     retries: int = 3
     timeout: float = 10.0  # seconds
 
-    def completed(self) -> Shot:
+    def completed(self) -> TriggerOptions:
         """With what its URL tells. Raises TriggerError."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -59,7 +59,7 @@ class Shot:
 class Range:
     """A context manager; its sandbox serves the result for as long as it is open."""
 
-    def __init__(self, shot: Shot) -> None:
+    def __init__(self, shot: TriggerOptions) -> None:
         """Raises TriggerError, UnknownScenarioError, SecretError, OSError."""
         self._shot = shot.completed()
         persistence = Persistence(shot.retries, shot.pace, shot.timeout)
@@ -76,11 +76,11 @@ class Range:
     def __exit__(self, *error: object) -> None:
         self.sandbox.__exit__(*error)
 
-    def fire(self) -> Iterator[Entry]:
+    def fire(self) -> Iterator[LedgerEntry]:
         """Play the task, and yield every attempt at a callback as it ends."""
         shot = self._shot
         images = resources.files("sandbox") / "images"
-        order = Order(
+        order = CreateRequest(
             provider=shot.provider or PROVIDERS[0],
             model=MODEL,
             human=(images / "person.jpg").read_bytes(),
@@ -105,7 +105,7 @@ class Range:
     def _is_over(self) -> bool:
         return self._task is not None and self.sandbox.is_quiet(self._task.task_id)
 
-    def _ended(self, seen: set[int]) -> Iterator[Entry]:
+    def _ended(self, seen: set[int]) -> Iterator[LedgerEntry]:
         for entry in self.sandbox.ledger.entries():
             if entry.answered_at is not None and entry.number not in seen:
                 seen.add(entry.number)
@@ -121,4 +121,11 @@ def triggerable() -> list[str]:
     ]
 
 
-__all__ = ["PROVIDERS", "Range", "Shot", "TriggerError", "UnknownScenarioError", "triggerable"]
+__all__ = [
+    "PROVIDERS",
+    "Range",
+    "TriggerError",
+    "TriggerOptions",
+    "UnknownScenarioError",
+    "triggerable",
+]

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import requests
 
-from sandbox.callbacks import Persistence
-from sandbox.scenarios import UnknownScenarioError
+from sandbox.callback_sender import Persistence
+from sandbox.scenarios.scenario import UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
 from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
@@ -429,7 +429,7 @@ def test_a_slow_result_drips(
 ) -> None:
     url = result_url(sandbox, kling, receiver, "slow-result")
     pauses: list[float] = []
-    monkeypatch.setattr("sandbox.results.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("sandbox.web.result_files.time", SimpleNamespace(sleep=pauses.append))
     with session.get(url, timeout=PATIENCE, stream=True) as answer:
         pieces = answer.iter_content(1)
         assert [next(pieces) for _ in range(3)] == [b"\x89", b"P", b"N"]

@@ -1,0 +1,1 @@
+"""A mail server and a Slack endpoint that keep what they receive, and their pages."""
