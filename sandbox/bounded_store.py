@@ -1,4 +1,4 @@
-"""Keeps the newest things up to a number and a weight, so that nothing here grows without end."""
+"""A mapping of bounded size, so that a long-running sandbox does not use more and more memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class BoundedStore(Generic[K, V]):
-    """A thread-safe mapping that drops its oldest entries past `most` entries or `heaviest`."""
+    """A thread-safe mapping that drops its oldest entries beyond a number or a total weight."""
 
     def __init__(
         self, most: int, heaviest: int | None = None, weigh: Callable[[V], int] | None = None
@@ -27,7 +27,10 @@ class BoundedStore(Generic[K, V]):
         self._lock = threading.Lock()
 
     def put(self, key: K, value: V) -> list[V]:
-        """Keep `value`; return what had to go for it, oldest first. The newest always stays."""
+        """Store `value` and return the entries that it displaced, oldest first.
+
+        The newest always stays.
+        """
         with self._lock:
             replaced = self._entries.get(key)
             if replaced is not None:
@@ -41,7 +44,7 @@ class BoundedStore(Generic[K, V]):
             return self._entries.get(key)
 
     def values(self) -> list[V]:
-        """Return everything kept, oldest first."""
+        """Return all values, oldest first."""
         with self._lock:
             return list(self._entries.values())
 

@@ -1,4 +1,4 @@
-"""What a running sandbox is made of, within reach of its routes."""
+"""The components of a running sandbox, for its routes."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class Components:
 
 
 def components() -> Components:
-    """Return the parts of the sandbox that serves the current request."""
+    """Return the components of the sandbox that serves the current request."""
     return cast("Components", current_app.extensions["sandbox"])

@@ -1,4 +1,4 @@
-"""A callback as it goes over the wire, and how it goes."""
+"""A callback as it is sent, and the way in which it is sent."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from enum import Enum, auto
 from typing import Any
 
 Sign = Callable[[str, int, bytes], Mapping[str, str]]
-"""Headers that sign this message id, this instant (Unix seconds) and this body."""
+"""Returns the headers that sign a message id, a time (Unix seconds) and a body."""
 
 
 class Transmission(Enum):
-    """What is done on the wire."""
+    """How a callback is transmitted."""
 
     WHOLE = auto()
-    BROKEN_OFF = auto()  # more is announced than sent, and then hung up
-    HANGS_UP = auto()  # sent whole, and hung up before the answer
+    BROKEN_OFF = auto()  # the connection is closed before the announced length was sent
+    HANGS_UP = auto()  # sent completely, then closed before the response
 
 
 @dataclass(frozen=True)
 class OutgoingCallback:
-    """One callback, and whose it is.
+    """One callback of a task.
 
-    `delay`, in paces: how long it waits before it joins the line of its task. What is `held` joins
-    it right after the task's end, the last first. What is not `insisted` on is sent once, whatever
-    is answered.
+    `delay`: number of paces before it is queued for its task. `held`: it is queued right after the
+    final callback, in reverse order. Without `insisted` it is sent once, whatever the response is.
     """
 
     provider: str
@@ -40,22 +39,22 @@ class OutgoingCallback:
     body: bytes
     delay: float = 0.0
     held: bool = False
-    manner: Transmission = Transmission.WHOLE
+    transmission: Transmission = Transmission.WHOLE
     insisted: bool = True
-    copies: int = 1  # sent at the same moment
+    copies: int = 1  # sent concurrently
     method: str = "POST"
     sign: Sign | None = field(default=None, compare=False)
 
     def signed(self, sent_at: int | None = None) -> OutgoingCallback:
-        """The same with a signature of its own, where the provider signs."""
+        """Return a copy with a new signature, if the provider signs."""
         if self.sign is None:
             return self
         at = int(time.time()) if sent_at is None else sent_at
         added = self.sign(str(uuid.uuid4()), at, self.body)
         return replace(self, headers={**self.headers, **added})
 
-    def saying(self, **changes: Any) -> OutgoingCallback:
-        """The same with these keys of its JSON changed, signed anew."""
+    def with_fields(self, **changes: Any) -> OutgoingCallback:
+        """Return a copy with these keys of its JSON changed, signed again."""
         document = {**self.document, **changes}
         # A lone surrogate cannot be encoded, but JSON allows its escape.
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
@@ -63,14 +62,14 @@ class OutgoingCallback:
         status = str(document.get("task_status", document.get("status", self.status)))
         return replace(self, body=body, status=status).signed()
 
-    def sending(self, body: bytes, **headers: str) -> OutgoingCallback:
+    def with_body(self, body: bytes, **headers: str) -> OutgoingCallback:
         """Return a copy with this body and these headers, signed again."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return replace(self, body=body, headers={**self.headers, **named}).signed()
 
     @property
     def document(self) -> dict[str, Any]:
-        """The parsed JSON body."""
+        """Return the parsed JSON body."""
         document: dict[str, Any] = json.loads(self.body)
         return document
 

@@ -1,4 +1,4 @@
-"""Counts the requests of one key at Modellix, and says in headers how many are left."""
+"""A limit of requests per minute, and the headers that state how many are left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ A_MINUTE = 60.0  # seconds
 
 
 class RateLimit:
-    """So many requests in any minute; thread-safe. `clock` tells epoch seconds."""
+    """Allows `most` requests in any minute. Thread-safe. `clock` returns Unix seconds."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.time) -> None:
         self.most = most
@@ -24,7 +24,10 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Was there room for one more? A refused request does not count."""
+        """Count a request; return False if it exceeds the limit.
+
+        A refused request does not count.
+        """
         with self._lock:
             now = self._now()
             has_room = len(self._taken) < self.most
@@ -37,8 +40,8 @@ class RateLimit:
             now = self._now()
             reset_at = math.ceil(self._taken[0] + A_MINUTE if self._taken else now)
             left = self.most - len(self._taken)
-        told = {"Limit": self.most, "Remaining": left, "Reset": reset_at}
-        return {f"X-RateLimit-{name}": str(value) for name, value in told.items()}
+        values = {"Limit": self.most, "Remaining": left, "Reset": reset_at}
+        return {f"X-RateLimit-{name}": str(value) for name, value in values.items()}
 
     def _now(self) -> float:
         """Forget what is older than a minute."""

@@ -1,4 +1,4 @@
-"""A whole sandbox that starts, serves on loopback, and stops leaving nothing behind."""
+"""Starts and stops a complete sandbox."""
 
 from __future__ import annotations
 
@@ -31,24 +31,26 @@ if TYPE_CHECKING:
     from sandbox.scenarios.scenario import Scenario
 
 BACKLOG = 128
-# Under which address this machine reaches what listens on all of them.
+# The address at which this machine reaches a server that listens on all addresses.
 REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the providers act: `pace` is the seconds between two moves of a task.
+    """How the providers behave. `pace`: seconds between two status changes of a task.
 
     Raises SecretError for a webhook secret that cannot be used.
     """
 
     pace: float = 1.0
-    max_running: int = 20  # of each provider; at the real Modellix it is about 3
-    callbacks: bool = True  # False: no provider calls back
-    webhook_secret: str | None = None  # Kling signs its callbacks with it
-    requests_a_minute: int = 100  # Modellix' limit for each key
+    max_running: int = 20  # running tasks of each provider; Modellix allows about 3
+    callbacks: bool = True  # False: no provider sends callbacks
+    webhook_secret: str | None = None  # signs Kling's callbacks
+    requests_a_minute: int = 100  # Modellix's rate limit of each key
     persistence: Persistence = field(default_factory=Persistence)
-    chaos: dict[str, float] | None = None  # percent by scenario, for tasks nobody asked one for
+    chaos: dict[str, float] | None = (
+        None  # percentages by scenario, for tasks without one of their own
+    )
     chaos_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -58,13 +60,13 @@ class Behaviour:
 
 class QuietHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing: the ledger and the pages tell what happened."""
+        """Log nothing: the ledger and the pages show what happened."""
 
 
 class Sandbox:
-    """A context manager; port 0 takes a free one. Raises OSError when a port is taken.
+    """A context manager that serves a sandbox on loopback. Port 0 chooses a free port.
 
-    `pace` in seconds stands for `behaviour` where nothing else of it matters.
+    `pace` (seconds) is a short form of `behaviour`. Raises OSError if a port is in use.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Sandbox:
         self.url = f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
         self.ledger = Ledger()
         pace = behaviour.pace if pace is None else pace
-        self._courier = CallbackSender(self.ledger, behaviour.persistence, pace)
+        self._callback_sender = CallbackSender(self.ledger, behaviour.persistence, pace)
         self._parts = self._assemble(behaviour, pace)
         self._mail_server = MailServer(self._parts.mailbox, self._smtp_socket)
         self._web = _web_server(self._parts, self._web_socket)
@@ -99,7 +101,9 @@ class Sandbox:
         chaos = Chaos(behaviour.chaos, behaviour.chaos_seed) if behaviour.chaos else None
         queue = Queue(chaos, signs=behaviour.webhook_secret is not None)
         gallery = ResultPictures(self.url)
-        engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
+        engine = Engine(
+            queue, self._callback_sender, gallery, pace=pace, max_running=behaviour.max_running
+        )
         engine.calls_back = behaviour.callbacks
         engine.speak(kling.NAME, kling_callbacks.KlingCallbacks(behaviour.webhook_secret))
         engine.speak(appypie.NAME, appypie.AppyPieCallbacks())
@@ -126,7 +130,7 @@ class Sandbox:
         )
 
     def __enter__(self) -> Self:
-        self._courier.start()
+        self._callback_sender.start()
         self._parts.engine.start()
         self._mail_server.start()
         self._thread.start()
@@ -137,13 +141,13 @@ class Sandbox:
         self._web.shutdown()
         self._thread.join()
         self._parts.engine.stop()
-        self._courier.stop()
+        self._callback_sender.stop()
         self._mail_server.stop()
         self._web_socket.close()
         self._smtp_socket.close()
 
     def env(self) -> dict[str, str]:
-        """Return the settings that point the other programs here."""
+        """Return the settings that point the other programs to this sandbox."""
         secret = self._behaviour.webhook_secret
         signing = {"KLING_WEBHOOK_SECRETS": secret} if secret else {}
         return environment.settings(self.url, self._host, self.smtp_port) | signing
@@ -153,13 +157,13 @@ class Sandbox:
         self._parts.queue.add(provider, scenario, count)
 
     def play(self, order: CreateRequest, scenario: str) -> Task:
-        """Take an order as a create would, and let it play this scenario."""
+        """Create a task without a request, and let it play this scenario."""
         self.next(order.provider, scenario)
         return self._parts.engine.submit(order)
 
     def is_quiet(self, task_id: str) -> bool:
-        """Has the task ended, and is nothing left to be told of any?"""
-        return self._parts.engine.is_over(task_id) and self._courier.is_idle
+        """Return whether the task has ended and no callback of any task is left to send."""
+        return self._parts.engine.is_over(task_id) and self._callback_sender.is_idle
 
     def mails(self) -> list[Mail]:
         return self._parts.mailbox.mails()
@@ -174,7 +178,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _web_server(parts: Components, listening: socket.socket) -> BaseWSGIServer:
-    # Given a socket, werkzeug neither binds nor, where that fails, ends the whole process.
+    # With a socket, werkzeug does not bind itself, and so does not exit the process on failure.
     host, port = listening.getsockname()[:2]
     return make_server(
         host,

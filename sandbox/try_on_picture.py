@@ -1,4 +1,4 @@
-"""Makes a try-on picture from a person and a garment: a likeness, not a model's work."""
+"""Composes a try-on picture from a person and a garment, without any model."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 LONGEST_SIDE = 1024
-WHITE = 249  # background is at least this bright in every channel; pale cloth is not
-SMALL = 160  # the side at which the background is traced: flood filling is slow
-BACKDROP = 128  # any value but 0 and 255
-# Of the Cb and Cr of skin, whatever its tone; narrower than Chai and Ngan's (1999), for the sake of
-# beige backdrops.
+WHITE = 249  # the background is at least this bright in every channel; pale cloth is darker
+SMALL = 160  # side in pixels at which the background is traced, because flood filling is slow
+BACKDROP = 128  # any value other than 0 and 255
+# Ranges of Cb and Cr of skin of any tone; narrower than Chai and Ngan (1999), because of beige
+# backdrops.
 SKIN_CB, SKIN_CR = (77, 120), (136, 165)
 FACE_RADIUS = SMALL // 14
 FACE_DENSITY = 190  # of 255
 
 
 class PictureError(ValueError):
-    """One of the inputs cannot be drawn."""
+    """One of the inputs cannot be used."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the garment goes, in pixels of the person's picture."""
+    """The position of the garment, in pixels of the person's picture."""
 
     left: int
     top: int
@@ -45,7 +45,7 @@ def dress(human: bytes, cloth: bytes) -> bytes:
 def cut_out(garment: Image.Image) -> Image.Image:
     """Return the garment alone: white that reaches the picture's edge becomes transparent."""
     framed = ImageOps.expand(garment, 4, "white")
-    # The median takes away the specks that JPEG leaves along the outline.
+    # The median filter removes the specks that JPEG leaves along the outline.
     cloth = ImageChops.invert(_background(framed)).filter(ImageFilter.MedianFilter(7))
     box = cloth.getbbox()
     if box is None:
@@ -56,7 +56,7 @@ def cut_out(garment: Image.Image) -> Image.Image:
 
 
 def wear(person: Image.Image, garment: Image.Image) -> Image.Image:
-    """Lay the garment over the person's torso, with the light and folds that are there."""
+    """Put the garment on the person's torso, keeping the light and folds of the original."""
     place = find_torso(person)
     size = (place.width, round(place.width * garment.height / garment.width))
     layer = Image.new("RGBA", person.size)
@@ -68,7 +68,7 @@ def wear(person: Image.Image, garment: Image.Image) -> Image.Image:
 
 
 def find_torso(person: Image.Image) -> Placement:
-    """Guess from the face; without one, from the picture's shape."""
+    """Estimate the position from the face, or without a face from the picture's shape."""
     face = _find_face(person)
     if face is None:
         is_full_figure = person.height > 1.3 * person.width
@@ -84,7 +84,7 @@ def _place(person: Image.Image, centre: float, top: float, width: float) -> Plac
 
 
 def _find_face(person: Image.Image) -> tuple[float, float, float] | None:
-    """Return the middle and the width of what is most like a head: skin, in the upper part."""
+    """Return the centre and the width of the area most like a head: skin in the upper part."""
     scale = person.width / SMALL
     size = (SMALL, max(1, round(person.height / scale / 2)))
     upper = person.resize(size, Image.Resampling.BOX, (0, 0, person.width, person.height / 2))
@@ -100,7 +100,7 @@ def _find_face(person: Image.Image) -> tuple[float, float, float] | None:
 
 
 def _run(mask: Image.Image, x: int, y: int) -> int:
-    """Return how far the mask reaches to both sides of a point, as a head may be wide."""
+    """Return how far the mask extends to both sides of a point, at most the width of a head."""
     left, right = x, x
     while left > 0 and mask.getpixel((left - 1, y)):
         left -= 1
@@ -119,7 +119,7 @@ def _within(channel: Image.Image, low: int, high: int) -> Image.Image:
 
 
 def _background(picture: Image.Image) -> Image.Image:
-    """Return a mask of the white that is connected with the picture's edge."""
+    """Return a mask of the white area that is connected to the picture's edge."""
     red, green, blue = picture.split()
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
     white = darkest.point(lambda level: 255 if level >= WHITE else 0)
@@ -132,7 +132,7 @@ def _background(picture: Image.Image) -> Image.Image:
 
 
 def _light(person: Image.Image) -> Image.Image:
-    """Return the person's folds and shadows as a layer to multiply with: 1.0 on average."""
+    """Return the person's folds and shadows as a layer to multiply by; its mean is 1.0."""
     grey = ImageOps.autocontrast(person.convert("L").filter(ImageFilter.GaussianBlur(2.5)))
     soft = grey.point(lambda level: round(175 + level * 80 / 255))
     return Image.merge("RGB", (soft, soft, soft))
@@ -148,11 +148,11 @@ def _darker(picture: Image.Image) -> Image.Image:
 
 
 def _load(content: bytes) -> Image.Image:
-    """Decode, turn upright, put on white and make small enough to work with."""
+    """Decode the picture, rotate it upright, put it on white, and scale it down."""
     with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
         image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
         upright = ImageOps.exif_transpose(image)
-        if upright.mode not in ("RGB", "L"):  # a palette shrinks badly
+        if upright.mode not in ("RGB", "L"):  # palette images do not scale well
             upright = upright.convert("RGBA")
         upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     upright = upright.convert("RGBA")

@@ -34,11 +34,13 @@ SPOKEN = {"succeeded": "succeed", "failed": "failed"}
 def check(
     sandbox: Sandbox, record: ReceiverCommands, expected: dict[str, Expected], pictures: Path
 ) -> None:
-    """Raise StepError for the first step that cannot be seen; `expected` goes by reference."""
+    """Raise StepError for the first step that cannot be seen; the keys of `expected` are
+    references.
+    """
     _check_statuses(record, {name: task.status for name, task in expected.items()})
     for reference, task in expected.items():
-        told = ("submitted", "processing", SPOKEN[task.status]) if task.calls_back else ()
-        _check_acknowledged(sandbox, record, reference, told)
+        changed = ("submitted", "processing", SPOKEN[task.status]) if task.calls_back else ()
+        _check_acknowledged(sandbox, record, reference, changed)
     _check_deliveries(record)
     succeeded = sum(task.status == "succeeded" for task in expected.values())
     _check_pictures(pictures, succeeded)
@@ -58,10 +60,10 @@ def missing(record: ReceiverCommands, expected: dict[str, Expected]) -> list[str
             lines.append(f"{reference}: its status is {row.status} ({source} report the next one)")
         else:
             lines += [
-                f"{reference}: its delivery to the hook {one.hook!r} is {one.state}"
-                f" after {one.attempts} attempt(s) (the worker makes it)"
-                for one in record.of(row)
-                if one.state != "delivered"
+                f"{reference}: its delivery to the hook {delivery.hook!r} is {delivery.state}"
+                f" after {delivery.attempts} attempt(s) (the worker makes it)"
+                for delivery in record.of(row)
+                if delivery.state != "delivered"
             ]
     return lines
 

@@ -106,7 +106,7 @@ class Watch:
     def until_settled(
         self, submitted: Future[None], shown: display.Display, programs: tuple[Program, ...] = ()
     ) -> None:
-        """Show what happens until `seen` is settled; raise StepError if that does not happen."""
+        """Show the activity until `seen` is settled; raise StepError if that does not happen."""
 
         def is_over() -> bool:
             for program in programs:
@@ -126,7 +126,7 @@ class Watch:
     def _is_over(self, submitted: Future[None]) -> bool:
         if not submitted.done():
             return False
-        submitted.result()  # raises what failed there
+        submitted.result()  # raises the exception of that thread, if any
         if self._is_outdated and not self._is_settled:
             self.seen, self._is_outdated = receiver_commands.read(self.commands), False
         return self._is_settled and self._shown >= _outcomes(self.seen)
@@ -137,7 +137,7 @@ class Watch:
 
     def _missing(self) -> str:
         lines = checks.missing(receiver_commands.read(self.commands), EXPECTED)
-        lines = lines or ["the last events, which `receiver tail` has not printed"]
+        lines = lines or ["the last events, which `receiver tail` has not printed yet"]
         return "\n".join(["the following:", *(f"    {line}" for line in lines)])
 
 
@@ -198,7 +198,9 @@ def _log_shown_on_failure(log: Path) -> Iterator[None]:
         yield
     except StepError as missing:
         lines = tail(log.read_text(errors="replace")) if log.exists() else "    (not started)"
-        raise StepError(f"{missing}\nThe end of the receiver's log, {log}:\n{lines}") from None
+        raise StepError(
+            f"{missing}\nThe last lines of the receiver's log, {log}:\n{lines}"
+        ) from None
 
 
 def _say_what_stays(stage: DemoSetup) -> None:

@@ -17,7 +17,7 @@ class StepError(Exception):
 
 
 class ProgressDeadline:
-    """Passes when no new fact was noted for `seconds`. There is no limit on the total time.
+    """A deadline that passes when no new fact was noted for `seconds`. The total time is unlimited.
 
     `clock` returns seconds.
     """
@@ -36,7 +36,7 @@ class ProgressDeadline:
         self._restarted_at = self._clock()
 
     def note(self, facts: Iterable[Hashable]) -> None:
-        """Restart if one of these facts is new. A repeated fact is no progress."""
+        """Restart the deadline if one of these facts is new. A repeated fact is not progress."""
         new = set(facts) - self._seen
         if new:
             self._seen |= new

@@ -1,4 +1,4 @@
-"""What the receiver's own commands answer: the demo believes these, and checks them."""
+"""Reads the record with the receiver's own commands."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class ReceiverCommands:
         return sum(row.state == state for row in self.deliveries)
 
     def is_settled(self, tasks: int, deliveries: int) -> bool:
-        """Are there as many as expected, and has each come to its end?"""
+        """Return whether all expected tasks and deliveries exist and have ended."""
         tasks_ended = sum(task.status in FINAL_STATUSES for task in self.tasks)
         deliveries_ended = sum(row.state in FINAL_STATES for row in self.deliveries)
         return (tasks_ended, deliveries_ended) == (tasks, deliveries)
 
 
 def read(commands: Commands) -> ReceiverCommands:
-    # In this order no delivery is seen before the move that caused it.
+    # In this order no delivery is seen before the transition that caused it.
     deliveries = _rows(commands.run("receiver", "deliveries", "--json"), "deliveries")
     tasks = _rows(commands.run("receiver", "tasks", "--json"), "tasks")
     try:
@@ -65,7 +65,7 @@ def read(commands: Commands) -> ReceiverCommands:
             tuple(_task(row) for row in tasks), tuple(_delivery(row) for row in deliveries)
         )
     except (KeyError, TypeError, ValueError) as fault:
-        raise StepError(f"the receiver's answer lacks {fault}") from None
+        raise StepError(f"the receiver's output lacks {fault}") from None
 
 
 def _task(row: dict[str, Any]) -> TaskRow:
@@ -92,8 +92,8 @@ def _rows(printed: str, name: str) -> list[dict[str, Any]]:
     try:
         answer = json.loads(printed)
     except ValueError:
-        raise StepError(f"`receiver {name} --json` printed no JSON:\n{printed[:400]}") from None
+        raise StepError(f"`receiver {name} --json` did not print JSON:\n{printed[:400]}") from None
     rows = answer.get(name) if isinstance(answer, dict) else answer
     if not isinstance(rows, list):
-        raise StepError(f"`receiver {name} --json` printed no list")
+        raise StepError(f"`receiver {name} --json` did not print a list")
     return rows

@@ -1,4 +1,4 @@
-"""Lays out what the demo needs: folders, settings and the hooks file."""
+"""Creates the folders, settings and hooks file of the demo."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def reserve_port() -> socket.socket:
 def lay_out(
     folder: Path, data: Path, sandbox: Sandbox, reserved: socket.socket, database_url: str | None
 ) -> DemoSetup:
-    """Write what the demo needs; `reserved` keeps the port of the receiver."""
+    """Write the settings and the hooks file; `reserved` is the socket that keeps the receiver's
+    port.
+    """
     bind = "{}:{}".format(*reserved.getsockname())
     stage = DemoSetup(
         folder=folder,
@@ -112,7 +114,7 @@ def lay_out(
             "HOOKS_FILE": str(data / "hooks.toml"),
             "CALLBACK_SECRETS": secrets.token_urlsafe(32),
             "DASHBOARD_PASSWORD": secrets.token_urlsafe(9),
-            QUERY_AFTER: "2.5",  # the sandbox is quicker than any provider
+            QUERY_AFTER: "2.5",  # the sandbox is faster than any provider
             "GUNICORN_CMD_ARGS": "--reuse-port",
         },
     )

@@ -1,1 +1,1 @@
-"""A mail server and a Slack endpoint that keep what they receive, and their pages."""
+"""A mail server and a Slack endpoint that keep the newest messages."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
 KEPT = 200
-HANGS_FOR = "hang"  # the local part of a recipient's address
+HANGS_FOR = "hang"  # local part of the recipient's address
 HEAVIEST = 128 * 1024 * 1024
 LARGEST = 20 * 1024 * 1024
 LIMITS = {MailFault.SIZE_LIMIT: 150_000, MailFault.TOO_LARGE: 20_000}  # bytes
@@ -36,7 +36,7 @@ STARTED_WITHIN = 120.0  # seconds; a busy machine needs more than aiosmtpd's 5
 
 @dataclass(frozen=True)
 class MailPart:
-    """A part of a mail that is not its body: an attachment, or a picture shown inline."""
+    """A part of an e-mail other than its body: an attachment or an inline picture."""
 
     content_type: str
     filename: str | None
@@ -57,7 +57,7 @@ class MailPart:
 
 @dataclass(frozen=True)
 class Mail:
-    """One mail as it came and as it reads. `received_at` is Unix milliseconds."""
+    """A received e-mail, raw and parsed. `received_at` is in Unix milliseconds."""
 
     number: int
     received_at: int
@@ -96,7 +96,7 @@ class Mailbox:
         self._faults.append(fault)
 
     def mails(self) -> list[Mail]:
-        """Return what is kept, oldest first."""
+        """Return the stored e-mails, oldest first."""
         return self._mails.values()
 
     def mail(self, number: int) -> Mail | None:
@@ -133,11 +133,11 @@ class Mailbox:
         number = next(self._numbers)
         sender, recipients = envelope.mail_from or "", tuple(envelope.rcpt_tos)
         self._mails.put(number, read(raw, number, sender, recipients))
-        return f"250 OK: kept as mail {number}"
+        return f"250 OK: stored as mail {number}"
 
 
 def read(raw: bytes, number: int, sender: str, recipients: tuple[str, ...]) -> Mail:
-    """Take a raw message apart."""
+    """Parse a raw message."""
     message = message_from_bytes(raw, _class=EmailMessage, policy=policy.default)
     plain, html = message.get_body(("plain",)), message.get_body(("html",))
     leaves = [leaf for leaf in message.walk() if not leaf.is_multipart()]
@@ -159,7 +159,7 @@ def _text(body: Any) -> str | None:
         return None
     try:
         return str(body.get_content())
-    except LookupError:  # a charset nobody knows
+    except LookupError:  # an unknown charset
         return _bytes(body).decode("utf-8", "replace")
 
 
@@ -180,7 +180,7 @@ def _bytes(leaf: Any) -> bytes:
 
 
 class MailServer(Controller):
-    """Serves SMTP on a socket that is already bound, so that a free port needs no guessing."""
+    """An SMTP server on a socket that is already bound, so that port 0 chooses a free port."""
 
     def __init__(self, mailbox: Mailbox, listening: socket.socket) -> None:
         host, port = listening.getsockname()[:2]

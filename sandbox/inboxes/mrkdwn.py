@@ -1,4 +1,6 @@
-"""Turns Slack's mrkdwn into safe HTML: escaped first, then the few marks Slack knows."""
+"""Convert Slack's mrkdwn to safe HTML: the text is escaped first, then Slack's few marks are
+applied.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ MARKS = (
 
 
 def render(text: str) -> Markup:
-    """Return `text` as HTML; the sender has written `&`, `<` and `>` as entities."""
+    """Return `text` as HTML. In mrkdwn, `&`, `<` and `>` are already entities."""
     html, at = Markup(""), 0
     for link in LINK.finditer(text):
         html += _marked(text[at : link.start()]) + _link(link[1], link[2] or link[1])

@@ -1,4 +1,4 @@
-"""Answers an incoming webhook as Slack does, limits included, and keeps the newest messages."""
+"""A Slack incoming webhook with Slack's limits, which keeps the newest messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLOCK_TYPES = ("section", "header", "image", "context", "actions", "divider")
 
 
 class SlackRefusalError(ValueError):
-    """The message is one that Slack would refuse; the text is what it answers."""
+    """Slack would reject the message. The text is Slack's error code."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class SlackInbox:
         self._faults.append(fault)
 
     def messages(self) -> list[SlackMessage]:
-        """Return what is kept, oldest first."""
+        """Return the stored messages, oldest first."""
         return self._messages.values()
 
     def post(self, webhook: str, body: bytes) -> SlackMessage:
-        """Keep the message; raise SlackRefusalError where Slack would not have it."""
+        """Store the message; raise SlackRefusalError if Slack would reject it."""
         payload = read(body)
         if self._faults and payload.get("blocks"):
             raise SlackRefusalError("invalid_blocks")
@@ -70,7 +70,7 @@ class SlackInbox:
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """Return the payload if Slack would take it; raise SlackRefusalError."""
+    """Return the parsed payload; raise SlackRefusalError if Slack would reject it."""
     try:
         payload = json.loads(body)
     except ValueError:
@@ -94,7 +94,7 @@ def _check(payload: dict[str, Any]) -> None:
 
 
 def is_valid_block(block: dict[str, Any]) -> bool:
-    """Does Slack take a block like this?"""
+    """Return whether Slack accepts this block."""
     match block.get("type"):
         case "section":
             return _is_section(block)

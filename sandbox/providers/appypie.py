@@ -1,4 +1,4 @@
-"""Speaks Appy Pie's gateway: Kling's envelope and callbacks, errors of its own."""
+"""Appy Pie's gateway: Kling's envelope and callbacks, with different errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sandbox.outgoing_callbacks import OutgoingCallback
 
 NAME = "appypie"
-SUBSCRIPTION_KEY = "sandbox-appypie-key"  # well known on purpose, as Kling's
+SUBSCRIPTION_KEY = "sandbox-appypie-key"  # public on purpose, like Kling's
 MODEL = "kolors-virtual-try-on-v1"
 KNOWN = ("human_image", "cloth_image", "callback_url")
 
@@ -27,7 +27,7 @@ routes = Blueprint(NAME, __name__)
 
 
 class AppyPieError(Exception):
-    """A refusal: a status and a text."""
+    """An error response: a status and a text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -64,21 +64,21 @@ def status() -> Response:
     if not isinstance(task_id, str) or not task_id:
         raise AppyPieError(400, "task_id is required.")
     task = components().engine.find(NAME, task_id)
-    if task is None:  # not wrapped, as its page prints it; under which HTTP status it does not say
+    if task is None:  # without the envelope, as documented; the HTTP status is not documented
         return jsonify(task_status="failed", task_status_msg="task not found")
     return success(kling_legacy.queried(task))
 
 
 def before_the_api(error: HTTPException) -> tuple[Response, int]:
-    """Answer where no route of the gateway is met."""
+    """Return the response for a URL that is no route of the gateway."""
     return jsonify(error=error.name), error.code or 404
 
 
 class AppyPieCallbacks:
-    """Those of the jobs behind it: Kling's legacy dialect, unsigned."""
+    """Kling's legacy callbacks, unsigned, as the gateway passes them on."""
 
-    def notice(self, task: Task, url: str) -> OutgoingCallback:
-        return kling_legacy.notice(task, url, external_task_id=None)
+    def callback(self, task: Task, url: str) -> OutgoingCallback:
+        return kling_legacy.callback(task, url, external_task_id=None)
 
 
 def _body() -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _body() -> dict[str, Any]:
 
 
 def _order(body: dict[str, Any]) -> CreateRequest:
-    # What it makes of keys that it does not document is not known: refusing them shows mistakes.
+    # The gateway does not document what it does with unknown keys; rejecting them shows mistakes.
     for field in sorted(body.keys() - set(KNOWN)):
         raise AppyPieError(400, f"{field} is not a parameter.")
     try:

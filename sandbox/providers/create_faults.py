@@ -1,4 +1,4 @@
-"""What becomes of the answer to a create, where a scenario wants it lost or wrong."""
+"""Loses or replaces the response to a create request, if the task's scenario asks for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GATEWAY = "<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gatewa
 
 
 def accepted(order: CreateRequest) -> Task:
-    """The task of this order; `spoilt` looks at what its answer is to become.
+    """Create the task and note it, so that `spoilt` can find the fault of its response.
 
     Raises TooManyRunningError and ExternalIdTakenError.
     """
@@ -25,7 +25,7 @@ def accepted(order: CreateRequest) -> Task:
 
 
 def spoilt(response: Response) -> Response:
-    """The answer as the scenario of the task that was just created wants it."""
+    """Return the response with the fault that the scenario of the task just created asks for."""
     task: Task | None = g.get("created")
     fault = task.scenario.answer if task else None
     if fault is AnswerFault.ERROR:

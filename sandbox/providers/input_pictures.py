@@ -1,4 +1,4 @@
-"""Reads an input picture from a request field, or says what is wrong with it."""
+"""Reads an input picture from a field of a create request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_SIDE = 300
 MOST_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG")
 FETCH_TIMEOUT = (3.0, 10.0)
-# Only public addresses: a sandbox that fetched any URL would be a way into the network it runs in.
+# Only public addresses: otherwise the sandbox would give access to the network in which it runs.
 PUBLIC = requests_hardened.Manager(
     requests_hardened.Config(
         ip_filter_enable=True,
@@ -28,11 +28,11 @@ PUBLIC = requests_hardened.Manager(
 
 
 class InputError(ValueError):
-    """The picture cannot be used; the message says why and does not name the field."""
+    """The picture cannot be used. The message gives the reason without naming the field."""
 
 
 def read(value: str, own_url: str) -> bytes:
-    """Return the picture that `value` (raw Base64 or a URL) holds; raise InputError."""
+    """Return the picture in `value` (raw Base64 or a URL); raise InputError."""
     is_url = value.startswith(("http://", "https://"))
     content = _fetch(value, own_url) if is_url else _decode(value)
     check(content)
@@ -72,7 +72,8 @@ def _decode(value: str) -> bytes:
 def _fetch(url: str, own_url: str) -> bytes:
     try:
         with _session_for(url, own_url) as session:
-            session.trust_env = False  # a proxy would connect where the filter cannot look
+            # a proxy would connect to addresses that the filter does not see
+            session.trust_env = False
             with session.get(
                 url, timeout=FETCH_TIMEOUT, allow_redirects=False, stream=True
             ) as answer:

@@ -1,4 +1,4 @@
-"""Speaks Kling's virtual try-on API: create, query by either id, list."""
+"""Kling's virtual try-on API: create, query by either id, list."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def create() -> Response:
 
 
 @routes.get(f"{TRY_ON}/<key>")
-@routes.get(f"{TRY_ON}//<key>")  # Kling's own client sends two slashes and follows no redirect
+# Kling's own client sends two slashes and does not follow redirects
+@routes.get(f"{TRY_ON}//<key>")
 def query(key: str) -> Response:
     task = components().engine.find(NAME, key)
     if task is None:
@@ -70,7 +71,7 @@ def no_such_method(key: str = "") -> Response:  # noqa: ARG001 - the route's, no
 
 
 def before_the_api(error: HTTPException) -> Response:
-    """Answer what Kling's framework answers where no route of its API is met."""
+    """Return the response of Kling's framework for a URL that is no route of the API."""
     status = HTTPStatus(error.code or HTTPStatus.NOT_FOUND)
     return framework_error(status.value, status.phrase, request.path)
 

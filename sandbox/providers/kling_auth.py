@@ -1,4 +1,4 @@
-"""Decides whether an `Authorization` header opens Kling's API (Kling API reference, "auth")."""
+"""Checks the `Authorization` header of requests to Kling's API (Kling API reference, "auth")."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jwt
 
 from sandbox.providers.kling_envelope import KlingError
 
-# Well known on purpose: they open nothing but a sandbox.
+# Public on purpose: they give access to a sandbox only.
 ACCESS_KEY = "sandbox-access-key"
 SECRET_KEY = "sandbox-secret-key-that-everyone-may-know"  # noqa: S105 - see above
 API_KEY = "sandbox-api-key"
@@ -19,7 +19,7 @@ BEARER = re.compile(r"Bearer (\S+)")  # exactly one space
 
 
 def check(header: str | None) -> None:
-    """Return for a good static key or JWT; raise KlingError 1000..1004 for anything else."""
+    """Accept a valid static key or JWT; raise KlingError 1000 to 1004 for anything else."""
     if not header or not header.strip():
         raise KlingError(1001, "Authorization is empty")
     bearer = BEARER.fullmatch(header)
@@ -36,7 +36,7 @@ def _signed_claims(token: str) -> dict[str, Any]:
             token,
             SECRET_KEY,
             algorithms=["HS256"],
-            # The times have codes of their own and are checked after the signature.
+            # Errors about the times have their own codes, and are checked after the signature.
             options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
         )
     except jwt.PyJWTError as fault:
@@ -51,7 +51,7 @@ def _signed_claims(token: str) -> dict[str, Any]:
 def _check_times(claims: dict[str, Any]) -> None:
     now = time.time()
     if _instant(claims, "nbf") > now:
-        raise KlingError(1003, "Authorization is not valid yet: nbf lies in the future")
+        raise KlingError(1003, "Authorization is not valid yet: nbf is in the future")
     if _instant(claims, "exp") <= now:
         raise KlingError(1004, "Authorization has expired")
 

@@ -1,4 +1,4 @@
-"""Kling's own callbacks: legacy or newer dialect, signed when there is a secret."""
+"""Kling's callbacks, in the legacy or the newer dialect, signed if there is a secret."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ if TYPE_CHECKING:
 
 
 class KlingCallbacks:
-    """Unsigned without a secret; raises SecretError for one that cannot be used."""
+    """Builds callbacks; they are unsigned without a secret.
+
+    Raises SecretError for an invalid secret.
+    """
 
     def __init__(self, secret: str | None = None) -> None:
         self._signer = Signer(secret) if secret else None
 
-    def notice(self, task: Task, url: str) -> OutgoingCallback:
-        notice = kling_legacy.notice(task, url, task.external_task_id)
+    def callback(self, task: Task, url: str) -> OutgoingCallback:
+        callback = kling_legacy.callback(task, url, task.external_task_id)
         if task.scenario in (NEW_DIALECT, NEW_DIALECT_FAILED):
             body = json.dumps(new_body(task), ensure_ascii=False, separators=(",", ":"))
-            notice = replace(notice, status=task.status.value, body=body.encode())
+            callback = replace(callback, status=task.status.value, body=body.encode())
         if self._signer is None:
-            return notice
-        # Once for all repetitions: whether Kling's keep their webhook-id is not known.
-        return replace(notice, sign=self._signer.headers).signed()
+            return callback
+        # The same id for all retries; Kling does not document whether its webhook-id
+        # stays the same.
+        return replace(callback, sign=self._signer.headers).signed()
 
 
 def new_body(task: Task) -> dict[str, Any]:
-    """Return the callback of jobs whose model version stands in the path of their create."""
+    """Return the callback of APIs that have the model version in the create request's path."""
     body: dict[str, Any] = {
         "id": task.task_id,
         "status": task.status.value,

@@ -34,7 +34,7 @@ HTTP_STATUS = {
 
 
 class KlingError(Exception):
-    """A refusal as Kling words it; the code decides the HTTP status."""
+    """One of Kling's errors. The code determines the HTTP status."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -47,14 +47,16 @@ def success(data: dict[str, Any] | list[dict[str, Any]]) -> Response:
 
 
 def refusal(error: KlingError) -> Response:
-    """Answer with the envelope of an error, which carries no `data`."""
+    """Return the response for an error, whose envelope has no `data`."""
     answer = jsonify(code=error.code, message=error.message, request_id=str(uuid.uuid4()))
     answer.status_code = HTTP_STATUS[error.code]
     return answer
 
 
 def framework_error(status: int, reason: str, path: str) -> Response:
-    """Answer as the framework behind Kling does before its API is reached: without a `code`."""
+    """Return the response of Kling's framework for requests that do not reach the API: without
+    a `code`.
+    """
     now = datetime.now(UTC)
     answer = jsonify(
         timestamp=f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}+0000",

@@ -1,4 +1,4 @@
-"""Kling's legacy dialect: a task as its answers and callbacks tell it, also through resellers."""
+"""Kling's legacy dialect: a task in responses and callbacks, also those of resellers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPELLING = {
     Status.FAILED: "failed",
 }
 COST = "1"  # a decimal string
-# Those of a captured callback, December 2025.
+# The keys of a callback captured in December 2025.
 CALLBACK_HEADERS = {
     "Content-Type": "application/json; charset=utf-8",
     "User-Agent": "Apache-HttpClient/4.5.13 (Java/11.0.14-internal)",
@@ -24,8 +24,8 @@ CALLBACK_HEADERS = {
 }
 
 
-def notice(task: Task, url: str, external_task_id: str | None) -> OutgoingCallback:
-    """The callback that tells `url` where the task stands."""
+def callback(task: Task, url: str, external_task_id: str | None) -> OutgoingCallback:
+    """Return the callback to `url` with the current state of the task."""
     body = json.dumps(callback_body(task), ensure_ascii=False, separators=(",", ":"))
     return OutgoingCallback(
         provider=task.provider,
@@ -39,12 +39,12 @@ def notice(task: Task, url: str, external_task_id: str | None) -> OutgoingCallba
 
 
 def callback_body(task: Task) -> dict[str, Any]:
-    """Return the callback's JSON, in the order of the captured one."""
+    """Return the callback's JSON, with the keys in the order of the captured one."""
     return {
         "task_id": task.task_id,
         "task_status": SPELLING[task.status],
         "task_info": _info(task),
-        # A captured callback of a video carried all three arrays, the unused ones empty.
+        # A captured callback of a video had all three arrays; the unused ones were empty.
         "task_result": {"images": _images(task.result_urls), "videos": [], "audios": []},
         "task_status_msg": task.reason,
         "created_at": task.created_at,

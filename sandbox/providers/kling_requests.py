@@ -1,4 +1,4 @@
-"""Reads a create request for Kling's virtual try-on, or names the field that is wrong."""
+"""Parses a create request of Kling's virtual try-on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODELS = ("kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5")
 
 
 def read(body: Any, own_url: str) -> CreateRequest:
-    """Return the order in a decoded JSON body; raise KlingError 1200, 1201 or 1203."""
+    """Return the request in a decoded JSON body; raise KlingError 1200, 1201 or 1203."""
     if not isinstance(body, dict):
         raise KlingError(1200, "the request body must be a JSON object")
     try:

@@ -1,4 +1,4 @@
-"""Speaks Modellix' API: create on both spellings of its path, query, limits; no callbacks."""
+"""Modellix's API: create on both spellings of its path, query, rate limit; no callbacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
 
 NAME = "modellix"
-API_KEY = "sandbox-modellix-key"  # well known on purpose, as Kling's
+API_KEY = "sandbox-modellix-key"  # public on purpose, like Kling's
 MODELS = ("kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5")
 PICTURES = ("human_image", "cloth_image")
 CATEGORIES = {
@@ -29,7 +29,7 @@ routes = Blueprint(NAME, __name__)
 
 
 class ModellixError(Exception):
-    """A refusal: its code is the HTTP status."""
+    """An error response, whose code is the HTTP status."""
 
     def __init__(self, code: int, detail: str) -> None:
         super().__init__(detail)
@@ -57,7 +57,7 @@ def refuse(error: ModellixError) -> Response:
 
 
 @routes.post("/api/v1/image-to-image/kling/<model>/async")
-@routes.post("/api/v1/kling/<model>/async")  # as newer pages spell it
+@routes.post("/api/v1/kling/<model>/async")  # the spelling of newer pages
 def create(model: str) -> Response:
     if model not in MODELS:
         raise ModellixError(404, f"model '{model}' does not exist")
@@ -77,7 +77,7 @@ def query(task_id: str) -> Response:
 
 
 def before_the_api(error: HTTPException) -> Response:
-    """Answer where no route of the API is met."""
+    """Return the response for a URL that is no route of the API."""
     return _refusal(error.code or 404, error.name, f"{request.method} {request.path}")
 
 

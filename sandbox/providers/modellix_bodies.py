@@ -1,4 +1,4 @@
-"""A task as Modellix' answers tell it, in each of the forms that were seen."""
+"""A task in Modellix's responses, in each of the forms that have been seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPELLING = {
     Status.SUCCEEDED: "success",
     Status.FAILED: "failed",
 }
-# Some of those that its official client takes as well.
+# Forms that the official client accepts as well.
 OTHER_SPELLING = {**SPELLING, Status.SUCCEEDED: "completed", Status.FAILED: "canceled"}
 
 
@@ -37,7 +37,7 @@ def queried(task: Task) -> dict[str, Any]:
     if task.status.is_final:
         data["duration"] = task.updated_at - task.created_at
     if task.status is Status.FAILED:
-        data["error"] = task.reason  # where it says so is not documented
+        data["error"] = task.reason  # the place of the reason is not documented
     return {**data, **_result(task)}
 
 

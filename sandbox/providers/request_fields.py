@@ -1,4 +1,4 @@
-"""Reads the fields of a create request, which every provider checks alike, or names a wrong one."""
+"""Reads the fields of a create request, with the checks that all providers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FieldError(ValueError):
-    """The field cannot be used; each provider words it its way."""
+    """The field is invalid. Each provider has its own words for it."""
 
     def __init__(self, field: str, fault: str) -> None:
         super().__init__(f"{field} {fault}")

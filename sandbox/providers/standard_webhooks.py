@@ -1,4 +1,4 @@
-"""Signs a callback by the Standard Webhooks scheme (standardwebhooks.com)."""
+"""Signs callbacks according to Standard Webhooks (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ SHORTEST_KEY = 24  # bytes
 
 
 class SecretError(ValueError):
-    """This is no secret of the scheme."""
+    """The secret is not a valid Standard Webhooks secret."""
 
 
 class Signer:
-    """Raises SecretError for a secret that is not `whsec_` and Base64 of at least 24 bytes."""
+    """Signs with a secret.
+
+    Raises SecretError unless it is `whsec_` and Base64 of at least 24 bytes.
+    """
 
     def __init__(self, secret: str) -> None:
         try:
@@ -23,7 +26,7 @@ class Signer:
         except (binascii.Error, ValueError):
             self._key = b""
         if not secret.startswith(PREFIX) or not self._key:
-            raise SecretError(f"must be {PREFIX} and Base64 after it")
+            raise SecretError(f"must be {PREFIX} followed by Base64")
         if len(self._key) < SHORTEST_KEY:
             raise SecretError(
                 f"holds {len(self._key)} bytes after decoding, and must hold {SHORTEST_KEY}; "
@@ -31,7 +34,7 @@ class Signer:
             )
 
     def headers(self, message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
-        """Return the three headers; `sent_at` is in Unix seconds."""
+        """Return the three signature headers. `sent_at` is in Unix seconds."""
         text = f"{message_id}.{sent_at}.".encode() + body
         digest = base64.b64encode(hmac.digest(self._key, text, "sha256")).decode()
         return {

@@ -1,1 +1,1 @@
-"""How a task ends, and every fault that can be ordered on its way."""
+"""Scenarios: how a task ends, and the faults that can be injected on the way."""

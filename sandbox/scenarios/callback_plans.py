@@ -1,4 +1,4 @@
-"""What becomes of one callback on its way: a plan turns it into those that are really sent."""
+"""Plans: each turns one callback into the callbacks that are really sent."""
 
 from __future__ import annotations
 
@@ -21,77 +21,77 @@ TOO_LONG = 300_000  # bytes; this receiver accepts less than 256 KB
 EMPTY: dict[str, list[str]] = {"images": [], "videos": [], "audios": []}
 
 
-def once(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (notice,)
+def once(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (callback,)
 
 
 def never(_: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     return ()
 
 
-def twice(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (notice, notice)
+def twice(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (callback, callback)
 
 
-def at_once(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (replace(notice, copies=AT_ONCE),)
+def at_once(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (replace(callback, copies=AT_ONCE),)
 
 
-def backwards(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    """What was to come before the end comes after it, last things first."""
-    return (replace(notice, held=not notice.is_end),)
+def backwards(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    """Send the final callback first, and the earlier ones after it in reverse order."""
+    return (replace(callback, held=not callback.is_end),)
 
 
-def with_a_late_one(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    if not notice.is_end:
-        return (notice,)
-    return (notice, notice.saying(task_status="processing", task_result={}))
+def with_a_late_one(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    if not callback.is_end:
+        return (callback,)
+    return (callback, callback.with_fields(task_status="processing", task_result={}))
 
 
-def without_the_end(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return () if notice.is_end else (notice,)
+def without_the_end(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return () if callback.is_end else (callback,)
 
 
-def late(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (replace(notice, delay=5.0) if notice.is_end else notice,)
+def late(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (replace(callback, delay=5.0) if callback.is_end else callback,)
 
 
-def truncated(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    half = replace(notice, body=notice.body[: len(notice.body) // 2], insisted=False)
-    return (half.signed(), notice)
+def truncated(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    half = replace(callback, body=callback.body[: len(callback.body) // 2], insisted=False)
+    return (half.signed(), callback)
 
 
-def broken_off(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (replace(notice, manner=Transmission.BROKEN_OFF, insisted=False), notice)
+def broken_off(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (replace(callback, transmission=Transmission.BROKEN_OFF, insisted=False), callback)
 
 
-def impatient(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (replace(notice, manner=Transmission.HANGS_UP, insisted=False), notice)
+def impatient(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (replace(callback, transmission=Transmission.HANGS_UP, insisted=False), callback)
 
 
-def then_failed(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    if not notice.is_end:
-        return (notice,)
+def then_failed(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    if not callback.is_end:
+        return (callback,)
     failed = {"task_status": "failed", "task_status_msg": RISK, "task_result": EMPTY}
-    return (notice, notice.saying(**failed))
+    return (callback, callback.with_fields(**failed))
 
 
-def without_media(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    return (notice.saying(task_result=EMPTY) if notice.is_end else notice,)
+def without_media(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    return (callback.with_fields(task_result=EMPTY) if callback.is_end else callback,)
 
 
-def without_the_last_output(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    if not notice.is_end:
-        return (notice,)
-    result = notice.document["task_result"]
+def without_the_last_output(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    if not callback.is_end:
+        return (callback,)
+    result = callback.document["task_result"]
     images = [*result["images"][:-1], None]
-    return (notice.saying(task_result={**result, "images": images}),)
+    return (callback.with_fields(task_result={**result, "images": images}),)
 
 
-def with_a_foreign_message(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def with_a_foreign_message(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Send what Replicate sends for a failed prediction; Kling has some of the same keys."""
-    if not notice.is_end:
-        return (notice,)
+    if not callback.is_end:
+        return (callback,)
     prediction = {
         "id": "aaaaaaaaaaaaaaaaaaaaaaaaaa",
         "model": "cuuupid/idm-vton",
@@ -105,100 +105,101 @@ def with_a_foreign_message(notice: OutgoingCallback) -> tuple[OutgoingCallback, 
         "completed_at": "2026-11-18T11:06:20Z",
         "urls": {"get": "https://api.replicate.com/v1/predictions/aaaaaaaaaaaaaaaaaaaaaaaaaa"},
     }
-    foreign = replace(notice, body=json.dumps(prediction).encode(), status="failed").signed()
-    return (replace(foreign, insisted=False), notice)
+    foreign = replace(callback, body=json.dumps(prediction).encode(), status="failed").signed()
+    return (replace(foreign, insisted=False), callback)
 
 
-def with_an_unknown_status(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    if not notice.is_end:
-        return (notice,)
-    return (replace(notice.saying(task_status="upscaling"), insisted=False), notice)
+def with_an_unknown_status(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    if not callback.is_end:
+        return (callback,)
+    return (replace(callback.with_fields(task_status="upscaling"), insisted=False), callback)
 
 
-def with_odd_fields(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    """All fields except the id, the status and the URL of the result have unexpected types."""
-    document = notice.document
+def with_odd_fields(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    """Give all fields except the id, the status and the result URL unexpected types."""
+    document = callback.document
     odd: dict[str, object] = {"note": "\ud83d cut off", "trace": {"tags": [None, 1e400]}}
     if "task_status" in document:
         result = {**document["task_result"], "videos": {}, "audios": None}
-        odd |= {"task_result": result if notice.is_end else [], "task_info": []}
+        odd |= {"task_result": result if callback.is_end else [], "task_info": []}
         odd["task_status_msg"] = 0
         odd |= {"created_at": "yesterday", "updated_at": None, "final_unit_deduction": 1}
     else:
         odd |= {"message": [], "create_time": "", "update_time": None, "billing": ""}
-    return (notice.saying(**odd),)
+    return (callback.with_fields(**odd),)
 
 
-def compressed(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def compressed(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Compress the last callback with gzip, and earlier ones with deflate (zlib or raw)."""
-    if notice.is_end:
-        return (notice.sending(gzip.compress(notice.body), Content_Encoding="gzip"),)
-    window = zlib.MAX_WBITS if notice.status == "submitted" else -zlib.MAX_WBITS
-    return (notice.sending(zlib.compress(notice.body, wbits=window), Content_Encoding="deflate"),)
+    if callback.is_end:
+        return (callback.with_body(gzip.compress(callback.body), Content_Encoding="gzip"),)
+    window = zlib.MAX_WBITS if callback.status == "submitted" else -zlib.MAX_WBITS
+    return (
+        callback.with_body(zlib.compress(callback.body, wbits=window), Content_Encoding="deflate"),
+    )
 
 
-def oddly_encoded(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def oddly_encoded(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Add a byte order mark, and change or remove the Content-Type."""
-    charset = "utf-16" if notice.status == "processing" else "utf-8-sig"
-    kind = "application/x-www-form-urlencoded" if notice.is_end else ""
-    odd = notice.sending(notice.body.decode().encode(charset), Content_Type=kind)
+    charset = "utf-16" if callback.status == "processing" else "utf-8-sig"
+    kind = "application/x-www-form-urlencoded" if callback.is_end else ""
+    odd = callback.with_body(callback.body.decode().encode(charset), Content_Type=kind)
     if not kind:
         headers = {name: value for name, value in odd.headers.items() if name != "Content-Type"}
         odd = replace(odd, headers=headers)
     return (odd,)
 
 
-def to_an_altered_url(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def to_an_altered_url(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Alter the URL as clients and proxies do: slashes, a space, a query."""
-    parts = urlsplit(notice.url)
-    path = parts.path.replace("/", "//") if notice.status == "submitted" else parts.path
-    behind = "%20" if notice.is_end else "/"
+    parts = urlsplit(callback.url)
+    path = parts.path.replace("/", "//") if callback.status == "submitted" else parts.path
+    behind = "%20" if callback.is_end else "/"
     url = parts._replace(path=path + behind, query="source=sandbox").geturl()
-    return (replace(notice, url=url),)
+    return (replace(callback, url=url),)
 
 
-def probed(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def probed(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Request the URL by HEAD and GET before the callback."""
-    probe = replace(notice, method="HEAD", insisted=False).sending(b"")
-    return (probe, replace(probe, method="GET"), notice)
+    probe = replace(callback, method="HEAD", insisted=False).with_body(b"")
+    return (probe, replace(probe, method="GET"), callback)
 
 
-def tested(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def tested(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Send a signed message about no task to the URL without a token, like a console's test."""
-    path = "/".join(urlsplit(notice.url).path.split("/")[:3])
-    url = urlsplit(notice.url)._replace(path=path).geturl()
-    test = replace(notice, url=url, insisted=False)
-    return (test.sending(b'{"type":"test","message":"from the console"}'), notice)
+    path = "/".join(urlsplit(callback.url).path.split("/")[:3])
+    url = urlsplit(callback.url)._replace(path=path).geturl()
+    test = replace(callback, url=url, insisted=False)
+    return (test.with_body(b'{"type":"test","message":"from the console"}'), callback)
 
 
-def oversized(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+def oversized(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
     """Send a body that is too long first, then one that is too long when decompressed."""
-    padded = notice.body[:-1] + b" " * TOO_LONG + b"}"
-    once_only = replace(notice, insisted=False)
-    packed = once_only.sending(gzip.compress(padded), Content_Encoding="gzip")
-    return (once_only.sending(padded), packed, notice)
+    padded = callback.body[:-1] + b" " * TOO_LONG + b"}"
+    once_only = replace(callback, insisted=False)
+    packed = once_only.with_body(gzip.compress(padded), Content_Encoding="gzip")
+    return (once_only.with_body(padded), packed, callback)
 
 
-def with_another_task(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    """Another task of the provider has the same callback URL, and ends first."""
-    other = str(int(notice.task_id) + 1)
-    body = notice.body.replace(
-        notice.task_id.encode(), other.encode()
-    )  # also in the URL of the result
-    told = replace(notice, body=body).saying(task_info={})
-    return (told, notice) if notice.is_end else (notice, told)
+def with_another_task(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    """Send the final callback of another task to the same callback URL first."""
+    other = str(int(callback.task_id) + 1)
+    # also in the result URL
+    body = callback.body.replace(callback.task_id.encode(), other.encode())
+    changed = replace(callback, body=body).with_fields(task_info={})
+    return (changed, callback) if callback.is_end else (callback, changed)
 
 
-def wrongly_signed(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    other = replace(notice, body=notice.body + b" ").signed()  # of another body
-    return (replace(notice, headers=other.headers, insisted=False), notice)
+def wrongly_signed(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    other = replace(callback, body=callback.body + b" ").signed()  # the signature of another body
+    return (replace(callback, headers=other.headers, insisted=False), callback)
 
 
-def stale(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    old = notice.signed(int(time.time()) - STALE)
-    return (replace(old, insisted=False), notice)
+def stale(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    old = callback.signed(int(time.time()) - STALE)
+    return (replace(old, insisted=False), callback)
 
 
-def with_a_forged_token(notice: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
-    forged = notice.url[:-1] + ("A" if notice.url[-1] != "A" else "B")
-    return (replace(notice, url=forged, insisted=False), notice)
+def with_a_forged_token(callback: OutgoingCallback) -> tuple[OutgoingCallback, ...]:
+    forged = callback.url[:-1] + ("A" if callback.url[-1] != "A" else "B")
+    return (replace(callback, url=forged, insisted=False), callback)

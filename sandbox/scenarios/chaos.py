@@ -1,4 +1,4 @@
-"""Which scenario a task plays that nobody asked one for."""
+"""Draws a random scenario for each task without one of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ ALL = "all"
 
 
 class Chaos:
-    """Draws by percent; what is left of 100 succeeds. The same seed draws the same."""
+    """Draws scenarios by percentage; the rest of 100 succeeds.
+
+    The same seed gives the same sequence.
+    """
 
     def __init__(self, shares: dict[str, float] | None = None, seed: int | None = None) -> None:
         self._shares = {named(name): percent for name, percent in (shares or {}).items()}
         self._random = random.Random(seed)  # noqa: S311 - to repeat a run, not to keep a secret
 
     def draw(self, provider: str, *, signs: bool) -> Scenario:
-        """One that this provider can play."""
+        """Return a scenario that this provider can play."""
         drawn, left = self._random.uniform(0, 100), 0.0
         for scenario, percent in self._shares.items():
             left += percent
@@ -28,9 +31,9 @@ class Chaos:
 
 
 def shares(text: str) -> dict[str, float]:
-    """Percent by name, from `dropped=20,duplicates` or `all`; those without share what is left.
+    """Parse `dropped=20,duplicates` or `all` into percentages by scenario name.
 
-    Raises UnknownScenarioError that says what is wrong.
+    Scenarios without a percentage share the rest equally. Raises UnknownScenarioError.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if parts == [ALL]:
@@ -41,7 +44,9 @@ def shares(text: str) -> dict[str, float]:
     given = {name: _percent(name, percent) for name, percent in found.items() if percent}
     left = 100 - sum(given.values())
     if left < 0 or not parts:
-        raise UnknownScenarioError("--chaos: name scenarios, with percents of 100 in all at most")
+        raise UnknownScenarioError(
+            "--chaos: name scenarios; their percentages may add up to at most 100"
+        )
     open_ones = len(found) - len(given)
     return {name: given.get(name, left / open_ones if open_ones else 0) for name in found}
 
@@ -56,5 +61,7 @@ def _percent(name: str, text: str) -> float:
     except ValueError:
         percent = -1.0
     if not 0 <= percent <= 100:
-        raise UnknownScenarioError(f"--chaos: {name}={text} is no percent; use one like {name}=20")
+        raise UnknownScenarioError(
+            f"--chaos: {name}={text} is not a percentage; write it like {name}=20"
+        )
     return percent

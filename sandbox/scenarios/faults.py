@@ -1,4 +1,4 @@
-"""Faults of a result, of the answer to a create, of an e-mail and of a Slack message."""
+"""Faults of a result, of the response to a create request, of an e-mail and of a Slack message."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from enum import Enum, auto
 
 
 class ResultFault(Enum):
-    """What the URL of a result gives."""
+    """What the URL of a result returns."""
 
-    EXPIRED = auto()  # 403, as CloudFront and Aliyun answer for a signature that has expired
-    EXPIRED_400 = auto()  # as Google Cloud Storage answers
+    EXPIRED = auto()  # 403, like CloudFront and Aliyun for an expired signature
+    EXPIRED_400 = auto()  # like Google Cloud Storage
     EXPIRED_401 = auto()
     GONE = auto()  # 410
     SIGN_IN = auto()  # redirects to a page
@@ -19,12 +19,12 @@ class ResultFault(Enum):
     HUGE = auto()
     NOT_A_PICTURE = auto()
     HALF = auto()  # 206
-    CUT_SHORT = auto()  # the connection breaks
+    CUT_SHORT = auto()  # the connection is closed
     OVERLOADED = auto()  # 503
     PROXIED = auto()  # 203; the picture is complete
     RANGE = auto()  # 206; the picture is complete
-    RAW_REDIRECT = auto()  # to the picture; Location is raw UTF-8 with spaces around it
-    # The URL answers 200 with a body that is not a plain PNG.
+    RAW_REDIRECT = auto()  # redirects to the picture; Location is raw UTF-8 with spaces around it
+    # The response is 200 with a body that is not a plain PNG.
     AVIF = auto()
     BMP = auto()
     TIFF = auto()
@@ -58,23 +58,22 @@ _HEALED_BY_A_QUERY = frozenset(
 
 
 class AnswerFault(Enum):
-    """What the caller of a create gets, though the task runs (but for BUSY)."""
+    """What the caller of a create request gets although the task runs (except for BUSY)."""
 
-    BUSY = auto()  # refused: too many tasks run
-    ERROR = auto()  # the provider's gateway answers 502
-    LOST = auto()  # the connection is closed without an answer
+    BUSY = auto()  # refused: too many running tasks
+    ERROR = auto()  # the provider's gateway returns 502
+    LOST = auto()  # the connection is closed without a response
 
 
 class MailFault(Enum):
-    """Why the mail server refuses the next e-mail, until a smaller version is sent."""
+    """Why the mail server rejects the next e-mail until a smaller version is sent."""
 
-    SIZE_LIMIT = (
-        auto()
-    )  # announced in its answer to EHLO; a preview is within the limit, the result is not
+    # announced in the response to EHLO; a preview is within the limit, the result is not
+    SIZE_LIMIT = auto()
     TOO_LARGE = auto()  # not announced: 552 at the end of DATA for every mail with a picture
 
 
 class SlackFault(Enum):
-    """Why Slack refuses the next message, until another version is sent."""
+    """Why Slack rejects the next message until another version is sent."""
 
     BLOCKS = auto()  # `invalid_blocks`, as for a WebP or a picture that it cannot fetch

@@ -1,4 +1,4 @@
-"""How a task may go, by name: its end, its callbacks, its result and the answer to its create."""
+"""The scenarios by name: a task's outcome, its callbacks, its result and the create response."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ QUEUED = 1_000
 
 
 class UnknownScenarioError(ValueError):
-    """No scenario of that name is there for the provider."""
+    """The provider has no scenario of this name."""
 
 
 @dataclass(frozen=True)
 class Scenario:
     name: str
     summary: str
-    failure: str | None = None  # the reason a task fails with; None lets it succeed
+    failure: str | None = None  # the reason of a failed task; None: it succeeds
     plan: Plan = callback_plans.once
-    only: str | None = None  # the one provider that can play it; None: all of them
-    calls_back: bool = False  # it is about callbacks, which not every provider makes
-    signs: bool = False  # it is about signatures
+    only: str | None = None  # the only provider that can play it; None: all providers
+    calls_back: bool = False  # it concerns callbacks, which not every provider sends
+    signs: bool = False  # it concerns signatures
     result: ResultFault | None = None
     answer: AnswerFault | None = None
     loses_an_output: bool = False  # the callback has one output fewer than the response to a query
@@ -42,17 +42,17 @@ class Scenario:
 
     @property
     def needs_a_running_sandbox(self) -> bool:
-        """Return whether it concerns requests to the sandbox, which `trigger` does not wait for."""
+        """Return whether it concerns requests to the sandbox, which `trigger` does not serve."""
         return any((self.answer, self.mail, self.slack))
 
     def obstacle(self, provider: str, *, signs: bool) -> str | None:
-        """Why this provider cannot play it; None: it can."""
+        """Return why this provider cannot play it; None if it can."""
         if self.only not in (None, provider):
-            return f"is of {self.only} only"
+            return f"is available for {self.only} only"
         if self.calls_back and provider == "modellix":
-            return "is about callbacks, and modellix makes none"
+            return "concerns callbacks, and modellix sends none"
         if self.signs and (provider != "kling" or not signs):
-            return "is about signatures, which only kling makes: give --webhook-secret"
+            return "concerns signatures, which only kling sends: give --webhook-secret"
         return None
 
 
@@ -67,7 +67,7 @@ def register(scenario: Scenario) -> Scenario:
 def named(name: str) -> Scenario:
     if name not in SCENARIOS:
         raise UnknownScenarioError(
-            f"scenario {name!r} is unknown; known are: {', '.join(SCENARIOS)}"
+            f"unknown scenario {name!r}; the scenarios are: {', '.join(SCENARIOS)}"
         )
     return SCENARIOS[name]
 
@@ -78,49 +78,51 @@ def _about_callbacks(name: str, summary: str, plan: Plan, *, signs: bool = False
 
 SUCCEED = register(Scenario("succeed", "the task succeeds and every callback is sent once"))
 register(
-    Scenario("failed", "the task fails, as the provider's moderation makes it fail", failure=RISK)
+    Scenario("failed", "the task fails because the provider's moderation rejects it", failure=RISK)
 )
 
 _about_callbacks("silent", "the task succeeds but no callback is ever sent", callback_plans.never)
 _about_callbacks("duplicates", "every callback is sent twice, byte for byte", callback_plans.twice)
 _about_callbacks(
     "burst",
-    f"every callback is sent {callback_plans.AT_ONCE} times at once",
+    f"every callback is sent {callback_plans.AT_ONCE} times concurrently",
     callback_plans.at_once,
 )
 _about_callbacks(
-    "reordered", "the end comes first, then processing, submitted", callback_plans.backwards
+    "reordered",
+    "the final callback comes first, then processing, then submitted",
+    callback_plans.backwards,
 )
 _about_callbacks(
-    "late-processing", "processing comes again after the end", callback_plans.with_a_late_one
+    "late-processing", "a processing callback follows the final one", callback_plans.with_a_late_one
 )
-_about_callbacks("dropped", "the end is never called back", callback_plans.without_the_end)
-_about_callbacks("delayed", "the end is called back five paces late", callback_plans.late)
-_about_callbacks("truncated", "each body comes cut in half, then whole", callback_plans.truncated)
+_about_callbacks("dropped", "the final callback is never sent", callback_plans.without_the_end)
+_about_callbacks("delayed", "the final callback comes five paces late", callback_plans.late)
+_about_callbacks("truncated", "each body is sent cut in half, then whole", callback_plans.truncated)
 _about_callbacks(
     "broken-off",
-    "each connection breaks within the body, then it comes whole",
+    "each connection is closed within the body, then the body is sent whole",
     callback_plans.broken_off,
 )
 _about_callbacks(
     "impatient",
-    "each callback is hung up on before its answer, then sent again",
+    "each connection is closed before the response, then the callback is sent again",
     callback_plans.impatient,
 )
 _about_callbacks(
     "succeed-then-failed",
-    "the success is followed by a failure that is not so",
+    "the success is followed by a false failure",
     callback_plans.then_failed,
 )
 _about_callbacks(
     "no-media",
-    "the success comes without its picture; a query has it",
+    "the success comes without its picture; a query returns it",
     callback_plans.without_media,
 )
 register(
     Scenario(
         "lost-output",
-        "one of two pictures is null in the success; a query has both",
+        "one of two pictures is null in the success; a query returns both",
         plan=callback_plans.without_the_last_output,
         calls_back=True,
         loses_an_output=True,
@@ -143,7 +145,7 @@ _about_callbacks(
 )
 _about_callbacks(
     "unknown-status",
-    "a status nobody knows comes before the end",
+    "an unknown status comes before the final one",
     callback_plans.with_an_unknown_status,
 )
 for _name, _summary, _plan in (
@@ -158,7 +160,11 @@ for _name, _summary, _plan in (
         "each URL has doubled or trailing slashes, a space or a query",
         callback_plans.to_an_altered_url,
     ),
-    ("probed", "the URL is requested by HEAD and GET before each callback", callback_plans.probed),
+    (
+        "probed",
+        "the URL is requested with HEAD and GET before each callback",
+        callback_plans.probed,
+    ),
     (
         "oversized",
         "a body that is too long is sent first, then one that is too long when decompressed",
@@ -174,18 +180,18 @@ _about_callbacks(
 )
 _about_callbacks(
     "forged-token",
-    "each callback comes to a wrong URL, then to the right one",
+    "each callback is sent to a wrong URL, then to the right one",
     callback_plans.with_a_forged_token,
 )
 _about_callbacks(
     "wrong-signature",
-    "each callback comes wrongly signed, then rightly",
+    "each callback is sent with a wrong signature, then with the right one",
     callback_plans.wrongly_signed,
     signs=True,
 )
 _about_callbacks(
     "stale-timestamp",
-    "each callback comes signed an hour ago, then now",
+    "each callback is sent with a signature an hour old, then with a new one",
     callback_plans.stale,
     signs=True,
 )
@@ -202,8 +208,8 @@ for _name, _summary, _result in (
         "the picture's URL has expired (401)",
         ResultFault.EXPIRED_401,
     ),
-    ("gone-result", "the picture's URL answers 410", ResultFault.GONE),
-    ("sign-in-result", "the picture's URL redirects to a page for signing in", ResultFault.SIGN_IN),
+    ("gone-result", "the picture's URL returns 410", ResultFault.GONE),
+    ("sign-in-result", "the picture's URL redirects to a sign-in page", ResultFault.SIGN_IN),
     (
         "second-missing",
         "the URL of the second of two outputs has expired",
@@ -213,13 +219,13 @@ for _name, _summary, _result in (
     _summary = f"{_summary}; a query returns a fresh URL"
     register(Scenario(_name, _summary, calls_back=True, result=_result))
 for _name, _summary, _result in (
-    ("missing-result", "the picture's URL answers 404", ResultFault.MISSING),
-    ("slow-result", "the picture comes a byte at a time", ResultFault.SLOW),
-    ("huge-result", "the picture does not end before 2 GB", ResultFault.HUGE),
-    ("not-a-picture", "the picture's URL gives a page of HTML", ResultFault.NOT_A_PICTURE),
+    ("missing-result", "the picture's URL returns 404", ResultFault.MISSING),
+    ("slow-result", "the picture is sent one byte at a time", ResultFault.SLOW),
+    ("huge-result", "the picture is endless (2 GB)", ResultFault.HUGE),
+    ("not-a-picture", "the picture's URL returns an HTML page", ResultFault.NOT_A_PICTURE),
     ("half-result", "the picture's URL returns half of it, with 206", ResultFault.HALF),
-    ("cut-short-result", "the connection breaks within the picture", ResultFault.CUT_SHORT),
-    ("overloaded-result", "the picture's URL answers 503", ResultFault.OVERLOADED),
+    ("cut-short-result", "the connection is closed within the picture", ResultFault.CUT_SHORT),
+    ("overloaded-result", "the picture's URL returns 503", ResultFault.OVERLOADED),
     ("proxied-result", "the complete picture is sent with 203", ResultFault.PROXIED),
     ("range-result", "the complete picture is sent with 206", ResultFault.RANGE),
     (
@@ -247,9 +253,17 @@ for _name, _summary, _result in (
     register(Scenario(_name, _summary, result=_result))
 
 for _name, _summary, _answer in (
-    ("busy", "the create is refused, too many tasks run (1303 at Kling)", AnswerFault.BUSY),
-    ("error-after-accepting", "the task runs, but its create gets a 502", AnswerFault.ERROR),
-    ("answer-lost", "the task runs, but its create gets no answer", AnswerFault.LOST),
+    (
+        "busy",
+        "the create request is refused: too many running tasks (1303 at Kling)",
+        AnswerFault.BUSY,
+    ),
+    (
+        "error-after-accepting",
+        "the task runs, but the create request gets a 502",
+        AnswerFault.ERROR,
+    ),
+    ("answer-lost", "the task runs, but the create request gets no response", AnswerFault.LOST),
 ):
     register(Scenario(_name, _summary, answer=_answer))
 
@@ -263,14 +277,14 @@ register(
 register(
     Scenario(
         "mail-too-large",
-        "the mail server refuses the next e-mail with a picture as too large (552)",
+        "the mail server rejects the next e-mail with a picture as too large (552)",
         mail=MailFault.TOO_LARGE,
     )
 )
 register(
     Scenario(
         "slack-refuses-blocks",
-        "Slack refuses the blocks of the next message (invalid_blocks)",
+        "Slack rejects the blocks of the next message (invalid_blocks)",
         slack=SlackFault.BLOCKS,
     )
 )
@@ -282,15 +296,19 @@ NEW_DIALECT_FAILED = register(
     replace(
         NEW_DIALECT,
         name="new-dialect-failed",
-        summary="the same of a task that fails",
+        summary="Kling's callbacks come in its newer dialect, and the task fails",
         failure=RISK,
     )
 )
 PLAIN_URLS = register(
-    Scenario("plain-urls", "Modellix tells its resources as plain URLs", only="modellix")
+    Scenario("plain-urls", "Modellix returns its resources as plain URLs", only="modellix")
 )
 FLAT_RESOURCES = register(
-    Scenario("flat-resources", "Modellix tells them without a `result` around", only="modellix")
+    Scenario(
+        "flat-resources",
+        "Modellix returns its resources without the `result` object",
+        only="modellix",
+    )
 )
 SYNONYMS = register(Scenario("synonyms", "Modellix calls success `completed`", only="modellix"))
 SYNONYMS_FAILED = register(
@@ -299,13 +317,13 @@ SYNONYMS_FAILED = register(
 
 
 class ScenarioChoice(Protocol):
-    """Chooses for a task that nobody asked a scenario for."""
+    """Chooses a scenario for a task without one of its own."""
 
     def draw(self, provider: str, *, signs: bool) -> Scenario: ...
 
 
 class Queue:
-    """Which scenario the next task of a provider plays; `succeed` when nobody asked for any."""
+    """The scenarios of the next tasks of each provider; `succeed` if none was requested."""
 
     def __init__(self, chaos: ScenarioChoice | None = None, *, signs: bool = False) -> None:
         self._next: defaultdict[str, deque[Scenario]] = defaultdict(lambda: deque(maxlen=QUEUED))
@@ -328,5 +346,5 @@ class Queue:
 
 
 def playable(provider: str, *, signs: bool) -> Iterable[Scenario]:
-    """Those that this provider can play."""
+    """Return the scenarios that this provider can play."""
     return (one for one in SCENARIOS.values() if one.obstacle(provider, signs=signs) is None)

@@ -1,4 +1,4 @@
-"""Puts the providers and the pages together into one web application."""
+"""Combines the providers and the pages into one web application."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from sandbox.components import Components
 
-LARGEST_REQUEST = 32 * 1024 * 1024  # two pictures of 10 MB as Base64, and some
+LARGEST_REQUEST = 32 * 1024 * 1024  # two pictures of 10 MB as Base64, with a margin
 POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' {url}; "
     "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
 
-# What a client of each provider meets where there is no route of its API.
+# The responses to requests that match no route of a provider's API.
 BEFORE_THE_APIS: dict[str, Callable[[HTTPException], ResponseReturnValue]] = {
     "/v1/": kling.before_the_api,
     "/api/": modellix.before_the_api,
@@ -34,7 +34,8 @@ BEFORE_THE_APIS: dict[str, Callable[[HTTPException], ResponseReturnValue]] = {
 def create_app(parts: Components) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    app.url_map.merge_slashes = False  # a double slash is Kling's own client's, not to redirect
+    # Kling's own client sends double slashes and does not follow redirects
+    app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["sandbox"] = parts

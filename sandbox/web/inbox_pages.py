@@ -1,4 +1,4 @@
-"""The pages of the two inboxes; what strangers wrote is shown where it can do nothing."""
+"""The pages of the two inboxes. Content of messages is shown so that it cannot run scripts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mail_json() -> Response:
 
 @routes.get("/_sandbox/mail/<int:number>/body")
 def mail_body(number: int) -> Response:
-    """Serve the HTML body for the page's sandboxed frame, its `cid:` pictures made addresses."""
+    """Serve the HTML body for the page's sandboxed frame, with URLs in place of `cid:` pictures."""
     mail = _mail(number)
     html = CONTENT_ID.sub(lambda match: _part_url(mail, match[1]), mail.html or "")
     answer = Response(html, mimetype="text/html")
@@ -67,9 +67,9 @@ def slack_post(webhook: str) -> Response:
 
 @routes.route("/_sandbox/hang", methods=["GET", "POST"])
 def hang() -> Response:
-    """Never answer, like an endpoint that hangs; the request ends when the sandbox stops."""
+    """Never answer, like an endpoint that hangs; the request ends when the sandbox is stopping."""
     components().stopping.wait()
-    return Response("the sandbox stops", status=503, mimetype="text/plain")
+    return Response("the sandbox is stopping", status=503, mimetype="text/plain")
 
 
 @routes.get("/_sandbox/slack")

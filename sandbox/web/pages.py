@@ -108,7 +108,7 @@ def sample(name: str) -> Response:
 
 @routes.app_template_filter("clock")
 def clock(at: int | None) -> str:
-    """Show an instant to the millisecond, in UTC."""
+    """Format a time of day in UTC, to the millisecond."""
     if at is None:
         return "-"
     return f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M:%S}.{at % 1000:03d}"

@@ -1,4 +1,4 @@
-"""What the URL of a result gives instead of the picture, where a scenario wants that."""
+"""Serves something other than the picture at the URL of a result, if the scenario asks for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DRIP = 0.5  # seconds between two bytes
 LONGEST_DRIP = 600  # bytes
-HUGE = 2 * 1024**3  # bytes; made while they are sent
+HUGE = 2 * 1024**3  # bytes, generated while they are sent
 CHUNK = 64 * 1024
 ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>{}</Code><Message>Request has expired</Message></Error>"""
@@ -34,7 +34,7 @@ RETRY_AFTER = 2  # seconds
 MOVED = "試着の結果"
 PAGE = "<!doctype html><title>Sign in</title><p>Please sign in to continue."
 
-# Bodies that are served as image/png in place of the picture.
+# Bodies that are served as image/png instead of the picture.
 BODIES: dict[ResultFault, Callable[[bytes], bytes]] = {
     ResultFault.AVIF: lambda picture: odd_results.in_format(picture, "AVIF"),
     ResultFault.BMP: lambda picture: odd_results.in_format(picture, "BMP"),

@@ -46,7 +46,7 @@ def test_a_callback_has_the_keys_of_a_captured_one_in_their_order() -> None:
 
 def test_a_callback_goes_out_with_captured_headers() -> None:
     headers = recorded("callback-video-succeed.headers.json")
-    notice = kling_callbacks.KlingCallbacks().notice(TASK, "http://sink.example")
+    notice = kling_callbacks.KlingCallbacks().callback(TASK, "http://sink.example")
     assert notice.headers == {name: headers[name] for name in notice.headers}
     assert json.loads(notice.body) == kling_legacy.callback_body(TASK)
     assert b": " not in notice.body
@@ -77,7 +77,7 @@ def test_the_external_id_is_in_task_info(external: str | None, info: dict[str, s
 def test_the_newer_dialect_has_names_of_its_own() -> None:
     task = replace(TASK, scenario=NEW_DIALECT, external_task_id="ORDER-7", callback_url="http://x")
     done = replace(task, status=Status.SUCCEEDED, result_url="http://x.example/1.png")
-    notice = kling_callbacks.KlingCallbacks().notice(done, "http://sink.example")
+    notice = kling_callbacks.KlingCallbacks().callback(done, "http://sink.example")
     assert notice.status == "succeeded"
     assert json.loads(notice.body) == {
         "id": TASK.task_id,

@@ -23,14 +23,14 @@ def test_the_queue_is_per_provider_and_ends_in_success() -> None:
 
 
 def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownScenarioError, match=r"'nope' is unknown; known are: succeed"):
+    with pytest.raises(UnknownScenarioError, match=r"unknown scenario 'nope'; the scenarios are: succeed"):
         Queue().add("kling", "nope")
 
 
 def test_a_scenario_of_one_provider_is_refused_to_another() -> None:
     queue = Queue()
     queue.add("modellix", "plain-urls")
-    with pytest.raises(UnknownScenarioError, match="'plain-urls' is of modellix only"):
+    with pytest.raises(UnknownScenarioError, match="'plain-urls' is available for modellix only"):
         queue.add("kling", "plain-urls")
     assert queue.take("kling").name == "succeed"
 
