@@ -483,7 +483,7 @@ def test_a_full_standard_output_is_one_clear_line(
     with Path("/dev/full").open("wb") as full:
         done = program(*arguments, stdout=full.fileno(), package=package)
     assert done.returncode == 1
-    line = f"{package}: could not write what was found: No space left on device\n"
+    line = f"{package}: the output could not be written: No space left on device\n"
     assert done.stderr.decode() == line
 
 
