@@ -1,4 +1,4 @@
-"""The most memory that one worker takes for four large pictures that arrive together."""
+"""Measures the peak memory of one worker for four large pictures that arrive together."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def measure(place: Path, formats: tuple[str, ...] = tuple(FORMATS)) -> list[dict[str, Any]]:
-    """Four deliveries of one picture each, to a worker with its default concurrency."""
+    """Measure a worker with default concurrency that delivers four pictures."""
     return [_one(name, place) for name in formats]
 
 
@@ -99,7 +99,7 @@ def _succeed(store: Store, folder: Path, port: int) -> None:
 
 
 class _Hooks:
-    """What `hook_entries` reads of the settings."""
+    """The settings that `hook_entries` reads."""
 
     def __init__(self, file: Path) -> None:
         self.hooks_file = file
@@ -134,7 +134,7 @@ def _peak_mb(pid: int) -> float:
 
 @contextmanager
 def _serving(content: bytes) -> Iterator[int]:
-    """Serve these bytes at every path; the port."""
+    """Serve these bytes at every path; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
