@@ -14,7 +14,7 @@ from submitter.errors import (
     ProviderError,
     TryLater,
 )
-from submitter.providers import ROOMS, Provider, open_room
+from submitter.providers import PROVIDERS, Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 Account = tuple[str, str]  # of a provider; its name
@@ -28,7 +28,7 @@ KEY = re.compile(
 def accounts(environment: Mapping[str, str]) -> list[Account]:
     """Those that have a key in the environment."""
     found: dict[Account, None] = {}
-    for provider in ROOMS:
+    for provider in PROVIDERS:
         prefix = f"{provider.upper()}_"
         for name in sorted(name for name, value in environment.items() if value.strip()):
             if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
@@ -48,7 +48,7 @@ def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
     for provider, account in wanted:
         check = provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
         try:
-            room = open_room(provider, account)
+            room = open_provider(provider, account)
         except ConfigurationError as error:
             yield from (failed(check, problem) for problem in error.problems)
         else:

@@ -10,12 +10,14 @@ from receiver.console import output
 from receiver.doctor.findings import Verdict
 from submitter import doctor
 from submitter.console import REFUSED, as_json, print_json
-from submitter.providers import ROOMS, kling
+from submitter.providers import PROVIDERS, kling
 from submitter.settings import DEFAULT_ACCOUNT
 
 
 @click.command("doctor")
-@click.option("--provider", type=click.Choice(list(ROOMS)), help="[default: all that have a key]")
+@click.option(
+    "--provider", type=click.Choice(list(PROVIDERS)), help="[default: all that have a key]"
+)
 @click.option("--account", metavar="NAME", help="[default: all that have a key]")
 @as_json
 @click.pass_context

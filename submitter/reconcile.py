@@ -35,7 +35,7 @@ from submitter.errors import (
     WrongInput,
 )
 from submitter.messages import message
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.schedule import Schedule
 
 AT_ONCE = 4  # questions asked side by side
@@ -89,7 +89,7 @@ class Reconciler:
     """Asks about overdue tasks, several at once, each by one poller only."""
 
     ingest: Ingest
-    open_room: OpenRoom = open_room
+    open_provider: OpenRoom = open_provider
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's bound on the first question
     current_hooks: CurrentHooks | None = None  # of the poller process
@@ -239,7 +239,7 @@ class Reconciler:
     def _room(self, task: Task) -> Provider:
         key = (task.provider, task.account)
         if key not in self._rooms:
-            self._rooms[key] = self.open_room(*key)
+            self._rooms[key] = self.open_provider(*key)
         return self._rooms[key]
 
 

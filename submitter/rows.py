@@ -13,7 +13,7 @@ from receiver.providers.base import decode_strictly
 from submitter import sheet
 from submitter.errors import InputError
 from submitter.orders import check_texts
-from submitter.providers import ROOMS
+from submitter.providers import PROVIDERS
 from submitter.settings import DEFAULT_ACCOUNT
 
 COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
@@ -156,8 +156,8 @@ def _row(line: int, entry: Entry, defaults: Defaults) -> Row:
     reference = _needed(entry, "reference")
     check_texts(reference, model)
     provider = _value(entry, "provider") or defaults.provider
-    if provider not in ROOMS:
-        raise InputError("provider", f"{provider!r} is not known; use {' or '.join(ROOMS)}")
+    if provider not in PROVIDERS:
+        raise InputError("provider", f"{provider!r} is not known; use {' or '.join(PROVIDERS)}")
     return Row(
         line=line,
         reference=reference,

@@ -12,7 +12,7 @@ from receiver.config.settings import Settings, sqlite_path
 from receiver.doctor import clocks, disk, hooks, permissions, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
-from receiver.providers import PROVIDERS, spelling
+from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
 from receiver.text.redaction import redacted
 
@@ -62,7 +62,7 @@ def _hooks(
     named: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
     try:
-        entries = load(named.path, spelling, PROVIDERS, must_exist=named.must_exist)
+        entries = load(named.path, status_for, PROVIDERS, must_exist=named.must_exist)
     except SettingsError as error:
         yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
         yield from hooks.rejected(store)

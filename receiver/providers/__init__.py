@@ -48,10 +48,10 @@ def parse(callback: Callback) -> Event:
     return event
 
 
-def spelling(word: str) -> str | None:
+def status_for(word: str) -> str | None:
     """Our status for any provider's spelling of one, or None if nobody spells a status so."""
     found = (room.status(word) for room in PROVIDERS.values())
     return next((status for status in found if status), None)
 
 
-__all__ = ["PROVIDERS", "Provider", "get", "parse", "spelling"]
+__all__ = ["PROVIDERS", "Provider", "get", "parse", "status_for"]

@@ -290,7 +290,7 @@ def index_of(entry: Mapping[str, Any], position: int) -> str:
     return index if 0 < len(index) <= LONGEST_INDEX else str(position)
 
 
-def told_apart(media: Iterable[Media], dropped: list[str]) -> tuple[Media, ...]:
+def with_unique_indexes(media: Iterable[Media], dropped: list[str]) -> tuple[Media, ...]:
     """The same outputs, no two with the same index: files are kept by it. At most MOST_OUTPUTS."""
     seen: set[str] = set()
     apart: list[Media] = []

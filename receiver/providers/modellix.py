@@ -26,7 +26,7 @@ from receiver.providers.base import (
     repeated,
     text,
     text_in,
-    told_apart,
+    with_unique_indexes,
 )
 from receiver.providers.fields import Identity, Spelling, cleaned, code_in
 from receiver.tasks import Status
@@ -46,7 +46,7 @@ OUTPUTS_KEPT_FOR = DAY  # one page says 30 days, another 24 hours: plan for the 
 MAY_HAVE_BEEN_ACCEPTED = range(500, 600)  # a create that got 5xx is paid for, perhaps
 
 
-class Envelope(Schema):
+class ModellixTask(Schema):
     """The `data` of an answer; its resources are walked by `_media`."""
 
     class Meta:
@@ -56,7 +56,7 @@ class Envelope(Schema):
     status = Spelling(STATUSES, required=True)
 
 
-ENVELOPE = Envelope()
+SCHEMA = ModellixTask()
 
 
 class Modellix:
@@ -82,12 +82,12 @@ class Modellix:
             raise NotTheProtocol("data: expected an object")
         dropped: list[str] = []
         try:
-            found = checked(ENVELOPE, data, dropped)
+            found = checked(SCHEMA, data, dropped)
         except ValidationError as error:
             raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
         status = STATUSES[found["status"]]
         lost = DroppedOutputs(dropped)
-        media = told_apart(_media(data, callback.received_at, lost, dropped), lost)
+        media = with_unique_indexes(_media(data, callback.received_at, lost, dropped), lost)
         return Event(
             provider=self.name,
             provider_task_id=found["task_id"],

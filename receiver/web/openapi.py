@@ -17,7 +17,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, render_templ
 from werkzeug.routing import Rule
 
 from receiver import __version__
-from receiver.providers import PROVIDERS, kling, legacy
+from receiver.providers import PROVIDERS, kling, kling_legacy
 from receiver.serializers import route_spec
 from receiver.serializers.route_spec import Kind, RouteSpec
 from receiver.serializers.schemas import EventDocument, ProblemDocument
@@ -73,8 +73,8 @@ def openapi(app: Flask) -> dict[str, Any]:
         info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
     )
     spec.components.security_scheme(TOKEN, {"type": "http", "scheme": "bearer"})
-    spec.components.schema("KlingCallback", schema=kling.Envelope)
-    spec.components.schema("LegacyCallback", schema=legacy.Envelope)
+    spec.components.schema("KlingCallback", schema=kling.KlingTask)
+    spec.components.schema("LegacyCallback", schema=kling_legacy.LegacyKlingTask)
     spec.components.schema("Event", schema=EventDocument)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]

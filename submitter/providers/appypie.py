@@ -14,7 +14,7 @@ from receiver.errors import RequestRefused
 from receiver.providers.base import decode
 from submitter.client import PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, NotFoundAtProvider
-from submitter.providers import envelope
+from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import Page, TryOn
 from submitter.settings import AccountSettings
@@ -67,7 +67,7 @@ class AppyPie:
         def ask() -> Answer:
             answer = self._client.ask(STATUS, self._keys, {"task_id": provider_task_id})
             data = _data_of(answer, Call.FETCH)
-            envelope.check_it_is_about(VENDOR, answer, data, provider_task_id)
+            kling_envelope.check_it_is_about(VENDOR, answer, data, provider_task_id)
             return answer
 
         return self._client.brisk.persist(ask)
@@ -95,7 +95,7 @@ def _data_of(answer: Answer, call: Call) -> Any:
         document = {}
     if "code" not in document:
         _check_bare(document, answer, call)
-    return envelope.data_of(VENDOR, answer, call)
+    return kling_envelope.data_of(VENDOR, answer, call)
 
 
 def _check_bare(document: Mapping[str, Any], answer: Answer, call: Call) -> None:

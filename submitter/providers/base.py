@@ -20,7 +20,7 @@ class TryOn:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedTask:
     """One task in the provider's own list. Instants are integer milliseconds UTC."""
 
     provider_task_id: str
@@ -37,7 +37,7 @@ class Page:
 
     number: int
     size: int
-    tasks: tuple[Listed, ...]
+    tasks: tuple[ListedTask, ...]
 
 
 class Provider(Protocol):

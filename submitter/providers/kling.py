@@ -13,10 +13,10 @@ from receiver import providers
 from receiver.clock import wall_ms
 from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
-from submitter.providers import envelope
+from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import Listed, Page, TryOn
-from submitter.providers.kling_token import ApiKey, Signed, Tokens
+from submitter.providers.base import ListedTask, Page, TryOn
+from submitter.providers.kling_token import ApiKey, SignedTokens, TokenSource
 from submitter.settings import AccountSettings
 from submitter.wording import readable
 
@@ -42,7 +42,7 @@ class Kling:
     default_model: str | None = DEFAULT_MODEL
     combining = frozenset({"kolors-virtual-try-on-v1-5"})
 
-    def __init__(self, client: Client, tokens: Tokens) -> None:
+    def __init__(self, client: Client, tokens: TokenSource) -> None:
         self._client = client
         self.base_url = client.base_url
         self._tokens = tokens
@@ -71,7 +71,7 @@ class Kling:
         if not key:
             raise ValueError("one of the two ids is needed")
         answer, data = self._ask(f"{TRY_ON}/{quote(key, safe='')}", Call.FETCH)
-        envelope.check_it_is_about(VENDOR, answer, data, provider_task_id, external_task_id)
+        kling_envelope.check_it_is_about(VENDOR, answer, data, provider_task_id, external_task_id)
         return answer
 
     def list(self, page: int, page_size: int) -> Page:
@@ -96,15 +96,15 @@ class Kling:
         token = self._tokens.token(wall_ms() // 1000)
         answer = exchange(_bearer(token))
         try:
-            return answer, envelope.data_of(VENDOR, answer, call)
+            return answer, kling_envelope.data_of(VENDOR, answer, call)
         except ProviderError as error:
-            if error.code not in envelope.TOKEN_NOT_VALID_NOW:
+            if error.code not in kling_envelope.TOKEN_NOT_VALID_NOW:
                 raise
             another = self._tokens.renewed(token, wall_ms() // 1000)
             if another is None:
                 raise
         answer = exchange(_bearer(another))
-        return answer, envelope.data_of(VENDOR, answer, call)
+        return answer, kling_envelope.data_of(VENDOR, answer, call)
 
 
 def from_environment(account: str, patient: Persistence | None = None) -> Kling:
@@ -116,7 +116,7 @@ def from_environment(account: str, patient: Persistence | None = None) -> Kling:
     if not api_key and not settings.problems:
         settings.problems += _missing_keys(settings, access_key, secret_key)
     settings.check()
-    tokens = ApiKey(api_key) if api_key else Signed(access_key or "", secret_key or "")
+    tokens = ApiKey(api_key) if api_key else SignedTokens(access_key or "", secret_key or "")
     return Kling(Client(base_url, patient=patient or PATIENT), tokens)
 
 
@@ -141,12 +141,12 @@ def _check_range(field: str, value: int, most: int) -> None:
         raise InputError(field, f"{value} is not between 1 and {most}")
 
 
-def _listed(task: dict[str, Any]) -> Listed:
+def _listed(task: dict[str, Any]) -> ListedTask:
     """Leniently: a list is looked at by people, and one odd task must not hide the others."""
-    provider_task_id, external = envelope.ids(task)
+    provider_task_id, external = kling_envelope.ids(task)
     status = readable(task.get("task_status"))
     created_at = task.get("created_at")
-    return Listed(
+    return ListedTask(
         provider_task_id=readable(provider_task_id),
         status=providers.PROVIDERS[NAME].status(status) or status,
         external_task_id=readable(external) or None,

@@ -12,7 +12,7 @@ VALID_BEFORE = 5  # seconds; for a clock at Kling that is behind ours
 RENEW_WHEN_LEFT = 300  # seconds
 
 
-class Tokens(Protocol):
+class TokenSource(Protocol):
     """Where a token comes from."""
 
     def token(self, now: int) -> str:
@@ -37,7 +37,7 @@ class ApiKey:
         return None
 
 
-class Signed:
+class SignedTokens:
     """Signs JWTs with the secret key and keeps the last one; safe to use from many threads."""
 
     def __init__(self, access_key: str, secret_key: str) -> None:

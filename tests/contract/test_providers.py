@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import NotJson, RequestRefused
 from receiver.events import Callback, Source
-from receiver.providers import PROVIDERS, Provider, spelling
+from receiver.providers import PROVIDERS, Provider, status_for
 from receiver.tasks import Status
 from tests.support.samples import body, callback
 
@@ -137,6 +137,6 @@ def test_no_bytes_break_it(room: Provider, raw: bytes, source: Source) -> None:
 
 
 def test_a_status_is_known_in_any_spelling() -> None:
-    assert spelling("succeed") == spelling("success") == spelling("succeeded") == "succeeded"
-    assert spelling("pending") == "submitted"
-    assert spelling("nonsense") is None
+    assert status_for("succeed") == status_for("success") == status_for("succeeded") == "succeeded"
+    assert status_for("pending") == "submitted"
+    assert status_for("nonsense") is None

@@ -32,7 +32,7 @@ from submitter.errors import (
     WrongInput,
 )
 from submitter.orders import Order
-from submitter.providers import ROOMS, Provider
+from submitter.providers import PROVIDERS, Provider
 from submitter.providers.appypie import AppyPie
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey
@@ -175,7 +175,7 @@ def heard(store: Store) -> list[str]:
 
 
 def test_every_room_is_in_the_suite() -> None:
-    assert set(DIALECTS) == set(ROOMS)
+    assert set(DIALECTS) == set(PROVIDERS)
 
 
 def test_a_create_that_is_taken_is_submitted(

@@ -25,10 +25,10 @@ from receiver.providers.base import (
     output_url,
     repeated,
     text_in,
-    told_apart,
+    with_unique_indexes,
 )
 from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
-from receiver.providers.foreign import foreign_provider
+from receiver.providers.foreign_messages import foreign_provider
 from receiver.tasks import Status
 
 STATUSES = {
@@ -48,7 +48,7 @@ _ARRAYS = {
 }
 
 
-class Envelope(Schema):
+class LegacyKlingTask(Schema):
     """A task; what is inside `task_result` is walked by `_media`."""
 
     class Meta:
@@ -65,7 +65,7 @@ class Envelope(Schema):
     final_balance_deduction = fields.Raw(allow_none=True)
 
 
-ENVELOPE = Envelope()
+SCHEMA = LegacyKlingTask()
 UNITS = "units"  # of a resource pack
 
 
@@ -73,12 +73,14 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
     """The event in a task of this dialect. Raises NotTheProtocol."""
     dropped: list[str] = []
     try:
-        data = checked(ENVELOPE, document, dropped)
+        data = checked(SCHEMA, document, dropped)
     except ValidationError as error:
         raise not_the_protocol("Kling's", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
     lost = DroppedOutputs(dropped)
-    media = told_apart(_media(document.get("task_result"), occurred_at, lost, dropped), lost)
+    media = with_unique_indexes(
+        _media(document.get("task_result"), occurred_at, lost, dropped), lost
+    )
     return Event(
         provider=provider,
         provider_task_id=data["task_id"],
@@ -89,7 +91,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         external_task_id=_external_task_id(document.get("task_info"), dropped),
         cost=data.get("final_unit_deduction") or None,
         cost_unit=UNITS if data.get("final_unit_deduction") else None,
-        unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
+        unknown={key: document[key] for key in document.keys() - SCHEMA.fields.keys()},
         dropped=tuple(dropped),
         lost_outputs=tuple(lost),
     )
