@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode_strictly
+from receiver.providers.json_body import decode_strictly
 from submitter import sheet
 from submitter.errors import InputError
 from submitter.orders import check_texts

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
-from receiver.providers.base import decode_strictly
+from receiver.providers.json_body import decode_strictly
 from submitter import garments, images, orders
 from submitter.errors import InputError
 from submitter.garments import Sent

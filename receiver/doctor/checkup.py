@@ -16,9 +16,6 @@ from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
 from receiver.text.redaction import redacted
 
-# Where the time is asked for: it answers anybody, and is the provider whose clock counts.
-KLING = "https://api-singapore.klingai.com"
-
 
 def examine(*, send: bool) -> Iterator[Finding]:
     """Every check, each as soon as it is done. Raises nothing: what is broken is a finding."""
@@ -71,5 +68,5 @@ def _hooks(
 
 
 def _clock(public_url: str | None) -> Finding:
-    provider = os.environ.get("KLING_BASE_URL", "").strip() or KLING
-    return clocks.check([url for url in (provider, public_url) if url])
+    urls = clocks.reference_urls(PROVIDERS.values(), os.environ)
+    return clocks.check([*urls, *([public_url] if public_url else [])])

@@ -1,4 +1,4 @@
-"""Kling's legacy dialect (`task_id`, `task_status`, …), which resellers of its jobs speak too.
+"""Kling's legacy dialect (`task_id`, `task_status`, …), which its resellers use too.
 
 Field names and types: Kling API reference, callback protocol and query task (seen 2026-11).
 """
@@ -8,27 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
-from receiver.providers.base import (
-    DAY,
-    DroppedOutputs,
+from receiver.providers.base import DAY
+from receiver.providers.fields import (
+    Identity,
+    Instant,
+    MessageSchema,
+    Spelling,
+    Text,
     checked,
+    cleaned,
+    identity,
+    not_the_protocol,
+)
+from receiver.providers.foreign_messages import foreign_provider
+from receiver.providers.json_body import repeated
+from receiver.providers.outputs import (
+    LostOutputs,
     duration_in,
     expires_at,
     index_of,
-    not_the_protocol,
     note_repeated,
     objects,
     output_url,
-    repeated,
     text_in,
     with_unique_indexes,
 )
-from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
-from receiver.providers.foreign_messages import foreign_provider
 from receiver.tasks import Status
 
 STATUSES = {
@@ -38,9 +46,9 @@ STATUSES = {
     "succeeded": Status.SUCCEEDED,  # the new dialect's spelling
     "failed": Status.FAILED,
 }
-OUTPUTS_KEPT_FOR = 30 * DAY  # the vendor deletes outputs 30 days after generation
-# Real callbacks carry all three arrays, the unused ones empty. An audio comes in two formats; the
-# one that every player takes is the result.
+RESULTS_KEPT_FOR = 30 * DAY  # Kling deletes outputs 30 days after generation
+# Real callbacks contain all three arrays; the unused ones are empty. An audio has two formats; the
+# result is the one that every player supports.
 _ARRAYS = {
     "images": ("image", ("url",)),
     "videos": ("video", ("url",)),
@@ -48,11 +56,8 @@ _ARRAYS = {
 }
 
 
-class LegacyKlingTask(Schema):
-    """A task; what is inside `task_result` is walked by `_media`."""
-
-    class Meta:
-        unknown = INCLUDE
+class LegacyCallback(MessageSchema):
+    """A task of the legacy dialect; `_media` reads `task_result`."""
 
     task_id = Identity(required=True, validate=validate.Length(1, 128))
     task_status = Spelling(STATUSES, required=True)
@@ -65,19 +70,19 @@ class LegacyKlingTask(Schema):
     final_balance_deduction = fields.Raw(allow_none=True)
 
 
-SCHEMA = LegacyKlingTask()
+SCHEMA = LegacyCallback()
 UNITS = "units"  # of a resource pack
 
 
 def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
-    """The event in a task of this dialect. Raises NotTheProtocol."""
+    """Return the event that a task of this dialect describes. Raises NotTheProtocol."""
     dropped: list[str] = []
     try:
         data = checked(SCHEMA, document, dropped)
     except ValidationError as error:
-        raise not_the_protocol("Kling's", error, "task_id") from error
+        raise not_the_protocol("Kling", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
-    lost = DroppedOutputs(dropped)
+    lost = LostOutputs(dropped)
     media = with_unique_indexes(
         _media(document.get("task_result"), occurred_at, lost, dropped), lost
     )
@@ -108,7 +113,10 @@ def refuse_foreign(document: Mapping[str, Any]) -> None:
 
 
 def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The task in the answer to a create or a query; some single queries answered a list."""
+    """Return the task in a response to a create request or a query.
+
+    Some queries of a single task returned a list. Raises NotTheProtocol.
+    """
     if {"code", "data"} & repeated(document):
         raise NotTheProtocol("code or data is repeated")
     data = document.get("data")
@@ -120,7 +128,10 @@ def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refusal(provider: str, callback: Callback, words: str) -> Event:
-    """A create that was refused ends the task; a query that was refused says nothing of it."""
+    """Return the failure that a refused create request means for its task.
+
+    A refused query says nothing about the task: raises NotTheProtocol.
+    """
     if callback.source is not Source.CREATE:
         raise NotTheProtocol(f"the query was refused: {cleaned(words)}")
     return Event(
@@ -133,7 +144,7 @@ def refusal(provider: str, callback: Callback, words: str) -> Event:
 
 
 def _external_task_id(info: object, dropped: list[str]) -> str | None:
-    """Our own id as the provider gives it back; `{}` where none was sent."""
+    """Return our own id as the provider repeats it. The info is `{}` if no id was sent."""
     if info is None:
         return None
     if not isinstance(info, dict):
@@ -178,5 +189,5 @@ def _media(
                 index=index_of(output, position),
                 watermark_url=text_in(output, "watermark_url", where, dropped),
                 duration=duration_in(output, ("duration", "duration_mp3"), where, dropped),
-                expires_at=expires_at(url, occurred_at + OUTPUTS_KEPT_FOR),
+                expires_at=expires_at(url, occurred_at + RESULTS_KEPT_FOR),
             )

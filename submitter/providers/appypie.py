@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode
+from receiver.providers.json_body import decode
 from submitter.client import PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, NotFoundAtProvider
 from submitter.providers import kling_envelope

@@ -148,7 +148,7 @@ def _listed(task: dict[str, Any]) -> ListedTask:
     created_at = task.get("created_at")
     return ListedTask(
         provider_task_id=readable(provider_task_id),
-        status=providers.PROVIDERS[NAME].status(status) or status,
+        status=providers.PROVIDERS[NAME].statuses.get(status.lower(), status),
         external_task_id=readable(external) or None,
         reason=readable(task.get("task_status_msg")) or None,
         created_at=created_at if type(created_at) is int else None,

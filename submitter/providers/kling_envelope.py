@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode, repeated
 from receiver.providers.fields import code_in, identity
+from receiver.providers.json_body import decode, repeated
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,

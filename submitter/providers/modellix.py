@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode, repeated
 from receiver.providers.fields import code_in, identity
+from receiver.providers.json_body import decode, repeated
 from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.errors import InputError, NotFoundAtProvider, UnexpectedAnswer
 from submitter.providers.answers import Call, Vendor

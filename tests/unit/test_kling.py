@@ -11,7 +11,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from receiver.errors import NotJson, NotTheProtocol, RequestRefused
 from receiver.events import Event, Source
 from receiver.providers import get, kling, kling_legacy, modellix
-from receiver.providers.base import checked, faults
+from receiver.providers.fields import checked, faults
 from receiver.tasks import Status
 from tests.support.samples import body, callback, payload
 
