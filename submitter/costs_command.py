@@ -43,7 +43,7 @@ def costs(
 ) -> None:
     """Add up what the providers said they charged, one line for each unit.
 
-    Months are in UTC, by the creation of the task. A provider that tells no cost (Modellix) does
+    Months are in UTC, by the creation of the task. A provider that states no cost does
     not show.
     """
     total = Sum(by)

@@ -16,6 +16,7 @@ from threading import Event as Signal
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from receiver import providers
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
@@ -254,4 +255,5 @@ def schedule_for(
     """The deadlines of this provider's tasks, by what the record has learnt."""
     took = ingest.store.usual_duration(room.name)
     usual = room.usual_seconds if took is None else took / 1000
-    return Schedule(usual, expects_callback, learnt=took is not None, at_most=at_most)
+    kept_for = providers.get(room.name).results_kept_for / 1000
+    return Schedule(usual, expects_callback, took is not None, at_most, kept_for)

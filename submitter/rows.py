@@ -13,7 +13,7 @@ from receiver.providers.json_body import decode_strictly
 from submitter import sheet
 from submitter.errors import InputError
 from submitter.orders import check_texts
-from submitter.providers import PROVIDERS
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
 from submitter.settings import DEFAULT_ACCOUNT
 
 COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
@@ -29,7 +29,7 @@ Entry = Mapping[str, Any] | InputError
 class Defaults:
     """What holds where a row does not say."""
 
-    provider: str = "kling"
+    provider: str = DEFAULT_PROVIDER
     account: str = DEFAULT_ACCOUNT
     model: str | None = None
 

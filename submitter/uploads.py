@@ -95,6 +95,10 @@ def order(room: Provider, upload: Upload, within: float) -> Order:
     _tried(faults, lambda: _check_model(room, upload.model))
     human = _tried(faults, lambda: _sendable("human", upload.human))
     cloth = _tried(faults, lambda: _cloth(room, upload, fetch))
+    if human is not None:
+        _tried(faults, lambda: room.pictures.check("human", human))
+    if cloth is not None:
+        _tried(faults, lambda: room.pictures.check("cloth", cloth.cloth))
     if human is None or cloth is None or faults:
         raise InvalidRequest(faults)
     return Order(human, cloth.cloth, upload.reference, upload.model, cloth.merged)

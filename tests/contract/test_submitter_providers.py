@@ -358,7 +358,7 @@ def test_an_answer_about_another_task_is_refused(
     server: Scripted, room: Rooms, dialect: Dialect
 ) -> None:
     server.will(server.say(dialect.queried))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         room().fetch(provider_task_id="not-this-one")
 
 

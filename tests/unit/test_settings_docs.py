@@ -54,7 +54,7 @@ def read_the_receivers() -> None:
 def read_those_of(provider: str) -> Callable[[], None]:
     def read() -> None:
         with pytest.raises(ConfigurationError):
-            PROVIDERS[provider]("default")
+            PROVIDERS[provider].from_environment("default")
 
     return read
 

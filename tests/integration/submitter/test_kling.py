@@ -69,10 +69,10 @@ def test_an_answer_about_another_task_is_not_recorded(
     info = {"external_task_id": "of-somebody-else"}
     data = {"task_id": "8", "task_status": "succeed", "task_info": info}
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         reconcile.ask(ingest, room(), task)
     server.will(server.payload("query-processing.json"))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         room().fetch(provider_task_id="1")
     assert store.callbacks() == []
 
