@@ -33,7 +33,7 @@ class Samples:
     repeats_creates: bool = True  # after a response that rejects them for now
     created: bytes  # the response to a create request
     created_id: str  # the provider's id in it
-    queried: tuple[bytes, ...]  # the responses to the requests of one query of an open task
+    queried: tuple[bytes, ...]  # the responses to the requests of one query
     queried_id: str
     succeeded: bytes  # the body that `fetch` returns for a task with one image
     refused: bytes  # the body of a refused create request; its reason is REASON
