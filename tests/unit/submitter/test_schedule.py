@@ -24,6 +24,7 @@ SILENT = Schedule(usual=20, has_callbacks=False)
         (Schedule(4000, has_callbacks=False), 300),
         (Schedule(30, has_callbacks=True, at_most=2), 2),  # RECONCILE_AFTER
         (Schedule(20, has_callbacks=False, at_most=60), 14),
+        (Schedule(4000, has_callbacks=True, learnt=True, kept_for=600), 300),  # half of it
     ],
 )
 def test_the_first_question(schedule: Schedule, first: float) -> None:
