@@ -39,10 +39,10 @@ class Identity(fields.String):
     default_error_messages = {"invalid": "Not a string or an integer."}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        found = identity(value)
-        if found is None:
+        text_id = identity(value)
+        if text_id is None:
             raise self.make_error("invalid")
-        return found
+        return text_id
 
 
 class Spelling(fields.String):
@@ -74,10 +74,10 @@ class Instant(fields.Integer):
     default_error_messages = {"invalid": "Not an instant."}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
-        found = instant(value)
-        if found is None:
+        milliseconds = instant(value)
+        if milliseconds is None:
             raise self.make_error("invalid")
-        return found
+        return milliseconds
 
 
 def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
     `dropped`. Raw fields are left out; their adapter reads them. Raises ValidationError naming each
     required field that is wrong.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     wrong: dict[str, Any] = {}
     if isinstance(document, RepeatedKeys):
         for name in sorted(document.repeated & schema.fields.keys()):
@@ -105,10 +105,10 @@ def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> 
                 dropped.append(f"{name}: {_flat(error.messages)}")
         else:
             if value is not missing:
-                found[name] = value
+                values[name] = value
     if wrong:
-        raise ValidationError(wrong, valid_data=found)
-    return found
+        raise ValidationError(wrong, valid_data=values)
+    return values
 
 
 @cache
@@ -180,18 +180,18 @@ def instant(value: object) -> int | None:
     if not 0 < value <= LATEST_INSTANT * 1000:  # neither is NaN
         return None
     for factor in (1.0, 1000.0, 0.001):
-        found = round(value * factor)
-        if EARLIEST_INSTANT <= found <= LATEST_INSTANT:
-            return found
+        milliseconds = round(value * factor)
+        if EARLIEST_INSTANT <= milliseconds <= LATEST_INSTANT:
+            return milliseconds
     return None
 
 
 def _of_iso(written: str) -> int | None:
     try:
-        found = datetime.fromisoformat(written)
+        moment = datetime.fromisoformat(written)
     except ValueError:
         return None
-    at = found if found.tzinfo else found.replace(tzinfo=UTC)
+    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     milliseconds = round(at.timestamp() * 1000)
     return milliseconds if EARLIEST_INSTANT <= milliseconds <= LATEST_INSTANT else None
 

@@ -127,10 +127,10 @@ class Kling(Provider):
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code = code_in(document)
-        words = cleaned(f"{document.get('code')} {document.get('message')}")
+        message = f"{document.get('code')} {document.get('message')}"
         if code is None or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
-        return kling_legacy.refusal(self.name, callback, words)
+            raise NotTheProtocol(f"the response does not describe the task: {cleaned(message)}")
+        return kling_legacy.refusal(self.name, callback, message)
 
 
 def _outputs(

@@ -127,19 +127,19 @@ def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def refusal(provider: str, callback: Callback, words: str) -> Event:
+def refusal(provider: str, callback: Callback, message: str) -> Event:
     """Return the failure that a refused create request means for its task.
 
     A refused query says nothing about the task: raises NotTheProtocol.
     """
     if callback.source is not Source.CREATE:
-        raise NotTheProtocol(f"the query was refused: {cleaned(words)}")
+        raise NotTheProtocol(f"the query was refused: {cleaned(message)}")
     return Event(
         provider=provider,
         provider_task_id="",
         status=Status.FAILED,
         occurred_at=callback.received_at,
-        reason=f"refused: {cleaned(words)}",
+        reason=f"refused: {cleaned(message)}",
     )
 
 
@@ -153,10 +153,10 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
     if "external_task_id" in repeated(info):  # it may decide which task this is about
         dropped.append("task_info.external_task_id: repeated")
         return None
-    found = info.get("external_task_id")
-    if found is None:
+    value = info.get("external_task_id")
+    if value is None:
         return None
-    external_task_id = identity(found)
+    external_task_id = identity(value)
     if external_task_id is None:
         dropped.append("task_info.external_task_id: expected a string")
     return external_task_id or None
@@ -176,9 +176,9 @@ def _media(
         return
     note_repeated(result, "task_result", lost)
     for array, (kind, keys) in _ARRAYS.items():
-        found = result.get(array)
+        outputs = result.get(array)
         for position, where, output in objects(
-            found, f"task_result.{array}", lost if found else dropped
+            outputs, f"task_result.{array}", lost if outputs else dropped
         ):
             url = output_url(output, keys, where, lost, dropped)
             if url is None:

@@ -83,15 +83,15 @@ class Modellix(Provider):
             raise NotTheProtocol("data: expected an object")
         dropped: list[str] = []
         try:
-            found = checked(SCHEMA, data, dropped)
+            task = checked(SCHEMA, data, dropped)
         except ValidationError as error:
             raise NotTheProtocol(f"not a response of Modellix: {faults(error)}") from error
-        status = STATUSES[found["status"]]
+        status = STATUSES[task["status"]]
         lost = LostOutputs(dropped)
         media = with_unique_indexes(_media(data, callback.received_at, lost, dropped), lost)
         return Event(
             provider=self.name,
-            provider_task_id=found["task_id"],
+            provider_task_id=task["task_id"],
             status=status,
             occurred_at=callback.received_at,  # the response contains no time
             reason=_reason(data) if status is Status.FAILED else None,
@@ -102,16 +102,16 @@ class Modellix(Provider):
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code = code_in(document)
-        words = cleaned(f"{document.get('code')} {document.get('message')}")
+        message = cleaned(f"{document.get('code')} {document.get('message')}")
         is_create = callback.source is Source.CREATE
         if not is_create or code is None or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
+            raise NotTheProtocol(f"the response does not describe the task: {message}")
         return Event(
             provider=self.name,
             provider_task_id="",
             status=Status.FAILED,
             occurred_at=callback.received_at,
-            reason=f"refused: {words}",
+            reason=f"refused: {message}",
         )
 
 
@@ -136,9 +136,9 @@ def _media(
         (lost if result else dropped).append("data.result: expected an object")
         result = None
     note_repeated(result or {}, "data.result", lost)
-    found = (result or {}).get("resources", data.get("resources"))
-    where_found = "data.result.resources"
-    for position, where, resource in entries(found, where_found, lost if found else dropped):
+    resources = (result or {}).get("resources", data.get("resources"))
+    unusable = lost if resources else dropped
+    for position, where, resource in entries(resources, "data.result.resources", unusable):
         entry = {"url": resource} if isinstance(resource, str) else resource
         if not isinstance(entry, dict):
             lost.append(f"{where}: expected an object or a URL")

@@ -119,10 +119,10 @@ def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) 
 def amount_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
     """Return the number under this key as a decimal string; None as in `text_in`."""
     value = entry.get(key)
-    found = amount(value)
-    if found is None and value is not None and value != "":
+    number = amount(value)
+    if number is None and value is not None and value != "":
         dropped.append(f"{where}.{key}: expected a decimal string")
-    return found
+    return number
 
 
 def duration_in(
@@ -135,10 +135,10 @@ def duration_in(
 
 def index_of(entry: Mapping[str, Any], position: int) -> str:
     """Return the provider's index or id of an output, or else its position."""
-    found = entry.get("index", entry.get("id"))
-    if isinstance(found, bool) or not isinstance(found, (int, str)):
+    value = entry.get("index", entry.get("id"))
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
         return str(position)
-    index = cleaned(str(found))
+    index = cleaned(str(value))
     return index if 0 < len(index) <= MAX_INDEX else str(position)
 
 

@@ -219,7 +219,7 @@ def test_there_is_no_list_and_the_command_says_so(provider: str, key: str) -> No
     words = ["list", "--provider", provider, "--account", "shop2"]
     result = CliRunner().invoke(main, words, env={key: TOKEN})
     assert result.exit_code == 2
-    assert "has no list of tasks; see what is on record: receiver tasks" in result.stderr
+    assert "has no list of tasks; see those on record: receiver tasks" in result.stderr
 
 
 def test_both_spellings_of_the_path_are_a_setting_of_the_account(
