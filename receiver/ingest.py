@@ -238,7 +238,7 @@ class Ingest:
 
         A success with nothing in it never counts: the picture is the result.
         """
-        if event.status is Status.SUCCEEDED and not event.media:
+        if event.must_be_fetched:
             return True
         return event.status.is_terminal and callback.trust in UNCONFIRMED[self.confirm]
 

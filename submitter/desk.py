@@ -116,8 +116,8 @@ class Desk:
             (secret, *_) = self.settings.with_secret().callback_secrets
             callback_url = callback_urls.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
-            human=order.human,
-            cloth=order.cloth,
+            human=self.room.pictures.encoded(order.human),
+            cloth=self.room.pictures.encoded(order.cloth),
             external_task_id=task.id,
             model=order.model,
             callback_url=callback_url,

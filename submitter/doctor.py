@@ -14,24 +14,24 @@ from submitter.errors import (
     ProviderError,
     TryLater,
 )
-from submitter.providers import ROOMS, Provider, open_room
+from submitter.providers import PROVIDERS, Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 Account = tuple[str, str]  # of a provider; its name
 # No provider has a task with this id: its answer shows whether it would have told.
 NO_TASK = "callback-receiver-doctor"
-KEY = re.compile(
-    r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
-)
 
 
 def accounts(environment: Mapping[str, str]) -> list[Account]:
     """Those that have a key in the environment."""
     found: dict[Account, None] = {}
-    for provider in ROOMS:
-        prefix = f"{provider.upper()}_"
+    for provider, adapter in PROVIDERS.items():
+        keys = "|".join(map(re.escape, adapter.key_settings))
+        setting = re.compile(
+            rf"{provider.upper()}_(?:(?P<account>[A-Z][A-Z0-9_]{{0,31}})_)?(?:{keys})(?:_FILE)?"
+        )
         for name in sorted(name for name, value in environment.items() if value.strip()):
-            if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
+            if match := setting.fullmatch(name):
                 found[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
     return list(found)
 
@@ -43,12 +43,14 @@ def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
     """
     if not wanted:
         said = "no provider has a key in the environment: nothing can be submitted"
-        yield failed("keys", said, "set KLING_API_KEY, or that of another provider")
+        yield failed(
+            "keys", said, f"set the key of one of {', '.join(PROVIDERS)}; see .env.example"
+        )
     asked: dict[str, None] = {}
     for provider, account in wanted:
         check = provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
         try:
-            room = open_room(provider, account)
+            room = open_provider(provider, account)
         except ConfigurationError as error:
             yield from (failed(check, problem) for problem in error.problems)
         else:

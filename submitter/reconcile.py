@@ -16,6 +16,7 @@ from threading import Event as Signal
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from receiver import providers
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
@@ -35,7 +36,7 @@ from submitter.errors import (
     WrongInput,
 )
 from submitter.messages import message
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.schedule import Schedule
 
 AT_ONCE = 4  # questions asked side by side
@@ -89,7 +90,7 @@ class Reconciler:
     """Asks about overdue tasks, several at once, each by one poller only."""
 
     ingest: Ingest
-    open_room: OpenRoom = open_room
+    open_provider: OpenRoom = open_provider
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's bound on the first question
     current_hooks: CurrentHooks | None = None  # of the poller process
@@ -239,7 +240,7 @@ class Reconciler:
     def _room(self, task: Task) -> Provider:
         key = (task.provider, task.account)
         if key not in self._rooms:
-            self._rooms[key] = self.open_room(*key)
+            self._rooms[key] = self.open_provider(*key)
         return self._rooms[key]
 
 
@@ -254,4 +255,5 @@ def schedule_for(
     """The deadlines of this provider's tasks, by what the record has learnt."""
     took = ingest.store.usual_duration(room.name)
     usual = room.usual_seconds if took is None else took / 1000
-    return Schedule(usual, expects_callback, learnt=took is not None, at_most=at_most)
+    kept_for = providers.get(room.name).results_kept_for / 1000
+    return Schedule(usual, expects_callback, took is not None, at_most, kept_for)

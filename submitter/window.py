@@ -32,7 +32,7 @@ from submitter.errors import (
 )
 from submitter.once import Once, Reply
 from submitter.orders import Order
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.refusals import InvalidRequest, NotNow, Overtaken, Unknown
 from submitter.uploads import Upload
 
@@ -50,7 +50,7 @@ class Window:
     """Where the API hands its orders in."""
 
     def __init__(
-        self, ingest: Ingest, settings: Settings, once: Once, opens: Opens = open_room
+        self, ingest: Ingest, settings: Settings, once: Once, opens: Opens = open_provider
     ) -> None:
         self._ingest = ingest
         self._settings = settings

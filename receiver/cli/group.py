@@ -24,7 +24,7 @@ from receiver.console import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import hook_entries
 from receiver.processes.clock_watch import ClockWatch
-from receiver.providers import PROVIDERS, spelling
+from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from receiver.stores.base import TimeRange
 from receiver.stores.overview import without_hook
@@ -68,7 +68,7 @@ def hook_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
     """What a shell may complete the name of a hook to; nothing if the hooks file is wrong."""
     named = HooksPath.named(os.environ.get("HOOKS_FILE"))
     try:
-        entries = hooks_file.load(named.path, spelling, PROVIDERS)
+        entries = hooks_file.load(named.path, status_for, PROVIDERS)
     except SettingsError:
         return []
     return [entry.name for entry in entries if entry.name.startswith(begun)]

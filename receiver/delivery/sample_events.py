@@ -14,6 +14,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import File, Notice, Transition
 from receiver.events import Media
 from receiver.hooks.base import Hook, NeedsTestPicture
+from receiver.providers import PROVIDERS
 from receiver.tasks import Status, Task, Trust, new_task_id
 
 REFERENCE = "TEST"
@@ -41,7 +42,7 @@ def notice(status: str, zone: tzinfo = UTC) -> Iterator[tuple[Notice, Path]]:
         picture.write_bytes(_picture())
         task = Task(
             id=f"test-{new_task_id(now)}",
-            provider="kling",
+            provider=next(iter(PROVIDERS)),
             status=Status(status) if status in tuple(Status) else Status.PROCESSING,
             created_at=now - 20_000,
             updated_at=now,

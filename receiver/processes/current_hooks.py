@@ -156,7 +156,7 @@ def source_of(chosen: Settings) -> HooksPath:
 
 
 def _parsed(source: HooksPath, text: str) -> tuple[HookEntry, ...]:
-    return hooks_file.parse(text, source.path, providers.spelling, providers.PROVIDERS)
+    return hooks_file.parse(text, source.path, providers.status_for, providers.PROVIDERS)
 
 
 def _inherited(source: HooksPath) -> tuple[str, str | None] | None:

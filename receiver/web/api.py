@@ -36,7 +36,7 @@ class _Status(fields.Field[Status]):
         super().__init__(metadata={"type": "string", "description": "In any spelling."})
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Status:
-        known = value if value in tuple(Status) else providers.spelling(value)
+        known = value if value in tuple(Status) else providers.status_for(value)
         if known not in tuple(Status):
             raise ValidationError(f"is not known; use {', '.join(Status)}")
         return Status(known)

@@ -128,7 +128,7 @@ def name_of_this_process() -> str:
 
 
 def _by_name(counters: Sequence[Counter]) -> dict[str, dict[str, int]]:
-    """Such as `{"callbacks_missed": {"kling": 3}}`."""
+    """Return the counts by name and provider, such as `{"callbacks_missed": {"acme": 3}}`."""
     found: dict[str, dict[str, int]] = {}
     for counter in counters:
         found.setdefault(counter.name, {})[counter.provider] = counter.value

@@ -14,8 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from receiver.config.settings import Settings
-from receiver.providers import LONGEST_REASON
-from receiver.providers.base import index_of
+from receiver.providers import MAX_REASON
+from receiver.providers.outputs import index_of
 from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from receiver.text.redaction import shortened
@@ -154,7 +154,7 @@ def comes_back(
     assert shown["callbacks"][0]["body"].encode() == body
     wanted = {
         "provider_task_id": sent.get("task_id", sent.get("id")),
-        "reason": shortened(sent.get("task_status_msg", sent.get("message")) or "", LONGEST_REASON)
+        "reason": shortened(sent.get("task_status_msg", sent.get("message")) or "", MAX_REASON)
         or None,
     }
     if "final_unit_deduction" in sent:

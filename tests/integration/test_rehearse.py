@@ -61,7 +61,7 @@ def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Hook
     """Makes one, as `receiver worker` does."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
-    entries = hooks_file.load(tmp_path / "hooks.toml", providers.spelling)
+    entries = hooks_file.load(tmp_path / "hooks.toml", providers.status_for)
     hide = hiding([*hooks.secrets(entries, environment), KEY])
     return lambda: HookTestSender(store, hooks.build_all(entries, environment), hide)
 

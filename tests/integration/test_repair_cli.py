@@ -510,5 +510,5 @@ def test_a_table_is_not_flooded_by_one_reason(store: SqliteStore) -> None:
     Ingest(store).accept(callback(body("failed", task_status_msg=reason), "a"))
     assert len(run("tasks").output) < 2_000
     recorded = json.loads(run("tasks", "--json").output)[0]["reason"]
-    assert len(recorded) <= providers.LONGEST_REASON
+    assert len(recorded) <= providers.MAX_REASON
     assert reason in json.loads(run("callbacks", "--json").output)[0]["body"]

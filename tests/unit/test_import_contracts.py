@@ -103,7 +103,7 @@ VIOLATIONS = [
     ),
     Violation(
         SUBMITTER_ADAPTERS,
-        "submitter/providers/envelope.py",
+        "submitter/providers/kling_envelope.py",
         "from submitter.providers import appypie",
     ),
     Violation(HOOKS, "receiver/hooks/zz_new.py", "from receiver.hooks import slack"),

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.providers.base import is_deep
 from receiver.providers.fields import cleaned
+from receiver.providers.json_body import is_deep
 from receiver.stores.base import StoredCallback
 
 MOST_INDENTED = 20  # levels; real messages have four

@@ -18,7 +18,7 @@ from receiver.config import hooks_file
 from receiver.deliveries import Attempt, File, State
 from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.providers import spelling
+from receiver.providers import status_for
 from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.cli import main
@@ -104,7 +104,7 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
 
     def happen(task_id: str) -> None:
         wait_until(lambda: store.task(task_id).status is Status.SUBMITTED)
-        entries = hooks_file.load(tmp_path / "hooks.toml", spelling)
+        entries = hooks_file.load(tmp_path / "hooks.toml", status_for)
         Ingest(store, [entry.subscription for entry in entries]).accept(
             Callback("kling", task_id, json.dumps(SUCCEED).encode(), received_at=2)
         )

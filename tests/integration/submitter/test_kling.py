@@ -22,7 +22,7 @@ from submitter.errors import (
 )
 from submitter.orders import Order
 from submitter.providers.kling import Kling
-from submitter.providers.kling_token import Signed
+from submitter.providers.kling_token import SignedTokens
 from tests.support.scripted_provider import once_reached
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
@@ -69,10 +69,10 @@ def test_an_answer_about_another_task_is_not_recorded(
     info = {"external_task_id": "of-somebody-else"}
     data = {"task_id": "8", "task_status": "succeed", "task_info": info}
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         reconcile.ask(ingest, room(), task)
     server.will(server.payload("query-processing.json"))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         room().fetch(provider_task_id="1")
     assert store.callbacks() == []
 
@@ -131,7 +131,7 @@ def test_a_dripping_server_cannot_hold_a_question(server: Any, room: Rooms, drip
 def test_a_token_that_is_not_valid_now_is_signed_anew_once(
     server: Any, room: Rooms, code: int
 ) -> None:
-    tokens = Signed("my-access-key", "a-secret-key-that-is-32-bytes-long")
+    tokens = SignedTokens("my-access-key", "a-secret-key-that-is-32-bytes-long")
     tokens.token(int(time.time()) - 1000)  # still good by our clock
     expired = server.say({"code": code, "message": "token", "request_id": "r"}, 401)
     server.will(expired, server.payload("query-processing.json"))

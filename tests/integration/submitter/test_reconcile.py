@@ -155,7 +155,7 @@ def test_an_error_that_tells_nothing_of_the_id_costs_one_request(
 def test_where_nothing_else_is_known_the_id_of_callbacks_is_tried(scene: Scene) -> None:
     scene.put(provider="appypie")
     scene.room = Room("appypie", finds_by_our_id=False, answers=[told(task_id="from-a-callback")])
-    scene.reconciler.open_room = lambda *_: scene.room  # type: ignore[assignment]
+    scene.reconciler.open_provider = lambda *_: scene.room  # type: ignore[assignment]
     Ingest(scene.store).accept(replace(CALLED_BACK, provider="appypie"))
     assert scene.reconciler.round() == {"moved": 1}
     assert scene.room.asked == [("from-a-callback", None)]
@@ -315,7 +315,7 @@ def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> N
             Ingest(scene.store).accept(callback())  # the callback comes at last
             return Answer(200, {}, told("processing"))
 
-    scene.reconciler.open_room = lambda *_: Slow()  # type: ignore[assignment]
+    scene.reconciler.open_provider = lambda *_: Slow()  # type: ignore[assignment]
     scene.reconciler.round()
     assert scene.task().status is Status.SUCCEEDED
     assert scene.store.next_deadline_at() is None

@@ -1,6 +1,6 @@
-"""The envelope of Kling's answers, each error code of it as an exception, and whose task is told.
+"""The envelope of Kling's responses, which resellers use too: its data and its error codes.
 
-Resellers pass it on. Codes: Kling API reference, "error codes" (seen 2026-11).
+Codes: Kling API reference, "error codes" (seen 2026-11).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode, repeated
 from receiver.providers.fields import code_in, identity
+from receiver.providers.json_body import decode, repeated
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -40,82 +40,78 @@ WRONG_ACCOUNT = {
 WRONG_INPUT = {
     1200: "correct the request",
     1201: "correct what the message names",
-    1202: "this endpoint does not take the request; check {address}",
+    1202: "this endpoint does not support the request; check {address}",
     1203: "check --model",
     1300: "the input violates the platform's policy: use other pictures",
     1301: "the input violates the content-safety policy: use other pictures",
 }
 LATER = {
-    1302: "requests come too fast; try again later",
+    1302: "too many requests; try again later",
     1303: "too many tasks are running; try again when some have ended",
 }
-TROUBLE = frozenset({5000, 5001, 5002})  # internal, maintenance, timeout
+SERVER_ERROR = frozenset({5000, 5001, 5002})  # internal, maintenance, timeout
 TOKEN_NOT_VALID_NOW = frozenset({1003, 1004})  # too early, expired
-# How Kling answers to an unknown id is not documented. Our request is well formed, so each of
-# these can only speak of the id.
+# Kling's response to an unknown id is not documented. Our request is well formed, so that each of
+# these codes can only mean the id.
 NO_SUCH_TASK = frozenset({1201, 1203})
 
 
 def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
-    """What is in the envelope of a success. Raises what the answer means if it is none.
+    """Return the data of a successful response; raise the error that any other one means.
 
-    The `code` decides, whatever the HTTP status says.
+    The `code` decides, whatever the HTTP status is.
     """
     try:
         document = decode(answer.body)
     except RequestRefused as error:
-        raise vendor.strange(answer, call, str(error)) from None
+        raise vendor.unexpected(answer, call, str(error)) from None
     code = code_in(document)
     if {"code", "data"} & repeated(document):
-        raise vendor.strange(answer, call, "`code` or `data` is repeated")
+        raise vendor.unexpected(answer, call, "`code` or `data` is repeated")
     if code is None:
-        words = readable(document.get("message")) or "no `code` in it"
-        raise vendor.strange(answer, call, words)
+        message = readable(document.get("message")) or "no `code` in it"
+        raise vendor.unexpected(answer, call, message)
     if code:
-        raise _refusal(vendor, answer, call, code, document)
+        raise _error(vendor, answer, call, code, document)
     return document.get("data")
 
 
 def tasks_in(data: object) -> list[dict[str, Any]]:
-    """The tasks that `data` holds; some single queries answered a list of one."""
+    """Return the tasks in `data`; some queries of a single task returned a list."""
     return [task for task in (data if isinstance(data, list) else [data]) if isinstance(task, dict)]
 
 
-def ids(task: dict[str, Any]) -> tuple[object, object]:
-    """The provider's id of a task, which may be written as an integer, and ours."""
+def ids(task: dict[str, Any]) -> tuple[str | None, object]:
+    """Return the provider's id of a task, and ours."""
     info = task.get("task_info")
-    return identity(task.get("task_id")), info.get("external_task_id") if isinstance(
-        info, dict
-    ) else None
+    external_task_id = info.get("external_task_id") if isinstance(info, dict) else None
+    return identity(task.get("task_id")), external_task_id
 
 
-def check_it_is_about(
+def check_identity(
     vendor: Vendor,
     answer: Answer,
     data: object,
     provider_task_id: str | None,
     external_task_id: str | None = None,
 ) -> None:
-    """Is it the task that was asked for, as far as it says? Raises UnexpectedAnswer if not."""
-    told = [ids(task) for task in tasks_in(data)]
-    if len(told) != 1:
-        return  # its form is judged by the receiver, which keeps what it cannot understand
-    told_id, told_external = told[0]
-    expected = provider_task_id or external_task_id
+    """Raise UnexpectedAnswer if the response describes another task than the one queried."""
+    tasks = tasks_in(data)
+    if len(tasks) != 1:
+        return  # the receiver checks the shape, and stores a response that it cannot interpret
+    own_id, external = ids(tasks[0])
     if provider_task_id:
-        is_it = told_id == provider_task_id
+        is_same = own_id == provider_task_id
     else:
-        is_it = told_external in (None, "", external_task_id)
-    if not is_it:
-        raise UnexpectedAnswer(
-            f"{vendor.name} was asked for task {expected} and told of another", body=answer.body
-        )
+        is_same = external in (None, "", external_task_id)
+    if not is_same:
+        raise vendor.other_task(answer, provider_task_id or external_task_id or "")
 
 
-def _refusal(
+def _error(
     vendor: Vendor, answer: Answer, call: Call, code: int, document: dict[str, Any]
 ) -> ProviderError:
-    said = f"{vendor.name} {code}: {readable(document.get('message')) or 'no message'}"
+    message = f"{vendor.name} {code}: {readable(document.get('message')) or 'no message'}"
     facts: dict[str, Any] = {
         "code": code,
         "http_status": answer.status,
@@ -124,13 +120,13 @@ def _refusal(
     }
     names = {"name": vendor.name, "keys": vendor.keys, "address": vendor.address}
     if call is Call.FETCH and code in NO_SUCH_TASK:
-        return NotFoundAtProvider(f"{said}; {vendor.name} knows no task by this id", **facts)
+        return NotFoundAtProvider(f"{message}; {vendor.name} has no task with this id", **facts)
     if code in WRONG_INPUT:
-        return WrongInput(f"{said}; {WRONG_INPUT[code].format(**names)}", **facts)
+        return WrongInput(f"{message}; {WRONG_INPUT[code].format(**names)}", **facts)
     if code in WRONG_ACCOUNT:
-        return WrongAccount(f"{said}; {WRONG_ACCOUNT[code].format(**names)}", **facts)
+        return WrongAccount(f"{message}; {WRONG_ACCOUNT[code].format(**names)}", **facts)
     if code in LATER:
-        return TryLater(f"{said}; {LATER[code]}", retry_after=answer.retry_after, **facts)
-    if code in TROUBLE or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return vendor.trouble(answer, call, said, **facts)
-    return UnexpectedAnswer(f"{said} (a code that we do not know)", **facts)
+        return TryLater(f"{message}; {LATER[code]}", retry_after=answer.retry_after, **facts)
+    if code in SERVER_ERROR or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return vendor.server_error(answer, call, message, **facts)
+    return UnexpectedAnswer(f"{message} (an unknown code)", **facts)

@@ -1,4 +1,4 @@
-"""Kling's legacy dialect (`task_id`, `task_status`, …), which resellers of its jobs speak too.
+"""Kling's legacy dialect (`task_id`, `task_status`, …), which its resellers use too.
 
 Field names and types: Kling API reference, callback protocol and query task (seen 2026-11).
 """
@@ -8,27 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
-from receiver.providers.base import (
-    DAY,
-    DroppedOutputs,
+from receiver.providers.base import DAY
+from receiver.providers.fields import (
+    Identity,
+    Instant,
+    MessageSchema,
+    Spelling,
+    Text,
     checked,
+    cleaned,
+    identity,
+    not_the_protocol,
+)
+from receiver.providers.foreign_messages import foreign_provider
+from receiver.providers.json_body import repeated
+from receiver.providers.outputs import (
+    LostOutputs,
     duration_in,
     expires_at,
     index_of,
-    not_the_protocol,
     note_repeated,
     objects,
     output_url,
-    repeated,
     text_in,
-    told_apart,
+    with_unique_indexes,
 )
-from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, identity
-from receiver.providers.foreign import foreign_provider
 from receiver.tasks import Status
 
 STATUSES = {
@@ -38,9 +46,9 @@ STATUSES = {
     "succeeded": Status.SUCCEEDED,  # the new dialect's spelling
     "failed": Status.FAILED,
 }
-OUTPUTS_KEPT_FOR = 30 * DAY  # the vendor deletes outputs 30 days after generation
-# Real callbacks carry all three arrays, the unused ones empty. An audio comes in two formats; the
-# one that every player takes is the result.
+RESULTS_KEPT_FOR = 30 * DAY  # Kling deletes outputs 30 days after generation
+# Real callbacks contain all three arrays; the unused ones are empty. An audio has two formats; the
+# result is the one that every player supports.
 _ARRAYS = {
     "images": ("image", ("url",)),
     "videos": ("video", ("url",)),
@@ -48,11 +56,8 @@ _ARRAYS = {
 }
 
 
-class Envelope(Schema):
-    """A task; what is inside `task_result` is walked by `_media`."""
-
-    class Meta:
-        unknown = INCLUDE
+class LegacyCallback(MessageSchema):
+    """A task of the legacy dialect; `_media` reads `task_result`."""
 
     task_id = Identity(required=True, validate=validate.Length(1, 128))
     task_status = Spelling(STATUSES, required=True)
@@ -65,20 +70,22 @@ class Envelope(Schema):
     final_balance_deduction = fields.Raw(allow_none=True)
 
 
-ENVELOPE = Envelope()
+SCHEMA = LegacyCallback()
 UNITS = "units"  # of a resource pack
 
 
 def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
-    """The event in a task of this dialect. Raises NotTheProtocol."""
+    """Return the event that a task of this dialect describes. Raises NotTheProtocol."""
     dropped: list[str] = []
     try:
-        data = checked(ENVELOPE, document, dropped)
+        data = checked(SCHEMA, document, dropped)
     except ValidationError as error:
-        raise not_the_protocol("Kling's", error, "task_id") from error
+        raise not_the_protocol("Kling", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
-    lost = DroppedOutputs(dropped)
-    media = told_apart(_media(document.get("task_result"), occurred_at, lost, dropped), lost)
+    lost = LostOutputs(dropped)
+    media = with_unique_indexes(
+        _media(document.get("task_result"), occurred_at, lost, dropped), lost
+    )
     return Event(
         provider=provider,
         provider_task_id=data["task_id"],
@@ -89,7 +96,7 @@ def read(provider: str, document: Mapping[str, Any], received_at: int) -> Event:
         external_task_id=_external_task_id(document.get("task_info"), dropped),
         cost=data.get("final_unit_deduction") or None,
         cost_unit=UNITS if data.get("final_unit_deduction") else None,
-        unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
+        unknown={key: document[key] for key in document.keys() - SCHEMA.fields.keys()},
         dropped=tuple(dropped),
         lost_outputs=tuple(lost),
     )
@@ -106,7 +113,10 @@ def refuse_foreign(document: Mapping[str, Any]) -> None:
 
 
 def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The task in the answer to a create or a query; some single queries answered a list."""
+    """Return the task in a response to a create request or a query.
+
+    Some queries of a single task returned a list. Raises NotTheProtocol.
+    """
     if {"code", "data"} & repeated(document):
         raise NotTheProtocol("code or data is repeated")
     data = document.get("data")
@@ -117,21 +127,24 @@ def unwrap(document: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def refusal(provider: str, callback: Callback, words: str) -> Event:
-    """A create that was refused ends the task; a query that was refused says nothing of it."""
+def refusal(provider: str, callback: Callback, message: str) -> Event:
+    """Return the failure that a refused create request means for its task.
+
+    A refused query says nothing about the task: raises NotTheProtocol.
+    """
     if callback.source is not Source.CREATE:
-        raise NotTheProtocol(f"the query was refused: {cleaned(words)}")
+        raise NotTheProtocol(f"the query was refused: {cleaned(message)}")
     return Event(
         provider=provider,
         provider_task_id="",
         status=Status.FAILED,
         occurred_at=callback.received_at,
-        reason=f"refused: {cleaned(words)}",
+        reason=f"refused: {cleaned(message)}",
     )
 
 
 def _external_task_id(info: object, dropped: list[str]) -> str | None:
-    """Our own id as the provider gives it back; `{}` where none was sent."""
+    """Return our own id as the provider repeats it. The info is `{}` if no id was sent."""
     if info is None:
         return None
     if not isinstance(info, dict):
@@ -140,10 +153,10 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
     if "external_task_id" in repeated(info):  # it may decide which task this is about
         dropped.append("task_info.external_task_id: repeated")
         return None
-    found = info.get("external_task_id")
-    if found is None:
+    value = info.get("external_task_id")
+    if value is None:
         return None
-    external_task_id = identity(found)
+    external_task_id = identity(value)
     if external_task_id is None:
         dropped.append("task_info.external_task_id: expected a string")
     return external_task_id or None
@@ -163,9 +176,9 @@ def _media(
         return
     note_repeated(result, "task_result", lost)
     for array, (kind, keys) in _ARRAYS.items():
-        found = result.get(array)
+        outputs = result.get(array)
         for position, where, output in objects(
-            found, f"task_result.{array}", lost if found else dropped
+            outputs, f"task_result.{array}", lost if outputs else dropped
         ):
             url = output_url(output, keys, where, lost, dropped)
             if url is None:
@@ -176,5 +189,5 @@ def _media(
                 index=index_of(output, position),
                 watermark_url=text_in(output, "watermark_url", where, dropped),
                 duration=duration_in(output, ("duration", "duration_mp3"), where, dropped),
-                expires_at=expires_at(url, occurred_at + OUTPUTS_KEPT_FOR),
+                expires_at=expires_at(url, occurred_at + RESULTS_KEPT_FOR),
             )
