@@ -20,6 +20,7 @@ class Done:
     files: tuple[File, ...] = ()  # files this hook made; `deliver` records them
 
 
+@runtime_checkable
 class Hook(Protocol):
     """What is done when a task moves. A hook never sees a store, and keeps nothing in between.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from receiver.config import plugins
 from tests.support.patience import PATIENCE
 
 
@@ -51,3 +54,20 @@ def unpack(built: Path, folder: Path) -> None:
     """Install a wheel without pip, which is faster and gives the same files."""
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder)
+
+
+@contextmanager
+def site_packages(folder: Path) -> Iterator[Path]:
+    """Put a folder on `sys.path`, and forget all about it afterwards."""
+    folder.mkdir()
+    sys.path.insert(0, str(folder))
+    plugins.find.cache_clear()
+    importlib.invalidate_caches()
+    try:
+        yield folder
+    finally:
+        sys.path.remove(str(folder))
+        plugins.find.cache_clear()
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+                del sys.modules[name]

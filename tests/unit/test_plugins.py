@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from structlog.testing import capture_logs
 
 from receiver.config import plugins
 from receiver.errors import SettingsError
-from tests.support.plugin_packages import unpack, wheel
+from tests.support.plugin_packages import site_packages, unpack, wheel
 
 GROUP = "callback_receiver.tests"
 BUILT_IN = frozenset({"webhook"})
@@ -20,17 +19,19 @@ Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+def site(tmp_path: Path) -> Iterator[Path]:
+    with site_packages(tmp_path / "site") as folder:
+        yield folder
+
+
+@pytest.fixture
+def install(tmp_path: Path, site: Path) -> Install:
     """Installs a package with these entry points."""
-    site = tmp_path / "site"
-    monkeypatch.syspath_prepend(site)
 
     def installed(name: str, entry_points: Mapping[str, str], source: str = "") -> None:
         unpack(wheel(tmp_path, name, GROUP, entry_points, source), site)
 
-    plugins.find.cache_clear()
-    yield installed
-    plugins.find.cache_clear()
+    return installed
 
 
 def test_an_entry_point_is_loaded_by_its_name(install: Install) -> None:
@@ -57,9 +58,8 @@ def test_finding_imports_no_package(install: Install) -> None:
     ],
 )
 def test_a_package_that_cannot_be_loaded_is_named(
-    install: Install, monkeypatch: pytest.MonkeyPatch, source: str, value: str, problem: str
+    install: Install, source: str, value: str, problem: str
 ) -> None:
-    monkeypatch.delitem(sys.modules, "broken", raising=False)
     install("broken", {"shop": value}, source)
     install("works", {"other": "works:VALUE"}, "VALUE = 1")
     found = plugins.find(GROUP, BUILT_IN)
@@ -91,24 +91,20 @@ def test_two_packages_with_one_name_are_both_named(install: Install) -> None:
     assert "second 1.0" in problem
 
 
-def test_a_package_with_unreadable_metadata_costs_only_itself(
-    install: Install, tmp_path: Path
-) -> None:
+def test_a_package_with_unreadable_metadata_costs_only_itself(install: Install, site: Path) -> None:
     install("unreadable", {"shop": "unreadable:X"})
     install("works", {"other": "works:X"})
-    (tmp_path / "site/unreadable-1.0.dist-info/entry_points.txt").write_bytes(b"\xff\xfe[\0")
+    (site / "unreadable-1.0.dist-info/entry_points.txt").write_bytes(b"\xff\xfe[\0")
     with capture_logs() as logged:
         found = plugins.find(GROUP, BUILT_IN)
     assert list(found.usable) == ["other"]
-    assert [line["folder"] for line in logged] == [str(tmp_path / "site")]
+    assert [line["folder"] for line in logged] == [str(site)]
 
 
-@pytest.mark.usefixtures("install")
-def test_a_package_that_is_installed_twice_is_one_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built = wheel(tmp_path, "shop-three", GROUP, {"shop": "shop_three:X"}, "")
-    for folder in ("a", "b"):
-        unpack(built, tmp_path / folder)
-        monkeypatch.syspath_prepend(tmp_path / folder)
-    assert list(plugins.find(GROUP, BUILT_IN).usable) == ["shop"]
+def test_a_package_that_is_installed_twice_is_one_package(install: Install, tmp_path: Path) -> None:
+    entry_points = {"shop": "shop_three:X"}
+    install("shop-three", entry_points)
+    with site_packages(tmp_path / "other") as other:
+        unpack(wheel(tmp_path, "shop-three", GROUP, entry_points, ""), other)
+        found = plugins.find(GROUP, BUILT_IN)
+    assert (list(found.usable), found.problems) == (["shop"], {})
