@@ -72,7 +72,7 @@ class Command:
         event = json_ascii(notice.as_json()).encode()
         output, status = self._run(event, self._environment(notice))
         text = wording.quoted(output, OUTPUT_KEPT, is_cut=len(output) >= OUTPUT_KEPT)
-        said = f"{how_it_ended(status)}: {text}" if text else how_it_ended(status)
+        said = f"{describe_status(status)}: {text}" if text else describe_status(status)
         if status == 0:
             return Done(said)
         if status == REFUSED:
@@ -155,7 +155,7 @@ def _read(child: subprocess.Popen[bytes], end: float) -> bytes:
     return bytes(kept)
 
 
-def how_it_ended(status: int) -> str:
+def describe_status(status: int) -> str:
     """An exit status in words; below 0 it is a signal."""
     if status >= 0:
         return f"exit status {status}"

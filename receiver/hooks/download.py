@@ -35,8 +35,15 @@ from receiver.errors import (
 from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks.base import Done
-from receiver.hooks.file_names import FileName, Literal, Number, Part, Run
-from receiver.hooks.file_storage import FileStorage, Paths, file_name, names_of, remove, shelf
+from receiver.hooks.file_names import Characters, Literal, NamePattern, OptionalNumber, Part
+from receiver.hooks.file_storage import (
+    FileStorage,
+    TaskPaths,
+    file_name,
+    folder_names,
+    open_storage,
+    remove,
+)
 from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
 from receiver.outgoing import http
 from receiver.tasks import Task
@@ -46,10 +53,10 @@ EXTENSION = "{extension}"  # known once the content is there
 # What values in a path that only an attempt knows consist of; task ids contain no full stop.
 ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 VALUES = {
-    "extension": Run(ALPHANUMERIC),
-    "reference": Run(ALPHANUMERIC | set("._-")),
+    "extension": Characters(ALPHANUMERIC),
+    "reference": Characters(ALPHANUMERIC | set("._-")),
 }
-ID = Run(ALPHANUMERIC | set("_-"))
+ID = Characters(ALPHANUMERIC | set("_-"))
 COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206
 # File system errors that concern one file, not the place where files are stored.
@@ -95,7 +102,7 @@ class Download:
         self.name = name
         self._options = checked(DownloadOptions(), options)
         try:
-            self._shelf: FileStorage = shelf(
+            self._shelf: FileStorage = open_storage(
                 self._options["to"],
                 endpoint_url=self._options["endpoint_url"],
                 within=self._options["deadline"],
@@ -148,7 +155,7 @@ class Download:
                 draft.write_bytes(picture.read_bytes())
                 found, _ = content.inspect(draft, "image")
                 url = self._shelf.put(draft, name.replace(EXTENSION, found.extension))
-            remove(url, names_of(notice.task))
+            remove(url, folder_names(notice.task))
         except OSError as error:
             raise self._not_written(error) from error
         return Done(f"{url} was written, and removed again")
@@ -232,7 +239,7 @@ class Download:
         return digest.hexdigest(), size, is_whole
 
 
-def _paths(template: str, task: Task) -> Paths | None:
+def _paths(template: str, task: Task) -> TaskPaths | None:
     """Return where files of this task can be; None if files of another task could be there, too.
 
     `{task}-{index}`, for example, gives the same name to two tasks, `a` with the index `1-2` and
@@ -243,7 +250,7 @@ def _paths(template: str, task: Task) -> Paths | None:
     known = {"provider": task.provider, "account": task.account, "task": task.id}
     if task.reference:  # a task that was forgotten already has none any more
         known["reference"] = task.reference
-    levels: list[tuple[FileName, bool]] = []
+    levels: list[tuple[NamePattern, bool]] = []
     for level in template.split("/"):
         parts: list[Part] = []
         names = []
@@ -254,12 +261,12 @@ def _paths(template: str, task: Task) -> Paths | None:
             elif name is not None:
                 parts.append(VALUES.get(name, ID))
             names.append(name)
-        levels.append((FileName(tuple(parts)), not {"task", "reference"}.isdisjoint(names)))
+        levels.append((NamePattern(tuple(parts)), not {"task", "reference"}.isdisjoint(names)))
     *folders, (last, is_own) = levels
-    return Paths((*folders, (_also_numbered(last, task), is_own)))
+    return TaskPaths((*folders, (_also_numbered(last, task), is_own)))
 
 
-def _also_numbered(name: FileName, task: Task) -> FileName:
+def _also_numbered(name: NamePattern, task: Task) -> NamePattern:
     """A name that another output has already gets a number before the extension.
 
     After the id of the task, a number could be a part of the id.
@@ -271,8 +278,8 @@ def _also_numbered(name: FileName, task: Task) -> FileName:
             before = "".join(one.text for one in name.parts[:at] if isinstance(one, Literal)) + stem
             if before.endswith(file_name(task.id)):
                 return name
-            middle = (Literal(stem), Number(), Literal(f".{extension}"))
-            return FileName((*name.parts[:at], *middle, *name.parts[at + 1 :]))
+            middle = (Literal(stem), OptionalNumber(), Literal(f".{extension}"))
+            return NamePattern((*name.parts[:at], *middle, *name.parts[at + 1 :]))
     return name
 
 

@@ -24,7 +24,7 @@ from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, placeholders, seconds
 from receiver.outgoing.deadline import Deadline
 
-LONGEST_REPLY = 64 * 1024  # bytes of one answer of the server
+MAX_REPLY = 64 * 1024  # bytes of one answer of the server
 # "Log in first", "wrong password", "too weak a login": an operator can mend each of them.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
 # An e-mail is too large: RFC 1870, RFC 3463 (X.2.3, X.3.4), and servers that use other codes.
@@ -115,7 +115,7 @@ class Email:
 
     def alert(self, alert: Alert) -> None:
         """Tell the recipients of another hook's endpoint. Raises DeliveryFailure."""
-        message = mime_message.alert(
+        message = mime_message.alert_message(
             alert, sender=self._sender, recipients=self._recipients, now=time.time()
         )
         self._post([message])
@@ -217,7 +217,7 @@ class _Bounded:
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self._left = LONGEST_REPLY
+        self._left = MAX_REPLY
 
     def readline(self, limit: int) -> bytes:
         line: bytes = self.inner.readline(limit)

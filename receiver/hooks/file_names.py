@@ -21,22 +21,22 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Characters:
     """One character of `allowed` or more."""
 
     allowed: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class OptionalNumber:
     """A hyphen and digits, or nothing."""
 
 
-Part = Literal | Run | Number
+Part = Literal | Characters | OptionalNumber
 
 
 @dataclass(frozen=True, slots=True)
-class FileName:
+class NamePattern:
     """The names that consist of these parts."""
 
     parts: tuple[Part, ...]
@@ -60,8 +60,8 @@ def _ends(name: str, starts: Iterable[int], part: Part) -> set[int]:
     """Return where the part can end in the name if it begins at one of `starts`."""
     if isinstance(part, Literal):
         return {at + len(part.text) for at in starts if name.startswith(part.text, at)}
-    if isinstance(part, Number):
-        return {*starts, *_ends(name, _ends(name, starts, Literal("-")), Run(DIGITS))}
+    if isinstance(part, OptionalNumber):
+        return {*starts, *_ends(name, _ends(name, starts, Literal("-")), Characters(DIGITS))}
     found: set[int] = set()
     begins = set(starts)
     for at, char in enumerate(name):

@@ -19,24 +19,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from receiver.hooks import object_storage
-from receiver.hooks.file_names import FileName
+from receiver.hooks.file_names import NamePattern
 from receiver.tasks import Task
 
-PART = ".part"
+PARTIAL_SUFFIX = ".part"
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{32}\.part")
 VALUE_LIMIT = 64  # characters of one value in a path
-STALE = 3600  # seconds after which a half file is left over from an attempt that was killed
+STALE_AFTER = 3600  # seconds after which a half file is left over from an attempt that was killed
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class TaskPaths:
     """Which paths below a place can hold files of one task.
 
     `parts` are the parts of the path: their names, and whether directories of these names belong to
     the task or its customer.
     """
 
-    parts: tuple[tuple[FileName, bool], ...]
+    parts: tuple[tuple[NamePattern, bool], ...]
 
 
 class FileStorage(Protocol):
@@ -53,25 +53,25 @@ class FileStorage(Protocol):
         """
         ...
 
-    def remove(self, paths: Paths) -> int:
+    def remove(self, paths: TaskPaths) -> int:
         """Remove the files of one task, also partial ones, and its empty directories.
 
         Returns how many files were removed; only a folder finds files that are not on record.
         """
         ...
 
-    def tidy(self, paths: Paths) -> None:
+    def tidy(self, paths: TaskPaths) -> None:
         """Remove the partial files of one task that are left over, and its empty directories."""
         ...
 
 
-def shelf(to: str, *, endpoint_url: str | None = None, within: float = 300) -> FileStorage:
+def open_storage(to: str, *, endpoint_url: str | None = None, within: float = 300) -> FileStorage:
     """The place with this path or URL; a bucket takes a file `within` so many seconds.
 
     Raises ValueError or ImportError for unknown kinds.
     """
-    if object_storage.is_in_a_bucket(to):
-        if object_storage.AT in to:
+    if object_storage.is_bucket_url(to):
+        if object_storage.ENDPOINT_MARK in to:
             raise ValueError("its endpoint_url is an option of its own")
         return S3Bucket(
             replace(object_storage.FileLocation.parse(to), endpoint_url=endpoint_url), within
@@ -89,7 +89,7 @@ def file_name(value: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", value[:VALUE_LIMIT]).lstrip(".") or "_"
 
 
-def names_of(task: Task) -> frozenset[str]:
+def folder_names(task: Task) -> frozenset[str]:
     """Return the names of directories that belong to this task or its customer."""
     return frozenset(file_name(value) for value in (task.id, task.reference) if value)
 
@@ -101,7 +101,7 @@ def remove(url: str, names: Collection[str] = ()) -> None:
     Nothing happens if it is gone. Raises OSError.
     """
     try:
-        if object_storage.is_in_a_bucket(url):
+        if object_storage.is_bucket_url(url):
             object_storage.remove(object_storage.FileLocation.parse(url))
             return
         system, path = _file_system(url)
@@ -118,7 +118,7 @@ def remove(url: str, names: Collection[str] = ()) -> None:
 
 def read(url: str, limit: int) -> bytes:
     """The first bytes of what lies there. Raises OSError, ValueError or ImportError."""
-    if object_storage.is_in_a_bucket(url):
+    if object_storage.is_bucket_url(url):
         return object_storage.read(object_storage.FileLocation.parse(url), limit)
     system, path = _file_system(url)
     with system.open(path, "rb") as opened:
@@ -145,7 +145,7 @@ def _is_local(system: Any) -> bool:
 class LocalFolder:
     """A folder of this machine."""
 
-    def remove(self, paths: Paths) -> int:
+    def remove(self, paths: TaskPaths) -> int:
         """Remove the files, partial files and empty directories; return how many files."""
         removed = 0
         levels = self._levels(paths)
@@ -153,11 +153,11 @@ class LocalFolder:
             for file in _files(folder, paths, of_attempts_only=False):
                 with contextlib.suppress(FileNotFoundError):
                     file.unlink()
-                    removed += not file.name.endswith(PART)
+                    removed += not file.name.endswith(PARTIAL_SUFFIX)
         self._remove_empty(levels, paths)
         return removed
 
-    def tidy(self, paths: Paths) -> None:
+    def tidy(self, paths: TaskPaths) -> None:
         """Remove partial files that no attempt writes any more, and empty directories."""
         levels = self._levels(paths)
         for folder in levels[-1]:
@@ -165,7 +165,7 @@ class LocalFolder:
                 _remove_if_stale(file)
         self._remove_empty(levels, paths)
 
-    def _levels(self, paths: Paths) -> list[list[Path]]:
+    def _levels(self, paths: TaskPaths) -> list[list[Path]]:
         """Return the directories on the way to files of the task, level by level from the root."""
         levels = [[self._root] if self._root.is_dir() else []]
         for name, _ in paths.parts[:-1]:
@@ -173,7 +173,7 @@ class LocalFolder:
             levels.append([one for one in below if name.matches(one.name) and one.is_dir()])
         return levels
 
-    def _remove_empty(self, levels: list[list[Path]], paths: Paths) -> None:
+    def _remove_empty(self, levels: list[list[Path]], paths: TaskPaths) -> None:
         """Remove empty directories, up to the topmost that belongs to the task or its customer."""
         own = [is_own for _, is_own in paths.parts[:-1]]
         top = own.index(True) if True in own else len(own)
@@ -191,7 +191,7 @@ class LocalFolder:
         made = self._make(final.parent)
         self._clear(final)
         # Beside its final place, as a rename works within one file system only.
-        path = final.with_name(f".{final.stem}.{uuid.uuid4().hex}{PART}")
+        path = final.with_name(f".{final.stem}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
         try:
             self._touch(path)
             yield path
@@ -232,7 +232,7 @@ class LocalFolder:
 
     def _clear(self, final: Path) -> None:
         """Remove what a killed attempt at this file left behind."""
-        for left in final.parent.glob(f".{glob.escape(final.stem)}.*{PART}"):
+        for left in final.parent.glob(f".{glob.escape(final.stem)}.*{PARTIAL_SUFFIX}"):
             _remove_if_stale(left)
 
 
@@ -243,10 +243,10 @@ class RemoteStorage:
     not.
     """
 
-    def remove(self, paths: Paths) -> int:  # noqa: ARG002
+    def remove(self, paths: TaskPaths) -> int:  # noqa: ARG002
         return 0
 
-    def tidy(self, paths: Paths) -> None:
+    def tidy(self, paths: TaskPaths) -> None:
         """Nothing to do: drafts are removed with their directory on this machine."""
 
     def __init__(self, system: Any, root: str) -> None:
@@ -281,7 +281,7 @@ class S3Bucket(RemoteStorage):
     """A bucket of S3, which shows nothing that is not whole."""
 
     def __init__(self, root: object_storage.FileLocation, within: float) -> None:
-        super().__init__(object_storage.system(root.endpoint_url), root.key)
+        super().__init__(object_storage.file_system(root.endpoint_url), root.key)
         self._place, self._within = root, within
 
     def put(self, draft: Path, name: str) -> str:
@@ -290,7 +290,7 @@ class S3Bucket(RemoteStorage):
         return str(final)
 
 
-def _files(folder: Path, paths: Paths, *, of_attempts_only: bool) -> Iterator[Path]:
+def _files(folder: Path, paths: TaskPaths, *, of_attempts_only: bool) -> Iterator[Path]:
     """The files of the task in this directory: partial ones, and unless excluded whole ones."""
     name, _ = paths.parts[-1]
     for file in folder.iterdir():
@@ -304,7 +304,7 @@ def _files(folder: Path, paths: Paths, *, of_attempts_only: bool) -> Iterator[Pa
 
 def _remove_if_stale(file: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if time.time() - file.stat().st_mtime > STALE:
+        if time.time() - file.stat().st_mtime > STALE_AFTER:
             file.unlink()
 
 

@@ -108,7 +108,7 @@ def versions(
             yield letter
 
 
-def compose(
+def largest_version(
     notice: Notice,
     *,
     hook: str,
@@ -143,7 +143,7 @@ def _fill(letter: EmailMessage, notice: Notice, outputs: Sequence[Output]) -> No
             letter.add_attachment(output.original, kind, subtype, filename=output.attachment)
 
 
-def alert(
+def alert_message(
     message: Alert, *, sender: Address, recipients: Sequence[Address], now: float
 ) -> EmailMessage:
     """The letter about another hook's endpoint; `now`, in seconds since 1970, is its Date."""

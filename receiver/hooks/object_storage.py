@@ -22,12 +22,12 @@ from receiver.pictures.file_types import HEAD, detect
 
 INSTALL = "s3fs is not installed: pip install 's3fs>=2026.1'"
 SCHEMES = ("s3://", "s3a://")
-AT = "?endpoint_url="
+ENDPOINT_MARK = "?endpoint_url="
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-PART = 8 * 2**20  # bytes held in memory; a larger file goes in parts of this size, as R2 wants it
-MOST_PARTS = 10_000
+PART_SIZE = 8 * 2**20  # bytes in memory; larger files are uploaded in parts of this size
+MAX_PARTS = 10_000
 CONNECT, READ = 10, 30  # seconds for one connection, and of silence
-PATIENCE = 60.0  # seconds for reading or removing a file
+FILE_TIMEOUT = 60.0  # seconds for reading or removing a file
 CONFIG = {
     "connect_timeout": CONNECT,
     "read_timeout": READ,
@@ -57,7 +57,7 @@ HINTS = {
 }
 # Everything else can be mended without losing a picture, so it is tried again: meanwhile the
 # hook is paused, and people are told. These concern one file.
-FOR_GOOD = {
+PERMANENT = {
     "EntityTooLarge": "the file is larger than the store takes; lower max_bytes",
     "KeyTooLongError": 'the file\'s name is longer than the store takes; shorten "to" or "path"',
 }
@@ -74,7 +74,7 @@ class FileLocation:
     @classmethod
     def parse(cls, url: str) -> Self:
         """Raises ValueError."""
-        path, at, endpoint = url.partition("://")[2].rpartition(AT)
+        path, at, endpoint = url.partition("://")[2].rpartition(ENDPOINT_MARK)
         bucket, _, key = (path if at else endpoint).partition("/")
         if not NAME.fullmatch(bucket):
             raise ValueError("names no bucket; write s3://bucket/prefix")
@@ -84,7 +84,7 @@ class FileLocation:
         return replace(self, key=f"{self.key}/{name}".lstrip("/"))
 
     def __str__(self) -> str:
-        at = f"{AT}{self.endpoint_url}" if self.endpoint_url else ""
+        at = f"{ENDPOINT_MARK}{self.endpoint_url}" if self.endpoint_url else ""
         return f"s3://{self.bucket}/{self.key}{at}"
 
     @property
@@ -98,7 +98,7 @@ class FileLocation:
         return {"Bucket": self.bucket, "Key": self.key}
 
 
-def is_in_a_bucket(url: str) -> bool:
+def is_bucket_url(url: str) -> bool:
     return url.startswith(SCHEMES)
 
 
@@ -119,7 +119,7 @@ def put(draft: Path, place: FileLocation, within: float) -> None:
         store.put_file(
             str(draft),
             f"{place.bucket}/{place.key}",
-            chunksize=max(PART, -(-size // MOST_PARTS)),
+            chunksize=max(PART_SIZE, -(-size // MAX_PARTS)),
             max_concurrency=1,
             Metadata={"sha256": sha256},
             ContentType=content_type,
@@ -131,17 +131,17 @@ def read(place: FileLocation, limit: int) -> bytes:
     """The first bytes of the file, at most so many."""
     with _store(place) as store:
         path = f"{place.bucket}/{place.key}"
-        return bytes(store.cat_file(path, start=0, end=limit, timeout=PATIENCE))
+        return bytes(store.cat_file(path, start=0, end=limit, timeout=FILE_TIMEOUT))
 
 
 def remove(place: FileLocation) -> None:
     """Delete the file; nothing happens if it is gone."""
     with _store(place) as store:
-        store.call_s3("delete_object", **place.named, timeout=PATIENCE)
+        store.call_s3("delete_object", **place.named, timeout=FILE_TIMEOUT)
 
 
 @cache
-def system(endpoint_url: str | None) -> Any:
+def file_system(endpoint_url: str | None) -> Any:
     """s3fs's object, one for each store. Raises ImportError; connects at the first call."""
     try:
         import s3fs  # noqa: PLC0415 - an extra; without it folders and other hooks work
@@ -171,15 +171,15 @@ def _holds(store: Any, place: FileLocation, sha256: str, size: int, within: floa
 @contextmanager
 def _store(place: FileLocation) -> Iterator[Any]:
     """The store; what it raises comes as OSError or PermanentFailure, in words of ours."""
-    made = system(place.endpoint_url)
+    made = file_system(place.endpoint_url)
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - comes with s3fs
 
     try:
         yield made
     except (OSError, BotoCoreError) as error:
         code = _code(error)
-        if code in FOR_GOOD:
-            raise PermanentFailure(f"{place.called}: {FOR_GOOD[code]}") from error
+        if code in PERMANENT:
+            raise PermanentFailure(f"{place.called}: {PERMANENT[code]}") from error
         kind = TimeoutError if _is_timeout(error) else OSError
         raise kind(f"{place.called}: {HINTS.get(code) or _described(error, code)}") from error
 

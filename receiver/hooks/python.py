@@ -42,7 +42,7 @@ class Python:
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
-        self._function = found(checked(PythonOptions(), options)["call"])
+        self._function = load_function(checked(PythonOptions(), options)["call"])
 
     def send(self, notice: Notice) -> Done:
         try:
@@ -56,7 +56,7 @@ class Python:
         return Done(said or "returned")
 
 
-def found(call: str) -> Callable[[dict[str, Any]], Any]:
+def load_function(call: str) -> Callable[[dict[str, Any]], Any]:
     """The function that `module:function` names. Raises SettingsError that says what is missing.
 
     The working directory is looked in as well, as `python -m` does.

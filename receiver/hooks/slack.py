@@ -90,7 +90,7 @@ class Slack:
 
     def send(self, notice: Notice) -> Done:
         message = compose(notice, pictures=self._options["pictures"])
-        return Done(self._send(message, as_text(notice)))
+        return Done(self._send(message, compose_text(notice)))
 
     def alert(self, alert: Alert) -> None:
         """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
@@ -174,7 +174,7 @@ def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:
     return {"text": text, "blocks": blocks}
 
 
-def as_text(notice: Notice) -> dict[str, Any]:
+def compose_text(notice: Notice) -> dict[str, Any]:
     """The message without blocks: the same facts, and a link to each output."""
     title = escaped(wording.inert(wording.title(notice)), HEADER_LIMIT)
     facts = [

@@ -61,7 +61,7 @@ def _remove(files: Iterable[File], task: Task, hooks: Sequence[KeepsFiles]) -> i
     urls = {file.url for file in files}
     for url in sorted(urls):
         try:
-            file_storage.remove(url, file_storage.names_of(task))
+            file_storage.remove(url, file_storage.folder_names(task))
         except OSError as error:
             raise NotErased(
                 f"{url} could not be removed: {error.strerror or error}; "

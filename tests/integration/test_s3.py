@@ -81,7 +81,7 @@ def site() -> Iterator[Site]:
 
 def anew() -> None:
     """Drop all connections, so that keys are looked for again."""
-    object_storage.system.cache_clear()
+    object_storage.file_system.cache_clear()
     gc.collect()
 
 
@@ -180,7 +180,7 @@ def test_a_large_file_is_never_in_memory_as_a_whole(server: S3Server, tmp_path: 
     draft = tmp_path / "draft"
     draft.write_bytes(os.urandom(2**20) * (BIG // 2**20) + b"the end")
     place = object_storage.FileLocation("shop", "large.mp4", server.url)
-    object_storage.system(server.url).connect()
+    object_storage.file_system(server.url).connect()
     tracemalloc.start()
     object_storage.put(draft, place, 100)
     peak = tracemalloc.get_traced_memory()[1]
@@ -215,7 +215,7 @@ bucket.put(Path(sys.argv[1]), bucket.Place("shop", "large.mp4", sys.argv[2]), 10
 
 def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
-    draft.write_bytes(b"x" * (4 * object_storage.PART))
+    draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
     with subprocess.Popen(
         [sys.executable, "-c", HALF, str(draft), server.url], cwd=ROOT, stdout=subprocess.PIPE
     ) as child:
@@ -231,8 +231,8 @@ def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
     server: S3Server, tmp_path: Path
 ) -> None:
     draft = tmp_path / "draft"
-    draft.write_bytes(b"x" * (4 * object_storage.PART))
-    system = object_storage.system(server.url)
+    draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
+    system = object_storage.file_system(server.url)
     system.connect()
 
     def break_line(params: dict[str, Any], **_: object) -> None:
@@ -358,7 +358,7 @@ def test_the_store_is_told_the_sha256_of_what_it_gets(
 def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x")
-    place = file_storage.shelf("s3://shop/pictures", endpoint_url=server.url)
+    place = file_storage.open_storage("s3://shop/pictures", endpoint_url=server.url)
     with public_only():  # what keeps apprise from internal addresses, on the same thread
         place.put(draft, "0.png")
     assert stored(server) == {"pictures/0.png": b"x"}
@@ -367,7 +367,7 @@ def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -
 def letter_with(file: File) -> list[bytes]:
     address = Address("", "a", "shop.example")
     media = (Media("image", "https://cdn.example/0", "0"),)
-    made = mime_message.compose(
+    made = mime_message.largest_version(
         notice(media=media).with_files((file,)),
         hook="mail",
         sender=address,

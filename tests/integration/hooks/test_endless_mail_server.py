@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from receiver.errors import TemporaryFailure
-from receiver.hooks.email import LONGEST_REPLY, Email
+from receiver.hooks.email import MAX_REPLY, Email
 from tests.support.hook_servers import notice
 from tests.support.patience import PATIENCE
 
@@ -22,7 +22,7 @@ def test_an_answer_that_does_not_end_is_cut_off() -> None:
         def serve() -> None:
             connection, _ = server.accept()
             with connection, suppress(OSError):  # the hook hangs up
-                connection.sendall(LINE * (2 * LONGEST_REPLY // len(LINE)))
+                connection.sendall(LINE * (2 * MAX_REPLY // len(LINE)))
 
         thread = threading.Thread(target=serve)
         thread.start()

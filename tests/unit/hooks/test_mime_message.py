@@ -35,7 +35,7 @@ def compose(
     told: Notice, hook: str = "mail", subject: str = "{reference} {status}"
 ) -> EmailMessage:
     """The letter as the other side reads it."""
-    made = mime_message.compose(
+    made = mime_message.largest_version(
         told, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0
     )
     read = message_from_bytes(made.as_bytes(), policy=default)
@@ -295,7 +295,7 @@ def test_the_picture_is_found_however_long_the_senders_domain_is(
 ) -> None:
     labels = ["d" * 60] * (length // 61) + ["e" * (length % 61 or 1)]
     sender = mime_message.address(f"shop@{'.'.join(labels)}.example")
-    made = mime_message.compose(
+    made = mime_message.largest_version(
         of(picture(), tmp_path / "0.png"), hook="mail", sender=sender, recipients=TO,
         subject="x", now=5.0,
     )  # fmt: skip
@@ -405,7 +405,7 @@ def test_no_text_of_others_becomes_a_header_or_a_tag(reference: str, reason: str
 
 def test_letters_are_ascii_on_the_wire() -> None:
     told = notice(reference="Bestellung für Zoë 🧥")
-    made = mime_message.compose(
+    made = mime_message.largest_version(
         told, hook="m", sender=mime_message.address("Zoë <zoe@bücher.example>"), recipients=TO,
         subject="{reference}", now=5.0,
     )  # fmt: skip
