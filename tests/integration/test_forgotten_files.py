@@ -13,7 +13,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.delivery.attempt import Deliver
 from receiver.hooks.download import Download
-from receiver.hooks.file_storage import STALE_AFTER
+from receiver.hooks.local_folder import STALE_AFTER
 from receiver.ingest import Ingest
 from receiver.maintenance.forget import forget
 from receiver.maintenance.prune import prune
