@@ -154,7 +154,10 @@ class Notice:
 
     def file_of(self, media: Media) -> File | None:
         """The file that a download made of this output, if one did."""
-        return next((file for file in self.files if file.media_index == media.index), None)
+        for file in self.files:
+            if file.media_index == media.index:
+                return file
+        return None
 
     def with_files(self, files: tuple[File, ...]) -> Notice:
         return replace(self, files=files)
@@ -167,7 +170,7 @@ class Notice:
             "type": f"task.{transition.status}",
             "occurred_at": rfc3339(transition.occurred_at),
             "task": task_json(self.task),
-            "media": [self._media_json(media) for media in self.media],
+            "media": list(map(self._media_json, self.media)),
             "trust": transition.trust.value,
             "corrected": transition.corrected,
             **({"test": True} if self.is_test else {}),

@@ -102,5 +102,5 @@ def _keepers(chosen: settings.Settings) -> list[KeepsFiles]:
 
     Raises SettingsError: with a mistake in the hooks file, files could be left behind unnoticed.
     """
-    entries = [entry for entry in hook_entries(chosen) if entry.type in hooks.FILE_TYPES]
+    entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

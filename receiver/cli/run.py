@@ -110,6 +110,8 @@ def worker() -> None:
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())
+    for problem in hooks.check_installed_types():
+        log.warning("a hook type of another package cannot be used", problem=problem)
     if not loaded:
         path = loaded.current.source.path
         problem = "it is empty" if path.exists() else "it does not exist"

@@ -58,6 +58,7 @@ def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
 def _hooks(
     named: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
+    yield from hooks.installed_types()
     try:
         entries = load(named.path, status_for, PROVIDERS, must_exist=named.must_exist)
     except SettingsError as error:

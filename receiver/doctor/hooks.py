@@ -48,6 +48,12 @@ def check(
                 yield _sent(name, hook, entry, zone, hide)
 
 
+def installed_types() -> Iterator[Finding]:
+    """Yield a warning for each hook type of another package that cannot be used."""
+    for problem in hooks.check_installed_types():
+        yield warning("hook types", problem, "upgrade or uninstall the package")
+
+
 def rejected(store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each reason why processes rejected the hooks file."""
     try:

@@ -10,6 +10,7 @@ from receiver.deliveries import File
 from receiver.errors import NotErased
 from receiver.hooks import file_storage
 from receiver.hooks.base import KeepsFiles
+from receiver.hooks.file_names import folder_names
 from receiver.maintenance.erasures import READERS_END_WITHIN, finish
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Erasure
@@ -61,7 +62,7 @@ def _remove(files: Iterable[File], task: Task, hooks: Sequence[KeepsFiles]) -> i
     urls = {file.url for file in files}
     for url in sorted(urls):
         try:
-            file_storage.remove(url, file_storage.names_of(task))
+            file_storage.remove(url, folder_names(task))
         except OSError as error:
             raise NotErased(
                 f"{url} could not be removed: {error.strerror or error}; "

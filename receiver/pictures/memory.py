@@ -31,7 +31,7 @@ class TooMuchMemory(Exception):
     """Decoding the picture would take more memory than a process may use for pictures."""
 
 
-class Limit:
+class MemoryLimit:
     """The memory for pictures of one process. Thread-safe."""
 
     def __init__(self, most: int = MAX_MEMORY) -> None:
@@ -60,7 +60,7 @@ class Limit:
                 self._released.notify_all()
 
 
-LIMIT = Limit()
+LIMIT = MemoryLimit()
 
 
 def _return_memory() -> None:

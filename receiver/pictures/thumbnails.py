@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from receiver.pictures import memory
-from receiver.pictures.files import MAX_PROFILE, essentials, orientation
+from receiver.pictures.metadata import MAX_PROFILE, essentials, orientation
 
 # Exceptions of Pillow's decoders for a broken picture. The first six and the last are documented;
 # the others were observed. Any other exception is a bug of ours.

@@ -13,7 +13,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.delivery.attempt import Deliver
 from receiver.hooks.download import Download
-from receiver.hooks.file_storage import STALE
+from receiver.hooks.local_folder import STALE_AFTER
 from receiver.ingest import Ingest
 from receiver.maintenance.forget import forget
 from receiver.maintenance.prune import prune
@@ -190,7 +190,7 @@ def test_prune_tidies_and_leaves_the_pictures(shop: Shop) -> None:
     stale, fresh = folder / f".0.{PART}.part", folder / f".1.{PART}.part"
     for left in (stale, fresh):
         left.write_bytes(b"half a picture")
-    os.utime(stale, (NOW / 1000, NOW / 1000 - STALE - 1))
+    os.utime(stale, (NOW / 1000, NOW / 1000 - STALE_AFTER - 1))
     list(prune(shop.store, now_ms(), [shop.hook]))
     assert {path.name for path in folder.iterdir()} == {"0.png", fresh.name}
 

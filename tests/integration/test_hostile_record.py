@@ -397,4 +397,4 @@ def test_every_message_for_people_shows_every_text_and_timestamp(database: Path,
                 json.dumps(slack.compose(notice), ensure_ascii=False).encode()
                 assert not STEERING.search(wording.title(notice))
     alert = Alert(1, TEXT + "\ud800", AlertKind.PAUSED, MOMENTS["year 10000"], TEXT + "\ud800\0")
-    mime_message.alert(alert, **SENT).as_bytes().decode("ascii")
+    mime_message.alert_message(alert, **SENT).as_bytes().decode("ascii")

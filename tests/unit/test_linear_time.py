@@ -18,7 +18,7 @@ from receiver import providers
 from receiver.errors import CallbackReceiverError
 from receiver.events import Callback, Source
 from receiver.hooks import slack, wording
-from receiver.hooks.file_names import FileName, Literal, Run
+from receiver.hooks.file_names import Characters, Literal, NamePattern
 from receiver.outgoing import http, urls
 from receiver.pictures.file_types import detect, text_in
 from receiver.providers import fields, json_body, outputs
@@ -204,9 +204,9 @@ def callback(body: str) -> Callback:
 
 def test_the_name_of_a_file_is_compared_in_linear_steps() -> None:
     """As an expression, 250 characters took 14 s."""
-    run = Run(frozenset("ab-"))
-    hyphen, end = Literal("-"), (Literal("."), Run(frozenset("png")))
-    name = FileName((run, hyphen, run, run, hyphen, run, *end))
+    run = Characters(frozenset("ab-"))
+    hyphen, end = Literal("-"), (Literal("."), Characters(frozenset("png")))
+    name = NamePattern((run, hyphen, run, run, hyphen, run, *end))
     assert name.matches("a-bb-a.png")
     assert not name.matches("a-b-a.png")
     assert not name.matches("a-bb-a.pngx")

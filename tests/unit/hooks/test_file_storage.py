@@ -1,4 +1,4 @@
-"""Where downloads come to lie."""
+"""Files are stored completely, durably, or not at all."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from receiver.hooks import file_storage as shelf_module
-from receiver.hooks.file_storage import STALE, FileStorage, shelf
+from receiver.hooks import file_storage, local_folder
+from receiver.hooks.file_storage import FileStorage, open_storage
+from receiver.hooks.local_folder import STALE_AFTER
 
 
-def put(place: FileStorage, name: str, content: bytes) -> str:
-    with place.draft(name) as draft:
+def put(storage: FileStorage, name: str, content: bytes) -> str:
+    with storage.draft(name) as draft:
         draft.write_bytes(content)
-        return place.put(draft, name)
+        return storage.put(draft, name)
 
 
 def below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_file_comes_to_lie_under_its_name(tmp_path: Path) -> None:
-    url = put(shelf(str(tmp_path / "new" / "files")), "a/b/0.png", b"x")
+def test_a_file_is_stored_under_its_name(tmp_path: Path) -> None:
+    url = put(open_storage(str(tmp_path / "new" / "files")), "a/b/0.png", b"x")
     assert url == str(tmp_path / "new" / "files" / "a" / "b" / "0.png")
     assert Path(url).read_bytes() == b"x"
     assert below(tmp_path) == {"new/files/a/b/0.png"}
@@ -34,22 +35,22 @@ def test_a_relative_folder_gives_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert put(shelf("files"), "0.png", b"x") == str(tmp_path / "files" / "0.png")
+    assert put(open_storage("files"), "0.png", b"x") == str(tmp_path / "files" / "0.png")
 
 
 def test_an_older_file_is_replaced_whole(tmp_path: Path) -> None:
-    place = shelf(str(tmp_path))
-    url = put(place, "0.png", b"older and longer")
-    assert put(place, "0.png", b"new") == url
+    storage = open_storage(str(tmp_path))
+    url = put(storage, "0.png", b"older and longer")
+    assert put(storage, "0.png", b"new") == url
     assert Path(url).read_bytes() == b"new"
 
 
 def test_an_interrupted_attempt_leaves_nothing(tmp_path: Path) -> None:
-    place = shelf(str(tmp_path))
+    storage = open_storage(str(tmp_path))
     seen: list[set[str]] = []
 
     def interrupted() -> None:
-        with place.draft("a/0.part") as draft:
+        with storage.draft("a/0.part") as draft:
             draft.write_bytes(b"half")
             seen.append(below(tmp_path))
             raise KeyboardInterrupt
@@ -61,21 +62,21 @@ def test_an_interrupted_attempt_leaves_nothing(tmp_path: Path) -> None:
     assert below(tmp_path) == set()
 
 
-def test_what_a_killed_attempt_left_is_cleared_away(tmp_path: Path) -> None:
+def test_stale_drafts_of_killed_attempts_are_removed(tmp_path: Path) -> None:
     old, young = tmp_path / ".0.aaaa.part", tmp_path / ".0.bbbb.part"
     for left in (old, young, tmp_path / ".1.cccc.part"):
         left.write_bytes(b"half")
     for left in (old, tmp_path / ".1.cccc.part"):
-        os.utime(left, (time.time() - STALE - 60,) * 2)
-    put(shelf(str(tmp_path)), "0.part", b"x")
+        os.utime(left, (time.time() - STALE_AFTER - 60,) * 2)
+    put(open_storage(str(tmp_path)), "0.part", b"x")
     assert below(tmp_path) == {".0.bbbb.part", ".1.cccc.part", "0.part"}
 
 
-def test_what_a_killed_attempt_left_is_deleted_with_the_file(tmp_path: Path) -> None:
-    place = shelf(str(tmp_path))
-    with place.draft("0.part") as killed, place.draft("0.x.part") as other:
-        url = put(place, "0.part", b"x")
-        shelf_module.remove(url)
+def test_drafts_of_killed_attempts_are_removed_with_the_file(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    with storage.draft("0.part") as killed, storage.draft("0.x.part") as other:
+        url = put(storage, "0.part", b"x")
+        file_storage.remove(url)
         assert not killed.exists()
         assert other.exists()
     assert below(tmp_path) == set()
@@ -90,10 +91,10 @@ def test_the_file_is_on_disk_before_it_has_its_name_and_the_name_before_it_count
     def sync(path: Path) -> None:
         steps.append((str(path.relative_to(tmp_path)), final.exists()))
 
-    monkeypatch.setattr(shelf_module, "_sync", sync)
-    with shelf(str(tmp_path)).draft("a/0.png") as draft:
+    monkeypatch.setattr(local_folder, "_sync", sync)
+    with open_storage(str(tmp_path)).draft("a/0.png") as draft:
         steps.clear()
-        shelf(str(tmp_path)).put(draft, "a/0.png")
+        open_storage(str(tmp_path)).put(draft, "a/0.png")
         assert steps == [(f"a/{draft.name}", False), ("a", True), (".", True)]
 
 
@@ -101,17 +102,17 @@ def test_a_folder_that_had_to_be_made_is_synced_into_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[Path] = set()
-    monkeypatch.setattr(shelf_module, "_sync", synced.add)
-    put(shelf(str(tmp_path / "a" / "b")), "c/0.png", b"x")
+    monkeypatch.setattr(local_folder, "_sync", synced.add)
+    put(open_storage(str(tmp_path / "a" / "b")), "c/0.png", b"x")
     assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"} <= synced
 
 
 def test_a_bucket_takes_files_too() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
-    place = shelf("memory://bucket/files")
-    put(place, "a/0.png", b"old")
-    url = put(place, "a/0.png", b"new")
+    storage = open_storage("memory://bucket/files")
+    put(storage, "a/0.png", b"old")
+    url = put(storage, "a/0.png", b"new")
     assert url == "memory:///bucket/files/a/0.png"
     with fsspec.open(url, "rb") as opened:
         assert opened.read() == b"new"
@@ -127,5 +128,5 @@ def test_a_failed_move_in_a_bucket_leaves_nothing(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(type(memory), "mv", fail)
     with pytest.raises(OSError, match="no"):
-        put(shelf("memory://bucket"), "0.png", b"x")
+        put(open_storage("memory://bucket"), "0.png", b"x")
     assert list(memory.store) == []

@@ -131,7 +131,7 @@ def test_hooks_come_by_name() -> None:
         ({"username": "u", "password": "pä"}, "password: has characters outside ASCII"),
         (
             {"username": "u", "password": "p", "starttls": "never"},
-            "starttls: never: the password would go unencrypted",
+            "starttls: never: the password would be sent unencrypted",
         ),
         ({"deadline": 0}, "deadline: use 0.5 to 3600 seconds"),
         ({"host": ""}, "host: is empty"),
