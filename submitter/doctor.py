@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from receiver.doctor import clocks
 from receiver.doctor.findings import Finding, failed, ok, warning
@@ -20,20 +20,32 @@ from submitter.settings import DEFAULT_ACCOUNT
 Account = tuple[str, str]  # of a provider; its name
 # No provider has a task with this id: its answer shows whether it would have told.
 NO_TASK = "callback-receiver-doctor"
+ACCOUNT = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 
 
 def accounts(environment: Mapping[str, str]) -> list[Account]:
     """Those that have a key in the environment."""
     found: dict[Account, None] = {}
+    given = sorted(name for name, value in environment.items() if value.strip())
     for provider, adapter in PROVIDERS.items():
-        keys = "|".join(map(re.escape, adapter.key_settings))
-        setting = re.compile(
-            rf"{provider.upper()}_(?:(?P<account>[A-Z][A-Z0-9_]{{0,31}})_)?(?:{keys})(?:_FILE)?"
-        )
-        for name in sorted(name for name, value in environment.items() if value.strip()):
-            if match := setting.fullmatch(name):
-                found[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
+        for name in given:
+            account = _account(name.removesuffix("_FILE"), provider, adapter.key_settings)
+            if account is not None:
+                found[provider, account] = None
     return list(found)
+
+
+def _account(setting: str, provider: str, keys: Iterable[str]) -> str | None:
+    """Return the account whose key this setting is; None if it is not a key of the provider."""
+    prefix = f"{provider.upper()}_"
+    for key in keys:
+        if setting == f"{prefix}{key}":
+            return DEFAULT_ACCOUNT
+        if setting.startswith(prefix) and setting.endswith(f"_{key}"):
+            name = setting[len(prefix) : -len(key) - 1]
+            if ACCOUNT.fullmatch(name):
+                return name.lower()
+    return None
 
 
 def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
