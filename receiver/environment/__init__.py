@@ -1,5 +1,5 @@
-"""Settings as declared values: what each is called, how its text is read, and its documentation."""
+"""Settings as declared values: what each is called, and how its text is read."""
 
-from receiver.environment.setting import Environment, Setting
+from receiver.environment.setting import Setting
 
-__all__ = ["Environment", "Setting"]
+__all__ = ["Setting"]
