@@ -28,7 +28,7 @@ def send(hook: Hook, status: str, zone: tzinfo = UTC) -> str:
     """Send a test event of this status; what the other side said. Raises DeliveryFailure."""
     with notice(status, zone) as (told, picture):
         if isinstance(hook, NeedsTestPicture) and told.media:
-            return hook.rehearse(told, picture).answer
+            return hook.send_test(told, picture).answer
         return hook.send(told).answer
 
 

@@ -59,7 +59,7 @@ class Alerting(Protocol):
 class NeedsTestPicture(Protocol):
     """A hook that fetches results from a provider, so that a test must supply a picture."""
 
-    def rehearse(self, notice: Notice, picture: Path) -> Done:
+    def send_test(self, notice: Notice, picture: Path) -> Done:
         """Handle the picture like a result, and undo that. Raises DeliveryFailure."""
         ...
 

@@ -121,7 +121,7 @@ class Download:
         size = sum(file.size for file in files)
         return Done(f"downloaded {len(files)} file(s), {size} bytes", tuple(files))
 
-    def rehearse(self, notice: Notice, picture: Path) -> Done:
+    def send_test(self, notice: Notice, picture: Path) -> Done:
         """Store the picture where a result would be, and remove it. Raises DeliveryFailure."""
         (name, *_) = output_names(self._path, notice)
         try:

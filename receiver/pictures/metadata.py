@@ -1,7 +1,7 @@
 """Separates the pixels of a PNG or JPEG file from metadata that may make Pillow fail.
 
-Before it decodes any pixel, Pillow decompresses texts and profiles, looks for a second picture in a
-camera's metadata and reads all EXIF data. It fails if any of these is invalid or too large.
+Before it decodes any pixel, Pillow decompresses texts and profiles, searches a camera's metadata
+for a second picture, and reads all EXIF data. It fails if any of these is invalid or too large.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 MAX_PROFILE = 4 * 2**20  # bytes of a colour profile; profiles for printing have 1 to 3 MB
 MAX_EXIF = 2**20  # bytes; only the orientation is read
-MAX_PARTS = 2_000_000  # of a GIF, of up to 255 bytes; the rest of a longer file is not checked
-MAX_CHUNKS, MAX_SEGMENTS = 1_000_000, 100_000  # of a PNG, of a JPEG; real pictures have far fewer
+MAX_PARTS = 2_000_000  # of a GIF, each of up to 255 bytes; the rest of a longer file is not checked
+MAX_CHUNKS, MAX_SEGMENTS = 1_000_000, 100_000  # of a PNG and a JPEG; real pictures have far fewer
 PIECE = 2**20  # bytes that are read at a time
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 GIF_STARTS = (b"GIF87a", b"GIF89a")
@@ -32,7 +32,7 @@ JPEG_SCAN = b"\xff\xda"
 JPEG_APPS = range(0xE0, 0xF0)
 JPEG_ICC, JPEG_EXIF = b"ICC_PROFILE\0", b"Exif\0\0"
 ORIENTATION = 0x0112  # a tag of EXIF
-Span = tuple[int, int]  # of a file: the first byte, and the one after the last
+Span = tuple[int, int]  # part of a file: its first byte, and the byte after its last
 
 
 class BrokenPicture(ValueError):
@@ -46,7 +46,7 @@ class Essentials:
     pixels: BinaryIO  # the picture without its metadata, or the file itself
     exif: bytes | None = None
     profile: bytes | None = None  # the ICC colour profile
-    has_scans: bool = False  # whether a JPEG has several scans, each with a part of the picture
+    has_scans: bool = False  # whether a JPEG has several scans, each with part of the picture
 
 
 def essentials(file: BinaryIO) -> Essentials:
@@ -54,18 +54,18 @@ def essentials(file: BinaryIO) -> Essentials:
 
     A GIF is checked to its end, because Pillow reads only its first picture. Raises BrokenPicture.
     """
-    found = Essentials(file)
+    result = Essentials(file)
     file.seek(0)
     start = file.read(len(PNG_START))
     if start == PNG_START:
-        found.pixels = io.BufferedReader(_View(file, _read_png(file, found)))
+        result.pixels = io.BufferedReader(_PartialFile(file, _read_png(file, result)))
     elif start.startswith(JPEG_START):
-        found.pixels = io.BufferedReader(_View(file, _read_jpeg(file, found)))
+        result.pixels = io.BufferedReader(_PartialFile(file, _read_jpeg(file, result)))
     else:
         if start.startswith(GIF_STARTS):
             _check_gif(file)
         file.seek(0)
-    return found
+    return result
 
 
 def orientation(exif: bytes) -> int:
@@ -86,7 +86,7 @@ def orientation(exif: bytes) -> int:
     return 1
 
 
-def _read_png(file: BinaryIO, found: Essentials) -> list[Span]:
+def _read_png(file: BinaryIO, result: Essentials) -> list[Span]:
     """Return the critical chunks, whose checksums must be valid, and a valid tRNS chunk."""
     spans = [(0, len(PNG_START))]
     place = len(PNG_START)
@@ -108,9 +108,9 @@ def _read_png(file: BinaryIO, found: Essentials) -> list[Span]:
             if _checked_data(file, kind, length) is not None:
                 _append(spans, place, following)
         elif kind == b"eXIf" and length <= MAX_EXIF:
-            found.exif = _checked_data(file, kind, length)
+            result.exif = _checked_data(file, kind, length)
         elif kind == b"iCCP" and length <= MAX_PROFILE:
-            found.profile = _inflated(_checked_data(file, kind, length) or b"")
+            result.profile = _inflated(_checked_data(file, kind, length) or b"")
         place = following
     raise BrokenPicture(f"the PNG has more than {MAX_CHUNKS} chunks")
 
@@ -146,7 +146,7 @@ def _inflated(data: bytes) -> bytes | None:
     return profile if decompressor.eof else None
 
 
-def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
+def _read_jpeg(file: BinaryIO, result: Essentials) -> list[Span]:
     """Return everything except the APPn segments that do not affect the pixels.
 
     From the first byte that cannot be read as a segment, everything is left to the decoder.
@@ -163,32 +163,32 @@ def _read_jpeg(file: BinaryIO, found: Essentials) -> list[Span]:
         length = int.from_bytes(head[2:4])
         if len(head) < 4 or head[0] != 0xFF or head[1] in JPEG_NO_SEGMENT or length < 2:
             _append(spans, place, max(place, file.seek(0, io.SEEK_END)))
-            found.profile = b"".join(profile[number] for number in sorted(profile)) or None
-            found.has_scans = frame > (head[4] if head[:2] == JPEG_SCAN and len(head) > 4 else 0)
+            result.profile = b"".join(profile[number] for number in sorted(profile)) or None
+            result.has_scans = frame > (head[4] if head[:2] == JPEG_SCAN and len(head) > 4 else 0)
             return spans
         following = place + 2 + length
         if head[1] in JPEG_FRAMES and len(head) == 10:
             # A progressive frame has more scans than components.
             frame = head[9] + (head[1] in JPEG_PROGRESSIVE)
         file.seek(place + 4)
-        if _is_needed(file, head[1], length - 2, found, profile):
+        if _is_needed(file, head[1], length - 2, result, profile):
             _append(spans, place, following)
         place = following
     raise BrokenPicture(f"the JPEG has more than {MAX_SEGMENTS} segments")
 
 
 def _is_needed(
-    file: BinaryIO, marker: int, length: int, found: Essentials, profile: dict[int, bytes]
+    file: BinaryIO, marker: int, length: int, result: Essentials, profile: dict[int, bytes]
 ) -> bool:
     """Return whether the segment, whose data come next in the file, affects the pixels.
 
-    Stores EXIF data and the parts of a colour profile in `found`.
+    Stores EXIF data in `result`, and the parts of a colour profile in `profile`.
     """
     if marker not in JPEG_APPS:
         return True
     data = file.read(length)
-    if marker == 0xE1 and data.startswith(JPEG_EXIF) and found.exif is None:
-        found.exif = data
+    if marker == 0xE1 and data.startswith(JPEG_EXIF) and result.exif is None:
+        result.exif = data
     elif marker == 0xE2 and data.startswith(JPEG_ICC) and len(data) > 14:
         profile.setdefault(data[12], data[14:])
     # The segments of JFIF and Adobe, unless they are shorter than Pillow expects.
@@ -237,8 +237,8 @@ def _append(spans: list[Span], start: int, end: int) -> None:
     spans.append((start, end))
 
 
-class _View(io.RawIOBase):
-    """A read-only file that contains only some spans of another file."""
+class _PartialFile(io.RawIOBase):
+    """A read-only view of some spans of a file."""
 
     def __init__(self, file: BinaryIO, spans: Sequence[Span]) -> None:
         self._file, self._spans, self._place = file, spans, 0
