@@ -10,8 +10,6 @@ from receiver import hooks
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
-from receiver.stores.base import Store
-from receiver.stores.overview import without_hook
 from receiver.text.redaction import hiding
 
 log = structlog.get_logger()
@@ -67,21 +65,6 @@ class LoadedHooks(Mapping[str, Hook]):
 
     def __len__(self) -> int:
         return len(self._built)
-
-
-class MissingHooks:
-    """Logs which deliveries wait because their hook is not in the hooks file."""
-
-    def __init__(self, store: Store, loaded: Mapping[str, Hook]) -> None:
-        self._store, self._loaded = store, loaded
-        self._logged: frozenset[str] = frozenset()
-
-    def log(self) -> None:
-        """Log a warning if other hooks are missing than the last time. Raises StoreUnavailable."""
-        found = without_hook(self._store.delivery_counts(), self._loaded)
-        if found and frozenset(found) != self._logged:
-            log.warning("deliveries wait for hooks that are not in the hooks file", hooks=found)
-        self._logged = frozenset(found)
 
 
 def _alerting(

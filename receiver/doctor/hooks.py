@@ -10,7 +10,7 @@ from receiver import hooks
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
-from receiver.delivery import sample_events
+from receiver.delivery import hook_tests
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
@@ -98,7 +98,7 @@ def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Fin
 
 def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        said = sample_events.send(hook, entry.subscription.tried_with, zone)
+        said = hook_tests.send(hook, entry.subscription.tried_with, zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"

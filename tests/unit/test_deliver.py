@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from receiver.deliveries import Delivery, File, Notice, State
-from receiver.delivery import attempt as deliver_module
-from receiver.delivery.attempt import Deliver, unexpected
+from receiver.delivery import attempt as attempt_module
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.failures import unexpected
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -59,7 +60,7 @@ class Clock:
         return self.now
 
 
-Prepared = tuple[Deliver, Scripted, Clock]
+Prepared = tuple[DeliveryWorker, Scripted, Clock]
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def prepare(store: SqliteStore) -> Callable[..., Prepared]:
     def make(*answers: Done | Exception, status: str = "succeed") -> Prepared:
         Ingest(store, [subscription("mail")]).accept(callback(body(status)))
         hook, clock = Scripted(*answers), Clock()
-        return Deliver(store, {"mail": hook}, clock=clock, chance=lambda: 0.5), hook, clock
+        return DeliveryWorker(store, {"mail": hook}, clock=clock, chance=lambda: 0.5), hook, clock
 
     return make
 
@@ -252,7 +253,7 @@ def test_a_delivery_that_kills_its_worker_dies_in_the_end(
         claim(store, clock)
         clock.now += 10_001
         (left,) = store.expired(clock.now)
-        state = deliver.abandoned(left)
+        state = deliver.abandon(left)
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
         clock.now = store.next_due_at(NOW) or clock.now
     outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
@@ -269,7 +270,7 @@ def test_an_abandoned_attempt_uses_up_no_retry_of_a_delivery_that_killed_no_work
         claim(store, clock)
         clock.now += 10_001
         (left,) = store.expired(clock.now)
-        assert deliver.abandoned(left) is State.PENDING
+        assert deliver.abandon(left) is State.PENDING
         clock.now = store.next_due_at(NOW) or clock.now
         state = deliver.attempt(claim(store, clock))
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
@@ -321,7 +322,7 @@ def test_an_abandoned_attempt_does_not_say_whether_an_endpoint_timed_out(
     clock.now += 60_000
     lost = claim(store, clock)
     clock.now += 10_001
-    deliver.abandoned(lost)
+    deliver.abandon(lost)
     assert store.endpoint("mail").timed_out
 
 
@@ -331,7 +332,7 @@ def test_the_outcome_of_a_lost_claim_is_not_counted(
     deliver, _, clock = prepare(Done("ok"))
     lost = claim(store, clock)
     clock.now += 10_001
-    deliver.abandoned(lost)
+    deliver.abandon(lost)
     deliver.attempt(lost)  # its worker had only stalled
     counted: list[Sample] = []
     deliver.meter.flush(lambda added, _: counted.extend(added))
@@ -342,7 +343,7 @@ def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_and_says_so(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     _, _, clock = prepare()
-    deliver = Deliver(store, {}, clock=clock)
+    deliver = DeliveryWorker(store, {}, clock=clock)
     for _ in range(20):  # more often than a delivery is retried
         assert deliver.attempt(claim(store, clock)) is State.PENDING
     assert "not in the hooks file" in store.history("task-1").attempts[1][0].answer
@@ -365,7 +366,7 @@ def test_a_refused_create_has_no_media(store: SqliteStore) -> None:
     )
     Ingest(store, [subscription("mail")]).accept(refused)
     hook, clock = Scripted(Done("ok")), Clock()
-    Deliver(store, {"mail": hook}, clock=clock).attempt(claim(store, clock))
+    DeliveryWorker(store, {"mail": hook}, clock=clock).attempt(claim(store, clock))
     assert hook.told[0].media == ()
     assert hook.told[0].task.reason == "refused: 1201 no"
 
@@ -375,7 +376,7 @@ def test_an_outcome_is_offered_until_the_record_is_back(
 ) -> None:
     deliver, _, clock = prepare(Done("ok"))
     delivery = claim(store, clock)
-    monkeypatch.setattr(deliver_module, "RECORD_AGAIN_AFTER", 0)
+    monkeypatch.setattr(attempt_module, "RECORD_AGAIN_AFTER", 0)
     original, failures = SqliteStore.settle, [StoreUnavailable("full")] * 3
 
     def settle(*args: object) -> bool:
@@ -408,7 +409,7 @@ def test_the_notice_has_the_shape_that_people_script_against(
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body(final_unit_deduction="0.5")))
     clock = Clock()
-    notice = Deliver(store, {}, clock=clock).notice(claim(store, clock))
+    notice = DeliveryWorker(store, {}, clock=clock).notice(claim(store, clock))
     notice = notice.with_files((File("0", str(tmp_path), "ab" * 32, 3, "image/png"),))
     assert notice.as_json() == {
         "id": "task-1:succeeded",
