@@ -47,7 +47,7 @@ from receiver.stores.base import Store
 from receiver.text.display import storable
 from receiver.text.redaction import redacted
 
-LEASE = 10.0  # seconds; after a worker has died, its deliveries wait that long
+LEASE = 10_000  # ms; after a worker has died, its deliveries wait that long
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
 SEEN_EVERY = 10.0  # seconds between two heartbeats
 DRAIN = 25.0  # seconds for running attempts to end; hosts kill a process 30 s after SIGTERM
@@ -100,17 +100,16 @@ class DeliveryWorker:
         """
         now = self.clock()
         with Reservation(self.slots) as reservation:
-            claimed = self.store.claim(
-                self.name, now, self.lease_until(now), self.slots.free, reservation
-            )
+            claimed = self.store.claim(self.name, now, now + LEASE, self.slots.free, reservation)
             self.keep(claimed, reservation)
         return claimed
 
     def keep(self, claimed: list[Delivery], reservation: Reservation) -> None:
         """Keep the slots and renew the leases of these deliveries until `run` has ended them."""
-        reservation.keep([delivery.id for delivery in claimed])
+        by_id = {delivery.id: delivery for delivery in claimed}
+        reservation.keep(by_id)
         with self._lock:
-            self._claimed.update((delivery.id, delivery) for delivery in claimed)
+            self._claimed.update(by_id)
 
     def run(self, delivery: Delivery) -> None:
         """Attempt a claimed delivery, record the outcome, and free its slot."""
@@ -196,14 +195,10 @@ class DeliveryWorker:
         with self._lock:
             claimed = list(self._claimed.values())
         if claimed:
-            self.store.renew(claimed, self.lease_until(now))
+            self.store.renew(claimed, now + LEASE)
         if time.monotonic() >= self._seen_at:
             self.store.heartbeat(self.name, "worker", now)
             self._seen_at = time.monotonic() + SEEN_EVERY
-
-    def lease_until(self, now: int) -> int:
-        """Return the end of a lease that begins now."""
-        return now + round(LEASE * 1000)
 
     def store_failed(self, error: StoreUnavailable) -> None:
         """Log and count that the store is unavailable."""

@@ -134,8 +134,8 @@ class ProcrastinateDispatcher:
         """Run one job, on a thread: do what the row of the delivery requires now."""
         worker, now = self._worker, self._worker.clock()
         with Reservation(worker.slots) as reservation:
-            until = worker.lease_until(now)
-            delivery = self._store.take(delivery_id, worker.name, now, until, reservation)
+            lease_until = now + attempt.LEASE
+            delivery = self._store.take(delivery_id, worker.name, now, lease_until, reservation)
             if delivery is not None:
                 worker.keep([delivery], reservation)
         if delivery is not None:

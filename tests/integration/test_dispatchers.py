@@ -102,7 +102,7 @@ def test_a_slow_hook_keeps_its_lease(
     """The hook takes three leases; a second worker, which looks all the while, takes other work."""
     monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.02)
     monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 0.02)
-    lease, now = round(LEASE * 1000), [now_ms()]
+    lease, now = LEASE, [now_ms()]
     calls: list[str] = []
     go = threading.Event()
 

@@ -20,7 +20,7 @@ from receiver.hooks.slack import Slack
 from receiver.outgoing.retry import RetryPolicy
 from submitter import reconcile
 
-attempt.LEASE = float(os.environ.get("LEASE", "1.5"))  # seconds
+attempt.LEASE = round(1000 * float(os.environ.get("LEASE", "1.5")))
 attempt.UPKEEP_EVERY = 0.3
 worker_slots.WATCHED_FOR = 600.0  # seconds; on a busy machine attempts take long
 hook_tests.LEASE = 1_500  # ms
