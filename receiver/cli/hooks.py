@@ -61,7 +61,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     chosen = settings.load(creates_secret=False)
     hide = hiding(known_secrets(chosen))
     logs.configure(hide, settings.log_format())
-    told = status or entry.subscription.tried_with
+    told = status or entry.subscription.test_status
     try:
         works, said = True, hide(hook_tests.send(hook, told, chosen.zone))
     except DeliveryFailure as failure:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -113,27 +113,27 @@ class WorkerSlots:
                 self._delivered_at[ended.hook] = self._clock()
 
 
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """Reserves slots for one claim; frees those that were not kept at the end of the block."""
 
-    def __init__(self, slots: WorkerSlots) -> None:
-        self._slots = slots
-        self._begun: set[int] = set()
-        # The hooks that had no slot, and whether the last attempt of each timed out.
-        self.refused: dict[str, bool] = {}
+    slots: WorkerSlots
+    # The hooks that had no slot, and whether the last attempt of each timed out.
+    refused: dict[str, bool] = field(default_factory=dict)
+    _begun: set[int] = field(default_factory=set)
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
-        if self._slots.available_for(hook, timed_out=timed_out):
+        if self.slots.available_for(hook, timed_out=timed_out):
             return True
         self.refused[hook] = timed_out
         return False
 
     @property
     def takes_abandoned(self) -> bool:
-        return self._slots.takes_abandoned
+        return self.slots.takes_abandoned
 
     def begin(self, candidate: Candidate) -> bool:
-        if candidate.id not in self._begun and self._slots.begin(candidate):
+        if candidate.id not in self._begun and self.slots.begin(candidate):
             self._begun.add(candidate.id)
         return candidate.id in self._begun
 
@@ -151,4 +151,4 @@ class Reservation:
         trace: TracebackType | None,
     ) -> None:
         for delivery_id in self._begun:
-            self._slots.end(delivery_id)
+            self.slots.end(delivery_id)

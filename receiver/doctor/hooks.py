@@ -98,7 +98,7 @@ def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Fin
 
 def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        said = hook_tests.send(hook, entry.subscription.tried_with, zone)
+        said = hook_tests.send(hook, entry.subscription.test_status, zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"
