@@ -24,6 +24,7 @@ from receiver.delivery.attempt import ANSWER_KEPT
 from receiver.errors import DeliveryFailure, PermanentFailure
 from receiver.events import Media
 from receiver.hooks.base import Hook, NeedsTestPicture
+from receiver.providers import PROVIDERS
 from receiver.stores.base import Store
 from receiver.stores.hook_tests import HookTest, HookTestOutcome
 from receiver.tasks import Status, Task, Trust, new_task_id
@@ -57,7 +58,7 @@ def sample_notice(status: str, zone: tzinfo = UTC) -> Iterator[tuple[Notice, Pat
         picture.write_bytes(_picture())
         task = Task(
             id=f"test-{new_task_id(now)}",
-            provider="kling",
+            provider=next(iter(PROVIDERS)),
             status=Status(status) if status in tuple(Status) else Status.PROCESSING,
             created_at=now - 20_000,
             updated_at=now,
