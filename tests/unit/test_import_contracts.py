@@ -144,7 +144,7 @@ VIOLATIONS = [
     Violation(PROCRASTINATE, "receiver/zz_new.py", "import procrastinate"),
     Violation(PROCRASTINATE, "receiver/stores/sqlite/schema.py", "import procrastinate"),
     Violation(FLASK, "receiver/zz_new.py", "import flask"),
-    Violation(FLASK, "receiver/maintenance/redeliver.py", "import werkzeug"),
+    Violation(FLASK, "receiver/maintenance/repair.py", "import werkzeug"),
     Violation(FLASK, "receiver/doctor/zz_new.py", "import flask_wtf"),
     Violation(FLASK, "submitter/zz_new.py", "import flask"),
     Violation(
