@@ -30,7 +30,7 @@ from receiver.observability import logs
 from receiver.observability.metric_buffer import EVERY, MetricBuffer
 from receiver.processes import serve
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
+from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, ProblemReports, source_of
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store, open_store, when_reachable
 
@@ -123,7 +123,7 @@ def worker() -> None:
         path = loaded.current.source.path
         problem = "it is empty" if path.exists() else "it does not exist"
         log.warning("there are no hooks: nothing is done", hooks_file=str(path), problem=problem)
-    reports = Reports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
+    reports = ProblemReports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
     run = dispatcher(deliveries).run
     more = [
         Chore("clock", LOOK_EVERY, watch.look),

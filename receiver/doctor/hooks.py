@@ -60,7 +60,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
         found = current_hooks.rejections(store, now_ms()) if store else {}
     except StoreError:  # reported by the check of the database
         found = {}
-    for problem, who in current_hooks.who_rejected(found).items():
+    for problem, who in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
             f"rejected at the last SIGHUP by {who}; the previous one is used: {problem}",

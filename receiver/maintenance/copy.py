@@ -59,6 +59,7 @@ def _load(target: Store, table: str, rows: list[dict[str, Any]]) -> None:
         if all(kind.__name__ != "IntegrityError" for kind in type(error).__mro__):  # of any driver
             raise
         raise CopyFailed(
-            f"rows of the table {table} refer to rows that were added since the copy began, because "
-            "a process still writes to the source. Stop it, empty the target, and copy again"
+            f"rows of the table {table} refer to rows that were added since the copy began, "
+            "because a process still writes to the source. Stop it, empty the target, and "
+            "copy again"
         ) from error
