@@ -1,17 +1,7 @@
 """Every request to a URL from outside goes through this package, which refuses unsafe ones.
 
-- `http`: send one request within a total deadline, to a public address only, and read a limited
-  response. Its functions and classes are also names of this package, imported when they are used,
-  because `requests` takes long to import.
-- `ssrf_guard`: the `requests` session that resolves a name once, checks the address, and connects
-  to that address. Its `is_public` decides which addresses are public.
-- `socket_guard`: the same check for libraries that open their own connections.
-- `deadline`: a total time limit for all operations of a block.
-- `urls`: URLs in the form in which browsers send them.
-- `retry`: when a failed attempt is repeated.
-
-No request uses a proxy or `.netrc` from the environment, and no error message contains more of a
-URL than its scheme, host and port, because paths and queries may contain secrets.
+`receiver.outgoing.http` has the functions; they are also available here, and imported when used,
+because `requests` takes long to import.
 """
 
 from __future__ import annotations
