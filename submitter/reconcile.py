@@ -25,7 +25,7 @@ from receiver.observability.metric_buffer import EVERY
 from receiver.observability.metrics import QUESTIONS
 from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
+from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, ProblemReports
 from receiver.tasks import IdSource, Outcome, Task
 from submitter.client import Answer
 from submitter.errors import (
@@ -101,7 +101,7 @@ class Reconciler:
         """Ask for ever, until `stop` is set; questions under way are ended first."""
         look_at = seen_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
-        reports = Reports(self.ingest.store, name, "poller")
+        reports = ProblemReports(self.ingest.store, name, "poller")
         while not stop.is_set():
             try:
                 if self.watch is not None and time.monotonic() >= look_at:

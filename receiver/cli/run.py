@@ -17,11 +17,11 @@ from receiver.cli.group import REFUSED, store_when_reachable
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
-from receiver.delivery.alerts import AlertSender
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch import Chore, chores, dispatcher
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.chores import AlertSender, Chore, MissingHooks, run_chores
+from receiver.delivery.dispatcher import dispatcher
 from receiver.delivery.hook_tests import HookTestSender
-from receiver.delivery.loaded_hooks import LoadedHooks, MissingHooks
+from receiver.delivery.loaded_hooks import LoadedHooks
 from receiver.errors import NotErased, StoreUnavailable
 from receiver.hooks.base import KeepsFiles
 from receiver.maintenance.erasures import FinishErasures
@@ -30,7 +30,7 @@ from receiver.observability import logs
 from receiver.observability.metric_buffer import EVERY, MetricBuffer
 from receiver.processes import serve
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
+from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, ProblemReports, source_of
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store, open_store, when_reachable
 
@@ -103,7 +103,14 @@ def worker() -> None:
     logs.configure(loaded.hide, settings.log_format())
     meter = MetricBuffer("worker")
     record = store_when_reachable(chosen)
-    deliver = Deliver(record, loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
+    deliveries = DeliveryWorker(
+        record,
+        loaded,
+        hide=loaded.hide,
+        meter=meter,
+        zone=chosen.zone,
+        concurrency=chosen.worker_concurrency,
+    )
     watch = ClockWatch(record, meter)
     with suppress(StoreUnavailable):  # it is logged when the worker looks again
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
@@ -116,19 +123,19 @@ def worker() -> None:
         path = loaded.current.source.path
         problem = "it is empty" if path.exists() else "it does not exist"
         log.warning("there are no hooks: nothing is done", hooks_file=str(path), problem=problem)
-    reports = Reports(deliver.store, f"{socket.gethostname()}:{os.getpid()}", "worker")
-    run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
+    reports = ProblemReports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
+    run = dispatcher(deliveries).run
     more = [
         Chore("clock", LOOK_EVERY, watch.look),
-        Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
-        Chore("trials", TRIALS_EVERY, HookTestSender(deliver.store, loaded, loaded.hide).round),
+        Chore("metrics", EVERY, lambda: _hand_over(meter, record)),
+        Chore("trials", TRIALS_EVERY, HookTestSender(record, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
-        Chore("missing hooks", MISSING_EVERY, MissingHooks(deliver.store, loaded).log),
+        Chore("missing hooks", MISSING_EVERY, MissingHooks(record, loaded).log),
     ]
-    with chores([*_chores(deliver.store, loaded, chosen.retention), *more], stop):
+    with run_chores([*_chores(record, loaded, chosen.retention), *more], stop):
         drained = run(stop)
     with suppress(StoreUnavailable):  # it was logged where it mattered
-        _hand_over(meter, deliver.store)
+        _hand_over(meter, record)
         reports.report(None)
     if not drained:
         log.error("an attempt did not end in time; it is made again when its lease is out")

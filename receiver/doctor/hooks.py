@@ -10,7 +10,7 @@ from receiver import hooks
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
-from receiver.delivery import sample_events
+from receiver.delivery import hook_tests
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
@@ -60,7 +60,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
         found = current_hooks.rejections(store, now_ms()) if store else {}
     except StoreError:  # reported by the check of the database
         found = {}
-    for problem, who in current_hooks.who_rejected(found).items():
+    for problem, who in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
             f"rejected at the last SIGHUP by {who}; the previous one is used: {problem}",
@@ -98,7 +98,7 @@ def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Fin
 
 def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        said = sample_events.send(hook, entry.subscription.tried_with, zone)
+        said = hook_tests.send(hook, entry.subscription.test_status, zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"

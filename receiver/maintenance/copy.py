@@ -1,4 +1,4 @@
-"""Copies a whole record into an empty one, and makes sure that it is the same."""
+"""Copies the whole database into an empty one, and verifies the copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.stores.sql.transfer import TABLES
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the copy is. `rows` of `total` of this table are there."""
+    """The progress of the copy: `rows` of `total` rows of this table are copied."""
 
     table: str
     rows: int
@@ -23,8 +23,8 @@ class Progress:
 def copy(source_url: str, target_url: str) -> Iterator[Progress]:
     """Copy every table, yielding each step; then compare counts and checksums.
 
-    The source must be in this code's schema, and nothing may write to it meanwhile; the target is
-    migrated, and must be empty. Raises CopyFailed, StoreError.
+    The source must have the schema of this release, and nothing may write to it during the copy.
+    The target must be empty; it is migrated first. Raises CopyFailed, StoreError.
     """
     source, target = open_store(source_url), open_store(target_url)
     try:
@@ -42,8 +42,8 @@ def copy(source_url: str, target_url: str) -> Iterator[Progress]:
         for table in TABLES:
             if source.digest(table) != target.digest(table):
                 raise CopyFailed(
-                    f"the table {table} is not the same in both: was something still at work on "
-                    "the source? Stop it, empty the target, and copy again"
+                    f"the table {table} is not the same in both databases, probably because a "
+                    "process still writes to the source. Stop it, empty the target, and copy again"
                 )
     finally:
         source.close()
@@ -54,11 +54,12 @@ def _load(target: Store, table: str, rows: list[dict[str, Any]]) -> None:
     try:
         target.load(table, rows)
     except ValueError as error:
-        raise CopyFailed(f"the target does not take a row of {table}: {error}") from error
+        raise CopyFailed(f"the target rejects a row of the table {table}: {error}") from error
     except Exception as error:
         if all(kind.__name__ != "IntegrityError" for kind in type(error).__mro__):  # of any driver
             raise
         raise CopyFailed(
-            f"rows of the table {table} refer to rows that were added since the copy began: "
-            "something is still at work on the source. Stop it, empty the target, and copy again"
+            f"rows of the table {table} refer to rows that were added since the copy began, "
+            "because a process still writes to the source. Stop it, empty the target, and "
+            "copy again"
         ) from error

@@ -25,7 +25,7 @@ def install(store: Store) -> None:
     The arbiter read the file, and starts other worker processes at the next SIGHUP. So they report
     in its name, and one whose hooks file is valid withdraws the report.
     """
-    current = current_hooks.held()
+    current = current_hooks.in_use()
     if current is None:
         return
     problem = current.problem

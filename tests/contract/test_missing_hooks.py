@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from receiver.deliveries import State
-from receiver.delivery.dispatch.slots import WorkerSlots
+from receiver.delivery.worker_slots import WorkerSlots
 from receiver.ingest import Ingest
 from receiver.stores.base import ProcessProblem, Store
 from receiver.stores.overview import without_hook

@@ -19,7 +19,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
@@ -373,7 +373,7 @@ def test_a_delivery_repeats_no_text_of_another_task(store: Store) -> None:
     put_on_record(store)
     Ingest(store, [subscription("chat")]).accept(callback(body(), "b"))
     (delivery,) = store.claim("w", LATER, LATER + 10_000, 1)
-    deliver = Deliver(
+    deliver = DeliveryWorker(
         store, {"chat": Webhook("chat", {"url": "http://192.0.2.1", "secrets": [KEY]})}
     )
     assert deliver.attempt(delivery) is State.DEAD

@@ -10,7 +10,7 @@ import pytest
 
 from receiver import providers
 from receiver.deliveries import Attempt, Delivery, File, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import AlertKind, Circuit, Endpoint
 from receiver.errors import NotFound, PermanentFailure
 from receiver.events import Source
@@ -396,7 +396,7 @@ def test_a_redelivery_of_something_pruned_says_so(store: Store) -> None:
     store.redeliver(store.deliveries()[0].id, LATER)
     (delivery,) = claim(store)
     with pytest.raises(PermanentFailure, match="pruned"):
-        Deliver(store, {}).notice(delivery)
+        DeliveryWorker(store, {}).notice(delivery)
 
 
 @only_sqlite
@@ -502,7 +502,7 @@ def test_nothing_is_told_of_a_forgotten_task(store: Store) -> None:
     (running,) = claim(store)
     store.close_task("a", LATER)
     with pytest.raises(PermanentFailure, match="forgotten"):
-        Deliver(store, {}).notice(running)
+        DeliveryWorker(store, {}).notice(running)
 
 
 @pytest.mark.parametrize("source", [Source.CALLBACK, Source.QUERY])

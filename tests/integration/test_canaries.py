@@ -13,7 +13,7 @@ import pytest
 from receiver.clock import now_ms
 from receiver.config import hooks_file
 from receiver.deliveries import Notice, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Breaker
 from receiver.hooks import build_all, secrets
 from receiver.hooks.base import Done, Hook
@@ -99,8 +99,8 @@ def test_no_secret_stays_with_a_delivery_that_failed(
     Ingest(store, [subscription(name) for name in hooks]).accept(callback(raw))
     logs.configure(hide)
     breaker = Breaker(failures=1, seconds=0, pauses=(0.01,))
-    deliver = Deliver(store, hooks, RetryPolicy(delays=(0.01,)), breaker, hide=hide)
-    with working(store, deliver):
+    deliver = DeliveryWorker(store, hooks, RetryPolicy(delays=(0.01,)), breaker, hide=hide)
+    with working(deliver):
         wait_until(lambda: len(store.deliveries(state=State.DEAD)) == len(hooks))
 
     history = store.history("task-1")

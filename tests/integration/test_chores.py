@@ -10,7 +10,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
-from receiver.delivery.dispatch import Chore, chores
+from receiver.delivery.chores import Chore, run_chores
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
@@ -35,14 +35,14 @@ def test_a_chore_that_breaks_is_done_again() -> None:
             raise errors.pop()
         stop.set()
 
-    with chores([Chore("test", 0.01, run)], stop):
+    with run_chores([Chore("test", 0.01, run)], stop):
         assert stop.wait(PATIENCE)
     assert len(rounds) == 3
 
 
 def test_chores_end_when_the_worker_does() -> None:
     stop = threading.Event()
-    with chores([Chore("a-chore", 0.01, lambda: None)], stop):
+    with run_chores([Chore("a-chore", 0.01, lambda: None)], stop):
         stop.set()
     wait_until(lambda: all(thread.name != "a-chore" for thread in threading.enumerate()))
 

@@ -17,7 +17,7 @@ from receiver import clock
 from receiver.cli import main
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
-from receiver.delivery.dispatch import procrastinate as dispatch
+from receiver.delivery import procrastinate as dispatch
 from receiver.doctor import record
 from receiver.doctor.findings import Verdict
 from receiver.ingest import Ingest

@@ -174,7 +174,7 @@ def test_a_source_that_still_works_is_said(
     for target in (f"sqlite:///{tmp_path / 'target.db'}", url):
         done = run("--from", source, "--to", target)
         assert done.exit_code == 1
-        assert "still at work on the source" in done.output
+        assert "a process still writes to the source" in done.output
         assert "Traceback" not in done.output
 
 
@@ -182,7 +182,7 @@ def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_p
     store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 1
-    assert "does not take a row of tasks" in done.output
+    assert "the target rejects a row of the table tasks" in done.output
     assert "Traceback" not in done.output
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Notice, State
-from receiver.delivery.dispatch import attempts
+from receiver.delivery.attempt import LEASE
 from receiver.endpoints import AlertKind, Breaker, Circuit
 from receiver.errors import EndpointGone, TemporaryFailure, TimedOut
 from receiver.hooks.base import Done
@@ -43,8 +43,8 @@ def store(
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.EVERY", "* * * * * *")
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.EVERY", "* * * * * *")
+    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def test_a_slow_hook_keeps_its_lease(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hook takes three leases; a second worker, which looks all the while, takes other work."""
-    monkeypatch.setattr("receiver.delivery.dispatch.attempts.UPKEEP_EVERY", 0.02)
-    monkeypatch.setattr("receiver.delivery.dispatch.leases.LONGEST_NAP", 0.02)
-    lease, now = round(attempts.LEASE * 1000), [now_ms()]
+    monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.02)
+    monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 0.02)
+    lease, now = LEASE, [now_ms()]
     calls: list[str] = []
     go = threading.Event()
 
@@ -130,8 +130,8 @@ def test_a_slow_hook_keeps_its_lease(
 def test_what_a_dead_worker_held_is_delivered_by_another(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.attempts.UPKEEP_EVERY", 0.05)
-    monkeypatch.setattr("receiver.delivery.dispatch.leases.LONGEST_NAP", 0.05)
+    monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 0.05)
     Ingest(store, [subscription("mail")]).accept(callback())
     now = 1_765_519_860_000
     assert len(store.claim("dead", now, now + 1, 1)) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import Delivery, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Circuit
 from receiver.events import Source
 from receiver.hooks.download import Download
@@ -37,7 +37,7 @@ class Shop:
         hooks = [subscription("pictures"), subscription("mail", after="pictures")]
         self.ingest = Ingest(store, hooks)
         hook = Download("pictures", {"to": str(folder), "allow_private": True})
-        self.deliver = Deliver(store, {"pictures": hook}, clock=lambda: self.now)
+        self.deliver = DeliveryWorker(store, {"pictures": hook}, clock=lambda: self.now)
 
     def succeed(self, task: str, *paths: str, **more: Any) -> Outcome:
         """The provider says that the task succeeded, with outputs at these paths."""

@@ -11,7 +11,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.hooks.download import Download
 from receiver.hooks.local_folder import STALE_AFTER
 from receiver.ingest import Ingest
@@ -43,7 +43,7 @@ class Shop:
         options: dict[str, Any] = {"to": str(folder), "path": path, "allow_private": True}
         self.hook = Download("pictures", options)
         self.ingest = Ingest(store, [subscription("pictures")])
-        self.deliver = Deliver(store, {"pictures": self.hook})
+        self.deliver = DeliveryWorker(store, {"pictures": self.hook})
 
     def succeed(self, task: str, content: bytes, reference: str | None = ANNA) -> State:
         """The task succeeds with this result, which is downloaded once."""

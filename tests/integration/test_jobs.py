@@ -12,8 +12,8 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
-from receiver.delivery.dispatch import procrastinate as dispatch
-from receiver.delivery.dispatch.slots import Reservation, WorkerSlots
+from receiver.delivery import procrastinate as dispatch
+from receiver.delivery.worker_slots import Reservation, WorkerSlots
 from receiver.endpoints import Breaker, EndpointHealth
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from receiver.cli import main
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Endpoint
 from receiver.errors import ContentFailure
 from receiver.hooks.base import Done
@@ -127,7 +127,7 @@ def test_neither_the_attempt_nor_the_alert_stores_the_url(
     Ingest(store, [subscription("mail")]).accept(callback(body("failed"), "task-2"))
     store.resume("mail")
     (delivery,) = store.claim("w", NOW + 10_000, NOW + 20_000, 1)
-    Deliver(store, {"mail": Echoes()}, hide=hide).attempt(delivery)
+    DeliveryWorker(store, {"mail": Echoes()}, hide=hide).attempt(delivery)
     (attempt,) = store.attempts([delivery])[delivery.id]
     assert "Max retries" in attempt.answer
     assert is_hidden(attempt.answer)

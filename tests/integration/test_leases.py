@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.delivery.dispatch import attempts, leases
+from receiver.delivery import attempt, leases
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
@@ -52,7 +52,7 @@ def test_a_commit_of_another_process_wakes_the_worker(
 ) -> None:
     """The deliveries are made although a nap would outlast the patience of the test."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 10 * PATIENCE)
-    monkeypatch.setattr(attempts, "UPKEEP_EVERY", 10 * PATIENCE)
+    monkeypatch.setattr(attempt, "UPKEEP_EVERY", 10 * PATIENCE)
     start(lambda _: Done("ok"))
     other = SqliteStore(tmp_path / "receiver.db")  # as the web process has
     for number in range(20):
@@ -67,8 +67,8 @@ def test_an_idle_worker_writes_next_to_nothing(
 ) -> None:
     """Fifty times it looks for work and renews leases, and it commits only that it was seen."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 0.01)
-    monkeypatch.setattr(attempts, "UPKEEP_EVERY", 0)
-    monkeypatch.setattr(attempts, "SEEN_EVERY", 10 * PATIENCE)
+    monkeypatch.setattr(attempt, "UPKEEP_EVERY", 0)
+    monkeypatch.setattr(attempt, "SEEN_EVERY", 10 * PATIENCE)
     commits: list[Path] = []
 
     def counted(path: Path) -> AbstractContextManager[None]:

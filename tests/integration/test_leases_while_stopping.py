@@ -36,8 +36,8 @@ def store(
 def test_what_runs_keeps_its_lease_while_the_worker_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("receiver.delivery.dispatch.attempts.UPKEEP_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
     entered, go = threading.Event(), threading.Event()
     ends: set[int | None] = set()
 

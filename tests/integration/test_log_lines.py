@@ -14,7 +14,7 @@ from flask import Flask
 
 from receiver.config.settings import Settings
 from receiver.deliveries import Notice
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.observability import logs
@@ -174,8 +174,8 @@ class Careless:
 
 def test_every_line_of_a_delivery_names_it(store: SqliteStore, lines: Lines) -> None:
     Ingest(store, [subscription("careless")]).accept(callback(body()))
-    deliver = Deliver(store, {"careless": Careless()}, RetryPolicy(delays=()))
-    with working(store, deliver):
+    deliver = DeliveryWorker(store, {"careless": Careless()}, RetryPolicy(delays=()))
+    with working(deliver):
         wait_until(lambda: store.deliveries()[0].ended_at)
     (delivery,) = store.deliveries()
     found = lines()
@@ -200,6 +200,6 @@ def test_whoever_dispatches_a_delivery_its_lines_name_it(store: SqliteStore) -> 
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     hook = Curious()
     (delivery,) = store.claim("w", NOW, NOW + 1, 1)
-    Deliver(store, {"mail": hook}).attempt(delivery)
+    DeliveryWorker(store, {"mail": hook}).attempt(delivery)
     assert (hook.context["delivery"], hook.context["task"]) == (delivery.id, "task-1")
     assert structlog.contextvars.get_contextvars() == {}

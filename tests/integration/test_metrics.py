@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.deliveries import File, Notice
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
@@ -206,7 +206,7 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
     meter = MetricBuffer("worker")
     policy = RetryPolicy(delays=(0.0,))
     clock = iter(range(NOW + 1000, NOW + 60_000, 500)).__next__
-    deliver = Deliver(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
+    deliver = DeliveryWorker(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
     for _ in range(3):
         for delivery in store.claim("w", NOW + 600_000, NOW + 700_000, 9):
             deliver.attempt(delivery)

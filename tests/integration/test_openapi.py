@@ -33,7 +33,7 @@ from schemathesis.specs.openapi.checks import (
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, File, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import of
 from receiver.signing.callback_urls import mint
@@ -204,7 +204,7 @@ def test_a_task_that_was_created_is_as_it_is_told(
 
 def test_an_event_is_as_it_is_told(document: dict[str, Any], record: Store) -> None:
     for delivery in record.deliveries():
-        event = Deliver(record, {}).notice(delivery).as_json()
+        event = DeliveryWorker(record, {}).notice(delivery).as_json()
         assert event["media"]
         assert list(strictly(document, "Event").iter_errors(event)) == []
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Circuit
 from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Hook
@@ -66,7 +66,7 @@ def test_only_an_endpoint_that_cannot_answer_holds_up_other_messages(
 ) -> None:
     site.pages["/hook"] = page
     clock = [NOW]
-    deliver = Deliver(store, {"chat": make(site)}, clock=lambda: clock[0])
+    deliver = DeliveryWorker(store, {"chat": make(site)}, clock=lambda: clock[0])
     for number in range(MESSAGES):
         clock[0] = NOW + number * 5_000
         at, task = clock[0], f"task-{number}"

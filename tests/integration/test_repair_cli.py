@@ -22,7 +22,7 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback, Event
 from receiver.ingest import Ingest
-from receiver.maintenance import replay
+from receiver.maintenance import repair
 from receiver.providers.kling import Kling
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
@@ -184,7 +184,7 @@ def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
 def test_a_long_quarantine_is_read_in_pages(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "BATCH_SIZE", 2)
+    monkeypatch.setattr(repair, "BATCH_SIZE", 2)
     quarantine(store, *[WRONG, body()] * 3, WRONG)
     done = run("replay", "--quarantined")
     assert [line.split()[1] for line in done.output.splitlines()[:7]] == [

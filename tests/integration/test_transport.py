@@ -19,7 +19,7 @@ from receiver import providers
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import BodyTooLong, NotTheProtocol
 from receiver.ingest import Ingest
 from receiver.maintenance.copy import copy
@@ -138,7 +138,7 @@ def test_every_reader_of_a_body_decompresses_it(
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(PACKED, headers=GZIP))
     (delivery,) = store.claim("w", now_ms(), now_ms() + 10_000, 1)
-    (media,) = Deliver(store, {}).notice(delivery).media
+    (media,) = DeliveryWorker(store, {}).notice(delivery).media
     assert media.url == "https://cdn.example/0.png"
     assert media.url in str(report.document(store.history("task-1")))
     assert media_of(store.callbacks()[0].callback) == (media,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from receiver.deliveries import Attempt, State
-from receiver.delivery.alerts import AGAIN_AFTER, AlertSender
+from receiver.delivery.chores import AGAIN_AFTER, AlertSender
 from receiver.endpoints import Alert as Message
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import PermanentFailure, TemporaryFailure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.delivery.dispatch.slots import PROMPT_FOR, WATCHED_FOR, Reservation, WorkerSlots
+from receiver.delivery.worker_slots import PROMPT_FOR, WATCHED_FOR, Reservation, WorkerSlots
 from receiver.stores.admission import Candidate
 
 

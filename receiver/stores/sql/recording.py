@@ -284,7 +284,7 @@ class Recording:
         hearing = [
             subscription
             for subscription in self._subscriptions
-            if subscription.hears(status=status, provider=provider, reference=reference)
+            if subscription.includes(status=status, provider=provider, reference=reference)
         ]
         hooks = {subscription.hook for subscription in hearing}
         told: list[object] = []

@@ -85,7 +85,7 @@ class Repair(SqlStoreBase):
 
 
 def _is_missing(row: Row, subscription: Subscription) -> bool:
-    return not row["has_it"] and subscription.hears(
+    return not row["has_it"] and subscription.includes(
         status=row["status"], provider=row["provider"], reference=row["reference"]
     )
 

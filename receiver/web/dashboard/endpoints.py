@@ -59,7 +59,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 
     @routes.post("/endpoints/<hook>/test")
     def ask_trial(hook: str) -> AnyResponse:
-        is_asked = store.ask_trial(hook, subscription(hook).tried_with, g.now)
+        is_asked = store.ask_trial(hook, subscription(hook).test_status, g.now)
         flash(
             f"A worker is asked to send a test event to {hook}."
             if is_asked

@@ -127,7 +127,7 @@ def attention(
             "Start receiver serve, or receiver worker."
         )
         yield Attention(text, "deliveries", "Deliveries")
-    rejected = current_hooks.who_rejected(current_hooks.rejections(store, now))
+    rejected = current_hooks.processes_by_problem(current_hooks.rejections(store, now))
     for problem, who in rejected.items():
         text = (
             f"The hooks file was rejected by {who}; the previous one is used: {hide(problem)}. "

@@ -10,8 +10,7 @@ import pytest
 import requests
 
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch.attempts import RunningAttempts
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import (
     ContentFailure,
     PermanentFailure,
@@ -96,7 +95,7 @@ def test_a_function_that_leaves_ends_only_its_attempt() -> None:
 def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
     (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
-    RunningAttempts(store, Deliver(store, {"shop": hook("breaks")})).make(delivery)
+    DeliveryWorker(store, {"shop": hook("breaks")}).run(delivery)
     assert store.deliveries()[0].state is State.PENDING
     (attempt,) = store.history("task-1").attempts[delivery.id]
     assert "in breaks" in attempt.answer
@@ -124,7 +123,7 @@ def test_a_function_that_timed_out_is_recognised(
     (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
     hook_servers.refusals.append(error)
     shop = Python("shop", {"call": "tests.support.hook_servers:on_event"})
-    RunningAttempts(store, Deliver(store, {"shop": shop})).make(delivery)
+    DeliveryWorker(store, {"shop": shop}).run(delivery)
     assert store.endpoint("shop").failures == 1
     assert store.endpoint("shop").timed_out is timed_out
 

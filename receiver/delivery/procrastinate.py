@@ -1,8 +1,9 @@
-"""Deliveries handed out by Procrastinate: any number of worker machines on one PostgreSQL.
+"""A dispatcher based on Procrastinate: any number of worker machines on one PostgreSQL.
 
-A job only says which delivery to look at; what is to be done stands in its row, and `due_at` there
-is the only retry policy. A job that is lost is announced again by the sweep, one that is doubled
-finds nothing to do, one whose worker died is given to another worker, and counts as an attempt.
+A job contains only the id of a delivery. The delivery's row states what has to be done, and its
+`due_at` is the only retry schedule. The sweep announces a delivery whose job was lost, and a second
+job for the same delivery finds nothing to do. The job of a worker that died is given to another
+worker, and counts as an attempt.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -24,80 +24,74 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
 from procrastinate.periodic import PeriodicTask
 
-from receiver.clock import now_ms
 from receiver.deliveries import Delivery, State
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch import attempts
-from receiver.delivery.dispatch.attempts import DRAIN, RunningAttempts
-from receiver.delivery.dispatch.slots import Reservation
+from receiver.delivery import attempt
+from receiver.delivery.attempt import DRAIN, DeliveryWorker
+from receiver.delivery.worker_slots import Reservation
 from receiver.errors import NotFound, StoreUnavailable
 from receiver.stores.jobs import QUEUE, TASK, AnnouncingStore
 
-UPKEEP = "upkeep"  # the queue of sweeps and rescues: no backlog of deliveries holds them up
-EVERY = "* * * * * */5"  # seconds stand last
-LOOK_EVERY = 1.0  # seconds between looks at the queue; a notification wakes a worker much sooner
+UPKEEP = "upkeep"  # the queue of sweeps and rescues, which no backlog of deliveries delays
+EVERY = "* * * * * */5"  # the last field is seconds
+LOOK_EVERY = 1.0  # seconds between polls of the queue; a notification wakes a worker much sooner
 BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
-STALLED_AFTER = 12.5  # seconds without one; by then our lease is out too
-RESCUES = 10  # of one job; what is still due then is announced anew
-MADE_UP_FOR = 10.0  # seconds for which missed sweeps and rescues are made up for
-AGAIN_AFTER = 1.0  # seconds, when the database was lost
+STALLED_AFTER = 12.5  # seconds without a heartbeat; by then our lease has expired, too
+RESCUES = 10  # of one job; if its delivery is still due after that, the sweep announces it again
+MADE_UP_FOR = 10.0  # seconds; older sweeps and rescues that were missed are skipped
+AGAIN_AFTER = 1.0  # seconds until a new connection is tried after the database was lost
 
 log = structlog.get_logger()
-logging.getLogger("procrastinate").setLevel(logging.ERROR)  # the lines of attempts are ours
+logging.getLogger("procrastinate").setLevel(logging.ERROR)  # `attempt` logs the attempts
 
 
 class ProcrastinateDispatcher:
-    """One worker process."""
+    """The dispatcher of one worker process."""
 
     def __init__(
-        self,
-        store: AnnouncingStore,
-        deliver: Deliver,
-        *,
-        concurrency: int = 4,
-        drain: float = DRAIN,
-        clock: Callable[[], int] = now_ms,
+        self, worker: DeliveryWorker, store: AnnouncingStore, *, drain: float = DRAIN
     ) -> None:
+        self._worker = worker
         self._store = store
-        self._concurrency = concurrency
         self._drain = drain
-        self._clock = clock
-        self._attempts = RunningAttempts(store, deliver, clock, concurrency=concurrency)
         self._without_slot: dict[str, bool] = {}  # hooks whose jobs were removed; see `Reservation`
 
     def run(self, stop: Signal) -> bool:
-        """Procrastinate's worker runs on a thread; this one keeps hold of what it does."""
-        worker = threading.Thread(
+        """See `delivery.dispatcher.Dispatcher`.
+
+        Procrastinate runs on a thread of its own, and this thread renews the leases.
+        """
+        thread = threading.Thread(
             target=lambda: asyncio.run(self._work(stop)), name="procrastinate", daemon=True
         )
-        worker.start()
-        while worker.is_alive() and not stop.is_set():
+        thread.start()
+        while thread.is_alive() and not stop.is_set():
             self._upkeep()
-            stop.wait(attempts.UPKEEP_EVERY)
+            stop.wait(attempt.UPKEEP_EVERY)
         until = time.monotonic() + self._drain
-        while worker.is_alive() and time.monotonic() < until:
+        while thread.is_alive() and time.monotonic() < until:
             self._upkeep()
-            worker.join(min(attempts.UPKEEP_EVERY, max(0.0, until - time.monotonic())))
-        return not worker.is_alive()
+            thread.join(min(attempt.UPKEEP_EVERY, max(0.0, until - time.monotonic())))
+        return not thread.is_alive()
 
     def _upkeep(self) -> None:
         try:
-            self._attempts.upkeep()
+            self._worker.upkeep()
         except StoreUnavailable as error:
-            self._attempts.store_failed(error)
+            self._worker.store_failed(error)
 
     async def _work(self, stop: Signal) -> None:
-        """Run Procrastinate's workers until `stop`; again whenever they lose the database."""
-        threads = ThreadPoolExecutor(self._concurrency + 2, thread_name_prefix="delivery")
+        """Run Procrastinate's workers until `stop`; restart them when they lose the database."""
+        threads = ThreadPoolExecutor(self._worker.concurrency + 2, thread_name_prefix="delivery")
         asyncio.get_running_loop().set_default_executor(threads)
         while not stop.is_set():
             try:
                 await self._until_lost(stop)
-            except Exception as error:  # noqa: BLE001 - whatever it is, deliveries wait for us
+            except Exception as error:  # noqa: BLE001 - deliveries wait for this worker
                 log.error("the queue is unavailable", error=_line(error), again_after_s=AGAIN_AFTER)
                 await asyncio.sleep(AGAIN_AFTER)
 
     async def _until_lost(self, stop: Signal) -> None:
+        """Run Procrastinate's workers until `stop`, or until one raises an error."""
         app: procrastinate.App = self._store.queue()
         self._register(app)
         async with app.open_async():
@@ -114,21 +108,21 @@ class ProcrastinateDispatcher:
                         install_signal_handlers=False,
                     )
                 )
-                for queue, concurrency in ((QUEUE, self._concurrency), (UPKEEP, 1))
+                for queue, concurrency in ((QUEUE, self._worker.concurrency), (UPKEEP, 1))
             ]
             stopping = asyncio.create_task(_wait_for(stop))
             try:
                 await asyncio.wait([*workers, stopping], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (*workers, stopping):
-                    task.cancel()  # a worker lets what it runs end first
+                    task.cancel()  # a worker waits for its running jobs first
                 await asyncio.gather(*workers, stopping, return_exceptions=True)
             for worker in workers:
                 if not worker.cancelled() and (error := worker.exception()):
                     raise error
 
     def _register(self, app: procrastinate.App) -> None:
-        async def rescue_(timestamp: int) -> None:  # noqa: ARG001 - when it was to run
+        async def rescue_(timestamp: int) -> None:  # noqa: ARG001 - when it was due
             await rescue(app)
 
         app.task(name=TASK, queue=QUEUE)(self._attempt)
@@ -137,18 +131,17 @@ class ProcrastinateDispatcher:
             app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
     def _attempt(self, delivery_id: int) -> None:
-        """The job, on a thread: whatever the row says is to be done."""
-        now = self._clock()
-        until = self._attempts.lease_until(now)
-        with Reservation(self._attempts.slots) as reservation:
-            delivery = self._store.take(delivery_id, self._attempts.worker, now, until, reservation)
+        """Run one job, on a thread: do what the row of the delivery requires now."""
+        worker, now = self._worker, self._worker.clock()
+        with Reservation(worker.slots) as reservation:
+            lease_until = now + attempt.LEASE
+            delivery = self._store.take(delivery_id, worker.name, now, lease_until, reservation)
             if delivery is not None:
-                reservation.keep([delivery.id])
+                worker.keep([delivery], reservation)
         if delivery is not None:
-            self._attempts.hold(delivery)
-            self._attempts.make(delivery)
+            worker.run(delivery)
         elif (left := self._left_by_a_dead_worker(delivery_id, now)) is not None:
-            self._attempts.abandon(left)
+            worker.abandon(left)
         self._without_slot |= reservation.refused
         if delivery is not None or reservation.refused:
             self._announce_next()
@@ -156,11 +149,11 @@ class ProcrastinateDispatcher:
     def _announce_next(self) -> None:
         """Announce deliveries of hooks whose jobs were removed and that now have a slot."""
         for hook, timed_out in tuple(self._without_slot.items()):
-            if available := self._attempts.slots.available_for(hook, timed_out=timed_out):
+            if available := self._worker.slots.available_for(hook, timed_out=timed_out):
                 self._without_slot.pop(hook, None)
                 more = True
                 try:
-                    more = self._store.announce_next(hook, self._clock(), available)
+                    more = self._store.announce_next(hook, self._worker.clock(), available)
                 finally:
                     if more:
                         self._without_slot.setdefault(hook, False)
@@ -173,23 +166,23 @@ class ProcrastinateDispatcher:
         is_left = delivery.state is State.CLAIMED and (delivery.due_at or now) <= now
         return delivery if is_left else None
 
-    def _sweep(self, timestamp: int) -> None:  # noqa: ARG002 - Procrastinate's, when it was due
-        has_slot = self._attempts.slots.has_slot
+    def _sweep(self, timestamp: int) -> None:  # noqa: ARG002 - when it was due
+        has_slot = self._worker.slots.has_slot
         without_slot = [
             hook
             for hook, timed_out in tuple(self._without_slot.items())
             if not has_slot(hook, timed_out=timed_out)
         ]
-        announced = self._store.announce_missing(self._clock(), without_slot)
+        announced = self._store.announce_missing(self._worker.clock(), without_slot)
         if announced:
             log.info("deliveries without a job are announced", deliveries=announced)
 
 
 class _Ticks:
-    """The times of a periodic job, as Procrastinate's `croniter` has them.
+    """The times of a periodic job; wraps Procrastinate's `croniter`.
 
-    Procrastinate continues after the last one. If the clock was set back, that one is in the
-    future, and if the clock was set forward, there are thousands to make up for.
+    Procrastinate continues after the last time. If the clock was set back, the last time is in the
+    future; if the clock was set forward, Procrastinate would make up for thousands of missed times.
     """
 
     def __init__(self, ticks: Any) -> None:
@@ -203,7 +196,7 @@ class _Ticks:
 
 
 class StepProofTask(PeriodicTask[..., Any, ...]):
-    """A periodic job whose times go on after the clock was set."""
+    """A periodic job that continues on schedule after the clock was set."""
 
     @cached_property
     def croniter(self) -> Any:
@@ -211,15 +204,15 @@ class StepProofTask(PeriodicTask[..., Any, ...]):
 
 
 async def rescue(app: procrastinate.App) -> None:
-    """Give the jobs of workers that are gone to others.
+    """Give the jobs of dead workers to other workers.
 
-    That never goes in a circle: an attempt is on record before its hook is called, and after the
-    last one the delivery is dead, whatever becomes of its jobs.
+    That cannot repeat forever: each attempt is recorded before its hook is called, and after the
+    last attempt the delivery is dead, whatever happens to its jobs.
     """
     jobs = app.job_manager
     for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER):
         if job.attempts < RESCUES:
-            with suppress(UniqueViolation):  # another job of the same delivery waits already
+            with suppress(UniqueViolation):  # another job for the same delivery is waiting
                 await jobs.retry_job(job)
                 continue
         await jobs.finish_job(job, status=Status.FAILED, delete_job=True)

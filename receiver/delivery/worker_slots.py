@@ -10,7 +10,7 @@ deliveries of that hook, no hook may occupy every slot (see docs/adr/0014-worker
 - Any other hook may begin another attempt while it has fewer running attempts than slots are free.
 
 A delivery whose last attempt was abandoned may have killed its worker. Such deliveries begin one
-after the other, so that one of them cannot interrupt the attempts of the others again.
+after another, so that one of them cannot interrupt the attempts of the others again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +36,7 @@ class _Running:
 
 
 class WorkerSlots:
-    """Assigns the slots of this process to hooks. Thread-safe.
+    """Assigns the slots of this process to hooks; see `stores.admission.Admission`. Thread-safe.
 
     `clock` is in seconds; `is_known` returns whether a hook is in the hooks file.
     """
@@ -56,6 +56,7 @@ class WorkerSlots:
 
     @property
     def free(self) -> int:
+        """The number of slots without a running attempt."""
         return self._count - len(self._running)
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
@@ -67,8 +68,11 @@ class WorkerSlots:
         if not self._is_known(hook):
             return 0
         with self._lock:
-            running = sum(one.hook == hook for one in self._running.values())
-            free, more, is_prompt = self.free, 0, self._is_prompt(hook)
+            running = sum(attempt.hook == hook for attempt in self._running.values())
+            free = self._count - len(self._running)
+            delivered_at = self._delivered_at.get(hook)
+            is_prompt = delivered_at is not None and self._clock() - delivered_at < PROMPT_FOR
+            more = 0
             while free > more:
                 begun = running + more
                 most = 1 if timed_out else self._count - 1 if is_prompt else free - more
@@ -83,17 +87,18 @@ class WorkerSlots:
         began_after = self._clock() - WATCHED_FOR
         with self._lock:
             return not any(
-                one.abandoned and one.began_at > began_after for one in self._running.values()
+                attempt.abandoned and attempt.began_at > began_after
+                for attempt in self._running.values()
             )
 
     def begin(self, candidate: Candidate) -> bool:
         """Reserve a slot for this delivery until `end`; False if there is none for it."""
         with self._lock:
-            if candidate.id in self._running:
-                return False
-            if not self.has_slot(candidate.hook, timed_out=candidate.timed_out):
-                return False
-            if candidate.abandoned and not self.takes_abandoned:
+            if (
+                candidate.id in self._running
+                or not self.has_slot(candidate.hook, timed_out=candidate.timed_out)
+                or (candidate.abandoned and not self.takes_abandoned)
+            ):
                 return False
             self._running[candidate.id] = _Running(
                 candidate.hook, candidate.abandoned, self._clock()
@@ -107,37 +112,33 @@ class WorkerSlots:
             if ended is not None and delivered:
                 self._delivered_at[ended.hook] = self._clock()
 
-    def _is_prompt(self, hook: str) -> bool:
-        delivered_at = self._delivered_at.get(hook)
-        return delivered_at is not None and self._clock() - delivered_at < PROMPT_FOR
 
-
+@dataclass(frozen=True, slots=True)
 class Reservation:
-    """The slots that one claim reserves; leaving the block frees all that were not kept."""
+    """Reserves slots for one claim; frees those that were not kept at the end of the block."""
 
-    def __init__(self, slots: WorkerSlots) -> None:
-        self._slots = slots
-        self._begun: set[int] = set()
-        # The hooks that had no slot, and whether the last attempt of each timed out.
-        self.refused: dict[str, bool] = {}
+    slots: WorkerSlots
+    # The hooks that had no slot, and whether the last attempt of each timed out.
+    refused: dict[str, bool] = field(default_factory=dict)
+    _begun: set[int] = field(default_factory=set)
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
-        has_slot = self._slots.has_slot(hook, timed_out=timed_out)
-        if not has_slot:
-            self.refused[hook] = timed_out
-        return has_slot
+        if self.slots.available_for(hook, timed_out=timed_out):
+            return True
+        self.refused[hook] = timed_out
+        return False
 
     @property
     def takes_abandoned(self) -> bool:
-        return self._slots.takes_abandoned
+        return self.slots.takes_abandoned
 
     def begin(self, candidate: Candidate) -> bool:
-        if candidate.id not in self._begun and self._slots.begin(candidate):
+        if candidate.id not in self._begun and self.slots.begin(candidate):
             self._begun.add(candidate.id)
         return candidate.id in self._begun
 
     def keep(self, delivery_ids: Collection[int]) -> None:
-        """Keep the slots of claimed deliveries until `Slots.end`."""
+        """Keep the slots of claimed deliveries until `WorkerSlots.end`."""
         self._begun.difference_update(delivery_ids)
 
     def __enter__(self) -> Self:
@@ -150,4 +151,4 @@ class Reservation:
         trace: TracebackType | None,
     ) -> None:
         for delivery_id in self._begun:
-            self._slots.end(delivery_id)
+            self.slots.end(delivery_id)
