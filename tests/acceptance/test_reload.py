@@ -130,8 +130,12 @@ def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
 
     serving.wait_until(is_retried)
     hang_up(serving, shop)
-    found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
-    assert '"waits_for_missing_hook": true' in found
+
+    def is_shown_as_waiting() -> bool:  # not yet while the last attempt is under way
+        found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
+        return '"waits_for_missing_hook": true' in found
+
+    serving.wait_until(is_shown_as_waiting)
     doctor = serving.run("receiver", "doctor").stdout
     assert "it is not in the hooks file; deliveries that wait for it: 1" in doctor
     hang_up(serving, shop + books)
