@@ -395,7 +395,7 @@ def _count(row: Row, load: Load, url: str) -> None:
     try:
         for task in load.sent:
             try:
-                history = store.history(task)
+                history = store.queries.history(task)
             except NotFound:
                 row.lost += task in acknowledged
                 continue

@@ -54,7 +54,7 @@ def record(store: Store, tasks: int, *, hears: frozenset[str] = ENDS) -> None:
         at = now + number
         task = new_task_id(at)
         made = Task(task, "kling", Status.CREATED, at, at, reference=f"ORDER-{number}")
-        store.create_task(made)
+        store.inbox.create_task(made)
         for callback in callbacks_of(task, at):
             ingest.accept(callback)
 
@@ -67,8 +67,10 @@ def deliver(store: Store) -> None:
     now = now_ms() + 1_000_000
     attempt = Attempt(1, now, now + 120, "delivered", "the endpoint answered 200 ok")
     with ThreadPoolExecutor(THREADS) as pool:
-        while claimed := store.claim("bench", now, now + 60_000, 500):
-            list(pool.map(lambda d: store.settle(d, attempt, State.DELIVERED, None), claimed))
+        while claimed := store.outbox.claim("bench", now, now + 60_000, 500):
+            list(
+                pool.map(lambda d: store.outbox.settle(d, attempt, State.DELIVERED, None), claimed)
+            )
 
 
 def fill(database: Path, events: int) -> list[str]:
@@ -79,7 +81,7 @@ def fill(database: Path, events: int) -> list[str]:
     store = open_store(f"sqlite:///{database}")
     record(store, 1)
     deliver(store)
-    first = store.tasks()[0]
+    first = store.lists.tasks()[0]
     ids = [new_task_id(first.created_at + APART * n) for n in range(1, events // len(STATUSES))]
     connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("pragma synchronous = off")
@@ -170,7 +172,7 @@ def _must_be_alike(store: Store, first: str, last: str) -> None:
     """Check that a copy has all rows of the original; otherwise the record would be too small."""
     shapes = []
     for task in (first, last):
-        found = store.history(task)
+        found = store.queries.history(task)
         attempts = sum(map(len, found.attempts.values()))
         parts = (found.transitions, found.callbacks, found.deliveries)
         shapes.append((*map(len, parts), attempts, found.task.status))

@@ -123,7 +123,7 @@ def _rare_list(url: str) -> float:
     with closing(open_store(url)) as store:
         for _ in range(RARE_LISTS):
             began = time.perf_counter()
-            store.page_of_callbacks(before=None, limit=50, outcome=Outcome.CONFLICT)
+            store.lists.page_of_callbacks(before=None, limit=50, outcome=Outcome.CONFLICT)
             times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times)
 

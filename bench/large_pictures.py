@@ -107,20 +107,20 @@ class _Hooks:
 
 def _delivered(store: Store) -> list[Any]:
     until = time.monotonic() + DONE_WITHIN
-    while len(found := store.deliveries(state=State.DELIVERED)) < PICTURES:
+    while len(found := store.lists.deliveries(state=State.DELIVERED)) < PICTURES:
         if time.monotonic() > until:
             raise CannotMeasure(f"{len(found)} of {PICTURES} pictures in {DONE_WITHIN:g} s")
         time.sleep(0.1)
     return [
         file
         for delivery in found
-        for file in store.history(delivery.task_id).files.get(delivery.id, ())
+        for file in store.queries.history(delivery.task_id).files.get(delivery.id, ())
     ]
 
 
 def _wait_until_seen(store: Store) -> None:
     until = time.monotonic() + DONE_WITHIN
-    while store.seen("worker") is None:
+    while store.activity.last_seen("worker") is None:
         if time.monotonic() > until:
             raise CannotMeasure("the worker did not start")
         time.sleep(0.1)

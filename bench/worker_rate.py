@@ -50,9 +50,9 @@ def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[s
 
 def _run(rate: Rate, shop: Sink, seconds: float, tasks: int, folder: Path) -> None:
     store = open_store(rate.url)
-    missing = tasks - store.backlog(2**60).due // 2
+    missing = tasks - store.metrics.backlog(2**60).due // 2
     record(store, max(0, missing))
-    waiting = store.backlog(2**60).due
+    waiting = store.metrics.backlog(2**60).due
     store.close()
     environment = Site(folder, Disk(), Peers()).environment(
         DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml"

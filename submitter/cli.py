@@ -160,11 +160,11 @@ def _asked(record: Record, task: Task) -> SubmitterError | None:
 
 def _find(store: Store, text: str) -> Task:
     try:
-        return store.task(text)
+        return store.queries.task(text)
     except NotFound:
         named = (
             task
-            for task in store.tasks(limit=ALL)
+            for task in store.lists.tasks(limit=ALL)
             if text in (task.provider_task_id, task.callback_task_id)
         )
         found = next(named, None)
@@ -174,7 +174,7 @@ def _find(store: Store, text: str) -> Task:
 
 
 def _print_task(store: Store, task: Task, as_json: bool) -> None:
-    history = store.history(task.id)
+    history = store.queries.history(task.id)
     if as_json:
         print_json(report.document(history))
     else:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from receiver.clock import now_ms
 from receiver.config import durations
-from receiver.stores.base import TimeRange
+from receiver.stores.sql.rows import TimeRange
 from submitter.console import as_json, complain, print_json
 from submitter.costs import BY, Line, Sum, charges
 from submitter.providers import PROVIDERS

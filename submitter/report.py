@@ -10,7 +10,7 @@ from receiver import providers
 from receiver.deliveries import File, Notice
 from receiver.errors import RequestRefused
 from receiver.events import Media
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome
 from receiver.text.display import rfc3339
 from submitter.providers.base import ListedTask, Page

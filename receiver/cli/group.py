@@ -26,8 +26,8 @@ from receiver.ingest import hook_entries
 from receiver.processes.clock_watch import ClockWatch
 from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, check_schema_when_reachable, open_store
-from receiver.stores.base import TimeRange
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
+from receiver.stores.sql.rows import TimeRange
 from receiver.text.display import plain_lines
 
 USAGE, REFUSED = 2, 1
@@ -126,7 +126,7 @@ def say_which_hooks_are_missing(record: Store, names: Collection[str]) -> None:
     complain(
         f"deliveries that wait, because the hook {hook} is not in the hooks file: {number}; add it "
         f"and send SIGHUP, or drop them: receiver endpoints drop {hook}"
-        for hook, number in without_hook(record.delivery_counts(), names).items()
+        for hook, number in without_hook(record.metrics.delivery_counts(), names).items()
     )
 
 

@@ -24,7 +24,7 @@ from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
 from receiver.maintenance import repair
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.text.display import plain
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
@@ -159,10 +159,10 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
     record = store()
     for delivery in deliveries:
         if dry_run:
-            found = record.delivery(delivery)
+            found = record.queries.delivery(delivery)
             click.echo(f"delivery {delivery} would be due again: it is {found.state} now")
         else:
-            record.redeliver(delivery, now_ms())
+            record.outbox.redeliver(delivery, now_ms())
             click.echo(f"delivery {delivery} is due again")
 
 

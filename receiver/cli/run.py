@@ -51,7 +51,7 @@ def migrate(wait: bool) -> None:
     """Bring the database up to this release. Safe to run twice, even concurrently."""
     with closing(open_store(settings.load().database_url)) as record:
         applied = when_reachable(record.migrate) if wait else record.migrate()
-        pooler = record.pooler()
+        pooler = record.database.pooler()
     names = ", ".join(applied) if len(applied) < FEW else f"{applied[0]} to {applied[-1]}"
     click.echo(f"migrate: applied {names}" if applied else "migrate: up to date")
     for sentence in pooler or ():
@@ -160,7 +160,7 @@ def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[C
 
 def _hand_over(meter: MetricBuffer, record: Store) -> None:
     try:
-        meter.flush(record.measure)
+        meter.flush(record.metrics.add)
     except StoreUnavailable:
         meter.store_failed()
         raise
@@ -168,7 +168,7 @@ def _hand_over(meter: MetricBuffer, record: Store) -> None:
 
 def _prune(record: Store, retention: int, keepers: Sequence[KeepsFiles]) -> None:
     older_than = now_ms() - retention * 1000
-    if by := record.set_forward_since(older_than):
+    if by := record.clocks.set_forward_since(older_than):
         log.warning("the clock was set forward; data is kept that much longer", by_s=by / 1000)
     steps = []
     try:

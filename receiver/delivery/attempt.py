@@ -100,7 +100,9 @@ class DeliveryWorker:
         """
         now = self.clock()
         with Reservation(self.slots) as reservation:
-            claimed = self.store.claim(self.name, now, now + LEASE, self.slots.free, reservation)
+            claimed = self.store.outbox.claim(
+                self.name, now, now + LEASE, self.slots.free, reservation
+            )
             self.keep(claimed, reservation)
         return claimed
 
@@ -172,7 +174,7 @@ class DeliveryWorker:
 
         The outputs are parsed from the stored callback, because bodies are stored once.
         """
-        source = self.store.told(delivery)
+        source = self.store.outbox.notice_source(delivery)
         if source.is_forgotten:
             raise PermanentFailure("the task was forgotten: nothing is sent about it any more")
         callback = source.callback
@@ -195,9 +197,9 @@ class DeliveryWorker:
         with self._lock:
             claimed = list(self._claimed.values())
         if claimed:
-            self.store.renew(claimed, now + LEASE)
+            self.store.outbox.renew(claimed, now + LEASE)
         if time.monotonic() >= self._seen_at:
-            self.store.heartbeat(self.name, "worker", now)
+            self.store.activity.heartbeat(self.name, "worker", now)
             self._seen_at = time.monotonic() + SEEN_EVERY
 
     def store_failed(self, error: StoreUnavailable) -> None:
@@ -207,7 +209,7 @@ class DeliveryWorker:
 
     def _check_enabled(self, hook: str) -> None:
         """Raise PermanentFailure if the hook is disabled."""
-        endpoint = self.store.endpoint(hook)
+        endpoint = self.store.endpoints.of(hook)
         if endpoint.disabled_at is not None:
             # What follows a colon may concern another task.
             reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
@@ -228,7 +230,9 @@ class DeliveryWorker:
         """Record a failed attempt: the delivery is due again, or dead."""
         failure = error if isinstance(error, DeliveryFailure) else self._unexpected(error)
         if isinstance(failure, ResultGone):
-            self.store.ask_at(delivery.task_id, started_at)  # the provider returns fresh URLs
+            self.store.polling.query_at(
+                delivery.task_id, started_at
+            )  # the provider returns fresh URLs
         retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
             retry_in = self.policy.delay(
@@ -280,7 +284,7 @@ class DeliveryWorker:
             )
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
-                if self.store.settle(delivery, attempt, state, due_at, done.files, change):
+                if self.store.outbox.settle(delivery, attempt, state, due_at, done.files, change):
                     self._count(delivery, state, done, notice)
                 break
             except StoreUnavailable:

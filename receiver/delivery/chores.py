@@ -16,7 +16,7 @@ from receiver.endpoints import Alert
 from receiver.errors import DeliveryFailure, PermanentFailure, StoreUnavailable
 from receiver.hooks.base import Alerting, Hook
 from receiver.stores.base import Store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 
 AGAIN_AFTER = 60_000  # ms until an alert that reached nobody is sent again, for up to a day
 
@@ -66,10 +66,10 @@ class AlertSender:
     def send(self) -> None:
         """Send every alert that is due. Raises StoreUnavailable."""
         now = self.clock()
-        for alert in self.store.take_alerts(now, now + AGAIN_AFTER):
+        for alert in self.store.endpoints.take_alerts(now, now + AGAIN_AFTER):
             log.warning("endpoint", hook=alert.hook, alert=alert.kind, said=alert.said)
             if self._is_settled(alert):
-                self.store.alert_sent(alert.id)
+                self.store.endpoints.alert_sent(alert.id)
 
     def _is_settled(self, alert: Alert) -> bool:
         """Send the alert by all hooks but the one that it is about.
@@ -100,7 +100,7 @@ class MissingHooks:
 
     def log(self) -> None:
         """Log a warning if other hooks are missing than the last time. Raises StoreUnavailable."""
-        missing = without_hook(self._store.delivery_counts(), self._loaded)
+        missing = without_hook(self._store.metrics.delivery_counts(), self._loaded)
         if missing and frozenset(missing) != self._logged:
             log.warning("deliveries wait for hooks that are not in the hooks file", hooks=missing)
         self._logged = frozenset(missing)

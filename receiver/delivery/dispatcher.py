@@ -7,7 +7,6 @@ from typing import Protocol, cast
 
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.delivery.leases import LeaseDispatcher
-from receiver.stores.jobs import Announcing, AnnouncingStore
 
 
 class Dispatcher(Protocol):
@@ -24,8 +23,9 @@ class Dispatcher(Protocol):
 
 def dispatcher(worker: DeliveryWorker) -> Dispatcher:
     """Return the dispatcher for the worker's store."""
-    if not isinstance(worker.store, Announcing):
+    if not worker.store.has_job_queue:
         return LeaseDispatcher(worker)
     from receiver.delivery.procrastinate import ProcrastinateDispatcher  # noqa: PLC0415 - an extra
+    from receiver.stores.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
-    return ProcrastinateDispatcher(worker, cast("AnnouncingStore", worker.store))
+    return ProcrastinateDispatcher(worker, cast("PostgresStore", worker.store))

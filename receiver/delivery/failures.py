@@ -53,7 +53,7 @@ def counted_attempts(store: Store, delivery: Delivery, outcome: str) -> int:
     """
     total = delivery.attempts - delivery.retries_from
     try:
-        attempts = store.attempts([delivery]).get(delivery.id, ())
+        attempts = store.queries.attempts([delivery]).get(delivery.id, ())
     except StoreUnavailable:  # storing the outcome is tried several times
         return total
     abandoned = [

@@ -26,7 +26,7 @@ from receiver.events import Media
 from receiver.hooks.base import Hook, NeedsTestPicture
 from receiver.providers import PROVIDERS
 from receiver.stores.base import Store
-from receiver.stores.hook_tests import HookTest, HookTestOutcome
+from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.tasks import Status, Task, Trust, new_task_id
 from receiver.text.display import storable
 from receiver.text.redaction import redacted
@@ -119,16 +119,16 @@ class HookTestSender:
         now = self.clock()
         for sending in list(self._sending.values()):
             self._record(sending, now)
-        for test in self.store.take_trials(now, now + LEASE):
+        for test in self.store.endpoints.claim_tests(now, now + LEASE):
             sending = self._sending[test.hook] = _Sending(test)
             threading.Thread(target=self._send, args=(sending,), name="trial", daemon=True).start()
 
     def _record(self, sending: _Sending, now: int) -> None:
         test = sending.test
         if sending.outcome is None:
-            self.store.hold_trial(test, now + LEASE)
+            self.store.endpoints.renew_test(test, now + LEASE)
             return
-        if self.store.end_trial(test, sending.outcome, sending.answer, now):
+        if self.store.endpoints.end_test(test, sending.outcome, sending.answer, now):
             log.info("a test event was sent", hook=test.hook, outcome=sending.outcome.value)
         del self._sending[test.hook]
 

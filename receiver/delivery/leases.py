@@ -44,14 +44,14 @@ class LeaseDispatcher:
         for delivery in claimed:
             pool.submit(self._worker.run, delivery)
         if not claimed:
-            self._store.wait_for_commit(self._nap(), stop)
+            self._store.database.wait_for_commit(self._nap(), stop)
 
     def _nap(self) -> float:
         """Return for how many seconds there is nothing to do, unless something is committed."""
         # An attempt frees its slot only after the commit that wakes this thread.
         longest = min(LONGEST_NAP, BUSY_NAP) if self._worker.is_busy else LONGEST_NAP
         now = self._worker.clock()
-        due_at = self._store.next_due_at(now, self._worker.slots)
+        due_at = self._store.outbox.next_due_at(now, self._worker.slots)
         if due_at is None or due_at <= now:  # it became due after the claim
             return longest
         return min(longest, (due_at - now) / 1000)
@@ -62,7 +62,7 @@ class LeaseDispatcher:
             return
         self._upkeep_at = time.monotonic() + attempt.UPKEEP_EVERY
         self._worker.upkeep()
-        for delivery in self._store.expired(self._worker.clock()):
+        for delivery in self._store.outbox.expired(self._worker.clock()):
             self._worker.abandon(delivery)
 
     def _wait_for_running(self, until: float) -> bool:

@@ -29,7 +29,8 @@ from receiver.delivery import attempt
 from receiver.delivery.attempt import DRAIN, DeliveryWorker
 from receiver.delivery.worker_slots import Reservation
 from receiver.errors import NotFound, StoreUnavailable
-from receiver.stores.jobs import QUEUE, TASK, AnnouncingStore
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres.jobs import QUEUE, TASK
 
 UPKEEP = "upkeep"  # the queue of sweeps and rescues, which no backlog of deliveries delays
 EVERY = "* * * * * */5"  # the last field is seconds
@@ -48,7 +49,7 @@ class ProcrastinateDispatcher:
     """The dispatcher of one worker process."""
 
     def __init__(
-        self, worker: DeliveryWorker, store: AnnouncingStore, *, drain: float = DRAIN
+        self, worker: DeliveryWorker, store: PostgresStore, *, drain: float = DRAIN
     ) -> None:
         self._worker = worker
         self._store = store
@@ -92,7 +93,7 @@ class ProcrastinateDispatcher:
 
     async def _until_lost(self, stop: Signal) -> None:
         """Run Procrastinate's workers until `stop`, or until one raises an error."""
-        app: procrastinate.App = self._store.queue()
+        app: procrastinate.App = self._store.jobs.queue()
         self._register(app)
         async with app.open_async():
             workers = [
@@ -101,7 +102,7 @@ class ProcrastinateDispatcher:
                         queues=[queue],
                         concurrency=concurrency,
                         fetch_job_polling_interval=LOOK_EVERY,
-                        listen_notify=not self._store.is_pooled(),
+                        listen_notify=not self._store.database.is_pooled(),
                         update_heartbeat_interval=BEATS_EVERY,
                         stalled_worker_timeout=STALLED_AFTER,
                         delete_jobs="always",
@@ -135,7 +136,9 @@ class ProcrastinateDispatcher:
         worker, now = self._worker, self._worker.clock()
         with Reservation(worker.slots) as reservation:
             lease_until = now + attempt.LEASE
-            delivery = self._store.take(delivery_id, worker.name, now, lease_until, reservation)
+            delivery = self._store.jobs.take(
+                delivery_id, worker.name, now, lease_until, reservation
+            )
             if delivery is not None:
                 worker.keep([delivery], reservation)
         if delivery is not None:
@@ -153,14 +156,14 @@ class ProcrastinateDispatcher:
                 self._without_slot.pop(hook, None)
                 more = True
                 try:
-                    more = self._store.announce_next(hook, self._worker.clock(), available)
+                    more = self._store.jobs.announce_next(hook, self._worker.clock(), available)
                 finally:
                     if more:
                         self._without_slot.setdefault(hook, False)
 
     def _left_by_a_dead_worker(self, delivery_id: int, now: int) -> Delivery | None:
         try:
-            delivery = self._store.delivery(delivery_id)
+            delivery = self._store.queries.delivery(delivery_id)
         except NotFound:
             return None
         is_left = delivery.state is State.CLAIMED and (delivery.due_at or now) <= now
@@ -173,7 +176,7 @@ class ProcrastinateDispatcher:
             for hook, timed_out in tuple(self._without_slot.items())
             if not has_slot(hook, timed_out=timed_out)
         ]
-        announced = self._store.announce_missing(self._worker.clock(), without_slot)
+        announced = self._store.jobs.announce_missing(self._worker.clock(), without_slot)
         if announced:
             log.info("deliveries without a job are announced", deliveries=announced)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from receiver.stores.admission import Candidate
+from receiver.stores.sql.hook_queues import Candidate
 
 PROMPT_FOR = 5.0  # seconds after a success during which a hook counts as prompt
 WATCHED_FOR = 10.0  # seconds after which a delivery has probably not killed its worker

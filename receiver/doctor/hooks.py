@@ -17,7 +17,7 @@ from receiver.errors import DeliveryFailure, SettingsError, StoreError
 from receiver.observability import logs
 from receiver.processes import current_hooks
 from receiver.stores import Store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 from receiver.text.redaction import hiding
 
 Hide = Callable[[str], str]
@@ -71,7 +71,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
 def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each hook that deliveries wait for, but that is not in the file."""
     try:
-        counts = store.delivery_counts() if store else []
+        counts = store.metrics.delivery_counts() if store else []
     except StoreError:  # reported by the check of the database
         counts = []
     for hook, number in without_hook(counts, [entry.name for entry in entries]).items():
@@ -84,7 +84,7 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 
 def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     try:
-        endpoint = store.endpoint(entry.name) if store else Endpoint(entry.name)
+        endpoint = store.endpoints.of(entry.name) if store else Endpoint(entry.name)
     except StoreError:  # told of by the check of the database
         endpoint = Endpoint(entry.name)
     circuit = endpoint.circuit(now_ms())

@@ -8,7 +8,7 @@ from typing import Any
 
 from receiver.errors import CopyFailed
 from receiver.stores import Store, open_store
-from receiver.stores.sql.transfer import TABLES
+from receiver.stores.sql.transfer import TABLES, Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ def copy(source_url: str, target_url: str) -> Iterator[Progress]:
     try:
         source.check_schema()
         target.migrate()
-        if not target.is_empty():
+        if not Transfer(target.database).is_empty():
             raise CopyFailed("the target is not empty; name another database, or empty it")
         for table in TABLES:
-            total, done = source.count(table), 0
-            for rows in source.dump(table):
+            total, done = Transfer(source.database).count(table), 0
+            for rows in Transfer(source.database).dump(table):
                 _load(target, table, rows)
                 done += len(rows)
                 yield Progress(table, done, total)
-        target.settle_sequences()
+        target.database.settle_sequences()
         for table in TABLES:
-            if source.digest(table) != target.digest(table):
+            if Transfer(source.database).digest(table) != Transfer(target.database).digest(table):
                 raise CopyFailed(
                     f"the table {table} is not the same in both databases, probably because a "
                     "process still writes to the source. Stop it, empty the target, and copy again"
@@ -52,7 +52,7 @@ def copy(source_url: str, target_url: str) -> Iterator[Progress]:
 
 def _load(target: Store, table: str, rows: list[dict[str, Any]]) -> None:
     try:
-        target.load(table, rows)
+        Transfer(target.database).load(table, rows)
     except ValueError as error:
         raise CopyFailed(f"the target rejects a row of the table {table}: {error}") from error
     except Exception as error:

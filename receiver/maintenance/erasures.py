@@ -24,13 +24,13 @@ def finish(store: Store, subject: str, *, within: float = READERS_END_WITHIN) ->
     then a worker finishes the erasure.
     """
     until = time.monotonic() + within
-    while not store.finish_erasure():
+    while not store.database.finish_erasure():
         if time.monotonic() > until:
             break
         time.sleep(0.5)  # each try may delay writers by 50 ms
     else:
         return
-    unfinished = store.unfinished_erasure()
+    unfinished = store.erasures.unfinished()
     if unfinished is not None:
         raise NotErased(
             f"{subject}: the data is no longer shown, but data erased since "
@@ -49,13 +49,13 @@ class FinishErasures:
 
     def round(self) -> None:
         """Finish an unfinished erasure, unless a reader prevents it. Raises StoreUnavailable."""
-        unfinished = self.store.unfinished_erasure()
+        unfinished = self.store.erasures.unfinished()
         if unfinished is None:
             if self._report_at is not None:  # another process finished it
                 self._report_at = None
                 log.info("an erasure is finished")
             return
-        if self.store.finish_erasure():
+        if self.store.database.finish_erasure():
             self._report_at = None
             log.info("an erasure is finished", since=rfc3339(unfinished.since))
         elif self._report_at is None or self.clock() >= self._report_at:

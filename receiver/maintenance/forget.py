@@ -13,7 +13,7 @@ from receiver.hooks.base import KeepsFiles
 from receiver.hooks.file_names import folder_names
 from receiver.maintenance.erasures import READERS_END_WITHIN, finish
 from receiver.stores.base import Store
-from receiver.stores.upkeep import Erasure
+from receiver.stores.sql.erasure import Erasure
 from receiver.tasks import Task
 
 PATIENCE = 60.0  # seconds for running attempts to end, because they may still store a file
@@ -34,19 +34,19 @@ def forget(
     next run erases what a failed run left. Raises NotFound, NotErased, StoreUnavailable.
     """
     left = _when_quiet(store, task_id, patience)
-    task = store.task(task_id)
+    task = store.queries.task(task_id)
     removed = _remove(left.files, task, hooks)
-    if not store.erase(task_id, now_ms()):
+    if not store.erasures.erase(task_id, now_ms()):
         finish(store, f"task {task_id}", within=readers_end_within)
         if task.reference:
-            store.remove_remnants(task.reference)
+            store.database.remove_remnants(task.reference)
     return removed
 
 
 def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
     """Wait for the running attempts of the task; return what is left to erase."""
     until = time.monotonic() + patience
-    left = store.close_task(task_id, now_ms())
+    left = store.erasures.close_task(task_id, now_ms())
     while left.under_way:
         if time.monotonic() > until:
             raise NotErased(
@@ -54,7 +54,7 @@ def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
                 "more is sent about it, but it is not erased yet: run this again in a minute"
             )
         time.sleep(0.2)
-        left = store.close_task(task_id, now_ms())
+        left = store.erasures.close_task(task_id, now_ms())
     return left
 
 

@@ -12,7 +12,7 @@ from receiver.deliveries import Subscription
 from receiver.errors import NotFound, RequestRefused, StoreError
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.tasks import Outcome
 
 BATCH_SIZE = 500  # callbacks in quarantine per read
@@ -22,10 +22,10 @@ def redeliver(
     store: Store, wanted: DeliverySelection, now: int, *, dry_run: bool
 ) -> Iterator[RepairStep]:
     """Make all selected deliveries due. Raises StoreUnavailable."""
-    step = store.redeliver_all(wanted, now, dry_run=dry_run)
+    step = store.repair.redeliver_all(wanted, now, dry_run=dry_run)
     yield step
     while step.next is not None:
-        step = store.redeliver_all(wanted, now, after=step.next, dry_run=dry_run)
+        step = store.repair.redeliver_all(wanted, now, after=step.next, dry_run=dry_run)
         yield step
 
 
@@ -45,10 +45,12 @@ def catch_up(
     subscription = next((one for one in subscriptions if one.hook == wanted.hook), None)
     if subscription is None or wanted.since is None:
         return
-    step = store.catch_up(subscription, wanted.since, now, dry_run=dry_run)
+    step = store.repair.catch_up(subscription, wanted.since, now, dry_run=dry_run)
     yield step
     while step.next is not None:
-        step = store.catch_up(subscription, wanted.since, now, before=step.next, dry_run=dry_run)
+        step = store.repair.catch_up(
+            subscription, wanted.since, now, before=step.next, dry_run=dry_run
+        )
         yield step
 
 
@@ -72,7 +74,7 @@ def replay(ingest: Ingest, since: int, *, dry_run: bool) -> Iterator[ReplayResul
     unchanged, and the others are still replayed. Raises StoreError.
     """
     after = 0
-    while callbacks := ingest.store.quarantined(since, after=after, limit=BATCH_SIZE):
+    while callbacks := ingest.store.repair.quarantined(since, after=after, limit=BATCH_SIZE):
         for callback in callbacks:
             yield _replayed(ingest, callback, dry_run=dry_run)
         after = callbacks[-1]

@@ -15,7 +15,7 @@ from receiver import clock
 from receiver.observability.metric_buffer import MetricBuffer
 from receiver.observability.metrics import CLOCK_STEPS
 from receiver.stores.base import Store
-from receiver.stores.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
+from receiver.stores.sql.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
 
 LOOK_EVERY = 2.0  # seconds
 LIMIT_EVERY = 60_000  # ms between two checks for schedules too far in the future
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 def recent_step(store: Store, now: int) -> ClockStep | None:
     """Return the newest correction of the last day. Raises StoreUnavailable."""
     since = now - REPORTED_FOR
-    found = [step for step in store.clock_steps(since) if since <= step.at <= now]
+    found = [step for step in store.clocks.clock_steps(since) if since <= step.at <= now]
     return found[-1] if found else None
 
 
@@ -87,7 +87,7 @@ class ClockWatch:
         if offset is None:
             return None
         now = self._elapsed() + offset
-        by = self._store.clock_step(self._boot, offset, now)
+        by = self._store.clocks.clock_step(self._boot, offset, now)
         return ClockStep(now, by, 0).text if by else None
 
     def _offset(self) -> int | None:
@@ -97,7 +97,7 @@ class ClockWatch:
         """
         for _ in range(TRIES):
             before = self._elapsed()
-            server = self._store.server_clock()
+            server = self._store.database.server_clock()
             shown = self._wall() if server is None else server
             took = self._elapsed() - before
             self._has_server_clock = server is not None
@@ -120,10 +120,12 @@ class ClockWatch:
             return None
         now, shared = elapsed + offset, self._has_server_clock
         settles = not shared and elapsed < SETTLES_WITHIN
-        step = self._store.correct_clock(self._boot, offset, now, settles=settles, shared=shared)
+        step = self._store.clocks.correct_clock(
+            self._boot, offset, now, settles=settles, shared=shared
+        )
         if step is not None:
             self._report(step)
-        elif (self._known is None or change >= LEAST_STEP) and self._store.clock_step(
+        elif (self._known is None or change >= LEAST_STEP) and self._store.clocks.clock_step(
             self._boot, offset, now
         ):
             self._suspected = offset  # another machine has to notice the step, too
@@ -149,7 +151,7 @@ class ClockWatch:
         elapsed = self._elapsed()
         if elapsed < self._limit_at:
             return
-        if made_due := self._store.limit_schedules(elapsed + offset):
+        if made_due := self._store.clocks.limit_schedules(elapsed + offset):
             log.warning(
                 "what was scheduled later than possible is due; was the clock set?", rows=made_due
             )

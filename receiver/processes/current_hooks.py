@@ -21,7 +21,8 @@ from receiver.config import hooks_file
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
-from receiver.stores.base import GONE_AFTER, Store
+from receiver.stores.base import Store
+from receiver.stores.sql.activity import GONE_AFTER
 from receiver.text.display import storable
 from receiver.text.redaction import redacted
 
@@ -105,13 +106,13 @@ class ProblemReports:
         Raises StoreUnavailable; then the next call tries again.
         """
         if problem != self._reported:
-            self._store.report_problem(self._name, self._kind, problem, now_ms())
+            self._store.activity.report_problem(self._name, self._kind, problem, now_ms())
             self._reported = problem
 
 
 def rejections(store: Store, now: int) -> dict[str, str]:
     """Return why running processes rejected the hooks file, by kind of process."""
-    problems = store.process_problems(now - GONE_AFTER)
+    problems = store.activity.process_problems(now - GONE_AFTER)
     return {problem.kind: problem.problem for problem in problems}
 
 

@@ -32,8 +32,10 @@ def install(store: Store) -> None:
     name = f"{socket.gethostname()}:{os.getppid()}:web"
 
     def report() -> None:
-        if problem is not None or any(one.name == name for one in store.process_problems(0)):
-            store.report_problem(name, "web", problem, now_ms())
+        if problem is not None or any(
+            one.name == name for one in store.activity.process_problems(0)
+        ):
+            store.activity.report_problem(name, "web", problem, now_ms())
 
     def repeat() -> None:
         pause = threading.Event()

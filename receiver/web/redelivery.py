@@ -17,7 +17,7 @@ from receiver.ingest import Ingest
 from receiver.maintenance import repair
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import RedeliveryDocument
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.web import problems
 
 STEPS = 40  # of 500 deliveries; whoever means more asks again

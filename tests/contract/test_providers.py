@@ -174,7 +174,7 @@ def test_a_success_without_a_result_is_queried_immediately(adapter: Provider, st
     event = adapter.parse(received)
     assert (event.status, event.media, event.must_be_fetched) == (Status.SUCCEEDED, (), True)
     assert Ingest(store).accept(received) is Outcome.CONFIRMING
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert not task.status.is_terminal
     if source is Source.CALLBACK:
         assert task.deadline_at is not None

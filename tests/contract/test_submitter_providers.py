@@ -125,12 +125,12 @@ def fetched_id(provider: Provider, samples: Samples) -> str:
 
 
 def only_task(store: Store) -> Task:
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     return task
 
 
 def heard(store: Store) -> list[str]:
-    return [delivery.status for delivery in store.deliveries()]
+    return [delivery.status for delivery in store.lists.deliveries()]
 
 
 def test_its_facts_are_those_of_the_receiver(adapter: Adapters) -> None:
@@ -345,7 +345,7 @@ def test_an_unknown_id_is_an_error_of_the_question_and_moves_nothing(
     task = send(creator)
     with pytest.raises(NotFoundAtProvider):
         reconcile.ask(creator.ingest, creator.room, task)
-    assert store.task(task.id) == task
+    assert store.queries.task(task.id) == task
 
 
 def test_our_own_id_is_asked_for_where_the_provider_finds_by_it(
@@ -436,8 +436,8 @@ def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
         while link is not None:
             told.append(repr(link) + str(link) + repr(vars(link)))
             link = link.__cause__ or link.__context__
-    rows = repr([(stored.callback, stored.problem) for stored in store.callbacks()])
-    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.tasks())
+    rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
+    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.lists.tasks())
     for asked in server.asked:
         assert sum(TOKEN in value for value in asked.headers.values()) == 1
         assert TOKEN not in asked.path + asked.body.decode()

@@ -71,7 +71,7 @@ def test_a_body_is_taken_or_refused(
 ) -> None:
     sent = raw(case)
     assert post(client, sent, **case.get("headers", {})) == case["status"]
-    stored = store.callbacks()
+    stored = store.lists.callbacks()
     assert [one.callback.body for one in stored] == [sent]  # also in quarantine, byte for byte
     assert (stored[0].outcome == "quarantined") is (case["status"] != 200)
     if case["status"] == 200:  # a field that was not used is named; nothing else is a problem
@@ -148,7 +148,7 @@ def comes_back(
     client: FlaskClient, store: SqliteStore, task: str, sent: dict[str, Any], body: bytes
 ) -> None:
     """The record and the API hold what was sent."""
-    history = store.history(task)
+    history = store.queries.history(task)
     assert [stored.callback.body for stored in history.callbacks] == [body]
     shown = client.get(f"/api/tasks/{task}", headers=ALLOWED).get_json()
     assert shown["callbacks"][0]["body"].encode() == body

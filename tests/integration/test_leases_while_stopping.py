@@ -47,7 +47,7 @@ def test_what_runs_keeps_its_lease_while_the_worker_stops(
         return Done("ok")
 
     def is_renewed() -> bool:
-        ends.add(store.deliveries()[0].due_at)
+        ends.add(store.lists.deliveries()[0].due_at)
         return len(ends) > 3  # the round in which it was told to stop renews once at most
 
     Ingest(store, [subscription("mail")]).accept(callback())
@@ -61,4 +61,4 @@ def test_what_runs_keeps_its_lease_while_the_worker_stops(
         go.set()
         running.thread.join(PATIENCE)
     assert running.drained == [True]
-    assert store.deliveries()[0].state is State.DELIVERED
+    assert store.lists.deliveries()[0].state is State.DELIVERED

@@ -74,12 +74,12 @@ def test_a_mail_server_and_a_consumer_that_hang_do_not_delay_the_chat(store: Sto
                 Ingest(store, [subscription(hook)]).accept(message)
         worker.start()
         try:
-            wait_until(lambda: len(store.deliveries(state=State.CLAIMED)) == 3)
+            wait_until(lambda: len(store.lists.deliveries(state=State.CLAIMED)) == 3)
             for number in range(2):
                 message = callback(body(), f"chat-{number}")
                 Ingest(store, [subscription("chat")]).accept(message)
-            wait_until(lambda: len(store.deliveries(state=State.DELIVERED)) == 2)
-            assert {found.hook for found in store.deliveries(state=State.CLAIMED)} == {
+            wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 2)
+            assert {found.hook for found in store.lists.deliveries(state=State.CLAIMED)} == {
                 "mail",
                 "consumer",
             }

@@ -146,4 +146,4 @@ def stops_of_workers() -> Iterator[Callable[[], int]]:
 
 
 def delivered(store: Store) -> int:
-    return len(store.deliveries(state=State.DELIVERED, limit=1000))
+    return len(store.lists.deliveries(state=State.DELIVERED, limit=1000))

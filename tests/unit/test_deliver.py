@@ -28,6 +28,7 @@ from receiver.events import Source
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.observability.metrics import ATTEMPTS, DOWNLOADS, Sample
+from receiver.stores.sql.outbox import Outbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Trust
 from receiver.text.redaction import hiding
@@ -74,7 +75,7 @@ def prepare(store: SqliteStore) -> Callable[..., Prepared]:
 
 
 def claim(store: SqliteStore, clock: Clock) -> Delivery:
-    (delivery,) = store.claim("w", clock.now, clock.now + 10_000, 1)
+    (delivery,) = store.outbox.claim("w", clock.now, clock.now + 10_000, 1)
     return delivery
 
 
@@ -85,7 +86,7 @@ def test_a_hook_that_returns_has_delivered(
     worker, hook, clock = prepare(Done("250 ok", (made,)))
     delivery = claim(store, clock)
     assert worker.attempt(delivery) is State.DELIVERED
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     (attempt,) = history.attempts[delivery.id]
     assert (attempt.number, attempt.outcome, attempt.answer) == (1, "delivered", "250 ok")
     assert history.files[delivery.id] == (made,)
@@ -101,14 +102,14 @@ def test_a_temporary_failure_backs_off_until_it_is_dead(
     waits = []
     for _ in range(7):
         assert worker.attempt(claim(store, clock)) is State.PENDING
-        due_at = store.deliveries()[0].due_at
+        due_at = store.lists.deliveries()[0].due_at
         assert due_at is not None
         waits.append((due_at - clock.now) / 1000)
         clock.now = due_at
     assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800]
     assert worker.attempt(claim(store, clock)) is State.DEAD
-    assert store.deliveries()[0].state is State.DEAD
-    assert store.next_due_at(NOW) is None
+    assert store.lists.deliveries()[0].state is State.DEAD
+    assert store.outbox.next_due_at(NOW) is None
 
 
 def test_a_permanent_failure_is_dead_at_once(
@@ -116,23 +117,23 @@ def test_a_permanent_failure_is_dead_at_once(
 ) -> None:
     worker, _, clock = prepare(PermanentFailure("410 gone"))
     assert worker.attempt(claim(store, clock)) is State.DEAD
-    (attempt,) = store.history("task-1").attempts[1]
+    (attempt,) = store.queries.history("task-1").attempts[1]
     assert (attempt.outcome, attempt.answer) == ("failed", "410 gone")
 
 
 def test_retry_after_is_obeyed(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
     worker, _, clock = prepare(TemporaryFailure("busy", retry_after=77))
     worker.attempt(claim(store, clock))
-    assert store.deliveries()[0].due_at == NOW + 77_000
+    assert store.lists.deliveries()[0].due_at == NOW + 77_000
 
 
 def test_a_result_that_is_gone_makes_the_task_due_for_asking(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(ResultGone("the result URL answered 404"))
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
     assert worker.attempt(claim(store, clock)) is State.PENDING
-    assert store.next_deadline_at() == NOW
+    assert store.polling.next_deadline_at() == NOW
 
 
 def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
@@ -141,8 +142,8 @@ def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
     worker, _, clock = prepare(TemporaryFailure("no answer"), *[ResultGone("404")] * 2)
     for _ in range(3):
         worker.attempt(claim(store, clock))
-        clock.now = store.next_due_at(clock.now) or clock.now
-        endpoint = store.endpoint("mail")
+        clock.now = store.outbox.next_due_at(clock.now) or clock.now
+        endpoint = store.endpoints.of("mail")
         assert (endpoint.failures, endpoint.said) == (1, "no answer")
 
 
@@ -154,8 +155,8 @@ def test_a_content_failure_is_retried_until_it_is_dead_and_opens_no_circuit(
     for attempt in range(8):
         state = worker.attempt(claim(store, clock))
         assert state is (State.DEAD if attempt == 7 else State.PENDING)
-        clock.now = store.deliveries()[0].due_at or clock.now
-    assert store.endpoints() == []
+        clock.now = store.lists.deliveries()[0].due_at or clock.now
+    assert store.endpoints.all() == []
 
 
 def test_a_content_failure_may_ask_for_a_later_retry(
@@ -163,7 +164,7 @@ def test_a_content_failure_may_ask_for_a_later_retry(
 ) -> None:
     worker, _, clock = prepare(ContentFailure("not yet", retry_after=77))
     worker.attempt(claim(store, clock))
-    assert store.deliveries()[0].due_at == NOW + 77_000
+    assert store.lists.deliveries()[0].due_at == NOW + 77_000
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_only_a_temporary_failure_counts_against_the_endpoint(
     worker.attempt(claim(store, clock))
     clock.now += 60_000
     worker.attempt(claim(store, clock))
-    endpoint = store.endpoint("mail")
+    endpoint = store.endpoints.of("mail")
     assert (endpoint.failures, endpoint.disabled_at is not None) == (failures, disabled)
 
 
@@ -223,12 +224,12 @@ def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
     worker, hook, clock = prepare(partly, Done("downloaded 1 file(s)", (second,)))
     delivery = claim(store, clock)
     assert worker.attempt(delivery) is State.PENDING
-    assert store.history("task-1").files[delivery.id] == (first,)
-    assert store.endpoints() == []  # it gave one file
+    assert store.queries.history("task-1").files[delivery.id] == (first,)
+    assert store.endpoints.all() == []  # it gave one file
     clock.now += 60_000
     worker.attempt(claim(store, clock))
     assert [notice.made for notice in hook.told] == [(), (first,)]
-    assert store.history("task-1").files[delivery.id] == (first, second)
+    assert store.queries.history("task-1").files[delivery.id] == (first, second)
     counted: list[Sample] = []
     worker.meter.flush(lambda added, _: counted.extend(added))
     assert sum(one.value for one in counted if one.name == DOWNLOADS.name) == 2
@@ -240,9 +241,9 @@ def test_a_redelivered_dead_letter_is_retried_afresh(
     worker, _, clock = prepare(PermanentFailure("no"), TemporaryFailure("later"))
     dead = claim(store, clock)
     worker.attempt(dead)
-    store.redeliver(dead.id, NOW)
+    store.outbox.redeliver(dead.id, NOW)
     assert worker.attempt(claim(store, clock)) is State.PENDING
-    assert store.deliveries()[0].due_at == NOW + 5_000
+    assert store.lists.deliveries()[0].due_at == NOW + 5_000
 
 
 def test_a_delivery_that_kills_its_worker_dies_in_the_end(
@@ -252,11 +253,11 @@ def test_a_delivery_that_kills_its_worker_dies_in_the_end(
     for round_ in range(8):
         claim(store, clock)
         clock.now += 10_001
-        (left,) = store.expired(clock.now)
+        (left,) = store.outbox.expired(clock.now)
         state = worker.abandon(left)
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
-        clock.now = store.next_due_at(NOW) or clock.now
-    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+        clock.now = store.outbox.next_due_at(NOW) or clock.now
+    outcomes = [attempt.outcome for attempt in store.queries.history("task-1").attempts[1]]
     assert outcomes == ["abandoned"] * 8
 
 
@@ -269,12 +270,12 @@ def test_an_abandoned_attempt_uses_up_no_retry_of_a_delivery_that_killed_no_work
     for round_ in range(8):
         claim(store, clock)
         clock.now += 10_001
-        (left,) = store.expired(clock.now)
+        (left,) = store.outbox.expired(clock.now)
         assert worker.abandon(left) is State.PENDING
-        clock.now = store.next_due_at(NOW) or clock.now
+        clock.now = store.outbox.next_due_at(NOW) or clock.now
         state = worker.attempt(claim(store, clock))
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
-        due_at = store.next_due_at(NOW) or clock.now
+        due_at = store.outbox.next_due_at(NOW) or clock.now
         waits.append((due_at - clock.now) / 1000)
         clock.now = due_at
     assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800, 0]
@@ -308,10 +309,10 @@ def test_the_last_attempt_says_whether_an_endpoint_timed_out(
 ) -> None:
     worker, _, clock = prepare(TimedOut("no answer"), answer)
     worker.attempt(claim(store, clock))
-    assert store.endpoint("mail").timed_out
+    assert store.endpoints.of("mail").timed_out
     clock.now += 60_000
     worker.attempt(claim(store, clock))
-    assert store.endpoint("mail").timed_out is timed_out
+    assert store.endpoints.of("mail").timed_out is timed_out
 
 
 def test_an_abandoned_attempt_does_not_say_whether_an_endpoint_timed_out(
@@ -323,7 +324,7 @@ def test_an_abandoned_attempt_does_not_say_whether_an_endpoint_timed_out(
     lost = claim(store, clock)
     clock.now += 10_001
     worker.abandon(lost)
-    assert store.endpoint("mail").timed_out
+    assert store.endpoints.of("mail").timed_out
 
 
 def test_the_outcome_of_a_lost_claim_is_not_counted(
@@ -346,8 +347,8 @@ def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_and_says_so(
     worker = DeliveryWorker(store, {}, clock=clock)
     for _ in range(20):  # more often than a delivery is retried
         assert worker.attempt(claim(store, clock)) is State.PENDING
-    assert "not in the hooks file" in store.history("task-1").attempts[1][0].answer
-    assert store.endpoints() == []  # it says nothing of an endpoint
+    assert "not in the hooks file" in store.queries.history("task-1").attempts[1][0].answer
+    assert store.endpoints.all() == []  # it says nothing of an endpoint
 
 
 def test_every_attempt_has_the_same_identity(
@@ -377,22 +378,22 @@ def test_an_outcome_is_offered_until_the_record_is_back(
     worker, _, clock = prepare(Done("ok"))
     delivery = claim(store, clock)
     monkeypatch.setattr(attempt_module, "RECORD_AGAIN_AFTER", 0)
-    original, failures = SqliteStore.settle, [StoreUnavailable("full")] * 3
+    original, failures = Outbox.settle, [StoreUnavailable("full")] * 3
 
     def settle(*args: object) -> bool:
         if failures:
             raise failures.pop()
         return original(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SqliteStore, "settle", settle)
+    monkeypatch.setattr(Outbox, "settle", settle)
     assert worker.attempt(delivery) is State.DELIVERED
-    assert store.deliveries()[0].state is State.DELIVERED
+    assert store.lists.deliveries()[0].state is State.DELIVERED
 
 
 def test_a_long_answer_is_cut(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
     worker, _, clock = prepare(Done("x" * 10_000))
     worker.attempt(claim(store, clock))
-    assert len(store.history("task-1").attempts[1][0].answer) == 2_000
+    assert len(store.queries.history("task-1").attempts[1][0].answer) == 2_000
 
 
 @pytest.mark.parametrize("at", range(1990, 2002))
@@ -401,7 +402,7 @@ def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(
 ) -> None:
     worker, _, clock = prepare(Done("x" * at + SECRET))
     replace(worker, hide=hiding([SECRET])).attempt(claim(store, clock))
-    assert store.history("task-1").attempts[1][0].answer == ("x" * at + "…")[:2_000]
+    assert store.queries.history("task-1").attempts[1][0].answer == ("x" * at + "…")[:2_000]
 
 
 def test_the_notice_has_the_shape_that_people_script_against(

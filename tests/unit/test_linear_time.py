@@ -24,7 +24,7 @@ from receiver.pictures.file_types import detect, text_in
 from receiver.providers import fields, json_body, outputs
 from receiver.signing import standard_webhooks
 from receiver.signing.callback_urls import mint
-from receiver.stores.base import StoredCallback
+from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
 from receiver.text.display import storable

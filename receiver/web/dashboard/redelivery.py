@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from receiver import providers
 from receiver.deliveries import State
 from receiver.maintenance import repair
-from receiver.stores.upkeep import DeliverySelection
+from receiver.stores.sql.repair import DeliverySelection
 from receiver.web.dashboard.deliveries import known_hooks
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page

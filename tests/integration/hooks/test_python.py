@@ -94,10 +94,10 @@ def test_a_function_that_leaves_ends_only_its_attempt() -> None:
 
 def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
-    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
+    (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
     DeliveryWorker(store, {"shop": hook("breaks")}).run(delivery)
-    assert store.deliveries()[0].state is State.PENDING
-    (attempt,) = store.history("task-1").attempts[delivery.id]
+    assert store.lists.deliveries()[0].state is State.PENDING
+    (attempt,) = store.queries.history("task-1").attempts[delivery.id]
     assert "in breaks" in attempt.answer
     assert "KeyError: 'no such key'" in attempt.answer
     assert "canary-in-a-local-variable" not in attempt.answer.replace(
@@ -120,12 +120,12 @@ def test_a_function_that_timed_out_is_recognised(
     store: SqliteStore, error: Exception, timed_out: bool
 ) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
-    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
+    (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
     hook_servers.refusals.append(error)
     shop = Python("shop", {"call": "tests.support.hook_servers:on_event"})
     DeliveryWorker(store, {"shop": shop}).run(delivery)
-    assert store.endpoint("shop").failures == 1
-    assert store.endpoint("shop").timed_out is timed_out
+    assert store.endpoints.of("shop").failures == 1
+    assert store.endpoints.of("shop").timed_out is timed_out
 
 
 @pytest.mark.parametrize(

@@ -255,13 +255,13 @@ def test_submit_and_status_follow_a_modellix_task_to_its_picture(
     words = ["submit", "--provider", "modellix", "--human", picture, "--cloth", picture]
     server.will(server.say(payload("modellix/create.json")))
     assert CliRunner().invoke(main, words, env=environment).exit_code == 0
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.status, task.expects_callback) == (Status.SUBMITTED, False)
     server.will(server.say(payload("modellix/query-success.json")))
     result = CliRunner().invoke(main, ["status", task.id], env=environment)
     assert result.exit_code == 0
     assert "https://cdn.example.com/images/abc123.png" in result.stdout
-    assert store.task(task.id).status is Status.SUCCEEDED
+    assert store.queries.task(task.id).status is Status.SUCCEEDED
 
 
 class Stumbling(Ingest):
@@ -304,5 +304,5 @@ def test_a_refusal_that_the_receiver_cannot_read_ends_the_task_all_the_same(
     order = Order(ORDER.human, ORDER.cloth)
     with pytest.raises(WrongInput):
         desk.send(desk.put_on_record(order), order)
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.status, was_not_accepted(task)) == (Status.FAILED, True)

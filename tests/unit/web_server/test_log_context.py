@@ -165,7 +165,7 @@ def test_what_a_hook_binds_is_not_in_the_lines_of_the_next_delivery(store: Sqlit
     for task in ("task-1", "task-2"):
         Ingest(store, [subscription("mail")]).accept(callback(task_id=task))
     deliver = DeliveryWorker(store, {"mail": hook})
-    for delivery in store.claim("w", 1_765_519_851_000, 1_765_519_861_000, 2):
+    for delivery in store.outbox.claim("w", 1_765_519_851_000, 1_765_519_861_000, 2):
         deliver.attempt(delivery)
     assert [context["task"] for context in hook.before] == ["task-1", "task-2"]
     assert all("customer" not in context for context in hook.before)

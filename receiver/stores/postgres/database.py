@@ -1,10 +1,10 @@
-"""One PostgreSQL database: a pool of connections for each process, opened when first needed."""
+"""One PostgreSQL database, with a pool of connections that is opened when first needed."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event as Signal
 from typing import Any, TypeVar
@@ -15,13 +15,12 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable, StoreUnreachable
-from receiver.stores.base import DiskSpace
 from receiver.stores.group_commit import Write
-from receiver.stores.postgres import pages, pooler, schema, vacuum
+from receiver.stores.postgres import pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
 from receiver.stores.postgres.session import PostgresSession, ReadingSession
 from receiver.stores.postgres.writer import BatchUndone, GroupCommit
-from receiver.stores.sql.session import Session, SqlStoreBase
+from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
 
@@ -54,15 +53,14 @@ select setval(pg_get_serial_sequence('{table}', '{key}'),
 """
 
 
-class Connections(SqlStoreBase):
-    """How the verbs reach the database."""
+class PostgresDatabase(Database):
+    """The record in one PostgreSQL database; see `stores.sql.database.Database`."""
 
-    _pages = pages
-    _overriding = " overriding system value"
-    _mark = "cast(cast(pg_current_xact_id() as text) as bigint)"
+    overriding = " overriding system value"
+    mark = "cast(cast(pg_current_xact_id() as text) as bigint)"
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._is_pooled = False  # known once the pool is open
         self._is_closed = False
@@ -78,7 +76,7 @@ class Connections(SqlStoreBase):
         with self._connected() as connection:
             schema.check(connection)
 
-    def engine(self) -> str:
+    def version(self) -> str:
         with self._connected() as connection:
             row = connection.execute("show server_version").fetchone()
         return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
@@ -125,15 +123,13 @@ class Connections(SqlStoreBase):
         stop.wait(min(timeout, POLL_EVERY))
 
     def settle_sequences(self) -> None:
-        """Let new row keys follow those that were loaded."""
-
         def work(session: Session) -> None:
             for table, key in KEYS_MADE_HERE.items():
                 session.execute(_FOLLOW.format(table=table, key=key))
 
-        self._write(work)
+        self.write(work)
 
-    def give_back(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
+    def shrink(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
         return 0
 
     def finish_erasure(self) -> bool:
@@ -147,22 +143,25 @@ class Connections(SqlStoreBase):
             connection.execute("delete from erasures where mark = %s", (row["mark"],))
         return True
 
-    def _held_by(self, mark: int) -> str:
+    def remove_remnants(self, reference: str) -> None:
+        """Do nothing: VACUUM removes the versions of rows, and there are no other copies."""
+
+    def held_by(self, mark: int) -> str:
         with self._connected() as connection:
             return vacuum.described(vacuum.holders(connection, mark))
 
-    def _write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
+    def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
         if task_id is None:
-            return self._write(work)
+            return self.write(work)
         try:
             return self.writer.run(work, task_id)
         except BatchUndone:
-            return self._write(work)
+            return self.write(work)
 
-    def _submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:
+    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:
         return self.writer.submit(work, task_id, start=False)
 
-    def _write(self, work: Callable[[Session], T]) -> T:
+    def write(self, work: Callable[[Session], T]) -> T:
         for tries_left in reversed(range(TRIES)):
             try:
                 with self._connected() as connection:
@@ -178,6 +177,36 @@ class Connections(SqlStoreBase):
     def reading(self) -> Iterator[Session]:
         with self._connected() as connection:
             yield ReadingSession(connection)
+
+    # PostgreSQL plans a prepared statement for average values. With plain conditions it might then
+    # read along the row key, and look at most of the table for a rare value. The order of all
+    # columns of an index, and bounds on all of them together, can only be served by that index.
+
+    def walk(
+        self,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: RowKeyRange,
+        rest: Query,
+        limit: int,
+    ) -> Query:
+        columns = [*equal, key]
+        row, places = ", ".join(columns), ", ".join("?" * len(columns))
+        order = ", ".join(f"{column} desc" for column in columns)
+        more, values = rest
+        sql = (
+            f"select {key} as id from {table} "  # noqa: S608 - of `list_keys`
+            f"where ({row}) >= ({places}) and ({row}) < ({places}){more} order by {order} limit ?"
+        )
+        wanted = [*equal.values()]
+        return sql, [*wanted, keys.first, *wanted, keys.end, *values, limit]
+
+    def indexed_by(self, index: str) -> str:  # noqa: ARG002 - PostgreSQL has statistics
+        return ""
+
+    def unindexed(self, column: str) -> str:
+        return column
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
@@ -198,11 +227,11 @@ class Connections(SqlStoreBase):
                 raise StoreUnavailable("the store is closing")
             if self._opened is None:
                 # A pool would try on until it is out of patience, and not say what is wrong.
-                with connect(self._url) as connection:
-                    self._is_pooled = pooler.changes_servers(connection, self._url)
+                with connect(self.url) as connection:
+                    self._is_pooled = pooler.changes_servers(connection, self.url)
                 prepared_after = None if self._is_pooled else PREPARED_AFTER
                 self._opened = ConnectionPool(
-                    self._url,
+                    self.url,
                     connection_class=Connection,
                     min_size=1,
                     max_size=MOST,

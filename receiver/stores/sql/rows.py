@@ -1,18 +1,16 @@
-"""Rows of the record as our values, and back; the same columns in every store."""
+"""Rows of the record as values, and the statements that several components read them with."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
-from receiver.endpoints import Alert, AlertKind, Endpoint
 from receiver.events import Callback, Source
-from receiver.stores.base import IdempotencyRecord, StoredCallback, StoredResponse, TimeRange
-from receiver.stores.hook_tests import HookTest, HookTestOutcome
-from receiver.stores.upkeep import Rejection
-from receiver.tasks import IdSource, Outcome, Status, Task, Trust
+from receiver.stores.sql.database import Session
+from receiver.tasks import IdSource, Outcome, Status, Task, Trust, is_problem_of
 from receiver.text import display
 
 T = TypeVar("T")
@@ -22,6 +20,34 @@ class Row(Protocol):
     """What both database drivers give: values by column name."""
 
     def __getitem__(self, name: str, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCallback:
+    """A callback on record. `repeats`: how often the same bytes came again."""
+
+    id: int
+    callback: Callback
+    outcome: Outcome
+    repeats: int
+    problem: str | None = None
+
+    def may_be_accepted(self, task: Task) -> bool:
+        """Return whether it still names another provider task than the one on record."""
+        on_record = [one for one in (task.provider_task_id, task.callback_task_id) if one]
+        names_it = any(is_problem_of(self.problem, one) for one in on_record)
+        return self.outcome is Outcome.MISMATCH and not names_it
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """From one instant to before another (integer milliseconds UTC); None: without that bound."""
+
+    since: int | None = None
+    until: int | None = None
+
+
+ALWAYS = TimeRange()
 
 
 def task(row: Row) -> Task:
@@ -144,72 +170,6 @@ def of_file(file: File) -> tuple[Any, ...]:
     )
 
 
-def kept(row: Row) -> IdempotencyRecord:
-    answered = row["status"] is not None
-    return IdempotencyRecord(
-        key=row["key"],
-        digest=bytes(row["digest"]),
-        task_id=row["task"],
-        held_until=row["held_until"],
-        answer=StoredResponse(row["status"], row["answer"]) if answered else None,
-    )
-
-
-def endpoint(row: Row, hook: str) -> Endpoint:
-    """The endpoint of this hook; columns that are null say that nothing is known."""
-    return Endpoint(
-        hook=hook,
-        failures=row["failures"] or 0,
-        failing_since=row["failing_since"],
-        openings=row["openings"] or 0,
-        retry_at=row["retry_at"],
-        paused_at=row["paused_at"],
-        disabled_at=row["disabled_at"],
-        said=row["said"] or "",
-        timed_out=bool(row["timed_out"]),
-    )
-
-
-def of_endpoint(endpoint: Endpoint) -> tuple[Any, ...]:
-    return (
-        endpoint.hook,
-        endpoint.failures,
-        endpoint.failing_since,
-        endpoint.openings,
-        endpoint.retry_at,
-        endpoint.paused_at,
-        endpoint.disabled_at,
-        endpoint.said,
-        int(endpoint.timed_out),
-    )
-
-
-def alert(row: Row) -> Alert:
-    return Alert(row["id"], row["hook"], AlertKind(row["kind"]), row["at"], row["said"])
-
-
-def trial(row: Row) -> HookTest:
-    return HookTest(
-        hook=row["hook"],
-        status=row["status"],
-        asked_at=row["asked_at"],
-        tries=row["tries"],
-        ended_at=row["ended_at"],
-        outcome=None if row["outcome"] is None else HookTestOutcome(row["outcome"]),
-        answer=row["answer"],
-    )
-
-
-def rejection(row: Row) -> Rejection:
-    return Rejection(
-        row["at"], row["address"], row["reason"], row["method"], row["path"], row["count"]
-    )
-
-
-def of_rejection(found: Rejection) -> tuple[Any, ...]:
-    return (found.at, found.address, found.reason, found.method, found.path, found.count)
-
-
 def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T, ...]]:
     """The rows as values, by the delivery they belong to."""
     groups: dict[int, list[T]] = {}
@@ -233,3 +193,19 @@ def within(column: str, span: TimeRange) -> tuple[str, list[object]]:
 
 def any_of(column: str, values: Sequence[object]) -> str:
     return f"{column} in ({', '.join('?' * len(values)) or 'null'})"
+
+
+def deliveries(session: Session, where: str, values: Sequence[Any]) -> list[Delivery]:
+    """Return the deliveries `d` for which this condition holds."""
+    found = session.execute(f"{SELECT_DELIVERIES} where {where}", values).fetchall()
+    return [delivery(row) for row in found]
+
+
+SELECT_DELIVERIES = """
+select d.*, t.id as task_id, tr.status as status
+from deliveries d join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+"""
+
+SELECT_CALLBACKS = """
+select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task
+"""

@@ -1,4 +1,4 @@
-"""One SQLite file: its schema, one writer, and the connections that read."""
+"""One SQLite file, with one writer and a pool of reading connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 
 from receiver.config import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.stores.base import DiskSpace
 from receiver.stores.group_commit import Write
-from receiver.stores.sql.session import Session, SqlStoreBase
-from receiver.stores.sqlite import engine, pages, schema, space
+from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
+from receiver.stores.sqlite import schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
 from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
@@ -30,10 +29,13 @@ POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
 OPENED_WITHIN = 3.0  # seconds for which a process that starts waits for others to restore files
 
 
-class Connections(SqlStoreBase):
-    """How the verbs reach the file."""
+Version = tuple[int, int, int]
+FIXED: Version = (3, 51, 3)
+BACKPORTS: tuple[Version, ...] = ((3, 44, 6), (3, 50, 7))
 
-    _pages = pages
+
+class SqliteDatabase(Database):
+    """The record in one SQLite file; see `stores.sql.database.Database`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,8 +60,8 @@ class Connections(SqlStoreBase):
         with self.reading() as connection:
             schema.check(connection, self._path)
 
-    def engine(self) -> str:
-        return engine.described(sqlite3.sqlite_version_info)
+    def version(self) -> str:
+        return described(sqlite3.sqlite_version_info)
 
     def pooler(self) -> None:
         """Return None: a file has no pooler."""
@@ -72,9 +74,9 @@ class Connections(SqlStoreBase):
         except OSError as error:
             raise self._unavailable(error) from error
 
-    def give_back(self, pages: int) -> int:
+    def shrink(self, pages: int) -> int:
         try:
-            return space.give_back(self._files, pages)
+            return space.shrink(self._files, pages)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
@@ -91,21 +93,24 @@ class Connections(SqlStoreBase):
                 return  # another task of the same customer has it
         try:
             if space.has_remnants(self._files, reference):
-                self._write(self._note_erasure)
+                self.write(self.note_erasure)
                 space.rebuild(self._files)
                 self.finish_erasure()
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
-    def _held_by(self, mark: int) -> str:
+    def held_by(self, mark: int) -> str:
         del mark  # the log is truncated as a whole
         return (
             f"a program that reads {self._path} keeps it in {self._path}-wal; "
             f"to find the program, run: fuser -v {self._path}-wal"
         )
 
+    def server_clock(self) -> None:
+        """Return None: the database runs on this machine."""
+
     def settle_sequences(self) -> None:
-        """Nothing to do: the next row key is one more than the greatest."""
+        """Do nothing: a new row key is one more than the greatest."""
 
     def close(self) -> None:
         self.writer.close()
@@ -119,7 +124,7 @@ class Connections(SqlStoreBase):
             file = os.fdopen(private_files.open_file(path, os.O_WRONLY | os.O_APPEND), "ab")
         except OSError as error:
             raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
-        with file:  # closing it lets go
+        with file:  # closing it releases the lock
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -136,12 +141,38 @@ class Connections(SqlStoreBase):
             if self._seen.version != before or stop.wait(POLL_EVERY):
                 return
 
-    def _write(self, work: Callable[[Session], T]) -> T:
+    def write(self, work: Callable[[Session], T]) -> T:
         return self.writer.run(work)
 
-    def _submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
-        del task_id  # the one writer does all in their order
+    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
+        del task_id  # the one writer keeps the order of all writes
         return self.writer.submit(work, start=False)
+
+    # SQLite has no statistics of this database. It might read along the index of a common value,
+    # and so look at most of the table. A `+` before a column keeps its index from being used.
+
+    def walk(
+        self,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: RowKeyRange,
+        rest: Query,
+        limit: int,
+    ) -> Query:
+        conditions = [*(f"{column} = ?" for column in equal), f"{key} >= ?", f"{key} < ?"]
+        more, values = rest
+        sql = (
+            f"select {key} as id from {table} where {' and '.join(conditions)}{more} "  # noqa: S608 - of `list_keys`
+            f"order by {key} desc limit ?"
+        )
+        return sql, [*equal.values(), keys.first, keys.end, *values, limit]
+
+    def indexed_by(self, index: str) -> str:
+        return f" indexed by {index}"
+
+    def unindexed(self, column: str) -> str:
+        return f"+{column}"
 
     def _version(self) -> tuple[int, int]:
         version = self._begun(self.readers.version)
@@ -206,3 +237,20 @@ class Connections(SqlStoreBase):
 
 def _nothing(_: Session) -> None:
     """Write nothing: the writer checks the files before each batch."""
+
+
+def described(version: Version) -> str:
+    """Return the name of this version of SQLite, and its known problem if it has it."""
+    name = f"SQLite {'.'.join(map(str, version))}"
+    if not has_wal_reset_bug(version):
+        return name
+    return (
+        f"{name}, which has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); our file "
+        "lock prevents it: let no other program write to the file"
+    )
+
+
+def has_wal_reset_bug(version: Version) -> bool:
+    """Return whether a write that races a checkpoint can lose commits."""
+    is_backport = any(version[:2] == one[:2] and version >= one for one in BACKPORTS)
+    return version < FIXED and not is_backport
