@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from submitter.doctor import accounts
 from submitter.errors import ConfigurationError, InputError
-from submitter.providers import ROOMS, open_room
+from submitter.providers import PROVIDERS, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 
@@ -17,9 +17,9 @@ def problems(environment: Mapping[str, str]) -> list[str]:
     """
     used = accounts(environment)
     lines: dict[str, None] = {}
-    for provider, account in [*((name, DEFAULT_ACCOUNT) for name in ROOMS), *used]:
+    for provider, account in [*((name, DEFAULT_ACCOUNT) for name in PROVIDERS), *used]:
         try:
-            open_room(provider, account)
+            open_provider(provider, account)
         except InputError as error:
             lines[str(error)] = None
         except ConfigurationError as error:

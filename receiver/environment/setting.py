@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Setting(Generic[T]):
     """One setting: an environment variable, or the file that `NAME_FILE` names.
 
-    Every table of settings consists of these: the receiver's own, and those that the adapters of
-    the providers contribute. `.env.example` and the README are written from them.
+    The receiver's table of settings consists of these, and each provider adapter declares the one
+    with the secrets of its callbacks. `.env.example` and the README are written from them.
     """
 
     name: str
