@@ -14,7 +14,7 @@ from receiver.tasks import Task
 from submitter import reconcile
 from submitter.errors import ProviderError
 from submitter.providers import Provider
-from submitter.record import Record
+from submitter.session import Session
 
 LOOK_EVERY = 0.2  # seconds, where no commit wakes us
 ASK_EVERY = 3.0  # seconds
@@ -25,7 +25,7 @@ PICTURE_WITHIN = 10.0  # seconds after the end
 class Follower:
     """`changed` hears each new status once, `trouble` each new reason why asking failed."""
 
-    record: Record
+    record: Session
     room: Provider
     changed: Callable[[Task], None] = lambda _: None
     trouble: Callable[[str], None] = lambda _: None
@@ -58,7 +58,7 @@ class Follower:
     def _ask(self, task: Task, last_complaint: str) -> str:
         """Ask, and return why that failed. It may work the next time: the timeout is the end."""
         try:
-            reconcile.ask(self.record.ingest, self.room, task)
+            reconcile.query(self.record.ingest, self.room, task)
         except ProviderError as error:
             if str(error) != last_complaint:
                 self.trouble(str(error))

@@ -34,12 +34,12 @@ from submitter.errors import (
     UnexpectedAnswer,
     WrongInput,
 )
-from submitter.messages import message
 from submitter.providers import Provider, open_room
-from submitter.schedule import Schedule
+from submitter.queries import callback_of_answer
+from submitter.query_schedule import Schedule
 
 AT_ONCE = 4  # questions asked side by side
-HELD = 120_000  # ms a task is ours once taken: longer than a question can take
+LEASE_MS = 120_000  # ms a task is ours once taken: longer than a question can take
 LONGEST_NAP = 1.0  # seconds
 SEEN_EVERY = 10.0  # seconds between heartbeats
 KEYS_MISSING_WAIT = 300.0  # seconds
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 OpenRoom = Callable[[str, str], Provider]
 
 
-def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
+def query(ingest: Ingest, room: Provider, task: Task) -> Outcome:
     """Ask once, by the provider's id or else by ours; durable when it returns.
 
     Raises ProviderError (NotFoundAtProvider if it knows no such task), and StoreUnavailable.
@@ -56,9 +56,9 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
     answer = _fetched(room, task)
     if answer.quota is not None and answer.quota.remaining <= 0:
         longest = now_ms() + round(1000 * LONGEST_WAIT)
-        ingest.store.pause(account_of(task), min(answer.quota.reset_at, longest))
+        ingest.store.pause(pause_key(task), min(answer.quota.reset_at, longest))
     try:
-        return ingest.accept(message(task, answer, Source.QUERY))
+        return ingest.accept(callback_of_answer(task, answer, Source.QUERY))
     except RequestRefused as error:
         raise UnexpectedAnswer(
             f"the provider's answer was not understood and is kept in quarantine: {error}",
@@ -146,7 +146,7 @@ class Reconciler:
     def round(self) -> Counter[str]:
         """Ask about what is overdue now; how many questions ended how."""
         now = self.clock()
-        tasks = self.ingest.store.overdue(now, now + HELD, AT_ONCE)
+        tasks = self.ingest.store.overdue(now, now + LEASE_MS, AT_ONCE)
         if not tasks:
             return Counter()
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="question") as pool:
@@ -201,7 +201,7 @@ class Reconciler:
             self.ingest.give_up(task.id, self.clock())
             return "given up"
         try:
-            outcome = ask(self.ingest, room, task)
+            outcome = query(self.ingest, room, task)
         except NotFoundAtProvider:
             return "not found"
         log.info("asked", outcome=str(outcome))
@@ -211,7 +211,7 @@ class Reconciler:
         """The account has to wait: all its questions do, and this one is asked again then."""
         wait = min(error.retry_after or 1.0, LONGEST_WAIT)
         until = self.clock() + round(1000 * wait)
-        self.ingest.store.pause(account_of(task), until)
+        self.ingest.store.pause(pause_key(task), until)
         self.ingest.store.put_off(task, until)
         return "later"
 
@@ -243,7 +243,7 @@ class Reconciler:
         return self._rooms[key]
 
 
-def account_of(task: Task) -> str:
+def pause_key(task: Task) -> str:
     """What the requests of this task's account are paused by."""
     return f"{task.provider}:{task.account}"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from receiver.tasks import Task
-from submitter.desk import Desk
 from submitter.follow import Follower
-from submitter.orders import prepare
-from submitter.record import opened_with
+from submitter.pictures.inputs import prepare_inputs
+from submitter.session import open_session_with
 from submitter.settings import DEFAULT_ACCOUNT
+from submitter.task_creation import TaskCreator
 
 
 def submit(
@@ -41,9 +41,9 @@ def submit(
     with `task_id`, once the task is on record (OutcomeUnknown: do not submit it again blindly);
     and `receiver.errors.StoreError`.
     """
-    with opened_with(provider, account) as (record, room):
-        order = prepare(room, human, cloth, reference, model)
-        desk = Desk(record.ingest, room, record.settings, account)
+    with open_session_with(provider, account) as (record, room):
+        order = prepare_inputs(room, human, cloth, reference, model)
+        desk = TaskCreator(record.ingest, room, record.settings, account)
         task = desk.send(desk.put_on_record(order), order)
         if wait:
             task = Follower(record, room).follow(task, wait)

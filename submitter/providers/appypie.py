@@ -18,7 +18,7 @@ from submitter.providers import envelope
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import Page, TryOn
 from submitter.settings import AccountSettings
-from submitter.wording import readable
+from submitter.text import readable
 
 NAME = "appypie"
 BASE_URL = "https://gateway.appypie.com"

@@ -18,7 +18,7 @@ from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import Listed, Page, TryOn
 from submitter.providers.kling_token import ApiKey, Signed, Tokens
 from submitter.settings import AccountSettings
-from submitter.wording import readable
+from submitter.text import readable
 
 NAME = "kling"
 BASE_URL = "https://api-singapore.klingai.com"

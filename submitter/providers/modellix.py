@@ -17,7 +17,7 @@ from submitter.errors import InputError, NotFoundAtProvider, UnexpectedAnswer
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import Page, TryOn
 from submitter.settings import AccountSettings
-from submitter.wording import readable
+from submitter.text import readable
 
 NAME = "modellix"
 BASE_URL = "https://api.modellix.ai"

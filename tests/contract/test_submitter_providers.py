@@ -20,7 +20,6 @@ from receiver.stores import Store
 from receiver.tasks import Status, Task, Trust
 from submitter import InputError, reconcile
 from submitter.client import ONCE, Client, Patience
-from submitter.desk import Desk, was_not_accepted
 from submitter.errors import (
     NeverReached,
     NotFoundAtProvider,
@@ -31,12 +30,13 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import ROOMS, Provider
 from submitter.providers.appypie import AppyPie
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey
 from submitter.providers.modellix import Modellix
+from submitter.task_creation import TaskCreator, was_not_accepted
 from tests.support.scripted_provider import (
     PAYLOADS,
     TOKEN,
@@ -48,7 +48,7 @@ from tests.support.scripted_provider import (
 
 # Its clock stands still, so that a busy machine does not shorten the number of tries.
 QUICK = Patience(delays=(0.01, 0.02), total=5, clock=lambda: 0.0)
-ORDER = Order("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")
+ORDER = TryOnInputs("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")
 PUBLIC_URL = "https://callbacks.example.com"
 
 
@@ -123,7 +123,7 @@ DIALECTS = {
     ),
 }
 Rooms = Callable[..., Provider]
-Desks = Callable[..., Desk]
+Desks = Callable[..., TaskCreator]
 
 
 @pytest.fixture
@@ -148,15 +148,15 @@ def room(server: Scripted, dialect: Dialect) -> Rooms:
 
 @pytest.fixture
 def desk(store: Store, room: Rooms, tmp_path: Path) -> Desks:
-    def make(public_url: str | None = None, **more: Any) -> Desk:
+    def make(public_url: str | None = None, **more: Any) -> TaskCreator:
         settings = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", ("a-secret",), public_url)
         hears = Subscription("mail", frozenset({"failed", GIVEN_UP}))
-        return Desk(Ingest(store, [hears]), room(**more), settings, sleep=lambda _: None)
+        return TaskCreator(Ingest(store, [hears]), room(**more), settings, sleep=lambda _: None)
 
     return make
 
 
-def send(desk: Desk) -> Task:
+def send(desk: TaskCreator) -> Task:
     return desk.send(desk.put_on_record(ORDER), ORDER)
 
 
@@ -340,7 +340,7 @@ def test_an_unknown_id_is_an_error_of_the_question_and_moves_nothing(
     one = desk()
     task = send(one)
     with pytest.raises(NotFoundAtProvider):
-        reconcile.ask(one.ingest, one.room, task)
+        reconcile.query(one.ingest, one.room, task)
     assert store.task(task.id) == task
 
 

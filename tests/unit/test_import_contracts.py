@@ -165,7 +165,7 @@ VIOLATIONS = [
     Violation(RECORD, "submitter/zz_new.py", "from receiver import zz_new"),
     Violation(RECORD, "submitter/zz_new.py", "from receiver.maintenance import prune"),
     Violation(RECORD, "submitter/cli.py", "from receiver.doctor import checkup"),
-    Violation(RECORD, "submitter/record.py", "from receiver.stores import sqlite"),
+    Violation(RECORD, "submitter/session.py", "from receiver.stores import sqlite"),
     Violation(PROCESSES, "submitter/zz_new.py", "from receiver import web"),
     Violation(PROCESSES, "receiver/console/output.py", "from receiver.delivery import hook_tests"),
 ]

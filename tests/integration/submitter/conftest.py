@@ -14,10 +14,10 @@ from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from submitter.client import Client, Patience
-from submitter.desk import Desk
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey, Tokens
+from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import TOKEN, Scripted, serving
 
 
@@ -56,17 +56,17 @@ def ingest(store: Store) -> Ingest:
 
 
 @pytest.fixture
-def desk(ingest: Ingest, database: Path, room: Callable[..., Kling]) -> Callable[..., Desk]:
-    def make(public_url: str | None = None, **more: Any) -> Desk:
+def desk(ingest: Ingest, database: Path, room: Callable[..., Kling]) -> Callable[..., TaskCreator]:
+    def make(public_url: str | None = None, **more: Any) -> TaskCreator:
         settings = Settings(f"sqlite:///{database}", ("a-callback-secret",), public_url)
-        return Desk(ingest, room(**more), settings, sleep=lambda _: None)
+        return TaskCreator(ingest, room(**more), settings, sleep=lambda _: None)
 
     return make
 
 
 @pytest.fixture
-def order() -> Order:
-    return Order("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")
+def order() -> TryOnInputs:
+    return TryOnInputs("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")
 
 
 @pytest.fixture

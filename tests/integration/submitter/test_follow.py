@@ -14,11 +14,11 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from submitter.desk import Desk
 from submitter.follow import Follower, wait_for_downloads
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers.kling import Kling
-from submitter.record import Record
+from submitter.session import Session
+from submitter.task_creation import TaskCreator
 from tests.support.patience import PATIENCE
 from tests.support.scripted_provider import IMAGES
 
@@ -26,17 +26,17 @@ ENDED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
 
 
 @pytest.fixture
-def record(store: Store, ingest: Ingest, database: Path) -> Record:
+def record(store: Store, ingest: Ingest, database: Path) -> Session:
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
-    return Record(settings, store, ingest, frozenset())
+    return Session(settings, store, ingest, frozenset())
 
 
 @pytest.fixture
-def task(desk: Callable[..., Desk], order: Order) -> Task:
+def task(desk: Callable[..., TaskCreator], order: TryOnInputs) -> Task:
     return desk().put_on_record(order)
 
 
-def follower(record: Record, room: Kling, heard: list[str], **more: Any) -> Follower:
+def follower(record: Session, room: Kling, heard: list[str], **more: Any) -> Follower:
     return Follower(
         record, room, lambda task: heard.append(task.status), heard.append, ask_every=0.05, **more
     )
@@ -60,7 +60,7 @@ class Time:
 
 
 def test_where_no_callback_can_come_the_provider_is_asked(
-    server: Any, record: Record, room: Callable[..., Kling], task: Task
+    server: Any, record: Session, room: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
     server.will(server.task(), server.task(), server.task("processing"), server.task("succeed"))
@@ -70,7 +70,7 @@ def test_where_no_callback_can_come_the_provider_is_asked(
 
 
 def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
-    server: Any, record: Record, room: Callable[..., Kling], task: Task
+    server: Any, record: Session, room: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
     no = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
@@ -81,10 +81,10 @@ def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
 
 def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
     server: Any,
-    record: Record,
+    record: Session,
     room: Callable[..., Kling],
-    desk: Callable[..., Desk],
-    order: Order,
+    desk: Callable[..., TaskCreator],
+    order: TryOnInputs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.will(server.task("succeed"))

@@ -18,11 +18,12 @@ from receiver.config import settings
 from receiver.errors import StoreUnavailable
 from receiver.stores import Store
 from receiver.tasks import Status
-from submitter import api, inputs, submit
+from submitter import api, submit
 from submitter.cli import main
-from submitter.desk import Desk
 from submitter.errors import ProviderError
-from submitter.orders import Order, prepare
+from submitter.pictures import input_thumbnails
+from submitter.pictures.inputs import TryOnInputs, prepare_inputs
+from submitter.task_creation import TaskCreator
 from tests.support.applications import MakeApp
 from tests.support.scripted_provider import TOKEN, Scripted
 
@@ -184,14 +185,14 @@ def test_a_url_is_not_fetched_to_be_kept(store: Store, server: Scripted) -> None
 
 def test_what_was_fetched_to_be_merged_is_kept() -> None:
     pair = (Path("shirt.png").read_bytes(), Path("skirt.png").read_bytes())
-    order = Order("https://x.example/person.jpg", "aGVsbG8=", merged=pair)
-    assert set(inputs.thumbnails(order)) == {"cloth", "cloth2"}
+    order = TryOnInputs("https://x.example/person.jpg", "aGVsbG8=", merged=pair)
+    assert set(input_thumbnails.thumbnails(order)) == {"cloth", "cloth2"}
 
 
 @pytest.fixture
-def keeping(desk: Callable[..., Desk]) -> Desk:
+def keeping(desk: Callable[..., TaskCreator]) -> TaskCreator:
     made = desk()
-    return Desk(made.ingest, made.room, settings.load(), sleep=made.sleep)
+    return TaskCreator(made.ingest, made.room, settings.load(), sleep=made.sleep)
 
 
 def broken() -> dict[str, str]:
@@ -201,32 +202,35 @@ def broken() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("why", ["no picture", "cut", "nothing", "no Base64"])
-def test_a_broken_picture_stops_no_submission(why: str, keeping: Desk, store: Store) -> None:
+def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, store: Store) -> None:
     shirt = base64.b64encode(Path("shirt.png").read_bytes()).decode()
-    order = Order({**broken(), "no Base64": "a"}[why], shirt)
+    order = TryOnInputs({**broken(), "no Base64": "a"}[why], shirt)
     task = keeping.send(keeping.put_on_record(order), order)
     assert task.status is Status.SUBMITTED
     assert set(store.inputs(task.id)) == {"cloth"}
 
 
 def test_a_record_that_cannot_keep_them_stops_no_submission(
-    keeping: Desk, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    keeping: TaskCreator,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object) -> None:
         raise StoreUnavailable("disk full")
 
     monkeypatch.setattr(store, "keep_inputs", fail)
-    order = prepare(keeping.room, "person.jpg", "shirt.png")
+    order = prepare_inputs(keeping.room, "person.jpg", "shirt.png")
     with caplog.at_level(logging.WARNING):
         task = keeping.send(keeping.put_on_record(order), order)
     assert task.status is Status.SUBMITTED
     assert f"of task {task.id} no picture that is sent was kept: disk full" in caplog.text
 
 
-def test_a_refused_order_is_kept_too(keeping: Desk, store: Store, server: Scripted) -> None:
+def test_a_refused_order_is_kept_too(keeping: TaskCreator, store: Store, server: Scripted) -> None:
     """It shows what was wrong with it."""
     server.will(server.payload("error-1201.json", 400))
-    order = prepare(keeping.room, "person.jpg", "shirt.png")
+    order = prepare_inputs(keeping.room, "person.jpg", "shirt.png")
     task = keeping.put_on_record(order)
     with pytest.raises(ProviderError, match="1201"):
         keeping.send(task, order)

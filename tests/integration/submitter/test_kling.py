@@ -12,7 +12,6 @@ from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Task, Trust
 from submitter import reconcile
-from submitter.desk import Desk
 from submitter.errors import (
     InputError,
     NotFoundAtProvider,
@@ -20,9 +19,10 @@ from submitter.errors import (
     UnexpectedAnswer,
     WrongAccount,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import Signed
+from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import once_reached
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
@@ -32,7 +32,7 @@ Rooms = Callable[..., Kling]
 
 
 @pytest.fixture
-def task(desk: Callable[..., Desk], order: Order) -> Task:
+def task(desk: Callable[..., TaskCreator], order: TryOnInputs) -> Task:
     return desk().put_on_record(order)
 
 
@@ -47,9 +47,9 @@ def test_a_task_is_asked_for_by_our_id_until_kling_s_is_known(
     server: Any, room: Rooms, ingest: Ingest, store: Store, task: Task
 ) -> None:
     server.will(server.task("processing"))
-    assert reconcile.ask(ingest, room(), task) is Outcome.RECORDED
+    assert reconcile.query(ingest, room(), task) is Outcome.RECORDED
     server.will(server.task("succeed", **IMAGES))
-    assert reconcile.ask(ingest, room(), store.task(task.id)) is Outcome.RECORDED
+    assert reconcile.query(ingest, room(), store.task(task.id)) is Outcome.RECORDED
     assert [asked.path.split("/")[-1] for asked in server.asked] == [task.id, "867283741759111202"]
     found = store.task(task.id)
     assert (found.status, found.trust) == (Status.SUCCEEDED, Trust.QUERIED)
@@ -60,7 +60,7 @@ def test_a_task_is_asked_for_by_our_id_until_kling_s_is_known(
 def test_one_task_in_a_list_is_taken(server: Any, room: Rooms, ingest: Ingest, task: Task) -> None:
     data = [{"task_id": "8", "task_status": "processing", "task_info": {}}]
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    assert reconcile.ask(ingest, room(), task) is Outcome.RECORDED
+    assert reconcile.query(ingest, room(), task) is Outcome.RECORDED
 
 
 def test_an_answer_about_another_task_is_not_recorded(
@@ -70,7 +70,7 @@ def test_an_answer_about_another_task_is_not_recorded(
     data = {"task_id": "8", "task_status": "succeed", "task_info": info}
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
     with pytest.raises(UnexpectedAnswer, match="told of another"):
-        reconcile.ask(ingest, room(), task)
+        reconcile.query(ingest, room(), task)
     server.will(server.payload("query-processing.json"))
     with pytest.raises(UnexpectedAnswer, match="told of another"):
         room().fetch(provider_task_id="1")
@@ -83,7 +83,7 @@ def test_an_answer_that_is_not_understood_is_kept_and_told(
     data = {"task_id": "8", "task_status": "pondering"}
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
     with pytest.raises(UnexpectedAnswer, match="quarantine"):
-        reconcile.ask(ingest, room(), task)
+        reconcile.query(ingest, room(), task)
     assert [stored.outcome for stored in store.callbacks()] == [Outcome.QUARANTINED]
 
 
@@ -92,7 +92,7 @@ def test_an_unknown_task_moves_nothing(
 ) -> None:
     server.will(server.say({"code": 1203, "message": "not found", "request_id": "r"}, 404))
     with pytest.raises(NotFoundAtProvider):
-        reconcile.ask(ingest, room(), task)
+        reconcile.query(ingest, room(), task)
     assert store.task(task.id).status is Status.CREATED
 
 

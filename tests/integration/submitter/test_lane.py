@@ -13,17 +13,17 @@ import pytest
 from receiver.stores import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Task
-from submitter.desk import Desk
-from submitter.gate import Gate
-from submitter.lane import Fate, Lane
-from submitter.orders import Order
-from submitter.rows import Row
+from submitter.batch.account_batch import AccountBatch, RowOutcome
+from submitter.batch.rows import Row
+from submitter.batch.shared_backoff import SharedBackoff
+from submitter.pictures.inputs import TryOnInputs
+from submitter.task_creation import TaskCreator
 from tests.support.patience import wait_until
 from tests.support.scripted_provider import Scripted
 
 
 def test_two_runs_that_meet_at_a_row_submit_it_once(
-    desk: Callable[..., Desk],
+    desk: Callable[..., TaskCreator],
     store: Store,
     server: Scripted,
     tmp_path: Path,
@@ -32,7 +32,7 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
     """The first is held up between looking for an earlier task and recording its own."""
     waiting: list[int] = []  # those that wait for the lock, or have it
     recording: list[str | None] = []
-    alone, put_on_record = SqliteStore.alone, Desk.put_on_record
+    alone, put_on_record = SqliteStore.alone, TaskCreator.put_on_record
 
     @contextmanager
     def watched(self: SqliteStore) -> Iterator[None]:
@@ -40,7 +40,7 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
         with alone(self):
             yield
 
-    def held_up(self: Desk, order: Order, task_id: str | None = None) -> Task:
+    def held_up(self: TaskCreator, order: TryOnInputs, task_id: str | None = None) -> Task:
         recording.append(order.reference)
         if len(recording) == 1:
             # The other run waits for the lock; without one, it comes to this line as well.
@@ -48,17 +48,17 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
         return put_on_record(self, order, task_id)
 
     monkeypatch.setattr(SqliteStore, "alone", watched)
-    monkeypatch.setattr(Desk, "put_on_record", held_up)
+    monkeypatch.setattr(TaskCreator, "put_on_record", held_up)
     server.will(server.say({"code": 0, "data": {"task_id": "8283", "task_status": "submitted"}}))
     url = "https://x.example/a.jpg"
     row = Row(2, "ORDER-7", url, (url,), provider="kling", account="default", model=None)
     stop = threading.Event()
-    lanes = [Lane(desk(), Gate(stop), stop, tmp_path) for _ in range(2)]
+    lanes = [AccountBatch(desk(), SharedBackoff(stop), stop, tmp_path) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(lanes[0].handle, row)
         wait_until(lambda: recording)
         second = pool.submit(lanes[1].handle, row)
         fates = {first.result().fate, second.result().fate}
     assert len(server.asked) == len(store.tasks()) == 1
-    assert Fate.SUBMITTED in fates
-    assert fates <= {Fate.SUBMITTED, Fate.SKIPPED, Fate.UNKNOWN}
+    assert RowOutcome.SUBMITTED in fates
+    assert fates <= {RowOutcome.SUBMITTED, RowOutcome.SKIPPED, RowOutcome.UNKNOWN}

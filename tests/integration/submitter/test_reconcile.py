@@ -26,8 +26,8 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.reconcile import HELD, Reconciler
-from submitter.schedule import FINAL_AGE
+from submitter.query_schedule import FINAL_AGE
+from submitter.reconcile import LEASE_MS, Reconciler
 from tests.support.machine import Machine
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
@@ -350,9 +350,9 @@ def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
 
 def test_a_poller_that_dies_leaves_its_tasks_to_another(scene: Scene) -> None:
     scene.put()
-    assert len(scene.store.overdue(SOON, SOON + HELD, 4)) == 1  # and it dies
+    assert len(scene.store.overdue(SOON, SOON + LEASE_MS, 4)) == 1  # and it dies
     assert scene.reconciler.round() == {}
-    scene.clock.now = SOON + HELD
+    scene.clock.now = SOON + LEASE_MS
     scene.room.answers = [told()]
     assert scene.reconciler.round() == {"moved": 1}
 

@@ -17,7 +17,6 @@ from receiver.stores import Store
 from receiver.tasks import Outcome, Status
 from submitter.cli import main
 from submitter.client import Client, Patience
-from submitter.desk import Desk, was_not_accepted
 from submitter.errors import (
     ConfigurationError,
     NotFoundAtProvider,
@@ -28,11 +27,12 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import modellix
 from submitter.providers.appypie import AppyPie
 from submitter.providers.base import TryOn
 from submitter.providers.modellix import Modellix
+from submitter.task_creation import TaskCreator, was_not_accepted
 from tests.support.scripted_provider import PAYLOADS, TOKEN, Scripted
 
 ORDER = TryOn("https://x.example/human.jpg", "aGVsbG8=", external_task_id="our-own-id")
@@ -282,8 +282,8 @@ def test_a_paid_task_s_only_id_is_recorded_at_the_second_try(
     server.will(server.say(payload("modellix/create.json")))
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
     slept: list[float] = []
-    desk = Desk(Stumbling(store), Modellix(client, TOKEN), settings, sleep=slept.append)
-    order = Order(ORDER.human, ORDER.cloth)
+    desk = TaskCreator(Stumbling(store), Modellix(client, TOKEN), settings, sleep=slept.append)
+    order = TryOnInputs(ORDER.human, ORDER.cloth)
     assert desk.send(desk.put_on_record(order), order).provider_task_id == "task-vto-v15-abc123"
     assert (len(slept), len(server.asked)) == (1, 1)
 
@@ -300,8 +300,8 @@ def test_a_refusal_that_the_receiver_cannot_read_ends_the_task_all_the_same(
 ) -> None:
     server.will(server.say(payload("modellix/error-400.json"), 400))
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
-    desk = Desk(Puzzled(store), Modellix(client, TOKEN), settings)
-    order = Order(ORDER.human, ORDER.cloth)
+    desk = TaskCreator(Puzzled(store), Modellix(client, TOKEN), settings)
+    order = TryOnInputs(ORDER.human, ORDER.cloth)
     with pytest.raises(WrongInput):
         desk.send(desk.put_on_record(order), order)
     (task,) = store.tasks()

@@ -16,7 +16,6 @@ from receiver.ingest import Ingest
 from receiver.signing import callback_urls
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Task, Trust
-from submitter.desk import Desk
 from submitter.errors import (
     NeverReached,
     OutcomeUnknown,
@@ -26,14 +25,15 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
+from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import once_reached
 
 TOKEN = "the-token-that-nobody-may-see"
-Desks = Callable[..., Desk]
+Desks = Callable[..., TaskCreator]
 
 
-def send(desk: Desk, order: Order) -> Task:
+def send(desk: TaskCreator, order: TryOnInputs) -> Task:
     return desk.send(desk.put_on_record(order), order)
 
 
@@ -47,7 +47,7 @@ def only_task(store: Store) -> Task:
 
 
 def test_the_row_is_committed_before_the_call_arrives(
-    server: Any, desk: Desks, order: Order, database: Path
+    server: Any, desk: Desks, order: TryOnInputs, database: Path
 ) -> None:
     seen: list[tuple[str, str]] = []
 
@@ -63,7 +63,7 @@ def test_the_row_is_committed_before_the_call_arrives(
 
 
 def test_the_answer_enters_the_record_by_the_door_of_callbacks(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     server.will(server.task())
     task = send(desk(), order)
@@ -75,7 +75,7 @@ def test_the_answer_enters_the_record_by_the_door_of_callbacks(
     assert stored.callback.body.startswith(b'{"code": 0')
 
 
-def test_the_request_is_what_kling_documents(server: Any, desk: Desks, order: Order) -> None:
+def test_the_request_is_what_kling_documents(server: Any, desk: Desks, order: TryOnInputs) -> None:
     server.will(server.task())
     task = send(desk(), order)
     (asked,) = server.asked
@@ -90,7 +90,7 @@ def test_the_request_is_what_kling_documents(server: Any, desk: Desks, order: Or
 
 
 def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
-    server: Any, desk: Desks, order: Order
+    server: Any, desk: Desks, order: TryOnInputs
 ) -> None:
     server.will(server.task())
     task = send(desk(public_url="https://callbacks.example.com"), order)
@@ -102,7 +102,7 @@ def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
 
 
 def test_a_callback_that_beats_the_create_answer_stays_ahead(
-    server: Any, desk: Desks, order: Order, ingest: Ingest, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, ingest: Ingest, store: Store
 ) -> None:
     def call_back_first(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         body = b'{"task_id": "867283741759111202", "task_status": "processing"}'
@@ -115,7 +115,7 @@ def test_a_callback_that_beats_the_create_answer_stays_ahead(
 
 
 def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("error-1201.json", 400))
     with pytest.raises(WrongInput, match=r"1201.*mode value") as caught:
@@ -128,7 +128,7 @@ def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
     assert len(server.asked) == 1
 
 
-def test_too_many_running_tasks_is_waited_for(server: Any, desk: Desks, order: Order) -> None:
+def test_too_many_running_tasks_is_waited_for(server: Any, desk: Desks, order: TryOnInputs) -> None:
     busy = server.payload("error-1303.json", 429)
     server.will(busy, busy, server.task())
     assert send(desk(), order).status is Status.SUBMITTED
@@ -137,7 +137,7 @@ def test_too_many_running_tasks_is_waited_for(server: Any, desk: Desks, order: O
 
 
 def test_patience_ends_and_then_the_task_is_refused(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("error-1303.json", 429))
     with pytest.raises(TryLater, match="tried 3 times"):
@@ -147,7 +147,7 @@ def test_patience_ends_and_then_the_task_is_refused(
 
 @pytest.mark.parametrize("code", [1100, 1101, 1102, 1304])
 def test_the_other_429_codes_are_never_sent_again(
-    server: Any, desk: Desks, order: Order, code: int
+    server: Any, desk: Desks, order: TryOnInputs, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "no", "request_id": "r"}, 429))
     with pytest.raises(WrongAccount):
@@ -156,7 +156,7 @@ def test_the_other_429_codes_are_never_sent_again(
 
 
 def test_a_lost_answer_is_looked_up_and_never_sent_again(
-    server: Any, desk: Desks, order: Order
+    server: Any, desk: Desks, order: TryOnInputs
 ) -> None:
     for loss in (server.hang_up, server.hang_up_within_the_body, server.say(b"<html>", 200)):
         server.asked.clear()
@@ -169,7 +169,7 @@ def test_a_lost_answer_is_looked_up_and_never_sent_again(
 
 @pytest.mark.parametrize("code", [5000, 5001, 5002])
 def test_a_create_that_got_5xx_is_looked_up_and_never_sent_again(
-    server: Any, desk: Desks, order: Order, code: int
+    server: Any, desk: Desks, order: TryOnInputs, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "trouble"}, 503), server.task())
     assert send(desk(), order).status is Status.SUBMITTED
@@ -177,7 +177,7 @@ def test_a_create_that_got_5xx_is_looked_up_and_never_sent_again(
 
 
 def test_an_unknown_outcome_stays_created_and_says_what_to_do(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     no_such_task = {"code": 1203, "message": "task does not exist", "request_id": "r"}
     server.will(server.hang_up, server.say(no_such_task, 404))
@@ -192,7 +192,7 @@ def test_an_unknown_outcome_stays_created_and_says_what_to_do(
 
 
 def test_a_callback_proves_that_a_lost_create_was_accepted(
-    server: Any, desk: Desks, order: Order, ingest: Ingest
+    server: Any, desk: Desks, order: TryOnInputs, ingest: Ingest
 ) -> None:
     def call_back_and_hang_up(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         body = b'{"task_id": "867283741759111202", "task_status": "submitted"}'
@@ -204,7 +204,7 @@ def test_a_callback_proves_that_a_lost_create_was_accepted(
 
 
 def test_an_answer_that_is_no_task_is_kept_in_quarantine(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     server.will(
         server.say({"code": 0, "message": "SUCCEED", "data": {"task_id": 7}}), server.task()
@@ -214,7 +214,7 @@ def test_an_answer_that_is_no_task_is_kept_in_quarantine(
     assert len(creates(server)) == 1
 
 
-def test_connection_refused_is_never_reached(desk: Desks, order: Order, store: Store) -> None:
+def test_connection_refused_is_never_reached(desk: Desks, order: TryOnInputs, store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(NeverReached, match="Connection refused") as caught:
@@ -224,12 +224,14 @@ def test_connection_refused_is_never_reached(desk: Desks, order: Order, store: S
     assert caught.value.task_id == task.id
 
 
-def test_a_name_that_does_not_resolve_is_never_reached(desk: Desks, order: Order) -> None:
+def test_a_name_that_does_not_resolve_is_never_reached(desk: Desks, order: TryOnInputs) -> None:
     with pytest.raises(NeverReached, match="was never reached"):
         send(desk(url="http://no-such-host.invalid"), order)
 
 
-def test_a_redirect_is_not_followed(server: Any, desk: Desks, order: Order, store: Store) -> None:
+def test_a_redirect_is_not_followed(
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
+) -> None:
     server.will(server.say({}, 307, Location=f"{server.url}/elsewhere"))
     with pytest.raises(UnexpectedAnswer, match=r"HTTP 307.*KLING_BASE_URL"):
         send(desk(), order)
@@ -239,7 +241,7 @@ def test_a_redirect_is_not_followed(server: Any, desk: Desks, order: Order, stor
 
 
 def test_a_path_that_does_not_exist_ends_the_task(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("not-found-framework.json", 404))
     with pytest.raises(UnexpectedAnswer, match="No message available"):
@@ -247,7 +249,9 @@ def test_a_path_that_does_not_exist_ends_the_task(
     assert only_task(store).status is Status.FAILED
 
 
-def test_a_dripping_server_cannot_hold_a_create(server: Any, desk: Desks, order: Order) -> None:
+def test_a_dripping_server_cannot_hold_a_create(
+    server: Any, desk: Desks, order: TryOnInputs
+) -> None:
     def reply(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         (server.drip if asked.method == "POST" else server.task())(handler, asked)
 
@@ -257,7 +261,7 @@ def test_a_dripping_server_cannot_hold_a_create(server: Any, desk: Desks, order:
 
 
 def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     server.will(server.say(b" " * 3_000_000))
     with pytest.raises(OutcomeUnknown, match="larger than 1048576 bytes"):
@@ -266,7 +270,7 @@ def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
 
 
 def test_if_the_row_cannot_be_written_nothing_is_sent(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     store.close()
     with pytest.raises(StoreUnavailable):
@@ -275,7 +279,7 @@ def test_if_the_row_cannot_be_written_nothing_is_sent(
 
 
 def test_if_the_answer_cannot_be_written_the_error_names_the_task(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, desk: Desks, order: TryOnInputs, store: Store
 ) -> None:
     def lose_the_store(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         store.close()
@@ -289,7 +293,7 @@ def test_if_the_answer_cannot_be_written_the_error_names_the_task(
 
 
 def test_the_token_is_in_no_error_no_log_and_no_row(
-    server: Any, desk: Desks, order: Order, store: Store, caplog: pytest.LogCaptureFixture
+    server: Any, desk: Desks, order: TryOnInputs, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     said = {"code": 1000, "message": "authentication failed", "request_id": "r"}

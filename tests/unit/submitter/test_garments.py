@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from submitter import garments, images
 from submitter.client import Client
 from submitter.errors import InputError
-from submitter.garments import Garment, Kind, Sent
-from submitter.orders import prepare
+from submitter.pictures import garments, images
+from submitter.pictures.garments import ClothPicture, Garment, Kind
+from submitter.pictures.inputs import prepare_inputs
 from submitter.providers import Provider
 from submitter.providers.appypie import AppyPie
 from submitter.providers.kling import Kling
@@ -65,13 +65,13 @@ def near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int
     ],
 )
 def test_only_three_words_are_labels_and_no_url_has_one(given: str, read: Garment) -> None:
-    assert garments.chosen([given], KLING, V1) == (read,)
+    assert garments.select_garments([given], KLING, V1) == (read,)
 
 
 def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
     pair = (Garment("a", Kind.UPPER), Garment("b", Kind.LOWER))
-    assert garments.chosen(["upper:a", "lower:b"], KLING, V1_5) == pair
-    assert garments.chosen(["lower:b", "upper:a"], KLING, V1_5) == pair
+    assert garments.select_garments(["upper:a", "lower:b"], KLING, V1_5) == pair
+    assert garments.select_garments(["lower:b", "upper:a"], KLING, V1_5) == pair
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_would_fail_is_refused_before_anything_is_paid(
     given: list[str], complaint: str
 ) -> None:
     with pytest.raises(InputError, match=complaint) as caught:
-        garments.chosen(given, KLING, V1_5)
+        garments.select_garments(given, KLING, V1_5)
     assert caught.value.field == "cloth"
 
 
@@ -110,13 +110,13 @@ def test_a_model_that_takes_one_garment_is_named(
     room: Provider, model: str | None, complaint: str
 ) -> None:
     with pytest.raises(InputError, match=complaint):
-        prepare(room, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
+        prepare_inputs(room, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
 
 
 def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(plain("red", (300, 300)))
-    order = prepare(
+    order = prepare_inputs(
         Modellix(NOWHERE, "key"),
         "https://x.example/h.png",
         ["upper:a.png", "lower:b.png"],
@@ -127,7 +127,7 @@ def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
 
 def test_a_provider_without_models_takes_none() -> None:
     with pytest.raises(InputError, match="model: appypie takes no model"):
-        prepare(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
+        prepare_inputs(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
 
 
 def test_the_upper_one_is_above_and_both_are_as_wide_as_the_wider() -> None:
@@ -201,9 +201,9 @@ def test_a_long_strip_is_filled_up_with_white() -> None:
 def test_each_garment_is_checked_like_any_picture(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
     (tmp_path / "b.png").write_bytes(plain("red", (299, 300)))
-    pair = garments.chosen(["upper:a.png", "lower:b.png"], KLING, V1_5)
+    pair = garments.select_garments(["upper:a.png", "lower:b.png"], KLING, V1_5)
     with pytest.raises(InputError, match="299 x 300 px"):
-        garments.prepare(pair, tmp_path)
+        garments.prepare_garments(pair, tmp_path)
 
 
 def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) -> None:
@@ -214,13 +214,15 @@ def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) 
         return plain("blue", (300, 300))
 
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
-    pair = garments.chosen(["upper:a.png", "lower:https://x.example/b.png"], KLING, V1_5)
-    sent = garments.prepare(pair, tmp_path, fetch)
+    pair = garments.select_garments(["upper:a.png", "lower:https://x.example/b.png"], KLING, V1_5)
+    sent = garments.prepare_garments(pair, tmp_path, fetch)
     assert near(opened(base64.b64decode(sent.cloth)), (150, 450), BLUE)
     assert sent.merged == ((tmp_path / "a.png").read_bytes(), plain("blue", (300, 300)))
     assert asked == [("cloth", "https://x.example/b.png")]
-    alone = garments.chosen(["lower:https://x.example/b.png"], KLING, V1)
-    assert garments.prepare(alone, tmp_path, fetch) == Sent("https://x.example/b.png")
+    alone = garments.select_garments(["lower:https://x.example/b.png"], KLING, V1)
+    assert garments.prepare_garments(alone, tmp_path, fetch) == ClothPicture(
+        "https://x.example/b.png"
+    )
     assert len(asked) == 1
 
 
@@ -229,6 +231,6 @@ def test_a_camera_s_broken_notes_do_not_matter(tmp_path: Path) -> None:
     pair = [Garment(str(path), Kind.UPPER), Garment(str(path), Kind.LOWER)]
     for notes in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"):
         path.write_bytes(encoded(Image.new("RGB", (300, 300)), "JPEG", exif=notes))
-        assert garments.prepare(pair).cloth
+        assert garments.prepare_garments(pair).cloth
     path.write_bytes(encoded(Image.new("I;16", (300, 300), 65535), transparency=65535))
-    assert garments.prepare(pair).cloth
+    assert garments.prepare_garments(pair).cloth

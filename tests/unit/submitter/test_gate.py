@@ -9,8 +9,8 @@ from itertools import groupby
 
 import pytest
 
+from submitter.batch.shared_backoff import DELAYS, MAX_SECONDS, SharedBackoff
 from submitter.errors import TryLater, WrongInput
-from submitter.gate import AT_MOST, DELAYS, Gate
 from tests.support.patience import PATIENCE
 
 
@@ -33,8 +33,8 @@ class Time(threading.Event):
         return self.is_set()
 
 
-def gate(time: Time, at_most: float = 30.0) -> Gate:
-    return Gate(time, (0.02, 0.04), at_most, chance=lambda: 0.5, clock=lambda: time.now)
+def gate(time: Time, at_most: float = 30.0) -> SharedBackoff:
+    return SharedBackoff(time, (0.02, 0.04), at_most, chance=lambda: 0.5, clock=lambda: time.now)
 
 
 def later(**more: float) -> TryLater:
@@ -44,7 +44,7 @@ def later(**more: float) -> TryLater:
 def test_delays_begin_at_a_second_and_stay_below_the_time_of_a_try_on() -> None:
     assert DELAYS[0] * 0.9 > 1
     assert tuple(sorted(DELAYS)) == DELAYS
-    assert DELAYS[-1] < 20 < AT_MOST
+    assert DELAYS[-1] < 20 < MAX_SECONDS
 
 
 def test_what_is_served_at_once_passes() -> None:
@@ -113,7 +113,7 @@ def test_a_short_wait_does_not_shorten_a_long_one() -> None:
             waited.append(timeout or 0)
             return True
 
-    shared = Gate(Passes(), delays=(0.02, 0.04), at_most=600)
+    shared = SharedBackoff(Passes(), delays=(0.02, 0.04), at_most=600)
     first, second = [later(retry_after=100)], [later(retry_after=1)]
 
     def told_long() -> None:
@@ -194,7 +194,7 @@ class Stop(threading.Event):
 
 def test_a_stop_wakes_everyone() -> None:
     stop = Stop()
-    shared = Gate(stop, (0.02, 0.04), at_most=100 * PATIENCE)
+    shared = SharedBackoff(stop, (0.02, 0.04), at_most=100 * PATIENCE)
 
     def call() -> None:
         raise later(retry_after=10 * PATIENCE)

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from submitter import images
 from submitter.errors import InputError
+from submitter.pictures import images
 from tests.support.picture_files import mpo
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from submitter.batch.rows import COLUMNS, BadRow, Defaults, Row, read
+from submitter.batch.spreadsheet import check_encoding
 from submitter.errors import InputError
-from submitter.rows import COLUMNS, BadRow, Defaults, Row, read
-from submitter.sheet import check_encoding
 
 HEADER = "reference,human,cloth,cloth2,model,account,provider\n"
 Parse = Callable[..., tuple[list[Row], list[BadRow]]]

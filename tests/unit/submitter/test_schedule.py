@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submitter.schedule import FINAL_AGE, LONGEST_WAIT, Schedule
+from submitter.query_schedule import FINAL_AGE, LONGEST_WAIT, Schedule
 
 CALLS_BACK = Schedule(usual=30, has_callbacks=True)
 SILENT = Schedule(usual=20, has_callbacks=False)

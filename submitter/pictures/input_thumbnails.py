@@ -12,8 +12,8 @@ from PIL import Image
 from receiver.errors import NotFound, StoreError
 from receiver.pictures.thumbnails import BROKEN, opened, thumbnail
 from receiver.stores import Store
-from submitter import images
-from submitter.orders import Order
+from submitter.pictures import images
+from submitter.pictures.inputs import TryOnInputs
 
 HUMAN, CLOTHS = "human", ("cloth", "cloth2")
 UNUSABLE = (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
@@ -23,7 +23,7 @@ UNUSABLE = (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarnin
 log = logging.getLogger(__name__)
 
 
-def keep(store: Store, task_id: str, order: Order) -> None:
+def store_thumbnails(store: Store, task_id: str, order: TryOnInputs) -> None:
     """Keep a thumbnail of each picture that is at hand. Whatever goes wrong stops nothing."""
     small = thumbnails(order)
     if not small:
@@ -34,7 +34,7 @@ def keep(store: Store, task_id: str, order: Order) -> None:
         log.warning("of task %s no picture that is sent was kept: %s", task_id, error)
 
 
-def thumbnails(order: Order) -> dict[str, bytes]:
+def thumbnails(order: TryOnInputs) -> dict[str, bytes]:
     """By name. A picture behind a URL is left out: it is not fetched for this."""
     small: dict[str, bytes] = {}
     for name, sent in _sent(order):
@@ -45,7 +45,7 @@ def thumbnails(order: Order) -> dict[str, bytes]:
     return small
 
 
-def _sent(order: Order) -> Iterator[tuple[str, str | bytes]]:
+def _sent(order: TryOnInputs) -> Iterator[tuple[str, str | bytes]]:
     """What is at hand, as Base64 or bytes."""
     cloths = order.merged or (order.cloth,)
     for name, sent in zip((HUMAN, *CLOTHS), (order.human, *cloths), strict=False):

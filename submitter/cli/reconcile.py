@@ -16,9 +16,9 @@ from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.text.redaction import hiding
-from submitter.console import REFUSED, as_json, print_json
+from submitter.cli.group import EXIT_FAILED, as_json, print_json
 from submitter.reconcile import Reconciler
-from submitter.record import opened
+from submitter.session import open_session
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     logs.configure(form=settings.log_format())
     if forever:
         delay_hangup()
-    with opened(waits=forever) as record:
+    with open_session(waits=forever) as record:
         secrets = _Secrets(record.settings)
         secrets.add(record.hooks)
         logs.configure(secrets.hide, settings.log_format())
@@ -65,7 +65,7 @@ def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
     else:
         told = ", ".join(f"{number} {word}" for word, number in sorted(asked.items()))
         click.echo(f"reconcile: asked about {asked.total()} tasks{': ' if told else ''}{told}")
-    ctx.exit(REFUSED if asked["failed"] else 0)
+    ctx.exit(EXIT_FAILED if asked["failed"] else 0)
 
 
 class _Secrets:

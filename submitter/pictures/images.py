@@ -50,7 +50,7 @@ def is_url(given: str) -> bool:
     return "://" in given[:32]
 
 
-def located(given: str, folder: Path | None) -> str:
+def resolve_path(given: str, folder: Path | None) -> str:
     """The same picture for someone who is elsewhere: relative paths start at `folder`."""
     if folder is None or is_url(given) or given[:5].lower() == "data:":
         return given

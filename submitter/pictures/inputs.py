@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from submitter import garments, images
 from submitter.errors import InputError
+from submitter.pictures import garments, images
 from submitter.providers import Provider
 
 LONGEST_TEXT = 200  # characters of a reference or a model's name
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TryOnInputs:
     """One try-on: pictures as a URL or raw Base64."""
 
     human: str
@@ -24,14 +24,14 @@ class Order:
     merged: tuple[bytes, ...] = ()  # the garments that `cloth` was made of, if it was
 
 
-def prepare(
+def prepare_inputs(
     room: Provider,
     human: str,
     cloth: str | Sequence[str],
     reference: str | None = None,
     model: str | None = None,
     folder: Path | None = None,
-) -> Order:
+) -> TryOnInputs:
     """The order for this provider. Nothing is sent and nothing paid for; raises InputError.
 
     `human` is a path or a URL, `cloth` one or two, each perhaps with a label (`upper:shirt.png`).
@@ -41,10 +41,10 @@ def prepare(
     if model is not None and room.default_model is None:
         raise InputError("model", f"{room.name} takes no model; leave it off")
     given = (cloth,) if isinstance(cloth, str) else tuple(cloth)
-    chosen = garments.chosen(given, room, model or room.default_model)
-    person = images.prepare("human", images.located(human, folder))
-    sent = garments.prepare(chosen, folder)
-    return Order(person, sent.cloth, reference, model, sent.merged)
+    chosen = garments.select_garments(given, room, model or room.default_model)
+    person = images.prepare("human", images.resolve_path(human, folder))
+    sent = garments.prepare_garments(chosen, folder)
+    return TryOnInputs(person, sent.cloth, reference, model, sent.merged)
 
 
 def check_texts(reference: str | None, model: str | None) -> None:

@@ -19,9 +19,11 @@ from receiver.errors import StoreError
 from receiver.ingest import Ingest
 from receiver.stores.base import IdempotencyRecord
 from receiver.tasks import new_task_id
-from submitter import uploads
+from submitter.api import request_body
+from submitter.api.errors import InvalidRequest, NotNow, Overtaken, Unknown
+from submitter.api.idempotency import IdempotencyKeys, Reply
+from submitter.api.request_body import TaskRequest
 from submitter.client import BRISK, Persistence, bounded
-from submitter.desk import Desk
 from submitter.errors import (
     ConfigurationError,
     InputError,
@@ -30,11 +32,9 @@ from submitter.errors import (
     ProviderError,
     TryLater,
 )
-from submitter.once import Once, Reply
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider, open_room
-from submitter.refusals import InvalidRequest, NotNow, Overtaken, Unknown
-from submitter.uploads import Upload
+from submitter.task_creation import TaskCreator
 
 AT_ONCE = 2  # creates of one process
 # Seconds since the request was read. What is left after the create is for looking it up.
@@ -46,11 +46,11 @@ log = structlog.get_logger()
 Opens = Callable[[str, str, Persistence], Provider]
 
 
-class Window:
+class SynchronousCreator:
     """Where the API hands its orders in."""
 
     def __init__(
-        self, ingest: Ingest, settings: Settings, once: Once, opens: Opens = open_room
+        self, ingest: Ingest, settings: Settings, once: IdempotencyKeys, opens: Opens = open_room
     ) -> None:
         self._ingest = ingest
         self._settings = settings
@@ -59,7 +59,7 @@ class Window:
         self._slots = BoundedSemaphore(AT_ONCE)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="create")
 
-    def room(self, upload: Upload) -> Provider:
+    def room(self, upload: TaskRequest) -> Provider:
         """The provider's room. Raises InvalidRequest, and NotNow where keys are missing."""
         try:
             return self._opens(upload.provider, upload.account, BRISK)
@@ -69,7 +69,7 @@ class Window:
             raise NotNow(str(error), retry_after=KEYS_LATER) from None
 
     def create(
-        self, room: Provider, upload: Upload, held: IdempotencyRecord | None = None
+        self, room: Provider, upload: TaskRequest, held: IdempotencyRecord | None = None
     ) -> Reply:
         """The task, or the provider's refusal; ends the hold on the key, if there is one.
 
@@ -85,7 +85,7 @@ class Window:
         return _in_time(job, task_id)
 
     def _job(
-        self, room: Provider, upload: Upload, task_id: str, held: IdempotencyRecord | None
+        self, room: Provider, upload: TaskRequest, task_id: str, held: IdempotencyRecord | None
     ) -> Reply:
         try:
             reply = self._made(room, upload, task_id)
@@ -98,17 +98,17 @@ class Window:
         self._end(held, reply)
         return reply
 
-    def _made(self, room: Provider, upload: Upload, task_id: str) -> Reply:
+    def _made(self, room: Provider, upload: TaskRequest, task_id: str) -> Reply:
         begun_at = time.monotonic()
-        order = uploads.order(room, upload, FETCHED_WITHIN)
+        order = request_body.inputs_of(room, upload, FETCHED_WITHIN)
         took = time.monotonic() - begun_at
         if took > FETCHED_WITHIN + 2:
             raise NotNow("looking at the pictures took too long", retry_after=LATER)
         with bounded(CREATED_WITHIN - took, ASKED_WITHIN - took):
             return self._sent(room, upload, order, task_id)
 
-    def _sent(self, room: Provider, upload: Upload, order: Order, task_id: str) -> Reply:
-        desk = Desk(self._ingest, room, self._settings, upload.account)
+    def _sent(self, room: Provider, upload: TaskRequest, order: TryOnInputs, task_id: str) -> Reply:
+        desk = TaskCreator(self._ingest, room, self._settings, upload.account)
         try:
             task = desk.put_on_record(order, task_id)
         except ValueError:

@@ -8,8 +8,8 @@ import click
 
 from receiver.console import output
 from receiver.doctor.findings import Verdict
-from submitter import doctor
-from submitter.console import REFUSED, as_json, print_json
+from submitter.cli import doctor
+from submitter.cli.group import EXIT_FAILED, as_json, print_json
 from submitter.providers import ROOMS, kling
 from submitter.settings import DEFAULT_ACCOUNT
 
@@ -27,16 +27,16 @@ def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_js
     """
     wanted = [
         one
-        for one in doctor.accounts(os.environ)
+        for one in doctor.accounts_with_keys(os.environ)
         if provider in (None, one[0]) and account in (None, one[1])
     ]
     if not wanted and (provider or account):
         wanted = [(provider or kling.NAME, account or DEFAULT_ACCOUNT)]
     found = []
-    for finding in doctor.examine(wanted):
+    for finding in doctor.check_accounts(wanted):
         found.append(finding)
         if not as_json:
             output.show_finding(finding)
     if as_json:
         print_json([finding.as_json() for finding in found])
-    ctx.exit(REFUSED if any(one.verdict is Verdict.FAILED for one in found) else 0)
+    ctx.exit(EXIT_FAILED if any(one.verdict is Verdict.FAILED for one in found) else 0)

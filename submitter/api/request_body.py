@@ -14,12 +14,12 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.providers.base import decode_strictly
-from submitter import garments, images, orders
+from submitter.api.errors import InvalidRequest
 from submitter.errors import InputError
-from submitter.garments import Sent
-from submitter.orders import Order
+from submitter.pictures import garments, images, inputs
+from submitter.pictures.garments import ClothPicture
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider
-from submitter.refusals import InvalidRequest
 from submitter.settings import DEFAULT_ACCOUNT
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class NewTask(Schema):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class TaskRequest:
     """A request whose shape is right; its pictures are not looked at yet."""
 
     provider: str
@@ -67,10 +67,10 @@ class Upload:
     account: str
 
 
-def read(body: bytes) -> Upload:
+def read(body: bytes) -> TaskRequest:
     """The request in a body. Raises NotJson, and InvalidRequest naming each field's fault."""
     try:
-        return Upload(**NewTask().load(decode_strictly(body)))
+        return TaskRequest(**NewTask().load(decode_strictly(body)))
     except NotTheProtocol as error:
         raise InvalidRequest({"body": str(error)}) from None
     except ValidationError as error:
@@ -79,7 +79,7 @@ def read(body: bytes) -> Upload:
         raise InvalidRequest(faults) from None
 
 
-def order(room: Provider, upload: Upload, within: float) -> Order:
+def inputs_of(room: Provider, upload: TaskRequest, within: float) -> TryOnInputs:
     """The order for this provider, its pictures checked as files are.
 
     Pictures that have to be fetched, to be merged, are so within that many seconds. Raises
@@ -91,27 +91,27 @@ def order(room: Provider, upload: Upload, within: float) -> Order:
         return images.fetch(field, url, within=max(ends_at - time.monotonic(), 0.001))
 
     faults: dict[str, str] = {}
-    _tried(faults, lambda: orders.check_texts(upload.reference, None))
+    _tried(faults, lambda: inputs.check_texts(upload.reference, None))
     _tried(faults, lambda: _check_model(room, upload.model))
     human = _tried(faults, lambda: _sendable("human", upload.human))
     cloth = _tried(faults, lambda: _cloth(room, upload, fetch))
     if human is None or cloth is None or faults:
         raise InvalidRequest(faults)
-    return Order(human, cloth.cloth, upload.reference, upload.model, cloth.merged)
+    return TryOnInputs(human, cloth.cloth, upload.reference, upload.model, cloth.merged)
 
 
 def _check_model(room: Provider, model: str | None) -> None:
-    orders.check_texts(None, model)
+    inputs.check_texts(None, model)
     if model is not None and room.default_model is None:
         raise InputError("model", f"{room.name} takes no model; leave it off")
 
 
-def _cloth(room: Provider, upload: Upload, fetch: Callable[[str, str], bytes]) -> Sent:
-    chosen = garments.chosen(upload.cloth, room, upload.model or room.default_model)
+def _cloth(room: Provider, upload: TaskRequest, fetch: Callable[[str, str], bytes]) -> ClothPicture:
+    chosen = garments.select_garments(upload.cloth, room, upload.model or room.default_model)
     if len(chosen) == 1:
-        return Sent(_sendable("cloth", chosen[0].picture))
+        return ClothPicture(_sendable("cloth", chosen[0].picture))
     upper, lower = _loaded([garment.picture for garment in chosen], fetch)
-    return garments.together(upper, lower)
+    return garments.combine_garments(upper, lower)
 
 
 def _loaded(pictures: Sequence[str], fetch: Callable[[str, str], bytes]) -> list[bytes]:

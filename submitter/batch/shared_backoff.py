@@ -16,10 +16,10 @@ T = TypeVar("T")
 # A try-on holds its slot for about 20 s: with a few slots, one is free every few seconds. The
 # first delay is 1 s at least, jitter included, as Kling wants it.
 DELAYS = (1.2, 2.5, 5.0, 10.0)  # seconds; the last one stays
-AT_MOST = 600.0  # seconds in which the account took nothing
+MAX_SECONDS = 600.0  # seconds in which the account took nothing
 
 
-class Gate:
+class SharedBackoff:
     """A Persistence that many threads share.
 
     Whoever is told to come later goes to the end of one queue, whose first alone tries again: so
@@ -30,7 +30,7 @@ class Gate:
         self,
         stop: threading.Event,
         delays: tuple[float, ...] = DELAYS,
-        at_most: float = AT_MOST,
+        at_most: float = MAX_SECONDS,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

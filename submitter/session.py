@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Session:
     """The system of record, and the way in."""
 
     settings: Settings
@@ -36,7 +36,7 @@ class Record:
 
 
 @contextmanager
-def opened(*, waits: bool = False) -> Iterator[Record]:
+def open_session(*, waits: bool = False) -> Iterator[Session]:
     """The record alone. With `waits`, wait for a database server that is down.
 
     Raises ConfigurationError, SchemaMismatch or StoreUnavailable.
@@ -48,7 +48,9 @@ def opened(*, waits: bool = False) -> Iterator[Record]:
 
 
 @contextmanager
-def opened_with(provider: str, account: str = DEFAULT_ACCOUNT) -> Iterator[tuple[Record, Provider]]:
+def open_session_with(
+    provider: str, account: str = DEFAULT_ACCOUNT
+) -> Iterator[tuple[Session, Provider]]:
     """The record and the provider's room, as `opened`; also raises InputError."""
     problems: list[str] = []
     room = _tried(problems, lambda: open_room(provider, account))
@@ -75,7 +77,7 @@ def _record(
     hooks: CurrentHooks | None,
     *,
     waits: bool = False,
-) -> Iterator[Record]:
+) -> Iterator[Session]:
     if problems or chosen is None or hooks is None:
         raise ConfigurationError(problems)
     store = open_store(chosen.database_url)
@@ -85,7 +87,7 @@ def _record(
         else:
             store.check_schema()
         ClockWatch(store).follow()
-        yield Record(
+        yield Session(
             settings=chosen,
             store=store,
             ingest=Ingest(

@@ -22,10 +22,10 @@ from rich.progress import (
 )
 
 from receiver.tasks import Task
-from submitter.wording import readable
+from submitter.text import readable
 
 
-class Show(Protocol):
+class ProgressDisplay(Protocol):
     """What is told while one waits."""
 
     def task(self, task: Task) -> None:
@@ -38,7 +38,7 @@ class Show(Protocol):
 
 
 @contextmanager
-def shown(doing: str) -> Iterator[Show]:
+def task_progress(doing: str) -> Iterator[ProgressDisplay]:
     """Show progress as standard error allows."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -51,7 +51,7 @@ def shown(doing: str) -> Iterator[Show]:
 
 
 @contextmanager
-def counted(total: int) -> Iterator[Callable[[str], None]]:
+def batch_progress(total: int) -> Iterator[Callable[[str], None]]:
     """Show how many of `total` have ended: a bar on a terminal, one line each elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -20,8 +20,8 @@ from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.stores.base import IdempotencyRecord, StoredResponse
 from receiver.tasks import Status, Task, new_task_id
-from submitter.desk import was_not_accepted
-from submitter.refusals import InvalidKey, KeyBusy, KeyReused, Overtaken, Unsettled
+from submitter.api.errors import InvalidKey, KeyBusy, KeyReused, Overtaken, Unsettled
+from submitter.task_creation import was_not_accepted
 
 KEY = re.compile(r"[ -~]{1,255}")
 HOLD = 60_000  # ms; a create takes 20 s at most, and its commits may wait as well
@@ -37,14 +37,14 @@ class Reply:
     document: dict[str, Any]
 
 
-def check(key: str) -> None:
+def check_key(key: str) -> None:
     """Raises InvalidKey."""
     if not KEY.fullmatch(key):
         raise InvalidKey({"Idempotency-Key": "use 1 to 255 printable ASCII characters"})
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyKeys:
     """The keys of one record; `hold` (ms) and `wait` (seconds) are there for tests."""
 
     store: Store
@@ -93,7 +93,7 @@ class Once:
     def _stands(self, kept: IdempotencyRecord) -> Reply | None:
         """How the task of a holder that is gone stands; None if it never went on record."""
         try:
-            return stands(self.store.task(kept.task_id))
+            return reply_of(self.store.task(kept.task_id))
         except NotFound:
             return None
 
@@ -102,7 +102,7 @@ class Once:
         return self.store.claim_key(key, digest, new_task_id(now), now, now + self.hold)
 
 
-def stands(task: Task) -> Reply:
+def reply_of(task: Task) -> Reply:
     """The reply that a task on record means. Raises Unsettled while nothing is certain."""
     if task.status is Status.CREATED:
         raise Unsettled(

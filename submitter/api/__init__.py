@@ -15,11 +15,11 @@ from receiver.config.settings import Settings
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import TaskDocument
-from submitter import once, uploads
-from submitter.once import Once, Reply
+from submitter.api import idempotency, request_body
+from submitter.api.errors import STATUS, NotNow, Refused
+from submitter.api.idempotency import IdempotencyKeys, Reply
+from submitter.api.synchronous_create import LATER, Opens, SynchronousCreator
 from submitter.providers import open_room
-from submitter.refusals import STATUS, NotNow, Refused
-from submitter.window import LATER, Opens, Window
 
 LONGEST_BODY = 30 * 1024 * 1024  # bytes: two pictures of 10 MB as Base64
 # Those that create and those that wait for their twins. The other threads are for callbacks.
@@ -27,19 +27,22 @@ MOST_INSIDE = 10
 
 
 def blueprint(
-    ingest: Ingest, settings: Settings, opens: Opens = open_room, keys: Once | None = None
+    ingest: Ingest,
+    settings: Settings,
+    opens: Opens = open_room,
+    keys: IdempotencyKeys | None = None,
 ) -> Blueprint:
     """The route; its errors are those of `STATUS`."""
     routes = Blueprint("create", __name__)
-    keys = keys or Once(ingest.store)
-    window = Window(ingest, settings, keys, opens)
+    keys = keys or IdempotencyKeys(ingest.store)
+    window = SynchronousCreator(ingest, settings, keys, opens)
     places = BoundedSemaphore(MOST_INSIDE)
 
     @routes.post("/api/tasks")
     @described(
         RouteSpec(
             answers={201: TaskDocument},
-            body=(uploads.NewTask,),
+            body=(request_body.NewTask,),
             headers={"Idempotency-Key": "Sent again with the same key, it makes no second task."},
             refuses=(400, 409, 413, 415, 422, 502),
         )
@@ -48,14 +51,14 @@ def blueprint(
         """Submit one try-on; 201 once the provider has taken it."""
         key = request.headers.get("Idempotency-Key")
         if key is not None:
-            once.check(key)
+            idempotency.check_key(key)
         if not request.is_json:
             abort(415, "Send application/json.")
         with _place(places):
             return answer(key, _body())
 
     def answer(key: str | None, body: bytes) -> Response:
-        upload = uploads.read(body)
+        upload = request_body.read(body)
         room = window.room(upload)
         if key is None:
             return _told(window.create(room, upload))

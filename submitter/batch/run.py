@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submitter.desk import Desk
+from submitter.batch.account_batch import FINE, AccountBatch, RowOutcome, RowResult
+from submitter.batch.rows import BadRow, Row
+from submitter.batch.shared_backoff import SharedBackoff
 from submitter.errors import ConfigurationError, InputError
-from submitter.gate import Gate
-from submitter.lane import FINE, Fate, Lane, Result
 from submitter.providers import open_room
-from submitter.record import Record
-from submitter.rows import BadRow, Row
-from submitter.wording import readable
+from submitter.session import Session
+from submitter.task_creation import TaskCreator
+from submitter.text import readable
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BatchReport:
     """What became of every row, in the order of the file."""
 
-    results: tuple[Result, ...]
+    results: tuple[RowResult, ...]
     interrupted: bool
 
     @property
@@ -34,7 +34,7 @@ class Report:
 
     def count(self) -> dict[str, int]:
         """How many rows met each fate."""
-        return {fate.value: sum(r.fate is fate for r in self.results) for fate in Fate}
+        return {fate.value: sum(r.fate is fate for r in self.results) for fate in RowOutcome}
 
     def document(self) -> dict[str, Any]:
         """For scripts: a row each."""
@@ -57,7 +57,7 @@ class Report:
         return [sums or "no rows", *wrong]
 
 
-def line_of(result: Result) -> str:
+def line_of(result: RowResult) -> str:
     """One row as people read it."""
     named = " ".join(filter(None, (f"line {result.line}", readable(result.reference))))
     more = result.problem or (result.task_id and f"task {result.task_id}") or ""
@@ -67,12 +67,12 @@ def line_of(result: Result) -> str:
 def run(
     rows: Sequence[Row],
     bad: Sequence[BadRow],
-    record: Record,
+    record: Session,
     folder: Path,
     concurrency: int,
-    told: Callable[[Result], None] = lambda _: None,
+    told: Callable[[RowResult], None] = lambda _: None,
     stopping: Callable[[], None] = lambda: None,
-) -> Report:
+) -> BatchReport:
     """Submit `rows`, `concurrency` at once for each account; `told` hears of each as it ends.
 
     Relative picture paths start at `folder`. After a KeyboardInterrupt no new row is begun, and
@@ -81,52 +81,56 @@ def run(
     """
     stop = threading.Event()
     lanes, results = _lanes(rows, record, folder, stop)
-    results += [Result(row.line, row.reference, Fate.BAD, problem=row.problem) for row in bad]
+    results += [
+        RowResult(row.line, row.reference, RowOutcome.BAD, problem=row.problem) for row in bad
+    ]
     for result in results:
         told(result)
     with ExitStack() as stack:
-        futures: list[Future[Result]] = []
+        futures: list[Future[RowResult]] = []
         for lane, its_rows in lanes:
             pool = stack.enter_context(ThreadPoolExecutor(concurrency))
             futures += [pool.submit(lane.handle, row) for row in its_rows]
         ended, interrupted = _collected(futures, stop, told, stopping)
     ordered = sorted(results + ended, key=lambda result: result.line)
-    return Report(tuple(ordered), interrupted)
+    return BatchReport(tuple(ordered), interrupted)
 
 
 def _lanes(
-    rows: Sequence[Row], record: Record, folder: Path, stop: threading.Event
-) -> tuple[list[tuple[Lane, list[Row]]], list[Result]]:
+    rows: Sequence[Row], record: Session, folder: Path, stop: threading.Event
+) -> tuple[list[tuple[AccountBatch, list[Row]]], list[RowResult]]:
     """A lane for each account, and the rows of those that cannot be used."""
     accounts: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         accounts[row.provider, row.account].append(row)
-    lanes: list[tuple[Lane, list[Row]]] = []
-    unusable: list[Result] = []
+    lanes: list[tuple[AccountBatch, list[Row]]] = []
+    unusable: list[RowResult] = []
     problems: list[str] = []
     for (provider, account), its_rows in accounts.items():
-        gate = Gate(stop)
+        gate = SharedBackoff(stop)
         try:
             room = open_room(provider, account, gate)
         except (ConfigurationError, InputError) as error:
             problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
-            unusable += [Result(r.line, r.reference, Fate.BAD, None, str(error)) for r in its_rows]
+            unusable += [
+                RowResult(r.line, r.reference, RowOutcome.BAD, None, str(error)) for r in its_rows
+            ]
             continue
-        desk = Desk(record.ingest, room, record.settings, account)
-        lanes.append((Lane(desk, gate, stop, folder), its_rows))
+        desk = TaskCreator(record.ingest, room, record.settings, account)
+        lanes.append((AccountBatch(desk, gate, stop, folder), its_rows))
     if problems and not lanes:
         raise ConfigurationError(problems)
     return lanes, unusable
 
 
 def _collected(
-    futures: Sequence[Future[Result]],
+    futures: Sequence[Future[RowResult]],
     stop: threading.Event,
-    told: Callable[[Result], None],
+    told: Callable[[RowResult], None],
     stopping: Callable[[], None],
-) -> tuple[list[Result], bool]:
+) -> tuple[list[RowResult], bool]:
     """The results, and whether somebody interrupted; what is under way is waited for."""
-    heard: set[Future[Result]] = set()
+    heard: set[Future[RowResult]] = set()
     interrupted = False
     while len(heard) < len(futures):
         try:

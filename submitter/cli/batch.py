@@ -6,22 +6,22 @@ from pathlib import Path
 
 import click
 
-from submitter.batch import line_of, run
-from submitter.console import (
-    INTERRUPTED,
-    REFUSED,
+from submitter.batch.rows import Defaults, read
+from submitter.batch.run import line_of, run
+from submitter.batch.spreadsheet import check_encoding
+from submitter.cli.group import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
     account,
     as_json,
-    complain,
     model,
+    print_errors,
     print_json,
     print_lines,
     provider,
 )
-from submitter.progress import counted
-from submitter.record import opened
-from submitter.rows import Defaults, read
-from submitter.sheet import check_encoding
+from submitter.cli.progress import batch_progress
+from submitter.session import open_session
 
 
 @click.command("batch")
@@ -65,9 +65,9 @@ def batch(
         file,
         Defaults(provider, account, model),
         encoding,
-        lambda line: complain([line]),
+        lambda line: print_errors([line]),
     )
-    with opened() as record, counted(len(rows) + len(bad)) as told:
+    with open_session() as record, batch_progress(len(rows) + len(bad)) as told:
         outcome = run(
             rows, bad, record, file.parent, concurrency, lambda row: told(line_of(row)), _stopping
         )
@@ -75,7 +75,7 @@ def batch(
         print_json(outcome.document())
     else:
         print_lines(outcome.lines())
-    ctx.exit(INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else REFUSED)
+    ctx.exit(EXIT_INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else EXIT_FAILED)
 
 
 def _encoding(name: str | None) -> str | None:

@@ -25,7 +25,7 @@ KEY = re.compile(
 )
 
 
-def accounts(environment: Mapping[str, str]) -> list[Account]:
+def accounts_with_keys(environment: Mapping[str, str]) -> list[Account]:
     """Those that have a key in the environment."""
     found: dict[Account, None] = {}
     for provider in ROOMS:
@@ -36,7 +36,7 @@ def accounts(environment: Mapping[str, str]) -> list[Account]:
     return list(found)
 
 
-def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
+def check_accounts(wanted: Sequence[Account]) -> Iterator[Finding]:
     """These accounts, and the clock; each finding as soon as it is there.
 
     Raises InputError for a name that no account can have.

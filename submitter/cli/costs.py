@@ -24,7 +24,7 @@ def month(charge: Charge) -> str:
     return rfc3339(charge.created_at)[: len("2026-11")]
 
 
-BY: dict[str, Callable[[Charge], str]] = {
+GROUPINGS: dict[str, Callable[[Charge], str]] = {
     "month": month,
     "account": lambda charge: charge.account,
     "reference": lambda charge: charge.reference or "",
@@ -32,7 +32,7 @@ BY: dict[str, Callable[[Charge], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CostLine:
     """What was charged for some tasks, in one unit of one provider."""
 
     group: str
@@ -55,7 +55,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Sum:
+class CostSum:
     """Adds up charge by charge. `odd`: what was told and is no decimal number."""
 
     by: str
@@ -66,17 +66,17 @@ class Sum:
         if not AMOUNT.fullmatch(charge.cost):
             self.odd += 1
             return
-        key = (BY[self.by](charge), charge.provider, charge.unit or UNKNOWN)
+        key = (GROUPINGS[self.by](charge), charge.provider, charge.unit or UNKNOWN)
         tasks, cost = self._found.get(key, (0, Decimal(0)))
         with localcontext(prec=DIGITS):
             self._found[key] = (tasks + 1, cost + Decimal(charge.cost))
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[CostLine]:
         """One for each group, provider and unit, in that order."""
-        return [Line(*key, *value) for key, value in sorted(self._found.items())]
+        return [CostLine(*key, *value) for key, value in sorted(self._found.items())]
 
 
-def charges(
+def all_charges(
     store: Store, created: TimeRange, *, provider: str | None = None, account: str | None = None
 ) -> Iterator[Charge]:
     """Every charge on record, oldest first, read page by page. Raises StoreUnavailable."""

@@ -11,14 +11,14 @@ import click
 from receiver.console import output, terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text import display
-from submitter import report
+from submitter.cli import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
 from submitter.providers import ROOMS
 from submitter.providers.base import Page
 from submitter.settings import DEFAULT_ACCOUNT
-from submitter.wording import readable
+from submitter.text import readable
 
-REFUSED, USAGE, INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 ARGUMENTS = {"file": "FILE"}  # all other fields are options
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 provider = click.option(
@@ -33,7 +33,7 @@ account = click.option(
 model = click.option("--model", help="The provider's model.  [default: the provider's first]")
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """Turns our errors into lines for people."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -43,31 +43,31 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with terminal.output(complain, lambda: ctx.exit(REFUSED)):
+            with terminal.output(print_errors, lambda: ctx.exit(EXIT_FAILED)):
                 return super().invoke(ctx)
         except (ConfigurationError, SettingsError) as error:
-            complain(error.problems)
-            ctx.exit(USAGE)
+            print_errors(error.problems)
+            ctx.exit(EXIT_USAGE)
         except InputError as error:
             name = ARGUMENTS.get(error.field) or f"--{error.field.replace('_', '-')}"
-            complain([f"{name}: {error.message}"])
-            ctx.exit(USAGE)
+            print_errors([f"{name}: {error.message}"])
+            ctx.exit(EXIT_USAGE)
         except (SubmitterError, CallbackReceiverError) as error:
-            complain([str(error)])
-            ctx.exit(REFUSED)
+            print_errors([str(error)])
+            ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
-            complain(["interrupted; what is on record stays there: see `receiver tasks`"])
-            ctx.exit(INTERRUPTED)
+            print_errors(["interrupted; what is on record stays there: see `receiver tasks`"])
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 def print_page(page: Page) -> None:
     """A table for people; a line a task, separated by tabs, for other programs."""
     if not sys.stdout.isatty():
         for task in page.tasks:
-            click.echo("\t".join(map(display.plain, report.row(task))))
+            click.echo("\t".join(map(display.plain, report.page_row(task))))
         return
     columns = ("its id", "our id", "status", "created", "result")
-    output.show_table(columns, map(report.row, page.tasks), "No tasks.")
+    output.show_table(columns, map(report.page_row, page.tasks), "No tasks.")
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -80,6 +80,6 @@ def print_json(document: Any) -> None:
     click.echo(display.json_readable(document))
 
 
-def complain(lines: Iterable[str]) -> None:
+def print_errors(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(f"submitter: {readable(line, 2000)}", err=True)

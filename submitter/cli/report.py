@@ -14,19 +14,19 @@ from receiver.stores.base import TaskHistory
 from receiver.tasks import Outcome
 from receiver.text.display import rfc3339
 from submitter.providers.base import Listed, Page
-from submitter.wording import readable
+from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded ones reach about 1,000
 TOLD = (Outcome.RECORDED, Outcome.DUPLICATE)
 
 
-def document(history: TaskHistory) -> dict[str, Any]:
+def task_document(history: TaskHistory) -> dict[str, Any]:
     """The task as scripts get it: `task` and `media`, as in the event that hooks get."""
     event = _notice(history).as_json()
     return {"task": event["task"], "media": event["media"]}
 
 
-def lines(history: TaskHistory) -> Iterator[str]:
+def task_lines(history: TaskHistory) -> Iterator[str]:
     """The task as people read it, a fact a line."""
     notice = _notice(history)
     task = history.task
@@ -60,7 +60,7 @@ def page_document(page: Page) -> dict[str, Any]:
     }
 
 
-def row(task: Listed) -> tuple[str, str, str, str, str]:
+def page_row(task: Listed) -> tuple[str, str, str, str, str]:
     """A task of the provider's list: its id, ours, status, creation, and what came of it."""
     return (
         task.provider_task_id,

@@ -10,9 +10,9 @@ from typing import Any
 
 from receiver.errors import RequestRefused
 from receiver.providers.base import decode_strictly
-from submitter import sheet
+from submitter.batch import spreadsheet
 from submitter.errors import InputError
-from submitter.orders import check_texts
+from submitter.pictures.inputs import check_texts
 from submitter.providers import ROOMS
 from submitter.settings import DEFAULT_ACCOUNT
 
@@ -66,7 +66,7 @@ def read(
 
     `encoding` and `note` are passed to `sheet.text`.
     """
-    text = sheet.text(path, encoding, note)
+    text = spreadsheet.text(path, encoding, note)
     entries = _jsonl(text) if text.lstrip().startswith("{") else _csv(text)
     good: dict[str, Row] = {}
     bad: list[BadRow] = []
@@ -88,7 +88,7 @@ def _check_unique(row: Row, earlier: Mapping[str, Row]) -> None:
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
-    for line, words in enumerate(sheet.lines(text), 1):
+    for line, words in enumerate(spreadsheet.lines(text), 1):
         if words.strip():
             try:
                 document = decode_strictly(words.encode())
@@ -100,7 +100,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, Entry]]:
-    found = sheet.rows(text, COLUMNS)
+    found = spreadsheet.rows(text, COLUMNS)
     _, first = next(found, (1, InputError("row", "is missing")))
     header = _header([] if isinstance(first, InputError) else first)
     for line, cells in found:
@@ -109,7 +109,7 @@ def _csv(text: str) -> Iterator[tuple[int, Entry]]:
 
 def _header(cells: Sequence[str]) -> list[str]:
     """Return the column names; empty for a column without a name, whose cells must be empty."""
-    header = [sheet.name(cell) for cell in cells]
+    header = [spreadsheet.name(cell) for cell in cells]
     while header and not header[-1]:  # a trailing separator
         header.pop()
     names = [name for name in header if name]

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from receiver.pictures import thumbnails
-from submitter import images
 from submitter.errors import InputError
+from submitter.pictures import images
 from submitter.providers import Provider
 
 # A word before `://` is a URL's scheme, whatever it is, and one letter is a Windows drive.
@@ -45,14 +45,14 @@ class Garment:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class ClothPicture:
     """What goes into the request, a URL or raw Base64, and the pictures that it was made of."""
 
     cloth: str
     merged: tuple[bytes, ...] = ()
 
 
-def chosen(given: Sequence[str], room: Provider, model: str | None) -> tuple[Garment, ...]:
+def select_garments(given: Sequence[str], room: Provider, model: str | None) -> tuple[Garment, ...]:
     """The garment, or the upper and the lower one in this order; raises InputError for what the
     provider would take the money for and then fail.
     """
@@ -72,20 +72,20 @@ def chosen(given: Sequence[str], room: Provider, model: str | None) -> tuple[Gar
     return tuple(sorted(found, key=lambda garment: garment.kind is Kind.LOWER))
 
 
-def prepare(
+def prepare_garments(
     garments: Sequence[Garment],
     folder: Path | None = None,
     fetch: Callable[[str, str], bytes] = images.fetch,
-) -> Sent:
+) -> ClothPicture:
     """What is sent for these garments, as `chosen`. Raises InputError."""
-    given = [images.located(garment.picture, folder) for garment in garments]
+    given = [images.resolve_path(garment.picture, folder) for garment in garments]
     if len(given) == 1:
-        return Sent(images.prepare("cloth", given[0]))
+        return ClothPicture(images.prepare("cloth", given[0]))
     upper, lower = (images.load("cloth", located, fetch) for located in given)
-    return together(upper, lower)
+    return combine_garments(upper, lower)
 
 
-def together(upper: bytes, lower: bytes) -> Sent:
+def combine_garments(upper: bytes, lower: bytes) -> ClothPicture:
     """Return both garments as one picture. Raises InputError."""
     try:
         sheet = merged(upper, lower)
@@ -94,7 +94,7 @@ def together(upper: bytes, lower: bytes) -> Sent:
         raise InputError(
             "cloth", f"the pictures cannot be merged ({why}); save them again"
         ) from None
-    return Sent(base64.b64encode(sheet).decode("ascii"), (upper, lower))
+    return ClothPicture(base64.b64encode(sheet).decode("ascii"), (upper, lower))
 
 
 def merged(upper: bytes, lower: bytes) -> bytes:

@@ -11,13 +11,13 @@ from submitter.client import Answer
 KEPT_HEADERS = ("Content-Type", "Date", "X-Request-Id")
 
 
-def message(task: Task, answer: Answer, source: Source) -> Callback:
+def callback_of_answer(task: Task, answer: Answer, source: Source) -> Callback:
     """The answer, received now."""
     kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
-    return words(task, answer.body, source, kept)
+    return callback_of_body(task, answer.body, source, kept)
 
 
-def words(
+def callback_of_body(
     task: Task, body: bytes, source: Source, headers: dict[str, str] | None = None
 ) -> Callback:
     """A body about this task, received now; empty where the provider said nothing."""

@@ -10,17 +10,17 @@ from pathlib import Path
 from receiver.errors import StoreError
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from submitter.desk import Desk, was_not_accepted
+from submitter.batch.rows import Row
+from submitter.batch.shared_backoff import SharedBackoff
 from submitter.errors import InputError, OutcomeUnknown, ProviderError, WrongInput
-from submitter.gate import Gate
-from submitter.orders import Order, prepare
-from submitter.rows import Row
+from submitter.pictures.inputs import TryOnInputs, prepare_inputs
+from submitter.task_creation import TaskCreator, was_not_accepted
 
 ALL = 1_000_000
-MOST_UNKNOWN = 3  # in a row; then the provider is in trouble, and each more may be paid for
+MAX_UNKNOWN_IN_A_ROW = 3  # in a row; then the provider is in trouble, and each more may be paid for
 
 
-class Fate(StrEnum):
+class RowOutcome(StrEnum):
     """What became of a row."""
 
     SUBMITTED = "submitted"
@@ -31,24 +31,26 @@ class Fate(StrEnum):
     LEFT = "not sent"
 
 
-FINE = frozenset({Fate.SUBMITTED, Fate.SKIPPED})
+FINE = frozenset({RowOutcome.SUBMITTED, RowOutcome.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RowResult:
     """One row of the file and what became of it."""
 
     line: int
     reference: str
-    fate: Fate
+    fate: RowOutcome
     task_id: str | None = None
     problem: str | None = None
 
 
-class Lane:
+class AccountBatch:
     """One account's rows. It closes when an error says nothing good of the rows to come."""
 
-    def __init__(self, desk: Desk, gate: Gate, stop: threading.Event, folder: Path) -> None:
+    def __init__(
+        self, desk: TaskCreator, gate: SharedBackoff, stop: threading.Event, folder: Path
+    ) -> None:
         self._desk = desk
         self._gate = gate
         self._stop = stop
@@ -56,26 +58,28 @@ class Lane:
         self._closed_by: str | None = None
         self._unknown = 0  # one after the other
 
-    def handle(self, row: Row) -> Result:
+    def handle(self, row: Row) -> RowResult:
         """Submit the row, unless it was submitted before; whatever happens is the result."""
         self._gate.wait()
         if self._stop.is_set() or self._closed_by:
-            return _result(row, Fate.LEFT, problem=self._closed_by or "interrupted")
+            return _result(row, RowOutcome.LEFT, problem=self._closed_by or "interrupted")
         try:
             earlier = submitted_before(self._desk.ingest.store, row)
             if earlier is not None:
                 return _told(row, earlier)
             room = self._desk.room
-            order = prepare(room, row.human, row.cloth, row.reference, row.model, self._folder)
+            order = prepare_inputs(
+                room, row.human, row.cloth, row.reference, row.model, self._folder
+            )
             task, is_new = self._claim(row, order)
         except InputError as error:
-            return _result(row, Fate.BAD, problem=str(error))
+            return _result(row, RowOutcome.BAD, problem=str(error))
         except StoreError as error:
             self._closed_by = str(error)
-            return _result(row, Fate.LEFT, problem=str(error))
+            return _result(row, RowOutcome.LEFT, problem=str(error))
         return self._sent(row, task, order) if is_new else _told(row, task)
 
-    def _claim(self, row: Row, order: Order) -> tuple[Task, bool]:
+    def _claim(self, row: Row, order: TryOnInputs) -> tuple[Task, bool]:
         """The row's task, and whether it is new: put on record now, by us and nobody else."""
         with self._desk.ingest.store.alone():  # two files may hold the same reference
             earlier = submitted_before(self._desk.ingest.store, row)
@@ -83,21 +87,21 @@ class Lane:
                 return earlier, False
             return self._desk.put_on_record(order), True
 
-    def _sent(self, row: Row, task: Task, order: Order) -> Result:
+    def _sent(self, row: Row, task: Task, order: TryOnInputs) -> RowResult:
         try:
             self._desk.send(task, order)
         except (OutcomeUnknown, StoreError) as error:
             self._unknown += 1
-            if self._unknown >= MOST_UNKNOWN:
+            if self._unknown >= MAX_UNKNOWN_IN_A_ROW:
                 self._closed_by = f"the outcome of {self._unknown} in a row is unknown"
-            return _result(row, Fate.UNKNOWN, task.id, str(error))
+            return _result(row, RowOutcome.UNKNOWN, task.id, str(error))
         except WrongInput as error:
-            return _result(row, Fate.REFUSED, task.id, error.message)
+            return _result(row, RowOutcome.REFUSED, task.id, error.message)
         except ProviderError as error:
             self._closed_by = error.message
-            return _result(row, Fate.REFUSED, task.id, error.message)
+            return _result(row, RowOutcome.REFUSED, task.id, error.message)
         self._unknown = 0
-        return _result(row, Fate.SUBMITTED, task.id)
+        return _result(row, RowOutcome.SUBMITTED, task.id)
 
 
 def submitted_before(store: Store, row: Row) -> Task | None:
@@ -108,12 +112,14 @@ def submitted_before(store: Store, row: Row) -> Task | None:
     return None
 
 
-def _told(row: Row, task: Task) -> Result:
+def _told(row: Row, task: Task) -> RowResult:
     if task.status is not Status.CREATED:
-        return _result(row, Fate.SKIPPED, task.id)
+        return _result(row, RowOutcome.SKIPPED, task.id)
     problem = "an earlier run put it on record and never learnt whether it was accepted"
-    return _result(row, Fate.UNKNOWN, task.id, f"{problem}; see: submitter status {task.id}")
+    return _result(row, RowOutcome.UNKNOWN, task.id, f"{problem}; see: submitter status {task.id}")
 
 
-def _result(row: Row, fate: Fate, task_id: str | None = None, problem: str | None = None) -> Result:
-    return Result(row.line, row.reference, fate, task_id, problem)
+def _result(
+    row: Row, fate: RowOutcome, task_id: str | None = None, problem: str | None = None
+) -> RowResult:
+    return RowResult(row.line, row.reference, fate, task_id, problem)

@@ -12,11 +12,11 @@ from rich.text import Text
 from receiver.clock import now_ms
 from receiver.config import durations
 from receiver.stores.base import TimeRange
-from submitter.console import as_json, complain, print_json
-from submitter.costs import BY, Line, Sum, charges
+from submitter.cli.costs import GROUPINGS, CostLine, CostSum, all_charges
+from submitter.cli.group import as_json, print_errors, print_json
 from submitter.providers import ROOMS
-from submitter.record import opened
-from submitter.wording import readable
+from submitter.session import open_session
+from submitter.text import readable
 
 
 def _instant(_: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -27,7 +27,7 @@ def _instant(_: click.Context, param: click.Parameter, value: str | None) -> int
 
 
 @click.command("costs")
-@click.option("--by", type=click.Choice(list(BY)), default="month", show_default=True)
+@click.option("--by", type=click.Choice(list(GROUPINGS)), default="month", show_default=True)
 @click.option("--provider", type=click.Choice(list(ROOMS)))
 @click.option("--account", metavar="NAME", help="Only tasks of this account.")
 @click.option("--since", callback=_instant, help="Created since: 30d, or 2026-11-01T00:00:00Z.")
@@ -46,10 +46,10 @@ def costs(
     Months are in UTC, by the creation of the task. A provider that tells no cost (Modellix) does
     not show.
     """
-    total = Sum(by)
-    with opened() as record:
+    total = CostSum(by)
+    with open_session() as record:
         span = TimeRange(since, until)
-        for charge in charges(record.store, span, provider=provider, account=account):
+        for charge in all_charges(record.store, span, provider=provider, account=account):
             total.add(charge)
     if as_json:
         lines = [line.as_json(by) for line in total.lines()]
@@ -57,10 +57,10 @@ def costs(
     else:
         _print(by, total.lines())
     if total.odd:
-        complain([f"{total.odd} task(s) are left out: what they cost is no decimal number"])
+        print_errors([f"{total.odd} task(s) are left out: what they cost is no decimal number"])
 
 
-def _print(by: str, lines: list[Line]) -> None:
+def _print(by: str, lines: list[CostLine]) -> None:
     """A table for people; a line each, separated by tabs, for other programs."""
     if not sys.stdout.isatty():
         for line in lines:

@@ -17,12 +17,13 @@ from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.signing import callback_urls
 from receiver.tasks import Status, Task, Trust, new_task_id
-from submitter import inputs, reconcile
+from submitter import reconcile
 from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
-from submitter.messages import message, words
-from submitter.orders import Order
+from submitter.pictures import input_thumbnails
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider
 from submitter.providers.base import TryOn
+from submitter.queries import callback_of_answer, callback_of_body
 from submitter.settings import DEFAULT_ACCOUNT
 
 # ms; longer than any create is under way, a batch that waits for a free slot included.
@@ -41,7 +42,7 @@ def was_not_accepted(task: Task) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class TaskCreator:
     """Takes orders for one account of one provider."""
 
     ingest: Ingest
@@ -50,7 +51,7 @@ class Desk:
     account: str = DEFAULT_ACCOUNT
     sleep: Callable[[float], None] = time.sleep
 
-    def put_on_record(self, order: Order, task_id: str | None = None) -> Task:
+    def put_on_record(self, order: TryOnInputs, task_id: str | None = None) -> Task:
         """The first phase: the task is `created`, durably; nothing is sent.
 
         Raises StoreError, and ValueError if a task with this id is on record.
@@ -72,14 +73,14 @@ class Desk:
         self.ingest.store.create_task(task)
         return task
 
-    def send(self, task: Task, order: Order) -> Task:
+    def send(self, task: Task, order: TryOnInputs) -> Task:
         """The second phase: the task as it stands once the provider has taken it.
 
         Raises ProviderError that names the task: it is `failed` on record if the provider provably
         did not take it, and stays `created` after OutcomeUnknown.
         """
         if self.settings.keep_inputs:  # not with the task: many may wait for its commit
-            inputs.keep(self.ingest.store, task.id, order)
+            input_thumbnails.store_thumbnails(self.ingest.store, task.id, order)
         try:
             answer = self.room.create(self._try_on(task, order))
         except OutcomeUnknown as error:
@@ -88,7 +89,7 @@ class Desk:
             self._refused(task, error)
             raise error.about(task.id) from None
         try:
-            self._keep(message(task, answer, Source.CREATE))
+            self._keep(callback_of_answer(task, answer, Source.CREATE))
         except (RequestRefused, StoreError) as error:
             unknown = OutcomeUnknown(f"the answer could not be recorded: {error}", body=answer.body)
             return self._look_up(task, unknown)
@@ -109,7 +110,7 @@ class Desk:
         )
         return now + round(1000 * schedule.first)
 
-    def _try_on(self, task: Task, order: Order) -> TryOn:
+    def _try_on(self, task: Task, order: TryOnInputs) -> TryOn:
         public_url = self.settings.public_url
         callback_url = None
         if public_url and self.room.has_callbacks:
@@ -135,7 +136,7 @@ class Desk:
 
     def _refused(self, task: Task, error: ProviderError) -> None:
         """The task does not exist at the provider: that is its end."""
-        said = words(task, error.body, Source.CREATE)
+        said = callback_of_body(task, error.body, Source.CREATE)
         try:
             if error.code is None or not self._understood(said):
                 self.ingest.record(said, _end(task, error, said.received_at))
@@ -173,7 +174,7 @@ class Desk:
             return self._cannot_ask(task)
         self.sleep(LOOK_UP_AFTER)
         try:
-            outcome = reconcile.ask(self.ingest, self.room, task)
+            outcome = reconcile.query(self.ingest, self.room, task)
         except NotFoundAtProvider:
             return "the provider does not know it so far", later
         except (ProviderError, StoreError) as error:

@@ -9,35 +9,36 @@ from receiver.console import completion
 from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from submitter import reconcile, report
-from submitter.batch_command import batch
-from submitter.console import (
-    REFUSED,
-    Commands,
+from submitter import reconcile
+from submitter.cli import report
+from submitter.cli.batch import batch
+from submitter.cli.costs_command import costs
+from submitter.cli.doctor_command import doctor_
+from submitter.cli.group import (
+    EXIT_FAILED,
+    CommandGroup,
     account,
     as_json,
-    complain,
     model,
+    print_errors,
     print_json,
     print_lines,
     print_page,
     provider,
 )
-from submitter.costs_command import costs
-from submitter.desk import Desk
-from submitter.doctor_command import doctor_
+from submitter.cli.progress import ProgressDisplay, task_progress
+from submitter.cli.reconcile import reconcile as reconcile_command
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
-from submitter.orders import prepare
-from submitter.progress import Show, shown
+from submitter.pictures.inputs import prepare_inputs
 from submitter.providers import Provider, open_room
-from submitter.reconcile_command import reconcile as reconcile_command
-from submitter.record import Record, opened, opened_with
+from submitter.session import Session, open_session, open_session_with
+from submitter.task_creation import TaskCreator
 
 ALL = 1_000_000
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Create virtual try-on tasks at a provider, and see how they stand.
@@ -90,10 +91,10 @@ def submit(
     as_json: bool,
 ) -> None:
     """Submit one try-on."""
-    with opened_with(provider, account) as (record, room):
-        order = prepare(room, human, cloth, reference, model)
-        desk = Desk(record.ingest, room, record.settings, account)
-        with shown("submitting") as show:
+    with open_session_with(provider, account) as (record, room):
+        order = prepare_inputs(room, human, cloth, reference, model)
+        desk = TaskCreator(record.ingest, room, record.settings, account)
+        with task_progress("submitting") as show:
             task = desk.put_on_record(order)
             show.task(task)
             try:
@@ -107,9 +108,9 @@ def submit(
         _print_task(record.store, task, as_json)
     if wait and not task.status.is_terminal:
         late = f"task {task.id} has not ended within {timeout:g} s; it goes on"
-        complain([f"{late}, see: submitter status {task.id}"])
-        ctx.exit(REFUSED)
-    ctx.exit(REFUSED if task.status is Status.FAILED else 0)
+        print_errors([f"{late}, see: submitter status {task.id}"])
+        ctx.exit(EXIT_FAILED)
+    ctx.exit(EXIT_FAILED if task.status is Status.FAILED else 0)
 
 
 @main.command()
@@ -117,7 +118,7 @@ def submit(
 @as_json
 def status(task: str, as_json: bool) -> None:
     """Show a task, by our id or the provider's; the provider is asked while it is open."""
-    with opened() as record:
+    with open_session() as record:
         found = _find(record.store, task)
         problem = None
         if not found.status.is_terminal:
@@ -142,17 +143,19 @@ def list_(provider: str, account: str, page: int, page_size: int, as_json: bool)
         print_page(found)
 
 
-def _wait(record: Record, room: Provider, task: Task, timeout: float, show: Show) -> Task:
+def _wait(
+    record: Session, room: Provider, task: Task, timeout: float, show: ProgressDisplay
+) -> Task:
     task = Follower(record, room, show.task, show.note).follow(task, timeout)
     if task.status is Status.SUCCEEDED:
         wait_for_downloads(record.store, record.downloads, task)
     return task
 
 
-def _asked(record: Record, task: Task) -> SubmitterError | None:
+def _asked(record: Session, task: Task) -> SubmitterError | None:
     """Ask the provider; what stood in the way, because the record is worth showing all the same."""
     try:
-        reconcile.ask(record.ingest, open_room(task.provider, task.account), task)
+        reconcile.query(record.ingest, open_room(task.provider, task.account), task)
     except SubmitterError as error:
         return error
     return None
@@ -176,6 +179,6 @@ def _find(store: Store, text: str) -> Task:
 def _print_task(store: Store, task: Task, as_json: bool) -> None:
     history = store.history(task.id)
     if as_json:
-        print_json(report.document(history))
+        print_json(report.task_document(history))
     else:
-        print_lines(report.lines(history))
+        print_lines(report.task_lines(history))
