@@ -1,4 +1,4 @@
-"""Opens what a command works with: settings, record and provider room, all mistakes at once."""
+"""Opens what a command needs: the settings, the store and the adapter of a provider account."""
 
 from __future__ import annotations
 
@@ -26,52 +26,53 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The system of record, and the way in."""
+    """The settings and the open store of a command."""
 
     settings: Settings
     store: Store
     ingest: Ingest
-    downloads: frozenset[str]  # the hooks that bring the pictures
+    download_hooks: frozenset[str]  # the names of the hooks that download results
     hooks: CurrentHooks | None = None
 
 
 @contextmanager
 def open_session(*, waits: bool = False) -> Iterator[Session]:
-    """The record alone. With `waits`, wait for a database server that is down.
+    """Open the store; with `waits`, wait until its database server is reachable.
 
-    Raises ConfigurationError, SchemaMismatch or StoreUnavailable.
+    Raises ConfigurationError with all problems, SchemaMismatch or StoreUnavailable.
     """
     problems: list[str] = []
     chosen, hooks = _read_settings(problems)
-    with _record(problems, chosen, hooks, waits=waits) as record:
-        yield record
+    with _opened(problems, chosen, hooks, waits=waits) as session:
+        yield session
 
 
 @contextmanager
 def open_session_with(
     provider: str, account: str = DEFAULT_ACCOUNT
 ) -> Iterator[tuple[Session, Provider]]:
-    """The record and the provider's room, as `opened`; also raises InputError."""
+    """Open the store and the adapter of the account.
+
+    Raises InputError and everything that `open_session` raises.
+    """
     problems: list[str] = []
-    room = _tried(problems, lambda: open_room(provider, account))
+    adapter = _collect(problems, lambda: open_room(provider, account))
     chosen, hooks = _read_settings(problems)
-    with _record(problems, chosen, hooks) as record:
-        if room is None:
+    with _opened(problems, chosen, hooks) as session:
+        if adapter is None:
             raise ConfigurationError(problems)
-        yield record, room
+        yield session, adapter
 
 
 def _read_settings(problems: list[str]) -> tuple[Settings | None, CurrentHooks | None]:
-    chosen = _tried(problems, lambda: settings.load(creates_secret=False))
-    # The mistakes in the hooks file are reported also if another setting is wrong.
-    source = HooksPath.named(os.environ.get("HOOKS_FILE"))
-    if chosen:
-        source = source_of(chosen)
-    return chosen, _tried(problems, lambda: CurrentHooks.load(source))
+    chosen = _collect(problems, lambda: settings.load(creates_secret=False))
+    # The problems of the hooks file are reported even if another setting is invalid.
+    source = source_of(chosen) if chosen else HooksPath.named(os.environ.get("HOOKS_FILE"))
+    return chosen, _collect(problems, lambda: CurrentHooks.load(source))
 
 
 @contextmanager
-def _record(
+def _opened(
     problems: list[str],
     chosen: Settings | None,
     hooks: CurrentHooks | None,
@@ -96,15 +97,17 @@ def _record(
                 chosen.confirm,
                 MetricBuffer("poller"),
             ),
+            download_hooks=frozenset(
+                entry.name for entry in hooks.entries if entry.type == hooks_file.DOWNLOAD
+            ),
             hooks=hooks,
-            downloads=frozenset(e.name for e in hooks.entries if e.type == hooks_file.DOWNLOAD),
         )
     finally:
         store.close()
 
 
-def _tried(problems: list[str], read: Callable[[], T]) -> T | None:
-    """What `read` returns; or None, and what is wrong is added to `problems`."""
+def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
+    """Return the result of `read`, or add its problems to the list and return None."""
     try:
         return read()
     except (SettingsError, ConfigurationError) as error:

@@ -1,7 +1,7 @@
-"""Creates a task in two phases: on record first, then at the provider, never paid for twice.
+"""Creates a task in two phases: it is recorded first and then sent, so it is never paid for twice.
 
-Whatever goes wrong on the way, the row tells of it: `created` means "may exist at the provider",
-every other status is certain.
+After any failure the recorded status tells what happened: `created` means that the task may exist
+at the provider, and every other status is certain.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.signing import callback_urls
 from receiver.tasks import Status, Task, Trust, new_task_id
-from submitter import reconcile
 from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
-from submitter.pictures import input_thumbnails
-from submitter.pictures.inputs import TryOnInputs
+from submitter.pictures.inputs import TryOnInputs, store_thumbnails
 from submitter.providers import Provider
 from submitter.providers.base import TryOn
-from submitter.queries import callback_of_answer, callback_of_body
+from submitter.queries import callback_of_answer, callback_of_body, query, schedule_for
 from submitter.settings import DEFAULT_ACCOUNT
 
-# ms; longer than any create is under way, a batch that waits for a free slot included.
+# ms; longer than any create takes, including the wait of a batch for a free slot.
 CREATED_WITHIN = 900_000
-LOOK_UP_AFTER = 2.0  # seconds; gives the provider time to file what it accepted
-REFUSED, NEVER_REACHED = "refused: ", "never reached"  # how the reason of a refused task begins
+LOOK_UP_AFTER = 2.0  # seconds, in which the provider can store a task that it accepted
+# How the reason of a task starts that the provider did not accept.
+REFUSED, NEVER_REACHED = "refused: ", "never reached"
 
 
 def was_not_accepted(task: Task) -> bool:
-    """Does the record prove that the provider never took it, so that nothing was paid?"""
+    """Return whether the record proves that the provider did not accept, and charge for, it."""
     return (
         task.status is Status.FAILED
         and not task.id_at_provider
@@ -43,167 +42,174 @@ def was_not_accepted(task: Task) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TaskCreator:
-    """Takes orders for one account of one provider."""
+    """Creates tasks for one account of one provider."""
 
     ingest: Ingest
-    room: Provider
+    adapter: Provider
     settings: Settings
     account: str = DEFAULT_ACCOUNT
     sleep: Callable[[float], None] = time.sleep
 
-    def put_on_record(self, order: TryOnInputs, task_id: str | None = None) -> Task:
-        """The first phase: the task is `created`, durably; nothing is sent.
+    def record_task(self, inputs: TryOnInputs, task_id: str | None = None) -> Task:
+        """Record the task durably as `created` and return it; nothing is sent.
 
-        Raises StoreError, and ValueError if a task with this id is on record.
+        Raises StoreError, and ValueError if a task with this id is recorded already.
         """
         now = now_ms()
         task = Task(
             id=task_id or new_task_id(now),
-            provider=self.room.name,
+            provider=self.adapter.name,
             status=Status.CREATED,
             created_at=now,
             updated_at=now,
             account=self.account,
-            reference=order.reference,
+            reference=inputs.reference,
             trust=Trust.QUERIED,
             expects_callback=self._expects_callback,
-            # A task that can be asked about by the provider's id alone is given up on otherwise.
-            deadline_at=self._ask_at(now) if self.room.finds_by_our_id else now + CREATED_WITHIN,
+            # Without the provider's id, a task that is found only by that id will be given up.
+            deadline_at=self._first_query_at(now)
+            if self.adapter.finds_by_our_id
+            else now + CREATED_WITHIN,
         )
         self.ingest.store.create_task(task)
         return task
 
-    def send(self, task: Task, order: TryOnInputs) -> Task:
-        """The second phase: the task as it stands once the provider has taken it.
+    def send(self, task: Task, inputs: TryOnInputs) -> Task:
+        """Send a recorded task to the provider, and return it once the provider has accepted it.
 
-        Raises ProviderError that names the task: it is `failed` on record if the provider provably
-        did not take it, and stays `created` after OutcomeUnknown.
+        Raises ProviderError with the id of the task. The task is then `failed` if the provider
+        certainly did not accept it, and remains `created` after OutcomeUnknown.
         """
-        if self.settings.keep_inputs:  # not with the task: many may wait for its commit
-            input_thumbnails.store_thumbnails(self.ingest.store, task.id, order)
+        if self.settings.keep_inputs:  # not in the commit of the task, on which others may wait
+            store_thumbnails(self.ingest.store, task.id, inputs)
         try:
-            answer = self.room.create(self._try_on(task, order))
+            answer = self.adapter.create(self._try_on(task, inputs))
         except OutcomeUnknown as error:
             return self._look_up(task, error)
         except ProviderError as error:
-            self._refused(task, error)
+            self._record_refusal(task, error)
             raise error.about(task.id) from None
         try:
-            self._keep(callback_of_answer(task, answer, Source.CREATE))
+            self._record_answer(callback_of_answer(task, answer, Source.CREATE))
         except (RequestRefused, StoreError) as error:
-            unknown = OutcomeUnknown(f"the answer could not be recorded: {error}", body=answer.body)
+            unknown = OutcomeUnknown(
+                f"the response could not be recorded: {error}", body=answer.body
+            )
             return self._look_up(task, unknown)
-        if not self.room.finds_by_our_id:
-            self.ingest.store.put_off(task, self._ask_at(now_ms()))
+        if not self.adapter.finds_by_our_id:
+            self.ingest.store.put_off(task, self._first_query_at(now_ms()))
         return self.ingest.store.task(task.id)
 
     @property
     def _expects_callback(self) -> bool:
-        return self.room.has_callbacks and self.settings.public_url is not None
+        return self.adapter.has_callbacks and self.settings.public_url is not None
 
-    def _ask_at(self, now: int) -> int:
-        schedule = reconcile.schedule_for(
+    def _first_query_at(self, now: int) -> int:
+        schedule = schedule_for(
             self.ingest,
-            self.room,
+            self.adapter,
             expects_callback=self._expects_callback,
-            at_most=self.settings.reconcile_after,
+            first_within=self.settings.reconcile_after,
         )
         return now + round(1000 * schedule.first)
 
-    def _try_on(self, task: Task, order: TryOnInputs) -> TryOn:
+    def _try_on(self, task: Task, inputs: TryOnInputs) -> TryOn:
         public_url = self.settings.public_url
         callback_url = None
-        if public_url and self.room.has_callbacks:
+        if public_url and self.adapter.has_callbacks:
             (secret, *_) = self.settings.with_secret().callback_secrets
             callback_url = callback_urls.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
-            human=order.human,
-            cloth=order.cloth,
+            human=inputs.human,
+            cloth=inputs.cloth,
             external_task_id=task.id,
-            model=order.model,
+            model=inputs.model,
             callback_url=callback_url,
         )
 
-    def _keep(self, said: Callback) -> None:
-        """Record the answer to a create; once more, where nothing else would tell of the task."""
+    def _record_answer(self, callback: Callback) -> None:
+        """Record the response to a create.
+
+        A second attempt is made if nothing else contains the provider's id of the task.
+        """
         try:
-            self.ingest.accept(said)
+            self.ingest.accept(callback)
         except StoreError:
-            if self.room.finds_by_our_id:
+            if self.adapter.finds_by_our_id:
                 raise
             self.sleep(LOOK_UP_AFTER)
-            self.ingest.accept(said)
+            self.ingest.accept(callback)
 
-    def _refused(self, task: Task, error: ProviderError) -> None:
-        """The task does not exist at the provider: that is its end."""
-        said = callback_of_body(task, error.body, Source.CREATE)
+    def _record_refusal(self, task: Task, error: ProviderError) -> None:
+        """Record that the task has failed, in the provider's own words if they can be parsed."""
+        callback = callback_of_body(task, error.body, Source.CREATE)
         try:
-            if error.code is None or not self._understood(said):
-                self.ingest.record(said, _end(task, error, said.received_at))
-        except (RequestRefused, StoreError) as trouble:
-            error.message += f"; this could not be recorded: {trouble}"
+            if error.code is None or not self._is_accepted(callback):
+                self.ingest.record(callback, _refusal(task, error, callback.received_at))
+        except (RequestRefused, StoreError) as problem:
+            error.message += f"; this could not be recorded: {problem}"
 
-    def _understood(self, said: Callback) -> bool:
-        """Record the refusal in the provider's own words, if the receiver can read them."""
+    def _is_accepted(self, callback: Callback) -> bool:
+        """Record the callback; return whether it could be parsed."""
         try:
-            self.ingest.accept(said)
+            self.ingest.accept(callback)
         except RequestRefused:
             return False
         return True
 
     def _look_up(self, task: Task, unknown: OutcomeUnknown) -> Task:
-        """Ask for the task by our id. Raises `unknown`, saying more, if that brings nothing."""
-        found, advice = self._asked(task)
-        stands = self._stands(task)
-        # Moved: by the answer, or by a callback, which proves as well that it was accepted.
-        if stands is not None and stands.status is not Status.CREATED:
-            return stands
+        """Return the task if a query finds it at the provider. Otherwise raise OutcomeUnknown."""
+        finding, advice = self._query(task)
+        recorded = self._recorded(task)
+        # The status may also have been changed by a callback, which proves the same.
+        if recorded is not None and recorded.status is not Status.CREATED:
+            return recorded
         raise OutcomeUnknown(
-            f"{unknown.message}; {found}. It may have been accepted, and paid for: do not send it "
-            f"again blindly. {advice}",
+            f"{unknown.message}; {finding}. The task may have been accepted and paid for: do not "
+            f"submit it again without checking. {advice}",
             code=unknown.code,
             http_status=unknown.http_status,
             request_id=unknown.request_id,
             body=unknown.body,
         ).about(task.id) from None
 
-    def _asked(self, task: Task) -> tuple[str, str]:
-        """Ask the provider; what came of it, and what to do now, in words."""
-        later = f"Ask later with: submitter status {task.id}"
-        if not self.room.finds_by_our_id:
-            return self._cannot_ask(task)
+    def _query(self, task: Task) -> tuple[str, str]:
+        """Query the provider; return the finding and an advice, both as text."""
+        if not self.adapter.finds_by_our_id:
+            return self._without_query(task)
+        advice = f"Check it later with: submitter status {task.id}"
         self.sleep(LOOK_UP_AFTER)
         try:
-            outcome = reconcile.query(self.ingest, self.room, task)
+            outcome = query(self.ingest, self.adapter, task)
         except NotFoundAtProvider:
-            return "the provider does not know it so far", later
+            return "the provider has no such task yet", advice
         except (ProviderError, StoreError) as error:
-            return f"looking it up failed too ({error})", later
-        return f"looking it up brought nothing new ({outcome})", later
+            return f"the query for the task failed too ({error})", advice
+        return f"the query for the task changed nothing ({outcome})", advice
 
-    def _cannot_ask(self, task: Task) -> tuple[str, str]:
-        found = f"{task.provider} keeps no id of ours, so it cannot be looked up"
+    def _without_query(self, task: Task) -> tuple[str, str]:
+        finding = f"{task.provider} does not store our id, so the task cannot be queried"
         if self._expects_callback:
-            return found, "Its callback may still tell"
+            return finding, "Its callback may still arrive"
         try:
             self.ingest.give_up(task.id, now_ms())
         except (StoreError, NotFound) as error:
-            found += f" (and that could not be recorded: {error})"
-        return found, f"Look for it at {task.provider} before you submit it again"
+            finding += f" (and that could not be recorded: {error})"
+        return finding, f"Look for it at {task.provider} before you submit it again"
 
-    def _stands(self, task: Task) -> Task | None:
+    def _recorded(self, task: Task) -> Task | None:
         try:
             return self.ingest.store.task(task.id)
         except StoreError:
-            return None  # what is raised then names the first trouble, which is the one to mend
+            return None  # the caller reports the first problem, which is the one to solve
 
 
-def _end(task: Task, error: ProviderError, at: int) -> Event:
-    never = isinstance(error, NeverReached)
+def _refusal(task: Task, error: ProviderError, at: int) -> Event:
+    reason = NEVER_REACHED if isinstance(error, NeverReached) else f"{REFUSED}{error.message}"
     return Event(
         provider=task.provider,
         provider_task_id="",
         status=Status.FAILED,
         occurred_at=at,
-        reason=NEVER_REACHED if never else f"{REFUSED}{error.message}",
+        reason=reason,
     )

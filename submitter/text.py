@@ -1,4 +1,4 @@
-"""What others wrote, made safe to show: one line of bounded length that steers no terminal."""
+"""Makes text from other parties safe to display."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import re
 from receiver.text.redaction import redacted
 
 
-def readable(text: object, most: int = 300) -> str:
-    """Return at most `most` characters, redacted if the text is longer; "" if it is no text."""
-    words = "".join(c if c.isprintable() else " " for c in text) if isinstance(text, str) else ""
-    line = re.sub(r" +", " ", words).strip()
-    return line if len(line) <= most else redacted(line)[:most]
+def readable(text: object, max_chars: int = 300) -> str:
+    """Return the text as one line without control characters, or "" if it is not a string.
+
+    A longer text is redacted and then cut to `max_chars` characters.
+    """
+    printable = (
+        "".join(c if c.isprintable() else " " for c in text) if isinstance(text, str) else ""
+    )
+    line = re.sub(r" +", " ", printable).strip()
+    return line if len(line) <= max_chars else redacted(line)[:max_chars]

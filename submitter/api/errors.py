@@ -1,15 +1,15 @@
-"""What `POST /api/tasks` answers instead of a task, as one tree.
+"""The errors of `POST /api/tasks`, as one tree.
 
-ApiRefusal
-├── InvalidRequest    a field is at fault; `faults` names each
-├── InvalidKey        the Idempotency-Key cannot be used
-├── KeyReused         the key stands for another body
-├── KeyBusy           the first request with this key is still under way
-├── NotNow            nothing came of it: send it again after `retry_after` seconds
-├── Refused           the provider did not take it
-├── Unknown           it may have been accepted, and paid for
-├── Unsettled         an earlier request with this key may have been; nothing was sent now
-└── Overtaken         somebody else put the key's task on record first
+ApiError
+├── InvalidRequest           a field is invalid; `errors` names each
+│   └── InvalidKey           the Idempotency-Key cannot be used
+├── KeyReused                the key was used with another body
+├── KeyInUse                 the first request with this key is still in progress
+├── TemporarilyUnavailable   nothing was created: repeat the request after `retry_after` seconds
+├── RejectedByProvider       the provider did not accept the task
+├── CreateOutcomeUnknown     the task may have been accepted and paid for
+├── EarlierOutcomeUnknown    the same of an earlier request with this key; nothing was sent now
+└── TaskAlreadyRecorded      another request has recorded the task of the key
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 from submitter.errors import SubmitterError
 
 
-class ApiRefusal(SubmitterError):
-    """`members` stand in the problem document, `retry_after` (seconds) in a header."""
+class ApiError(SubmitterError):
+    """`members` are added to the problem document; `retry_after` (seconds) becomes a header."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class ApiRefusal(SubmitterError):
         self.retry_after = retry_after
 
 
-class InvalidRequest(ApiRefusal):
-    """The request is at fault; the message and `errors` name each field."""
+class InvalidRequest(ApiError):
+    """The request is invalid; the message and the member `errors` name each field."""
 
-    def __init__(self, faults: Mapping[str, str]) -> None:
-        errors = [{"field": field, "detail": detail} for field, detail in sorted(faults.items())]
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        errors = [{"field": field, "detail": detail} for field, detail in sorted(problems.items())]
         lines = [f"{error['field']}: {error['detail']}" for error in errors]
         super().__init__("; ".join(lines), {"errors": errors})
 
@@ -49,41 +49,41 @@ class InvalidKey(InvalidRequest):
     """The Idempotency-Key is not 1 to 255 printable ASCII characters."""
 
 
-class KeyReused(ApiRefusal):
-    """The key was used for another body."""
+class KeyReused(ApiError):
+    """The key was used with another body."""
 
 
-class KeyBusy(ApiRefusal):
-    """The first request with this key has not been answered yet."""
+class KeyInUse(ApiError):
+    """The first request with this key is still in progress."""
 
 
-class NotNow(ApiRefusal):
-    """Nothing was accepted: it is safe to send the same again."""
+class TemporarilyUnavailable(ApiError):
+    """Nothing was created: the request is safe to repeat."""
 
 
-class Refused(ApiRefusal):
-    """The provider did not take it; `members` hold its `code` and our `task`."""
+class RejectedByProvider(ApiError):
+    """The provider did not accept the task; `members` contain its `code` and our `task`."""
 
 
-class Unknown(ApiRefusal):
-    """It may have been accepted: not to be sent again blindly; `members` hold our `task`."""
+class CreateOutcomeUnknown(ApiError):
+    """The task may have been accepted: do not repeat blindly. `members` contain our `task`."""
 
 
-class Unsettled(ApiRefusal):
-    """The outcome of the key's first request is unknown; `members` hold its `task`."""
+class EarlierOutcomeUnknown(ApiError):
+    """The outcome of the key's first request is unknown; `members` contain its `task`."""
 
 
-class Overtaken(ApiRefusal):
-    """Somebody else put the key's task on record first."""
+class TaskAlreadyRecorded(ApiError):
+    """Another request has recorded the task of the key."""
 
 
 STATUS: dict[type[Exception], HTTPStatus] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidKey: HTTPStatus.BAD_REQUEST,
     KeyReused: HTTPStatus.CONFLICT,
-    KeyBusy: HTTPStatus.CONFLICT,
-    NotNow: HTTPStatus.SERVICE_UNAVAILABLE,
-    Refused: HTTPStatus.BAD_GATEWAY,
-    Unknown: HTTPStatus.BAD_GATEWAY,
-    Unsettled: HTTPStatus.CONFLICT,
+    KeyInUse: HTTPStatus.CONFLICT,
+    TemporarilyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    RejectedByProvider: HTTPStatus.BAD_GATEWAY,
+    CreateOutcomeUnknown: HTTPStatus.BAD_GATEWAY,
+    EarlierOutcomeUnknown: HTTPStatus.CONFLICT,
 }

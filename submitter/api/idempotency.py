@@ -1,7 +1,7 @@
-"""One answer for one Idempotency-Key: twins wait for the first, and nothing is paid for twice.
+"""Gives all requests with one Idempotency-Key the same reply, so that no task is paid for twice.
 
-The key's row holds the id of its task before anything is sent. Whoever takes over from a process
-that died uses that id again, and an id goes on record once.
+A key is stored with the id of its task before anything is sent. If the process dies, another
+request takes over the key and this id, and an id can be recorded only once.
 """
 
 from __future__ import annotations
@@ -20,97 +20,101 @@ from receiver.errors import NotFound
 from receiver.stores import Store
 from receiver.stores.base import IdempotencyRecord, StoredResponse
 from receiver.tasks import Status, Task, new_task_id
-from submitter.api.errors import InvalidKey, KeyBusy, KeyReused, Overtaken, Unsettled
+from submitter.api.errors import (
+    EarlierOutcomeUnknown,
+    InvalidKey,
+    KeyInUse,
+    KeyReused,
+    TaskAlreadyRecorded,
+)
 from submitter.task_creation import was_not_accepted
 
 KEY = re.compile(r"[ -~]{1,255}")
-HOLD = 60_000  # ms; a create takes 20 s at most, and its commits may wait as well
-WAIT = 20.0  # seconds that a twin waits for the first one's answer
-LOOK_EVERY = 0.05  # seconds
+CLAIM_MS = 60_000  # a create takes up to 20 s, and its commits may have to wait as well
+WAIT_SECONDS = 20.0  # for the reply to the first request with the same key
+POLL_EVERY = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A task (201), or the provider's refusal (502): what is kept for a key."""
+class ApiReply:
+    """What is stored for a key: a task (201), or the provider's rejection (502)."""
 
     status: int
     document: dict[str, Any]
 
 
 def check_key(key: str) -> None:
-    """Raises InvalidKey."""
+    """Raise InvalidKey unless the key can be used."""
     if not KEY.fullmatch(key):
         raise InvalidKey({"Idempotency-Key": "use 1 to 255 printable ASCII characters"})
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKeys:
-    """The keys of one record; `hold` (ms) and `wait` (seconds) are there for tests."""
+    """The keys in one store. Tests replace the last two fields."""
 
     store: Store
-    hold: int = HOLD
-    wait: float = WAIT
+    claim_ms: int = CLAIM_MS
+    wait_seconds: float = WAIT_SECONDS
 
-    def answer(
-        self, key: str, digest: bytes, work: Callable[[IdempotencyRecord], Reply]
-    ) -> tuple[Reply, bool]:
-        """What `work` replies, or replied to the same request before: then also True.
+    def reply(
+        self, key: str, digest: bytes, create: Callable[[IdempotencyRecord], ApiReply]
+    ) -> tuple[ApiReply, bool]:
+        """Return the reply of `create`, or the stored reply to the same request, and which.
 
-        `work` ends the hold it is given. Raises what it raises, KeyReused, KeyBusy, and Unsettled
-        while nobody knows what became of the first request.
+        The boolean is True for a stored reply. `create` receives the claim and ends it. Raises
+        what `create` raises, KeyReused, KeyInUse, and EarlierOutcomeUnknown.
         """
-        ends_at = time.monotonic() + self.wait
+        ends_at = time.monotonic() + self.wait_seconds
         while True:
-            found = self._found(key, digest)
-            if found is not None:
-                return found, True
-            try:
-                held = self._claimed(key, digest)
-                if held is not None:
-                    return work(held), False
-            except Overtaken:
-                held = None
+            stored = self._stored_reply(key, digest)
+            if stored is not None:
+                return stored, True
+            now = now_ms()
+            claim = self.store.claim_key(key, digest, new_task_id(now), now, now + self.claim_ms)
+            if claim is not None:
+                try:
+                    return create(claim), False
+                except TaskAlreadyRecorded:
+                    pass  # by a request that took over the claim: its reply will be stored
             if time.monotonic() >= ends_at:
-                raise KeyBusy("the first request with this key is still under way", retry_after=5)
-            time.sleep(LOOK_EVERY)
+                raise KeyInUse(
+                    "the first request with this key is still in progress", retry_after=5
+                )
+            time.sleep(POLL_EVERY)
 
-    def end(self, held: IdempotencyRecord, reply: Reply | None) -> None:
-        """Keep the reply; or None: how the task then stands will be the answer."""
-        kept = None if reply is None else StoredResponse(reply.status, json.dumps(reply.document))
-        self.store.settle_key(held, now_ms(), kept)
+    def end_claim(self, claim: IdempotencyRecord, reply: ApiReply | None) -> None:
+        """Store the reply. Without one, later requests get a reply made from the recorded task."""
+        answer = None if reply is None else StoredResponse(reply.status, json.dumps(reply.document))
+        self.store.settle_key(claim, now_ms(), answer)
 
-    def _found(self, key: str, digest: bytes) -> Reply | None:
-        """What is known of the answer; None while it is not."""
-        kept = self.store.key(key, now_ms())
-        if kept is None:
+    def _stored_reply(self, key: str, digest: bytes) -> ApiReply | None:
+        """Return the reply to the first request with this key, or None if there is none yet."""
+        record = self.store.key(key, now_ms())
+        if record is None:
             return None
-        if kept.digest != digest:
-            raise KeyReused("this Idempotency-Key was used for another body; use a new one")
-        if kept.answer is not None:
-            return Reply(kept.answer.status, json.loads(kept.answer.document))
-        return self._stands(kept) if kept.held_until <= now_ms() else None
-
-    def _stands(self, kept: IdempotencyRecord) -> Reply | None:
-        """How the task of a holder that is gone stands; None if it never went on record."""
+        if record.digest != digest:
+            raise KeyReused("this Idempotency-Key was used with another body; use a new key")
+        if record.answer is not None:
+            return ApiReply(record.answer.status, json.loads(record.answer.document))
+        if record.held_until > now_ms():
+            return None
         try:
-            return reply_of(self.store.task(kept.task_id))
+            return reply_of(self.store.task(record.task_id))
         except NotFound:
             return None
 
-    def _claimed(self, key: str, digest: bytes) -> IdempotencyRecord | None:
-        now = now_ms()
-        return self.store.claim_key(key, digest, new_task_id(now), now, now + self.hold)
 
-
-def reply_of(task: Task) -> Reply:
-    """The reply that a task on record means. Raises Unsettled while nothing is certain."""
+def reply_of(task: Task) -> ApiReply:
+    """Return the reply for a recorded task. Raises EarlierOutcomeUnknown if it is `created`."""
     if task.status is Status.CREATED:
-        raise Unsettled(
-            "the answer to the first request's create was lost. It may have been accepted, and "
-            f"paid for: do not send it again blindly. How it stands: GET /api/tasks/{task.id}",
+        raise EarlierOutcomeUnknown(
+            "the response to the create of the first request was lost. The task may have been "
+            "accepted and paid for: do not submit it again without checking. "
+            f"See GET /api/tasks/{task.id}",
             {"task": task.id},
         )
     if was_not_accepted(task):
-        detail = task.reason or "the provider refused it"
-        return Reply(HTTPStatus.BAD_GATEWAY, {"detail": detail, "task": task.id, "code": None})
-    return Reply(HTTPStatus.CREATED, task_json(task))
+        detail = task.reason or "the provider rejected the task"
+        return ApiReply(HTTPStatus.BAD_GATEWAY, {"detail": detail, "task": task.id, "code": None})
+    return ApiReply(HTTPStatus.CREATED, task_json(task))

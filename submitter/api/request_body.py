@@ -1,4 +1,4 @@
-"""What `POST /api/tasks` is sent, checked: pictures as URLs or raw Base64, never paths."""
+"""Reads the body of `POST /api/tasks`, whose pictures are URLs or raw Base64, never paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,29 +16,30 @@ from receiver.errors import NotTheProtocol
 from receiver.providers.base import decode_strictly
 from submitter.api.errors import InvalidRequest
 from submitter.errors import InputError
-from submitter.pictures import garments, images, inputs
-from submitter.pictures.garments import ClothPicture
-from submitter.pictures.inputs import TryOnInputs
+from submitter.pictures import images
+from submitter.pictures.garments import ClothPicture, combine_garments, select_garments
+from submitter.pictures.inputs import TryOnInputs, check_model, check_texts
 from submitter.providers import Provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 T = TypeVar("T")
-LONGEST_NAME = 64  # characters of a provider's or an account's name
-USE = "give an http(s) URL or the picture itself as raw Base64"
+Fetch = Callable[[str, str], bytes]
+LONGEST_NAME = 64  # characters of the name of a provider or an account
+ACCEPTED = "an http(s) URL or the picture itself as raw Base64"
 
 
 class _Cloth(fields.Field[tuple[str, ...]]):
-    """One picture, or a list of at most two."""
+    """One picture, or a list of one or two."""
 
     def __init__(self) -> None:
-        several = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
-        super().__init__(required=True, metadata={"anyOf": [{"type": "string"}, several]})
+        pictures = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
+        super().__init__(required=True, metadata={"anyOf": [{"type": "string"}, pictures]})
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
-        given = value if isinstance(value, list) else [value]
-        if not 1 <= len(given) <= 2 or not all(isinstance(one, str) for one in given):
+        pictures = value if isinstance(value, list) else [value]
+        if not 1 <= len(pictures) <= 2 or not all(isinstance(one, str) for one in pictures):
             raise ValidationError("Not a string, or a list of one or two strings.")
-        return tuple(given)
+        return tuple(pictures)
 
 
 class NewTask(Schema):
@@ -57,7 +58,7 @@ class NewTask(Schema):
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """A request whose shape is right; its pictures are not looked at yet."""
+    """A valid body whose pictures have not been checked yet."""
 
     provider: str
     human: str
@@ -67,91 +68,87 @@ class TaskRequest:
     account: str
 
 
-def read(body: bytes) -> TaskRequest:
-    """The request in a body. Raises NotJson, and InvalidRequest naming each field's fault."""
+def read_request(body: bytes) -> TaskRequest:
+    """Parse a body. Raises NotJson, and InvalidRequest with the problem of each field."""
     try:
         return TaskRequest(**NewTask().load(decode_strictly(body)))
     except NotTheProtocol as error:
         raise InvalidRequest({"body": str(error)}) from None
     except ValidationError as error:
         messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-        faults = {name[:80]: " ".join(map(str, texts)) for name, texts in messages.items()}
-        raise InvalidRequest(faults) from None
+        problems = {name[:80]: " ".join(map(str, texts)) for name, texts in messages.items()}
+        raise InvalidRequest(problems) from None
 
 
-def inputs_of(room: Provider, upload: TaskRequest, within: float) -> TryOnInputs:
-    """The order for this provider, its pictures checked as files are.
+def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> TryOnInputs:
+    """Check the request for this provider and return its inputs.
 
-    Pictures that have to be fetched, to be merged, are so within that many seconds. Raises
-    InvalidRequest with all that is wrong.
+    Garments to be merged are fetched within `fetch_seconds`. Raises InvalidRequest with all
+    problems.
     """
-    ends_at = time.monotonic() + within
+    ends_at = time.monotonic() + fetch_seconds
 
     def fetch(field: str, url: str) -> bytes:
         return images.fetch(field, url, within=max(ends_at - time.monotonic(), 0.001))
 
-    faults: dict[str, str] = {}
-    _tried(faults, lambda: inputs.check_texts(upload.reference, None))
-    _tried(faults, lambda: _check_model(room, upload.model))
-    human = _tried(faults, lambda: _sendable("human", upload.human))
-    cloth = _tried(faults, lambda: _cloth(room, upload, fetch))
-    if human is None or cloth is None or faults:
-        raise InvalidRequest(faults)
-    return TryOnInputs(human, cloth.cloth, upload.reference, upload.model, cloth.merged)
+    problems: dict[str, str] = {}
+    _collect(problems, lambda: check_texts(request.reference, None))
+    _collect(problems, lambda: check_texts(None, request.model))
+    _collect(problems, lambda: check_model(adapter, request.model))
+    human = _collect(problems, lambda: _prepare("human", request.human))
+    cloth = _collect(problems, lambda: _prepare_cloth(adapter, request, fetch))
+    if human is None or cloth is None or problems:
+        raise InvalidRequest(problems)
+    return TryOnInputs(human, cloth.cloth, request.reference, request.model, cloth.merged)
 
 
-def _check_model(room: Provider, model: str | None) -> None:
-    inputs.check_texts(None, model)
-    if model is not None and room.default_model is None:
-        raise InputError("model", f"{room.name} takes no model; leave it off")
+def _prepare_cloth(adapter: Provider, request: TaskRequest, fetch: Fetch) -> ClothPicture:
+    garments = select_garments(request.cloth, adapter, request.model or adapter.default_model)
+    pictures = [garment.picture for garment in garments]
+    if len(pictures) == 1:
+        return ClothPicture(_prepare("cloth", pictures[0]))
+    # Base64 is checked first, so that nothing is fetched for a request that is invalid anyway.
+    contents = {given: _decode("cloth", given) for given in pictures if not _is_url(given)}
+    for url in pictures:
+        if url not in contents:
+            contents[url] = images.load("cloth", url, fetch)
+    upper, lower = (contents[given] for given in pictures)
+    return combine_garments(upper, lower)
 
 
-def _cloth(room: Provider, upload: TaskRequest, fetch: Callable[[str, str], bytes]) -> ClothPicture:
-    chosen = garments.select_garments(upload.cloth, room, upload.model or room.default_model)
-    if len(chosen) == 1:
-        return ClothPicture(_sendable("cloth", chosen[0].picture))
-    upper, lower = _loaded([garment.picture for garment in chosen], fetch)
-    return garments.combine_garments(upper, lower)
-
-
-def _loaded(pictures: Sequence[str], fetch: Callable[[str, str], bytes]) -> list[bytes]:
-    """The bytes of both garments; those that can be checked without fetching come first."""
-    contents = [None if _is_url(given) else _decoded("cloth", given) for given in pictures]
-    for position, given in enumerate(pictures):
-        if _is_url(given):
-            contents[position] = images.load("cloth", given, fetch)
-    return [content for content in contents if content is not None]
-
-
-def _sendable(field: str, given: str) -> str:
+def _prepare(field: str, given: str) -> str:
     if _is_url(given):
         return images.prepare(field, given)
-    return base64.b64encode(_decoded(field, given)).decode("ascii")
+    return base64.b64encode(_decode(field, given)).decode("ascii")
 
 
 def _is_url(given: str) -> bool:
-    """Is it meant as one? Base64 has no colon; whether it can be used is looked at later."""
+    """Return whether the text is meant as a URL, which may be invalid. Base64 has no colon."""
     return re.match(r"[^:/]{0,20}://", given) is not None
 
 
-def _decoded(field: str, given: str) -> bytes:
-    """The picture in raw Base64, checked as a file would be. Raises InputError."""
+def _decode(field: str, given: str) -> bytes:
+    """Decode a picture from raw Base64 and check it. Raises InputError."""
     if given[:5].lower() == "data:":
-        raise InputError(field, f"is a data: URL; {USE}, without the part before the comma")
+        raise InputError(
+            field, f"is a data: URL; give {ACCEPTED}, without the part up to the comma"
+        )
     try:
         content = base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(field, f"is neither; {USE}, without line breaks") from None
+        raise InputError(
+            field, f"is neither a URL nor Base64; give {ACCEPTED}, without line breaks"
+        ) from None
     if not content:
-        raise InputError(field, f"is empty; {USE}")
+        raise InputError(field, f"is empty; give {ACCEPTED}")
     images.check(field, content)
     return content
 
 
-def _tried(faults: dict[str, str], read: Callable[[], T]) -> T | None:
-    """What `read` returns; or None, and the fault is noted by its field."""
+def _collect(problems: dict[str, str], check: Callable[[], T]) -> T | None:
+    """Return the result of `check`, or store its problem by field and return None."""
     try:
-        return read()
+        return check()
     except InputError as error:
-        faults[error.field] = error.message
+        problems.setdefault(error.field, error.message)
         return None

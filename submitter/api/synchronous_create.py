@@ -1,11 +1,11 @@
-"""Creates tasks for callers who wait: two at once, each answered within 20 seconds."""
+"""Creates tasks synchronously for the HTTP API: two at a time, each within 20 seconds."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from http import HTTPStatus
 from threading import BoundedSemaphore
@@ -19,11 +19,15 @@ from receiver.errors import StoreError
 from receiver.ingest import Ingest
 from receiver.stores.base import IdempotencyRecord
 from receiver.tasks import new_task_id
-from submitter.api import request_body
-from submitter.api.errors import InvalidRequest, NotNow, Overtaken, Unknown
-from submitter.api.idempotency import IdempotencyKeys, Reply
-from submitter.api.request_body import TaskRequest
-from submitter.client import BRISK, Persistence, bounded
+from submitter.api.errors import (
+    CreateOutcomeUnknown,
+    InvalidRequest,
+    TaskAlreadyRecorded,
+    TemporarilyUnavailable,
+)
+from submitter.api.idempotency import ApiReply, IdempotencyKeys
+from submitter.api.request_body import TaskRequest, inputs_of
+from submitter.client import BRISK, Persistence, limited
 from submitter.errors import (
     ConfigurationError,
     InputError,
@@ -36,125 +40,144 @@ from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider, open_room
 from submitter.task_creation import TaskCreator
 
-AT_ONCE = 2  # creates of one process
-# Seconds since the request was read. What is left after the create is for looking it up.
-FETCHED_WITHIN, CREATED_WITHIN, ASKED_WITHIN, ANSWERED_WITHIN = 6.0, 14.0, 18.0, 20.0
-LATER = 5.0  # seconds, where the other side did not say
-KEYS_LATER = 60.0  # seconds; somebody has to set them first
+CONCURRENCY = 2  # creates of one process
+# Seconds since the request was read. The time between a create and a query is for looking up a
+# task whose create got no response.
+FETCHED_WITHIN, CREATED_WITHIN, QUERIED_WITHIN, ANSWERED_WITHIN = 6.0, 14.0, 18.0, 20.0
+RETRY_AFTER = 5.0  # seconds, unless the provider specified a wait
+RETRY_AFTER_MISSING_KEYS = 60.0  # seconds; the operator has to set them first
 
 log = structlog.get_logger()
-Opens = Callable[[str, str, Persistence], Provider]
+OpenAdapter = Callable[[str, str, Persistence], Provider]
 
 
 class SynchronousCreator:
-    """Where the API hands its orders in."""
+    """Creates tasks in a pool of threads, and stops waiting for them after 20 seconds."""
 
     def __init__(
-        self, ingest: Ingest, settings: Settings, once: IdempotencyKeys, opens: Opens = open_room
+        self,
+        ingest: Ingest,
+        settings: Settings,
+        keys: IdempotencyKeys,
+        open_adapter: OpenAdapter = open_room,
     ) -> None:
         self._ingest = ingest
         self._settings = settings
-        self._once = once
-        self._opens = opens
-        self._slots = BoundedSemaphore(AT_ONCE)
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="create")
+        self._keys = keys
+        self._open_adapter = open_adapter
+        self._slots = BoundedSemaphore(CONCURRENCY)
+        self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="create")
 
-    def room(self, upload: TaskRequest) -> Provider:
-        """The provider's room. Raises InvalidRequest, and NotNow where keys are missing."""
+    def adapter_for(self, request: TaskRequest) -> Provider:
+        """Return the adapter of the account.
+
+        Raises InvalidRequest, and TemporarilyUnavailable if the keys of the account are missing.
+        """
         try:
-            return self._opens(upload.provider, upload.account, BRISK)
+            return self._open_adapter(request.provider, request.account, BRISK)
         except InputError as error:
             raise InvalidRequest({error.field: error.message}) from None
         except ConfigurationError as error:
-            raise NotNow(str(error), retry_after=KEYS_LATER) from None
+            raise TemporarilyUnavailable(str(error), retry_after=RETRY_AFTER_MISSING_KEYS) from None
 
     def create(
-        self, room: Provider, upload: TaskRequest, held: IdempotencyRecord | None = None
-    ) -> Reply:
-        """The task, or the provider's refusal; ends the hold on the key, if there is one.
+        self, adapter: Provider, request: TaskRequest, claim: IdempotencyRecord | None = None
+    ) -> ApiReply:
+        """Return the task or the provider's rejection, and end the claim on the key.
 
-        Raises InvalidRequest, NotNow, Unknown, and StoreUnavailable if it could not be recorded.
+        Raises InvalidRequest, TemporarilyUnavailable, CreateOutcomeUnknown, and StoreUnavailable
+        if the task could not be recorded.
         """
-        task_id = held.task_id if held else new_task_id()
+        task_id = claim.task_id if claim else new_task_id()
         if not self._slots.acquire(blocking=False):
-            self._release(held)
-            raise NotNow(f"{AT_ONCE} tasks are being created already", retry_after=LATER)
+            self._release(claim)
+            raise TemporarilyUnavailable(
+                f"{CONCURRENCY} tasks are being created already", retry_after=RETRY_AFTER
+            )
         bind_contextvars(task=task_id)
-        job = self._pool.submit(copy_context().run, self._job, room, upload, task_id, held)
+        job = self._pool.submit(
+            copy_context().run, self._create_and_end_claim, adapter, request, task_id, claim
+        )
         job.add_done_callback(lambda _: self._slots.release())
-        return _in_time(job, task_id)
-
-    def _job(
-        self, room: Provider, upload: TaskRequest, task_id: str, held: IdempotencyRecord | None
-    ) -> Reply:
         try:
-            reply = self._made(room, upload, task_id)
-        except (InvalidRequest, NotNow, StoreError):
-            self._release(held)
+            return job.result(ANSWERED_WITHIN)
+        except TimeoutError:
+            raise _outcome_unknown(
+                f"the provider did not respond within {ANSWERED_WITHIN:g} s", task_id
+            ) from None
+
+    def _create_and_end_claim(
+        self,
+        adapter: Provider,
+        request: TaskRequest,
+        task_id: str,
+        claim: IdempotencyRecord | None,
+    ) -> ApiReply:
+        try:
+            reply = self._create(adapter, request, task_id)
+        except (InvalidRequest, TemporarilyUnavailable, StoreError):
+            self._release(claim)
             raise
-        except (Unknown, Overtaken):
-            self._end(held, None)
+        except (CreateOutcomeUnknown, TaskAlreadyRecorded):
+            self._end(claim, None)
             raise
-        self._end(held, reply)
+        self._end(claim, reply)
         return reply
 
-    def _made(self, room: Provider, upload: TaskRequest, task_id: str) -> Reply:
-        begun_at = time.monotonic()
-        order = request_body.inputs_of(room, upload, FETCHED_WITHIN)
-        took = time.monotonic() - begun_at
-        if took > FETCHED_WITHIN + 2:
-            raise NotNow("looking at the pictures took too long", retry_after=LATER)
-        with bounded(CREATED_WITHIN - took, ASKED_WITHIN - took):
-            return self._sent(room, upload, order, task_id)
+    def _create(self, adapter: Provider, request: TaskRequest, task_id: str) -> ApiReply:
+        started_at = time.monotonic()
+        inputs = inputs_of(adapter, request, FETCHED_WITHIN)
+        elapsed = time.monotonic() - started_at
+        if elapsed > FETCHED_WITHIN + 2:
+            raise TemporarilyUnavailable(
+                "checking the pictures took too long", retry_after=RETRY_AFTER
+            )
+        with limited(CREATED_WITHIN - elapsed, QUERIED_WITHIN - elapsed):
+            return self._send(adapter, request.account, inputs, task_id)
 
-    def _sent(self, room: Provider, upload: TaskRequest, order: TryOnInputs, task_id: str) -> Reply:
-        desk = TaskCreator(self._ingest, room, self._settings, upload.account)
+    def _send(self, adapter: Provider, account: str, inputs: TryOnInputs, task_id: str) -> ApiReply:
+        creator = TaskCreator(self._ingest, adapter, self._settings, account)
         try:
-            task = desk.put_on_record(order, task_id)
+            task = creator.record_task(inputs, task_id)
         except ValueError:
-            raise Overtaken("its task is on record already") from None
+            raise TaskAlreadyRecorded("the task of this key is recorded already") from None
         try:
-            return Reply(HTTPStatus.CREATED, task_json(desk.send(task, order)))
+            return ApiReply(HTTPStatus.CREATED, task_json(creator.send(task, inputs)))
         except (TryLater, NeverReached) as error:
-            after = getattr(error, "retry_after", None) or LATER
-            raise NotNow(str(error), _members(error, task_id), after) from None
+            retry_after = getattr(error, "retry_after", None) or RETRY_AFTER
+            raise TemporarilyUnavailable(
+                str(error), _members(error, task_id), retry_after
+            ) from None
         except OutcomeUnknown as error:
-            raise Unknown(str(error), _members(error, task_id)) from None
+            raise CreateOutcomeUnknown(str(error), _members(error, task_id)) from None
         except ProviderError as error:
             members = _members(error, task_id)
-            return Reply(HTTPStatus.BAD_GATEWAY, {"detail": str(error), **members})
+            return ApiReply(HTTPStatus.BAD_GATEWAY, {"detail": str(error), **members})
         except StoreError as error:
-            raise _unknown(f"the record became unavailable ({error})", task_id) from None
+            raise _outcome_unknown(f"the database became unavailable ({error})", task_id) from None
 
-    def _end(self, held: IdempotencyRecord | None, reply: Reply | None) -> None:
-        """The answer stands without it: a hold that is not ended runs out."""
-        if held is None:
+    def _end(self, claim: IdempotencyRecord | None, reply: ApiReply | None) -> None:
+        """End the claim. If that fails, the claim expires."""
+        if claim is None:
             return
         try:
-            self._once.end(held, reply)
+            self._keys.end_claim(claim, reply)
         except StoreError as error:
-            log.error("the answer could not be kept for its key", error=str(error))
+            log.error("the reply could not be stored for its key", error=str(error))
 
-    def _release(self, held: IdempotencyRecord | None) -> None:
-        if held is not None:
-            with contextlib.suppress(StoreError):  # it runs out
-                self._once.store.release_key(held)
-
-
-def _in_time(job: Future[Reply], task_id: str) -> Reply:
-    try:
-        return job.result(ANSWERED_WITHIN)
-    except TimeoutError:
-        raise _unknown(f"not answered within {ANSWERED_WITHIN:g} s", task_id) from None
+    def _release(self, claim: IdempotencyRecord | None) -> None:
+        if claim is not None:
+            with contextlib.suppress(StoreError):  # then the claim expires
+                self._keys.store.release_key(claim)
 
 
 def _members(error: ProviderError, task_id: str) -> dict[str, object]:
     return {"code": error.code, "task": task_id}
 
 
-def _unknown(why: str, task_id: str) -> Unknown:
-    return Unknown(
-        f"{why}. It may have been accepted, and paid for: do not send it again blindly. How it "
-        f"stands: GET /api/tasks/{task_id}",
+def _outcome_unknown(problem: str, task_id: str) -> CreateOutcomeUnknown:
+    return CreateOutcomeUnknown(
+        f"{problem}. The task may have been accepted and paid for: do not submit it again without "
+        f"checking. See GET /api/tasks/{task_id}",
         {"task": task_id},
     )

@@ -1,1 +1,1 @@
-"""Submits the rows of a file."""
+"""Submits the rows of a file, several at a time for each account."""

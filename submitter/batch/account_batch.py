@@ -1,4 +1,4 @@
-"""Submits the rows of one account, from many threads, and never one that was submitted before."""
+"""Submits the rows of one account from several threads, and no row twice."""
 
 from __future__ import annotations
 
@@ -17,109 +17,111 @@ from submitter.pictures.inputs import TryOnInputs, prepare_inputs
 from submitter.task_creation import TaskCreator, was_not_accepted
 
 ALL = 1_000_000
-MAX_UNKNOWN_IN_A_ROW = 3  # in a row; then the provider is in trouble, and each more may be paid for
+# After this many the provider has a problem, and each further row may be paid for.
+MAX_UNKNOWN_IN_A_ROW = 3
 
 
 class RowOutcome(StrEnum):
-    """What became of a row."""
+    """The outcome of a row."""
 
     SUBMITTED = "submitted"
     SKIPPED = "already submitted"
-    UNKNOWN = "outcome unknown"  # it may have been accepted, now or by an earlier run
+    UNKNOWN = "outcome unknown"  # it may have been accepted, now or in an earlier run
     BAD = "bad"
-    REFUSED = "refused"  # run the batch again to send it again
+    REFUSED = "refused"  # another run submits it again
     LEFT = "not sent"
 
 
-FINE = frozenset({RowOutcome.SUBMITTED, RowOutcome.SKIPPED})
+SUCCESSES = frozenset({RowOutcome.SUBMITTED, RowOutcome.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One row of the file and what became of it."""
+    """A row of the file and its outcome."""
 
     line: int
     reference: str
-    fate: RowOutcome
+    outcome: RowOutcome
     task_id: str | None = None
     problem: str | None = None
 
 
 class AccountBatch:
-    """One account's rows. It closes when an error says nothing good of the rows to come."""
+    """The rows of one account. It stops after an error that would affect the remaining rows."""
 
     def __init__(
-        self, desk: TaskCreator, gate: SharedBackoff, stop: threading.Event, folder: Path
+        self, creator: TaskCreator, backoff: SharedBackoff, stop: threading.Event, folder: Path
     ) -> None:
-        self._desk = desk
-        self._gate = gate
+        self._creator = creator
+        self._store = creator.ingest.store
+        self._backoff = backoff
         self._stop = stop
         self._folder = folder
-        self._closed_by: str | None = None
-        self._unknown = 0  # one after the other
+        self._stopped_by: str | None = None
+        self._unknown_in_a_row = 0
 
-    def handle(self, row: Row) -> RowResult:
-        """Submit the row, unless it was submitted before; whatever happens is the result."""
-        self._gate.wait()
-        if self._stop.is_set() or self._closed_by:
-            return _result(row, RowOutcome.LEFT, problem=self._closed_by or "interrupted")
+    def submit(self, row: Row) -> RowResult:
+        """Submit the row, unless it was submitted before. Errors become part of the result."""
+        self._backoff.wait()
+        if self._stop.is_set() or self._stopped_by:
+            return _result(row, RowOutcome.LEFT, problem=self._stopped_by or "interrupted")
         try:
-            earlier = submitted_before(self._desk.ingest.store, row)
+            earlier = submitted_before(self._store, row)
             if earlier is not None:
-                return _told(row, earlier)
-            room = self._desk.room
-            order = prepare_inputs(
-                room, row.human, row.cloth, row.reference, row.model, self._folder
+                return _result_of_earlier(row, earlier)
+            adapter = self._creator.adapter
+            inputs = prepare_inputs(
+                adapter, row.human, row.cloth, row.reference, row.model, self._folder
             )
-            task, is_new = self._claim(row, order)
+            task, is_new = self._record(row, inputs)
         except InputError as error:
             return _result(row, RowOutcome.BAD, problem=str(error))
         except StoreError as error:
-            self._closed_by = str(error)
+            self._stopped_by = str(error)
             return _result(row, RowOutcome.LEFT, problem=str(error))
-        return self._sent(row, task, order) if is_new else _told(row, task)
+        return self._send(row, task, inputs) if is_new else _result_of_earlier(row, task)
 
-    def _claim(self, row: Row, order: TryOnInputs) -> tuple[Task, bool]:
-        """The row's task, and whether it is new: put on record now, by us and nobody else."""
-        with self._desk.ingest.store.alone():  # two files may hold the same reference
-            earlier = submitted_before(self._desk.ingest.store, row)
+    def _record(self, row: Row, inputs: TryOnInputs) -> tuple[Task, bool]:
+        """Return the row's task, and whether it was recorded now."""
+        with self._store.alone():  # because two files may contain the same reference
+            earlier = submitted_before(self._store, row)
             if earlier is not None:
                 return earlier, False
-            return self._desk.put_on_record(order), True
+            return self._creator.record_task(inputs), True
 
-    def _sent(self, row: Row, task: Task, order: TryOnInputs) -> RowResult:
+    def _send(self, row: Row, task: Task, inputs: TryOnInputs) -> RowResult:
         try:
-            self._desk.send(task, order)
+            self._creator.send(task, inputs)
         except (OutcomeUnknown, StoreError) as error:
-            self._unknown += 1
-            if self._unknown >= MAX_UNKNOWN_IN_A_ROW:
-                self._closed_by = f"the outcome of {self._unknown} in a row is unknown"
+            self._unknown_in_a_row += 1
+            if self._unknown_in_a_row >= MAX_UNKNOWN_IN_A_ROW:
+                self._stopped_by = f"{self._unknown_in_a_row} outcomes in a row are unknown"
             return _result(row, RowOutcome.UNKNOWN, task.id, str(error))
         except WrongInput as error:
             return _result(row, RowOutcome.REFUSED, task.id, error.message)
         except ProviderError as error:
-            self._closed_by = error.message
+            self._stopped_by = error.message
             return _result(row, RowOutcome.REFUSED, task.id, error.message)
-        self._unknown = 0
+        self._unknown_in_a_row = 0
         return _result(row, RowOutcome.SUBMITTED, task.id)
 
 
 def submitted_before(store: Store, row: Row) -> Task | None:
-    """The task of this reference that the provider took, or may have taken."""
+    """Return the task of this reference that the provider accepted, or may have accepted."""
     for task in store.tasks(reference=row.reference, provider=row.provider, limit=ALL):
         if not was_not_accepted(task):
             return task
     return None
 
 
-def _told(row: Row, task: Task) -> RowResult:
+def _result_of_earlier(row: Row, task: Task) -> RowResult:
     if task.status is not Status.CREATED:
         return _result(row, RowOutcome.SKIPPED, task.id)
-    problem = "an earlier run put it on record and never learnt whether it was accepted"
+    problem = "an earlier run recorded the task and did not learn whether it was accepted"
     return _result(row, RowOutcome.UNKNOWN, task.id, f"{problem}; see: submitter status {task.id}")
 
 
 def _result(
-    row: Row, fate: RowOutcome, task_id: str | None = None, problem: str | None = None
+    row: Row, outcome: RowOutcome, task_id: str | None = None, problem: str | None = None
 ) -> RowResult:
-    return RowResult(row.line, row.reference, fate, task_id, problem)
+    return RowResult(row.line, row.reference, outcome, task_id, problem)

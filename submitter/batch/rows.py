@@ -1,4 +1,4 @@
-"""Reads a batch file, CSV with a header or JSONL; a row that cannot be used is told, not fatal."""
+"""Reads a batch file: CSV with a header, or JSONL. Invalid rows are reported beside the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from submitter.providers import ROOMS
 from submitter.settings import DEFAULT_ACCOUNT
 
 COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
-NEEDED = ("reference", "human", "cloth")
+REQUIRED = ("reference", "human", "cloth")
 MAY_BE_NUMBERS = ("reference", "model", "account")  # in JSONL
 EXACT_BELOW = 2**53  # floats below represent integers exactly
 _SPACES = re.compile(r"[\u00a0\u2007\u202f]")  # non-breaking spaces
@@ -27,7 +27,7 @@ Entry = Mapping[str, Any] | InputError
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds where a row does not say."""
+    """The values for columns that a row leaves empty."""
 
     provider: str = "kling"
     account: str = DEFAULT_ACCOUNT
@@ -36,7 +36,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One try-on to submit; `line` is where it begins in the file."""
+    """One try-on to submit; `line` is the line of the file on which it starts."""
 
     line: int
     reference: str
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used, and why."""
+    """An invalid row and its problem."""
 
     line: int
     reference: str
@@ -62,9 +62,9 @@ def read(
     encoding: str | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Row], list[BadRow]]:
-    """Return all rows of the file in order. Raises InputError if the whole file is unusable.
+    """Return the valid and the invalid rows. Raises InputError if the whole file is unusable.
 
-    `encoding` and `note` are passed to `sheet.text`.
+    `encoding` and `note` are passed to `spreadsheet.text`.
     """
     text = spreadsheet.text(path, encoding, note)
     entries = _jsonl(text) if text.lstrip().startswith("{") else _csv(text)
@@ -84,15 +84,14 @@ def read(
 def _check_unique(row: Row, earlier: Mapping[str, Row]) -> None:
     if row.reference in earlier:
         first = earlier[row.reference].line
-        raise InputError("reference", f"is in line {first} already")
+        raise InputError("reference", f"is already used in line {first}")
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
-    for line, words in enumerate(spreadsheet.lines(text), 1):
-        if words.strip():
+    for line, content in enumerate(spreadsheet.lines(text), 1):
+        if content.strip():
             try:
-                document = decode_strictly(words.encode())
-                yield line, _known(document)
+                yield line, _with_known_columns(decode_strictly(content.encode()))
             except RequestRefused as refusal:
                 yield line, InputError("row", str(refusal).removeprefix("the body "))
             except InputError as error:
@@ -100,26 +99,26 @@ def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, Entry]]:
-    found = spreadsheet.rows(text, COLUMNS)
-    _, first = next(found, (1, InputError("row", "is missing")))
+    rows = spreadsheet.rows(text, COLUMNS)
+    _, first = next(rows, (1, InputError("row", "is missing")))
     header = _header([] if isinstance(first, InputError) else first)
-    for line, cells in found:
+    for line, cells in rows:
         yield line, cells if isinstance(cells, InputError) else _cells(header, cells)
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    """Return the column names; empty for a column without a name, whose cells must be empty."""
+    """Return the names of the columns: "" for a column without a name, which must be empty."""
     header = [spreadsheet.name(cell) for cell in cells]
     while header and not header[-1]:  # a trailing separator
         header.pop()
     names = [name for name in header if name]
-    strange = [name for name in names if name not in COLUMNS]
-    missing = [name for name in NEEDED if name not in names]
-    if strange or missing or len(set(names)) != len(names):
+    unknown = [name for name in names if name not in COLUMNS]
+    missing = [name for name in REQUIRED if name not in names]
+    if unknown or missing or len(set(names)) != len(names):
         raise InputError(
             "file",
-            f"its first line must name the columns: {', '.join(NEEDED)}, and as needed "
-            f"{', '.join(name for name in COLUMNS if name not in NEEDED)}; "
+            f"its first line must name the columns: {', '.join(REQUIRED)}, and optionally "
+            f"{', '.join(name for name in COLUMNS if name not in REQUIRED)}; "
             f"it names {', '.join(names)[:200] or 'none'}",
         )
     return header
@@ -127,7 +126,7 @@ def _header(cells: Sequence[str]) -> list[str]:
 
 def _cells(header: Sequence[str], values: Sequence[str]) -> Entry:
     if any(values[len(header) :]):
-        return InputError("row", f"has {len(values)} fields, the header {len(header)}")
+        return InputError("row", f"has {len(values)} fields, but the header has {len(header)}")
     for number, (name, value) in enumerate(zip(header, values, strict=False), 1):
         if value and not name:
             return InputError(
@@ -136,16 +135,17 @@ def _cells(header: Sequence[str], values: Sequence[str]) -> Entry:
     cells = {name: value for name, value in zip(header, values, strict=False) if name}
     if _ROUNDED.fullmatch(cells.get("reference", "")):
         return InputError(
-            "reference", "was rounded by the spreadsheet; format the column as text, and export it"
+            "reference",
+            "was rounded by the spreadsheet; format the column as text and export it again",
         )
     garments = [cell.strip() for cell in cells.get("cloth", "").split(";")]
     return {**cells, "cloth": [garment for garment in garments if garment]}
 
 
-def _known(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    strange = sorted(document.keys() - set(COLUMNS))
-    if strange:
-        raise InputError("row", f"{strange[0][:40]!r} is not one of {', '.join(COLUMNS)}")
+def _with_known_columns(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = sorted(document.keys() - set(COLUMNS))
+    if unknown:
+        raise InputError("row", f"{unknown[0][:40]!r} is not one of {', '.join(COLUMNS)}")
     return document
 
 
@@ -153,7 +153,7 @@ def _row(line: int, entry: Entry, defaults: Defaults) -> Row:
     if isinstance(entry, InputError):
         raise entry
     model = _value(entry, "model") or defaults.model
-    reference = _needed(entry, "reference")
+    reference = _required(entry, "reference")
     check_texts(reference, model)
     provider = _value(entry, "provider") or defaults.provider
     if provider not in ROOMS:
@@ -161,7 +161,7 @@ def _row(line: int, entry: Entry, defaults: Defaults) -> Row:
     return Row(
         line=line,
         reference=reference,
-        human=_needed(entry, "human"),
+        human=_required(entry, "human"),
         cloth=tuple(_cloth(entry)),
         provider=provider,
         account=_value(entry, "account") or defaults.account,
@@ -171,15 +171,15 @@ def _row(line: int, entry: Entry, defaults: Defaults) -> Row:
 
 def _cloth(entry: Mapping[str, Any]) -> Iterable[str]:
     given = entry.get("cloth")
-    several = [{"cloth": one} for one in given] if isinstance(given, list) else [entry]
-    found = [_value(one, "cloth") for one in several] + [_value(entry, "cloth2")]
-    garments = [garment for garment in found if garment]
+    entries = [{"cloth": garment} for garment in given] if isinstance(given, list) else [entry]
+    values = [_value(one, "cloth") for one in entries] + [_value(entry, "cloth2")]
+    garments = [value for value in values if value]
     if not garments:
         raise InputError("cloth", "is missing")
     return garments
 
 
-def _needed(entry: Mapping[str, Any], name: str) -> str:
+def _required(entry: Mapping[str, Any], name: str) -> str:
     value = _value(entry, name)
     if value is None:
         raise InputError(name, "is missing")
@@ -191,7 +191,7 @@ def _value(entry: Mapping[str, Any], name: str) -> str | None:
     if name in MAY_BE_NUMBERS:
         value = _digits(name, value)
     if value is not None and not isinstance(value, str):
-        raise InputError(name, f"expected a text, not {type(value).__name__}")
+        raise InputError(name, f"must be text, not {type(value).__name__}")
     value = (value or "").strip()
     return (_SPACES.sub(" ", value) if name in MAY_BE_NUMBERS else value) or None
 

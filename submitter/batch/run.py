@@ -1,4 +1,4 @@
-"""Submits the rows of a file, as many at once as each account allows; safe to run again."""
+"""Submits the rows of a file, concurrently within each account. It is safe to run again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submitter.batch.account_batch import FINE, AccountBatch, RowOutcome, RowResult
+from submitter.batch.account_batch import SUCCESSES, AccountBatch, RowOutcome, RowResult
 from submitter.batch.rows import BadRow, Row
 from submitter.batch.shared_backoff import SharedBackoff
 from submitter.errors import ConfigurationError, InputError
@@ -23,124 +23,126 @@ from submitter.text import readable
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What became of every row, in the order of the file."""
+    """The outcomes of all rows, in the order of the file."""
 
     results: tuple[RowResult, ...]
-    interrupted: bool
+    was_interrupted: bool
 
     @property
-    def is_fine(self) -> bool:
-        return not self.interrupted and all(result.fate in FINE for result in self.results)
+    def has_succeeded(self) -> bool:
+        return not self.was_interrupted and all(r.outcome in SUCCESSES for r in self.results)
 
     def count(self) -> dict[str, int]:
-        """How many rows met each fate."""
-        return {fate.value: sum(r.fate is fate for r in self.results) for fate in RowOutcome}
+        """Return the number of rows by outcome."""
+        return {
+            outcome.value: sum(result.outcome is outcome for result in self.results)
+            for outcome in RowOutcome
+        }
 
     def document(self) -> dict[str, Any]:
-        """For scripts: a row each."""
+        """Return the report for scripts, with one entry per row."""
         rows = [
             {
                 "line": result.line,
                 "reference": result.reference,
-                "outcome": result.fate.value,
+                "outcome": result.outcome.value,
                 "task_id": result.task_id,
                 "problem": result.problem,
             }
             for result in self.results
         ]
-        return {"rows": rows, "summary": self.count(), "interrupted": self.interrupted}
+        return {"rows": rows, "summary": self.count(), "interrupted": self.was_interrupted}
 
     def lines(self) -> list[str]:
-        """For people: the sum, and then every row that needs them."""
-        sums = ", ".join(f"{number} {fate}" for fate, number in self.count().items() if number)
-        wrong = [line_of(result) for result in self.results if result.fate not in FINE]
-        return [sums or "no rows", *wrong]
+        """Return the report for people: the counts, and every row that did not succeed."""
+        counts = [f"{number} {outcome}" for outcome, number in self.count().items() if number]
+        failures = [line_of(r) for r in self.results if r.outcome not in SUCCESSES]
+        return [", ".join(counts) or "no rows", *failures]
 
 
 def line_of(result: RowResult) -> str:
-    """One row as people read it."""
-    named = " ".join(filter(None, (f"line {result.line}", readable(result.reference))))
-    more = result.problem or (result.task_id and f"task {result.task_id}") or ""
-    return f"{named}: {result.fate}" + (f": {readable(more, 1000)}" if more else "")
+    """Return the result of one row as a line of text."""
+    row = " ".join(filter(None, (f"line {result.line}", readable(result.reference))))
+    details = result.problem or (result.task_id and f"task {result.task_id}") or ""
+    return f"{row}: {result.outcome}" + (f": {readable(details, 1000)}" if details else "")
 
 
 def run(
     rows: Sequence[Row],
-    bad: Sequence[BadRow],
-    record: Session,
+    bad_rows: Sequence[BadRow],
+    session: Session,
     folder: Path,
     concurrency: int,
-    told: Callable[[RowResult], None] = lambda _: None,
-    stopping: Callable[[], None] = lambda: None,
+    on_result: Callable[[RowResult], None] = lambda _: None,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> BatchReport:
-    """Submit `rows`, `concurrency` at once for each account; `told` hears of each as it ends.
+    """Submit the rows, up to `concurrency` at a time for each account, and return the report.
 
-    Relative picture paths start at `folder`. After a KeyboardInterrupt no new row is begun, and
-    `stopping` is called.
-    Raises ConfigurationError if no account can be used.
+    Relative paths of pictures start at `folder`. `on_result` is called as each row ends. After a
+    KeyboardInterrupt, `on_interrupt` is called and no further row is started. Raises
+    ConfigurationError if no account can be used.
     """
     stop = threading.Event()
-    lanes, results = _lanes(rows, record, folder, stop)
-    results += [
-        RowResult(row.line, row.reference, RowOutcome.BAD, problem=row.problem) for row in bad
-    ]
+    batches, results = _account_batches(rows, session, folder, stop)
+    results += [RowResult(r.line, r.reference, RowOutcome.BAD, problem=r.problem) for r in bad_rows]
     for result in results:
-        told(result)
+        on_result(result)
     with ExitStack() as stack:
         futures: list[Future[RowResult]] = []
-        for lane, its_rows in lanes:
+        for batch, rows_of_account in batches:
             pool = stack.enter_context(ThreadPoolExecutor(concurrency))
-            futures += [pool.submit(lane.handle, row) for row in its_rows]
-        ended, interrupted = _collected(futures, stop, told, stopping)
-    ordered = sorted(results + ended, key=lambda result: result.line)
-    return BatchReport(tuple(ordered), interrupted)
+            futures += [pool.submit(batch.submit, row) for row in rows_of_account]
+        submitted, was_interrupted = _collect(futures, stop, on_result, on_interrupt)
+    ordered = sorted(results + submitted, key=lambda result: result.line)
+    return BatchReport(tuple(ordered), was_interrupted)
 
 
-def _lanes(
-    rows: Sequence[Row], record: Session, folder: Path, stop: threading.Event
+def _account_batches(
+    rows: Sequence[Row], session: Session, folder: Path, stop: threading.Event
 ) -> tuple[list[tuple[AccountBatch, list[Row]]], list[RowResult]]:
-    """A lane for each account, and the rows of those that cannot be used."""
+    """Return a batch for each account, and the results of rows whose account is unusable."""
     accounts: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         accounts[row.provider, row.account].append(row)
-    lanes: list[tuple[AccountBatch, list[Row]]] = []
+    batches: list[tuple[AccountBatch, list[Row]]] = []
     unusable: list[RowResult] = []
     problems: list[str] = []
-    for (provider, account), its_rows in accounts.items():
-        gate = SharedBackoff(stop)
+    for (provider, account), rows_of_account in accounts.items():
+        backoff = SharedBackoff(stop)
         try:
-            room = open_room(provider, account, gate)
+            adapter = open_room(provider, account, backoff)
         except (ConfigurationError, InputError) as error:
             problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
             unusable += [
-                RowResult(r.line, r.reference, RowOutcome.BAD, None, str(error)) for r in its_rows
+                RowResult(row.line, row.reference, RowOutcome.BAD, problem=str(error))
+                for row in rows_of_account
             ]
             continue
-        desk = TaskCreator(record.ingest, room, record.settings, account)
-        lanes.append((AccountBatch(desk, gate, stop, folder), its_rows))
-    if problems and not lanes:
+        creator = TaskCreator(session.ingest, adapter, session.settings, account)
+        batches.append((AccountBatch(creator, backoff, stop, folder), rows_of_account))
+    if problems and not batches:
         raise ConfigurationError(problems)
-    return lanes, unusable
+    return batches, unusable
 
 
-def _collected(
+def _collect(
     futures: Sequence[Future[RowResult]],
     stop: threading.Event,
-    told: Callable[[RowResult], None],
-    stopping: Callable[[], None],
+    on_result: Callable[[RowResult], None],
+    on_interrupt: Callable[[], None],
 ) -> tuple[list[RowResult], bool]:
-    """The results, and whether somebody interrupted; what is under way is waited for."""
-    heard: set[Future[RowResult]] = set()
-    interrupted = False
-    while len(heard) < len(futures):
+    """Return all results, and whether the batch was interrupted; wait for rows in progress."""
+    reported: set[Future[RowResult]] = set()
+    was_interrupted = False
+    while len(reported) < len(futures):
         try:
-            for future in as_completed(set(futures) - heard):
-                heard.add(future)
-                told(future.result())
+            for future in as_completed(set(futures) - reported):
+                reported.add(future)
+                on_result(future.result())
         except KeyboardInterrupt:
-            if interrupted:
+            if was_interrupted:
                 raise
-            interrupted = True
+            was_interrupted = True
             stop.set()
-            stopping()
-    return [future.result() for future in futures], interrupted
+            on_interrupt()
+    return [future.result() for future in futures], was_interrupted

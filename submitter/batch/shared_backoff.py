@@ -1,4 +1,7 @@
-"""Holds back all creates of one account while its provider says "later"; other accounts go on."""
+"""Pauses all creates of one account while its provider rejects them for now.
+
+Other accounts are unaffected.
+"""
 
 from __future__ import annotations
 
@@ -13,70 +16,70 @@ from receiver.outgoing.retry import RetryPolicy
 from submitter.errors import TryLater
 
 T = TypeVar("T")
-# A try-on holds its slot for about 20 s: with a few slots, one is free every few seconds. The
-# first delay is 1 s at least, jitter included, as Kling wants it.
-DELAYS = (1.2, 2.5, 5.0, 10.0)  # seconds; the last one stays
-MAX_SECONDS = 600.0  # seconds in which the account took nothing
+# A try-on occupies a slot of the account for about 20 s, so one of a few slots becomes free every
+# few seconds. Kling requires a first delay of at least 1 s, whatever the jitter.
+DELAYS = (1.2, 2.5, 5.0, 10.0)  # seconds; the last one is repeated
+MAX_SECONDS = 600.0  # without an accepted create; then all of them fail
 
 
 class SharedBackoff:
-    """A Persistence that many threads share.
+    """A Persistence that the threads of one account share.
 
-    Whoever is told to come later goes to the end of one queue, whose first alone tries again: so
-    a free slot is asked for once and not by all.
+    Rejected creates queue up, and only the first of them is retried, so that one request, not one
+    per thread, finds out whether a slot is free.
     """
 
     def __init__(
         self,
         stop: threading.Event,
         delays: tuple[float, ...] = DELAYS,
-        at_most: float = MAX_SECONDS,
+        max_seconds: float = MAX_SECONDS,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stop = stop
         self._policy = RetryPolicy((*delays, delays[-1]))
-        self._at_most = at_most
+        self._max_seconds = max_seconds
         self._chance = chance
         self._clock = clock
-        self._turn = threading.Lock()
-        self._opens_at = 0.0  # by the clock
-        self._given_up = False
+        self._first_in_queue = threading.Lock()
+        self._paused_until = 0.0  # on the clock
+        self._has_given_up = False
 
     def wait(self) -> None:
-        """Sleep until the account may be asked, or everything is to stop."""
-        while (left := self._opens_at - self._clock()) > 0 and not self._stop.wait(left):
+        """Wait until the pause of the account ends, or until everything is to stop."""
+        while (left := self._paused_until - self._clock()) > 0 and not self._stop.wait(left):
             pass
 
     def persist(self, call: Callable[[], T]) -> T:
-        """What `call` returns, once it is served.
+        """Call until it succeeds, and return the result.
 
-        Raises the last TryLater when the account took nothing for long, and after a stop.
+        Raises the last TryLater after a stop, or if the account has accepted nothing for too long.
         """
-        if self._opens_at <= self._clock():
+        if self._paused_until <= self._clock():
             try:
                 return call()
-            except TryLater as later:
-                self._hold(1, later, self._clock() + self._at_most)
-        with self._turn:
-            return self._insist(call)
+            except TryLater as error:
+                self._pause(1, error, self._clock() + self._max_seconds)
+        with self._first_in_queue:
+            return self._retry(call)
 
-    def _insist(self, call: Callable[[], T]) -> T:
-        ends_at = self._clock() + self._at_most
+    def _retry(self, call: Callable[[], T]) -> T:
+        ends_at = self._clock() + self._max_seconds
         for attempt in itertools.count(1):
             self.wait()
             try:
                 return call()
-            except TryLater as later:
-                self._hold(attempt, later, ends_at)
-        raise AssertionError  # the loop has no end
+            except TryLater as error:
+                self._pause(attempt, error, ends_at)
+        raise AssertionError  # unreachable: the loop is infinite
 
-    def _hold(self, attempt: int, later: TryLater, ends_at: float) -> None:
-        """Close the gate for a while, or raise `later`."""
+    def _pause(self, attempt: int, error: TryLater, ends_at: float) -> None:
+        """Pause the account, or raise the error if the pause would exceed the limit."""
         step = min(attempt, self._policy.max_attempts - 1)
-        delay = self._policy.delay(step, chance=self._chance(), retry_after=later.retry_after) or 0
+        delay = self._policy.delay(step, chance=self._chance(), retry_after=error.retry_after) or 0
         now = self._clock()
-        self._given_up = self._given_up or now + delay > ends_at
-        if self._given_up or self._stop.is_set():
-            raise later
-        self._opens_at = max(self._opens_at, now + delay)
+        self._has_given_up = self._has_given_up or now + delay > ends_at
+        if self._has_given_up or self._stop.is_set():
+            raise error
+        self._paused_until = max(self._paused_until, now + delay)

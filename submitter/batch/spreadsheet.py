@@ -1,4 +1,4 @@
-"""Reads the text and the cells of batch files, as spreadsheets in many countries export them."""
+"""Reads the text and the cells of batch files as spreadsheet programs worldwide export them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from submitter.errors import InputError
 
-DELIMITERS = ",;\t|"  # semicolons: in countries with a decimal comma
-MOST_BYTES = 64 * 1024 * 1024
-MOST_LINES_OF_A_ROW = 100  # so that an unclosed quotation mark spoils only one row
-# Excel saves CSV as Windows-1252 in Western Europe. charset-normalizer recognised it in none of
-# five short files, because they have too few letters. `encoding` is for all other encodings.
+DELIMITERS = ",;\t|"  # semicolons are common in countries with a decimal comma
+MAX_BYTES = 64 * 1024 * 1024
+MAX_LINES_OF_A_ROW = 100  # so that an unclosed quotation mark spoils only one row
+# Excel in Western Europe saves CSV as Windows-1252. Guessing among all encodings is unreliable for
+# short files: charset-normalizer recognised none of five. Other encodings must be named.
 FALLBACK = "cp1252"
 BINARY = {
     b"PK\x03\x04": "a workbook (such as .xlsx or .ods)",
@@ -38,18 +38,18 @@ def text(path: Path, encoding: str | None, note: Callable[[str], None]) -> str:
         raise InputError("file", f"{str(path)!r} is not a file")
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError("file", f"{path} cannot be read: {error.strerror}") from None
-    if len(content) > MOST_BYTES:
-        raise InputError("file", f"{path} is larger than {MOST_BYTES // 2**20} MB")
+    if len(content) > MAX_BYTES:
+        raise InputError("file", f"{path} is larger than {MAX_BYTES // 2**20} MB")
     for start, kind in BINARY.items():
         if content.startswith(start):
             raise InputError("file", f"{path} is {kind}; export the sheet as CSV (UTF-8)")
-    found = _decoded(path, content, encoding, note).strip(_MARKS + "\x1a")  # DOS's end of file
-    if not found.strip():
+    decoded = _decoded(path, content, encoding, note).strip(_MARKS + "\x1a")  # end of file in DOS
+    if not decoded.strip():
         raise InputError("file", f"{path} is empty")
-    return found
+    return decoded
 
 
 def _decoded(path: Path, content: bytes, encoding: str | None, note: Callable[[str], None]) -> str:
@@ -62,7 +62,7 @@ def _decoded(path: Path, content: bytes, encoding: str | None, note: Callable[[s
             raise InputError("file", f"{path} is not {likely.upper()} text ({where})") from None
         position = error.start + 1
     try:
-        found = content.decode(FALLBACK)
+        decoded = content.decode(FALLBACK)
     except UnicodeDecodeError:
         raise InputError(
             "file",
@@ -73,45 +73,45 @@ def _decoded(path: Path, content: bytes, encoding: str | None, note: Callable[[s
         f"{path} is not UTF-8 text (byte {position}) and was read as Windows-1252; if letters are "
         "wrong, save it as UTF-8, or name its encoding with --encoding"
     )
-    return found
+    return decoded
 
 
 def check_encoding(name: str) -> str:
     """Return the name of a text encoding. Raises ValueError."""
     try:
-        found = codecs.lookup(name)
+        codec = codecs.lookup(name)
         "".encode(name)
     except (LookupError, ValueError):
         raise ValueError(
             f"{name!r} is not a text encoding; use one such as utf-8, cp1252, cp1251 or shift_jis"
         ) from None
-    return found.name
+    return codec.name
 
 
-def lines(found: str) -> list[str]:
+def lines(text: str) -> list[str]:
     """Return the lines with their line endings: Windows, Unix and old Mac."""
-    return io.StringIO(found, newline="").readlines()
+    return io.StringIO(text, newline="").readlines()
 
 
-def rows(found: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | InputError]]:
-    """Yield the line at which each row of the CSV begins, and its cells; the header comes first.
+def rows(text: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | InputError]]:
+    """Yield the first line and the cells of each row of the CSV, including the header.
 
-    The separator is the one that a first line `sep=;` names, or else the one by which most of
-    these columns are found in the header. A row that is not valid CSV yields an error.
+    The separator is the one that a first line `sep=;` names, or else the one with which the header
+    contains most of these columns. A row that is not valid CSV yields an error.
     """
-    all_lines = lines(found)
+    all_lines = lines(text)
     at = next((number for number, line in enumerate(all_lines) if line.strip()), 0)
     named = _SEPARATOR.fullmatch(all_lines[at])
     if named:
         at += 1
         delimiter = named[1].replace("\\t", "\t")
     else:
-        delimiter = max(DELIMITERS, key=lambda one: _names_found(all_lines[at], one, columns))
-    broken, broken_until = 0, 0  # the invalid row, and the line in which it was detected
+        delimiter = max(DELIMITERS, key=lambda char: _columns_in(all_lines[at], char, columns))
+    broken, broken_until = 0, 0  # an invalid row, and the line on which the error was detected
     while at < len(all_lines):
         line = at + 1
-        some = (all_lines[i] for i in range(at, min(at + MOST_LINES_OF_A_ROW, len(all_lines))))
-        reader = csv.reader(some, delimiter=delimiter, strict=True, skipinitialspace=True)
+        following = (all_lines[i] for i in range(at, min(at + MAX_LINES_OF_A_ROW, len(all_lines))))
+        reader = csv.reader(following, delimiter=delimiter, strict=True, skipinitialspace=True)
         try:
             values = next(reader)
         except csv.Error as error:
@@ -146,9 +146,9 @@ def _has_stray_quote(line: str, values: Sequence[str]) -> bool:
     return '""' not in line and any('"' in value for value in values)
 
 
-def _names_found(line: str, delimiter: str, columns: Sequence[str]) -> int:
+def _columns_in(line: str, delimiter: str, columns: Sequence[str]) -> int:
     try:
         names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error:
         return 0
-    return sum(name(one) in columns for one in names)
+    return sum(name(value) in columns for value in names)

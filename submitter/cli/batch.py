@@ -1,4 +1,4 @@
-"""The `submitter batch` command: every row of a file."""
+"""The command `submitter batch`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ from submitter.cli.progress import batch_progress
 from submitter.session import open_session
 
 
+def _encoding(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    try:
+        return None if name is None else check_encoding(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command("batch")
 @click.argument("file", type=click.Path(path_type=Path))
 @provider
@@ -35,16 +42,16 @@ from submitter.session import open_session
     default=5,
     show_default=True,
     metavar="N",
-    help="How many to submit at once for each account.",
+    help="The number of rows to submit at the same time for each account.",
 )
 @click.option(
     "--encoding",
-    callback=lambda _, __, name: _encoding(name),
+    callback=_encoding,
     help="Encoding of FILE, such as cp1251.  [default: UTF-8, UTF-16 or UTF-32, else Windows-1252]",
 )
 @as_json
 @click.pass_context
-def batch(
+def batch_(
     ctx: click.Context,
     file: Path,
     provider: str,
@@ -61,29 +68,26 @@ def batch(
     was submitted before is skipped. Spreadsheet exports work without changes, with any common
     separator, encoding and line ending.
     """
-    rows, bad = read(
-        file,
-        Defaults(provider, account, model),
-        encoding,
-        lambda line: print_errors([line]),
-    )
-    with open_session() as record, batch_progress(len(rows) + len(bad)) as told:
-        outcome = run(
-            rows, bad, record, file.parent, concurrency, lambda row: told(line_of(row)), _stopping
+    defaults = Defaults(provider, account, model)
+    rows, bad_rows = read(file, defaults, encoding, lambda line: print_errors([line]))
+    with open_session() as session, batch_progress(len(rows) + len(bad_rows)) as show_line:
+        batch_report = run(
+            rows,
+            bad_rows,
+            session,
+            file.parent,
+            concurrency,
+            on_result=lambda result: show_line(line_of(result)),
+            on_interrupt=_say_interrupted,
         )
     if as_json:
-        print_json(outcome.document())
+        print_json(batch_report.document())
     else:
-        print_lines(outcome.lines())
-    ctx.exit(EXIT_INTERRUPTED if outcome.interrupted else 0 if outcome.is_fine else EXIT_FAILED)
+        print_lines(batch_report.lines())
+    if batch_report.was_interrupted:
+        ctx.exit(EXIT_INTERRUPTED)
+    ctx.exit(0 if batch_report.has_succeeded else EXIT_FAILED)
 
 
-def _encoding(name: str | None) -> str | None:
-    try:
-        return None if name is None else check_encoding(name)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _stopping() -> None:
-    click.echo("interrupted: no more rows are sent; those that were sent are waited for", err=True)
+def _say_interrupted() -> None:
+    click.echo("interrupted: waiting for the rows in progress; no more are submitted", err=True)

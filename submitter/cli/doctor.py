@@ -1,12 +1,17 @@
-"""Does each provider accept our keys, and is our clock right? Asks, and creates nothing."""
+"""The command `submitter doctor`: checks keys and the clock by queries that cost nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+import click
+
+from receiver.console import output
 from receiver.doctor import clocks
-from receiver.doctor.findings import Finding, failed, ok, warning
+from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
+from submitter.cli.group import EXIT_FAILED, as_json, print_json
 from submitter.errors import (
     ConfigurationError,
     InputError,
@@ -14,67 +19,96 @@ from submitter.errors import (
     ProviderError,
     TryLater,
 )
-from submitter.providers import ROOMS, Provider, open_room
+from submitter.providers import ROOMS, Provider, kling, open_room
 from submitter.settings import DEFAULT_ACCOUNT
 
-Account = tuple[str, str]  # of a provider; its name
-# No provider has a task with this id: its answer shows whether it would have told.
+Account = tuple[str, str]  # the names of the provider and the account
+# No provider has a task with this id: its response shows whether it accepts the keys.
 NO_TASK = "callback-receiver-doctor"
 KEY = re.compile(
     r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
 )
 
 
+@click.command("doctor")
+@click.option("--provider", type=click.Choice(list(ROOMS)), help="[default: all that have a key]")
+@click.option("--account", metavar="NAME", help="[default: all that have a key]")
+@as_json
+@click.pass_context
+def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_json: bool) -> None:
+    """Check whether each provider accepts our keys, and the clock; nothing is created or paid.
+
+    Each check is one line: ok, warning or failed, and what to do. The exit status is 1 if a check
+    failed. `receiver doctor` checks everything else.
+    """
+    accounts = [
+        (provider_name, account_name)
+        for provider_name, account_name in accounts_with_keys(os.environ)
+        if provider in (None, provider_name) and account in (None, account_name)
+    ]
+    if not accounts and (provider or account):
+        accounts = [(provider or kling.NAME, account or DEFAULT_ACCOUNT)]
+    findings = []
+    for finding in check_accounts(accounts):
+        findings.append(finding)
+        if not as_json:
+            output.show_finding(finding)
+    if as_json:
+        print_json([finding.as_json() for finding in findings])
+    has_failed = any(finding.verdict is Verdict.FAILED for finding in findings)
+    ctx.exit(EXIT_FAILED if has_failed else 0)
+
+
 def accounts_with_keys(environment: Mapping[str, str]) -> list[Account]:
-    """Those that have a key in the environment."""
-    found: dict[Account, None] = {}
+    """Return the accounts for which the environment contains a key."""
+    accounts: dict[Account, None] = {}
     for provider in ROOMS:
         prefix = f"{provider.upper()}_"
         for name in sorted(name for name, value in environment.items() if value.strip()):
             if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
-                found[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
-    return list(found)
+                accounts[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
+    return list(accounts)
 
 
-def check_accounts(wanted: Sequence[Account]) -> Iterator[Finding]:
-    """These accounts, and the clock; each finding as soon as it is there.
+def check_accounts(accounts: Sequence[Account]) -> Iterator[Finding]:
+    """Yield the findings about these accounts, and about the clock, as they are made.
 
-    Raises InputError for a name that no account can have.
+    Raises InputError for an invalid name of an account.
     """
-    if not wanted:
-        said = "no provider has a key in the environment: nothing can be submitted"
-        yield failed("keys", said, "set KLING_API_KEY, or that of another provider")
-    asked: dict[str, None] = {}
-    for provider, account in wanted:
+    if not accounts:
+        problem = "no provider has a key in the environment: nothing can be submitted"
+        yield failed("keys", problem, "set KLING_API_KEY, or the key of another provider")
+    base_urls: dict[str, None] = {}
+    for provider, account in accounts:
         check = provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
         try:
-            room = open_room(provider, account)
+            adapter = open_room(provider, account)
         except ConfigurationError as error:
             yield from (failed(check, problem) for problem in error.problems)
         else:
-            asked[room.base_url] = None
-            yield _accepted(check, room)
-    for base_url in asked:
+            base_urls[adapter.base_url] = None
+            yield _check_keys(check, adapter)
+    for base_url in base_urls:
         yield clocks.check([base_url])
 
 
-def _accepted(check: str, room: Provider) -> Finding:
-    """Does the provider take our keys? Errors tell what to do, and hold no key."""
+def _check_keys(check: str, adapter: Provider) -> Finding:
+    """Check whether the provider accepts the keys. The errors contain no key."""
     try:
-        _ask(room)
+        _send_query(adapter)
     except TryLater as error:
-        return warning(check, f"it cannot be told: {error}", "run this again later")
+        return warning(check, f"the keys could not be checked: {error}", "run this again later")
     except ProviderError as error:
         return failed(check, str(error))
-    return ok(check, f"{room.base_url} accepts the keys")
+    return ok(check, f"{adapter.base_url} accepts the keys")
 
 
-def _ask(room: Provider) -> None:
-    """A question that costs nothing. Raises ProviderError."""
+def _send_query(adapter: Provider) -> None:
+    """Send a query that costs nothing. Raises ProviderError."""
     try:
-        room.list(1, 1)
-    except InputError:  # it has no list
+        adapter.list(1, 1)
+    except InputError:  # the provider has no list
         try:
-            room.fetch(provider_task_id=NO_TASK)
+            adapter.fetch(provider_task_id=NO_TASK)
         except NotFoundAtProvider:
             return

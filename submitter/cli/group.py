@@ -1,25 +1,22 @@
-"""What every command shares: errors as lines for people, JSON for scripts, common options."""
+"""What the commands share: the group that reports errors, common options and output."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from receiver.console import output, terminal
+from receiver.console import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text import display
-from submitter.cli import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
 from submitter.providers import ROOMS
-from submitter.providers.base import Page
 from submitter.settings import DEFAULT_ACCOUNT
 from submitter.text import readable
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-ARGUMENTS = {"file": "FILE"}  # all other fields are options
+ARGUMENTS = {"file": "FILE"}  # all other fields of an InputError are options
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 provider = click.option(
     "--provider", type=click.Choice(list(ROOMS)), default="kling", show_default=True
@@ -28,13 +25,13 @@ account = click.option(
     "--account",
     default=DEFAULT_ACCOUNT,
     metavar="NAME",
-    help="Which keys to use: `shop2` reads KLING_SHOP2_API_KEY and so on.",
+    help="The account whose keys are used: `shop2` reads KLING_SHOP2_API_KEY and so on.",
 )
 model = click.option("--model", help="The provider's model.  [default: the provider's first]")
 
 
 class CommandGroup(click.Group):
-    """Turns our errors into lines for people."""
+    """A group whose commands report our errors as lines on standard error."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if wrong := terminal.not_utf8(args):
@@ -56,22 +53,12 @@ class CommandGroup(click.Group):
             print_errors([str(error)])
             ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
-            print_errors(["interrupted; what is on record stays there: see `receiver tasks`"])
+            print_errors(["interrupted; recorded tasks remain recorded: see `receiver tasks`"])
             ctx.exit(EXIT_INTERRUPTED)
 
 
-def print_page(page: Page) -> None:
-    """A table for people; a line a task, separated by tabs, for other programs."""
-    if not sys.stdout.isatty():
-        for task in page.tasks:
-            click.echo("\t".join(map(display.plain, report.page_row(task))))
-        return
-    columns = ("its id", "our id", "status", "created", "result")
-    output.show_table(columns, map(report.page_row, page.tasks), "No tasks.")
-
-
 def print_lines(lines: Iterable[str]) -> None:
-    """Print each on one line, without characters that would steer a terminal."""
+    """Print each text as one line, without characters that control a terminal."""
     for line in lines:
         click.echo(display.plain(line))
 

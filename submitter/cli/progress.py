@@ -1,7 +1,4 @@
-"""Shows how a task goes: a spinner with the time on a terminal, one line a change elsewhere.
-
-All of it goes to standard error: standard output is for results.
-"""
+"""Shows progress on standard error: an animation on a terminal, one line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -26,33 +23,33 @@ from submitter.text import readable
 
 
 class ProgressDisplay(Protocol):
-    """What is told while one waits."""
+    """Shows the progress of one task."""
 
-    def task(self, task: Task) -> None:
-        """The task has another status now."""
+    def show_task(self, task: Task) -> None:
+        """Show the new status of the task."""
         ...
 
-    def note(self, line: str) -> None:
-        """Something that happened on the side."""
+    def show_line(self, line: str) -> None:
+        """Show a message beside the progress."""
         ...
 
 
 @contextmanager
-def task_progress(doing: str) -> Iterator[ProgressDisplay]:
-    """Show progress as standard error allows."""
+def task_progress(activity: str) -> Iterator[ProgressDisplay]:
+    """Show the progress of one task; `activity` is displayed until its first status."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines()
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(doing, total=None)
+        progress.add_task(activity, total=None)
         yield _Spinner(progress)
 
 
 @contextmanager
 def batch_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Show how many of `total` have ended: a bar on a terminal, one line each elsewhere."""
+    """Yield a function that shows the line of each of `total` rows, or advances a bar."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda line: click.echo(readable(line), err=True)
@@ -65,22 +62,22 @@ def batch_progress(total: int) -> Iterator[Callable[[str], None]]:
 
 class _Lines:
     def __init__(self) -> None:
-        self._began_at = time.monotonic()
+        self._started_at = time.monotonic()
 
-    def task(self, task: Task) -> None:
-        self.note(f"task {task.id}: {task.status}")
+    def show_task(self, task: Task) -> None:
+        self.show_line(f"task {task.id}: {task.status}")
 
-    def note(self, line: str) -> None:
-        click.echo(f"{time.monotonic() - self._began_at:5.1f} s  {readable(line)}", err=True)
+    def show_line(self, line: str) -> None:
+        click.echo(f"{time.monotonic() - self._started_at:5.1f} s  {readable(line)}", err=True)
 
 
 class _Spinner:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def task(self, task: Task) -> None:
-        only = self._progress.task_ids[0]
-        self._progress.update(only, description=f"task {task.id}: {task.status}")
+    def show_task(self, task: Task) -> None:
+        bar = self._progress.task_ids[0]
+        self._progress.update(bar, description=f"task {task.id}: {task.status}")
 
-    def note(self, line: str) -> None:
+    def show_line(self, line: str) -> None:
         self._progress.console.print(readable(line), markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""The `submitter reconcile` command: once, or as the poller process."""
+"""The command `submitter reconcile`, which also runs the poller process."""
 
 from __future__ import annotations
 
@@ -24,62 +24,69 @@ log = structlog.get_logger()
 
 
 @click.command("reconcile")
-@click.option("--forever", is_flag=True, help="Go on until SIGTERM: the poller process.")
+@click.option("--forever", is_flag=True, help="Run until SIGTERM: the poller process.")
 @as_json
 @click.pass_context
-def reconcile(ctx: click.Context, forever: bool, as_json: bool) -> None:
-    """Ask the providers about tasks whose callbacks are late, or never come.
+def reconcile_(ctx: click.Context, forever: bool, as_json: bool) -> None:
+    """Query the providers about tasks whose callbacks are late or cannot be received.
 
-    Once: every task that is overdue now. Status 1 if a question failed.
+    Without --forever, query every task that is overdue now. The exit status is 1 if a query failed.
     """
     logs.configure(form=settings.log_format())
     if forever:
         delay_hangup()
-    with open_session(waits=forever) as record:
-        secrets = _Secrets(record.settings)
-        secrets.add(record.hooks)
+    with open_session(waits=forever) as session:
+        secrets = _HiddenSecrets(session.settings)
+        secrets.add(session.hooks)
         logs.configure(secrets.hide, settings.log_format())
-        watch = ClockWatch(record.store, record.ingest.meter)
         reconciler = Reconciler(
-            record.ingest, first_within=record.settings.reconcile_after, watch=watch
+            session.ingest,
+            first_within=session.settings.reconcile_after,
+            watch=ClockWatch(session.store, session.ingest.meter),
         )
         if forever:
-            stop = stop_at(signal.SIGTERM, signal.SIGINT)
-            reconciler.current_hooks = record.hooks
-
-            def reload() -> None:
-                reconciler.reload()
-                secrets.add(reconciler.current_hooks)
-
-            reload_at_hangup(reload, stop)
-            log.info("poller started", pid=os.getpid())
-            reconciler.run(stop)
-            log.info("poller stopped")
+            _run_poller(reconciler, session.hooks, secrets)
             return
-        asked: Counter[str] = Counter()
-        while found := reconciler.round():
-            asked += found
-        reconciler.hand_over()
+        results: Counter[str] = Counter()
+        while batch := reconciler.query_overdue():
+            results += batch
+        reconciler.flush_metrics()
     if as_json:
-        print_json(dict(asked))
+        print_json(dict(results))
     else:
-        told = ", ".join(f"{number} {word}" for word, number in sorted(asked.items()))
-        click.echo(f"reconcile: asked about {asked.total()} tasks{': ' if told else ''}{told}")
-    ctx.exit(EXIT_FAILED if asked["failed"] else 0)
+        counts = ", ".join(f"{number} {result}" for result, number in sorted(results.items()))
+        click.echo(f"reconcile: queried {results.total()} tasks{': ' if counts else ''}{counts}")
+    ctx.exit(EXIT_FAILED if results["failed"] else 0)
 
 
-class _Secrets:
-    """What the log must not show: the secrets of the settings, and of the hooks."""
+class _HiddenSecrets:
+    """The secrets that logs must not contain: those of the settings and of the hooks."""
 
     def __init__(self, chosen: settings.Settings) -> None:
         self._settings = chosen
-        self._known: frozenset[str] = frozenset()
+        self._secrets: frozenset[str] = frozenset()
         self.add(None)
 
     def add(self, hooks: CurrentHooks | None) -> None:
-        """Hide the secrets of these hooks, too; loggers use `hide` until the process ends."""
-        self._known |= known_secrets(self._settings, hooks.entries if hooks else ())
-        self._hiding = hiding(self._known)
+        """Hide the secrets of these hooks as well. Those of earlier hooks remain hidden."""
+        self._secrets |= known_secrets(self._settings, hooks.entries if hooks else ())
+        self._hide = hiding(self._secrets)
 
     def hide(self, text: str) -> str:
-        return self._hiding(text)
+        return self._hide(text)
+
+
+def _run_poller(
+    reconciler: Reconciler, hooks: CurrentHooks | None, secrets: _HiddenSecrets
+) -> None:
+    stop = stop_at(signal.SIGTERM, signal.SIGINT)
+    reconciler.current_hooks = hooks
+
+    def reload() -> None:
+        reconciler.reload()
+        secrets.add(reconciler.current_hooks)
+
+    reload_at_hangup(reload, stop)
+    log.info("poller started", pid=os.getpid())
+    reconciler.run(stop)
+    log.info("poller stopped")

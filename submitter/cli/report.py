@@ -1,40 +1,66 @@
-"""What people and scripts are shown of a task: how it stands, and where its pictures lie."""
+"""Prints a task, or a page of the provider's list, for people or for scripts."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import click
+
 from receiver import providers
+from receiver.console import output
 from receiver.deliveries import File, Notice
 from receiver.errors import RequestRefused
 from receiver.events import Media
+from receiver.stores import Store
 from receiver.stores.base import TaskHistory
-from receiver.tasks import Outcome
-from receiver.text.display import rfc3339
+from receiver.tasks import Outcome, Task
+from receiver.text.display import plain, rfc3339
+from submitter.cli.group import print_json, print_lines
 from submitter.providers.base import Listed, Page
 from submitter.text import readable
 
-LONGEST_URL = 4096  # characters to show; recorded ones reach about 1,000
-TOLD = (Outcome.RECORDED, Outcome.DUPLICATE)
+LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
+ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
+
+
+def print_task(store: Store, task: Task, as_json: bool) -> None:
+    history = store.history(task.id)
+    if as_json:
+        print_json(task_document(history))
+    else:
+        print_lines(task_lines(history))
+
+
+def print_page(page: Page, as_json: bool) -> None:
+    """Print a table on a terminal, else one line per task with tabs between its fields."""
+    if as_json:
+        print_json(page_document(page))
+    elif sys.stdout.isatty():
+        columns = ("its id", "our id", "status", "created", "result")
+        output.show_table(columns, map(page_row, page.tasks), "No tasks.")
+    else:
+        for task in page.tasks:
+            click.echo("\t".join(map(plain, page_row(task))))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:
-    """The task as scripts get it: `task` and `media`, as in the event that hooks get."""
+    """Return the members `task` and `media` of the event that hooks receive."""
     event = _notice(history).as_json()
     return {"task": event["task"], "media": event["media"]}
 
 
 def task_lines(history: TaskHistory) -> Iterator[str]:
-    """The task as people read it, a fact a line."""
+    """Yield one line per fact about the task."""
     notice = _notice(history)
     task = history.task
     yield f"task       {task.id}"
     if task.reference:
         yield f"reference  {readable(task.reference)}"
-    known_as = f", provider id {readable(task.id_at_provider)}" if task.id_at_provider else ""
-    yield f"provider   {task.provider} (account {task.account}){known_as}"
+    provider_id = f", provider id {readable(task.id_at_provider)}" if task.id_at_provider else ""
+    yield f"provider   {task.provider} (account {task.account}){provider_id}"
     yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
     if task.reason:
         yield f"reason     {readable(task.reason)}"
@@ -48,8 +74,8 @@ def task_lines(history: TaskHistory) -> Iterator[str]:
     for media in notice.media:
         file = notice.file_of(media)
         expires = f" (until {rfc3339(media.expires_at)})" if media.expires_at else ""
-        where = file.url if file else readable(media.url, LONGEST_URL) + expires
-        yield f"{media.kind:<9}  {where}"
+        location = file.url if file else readable(media.url, LONGEST_URL) + expires
+        yield f"{media.kind:<9}  {location}"
 
 
 def page_document(page: Page) -> dict[str, Any]:
@@ -61,7 +87,7 @@ def page_document(page: Page) -> dict[str, Any]:
 
 
 def page_row(task: Listed) -> tuple[str, str, str, str, str]:
-    """A task of the provider's list: its id, ours, status, creation, and what came of it."""
+    """Return the provider's id, our id, the status, the time of creation, and URLs or a reason."""
     return (
         task.provider_task_id,
         task.external_task_id or "",
@@ -87,10 +113,10 @@ def _notice(history: TaskHistory) -> Notice:
 
 
 def _media(history: TaskHistory) -> tuple[Media, ...]:
-    """The outputs that the provider last named for the status that the task has."""
+    """Return the outputs in the latest callback or response with the status of the task."""
     for stored in reversed(history.callbacks):
-        if stored.outcome in TOLD and stored.callback.body:
-            with suppress(RequestRefused):  # kept by a release that understood it
+        if stored.outcome in ACCEPTED and stored.callback.body:
+            with suppress(RequestRefused):  # an earlier version could parse it
                 event = providers.parse(stored.callback)
                 if event.status is history.task.status and event.media:
                     return event.media
@@ -98,5 +124,5 @@ def _media(history: TaskHistory) -> tuple[Media, ...]:
 
 
 def _files(history: TaskHistory) -> tuple[File, ...]:
-    made = [d.id for d in history.deliveries if d.status == history.task.status]
-    return tuple(file for delivery in made for file in history.files.get(delivery, ()))
+    deliveries = [d.id for d in history.deliveries if d.status == history.task.status]
+    return tuple(file for delivery in deliveries for file in history.files.get(delivery, ()))

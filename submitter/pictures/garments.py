@@ -1,6 +1,6 @@
-"""One garment as it is, or an upper and a lower one merged onto one white picture.
+"""Prepares the garments: one as it is, or an upper and a lower one merged into one picture.
 
-Which combinations succeed: Kling API reference, virtual try-on v1-5 (seen 2026-11).
+Source of the combinations that succeed: Kling API reference, virtual try-on v1-5 (seen 2026-11).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from submitter.errors import InputError
 from submitter.pictures import images
 from submitter.providers import Provider
 
-# A word before `://` is a URL's scheme, whatever it is, and one letter is a Windows drive.
+# A word before `://` is the scheme of a URL, and a single letter is a Windows drive.
 LABEL = re.compile(r"(upper|lower|dress):(?!//)(.*)", re.IGNORECASE | re.DOTALL)
-MOST_SIDE = 4096  # px, ours: more detail than the result has
-# Grown by a third as Base64 it is still within Kling's 10 MB, however they are counted.
-MOST_BYTES = images.MOST_BYTES * 3 // 4
+MAX_SIDE = 4096  # px; our own limit: results have less detail
+# As Base64, which is a third longer, this is still within Kling's limit of 10 MB.
+MAX_BYTES = images.MAX_BYTES * 3 // 4
 QUALITIES = (95, 90, 80, 70)  # of JPEG, best first
 
 
 class Kind(StrEnum):
-    """What part of the body a garment covers."""
+    """The part of the body that a garment covers."""
 
     UPPER = "upper"
     LOWER = "lower"
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Garment:
-    """A picture, as a path or a URL, and what is on it if that was said."""
+    """The path or URL of a picture, and its kind if it has a label."""
 
     picture: str
     kind: Kind | None = None
@@ -46,30 +46,35 @@ class Garment:
 
 @dataclass(frozen=True, slots=True)
 class ClothPicture:
-    """What goes into the request, a URL or raw Base64, and the pictures that it was made of."""
+    """The picture for the request, a URL or raw Base64, and the garments merged into it."""
 
     cloth: str
     merged: tuple[bytes, ...] = ()
 
 
-def select_garments(given: Sequence[str], room: Provider, model: str | None) -> tuple[Garment, ...]:
-    """The garment, or the upper and the lower one in this order; raises InputError for what the
-    provider would take the money for and then fail.
+def select_garments(
+    given: Sequence[str], adapter: Provider, model: str | None
+) -> tuple[Garment, ...]:
+    """Return the garment, or the upper and the lower garment in this order.
+
+    Raises InputError for combinations that the provider would charge for, although they fail.
     """
-    found = [_labelled(text) for text in given]
-    if len(found) == 1:
-        return (found[0],)
-    if len(found) != 2:
-        raise InputError("cloth", f"{len(found)} garments were given; give one, or two to combine")
-    kinds = sorted((garment.kind or "unlabelled" for garment in found), reverse=True)
+    garments = [_parse_label(text) for text in given]
+    if len(garments) == 1:
+        return (garments[0],)
+    if len(garments) != 2:
+        raise InputError(
+            "cloth", f"{len(garments)} garments were given; give one, or two to combine"
+        )
+    kinds = sorted((garment.kind or "unlabelled" for garment in garments), reverse=True)
     if kinds != [Kind.UPPER, Kind.LOWER]:
         raise InputError(
             "cloth",
             f"{kinds[0]} and {kinds[1]} cannot be combined; give one upper:PICTURE and one "
             "lower:PICTURE",
         )
-    _check_combining(room, model)
-    return tuple(sorted(found, key=lambda garment: garment.kind is Kind.LOWER))
+    _check_combining(adapter, model)
+    return tuple(sorted(garments, key=lambda garment: garment.kind is Kind.LOWER))
 
 
 def prepare_garments(
@@ -77,11 +82,11 @@ def prepare_garments(
     folder: Path | None = None,
     fetch: Callable[[str, str], bytes] = images.fetch,
 ) -> ClothPicture:
-    """What is sent for these garments, as `chosen`. Raises InputError."""
-    given = [images.resolve_path(garment.picture, folder) for garment in garments]
-    if len(given) == 1:
-        return ClothPicture(images.prepare("cloth", given[0]))
-    upper, lower = (images.load("cloth", located, fetch) for located in given)
+    """Return the picture of the garments from `select_garments`. Raises InputError."""
+    pictures = [images.resolve_path(garment.picture, folder) for garment in garments]
+    if len(pictures) == 1:
+        return ClothPicture(images.prepare("cloth", pictures[0]))
+    upper, lower = (images.load("cloth", picture, fetch) for picture in pictures)
     return combine_garments(upper, lower)
 
 
@@ -90,60 +95,63 @@ def combine_garments(upper: bytes, lower: bytes) -> ClothPicture:
     try:
         sheet = merged(upper, lower)
     except thumbnails.BROKEN as error:
-        why = thumbnails.reason(error)
+        reason = thumbnails.reason(error)
         raise InputError(
-            "cloth", f"the pictures cannot be merged ({why}); save them again"
+            "cloth", f"the pictures cannot be merged ({reason}); save them again"
         ) from None
     return ClothPicture(base64.b64encode(sheet).decode("ascii"), (upper, lower))
 
 
 def merged(upper: bytes, lower: bytes) -> bytes:
-    """One white JPEG, the upper garment above the lower one, both as wide as the wider of them.
+    """Return a white JPEG with the upper garment above the lower one, both equally wide.
 
-    Its sides are 300 to 4096 px, and it is small enough to be sent.
+    Its sides have 300 to 4096 px, and it is within the provider's size limit.
     """
-    most = MOST_SIDE
+    max_side = MAX_SIDE
     while True:
-        sheet = _sheet(upper, lower, most)
+        sheet = _sheet(upper, lower, max_side)
         for quality in QUALITIES:
             out = io.BytesIO()
             sheet.save(out, "JPEG", quality=quality)
-            if out.tell() <= MOST_BYTES:
+            if out.tell() <= MAX_BYTES:
                 return out.getvalue()
-        most //= 2
+        max_side //= 2
 
 
-def _labelled(text: str) -> Garment:
+def _parse_label(text: str) -> Garment:
     match = LABEL.fullmatch(text)
     if not match:
         return Garment(text)
     if not match[2]:
-        raise InputError("cloth", f"{text!r} names no picture")
+        raise InputError("cloth", f"{text!r} contains no path or URL after the label")
     return Garment(match[2], Kind(match[1].lower()))
 
 
-def _check_combining(room: Provider, model: str | None) -> None:
-    if model in room.combining:
+def _check_combining(adapter: Provider, model: str | None) -> None:
+    if model in adapter.combining:
         return
-    if room.combining:
-        advice = f"use model {' or '.join(sorted(room.combining))}, or give one garment"
-        raise InputError("cloth", f"{model} takes one garment only; {advice}")
-    raise InputError("cloth", f"{room.name} takes one garment only; use another provider for two")
+    if adapter.combining:
+        advice = f"use model {' or '.join(sorted(adapter.combining))}, or give one garment"
+        raise InputError("cloth", f"{model} accepts only one garment; {advice}")
+    raise InputError(
+        "cloth", f"{adapter.name} accepts only one garment; use another provider for two"
+    )
 
 
-def _sheet(upper: bytes, lower: bytes, most: int) -> Image.Image:
+def _sheet(upper: bytes, lower: bytes, max_side: int) -> Image.Image:
     sizes = [_size(content) for content in (upper, lower)]
     width = max(width for width, _ in sizes)
     heights = [height * width / own_width for own_width, height in sizes]
-    shrunk = min(1.0, most / width, most / sum(heights))
-    size = (max(1, round(width * shrunk)), [max(1, round(h * shrunk)) for h in heights])
-    # Of a very long or wide one, the short side is filled up with white.
-    sheet = Image.new(
-        "RGB", [max(side, images.LEAST_SIDE) for side in (size[0], sum(size[1]))], "white"
-    )
-    top = (sheet.height - sum(size[1])) // 2
-    for content, height in zip((upper, lower), size[1], strict=True):
-        sheet.paste(_on_white(content, (size[0], height)), ((sheet.width - size[0]) // 2, top))
+    scale = min(1.0, max_side / width, max_side / sum(heights))
+    scaled_width = max(1, round(width * scale))
+    scaled_heights = [max(1, round(height * scale)) for height in heights]
+    # The short side of a very long or very wide sheet is padded with white.
+    sides = [max(side, images.MIN_SIDE) for side in (scaled_width, sum(scaled_heights))]
+    sheet = Image.new("RGB", sides, "white")
+    left = (sheet.width - scaled_width) // 2
+    top = (sheet.height - sum(scaled_heights)) // 2
+    for content, height in zip((upper, lower), scaled_heights, strict=True):
+        sheet.paste(_on_white(content, (scaled_width, height)), (left, top))
         top += height
     return sheet
 

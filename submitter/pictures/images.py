@@ -1,4 +1,4 @@
-"""Turns a path or a URL into what a provider is sent, after checking all that can be checked."""
+"""Checks a picture, given as a path or a URL, and prepares it for the request."""
 
 from __future__ import annotations
 
@@ -19,77 +19,77 @@ from receiver.pictures import thumbnails
 from receiver.pictures.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
 from submitter.errors import InputError
 
-# Kling: "no larger than 10 MB". Taken to mean the file's own bytes, and a megabyte as 1024 x 1024;
-# as Base64 in the request it grows by a third.
-MOST_BYTES = 10 * 1024 * 1024
-LEAST_SIDE = 300  # px
+# Kling: "no larger than 10 MB", which we take to mean 10 x 1024 x 1024 bytes of the file itself,
+# before it is encoded as Base64.
+MAX_BYTES = 10 * 1024 * 1024
+MIN_SIDE = 300  # px
 LONGEST_AUTHORITY = 1_000  # characters; a DNS name has at most 253
 FETCH_WITHIN = 30.0  # seconds
-# Ours: what has to be decoded to see that it is whole must fit into memory (about 200 MB).
-MOST_PIXELS = 64_000_000
-# What is left of a picture of which a part is missing does not pass the check of what was fetched.
-COMPLETE = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION, HTTPStatus.PARTIAL_CONTENT)
+# Our own limit: the check for completeness decodes the picture, which takes about 200 MB of memory.
+MAX_PIXELS = 64_000_000
+# A picture of which only a part was sent fails the check of its content.
+FETCHED = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION, HTTPStatus.PARTIAL_CONTENT)
 FORMATS = ("JPEG", "PNG")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}")
 
 
 def prepare(field: str, given: str) -> str:
-    """What goes into the request: a URL as it is, or the file's bytes as raw Base64.
+    """Return the value for the request: a URL unchanged, or the file's content as raw Base64.
 
-    `field` names the option in the InputError that is raised for anything that cannot be used.
+    Raises InputError, which names `field`.
     """
     if is_url(given) and given[:5].lower() != "data:":
         return _url(field, given)
-    # Raw: no `data:` prefix and no line breaks, as the provider wants it.
+    # Raw: without a `data:` prefix and without line breaks, as Kling requires.
     return base64.b64encode(load(field, given)).decode("ascii")
 
 
 def is_url(given: str) -> bool:
-    """Is it meant as one? No Base64 and hardly a path has this near its beginning."""
+    """Return whether the text is meant as a URL. Base64 and paths do not start like one."""
     return "://" in given[:32]
 
 
 def resolve_path(given: str, folder: Path | None) -> str:
-    """The same picture for someone who is elsewhere: relative paths start at `folder`."""
+    """Return a relative path as one in `folder`, and any other text unchanged."""
     if folder is None or is_url(given) or given[:5].lower() == "data:":
         return given
     return str(folder / given)
 
 
 def fetch(field: str, url: str, allow_private: bool = False, within: float = FETCH_WITHIN) -> bytes:
-    """The picture at this URL, of at most 10 MB, in so many seconds. Raises InputError."""
+    """Fetch at most 10 MB from the URL, within this number of seconds. Raises InputError."""
     try:
         with http.stream(
-            url, deadline=within, max_bytes=MOST_BYTES, allow_private=allow_private
+            url, deadline=within, max_bytes=MAX_BYTES, allow_private=allow_private
         ) as incoming:
-            if incoming.status in COMPLETE:
+            if incoming.status in FETCHED:
                 return b"".join(incoming.chunks)
-            trouble = f"{http.origin(url)}: HTTP {incoming.status}"
+            problem = f"{http.origin(url)}: HTTP {incoming.status}"
     except DeliveryFailure as failure:
-        trouble = str(failure).split(";", maxsplit=1)[0]  # what follows is advice for hooks
+        problem = str(failure).split(";", maxsplit=1)[0]  # the rest is advice for hooks
     raise InputError(
-        field, f"a picture cannot be fetched ({trouble}); save it and give the path of the file"
+        field, f"the picture cannot be fetched ({problem}); save it and give the path of the file"
     )
 
 
-def load(field: str, given: str, fetched: Callable[[str, str], bytes] = fetch) -> bytes:
-    """The bytes of a picture that the provider would take, wherever it is. Raises InputError."""
+def load(field: str, given: str, fetch_url: Callable[[str, str], bytes] = fetch) -> bytes:
+    """Return the content of the picture at this path or URL. Raises InputError."""
     if given[:5].lower() == "data:":
         raise InputError(field, "is a data: URL; give the path of the picture or an http(s) URL")
-    content = fetched(field, _url(field, given)) if is_url(given) else read(field, given)
+    content = fetch_url(field, _url(field, given)) if is_url(given) else read(field, given)
     check(field, content)
     return content
 
 
 def read(field: str, path: str) -> bytes:
-    """The bytes of a regular file of at most 10 MB. Raises InputError."""
+    """Return the content of a regular file of at most 10 MB. Raises InputError."""
     try:
-        # Looked at before it is opened: opening a pipe would wait for a writer.
+        # Checked before it is opened, because opening a pipe would wait for a writer.
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise InputError(field, f"{path} is not a file; give the path of a picture")
         with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise InputError(field, _why_unreadable(path, error)) from None
     if not content:
@@ -98,8 +98,8 @@ def read(field: str, path: str) -> bytes:
 
 
 def check(field: str, content: bytes) -> None:
-    """Is this a picture that the provider takes? Judged by content. Raises InputError."""
-    if len(content) > MOST_BYTES:
+    """Raise InputError unless this is the content of a picture that providers accept."""
+    if len(content) > MAX_BYTES:
         raise InputError(field, "is larger than 10 MB; make it smaller")
     _check_format(field, content[:HEAD])
     try:
@@ -107,11 +107,11 @@ def check(field: str, content: bytes) -> None:
             _check_shape(field, image)
             image.load()  # the only way to detect a missing end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(field, f"has more than {MOST_PIXELS:,} pixels; make it smaller") from None
+        raise InputError(field, f"has more than {MAX_PIXELS:,} pixels; make it smaller") from None
     except thumbnails.BROKEN as error:
-        why = thumbnails.reason(error)
+        reason = thumbnails.reason(error)
         raise InputError(
-            field, f"is a damaged or truncated picture ({why}); save it again"
+            field, f"is a damaged or truncated picture ({reason}); save it again"
         ) from None
 
 
@@ -132,26 +132,26 @@ def _check_format(field: str, head: bytes) -> None:
 
 def _check_shape(field: str, image: Image.Image) -> None:
     width, height = image.size
-    if min(width, height) < LEAST_SIDE:
+    if min(width, height) < MIN_SIDE:
         raise InputError(
-            field, f"is {width} x {height} px; both sides must be at least {LEAST_SIDE} px"
+            field, f"is {width} x {height} px; both sides must be at least {MIN_SIDE} px"
         )
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise InputError(
-            field, f"is {width} x {height} px; use at most {MOST_PIXELS:,} pixels in all"
+            field, f"is {width} x {height} px; use at most {MAX_PIXELS:,} pixels in total"
         )
 
 
 def _url(field: str, given: str) -> str:
     authority = re.split("[/?#]", given.partition("://")[2], maxsplit=1)[0]
     try:
-        # For a host of combining characters, `urlsplit` takes quadratic time.
+        # `urlsplit` takes quadratic time for a host that consists of combining characters.
         parts = urlsplit(given if len(authority) <= LONGEST_AUTHORITY else "")
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
     except ValueError:
         is_usable = False
-    # Before Python looks at it, urlsplit drops line breaks: they are looked for in the original.
+    # `urlsplit` removes line breaks, so they are searched for in the original text.
     if not is_usable or re.search(r"[\s\x00-\x1f\x7f]", given):
         raise InputError(field, f"{given[:80]!r} is not an http or https URL")
     return given

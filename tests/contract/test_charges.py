@@ -68,7 +68,7 @@ def test_charges_are_read_whole_page_by_page(
     narrowed: dict[str, str],
     references: list[str],
 ) -> None:
-    monkeypatch.setattr(costs, "AT_ONCE", 1)
+    monkeypatch.setattr(costs, "PAGE_SIZE", 1)
     end(store, "a", NOW, **UNITS)
     end(store, "b", NOW + 1, **UNITS)
     end(store, "c", NOW + 2, "shop2", **UNITS)

@@ -18,7 +18,7 @@ from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Status, Task, Trust
-from submitter import InputError, reconcile
+from submitter import InputError
 from submitter.client import ONCE, Client, Patience
 from submitter.errors import (
     NeverReached,
@@ -36,6 +36,7 @@ from submitter.providers.appypie import AppyPie
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey
 from submitter.providers.modellix import Modellix
+from submitter.queries import query
 from submitter.task_creation import TaskCreator, was_not_accepted
 from tests.support.scripted_provider import (
     PAYLOADS,
@@ -157,7 +158,7 @@ def desk(store: Store, room: Rooms, tmp_path: Path) -> Desks:
 
 
 def send(desk: TaskCreator) -> Task:
-    return desk.send(desk.put_on_record(ORDER), ORDER)
+    return desk.send(desk.record_task(ORDER), ORDER)
 
 
 def said(server: Scripted, answer: tuple[int, Any], **headers: str) -> Reply:
@@ -197,8 +198,8 @@ def test_a_callback_url_is_sent_where_the_provider_calls_back(
     public = desk(public_url=PUBLIC_URL)
     task = send(public)
     sent = server.asked[0].json.get("callback_url", "")
-    assert sent.startswith(f"{PUBLIC_URL}/callbacks/") is public.room.has_callbacks
-    assert task.expects_callback is public.room.has_callbacks
+    assert sent.startswith(f"{PUBLIC_URL}/callbacks/") is public.adapter.has_callbacks
+    assert task.expects_callback is public.adapter.has_callbacks
     server.asked.clear()
     assert not send(desk()).expects_callback
     assert "callback_url" not in server.asked[0].json
@@ -210,9 +211,9 @@ def test_the_first_question_waits_until_no_create_can_be_under_way(
     """Else a task that is known by the provider's id alone would be given up on too soon."""
     server.will(server.say(dialect.created))
     behind_nat = desk()
-    created = behind_nat.put_on_record(ORDER)
+    created = behind_nat.record_task(ORDER)
     assert created.deadline_at is not None
-    if not behind_nat.room.finds_by_our_id:
+    if not behind_nat.adapter.finds_by_our_id:
         assert created.deadline_at - created.created_at > 600_000
     submitted = behind_nat.send(created, ORDER)
     assert submitted.deadline_at is not None
@@ -301,7 +302,7 @@ def test_a_create_with_a_lost_outcome_is_never_sent_twice(
     reply = said(server, dialect.trouble) if lost == "trouble" else getattr(server, lost)
     server.will(reply, said(server, dialect.unknown_id))
     one = desk(create_within=0.5)
-    with pytest.raises(OutcomeUnknown, match="do not send it again blindly") as caught:
+    with pytest.raises(OutcomeUnknown, match="do not submit it again without checking") as caught:
         send(one)
     creates = [asked for asked in server.asked if b"human_image" in asked.body]
     task = only_task(store)
@@ -309,8 +310,8 @@ def test_a_create_with_a_lost_outcome_is_never_sent_twice(
     assert task.status is Status.CREATED
     assert not was_not_accepted(task)
     # Where nothing can bring the outcome any more, the record says so.
-    assert (task.given_up_at is None) is one.room.finds_by_our_id
-    assert heard(store) == ([] if one.room.finds_by_our_id else [GIVEN_UP])
+    assert (task.given_up_at is None) is one.adapter.finds_by_our_id
+    assert heard(store) == ([] if one.adapter.finds_by_our_id else [GIVEN_UP])
 
 
 def test_a_lost_outcome_that_a_callback_may_bring_is_not_given_up(
@@ -320,7 +321,7 @@ def test_a_lost_outcome_that_a_callback_may_bring_is_not_given_up(
     public = desk(public_url=PUBLIC_URL)
     with pytest.raises(OutcomeUnknown):
         send(public)
-    assert (only_task(store).given_up_at is None) is public.room.has_callbacks
+    assert (only_task(store).given_up_at is None) is public.adapter.has_callbacks
 
 
 def test_a_refused_connection_was_never_reached(desk: Desks, store: Store) -> None:
@@ -340,7 +341,7 @@ def test_an_unknown_id_is_an_error_of_the_question_and_moves_nothing(
     one = desk()
     task = send(one)
     with pytest.raises(NotFoundAtProvider):
-        reconcile.query(one.ingest, one.room, task)
+        query(one.ingest, one.adapter, task)
     assert store.task(task.id) == task
 
 

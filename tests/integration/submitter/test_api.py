@@ -65,7 +65,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for error, status in api.STATUS.items():
         problems.register(error, status)
     monkeypatch.setattr("submitter.task_creation.LOOK_UP_AFTER", 0.01)
-    limits = ("FETCHED_WITHIN", "CREATED_WITHIN", "ASKED_WITHIN", "ANSWERED_WITHIN")
+    limits = ("FETCHED_WITHIN", "CREATED_WITHIN", "QUERIED_WITHIN", "ANSWERED_WITHIN")
     for number, name in enumerate(limits, start=1):
         monkeypatch.setattr(synchronous_create, name, number * PATIENCE)
 
@@ -74,7 +74,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def apps(
     store: Store,
     database: Path,
-    room: Callable[..., Provider],
+    make_adapter: Callable[..., Provider],
     tmp_path: Path,
     make_app: MakeApp,
 ) -> Apps:
@@ -87,7 +87,7 @@ def apps(
     ) -> Flask:
         def blueprint(ingest: Ingest, chosen: Settings) -> Any:
             keys = IdempotencyKeys(ingest.store, hold, wait)
-            return api.blueprint(ingest, chosen, opens or (lambda *_: room()), keys)
+            return api.blueprint(ingest, chosen, opens or (lambda *_: make_adapter()), keys)
 
         chosen = Settings(
             f"sqlite:///{database}",
@@ -277,7 +277,10 @@ def test_a_lost_answer_is_never_sent_again(client: FlaskClient, server: Scripted
     server.will(server.hang_up, unknown)
     answers = [post(client, "k") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [502, 409, 409]
-    assert all("again blindly" in answer.get_json()["detail"] for answer in answers)
+    assert all(
+        "do not submit it again without checking" in answer.get_json()["detail"]
+        for answer in answers
+    )
     assert len({answer.get_json()["task"] for answer in answers}) == 1
     assert creates(server) == 1
 
@@ -306,7 +309,7 @@ def test_a_provider_that_drips_holds_nobody_longer_than_told(
     def statuses() -> Iterator[int]:
         for doublings in count():  # 503: in that time it was not even reached
             monkeypatch.setattr(synchronous_create, "CREATED_WITHIN", 0.5 * 2**doublings)
-            monkeypatch.setattr(synchronous_create, "ASKED_WITHIN", 0.8 * 2**doublings)
+            monkeypatch.setattr(synchronous_create, "QUERIED_WITHIN", 0.8 * 2**doublings)
             yield post(client).status_code
 
     assert next(status for status in statuses() if status != 503) == 502
@@ -376,9 +379,9 @@ def test_a_create_that_nobody_waits_for_any_more_keeps_its_place(
     monkeypatch.setattr(synchronous_create, "ANSWERED_WITHIN", 0.1)
     server.will(reply)
     try:
-        assert [post(client).status_code for _ in range(synchronous_create.AT_ONCE)] == [
+        assert [post(client).status_code for _ in range(synchronous_create.CONCURRENCY)] == [
             502
-        ] * synchronous_create.AT_ONCE
+        ] * synchronous_create.CONCURRENCY
         assert post(client).status_code == 503
     finally:
         go.set()
@@ -393,7 +396,7 @@ def test_a_record_that_is_unavailable_is_a_503(
     def broken(*_: Any) -> Any:
         raise StoreUnavailable("disk full")
 
-    monkeypatch.setattr(TaskCreator, "put_on_record", broken)
+    monkeypatch.setattr(TaskCreator, "record_task", broken)
     answer = post(client, "k")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert server.asked == []
@@ -408,7 +411,7 @@ def test_a_record_that_fails_after_the_create_is_unknown(
     monkeypatch.setattr(TaskCreator, "send", broken)
     answer = post(client)
     assert answer.status_code == 502
-    assert "again blindly" in answer.get_json()["detail"]
+    assert "do not submit it again without checking" in answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9", "a\tb"])
@@ -507,11 +510,11 @@ def test_a_death_before_the_answer_is_never_paid_twice(
     client: FlaskClient,
     server: Scripted,
     store: Store,
-    desk: Callable[..., TaskCreator],
-    order: TryOnInputs,
+    make_creator: Callable[..., TaskCreator],
+    inputs: TryOnInputs,
 ) -> None:
     task_id = claimed(store)
-    desk().put_on_record(order, task_id)  # and it may have been sent
+    make_creator().record_task(inputs, task_id)  # and it may have been sent
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["task"]) == (409, task_id)
     assert server.asked == []
@@ -521,13 +524,13 @@ def test_a_death_after_the_answer_gives_the_task(
     client: FlaskClient,
     server: Scripted,
     store: Store,
-    desk: Callable[..., TaskCreator],
-    order: TryOnInputs,
+    make_creator: Callable[..., TaskCreator],
+    inputs: TryOnInputs,
 ) -> None:
     task_id = claimed(store)
     server.will(server.task())
-    one = desk()
-    one.send(one.put_on_record(order, task_id), order)
+    one = make_creator()
+    one.send(one.record_task(inputs, task_id), inputs)
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["id"]) == (201, task_id)
     assert creates(server) == 1
@@ -538,7 +541,7 @@ def test_whoever_comes_back_to_life_sends_nothing(
 ) -> None:
     """The first stalls before its task is on record, longer than its hold; a second takes over."""
     server.will(server.task())
-    original, calls = TaskCreator.put_on_record, count()
+    original, calls = TaskCreator.record_task, count()
     is_stalled, goes_on = threading.Event(), threading.Event()
 
     def stalled(self: TaskCreator, *args: Any) -> Any:
@@ -547,7 +550,7 @@ def test_whoever_comes_back_to_life_sends_nothing(
             goes_on.wait(PATIENCE)
         return original(self, *args)
 
-    monkeypatch.setattr(TaskCreator, "put_on_record", stalled)
+    monkeypatch.setattr(TaskCreator, "record_task", stalled)
     app = apps(hold=100)
 
     def hold_is_over() -> bool:

@@ -365,7 +365,7 @@ def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
         wait_until(lambda: len(server.asked) == 2 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("interrupted: no more rows are sent")
+        assert process.stderr.readline().startswith("interrupted: waiting for the rows in progress")
         release.set()
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

@@ -116,7 +116,7 @@ def test_a_provider_in_trouble_says_nothing_of_the_keys(server: Scripted) -> Non
     server.will(server.say({"code": 1302, "message": "too fast"}, 429, Retry_After="3600"))
     findings = found({"KLING_API_KEY": "x" * 32, "KLING_BASE_URL": server.url})
     assert findings["kling"][0] == "warning"
-    assert "cannot be told" in findings["kling"][1]
+    assert "could not be checked" in findings["kling"][1]
 
 
 def test_a_clock_that_is_off_is_told() -> None:

@@ -32,13 +32,18 @@ def record(store: Store, ingest: Ingest, database: Path) -> Session:
 
 
 @pytest.fixture
-def task(desk: Callable[..., TaskCreator], order: TryOnInputs) -> Task:
-    return desk().put_on_record(order)
+def task(make_creator: Callable[..., TaskCreator], inputs: TryOnInputs) -> Task:
+    return make_creator().record_task(inputs)
 
 
-def follower(record: Session, room: Kling, heard: list[str], **more: Any) -> Follower:
+def follower(record: Session, adapter: Kling, heard: list[str], **more: Any) -> Follower:
     return Follower(
-        record, room, lambda task: heard.append(task.status), heard.append, ask_every=0.05, **more
+        record,
+        adapter,
+        lambda task: heard.append(task.status),
+        heard.append,
+        query_every=0.05,
+        **more,
     )
 
 
@@ -60,44 +65,50 @@ class Time:
 
 
 def test_where_no_callback_can_come_the_provider_is_asked(
-    server: Any, record: Session, room: Callable[..., Kling], task: Task
+    server: Any, record: Session, make_adapter: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
     server.will(server.task(), server.task(), server.task("processing"), server.task("succeed"))
-    ended = follower(record, room(), heard).follow(task, timeout=PATIENCE)
+    ended = follower(record, make_adapter(), heard).follow(task, timeout=PATIENCE)
     assert ended.status is Status.SUCCEEDED
     assert heard == ["created", "submitted", "processing", "succeeded"]
 
 
 def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
-    server: Any, record: Session, room: Callable[..., Kling], task: Task
+    server: Any, record: Session, make_adapter: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
     no = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
     server.will(no, no, no, server.task("failed"))
-    assert follower(record, room(), heard).follow(task, timeout=PATIENCE).status is Status.FAILED
+    assert (
+        follower(record, make_adapter(), heard).follow(task, timeout=PATIENCE).status
+        is Status.FAILED
+    )
     assert [line[:11] for line in heard] == ["created", "Kling 1203:", "failed"]
 
 
 def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
     server: Any,
     record: Session,
-    room: Callable[..., Kling],
-    desk: Callable[..., TaskCreator],
-    order: TryOnInputs,
+    make_adapter: Callable[..., Kling],
+    make_creator: Callable[..., TaskCreator],
+    inputs: TryOnInputs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.will(server.task("succeed"))
-    task = desk(public_url="https://x.example").put_on_record(order)
+    task = make_creator(public_url="https://x.example").record_task(inputs)
     with monkeypatch.context() as patch:
         time = Time(record.store, patch)
-        following = follower(record, room(), [], clock=time.clock)
+        following = follower(record, make_adapter(), [], clock=time.clock)
         assert following.follow(task, timeout=60).status is Status.CREATED
         assert 60 <= time.now < 61
     assert server.asked == []
     late = Task("late", "kling", Status.CREATED, 1, 1, expects_callback=True, deadline_at=1)
     record.store.create_task(late)
-    assert follower(record, room(), []).follow(late, timeout=PATIENCE).status is Status.SUCCEEDED
+    assert (
+        follower(record, make_adapter(), []).follow(late, timeout=PATIENCE).status
+        is Status.SUCCEEDED
+    )
 
 
 def test_a_download_is_waited_for_but_not_for_ever(
@@ -110,10 +121,10 @@ def test_a_download_is_waited_for_but_not_for_ever(
     )
     ended = store.task(task.id)
     time = Time(store, monkeypatch)
-    wait_for_downloads(store, frozenset({"x"}), ended, within=10, clock=time.clock)
+    wait_for_downloads(store, frozenset({"x"}), ended, timeout=10, clock=time.clock)
     assert time.now == 0
     pictures = frozenset({"pictures"})
-    wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)
+    wait_for_downloads(store, pictures, ended, timeout=10, clock=time.clock)
     assert 10 <= time.now < 11
 
     def deliver() -> None:
@@ -121,5 +132,5 @@ def test_a_download_is_waited_for_but_not_for_ever(
             store.settle(delivery, Attempt(1, 2, 3, "delivered", "saved"), State.DELIVERED, None)
 
     time.now, time.meanwhile = 0.0, [deliver]
-    wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)
+    wait_for_downloads(store, pictures, ended, timeout=10, clock=time.clock)
     assert 0 < time.now < 1

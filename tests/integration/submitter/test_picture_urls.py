@@ -51,7 +51,7 @@ def test_what_is_fetched_is_checked_like_any_picture(server: Scripted) -> None:
     for reply, complaint in (
         (server.say(b"<html>"), "is not a JPEG or PNG picture"),
         (server.say(b"gone", 404), r"HTTP 404\); save it"),
-        (server.say(b" " * (images.MOST_BYTES + 1)), "larger than"),
+        (server.say(b" " * (images.MAX_BYTES + 1)), "larger than"),
         (server.hang_up, "cannot be fetched"),
     ):
         server.will(reply)

@@ -78,5 +78,5 @@ def test_what_is_no_number_is_counted_apart(odd: str) -> None:
     total = CostSum("month")
     total.add(charge(odd))
     total.add(charge("-0.5"))
-    assert total.odd == 1
+    assert total.not_numbers == 1
     assert [line.row()[3:] for line in total.lines()] == [("1", "-0.5")]

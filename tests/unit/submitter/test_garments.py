@@ -75,7 +75,7 @@ def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
+    ("given", "problem"),
     [
         (["upper:a", "upper:b"], "upper and upper cannot be combined; give one upper:PICTURE"),
         (["lower:a", "lower:b"], "lower and lower cannot"),
@@ -86,47 +86,45 @@ def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
         (["upper:a", "b"], "upper and unlabelled cannot"),
         (["upper:a", "lower:b", "dress:c"], "3 garments were given"),
         ([], "0 garments were given"),
-        (["upper:"], "'upper:' names no picture"),
+        (["upper:"], "'upper:' contains no path or URL"),
     ],
 )
-def test_what_would_fail_is_refused_before_anything_is_paid(
-    given: list[str], complaint: str
-) -> None:
-    with pytest.raises(InputError, match=complaint) as caught:
+def test_what_would_fail_is_refused_before_anything_is_paid(given: list[str], problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
         garments.select_garments(given, KLING, V1_5)
     assert caught.value.field == "cloth"
 
 
 @pytest.mark.parametrize(
-    ("room", "model", "complaint"),
+    ("adapter", "model", "problem"),
     [
-        (KLING, None, f"{V1} takes one garment only; use model {V1_5}"),
-        (KLING, V1, f"{V1} takes one garment only; use model {V1_5}"),
-        (Modellix(NOWHERE, "key"), V1, f"{V1} takes one garment only"),
-        (AppyPie(NOWHERE, "key"), None, "appypie takes one garment only; use another provider"),
+        (KLING, None, f"{V1} accepts only one garment; use model {V1_5}"),
+        (KLING, V1, f"{V1} accepts only one garment; use model {V1_5}"),
+        (Modellix(NOWHERE, "key"), V1, f"{V1} accepts only one garment"),
+        (AppyPie(NOWHERE, "key"), None, "appypie accepts only one garment; use another provider"),
     ],
 )
 def test_a_model_that_takes_one_garment_is_named(
-    room: Provider, model: str | None, complaint: str
+    adapter: Provider, model: str | None, problem: str
 ) -> None:
-    with pytest.raises(InputError, match=complaint):
-        prepare_inputs(room, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
+    with pytest.raises(InputError, match=problem):
+        prepare_inputs(adapter, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
 
 
 def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(plain("red", (300, 300)))
-    order = prepare_inputs(
+    inputs = prepare_inputs(
         Modellix(NOWHERE, "key"),
         "https://x.example/h.png",
         ["upper:a.png", "lower:b.png"],
         folder=tmp_path,
     )
-    assert opened(base64.b64decode(order.cloth, validate=True)).size == (300, 600)
+    assert opened(base64.b64decode(inputs.cloth, validate=True)).size == (300, 600)
 
 
 def test_a_provider_without_models_takes_none() -> None:
-    with pytest.raises(InputError, match="model: appypie takes no model"):
+    with pytest.raises(InputError, match="model: appypie does not accept a model"):
         prepare_inputs(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
 
 
@@ -174,7 +172,7 @@ def test_cmyk_and_16_bit_grey_keep_their_colours() -> None:
 def test_the_worst_case_is_still_small_enough_to_be_sent() -> None:
     noise = encoded(Image.effect_noise((4000, 4000), 120).convert("RGB"), "JPEG", quality=95)
     sent = garments.merged(noise, noise)
-    assert len(base64.b64encode(sent)) <= images.MOST_BYTES
+    assert len(base64.b64encode(sent)) <= images.MAX_BYTES
     images.check("cloth", sent)
 
 
@@ -188,7 +186,7 @@ def test_every_merged_picture_is_one_that_is_taken(
 ) -> None:
     sent = garments.merged(plain(255, upper, "L"), plain(0, lower, "L"))
     images.check("cloth", sent)
-    assert max(opened(sent).size) <= garments.MOST_SIDE
+    assert max(opened(sent).size) <= garments.MAX_SIDE
 
 
 def test_a_long_strip_is_filled_up_with_white() -> None:

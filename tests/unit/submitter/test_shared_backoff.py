@@ -33,8 +33,10 @@ class Time(threading.Event):
         return self.is_set()
 
 
-def gate(time: Time, at_most: float = 30.0) -> SharedBackoff:
-    return SharedBackoff(time, (0.02, 0.04), at_most, chance=lambda: 0.5, clock=lambda: time.now)
+def gate(time: Time, max_seconds: float = 30.0) -> SharedBackoff:
+    return SharedBackoff(
+        time, (0.02, 0.04), max_seconds, chance=lambda: 0.5, clock=lambda: time.now
+    )
 
 
 def later(**more: float) -> TryLater:
@@ -113,7 +115,7 @@ def test_a_short_wait_does_not_shorten_a_long_one() -> None:
             waited.append(timeout or 0)
             return True
 
-    shared = SharedBackoff(Passes(), delays=(0.02, 0.04), at_most=600)
+    shared = SharedBackoff(Passes(), delays=(0.02, 0.04), max_seconds=600)
     first, second = [later(retry_after=100)], [later(retry_after=1)]
 
     def told_long() -> None:
@@ -151,7 +153,7 @@ def test_one_account_does_not_slow_another() -> None:
 
 def test_patience_ends_for_all_when_it_ends_for_one() -> None:
     time = Time()
-    shared = gate(time, at_most=0.2)
+    shared = gate(time, max_seconds=0.2)
     calls = []
 
     def call() -> None:
@@ -194,7 +196,7 @@ class Stop(threading.Event):
 
 def test_a_stop_wakes_everyone() -> None:
     stop = Stop()
-    shared = SharedBackoff(stop, (0.02, 0.04), at_most=100 * PATIENCE)
+    shared = SharedBackoff(stop, (0.02, 0.04), max_seconds=100 * PATIENCE)
 
     def call() -> None:
         raise later(retry_after=10 * PATIENCE)

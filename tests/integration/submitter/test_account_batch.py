@@ -23,7 +23,7 @@ from tests.support.scripted_provider import Scripted
 
 
 def test_two_runs_that_meet_at_a_row_submit_it_once(
-    desk: Callable[..., TaskCreator],
+    make_creator: Callable[..., TaskCreator],
     store: Store,
     server: Scripted,
     tmp_path: Path,
@@ -32,7 +32,7 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
     """The first is held up between looking for an earlier task and recording its own."""
     waiting: list[int] = []  # those that wait for the lock, or have it
     recording: list[str | None] = []
-    alone, put_on_record = SqliteStore.alone, TaskCreator.put_on_record
+    alone, record_task = SqliteStore.alone, TaskCreator.record_task
 
     @contextmanager
     def watched(self: SqliteStore) -> Iterator[None]:
@@ -40,25 +40,25 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
         with alone(self):
             yield
 
-    def held_up(self: TaskCreator, order: TryOnInputs, task_id: str | None = None) -> Task:
-        recording.append(order.reference)
+    def held_up(self: TaskCreator, inputs: TryOnInputs, task_id: str | None = None) -> Task:
+        recording.append(inputs.reference)
         if len(recording) == 1:
             # The other run waits for the lock; without one, it comes to this line as well.
             wait_until(lambda: len(waiting) == 2 or len(recording) == 2)
-        return put_on_record(self, order, task_id)
+        return record_task(self, inputs, task_id)
 
     monkeypatch.setattr(SqliteStore, "alone", watched)
-    monkeypatch.setattr(TaskCreator, "put_on_record", held_up)
+    monkeypatch.setattr(TaskCreator, "record_task", held_up)
     server.will(server.say({"code": 0, "data": {"task_id": "8283", "task_status": "submitted"}}))
     url = "https://x.example/a.jpg"
     row = Row(2, "ORDER-7", url, (url,), provider="kling", account="default", model=None)
     stop = threading.Event()
-    lanes = [AccountBatch(desk(), SharedBackoff(stop), stop, tmp_path) for _ in range(2)]
+    batches = [AccountBatch(make_creator(), SharedBackoff(stop), stop, tmp_path) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(lanes[0].handle, row)
+        first = pool.submit(batches[0].submit, row)
         wait_until(lambda: recording)
-        second = pool.submit(lanes[1].handle, row)
-        fates = {first.result().fate, second.result().fate}
+        second = pool.submit(batches[1].submit, row)
+        outcomes = {first.result().outcome, second.result().outcome}
     assert len(server.asked) == len(store.tasks()) == 1
-    assert RowOutcome.SUBMITTED in fates
-    assert fates <= {RowOutcome.SUBMITTED, RowOutcome.SKIPPED, RowOutcome.UNKNOWN}
+    assert RowOutcome.SUBMITTED in outcomes
+    assert outcomes <= {RowOutcome.SUBMITTED, RowOutcome.SKIPPED, RowOutcome.UNKNOWN}
