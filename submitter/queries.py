@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused
@@ -32,7 +34,7 @@ def query(ingest: Ingest, adapter: Provider, task: Task) -> Outcome:
         latest = now_ms() + round(1000 * LONGEST_PAUSE)
         ingest.store.pause(pause_key(task), min(answer.quota.reset_at, latest))
     try:
-        return ingest.accept(callback_of_answer(task, answer, Source.QUERY))
+        return ingest.accept(callback_of(task, answer.body, Source.QUERY, answer.headers))
     except RequestRefused as error:
         raise UnexpectedAnswer(
             f"the provider's response was not understood; it is kept in quarantine: {error}",
@@ -64,22 +66,16 @@ def pause_key(task: Task) -> str:
     return f"{task.provider}:{task.account}"
 
 
-def callback_of_answer(task: Task, answer: Answer, source: Source) -> Callback:
-    """Return the response as a callback that was received now."""
-    headers = {name: answer.headers[name] for name in STORED_HEADERS if name in answer.headers}
-    return callback_of_body(task, answer.body, source, headers)
-
-
-def callback_of_body(
-    task: Task, body: bytes, source: Source, headers: dict[str, str] | None = None
+def callback_of(
+    task: Task, body: bytes, source: Source, headers: Mapping[str, str] = MappingProxyType({})
 ) -> Callback:
-    """Return a callback about the task that was received now; its body may be empty."""
+    """Return a response about the task, received now, in the form of a callback."""
     return Callback(
         provider=task.provider,
         task_id=task.id,
         body=body,
         received_at=now_ms(),
-        headers=headers or {},
+        headers={name: headers[name] for name in STORED_HEADERS if name in headers},
         source=source,
         trust=Trust.QUERIED,
     )

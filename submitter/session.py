@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -36,18 +36,6 @@ class Session:
 
 
 @contextmanager
-def open_session(*, waits: bool = False) -> Iterator[Session]:
-    """Open the store; with `waits`, wait until its database server is reachable.
-
-    Raises ConfigurationError with all problems, SchemaMismatch or StoreUnavailable.
-    """
-    problems: list[str] = []
-    chosen, hooks = _read_settings(problems)
-    with _opened(problems, chosen, hooks, waits=waits) as session:
-        yield session
-
-
-@contextmanager
 def open_session_with(
     provider: str, account: str = DEFAULT_ACCOUNT
 ) -> Iterator[tuple[Session, Provider]]:
@@ -57,28 +45,23 @@ def open_session_with(
     """
     problems: list[str] = []
     adapter = _collect(problems, lambda: open_room(provider, account))
-    chosen, hooks = _read_settings(problems)
-    with _opened(problems, chosen, hooks) as session:
+    with open_session(problems) as session:
         if adapter is None:
             raise ConfigurationError(problems)
         yield session, adapter
 
 
-def _read_settings(problems: list[str]) -> tuple[Settings | None, CurrentHooks | None]:
+@contextmanager
+def open_session(problems: Sequence[str] = (), *, waits: bool = False) -> Iterator[Session]:
+    """Open the store; with `waits`, wait until its database server is reachable.
+
+    Raises ConfigurationError with these and all other problems, SchemaMismatch or StoreUnavailable.
+    """
+    problems = list(problems)
     chosen = _collect(problems, lambda: settings.load(creates_secret=False))
     # The problems of the hooks file are reported even if another setting is invalid.
     source = source_of(chosen) if chosen else HooksPath.named(os.environ.get("HOOKS_FILE"))
-    return chosen, _collect(problems, lambda: CurrentHooks.load(source))
-
-
-@contextmanager
-def _opened(
-    problems: list[str],
-    chosen: Settings | None,
-    hooks: CurrentHooks | None,
-    *,
-    waits: bool = False,
-) -> Iterator[Session]:
+    hooks = _collect(problems, lambda: CurrentHooks.load(source))
     if problems or chosen is None or hooks is None:
         raise ConfigurationError(problems)
     store = open_store(chosen.database_url)

@@ -21,7 +21,7 @@ from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, P
 from submitter.pictures.inputs import TryOnInputs, store_thumbnails
 from submitter.providers import Provider
 from submitter.providers.base import TryOn
-from submitter.queries import callback_of_answer, callback_of_body, query, schedule_for
+from submitter.queries import callback_of, query, schedule_for
 from submitter.settings import DEFAULT_ACCOUNT
 
 # ms; longer than any create takes, including the wait of a batch for a free slot.
@@ -90,7 +90,7 @@ class TaskCreator:
             self._record_refusal(task, error)
             raise error.about(task.id) from None
         try:
-            self._record_answer(callback_of_answer(task, answer, Source.CREATE))
+            self._record_answer(callback_of(task, answer.body, Source.CREATE, answer.headers))
         except (RequestRefused, StoreError) as error:
             unknown = OutcomeUnknown(
                 f"the response could not be recorded: {error}", body=answer.body
@@ -142,7 +142,7 @@ class TaskCreator:
 
     def _record_refusal(self, task: Task, error: ProviderError) -> None:
         """Record that the task has failed, in the provider's own words if they can be parsed."""
-        callback = callback_of_body(task, error.body, Source.CREATE)
+        callback = callback_of(task, error.body, Source.CREATE)
         try:
             if error.code is None or not self._is_accepted(callback):
                 self.ingest.record(callback, _refusal(task, error, callback.received_at))

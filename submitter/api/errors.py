@@ -20,6 +20,8 @@ from typing import Any
 
 from submitter.errors import SubmitterError
 
+RETRY_AFTER = 5.0  # seconds, unless the provider specified a wait
+
 
 class ApiError(SubmitterError):
     """`members` are added to the problem document; `retry_after` (seconds) becomes a header."""
@@ -58,7 +60,15 @@ class KeyInUse(ApiError):
 
 
 class TemporarilyUnavailable(ApiError):
-    """Nothing was created: the request is safe to repeat."""
+    """Nothing was created: the request is safe to repeat after `retry_after` seconds."""
+
+    def __init__(
+        self,
+        message: str,
+        members: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, members, retry_after or RETRY_AFTER)
 
 
 class RejectedByProvider(ApiError):

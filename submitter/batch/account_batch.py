@@ -37,7 +37,7 @@ SUCCESSES = frozenset({RowOutcome.SUBMITTED, RowOutcome.SKIPPED})
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """A row of the file and its outcome."""
+    """A row of the file and its outcome; the fields are those of `--json`."""
 
     line: int
     reference: str

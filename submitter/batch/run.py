@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +41,7 @@ class BatchReport:
 
     def document(self) -> dict[str, Any]:
         """Return the report for scripts, with one entry per row."""
-        rows = [
-            {
-                "line": result.line,
-                "reference": result.reference,
-                "outcome": result.outcome.value,
-                "task_id": result.task_id,
-                "problem": result.problem,
-            }
-            for result in self.results
-        ]
+        rows = [asdict(result) for result in self.results]
         return {"rows": rows, "summary": self.count(), "interrupted": self.was_interrupted}
 
     def lines(self) -> list[str]:
