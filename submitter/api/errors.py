@@ -20,11 +20,11 @@ from typing import Any
 
 from submitter.errors import SubmitterError
 
-RETRY_AFTER = 5.0  # seconds, unless the provider specified a wait
-
 
 class ApiError(SubmitterError):
     """`members` are added to the problem document; `retry_after` (seconds) becomes a header."""
+
+    default_retry_after: float | None = None
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ApiError(SubmitterError):
         super().__init__(message)
         self.message = message
         self.members = dict(members or {})
-        self.retry_after = retry_after
+        self.retry_after = retry_after or self.default_retry_after
 
 
 class InvalidRequest(ApiError):
@@ -62,13 +62,7 @@ class KeyInUse(ApiError):
 class TemporarilyUnavailable(ApiError):
     """Nothing was created: the request is safe to repeat after `retry_after` seconds."""
 
-    def __init__(
-        self,
-        message: str,
-        members: Mapping[str, Any] | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, members, retry_after or RETRY_AFTER)
+    default_retry_after = 5.0
 
 
 class RejectedByProvider(ApiError):

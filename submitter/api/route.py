@@ -18,7 +18,7 @@ from receiver.serializers.schemas import TaskDocument
 from submitter.api.errors import RejectedByProvider, TemporarilyUnavailable
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
 from submitter.api.request_body import NewTask, read_request
-from submitter.api.synchronous_create import RETRY_AFTER, OpenAdapter, SynchronousCreator
+from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
 from submitter.providers import open_room
 
 LONGEST_BODY = 30 * 1024 * 1024  # bytes: two pictures of 10 MB as Base64
@@ -79,7 +79,7 @@ def blueprint(
 def _slot(slots: BoundedSemaphore) -> Iterator[None]:
     """Hold one of the slots. Raises TemporarilyUnavailable if all are in use."""
     if not slots.acquire(blocking=False):
-        raise TemporarilyUnavailable("too many tasks are being created", retry_after=RETRY_AFTER)
+        raise TemporarilyUnavailable("too many tasks are being created")
     try:
         yield
     finally:

@@ -44,8 +44,7 @@ CONCURRENCY = 2  # creates of one process
 # Seconds since the request was read. The time between a create and a query is for looking up a
 # task whose create got no response.
 FETCHED_WITHIN, CREATED_WITHIN, QUERIED_WITHIN, ANSWERED_WITHIN = 6.0, 14.0, 18.0, 20.0
-RETRY_AFTER = 5.0  # seconds, unless the provider specified a wait
-RETRY_AFTER_MISSING_KEYS = 60.0  # seconds; the operator has to set them first
+RETRY_WITHOUT_KEYS = 60.0  # seconds; the operator has to set them first
 
 log = structlog.get_logger()
 OpenAdapter = Callable[[str, str, Persistence], Provider]
@@ -78,7 +77,7 @@ class SynchronousCreator:
         except InputError as error:
             raise InvalidRequest({error.field: error.message}) from None
         except ConfigurationError as error:
-            raise TemporarilyUnavailable(str(error), retry_after=RETRY_AFTER_MISSING_KEYS) from None
+            raise TemporarilyUnavailable(str(error), retry_after=RETRY_WITHOUT_KEYS) from None
 
     def create(
         self, adapter: Provider, request: TaskRequest, claim: IdempotencyRecord | None = None
@@ -91,9 +90,7 @@ class SynchronousCreator:
         task_id = claim.task_id if claim else new_task_id()
         if not self._slots.acquire(blocking=False):
             self._release(claim)
-            raise TemporarilyUnavailable(
-                f"{CONCURRENCY} tasks are being created already", retry_after=RETRY_AFTER
-            )
+            raise TemporarilyUnavailable(f"{CONCURRENCY} tasks are being created already")
         bind_contextvars(task=task_id)
         job = self._pool.submit(
             copy_context().run, self._create_and_end_claim, adapter, request, task_id, claim
@@ -129,9 +126,7 @@ class SynchronousCreator:
         inputs = inputs_of(adapter, request, FETCHED_WITHIN)
         elapsed = time.monotonic() - started_at
         if elapsed > FETCHED_WITHIN + 2:
-            raise TemporarilyUnavailable(
-                "checking the pictures took too long", retry_after=RETRY_AFTER
-            )
+            raise TemporarilyUnavailable("checking the pictures took too long")
         with limited(CREATED_WITHIN - elapsed, QUERIED_WITHIN - elapsed):
             return self._send(adapter, request.account, inputs, task_id)
 
@@ -144,10 +139,9 @@ class SynchronousCreator:
         try:
             return ApiReply(HTTPStatus.CREATED, task_json(creator.send(task, inputs)))
         except (TryLater, NeverReached) as error:
-            retry_after = getattr(error, "retry_after", None) or RETRY_AFTER
-            raise TemporarilyUnavailable(
-                str(error), _members(error, task_id), retry_after
-            ) from None
+            retry_after = error.retry_after if isinstance(error, TryLater) else None
+            members = _members(error, task_id)
+            raise TemporarilyUnavailable(str(error), members, retry_after) from None
         except OutcomeUnknown as error:
             raise CreateOutcomeUnknown(str(error), _members(error, task_id)) from None
         except ProviderError as error:
