@@ -1,4 +1,4 @@
-"""`python -m sandbox` is `sandbox`."""
+"""Run the `sandbox` command with `python -m sandbox`."""
 
 from sandbox.cli import main
 

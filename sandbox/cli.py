@@ -1,4 +1,4 @@
-"""The commands: serve a sandbox, print the settings for it, run the demo."""
+"""The `sandbox` command: serve a sandbox, print its settings, fire callbacks, run the demo."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ import click
 import requests
 
 from sandbox import environment
-from sandbox.callbacks import Persistence
-from sandbox.chaos import shares
-from sandbox.ledger import Entry
-from sandbox.scenarios import SCENARIOS
+from sandbox.callback_sender import Persistence
+from sandbox.ledger import LedgerEntry
+from sandbox.providers.standard_webhooks import SecretError, Signer
+from sandbox.scenarios.chaos import shares
+from sandbox.scenarios.scenario import SCENARIOS
 from sandbox.server import Behaviour, Sandbox
-from sandbox.standard_webhooks import SecretError, Signer
 from sandbox.trigger import (
     PROVIDERS,
     Range,
-    Shot,
     TriggerError,
+    TriggerOptions,
     UnknownScenarioError,
     triggerable,
 )
 
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
-ANSWER_WITHIN = 30.0  # seconds for a sandbox that listens; without one the refusal is immediate
+ANSWER_WITHIN = 30.0  # seconds; a port without a sandbox refuses immediately
 NAME_WIDTH, LINE_WIDTH = 22, 80  # characters in `trigger --list`
 PROGRESS_WITHIN = 180.0  # seconds without anything new after which the demo stops
-ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")  # what the system said, deep in a text
+# the operating system's message inside a longer one
+ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")
 
 
 def _checked_secret(_: click.Context, __: click.Parameter, secret: str | None) -> str | None:
@@ -57,44 +58,55 @@ def _checked_chaos(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """A provider that runs on your machine, calls back, and shows what arrived."""
+    """Local stand-ins for all providers, a mail server and Slack."""
 
 
 @main.command()
-@click.option("--port", type=PORT, default=environment.PORT, help="0 takes a free one.")
-@click.option("--smtp-port", type=PORT, default=environment.SMTP_PORT, help="0 takes a free one.")
+@click.option("--port", type=PORT, default=environment.PORT, help="0 chooses a free one.")
+@click.option("--smtp-port", type=PORT, default=environment.SMTP_PORT, help="0 chooses a free one.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
-    "--pace", type=SECONDS, default=1.0, help="Seconds between two moves; a task takes two paces."
+    "--pace",
+    type=SECONDS,
+    default=1.0,
+    help="Seconds between two status changes; a task takes two paces.",
 )
 @click.option(
-    "--max-running", type=click.IntRange(min=1), default=20, help="Tasks that may run at once."
+    "--max-running",
+    type=click.IntRange(min=1),
+    default=20,
+    help="Maximum number of tasks that run at the same time, for each provider.",
 )
 @click.option(
     "--callback-retries",
     type=click.IntRange(min=0),
     default=5,
-    help="How often a callback that got no 2xx is sent again. The sandbox's own choice: what"
-    " the real providers do is not known.",
+    help="How often a callback that got no 2xx is sent again. The default is our choice; the"
+    " providers document none.",
 )
 @click.option(
-    "--callback-retry-after", type=SECONDS, default=1.0, help="Seconds before each repetition."
+    "--callback-retry-after", type=SECONDS, default=1.0, help="Seconds before each retry."
 )
-@click.option("--callback-timeout", type=SECONDS, default=10.0, help="Seconds a callback may take.")
-@click.option("--callbacks/--no-callbacks", default=True, help="Whether any provider calls back.")
+@click.option(
+    "--callback-timeout", type=SECONDS, default=10.0, help="Timeout of a callback, in seconds."
+)
+@click.option("--callbacks/--no-callbacks", default=True, help="Whether providers send callbacks.")
 @click.option(
     "--webhook-secret",
     metavar="whsec_…",
     callback=_checked_secret,
-    help="Sign Kling's callbacks with it.",
+    help="Secret that signs Kling's callbacks.",
 )
 @click.option(
     "--chaos",
     metavar="NAME[=PERCENT],…",
     callback=_checked_chaos,
-    help="Scenarios for tasks that nobody asked one for, or `all`. See: sandbox trigger --list.",
+    help="Scenarios for tasks without one of their own, in percent (dropped=20,failed=10), "
+    "or `all`. See: sandbox trigger --list.",
 )
-@click.option("--chaos-seed", type=int, help="The same seed draws the same scenarios.")
+@click.option(
+    "--chaos-seed", type=int, help="Seed of --chaos; the same seed draws the same scenarios."
+)
 def serve(
     port: int,
     smtp_port: int,
@@ -109,7 +121,7 @@ def serve(
     chaos: dict[str, float] | None,
     chaos_seed: int | None,
 ) -> None:
-    """Serve the providers' APIs, the inboxes and the pages until SIGTERM or Ctrl-C."""
+    """Serve the providers' APIs, the inboxes and the pages until Ctrl-C or SIGTERM."""
     for name in chaos or ():
         if SCENARIOS[name].signs and not webhook_secret and len(chaos or ()) < len(SCENARIOS):
             raise click.UsageError(f"--chaos: {name} needs --webhook-secret")
@@ -139,16 +151,33 @@ def serve(
 
 @main.command()
 @click.argument("scenario", required=False)
-@click.option("--to", "url", metavar="URL", help="Where the callbacks go.")
-@click.option("--list", "wants_list", is_flag=True, help="Print the scenarios, and end.")
+@click.option("--to", "url", metavar="URL", help="Callback URL.")
+@click.option("--list", "wants_list", is_flag=True, help="List the scenarios and exit.")
 @click.option(
-    "--provider", type=click.Choice(PROVIDERS), help="[default: as its path says, else kling]"
+    "--provider",
+    type=click.Choice(PROVIDERS),
+    help="[default: taken from the URL's path, else kling]",
 )
-@click.option("--external-id", help="Your own id of the task. [default: as the path says]")
-@click.option("--webhook-secret", metavar="whsec_…", callback=_checked_secret, help="Sign with it.")
-@click.option("--pace", type=SECONDS, default=0.2, help="Seconds between two moves.")
-@click.option("--retries", type=click.IntRange(min=0), default=3, help="After an answer not 2xx.")
-@click.option("--linger", type=SECONDS, default=0.0, help="Seconds the picture is served after.")
+@click.option("--external-id", help="Your own id of the task. [default: taken from the URL's path]")
+@click.option(
+    "--webhook-secret",
+    metavar="whsec_…",
+    callback=_checked_secret,
+    help="Secret that signs the callbacks.",
+)
+@click.option("--pace", type=SECONDS, default=0.2, help="Seconds between two status changes.")
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=3,
+    help="How often a callback that got no 2xx is sent again.",
+)
+@click.option(
+    "--linger",
+    type=SECONDS,
+    default=0.0,
+    help="Seconds for which the result picture stays available afterwards.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def trigger(
     scenario: str | None,
@@ -164,15 +193,15 @@ def trigger(
 ) -> None:
     """Fire the callbacks of a scenario at any receiver.
 
-    The picture's URL works while the command runs. Status 0: what should have been acknowledged
-    was.
+    The URL of the result picture works while the command runs. The exit status is 0 if every
+    callback that should be acknowledged was.
     """
     if wants_list:
         click.echo("\n".join(_listed()))
         return
     if scenario is None or url is None:
-        raise click.UsageError("say a scenario, and --to URL; `--list` prints the scenarios")
-    shot = Shot(scenario, url, provider, external_id, webhook_secret, pace, retries)
+        raise click.UsageError("name a scenario and a --to URL; `--list` prints the scenarios")
+    shot = TriggerOptions(scenario, url, provider, external_id, webhook_secret, pace, retries)
     try:
         with Range(shot) as fired:
             entries = list(_told(fired, as_json))
@@ -191,12 +220,12 @@ def trigger(
 
 
 def _listed() -> Iterator[str]:
-    """Yield the lines of `--list`: every scenario, first those that can be triggered."""
+    """Yield the lines of `--list`, beginning with the scenarios that can be triggered."""
     can_be_triggered = triggerable()
     others = [name for name in SCENARIOS if name not in can_be_triggered]
     yield from _described(can_be_triggered)
     yield ""
-    yield "Only of a running sandbox, by POST /_sandbox/next or `sandbox serve --chaos`:"
+    yield "Only in a running sandbox, with POST /_sandbox/next or `sandbox serve --chaos`:"
     yield from _described(others)
 
 
@@ -210,7 +239,7 @@ def _described(names: list[str]) -> Iterator[str]:
         yield from (indented + line for line in more)
 
 
-def _told(fired: Range, quietly: bool) -> Iterator[Entry]:
+def _told(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
     for entry in fired.fire():
         if not quietly:
             reason = ERRNO.search(entry.error or "")
@@ -224,12 +253,12 @@ def _told(fired: Range, quietly: bool) -> Iterator[Entry]:
 
 
 @main.command()
-@click.option("--port", type=PORT, default=environment.PORT, help="Where the sandbox listens.")
-@click.option("--url", help="Where the sandbox listens, in full; instead of --port.")
+@click.option("--port", type=PORT, default=environment.PORT, help="Port of the sandbox.")
+@click.option("--url", help="URL of the sandbox; replaces --port.")
 def env(port: int, url: str | None) -> None:
     """Print the settings that point the receiver and the submitter at a sandbox.
 
-    A running sandbox is asked; without one the default mail port is assumed.
+    They come from the running sandbox; without one, the default mail port is assumed.
     """
     base = (url or f"http://127.0.0.1:{port}").rstrip("/")
     host = urlsplit(base).hostname
@@ -252,7 +281,9 @@ def _asked(base: str) -> dict[str, str] | None:
 
 
 def _stopped_by_signal() -> list[int]:
-    """The signals that came; to set an event in a handler could wait for oneself."""
+    """Return a list to which received signals are appended: setting an event in a handler can
+    deadlock.
+    """
     came: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: came.append(number))
@@ -260,9 +291,11 @@ def _stopped_by_signal() -> list[int]:
 
 
 @main.command()
-@click.option("--keep", is_flag=True, help="Leave it running at the end, until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep everything running at the end, until Ctrl-C.")
 @click.option(
-    "--database-url", metavar="URL", help="An empty database. [default: a SQLite file of its own]"
+    "--database-url",
+    metavar="URL",
+    help="URL of an empty database. [default: a temporary SQLite file]",
 )
 @click.option(
     "--progress-within",

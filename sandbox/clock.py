@@ -1,4 +1,4 @@
-"""The time as the providers tell it: Unix milliseconds."""
+"""The current time in Unix milliseconds, as providers state it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task engine all providers share: takes orders, moves tasks over time, tells the courier."""
+"""The task engine that all providers share: it creates tasks, advances them and sends callbacks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sandbox.bounded_store import BoundedStore
 from sandbox.clock import now_ms
-from sandbox.faults import AnswerFault
-from sandbox.picture import PictureError
-from sandbox.shelf import Shelf
+from sandbox.scenarios.faults import AnswerFault
+from sandbox.try_on_picture import PictureError
 from sandbox.workers import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.callbacks import Courier
-    from sandbox.gallery import Gallery
-    from sandbox.notices import Notice
-    from sandbox.scenarios import Queue, Scenario
+    from sandbox.callback_sender import CallbackSender
+    from sandbox.outgoing_callbacks import OutgoingCallback
+    from sandbox.result_pictures import ResultPictures
+    from sandbox.scenarios.scenario import Queue, Scenario
 
 KEPT = 10_000
 THREADS = 4
-# 18 digits, growing with time, as recent Kling ids are; always above 2**53.
+# 18 digits that grow with time, like recent Kling ids; always above 2**53.
 ID_EPOCH_MS = 1_704_067_200_000
 ID_BITS = 22
 UNUSABLE_INPUT = (
@@ -34,7 +34,7 @@ UNUSABLE_INPUT = (
 
 
 class Status(StrEnum):
-    """The sandbox's own words; each provider spells them its way."""
+    """A task's status; each provider adapter spells it in its own way."""
 
     SUBMITTED = "submitted"
     PROCESSING = "processing"
@@ -47,8 +47,8 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a valid create request asks for, pictures as decoded bytes."""
+class CreateRequest:
+    """A valid create request. Pictures are decoded bytes."""
 
     provider: str
     model: str
@@ -60,7 +60,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Task:
-    """One task as it stands. Instants are Unix milliseconds."""
+    """A task. Times are Unix milliseconds."""
 
     provider: str
     task_id: str
@@ -77,7 +77,7 @@ class Task:
 
     @property
     def result_urls(self) -> list[str]:
-        """The URLs of the outputs in callbacks."""
+        """Return the URLs of the outputs in callbacks."""
         if self.result_url is None:
             return []
         if self.scenario.has_two_outputs:
@@ -86,7 +86,9 @@ class Task:
 
     @property
     def queried_urls(self) -> list[str]:
-        """The URLs in the response to a query: fresh ones if those in callbacks have expired."""
+        """Return the URLs in the response to a query: fresh ones if those in callbacks have
+        expired.
+        """
         fault = self.scenario.result
         if fault is None or not fault.is_healed_by_a_query:
             return self.result_urls
@@ -97,37 +99,44 @@ class Task:
 
 
 class TooManyRunningError(Exception):
-    """The account's limit of tasks that run at once is reached."""
+    """The account already runs as many tasks as it may."""
 
 
 class ExternalIdTakenError(Exception):
-    """Another task of the account has this external id."""
+    """Another task of the account has the same external id."""
 
 
 class Dialect(Protocol):
-    """How one provider tells of a task."""
+    """Builds one provider's callbacks."""
 
-    def notice(self, task: Task, url: str) -> Notice:
-        """Return the callback that tells `url` where `task` stands."""
+    def callback(self, task: Task, url: str) -> OutgoingCallback:
+        """Return the callback to `url` with the current state of `task`."""
 
 
 class Engine:
-    """`pace` is the seconds a task stays `submitted`, and then again `processing`."""
+    """Runs tasks. `pace`: seconds that a task stays `submitted`, and then `processing`."""
 
     def __init__(
-        self, queue: Queue, courier: Courier, gallery: Gallery, *, pace: float, max_running: int
+        self,
+        queue: Queue,
+        sender: CallbackSender,
+        gallery: ResultPictures,
+        *,
+        pace: float,
+        max_running: int,
     ) -> None:
         self._queue = queue
-        self._courier = courier
+        self._sender = sender
         self._gallery = gallery
         self._pace = pace
         self._max_running = max_running
         self._dialects: dict[str, Dialect | None] = {}
         self.calls_back = True
         self.on_create: Callable[[Scenario], None] = lambda _: None
-        self._tasks: Shelf[str, Task] = Shelf(KEPT)
+        self._tasks: BoundedStore[str, Task] = BoundedStore(KEPT)
         self._external: dict[tuple[str, str], str] = {}
-        self._orders: dict[str, Order] = {}  # of running tasks: pictures of people go with the end
+        # of running tasks only: pictures of people are dropped at the end
+        self._orders: dict[str, CreateRequest] = {}
         self._running: Counter[str] = Counter()
         self._under_way: set[str] = set()
         self._last_id = 0
@@ -141,34 +150,34 @@ class Engine:
         self._scheduler.stop()
 
     def speak(self, provider: str, dialect: Dialect | None) -> None:
-        """Serve this provider; without a dialect it never calls back."""
+        """Add a provider. Without a dialect it sends no callbacks."""
         self._dialects[provider] = dialect
 
     @property
     def providers(self) -> list[str]:
         return list(self._dialects)
 
-    def submit(self, order: Order) -> Task:
-        """Take the order; raise TooManyRunningError or ExternalIdTakenError."""
+    def submit(self, order: CreateRequest) -> Task:
+        """Create the task; raise TooManyRunningError or ExternalIdTakenError."""
         with self._lock:
-            task = self._admit(order)  # before anything else: a refused one is no task
+            task = self._admit(order)  # first: a refused request creates no task
         self.on_create(task.scenario)
-        self._tell(task)
+        self._send_callback(task)
         self._scheduler.after(self._pace, lambda: self._process(task))
         return task
 
     def find(self, provider: str, key: str) -> Task | None:
-        """Return the task whose own or external id is `key`."""
+        """Return the provider's task whose id or external id is `key`."""
         task = self._tasks.get(key) or self._tasks.get(self._external.get((provider, key), ""))
         return task if task and task.provider == provider else None
 
     def is_over(self, task_id: str) -> bool:
-        """Has the task ended, and is its end on the way to whoever is called back?"""
+        """Return whether the task has ended and its final callback was handed to the sender."""
         with self._lock:
             return task_id not in self._under_way
 
     def task(self, task_id: str) -> Task | None:
-        """The task with this id of its own, whatever its provider."""
+        """Return the task with this id, of any provider."""
         return self._tasks.get(task_id)
 
     def tasks(self, provider: str | None = None) -> list[Task]:
@@ -176,7 +185,7 @@ class Engine:
         newest_first = reversed(self._tasks.values())
         return [task for task in newest_first if provider in (None, task.provider)]
 
-    def _admit(self, order: Order) -> Task:
+    def _admit(self, order: CreateRequest) -> Task:
         external = order.external_task_id
         if external is not None and (order.provider, external) in self._external:
             raise ExternalIdTakenError(external)
@@ -193,7 +202,7 @@ class Engine:
         self._keep(task)
         return task
 
-    def _new_task(self, order: Order) -> Task:
+    def _new_task(self, order: CreateRequest) -> Task:
         now = now_ms()
         self._last_id = max(self._last_id + 1, (now - ID_EPOCH_MS) << ID_BITS)
         return Task(
@@ -219,13 +228,14 @@ class Engine:
     def _finish(self, task: Task) -> None:
         order = self._orders.pop(task.task_id)
         ended = self._outcome(task, order)
-        with self._lock:  # before the move: who sees the end may order at once
+        # before the final status: a client that sees it may create the next task immediately
+        with self._lock:
             self._running[task.provider] -= 1
         self._move(task, **ended)
         with self._lock:
             self._under_way.discard(task.task_id)
 
-    def _outcome(self, task: Task, order: Order) -> dict[str, Any]:
+    def _outcome(self, task: Task, order: CreateRequest) -> dict[str, Any]:
         if task.scenario.failure is not None:
             return {"status": Status.FAILED, "reason": task.scenario.failure}
         try:
@@ -245,12 +255,12 @@ class Engine:
         moved = replace(task, **{"updated_at": now_ms(), **changes})
         with self._lock:
             self._keep(moved)
-        self._tell(moved)
+        self._send_callback(moved)
         return moved
 
-    def _tell(self, task: Task) -> None:
+    def _send_callback(self, task: Task) -> None:
         dialect = self._dialects[task.provider]
         if task.callback_url is None or dialect is None or not self.calls_back:
             return
-        notice = dialect.notice(task, task.callback_url)
-        self._courier.send(task.scenario.plan(notice))
+        callback = dialect.callback(task, task.callback_url)
+        self._sender.send(task.scenario.plan(callback))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox import appypie, kling_auth, modellix
+from sandbox.providers import appypie, kling_auth, modellix
 
 PORT = 8900
 SMTP_PORT = 8925
@@ -24,6 +24,9 @@ def settings(url: str, smtp_host: str, smtp_port: int) -> dict[str, str]:
 
 
 def lines(values: dict[str, str]) -> list[str]:
-    """Return `NAME=value` lines, the static key as a comment: one kind of credential is enough."""
+    """Return `NAME=value` lines.
+
+    The static API key is a comment: one kind of credential is enough.
+    """
     named = [f"{name}={value}" for name, value in values.items()]
     return [*named, f"# instead of the two keys: KLING_API_KEY={kling_auth.API_KEY}"]

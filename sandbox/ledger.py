@@ -1,4 +1,4 @@
-"""Every attempt at a callback with the answer it got: what tests believe was acknowledged."""
+"""Records every attempt at a callback and its response; tests read what was acknowledged."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sandbox.bounded_store import BoundedStore
 from sandbox.clock import now_ms
-from sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
-    from sandbox.notices import Notice
+    from sandbox.outgoing_callbacks import OutgoingCallback
 
 KEPT = 10_000
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One attempt. Instants are Unix milliseconds; `answered_at` is None while it is under way."""
+class LedgerEntry:
+    """One attempt. Times are Unix milliseconds; `answered_at` is None while it is running."""
 
     number: int
     provider: str
@@ -28,16 +28,16 @@ class Entry:
     url: str
     attempt: int
     body_sha256: str
-    insisted: bool  # it is sent until it is acknowledged, or given up on
+    insisted: bool  # whether it is sent again until it is acknowledged
     sent_at: int
     answered_at: int | None = None
     http_status: int | None = None
     error: str | None = None
-    answer: str | None = None  # the beginning of what was said
+    answer: str | None = None  # the first characters of the response
 
     @property
     def acknowledged(self) -> bool:
-        """Did a 2xx arrive, and was it read to its end?"""
+        """Return whether a complete 2xx response arrived."""
         return self.error is None and self.http_status is not None and self.http_status // 100 == 2
 
     def as_json(self) -> dict[str, Any]:
@@ -46,21 +46,21 @@ class Entry:
 
 class Ledger:
     def __init__(self, kept: int = KEPT) -> None:
-        self._entries: Shelf[int, Entry] = Shelf(kept)
+        self._entries: BoundedStore[int, LedgerEntry] = BoundedStore(kept)
         self._numbers = itertools.count(1)
 
-    def opened(self, notice: Notice, attempt: int) -> Entry:
-        """Write down that `notice` goes out now."""
-        entry = Entry(
+    def opened(self, callback: OutgoingCallback, attempt: int) -> LedgerEntry:
+        """Record that the callback is sent now; return the entry's number."""
+        entry = LedgerEntry(
             number=next(self._numbers),
-            provider=notice.provider,
-            task_id=notice.task_id,
-            external_task_id=notice.external_task_id,
-            status=notice.status,
-            url=notice.url,
+            provider=callback.provider,
+            task_id=callback.task_id,
+            external_task_id=callback.external_task_id,
+            status=callback.status,
+            url=callback.url,
             attempt=attempt,
-            body_sha256=hashlib.sha256(notice.body).hexdigest(),
-            insisted=notice.insisted,
+            body_sha256=hashlib.sha256(callback.body).hexdigest(),
+            insisted=callback.insisted,
             sent_at=now_ms(),
         )
         self._entries.put(entry.number, entry)
@@ -68,23 +68,23 @@ class Ledger:
 
     def closed(
         self,
-        entry: Entry,
+        entry: LedgerEntry,
         *,
         http_status: int | None = None,
         error: str | None = None,
         answer: str | None = None,
-    ) -> Entry:
-        """Write down what came back: a status, an error, or a status and then an error."""
+    ) -> LedgerEntry:
+        """Record the result of an attempt: a status, an error, or both."""
         done = replace(
             entry, answered_at=now_ms(), http_status=http_status, error=error, answer=answer
         )
         self._entries.put(done.number, done)
         return done
 
-    def entries(self, task_id: str | None = None) -> list[Entry]:
-        """Return the attempts, oldest first; `task_id` may also be an external one."""
+    def entries(self, task_id: str | None = None) -> list[LedgerEntry]:
+        """Return the attempts, oldest first. `task_id` may also be an external id."""
         rows = self._entries.values()
         return [row for row in rows if task_id in (None, row.task_id, row.external_task_id)]
 
-    def acknowledged(self, task_id: str | None = None) -> list[Entry]:
+    def acknowledged(self, task_id: str | None = None) -> list[LedgerEntry]:
         return [row for row in self.entries(task_id) if row.acknowledged]

@@ -1,4 +1,4 @@
-"""A whole sandbox that starts, serves on loopback, and stops leaving nothing behind."""
+"""Starts and stops a complete sandbox."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ from typing import TYPE_CHECKING, Self
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from sandbox import appypie, environment, kling, kling_callbacks, modellix
-from sandbox.app import create_app
-from sandbox.callbacks import Courier, Persistence
-from sandbox.chaos import Chaos
+from sandbox import environment
+from sandbox.callback_sender import CallbackSender, Persistence
+from sandbox.components import Components
 from sandbox.engine import Engine
-from sandbox.gallery import Gallery
+from sandbox.inboxes.mail import Mailbox, MailServer
+from sandbox.inboxes.slack import SlackInbox
 from sandbox.ledger import Ledger
-from sandbox.mail import Mailbox, MailServer
-from sandbox.modellix_limit import Limit
-from sandbox.parts import Parts
-from sandbox.scenarios import Queue
-from sandbox.slack import SlackInbox
-from sandbox.standard_webhooks import Signer
+from sandbox.providers import appypie, kling, kling_callbacks, modellix
+from sandbox.providers.standard_webhooks import Signer
+from sandbox.rate_limit import RateLimit
+from sandbox.result_pictures import ResultPictures
+from sandbox.scenarios.chaos import Chaos
+from sandbox.scenarios.scenario import Queue
+from sandbox.web.app import create_app
 
 if TYPE_CHECKING:
-    from sandbox.engine import Order, Task
-    from sandbox.mail import Mail
-    from sandbox.scenarios import Scenario
-    from sandbox.slack import SlackMessage
+    from sandbox.engine import CreateRequest, Task
+    from sandbox.inboxes.mail import Mail
+    from sandbox.inboxes.slack import SlackMessage
+    from sandbox.scenarios.scenario import Scenario
 
 BACKLOG = 128
-# Under which address this machine reaches what listens on all of them.
+# The address at which this machine reaches a server that listens on all addresses.
 REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the providers act: `pace` is the seconds between two moves of a task.
+    """How the providers behave. `pace`: seconds between two status changes of a task.
 
     Raises SecretError for a webhook secret that cannot be used.
     """
 
     pace: float = 1.0
-    max_running: int = 20  # of each provider; at the real Modellix it is about 3
-    callbacks: bool = True  # False: no provider calls back
-    webhook_secret: str | None = None  # Kling signs its callbacks with it
-    requests_a_minute: int = 100  # Modellix' limit for each key
+    max_running: int = 20  # running tasks of each provider; Modellix allows about 3
+    callbacks: bool = True  # False: no provider sends callbacks
+    webhook_secret: str | None = None  # signs Kling's callbacks
+    requests_a_minute: int = 100  # Modellix's rate limit of each key
     persistence: Persistence = field(default_factory=Persistence)
-    chaos: dict[str, float] | None = None  # percent by scenario, for tasks nobody asked one for
+    chaos: dict[str, float] | None = (
+        None  # percentages by scenario, for tasks without one of their own
+    )
     chaos_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,13 +60,13 @@ class Behaviour:
 
 class QuietHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing: the ledger and the pages tell what happened."""
+        """Log nothing: the ledger and the pages show what happened."""
 
 
 class Sandbox:
-    """A context manager; port 0 takes a free one. Raises OSError when a port is taken.
+    """A context manager that serves a sandbox on loopback. Port 0 chooses a free port.
 
-    `pace` in seconds stands for `behaviour` where nothing else of it matters.
+    `pace` (seconds) is a short form of `behaviour`. Raises OSError if a port is in use.
     """
 
     def __init__(
@@ -88,20 +91,22 @@ class Sandbox:
         self.url = f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
         self.ledger = Ledger()
         pace = behaviour.pace if pace is None else pace
-        self._courier = Courier(self.ledger, behaviour.persistence, pace)
+        self._callback_sender = CallbackSender(self.ledger, behaviour.persistence, pace)
         self._parts = self._assemble(behaviour, pace)
         self._mail_server = MailServer(self._parts.mailbox, self._smtp_socket)
         self._web = _web_server(self._parts, self._web_socket)
         self._thread = threading.Thread(target=self._web.serve_forever, args=(0.05,), daemon=True)
 
-    def _assemble(self, behaviour: Behaviour, pace: float) -> Parts:
+    def _assemble(self, behaviour: Behaviour, pace: float) -> Components:
         chaos = Chaos(behaviour.chaos, behaviour.chaos_seed) if behaviour.chaos else None
         queue = Queue(chaos, signs=behaviour.webhook_secret is not None)
-        gallery = Gallery(self.url)
-        engine = Engine(queue, self._courier, gallery, pace=pace, max_running=behaviour.max_running)
+        gallery = ResultPictures(self.url)
+        engine = Engine(
+            queue, self._callback_sender, gallery, pace=pace, max_running=behaviour.max_running
+        )
         engine.calls_back = behaviour.callbacks
-        engine.speak(kling.NAME, kling_callbacks.Callbacks(behaviour.webhook_secret))
-        engine.speak(appypie.NAME, appypie.Callbacks())
+        engine.speak(kling.NAME, kling_callbacks.KlingCallbacks(behaviour.webhook_secret))
+        engine.speak(appypie.NAME, appypie.AppyPieCallbacks())
         engine.speak(modellix.NAME, None)
         mailbox, slack = Mailbox(), SlackInbox()
 
@@ -112,7 +117,7 @@ class Sandbox:
                 slack.refuse(scenario.slack)
 
         engine.on_create = apply_inbox_faults
-        return Parts(
+        return Components(
             url=self.url,
             environment=self.env(),
             engine=engine,
@@ -121,11 +126,11 @@ class Sandbox:
             queue=queue,
             mailbox=mailbox,
             slack=slack,
-            modellix_limit=Limit(behaviour.requests_a_minute),
+            modellix_limit=RateLimit(behaviour.requests_a_minute),
         )
 
     def __enter__(self) -> Self:
-        self._courier.start()
+        self._callback_sender.start()
         self._parts.engine.start()
         self._mail_server.start()
         self._thread.start()
@@ -136,13 +141,13 @@ class Sandbox:
         self._web.shutdown()
         self._thread.join()
         self._parts.engine.stop()
-        self._courier.stop()
+        self._callback_sender.stop()
         self._mail_server.stop()
         self._web_socket.close()
         self._smtp_socket.close()
 
     def env(self) -> dict[str, str]:
-        """Return the settings that point the other programs here."""
+        """Return the settings that point the other programs to this sandbox."""
         secret = self._behaviour.webhook_secret
         signing = {"KLING_WEBHOOK_SECRETS": secret} if secret else {}
         return environment.settings(self.url, self._host, self.smtp_port) | signing
@@ -151,14 +156,14 @@ class Sandbox:
         """Let the next `count` tasks of `provider` play `scenario`."""
         self._parts.queue.add(provider, scenario, count)
 
-    def play(self, order: Order, scenario: str) -> Task:
-        """Take an order as a create would, and let it play this scenario."""
+    def play(self, order: CreateRequest, scenario: str) -> Task:
+        """Create a task without a request, and let it play this scenario."""
         self.next(order.provider, scenario)
         return self._parts.engine.submit(order)
 
     def is_quiet(self, task_id: str) -> bool:
-        """Has the task ended, and is nothing left to be told of any?"""
-        return self._parts.engine.is_over(task_id) and self._courier.is_idle
+        """Return whether the task has ended and no callback of any task is left to send."""
+        return self._parts.engine.is_over(task_id) and self._callback_sender.is_idle
 
     def mails(self) -> list[Mail]:
         return self._parts.mailbox.mails()
@@ -172,8 +177,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
-def _web_server(parts: Parts, listening: socket.socket) -> BaseWSGIServer:
-    # Given a socket, werkzeug neither binds nor, where that fails, ends the whole process.
+def _web_server(parts: Components, listening: socket.socket) -> BaseWSGIServer:
+    # With a socket, werkzeug does not bind itself, and so does not exit the process on failure.
     host, port = listening.getsockname()[:2]
     return make_server(
         host,

@@ -1,4 +1,4 @@
-"""Fires the callbacks of one scenario at any receiver: a sandbox of its own plays one task."""
+"""Fires the callbacks of one scenario at any receiver: a temporary sandbox runs one task."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from urllib.parse import urlsplit
 
-from sandbox.callbacks import Persistence
-from sandbox.engine import Order, Task
-from sandbox.ledger import Entry
-from sandbox.scenarios import SCENARIOS, UnknownScenarioError, named
+from sandbox.callback_sender import Persistence
+from sandbox.engine import CreateRequest, Task
+from sandbox.ledger import LedgerEntry
+from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError, named
 from sandbox.server import Behaviour, Sandbox
 
-PROVIDERS = ("kling", "appypie")  # those that call back
-# As this project's receiver has them: whose callback it is, and our id of the task.
+PROVIDERS = ("kling", "appypie")  # the providers that send callbacks
+# The paths of this project's receiver: the provider, and our id of the task.
 CALLBACK_PATH = re.compile(r"/callbacks/(?P<provider>[a-z]+)/(?P<task>[^/]+)/[^/]+/?\Z")
 MODEL = "kolors-virtual-try-on-v1"
 
 
 class TriggerError(ValueError):
-    """What was asked for cannot be fired; says why."""
+    """The callbacks cannot be fired. The message gives the reason."""
 
 
 @dataclass(frozen=True)
-class Shot:
-    """What to fire, and where."""
+class TriggerOptions:
+    """Which callbacks to fire, and where to."""
 
     scenario: str
     url: str
@@ -38,16 +38,18 @@ class Shot:
     retries: int = 3
     timeout: float = 10.0  # seconds
 
-    def completed(self) -> Shot:
-        """With what its URL tells. Raises TriggerError."""
+    def completed(self) -> TriggerOptions:
+        """Return the options completed from the URL. Raises TriggerError."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise TriggerError(f"{self.url} is not an http or https URL")
-        told = CALLBACK_PATH.search(parts.path)
-        provider = self.provider or (told["provider"] if told else PROVIDERS[0])
-        external = self.external_id or (told["task"] if told and provider == "kling" else None)
+        changed = CALLBACK_PATH.search(parts.path)
+        provider = self.provider or (changed["provider"] if changed else PROVIDERS[0])
+        external = self.external_id or (
+            changed["task"] if changed and provider == "kling" else None
+        )
         if provider not in PROVIDERS:
-            raise TriggerError(f"{provider} makes no callbacks; use {' or '.join(PROVIDERS)}")
+            raise TriggerError(f"{provider} sends no callbacks; use {' or '.join(PROVIDERS)}")
         if named(self.scenario).needs_a_running_sandbox:
             raise TriggerError(
                 f"{self.scenario} does not concern callbacks; request it from a running sandbox: "
@@ -57,10 +59,13 @@ class Shot:
 
 
 class Range:
-    """A context manager; its sandbox serves the result for as long as it is open."""
+    """A context manager whose sandbox serves the result picture until the end of the block."""
 
-    def __init__(self, shot: Shot) -> None:
-        """Raises TriggerError, UnknownScenarioError, SecretError, OSError."""
+    def __init__(self, shot: TriggerOptions) -> None:
+        """Prepare the sandbox.
+
+        Raises TriggerError, UnknownScenarioError, SecretError and OSError.
+        """
         self._shot = shot.completed()
         persistence = Persistence(shot.retries, shot.pace, shot.timeout)
         behaviour = Behaviour(
@@ -76,11 +81,11 @@ class Range:
     def __exit__(self, *error: object) -> None:
         self.sandbox.__exit__(*error)
 
-    def fire(self) -> Iterator[Entry]:
-        """Play the task, and yield every attempt at a callback as it ends."""
+    def fire(self) -> Iterator[LedgerEntry]:
+        """Run the task, and yield every attempt at a callback when it ends."""
         shot = self._shot
         images = resources.files("sandbox") / "images"
-        order = Order(
+        order = CreateRequest(
             provider=shot.provider or PROVIDERS[0],
             model=MODEL,
             human=(images / "person.jpg").read_bytes(),
@@ -96,16 +101,16 @@ class Range:
         yield from self._ended(seen)
 
     def missing(self) -> list[str]:
-        """The statuses that should have been acknowledged, and were not."""
+        """Return the statuses whose callbacks should have been acknowledged but were not."""
         entries = [entry for entry in self.sandbox.ledger.entries() if entry.insisted]
-        told = {entry.body_sha256 for entry in entries if entry.acknowledged}
-        open_ones = {e.body_sha256: e.status for e in entries if e.body_sha256 not in told}
+        changed = {entry.body_sha256 for entry in entries if entry.acknowledged}
+        open_ones = {e.body_sha256: e.status for e in entries if e.body_sha256 not in changed}
         return list(open_ones.values())
 
     def _is_over(self) -> bool:
         return self._task is not None and self.sandbox.is_quiet(self._task.task_id)
 
-    def _ended(self, seen: set[int]) -> Iterator[Entry]:
+    def _ended(self, seen: set[int]) -> Iterator[LedgerEntry]:
         for entry in self.sandbox.ledger.entries():
             if entry.answered_at is not None and entry.number not in seen:
                 seen.add(entry.number)
@@ -113,7 +118,7 @@ class Range:
 
 
 def triggerable() -> list[str]:
-    """The scenarios that can be fired."""
+    """Return the scenarios that can be fired."""
     return [
         one.name
         for one in SCENARIOS.values()
@@ -121,4 +126,11 @@ def triggerable() -> list[str]:
     ]
 
 
-__all__ = ["PROVIDERS", "Range", "Shot", "TriggerError", "UnknownScenarioError", "triggerable"]
+__all__ = [
+    "PROVIDERS",
+    "Range",
+    "TriggerError",
+    "TriggerOptions",
+    "UnknownScenarioError",
+    "triggerable",
+]

@@ -1,4 +1,4 @@
-"""A few threads that do what is handed to them, now or when it is due."""
+"""Threads that run jobs, immediately or at a later time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class Workers:
-    """A fixed number of threads; `stop` waits briefly, then lets go of what still hangs.
+    """A fixed number of threads that run jobs.
 
-    The threads are daemons: a callback that waits for a silent receiver must not hold up the
-    end of the process. A job that raises is a mistake in the sandbox and ends its thread loudly.
+    The threads are daemons, because a callback that waits for a silent receiver must not delay the
+    end of the process. A job that raises is a bug in the sandbox, and ends its thread with a
+    traceback.
     """
 
     def __init__(self, name: str, threads: int) -> None:
@@ -38,7 +39,7 @@ class Workers:
         self._jobs.put(job)
 
     def stop(self, patience: float = 1.0) -> None:
-        """Drop what has not begun; wait up to `patience` seconds for what has."""
+        """Drop the jobs that have not begun; wait up to `patience` seconds for the others."""
         self._stopped.set()
         for _ in self._threads:
             self._jobs.put(None)
@@ -52,7 +53,7 @@ class Workers:
 
 
 class Scheduler:
-    """One thread with a heap of what is due when; the work itself is done by its workers."""
+    """One thread that starts jobs when they are due; its workers run them."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._workers = Workers(name, threads)

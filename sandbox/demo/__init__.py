@@ -1,6 +1,6 @@
 """The main job, from submission to delivered hooks, run with real processes on this machine."""
 
-from sandbox.demo.deadline import StepError
-from sandbox.demo.story import tell
+from sandbox.demo.main_job import tell
+from sandbox.demo.progress_deadline import StepError
 
 __all__ = ["StepError", "tell"]

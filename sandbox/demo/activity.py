@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sandbox.demo.deadline import StepError
+from sandbox.demo.progress_deadline import StepError
 
 if TYPE_CHECKING:
     from pathlib import Path

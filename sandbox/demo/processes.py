@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from sandbox.demo.deadline import POLLED_EVERY, REMEDY, ProgressDeadline, StepError
+from sandbox.demo.progress_deadline import POLLED_EVERY, REMEDY, ProgressDeadline, StepError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

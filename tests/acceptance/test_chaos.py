@@ -11,8 +11,8 @@ from receiver.deliveries import State
 from receiver.events import Source
 from receiver.stores.base import StoredCallback, TaskHistory
 from receiver.tasks import Outcome, Status
-from sandbox.callbacks import Persistence
-from sandbox.scenarios import playable
+from sandbox.callback_sender import Persistence
+from sandbox.scenarios.scenario import playable
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.installation import ROOT, Installation, both_stores

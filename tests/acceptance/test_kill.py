@@ -20,8 +20,8 @@ import pytest
 from receiver.deliveries import State
 from receiver.events import Source
 from receiver.stores.base import TaskHistory
-from sandbox.callbacks import Persistence
-from sandbox.ledger import Entry
+from sandbox.callback_sender import Persistence
+from sandbox.ledger import LedgerEntry
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.balancer import Balancer
@@ -182,7 +182,7 @@ def test_what_was_acknowledged_is_on_record_once(
 
 
 def every_acknowledged_callback_is_on_record(
-    histories: dict[str, TaskHistory], acknowledged: list[Entry]
+    histories: dict[str, TaskHistory], acknowledged: list[LedgerEntry]
 ) -> None:
     kept = {
         (task, hashlib.sha256(stored.callback.body).hexdigest())

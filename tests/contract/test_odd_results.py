@@ -9,9 +9,9 @@ import pytest
 
 from receiver.errors import ContentFailure
 from receiver.hooks.content import inspect
-from sandbox import picture
-from sandbox.faults import ResultFault
-from sandbox.results import BODIES
+from sandbox import try_on_picture
+from sandbox.scenarios.faults import ResultFault
+from sandbox.web.result_files import BODIES
 
 KEPT = {
     ResultFault.AVIF: "avif",
@@ -28,7 +28,7 @@ WITHOUT_THUMBNAIL = {ResultFault.HEIC, ResultFault.UNKNOWN_FORMAT}
 @pytest.fixture(scope="module")
 def result() -> bytes:
     images = resources.files("sandbox") / "images"
-    return picture.dress(
+    return try_on_picture.dress(
         (images / "person.jpg").read_bytes(), (images / "garment.png").read_bytes()
     )
 

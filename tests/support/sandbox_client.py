@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from sandbox.kling_auth import API_KEY
+from sandbox.providers.kling_auth import API_KEY
 from tests.support.patience import PATIENCE, wait_until
 
 TRY_ON = "/v1/images/kolors-virtual-try-on"

@@ -83,7 +83,7 @@ VIOLATIONS = [
     Violation(SUBMITTER_LAYERS, "submitter/errors.py", "from submitter import settings"),
     Violation(SUBMITTER_LAYERS, "submitter/providers/zz_new.py", "from submitter import session"),
     Violation(SANDBOX_LAYERS, "sandbox/clock.py", "from sandbox import engine"),
-    Violation(SANDBOX_LAYERS, "sandbox/kling.py", "from sandbox import appypie"),
+    Violation(SANDBOX_LAYERS, "sandbox/providers/kling.py", "from sandbox.web import app"),
     Violation(
         RECEIVER_ADAPTERS, "receiver/providers/zz_new.py", "from receiver.providers import kling"
     ),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
-from sandbox.callbacks import Persistence
+from sandbox.callback_sender import Persistence
 from sandbox.server import Behaviour, Sandbox
 from sandbox.workers import Scheduler
 from tests.support.http_server import LoopbackServer

@@ -12,8 +12,8 @@ import time
 import pytest
 import requests
 
-from sandbox.callbacks import Persistence
-from sandbox.legacy import CALLBACK_HEADERS
+from sandbox.callback_sender import Persistence
+from sandbox.providers.kling_legacy import CALLBACK_HEADERS
 from sandbox.server import Behaviour, Sandbox
 from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import Kling, Sink, wait_for

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.demo import processes
-from sandbox.demo.deadline import StepError
 from sandbox.demo.processes import Commands, Program
-from sandbox.demo.stage import reserve_port
+from sandbox.demo.progress_deadline import StepError
+from sandbox.demo.setup import reserve_port
 from tests.support.patience import PATIENCE, wait_until
 
 WAITS = "import threading;threading.Event().wait()"

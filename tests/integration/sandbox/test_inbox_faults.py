@@ -14,7 +14,7 @@ from receiver.deliveries import File, Notice
 from receiver.events import Media
 from receiver.hooks.email import Email
 from receiver.hooks.slack import Slack
-from sandbox.engine import Order
+from sandbox.engine import CreateRequest
 from sandbox.server import Behaviour, Sandbox
 from tests.support.hook_servers import notice
 from tests.support.patience import PATIENCE
@@ -30,7 +30,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 def play(sandbox: Sandbox, scenario: str) -> None:
     person, garment = (IMAGES / name for name in ("person.jpg", "garment.png"))
-    order = Order("kling", "model", person.read_bytes(), garment.read_bytes(), None, None)
+    order = CreateRequest("kling", "model", person.read_bytes(), garment.read_bytes(), None, None)
     sandbox.play(order, scenario)
 
 

@@ -13,7 +13,7 @@ import pytest
 import requests
 from PIL import Image
 
-from sandbox.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
+from sandbox.providers.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
 from sandbox.server import Sandbox
 from tests.support.patience import PATIENCE
 from tests.support.sandbox_client import INPUTS, TRY_ON, wait_for

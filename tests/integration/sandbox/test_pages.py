@@ -129,7 +129,7 @@ def test_an_empty_page_says_how_to_fill_it(
     [
         ({"provider": "kling", "scenario": "failed"}, 200, "failed"),
         ({"provider": "kling", "scenario": "failed", "count": 3}, 200, "3"),
-        ({"provider": "kling", "scenario": "nope"}, 400, "known are: succeed"),
+        ({"provider": "kling", "scenario": "nope"}, 400, "the scenarios are: succeed"),
         ({"provider": "acme", "scenario": "failed"}, 400, "provider must be one of: kling"),
         ({"provider": ["kling"], "scenario": "failed"}, 400, "provider must be"),
         ({"provider": "kling", "scenario": "failed", "count": 0}, 400, "count must be"),

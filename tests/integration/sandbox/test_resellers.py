@@ -12,7 +12,7 @@ import pytest
 import requests
 from PIL import Image
 
-from sandbox import appypie, modellix
+from sandbox.providers import appypie, modellix
 from sandbox.server import Behaviour, Sandbox
 from tests.support.sandbox_client import INPUTS, Moves, Sink, wait_for
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import requests
 
-from sandbox.callbacks import Persistence
-from sandbox.scenarios import UnknownScenarioError
+from sandbox.callback_sender import Persistence
+from sandbox.scenarios.scenario import UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
 from tests.support.http_server import LoopbackServer
 from tests.support.patience import PATIENCE
@@ -182,7 +182,7 @@ def test_a_connection_breaks_within_the_body(
     assert sorted(one.is_whole for one in receiver.heard) == [False] * 3 + [True] * 3
     entries = sandbox.ledger.entries(task_id)
     assert [entry.acknowledged for entry in entries] == [False, True] * 3
-    assert entries[0].error == "broke off within the body"
+    assert entries[0].error == "closed the connection in the middle of the body"
 
 
 def test_an_impatient_provider_hangs_up_and_comes_again(
@@ -429,7 +429,7 @@ def test_a_slow_result_drips(
 ) -> None:
     url = result_url(sandbox, kling, receiver, "slow-result")
     pauses: list[float] = []
-    monkeypatch.setattr("sandbox.results.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("sandbox.web.result_files.time", SimpleNamespace(sleep=pauses.append))
     with session.get(url, timeout=PATIENCE, stream=True) as answer:
         pieces = answer.iter_content(1)
         assert [next(pieces) for _ in range(3)] == [b"\x89", b"P", b"N"]
@@ -518,10 +518,10 @@ def test_a_lost_answer_hides_a_task_that_runs(sandbox: Sandbox, kling: Kling) ->
 @pytest.mark.parametrize(
     ("provider", "scenario", "says"),
     [
-        ("modellix", "duplicates", "modellix makes none"),
+        ("modellix", "duplicates", "modellix sends none"),
         ("appypie", "wrong-signature", "--webhook-secret"),
         ("kling", "plain-urls", "modellix only"),
-        ("kling", "no-such", "known are"),
+        ("kling", "no-such", "the scenarios are"),
     ],
 )
 def test_what_cannot_be_played_is_refused(

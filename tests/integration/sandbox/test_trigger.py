@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.cli import main
-from sandbox.scenarios import SCENARIOS
+from sandbox.scenarios.scenario import SCENARIOS
 from sandbox.trigger import triggerable
 from tests.support.http_server import LoopbackServer
 from tests.support.ports import free_port
@@ -136,14 +136,14 @@ def test_a_receiver_that_is_not_there_is_said() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "say a scenario"),
+        ([], "name a scenario"),
         (["succeed"], "--to URL"),
         (["succeed", "--to", "ftp://x"], "not an http or https URL"),
         (["succeed", "--to", "http://"], "not an http or https URL"),
-        (["no-such", "--to", "http://127.0.0.1:9/"], "known are"),
+        (["no-such", "--to", "http://127.0.0.1:9/"], "the scenarios are"),
         (["busy", "--to", "http://127.0.0.1:9/"], "/_sandbox/next"),
         (["wrong-signature", "--to", "http://127.0.0.1:9/"], "--webhook-secret"),
-        (["succeed", "--to", "http://127.0.0.1:9/callbacks/modellix/a/b"], "makes no callbacks"),
+        (["succeed", "--to", "http://127.0.0.1:9/callbacks/modellix/a/b"], "sends no callbacks"),
         (["succeed", "--to", "http://127.0.0.1:9/", "--webhook-secret", "x"], "whsec_"),
     ],
 )
@@ -172,7 +172,7 @@ def _name(line: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("chaos", "says"), [("dorpped", "known are"), ("wrong-signature", "--webhook-secret")]
+    ("chaos", "says"), [("dorpped", "the scenarios are"), ("wrong-signature", "--webhook-secret")]
 )
 def test_chaos_that_cannot_be_is_refused_at_the_start(chaos: str, says: str) -> None:
     done = CliRunner().invoke(main, ["serve", "--port", "0", "--smtp-port", "0", "--chaos", chaos])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.chaos import Chaos, shares
-from sandbox.scenarios import SCENARIOS, UnknownScenarioError
+from sandbox.scenarios.chaos import Chaos, shares
+from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.demo import display, record
+from sandbox.demo import display, receiver_commands
 from sandbox.demo.activity import Event
-from sandbox.demo.deadline import StepError
-from sandbox.demo.record import DeliveryRow, Record, TaskRow
+from sandbox.demo.progress_deadline import StepError
+from sandbox.demo.receiver_commands import DeliveryRow, ReceiverCommands, TaskRow
 
 TASK = TaskRow("t1", "kling", "DEMO-1", "succeeded")
 MAIL = DeliveryRow("1", "t1", "mail", "delivered", 1)
@@ -27,14 +27,14 @@ class Answers:
         return self._printed[arguments[1]]
 
 
-def read(tasks: str, deliveries: str = "[]") -> Record:
-    return record.read(Answers(tasks, deliveries))  # type: ignore[arg-type]  # has all it needs
+def read(tasks: str, deliveries: str = "[]") -> ReceiverCommands:
+    return receiver_commands.read(Answers(tasks, deliveries))  # type: ignore[arg-type]  # has all it needs
 
 
 def test_a_list_and_an_object_with_the_list_are_both_read() -> None:
     row = '{"id": "t1", "provider": "kling", "reference": "DEMO-1", "status": "succeeded"}'
     delivery = '{"id": 1, "task": "t1", "hook": "mail", "state": "delivered", "attempts": 1}'
-    expected = Record((TASK,), (MAIL,))
+    expected = ReceiverCommands((TASK,), (MAIL,))
     assert read(f"[{row}]", f"[{delivery}]") == expected
     assert read(f'{{"tasks": [{row}]}}', f'{{"deliveries": [{delivery}]}}') == expected
 
@@ -55,7 +55,7 @@ def test_anything_else_is_a_missing_step(tasks: str) -> None:
     ],
 )
 def test_settled_means_all_ended_well_or_not(status: str, state: str, settled: bool) -> None:
-    seen = Record(
+    seen = ReceiverCommands(
         (TaskRow("t1", "kling", "DEMO-1", status),), (DeliveryRow("1", "t1", "mail", state, 1),)
     )
     assert seen.is_settled(1, 1) is settled

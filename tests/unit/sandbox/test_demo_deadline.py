@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.demo import deadline
-from sandbox.demo.deadline import ProgressDeadline, StepError
+from sandbox.demo import progress_deadline
+from sandbox.demo.progress_deadline import ProgressDeadline, StepError
 
 LIMIT = 60.0  # seconds
 
@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "POLLED_EVERY", 0)
+    monkeypatch.setattr(progress_deadline, "POLLED_EVERY", 0)
 
 
 def test_it_passes_when_nothing_new_was_seen_for_the_limit(clock: Clock) -> None:

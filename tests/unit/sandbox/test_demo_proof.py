@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sandbox.demo import proof
-from sandbox.demo.deadline import StepError
-from sandbox.demo.record import DeliveryRow, Record, TaskRow
+from sandbox.demo import checks
+from sandbox.demo.progress_deadline import StepError
+from sandbox.demo.receiver_commands import DeliveryRow, ReceiverCommands, TaskRow
+from sandbox.inboxes.mail import Mail, MailPart
+from sandbox.inboxes.slack import SlackMessage
 from sandbox.ledger import Ledger
-from sandbox.mail import Mail, Part
-from sandbox.notices import Notice
-from sandbox.slack import SlackMessage
+from sandbox.outgoing_callbacks import OutgoingCallback
 
 EXPECTED = {
-    "DEMO-1": proof.Expected("kling", "succeeded"),
-    "DEMO-2": proof.Expected("appypie", "failed"),
-    "DEMO-3": proof.Expected("modellix", "failed", calls_back=False),
+    "DEMO-1": checks.Expected("kling", "succeeded"),
+    "DEMO-2": checks.Expected("appypie", "failed"),
+    "DEMO-3": checks.Expected("modellix", "failed", calls_back=False),
 }
 TOLD = {"t1": ["submitted", "processing", "succeed"], "t2": ["submitted", "processing", "failed"]}
 
@@ -32,7 +32,7 @@ def picture() -> bytes:
     return output.getvalue()
 
 
-def mail(number: int, *parts: Part) -> Mail:
+def mail(number: int, *parts: MailPart) -> Mail:
     return Mail(number, 0, "a@shop.example", ("b@shop.example",), {}, "t", None, parts, b"raw")
 
 
@@ -48,7 +48,7 @@ class World:
     ledger: Ledger = field(default_factory=Ledger)
     kept_mails: list[Mail] = field(default_factory=list)
     kept_messages: list[SlackMessage] = field(default_factory=list)
-    record: Record = field(default_factory=Record)
+    record: ReceiverCommands = field(default_factory=ReceiverCommands)
 
     def mails(self) -> list[Mail]:
         return self.kept_mails
@@ -57,11 +57,13 @@ class World:
         return self.kept_messages
 
     def acknowledge(self, task_id: str, status: str, http_status: int = 200) -> None:
-        notice = Notice("kling", f"p-{task_id}", None, status, "http://x.example", {}, b"")
+        notice = OutgoingCallback(
+            "kling", f"p-{task_id}", None, status, "http://x.example", {}, b""
+        )
         self.ledger.closed(self.ledger.opened(notice, 1), http_status=http_status)
 
     def check(self) -> None:
-        proof.check(self, self.record, EXPECTED, self.pictures)  # type: ignore[arg-type]
+        checks.check(self, self.record, EXPECTED, self.pictures)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -72,11 +74,11 @@ def world(tmp_path: Path) -> World:
     for task_id, statuses in TOLD.items():
         for status in statuses:
             made.acknowledge(task_id, status)
-    shown = Part("image/png", "0.png", "pic", True, picture())
+    shown = MailPart("image/png", "0.png", "pic", True, picture())
     made.kept_mails = [mail(1, shown), mail(2), mail(3)]
     made.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
     made.kept_messages += [message(2, "failed"), message(3, "failed")]
-    made.record = Record(
+    made.record = ReceiverCommands(
         (
             TaskRow("t1", "kling", "DEMO-1", "succeeded", "p-t1"),
             TaskRow("t2", "appypie", "DEMO-2", "failed", "p-t2"),
@@ -159,7 +161,7 @@ def test_each_missing_step_is_named(
 
 
 def test_a_complete_record_misses_nothing(world: World) -> None:
-    assert proof.missing(world.record, EXPECTED) == []
+    assert checks.missing(world.record, EXPECTED) == []
 
 
 def test_what_a_record_does_not_show_yet_is_named_with_the_process_that_does_it(
@@ -169,7 +171,7 @@ def test_what_a_record_does_not_show_yet_is_named_with_the_process_that_does_it(
     (delivery,) = world.record.deliveries
     rows = (first, replace(second, status="processing"))
     pending = replace(delivery, state="pending", attempts=2)
-    delivery_line, *others = proof.missing(Record(rows, (pending,)), EXPECTED)
+    delivery_line, *others = checks.missing(ReceiverCommands(rows, (pending,)), EXPECTED)
     assert delivery_line == (
         "DEMO-1: its delivery to the hook 'mail' is pending after 2 attempt(s)"
         " (the worker makes it)"
@@ -179,11 +181,11 @@ def test_what_a_record_does_not_show_yet_is_named_with_the_process_that_does_it(
         "DEMO-3: not created yet (`submitter submit` creates it)",
     ]
     third = replace(world.record.tasks[2], status="submitted")
-    (line,) = proof.missing(Record((third,)), {"DEMO-3": EXPECTED["DEMO-3"]})
+    (line,) = checks.missing(ReceiverCommands((third,)), {"DEMO-3": EXPECTED["DEMO-3"]})
     assert line == "DEMO-3: its status is submitted (queries by the poller report the next one)"
 
 
 def test_what_arrived_is_kept_as_files(world: World, tmp_path: Path) -> None:
-    proof.keep(world, tmp_path)  # type: ignore[arg-type]
+    checks.keep(world, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "mail-1.eml").read_bytes() == b"raw"
     assert "failed" in (tmp_path / "slack-2.json").read_text()

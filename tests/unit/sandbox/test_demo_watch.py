@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.demo import deadline, display
+from sandbox.demo import display, progress_deadline
 from sandbox.demo.activity import Activity, Event
-from sandbox.demo.deadline import ProgressDeadline, StepError
-from sandbox.demo.story import Watch
+from sandbox.demo.main_job import Watch
+from sandbox.demo.progress_deadline import ProgressDeadline, StepError
 
 LIMIT = 60.0  # seconds
 T0 = 1_795_875_300_000  # Unix milliseconds
@@ -111,7 +111,7 @@ MakeWorld = Callable[..., World]
 
 @pytest.fixture
 def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    monkeypatch.setattr(deadline, "POLLED_EVERY", 0)
+    monkeypatch.setattr(progress_deadline, "POLLED_EVERY", 0)
 
     def make(events: list[Event], seconds_a_look: float = 0.0) -> World:
         return World(tmp_path, events, seconds_a_look)

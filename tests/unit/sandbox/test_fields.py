@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sandbox import fields
-from sandbox.fields import FieldError
+from sandbox.providers import request_fields
+from sandbox.providers.request_fields import FieldError
 
 OWN_URL = "http://127.0.0.1:8900"
 
@@ -15,15 +15,15 @@ OWN_URL = "http://127.0.0.1:8900"
 @pytest.mark.parametrize("value", [None, ""])
 def test_missing_and_empty_are_the_same(value: Any) -> None:
     body = {"callback_url": value}
-    assert fields.web_address(body, "callback_url") is None
-    assert fields.web_address({}, "callback_url") is None
+    assert request_fields.web_address(body, "callback_url") is None
+    assert request_fields.web_address({}, "callback_url") is None
     with pytest.raises(FieldError, match="human_image is required"):
-        fields.picture({"human_image": value}, "human_image", OWN_URL)
+        request_fields.picture({"human_image": value}, "human_image", OWN_URL)
 
 
 @pytest.mark.parametrize("url", ["http://x.example", "https://x.example:8443/a?b=c"])
 def test_a_web_address_is_taken_as_it_is(url: str) -> None:
-    assert fields.web_address({"callback_url": url}, "callback_url") == url
+    assert request_fields.web_address({"callback_url": url}, "callback_url") == url
 
 
 @pytest.mark.parametrize(
@@ -31,16 +31,18 @@ def test_a_web_address_is_taken_as_it_is(url: str) -> None:
 )
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(FieldError, match="callback_url must be an http or https URL") as refused:
-        fields.web_address({"callback_url": url}, "callback_url")
+        request_fields.web_address({"callback_url": url}, "callback_url")
     assert (refused.value.field, refused.value.fault[:7]) == ("callback_url", "must be")
 
 
 @pytest.mark.parametrize("value", [7, True, [], {}])
 def test_another_type_is_refused(value: Any) -> None:
     with pytest.raises(FieldError, match="cloth_image must be a string"):
-        fields.picture({"cloth_image": value}, "cloth_image", OWN_URL)
+        request_fields.picture({"cloth_image": value}, "cloth_image", OWN_URL)
 
 
 def test_the_fault_of_a_picture_is_passed_on() -> None:
     with pytest.raises(FieldError, match="human_image must be raw Base64"):
-        fields.picture({"human_image": "data:image/png;base64,AA=="}, "human_image", OWN_URL)
+        request_fields.picture(
+            {"human_image": "data:image/png;base64,AA=="}, "human_image", OWN_URL
+        )

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sandbox import inputs
-from sandbox.inputs import InputError
+from sandbox.providers import input_pictures
+from sandbox.providers.input_pictures import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OWN_URL = "http://127.0.0.1:8900"
@@ -19,7 +19,7 @@ Make = Callable[..., bytes]
 
 def refusal(value: str) -> str:
     with pytest.raises(InputError) as refused:
-        inputs.read(value, OWN_URL)
+        input_pictures.read(value, OWN_URL)
     return str(refused.value)
 
 
@@ -35,7 +35,7 @@ def encoded(content: bytes) -> str:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_picture_of_the_least_size_is_taken(make_picture: Make, kind: str) -> None:
     content = make_picture(300, 300, kind)
-    assert inputs.read(encoded(content), OWN_URL) == content
+    assert input_pictures.read(encoded(content), OWN_URL) == content
 
 
 @pytest.mark.parametrize("size", [(299, 300), (300, 299)])
@@ -59,9 +59,9 @@ def test_what_is_not_base64_is_refused() -> None:
 
 
 def test_more_than_10_mb_is_refused(make_picture: Make) -> None:
-    inputs.check(make_picture(300, 300).ljust(inputs.MOST_BYTES, b"\0"))
+    input_pictures.check(make_picture(300, 300).ljust(input_pictures.MOST_BYTES, b"\0"))
     with pytest.raises(InputError, match="larger than 10 MB"):
-        inputs.check(make_picture(300, 300).ljust(inputs.MOST_BYTES + 1, b"\0"))
+        input_pictures.check(make_picture(300, 300).ljust(input_pictures.MOST_BYTES + 1, b"\0"))
 
 
 @pytest.mark.parametrize("side", [9_000, 14_000, 60_000])

@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import pytest
 
-from sandbox import kling_auth
-from sandbox.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
-from sandbox.kling_envelope import HTTP_STATUS, KlingError
+from sandbox.providers import kling_auth
+from sandbox.providers.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
+from sandbox.providers.kling_envelope import HTTP_STATUS, KlingError
 
 NOW = int(time.time())
 

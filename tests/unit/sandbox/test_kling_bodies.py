@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sandbox import kling_callbacks, legacy
 from sandbox.engine import Status, Task
-from sandbox.scenarios import NEW_DIALECT, SUCCEED
+from sandbox.providers import kling_callbacks, kling_legacy
+from sandbox.scenarios.scenario import NEW_DIALECT, SUCCEED
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
 TASK = Task(
@@ -39,29 +39,29 @@ def shape(value: Any) -> Any:
 
 def test_a_callback_has_the_keys_of_a_captured_one_in_their_order() -> None:
     captured = recorded("callback-video-succeed.json")
-    ours = legacy.callback_body(replace(TASK, status=Status.PROCESSING))
+    ours = kling_legacy.callback_body(replace(TASK, status=Status.PROCESSING))
     assert list(ours) == list(captured)
     assert shape(ours) == shape(captured)
 
 
 def test_a_callback_goes_out_with_captured_headers() -> None:
     headers = recorded("callback-video-succeed.headers.json")
-    notice = kling_callbacks.Callbacks().notice(TASK, "http://sink.example")
+    notice = kling_callbacks.KlingCallbacks().callback(TASK, "http://sink.example")
     assert notice.headers == {name: headers[name] for name in notice.headers}
-    assert json.loads(notice.body) == legacy.callback_body(TASK)
+    assert json.loads(notice.body) == kling_legacy.callback_body(TASK)
     assert b": " not in notice.body
 
 
 def test_a_success_carries_its_picture_and_what_it_cost() -> None:
     done = replace(TASK, status=Status.SUCCEEDED, result_url="http://x.example/1.png?Expires=1")
-    body = legacy.callback_body(done)
+    body = kling_legacy.callback_body(done)
     assert body["task_status"] == "succeed"
     assert body["task_result"]["images"] == [{"index": 0, "url": done.result_url}]
     assert body["final_unit_deduction"] == "1"
 
 
 def test_a_failure_carries_its_reason_and_no_picture() -> None:
-    body = legacy.callback_body(replace(TASK, status=Status.FAILED, reason="no human"))
+    body = kling_legacy.callback_body(replace(TASK, status=Status.FAILED, reason="no human"))
     assert (body["task_status"], body["task_status_msg"]) == ("failed", "no human")
     assert body["task_result"] == {"images": [], "videos": [], "audios": []}
     assert "final_unit_deduction" not in body
@@ -71,13 +71,13 @@ def test_a_failure_carries_its_reason_and_no_picture() -> None:
     ("external", "info"), [(None, {}), ("ORDER-7", {"external_task_id": "ORDER-7"})]
 )
 def test_the_external_id_is_in_task_info(external: str | None, info: dict[str, str]) -> None:
-    assert legacy.callback_body(replace(TASK, external_task_id=external))["task_info"] == info
+    assert kling_legacy.callback_body(replace(TASK, external_task_id=external))["task_info"] == info
 
 
 def test_the_newer_dialect_has_names_of_its_own() -> None:
     task = replace(TASK, scenario=NEW_DIALECT, external_task_id="ORDER-7", callback_url="http://x")
     done = replace(task, status=Status.SUCCEEDED, result_url="http://x.example/1.png")
-    notice = kling_callbacks.Callbacks().notice(done, "http://sink.example")
+    notice = kling_callbacks.KlingCallbacks().callback(done, "http://sink.example")
     assert notice.status == "succeeded"
     assert json.loads(notice.body) == {
         "id": TASK.task_id,

@@ -2,7 +2,7 @@
 
 from email.message import EmailMessage
 
-from sandbox import mail
+from sandbox.inboxes import mail
 
 
 def letter() -> EmailMessage:

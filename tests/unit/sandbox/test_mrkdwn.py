@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.mrkdwn import render
+from sandbox.inboxes.mrkdwn import render
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from importlib import resources
 import pytest
 from PIL import Image
 
-from sandbox import picture
-from sandbox.picture import PictureError
+from sandbox import try_on_picture
+from sandbox.try_on_picture import PictureError
 
 Make = Callable[..., bytes]
 
@@ -20,7 +20,7 @@ def sample(name: str) -> bytes:
 
 
 def test_the_person_wears_the_garment() -> None:
-    made = Image.open(io.BytesIO(picture.dress(sample("person.jpg"), sample("garment.png"))))
+    made = Image.open(io.BytesIO(try_on_picture.dress(sample("person.jpg"), sample("garment.png"))))
     person = Image.open(io.BytesIO(sample("person.jpg")))
     assert (made.format, made.size) == ("PNG", person.size)
     face, chest = (220, 120), (215, 250)
@@ -31,7 +31,7 @@ def test_the_person_wears_the_garment() -> None:
 
 def test_the_white_around_a_garment_is_cut_and_its_pale_stripes_are_not() -> None:
     garment = Image.open(io.BytesIO(sample("garment.png"))).convert("RGB")
-    cut = picture.cut_out(garment)
+    cut = try_on_picture.cut_out(garment)
     alpha = cut.getchannel("A")
     stripe = (300 - 40, 210 - 90)
     assert alpha.getpixel((2, 2)) == 0
@@ -40,15 +40,15 @@ def test_the_white_around_a_garment_is_cut_and_its_pale_stripes_are_not() -> Non
 
 @pytest.mark.parametrize("size", [(300, 300), (300, 2_000), (2_000, 300)])
 def test_odd_shapes_are_dressed_too(make_picture: Make, size: tuple[int, int]) -> None:
-    made = picture.dress(make_picture(*size, "JPEG"), make_picture(400, 300))
+    made = try_on_picture.dress(make_picture(*size, "JPEG"), make_picture(400, 300))
     Image.open(io.BytesIO(made)).load()
 
 
 def test_nothing_but_white_is_no_garment(make_picture: Make) -> None:
     with pytest.raises(PictureError, match="all white"):
-        picture.dress(make_picture(300, 300), make_picture(300, 300, colour="white"))
+        try_on_picture.dress(make_picture(300, 300), make_picture(300, 300, colour="white"))
 
 
 def test_a_picture_cut_short_is_an_error_of_its_own(make_picture: Make) -> None:
     with pytest.raises(PictureError):
-        picture.dress(sample("person.jpg")[:9_000], make_picture(300, 300))
+        try_on_picture.dress(sample("person.jpg")[:9_000], make_picture(300, 300))

@@ -6,11 +6,11 @@ import zlib
 
 import pytest
 
-from sandbox.notices import Notice
-from sandbox.scenarios import SCENARIOS, Queue, UnknownScenarioError
-from sandbox.standard_webhooks import Signer
+from sandbox.outgoing_callbacks import OutgoingCallback
+from sandbox.providers.standard_webhooks import Signer
+from sandbox.scenarios.scenario import SCENARIOS, Queue, UnknownScenarioError
 
-NOTICE = Notice("kling", "1", None, "submitted", "http://sink.example", {}, b"{}")
+NOTICE = OutgoingCallback("kling", "1", None, "submitted", "http://sink.example", {}, b"{}")
 
 
 def test_the_queue_is_per_provider_and_ends_in_success() -> None:
@@ -23,14 +23,14 @@ def test_the_queue_is_per_provider_and_ends_in_success() -> None:
 
 
 def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownScenarioError, match=r"'nope' is unknown; known are: succeed"):
+    with pytest.raises(UnknownScenarioError, match="'nope'; the scenarios are: succeed"):
         Queue().add("kling", "nope")
 
 
 def test_a_scenario_of_one_provider_is_refused_to_another() -> None:
     queue = Queue()
     queue.add("modellix", "plain-urls")
-    with pytest.raises(UnknownScenarioError, match="'plain-urls' is of modellix only"):
+    with pytest.raises(UnknownScenarioError, match="'plain-urls' is available for modellix only"):
         queue.add("kling", "plain-urls")
     assert queue.take("kling").name == "succeed"
 
@@ -48,15 +48,15 @@ URL = "http://sink.example/callbacks/kling/one/token"
 SIGNER = Signer("whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u")
 
 
-def planned(name: str, status: str) -> tuple[Notice, ...]:
+def planned(name: str, status: str) -> tuple[OutgoingCallback, ...]:
     """What the scenario makes of the signed callback that tells this status."""
     body = json.dumps({"task_id": "1", "task_status": status}).encode()
     headers = {"Content-Type": "application/json"}
-    notice = Notice("kling", "1", None, status, URL, headers, body, sign=SIGNER.headers)
+    notice = OutgoingCallback("kling", "1", None, status, URL, headers, body, sign=SIGNER.headers)
     return SCENARIOS[name].plan(notice.signed())
 
 
-def is_signed(notice: Notice) -> bool:
+def is_signed(notice: OutgoingCallback) -> bool:
     """Whether the signature is over the bytes that are sent."""
     headers = {name.lower(): value for name, value in notice.headers.items()}
     at = int(headers["webhook-timestamp"])

@@ -1,10 +1,10 @@
 """The shelf keeps the newest, by number and by weight."""
 
-from sandbox.shelf import Shelf
+from sandbox.bounded_store import BoundedStore
 
 
 def test_the_oldest_go_first_and_are_told() -> None:
-    shelf: Shelf[str, int] = Shelf(2)
+    shelf: BoundedStore[str, int] = BoundedStore(2)
     assert shelf.put("a", 1) == []
     assert shelf.put("b", 2) == []
     assert shelf.put("c", 3) == [1]
@@ -13,7 +13,7 @@ def test_the_oldest_go_first_and_are_told() -> None:
 
 
 def test_replacing_keeps_the_place_and_counts_the_weight_once() -> None:
-    shelf: Shelf[str, bytes] = Shelf(10, 5, len)
+    shelf: BoundedStore[str, bytes] = BoundedStore(10, 5, len)
     shelf.put("a", b"123")
     shelf.put("b", b"1")
     assert shelf.put("a", b"1234") == []
@@ -21,7 +21,7 @@ def test_replacing_keeps_the_place_and_counts_the_weight_once() -> None:
 
 
 def test_too_heavy_drops_the_oldest_but_never_the_newest() -> None:
-    shelf: Shelf[str, bytes] = Shelf(10, 5, len)
+    shelf: BoundedStore[str, bytes] = BoundedStore(10, 5, len)
     shelf.put("a", b"123")
     assert shelf.put("b", b"1234") == [b"123"]
     assert shelf.put("c", b"1234567") == [b"1234"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sandbox import slack
-from sandbox.slack import SlackRefusalError
+from sandbox.inboxes import slack
+from sandbox.inboxes.slack import SlackRefusalError
 
 DIVIDER = {"type": "divider"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.providers.standard_webhooks import SecretError, Signer
 from sandbox.server import Behaviour
-from sandbox.standard_webhooks import SecretError, Signer
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

@@ -1,0 +1,1 @@
+"""A mail server and a Slack endpoint that keep the newest messages."""

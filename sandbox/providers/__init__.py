@@ -1,0 +1,1 @@
+"""The APIs of the providers, written from their documents alone."""

@@ -1,0 +1,104 @@
+"""Appy Pie's gateway: Kling's envelope and callbacks, with different errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from sandbox.components import components
+from sandbox.engine import CreateRequest, TooManyRunningError
+from sandbox.providers import kling_legacy, request_fields
+from sandbox.providers.create_faults import accepted
+from sandbox.providers.kling_envelope import success
+
+if TYPE_CHECKING:
+    from werkzeug.exceptions import HTTPException
+
+    from sandbox.engine import Task
+    from sandbox.outgoing_callbacks import OutgoingCallback
+
+NAME = "appypie"
+SUBSCRIPTION_KEY = "sandbox-appypie-key"  # public on purpose, like Kling's
+MODEL = "kolors-virtual-try-on-v1"
+KNOWN = ("human_image", "cloth_image", "callback_url")
+
+routes = Blueprint(NAME, __name__)
+
+
+class AppyPieError(Exception):
+    """An error response: a status and a text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@routes.before_request
+def guard() -> None:
+    key = request.headers.get("Ocp-Apim-Subscription-Key")
+    if not key:
+        raise AppyPieError(401, "Access denied due to missing subscription key.")
+    if key != SUBSCRIPTION_KEY:
+        raise AppyPieError(403, "Access denied due to invalid subscription key.")
+
+
+@routes.errorhandler(AppyPieError)
+def refuse(error: AppyPieError) -> tuple[Response, int]:
+    return jsonify(error=error.text), error.status
+
+
+@routes.post("/kling-ai-vton/v1/getVirtualTryOnTask")
+def create() -> Response:
+    try:
+        task = accepted(_order(_body()))
+    except TooManyRunningError:
+        raise AppyPieError(429, "Rate limit is exceeded. Try again later.") from None
+    return success(kling_legacy.created(task))
+
+
+@routes.post("/kling-ai-polling/v1/getVirtualTryOnStatus")
+def status() -> Response:
+    task_id = _body().get("task_id")
+    if not isinstance(task_id, str) or not task_id:
+        raise AppyPieError(400, "task_id is required.")
+    task = components().engine.find(NAME, task_id)
+    if task is None:  # without the envelope, as documented; the HTTP status is not documented
+        return jsonify(task_status="failed", task_status_msg="task not found")
+    return success(kling_legacy.queried(task))
+
+
+def before_the_api(error: HTTPException) -> tuple[Response, int]:
+    """Return the response for a URL that is no route of the gateway."""
+    return jsonify(error=error.name), error.code or 404
+
+
+class AppyPieCallbacks:
+    """Kling's legacy callbacks, unsigned, as the gateway passes them on."""
+
+    def callback(self, task: Task, url: str) -> OutgoingCallback:
+        return kling_legacy.callback(task, url, external_task_id=None)
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise AppyPieError(400, "The request body must be a JSON object.")
+    return body
+
+
+def _order(body: dict[str, Any]) -> CreateRequest:
+    # The gateway does not document what it does with unknown keys; rejecting them shows mistakes.
+    for field in sorted(body.keys() - set(KNOWN)):
+        raise AppyPieError(400, f"{field} is not a parameter.")
+    try:
+        return CreateRequest(
+            provider=NAME,
+            model=MODEL,
+            human=request_fields.picture(body, "human_image", components().url),
+            cloth=request_fields.picture(body, "cloth_image", components().url),
+            callback_url=request_fields.web_address(body, "callback_url"),
+        )
+    except request_fields.FieldError as wrong:
+        raise AppyPieError(400, f"{wrong}.") from None

@@ -1,0 +1,1 @@
+"""The web application: providers, result files and pages."""
