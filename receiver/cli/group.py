@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import (
     Callable,
     Collection,
@@ -19,7 +18,6 @@ import click
 
 from receiver.clock import now_ms
 from receiver.config import durations, hooks_file, settings
-from receiver.config.hooks_file import HooksPath
 from receiver.console import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import hook_entries
@@ -66,7 +64,7 @@ def of_tasks(time: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def hook_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
     """What a shell may complete the name of a hook to; nothing if the hooks file is wrong."""
-    named = HooksPath.named(os.environ.get("HOOKS_FILE"))
+    named = settings.hooks_path()
     try:
         entries = hooks_file.load(named.path, spelling, PROVIDERS)
     except SettingsError:

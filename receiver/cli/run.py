@@ -28,9 +28,9 @@ from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
 from receiver.observability import logs
 from receiver.observability.metric_buffer import EVERY, MetricBuffer
-from receiver.processes import serve
+from receiver.processes import configuration, serve
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
+from receiver.processes.current_hooks import REPORTS_EVERY, Reports
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store, open_store, when_reachable
 
@@ -83,23 +83,17 @@ def serve_(bind: str | None) -> None:
     """Run web, worker and poller on this machine until SIGTERM."""
     delay_hangup()
     # A mistake is reported once, here, not by each process.
-    chosen = settings.load(creates_secret=False)
-    current = CurrentHooks.load(source_of(chosen))
-
-    def check(entries: tuple[HookEntry, ...]) -> None:
-        hooks.build_all(entries, os.environ)
-
-    check(current.entries)
+    chosen, current = configuration.load(_build, with_accounts=True)
     store_when_reachable(chosen).close()  # the processes open their own
-    sys.exit(serve.supervise(serve.commands(bind), current, check))
+    sys.exit(serve.supervise(serve.commands(bind), current, _build))
 
 
 @click.command()
 def worker() -> None:
     """Deliver to the hooks until SIGTERM."""
     delay_hangup()
-    chosen = settings.load(creates_secret=False)
-    loaded = LoadedHooks(CurrentHooks.load(source_of(chosen)), os.environ, chosen.secrets)
+    chosen, current = configuration.load(_build)
+    loaded = LoadedHooks(current, os.environ, chosen.secrets)
     logs.configure(loaded.hide, settings.log_format())
     meter = MetricBuffer("worker")
     record = store_when_reachable(chosen)
@@ -132,6 +126,11 @@ def worker() -> None:
         log.error("an attempt did not end in time; it is made again when its lease is out")
         os._exit(REFUSED)  # the thread that makes it cannot be ended otherwise
     log.info("worker stopped")
+
+
+def _build(entries: tuple[HookEntry, ...]) -> None:
+    """Build the hooks, to find out whether that is possible. Raises SettingsError."""
+    hooks.build_all(entries, os.environ)
 
 
 def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[Chore]:

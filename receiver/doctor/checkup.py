@@ -12,6 +12,7 @@ from receiver.config.settings import Settings, sqlite_path
 from receiver.doctor import clocks, disk, hooks, permissions, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
+from receiver.processes.current_hooks import source_of
 from receiver.providers import PROVIDERS, spelling
 from receiver.stores import Store, open_store
 from receiver.text.redaction import redacted
@@ -28,8 +29,8 @@ def examine(*, send: bool) -> Iterator[Finding]:
         yield from (failed("settings", line) for line in error.problems)
         yield warning("settings", "disk, database and public URL need them", "then run this again")
         yield _clock(None)
-        if not any(line.startswith("HOOKS_FILE:") for line in error.problems):
-            yield from _hooks(HooksPath.named(os.environ.get("HOOKS_FILE")), None, send=send)
+        if not any(line.startswith("HOOKS_FILE") for line in error.problems):
+            yield from _hooks(settings.hooks_path(), None, send=send)
         return
     yield ok("settings", f"they can be used; the record is {redacted(chosen.database_url)}")
     yield _clock(chosen.public_url)
@@ -51,8 +52,7 @@ def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
         yield from found
         usable = all(finding.verdict is not Verdict.FAILED for finding in found)
         usable_store = store if usable else None
-        named = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
-        yield from _hooks(named, usable_store, send=send, zone=chosen.zone)
+        yield from _hooks(source_of(chosen), usable_store, send=send, zone=chosen.zone)
         yield reach.check(chosen, usable_store)
     finally:
         store.close()

@@ -14,6 +14,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 
+from receiver.environment import readers
 from receiver.errors import BadSignature
 
 TOLERANCE = 300  # seconds a timestamp may lie in the past or in the future
@@ -44,6 +45,26 @@ def key_of(secret: str) -> bytes:
             f"is too short: it holds {len(key)} bytes after decoding, and {SHORTEST_KEY} are needed"
         )
     return key
+
+
+def read_secrets(text: str) -> tuple[str, ...]:
+    """Return the secrets in the text of a setting, separated by commas.
+
+    Raises ValueError with the rest of a sentence that begins with the value; it shows no secret.
+    """
+    secrets = readers.parts(text)
+    if not secrets:
+        raise ValueError("contains no secret; copy one from the provider's console")
+    for number, secret in enumerate(secrets, 1):
+        try:
+            key_of(secret)
+        except ValueError as error:
+            raise ValueError(
+                f"cannot be used, because secret {number} {error}; copy it from the provider's "
+                f"console, or create a new one there. For a sender of your own, make one with: "
+                f"{MAKE_ONE}"
+            ) from None
+    return secrets
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from receiver.config.settings import is_postgres, sqlite_path
+from receiver.config.settings import sqlite_path
+from receiver.config.values import is_postgres
 from receiver.errors import SettingsError
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
 from receiver.console import output
 from receiver.doctor import clocks
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
+from submitter.accounts import Account, accounts_with_keys
 from submitter.cli.group import EXIT_FAILED, as_json, print_json
 from submitter.errors import (
     ConfigurationError,
@@ -22,12 +22,8 @@ from submitter.errors import (
 from submitter.providers import ROOMS, Provider, kling, open_room
 from submitter.settings import DEFAULT_ACCOUNT
 
-Account = tuple[str, str]  # the names of the provider and the account
 # No provider has a task with this id: its response shows whether it accepts the keys.
 NO_TASK = "callback-receiver-doctor"
-KEY = re.compile(
-    r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
-)
 
 
 @click.command("doctor")
@@ -57,17 +53,6 @@ def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_js
         print_json([finding.as_json() for finding in findings])
     has_failed = any(finding.verdict is Verdict.FAILED for finding in findings)
     ctx.exit(EXIT_FAILED if has_failed else 0)
-
-
-def accounts_with_keys(environment: Mapping[str, str]) -> list[Account]:
-    """Return the accounts for which the environment contains a key."""
-    accounts: dict[Account, None] = {}
-    for provider in ROOMS:
-        prefix = f"{provider.upper()}_"
-        for name in sorted(name for name, value in environment.items() if value.strip()):
-            if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
-                accounts[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
-    return list(accounts)
 
 
 def check_accounts(accounts: Sequence[Account]) -> Iterator[Finding]:

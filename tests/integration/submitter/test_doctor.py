@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.server import Sandbox
-from submitter.cli import doctor, main
+from submitter.cli import main
 from tests.support.hook_servers import dripping
 from tests.support.ports import free_port
 from tests.support.scripted_provider import Scripted
@@ -97,7 +97,7 @@ def test_accounts_are_found_by_their_keys(environment: dict[str, str]) -> None:
 
 def test_no_keys_at_all_is_a_failure() -> None:
     assert (
-        doctor.accounts_with_keys({"KLING_API_KEY": " ", "KLING_BASE_URL": "https://x.example"})
+        accounts.accounts_with_keys({"KLING_API_KEY": " ", "KLING_BASE_URL": "https://x.example"})
         == []
     )
     result = run({})

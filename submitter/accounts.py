@@ -1,0 +1,44 @@
+"""Finds the provider accounts in the environment, and the problems of their settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from submitter.errors import ConfigurationError, InputError
+from submitter.providers import ROOMS, open_room
+from submitter.settings import DEFAULT_ACCOUNT
+
+Account = tuple[str, str]  # the names of the provider and the account
+KEY = re.compile(
+    r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
+)
+
+
+def accounts_with_keys(environment: Mapping[str, str]) -> list[Account]:
+    """Return the accounts for which the environment contains a key."""
+    accounts: dict[Account, None] = {}
+    for provider in ROOMS:
+        prefix = f"{provider.upper()}_"
+        for name in sorted(name for name, value in environment.items() if value.strip()):
+            if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
+                accounts[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
+    return list(accounts)
+
+
+def problems(environment: Mapping[str, str]) -> list[str]:
+    """Return one line for each wrong setting of an account.
+
+    A provider without any key is not used, so that its keys may be missing.
+    """
+    used = accounts_with_keys(environment)
+    lines: dict[str, None] = {}
+    for provider, account in [*((name, DEFAULT_ACCOUNT) for name in ROOMS), *used]:
+        try:
+            open_room(provider, account)
+        except InputError as error:
+            lines[str(error)] = None
+        except ConfigurationError as error:
+            is_used = (provider, account) in used
+            lines |= {line: None for line in error.problems if is_used or "not set" not in line}
+    return list(lines)
