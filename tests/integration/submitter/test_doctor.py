@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.server import Sandbox
+from submitter import accounts
 from submitter.cli import main
 from tests.support.hook_servers import dripping
 from tests.support.ports import free_port
