@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
-from receiver.config import hooks_file, settings
-from receiver.config.hooks_file import HooksPath
+from receiver.config import hooks_file
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.ingest import Ingest
 from receiver.observability.metric_buffer import MetricBuffer
+from receiver.processes import configuration
 from receiver.processes.clock_watch import ClockWatch
-from receiver.processes.current_hooks import CurrentHooks, source_of
+from receiver.processes.current_hooks import CurrentHooks
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from submitter.errors import ConfigurationError
 from submitter.providers import Provider, open_room
 from submitter.settings import DEFAULT_ACCOUNT
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,7 @@ class Session:
     store: Store
     ingest: Ingest
     download_hooks: frozenset[str]  # the names of the hooks that download results
-    hooks: CurrentHooks | None = None
+    hooks: CurrentHooks
 
 
 @contextmanager
@@ -43,8 +39,12 @@ def open_session_with(
 
     Raises InputError and everything that `open_session` raises.
     """
-    problems: list[str] = []
-    adapter = _collect(problems, lambda: open_room(provider, account))
+    adapter = None
+    problems: Sequence[str] = ()
+    try:
+        adapter = open_room(provider, account)
+    except ConfigurationError as error:
+        problems = error.problems
     with open_session(problems) as session:
         if adapter is None:
             raise ConfigurationError(problems)
@@ -52,17 +52,19 @@ def open_session_with(
 
 
 @contextmanager
-def open_session(problems: Sequence[str] = (), *, waits: bool = False) -> Iterator[Session]:
+def open_session(
+    problems: Sequence[str] = (), *, with_accounts: bool = False, waits: bool = False
+) -> Iterator[Session]:
     """Open the store; with `waits`, wait until its database server is reachable.
 
-    Raises ConfigurationError with these and all other problems, SchemaMismatch or StoreUnavailable.
+    Raises ConfigurationError with these problems and those of all settings, `with_accounts` also
+    those of all provider accounts; SchemaMismatch; or StoreUnavailable.
     """
-    problems = list(problems)
-    chosen = _collect(problems, lambda: settings.load(creates_secret=False))
-    # The problems of the hooks file are reported even if another setting is invalid.
-    source = source_of(chosen) if chosen else HooksPath.named(os.environ.get("HOOKS_FILE"))
-    hooks = _collect(problems, lambda: CurrentHooks.load(source))
-    if problems or chosen is None or hooks is None:
+    try:
+        chosen, hooks = configuration.load(with_accounts=with_accounts)
+    except SettingsError as error:
+        raise ConfigurationError([*problems, *error.problems]) from None
+    if problems:
         raise ConfigurationError(problems)
     store = open_store(chosen.database_url)
     try:
@@ -87,12 +89,3 @@ def open_session(problems: Sequence[str] = (), *, waits: bool = False) -> Iterat
         )
     finally:
         store.close()
-
-
-def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
-    """Return the result of `read`, or add its problems to the list and return None."""
-    try:
-        return read()
-    except (SettingsError, ConfigurationError) as error:
-        problems.extend(line for line in error.problems if line not in problems)
-        return None

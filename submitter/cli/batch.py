@@ -70,7 +70,10 @@ def batch_(
     """
     defaults = Defaults(provider, account, model)
     rows, bad_rows = read(file, defaults, encoding, lambda line: print_errors([line]))
-    with open_session() as session, batch_progress(len(rows) + len(bad_rows)) as show_line:
+    with (
+        open_session(with_accounts=True) as session,
+        batch_progress(len(rows) + len(bad_rows)) as show_line,
+    ):
         batch_report = run(
             rows,
             bad_rows,

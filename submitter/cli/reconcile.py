@@ -35,7 +35,7 @@ def reconcile_(ctx: click.Context, forever: bool, as_json: bool) -> None:
     logs.configure(form=settings.log_format())
     if forever:
         delay_hangup()
-    with open_session(waits=forever) as session:
+    with open_session(with_accounts=True, waits=forever) as session:
         secrets = _HiddenSecrets(session.settings)
         secrets.add(session.hooks)
         logs.configure(secrets.hide, settings.log_format())
@@ -76,9 +76,7 @@ class _HiddenSecrets:
         return self._hide(text)
 
 
-def _run_poller(
-    reconciler: Reconciler, hooks: CurrentHooks | None, secrets: _HiddenSecrets
-) -> None:
+def _run_poller(reconciler: Reconciler, hooks: CurrentHooks, secrets: _HiddenSecrets) -> None:
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reconciler.current_hooks = hooks
 

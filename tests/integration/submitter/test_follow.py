@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from receiver.config.hooks_file import HooksPath
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State, Subscription
 from receiver.events import Callback
 from receiver.ingest import Ingest
+from receiver.processes.current_hooks import CurrentHooks
 from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.follow import Follower, wait_for_downloads
@@ -28,7 +30,7 @@ ENDED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
 @pytest.fixture
 def record(store: Store, ingest: Ingest, database: Path) -> Session:
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
-    return Session(settings, store, ingest, frozenset())
+    return Session(settings, store, ingest, frozenset(), CurrentHooks(HooksPath(), "", ()))
 
 
 @pytest.fixture
