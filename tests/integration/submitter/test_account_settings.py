@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from receiver.stores import Store
 from submitter import ConfigurationError, submit
 from submitter.cli import main
+from submitter.reconcile import Reconciler
 from tests.support.scripted_provider import Scripted
 
 CANARY = "canary-7"  # part of every value that must not be displayed
@@ -47,6 +48,7 @@ def run(
     )
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database}")
     monkeypatch.setenv("CALLBACK_SECRETS", "s" * 43)
+    monkeypatch.setattr(Reconciler, "run", lambda *_: pytest.fail("the poller was started"))
 
     def run(*arguments: str, **environment: str) -> tuple[int, list[str]]:
         if not any("_KEY" in name and "SHOP2" not in name for name in environment):

@@ -123,16 +123,16 @@ def test_a_download_is_waited_for_but_not_for_ever(
     )
     ended = store.task(task.id)
     time = Time(store, monkeypatch)
-    wait_for_downloads(store, frozenset({"x"}), ended, timeout=10, clock=time.clock)
+    wait_for_downloads(store, frozenset({"x"}), ended, timeout=PATIENCE, clock=time.clock)
     assert time.now == 0
     pictures = frozenset({"pictures"})
-    wait_for_downloads(store, pictures, ended, timeout=10, clock=time.clock)
-    assert 10 <= time.now < 11
+    wait_for_downloads(store, pictures, ended, timeout=PATIENCE, clock=time.clock)
+    assert PATIENCE <= time.now < PATIENCE + 1
 
     def deliver() -> None:
         for delivery in store.claim("w", 2, 10**15, 5):
             store.settle(delivery, Attempt(1, 2, 3, "delivered", "saved"), State.DELIVERED, None)
 
     time.now, time.meanwhile = 0.0, [deliver]
-    wait_for_downloads(store, pictures, ended, timeout=10, clock=time.clock)
+    wait_for_downloads(store, pictures, ended, timeout=PATIENCE, clock=time.clock)
     assert 0 < time.now < 1

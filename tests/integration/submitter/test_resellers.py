@@ -196,11 +196,11 @@ NAMES = ("MODELLIX_API_KEY", "MODELLIX_CREATE_PATH", "APPYPIE_SUBSCRIPTION_KEY")
     [
         ("modellix", {}, "MODELLIX_API_KEY: not set"),
         ("appypie", {}, "APPYPIE_SUBSCRIPTION_KEY: not set"),
-        ("modellix", {"MODELLIX_API_KEY": "a b"}, "MODELLIX_API_KEY: holds a space"),
+        ("modellix", {"MODELLIX_API_KEY": "a b"}, "MODELLIX_API_KEY: the value contains a space"),
         (
             "modellix",
             {"MODELLIX_API_KEY": "k", "MODELLIX_CREATE_PATH": "/api/v1/x/async"},
-            "MODELLIX_CREATE_PATH: is not a path with {model} in it",
+            "MODELLIX_CREATE_PATH: /api/v1/x/async is not a path that contains {model}",
         ),
     ],
 )
