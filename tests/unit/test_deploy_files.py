@@ -96,7 +96,7 @@ def test_a_proxy_takes_no_longer_bodies_than_we_do(name: str, option: str) -> No
 
 def test_proxies_pass_on_to_where_we_listen() -> None:
     bind = "127.0.0.1:8000"  # receiver.web.gunicorn's, without PORT
-    assert f'else "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
+    assert f'bind = "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
     assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
     assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
         f"http://{bind}"  # with no path behind it: nginx would tidy up the one that came
@@ -140,6 +140,6 @@ def test_the_command_runs_as_the_service_does(tmp_path: Path, program: str) -> N
         check=False,
     )
     assert done.stderr.startswith("-u callback-receiver\n")
-    assert "PUBLIC_URL: 'wrong' is not a URL" in done.stderr
+    assert "PUBLIC_URL: wrong is not a URL" in done.stderr
     assert "API_TOKEN: use at least" in done.stderr
     assert done.returncode == 2
