@@ -38,7 +38,7 @@ class Follower:
         query_at = self.clock() + self.query_every
         last_status, last_problem = None, ""
         while True:
-            task = self.session.store.task(task.id)
+            task = self.session.store.queries.task(task.id)
             if task.status is not last_status:
                 self.on_status(task)
                 last_status = task.status
@@ -48,7 +48,7 @@ class Follower:
                 last_problem = self._query(task, last_problem)
                 query_at = self.clock() + self.query_every
             else:
-                self.session.store.wait_for_commit(POLL_EVERY, threading.Event())
+                self.session.store.database.wait_for_commit(POLL_EVERY, threading.Event())
 
     def _query(self, task: Task, last_problem: str) -> str:
         """Query the provider; return the problem, or "". The next query may succeed."""
@@ -84,8 +84,8 @@ def wait_for_downloads(
             delivery.hook in download_hooks
             and delivery.status == task.status
             and delivery.state in (State.PENDING, State.CLAIMED)
-            for delivery in store.deliveries(task_id=task.id)
+            for delivery in store.lists.deliveries(task_id=task.id)
         )
         if not is_open:
             return
-        store.wait_for_commit(POLL_EVERY, threading.Event())
+        store.database.wait_for_commit(POLL_EVERY, threading.Event())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from receiver import providers
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Source
@@ -32,7 +34,7 @@ def query(ingest: Ingest, adapter: Provider, task: Task) -> Outcome:
     answer = _fetch(adapter, task)
     if answer.quota is not None and answer.quota.remaining <= 0:
         latest = now_ms() + round(1000 * LONGEST_PAUSE)
-        ingest.store.pause(pause_key(task), min(answer.quota.reset_at, latest))
+        ingest.store.polling.pause(pause_key(task), min(answer.quota.reset_at, latest))
     try:
         return ingest.accept(callback_of(task, answer.body, Source.QUERY, answer.headers))
     except RequestRefused as error:
@@ -69,8 +71,8 @@ def pause_key(task: Task) -> str:
 def callback_of(
     task: Task, body: bytes, source: Source, headers: Mapping[str, str] = MappingProxyType({})
 ) -> Callback:
-    """Return a response about the task, received now, in the form of a callback."""
-    return Callback(
+    """Return a response about the task, received now, as a callback without secrets."""
+    callback = Callback(
         provider=task.provider,
         task_id=task.id,
         body=body,
@@ -79,6 +81,7 @@ def callback_of(
         source=source,
         trust=Trust.QUERIED,
     )
+    return providers.without_secrets(callback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class QuerySchedule:
     has_callbacks: bool
     is_measured: bool = False  # `usual` was measured, not taken from the provider's documentation
     first_within: float | None = None  # the operator's limit for the first query
+    kept_for: float = math.inf  # from the end of a task until its results are deleted
 
     @property
     def first(self) -> float:
@@ -103,7 +107,9 @@ class QuerySchedule:
             first = _clamp(3 * self.usual, 30.0, 600.0)
         else:
             first = DEFAULT_DEADLINE
-        return first if self.first_within is None else min(first, self.first_within)
+        limit = math.inf if self.first_within is None else self.first_within
+        # A result must be fetched while it exists, with time left for another query.
+        return min(first, limit, self.kept_for / 2)
 
     def next_wait(self, age: float) -> float | None:
         """Return the seconds until the next query of an open task, or None to give it up.
@@ -116,16 +122,17 @@ class QuerySchedule:
         share = 1.0 if self.has_callbacks else 0.2
         shortest = self.first if self.has_callbacks else _clamp(self.usual / 10, 1.0, 30.0)
         wait = _clamp(share * age, max(1.0, min(shortest, self.first)), LONGEST_WAIT)
-        return min(wait, max(1.0, GIVE_UP_AGE - age))
+        return min(wait, self.kept_for / 2, max(1.0, GIVE_UP_AGE - age))
 
 
 def schedule_for(
     ingest: Ingest, adapter: Provider, *, expects_callback: bool, first_within: float | None
 ) -> QuerySchedule:
     """Return the schedule for the provider's tasks, using the measured duration if there is one."""
-    measured = ingest.store.usual_duration(adapter.name)
+    measured = ingest.store.polling.usual_duration(adapter.name)
     usual = adapter.usual_seconds if measured is None else measured / 1000
-    return QuerySchedule(usual, expects_callback, measured is not None, first_within)
+    kept_for = providers.get(adapter.name).results_kept_for / 1000
+    return QuerySchedule(usual, expects_callback, measured is not None, first_within, kept_for)
 
 
 def _clamp(value: float, low: float, high: float) -> float:

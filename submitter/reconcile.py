@@ -23,10 +23,10 @@ from receiver.observability.metric_buffer import EVERY
 from receiver.observability.metrics import QUESTIONS
 from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
+from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, ProblemReports
 from receiver.tasks import Outcome, Task
 from submitter.errors import NotFoundAtProvider, SubmitterError, TryLater, UnexpectedAnswer
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.queries import pause_key, query, schedule_for
 
 CONCURRENCY = 4  # queries
@@ -44,7 +44,7 @@ class Reconciler:
     """Queries overdue tasks concurrently. Several pollers never query the same task at a time."""
 
     ingest: Ingest
-    open_adapter: OpenAdapter = open_room
+    open_adapter: OpenAdapter = open_provider
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's limit for the first query
     current_hooks: CurrentHooks | None = None  # of the poller process
@@ -55,22 +55,22 @@ class Reconciler:
         """Query overdue tasks until `stop` is set, and then finish the queries in progress."""
         look_at = heartbeat_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
-        reports = Reports(self.ingest.store, name, "poller")
+        reports = ProblemReports(self.ingest.store, name, "poller")
         while not stop.is_set():
             try:
                 if self.watch is not None and time.monotonic() >= look_at:
                     self.watch.look()
                     look_at = time.monotonic() + LOOK_EVERY
                 if time.monotonic() >= heartbeat_at:
-                    self.ingest.store.heartbeat(name, "poller", self.clock())
+                    self.ingest.store.activity.heartbeat(name, "poller", self.clock())
                     heartbeat_at = time.monotonic() + HEARTBEAT_EVERY
                 if self.current_hooks is not None:
                     reports.report(self.current_hooks.problem)
                 if time.monotonic() >= flush_at:
-                    self.ingest.meter.flush(self.ingest.store.measure)
+                    self.ingest.meter.flush(self.ingest.store.metrics.add)
                     flush_at = time.monotonic() + EVERY
                 if not self.query_overdue():
-                    self.ingest.store.wait_for_commit(self._sleep_seconds(), stop)
+                    self.ingest.store.database.wait_for_commit(self._sleep_seconds(), stop)
             except StoreUnavailable as error:
                 log.error("the database is unavailable", error=str(error), retry_after_s=1)
                 self.ingest.meter.store_failed()
@@ -94,21 +94,21 @@ class Reconciler:
     def flush_metrics(self) -> None:
         """Store the metrics that were counted; log a warning if that fails."""
         try:
-            self.ingest.meter.flush(self.ingest.store.measure)
+            self.ingest.meter.flush(self.ingest.store.metrics.add)
         except StoreUnavailable as error:
             log.warning("the latest metrics were lost", error=str(error))
 
     def query_overdue(self) -> Counter[str]:
         """Query a few tasks that are overdue now; return the number of queries by result."""
         now = self.clock()
-        tasks = self.ingest.store.overdue(now, now + LEASE_MS, CONCURRENCY)
+        tasks = self.ingest.store.polling.claim_overdue(now, now + LEASE_MS, CONCURRENCY)
         if not tasks:
             return Counter()
         with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="query") as pool:
             return Counter(pool.map(self._reconcile, tasks))
 
     def _sleep_seconds(self) -> float:
-        deadline_at = self.ingest.store.next_deadline_at()
+        deadline_at = self.ingest.store.polling.next_deadline_at()
         if deadline_at is None:
             return LONGEST_SLEEP
         return min(LONGEST_SLEEP, max(0.05, (deadline_at - self.clock()) / 1000))
@@ -146,7 +146,7 @@ class Reconciler:
         queried until it is resolved.
         """
         if task.status.is_terminal and not task.conflict:
-            self.ingest.store.put_off(task, None)
+            self.ingest.store.polling.postpone(task, None)
             return True
         return False
 
@@ -166,8 +166,8 @@ class Reconciler:
         """Pause all queries of the account, and schedule this task for the end of the pause."""
         wait = min(error.retry_after or 1.0, LONGEST_WAIT)
         until = self.clock() + round(1000 * wait)
-        self.ingest.store.pause(pause_key(task), until)
-        self.ingest.store.put_off(task, until)
+        self.ingest.store.polling.pause(pause_key(task), until)
+        self.ingest.store.polling.postpone(task, until)
         return "later"
 
     def _schedule_next(self, task: Task, adapter: Provider | None) -> None:
@@ -183,12 +183,12 @@ class Reconciler:
                 first_within=self.first_within,
             )
             # A clock that was set forward does not make the task older.
-            skipped = self.ingest.store.set_forward_since(task.created_at)
+            skipped = self.ingest.store.clocks.set_forward_since(task.created_at)
             wait = schedule.next_wait((now - task.created_at - skipped) / 1000)
         if wait is not None:
-            self.ingest.store.put_off(task, now + round(1000 * wait))
+            self.ingest.store.polling.postpone(task, now + round(1000 * wait))
         elif task.status.is_terminal:
-            self.ingest.store.put_off(task, None)
+            self.ingest.store.polling.postpone(task, None)
         else:
             self.ingest.give_up(task.id, now)
 

@@ -16,7 +16,7 @@ from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from submitter.errors import ConfigurationError
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 
@@ -42,7 +42,7 @@ def open_session_with(
     adapter = None
     problems: Sequence[str] = ()
     try:
-        adapter = open_room(provider, account)
+        adapter = open_provider(provider, account)
     except ConfigurationError as error:
         problems = error.problems
     with open_session(problems) as session:

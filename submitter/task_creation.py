@@ -71,7 +71,7 @@ class TaskCreator:
             if self.adapter.finds_by_our_id
             else now + CREATED_WITHIN,
         )
-        self.ingest.store.create_task(task)
+        self.ingest.store.inbox.create_task(task)
         return task
 
     def send(self, task: Task, inputs: TryOnInputs) -> Task:
@@ -97,8 +97,8 @@ class TaskCreator:
             )
             return self._look_up(task, unknown)
         if not self.adapter.finds_by_our_id:
-            self.ingest.store.put_off(task, self._first_query_at(now_ms()))
-        return self.ingest.store.task(task.id)
+            self.ingest.store.polling.postpone(task, self._first_query_at(now_ms()))
+        return self.ingest.store.queries.task(task.id)
 
     @property
     def _expects_callback(self) -> bool:
@@ -120,8 +120,8 @@ class TaskCreator:
             (secret, *_) = self.settings.with_secret().callback_secrets
             callback_url = callback_urls.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
-            human=inputs.human,
-            cloth=inputs.cloth,
+            human=self.adapter.pictures.encoded(inputs.human),
+            cloth=self.adapter.pictures.encoded(inputs.cloth),
             external_task_id=task.id,
             model=inputs.model,
             callback_url=callback_url,
@@ -199,7 +199,7 @@ class TaskCreator:
 
     def _recorded(self, task: Task) -> Task | None:
         try:
-            return self.ingest.store.task(task.id)
+            return self.ingest.store.queries.task(task.id)
         except StoreError:
             return None  # the caller reports the first problem, which is the one to solve
 

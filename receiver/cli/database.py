@@ -14,7 +14,7 @@ from receiver.errors import SettingsError
 from receiver.ingest import hook_entries, known_secrets
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import Store, check_schema_when_reachable, open_store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 from receiver.text.redaction import hiding_values
 
 
@@ -60,5 +60,5 @@ def print_missing_hooks(record: Store, names: Collection[str]) -> None:
     complain(
         f"deliveries that wait, because the hook {hook} is not in the hooks file: {number}; add it "
         f"and send SIGHUP, or drop them: receiver endpoints drop {hook}"
-        for hook, number in without_hook(record.delivery_counts(), names).items()
+        for hook, number in without_hook(record.metrics.delivery_counts(), names).items()
     )

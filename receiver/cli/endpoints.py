@@ -31,7 +31,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
         return
     chosen = settings.load(creates_secret=False)
     record = store(chosen)
-    known = {endpoint.hook: endpoint for endpoint in record.endpoints()}
+    known = {endpoint.hook: endpoint for endpoint in record.endpoints.all()}
     names = [entry.name for entry in hook_entries(chosen)]
     print_missing_hooks(record, names)
     names += sorted(known.keys() - set(names))
@@ -48,7 +48,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
 def pause(hook: str) -> None:
     """Make the deliveries to this hook wait until it is resumed; none is lost."""
     _check_is_known(hook)
-    store().hold(hook, now_ms())
+    store().endpoints.pause(hook, now_ms())
     click.echo(f"{hook} is paused; resume it with: receiver endpoints resume {hook}")
 
 
@@ -58,10 +58,10 @@ def resume(hook: str) -> None:
     """Deliver to this hook again, whether it was paused, disabled or failing."""
     _check_is_known(hook)
     record, now = store(), now_ms()
-    due_before = record.backlog(now).due
-    was_held = record.resume(hook, now)
+    due_before = record.metrics.backlog(now).due
+    was_held = record.endpoints.resume(hook, now)
     click.echo(f"{hook} receives deliveries again" if was_held else f"{hook} was not paused")
-    if made_due := record.backlog(now).due - due_before:
+    if made_due := record.metrics.backlog(now).due - due_before:
         click.echo(f"deliveries that are due now: {made_due}")
 
 
@@ -76,11 +76,11 @@ def drop(hook: str, dry_run: bool) -> None:
     """
     _check_is_known(hook)
     record = store()
-    counts = record.delivery_counts()
+    counts = record.metrics.delivery_counts()
     dropped = sum(one.value for one in counts if (one.hook, one.state) == (hook, State.PENDING))
     if not dry_run:
         dropped = 0
-        while step := record.drop(hook, now_ms()):
+        while step := record.repair.drop(hook, now_ms()):
             dropped += step
     deliveries = counted(dropped, "delivery", "deliveries")
     result = "a dead letter" if dropped == 1 else "dead letters"
@@ -92,8 +92,8 @@ def _check_is_known(hook: str) -> None:
     chosen = settings.load(creates_secret=False)
     record = store(chosen)
     names = {entry.name for entry in hook_entries(chosen)}
-    names |= {endpoint.hook for endpoint in record.endpoints()}
-    names |= {count.hook for count in record.delivery_counts() if count.value}
+    names |= {endpoint.hook for endpoint in record.endpoints.all()}
+    names |= {count.hook for count in record.metrics.delivery_counts() if count.value}
     if hook not in names:
         known = ", ".join(plain(name) for name in sorted(names)) or "none"
         raise click.BadParameter(f"{hook!r} is not in the hooks file; known hooks are: {known}")

@@ -13,7 +13,7 @@ from receiver.config import settings
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
 from receiver.console import records as tables
-from receiver.delivery import sample_events
+from receiver.delivery import hook_tests
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
 from receiver.observability import logs
@@ -65,9 +65,9 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     chosen = settings.load(creates_secret=False)
     hide = hiding(known_secrets(chosen))
     logs.configure(hide, settings.log_format())
-    status = status or entry.subscription.tried_with
+    status = status or entry.subscription.test_status
     try:
-        delivered, answer = True, sample_events.send(hook, status, chosen.zone)
+        delivered, answer = True, hook_tests.send(hook, status, chosen.zone)
     except DeliveryFailure as failure:
         delivered, answer = False, str(failure)
     answer = hide(answer)

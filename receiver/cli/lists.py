@@ -14,7 +14,7 @@ from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
-from receiver.stores.base import TimeRange
+from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Outcome, Status
 
 
@@ -39,7 +39,9 @@ def tasks(
     if ctx.invoked_subcommand:
         return
     wanted = Status(status) if status else None
-    page = store().page_of_tasks(before=cursor, limit=limit, status=wanted, created=span, **of_task)
+    page = store().lists.page_of_tasks(
+        before=cursor, limit=limit, status=wanted, created=span, **of_task
+    )
     if as_json:
         output.as_json([task_json(task) for task in page.rows])
     else:
@@ -53,7 +55,7 @@ def tasks(
 def show(task: str, as_json: bool) -> None:
     """Show the timeline of a task: every status, callback and attempt."""
     chosen = settings.load(creates_secret=False)
-    history = store(chosen).history(task)
+    history = store(chosen).queries.history(task)
     if as_json:
         output.as_json(records.history_json(history, names_in_hooks_file(chosen)))
     else:
@@ -81,7 +83,7 @@ def callbacks(
     `--outcome quarantined` lists those that could not be interpreted.
     """
     wanted = Outcome(outcome) if outcome else None
-    page = store().page_of_callbacks(
+    page = store().lists.page_of_callbacks(
         before=cursor, limit=limit, task_id=task, outcome=wanted, received=span, **of_task
     )
     if as_json:
@@ -113,7 +115,7 @@ def deliveries(
     wanted = State(state) if state else None
     chosen = settings.load(creates_secret=False)
     hooks = names_in_hooks_file(chosen)
-    page = store(chosen).page_of_deliveries(
+    page = store(chosen).lists.page_of_deliveries(
         before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
     )
     if as_json:
@@ -131,7 +133,7 @@ def rejections(limit: int, as_json: bool) -> None:
 
     The newest 1,000 are kept. A wrong token is shown as "…".
     """
-    found = store().rejections(limit)
+    found = store().activity.rejections(limit)
     if as_json:
         output.as_json([records.rejection_json(rejection) for rejection in found])
     else:

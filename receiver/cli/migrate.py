@@ -18,7 +18,7 @@ def migrate(wait: bool) -> None:
     """Bring the database up to this release. Safe to run twice, even concurrently."""
     with closing(open_store(settings.load().database_url)) as record:
         applied = when_reachable(record.migrate) if wait else record.migrate()
-        pooler = record.pooler()
+        pooler = record.database.pooler()
     names = ", ".join(applied) if len(applied) < FEW else f"{applied[0]} to {applied[-1]}"
     click.echo(f"migrate: applied {names}" if applied else "migrate: up to date")
     for sentence in pooler or ():

@@ -11,8 +11,8 @@ import click
 from receiver.clock import now_ms
 from receiver.config import durations, hooks_file, settings
 from receiver.errors import SettingsError
-from receiver.providers import PROVIDERS, spelling
-from receiver.stores.base import TimeRange
+from receiver.providers import PROVIDERS, status_for
+from receiver.stores.sql.rows import TimeRange
 
 EXAMPLE = "2026-11-20T08:00:00Z"
 ROW = click.IntRange(1, 2**63 - 1)
@@ -83,7 +83,7 @@ def of_tasks(event: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 def hook_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of hooks that begin like this; none if the hooks file is wrong."""
     try:
-        entries = hooks_file.load(settings.hooks_path().path, spelling, PROVIDERS)
+        entries = hooks_file.load(settings.hooks_path().path, status_for, PROVIDERS)
     except SettingsError:
         return []
     return [entry.name for entry in entries if entry.name.startswith(incomplete)]

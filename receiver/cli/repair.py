@@ -17,10 +17,8 @@ from receiver.console import output
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
-from receiver.maintenance.redeliver import catch_up
-from receiver.maintenance.redeliver import redeliver as redeliver_all
-from receiver.maintenance.replay import reparse
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.maintenance import repair
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.text.display import counted, plain
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
@@ -71,8 +69,10 @@ def redeliver(
     )
     ingest = _ingest()
     now = now_ms()
-    found = _total(redeliver_all(ingest.store, wanted, now, dry_run=dry_run))
-    missing = _total(catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run))
+    found = _total(repair.redeliver(ingest.store, wanted, now, dry_run=dry_run))
+    missing = _total(
+        repair.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
+    )
     if as_json:
         output.as_json({"redelivered": found, "created": missing, "dry_run": dry_run})
     else:
@@ -141,7 +141,7 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
     hidden = nullcontext(lambda _: None)
     progress = hidden if sys.stdout.isatty() else output.progress("parsing callbacks")
     with progress as more:
-        for replayed in reparse(_ingest(), since, dry_run=dry_run):
+        for replayed in repair.replay(_ingest(), since, dry_run=dry_run):
             outcome, problem = replayed.outcome, replayed.problem
             result = f"{verb}: {outcome}" if outcome else f": {plain(problem)}"
             click.echo(f"callback {replayed.callback}{result}")
@@ -159,10 +159,10 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
     record = store()
     for delivery in deliveries:
         if dry_run:
-            found = record.delivery(delivery)
+            found = record.queries.delivery(delivery)
             click.echo(f"delivery {delivery} would be due again: its state is {found.state}")
         else:
-            record.redeliver(delivery, now_ms())
+            record.outbox.redeliver(delivery, now_ms())
             click.echo(f"delivery {delivery} is due again")
 
 

@@ -20,7 +20,7 @@ from receiver.maintenance.forget import forget as erase_task
 from receiver.maintenance.prune import prune as erase_old
 from receiver.text.display import counted
 
-MOST = 10_000  # tasks of one reference
+MOST_AT_ONCE = 10_000  # tasks of one reference
 
 
 @click.command()
@@ -41,7 +41,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     if seconds is None:
         raise click.UsageError("give --older-than, such as 30d, or set RETENTION")
     record, older_than = store(chosen), now_ms() - seconds * 1000
-    if by := record.set_forward_since(older_than):
+    if by := record.clocks.set_forward_since(older_than):
         click.echo(
             f"prune: the clock was set forward by {by / 1000:.0f} s; data is kept that much longer",
             err=True,
@@ -82,7 +82,11 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     chosen = settings.load(creates_secret=False)
     record = store(chosen)
     keepers = _keepers(chosen)
-    ids = [task] if task else [row.id for row in record.tasks(reference=reference, limit=MOST)]
+    ids = (
+        [task]
+        if task
+        else [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
+    )
     if not ids:
         raise click.ClickException(f"no task has the reference {reference!r}")
     if not yes:
@@ -104,5 +108,5 @@ def _keepers(chosen: settings.Settings) -> list[KeepsFiles]:
 
     Raises SettingsError if the hooks file is wrong, because files could be left behind unnoticed.
     """
-    entries = [entry for entry in hook_entries(chosen) if entry.type in hooks.FILE_TYPES]
+    entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

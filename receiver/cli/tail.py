@@ -15,8 +15,8 @@ from receiver.console import records as tables
 from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
-from receiver.stores.activity import Activity, ActivityKind, Key
 from receiver.stores.base import Store
+from receiver.stores.sql.activity import Activity, ActivityKind, Key
 
 PAGE = 200  # rows of a kind that are read again, because a commit may be later than its row key
 IDLE = 5.0  # seconds
@@ -35,7 +35,7 @@ class ActivityFollower:
         while not stop.is_set():
             if batch := self.read():
                 yield batch
-            self._store.wait_for_commit(IDLE, stop)
+            self._store.database.wait_for_commit(IDLE, stop)
 
     def read(self, *, first: bool = False) -> list[Activity]:
         """Return the rows that were not read before, oldest first."""
@@ -45,12 +45,12 @@ class ActivityFollower:
     def _unseen(self, kind: ActivityKind, *, first: bool) -> list[Activity]:
         """Return the rows of this kind that were not read before, oldest first."""
         seen, unseen = self._seen[kind], list[Activity]()
-        page = latest = self._store.newest(kind, limit=PAGE)
+        page = latest = self._store.activity.newest(kind, limit=PAGE)
         while new := [row for row in page if row.key not in seen]:
             unseen += new
             if first or len(new) < PAGE:
                 break
-            page = self._store.newest(kind, before=page[-1].key, limit=PAGE)
+            page = self._store.activity.newest(kind, before=page[-1].key, limit=PAGE)
         self._seen[kind] = {row.key for row in latest}
         return unseen[::-1]
 

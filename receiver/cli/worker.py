@@ -16,11 +16,11 @@ from receiver.cli.database import store_when_reachable
 from receiver.cli.group import REFUSED
 from receiver.clock import now_ms
 from receiver.config import settings
-from receiver.delivery.alerts import AlertSender
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch import Chore, chores, dispatcher
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.chores import AlertSender, Chore, MissingHooks, run_chores
+from receiver.delivery.dispatcher import dispatcher
 from receiver.delivery.hook_tests import HookTestSender
-from receiver.delivery.loaded_hooks import LoadedHooks, MissingHooks
+from receiver.delivery.loaded_hooks import LoadedHooks
 from receiver.errors import NotErased, StoreUnavailable
 from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
@@ -28,7 +28,7 @@ from receiver.observability import logs
 from receiver.observability.metric_buffer import EVERY, MetricBuffer
 from receiver.processes import configuration
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, Reports
+from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store
 
@@ -51,18 +51,27 @@ def worker() -> None:
     logs.configure(loaded.hide, settings.log_format())
     meter = MetricBuffer("worker")
     record = store_when_reachable(chosen)
-    deliver = Deliver(record, loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
+    deliveries = DeliveryWorker(
+        record,
+        loaded,
+        hide=loaded.hide,
+        meter=meter,
+        zone=chosen.zone,
+        concurrency=chosen.worker_concurrency,
+    )
     watch = ClockWatch(record, meter)
     with suppress(StoreUnavailable):  # logged at the next look
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())
+    for problem in hooks.check_installed_types():
+        log.warning("a hook type of another package cannot be used", problem=problem)
     if not loaded:
         path = loaded.current.source.path
         problem = "it is empty" if path.exists() else "it does not exist"
         log.warning("there are no hooks: nothing is done", hooks_file=str(path), problem=problem)
-    reports = Reports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
+    reports = ProblemReports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
     work = [
         Chore("clock", LOOK_EVERY, watch.look),
         Chore("metrics", EVERY, lambda: _flush(meter, record)),
@@ -74,8 +83,8 @@ def worker() -> None:
     ]
     if (retention := chosen.retention) is not None:
         work.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention, loaded)))
-    with chores(work, stop):
-        drained = dispatcher(record, deliver, concurrency=chosen.worker_concurrency).run(stop)
+    with run_chores(work, stop):
+        drained = dispatcher(deliveries).run(stop)
     with suppress(StoreUnavailable):  # already logged
         _flush(meter, record)
         reports.report(None)
@@ -87,7 +96,7 @@ def worker() -> None:
 
 def _flush(meter: MetricBuffer, record: Store) -> None:
     try:
-        meter.flush(record.measure)
+        meter.flush(record.metrics.add)
     except StoreUnavailable:
         meter.store_failed()
         raise
@@ -95,7 +104,7 @@ def _flush(meter: MetricBuffer, record: Store) -> None:
 
 def _prune(record: Store, retention: int, loaded: LoadedHooks) -> None:
     older_than = now_ms() - retention * 1000
-    if by := record.set_forward_since(older_than):
+    if by := record.clocks.set_forward_since(older_than):
         log.warning("the clock was set forward; data is kept that much longer", by_s=by / 1000)
     steps = []
     try:

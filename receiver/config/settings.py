@@ -20,6 +20,7 @@ from receiver.config.table import Confirm
 from receiver.config.values import is_postgres
 from receiver.environment import Environment, readers
 from receiver.errors import SettingsError
+from receiver.providers import PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +88,19 @@ def load(*, creates_secret: bool = True) -> Settings:
     """
     env = Environment()
     values = {setting.name.lower(): env.value(setting) for setting in table.SETTINGS}
+    webhook_secrets = {
+        provider: env.value(setting) for provider, setting in table.webhook_secrets().items()
+    }
     if not env.is_set(table.CALLBACK_SECRETS) and is_postgres(values["database_url"]):
         env.problems.append(NEEDED)
-    if env.problems:
-        raise SettingsError(sorted(env.problems))
+    if problems := PROVIDERS.problems + env.problems:
+        raise SettingsError(sorted(problems))
     if not values["callback_secrets"]:
         values["callback_secrets"] = own_secret(values["database_url"], creates=creates_secret)
     values["needs_hooks_file"] = values["hooks_file"] is not None
     values["hooks_file"] = values["hooks_file"] or Path("hooks.toml")
     values["webhook_secrets"] = {
-        provider: found
-        for provider, setting in table.WEBHOOK_SECRETS.items()
-        if (found := values[setting.name.lower()])
+        provider: found for provider, found in webhook_secrets.items() if found
     }
     names = Settings.__dataclass_fields__
     return Settings(**{name: value for name, value in values.items() if name in names})

@@ -1,7 +1,7 @@
 """The table of settings: everything that the receiver reads from its environment.
 
-The adapters of the providers contribute settings of their own, and so does the submitter. A test
-compares all of them with `.env.example` and the README.
+The provider adapters declare settings of their own, and so does the submitter. A test compares all
+of them with `.env.example` and the README.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from receiver.config import values
 from receiver.environment import Setting, readers
 from receiver.observability import logs
-from receiver.signing import standard_webhooks
+from receiver.providers import PROVIDERS
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
@@ -183,19 +183,6 @@ GUNICORN_CMD_ARGS = Setting(
     example="--timeout=90",
     may_be_file=False,
 )
-# By provider: the secrets with which it signs its callbacks.
-WEBHOOK_SECRETS = {
-    "kling": Setting[tuple[str, ...]](
-        name="KLING_WEBHOOK_SECRETS",
-        read=standard_webhooks.read_secrets,
-        default=(),
-        summary="The secrets of Kling's signed callbacks, from its console; at least "
-        f"{standard_webhooks.SHORTEST_KEY} bytes each.",
-        details="They are comma-separated; there are two while they are rotated.",
-        example="whsec_…",
-        is_secret=True,
-    ),
-}
 
 SETTINGS: tuple[Setting[Any], ...] = (
     PUBLIC_URL,
@@ -216,5 +203,18 @@ SETTINGS: tuple[Setting[Any], ...] = (
     WEB_CONCURRENCY,
     PORT,
     GUNICORN_CMD_ARGS,
-    *WEBHOOK_SECRETS.values(),
 )
+
+
+def webhook_secrets() -> dict[str, Setting[tuple[str, ...]]]:
+    """Return, by provider, the setting with which its adapter verifies callbacks."""
+    return {
+        provider: adapter.verification.setting
+        for provider, adapter in PROVIDERS.items()
+        if adapter.verification is not None
+    }
+
+
+def all_settings() -> tuple[Setting[Any], ...]:
+    """Return the receiver's settings, and those that the provider adapters declare."""
+    return (*SETTINGS, *webhook_secrets().values())

@@ -14,12 +14,9 @@ from receiver.doctor import clocks, directory, hooks, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
 from receiver.processes.current_hooks import source_of
-from receiver.providers import PROVIDERS, spelling
+from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
 from receiver.text.redaction import redacted
-
-# The time is compared with this server: it answers everyone, and Kling checks times with its clock.
-KLING = "https://api-singapore.klingai.com"
 
 
 def examine(*, send: bool) -> Iterator[Finding]:
@@ -65,8 +62,9 @@ def _with_store(chosen: Settings, *, send: bool) -> Iterator[Finding]:
 def _hooks(
     source: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
+    yield from hooks.installed_types()
     try:
-        entries = load(source.path, spelling, PROVIDERS, must_exist=source.must_exist)
+        entries = load(source.path, status_for, PROVIDERS, must_exist=source.must_exist)
     except SettingsError as error:
         yield from (failed("hooks", problem, hooks.CORRECT) for problem in error.problems)
         yield from hooks.rejected(store)
@@ -75,5 +73,5 @@ def _hooks(
 
 
 def _clock(public_url: str | None) -> Finding:
-    provider = os.environ.get("KLING_BASE_URL", "").strip() or KLING
-    return clocks.check([url for url in (provider, public_url) if url])
+    urls = clocks.reference_urls(PROVIDERS.values(), os.environ)
+    return clocks.check([*urls, *([public_url] if public_url else [])])

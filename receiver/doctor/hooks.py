@@ -10,14 +10,14 @@ from receiver import hooks
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
-from receiver.delivery import sample_events
+from receiver.delivery import hook_tests
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
 from receiver.observability import logs
 from receiver.processes import current_hooks
 from receiver.stores import Store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 from receiver.text.redaction import hiding
 
 Hide = Callable[[str], str]
@@ -51,13 +51,19 @@ def check(
                 yield _test_event(name, hook, entry, zone, hide)
 
 
+def installed_types() -> Iterator[Finding]:
+    """Yield a warning for each hook type of another package that cannot be used."""
+    for problem in hooks.check_installed_types():
+        yield warning("hook types", problem, "upgrade or uninstall the package")
+
+
 def rejected(store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each reason why processes rejected the hooks file."""
     try:
         found = current_hooks.rejections(store, now_ms()) if store else {}
     except StoreError:  # reported by the check of the database
         found = {}
-    for problem, processes in current_hooks.who_rejected(found).items():
+    for problem, processes in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
             f"rejected at the last SIGHUP by {processes}; the previous one is used: {problem}",
@@ -68,7 +74,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
 def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each hook that deliveries wait for, but that is not in the file."""
     try:
-        counts = store.delivery_counts() if store else []
+        counts = store.metrics.delivery_counts() if store else []
     except StoreError:  # reported by the check of the database
         counts = []
     for hook, number in without_hook(counts, [entry.name for entry in entries]).items():
@@ -82,7 +88,7 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     """Report the circuit breaker of a hook whose options can be used."""
     try:
-        endpoint = store.endpoint(entry.name) if store else Endpoint(entry.name)
+        endpoint = store.endpoints.of(entry.name) if store else Endpoint(entry.name)
     except StoreError:  # reported by the check of the database
         endpoint = Endpoint(entry.name)
     circuit = endpoint.circuit(now_ms())
@@ -95,7 +101,7 @@ def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> F
 
 def _test_event(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        answer = sample_events.send(hook, entry.subscription.tried_with, zone)
+        answer = hook_tests.send(hook, entry.subscription.test_status, zone)
     except DeliveryFailure as failure:
         return failed(name, f"the test event failed: {hide(str(failure))}", CORRECT)
     return ok(name, f"test event sent: {hide(answer)}")

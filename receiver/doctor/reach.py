@@ -25,7 +25,7 @@ from receiver.outgoing.http import Response
 from receiver.outgoing.ssrf_guard import is_public
 from receiver.signing import callback_urls
 from receiver.stores import Store
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
 
 CHECK = "public URL"
 WITHIN = 15.0  # seconds for the connection, and again for the response
@@ -160,7 +160,7 @@ def _stored_rejection(nonce: str, store: Store | None) -> Rejection | None:
     ends_at = time.monotonic() + NOTED_WITHIN
     while store is not None and time.monotonic() < ends_at:
         try:
-            for rejection in store.rejections(REJECTIONS_READ):
+            for rejection in store.activity.rejections(REJECTIONS_READ):
                 if nonce in rejection.path:
                     return rejection
         except StoreError:

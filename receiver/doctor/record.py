@@ -11,7 +11,8 @@ from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.processes.clock_watch import recent_step
 from receiver.stores import Store
-from receiver.stores.base import FILES_CHANGED, GONE_AFTER
+from receiver.stores.sql.activity import GONE_AFTER
+from receiver.stores.sql.metrics import FILES_CHANGED
 from receiver.text.display import counted, rfc3339
 
 CHECK = "database"
@@ -28,12 +29,12 @@ EXPECTED = {
 def check(store: Store) -> Iterator[Finding]:
     """Check the database; stop at the first failure."""
     try:
-        yield ok(CHECK, store.engine())
-        if pooler := store.pooler():
+        yield ok(CHECK, store.database.version())
+        if pooler := store.database.pooler():
             yield warning(CHECK, *pooler)
         store.check_schema()
         yield ok(CHECK, "the schema is that of this release")
-        store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
+        store.activity.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
         yield ok(CHECK, "a write was committed")
         yield from changes(store)
         yield from processes(store, now_ms())
@@ -45,7 +46,7 @@ def check(store: Store) -> Iterator[Finding]:
 
 def erasures(store: Store) -> Iterator[Finding]:
     """Report erased data that is still in the database's files. Raises StoreUnavailable."""
-    unfinished = store.unfinished_erasure()
+    unfinished = store.erasures.unfinished()
     if unfinished is not None:
         yield warning(
             "erasure",
@@ -57,7 +58,7 @@ def erasures(store: Store) -> Iterator[Finding]:
 
 def clock_steps(store: Store, now: int) -> Iterator[Finding]:
     """Report a clock that was set in the last day, or that differs from the server's."""
-    server = store.server_clock()
+    server = store.database.server_clock()
     apart = 0 if server is None else (wall_ms() - server) / 1000
     if abs(apart) >= CLOCKS_APART:
         direction = "ahead of" if apart > 0 else "behind"
@@ -73,7 +74,7 @@ def clock_steps(store: Store, now: int) -> Iterator[Finding]:
 
 def changes(store: Store) -> Iterator[Finding]:
     """Report that another program changed the database's files. Raises StoreUnavailable."""
-    times = sum(count.value for count in store.counters() if count.name == FILES_CHANGED)
+    times = sum(count.value for count in store.metrics.counters() if count.name == FILES_CHANGED)
     if times:
         yield warning(
             CHECK,
@@ -85,9 +86,9 @@ def changes(store: Store) -> Iterator[Finding]:
 
 def processes(store: Store, now: int) -> Iterator[Finding]:
     """Report when each kind of process was last seen. Raises StoreUnavailable."""
-    due = store.backlog(now).due
+    due = store.metrics.backlog(now).due
     for kind, (consequence, command) in EXPECTED.items():
-        seen_at = store.seen(kind)
+        seen_at = store.activity.last_seen(kind)
         if seen_at is not None and abs(now - seen_at) < GONE_AFTER:
             yield ok(kind, f"seen {max(now - seen_at, 0) / 1000:.0f} s ago")
             continue

@@ -12,12 +12,12 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting(Generic[T]):
     """One setting: an environment variable, or the file that `NAME_FILE` names.
 
-    Every table of settings consists of these: the receiver's own, and those that the adapters of
-    the providers contribute. `.env.example` and the README are written from them.
+    The receiver's table of settings consists of these, and each provider adapter declares the one
+    with the secrets of its callbacks. `.env.example` and the README are written from them.
     """
 
     name: str

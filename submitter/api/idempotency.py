@@ -18,7 +18,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import task_json
 from receiver.errors import NotFound
 from receiver.stores import Store
-from receiver.stores.base import IdempotencyRecord, StoredResponse
+from receiver.stores.sql.idempotency import IdempotencyRecord, StoredResponse
 from receiver.tasks import Status, Task, new_task_id
 from submitter.api.errors import (
     EarlierOutcomeUnknown,
@@ -71,7 +71,9 @@ class IdempotencyKeys:
             if stored is not None:
                 return stored, True
             now = now_ms()
-            claim = self.store.claim_key(key, digest, new_task_id(now), now, now + self.claim_ms)
+            claim = self.store.idempotency.claim(
+                key, digest, new_task_id(now), now, now + self.claim_ms
+            )
             if claim is not None:
                 try:
                     return create(claim), False
@@ -86,11 +88,11 @@ class IdempotencyKeys:
     def end_claim(self, claim: IdempotencyRecord, reply: ApiReply | None) -> None:
         """Store the reply. Without one, later requests get a reply made from the recorded task."""
         answer = None if reply is None else StoredResponse(reply.status, json.dumps(reply.document))
-        self.store.settle_key(claim, now_ms(), answer)
+        self.store.idempotency.settle(claim, now_ms(), answer)
 
     def _stored_reply(self, key: str, digest: bytes) -> ApiReply | None:
         """Return the reply to the first request with this key, or None if there is none yet."""
-        record = self.store.key(key, now_ms())
+        record = self.store.idempotency.find(key, now_ms())
         if record is None:
             return None
         if record.digest != digest:
@@ -100,7 +102,7 @@ class IdempotencyKeys:
         if record.held_until > now_ms():
             return None
         try:
-            return reply_of(self.store.task(record.task_id))
+            return reply_of(self.store.queries.task(record.task_id))
         except NotFound:
             return None
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
-from receiver.providers.base import decode_strictly
+from receiver.providers.json_body import decode_strictly
 from submitter.api.errors import InvalidRequest
 from submitter.errors import InputError
 from submitter.pictures import images
@@ -97,6 +97,10 @@ def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> 
     _collect(problems, lambda: check_model(adapter, request.model))
     human = _collect(problems, lambda: _prepare("human", request.human))
     cloth = _collect(problems, lambda: _prepare_cloth(adapter, request, fetch))
+    if human is not None:
+        _collect(problems, lambda: adapter.pictures.check("human", human))
+    if cloth is not None:
+        _collect(problems, lambda: adapter.pictures.check("cloth", cloth.cloth))
     if human is None or cloth is None or problems:
         raise InvalidRequest(problems)
     return TryOnInputs(human, cloth.cloth, request.reference, request.model, cloth.merged)

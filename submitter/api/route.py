@@ -19,7 +19,7 @@ from submitter.api.errors import RejectedByProvider, TemporarilyUnavailable
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
 from submitter.api.request_body import NewTask, read_request
 from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
-from submitter.providers import open_room
+from submitter.providers import open_provider
 
 LONGEST_BODY = 30 * 1024 * 1024  # bytes: two pictures of 10 MB as Base64
 # Requests that create a task or wait for one with the same key. Other threads serve callbacks.
@@ -29,7 +29,7 @@ MAX_REQUESTS = 10
 def blueprint(
     ingest: Ingest,
     settings: Settings,
-    open_adapter: OpenAdapter = open_room,
+    open_adapter: OpenAdapter = open_provider,
     keys: IdempotencyKeys | None = None,
 ) -> Blueprint:
     """Return the route. It raises the errors in `STATUS`."""

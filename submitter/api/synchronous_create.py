@@ -17,7 +17,7 @@ from receiver.config.settings import Settings
 from receiver.deliveries import task_json
 from receiver.errors import StoreError
 from receiver.ingest import Ingest
-from receiver.stores.base import IdempotencyRecord
+from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.tasks import new_task_id
 from submitter.api.errors import (
     CreateOutcomeUnknown,
@@ -37,7 +37,7 @@ from submitter.errors import (
     TryLater,
 )
 from submitter.pictures.inputs import TryOnInputs
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.task_creation import TaskCreator
 
 CONCURRENCY = 2  # creates of one process
@@ -58,7 +58,7 @@ class SynchronousCreator:
         ingest: Ingest,
         settings: Settings,
         keys: IdempotencyKeys,
-        open_adapter: OpenAdapter = open_room,
+        open_adapter: OpenAdapter = open_provider,
     ) -> None:
         self._ingest = ingest
         self._settings = settings
@@ -162,7 +162,7 @@ class SynchronousCreator:
     def _release(self, claim: IdempotencyRecord | None) -> None:
         if claim is not None:
             with contextlib.suppress(StoreError):  # then the claim expires
-                self._keys.store.release_key(claim)
+                self._keys.store.idempotency.release(claim)
 
 
 def _members(error: ProviderError, task_id: str) -> dict[str, object]:

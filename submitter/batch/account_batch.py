@@ -83,7 +83,7 @@ class AccountBatch:
 
     def _record(self, row: Row, inputs: TryOnInputs) -> tuple[Task, bool]:
         """Return the row's task, and whether it was recorded now."""
-        with self._store.alone():  # because two files may contain the same reference
+        with self._store.database.alone():  # because two files may contain the same reference
             earlier = submitted_before(self._store, row)
             if earlier is not None:
                 return earlier, False
@@ -108,7 +108,7 @@ class AccountBatch:
 
 def submitted_before(store: Store, row: Row) -> Task | None:
     """Return the task of this reference that the provider accepted, or may have accepted."""
-    for task in store.tasks(reference=row.reference, provider=row.provider, limit=ALL):
+    for task in store.lists.tasks(reference=row.reference, provider=row.provider, limit=ALL):
         if not was_not_accepted(task):
             return task
     return None

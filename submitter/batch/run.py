@@ -15,7 +15,7 @@ from submitter.batch.account_batch import SUCCESSES, AccountBatch, RowOutcome, R
 from submitter.batch.rows import BadRow, Row
 from submitter.batch.shared_backoff import SharedBackoff
 from submitter.errors import ConfigurationError, InputError
-from submitter.providers import open_room
+from submitter.providers import open_provider
 from submitter.session import Session
 from submitter.task_creation import TaskCreator
 from submitter.text import readable
@@ -101,7 +101,7 @@ def _account_batches(
     for (provider, account), rows_of_account in accounts.items():
         backoff = SharedBackoff(stop)
         try:
-            adapter = open_room(provider, account, backoff)
+            adapter = open_provider(provider, account, backoff)
         except (ConfigurationError, InputError) as error:
             problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
             unusable += [

@@ -17,11 +17,11 @@ from rich.text import Text
 from receiver.clock import now_ms
 from receiver.config import durations
 from receiver.stores import Store
-from receiver.stores.base import TimeRange
-from receiver.stores.charges import Charge
+from receiver.stores.sql.queries import Charge
+from receiver.stores.sql.rows import TimeRange
 from receiver.text.display import rfc3339
 from submitter.cli.group import as_json, print_errors, print_json
-from submitter.providers import ROOMS
+from submitter.providers import PROVIDERS
 from submitter.session import open_session
 from submitter.text import readable
 
@@ -93,7 +93,7 @@ def all_charges(
 ) -> Iterator[Charge]:
     """Yield every recorded charge, oldest first, read page by page. Raises StoreUnavailable."""
     after = 0
-    while page := store.charges(
+    while page := store.queries.charges(
         created, after=after, limit=PAGE_SIZE, provider=provider, account=account
     ):
         yield from page
@@ -109,7 +109,7 @@ def _instant(_: click.Context, param: click.Parameter, value: str | None) -> int
 
 @click.command("costs")
 @click.option("--by", type=click.Choice(list(GROUPINGS)), default="month", show_default=True)
-@click.option("--provider", type=click.Choice(list(ROOMS)))
+@click.option("--provider", type=click.Choice(list(PROVIDERS)))
 @click.option("--account", metavar="NAME", help="Only tasks of this account.")
 @click.option(
     "--since", callback=_instant, help="Only tasks created since: 30d, or 2026-11-01T00:00:00Z."
@@ -127,7 +127,7 @@ def costs_(
     """Add up what the providers charged, with one line per unit.
 
     A task belongs to the month, in UTC, in which it was created. Providers that report no costs
-    (Modellix) are not shown.
+    are not shown.
     """
     total = CostSum(by)
     with open_session() as session:

@@ -19,7 +19,7 @@ from submitter.errors import (
     ProviderError,
     TryLater,
 )
-from submitter.providers import ROOMS, Provider, kling, open_room
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS, Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 # No provider has a task with this id: its response shows whether it accepts the keys.
@@ -27,7 +27,9 @@ NO_TASK = "callback-receiver-doctor"
 
 
 @click.command("doctor")
-@click.option("--provider", type=click.Choice(list(ROOMS)), help="[default: all that have a key]")
+@click.option(
+    "--provider", type=click.Choice(list(PROVIDERS)), help="[default: all that have a key]"
+)
 @click.option("--account", metavar="NAME", help="[default: all that have a key]")
 @as_json
 @click.pass_context
@@ -43,7 +45,7 @@ def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_js
         if provider in (None, provider_name) and account in (None, account_name)
     ]
     if not accounts and (provider or account):
-        accounts = [(provider or kling.NAME, account or DEFAULT_ACCOUNT)]
+        accounts = [(provider or DEFAULT_PROVIDER, account or DEFAULT_ACCOUNT)]
     findings = []
     for finding in check_accounts(accounts):
         findings.append(finding)
@@ -62,12 +64,13 @@ def check_accounts(accounts: Sequence[Account]) -> Iterator[Finding]:
     """
     if not accounts:
         problem = "no provider has a key in the environment: nothing can be submitted"
-        yield failed("keys", problem, "set KLING_API_KEY, or the key of another provider")
+        remedy = f"set the key of one of {', '.join(PROVIDERS)}; see .env.example"
+        yield failed("keys", problem, remedy)
     base_urls: dict[str, None] = {}
     for provider, account in accounts:
         check = provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
         try:
-            adapter = open_room(provider, account)
+            adapter = open_provider(provider, account)
         except ConfigurationError as error:
             yield from (failed(check, problem) for problem in error.problems)
         else:

@@ -11,7 +11,7 @@ from receiver.console import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text import display
 from submitter.errors import ConfigurationError, InputError, SubmitterError
-from submitter.providers import ROOMS
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
 from submitter.settings import DEFAULT_ACCOUNT
 from submitter.text import readable
 
@@ -19,7 +19,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 ARGUMENTS = {"file": "FILE"}  # all other fields of an InputError are options
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 provider = click.option(
-    "--provider", type=click.Choice(list(ROOMS)), default="kling", show_default=True
+    "--provider", type=click.Choice(list(PROVIDERS)), default=DEFAULT_PROVIDER, show_default=True
 )
 account = click.option(
     "--account",

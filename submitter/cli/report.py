@@ -15,11 +15,11 @@ from receiver.deliveries import File, Notice
 from receiver.errors import RequestRefused
 from receiver.events import Media
 from receiver.stores import Store
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Task
 from receiver.text.display import plain, rfc3339
 from submitter.cli.group import print_json, print_lines
-from submitter.providers.base import Listed, Page
+from submitter.providers.base import ListedTask, Page
 from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
@@ -27,7 +27,7 @@ ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
 
 
 def print_task(store: Store, task: Task, as_json: bool) -> None:
-    history = store.history(task.id)
+    history = store.queries.history(task.id)
     if as_json:
         print_json(task_document(history))
     else:
@@ -86,7 +86,7 @@ def page_document(page: Page) -> dict[str, Any]:
     }
 
 
-def page_row(task: Listed) -> tuple[str, str, str, str, str]:
+def page_row(task: ListedTask) -> tuple[str, str, str, str, str]:
     """Return the provider's id, our id, the status, the time of creation, and URLs or a reason."""
     return (
         task.provider_task_id,
@@ -97,7 +97,7 @@ def page_row(task: Listed) -> tuple[str, str, str, str, str]:
     )
 
 
-def _listed_document(task: Listed) -> dict[str, Any]:
+def _listed_document(task: ListedTask) -> dict[str, Any]:
     return {
         "provider_task_id": task.provider_task_id,
         "external_task_id": task.external_task_id,

@@ -13,7 +13,7 @@ from submitter.cli.progress import task_progress
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
 from submitter.pictures.inputs import prepare_inputs
-from submitter.providers import open_room
+from submitter.providers import open_provider
 from submitter.queries import query
 from submitter.session import Session, open_session, open_session_with
 from submitter.task_creation import TaskCreator
@@ -104,13 +104,13 @@ def status(task: str, as_json: bool) -> None:
 @as_json
 def list_(provider: str, account: str, page: int, page_size: int, as_json: bool) -> None:
     """Show the provider's own list of tasks, newest first."""
-    report.print_page(open_room(provider, account).list(page, page_size), as_json)
+    report.print_page(open_provider(provider, account).list(page, page_size), as_json)
 
 
 def _query(session: Session, task: Task) -> SubmitterError | None:
     """Query the provider; return the error, so that the record can be shown first."""
     try:
-        query(session.ingest, open_room(task.provider, task.account), task)
+        query(session.ingest, open_provider(task.provider, task.account), task)
     except SubmitterError as error:
         return error
     return None
@@ -118,9 +118,9 @@ def _query(session: Session, task: Task) -> SubmitterError | None:
 
 def _find(store: Store, task_id: str) -> Task:
     try:
-        return store.task(task_id)
+        return store.queries.task(task_id)
     except NotFound:
-        for task in store.tasks(limit=ALL):
+        for task in store.lists.tasks(limit=ALL):
             if task_id in (task.provider_task_id, task.callback_task_id):
                 return task
     raise NotFound(f"no task has the id {task_id}, neither ours nor the provider's")

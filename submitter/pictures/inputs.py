@@ -57,6 +57,8 @@ def prepare_inputs(
     garments = select_garments(given, adapter, model or adapter.default_model)
     person = images.prepare("human", images.resolve_path(human, folder))
     picture = prepare_garments(garments, folder)
+    adapter.pictures.check("human", person)
+    adapter.pictures.check("cloth", picture.cloth)
     return TryOnInputs(person, picture.cloth, reference, model, picture.merged)
 
 
@@ -79,7 +81,7 @@ def store_thumbnails(store: Store, task_id: str, inputs: TryOnInputs) -> None:
     if not small:
         return
     try:
-        store.keep_inputs(task_id, small)
+        store.inbox.keep_inputs(task_id, small)
     except (StoreError, NotFound) as error:
         log.warning("the pictures of task %s could not be stored: %s", task_id, error)
 

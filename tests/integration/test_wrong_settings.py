@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import receiver.web.gunicorn
 from receiver import cli
-from receiver.config.table import SETTINGS
+from receiver.config.table import all_settings
 from receiver.processes import serve
 from submitter import cli as submitter_cli
 from tests.support.samples import SECRET
@@ -126,7 +126,7 @@ def test_every_program_reports_a_wrong_value(
 
 
 @pytest.mark.parametrize(
-    "name", [f"{setting.name}_FILE" for setting in SETTINGS if setting.may_be_file]
+    "name", [f"{setting.name}_FILE" for setting in all_settings() if setting.may_be_file]
 )
 @pytest.mark.parametrize("value", ["/nowhere", ".", "bytes"])
 def test_every_program_reports_an_unreadable_file(
@@ -142,7 +142,7 @@ def test_every_program_reports_an_unreadable_file(
 
 
 def test_every_setting_has_a_wrong_value_here() -> None:
-    assert {name for name, _ in WRONG} == {setting.name for setting in SETTINGS}
+    assert {name for name, _ in WRONG} == {setting.name for setting in all_settings()}
 
 
 @pytest.mark.parametrize(("name", "value", "reported"), ACCOUNTS)

@@ -12,7 +12,7 @@ import pytest
 
 from receiver.config import settings
 from receiver.config.settings import load
-from receiver.config.table import SETTINGS
+from receiver.config.table import all_settings
 from receiver.environment import Setting
 from receiver.errors import SettingsError
 
@@ -222,7 +222,7 @@ def test_a_public_url_is_trimmed_and_has_an_ascii_host(
     assert load().public_url == used
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", all_settings(), ids=lambda setting: setting.name)
 def test_an_empty_setting_is_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: Setting[object]
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver.stores import Store
-from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.database import SqliteDatabase
 from receiver.tasks import Task
 from submitter.batch.account_batch import AccountBatch, RowOutcome
 from submitter.batch.rows import Row
@@ -32,10 +32,10 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
     """The first is held up between looking for an earlier task and recording its own."""
     waiting: list[int] = []  # those that wait for the lock, or have it
     recording: list[str | None] = []
-    alone, record_task = SqliteStore.alone, TaskCreator.record_task
+    alone, record_task = SqliteDatabase.alone, TaskCreator.record_task
 
     @contextmanager
-    def watched(self: SqliteStore) -> Iterator[None]:
+    def watched(self: SqliteDatabase) -> Iterator[None]:
         waiting.append(threading.get_ident())
         with alone(self):
             yield
@@ -47,7 +47,7 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
             wait_until(lambda: len(waiting) == 2 or len(recording) == 2)
         return record_task(self, inputs, task_id)
 
-    monkeypatch.setattr(SqliteStore, "alone", watched)
+    monkeypatch.setattr(SqliteDatabase, "alone", watched)
     monkeypatch.setattr(TaskCreator, "record_task", held_up)
     server.will(server.say({"code": 0, "data": {"task_id": "8283", "task_status": "submitted"}}))
     url = "https://x.example/a.jpg"
@@ -59,6 +59,6 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
         wait_until(lambda: recording)
         second = pool.submit(batches[1].submit, row)
         outcomes = {first.result().outcome, second.result().outcome}
-    assert len(server.asked) == len(store.tasks()) == 1
+    assert len(server.asked) == len(store.lists.tasks()) == 1
     assert RowOutcome.SUBMITTED in outcomes
     assert outcomes <= {RowOutcome.SUBMITTED, RowOutcome.SKIPPED, RowOutcome.UNKNOWN}

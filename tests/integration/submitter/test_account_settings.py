@@ -56,7 +56,7 @@ def run(
         result = CliRunner().invoke(main, arguments, env=environment)
         assert CANARY not in result.output
         assert server.asked == []
-        assert store.tasks() == []
+        assert store.lists.tasks() == []
         return result.exit_code, result.stderr.splitlines()
 
     return run

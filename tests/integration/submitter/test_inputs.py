@@ -111,9 +111,9 @@ def send(request: pytest.FixtureRequest, make_app: MakeApp) -> Callable[[], None
 
 
 def kept(store: Store) -> dict[str, Image.Image]:
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert task.status is Status.SUBMITTED
-    found = store.inputs(task.id)
+    found = store.queries.inputs(task.id)
     assert all(len(thumbnail) <= 40_000 for thumbnail in found.values())
     return {name: Image.open(io.BytesIO(thumbnail)) for name, thumbnail in found.items()}
 
@@ -206,7 +206,7 @@ def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, st
     inputs = TryOnInputs({**broken(), "no Base64": "a"}[why], shirt)
     task = keeping.send(keeping.record_task(inputs), inputs)
     assert task.status is Status.SUBMITTED
-    assert set(store.inputs(task.id)) == {"cloth"}
+    assert set(store.queries.inputs(task.id)) == {"cloth"}
 
 
 def test_a_record_that_cannot_keep_them_stops_no_submission(
@@ -218,7 +218,7 @@ def test_a_record_that_cannot_keep_them_stops_no_submission(
     def fail(*_: object) -> None:
         raise StoreUnavailable("disk full")
 
-    monkeypatch.setattr(store, "keep_inputs", fail)
+    monkeypatch.setattr(store.inbox, "keep_inputs", fail)
     inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
     with caplog.at_level(logging.WARNING):
         task = keeping.send(keeping.record_task(inputs), inputs)
@@ -233,4 +233,4 @@ def test_a_refused_order_is_kept_too(keeping: TaskCreator, store: Store, server:
     task = keeping.record_task(inputs)
     with pytest.raises(ProviderError, match="1201"):
         keeping.send(task, inputs)
-    assert set(store.inputs(task.id)) == {"human", "cloth"}
+    assert set(store.queries.inputs(task.id)) == {"human", "cloth"}

@@ -20,7 +20,7 @@ from submitter.errors import (
 )
 from submitter.pictures.inputs import TryOnInputs
 from submitter.providers.kling import Kling
-from submitter.providers.kling_token import Signed
+from submitter.providers.kling_token import SignedTokens
 from submitter.queries import query
 from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import once_reached
@@ -49,12 +49,12 @@ def test_a_task_is_asked_for_by_our_id_until_kling_s_is_known(
     server.will(server.task("processing"))
     assert query(ingest, make_adapter(), task) is Outcome.RECORDED
     server.will(server.task("succeed", **IMAGES))
-    assert query(ingest, make_adapter(), store.task(task.id)) is Outcome.RECORDED
+    assert query(ingest, make_adapter(), store.queries.task(task.id)) is Outcome.RECORDED
     assert [asked.path.split("/")[-1] for asked in server.asked] == [task.id, "867283741759111202"]
-    found = store.task(task.id)
+    found = store.queries.task(task.id)
     assert (found.status, found.trust) == (Status.SUCCEEDED, Trust.QUERIED)
-    assert {stored.callback.source for stored in store.callbacks()} == {Source.QUERY}
-    assert [delivery.hook for delivery in store.deliveries()] == ["mail"]
+    assert {stored.callback.source for stored in store.lists.callbacks()} == {Source.QUERY}
+    assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
 
 
 def test_one_task_in_a_list_is_taken(
@@ -71,12 +71,12 @@ def test_an_answer_about_another_task_is_not_recorded(
     info = {"external_task_id": "of-somebody-else"}
     data = {"task_id": "8", "task_status": "succeed", "task_info": info}
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         query(ingest, make_adapter(), task)
     server.will(server.payload("query-processing.json"))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         make_adapter().fetch(provider_task_id="1")
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
 
 
 def test_an_answer_that_is_not_understood_is_kept_and_told(
@@ -86,7 +86,7 @@ def test_an_answer_that_is_not_understood_is_kept_and_told(
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
     with pytest.raises(UnexpectedAnswer, match="quarantine"):
         query(ingest, make_adapter(), task)
-    assert [stored.outcome for stored in store.callbacks()] == [Outcome.QUARANTINED]
+    assert [stored.outcome for stored in store.lists.callbacks()] == [Outcome.QUARANTINED]
 
 
 def test_an_unknown_task_moves_nothing(
@@ -95,7 +95,7 @@ def test_an_unknown_task_moves_nothing(
     server.will(server.say({"code": 1203, "message": "not found", "request_id": "r"}, 404))
     with pytest.raises(NotFoundAtProvider):
         query(ingest, make_adapter(), task)
-    assert store.task(task.id).status is Status.CREATED
+    assert store.queries.task(task.id).status is Status.CREATED
 
 
 def test_an_id_cannot_leave_its_path_segment(server: Any, make_adapter: Rooms) -> None:
@@ -137,7 +137,7 @@ def test_a_dripping_server_cannot_hold_a_question(
 def test_a_token_that_is_not_valid_now_is_signed_anew_once(
     server: Any, make_adapter: Rooms, code: int
 ) -> None:
-    tokens = Signed("my-access-key", "a-secret-key-that-is-32-bytes-long")
+    tokens = SignedTokens("my-access-key", "a-secret-key-that-is-32-bytes-long")
     tokens.token(int(time.time()) - 1000)  # still good by our clock
     expired = server.say({"code": code, "message": "token", "request_id": "r"}, 401)
     server.will(expired, server.payload("query-processing.json"))

@@ -24,6 +24,7 @@ SILENT = QuerySchedule(usual=20, has_callbacks=False)
         (QuerySchedule(4000, has_callbacks=False), 300),
         (QuerySchedule(30, has_callbacks=True, first_within=2), 2),  # RECONCILE_AFTER
         (QuerySchedule(20, has_callbacks=False, first_within=60), 14),
+        (QuerySchedule(4000, has_callbacks=True, is_measured=True, kept_for=600), 300),  # half
     ],
 )
 def test_the_first_question(schedule: QuerySchedule, first: float) -> None:
@@ -43,6 +44,7 @@ def test_the_first_question(schedule: QuerySchedule, first: float) -> None:
         (SILENT, 20, 4),  # a fifth of the age
         (SILENT, 3_600, 720),
         (SILENT, 40_000, LONGEST_WAIT),
+        (QuerySchedule(30, has_callbacks=True, kept_for=3_600), 7_200, 1_800),  # while it exists
     ],
 )
 def test_the_questions_after_it(schedule: QuerySchedule, age: float, wait: float | None) -> None:
