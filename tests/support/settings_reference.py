@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from receiver.config.table import SETTINGS
+from receiver.config.table import all_settings
 from receiver.environment import Setting
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE, README = ROOT / ".env.example", ROOT / "README.md"
 WIDTH = 100
+SETTINGS = all_settings()
 
 
 def example(settings: Iterable[Setting[Any]] = SETTINGS) -> str:
