@@ -20,7 +20,7 @@ from receiver.web.server import listening
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
 # `on_starting` reports a wrong value.
 _port = Environment().value(table.PORT)
-bind = "127.0.0.1:8000" if _port is None else f"0.0.0.0:{_port}"
+bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:8000"
 
 # uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
 # but no thread (protocol.py). With gthread, Flask serves everything; slow clients occupy threads.
