@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from receiver.tasks import Task
 from submitter.errors import (
     ConfigurationError,
     InputError,
@@ -15,7 +18,11 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.submission import submit
+from submitter.follow import Follower
+from submitter.pictures.inputs import prepare_inputs
+from submitter.session import open_session_with
+from submitter.settings import DEFAULT_ACCOUNT
+from submitter.task_creation import TaskCreator
 
 __all__ = [
     "ConfigurationError",
@@ -31,3 +38,39 @@ __all__ = [
     "WrongInput",
     "submit",
 ]
+
+
+def submit(
+    provider: str,
+    human: str,
+    cloth: str | Sequence[str],
+    reference: str | None = None,
+    model: str | None = None,
+    account: str = DEFAULT_ACCOUNT,
+    wait: float = 0,
+) -> Task:
+    """Submit one try-on, as `submitter submit` does, and return its task.
+
+    `human` and `cloth` are paths or http(s) URLs. Two garments, one `upper:` and one `lower:`, are
+    merged into one picture for a model that accepts combinations. `reference` is your own name for
+    the task. With `wait`, return when the task has ended, or after this number of seconds.
+    Settings are read from the environment.
+
+    >>> from submitter import submit
+    >>> task = submit("kling", "person.jpg", "shirt.png", reference="ORDER-7")
+    >>> print(task.status, task.reference)
+    submitted ORDER-7
+    >>> outfit = ["upper:shirt.png", "lower:skirt.png"]
+    >>> task = submit("kling", "person.jpg", outfit, model="kolors-virtual-try-on-v1-5", wait=60)
+    >>> print(task.status)
+    succeeded
+
+    Raises InputError and ConfigurationError before anything is recorded or sent; ProviderError
+    with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit the try-on
+    again without checking); and `receiver.errors.StoreError`.
+    """
+    with open_session_with(provider, account) as (session, adapter):
+        inputs = prepare_inputs(adapter, human, cloth, reference, model)
+        creator = TaskCreator(session.ingest, adapter, session.settings, account)
+        task = creator.send(creator.record_task(inputs), inputs)
+        return Follower(session, adapter).follow(task, wait) if wait else task

@@ -1,6 +1,7 @@
-"""One account's way to its provider: bounded in time and size, and sure of what may be sent twice.
+"""The HTTP client for provider APIs, which limits the time and size of each exchange.
 
-Errors and logs never hold the keys: they go into one header and nowhere else.
+Its errors state whether a request may be repeated. Keys appear in request headers only, never in
+errors or logs.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from submitter.errors import NeverReached, OutcomeUnknown, TryLater
 T = TypeVar("T")
 MEGABYTE = 1024 * 1024
 CHUNK = 64 * 1024  # bytes
-# A create carries up to 27 MB: at 2 Mbit/s up that takes 110 s.
+# A create sends up to 27 MB, which takes 110 s at an upload rate of 2 Mbit/s.
 CREATE_WITHIN = 150.0  # seconds
 ANSWER_WITHIN = 20.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many requests the account has left until `reset_at` (integer milliseconds UTC)."""
+    """The number of requests that the account has left until `reset_at` (milliseconds UTC)."""
 
     remaining: int
     reset_at: int
@@ -45,7 +46,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the provider said; `headers` are found in any case of letters."""
+    """A response of a provider. The names of `headers` are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,17 +54,17 @@ class Answer:
 
     @property
     def quota(self) -> Quota | None:
-        """What the provider tells of its limit on requests; None if it tells nothing."""
+        """Return the rate limit that the headers state, or None."""
         remaining, reset = map(self._number, ("X-RateLimit-Remaining", "X-RateLimit-Reset"))
         return None if remaining is None or reset is None else Quota(remaining, reset * 1000)
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the provider asks us to wait."""
-        asked = retry_after(self.headers.get("Retry-After"), time.time())
+        """Return the number of seconds that the provider requests us to wait, or None."""
+        requested = retry_after(self.headers.get("Retry-After"), time.time())
         reset = self._number("X-RateLimit-Reset")  # seconds since 1970
-        if asked is not None or reset is None or self.status != HTTPStatus.TOO_MANY_REQUESTS:
-            return asked
+        if requested is not None or reset is None or self.status != HTTPStatus.TOO_MANY_REQUESTS:
+            return requested
         return max(reset - time.time(), 0.0)
 
     def _number(self, header: str) -> int | None:
@@ -72,25 +73,25 @@ class Answer:
 
 
 class Persistence(Protocol):
-    """What is done while a provider says "later"."""
+    """A policy for retrying requests that a provider rejects for now."""
 
     def persist(self, call: Callable[[], T]) -> T:
-        """What `call` returns, in the end; else the last TryLater."""
+        """Call until it succeeds, and return the result. Raises the last TryLater."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to go on while the provider says "later". The rest is there for tests."""
+    """Retries one call, with increasing delays. Tests replace the last three fields."""
 
-    delays: tuple[float, ...]  # seconds, stretched or shortened by a tenth
-    total: float  # seconds; no wait begins that would end after it
+    delays: tuple[float, ...]  # seconds, varied at random by up to a tenth
+    total: float  # seconds; no delay may end later than this
     chance: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     def persist(self, call: Callable[[], T]) -> T:
-        """What `call` returns, once it stops to raise TryLater; else the last TryLater."""
+        """Call until it succeeds, and return the result. Raises the last TryLater."""
         policy = RetryPolicy(self.delays)
         ends_at = self.clock() + self.total
         for attempt in itertools.count(1):
@@ -102,55 +103,57 @@ class Patience:
                     later.message += f" (tried {attempt} times)" if attempt > 1 else ""
                     raise
             self.sleep(delay)
-        raise AssertionError  # the loop has no end
+        raise AssertionError  # unreachable: the loop is infinite
 
 
-# Kling wants the first delay of a create to be 1 s at least; with the jitter, 1.2 s is.
+# Kling requires a first delay of at least 1 s for creates; 1.2 s satisfies that with any jitter.
 PATIENT = Patience(delays=(1.2, 2.5, 5, 10, 20, 20), total=60)
 BRISK = Patience(delays=(1.2, 2.5), total=10)
 ONCE = Patience(delays=(), total=0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
-    """When exchanges are cut off, by the monotonic clock."""
+class _Limits:
+    """The instants, on the monotonic clock, at which exchanges are aborted."""
 
-    creates: float
-    questions: float
+    create_until: float
+    query_until: float
 
 
-_ENDS: ContextVar[_Ends | None] = ContextVar("ends", default=None)
+_LIMITS: ContextVar[_Limits | None] = ContextVar("limits", default=None)
 
 
 @contextmanager
-def bounded(creates: float, questions: float) -> Iterator[None]:
-    """Cut off what goes out within this block, in this thread, so many seconds from now."""
+def limited(create_seconds: float, query_seconds: float) -> Iterator[None]:
+    """Abort the exchanges of this thread within the block after these numbers of seconds."""
     now = time.monotonic()
-    before = _ENDS.set(_Ends(now + creates, now + questions))
+    token = _LIMITS.set(_Limits(now + create_seconds, now + query_seconds))
     try:
         yield
     finally:
-        _ENDS.reset(before)
+        _LIMITS.reset(token)
 
 
-def _within(usual: float, ends_at: float | None) -> float:
-    """Seconds for one exchange; never quite none, which would mean "for ever"."""
-    if ends_at is None:
+def _timeout(usual: float, until: float | None) -> float:
+    """Return the seconds for one exchange; never 0, which would mean no limit."""
+    if until is None:
         return usual
-    return min(usual, max(round(ends_at - time.monotonic(), 1), 0.001))
+    return min(usual, max(round(until - time.monotonic(), 1), 0.001))
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Speaks to one base URL. Each exchange has a connection of its own: a deadline that has
-    passed shuts down the connections that were made under it.
+    """Sends requests to one base URL.
+
+    Each exchange uses a connection of its own, because an expired deadline closes all connections
+    that were opened under it.
     """
 
     base_url: str
-    create_within: float = CREATE_WITHIN  # seconds, for all of one create
-    answer_within: float = ANSWER_WITHIN  # seconds, for all of one question
-    patient: Persistence = field(default=PATIENT)  # with creates that were told to come later
-    brisk: Persistence = field(default=BRISK)  # with questions
+    create_within: float = CREATE_WITHIN  # seconds, for one create in total
+    answer_within: float = ANSWER_WITHIN  # seconds, for one query in total
+    patient: Persistence = field(default=PATIENT)  # for creates
+    brisk: Persistence = field(default=BRISK)  # for queries
 
     def ask(
         self,
@@ -160,25 +163,29 @@ class Client:
         *,
         max_bytes: int = MEGABYTE,
     ) -> Answer:
-        """Ask: by GET, or by POST where the question is a document. `keys` is the header of them.
+        """Send a query and return the response; a query with a `document` is sent by POST.
 
-        Raises NeverReached, or TryLater if no whole answer came.
+        `keys` are the headers that authenticate the account. Raises NeverReached, or TryLater if
+        the response is incomplete or missing.
         """
         method = "GET" if document is None else "POST"
-        ends = _ENDS.get()
-        within = _within(self.answer_within, ends.questions if ends else None)
+        limits = _LIMITS.get()
+        timeout = _timeout(self.answer_within, limits.query_until if limits else None)
         try:
-            return self._exchange(method, path, keys, document, within, max_bytes)
-        except _Lost as lost:
+            return self._exchange(method, path, keys, document, timeout, max_bytes)
+        except _ResponseLost as lost:
             raise TryLater(f"{lost}; try again later") from None
 
     def create(self, path: str, keys: Mapping[str, str], document: Mapping[str, Any]) -> Answer:
-        """Create. Raises NeverReached, or OutcomeUnknown if no whole answer came."""
-        ends = _ENDS.get()
-        within = _within(self.create_within, ends.creates if ends else None)
+        """Send a create and return the response.
+
+        Raises NeverReached, or OutcomeUnknown if the response is incomplete or missing.
+        """
+        limits = _LIMITS.get()
+        timeout = _timeout(self.create_within, limits.create_until if limits else None)
         try:
-            return self._exchange("POST", path, keys, document, within, MEGABYTE)
-        except _Lost as lost:
+            return self._exchange("POST", path, keys, document, timeout, MEGABYTE)
+        except _ResponseLost as lost:
             raise OutcomeUnknown(str(lost)) from None
 
     def _exchange(
@@ -187,15 +194,18 @@ class Client:
         path: str,
         keys: Mapping[str, str],
         document: Mapping[str, Any] | None,
-        within: float,
+        timeout: float,
         max_bytes: int,
     ) -> Answer:
         headers = {**keys, "Accept": "application/json"}
         if document is not None:
             headers["Content-Type"] = "application/json"
         body = None if document is None else json.dumps(document).encode()
-        # Where the operator's own base URL leads may be an internal address: allow_private.
-        with _Clock(within) as clock, GuardedSession(clock, allow_private=True) as session:
+        # The operator chose the base URL, so it may be an internal address.
+        with (
+            _ClientDeadline(timeout) as deadline,
+            GuardedSession(deadline, allow_private=True) as session,
+        ):
             try:
                 response = cast(
                     "requests.Response",
@@ -205,32 +215,32 @@ class Client:
                         data=body,
                         headers=headers,
                         stream=True,
-                        timeout=clock.remaining(),
+                        timeout=deadline.remaining(),
                     ),
                 )
                 with response:
-                    content = _content(response, clock, max_bytes)
+                    content = _content(response, deadline, max_bytes)
                     return Answer(response.status_code, response.headers, content)
-            except (HTTPError, OSError, ValueError) as error:  # requests' own are OSErrors
-                raise self._explained(error, clock) from None
+            except (HTTPError, OSError, ValueError) as error:  # errors of requests are OSErrors
+                raise self._explained(error, deadline) from None
 
-    def _explained(self, error: Exception, clock: _Clock) -> Exception:
-        where = origin(self.base_url)
-        cause = _cause(error, clock)
-        if not clock.connected or isinstance(cause, ssl.SSLCertVerificationError):
+    def _explained(self, error: Exception, deadline: _ClientDeadline) -> Exception:
+        server = origin(self.base_url)
+        cause = _cause(error, deadline)
+        if not deadline.connected or isinstance(cause, ssl.SSLCertVerificationError):
             return NeverReached(
-                f"{where} was never reached: {_reason(cause)}; nothing was sent: check the "
-                "network and the base URL, then send it again"
+                f"{server} was never reached: {_reason(cause)}; nothing was sent. Check the "
+                "network and the base URL, then try again"
             )
-        return _Lost(f"{where} gave no complete answer: {_reason(cause)}")
+        return _ResponseLost(f"{server} sent no complete response: {_reason(cause)}")
 
 
-class _Lost(Exception):
-    """Something was sent, and no whole answer came back."""
+class _ResponseLost(Exception):
+    """A request may have been sent, and no complete response was received."""
 
 
-class _Clock(Deadline):
-    """A deadline that knows whether anything can have been sent."""
+class _ClientDeadline(Deadline):
+    """A deadline that records whether a connection was established."""
 
     connected = False
 
@@ -240,21 +250,21 @@ class _Clock(Deadline):
         return connection
 
 
-def _content(response: requests.Response, clock: _Clock, max_bytes: int) -> bytes:
+def _content(response: requests.Response, deadline: _ClientDeadline, max_bytes: int) -> bytes:
     content = bytearray()
     for chunk in response.iter_content(CHUNK):
         content += chunk
         if len(content) > max_bytes:
-            raise OSError(0, f"it is larger than {max_bytes} bytes")
-    if clock.passed:  # what looks like the end of the body may be us, hanging up
+            raise OSError(0, f"the response is larger than {max_bytes} bytes")
+    if deadline.passed:  # an expired deadline closes the connection, which looks like the end
         raise TimeoutError
     return bytes(content)
 
 
-def _cause(error: BaseException, clock: _Clock) -> BaseException:
-    """The innermost error that says something, which is the system's or OpenSSL's."""
-    if clock.passed or isinstance(error, requests.Timeout):
-        return TimeoutError(0, f"no answer within {clock.seconds:g} s")
+def _cause(error: BaseException, deadline: _ClientDeadline) -> BaseException:
+    """Return the innermost informative error, which is one of the system or of OpenSSL."""
+    if deadline.passed or isinstance(error, requests.Timeout):
+        return TimeoutError(0, f"no answer within {deadline.seconds:g} s")
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and not isinstance(link, requests.RequestException):
@@ -264,7 +274,7 @@ def _cause(error: BaseException, clock: _Clock) -> BaseException:
 
 
 def _reason(cause: BaseException) -> str:
-    """In words that hold nothing of the request: other errors' texts show URLs and headers."""
+    """Return a text that discloses no URL or header, as the texts of other errors do."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its TLS certificate is not trusted ({cause.verify_message})"
     if isinstance(cause, OSError) and cause.strerror:

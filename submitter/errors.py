@@ -1,16 +1,16 @@
-"""What can go wrong between us and a provider, as one tree.
+"""The exceptions of this package, as one tree.
 
 SubmitterError
 ├── InputError               an option or argument cannot be used; nothing was sent
-├── ConfigurationError       settings are missing or wrong; lists every mistake
-└── ProviderError            the provider, or the way to it; says which task it is about
-    ├── WrongInput           refused: the request is at fault, sending it again cannot help
-    │   └── NotFoundAtProvider   the provider knows no such task
-    ├── WrongAccount         refused: keys, balance, rights or address are at fault
-    ├── TryLater             refused for now (after `retry_after` seconds, if it said so)
-    ├── OutcomeUnknown       a create that may have been accepted: never send it again blindly
-    ├── NeverReached         provably nothing arrived: it is safe to send it again
-    └── UnexpectedAnswer     not an answer that this provider's protocol knows
+├── ConfigurationError       settings are missing or invalid; lists all problems
+└── ProviderError            the provider failed or could not be reached; names the task
+    ├── WrongInput           rejected: the request is at fault, so a retry cannot succeed
+    │   └── NotFoundAtProvider   the provider has no such task
+    ├── WrongAccount         rejected: the keys, balance, permissions or address are at fault
+    ├── TryLater             rejected for now; `retry_after` is the wait that was requested
+    ├── OutcomeUnknown       a create that may have been accepted: never repeat it blindly
+    ├── NeverReached         nothing was sent, so the request is safe to repeat
+    └── UnexpectedAnswer     the response does not follow the provider's protocol
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Self
 
 
 class SubmitterError(Exception):
-    """Anything this package raises on purpose."""
+    """The base class of all errors that this package raises."""
 
 
 class InputError(SubmitterError):
@@ -33,7 +33,7 @@ class InputError(SubmitterError):
 
 
 class ConfigurationError(SubmitterError):
-    """Settings are missing or wrong; `problems` holds one line for each mistake."""
+    """Settings are missing or invalid; `problems` contains one line for each problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
@@ -41,10 +41,10 @@ class ConfigurationError(SubmitterError):
 
 
 class ProviderError(SubmitterError):
-    """The provider refused, or could not be asked.
+    """The provider rejected the request or could not be reached.
 
-    `code` is the provider's own, `body` its answer as it came. `task_id` is ours, once the task
-    is on record.
+    `code` is the provider's error code and `body` its response, unchanged. `task_id` is the id
+    of our task, or None if the task has not been recorded.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ProviderError(SubmitterError):
         self.task_id: str | None = None
 
     def about(self, task_id: str) -> Self:
-        """This error, naming the task it is about."""
+        """Set the id of the task that this error concerns, and return the error."""
         self.task_id = task_id
         return self
 
@@ -74,19 +74,22 @@ class ProviderError(SubmitterError):
 
 
 class WrongInput(ProviderError):
-    """The request is at fault: change it before sending it again."""
+    """The request is at fault: change it before you send it again."""
 
 
 class NotFoundAtProvider(WrongInput):
-    """The provider knows no task by this id."""
+    """The provider has no task with this id."""
 
 
 class WrongAccount(ProviderError):
-    """The keys, the balance, the rights or our address are at fault: no retry helps."""
+    """The keys, balance, permissions or network address are at fault: a retry does not help."""
 
 
 class TryLater(ProviderError):
-    """Not now; `retry_after` is in seconds, None if the provider did not say."""
+    """The provider rejected the request for now.
+
+    `retry_after` is in seconds; it is None if the provider did not specify a wait.
+    """
 
     def __init__(self, message: str, *, retry_after: float | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
@@ -94,12 +97,15 @@ class TryLater(ProviderError):
 
 
 class OutcomeUnknown(ProviderError):
-    """A create whose answer is lost: the task may exist, and may have been paid for."""
+    """The response to a create was lost: the task may exist, and may have been paid for."""
 
 
 class NeverReached(ProviderError):
-    """No connection was made: the provider provably knows nothing of it."""
+    """No connection was established, so the provider cannot have received the request."""
 
 
 class UnexpectedAnswer(ProviderError):
-    """Not an answer of this provider's protocol: often a wrong base URL or a proxy between."""
+    """The response does not follow the provider's protocol.
+
+    Usually the base URL is wrong, or a proxy responded.
+    """

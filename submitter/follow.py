@@ -1,4 +1,4 @@
-"""Follows a task on record until it ends, and asks the provider where no callback can tell."""
+"""Waits for the end of a task, and queries the provider if no callback can be expected."""
 
 from __future__ import annotations
 
@@ -11,81 +11,81 @@ from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.stores import Store
 from receiver.tasks import Task
-from submitter import reconcile
 from submitter.errors import ProviderError
 from submitter.providers import Provider
-from submitter.record import Record
+from submitter.queries import query
+from submitter.session import Session
 
-LOOK_EVERY = 0.2  # seconds, where no commit wakes us
-ASK_EVERY = 3.0  # seconds
-PICTURE_WITHIN = 10.0  # seconds after the end
+POLL_EVERY = 0.2  # seconds, for stores that do not notify us of commits
+QUERY_EVERY = 3.0  # seconds
+DOWNLOADED_WITHIN = 10.0  # seconds after the end of a task
 
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """`changed` hears each new status once, `trouble` each new reason why asking failed."""
+    """Follows tasks of one account. Each callable is called once for each new value."""
 
-    record: Record
-    room: Provider
-    changed: Callable[[Task], None] = lambda _: None
-    trouble: Callable[[str], None] = lambda _: None
-    ask_every: float = ASK_EVERY  # seconds
+    session: Session
+    adapter: Provider
+    on_status: Callable[[Task], None] = lambda _: None
+    on_problem: Callable[[str], None] = lambda _: None  # why a query failed
+    query_every: float = QUERY_EVERY  # seconds
     clock: Callable[[], float] = time.monotonic
 
     def follow(self, task: Task, timeout: float) -> Task:
-        """The task as it ended, or as it stands after `timeout` seconds. Raises StoreError."""
+        """Return the task when it has ended, or after `timeout` seconds. Raises StoreError."""
         ends_at = self.clock() + timeout
-        ask_at = self.clock() + self.ask_every
-        told, complaint = None, ""
+        query_at = self.clock() + self.query_every
+        last_status, last_problem = None, ""
         while True:
-            task = self.record.store.queries.task(task.id)
-            if task.status is not told:
-                self.changed(task)
-                told = task.status
+            task = self.session.store.queries.task(task.id)
+            if task.status is not last_status:
+                self.on_status(task)
+                last_status = task.status
             if task.status.is_terminal or self.clock() >= ends_at:
                 return task
-            if self.clock() >= ask_at and self._must_ask(task):
-                complaint = self._ask(task, complaint)
-                ask_at = self.clock() + self.ask_every
+            if self.clock() >= query_at and _needs_query(task):
+                last_problem = self._query(task, last_problem)
+                query_at = self.clock() + self.query_every
             else:
-                self.record.store.database.wait_for_commit(LOOK_EVERY, threading.Event())
+                self.session.store.database.wait_for_commit(POLL_EVERY, threading.Event())
 
-    def _must_ask(self, task: Task) -> bool:
-        """No callback can come, or it should have come by now."""
-        is_late = task.deadline_at is not None and now_ms() >= task.deadline_at
-        return not task.expects_callback or is_late
-
-    def _ask(self, task: Task, last_complaint: str) -> str:
-        """Ask, and return why that failed. It may work the next time: the timeout is the end."""
+    def _query(self, task: Task, last_problem: str) -> str:
+        """Query the provider; return the problem, or "". The next query may succeed."""
         try:
-            reconcile.ask(self.record.ingest, self.room, task)
+            query(self.session.ingest, self.adapter, task)
         except ProviderError as error:
-            if str(error) != last_complaint:
-                self.trouble(str(error))
+            if str(error) != last_problem:
+                self.on_problem(str(error))
             return str(error)
         return ""
 
 
+def _needs_query(task: Task) -> bool:
+    """Return whether no callback is expected, or the callback is late."""
+    is_late = task.deadline_at is not None and now_ms() >= task.deadline_at
+    return not task.expects_callback or is_late
+
+
 def wait_for_downloads(
     store: Store,
-    downloads: frozenset[str],
+    download_hooks: frozenset[str],
     task: Task,
-    within: float = PICTURE_WITHIN,
+    timeout: float = DOWNLOADED_WITHIN,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Sleep until the downloads of the task's end have ended, but no longer than `within` seconds.
+    """Wait until the deliveries of the task to these hooks have ended, or `timeout` seconds.
 
-    Someone has to make them: without a worker they stay pending.
+    A worker has to perform them: without one, they remain pending.
     """
-    ends_at = clock() + within
-    while downloads and clock() < ends_at:
-        open_ones = [
-            delivery
-            for delivery in store.lists.deliveries(task_id=task.id)
-            if delivery.hook in downloads
+    ends_at = clock() + timeout
+    while download_hooks and clock() < ends_at:
+        is_open = any(
+            delivery.hook in download_hooks
             and delivery.status == task.status
             and delivery.state in (State.PENDING, State.CLAIMED)
-        ]
-        if not open_ones:
+            for delivery in store.lists.deliveries(task_id=task.id)
+        )
+        if not is_open:
             return
-        store.database.wait_for_commit(LOOK_EVERY, threading.Event())
+        store.database.wait_for_commit(POLL_EVERY, threading.Event())

@@ -1,24 +1,27 @@
-"""Reads the settings of one provider account from the environment, collecting every mistake."""
+"""The settings of one provider account, read from the environment; all problems are collected."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+from receiver.environment import Environment, Setting
 from submitter.errors import ConfigurationError, InputError
 
+T = TypeVar("T")
 DEFAULT_ACCOUNT = "default"
 ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,31}")
-SENDABLE = re.compile(r"[!-~]+")  # what may stand in a header: visible ASCII
+SENDABLE = re.compile(r"[!-~]+")  # the characters that a header or a URL may contain
 
 
 class AccountSettings:
     """The settings of one account: `KLING_API_KEY`, or `KLING_SHOP2_API_KEY` for `shop2`.
 
-    Each may also be given as a file, in `NAME_FILE`. Ask for all that is needed, then `check`.
+    Each of them may also be read from a file, which `NAME_FILE` names. Read all settings first, and
+    then call `check`.
     """
 
     def __init__(
@@ -30,88 +33,103 @@ class AccountSettings:
         if not ACCOUNT.fullmatch(account):
             raise InputError(
                 "account",
-                f"{account!r} cannot be used; begin with a small letter and use small letters, "
-                "digits and '_', 32 at most",
+                f"{account!r} cannot be used; start with a lower-case letter and use lower-case "
+                "letters, digits and '_', at most 32 characters",
             )
         self._provider = provider.upper()
         self._account = account
-        self._environment = os.environ if environment is None else environment
-        self.problems: list[str] = []
+        self._environment = Environment(environment)
+        self.problems = self._environment.problems
 
     def name(self, key: str) -> str:
-        """What this setting is called in the environment."""
+        """Return the name of this setting in the environment."""
         infix = "" if self._account == DEFAULT_ACCOUNT else f"{self._account.upper()}_"
         return f"{self._provider}_{infix}{key}"
 
-    def secret(self, key: str) -> str | None:
-        """A key that is sent in a header; None if it is not set. Its value is never shown."""
-        value = self._read(self.name(key))
-        if value and not SENDABLE.fullmatch(value):
-            self.problems.append(
-                f"{self.name(key)}: holds a space or a character that no key has; copy it anew"
+    def value(self, setting: Setting[T], *, is_shared: bool = False) -> T:
+        """Return the value of a setting; its `name` lacks the prefix, such as `KLING_SHOP2_`.
+
+        A shared setting may be set for the provider instead of the account.
+        """
+        of_account = replace(setting, name=self.name(setting.name))
+        if is_shared and not self._environment.is_set(of_account):
+            return self._environment.value(
+                replace(setting, name=f"{self._provider}_{setting.name}")
             )
-            return None
-        return value
+        return self._environment.value(of_account)
+
+    def secret(self, key: str) -> str | None:
+        """Return a key that is sent in a header, or None if it is unset or invalid."""
+        return self.value(key_setting(key))
 
     def needed_secret(self, key: str) -> str:
-        """A key that must be set."""
+        """Return a key that must be set. If it is not, add a problem and return ""."""
         value = self.secret(key)
         if not value and not any(self.name(key) in problem for problem in self.problems):
             self.problems.append(f"{self.name(key)}: not set; set it to the account's key")
         return value or ""
 
     def base_url(self, default: str) -> str:
-        """The account's `…_BASE_URL`, else the provider's, else `default`; no slash at the end."""
-        return self._place("BASE_URL", default, _problem_of_url).rstrip("/")
+        """Return `…_BASE_URL` of the account or the provider, without a slash at its end."""
+        return self.value(base_url_setting(default), is_shared=True)
 
     def path(self, key: str, default: str, holding: str) -> str:
-        """A path with `holding` in it: the account's, else the provider's, else `default`."""
-
-        def problem(value: str) -> str | None:
-            is_path = value.startswith("/") and SENDABLE.fullmatch(value) and holding in value
-            return (
-                None if is_path else f"is not a path with {holding} in it; use one like {default}"
-            )
-
-        return self._place(key, default, problem)
+        """Return a path, of the account or the provider, that contains `holding`."""
+        return self.value(path_setting(key, default, holding), is_shared=True)
 
     def check(self) -> None:
-        """Raises ConfigurationError if anything that was asked for is missing or wrong."""
+        """Raise ConfigurationError if any setting that was read is missing or invalid."""
         if self.problems:
             raise ConfigurationError(self.problems)
 
-    def _place(self, key: str, default: str, problem_of: Callable[[str], str | None]) -> str:
-        for name in (self.name(key), f"{self._provider}_{key}"):
-            value = self._read(name)
-            if value is not None:
-                problem = problem_of(value)
-                if problem:
-                    self.problems.append(f"{name}: {problem}")
-                return value
-        return default
 
-    def _read(self, name: str) -> str | None:
-        value = self._environment.get(name, "").strip()
-        if value:
-            return value
-        path = self._environment.get(f"{name}_FILE", "").strip()
-        if not path:
-            return None
+def key_setting(name: str, summary: str = "", details: str = "") -> Setting[str | None]:
+    """Declare a key that is sent in a header."""
+
+    def read(text: str) -> str:
+        if not SENDABLE.fullmatch(text):
+            raise ValueError("contains a space or a character that no key has; copy it again")
+        return text
+
+    return Setting(
+        name=name, read=read, default=None, summary=summary, details=details, is_secret=True
+    )
+
+
+def base_url_setting(default: str, summary: str = "", details: str = "") -> Setting[str]:
+    """Declare the address of a provider's API. It is not displayed: it may contain a password."""
+
+    def read(text: str) -> str:
         try:
-            return Path(path).read_text(encoding="utf-8").strip() or None
-        except (OSError, ValueError):
-            self.problems.append(f"{name}_FILE: {path} is not a readable text file; correct it")
-            return None
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            parts = urlsplit("")
+        is_url = parts.scheme in ("http", "https") and parts.hostname
+        if not is_url or not SENDABLE.fullmatch(text):
+            raise ValueError(f"is not a URL; use one like {default}")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("contains a user name, a query or a fragment; remove it")
+        return text.rstrip("/")
+
+    return Setting(
+        name="BASE_URL",
+        read=read,
+        default=default,
+        summary=summary,
+        details=details,
+        is_secret=True,
+    )
 
 
-def _problem_of_url(value: str) -> str | None:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not SENDABLE.fullmatch(value):
-        return "is not a URL; use one like https://api.example.com"
-    if parts.username is not None or parts.query or parts.fragment:
-        return "holds a user name, a query or a fragment; leave that off"
-    return None
+def path_setting(
+    name: str, default: str, holding: str, summary: str = "", details: str = ""
+) -> Setting[str]:
+    """Declare a path of a provider's API that contains the placeholder `holding`."""
+
+    def read(text: str) -> str:
+        if not (text.startswith("/") and SENDABLE.fullmatch(text) and holding in text):
+            raise ValueError(f"is not a path that contains {holding}; use one like {default}")
+        return text
+
+    return Setting(name=name, read=read, default=default, summary=summary, details=details)

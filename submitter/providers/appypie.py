@@ -18,7 +18,7 @@ from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import CallbackPlace, PictureForm, Provider, TryOn
 from submitter.settings import AccountSettings
-from submitter.wording import readable
+from submitter.text import readable
 
 BASE_URL = "https://gateway.appypie.com"
 CREATE = "/kling-ai-vton/v1/getVirtualTryOnTask"

@@ -25,7 +25,7 @@ from submitter.providers.base import (
 )
 from submitter.providers.kling_token import ApiKey, SignedTokens, TokenSource
 from submitter.settings import AccountSettings
-from submitter.wording import readable
+from submitter.text import readable
 
 BASE_URL = "https://api-singapore.klingai.com"
 TRY_ON = "/v1/images/kolors-virtual-try-on"

@@ -21,7 +21,7 @@ from submitter.errors import (
     WrongInput,
 )
 from submitter.providers.answers import Call, Vendor
-from submitter.wording import readable
+from submitter.text import readable
 
 AUTHENTICATION = "check {keys}"
 CLOCK = "check this machine's clock, and the keys"

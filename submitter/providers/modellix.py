@@ -16,7 +16,7 @@ from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import PictureForm, Provider, TryOn
 from submitter.settings import AccountSettings
-from submitter.wording import readable
+from submitter.text import readable
 
 BASE_URL = "https://api.modellix.ai"
 # Newer pages of the vendor omit `image-to-image/`; both paths work.

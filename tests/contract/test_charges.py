@@ -11,7 +11,7 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.rows import ALWAYS, TimeRange
 from receiver.tasks import Status, Task
-from submitter import costs
+from submitter.cli import costs
 from tests.support.samples import body, callback
 
 NOW = 1_765_519_851_000
@@ -69,8 +69,8 @@ def test_charges_are_read_whole_page_by_page(
     narrowed: dict[str, str],
     references: list[str],
 ) -> None:
-    monkeypatch.setattr(costs, "AT_ONCE", 1)
+    monkeypatch.setattr(costs, "PAGE_SIZE", 1)
     end(store, "a", NOW, **UNITS)
     end(store, "b", NOW + 1, **UNITS)
     end(store, "c", NOW + 2, "shop2", **UNITS)
-    assert [one.reference for one in costs.charges(store, span, **narrowed)] == references
+    assert [one.reference for one in costs.all_charges(store, span, **narrowed)] == references

@@ -20,10 +20,9 @@ from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from receiver.tasks import Status, Task, Trust
-from submitter import InputError, reconcile
+from submitter import InputError, queries
+from submitter.accounts import accounts_with_keys
 from submitter.client import ONCE, Client, Patience
-from submitter.desk import Desk, was_not_accepted
-from submitter.doctor import accounts
 from submitter.errors import (
     ConfigurationError,
     NeverReached,
@@ -35,9 +34,10 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import PROVIDERS, Provider
 from submitter.providers.base import PictureForm
+from submitter.task_creation import TaskCreator, was_not_accepted
 from tests.support.providers.base import Reply as ReplySample
 from tests.support.providers.base import Samples, samples_of
 from tests.support.scripted_provider import TOKEN, Asked, Reply, Scripted, once_reached, serving
@@ -50,7 +50,7 @@ PUBLIC_URL = "https://callbacks.example.com"
 
 
 Adapters = Callable[..., Provider]
-Desks = Callable[..., Desk]
+Creators = Callable[..., TaskCreator]
 
 
 @pytest.fixture
@@ -74,24 +74,24 @@ def adapter(server: Scripted, samples: Samples) -> Adapters:
 
 
 @pytest.fixture
-def desk(store: Store, adapter: Adapters, tmp_path: Path) -> Desks:
-    def make(public_url: str | None = None, **more: Any) -> Desk:
+def make_creator(store: Store, adapter: Adapters, tmp_path: Path) -> Creators:
+    def make(public_url: str | None = None, **more: Any) -> TaskCreator:
         settings = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", ("a-secret",), public_url)
         hears = Subscription("mail", frozenset({"failed", GIVEN_UP}))
-        return Desk(Ingest(store, [hears]), adapter(**more), settings, sleep=lambda _: None)
+        return TaskCreator(Ingest(store, [hears]), adapter(**more), settings, sleep=lambda _: None)
 
     return make
 
 
-def order(provider: Provider) -> Order:
-    """Return an order whose garment is not at a URL, if the provider accepts that."""
+def inputs_for(provider: Provider) -> TryOnInputs:
+    """Return inputs whose garment is not at a URL, if the provider accepts that."""
     garment = GARMENT if provider.pictures is PictureForm.URL_ONLY else PICTURE
-    return Order(PERSON, garment, reference="ORDER-7")
+    return TryOnInputs(PERSON, garment, reference="ORDER-7")
 
 
-def send(desk: Desk) -> Task:
-    ordered = order(desk.room)
-    return desk.send(desk.put_on_record(ordered), ordered)
+def send(creator: TaskCreator) -> Task:
+    inputs = inputs_for(creator.adapter)
+    return creator.send(creator.record_task(inputs), inputs)
 
 
 def replied(server: Scripted, sample: ReplySample, **headers: str) -> Reply:
@@ -154,22 +154,25 @@ def test_its_keys_are_read_from_the_settings_that_it_names(
     for key in provider.key_settings:
         monkeypatch.setenv(f"{prefix}_SHOP2_{key}", TOKEN)
     assert provider.from_environment("shop2").base_url == "https://api.x.example"
-    assert "default" in dict(accounts({f"{prefix}_{provider.key_settings[0]}": TOKEN})).values()
+    assert (
+        "default"
+        in dict(accounts_with_keys({f"{prefix}_{provider.key_settings[0]}": TOKEN})).values()
+    )
 
 
 def test_a_create_that_is_accepted_is_submitted(
-    server: Scripted, desk: Desks, samples: Samples
+    server: Scripted, make_creator: Creators, samples: Samples
 ) -> None:
     server.will(server.say(samples.created))
-    creator = desk()
+    creator = make_creator()
     task = send(creator)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == (samples.created_id, "ORDER-7")
     (asked,) = server.asked
     assert asked.method == "POST"
-    ordered = order(creator.room)
-    for picture in (ordered.human, ordered.cloth):
-        assert json.dumps(creator.room.pictures.encoded(picture)) in asked.body.decode()
+    inputs = inputs_for(creator.adapter)
+    for picture in (inputs.human, inputs.cloth):
+        assert json.dumps(creator.adapter.pictures.encoded(picture)) in asked.body.decode()
 
 
 def test_pictures_are_sent_in_the_form_that_the_provider_accepts(adapter: Adapters) -> None:
@@ -186,43 +189,43 @@ def test_pictures_are_sent_in_the_form_that_the_provider_accepts(adapter: Adapte
 
 
 def test_the_callback_url_is_at_the_place_that_the_adapter_states(
-    server: Scripted, desk: Desks, samples: Samples
+    server: Scripted, make_creator: Creators, samples: Samples
 ) -> None:
     server.will(server.say(samples.created))
-    public = desk(public_url=PUBLIC_URL)
+    public = make_creator(public_url=PUBLIC_URL)
     task = send(public)
-    sent = callback_url(public.room, server.asked[0])
-    begins = f"{PUBLIC_URL}/callbacks/{public.room.name}/{task.id}/"
-    assert (sent or "").startswith(begins) is public.room.has_callbacks
-    assert task.expects_callback is public.room.has_callbacks
+    sent = callback_url(public.adapter, server.asked[0])
+    begins = f"{PUBLIC_URL}/callbacks/{public.adapter.name}/{task.id}/"
+    assert (sent or "").startswith(begins) is public.adapter.has_callbacks
+    assert task.expects_callback is public.adapter.has_callbacks
     server.asked.clear()
-    assert not send(desk()).expects_callback
-    assert callback_url(public.room, server.asked[0]) is None
+    assert not send(make_creator()).expects_callback
+    assert callback_url(public.adapter, server.asked[0]) is None
     assert "/callbacks/" not in unquote(server.asked[0].path) + server.asked[0].body.decode()
 
 
 def test_the_first_question_waits_until_no_create_can_be_under_way(
-    server: Scripted, desk: Desks, samples: Samples
+    server: Scripted, make_creator: Creators, samples: Samples
 ) -> None:
     """Else a task that is known by the provider's id alone would be given up on too soon."""
     server.will(server.say(samples.created))
-    behind_nat = desk()
-    ordered = order(behind_nat.room)
-    created = behind_nat.put_on_record(ordered)
+    behind_nat = make_creator()
+    inputs = inputs_for(behind_nat.adapter)
+    created = behind_nat.record_task(inputs)
     assert created.deadline_at is not None
-    if not behind_nat.room.finds_by_our_id:
+    if not behind_nat.adapter.finds_by_our_id:
         assert created.deadline_at - created.created_at > 600_000
-    submitted = behind_nat.send(created, ordered)
+    submitted = behind_nat.send(created, inputs)
     assert submitted.deadline_at is not None
     assert submitted.deadline_at - created.created_at < 30_000
 
 
 def test_wrong_input_is_refused_and_the_task_failed(
-    server: Scripted, desk: Desks, store: Store, samples: Samples
+    server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(replied(server, samples.wrong_input))
     with pytest.raises(WrongInput) as caught:
-        send(desk())
+        send(make_creator())
     task = only_task(store)
     assert caught.value.task_id == task.id
     assert caught.value.http_status == 400
@@ -232,11 +235,11 @@ def test_wrong_input_is_refused_and_the_task_failed(
 
 
 def test_a_wrong_key_is_told_with_the_setting_and_no_retry(
-    server: Scripted, desk: Desks, adapter: Adapters, store: Store, samples: Samples
+    server: Scripted, make_creator: Creators, adapter: Adapters, store: Store, samples: Samples
 ) -> None:
     server.will(replied(server, samples.wrong_key))
     with pytest.raises(WrongAccount, match=rf"check {adapter().name.upper()}_"):
-        send(desk())
+        send(make_creator())
     assert len(server.asked) == 1
     assert was_not_accepted(only_task(store))
     with pytest.raises(WrongAccount):
@@ -244,11 +247,11 @@ def test_a_wrong_key_is_told_with_the_setting_and_no_retry(
 
 
 def test_a_create_that_is_limited_is_refused_in_the_end(
-    server: Scripted, desk: Desks, store: Store, samples: Samples
+    server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(replied(server, samples.limited))
     with pytest.raises(TryLater) as caught:
-        send(desk())
+        send(make_creator())
     assert caught.value.retry_after is None
     assert len(server.asked) == (3 if samples.repeats_creates else 1)
     assert was_not_accepted(only_task(store))
@@ -298,14 +301,14 @@ def test_the_quota_reaches_the_caller(
 
 @pytest.mark.parametrize("lost", ["server_error", "hang_up", "hang_up_within_the_body", "drip"])
 def test_a_create_with_a_lost_outcome_is_never_sent_twice(
-    server: Scripted, desk: Desks, store: Store, samples: Samples, lost: str
+    server: Scripted, make_creator: Creators, store: Store, samples: Samples, lost: str
 ) -> None:
     reply = (
         replied(server, samples.server_error) if lost == "server_error" else getattr(server, lost)
     )
     server.will(reply, replied(server, samples.unknown_id))
-    creator = desk(create_within=0.5)
-    with pytest.raises(OutcomeUnknown, match="do not send it again blindly") as caught:
+    creator = make_creator(create_within=0.5)
+    with pytest.raises(OutcomeUnknown, match="do not submit it again without checking") as caught:
         send(creator)
     creates = [asked for asked in server.asked if PERSON.encode() in asked.body]
     task = only_task(store)
@@ -313,38 +316,38 @@ def test_a_create_with_a_lost_outcome_is_never_sent_twice(
     assert task.status is Status.CREATED
     assert not was_not_accepted(task)
     # Where nothing can bring the outcome any more, the record says so.
-    assert (task.given_up_at is None) is creator.room.finds_by_our_id
-    assert heard(store) == ([] if creator.room.finds_by_our_id else [GIVEN_UP])
+    assert (task.given_up_at is None) is creator.adapter.finds_by_our_id
+    assert heard(store) == ([] if creator.adapter.finds_by_our_id else [GIVEN_UP])
 
 
 def test_a_lost_outcome_that_a_callback_may_bring_is_not_given_up(
-    server: Scripted, desk: Desks, store: Store, samples: Samples
+    server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(server.hang_up, replied(server, samples.unknown_id))
-    public = desk(public_url=PUBLIC_URL)
+    public = make_creator(public_url=PUBLIC_URL)
     with pytest.raises(OutcomeUnknown):
         send(public)
-    assert (only_task(store).given_up_at is None) is public.room.has_callbacks
+    assert (only_task(store).given_up_at is None) is public.adapter.has_callbacks
 
 
-def test_a_refused_connection_was_never_reached(desk: Desks, store: Store) -> None:
+def test_a_refused_connection_was_never_reached(make_creator: Creators, store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(NeverReached, match="Connection refused"):
-        send(desk(url=f"http://127.0.0.1:{port}"))
+        send(make_creator(url=f"http://127.0.0.1:{port}"))
     task = only_task(store)
     assert (task.status, task.reason) == (Status.FAILED, "never reached")
     assert was_not_accepted(task)
 
 
 def test_an_unknown_id_is_an_error_of_the_question_and_moves_nothing(
-    server: Scripted, desk: Desks, store: Store, samples: Samples
+    server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(server.say(samples.created), replied(server, samples.unknown_id))
-    creator = desk()
+    creator = make_creator()
     task = send(creator)
     with pytest.raises(NotFoundAtProvider):
-        reconcile.ask(creator.ingest, creator.room, task)
+        queries.query(creator.ingest, creator.adapter, task)
     assert store.queries.task(task.id) == task
 
 
@@ -368,15 +371,15 @@ def test_an_answer_about_another_task_is_refused(
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"code": "0"}', b'{"code": NaN}', b""])
 def test_what_is_no_answer_of_the_protocol_is_told(
-    server: Scripted, adapter: Adapters, desk: Desks, body: bytes
+    server: Scripted, adapter: Adapters, make_creator: Creators, body: bytes
 ) -> None:
     server.will(server.say(body))
     with pytest.raises(UnexpectedAnswer, match="_BASE_URL"):
         adapter().fetch(provider_task_id="8")
     with pytest.raises(OutcomeUnknown):  # a create that was answered like that may be accepted
-        send(desk())
+        send(make_creator())
     server.will(server.say(body, 404))
-    for call in (lambda: adapter().fetch(provider_task_id="8"), lambda: send(desk())):
+    for call in (lambda: adapter().fetch(provider_task_id="8"), lambda: send(make_creator())):
         with pytest.raises(UnexpectedAnswer, match="_BASE_URL"):
             call()
 
@@ -424,14 +427,18 @@ def test_the_list_is_served_or_refused_before_any_request(
 
 
 def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
-    server: Scripted, desk: Desks, store: Store, samples: Samples, caplog: pytest.LogCaptureFixture
+    server: Scripted,
+    make_creator: Creators,
+    store: Store,
+    samples: Samples,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     told = []
     for reply in (server.hang_up, replied(server, samples.wrong_key), server.say(b"<", 502)):
         server.will(reply)
         with pytest.raises(ProviderError) as caught:
-            send(desk(answer_within=0.3))
+            send(make_creator(answer_within=0.3))
         link: BaseException | None = caught.value
         while link is not None:
             told.append(repr(link) + str(link) + repr(vars(link)))

@@ -11,8 +11,8 @@ from PIL import Image
 
 from receiver.errors import DeliveryFailure
 from receiver.hooks.content import inspect
-from submitter import images
 from submitter.errors import InputError
+from submitter.pictures import images
 from tests.support.hook_servers import picture
 
 ROUNDS = 120

@@ -74,14 +74,14 @@ VIOLATIONS = [
     Violation(NO_SUBMITTER, "receiver/doctor/zz_new.py", "from submitter import client"),
     Violation(SANDBOX_AND_RECEIVER, "sandbox/zz_new.py", "from receiver import signing"),
     Violation(SANDBOX_AND_RECEIVER, "receiver/zz_new.py", "from sandbox import clock"),
-    Violation(SANDBOX_AND_SUBMITTER, "sandbox/zz_new.py", "from submitter import wording"),
+    Violation(SANDBOX_AND_SUBMITTER, "sandbox/zz_new.py", "from submitter import text"),
     Violation(SANDBOX_AND_SUBMITTER, "submitter/zz_new.py", "from sandbox import clock"),
     Violation(RECEIVER_LAYERS, "receiver/tasks.py", "from receiver import events"),
     Violation(
         RECEIVER_LAYERS, "receiver/maintenance/prune.py", "from receiver.delivery import chores"
     ),
     Violation(SUBMITTER_LAYERS, "submitter/errors.py", "from submitter import settings"),
-    Violation(SUBMITTER_LAYERS, "submitter/providers/zz_new.py", "from submitter import desk"),
+    Violation(SUBMITTER_LAYERS, "submitter/providers/zz_new.py", "from submitter import session"),
     Violation(SANDBOX_LAYERS, "sandbox/clock.py", "from sandbox import engine"),
     Violation(SANDBOX_LAYERS, "sandbox/providers/kling.py", "from sandbox.web import app"),
     Violation(
@@ -165,8 +165,8 @@ VIOLATIONS = [
     Violation(RECORD, "submitter/zz_new.py", "from receiver import web"),
     Violation(RECORD, "submitter/zz_new.py", "from receiver import zz_new"),
     Violation(RECORD, "submitter/zz_new.py", "from receiver.maintenance import prune"),
-    Violation(RECORD, "submitter/cli.py", "from receiver.doctor import checkup"),
-    Violation(RECORD, "submitter/record.py", "from receiver.stores import sqlite"),
+    Violation(RECORD, "submitter/cli/tasks.py", "from receiver.doctor import checkup"),
+    Violation(RECORD, "submitter/session.py", "from receiver.stores import sqlite"),
     Violation(PROCESSES, "submitter/zz_new.py", "from receiver import web"),
     Violation(PROCESSES, "receiver/console/output.py", "from receiver.delivery import hook_tests"),
 ]

@@ -32,10 +32,11 @@ from receiver.text.redaction import hiding, redacted, redacted_path, shortened
 from receiver.web import callback_path, headers
 from receiver.web.admission import LONGEST_CALLBACK
 from receiver.web.dashboard.messages import message
-from submitter import images, sheet
+from submitter.batch import spreadsheet
+from submitter.batch.rows import COLUMNS
 from submitter.errors import InputError
-from submitter.rows import COLUMNS
-from submitter.wording import readable
+from submitter.pictures import images
+from submitter.text import readable
 from tests.support.samples import SECRET
 from tests.support.steps import Counted, grows_linearly, refusing_long_runs, steps
 
@@ -126,8 +127,8 @@ READERS: list[Callable[[str], object]] = [
     lambda text: wording.quoted(text, 200),
     lambda text: slack.escaped(text, 3000),
     readable,
-    lambda text: list(sheet.rows(f"reference,{text}\n{text}\n", COLUMNS)),
-    sheet.cell,
+    lambda text: list(spreadsheet.rows(f"reference,{text}\n{text}\n", COLUMNS)),
+    spreadsheet.cell,
     lambda text: http.retry_after(text, 0.0),
     http.origin,
     urls.normalized,

@@ -16,9 +16,9 @@ from PIL import Image, ImageCms
 from receiver.errors import ContentFailure
 from receiver.hooks.content import inspect
 from receiver.pictures import metadata, thumbnails
-from submitter import garments, images, inputs
 from submitter.errors import InputError
-from submitter.orders import Order
+from submitter.pictures import garments, images, inputs
+from submitter.pictures.inputs import TryOnInputs
 from tests.support.picture_files import (
     PNG_START,
     brighter,
@@ -214,7 +214,7 @@ def test_pictures_with_such_metadata_can_be_merged(name: str) -> None:
 def test_pictures_with_such_metadata_can_be_kept_as_small_copies() -> None:
     for content in INPUTS.values():
         sent = base64.b64encode(content).decode()
-        small = inputs.thumbnails(Order(sent, sent))
+        small = inputs.thumbnails(TryOnInputs(sent, sent))
         assert set(small) == {"human", "cloth"}
         assert is_near(colour(small["human"]), RED, 12)
 

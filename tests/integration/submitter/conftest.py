@@ -14,10 +14,10 @@ from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
 from receiver.stores import Store
 from submitter.client import Client, Patience
-from submitter.desk import Desk
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers.kling import Kling
 from submitter.providers.kling_token import ApiKey, TokenSource
+from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import TOKEN, Scripted, serving
 
 
@@ -28,7 +28,7 @@ def server() -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def room(server: Scripted) -> Callable[..., Kling]:
+def make_adapter(server: Scripted) -> Callable[..., Kling]:
     def make(tokens: TokenSource | None = None, url: str | None = None, **limits: float) -> Kling:
         # Its clock stands still, so that a busy machine does not shorten the number of tries.
         quick = Patience(delays=(0.01, 0.02), total=5, clock=lambda: 0.0)
@@ -56,17 +56,19 @@ def ingest(store: Store) -> Ingest:
 
 
 @pytest.fixture
-def desk(ingest: Ingest, database: Path, room: Callable[..., Kling]) -> Callable[..., Desk]:
-    def make(public_url: str | None = None, **more: Any) -> Desk:
+def make_creator(
+    ingest: Ingest, database: Path, make_adapter: Callable[..., Kling]
+) -> Callable[..., TaskCreator]:
+    def make(public_url: str | None = None, **more: Any) -> TaskCreator:
         settings = Settings(f"sqlite:///{database}", ("a-callback-secret",), public_url)
-        return Desk(ingest, room(**more), settings, sleep=lambda _: None)
+        return TaskCreator(ingest, make_adapter(**more), settings, sleep=lambda _: None)
 
     return make
 
 
 @pytest.fixture
-def order() -> Order:
-    return Order("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")
+def inputs() -> TryOnInputs:
+    return TryOnInputs("https://x.example/human.jpg", "aGVsbG8=", reference="ORDER-7")
 
 
 @pytest.fixture

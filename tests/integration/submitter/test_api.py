@@ -28,15 +28,16 @@ from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import Store
-from receiver.stores.sql.idempotency import IdempotencyKeys
+from receiver.stores.sql.idempotency import IdempotencyKeys as StoredKeys
 from receiver.tasks import Status
 from receiver.web import problems
-from submitter import api, window
-from submitter.desk import Desk
+from submitter import api
+from submitter.api import synchronous_create
+from submitter.api.idempotency import IdempotencyKeys
 from submitter.errors import ConfigurationError, InputError
-from submitter.once import Once
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider
+from submitter.task_creation import TaskCreator
 from tests.support.applications import MakeApp
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback
@@ -63,17 +64,17 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """As wsgi.py does; and no test waits for the provider to file what it accepted."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
-    monkeypatch.setattr("submitter.desk.LOOK_UP_AFTER", 0.01)
-    limits = ("FETCHED_WITHIN", "CREATED_WITHIN", "ASKED_WITHIN", "ANSWERED_WITHIN")
+    monkeypatch.setattr("submitter.task_creation.LOOK_UP_AFTER", 0.01)
+    limits = ("FETCHED_WITHIN", "CREATED_WITHIN", "QUERIED_WITHIN", "ANSWERED_WITHIN")
     for number, name in enumerate(limits, start=1):
-        monkeypatch.setattr(window, name, number * PATIENCE)
+        monkeypatch.setattr(synchronous_create, name, number * PATIENCE)
 
 
 @pytest.fixture
 def apps(
     store: Store,
     database: Path,
-    room: Callable[..., Provider],
+    make_adapter: Callable[..., Provider],
     tmp_path: Path,
     make_app: MakeApp,
 ) -> Apps:
@@ -85,8 +86,8 @@ def apps(
         hold: int = round(10_000 * PATIENCE), wait: float = PATIENCE, opens: Any = None
     ) -> Flask:
         def blueprint(ingest: Ingest, chosen: Settings) -> Any:
-            keys = Once(ingest.store, hold, wait)
-            return api.blueprint(ingest, chosen, opens or (lambda *_: room()), keys)
+            keys = IdempotencyKeys(ingest.store, hold, wait)
+            return api.blueprint(ingest, chosen, opens or (lambda *_: make_adapter()), keys)
 
         chosen = Settings(
             f"sqlite:///{database}",
@@ -276,7 +277,10 @@ def test_a_lost_answer_is_never_sent_again(client: FlaskClient, server: Scripted
     server.will(server.hang_up, unknown)
     answers = [post(client, "k") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [502, 409, 409]
-    assert all("again blindly" in answer.get_json()["detail"] for answer in answers)
+    assert all(
+        "do not submit it again without checking" in answer.get_json()["detail"]
+        for answer in answers
+    )
     assert len({answer.get_json()["task"] for answer in answers}) == 1
     assert creates(server) == 1
 
@@ -304,8 +308,8 @@ def test_a_provider_that_drips_holds_nobody_longer_than_told(
 
     def statuses() -> Iterator[int]:
         for doublings in count():  # 503: in that time it was not even reached
-            monkeypatch.setattr(window, "CREATED_WITHIN", 0.5 * 2**doublings)
-            monkeypatch.setattr(window, "ASKED_WITHIN", 0.8 * 2**doublings)
+            monkeypatch.setattr(synchronous_create, "CREATED_WITHIN", 0.5 * 2**doublings)
+            monkeypatch.setattr(synchronous_create, "QUERIED_WITHIN", 0.8 * 2**doublings)
             yield post(client).status_code
 
     assert next(status for status in statuses() if status != 503) == 502
@@ -315,7 +319,7 @@ def test_a_provider_that_drips_holds_nobody_longer_than_told(
 def test_who_waits_too_long_is_told_where_to_look(
     client: FlaskClient, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(window, "ANSWERED_WITHIN", 0.1)
+    monkeypatch.setattr(synchronous_create, "ANSWERED_WITHIN", 0.1)
     released = threading.Event()
     server.will(once(released, server))
     answer = post(client, "k")
@@ -371,16 +375,18 @@ def test_a_create_that_nobody_waits_for_any_more_keeps_its_place(
         go.wait(PATIENCE)
         server.task(task_id=f"8{len(server.asked)}")(handler, asked)
 
-    monkeypatch.setattr(window, "CREATED_WITHIN", PATIENCE)
-    monkeypatch.setattr(window, "ANSWERED_WITHIN", 0.1)
+    monkeypatch.setattr(synchronous_create, "CREATED_WITHIN", PATIENCE)
+    monkeypatch.setattr(synchronous_create, "ANSWERED_WITHIN", 0.1)
     server.will(reply)
     try:
-        assert [post(client).status_code for _ in range(window.AT_ONCE)] == [502] * window.AT_ONCE
+        assert [post(client).status_code for _ in range(synchronous_create.CONCURRENCY)] == [
+            502
+        ] * synchronous_create.CONCURRENCY
         assert post(client).status_code == 503
     finally:
         go.set()
     wait_until(lambda: {task.status for task in store.lists.tasks()} == {Status.SUBMITTED})
-    monkeypatch.setattr(window, "ANSWERED_WITHIN", PATIENCE)
+    monkeypatch.setattr(synchronous_create, "ANSWERED_WITHIN", PATIENCE)
     wait_until(lambda: post(client).status_code == 201)
 
 
@@ -390,7 +396,7 @@ def test_a_record_that_is_unavailable_is_a_503(
     def broken(*_: Any) -> Any:
         raise StoreUnavailable("disk full")
 
-    monkeypatch.setattr(Desk, "put_on_record", broken)
+    monkeypatch.setattr(TaskCreator, "record_task", broken)
     answer = post(client, "k")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert server.asked == []
@@ -402,10 +408,10 @@ def test_a_record_that_fails_after_the_create_is_unknown(
     def broken(*_: Any) -> Any:
         raise StoreUnavailable("disk full")
 
-    monkeypatch.setattr(Desk, "send", broken)
+    monkeypatch.setattr(TaskCreator, "send", broken)
     answer = post(client)
     assert answer.status_code == 502
-    assert "again blindly" in answer.get_json()["detail"]
+    assert "do not submit it again without checking" in answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9", "a\tb"])
@@ -454,13 +460,13 @@ def test_eight_twins_at_once_create_one_task(
     released = threading.Event()
     server.will(once(released, server))
     have_looked: set[int] = set()  # threads
-    look = IdempotencyKeys.find
+    look = StoredKeys.find
 
-    def looked(self: IdempotencyKeys, *args: Any) -> Any:
+    def looked(self: StoredKeys, *args: Any) -> Any:
         have_looked.add(threading.get_ident())
         return look(self, *args)
 
-    monkeypatch.setattr(IdempotencyKeys, "find", looked)
+    monkeypatch.setattr(StoredKeys, "find", looked)
     running = [apps() for _ in range(processes)]
     with ThreadPoolExecutor(8) as pool:
         posts = [pool.submit(post, running[n % processes].test_client(), "k") for n in range(8)]
@@ -501,22 +507,30 @@ def test_a_death_before_the_record_costs_nothing(
 
 
 def test_a_death_before_the_answer_is_never_paid_twice(
-    client: FlaskClient, server: Scripted, store: Store, desk: Callable[..., Desk], order: Order
+    client: FlaskClient,
+    server: Scripted,
+    store: Store,
+    make_creator: Callable[..., TaskCreator],
+    inputs: TryOnInputs,
 ) -> None:
     task_id = claimed(store)
-    desk().put_on_record(order, task_id)  # and it may have been sent
+    make_creator().record_task(inputs, task_id)  # and it may have been sent
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["task"]) == (409, task_id)
     assert server.asked == []
 
 
 def test_a_death_after_the_answer_gives_the_task(
-    client: FlaskClient, server: Scripted, store: Store, desk: Callable[..., Desk], order: Order
+    client: FlaskClient,
+    server: Scripted,
+    store: Store,
+    make_creator: Callable[..., TaskCreator],
+    inputs: TryOnInputs,
 ) -> None:
     task_id = claimed(store)
     server.will(server.task())
-    one = desk()
-    one.send(one.put_on_record(order, task_id), order)
+    one = make_creator()
+    one.send(one.record_task(inputs, task_id), inputs)
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["id"]) == (201, task_id)
     assert creates(server) == 1
@@ -527,16 +541,16 @@ def test_whoever_comes_back_to_life_sends_nothing(
 ) -> None:
     """The first stalls before its task is on record, longer than its hold; a second takes over."""
     server.will(server.task())
-    original, calls = Desk.put_on_record, count()
+    original, calls = TaskCreator.record_task, count()
     is_stalled, goes_on = threading.Event(), threading.Event()
 
-    def stalled(self: Desk, *args: Any) -> Any:
+    def stalled(self: TaskCreator, *args: Any) -> Any:
         if next(calls) == 0:
             is_stalled.set()
             goes_on.wait(PATIENCE)
         return original(self, *args)
 
-    monkeypatch.setattr(Desk, "put_on_record", stalled)
+    monkeypatch.setattr(TaskCreator, "record_task", stalled)
     app = apps(hold=100)
 
     def hold_is_over() -> bool:

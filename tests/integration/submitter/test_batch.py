@@ -25,8 +25,8 @@ from PIL import Image
 
 from receiver.stores import Store
 from receiver.tasks import Status, Task
+from submitter.batch.shared_backoff import SharedBackoff
 from submitter.cli import main
-from submitter.gate import Gate
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.scripted_provider import TOKEN, Asked, Reply, Scripted
 
@@ -62,7 +62,9 @@ def orders(tmp_path: Path, picture: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again soon, where an account does not say how long it wants to be left alone."""
-    monkeypatch.setattr("submitter.batch.Gate", partial(Gate, delays=(0.02, 0.04)))
+    monkeypatch.setattr(
+        "submitter.batch.run.SharedBackoff", partial(SharedBackoff, delays=(0.02, 0.04))
+    )
 
 
 @pytest.fixture
@@ -363,7 +365,7 @@ def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
         wait_until(lambda: len(server.asked) == 2 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("interrupted: no more rows are sent")
+        assert process.stderr.readline().startswith("interrupted: waiting for the rows in progress")
         release.set()
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

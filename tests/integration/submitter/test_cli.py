@@ -100,7 +100,7 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
 
     def wait(store: Store, downloads: frozenset[str], task: Task) -> None:
         is_waited_for.set()
-        wait_for_downloads(store, downloads, task, within=PATIENCE)
+        wait_for_downloads(store, downloads, task, timeout=PATIENCE)
 
     def happen(task_id: str) -> None:
         wait_until(lambda: store.queries.task(task_id).status is Status.SUBMITTED)
@@ -114,7 +114,7 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
             delivery, Attempt(1, 3, 4, "delivered", "saved"), State.DELIVERED, None, [file]
         )
 
-    monkeypatch.setattr("submitter.cli.wait_for_downloads", wait)
+    monkeypatch.setattr("submitter.cli.tasks.wait_for_downloads", wait)
     server.will(play)
     result = run("submit", "--wait", PUBLIC_URL="https://callbacks.example.com")
     assert result.exit_code == 0

@@ -74,7 +74,7 @@ def test_what_is_no_number_is_told(store: Store) -> None:
     end(store, "a", "free of charge")
     result = run()
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "1 task(s) are left out" in result.stderr
+    assert "1 task(s) are omitted" in result.stderr
     assert json.loads(run("--json").stdout)["not_numbers"] == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.server import Sandbox
-from submitter import doctor
+from submitter import accounts
 from submitter.cli import main
 from tests.support.hook_servers import dripping
 from tests.support.ports import free_port
@@ -97,7 +97,10 @@ def test_accounts_are_found_by_their_keys(environment: dict[str, str]) -> None:
 
 
 def test_no_keys_at_all_is_a_failure() -> None:
-    assert doctor.accounts({"KLING_API_KEY": " ", "KLING_BASE_URL": "https://x.example"}) == []
+    assert (
+        accounts.accounts_with_keys({"KLING_API_KEY": " ", "KLING_BASE_URL": "https://x.example"})
+        == []
+    )
     result = run({})
     assert result.exit_code == 1
     assert "no provider has a key" in result.output
@@ -114,7 +117,7 @@ def test_a_provider_in_trouble_says_nothing_of_the_keys(server: Scripted) -> Non
     server.will(server.say({"code": 1302, "message": "too fast"}, 429, Retry_After="3600"))
     findings = found({"KLING_API_KEY": "x" * 32, "KLING_BASE_URL": server.url})
     assert findings["kling"][0] == "warning"
-    assert "cannot be told" in findings["kling"][1]
+    assert "could not be checked" in findings["kling"][1]
 
 
 def test_a_clock_that_is_off_is_told() -> None:

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
+from receiver.config.hooks_file import HooksPath
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State, Subscription
 from receiver.events import Callback
 from receiver.ingest import Ingest
+from receiver.processes.current_hooks import CurrentHooks
 from receiver.stores import Store
 from receiver.tasks import Status, Task
-from submitter.desk import Desk
 from submitter.follow import Follower, wait_for_downloads
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers.kling import Kling
-from submitter.record import Record
+from submitter.session import Session
+from submitter.task_creation import TaskCreator
 from tests.support.patience import PATIENCE
 from tests.support.scripted_provider import IMAGES
 
@@ -26,19 +28,24 @@ ENDED = {"task_id": "867283741759111202", "task_status": "succeed", **IMAGES}
 
 
 @pytest.fixture
-def record(store: Store, ingest: Ingest, database: Path) -> Record:
+def record(store: Store, ingest: Ingest, database: Path) -> Session:
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
-    return Record(settings, store, ingest, frozenset())
+    return Session(settings, store, ingest, frozenset(), CurrentHooks(HooksPath(), "", ()))
 
 
 @pytest.fixture
-def task(desk: Callable[..., Desk], order: Order) -> Task:
-    return desk().put_on_record(order)
+def task(make_creator: Callable[..., TaskCreator], inputs: TryOnInputs) -> Task:
+    return make_creator().record_task(inputs)
 
 
-def follower(record: Record, room: Kling, heard: list[str], **more: Any) -> Follower:
+def follower(record: Session, adapter: Kling, heard: list[str], **more: Any) -> Follower:
     return Follower(
-        record, room, lambda task: heard.append(task.status), heard.append, ask_every=0.05, **more
+        record,
+        adapter,
+        lambda task: heard.append(task.status),
+        heard.append,
+        query_every=0.05,
+        **more,
     )
 
 
@@ -60,44 +67,50 @@ class Time:
 
 
 def test_where_no_callback_can_come_the_provider_is_asked(
-    server: Any, record: Record, room: Callable[..., Kling], task: Task
+    server: Any, record: Session, make_adapter: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
     server.will(server.task(), server.task(), server.task("processing"), server.task("succeed"))
-    ended = follower(record, room(), heard).follow(task, timeout=PATIENCE)
+    ended = follower(record, make_adapter(), heard).follow(task, timeout=PATIENCE)
     assert ended.status is Status.SUCCEEDED
     assert heard == ["created", "submitted", "processing", "succeeded"]
 
 
 def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
-    server: Any, record: Record, room: Callable[..., Kling], task: Task
+    server: Any, record: Session, make_adapter: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
     no = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
     server.will(no, no, no, server.task("failed"))
-    assert follower(record, room(), heard).follow(task, timeout=PATIENCE).status is Status.FAILED
+    assert (
+        follower(record, make_adapter(), heard).follow(task, timeout=PATIENCE).status
+        is Status.FAILED
+    )
     assert [line[:11] for line in heard] == ["created", "Kling 1203:", "failed"]
 
 
 def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
     server: Any,
-    record: Record,
-    room: Callable[..., Kling],
-    desk: Callable[..., Desk],
-    order: Order,
+    record: Session,
+    make_adapter: Callable[..., Kling],
+    make_creator: Callable[..., TaskCreator],
+    inputs: TryOnInputs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.will(server.task("succeed"))
-    task = desk(public_url="https://x.example").put_on_record(order)
+    task = make_creator(public_url="https://x.example").record_task(inputs)
     with monkeypatch.context() as patch:
         time = Time(record.store, patch)
-        following = follower(record, room(), [], clock=time.clock)
+        following = follower(record, make_adapter(), [], clock=time.clock)
         assert following.follow(task, timeout=60).status is Status.CREATED
         assert 60 <= time.now < 61
     assert server.asked == []
     late = Task("late", "kling", Status.CREATED, 1, 1, expects_callback=True, deadline_at=1)
     record.store.inbox.create_task(late)
-    assert follower(record, room(), []).follow(late, timeout=PATIENCE).status is Status.SUCCEEDED
+    assert (
+        follower(record, make_adapter(), []).follow(late, timeout=PATIENCE).status
+        is Status.SUCCEEDED
+    )
 
 
 def test_a_download_is_waited_for_but_not_for_ever(
@@ -110,11 +123,11 @@ def test_a_download_is_waited_for_but_not_for_ever(
     )
     ended = store.queries.task(task.id)
     time = Time(store, monkeypatch)
-    wait_for_downloads(store, frozenset({"x"}), ended, within=10, clock=time.clock)
+    wait_for_downloads(store, frozenset({"x"}), ended, timeout=PATIENCE, clock=time.clock)
     assert time.now == 0
     pictures = frozenset({"pictures"})
-    wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)
-    assert 10 <= time.now < 11
+    wait_for_downloads(store, pictures, ended, timeout=PATIENCE, clock=time.clock)
+    assert PATIENCE <= time.now < PATIENCE + 1
 
     def deliver() -> None:
         for delivery in store.outbox.claim("w", 2, 10**15, 5):
@@ -123,5 +136,5 @@ def test_a_download_is_waited_for_but_not_for_ever(
             )
 
     time.now, time.meanwhile = 0.0, [deliver]
-    wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)
+    wait_for_downloads(store, pictures, ended, timeout=PATIENCE, clock=time.clock)
     assert 0 < time.now < 1

@@ -18,11 +18,11 @@ from receiver.config import settings
 from receiver.errors import StoreUnavailable
 from receiver.stores import Store
 from receiver.tasks import Status
-from submitter import api, inputs, submit
+from submitter import api, submit
 from submitter.cli import main
-from submitter.desk import Desk
 from submitter.errors import ProviderError
-from submitter.orders import Order, prepare
+from submitter.pictures.inputs import TryOnInputs, prepare_inputs, thumbnails
+from submitter.task_creation import TaskCreator
 from tests.support.applications import MakeApp
 from tests.support.scripted_provider import TOKEN, Scripted
 
@@ -88,11 +88,11 @@ def by_library() -> None:
 
 def by_api(make_app: MakeApp) -> None:
     person, shirt, skirt = (base64.b64encode(Path(name).read_bytes()).decode() for name in SENT)
-    order = {"provider": "kling", "human": person, "model": MODEL}
+    inputs = {"provider": "kling", "human": person, "model": MODEL}
     app = make_app(settings.load(), (api.blueprint,))
     answer = app.test_client().post(
         "/api/tasks",
-        json={**order, "cloth": [f"upper:{shirt}", f"lower:{skirt}"]},
+        json={**inputs, "cloth": [f"upper:{shirt}", f"lower:{skirt}"]},
         headers={"Authorization": f"Bearer {API_TOKEN}"},
     )
     assert answer.status_code == 201, answer.get_json()
@@ -184,14 +184,14 @@ def test_a_url_is_not_fetched_to_be_kept(store: Store, server: Scripted) -> None
 
 def test_what_was_fetched_to_be_merged_is_kept() -> None:
     pair = (Path("shirt.png").read_bytes(), Path("skirt.png").read_bytes())
-    order = Order("https://x.example/person.jpg", "aGVsbG8=", merged=pair)
-    assert set(inputs.thumbnails(order)) == {"cloth", "cloth2"}
+    inputs = TryOnInputs("https://x.example/person.jpg", "aGVsbG8=", merged=pair)
+    assert set(thumbnails(inputs)) == {"cloth", "cloth2"}
 
 
 @pytest.fixture
-def keeping(desk: Callable[..., Desk]) -> Desk:
-    made = desk()
-    return Desk(made.ingest, made.room, settings.load(), sleep=made.sleep)
+def keeping(make_creator: Callable[..., TaskCreator]) -> TaskCreator:
+    made = make_creator()
+    return TaskCreator(made.ingest, made.adapter, settings.load(), sleep=made.sleep)
 
 
 def broken() -> dict[str, str]:
@@ -201,33 +201,36 @@ def broken() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("why", ["no picture", "cut", "nothing", "no Base64"])
-def test_a_broken_picture_stops_no_submission(why: str, keeping: Desk, store: Store) -> None:
+def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, store: Store) -> None:
     shirt = base64.b64encode(Path("shirt.png").read_bytes()).decode()
-    order = Order({**broken(), "no Base64": "a"}[why], shirt)
-    task = keeping.send(keeping.put_on_record(order), order)
+    inputs = TryOnInputs({**broken(), "no Base64": "a"}[why], shirt)
+    task = keeping.send(keeping.record_task(inputs), inputs)
     assert task.status is Status.SUBMITTED
     assert set(store.queries.inputs(task.id)) == {"cloth"}
 
 
 def test_a_record_that_cannot_keep_them_stops_no_submission(
-    keeping: Desk, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    keeping: TaskCreator,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object) -> None:
         raise StoreUnavailable("disk full")
 
     monkeypatch.setattr(store.inbox, "keep_inputs", fail)
-    order = prepare(keeping.room, "person.jpg", "shirt.png")
+    inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
     with caplog.at_level(logging.WARNING):
-        task = keeping.send(keeping.put_on_record(order), order)
+        task = keeping.send(keeping.record_task(inputs), inputs)
     assert task.status is Status.SUBMITTED
-    assert f"of task {task.id} no picture that is sent was kept: disk full" in caplog.text
+    assert f"the pictures of task {task.id} could not be stored: disk full" in caplog.text
 
 
-def test_a_refused_order_is_kept_too(keeping: Desk, store: Store, server: Scripted) -> None:
+def test_a_refused_order_is_kept_too(keeping: TaskCreator, store: Store, server: Scripted) -> None:
     """It shows what was wrong with it."""
     server.will(server.payload("error-1201.json", 400))
-    order = prepare(keeping.room, "person.jpg", "shirt.png")
-    task = keeping.put_on_record(order)
+    inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
+    task = keeping.record_task(inputs)
     with pytest.raises(ProviderError, match="1201"):
-        keeping.send(task, order)
+        keeping.send(task, inputs)
     assert set(store.queries.inputs(task.id)) == {"human", "cloth"}

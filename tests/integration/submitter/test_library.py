@@ -13,7 +13,7 @@ from PIL import Image
 
 import submitter
 from receiver.stores import Store
-from submitter import InputError, NeverReached, SubmitterError, submission, submit
+from submitter import InputError, NeverReached, SubmitterError, submit
 from submitter.follow import Follower
 from tests.support.scripted_provider import TOKEN, Asked, Scripted
 
@@ -37,10 +37,10 @@ def shop(
 def test_the_example_of_the_documentation_does_what_it_shows(
     server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submission, "Follower", partial(Follower, ask_every=0.02))
+    monkeypatch.setattr(submitter, "Follower", partial(Follower, query_every=0.02))
     server.will(server.task(), server.task(), server.task("succeed"))
     parser = doctest.DocTestParser()
-    example = parser.get_doctest(submission.submit.__doc__ or "", {}, "submit", None, None)
+    example = parser.get_doctest(submit.__doc__ or "", {}, "submit", None, None)
     assert len(example.examples) == 6
     failed, _ = doctest.DocTestRunner().run(example)
     assert failed == 0
@@ -67,13 +67,13 @@ def test_errors_say_what_to_do_and_are_of_one_tree(
 
 def test_what_the_package_exports_is_there_and_no_module_hides_it() -> None:
     exported = {name: getattr(submitter, name) for name in submitter.__all__}
-    assert exported.pop("submit") is submission.submit
+    assert exported.pop("submit") is submit
     assert all(issubclass(kind, SubmitterError) for kind in exported.values())
     for path in Path(submitter.__path__[0]).glob("*.py"):
         importlib.import_module(
             f"submitter.{path.stem}" if path.stem != "__main__" else "submitter"
         )
-    assert submitter.submit is submission.submit
+    assert submitter.submit is submit
 
 
 def test_accounts_have_keys_of_their_own(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from submitter import garments, images
 from submitter.errors import InputError
-from submitter.garments import Garment, Kind
+from submitter.pictures import garments, images
+from submitter.pictures.garments import Garment, Kind
 from tests.support.scripted_provider import Scripted
 
 fetch = partial(images.fetch, allow_private=True)  # the scripted server is on loopback
@@ -21,7 +21,9 @@ fetch = partial(images.fetch, allow_private=True)  # the scripted server is on l
 def test_a_picture_behind_a_url_is_merged(server: Scripted, picture: Path) -> None:
     server.will(server.say(picture.read_bytes()))
     pair = [Garment(str(picture), Kind.UPPER), Garment(f"{server.url}/a.png", Kind.LOWER)]
-    sheet = Image.open(io.BytesIO(base64.b64decode(garments.prepare(pair, fetch=fetch).cloth)))
+    sheet = Image.open(
+        io.BytesIO(base64.b64decode(garments.prepare_garments(pair, fetch=fetch).cloth))
+    )
     assert sheet.size == (320, 640)
     assert [asked.path for asked in server.asked] == ["/a.png"]
 
@@ -49,7 +51,7 @@ def test_what_is_fetched_is_checked_like_any_picture(server: Scripted) -> None:
     for reply, complaint in (
         (server.say(b"<html>"), "is not a JPEG or PNG picture"),
         (server.say(b"gone", 404), r"HTTP 404\); save it"),
-        (server.say(b" " * (images.MOST_BYTES + 1)), "larger than"),
+        (server.say(b" " * (images.MAX_BYTES + 1)), "larger than"),
         (server.hang_up, "cannot be fetched"),
     ):
         server.will(reply)

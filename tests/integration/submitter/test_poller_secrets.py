@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from receiver.observability import logs
 from receiver.stores.sqlite import SqliteStore
-from submitter import reconcile_command
-from submitter.cli import main
+from submitter.cli import main, reconcile
 from submitter.reconcile import Reconciler
 
 HOOK = '[[hook]]\nname = "chat"\ntype = "slack"\nurl = "https://hooks.example/{}"\n'
@@ -43,9 +42,9 @@ def test_the_secrets_of_a_reloaded_hooks_file_are_hidden(
         reload()
 
     monkeypatch.setattr(logs, "configure", configure)
-    monkeypatch.setattr(reconcile_command, "stop_at", lambda *_: None)
-    monkeypatch.setattr(reconcile_command, "delay_hangup", lambda: None)
-    monkeypatch.setattr(reconcile_command, "reload_at_hangup", reload_at_once)
+    monkeypatch.setattr(reconcile, "stop_at", lambda *_: None)
+    monkeypatch.setattr(reconcile, "delay_hangup", lambda: None)
+    monkeypatch.setattr(reconcile, "reload_at_hangup", reload_at_once)
     monkeypatch.setattr(Reconciler, "run", run)
     environment = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/receiver.db",

@@ -26,8 +26,8 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.reconcile import HELD, Reconciler
-from submitter.schedule import FINAL_AGE
+from submitter.queries import GIVE_UP_AGE
+from submitter.reconcile import LEASE_MS, Reconciler
 from tests.support.machine import Machine
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
@@ -37,7 +37,7 @@ SOON = NOW + 90_000
 
 
 @dataclass
-class Room:
+class FakeAdapter:
     """A provider's room that answers what the test says, and remembers what it was asked."""
 
     name: str = "kling"
@@ -69,7 +69,7 @@ class Clock:
 @dataclass
 class Scene:
     store: SqliteStore
-    room: Room
+    adapter: FakeAdapter
     clock: Clock
     reconciler: Reconciler
 
@@ -91,9 +91,9 @@ HOOKS: list[Subscription] = [
 
 @pytest.fixture
 def scene(store: SqliteStore) -> Scene:
-    room, clock = Room(), Clock()
-    reconciler = Reconciler(Ingest(store, HOOKS), lambda *_: room, clock)  # type: ignore[arg-type]
-    return Scene(store, room, clock, reconciler)
+    adapter, clock = FakeAdapter(), Clock()
+    reconciler = Reconciler(Ingest(store, HOOKS), lambda *_: adapter, clock)  # type: ignore[arg-type]
+    return Scene(store, adapter, clock, reconciler)
 
 
 def told(status: str = "succeed", **more: Any) -> bytes:
@@ -102,8 +102,8 @@ def told(status: str = "succeed", **more: Any) -> bytes:
 
 def test_a_callback_that_never_came_is_fetched_and_its_hooks_fire(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [told()]
-    assert scene.reconciler.round() == {"moved": 1}
+    scene.adapter.answers = [told()]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
     assert (scene.task().status, scene.task().trust) == (Status.SUCCEEDED, Trust.QUERIED)
     assert [delivery.hook for delivery in scene.store.lists.deliveries()] == ["mail"]
     assert [c.value for c in scene.store.metrics.counters() if c.name == CALLBACKS_MISSED] == [1]
@@ -113,9 +113,9 @@ def test_a_callback_that_never_came_is_fetched_and_its_hooks_fire(scene: Scene) 
 def test_a_task_is_asked_about_by_the_providers_id_or_else_by_ours(scene: Scene) -> None:
     scene.put("known", provider_task_id="p-1")
     scene.put("unknown")
-    scene.room.answers = [told("processing"), told("processing")]
-    scene.reconciler.round()
-    assert set(scene.room.asked) == {("p-1", None), (None, "unknown")}
+    scene.adapter.answers = [told("processing"), told("processing")]
+    scene.reconciler.query_overdue()
+    assert set(scene.adapter.asked) == {("p-1", None), (None, "unknown")}
 
 
 CALLED_BACK = callback(body("processing", "from-a-callback"))
@@ -124,9 +124,9 @@ CALLED_BACK = callback(body("processing", "from-a-callback"))
 def test_an_id_from_a_callback_is_tried_after_our_own(scene: Scene) -> None:
     scene.put()
     Ingest(scene.store).accept(CALLED_BACK)
-    scene.room.answers = [told(task_id="ours")]
-    scene.reconciler.round()
-    assert scene.room.asked == [(None, "task-1")]
+    scene.adapter.answers = [told(task_id="ours")]
+    scene.reconciler.query_overdue()
+    assert scene.adapter.asked == [(None, "task-1")]
     assert (scene.task().status, scene.task().provider_task_id) == (Status.SUCCEEDED, "ours")
 
 
@@ -136,9 +136,9 @@ def test_a_task_that_others_created_is_asked_about_by_the_id_from_its_callback(
 ) -> None:
     scene.put()
     Ingest(scene.store).accept(CALLED_BACK)
-    scene.room.answers = [unknown("no such task"), told(task_id="from-a-callback")]
-    assert scene.reconciler.round() == {"moved": 1}
-    assert scene.room.asked == [(None, "task-1"), ("from-a-callback", None)]
+    scene.adapter.answers = [unknown("no such task"), told(task_id="from-a-callback")]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
+    assert scene.adapter.asked == [(None, "task-1"), ("from-a-callback", None)]
 
 
 @pytest.mark.parametrize("error", [TryLater("slowly"), WrongAccount("no key"), NeverReached("no")])
@@ -147,18 +147,20 @@ def test_an_error_that_tells_nothing_of_the_id_costs_one_request(
 ) -> None:
     scene.put()
     Ingest(scene.store).accept(CALLED_BACK)
-    scene.room.answers = [error]
-    scene.reconciler.round()
-    assert scene.room.asked == [(None, "task-1")]
+    scene.adapter.answers = [error]
+    scene.reconciler.query_overdue()
+    assert scene.adapter.asked == [(None, "task-1")]
 
 
 def test_where_nothing_else_is_known_the_id_of_callbacks_is_tried(scene: Scene) -> None:
     scene.put(provider="appypie")
-    scene.room = Room("appypie", finds_by_our_id=False, answers=[told(task_id="from-a-callback")])
-    scene.reconciler.open_provider = lambda *_: scene.room  # type: ignore[assignment]
+    scene.adapter = FakeAdapter(
+        "appypie", finds_by_our_id=False, answers=[told(task_id="from-a-callback")]
+    )
+    scene.reconciler.open_adapter = lambda *_: scene.adapter  # type: ignore[assignment]
     Ingest(scene.store).accept(replace(CALLED_BACK, provider="appypie"))
-    assert scene.reconciler.round() == {"moved": 1}
-    assert scene.room.asked == [("from-a-callback", None)]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
+    assert scene.adapter.asked == [("from-a-callback", None)]
 
 
 def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
@@ -166,9 +168,9 @@ def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
     ingest = Ingest(scene.store, HOOKS)
     wrong = callback(body("succeed", "another"), received_at=SOON)
     assert ingest.accept(wrong) is Outcome.MISMATCH
-    scene.room.answers = [told("succeed", task_id="ours")]
-    assert scene.reconciler.round() == {"moved": 1}
-    assert scene.room.asked == [("ours", None)]
+    scene.adapter.answers = [told("succeed", task_id="ours")]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
+    assert scene.adapter.asked == [("ours", None)]
     assert scene.store.polling.next_deadline_at() is None
     late = callback(body("failed", "another"), received_at=SOON + 1)
     assert ingest.accept(late) is Outcome.MISMATCH
@@ -183,28 +185,28 @@ def test_a_task_that_was_given_up_is_asked_about_once_more_if_somebody_wants_it(
     scene.put()
     scene.store.inbox.give_up("task-1", SOON, [])
     scene.store.polling.query_at("task-1", SOON)  # as "Reconcile now" does
-    scene.clock.now = NOW + round(FINAL_AGE * 1000)
-    scene.room.answers = [told("processing")]
-    assert scene.reconciler.round() == {"moved": 1}
+    scene.clock.now = NOW + round(GIVE_UP_AGE * 1000)
+    scene.adapter.answers = [told("processing")]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
     assert scene.store.polling.next_deadline_at() is None
 
 
 def test_an_open_task_is_asked_about_again_later(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [told("processing"), told("processing", updated_at=1)]
-    assert scene.reconciler.round() == {"moved": 1}
+    scene.adapter.answers = [told("processing"), told("processing", updated_at=1)]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
     assert scene.task().deadline_at == SOON + 90_000  # at 90 s of age: 90 s
-    assert scene.reconciler.round() == {}
+    assert scene.reconciler.query_overdue() == {}
     scene.clock.now = SOON + 90_000
-    assert scene.reconciler.round() == {"unchanged": 1}
+    assert scene.reconciler.query_overdue() == {"unchanged": 1}
     assert scene.task().deadline_at == SOON + 90_000 + 180_000
 
 
 def test_at_its_final_age_a_task_is_given_up_and_that_is_told(scene: Scene) -> None:
     scene.put()
-    scene.clock.now = NOW + round(FINAL_AGE * 1000)
-    scene.room.answers = [told("processing")]
-    scene.reconciler.round()
+    scene.clock.now = NOW + round(GIVE_UP_AGE * 1000)
+    scene.adapter.answers = [told("processing")]
+    scene.reconciler.query_overdue()
     assert (scene.task().status, scene.task().given_up_at) == (Status.PROCESSING, scene.clock.now)
     assert [(d.hook, d.status) for d in scene.store.lists.deliveries()] == [("alarm", "given_up")]
 
@@ -214,69 +216,69 @@ def test_a_clock_that_was_set_forward_gives_up_no_task(scene: Scene) -> None:
     machine = Machine(NOW)
     watch = machine.watch(scene.store)
     watch.look()
-    machine.set_clock(round(FINAL_AGE * 1000))
+    machine.set_clock(round(GIVE_UP_AGE * 1000))
     watch.look()
     scene.clock.now = machine.shown + 90_000
-    scene.room.answers = [told("processing")]
-    scene.reconciler.round()
+    scene.adapter.answers = [told("processing")]
+    scene.reconciler.query_overdue()
     assert scene.task().given_up_at is None
     assert scene.task().deadline_at == scene.clock.now + 90_000  # at 90 s of age: 90 s
 
 
 def test_a_provider_that_asks_for_years_is_queried_after_a_day(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [TryLater("busy", retry_after=999_999_999.0)]
-    assert scene.reconciler.round() == {"later": 1}
+    scene.adapter.answers = [TryLater("busy", retry_after=999_999_999.0)]
+    assert scene.reconciler.query_overdue() == {"later": 1}
     assert scene.task().deadline_at == scene.clock.now + round(LONGEST_WAIT * 1000)
 
 
 def test_what_nothing_can_bring_is_given_up_at_once(scene: Scene) -> None:
     """A create whose answer was lost, at a provider that does not find by our id."""
     scene.put()
-    scene.room.finds_by_our_id = False
-    assert scene.reconciler.round() == {"given up": 1}
-    assert scene.room.asked == []
+    scene.adapter.finds_by_our_id = False
+    assert scene.reconciler.query_overdue() == {"given up": 1}
+    assert scene.adapter.asked == []
     assert scene.task().given_up_at == SOON
 
 
 def test_a_provider_that_does_not_know_the_task_is_asked_again(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [NotFoundAtProvider("no such task")]
-    assert scene.reconciler.round() == {"not found": 1}
+    scene.adapter.answers = [NotFoundAtProvider("no such task")]
+    assert scene.reconciler.query_overdue() == {"not found": 1}
     assert scene.task().status is Status.CREATED
     assert scene.task().deadline_at == SOON + 90_000
 
 
 def test_an_account_that_has_to_wait_is_left_alone(scene: Scene) -> None:
     scene.put("one")
-    scene.room.answers = [TryLater("too fast", retry_after=30)]
-    assert scene.reconciler.round() == {"later": 1}
+    scene.adapter.answers = [TryLater("too fast", retry_after=30)]
+    assert scene.reconciler.query_overdue() == {"later": 1}
     assert scene.task("one").deadline_at == SOON + 30_000
     scene.put("two")
     scene.put("three", account="shop2")
-    scene.room.answers = [told("processing")]
-    assert scene.reconciler.round() == {"moved": 1}  # that of the other account
+    scene.adapter.answers = [told("processing")]
+    assert scene.reconciler.query_overdue() == {"moved": 1}  # that of the other account
     assert scene.task("two").status is Status.CREATED
 
 
 def test_an_exhausted_quota_pauses_its_account(scene: Scene) -> None:
     scene.put("one")
     reset = SOON // 1000 + 40
-    scene.room.headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset)}
-    scene.room.answers = [told("processing")]
-    scene.reconciler.round()
+    scene.adapter.headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset)}
+    scene.adapter.answers = [told("processing")]
+    scene.reconciler.query_overdue()
     scene.put("two")
-    assert scene.reconciler.round() == {}
+    assert scene.reconciler.query_overdue() == {}
     scene.clock.now = reset * 1000
-    scene.room.answers = [told("processing", updated_at=2)]
-    assert scene.reconciler.round() == {"moved": 1}
+    scene.adapter.answers = [told("processing", updated_at=2)]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
 
 
 @pytest.mark.parametrize("error", [WrongAccount("no key"), ProviderError("strange")])
 def test_a_question_that_fails_is_asked_again(scene: Scene, error: ProviderError) -> None:
     scene.put()
-    scene.room.answers = [error]
-    assert scene.reconciler.round() == {"failed": 1}
+    scene.adapter.answers = [error]
+    assert scene.reconciler.query_overdue() == {"failed": 1}
     assert scene.task().deadline_at == SOON + 90_000
 
 
@@ -287,38 +289,38 @@ def test_missing_keys_are_no_end(store: SqliteStore) -> None:
     clock = Clock()
     reconciler = Reconciler(Ingest(store), locked, clock)
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=SOON))
-    assert reconciler.round() == {"failed": 1}
+    assert reconciler.query_overdue() == {"failed": 1}
     assert store.queries.task("task-1").deadline_at == SOON + 300_000
 
 
 def test_an_answer_that_is_not_understood_is_kept(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [told("strange")]
-    assert scene.reconciler.round() == {"failed": 1}
+    scene.adapter.answers = [told("strange")]
+    assert scene.reconciler.query_overdue() == {"failed": 1}
     (kept,) = scene.store.lists.callbacks()
     assert kept.outcome == "quarantined"
 
 
 def test_a_success_with_no_media_is_asked_about_again(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [told(task_result={"images": []}), told()]
-    assert scene.reconciler.round() == {"unchanged": 1}
+    scene.adapter.answers = [told(task_result={"images": []}), told()]
+    assert scene.reconciler.query_overdue() == {"unchanged": 1}
     assert scene.task().deadline_at == SOON + 90_000
     scene.clock.now = SOON + 90_000
-    assert scene.reconciler.round() == {"moved": 1}
+    assert scene.reconciler.query_overdue() == {"moved": 1}
     assert scene.task().status is Status.SUCCEEDED
 
 
 def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> None:
     scene.put()
 
-    class Slow(Room):
+    class Slow(FakeAdapter):
         def fetch(self, **_: str | None) -> Answer:
             Ingest(scene.store).accept(callback())  # the callback comes at last
             return Answer(200, {}, told("processing"))
 
-    scene.reconciler.open_provider = lambda *_: Slow()  # type: ignore[assignment]
-    scene.reconciler.round()
+    scene.reconciler.open_adapter = lambda *_: Slow()  # type: ignore[assignment]
+    scene.reconciler.query_overdue()
     assert scene.task().status is Status.SUCCEEDED
     assert scene.store.polling.next_deadline_at() is None
 
@@ -328,8 +330,8 @@ def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
     ingest = Ingest(scene.store, HOOKS)
     ingest.accept(callback(body("failed")))
     ingest.accept(callback(body("succeed")))
-    scene.room.answers = [told("succeed")]
-    assert scene.reconciler.round() == {"moved": 1}
+    scene.adapter.answers = [told("succeed")]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
     history = scene.store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert history.transitions[-1].corrected
@@ -341,8 +343,8 @@ def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
     Ingest(scene.store, HOOKS).accept(callback())
     scene.store.polling.query_at("task-1", SOON)  # as the delivery does when the URL answers 404
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
-    scene.room.answers = [told(task_result=fresh)]
-    assert scene.reconciler.round() == {"unchanged": 1}
+    scene.adapter.answers = [told(task_result=fresh)]
+    assert scene.reconciler.query_overdue() == {"unchanged": 1}
     assert scene.store.polling.next_deadline_at() is None
     (delivery,) = scene.store.outbox.claim("w", SOON, SOON + 1, 5)
     stored = scene.store.outbox.notice_source(delivery).callback
@@ -352,16 +354,16 @@ def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
 
 def test_a_poller_that_dies_leaves_its_tasks_to_another(scene: Scene) -> None:
     scene.put()
-    assert len(scene.store.polling.claim_overdue(SOON, SOON + HELD, 4)) == 1  # and it dies
-    assert scene.reconciler.round() == {}
-    scene.clock.now = SOON + HELD
-    scene.room.answers = [told()]
-    assert scene.reconciler.round() == {"moved": 1}
+    assert len(scene.store.polling.claim_overdue(SOON, SOON + LEASE_MS, 4)) == 1  # and it dies
+    assert scene.reconciler.query_overdue() == {}
+    scene.clock.now = SOON + LEASE_MS
+    scene.adapter.answers = [told()]
+    assert scene.reconciler.query_overdue() == {"moved": 1}
 
 
 def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> None:
-    room = Room(answers=[told()])
-    reconciler = Reconciler(Ingest(store), lambda *_: room)  # type: ignore[arg-type]
+    adapter = FakeAdapter(answers=[told()])
+    reconciler = Reconciler(Ingest(store), lambda *_: adapter)  # type: ignore[arg-type]
     stop = threading.Event()
     thread = threading.Thread(target=reconciler.run, args=(stop,))
     thread.start()
@@ -378,8 +380,8 @@ def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> 
 
 def test_every_body_a_provider_answered_is_on_record(scene: Scene) -> None:
     scene.put()
-    scene.room.answers = [told("processing")]
-    scene.reconciler.round()
+    scene.adapter.answers = [told("processing")]
+    scene.reconciler.query_overdue()
     (kept,) = scene.store.lists.callbacks()
     assert (kept.callback.body, kept.callback.source) == (told("processing"), "query")
 
@@ -390,9 +392,9 @@ def test_a_lost_output_is_fetched_by_one_query(scene: Scene) -> None:
     second = {"index": 1, "url": "https://cdn.example/1.png"}
     ingest = Ingest(scene.store, HOOKS)
     ingest.accept(callback(body(task_result={"images": [first, None]})))
-    scene.room.answers = [told(task_result={"images": [first, second]})]
-    assert scene.reconciler.round() == {"unchanged": 1}
-    assert scene.reconciler.round() == {}  # nothing is left to query
+    scene.adapter.answers = [told(task_result={"images": [first, second]})]
+    assert scene.reconciler.query_overdue() == {"unchanged": 1}
+    assert scene.reconciler.query_overdue() == {}  # nothing is left to query
     (delivery,) = scene.store.outbox.claim("w", SOON, SOON + 1, 5)
     stored = scene.store.outbox.notice_source(delivery).callback
     assert stored is not None
@@ -419,11 +421,11 @@ def test_a_lost_output_that_the_provider_does_not_have_is_queried_once(
 ) -> None:
     scene.put(provider_task_id="828338674605220001")  # that of `body`
     Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
-    scene.room.answers = [answer]
-    assert scene.reconciler.round().total() == 1
+    scene.adapter.answers = [answer]
+    assert scene.reconciler.query_overdue().total() == 1
     scene.clock.now += 3_600_000
-    assert scene.reconciler.round() == {}
-    assert len(scene.room.asked) == 1
+    assert scene.reconciler.query_overdue() == {}
+    assert len(scene.adapter.asked) == 1
 
 
 @pytest.mark.parametrize("error", [WrongAccount("no key"), TryLater("too fast", retry_after=30)])
@@ -432,9 +434,9 @@ def test_a_lost_output_is_queried_again_if_the_query_failed(
 ) -> None:
     scene.put()
     Ingest(scene.store, HOOKS).accept(callback(body(task_result=LOST)))
-    scene.room.answers = [error, told()]
-    scene.reconciler.round()
+    scene.adapter.answers = [error, told()]
+    scene.reconciler.query_overdue()
     scene.clock.now += 3_600_000
-    scene.reconciler.round()
-    assert len(scene.room.asked) == 2
+    scene.reconciler.query_overdue()
+    assert len(scene.adapter.asked) == 2
     assert scene.store.polling.next_deadline_at() is None

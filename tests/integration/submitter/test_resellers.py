@@ -17,7 +17,6 @@ from receiver.stores import Store
 from receiver.tasks import Outcome, Status
 from submitter.cli import main
 from submitter.client import Client, Patience
-from submitter.desk import Desk, was_not_accepted
 from submitter.errors import (
     ConfigurationError,
     NotFoundAtProvider,
@@ -28,11 +27,12 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import modellix
 from submitter.providers.appypie import AppyPie
 from submitter.providers.base import TryOn
 from submitter.providers.modellix import Modellix
+from submitter.task_creation import TaskCreator, was_not_accepted
 from tests.support.scripted_provider import PAYLOADS, TOKEN, Scripted
 
 ORDER = TryOn("https://x.example/human.jpg", "aGVsbG8=", external_task_id="our-own-id")
@@ -60,8 +60,8 @@ def test_modellix_gets_two_pictures_and_nothing_else(
     server: Scripted, client: Client, path: str, model: str | None
 ) -> None:
     server.will(server.say(payload("modellix/create.json")))
-    order = TryOn(ORDER.human, ORDER.cloth, "our-own-id", model, callback_url="https://c.example")
-    Modellix(client, TOKEN, path).create(order)
+    inputs = TryOn(ORDER.human, ORDER.cloth, "our-own-id", model, callback_url="https://c.example")
+    Modellix(client, TOKEN, path).create(inputs)
     spelled = path.replace("{model}", model or "kolors-virtual-try-on-v1-5")
     body = {"human_image": ORDER.human, "cloth_image": ORDER.cloth}
     assert sent(server) == ("POST", spelled, body)
@@ -98,10 +98,10 @@ def test_each_code_of_modellix_has_one_meaning(
     on_fetch: type[ProviderError],
 ) -> None:
     server.will(server.say({"code": code, "message": "Category: what it says"}, code))
-    room = Modellix(client, TOKEN)
+    adapter = Modellix(client, TOKEN)
     calls: list[tuple[Callable[[], object], type[ProviderError]]] = [
-        (lambda: room.create(ORDER), on_create),
-        (lambda: room.fetch(provider_task_id="8"), on_fetch),
+        (lambda: adapter.create(ORDER), on_create),
+        (lambda: adapter.fetch(provider_task_id="8"), on_fetch),
     ]
     for call, kind in calls:
         with pytest.raises(ProviderError, match="Category: what it says") as caught:
@@ -117,8 +117,8 @@ def test_a_code_outside_http_leaves_a_create_open(server: Scripted, client: Clie
 
 def test_appy_pie_gets_its_headers_and_kling_s_names(server: Scripted, client: Client) -> None:
     server.will(server.say(payload("appypie/create.json")))
-    order = TryOn(ORDER.human, ORDER.cloth, "our-own-id", None, "https://c.example/callback")
-    AppyPie(client, TOKEN).create(order)
+    inputs = TryOn(ORDER.human, ORDER.cloth, "our-own-id", None, "https://c.example/callback")
+    AppyPie(client, TOKEN).create(inputs)
     body = {
         "human_image": ORDER.human,
         "cloth_image": ORDER.cloth,
@@ -177,10 +177,10 @@ def test_appy_pie_s_two_shapes_of_error_mean_the_same(
     on_fetch: type[ProviderError],
 ) -> None:
     server.will(server.say(body, status))
-    room = AppyPie(client, TOKEN)
+    adapter = AppyPie(client, TOKEN)
     calls: list[tuple[Callable[[], object], type[ProviderError]]] = [
-        (lambda: room.create(ORDER), on_create),
-        (lambda: room.fetch(provider_task_id="8"), on_fetch),
+        (lambda: adapter.create(ORDER), on_create),
+        (lambda: adapter.fetch(provider_task_id="8"), on_fetch),
     ]
     for call, kind in calls:
         with pytest.raises(ProviderError) as caught:
@@ -196,11 +196,11 @@ NAMES = ("MODELLIX_API_KEY", "MODELLIX_CREATE_PATH", "APPYPIE_SUBSCRIPTION_KEY")
     [
         ("modellix", {}, "MODELLIX_API_KEY: not set"),
         ("appypie", {}, "APPYPIE_SUBSCRIPTION_KEY: not set"),
-        ("modellix", {"MODELLIX_API_KEY": "a b"}, "MODELLIX_API_KEY: holds a space"),
+        ("modellix", {"MODELLIX_API_KEY": "a b"}, "MODELLIX_API_KEY: the value contains a space"),
         (
             "modellix",
             {"MODELLIX_API_KEY": "k", "MODELLIX_CREATE_PATH": "/api/v1/x/async"},
-            "MODELLIX_CREATE_PATH: is not a path with {model} in it",
+            "MODELLIX_CREATE_PATH: /api/v1/x/async is not a path that contains {model}",
         ),
     ],
 )
@@ -282,9 +282,11 @@ def test_a_paid_task_s_only_id_is_recorded_at_the_second_try(
     server.will(server.say(payload("modellix/create.json")))
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
     slept: list[float] = []
-    desk = Desk(Stumbling(store), Modellix(client, TOKEN), settings, sleep=slept.append)
-    order = Order(ORDER.human, ORDER.cloth)
-    assert desk.send(desk.put_on_record(order), order).provider_task_id == "task-vto-v15-abc123"
+    creator = TaskCreator(Stumbling(store), Modellix(client, TOKEN), settings, sleep=slept.append)
+    inputs = TryOnInputs(ORDER.human, ORDER.cloth)
+    assert (
+        creator.send(creator.record_task(inputs), inputs).provider_task_id == "task-vto-v15-abc123"
+    )
     assert (len(slept), len(server.asked)) == (1, 1)
 
 
@@ -300,9 +302,9 @@ def test_a_refusal_that_the_receiver_cannot_read_ends_the_task_all_the_same(
 ) -> None:
     server.will(server.say(payload("modellix/error-400.json"), 400))
     settings = Settings(f"sqlite:///{database}", ("a-callback-secret",))
-    desk = Desk(Puzzled(store), Modellix(client, TOKEN), settings)
-    order = Order(ORDER.human, ORDER.cloth)
+    creator = TaskCreator(Puzzled(store), Modellix(client, TOKEN), settings)
+    inputs = TryOnInputs(ORDER.human, ORDER.cloth)
     with pytest.raises(WrongInput):
-        desk.send(desk.put_on_record(order), order)
+        creator.send(creator.record_task(inputs), inputs)
     (task,) = store.lists.tasks()
     assert (task.status, was_not_accepted(task)) == (Status.FAILED, True)

@@ -16,7 +16,6 @@ from receiver.ingest import Ingest
 from receiver.signing import callback_urls
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Task, Trust
-from submitter.desk import Desk
 from submitter.errors import (
     NeverReached,
     OutcomeUnknown,
@@ -26,15 +25,16 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.orders import Order
+from submitter.pictures.inputs import TryOnInputs
+from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import once_reached
 
 TOKEN = "the-token-that-nobody-may-see"
-Desks = Callable[..., Desk]
+MakeCreator = Callable[..., TaskCreator]
 
 
-def send(desk: Desk, order: Order) -> Task:
-    return desk.send(desk.put_on_record(order), order)
+def send(creator: TaskCreator, inputs: TryOnInputs) -> Task:
+    return creator.send(creator.record_task(inputs), inputs)
 
 
 def creates(server: Any) -> list[Any]:
@@ -47,7 +47,7 @@ def only_task(store: Store) -> Task:
 
 
 def test_the_row_is_committed_before_the_call_arrives(
-    server: Any, desk: Desks, order: Order, database: Path
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, database: Path
 ) -> None:
     seen: list[tuple[str, str]] = []
 
@@ -58,15 +58,15 @@ def test_the_row_is_committed_before_the_call_arrives(
         server.task()(handler, asked)
 
     server.will(look)
-    task = send(desk(), order)
+    task = send(make_creator(), inputs)
     assert seen == [(task.id, "created")]
 
 
 def test_the_answer_enters_the_record_by_the_door_of_callbacks(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.task())
-    task = send(desk(), order)
+    task = send(make_creator(), inputs)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == ("867283741759111202", "ORDER-7")
     assert task.deadline_at == task.created_at + 21_000  # nobody will call back: 0.7 of the usual
@@ -75,9 +75,11 @@ def test_the_answer_enters_the_record_by_the_door_of_callbacks(
     assert stored.callback.body.startswith(b'{"code": 0')
 
 
-def test_the_request_is_what_kling_documents(server: Any, desk: Desks, order: Order) -> None:
+def test_the_request_is_what_kling_documents(
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs
+) -> None:
     server.will(server.task())
-    task = send(desk(), order)
+    task = send(make_creator(), inputs)
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "/v1/images/kolors-virtual-try-on")
     assert asked.headers["Authorization"] == f"Bearer {TOKEN}"
@@ -90,10 +92,10 @@ def test_the_request_is_what_kling_documents(server: Any, desk: Desks, order: Or
 
 
 def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
-    server: Any, desk: Desks, order: Order
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     server.will(server.task())
-    task = send(desk(public_url="https://callbacks.example.com"), order)
+    task = send(make_creator(public_url="https://callbacks.example.com"), inputs)
     assert (task.expects_callback, task.deadline_at) == (True, task.created_at + 90_000)
     token = callback_urls.mint("a-callback-secret", "kling", task.id)
     assert server.asked[0].json["callback_url"] == (
@@ -102,7 +104,7 @@ def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
 
 
 def test_a_callback_that_beats_the_create_answer_stays_ahead(
-    server: Any, desk: Desks, order: Order, ingest: Ingest, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, ingest: Ingest, store: Store
 ) -> None:
     def call_back_first(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         body = b'{"task_id": "867283741759111202", "task_status": "processing"}'
@@ -110,7 +112,7 @@ def test_a_callback_that_beats_the_create_answer_stays_ahead(
         server.task()(handler, asked)
 
     server.will(call_back_first)
-    assert send(desk(), order).status is Status.PROCESSING
+    assert send(make_creator(), inputs).status is Status.PROCESSING
     assert [stored.outcome for stored in store.lists.callbacks()] == [
         Outcome.STALE,
         Outcome.RECORDED,
@@ -118,11 +120,11 @@ def test_a_callback_that_beats_the_create_answer_stays_ahead(
 
 
 def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("error-1201.json", 400))
     with pytest.raises(WrongInput, match=r"1201.*mode value") as caught:
-        send(desk(), order)
+        send(make_creator(), inputs)
     task = only_task(store)
     assert caught.value.task_id == task.id
     assert task.status is Status.FAILED
@@ -131,40 +133,42 @@ def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
     assert len(server.asked) == 1
 
 
-def test_too_many_running_tasks_is_waited_for(server: Any, desk: Desks, order: Order) -> None:
+def test_too_many_running_tasks_is_waited_for(
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs
+) -> None:
     busy = server.payload("error-1303.json", 429)
     server.will(busy, busy, server.task())
-    assert send(desk(), order).status is Status.SUBMITTED
+    assert send(make_creator(), inputs).status is Status.SUBMITTED
     assert len(creates(server)) == 3
     assert len({asked.body for asked in server.asked}) == 1
 
 
 def test_patience_ends_and_then_the_task_is_refused(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("error-1303.json", 429))
     with pytest.raises(TryLater, match="tried 3 times"):
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert only_task(store).reason == "refused: 1303 parallel task over resource pack limit"
 
 
 @pytest.mark.parametrize("code", [1100, 1101, 1102, 1304])
 def test_the_other_429_codes_are_never_sent_again(
-    server: Any, desk: Desks, order: Order, code: int
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "no", "request_id": "r"}, 429))
     with pytest.raises(WrongAccount):
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert len(server.asked) == 1
 
 
 def test_a_lost_answer_is_looked_up_and_never_sent_again(
-    server: Any, desk: Desks, order: Order
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     for loss in (server.hang_up, server.hang_up_within_the_body, server.say(b"<html>", 200)):
         server.asked.clear()
         server.will(loss, server.task("processing"))
-        task = send(desk(), order)
+        task = send(make_creator(), inputs)
         assert (task.status, task.provider_task_id) == (Status.PROCESSING, "867283741759111202")
         assert [asked.method for asked in server.asked] == ["POST", "GET"]
         assert server.asked[1].path.endswith(f"/{task.id}")
@@ -172,30 +176,30 @@ def test_a_lost_answer_is_looked_up_and_never_sent_again(
 
 @pytest.mark.parametrize("code", [5000, 5001, 5002])
 def test_a_create_that_got_5xx_is_looked_up_and_never_sent_again(
-    server: Any, desk: Desks, order: Order, code: int
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "trouble"}, 503), server.task())
-    assert send(desk(), order).status is Status.SUBMITTED
+    assert send(make_creator(), inputs).status is Status.SUBMITTED
     assert len(creates(server)) == 1
 
 
 def test_an_unknown_outcome_stays_created_and_says_what_to_do(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     no_such_task = {"code": 1203, "message": "task does not exist", "request_id": "r"}
     server.will(server.hang_up, server.say(no_such_task, 404))
-    with pytest.raises(OutcomeUnknown, match="does not know it so far") as caught:
-        send(desk(), order)
+    with pytest.raises(OutcomeUnknown, match="the provider has no such task yet") as caught:
+        send(make_creator(), inputs)
     task = only_task(store)
     assert (task.status, task.provider_task_id) == (Status.CREATED, None)
     assert task.deadline_at is not None
     assert caught.value.task_id == task.id
     assert f"submitter status {task.id}" in str(caught.value)
-    assert "do not send it again blindly" in str(caught.value)
+    assert "do not submit it again without checking" in str(caught.value)
 
 
 def test_a_callback_proves_that_a_lost_create_was_accepted(
-    server: Any, desk: Desks, order: Order, ingest: Ingest
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, ingest: Ingest
 ) -> None:
     def call_back_and_hang_up(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         body = b'{"task_id": "867283741759111202", "task_status": "submitted"}'
@@ -203,82 +207,90 @@ def test_a_callback_proves_that_a_lost_create_was_accepted(
         server.hang_up(handler, asked)
 
     server.will(call_back_and_hang_up, server.hang_up)
-    assert send(desk(), order).status is Status.SUBMITTED
+    assert send(make_creator(), inputs).status is Status.SUBMITTED
 
 
 def test_an_answer_that_is_no_task_is_kept_in_quarantine(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(
         server.say({"code": 0, "message": "SUCCEED", "data": {"task_id": 7}}), server.task()
     )
-    assert send(desk(), order).status is Status.SUBMITTED
+    assert send(make_creator(), inputs).status is Status.SUBMITTED
     assert len(store.lists.callbacks(outcome=Outcome.QUARANTINED)) == 1
     assert len(creates(server)) == 1
 
 
-def test_connection_refused_is_never_reached(desk: Desks, order: Order, store: Store) -> None:
+def test_connection_refused_is_never_reached(
+    make_creator: MakeCreator, inputs: TryOnInputs, store: Store
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(NeverReached, match="Connection refused") as caught:
-        send(desk(url=f"http://127.0.0.1:{port}"), order)
+        send(make_creator(url=f"http://127.0.0.1:{port}"), inputs)
     task = only_task(store)
     assert (task.status, task.reason) == (Status.FAILED, "never reached")
     assert caught.value.task_id == task.id
 
 
-def test_a_name_that_does_not_resolve_is_never_reached(desk: Desks, order: Order) -> None:
+def test_a_name_that_does_not_resolve_is_never_reached(
+    make_creator: MakeCreator, inputs: TryOnInputs
+) -> None:
     with pytest.raises(NeverReached, match="was never reached"):
-        send(desk(url="http://no-such-host.invalid"), order)
+        send(make_creator(url="http://no-such-host.invalid"), inputs)
 
 
-def test_a_redirect_is_not_followed(server: Any, desk: Desks, order: Order, store: Store) -> None:
+def test_a_redirect_is_not_followed(
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
+) -> None:
     server.will(server.say({}, 307, Location=f"{server.url}/elsewhere"))
     with pytest.raises(UnexpectedAnswer, match=r"HTTP 307.*KLING_BASE_URL"):
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert len(server.asked) == 1
     task = only_task(store)
     assert (task.status, (task.reason or "")[:17]) == (Status.FAILED, "refused: HTTP 307")
 
 
 def test_a_path_that_does_not_exist_ends_the_task(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("not-found-framework.json", 404))
     with pytest.raises(UnexpectedAnswer, match="No message available"):
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert only_task(store).status is Status.FAILED
 
 
-def test_a_dripping_server_cannot_hold_a_create(server: Any, desk: Desks, order: Order) -> None:
+def test_a_dripping_server_cannot_hold_a_create(
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs
+) -> None:
     def reply(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         (server.drip if asked.method == "POST" else server.task())(handler, asked)
 
     server.will(reply)
-    task = once_reached(lambda within: send(desk(create_within=within), order))
+    task = once_reached(lambda within: send(make_creator(create_within=within), inputs))
     assert task.status is Status.SUBMITTED
 
 
 def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.say(b" " * 3_000_000))
     with pytest.raises(OutcomeUnknown, match="larger than 1048576 bytes"):
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert only_task(store).status is Status.CREATED
 
 
 def test_if_the_row_cannot_be_written_nothing_is_sent(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     store.close()
     with pytest.raises(StoreUnavailable):
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert server.asked == []
 
 
 def test_if_the_answer_cannot_be_written_the_error_names_the_task(
-    server: Any, desk: Desks, order: Order, store: Store
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     def lose_the_store(handler: BaseHTTPRequestHandler, asked: Any) -> None:
         store.close()
@@ -286,13 +298,17 @@ def test_if_the_answer_cannot_be_written_the_error_names_the_task(
 
     server.will(lose_the_store, server.task())
     with pytest.raises(OutcomeUnknown, match="could not be recorded") as caught:
-        send(desk(), order)
+        send(make_creator(), inputs)
     assert caught.value.task_id == only_task(store).id
     assert len(creates(server)) == 1
 
 
 def test_the_token_is_in_no_error_no_log_and_no_row(
-    server: Any, desk: Desks, order: Order, store: Store, caplog: pytest.LogCaptureFixture
+    server: Any,
+    make_creator: MakeCreator,
+    inputs: TryOnInputs,
+    store: Store,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     said = {"code": 1000, "message": "authentication failed", "request_id": "r"}
@@ -300,7 +316,7 @@ def test_the_token_is_in_no_error_no_log_and_no_row(
     for reply in (server.hang_up, server.say(said, 401), server.say(b"<html>", 502), server.drip):
         server.will(reply)
         with pytest.raises(ProviderError) as caught:
-            send(desk(create_within=0.3, answer_within=0.3), order)
+            send(make_creator(create_within=0.3, answer_within=0.3), inputs)
         link: BaseException | None = caught.value
         while link is not None:
             told.append(repr(link) + str(link) + repr(vars(link)))

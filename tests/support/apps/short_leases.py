@@ -29,7 +29,7 @@ if os.environ["DATABASE_URL"].startswith("postgresql"):
 
     procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", 2  # each second
     procrastinate.BEATS_EVERY, procrastinate.LOOK_EVERY = 0.5, 0.1
-reconcile.HELD = 5_000  # ms
+reconcile.LEASE_MS = 5_000  # ms
 most = int(os.environ.get("ATTEMPTS", "100"))
 RetryPolicy.__init__.__defaults__ = ((0.3,) * (most - 1), 0.9)  # delays and jitter
 send = Slack.send

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from receiver.stores.sql.queries import Charge
-from submitter.costs import Sum, month
+from submitter.cli.costs import CostSum, month
 
 NOVEMBER, DECEMBER = 1_763_000_000_000, 1_764_547_200_000  # the first instant of December
 
@@ -25,7 +25,7 @@ def charge(cost: str, **more: Any) -> Charge:
 
 
 def summed(by: str, *found: Charge) -> list[tuple[str, ...]]:
-    total = Sum(by)
+    total = CostSum(by)
     for one in found:
         total.add(one)
     return [line.row() for line in total.lines()]
@@ -75,8 +75,8 @@ def test_a_month_begins_in_utc() -> None:
 
 @pytest.mark.parametrize("odd", ["free", "NaN", "Infinity", "1e999999999", "1_000", "٣", "", "1,5"])
 def test_what_is_no_number_is_counted_apart(odd: str) -> None:
-    total = Sum("month")
+    total = CostSum("month")
     total.add(charge(odd))
     total.add(charge("-0.5"))
-    assert total.odd == 1
+    assert total.not_numbers == 1
     assert [line.row()[3:] for line in total.lines()] == [("1", "-0.5")]

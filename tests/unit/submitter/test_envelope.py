@@ -20,7 +20,7 @@ from submitter.errors import (
 from submitter.providers import kling_envelope
 from submitter.providers.answers import Call
 from submitter.providers.kling import VENDOR
-from submitter.wording import readable
+from submitter.text import readable
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
 HTTP_STATUS = {

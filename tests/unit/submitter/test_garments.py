@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from submitter import garments, images
 from submitter.client import Client
 from submitter.errors import InputError
-from submitter.garments import Garment, Kind, Sent
-from submitter.orders import prepare
+from submitter.pictures import garments, images
+from submitter.pictures.garments import ClothPicture, Garment, Kind
+from submitter.pictures.inputs import prepare_inputs
 from submitter.providers import Provider
 from submitter.providers.appypie import AppyPie
 from submitter.providers.kling import Kling
@@ -65,17 +65,17 @@ def near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int
     ],
 )
 def test_only_three_words_are_labels_and_no_url_has_one(given: str, read: Garment) -> None:
-    assert garments.chosen([given], KLING, V1) == (read,)
+    assert garments.select_garments([given], KLING, V1) == (read,)
 
 
 def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
     pair = (Garment("a", Kind.UPPER), Garment("b", Kind.LOWER))
-    assert garments.chosen(["upper:a", "lower:b"], KLING, V1_5) == pair
-    assert garments.chosen(["lower:b", "upper:a"], KLING, V1_5) == pair
+    assert garments.select_garments(["upper:a", "lower:b"], KLING, V1_5) == pair
+    assert garments.select_garments(["lower:b", "upper:a"], KLING, V1_5) == pair
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
+    ("given", "problem"),
     [
         (["upper:a", "upper:b"], "upper and upper cannot be combined; give one upper:PICTURE"),
         (["lower:a", "lower:b"], "lower and lower cannot"),
@@ -86,48 +86,46 @@ def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
         (["upper:a", "b"], "upper and unlabelled cannot"),
         (["upper:a", "lower:b", "dress:c"], "3 garments were given"),
         ([], "0 garments were given"),
-        (["upper:"], "'upper:' names no picture"),
+        (["upper:"], "'upper:' contains no path or URL"),
     ],
 )
-def test_what_would_fail_is_refused_before_anything_is_paid(
-    given: list[str], complaint: str
-) -> None:
-    with pytest.raises(InputError, match=complaint) as caught:
-        garments.chosen(given, KLING, V1_5)
+def test_what_would_fail_is_refused_before_anything_is_paid(given: list[str], problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        garments.select_garments(given, KLING, V1_5)
     assert caught.value.field == "cloth"
 
 
 @pytest.mark.parametrize(
-    ("room", "model", "complaint"),
+    ("adapter", "model", "problem"),
     [
-        (KLING, None, f"{V1} takes one garment only; use model {V1_5}"),
-        (KLING, V1, f"{V1} takes one garment only; use model {V1_5}"),
-        (Modellix(NOWHERE, "key"), V1, f"{V1} takes one garment only"),
-        (AppyPie(NOWHERE, "key"), None, "appypie takes one garment only; use another provider"),
+        (KLING, None, f"{V1} accepts only one garment; use model {V1_5}"),
+        (KLING, V1, f"{V1} accepts only one garment; use model {V1_5}"),
+        (Modellix(NOWHERE, "key"), V1, f"{V1} accepts only one garment"),
+        (AppyPie(NOWHERE, "key"), None, "appypie accepts only one garment; use another provider"),
     ],
 )
 def test_a_model_that_takes_one_garment_is_named(
-    room: Provider, model: str | None, complaint: str
+    adapter: Provider, model: str | None, problem: str
 ) -> None:
-    with pytest.raises(InputError, match=complaint):
-        prepare(room, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
+    with pytest.raises(InputError, match=problem):
+        prepare_inputs(adapter, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
 
 
 def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(plain("red", (300, 300)))
-    order = prepare(
+    inputs = prepare_inputs(
         Modellix(NOWHERE, "key"),
         "https://x.example/h.png",
         ["upper:a.png", "lower:b.png"],
         folder=tmp_path,
     )
-    assert opened(base64.b64decode(order.cloth, validate=True)).size == (300, 600)
+    assert opened(base64.b64decode(inputs.cloth, validate=True)).size == (300, 600)
 
 
 def test_a_provider_without_models_takes_none() -> None:
-    with pytest.raises(InputError, match="model: appypie takes no model"):
-        prepare(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
+    with pytest.raises(InputError, match="model: appypie does not accept a model"):
+        prepare_inputs(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
 
 
 def test_the_upper_one_is_above_and_both_are_as_wide_as_the_wider() -> None:
@@ -174,7 +172,7 @@ def test_cmyk_and_16_bit_grey_keep_their_colours() -> None:
 def test_the_worst_case_is_still_small_enough_to_be_sent() -> None:
     noise = encoded(Image.effect_noise((4000, 4000), 120).convert("RGB"), "JPEG", quality=95)
     sent = garments.merged(noise, noise)
-    assert len(base64.b64encode(sent)) <= images.MOST_BYTES
+    assert len(base64.b64encode(sent)) <= images.MAX_BYTES
     images.check("cloth", sent)
 
 
@@ -188,7 +186,7 @@ def test_every_merged_picture_is_one_that_is_taken(
 ) -> None:
     sent = garments.merged(plain(255, upper, "L"), plain(0, lower, "L"))
     images.check("cloth", sent)
-    assert max(opened(sent).size) <= garments.MOST_SIDE
+    assert max(opened(sent).size) <= garments.MAX_SIDE
 
 
 def test_a_long_strip_is_filled_up_with_white() -> None:
@@ -201,9 +199,9 @@ def test_a_long_strip_is_filled_up_with_white() -> None:
 def test_each_garment_is_checked_like_any_picture(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
     (tmp_path / "b.png").write_bytes(plain("red", (299, 300)))
-    pair = garments.chosen(["upper:a.png", "lower:b.png"], KLING, V1_5)
+    pair = garments.select_garments(["upper:a.png", "lower:b.png"], KLING, V1_5)
     with pytest.raises(InputError, match="299 x 300 px"):
-        garments.prepare(pair, tmp_path)
+        garments.prepare_garments(pair, tmp_path)
 
 
 def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) -> None:
@@ -214,13 +212,15 @@ def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) 
         return plain("blue", (300, 300))
 
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
-    pair = garments.chosen(["upper:a.png", "lower:https://x.example/b.png"], KLING, V1_5)
-    sent = garments.prepare(pair, tmp_path, fetch)
+    pair = garments.select_garments(["upper:a.png", "lower:https://x.example/b.png"], KLING, V1_5)
+    sent = garments.prepare_garments(pair, tmp_path, fetch)
     assert near(opened(base64.b64decode(sent.cloth)), (150, 450), BLUE)
     assert sent.merged == ((tmp_path / "a.png").read_bytes(), plain("blue", (300, 300)))
     assert asked == [("cloth", "https://x.example/b.png")]
-    alone = garments.chosen(["lower:https://x.example/b.png"], KLING, V1)
-    assert garments.prepare(alone, tmp_path, fetch) == Sent("https://x.example/b.png")
+    alone = garments.select_garments(["lower:https://x.example/b.png"], KLING, V1)
+    assert garments.prepare_garments(alone, tmp_path, fetch) == ClothPicture(
+        "https://x.example/b.png"
+    )
     assert len(asked) == 1
 
 
@@ -229,6 +229,6 @@ def test_a_camera_s_broken_notes_do_not_matter(tmp_path: Path) -> None:
     pair = [Garment(str(path), Kind.UPPER), Garment(str(path), Kind.LOWER)]
     for notes in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"):
         path.write_bytes(encoded(Image.new("RGB", (300, 300)), "JPEG", exif=notes))
-        assert garments.prepare(pair).cloth
+        assert garments.prepare_garments(pair).cloth
     path.write_bytes(encoded(Image.new("I;16", (300, 300), 65535), transparency=65535))
-    assert garments.prepare(pair).cloth
+    assert garments.prepare_garments(pair).cloth

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from submitter import images
 from submitter.errors import InputError
+from submitter.pictures import images
 from tests.support.picture_files import mpo
 
 
@@ -90,7 +90,7 @@ def test_a_good_picture_goes_as_raw_base64_of_its_very_bytes(
         (bomb(9_000, 9_000), "use at most"),  # below Pillow's own limits, above ours
         (bomb(10_000, 10_000), "more than"),  # Pillow warns
         (bomb(60_000, 60_000), "more than"),  # Pillow refuses
-        (picture("JPEG") + b"\0" * images.MOST_BYTES, "larger than 10 MB"),
+        (picture("JPEG") + b"\0" * images.MAX_BYTES, "larger than 10 MB"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -106,7 +106,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
 
 def test_a_picture_of_exactly_10_mb_is_taken() -> None:
     content = picture("JPEG")
-    images.check("human", content + b"\0" * (images.MOST_BYTES - len(content)))
+    images.check("human", content + b"\0" * (images.MAX_BYTES - len(content)))
 
 
 def test_paths_that_are_no_readable_file_are_refused(tmp_path: Path) -> None:

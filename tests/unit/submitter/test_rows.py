@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from submitter.batch.rows import COLUMNS, BadRow, Defaults, Row, read
+from submitter.batch.spreadsheet import check_encoding
 from submitter.errors import InputError
-from submitter.rows import COLUMNS, BadRow, Defaults, Row, read
-from submitter.sheet import check_encoding
 
 HEADER = "reference,human,cloth,cloth2,model,account,provider\n"
 Parse = Callable[..., tuple[list[Row], list[BadRow]]]
@@ -89,9 +89,9 @@ def test_jsonl_is_known_by_its_first_character(parse: Parse) -> None:
         ("A,me.jpg,a,,,,piapi", "provider: 'piapi' is not known; use kling or modellix or appypie"),
         ("A\x1b,me.jpg,a,,,,", "reference: use 1 to 200 printable characters"),
         (f"{'A' * 201},me.jpg,a,,,,", "reference: use 1 to 200 printable characters"),
-        ("A,me.jpg,a,,,,,one too many", "row: has 8 fields, the header 7"),
+        ("A,me.jpg,a,,,,,one too many", "row: has 8 fields, but the header has 7"),
         ('A,"me"x,a,,,,', "row: is not valid CSV: ',' expected after '\"'"),
-        ("GOOD-1,me.jpg,a,,,,", "reference: is in line 2 already"),
+        ("GOOD-1,me.jpg,a,,,,", "reference: is already used in line 2"),
     ],
 )
 def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
@@ -106,15 +106,15 @@ def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"reference": [7], "human": "h", "cloth": "c"}', "reference: expected a text, not list"),
-        ('{"reference": true, "human": "h", "cloth": "c"}', "reference: expected a text, not bool"),
-        ('{"reference": false, "human": "h", "cloth": "c"}', "reference: expected a text, not b"),
+        ('{"reference": [7], "human": "h", "cloth": "c"}', "reference: must be text, not list"),
+        ('{"reference": true, "human": "h", "cloth": "c"}', "reference: must be text, not bool"),
+        ('{"reference": false, "human": "h", "cloth": "c"}', "reference: must be text, not b"),
         ('{"reference": 1e300, "human": "h", "cloth": "c"}', "reference: 1e+300 is not an exact n"),
         ('{"reference": 9007199254740993.0, "human": "h", "cloth": "c"}', "reference: 90071992547"),
         ('{"reference": NaN, "human": "h", "cloth": "c"}', "row: is not JSON"),
         ('{"reference": null, "human": "h", "cloth": "c"}', "reference: is missing"),
-        ('{"reference": "A", "human": 7, "cloth": "c"}', "human: expected a text, not int"),
-        ('{"reference": "A", "human": "h", "cloth": [1]}', "cloth: expected a text, not int"),
+        ('{"reference": "A", "human": 7, "cloth": "c"}', "human: must be text, not int"),
+        ('{"reference": "A", "human": "h", "cloth": [1]}', "cloth: must be text, not int"),
         ('{"reference": "A", "human": "h", "cloth": []}', "cloth: is missing"),
         ('{"reference": "A", "human": "h", "clothe": "c"}', "row: 'clothe' is not one of"),
         ('{"reference": "A", "reference": "B"}', "row: is not JSON"),
@@ -267,7 +267,7 @@ def test_a_number_and_its_text_are_one_reference(parse: Parse) -> None:
     lines += ['{"reference": "42", "human": "me.jpg", "cloth": "a"}']
     rows, ((bad),) = parse("\n".join(lines))
     assert [one.reference for one in rows] == ["42"]
-    assert (bad.line, bad.problem) == (2, "reference: is in line 1 already")
+    assert (bad.line, bad.problem) == (2, "reference: is already used in line 1")
 
 
 @pytest.mark.parametrize("number", ["1.23457E+12", "1,23457E+12", "1E+12", "8.67284E+17"])

@@ -1,0 +1,158 @@
+"""Reads the body of `POST /api/tasks`, whose pictures are URLs or raw Base64, never paths."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from receiver.errors import NotTheProtocol
+from receiver.providers.json_body import decode_strictly
+from submitter.api.errors import InvalidRequest
+from submitter.errors import InputError
+from submitter.pictures import images
+from submitter.pictures.garments import ClothPicture, combine_garments, select_garments
+from submitter.pictures.inputs import TryOnInputs, check_model, check_texts
+from submitter.providers import Provider
+from submitter.settings import DEFAULT_ACCOUNT
+
+T = TypeVar("T")
+Fetch = Callable[[str, str], bytes]
+LONGEST_NAME = 64  # characters of the name of a provider or an account
+ACCEPTED = "an http(s) URL or the picture itself as raw Base64"
+
+
+class _Cloth(fields.Field[tuple[str, ...]]):
+    """One picture, or a list of one or two."""
+
+    def __init__(self) -> None:
+        pictures = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
+        super().__init__(required=True, metadata={"anyOf": [{"type": "string"}, pictures]})
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
+        pictures = value if isinstance(value, list) else [value]
+        if not 1 <= len(pictures) <= 2 or not all(isinstance(one, str) for one in pictures):
+            raise ValidationError("Not a string, or a list of one or two strings.")
+        return tuple(pictures)
+
+
+class NewTask(Schema):
+    """A try-on: pictures as URLs or raw Base64."""
+
+    class Meta:
+        unknown = RAISE
+
+    provider = fields.String(required=True, validate=validate.Length(1, LONGEST_NAME))
+    human = fields.String(required=True)
+    cloth = _Cloth()
+    reference = fields.String(load_default=None, allow_none=True)
+    model = fields.String(load_default=None, allow_none=True)
+    account = fields.String(load_default=DEFAULT_ACCOUNT, validate=validate.Length(1, LONGEST_NAME))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """A valid body whose pictures have not been checked yet."""
+
+    provider: str
+    human: str
+    cloth: tuple[str, ...]
+    reference: str | None
+    model: str | None
+    account: str
+
+
+def read_request(body: bytes) -> TaskRequest:
+    """Parse a body. Raises NotJson, and InvalidRequest with the problem of each field."""
+    try:
+        return TaskRequest(**NewTask().load(decode_strictly(body)))
+    except NotTheProtocol as error:
+        raise InvalidRequest({"body": str(error)}) from None
+    except ValidationError as error:
+        messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+        problems = {name[:80]: " ".join(map(str, texts)) for name, texts in messages.items()}
+        raise InvalidRequest(problems) from None
+
+
+def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> TryOnInputs:
+    """Check the request for this provider and return its inputs.
+
+    Garments to be merged are fetched within `fetch_seconds`. Raises InvalidRequest with all
+    problems.
+    """
+    ends_at = time.monotonic() + fetch_seconds
+
+    def fetch(field: str, url: str) -> bytes:
+        return images.fetch(field, url, within=max(ends_at - time.monotonic(), 0.001))
+
+    problems: dict[str, str] = {}
+    _collect(problems, lambda: check_texts(request.reference, None))
+    _collect(problems, lambda: check_texts(None, request.model))
+    _collect(problems, lambda: check_model(adapter, request.model))
+    human = _collect(problems, lambda: _prepare("human", request.human))
+    cloth = _collect(problems, lambda: _prepare_cloth(adapter, request, fetch))
+    if human is not None:
+        _collect(problems, lambda: adapter.pictures.check("human", human))
+    if cloth is not None:
+        _collect(problems, lambda: adapter.pictures.check("cloth", cloth.cloth))
+    if human is None or cloth is None or problems:
+        raise InvalidRequest(problems)
+    return TryOnInputs(human, cloth.cloth, request.reference, request.model, cloth.merged)
+
+
+def _prepare_cloth(adapter: Provider, request: TaskRequest, fetch: Fetch) -> ClothPicture:
+    garments = select_garments(request.cloth, adapter, request.model or adapter.default_model)
+    pictures = [garment.picture for garment in garments]
+    if len(pictures) == 1:
+        return ClothPicture(_prepare("cloth", pictures[0]))
+    # Base64 is checked first, so that nothing is fetched for a request that is invalid anyway.
+    contents = {given: _decode("cloth", given) for given in pictures if not _is_url(given)}
+    for url in pictures:
+        if url not in contents:
+            contents[url] = images.load("cloth", url, fetch)
+    upper, lower = (contents[given] for given in pictures)
+    return combine_garments(upper, lower)
+
+
+def _prepare(field: str, given: str) -> str:
+    if _is_url(given):
+        return images.prepare(field, given)
+    return base64.b64encode(_decode(field, given)).decode("ascii")
+
+
+def _is_url(given: str) -> bool:
+    """Return whether the text is meant as a URL, which may be invalid. Base64 has no colon."""
+    return re.match(r"[^:/]{0,20}://", given) is not None
+
+
+def _decode(field: str, given: str) -> bytes:
+    """Decode a picture from raw Base64 and check it. Raises InputError."""
+    if given[:5].lower() == "data:":
+        raise InputError(
+            field, f"is a data: URL; give {ACCEPTED}, without the part up to the comma"
+        )
+    try:
+        content = base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(
+            field, f"is neither a URL nor Base64; give {ACCEPTED}, without line breaks"
+        ) from None
+    if not content:
+        raise InputError(field, f"is empty; give {ACCEPTED}")
+    images.check(field, content)
+    return content
+
+
+def _collect(problems: dict[str, str], check: Callable[[], T]) -> T | None:
+    """Return the result of `check`, or store its problem by field and return None."""
+    try:
+        return check()
+    except InputError as error:
+        problems.setdefault(error.field, error.message)
+        return None

@@ -1,0 +1,1 @@
+"""Submits the rows of a file, several at a time for each account."""

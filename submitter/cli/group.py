@@ -1,0 +1,72 @@
+"""What the commands share: the group that reports errors, common options and output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from receiver.console import terminal
+from receiver.errors import CallbackReceiverError, SettingsError
+from receiver.text import display
+from submitter.errors import ConfigurationError, InputError, SubmitterError
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
+from submitter.settings import DEFAULT_ACCOUNT
+from submitter.text import readable
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+ARGUMENTS = {"file": "FILE"}  # all other fields of an InputError are options
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+provider = click.option(
+    "--provider", type=click.Choice(list(PROVIDERS)), default=DEFAULT_PROVIDER, show_default=True
+)
+account = click.option(
+    "--account",
+    default=DEFAULT_ACCOUNT,
+    metavar="NAME",
+    help="The account whose keys are used: `shop2` reads KLING_SHOP2_API_KEY and so on.",
+)
+model = click.option("--model", help="The provider's model.  [default: the provider's first]")
+
+
+class CommandGroup(click.Group):
+    """A group whose commands report our errors as lines on standard error."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if wrong := terminal.not_utf8(args):
+            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with terminal.output(print_errors, lambda: ctx.exit(EXIT_FAILED)):
+                return super().invoke(ctx)
+        except (ConfigurationError, SettingsError) as error:
+            print_errors(error.problems)
+            ctx.exit(EXIT_USAGE)
+        except InputError as error:
+            name = ARGUMENTS.get(error.field) or f"--{error.field.replace('_', '-')}"
+            print_errors([f"{name}: {error.message}"])
+            ctx.exit(EXIT_USAGE)
+        except (SubmitterError, CallbackReceiverError) as error:
+            print_errors([str(error)])
+            ctx.exit(EXIT_FAILED)
+        except KeyboardInterrupt:
+            print_errors(["interrupted; recorded tasks remain recorded: see `receiver tasks`"])
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print each text as one line, without characters that control a terminal."""
+    for line in lines:
+        click.echo(display.plain(line))
+
+
+def print_json(document: Any) -> None:
+    click.echo(display.json_readable(document))
+
+
+def print_errors(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(f"submitter: {readable(line, 2000)}", err=True)
