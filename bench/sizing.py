@@ -40,7 +40,9 @@ def tables(found: dict[str, Measured], machine: Sequence[tuple[str, str]]) -> li
         table(("where", "measured"), machine),
         _of_callbacks(found),
         _of_deliveries(found),
-        table(("part", "requirement", "recommendation"), [_web(two), _worker(one), *_server(two, one)]),
+        table(
+            ("part", "requirement", "recommendation"), [_web(two), _worker(one), *_server(two, one)]
+        ),
     ]
 
 

@@ -14,7 +14,9 @@ from receiver.endpoints import Circuit
 from receiver.tasks import Outcome, Status, Trust
 
 DOCS = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text()
-ENTRY = re.compile(r"^- \*\*(.+?)\*\*(?: \((\w+)\))?: (.+?)(?=\n- |\n\n|\Z)", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(
+    r"^- \*\*(.+?)\*\*(?: \((\w+)\))?: (.+?)(?=\n- |\n\n|\Z)", re.MULTILINE | re.DOTALL
+)
 ENTRIES = ENTRY.findall(DOCS)
 CLASSES = re.findall(r"^\| ([\w -]+) \| `([\w.]+)\.(\w+)` \|$", DOCS, re.MULTILINE)
 KINDS: dict[str, type[StrEnum]] = {
