@@ -13,9 +13,9 @@ from bench import ROOT
 from bench.report import table
 
 PAGE = ROOT / "docs" / "scaling.md"
-CALLBACKS = 1000  # a second, which is calculated
+CALLBACKS = 1000  # per second, for which the size is calculated
 HOOKS = 2
-DELIVERIES = CALLBACKS / 3 * HOOKS  # a second: every third callback ends a task
+DELIVERIES = CALLBACKS / 3 * HOOKS  # per second: every third callback ends a task
 TIMES = "\u00d7"
 NONE = "\u2013"
 

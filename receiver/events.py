@@ -97,3 +97,8 @@ class Event:
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know
     dropped: tuple[str, ...] = ()  # fields that could not be used, each with what was expected
     lost_outputs: tuple[str, ...] = ()  # the `dropped` fields that leave an output out
+
+    @property
+    def must_be_fetched(self) -> bool:
+        """Whether this is a success without its result, which a query has to fetch."""
+        return self.status is Status.SUCCEEDED and not self.media

@@ -86,7 +86,7 @@ def announce(
         deadline_at=now + _first_query(QUERY_ANNOUNCED_AFTER, settings),
     )
     secret = settings.with_secret().callback_secrets[0]
-    store.create_task(task)
+    store.inbox.create_task(task)
     return task, callback_urls.callback_url(settings.public_url, secret, provider, task.id)
 
 
@@ -139,7 +139,7 @@ class Ingest:
         if not isinstance(error, RequestRefused):  # an adapter's bug: its text may contain secrets
             shown = cleaned(redacted(repr(error)))
             problem = shortened(f"it could not be processed: {shown}", LONGEST_PROBLEM)
-        self.store.quarantine(callback, problem, query_after=self.query_after)
+        self.store.inbox.quarantine(callback, problem, query_after=self.query_after)
         self.count(callback, None, Outcome.QUARANTINED)
 
     def _concerns_no_task(self, callback: Callback, error: Exception) -> bool:
@@ -154,7 +154,7 @@ class Ingest:
         if not isinstance(error, NotTheProtocol):
             return False
         try:
-            self.store.task_by_provider_id(callback.provider, error.about or "")
+            self.store.queries.task_by_provider_id(callback.provider, error.about or "")
         except NotFound:
             return True
         return False
@@ -162,7 +162,7 @@ class Ingest:
     def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
         """`record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
         confirm = self._must_be_confirmed(callback, event)
-        return self.store.submit(
+        return self.store.inbox.submit(
             callback,
             event,
             self.subscriptions,
@@ -174,7 +174,7 @@ class Ingest:
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a message whose meaning is known; durable when it returns."""
         confirm = self._must_be_confirmed(callback, event)
-        return self.store.record(
+        return self.store.inbox.record(
             callback,
             event,
             self.subscriptions,
@@ -191,14 +191,14 @@ class Ingest:
         Raises NotFound; NotAMismatch if the message cannot be accepted; and NotJson, BodyTooLong or
         NotTheProtocol if it is still not understood.
         """
-        stored = self.store.callback(callback_id)
+        stored = self.store.queries.callback(callback_id)
         if not stored.callback.body:
             raise NotFound(f"callback {callback_id} has no body to replay")
         if stored.callback.task_id is None and stored.callback.trust is Trust.TOKEN:
             raise NotTheProtocol("its URL names a task of another provider, or it was empty")
         event = providers.parse(stored.callback)
         confirm = self._must_be_confirmed(stored.callback, event)
-        return self.store.reopen(
+        return self.store.inbox.reopen(
             stored,
             event,
             self.subscriptions,
@@ -211,7 +211,7 @@ class Ingest:
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""
-        self.store.give_up(task_id, now, self.subscriptions)
+        self.store.inbox.give_up(task_id, now, self.subscriptions)
 
     def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
         """Count a callback, and log a warning about any mismatch."""
@@ -238,7 +238,7 @@ class Ingest:
 
         A success with nothing in it never counts: the picture is the result.
         """
-        if event.status is Status.SUCCEEDED and not event.media:
+        if event.must_be_fetched:
             return True
         return event.status.is_terminal and callback.trust in UNCONFIRMED[self.confirm]
 

@@ -1,9 +1,9 @@
-"""Signatures of the Standard Webhooks scheme: signed and verified in one place.
+"""Creates and verifies Standard Webhooks signatures (standardwebhooks.com).
 
-The specification (standardwebhooks.com): headers `webhook-id`, `webhook-timestamp` (Unix seconds)
-and `webhook-signature` (space-separated `v1,<base64>`); signed is `{id}.{timestamp}.{body}` by
-HMAC-SHA256 with the base64-decoded part of the secret after `whsec_`. Why not the PyPI package:
-docs/adr/0001-own-standard-webhooks-verifier.md.
+A request has the headers `webhook-id`, `webhook-timestamp` (Unix seconds) and `webhook-signature`
+(one or more `v1,<base64>`, separated by spaces). A signature is the HMAC-SHA256 of
+`{id}.{timestamp}.{body}`; its key is the base64-decoded part of the secret after `whsec_`.
+docs/adr/0001-own-standard-webhooks-verifier.md explains why we do not use the PyPI package.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 
 from receiver.errors import BadSignature
 
-TOLERANCE = 300  # seconds a timestamp may lie in the past or in the future
+TOLERANCE = 300  # seconds that a timestamp may be in the past or in the future
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
-SHORTEST_KEY = 24  # bytes, as the specification demands; longer keys are accepted
+SHORTEST_KEY = 24  # bytes, as the specification requires; longer keys are accepted
 MAKE_ONE = (
     'python3 -c "import base64, secrets; '
     "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
@@ -28,9 +28,9 @@ _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 def key_of(secret: str) -> bytes:
-    """Return the key in a secret `whsec_<base64>`.
+    """Return the key in a secret `whsec_<base64>`; the prefix is optional.
 
-    Raises ValueError if there is none, or if it is so short that signatures could be guessed.
+    Raises ValueError if there is no key, or if it is so short that signatures could be guessed.
     """
     text = secret.removeprefix("whsec_")
     try:
@@ -47,21 +47,22 @@ def key_of(secret: str) -> bytes:
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
-    """Does the request claim to be signed at all? Header names in lower case."""
+    """Return whether the request claims to be signed. Header names are in lower case."""
     return SIGNATURE in headers
 
 
-def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`."""
-    digest = _digest(key_of(secret), message_id, str(timestamp), body)
+def sign(secret: str, message_id: str, timestamp: int | str, body: bytes) -> str:
+    """Return the value of `webhook-signature`. Raises ValueError for an unusable secret."""
+    signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + body
+    digest = hmac.digest(key_of(secret), signed, hashlib.sha256)
     return _VERSION + base64.b64encode(digest).decode()
 
 
 def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now: float) -> None:
-    """Raises BadSignature unless one of the secrets signed these bytes within five minutes.
+    """Raise BadSignature unless one of the secrets signed this body within five minutes.
 
-    Header names in lower case; `now` in Unix seconds. During a rotation there are two secrets, and
-    two signatures: any match suffices.
+    Header names are in lower case; `now` is in Unix seconds. During a rotation, a request may have
+    two signatures, and there may be two secrets: any match suffices.
     """
     message_id, timestamp = headers.get(ID, ""), headers.get(TIMESTAMP, "")
     if not message_id or not _SECONDS.fullmatch(timestamp):
@@ -73,18 +74,12 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
             "stale_signature",
         )
     given = [
-        part.removeprefix(_VERSION).encode("utf-8", "surrogateescape")
+        part.encode("utf-8", "surrogateescape")
         for part in headers.get(SIGNATURE, "").split(" ")
         if part.startswith(_VERSION)
     ]
-    expected = [
-        base64.b64encode(_digest(key_of(secret), message_id, timestamp, body)) for secret in secrets
-    ]
+    expected = [sign(secret, message_id, timestamp, body).encode() for secret in secrets]
+    # Every pair is compared, so that the duration does not depend on which one matches.
     matches = [hmac.compare_digest(mine, theirs) for mine in expected for theirs in given]
     if not any(matches):
-        raise BadSignature("no signature is right for any of the secrets", "wrong_signature")
-
-
-def _digest(key: bytes, message_id: str, timestamp: str, body: bytes) -> bytes:
-    text = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + body
-    return hmac.digest(key, text, hashlib.sha256)
+        raise BadSignature("the signature matches none of the secrets", "wrong_signature")

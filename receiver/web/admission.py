@@ -15,7 +15,7 @@ from receiver import providers
 from receiver.config.settings import Settings
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
-from receiver.signing import callback_urls, standard_webhooks
+from receiver.signing import callback_urls
 from receiver.tasks import Trust
 from receiver.text.redaction import redacted_path
 from receiver.web import headers
@@ -46,8 +46,11 @@ def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
     UnknownCallbackUrl, or BadSignature if a required signature is missing.
     """
     _check_provider(sent.provider)
+    verification = providers.get(sent.provider).verification
     secrets = settings.webhook_secrets.get(sent.provider, ())
-    is_signed = bool(secrets) and standard_webhooks.is_signed(_lowered(sent))
+    is_signed = (
+        verification is not None and bool(secrets) and verification.is_signed(_lowered(sent))
+    )
     if sent.task_id is not None:
         if not callback_urls.check(
             settings.callback_secrets, sent.provider, sent.task_id, sent.token or ""
@@ -56,9 +59,13 @@ def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
                 "wrong token: it matches none of CALLBACK_SECRETS for this provider and task",
                 "wrong_token",
             )
+        if secrets and not is_signed and verification is not None and verification.is_mandatory:
+            raise BadSignature(f"not signed, but {sent.provider} signs every callback", "unsigned")
         # Without secrets, signatures are not checked: this allows deleting all of a provider's
         # secrets while tasks are running.
         return secrets if is_signed else ()
+    if verification is None or not verification.covers_body:
+        raise UnknownCallbackUrl("the URL has no token, and the body is not signed", "no_secret")
     if not secrets:
         raise UnknownCallbackUrl(
             f"the URL has no token, and no secret is set for {sent.provider}", "no_secret"
@@ -81,17 +88,21 @@ def admit(
     """
     secrets = identify(settings, sent)
     check_size(body, sent.headers)
-    if secrets:
+    verification = providers.get(sent.provider).verification
+    trust = Trust.TOKEN
+    if secrets and verification is not None:
         arrived_at = now if wall is None else wall
-        standard_webhooks.verify(secrets, _lowered(sent), body, arrived_at / 1000)
-    return Callback(
+        verification.verify(_lowered(sent), body, secrets, arrived_at / 1000)
+        trust = Trust.SIGNED if verification.covers_body else Trust.TOKEN
+    callback = Callback(
         provider=sent.provider,
         task_id=sent.task_id,
         body=body,
         received_at=now,
         headers=headers.kept(sent.headers.items(), sent.token),
-        trust=Trust.SIGNED if secrets else Trust.TOKEN,
+        trust=trust,
     )
+    return providers.without_secrets(callback)
 
 
 def check_size(body: bytes, sent: Mapping[str, str]) -> None:

@@ -34,7 +34,7 @@ from receiver.processes import current_hooks
 from receiver.processes.clock_watch import ClockWatch
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.stores.base import Store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 from receiver.text import display
 from receiver.web.debounce import Debouncer
 from receiver.web.health import name_of_this_process
@@ -54,7 +54,7 @@ def install(app: Flask, meter: MetricBuffer, store: Store, watch: ClockWatch) ->
     def hand_over() -> None:
         try:
             watch.look()
-            meter.flush(store.measure)
+            meter.flush(store.metrics.add)
         except StoreUnavailable as error:
             log.warning("what was counted is kept for later", error=str(error))
             meter.store_failed()
@@ -90,8 +90,8 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def is_writable() -> bool:
         """Could what this process counted be written just now, and a heartbeat?"""
         try:
-            meter.flush(store.measure)
-            store.heartbeat(name, "web", now_ms())
+            meter.flush(store.metrics.add)
+            store.activity.heartbeat(name, "web", now_ms())
         except StoreUnavailable as error:
             log.error("the record is unavailable", error=str(error))
             return False
@@ -123,11 +123,11 @@ def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     """Each measure with all its values; the record is read first."""
     store, now = ingest.store, now_ms()
     values = _read(store, ingest.hooks, now)
-    missing = without_hook(store.delivery_counts(), ingest.hooks)
+    missing = without_hook(store.metrics.delivery_counts(), ingest.hooks)
     values[metrics.WITHOUT_HOOK.name] = {(): sum(missing.values())}
     values[metrics.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
     values[metrics.STORE_WRITABLE.name] = writable
-    for reading in store.measured():
+    for reading in store.metrics.samples():
         labels = tuple(map(display.encodable, reading.labels))
         values[reading.name][labels] = reading.value
     for measure in metrics.ALL:
@@ -146,24 +146,24 @@ def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Va
     found[metrics.VERIFICATION_FAILURES.name] = {(reason,): 0.0 for reason in metrics.REASONS}
     callers = [name for name in providers.PROVIDERS if providers.get(name).has_callbacks]
     found[metrics.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # never
-    for tasks in store.open_tasks(now):
+    for tasks in store.metrics.open_tasks(now):
         found[metrics.TASKS_OPEN.name][tasks.provider,] = tasks.tasks
         found[metrics.TASKS_AWAITED.name][tasks.provider,] = tasks.awaited
         found[metrics.TASKS_OVERDUE.name][tasks.provider,] = tasks.overdue
-    for counter in store.counters():
+    for counter in store.metrics.counters():
         if counter.name in metrics.COUNTED:
             found[metrics.COUNTED[counter.name].name][counter.provider,] = counter.value
-    backlog = store.backlog(now, hooks)
+    backlog = store.metrics.backlog(now, hooks)
     oldest = backlog.oldest_due_at
     found[metrics.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
     found[metrics.DELIVERIES_HELD.name] = {(): backlog.held}
     found[metrics.DELIVERIES_DEAD.name] = {(): backlog.dead}
     found[metrics.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
-    space = store.space()
+    space = store.database.space()
     found[metrics.DATABASE_SIZE.name] = {(): space.used}
     if space.free is not None:
         found[metrics.DISK_FREE.name] = {(): space.free}
-    seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
+    seen: Values = {(kind,): (store.activity.last_seen(kind) or 0) / 1000 for kind in PROCESSES}
     found[metrics.PROCESS_SEEN.name] = seen
     rejected = current_hooks.rejections(store, now)
     found[metrics.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
@@ -174,7 +174,7 @@ def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Va
 def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
     """The states of all hooks in the hooks file, and of others that are on record."""
     states = dict.fromkeys(hooks, Circuit.CLOSED)
-    states |= {endpoint.hook: endpoint.circuit(now) for endpoint in store.endpoints()}
+    states |= {endpoint.hook: endpoint.circuit(now) for endpoint in store.endpoints.all()}
     return {
         (hook, state): float(state is current)
         for hook, current in states.items()

@@ -1,11 +1,12 @@
-"""`/openapi.json` and `/docs`: what is served here, made of the routes and their own schemas."""
+"""`/openapi.json` and `/docs`: a description of the HTTP API, made from the routes."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from http import HTTPStatus
 from importlib import resources
 from inspect import getdoc
@@ -17,20 +18,26 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, render_templ
 from werkzeug.routing import Rule
 
 from receiver import __version__
-from receiver.providers import PROVIDERS, kling, legacy
+from receiver.providers import PROVIDERS, callback_schemas
 from receiver.serializers import route_spec
 from receiver.serializers.route_spec import Kind, RouteSpec
 from receiver.serializers.schemas import EventDocument, ProblemDocument
 
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
-LATER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
-REQUEST_ID = {
-    "X-Request-Id": {"description": "The request's name in the log.", "schema": {"type": "string"}}
+ACCEPTED = "Accepted. The request is repeated after any other response."
+RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
 }
-ABOUT = """Receives the callbacks of AI tasks, records each status change exactly once, and fires
-hooks. Instants are RFC 3339, in UTC. What is answered may get more members: ignore those you do not
-know."""
+REQUEST_ID = {
+    "X-Request-Id": {
+        "description": "The id of the request in the log.",
+        "schema": {"type": "string"},
+    }
+}
+ABOUT = """Receives the callbacks of AI tasks, records each status change exactly once, and runs
+hooks. Timestamps are RFC 3339, in UTC. Responses may get more members in the future: ignore those
+that you do not know."""
 
 
 def blueprint() -> Blueprint:
@@ -38,23 +45,21 @@ def blueprint() -> Blueprint:
     style = resources.files("receiver.web").joinpath("templates", "docs.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
-    made: list[dict[str, Any]] = []  # once, when every route is there
 
-    def document() -> dict[str, Any]:
-        if not made:
-            made.append(openapi(current_app))
-        return made[0]
+    @cache
+    def document() -> dict[str, Any]:  # not created before every route is registered
+        return openapi(current_app)
 
     @routes.get("/openapi.json")
     @route_spec.described(RouteSpec(answers={200: "application/json"}, needs_record=False))
-    def machine() -> Response:
+    def openapi_json() -> Response:
         """This description, as OpenAPI 3.1."""
         return jsonify(document())
 
     @routes.get("/docs")
     @route_spec.described(RouteSpec(answers={200: "text/html"}, needs_record=False))
-    def people() -> Response:
-        """The same as a page to read."""
+    def docs() -> Response:
+        """This description, as a page to read."""
         page = render_template("docs.html", document=document(), style=style, shape=shape)
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
         return Response(page, mimetype="text/html", headers=headers)
@@ -63,7 +68,7 @@ def blueprint() -> Blueprint:
 
 
 def openapi(app: Flask) -> dict[str, Any]:
-    """The document of this application: every route it has."""
+    """Return the description of all routes of this application."""
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec(
         title="Callback Receiver",
@@ -73,48 +78,49 @@ def openapi(app: Flask) -> dict[str, Any]:
         info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
     )
     spec.components.security_scheme(TOKEN, {"type": "http", "scheme": "bearer"})
-    spec.components.schema("KlingCallback", schema=kling.Envelope)
-    spec.components.schema("LegacyCallback", schema=legacy.Envelope)
+    callbacks = {_name(schema): schema for schema in callback_schemas()}
+    for name, schema in callbacks.items():
+        spec.components.schema(name, schema=schema)
     spec.components.schema("Event", schema=EventDocument)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
         methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
         operations = {method.lower(): _operation(rule, view, method) for method in methods}
         spec.path(path=re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
-    return {**spec.to_dict(), "webhooks": WEBHOOKS}
+    return {**spec.to_dict(), "webhooks": _webhooks(callbacks)}
 
 
 def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, Any]:
     summary, _, more = (getdoc(view) or "").partition("\n\n")
-    said = route_spec.of(view)
+    route = route_spec.of(view)
     operation: dict[str, Any] = {
         "operationId": f"{rule.endpoint}.{method}".replace(".", "_").lower(),
         "summary": " ".join(summary.split()),
         "description": more,
         "tags": [_tag(rule)],
-        "parameters": list(_parameters(rule, said)),
+        "parameters": list(_parameters(rule, route)),
     }
-    if said is None:  # a page for people
+    if route is None:  # a page of the dashboard
         return {**operation, "responses": {"default": {"description": "A page."}}}
-    operation["responses"] = dict(_responses(rule, said))
-    if said.body:
-        operation["requestBody"] = {"required": True, "content": _json(*said.body)}
-    if _is_closed(rule):
+    operation["responses"] = dict(_responses(rule, route))
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": _json(*route.body)}
+    if _needs_token(rule):
         operation["security"] = [{TOKEN: []}]
     return operation
 
 
-def _parameters(rule: Rule, said: RouteSpec | None) -> Iterator[dict[str, Any]]:
+def _parameters(rule: Rule, route: RouteSpec | None) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"<(?:[^<>]*:)?(\w+)>", rule.rule):
-        yield {"in": "path", "name": name, "required": True, "schema": _of_path(rule, name)}
-    if said is not None and said.query is not None:
-        yield {"in": "query", "schema": said.query}
-    for name, meaning in (said.headers if said else {}).items():
+        yield {"in": "path", "name": name, "required": True, "schema": _path_schema(rule, name)}
+    if route is not None and route.query is not None:
+        yield {"in": "query", "schema": route.query}
+    for name, meaning in (route.headers if route else {}).items():
         schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
         yield {"in": "header", "name": name, "description": meaning, "schema": schema}
 
 
-def _of_path(rule: Rule, name: str) -> dict[str, Any]:
+def _path_schema(rule: Rule, name: str) -> dict[str, Any]:
     if name == "provider":
         return {"type": "string", "enum": sorted(PROVIDERS)}
     converter = rule.rule.partition(f":{name}>")[0].rpartition("<")[2]
@@ -123,13 +129,14 @@ def _of_path(rule: Rule, name: str) -> dict[str, Any]:
     return {"type": "string", "minLength": 1}
 
 
-def _responses(rule: Rule, said: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
-    for status, kind in said.answers.items():
+def _responses(rule: Rule, route: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, kind in route.answers.items():
         phrase = getdoc(kind) if isinstance(kind, type) else HTTPStatus(status).phrase
         yield str(status), {"description": phrase, "headers": REQUEST_ID, "content": _json(kind)}
-    closed = (401, 429) if _is_closed(rule) else ()
-    for status in sorted({*said.refuses, *closed, *((503,) if said.needs_record else ())}):
-        headers = {**REQUEST_ID, **(LATER if status in (429, 503) else {})}
+    unauthorized = (401, 429) if _needs_token(rule) else ()
+    unavailable = (503,) if route.needs_record else ()
+    for status in sorted({*route.refuses, *unauthorized, *unavailable}):
+        headers = {**REQUEST_ID, **(RETRY_AFTER if status in (429, 503) else {})}
         content = {PROBLEM: {"schema": ProblemDocument}}
         phrase = HTTPStatus(status).phrase
         yield str(status), {"description": phrase, "headers": headers, "content": content}
@@ -142,8 +149,8 @@ def _json(*kinds: Kind) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _is_closed(rule: Rule) -> bool:
-    """Does it want the API token? See `auth`."""
+def _needs_token(rule: Rule) -> bool:
+    """Return whether the route requires the API token; see `auth`."""
     return rule.rule == "/metrics" or rule.rule.startswith("/api/")
 
 
@@ -160,13 +167,13 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _takes(*names: str) -> dict[str, Any]:
+def _request_body(*names: str) -> dict[str, Any]:
     schema = _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(name) for name in names]}
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def shape(schema: dict[str, Any]) -> str:
-    """A schema in a few words, for people."""
+    """Return a short description of a schema for the page."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     for several in ("anyOf", "oneOf"):
@@ -182,27 +189,29 @@ def shape(schema: dict[str, Any]) -> str:
     return f"{shown} ({schema['format']})" if "format" in schema else shown
 
 
-TAKEN = {"200": {"description": "Taken. Anything else is sent again."}}
-WEBHOOKS: dict[str, Any] = {
-    "callback": {
-        "post": {
-            "operationId": "webhook_callback",
-            "summary": "What a provider posts to the callback URL when a task moves.",
-            "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, signed by the "
-            "scheme of Standard Webhooks, to /callbacks/{provider}. Only the id and the status of "
-            "the task have to be as described; any other field that is not is dropped and named.",
-            "requestBody": _takes("KlingCallback", "LegacyCallback"),
-            "responses": TAKEN,
-        }
-    },
-    "event": {
-        "post": {
-            "operationId": "webhook_event",
-            "summary": "What a hook of type webhook posts when a task moves.",
-            "description": "Signed by the scheme of Standard Webhooks. It may come more than once, "
-            "each time with the same webhook-id.",
-            "requestBody": _takes("Event"),
-            "responses": {"2XX": {"description": "Taken. Anything else is sent again."}},
-        }
-    },
-}
+def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
+    """Return the requests that providers send to us, and that hooks send to others."""
+    return {
+        "callback": {
+            "post": {
+                "operationId": "webhook_callback",
+                "summary": "Sent by a provider to the callback URL when a task changes.",
+                "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, with a "
+                "signature that covers the body, to /callbacks/{provider}. Only the id and the "
+                "status of the task must be as described. Any other field that is not is left out "
+                "and named.",
+                "requestBody": _request_body(*callbacks),
+                "responses": {"200": {"description": ACCEPTED}},
+            }
+        },
+        "event": {
+            "post": {
+                "operationId": "webhook_event",
+                "summary": "Sent by a hook of type webhook when a task changes.",
+                "description": "Signed by the Standard Webhooks scheme. The same event may be sent "
+                "more than once, with the same webhook-id.",
+                "requestBody": _request_body("Event"),
+                "responses": {"2XX": {"description": ACCEPTED}},
+            }
+        },
+    }

@@ -14,10 +14,10 @@ from receiver.clock import now_ms
 from receiver.config import durations
 from receiver.deliveries import State
 from receiver.ingest import Ingest
-from receiver.maintenance import redeliver
+from receiver.maintenance import repair
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import RedeliveryDocument
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.web import problems
 
 STEPS = 40  # of 500 deliveries; whoever means more asks again
@@ -76,11 +76,9 @@ def blueprint(ingest: Ingest) -> Blueprint:
         wanted, now = DeliverySelection(**given), now_ms()
         if wanted.state not in (State.DEAD, State.DELIVERED):
             raise ValidationError({"state": ["use dead or delivered"]})
-        found = redeliver.redeliver(ingest.store, wanted, now, dry_run=dry_run)
+        found = repair.redeliver(ingest.store, wanted, now, dry_run=dry_run)
         redelivered, all_found = _some(found)
-        missing = redeliver.catch_up(
-            ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run
-        )
+        missing = repair.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
         created, all_created = _some(missing)
         done = all_found and all_created
         document = {"redelivered": redelivered, "created": created, "done": done}

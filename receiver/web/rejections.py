@@ -14,7 +14,7 @@ from flask import Flask, Response, g, request
 from receiver.clock import now_ms
 from receiver.errors import StoreError
 from receiver.stores.base import Store
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
 from receiver.text.redaction import redacted, redacted_path
 from receiver.web.debounce import Debouncer
 from receiver.web.limits import AttemptLimiter
@@ -86,7 +86,10 @@ def install(app: Flask, store: Store, key: str) -> None:
     This looks at responses, so a sender with a valid token or signature is never limited. `key`
     makes the stored digests of networks unpredictable.
     """
-    rejections, limits = Rejections(store.note_rejections), AttemptLimiter(store=store, key=key)
+    rejections, limits = (
+        Rejections(store.activity.add_rejections),
+        AttemptLimiter(store=store.sessions, key=key),
+    )
     rejections.close_with(limits)
     app.extensions["rejections"] = rejections  # the worker notes what never reaches the application
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from receiver.stores.overview import SLOWEST
+from receiver.stores.sql.metrics import SLOWEST
 from receiver.web.dashboard import charts, formats
 from receiver.web.dashboard.charts import BarSeries, Quantiles
 from receiver.web.dashboard.formats import Formats

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
 from receiver.web.rejections import LONGEST_REASON, MORE, MOST_AT_ONCE, TRIES, Rejections
 from tests.support.patience import PATIENCE, wait_until
 

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Response
 
 from receiver import providers
 from receiver.deliveries import Attempt, Delivery, State
-from receiver.maintenance import redeliver
+from receiver.maintenance import repair
 from receiver.stores.base import Store
-from receiver.stores.upkeep import DeliverySelection
+from receiver.stores.sql.repair import DeliverySelection
 from receiver.tasks import Task
 from receiver.web import cursors
 from receiver.web.dashboard.page_context import PAGE_SIZE, PageContext, row_before
@@ -49,7 +49,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
         hook = query.get("hook", "").replace("\0", "")[:MAX_HOOK_NAME] or None
         state = State(query["state"]) if query.get("state") in tuple(State) else None
         before = row_before("deliveries", query.get("before", ""))
-        found = context.store.page_of_deliveries(
+        found = context.store.lists.page_of_deliveries(
             before=before, limit=PAGE_SIZE, hook=hook, state=state
         )
         return page(
@@ -93,7 +93,7 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
 
     def redeliver_selected(selection: DeliverySelection, *, dry_run: bool) -> tuple[int, bool]:
         """Return how many deliveries changed, or would change, and whether these are all."""
-        every_step = redeliver.redeliver(context.store, selection, g.now, dry_run=dry_run)
+        every_step = repair.redeliver(context.store, selection, g.now, dry_run=dry_run)
         steps = list(islice(every_step, STEPS))
         return sum(step.changed for step in steps), steps[-1].next is None
 
@@ -110,8 +110,8 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
 
 
 def _rows(store: Store, deliveries: tuple[Delivery, ...]) -> list[DeliveryRow]:
-    tasks = store.tasks_by_id(list({delivery.task_id for delivery in deliveries}))
-    attempts = store.attempts(deliveries)
+    tasks = store.queries.tasks_by_id(list({delivery.task_id for delivery in deliveries}))
+    attempts = store.queries.attempts(deliveries)
     return [
         DeliveryRow(delivery, tasks.get(delivery.task_id), attempts.get(delivery.id, ()))
         for delivery in deliveries

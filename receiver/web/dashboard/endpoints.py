@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 from receiver.deliveries import Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import NotFound
-from receiver.stores.hook_tests import HookTest
+from receiver.stores.sql.endpoints import HookTest
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
 from receiver.web.health import is_worker_seen
@@ -43,18 +43,18 @@ def install(routes: Blueprint, context: PageContext) -> None:
 
     @routes.post("/endpoints/<hook>/pause")
     def pause(hook: str) -> Response:
-        store.hold(_known(context, hook), g.now)
+        store.endpoints.pause(_known(context, hook), g.now)
         return _done(f"{hook} is paused. Its deliveries wait, and use no attempt.")
 
     @routes.post("/endpoints/<hook>/resume")
     def resume(hook: str) -> Response:
-        is_resumed = store.resume(_known(context, hook), g.now)
+        is_resumed = store.endpoints.resume(_known(context, hook), g.now)
         unchanged = f"Nothing was done: {hook} was not paused, disabled or failing."
         return _done(f"{hook} is resumed." if is_resumed else unchanged)
 
     @routes.post("/endpoints/<hook>/test")
     def request_test(hook: str) -> Response:
-        is_new = store.ask_trial(hook, _subscription(context, hook).tried_with, g.now)
+        is_new = store.endpoints.request_test(hook, _subscription(context, hook).test_status, g.now)
         unchanged = f"Nothing was done: a test event to {hook} is already waiting."
         return _done(f"A worker will send a test event to {hook}." if is_new else unchanged)
 
@@ -80,8 +80,8 @@ def _known(context: PageContext, hook: str) -> str:
 def _rows(context: PageContext, now: int) -> list[EndpointRow]:
     """Return a row for every hook that is in the hooks file or on record."""
     subscriptions = {one.hook: one for one in context.ingest.subscriptions}
-    endpoints = {endpoint.hook: endpoint for endpoint in context.store.endpoints()}
-    tests = {test.hook: test for test in context.store.trials()}
+    endpoints = {endpoint.hook: endpoint for endpoint in context.store.endpoints.all()}
+    tests = {test.hook: test for test in context.store.endpoints.tests()}
     return [
         EndpointRow(
             endpoint := endpoints.get(hook, Endpoint(hook)),

@@ -70,7 +70,9 @@ def configure_sessions(app: Flask, settings: Settings) -> None:
 
 def limiter(store: Store, settings: Settings) -> AttemptLimiter:
     """Return the limiter of password attempts per network, across all processes."""
-    return AttemptLimiter(BURST, PER_SECOND, kind="password", store=store, key=settings.session_key)
+    return AttemptLimiter(
+        BURST, PER_SECOND, kind="password", store=store.sessions, key=settings.session_key
+    )
 
 
 def install(
@@ -128,7 +130,7 @@ def begin(store: Store, settings: Settings) -> None:
     end(store)
     session.clear()  # nothing from before the login may be used after it
     session_id, now = secrets.token_urlsafe(32), now_ms()
-    store.open_session(_digest(session_id), now, now + SESSION_LIFETIME * 1000)
+    store.sessions.open(_digest(session_id), now, now + SESSION_LIFETIME * 1000)
     session.permanent = True
     session["id"], session["proof"] = session_id, _proof(settings)
 
@@ -141,7 +143,7 @@ def is_open(store: Store, settings: Settings) -> bool:
     session_id, proof = _session_text("id"), _session_text("proof")
     if not session_id or not hmac.compare_digest(proof, _proof(settings)):
         return False
-    return store.has_session(_digest(session_id), now_ms())
+    return store.sessions.is_open(_digest(session_id), now_ms())
 
 
 def end(store: Store) -> None:
@@ -151,7 +153,7 @@ def end(store: Store) -> None:
     """
     session_id = _session_text("id")
     if session_id:
-        store.close_session(_digest(session_id))
+        store.sessions.close(_digest(session_id))
     session.clear()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from receiver.providers.base import is_deep
 from receiver.providers.fields import cleaned
-from receiver.stores.base import StoredCallback
+from receiver.providers.json_body import is_deep
+from receiver.stores.sql.rows import StoredCallback
 from receiver.web import cursors
 from receiver.web.dashboard.page_context import PageContext, row_before
 from receiver.web.dashboard.responses import page
@@ -38,13 +38,13 @@ def install(routes: Blueprint, context: PageContext) -> None:
     @routes.get("/quarantine")
     def quarantine() -> str:
         before = row_before("quarantine", request.args.get("before", ""))
-        stored = context.store.page_of_quarantine(before=before, limit=QUARANTINE_PAGE_SIZE)
+        stored = context.store.lists.page_of_quarantine(before=before, limit=QUARANTINE_PAGE_SIZE)
         return page(
             "quarantine",
             here="quarantine",
             messages=[message(row, context.hide) for row in stored.rows],
             following=cursors.written("quarantine", stored.next),
-            rejections=context.store.rejections(REJECTIONS),
+            rejections=context.store.activity.rejections(REJECTIONS),
         )
 
 

@@ -42,13 +42,13 @@ class PageContext:
 
     def known_hooks(self) -> list[str]:
         """Return the hooks in the hooks file, then those that only have deliveries on record."""
-        on_record = (count.hook for count in self.store.delivery_counts())
+        on_record = (count.hook for count in self.store.metrics.delivery_counts())
         return list(dict.fromkeys([*self.hooks, *on_record]))
 
     def delivery_counts(self, hook: str | None = None) -> Mapping[str, int]:
         """Return how many deliveries are in each state, of one hook or of all."""
         counts = dict.fromkeys(map(str, State), 0)
-        for count in self.store.delivery_counts():
+        for count in self.store.metrics.delivery_counts():
             if hook in (None, count.hook):
                 counts[count.state] += count.value
         return counts

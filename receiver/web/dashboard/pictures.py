@@ -38,17 +38,17 @@ def install(routes: Blueprint, context: PageContext) -> None:
 
     @routes.get(f"/thumbnails/<{ROW}:delivery>/<index>")
     def thumbnail(delivery: int, index: str) -> Response:
-        picture = context.store.picture(delivery, index)
+        picture = context.store.queries.picture(delivery, index)
         return _jpeg(picture.thumbnail, "this file has no thumbnail")
 
     @routes.get("/tasks/<task_id>/inputs/<name>")
     def sent(task_id: str, name: str) -> Response:
         """Serve the thumbnail of an input, which is stored with KEEP_INPUTS."""
-        return _jpeg(context.store.inputs(task_id).get(name), "this input was not stored")
+        return _jpeg(context.store.queries.inputs(task_id).get(name), "this input was not stored")
 
     @routes.get(f"/files/<{ROW}:delivery>/<index>")
     def file(delivery: int, index: str) -> Response:
-        picture = context.store.picture(delivery, index)
+        picture = context.store.queries.picture(delivery, index)
         path = _local_path(picture)
         if path is None:
             raise NotFound(f"this file is not on this machine: it is at {picture.url}")

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from receiver.deliveries import Delivery, State
 from receiver.errors import NotAMismatch, NotFound, RequestRefused
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Status
 from receiver.web.api import ROW
 from receiver.web.dashboard.messages import message
@@ -51,8 +51,8 @@ def install(routes: Blueprint, context: PageContext) -> None:
 
     @routes.get("/tasks/<task_id>")
     def task(task_id: str) -> str:
-        history = store.history(task_id)
-        last_message = store.results([task_id]).get(task_id)
+        history = store.queries.history(task_id)
+        last_message = store.queries.results([task_id]).get(task_id)
         return page(
             "task",
             here="tasks",
@@ -60,8 +60,10 @@ def install(routes: Blueprint, context: PageContext) -> None:
             history=history,
             lines=timeline(history, context.hide),
             steps=next_steps(history),
-            results=results(media_of(last_message), store.pictures([task_id]).get(task_id, [])),
-            inputs=store.names_of_inputs([task_id]).get(task_id, ()),
+            results=results(
+                media_of(last_message), store.queries.pictures([task_id]).get(task_id, [])
+            ),
+            inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
             messages=[message(stored, context.hide) for stored in history.callbacks],
             can_be_queried=_can_be_queried(history),
         )
@@ -69,17 +71,17 @@ def install(routes: Blueprint, context: PageContext) -> None:
     @routes.post("/tasks/<task_id>/ask")
     def query(task_id: str) -> Response:
         """Make the task due for a query. The poller makes it, not this process."""
-        if not _can_be_queried(store.history(task_id)):
+        if not _can_be_queried(store.queries.history(task_id)):
             flash("Nothing was done: the provider is no longer queried about this task.")
             return back_to(task_id)
-        store.ask_at(task_id, g.now)
+        store.polling.query_at(task_id, g.now)
         flash("The poller will query the provider now. The response appears on this page.")
         return back_to(task_id)
 
     @routes.post(f"/callbacks/<{ROW}:callback_id>/replay")
     def replay(callback_id: int) -> Response:
         """Parse and record a message again, and optionally accept a mismatch."""
-        task_id = store.callback(callback_id).callback.task_id
+        task_id = store.queries.callback(callback_id).callback.task_id
         accept = bool(request.form.get("accept"))
         try:
             outcome = context.ingest.replay(callback_id, accept=accept)
@@ -93,12 +95,12 @@ def install(routes: Blueprint, context: PageContext) -> None:
 
     @routes.post(f"/deliveries/<{ROW}:delivery_id>/redeliver")
     def redeliver(delivery_id: int) -> Response:
-        delivery = store.delivery(delivery_id)
+        delivery = store.queries.delivery(delivery_id)
         if delivery.state not in (State.DELIVERED, State.DEAD):
             flash(f"Nothing was done: delivery {delivery_id} has not ended ({delivery.state}).")
             return back_to(delivery.task_id)
         try:
-            store.redeliver(delivery_id, g.now)
+            store.outbox.redeliver(delivery_id, g.now)
             flash(f"Delivery {delivery_id} to {delivery.hook} is due again.")
         except NotFound as error:
             flash(f"Nothing was done: {error}.")

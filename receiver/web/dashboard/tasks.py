@@ -15,6 +15,7 @@ from receiver import providers
 from receiver.errors import NotFound
 from receiver.signing.callback_urls import TASK_ID
 from receiver.stores.base import Store
+from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Status
 from receiver.web import cursors
 from receiver.web.dashboard.page_context import PAGE_SIZE, PageContext
@@ -55,14 +56,13 @@ def install(routes: Blueprint, context: PageContext) -> None:
             return make_response(_page(query, problem=str(error)), 400)
         if wanted.reference and (task_id := _task_id(context.store, wanted.reference)):
             return redirect(url_for("dashboard.task", task_id=task_id))
-        found = context.store.page_of_standing(
-            wanted.statuses,
+        found = context.store.lists.page_of_tasks(
+            status=wanted.statuses,
             before=wanted.before,
             limit=PAGE_SIZE,
             provider=wanted.provider,
             reference=wanted.reference,
-            since=wanted.since,
-            until=wanted.until,
+            created=TimeRange(since=wanted.since, until=wanted.until),
         )
         following = cursors.written("tasks", found.next)
         return _page(query, rows=task_rows(context.store, found.rows), following=following)
@@ -95,11 +95,11 @@ def _task_id(store: Store, text: str) -> str | None:
     """Return the id of the task whose own id, or id at a provider, is the text."""
     if not TASK_ID.fullmatch(text):
         return None
-    if store.tasks_by_id([text]):
+    if store.queries.tasks_by_id([text]):
         return text
     for provider in providers.PROVIDERS:
         try:
-            return store.task_by_provider_id(provider, text).id
+            return store.queries.task_by_provider_id(provider, text).id
         except NotFound:
             continue
     return None

@@ -38,7 +38,7 @@ class BootRecord:
         return bool(self._memory[SLOTS])
 
     def is_first_failure(self, age: int) -> bool:
-        """Whether no worker in an earlier slot could not boot since one last did."""
+        """Return whether this worker has the first of the slots marked as failed."""
         return self._memory[:SLOTS].find(FAILED) == age % SLOTS
 
     @property

@@ -60,7 +60,7 @@ class Callbacks:
 
     def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to the event loop. Call this once, before the first `take`."""
-        self._commits = CommitNotifier(self._ingest.store.writer, loop)
+        self._commits = CommitNotifier(self._ingest.store.database.writer, loop)
 
     def close(self) -> None:
         """Close the store and stop flushing metrics to it."""

@@ -78,7 +78,7 @@ def on_starting(server: Any) -> None:
     try:
         chosen = settings.load(creates_secret=False)
         logs.configure(form=settings.log_format())
-        current_hooks.hold(CurrentHooks.load(source_of(chosen)))
+        current_hooks.use(CurrentHooks.load(source_of(chosen)))
         store = open_store(chosen.database_url)
         check_schema_when_reachable(store)
         store.close()  # no connection may cross the fork
@@ -100,11 +100,11 @@ def when_ready(_: object) -> None:
 
 def on_reload(server: Any) -> None:
     """Read the hooks file again at SIGHUP; the workers that are started next use it."""
-    held = current_hooks.held()
+    held = current_hooks.in_use()
     if held is None:
         return
     found = held.reloaded()
-    current_hooks.hold(found)
+    current_hooks.use(found)
     if found.problem is not None:
         server.log.error("%s: %s", current_hooks.REJECTED, found.problem)
     else:
