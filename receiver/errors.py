@@ -1,20 +1,20 @@
-"""What can go wrong in the receiver, as one tree.
+"""The errors that the receiver raises, as one tree.
 
 CallbackReceiverError
-├── SettingsError            settings or the hooks file are wrong; lists every mistake
-├── RequestRefused           a callback that is answered with a refusal
-│   ├── Unproven             nothing proves who sent it; says of what kind
-│   │   ├── UnknownCallbackUrl   no such provider, or the token is not ours
+├── SettingsError            settings or the hooks file are wrong; lists every problem
+├── RequestRefused           a callback that is rejected
+│   ├── Unproven             nothing proves who sent it; names the kind of rejection
+│   │   ├── UnknownCallbackUrl   no such provider, or a wrong token
 │   │   └── BadSignature         signed, but not by the provider
 │   ├── NotJson              the body is not JSON
 │   ├── BodyTooLong          the body is too long after decompression
 │   └── NotTheProtocol       JSON, but not the provider's callback protocol
 ├── StoreError
-│   ├── StoreUnavailable     could not be stored now; says when to try again
+│   ├── StoreUnavailable     could not be stored now; says when to retry
 │   │   └── StoreUnreachable  the database server accepts no connections yet; waiting may help
-│   └── SchemaMismatch       the database wants `receiver migrate`, or newer code
-├── CopyFailed               the copy of a record is not what it should be; says what to do
-├── NotErased                not all of a task could be forgotten now; says what to do
+│   └── SchemaMismatch       the database requires `receiver migrate`, or newer code
+├── CopyFailed               a copy failed or differs from its source; says what to do
+├── NotErased                a task could not be erased completely now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
 ├── NotAMismatch             the message to accept names the provider task on record
 └── DeliveryFailure          a hook failed; its kind decides about retries and the circuit breaker
@@ -33,11 +33,11 @@ from typing import Any
 
 
 class CallbackReceiverError(Exception):
-    """Anything this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
 
 class SettingsError(CallbackReceiverError):
-    """Settings or the hooks file are wrong; `problems` holds one line for each mistake."""
+    """Settings or the hooks file are wrong; `problems` has one line for each problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
@@ -45,11 +45,11 @@ class SettingsError(CallbackReceiverError):
 
 
 class RequestRefused(CallbackReceiverError):
-    """A callback that is answered with a refusal."""
+    """A callback that is rejected."""
 
 
 class Unproven(RequestRefused):
-    """Nothing proves who sent it; `kind` is one of few words, by which they are counted."""
+    """Nothing proves who sent the callback; rejections are counted by `kind`."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -57,15 +57,15 @@ class Unproven(RequestRefused):
 
 
 class UnknownCallbackUrl(Unproven):
-    """No such provider, or the token is not ours: nobody outside may tell which."""
+    """No such provider, or a wrong token; the response must not reveal which."""
 
 
 class BadSignature(Unproven):
-    """The request claims the provider's signature and does not have it, or has it too late."""
+    """The provider's signature is claimed, but is wrong or too old."""
 
 
 class NotJson(RequestRefused):
-    """The body is not JSON that can be kept as it came."""
+    """The body is not JSON that can be stored unchanged."""
 
 
 class BodyTooLong(RequestRefused):
@@ -84,11 +84,11 @@ class NotTheProtocol(RequestRefused):
 
 
 class StoreError(CallbackReceiverError):
-    """The record could not be read or written."""
+    """The database could not be read or written."""
 
 
 class StoreUnavailable(StoreError):
-    """The record cannot be written now; `retry_after` is in seconds."""
+    """The database cannot be used now; `retry_after` is in seconds."""
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -98,20 +98,21 @@ class StoreUnavailable(StoreError):
 class StoreUnreachable(StoreUnavailable):
     """The database server does not run, or does not accept connections at the moment.
 
-    A process that starts waits for it. Other reasons, such as a wrong password, need an operator.
+    A process that starts waits for the server. Other reasons, such as a wrong password, require an
+    operator.
     """
 
 
 class SchemaMismatch(StoreError):
-    """The database has another schema than this code; the message says what to run."""
+    """The schema of the database is not that of this code; the message says what to run."""
 
 
 class CopyFailed(CallbackReceiverError):
-    """A record could not be copied, or is not the same; the message says why, and what to do."""
+    """A copy failed or differs from its source; the message says why, and what to do."""
 
 
 class NotErased(CallbackReceiverError):
-    """Not all of a task could be forgotten now; the message says why, and what to do."""
+    """A task could not be erased completely now; the message says why, and what to do."""
 
 
 class NotFound(CallbackReceiverError):
@@ -119,7 +120,7 @@ class NotFound(CallbackReceiverError):
 
 
 class NotAMismatch(CallbackReceiverError):
-    """The message cannot be accepted, because it is not a mismatch; the text says what to do."""
+    """The callback cannot be accepted, because it is not a mismatch; the text says what to do."""
 
 
 class DeliveryFailure(CallbackReceiverError):

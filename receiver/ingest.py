@@ -14,7 +14,8 @@ from receiver import providers
 from receiver.clock import now_ms
 from receiver.config import hook_secrets
 from receiver.config.hooks_file import HookEntry
-from receiver.config.settings import Confirm, Settings
+from receiver.config.settings import Settings
+from receiver.config.table import Confirm
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source

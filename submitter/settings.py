@@ -100,7 +100,7 @@ class AccountSettings:
         try:
             return Path(path).read_text(encoding="utf-8").strip() or None
         except (OSError, ValueError):
-            self.problems.append(f"{name}_FILE: {path} is not a readable text file")
+            self.problems.append(f"{name}_FILE: {path} is not a readable text file; correct it")
             return None
 
 

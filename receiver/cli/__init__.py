@@ -13,23 +13,23 @@ from receiver.observability import logs
 COMMANDS = ImportedCommands(
     "receiver.cli",
     {
-        "callbacks": "look:callbacks",
+        "callbacks": "lists:callbacks",
         "copy": "copy:copy",
-        "deliveries": "look:deliveries",
+        "deliveries": "lists:deliveries",
         "doctor": "doctor:doctor",
         "endpoints": "endpoints:endpoints",
         "forget": "retention:forget",
         "hooks": "hooks:hooks_",
-        "migrate": "run:migrate",
+        "migrate": "migrate:migrate",
         "prune": "retention:prune",
         "redeliver": "repair:redeliver",
-        "rejections": "look:rejections",
+        "rejections": "lists:rejections",
         "replay": "repair:replay",
-        "serve": "run:serve_",
+        "serve": "serve:serve_",
         "tail": "tail:tail",
-        "tasks": "look:tasks",
-        "url": "look:url",
-        "worker": "run:worker",
+        "tasks": "lists:tasks",
+        "url": "lists:url",
+        "worker": "worker:worker",
     },
 )
 
@@ -41,9 +41,9 @@ COMMANDS = ImportedCommands(
 )
 @click.version_option(__version__)
 def main() -> None:
-    """Receive the callbacks of AI tasks, keep them, and fire hooks.
+    """Receive the callbacks of AI tasks, record each status change once, and run hooks.
 
-    Settings come from the environment; see .env.example.
+    Settings are read from the environment; see .env.example.
     """
     logs.configure(form=settings.log_format())
 

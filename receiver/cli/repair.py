@@ -1,4 +1,4 @@
-"""The commands that send something again."""
+"""The commands that make deliveries due again and parse stored callbacks again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from contextlib import nullcontext
 
 import click
 
-from receiver.cli.group import (
-    ROW,
-    InstantType,
-    as_json,
-    hook_names,
-    say_which_hooks_are_missing,
-    store,
-)
+from receiver.cli.database import print_missing_hooks, store
+from receiver.cli.options import EXAMPLE, ROW, InstantType, as_json, hook_names
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.console import output
@@ -25,7 +19,7 @@ from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
 from receiver.maintenance import repair
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
-from receiver.text.display import plain
+from receiver.text.display import counted, plain
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 
@@ -35,17 +29,17 @@ ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 @click.option(
     "--hook",
     shell_complete=hook_names,
-    help="Those of this hook; with --since also those it never had.",
+    help="Deliveries to this hook; with --since also create those that it never had.",
 )
-@click.option("--state", type=ENDED, help="[default: dead]")
-@click.option("--provider")
-@click.option("--status", help="Those that tell this status.")
-@click.option("--task")
+@click.option("--state", type=ENDED, help="Their state. [default: dead]")
+@click.option("--provider", help="Deliveries about tasks of this provider.")
+@click.option("--status", help="Deliveries about this status.")
+@click.option("--task", help="Deliveries about the task with this id.")
 @click.option(
-    "--since", type=InstantType(), help="Moves recorded since: 2d, or 2026-11-20T08:00:00Z."
+    "--since", type=InstantType(), help=f"The status was recorded at or after: 2d, or {EXAMPLE}."
 )
-@click.option("--until", type=InstantType(), help="And before.")
-@click.option("--dry-run", is_flag=True, help="Only report how many.")
+@click.option("--until", type=InstantType(), help="The status was recorded before.")
+@click.option("--dry-run", is_flag=True, help="Only print how many.")
 @as_json
 def redeliver(
     deliveries: tuple[int, ...],
@@ -59,14 +53,14 @@ def redeliver(
     status: str | None,
     task: str | None,
 ) -> None:
-    """Make deliveries that ended due again: those with these numbers, or all that are meant.
+    """Make finished deliveries due again: those with these numbers, or all that the options select.
 
-    `redeliver --hook NAME --since 2d` also creates the deliveries that a hook added to the hooks
-    file since then never had.
+    `redeliver --hook NAME --since 2d` also creates the deliveries that a hook missed because it was
+    added to the hooks file later.
     """
     filters = (hook, state, provider, status, task, since, until)
     if bool(deliveries) is any(given is not None for given in filters):
-        raise click.UsageError("name deliveries by their numbers, or say which by options")
+        raise click.UsageError("give either the numbers of deliveries, or options that select them")
     if deliveries:
         _one_by_one(deliveries, dry_run)
         return
@@ -82,9 +76,11 @@ def redeliver(
     if as_json:
         output.as_json({"redelivered": found, "created": missing, "dry_run": dry_run})
     else:
-        verb = "would be" if dry_run else "are"
-        click.echo(f"{found} deliveries {verb} due again, {missing} {verb} created")
-    say_which_hooks_are_missing(ingest.store, ingest.hooks)
+        verb = "would be" if dry_run else "is" if found == 1 else "are"
+        created = "would be created" if dry_run else "created"
+        total = counted(found, "delivery", "deliveries")
+        click.echo(f"{total} {verb} due again, {missing} {created}")
+    print_missing_hooks(ingest.store, ingest.hooks)
 
 
 @click.command()
@@ -92,7 +88,7 @@ def redeliver(
 @click.option(
     "--accept",
     is_flag=True,
-    help="Record a mismatch: the provider task that it names becomes the one on record.",
+    help="Record a mismatch: the provider task that it names replaces the one on record.",
 )
 @click.option(
     "--quarantined", is_flag=True, help="Replay every callback in quarantine, oldest first."
@@ -100,18 +96,20 @@ def redeliver(
 @click.option(
     "--since",
     type=InstantType(),
-    help="Only callbacks received since then: 2d, or 2026-11-20T08:00:00Z.",
+    help=f"Only callbacks received at or after: 2d, or {EXAMPLE}.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Only print the outcome that each callback would have alone."
+    "--dry-run",
+    is_flag=True,
+    help="Only print the outcome of each callback if it were the only one.",
 )
 def replay(
     callback: int | None, accept: bool, quarantined: bool, since: int | None, dry_run: bool
 ) -> None:
     """Parse and record a stored callback again, or all callbacks in quarantine.
 
-    With --quarantined, the exit status is 0 if every callback was tried, even if some are still not
-    understood and stay in quarantine. It is 1 if an adapter failed.
+    With --quarantined, the exit status is 0 if every callback was parsed, even if some still cannot
+    be interpreted and stay in quarantine. It is 1 if an adapter failed.
     """
     if quarantined is (callback is not None):
         raise click.UsageError("give the number of a callback, or --quarantined")
@@ -137,22 +135,24 @@ def _replay_one(callback: int, *, accept: bool, dry_run: bool) -> None:
 
 def _replay_quarantined(since: int, *, dry_run: bool) -> None:
     verb = " would be" if dry_run else ""
-    counted: Counter[str] = Counter()
+    results: Counter[str] = Counter()
     faults = 0
     # On a terminal the printed lines themselves show the progress.
     hidden = nullcontext(lambda _: None)
     progress = hidden if sys.stdout.isatty() else output.progress("parsing callbacks")
     with progress as more:
-        for one in repair.replay(_ingest(), since, dry_run=dry_run):
-            became = f"{verb}: {one.outcome}" if one.outcome else f": {plain(one.problem)}"
-            click.echo(f"callback {one.callback}{became}")
-            counted[one.outcome or one.problem.partition(":")[0]] += 1
-            faults += one.is_fault
+        for replayed in repair.replay(_ingest(), since, dry_run=dry_run):
+            outcome, problem = replayed.outcome, replayed.problem
+            result = f"{verb}: {outcome}" if outcome else f": {plain(problem)}"
+            click.echo(f"callback {replayed.callback}{result}")
+            results[outcome or problem.partition(":")[0]] += 1
+            faults += replayed.is_fault
             more(1)
-    sums = ", ".join(f"{number} {became}" for became, number in sorted(counted.items()))
-    click.echo(f"{counted.total()} callbacks{verb} parsed again" + (f": {sums}" if sums else ""))
+    sums = ", ".join(f"{number} {result}" for result, number in sorted(results.items()))
+    callbacks = counted(results.total(), "callback")
+    click.echo(f"{callbacks}{verb} parsed again" + (f": {sums}" if sums else ""))
     if faults:
-        raise click.ClickException(f"an adapter failed on {faults} of them; please report it")
+        raise click.ClickException(f"an adapter failed on {faults} of them; please report this")
 
 
 def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
@@ -160,7 +160,7 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
     for delivery in deliveries:
         if dry_run:
             found = record.queries.delivery(delivery)
-            click.echo(f"delivery {delivery} would be due again: it is {found.state} now")
+            click.echo(f"delivery {delivery} would be due again: its state is {found.state}")
         else:
             record.outbox.redeliver(delivery, now_ms())
             click.echo(f"delivery {delivery} is due again")

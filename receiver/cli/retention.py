@@ -1,4 +1,4 @@
-"""The commands that let something go."""
+"""The commands that erase data."""
 
 from __future__ import annotations
 
@@ -7,100 +7,106 @@ import os
 import click
 
 from receiver import hooks
-from receiver.cli.group import REFUSED, DurationType, complain, store
+from receiver.cli.database import store
+from receiver.cli.group import REFUSED, complain
+from receiver.cli.options import DurationType
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.console import output
 from receiver.errors import NotErased
 from receiver.hooks.base import KeepsFiles
 from receiver.ingest import hook_entries
-from receiver.maintenance.forget import forget as erase
-from receiver.maintenance.prune import prune as steps_of_pruning
+from receiver.maintenance.forget import forget as erase_task
+from receiver.maintenance.prune import prune as erase_old
+from receiver.text.display import counted
 
 MOST_AT_ONCE = 10_000  # tasks of one reference
 
 
 @click.command()
 @click.option("--older-than", type=DurationType(), help="Such as 30d. [default: RETENTION]")
-@click.option("--dead-letters", is_flag=True, help="Also of tasks with a dead letter.")
+@click.option("--dead-letters", is_flag=True, help="Include tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:
     """Erase the payloads of tasks that ended longer ago than this, and free the space.
 
-    Bodies, headers, answers, reasons and thumbnails are erased. Tasks, their moves and deliveries
-    stay, so that an old callback that comes again is still a duplicate. Tasks with an undelivered
+    Bodies, headers, responses, reasons and thumbnails are erased. Tasks, their statuses and
+    deliveries stay, so that a repeated old callback is still recognised. Tasks with an unfinished
     delivery are not pruned.
 
-    Status 1 if a reader keeps erased data in the database's files; a worker finishes the erasure.
+    The exit status is 1 if a reader keeps erased data in the database's files; a worker finishes
+    the erasure.
     """
     chosen = settings.load(creates_secret=False)
     seconds = older_than or chosen.retention
     if seconds is None:
         raise click.UsageError("give --older-than, such as 30d, or set RETENTION")
-    callbacks = size = inputs = 0
     record, older_than = store(chosen), now_ms() - seconds * 1000
     if by := record.clocks.set_forward_since(older_than):
-        kept = f"the clock was set forward by {by / 1000:.0f} s; data is kept that much longer"
-        click.echo(f"prune: {kept}", err=True)
-    steps = steps_of_pruning(record, older_than, _keepers(chosen), dead_too=dead_letters)
+        click.echo(
+            f"prune: the clock was set forward by {by / 1000:.0f} s; data is kept that much longer",
+            err=True,
+        )
+    callbacks = size = inputs = 0
     unfinished: NotErased | None = None
     with output.progress("erasing messages") as more:
         try:
-            for step in steps:
-                callbacks, size = callbacks + step.callbacks, size + step.bytes
+            for step in erase_old(record, older_than, _keepers(chosen), dead_too=dead_letters):
+                callbacks += step.callbacks
+                size += step.bytes
                 inputs += step.inputs
                 more(step.callbacks)
-        except NotErased as error:  # of the last step: everything else was done
+        except NotErased as error:  # raised at the end: all other steps are done
             unfinished = error
-    pictures = f"; {inputs} thumbnails of what was sent" if inputs else ""
-    click.echo(f"prune: erased {callbacks} messages, {size / 1e6:.1f} MB{pictures}")
+    pictures = f"; {counted(inputs, 'thumbnail')} of what was sent" if inputs else ""
+    click.echo(f"prune: erased {counted(callbacks, 'message')}, {size / 1e6:.1f} MB{pictures}")
     if unfinished:
         raise unfinished
 
 
 @click.command()
-@click.option("--task", help="The task with this id.")
-@click.option("--reference", help="Every task of this reference.")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
+@click.option("--task", help="Erase the task with this id.")
+@click.option("--reference", help="Erase every task with this reference.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_context
 def forget(ctx: click.Context, task: str | None, reference: str | None, yes: bool) -> None:
-    """Erase a task, or a customer: bodies, names, downloaded files and thumbnails.
+    """Erase the data of a task or of a customer: bodies, names, downloaded files and thumbnails.
 
-    That a task was there and was forgotten stays, with its statuses and keys; later callbacks of
-    it keep no body and fire nothing.
+    The record keeps the statuses and keys of a forgotten task. The bodies of its later callbacks
+    are not stored, and they run no hooks.
 
-    Status 1 if something could not be erased, or if a reader still keeps it in the database's
-    files; a worker finishes the erasure then.
+    The exit status is 1 if something could not be erased, or if a reader still keeps it in the
+    database's files; then a worker finishes the erasure.
     """
     if (task is None) is (reference is None):
-        raise click.UsageError("say --task or --reference")
+        raise click.UsageError("give either --task or --reference")
     chosen = settings.load(creates_secret=False)
     record = store(chosen)
     keepers = _keepers(chosen)
-    found = (
+    ids = (
         [task]
         if task
         else [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
     )
-    if not found:
+    if not ids:
         raise click.ClickException(f"no task has the reference {reference!r}")
     if not yes:
-        click.confirm(f"Erase {len(found)} task(s) with their pictures, for good?", abort=True)
+        click.confirm(f"Erase {counted(len(ids), 'task')} and all pictures for ever?", abort=True)
     failures = 0
-    for task_id in found:
+    for task_id in ids:
         try:
-            removed = erase(record, task_id, keepers)
-        except NotErased as error:  # the others are erased all the same
+            removed = erase_task(record, task_id, keepers)
+        except NotErased as error:  # continue with the others
             complain([str(error)])
             failures += 1
         else:
-            click.echo(f"forgot task {task_id}, removed {removed} file(s)")
+            click.echo(f"forgot task {task_id}, removed {counted(removed, 'file')}")
     ctx.exit(REFUSED if failures else 0)
 
 
 def _keepers(chosen: settings.Settings) -> list[KeepsFiles]:
-    """Build the hooks that store files, which may have files that are not on record.
+    """Return the hooks that store files, because they may have files that are not on record.
 
-    Raises SettingsError: with a mistake in the hooks file, files could be left behind unnoticed.
+    Raises SettingsError if the hooks file is wrong, because files could be left behind unnoticed.
     """
     entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

@@ -1,19 +1,58 @@
-"""The command that follows what happens."""
+"""The command that follows the record: callbacks, status changes and attempts as they happen."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from threading import Event as Signal
 
 import click
 
-from receiver.cli.activity import ActivityFollower
-from receiver.cli.group import as_json, hook_names, store
+from receiver.cli.database import store
+from receiver.cli.options import as_json, hook_names
 from receiver.console import output
+from receiver.console import records as tables
 from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
-from receiver.stores.sql.activity import Activity, ActivityKind
+from receiver.stores.base import Store
+from receiver.stores.sql.activity import Activity, ActivityKind, Key
+
+PAGE = 200  # rows of a kind that are read again, because a commit may be later than its row key
+IDLE = 5.0  # seconds
+
+
+class ActivityFollower:
+    """Reads every row of the record once; `past` has the latest ones when it begins."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[ActivityKind, set[Key]] = {kind: set() for kind in ActivityKind}
+        self.past = self.read(first=True)  # oldest first
+
+    def follow(self, stop: Signal) -> Iterator[list[Activity]]:
+        """Yield new rows in batches until `stop` is set. Raises StoreUnavailable."""
+        while not stop.is_set():
+            if batch := self.read():
+                yield batch
+            self._store.database.wait_for_commit(IDLE, stop)
+
+    def read(self, *, first: bool = False) -> list[Activity]:
+        """Return the rows that were not read before, oldest first."""
+        rows = [row for kind in ActivityKind for row in self._unseen(kind, first=first)]
+        return sorted(rows, key=lambda row: row.at)
+
+    def _unseen(self, kind: ActivityKind, *, first: bool) -> list[Activity]:
+        """Return the rows of this kind that were not read before, oldest first."""
+        seen, unseen = self._seen[kind], list[Activity]()
+        page = latest = self._store.activity.newest(kind, limit=PAGE)
+        while new := [row for row in page if row.key not in seen]:
+            unseen += new
+            if first or len(new) < PAGE:
+                break
+            page = self._store.activity.newest(kind, before=page[-1].key, limit=PAGE)
+        self._seen[kind] = {row.key for row in latest}
+        return unseen[::-1]
 
 
 @click.command()
@@ -21,47 +60,47 @@ from receiver.stores.sql.activity import Activity, ActivityKind
     "--only",
     type=click.Choice([kind.value for kind in ActivityKind]),
     multiple=True,
-    help="Only this; may be given several times.",
+    help="Show only this kind; can be given several times.",
 )
-@click.option("--task")
-@click.option("--hook", shell_complete=hook_names, help="Only attempts at deliveries to it.")
+@click.option("--task", help="Only the task with this id.")
+@click.option("--hook", shell_complete=hook_names, help="Only attempts to deliver to this hook.")
 @click.option("--provider", type=click.Choice(sorted(PROVIDERS)))
-@click.option("--account")
-@click.option("--reference")
+@click.option("--account", help="Only tasks of this account.")
+@click.option("--reference", help="Only tasks with this reference.")
 @click.option(
     "--lines",
     "-n",
     default=10,
     show_default=True,
     type=click.IntRange(0, 200),
-    help="Begin with so many of the latest.",
+    help="The number of earlier lines to begin with.",
 )
 @as_json
-def tail(only: tuple[str, ...], lines: int, as_json: bool, **wanted: str | None) -> None:
-    """Follow callbacks, moves and attempts as they happen, until Ctrl-C.
+def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None) -> None:
+    """Follow callbacks, status changes and attempts as they happen, until Ctrl-C.
 
-    With --json a document a line. A byte-identical repeat of a callback is only counted, and does
-    not show.
+    With --json, each line is a JSON document. A byte-identical repeat of a callback is only counted
+    on record and is not shown.
     """
-    wanted["task_id"] = wanted.pop("task")
-    following = ActivityFollower(store())
+    filters["task_id"] = filters.pop("task")
+    follower = ActivityFollower(store())
     stop = stop_at(signal.SIGINT, signal.SIGTERM)
 
-    def show(found: Iterable[Activity]) -> None:
+    def show(rows: Iterable[Activity]) -> None:
         if as_json:
-            output.as_json_lines(map(records.happening_json, found))
+            output.as_json_lines(map(records.happening_json, rows))
         else:
-            output.show_happenings(found)
+            tables.show_activity(rows)
 
-    def chosen(found: Iterable[Activity]) -> list[Activity]:
-        return [one for one in found if _is_wanted(one, only, wanted)]
+    def selected(rows: Iterable[Activity]) -> list[Activity]:
+        return [row for row in rows if _matches(row, only, filters)]
 
-    show(chosen(following.past)[-lines:] if lines else ())
-    for found in following.follow(stop):
-        show(chosen(found))
+    show(selected(follower.past)[-lines:] if lines else ())
+    for batch in follower.follow(stop):
+        show(selected(batch))
 
 
-def _is_wanted(one: Activity, only: tuple[str, ...], wanted: dict[str, str | None]) -> bool:
-    given = {name: value for name, value in wanted.items() if value is not None}
-    is_meant = all(getattr(one, name) == value for name, value in given.items())
-    return is_meant and (not only or one.kind in only)
+def _matches(row: Activity, only: tuple[str, ...], filters: dict[str, str | None]) -> bool:
+    return (not only or row.kind in only) and all(
+        value is None or getattr(row, name) == value for name, value in filters.items()
+    )

@@ -1,1 +1,1 @@
-"""Settings, the hooks file, and what is derived from them."""
+"""The settings and the hooks file: how they are read and checked, and which secrets they hold."""

@@ -7,21 +7,22 @@ from datetime import UTC, datetime
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 LONGEST = 100 * 366 * 86_400  # seconds
+REMEDY = "use one like 90s, 15m, 12h, 30d or 8w"
 
 
 def parse(text: str) -> int:
-    """The seconds of a duration. Raises ValueError that says how to write one."""
+    """Return the seconds of a duration. Raises ValueError, which says how to write one."""
     found = re.fullmatch(r"\s*([0-9]{1,9})\s*([smhdw])\s*", text)
     seconds = int(found[1]) * SECONDS[found[2]] if found else 0
     if not 0 < seconds <= LONGEST:
-        raise ValueError(f"{text!r} is not a duration; use one like 90s, 15m, 12h, 30d or 8w")
+        raise ValueError(f"{text!r} is not a duration; {REMEDY}")
     return seconds
 
 
 def moment(text: str, now: int) -> int:
-    """An instant: RFC 3339, or a duration back from now. In and out: integer milliseconds UTC.
+    """Return an instant that is given in RFC 3339, or as a duration before `now`.
 
-    Raises ValueError that says how to write one.
+    Both instants are integer milliseconds UTC. Raises ValueError, which says how to write one.
     """
     try:
         return now - parse(text) * 1000

@@ -1,6 +1,6 @@
-"""The secrets in the hooks file: how they are put in, and which values must never be shown.
+"""The secrets in the hooks file: how `${NAME}` is replaced, and which values must never be shown.
 
-It knows no hook type, so that every process can hide what only the worker uses.
+This module does not import the hook types, so that every process can hide the worker's secrets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from receiver.config.hooks_file import HookEntry
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Keys of options that hold a secret even if it is written in the file.
 SECRET_KEYS = ("credential", "key", "password", "secret", "token")
-# Options whose value is no secret even if it comes from the environment: hidden, the address of a
-# mail server on this machine would hide the address of each client.
+# Options whose value is not a secret even if it comes from the environment: hiding the address of a
+# mail server on this machine would also hide the address of each client.
 PUBLIC_KEYS = ("host", "port")
 # The object storage takes its secrets from the environment.
 OF_STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -54,13 +54,14 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 @dataclass(slots=True)
 class Secrets:
-    """Puts the environment's values in the place of `${NAME}`, and collects what is missing."""
+    """Replaces `${NAME}` by the environment's values, and collects what is missing."""
 
     environ: Mapping[str, str]
     problems: list[str] = field(default_factory=list)
     values: set[str] = field(default_factory=set)
 
     def put_in(self, value: Any, key: str) -> Any:
+        """Return the value of an option with each `${NAME}` in it replaced."""
         if isinstance(value, list):
             return [self.put_in(item, key) for item in value]
         if isinstance(value, Mapping):

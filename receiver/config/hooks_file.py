@@ -1,7 +1,7 @@
-"""Reads hooks.toml: who hears what, all mistakes reported at once.
+"""Reads hooks.toml, which says which hook receives which events; reports all problems together.
 
-It knows no hook room, so that the web process can use it; what stands in an entry's `options` is
-checked when the worker builds the hook.
+This module does not import the hook types, so that the web process can use it. The `options` of an
+entry are checked when the hook is built.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Spelling = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class HookEntry:
-    """One `[[hook]]` of the file. `options` are the type's own keys, `${NAME}` still in them."""
+    """One `[[hook]]` table. `options` are the keys of its type, with `${NAME}` not yet replaced."""
 
     name: str
     type: str
     subscription: Subscription
     options: Table
-    alerts: bool = False  # also tell people when another hook's endpoint fails
+    alerts: bool = False  # also notify people when another hook's endpoint fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class HooksPath:
 
     @classmethod
     def named(cls, text: str | None) -> HooksPath:
-        """The file that HOOKS_FILE names; if it is empty or unset, the default."""
+        """Return the file that HOOKS_FILE names, or the default if it is empty or unset."""
         text = (text or "").strip()
         return cls(Path(text), must_exist=True) if text else cls()
 
@@ -72,7 +72,7 @@ def load(
 def read(path: Path, *, must_exist: bool = True) -> str:
     """Return the text of the hooks file. Raises SettingsError.
 
-    Unless it `must_exist`, a missing file is the same as an empty one.
+    Unless the file `must_exist`, a missing file has the same meaning as an empty one.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -111,11 +111,11 @@ def parse(
 
 
 def lines(messages: Any, key: str = "") -> Iterator[str]:
-    """marshmallow's messages as lines `key: what is wrong`."""
+    """Yield marshmallow's messages as lines `key: problem`."""
     if isinstance(messages, Mapping):
         for part, below in messages.items():
-            # An item's number is left out: its message names the item; so is whether it is the
-            # name or the value in a table that is wrong.
+            # The message names an item, so that its number is omitted, and also whether the name or
+            # the value in a table is wrong.
             is_named = isinstance(part, int) or (key and part in ("key", "value"))
             yield from lines(below, key if is_named else f"{key}.{part}".lstrip("."))
     elif isinstance(messages, str):
@@ -126,17 +126,17 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
 
 
 def either(choices: Collection[str]) -> str:
-    """`a, b or c`."""
+    """Return the choices as `a, b or c`."""
     *most, last = choices
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def one_of(choices: Collection[str], what: str) -> Callable[[str], None]:
-    """A marshmallow validator whose message says what may stand there."""
+def one_of(choices: Collection[str], kind: str) -> Callable[[str], None]:
+    """Return a marshmallow validator whose message names the choices; `kind` is "a status"."""
 
     def check(value: str) -> None:
         if value not in choices:
-            raise ValidationError(f'"{value}" is not {what}; use {either(choices)}')
+            raise ValidationError(f'"{value}" is not {kind}; use {either(choices)}')
 
     return check
 
@@ -176,7 +176,7 @@ class _Wait(fields.Field[float]):
 
 
 class _Keys(Schema):
-    """The keys that every hook has; the rest are its type's."""
+    """The keys that every hook has. All others belong to its type."""
 
     class Meta:
         unknown = INCLUDE
@@ -201,15 +201,15 @@ class _Keys(Schema):
 
 
 def _tables(text: str) -> Sequence[Table]:
-    """The `[[hook]]` tables of the file."""
+    """Return the `[[hook]]` tables of the file. Raises SettingsError."""
     try:
         document = tomllib.loads(text)
     except ValueError as error:
         raise SettingsError([f"is not TOML: {error}"]) from error
     except RecursionError:
-        raise SettingsError(["is nested too deep"]) from None
+        raise SettingsError(["is nested too deeply"]) from None
     problems = [
-        f'"{key}" is not known here; every hook is a [[hook]] table'
+        f'"{key}" is unknown here; every hook is a [[hook]] table'
         for key in document
         if key != "hook"
     ]
@@ -222,17 +222,17 @@ def _tables(text: str) -> Sequence[Table]:
 
 
 def _translated(table: Table, spelling: Spelling) -> Table:
-    """The table with `on` in our spelling, as far as it is one of a provider."""
-    told = table.get("on")
-    if not isinstance(told, list):
+    """Return the table with our status in `on` for each status in a provider's spelling."""
+    statuses = table.get("on")
+    if not isinstance(statuses, list):
         return table
-    return {**table, "on": [_status(item, spelling) for item in told]}
+    return {**table, "on": [_status(item, spelling) for item in statuses]}
 
 
-def _status(told: Any, spelling: Spelling) -> Any:
-    if not isinstance(told, str) or told in HEARABLE:
-        return told
-    return spelling(told) or told
+def _status(item: Any, spelling: Spelling) -> Any:
+    if not isinstance(item, str) or item in HEARABLE:
+        return item
+    return spelling(item) or item
 
 
 def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookEntry, ...]:
@@ -247,16 +247,16 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
             problems += [f"{where}: {line}" for line in lines(error.messages)]
         else:
             entries.append(entry)
-            problems += [f"{where}: {line}" for line in _strangers(entry, providers)]
+            problems += [f"{where}: {line}" for line in _unknown_providers(entry, providers)]
         if name in names:
-            problems.append(f"{where}: name: is used twice; every hook has a name of its own")
+            problems.append(f"{where}: name: is used twice; give every hook a name of its own")
         names.append(str(name))
     names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
-    ordered = [_after(entry, entries) for entry in entries]
-    problems += [*_dangling(ordered, names), *_cycles(ordered), *_idle_waits(tables, ordered)]
+    resolved = [_after(entry, entries) for entry in entries]
+    problems += [*_dangling(resolved, names), *_cycles(resolved), *_idle_waits(tables, resolved)]
     if problems:
         raise SettingsError(problems)
-    return tuple(ordered)
+    return tuple(resolved)
 
 
 def _entry(keys: dict[str, Any]) -> HookEntry:
@@ -272,26 +272,26 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
     return HookEntry(name, type_, subscription, keys, alerts)
 
 
-def _wait_ms(type_: str, told: float | None) -> int | None:
+def _wait_ms(type_: str, seconds: float | None) -> int | None:
     """Return the maximum wait for the hook named by `after`; None: until its delivery ends."""
-    if told is None and type_ in NOTIFICATIONS:
-        told = NOTIFICATION_WAIT
-    return None if told is None else round(told * 1000)
+    if seconds is None and type_ in NOTIFICATIONS:
+        seconds = NOTIFICATION_WAIT
+    return None if seconds is None else round(seconds * 1000)
 
 
-def _strangers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
+def _unknown_providers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
     for name in sorted(entry.subscription.providers - set(providers) if providers else ()):
         yield f'providers: "{name}" is not a provider; use {either(sorted(providers))}'
 
 
 def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:
-    """The entry with the name of the hook that it waits for, or None, in `after`."""
-    told = entry.subscription.after
-    if told is None and entry.type in NOTIFICATIONS:
-        told = _first_download(entries)
-    elif told == DOWNLOAD and all(other.name != DOWNLOAD for other in entries):
-        told = _first_download(entries) or DOWNLOAD
-    return replace(entry, subscription=replace(entry.subscription, after=told or None))
+    """Return the entry with the name of the hook that it waits for, or None, in `after`."""
+    after = entry.subscription.after
+    if after is None and entry.type in NOTIFICATIONS:
+        after = _first_download(entries)
+    elif after == DOWNLOAD and all(other.name != DOWNLOAD for other in entries):
+        after = _first_download(entries) or DOWNLOAD
+    return replace(entry, subscription=replace(entry.subscription, after=after or None))
 
 
 def _first_download(entries: Sequence[HookEntry]) -> str | None:
@@ -321,18 +321,18 @@ def _idle_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterat
 
 
 def _cycles(entries: Sequence[HookEntry]) -> Iterator[str]:
-    """One line for each ring of hooks that wait for each other."""
+    """Yield an error for each cycle of hooks that wait for each other."""
     waits = {entry.name: entry.subscription.after for entry in entries}
-    seen: set[str] = set()
+    reported: set[str] = set()
     for start, after in waits.items():
-        ring, following = [start], after
-        while following in waits and following not in ring:
-            ring.append(following)
+        cycle, following = [start], after
+        while following in waits and following not in cycle:
+            cycle.append(following)
             following = waits[following]
-        if following == start and start not in seen:
-            seen.update(ring)
+        if following == start and start not in reported:
+            reported.update(cycle)
             yield (
                 f'hook "{start}": after: waits for itself'
-                + "".join(f' by way of "{other}"' for other in ring[1:])
+                + "".join(f' through "{other}"' for other in cycle[1:])
                 + '; after = "" waits for nothing'
             )

@@ -18,7 +18,7 @@ OTHERS = 0o007
 
 def create_folder(folder: Path) -> None:
     """Create the directory and its missing parents with mode 0700, durably. Raises OSError."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         try:
             path.mkdir(FOLDER)
@@ -27,7 +27,7 @@ def create_folder(folder: Path) -> None:
         path.chmod(FOLDER)
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(descriptor)  # a directory's name is data of the directory that contains it
+            os.fsync(descriptor)  # the name is stored in the parent directory
         finally:
             os.close(descriptor)
     if not folder.is_dir():

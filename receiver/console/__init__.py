@@ -1,1 +1,1 @@
-"""What all commands share: tables, colours and shell completion."""
+"""What the commands of all programs use: tables, JSON, progress and shell completion."""

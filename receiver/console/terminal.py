@@ -1,4 +1,4 @@
-"""What every command does with its arguments and its output, so that none ends in a traceback."""
+"""Checks arguments and handles output errors, so that no command ends with a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 
 def not_utf8(arguments: Sequence[str]) -> str | None:
-    """The first argument that is no text, as it can be shown; None if all are."""
+    """Return the first argument that is not UTF-8, in a printable form; None if there is none."""
     for argument in arguments:
         try:
             argument.encode()
@@ -21,24 +21,27 @@ def not_utf8(arguments: Sequence[str]) -> str | None:
 
 @contextmanager
 def output(complain: Callable[[Iterable[str]], None], leave: Callable[[], None]) -> Iterator[None]:
-    """Around a command: a standard output that cannot be written is one line, and `leave`."""
+    """Run a command; if standard output cannot be written, report that in one line and `leave`.
+
+    A closed pipe is not reported: its reader has stopped reading.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # its encoding may lack characters of the record
             stream.reconfigure(errors="backslashreplace")
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read us has seen enough
-        _write_no_more()
+    except BrokenPipeError:
+        _discard_output()
         leave()
     except OSError as error:
-        complain([f"could not write what was found: {error.strerror}"])
-        _write_no_more()
+        complain([f"the output could not be written: {error.strerror}"])
+        _discard_output()
         leave()
 
 
-def _write_no_more() -> None:
-    """What is left in the buffer cannot be written either: Python would say so at its end."""
+def _discard_output() -> None:
+    """Discard what is left in the buffer, because Python would report it as an error at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

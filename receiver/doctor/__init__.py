@@ -1,1 +1,1 @@
-"""Looks at an installation from all sides, and says of each what is wrong and what to do."""
+"""Checks an installation, and reports for each part what is wrong and what to do."""

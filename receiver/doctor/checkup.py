@@ -1,4 +1,4 @@
-"""The order of the checks: what a later one needs is looked at before it."""
+"""Runs all checks in an order in which each one has what it needs."""
 
 from __future__ import annotations
 
@@ -9,60 +9,64 @@ from datetime import UTC, tzinfo
 from receiver.config import settings
 from receiver.config.hooks_file import HooksPath, load
 from receiver.config.settings import Settings, sqlite_path
-from receiver.doctor import clocks, disk, hooks, permissions, reach, record
+from receiver.config.values import is_postgres
+from receiver.doctor import clocks, directory, hooks, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
+from receiver.processes.current_hooks import source_of
 from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
 from receiver.text.redaction import redacted
 
 
 def examine(*, send: bool) -> Iterator[Finding]:
-    """Every check, each as soon as it is done. Raises nothing: what is broken is a finding."""
+    """Yield the finding of every check as soon as it is finished; raise nothing."""
     try:
         chosen = settings.load(creates_secret=False)
     except SettingsError as error:
-        yield from (failed("settings", line) for line in error.problems)
-        yield warning("settings", "disk, database and public URL need them", "then run this again")
+        yield from (failed("settings", problem) for problem in error.problems)
+        yield warning(
+            "settings",
+            "disk, database and public URL cannot be checked without them",
+            "correct them, then run this again",
+        )
         yield _clock(None)
-        if not any(line.startswith("HOOKS_FILE:") for line in error.problems):
-            yield from _hooks(HooksPath.named(os.environ.get("HOOKS_FILE")), None, send=send)
+        if not any(problem.startswith("HOOKS_FILE") for problem in error.problems):
+            yield from _hooks(settings.hooks_path(), None, send=send)
         return
-    yield ok("settings", f"they can be used; the record is {redacted(chosen.database_url)}")
+    yield ok("settings", f"they can be used; the database is {redacted(chosen.database_url)}")
     yield _clock(chosen.public_url)
-    yield from _with_record(chosen, send=send)
+    yield from _with_store(chosen, send=send)
 
 
-def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
+def _with_store(chosen: Settings, *, send: bool) -> Iterator[Finding]:
     try:
         store = open_store(chosen.database_url)
     except SettingsError as error:
-        yield from (failed(record.CHECK, line) for line in error.problems)
+        yield from (failed(record.CHECK, problem) for problem in error.problems)
         return
     try:
-        if chosen.database_url.startswith("sqlite:"):
-            path = sqlite_path(chosen.database_url)
-            yield from disk.check(path.parent)
-            yield from permissions.check(path)
-        found = list(record.check(store))
-        yield from found
-        usable = all(finding.verdict is not Verdict.FAILED for finding in found)
-        usable_store = store if usable else None
-        named = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
-        yield from _hooks(named, usable_store, send=send, zone=chosen.zone)
+        if not is_postgres(chosen.database_url):
+            yield from directory.check(sqlite_path(chosen.database_url))
+        is_usable = True
+        for finding in record.check(store):
+            is_usable &= finding.verdict is not Verdict.FAILED
+            yield finding
+        usable_store = store if is_usable else None
+        yield from _hooks(source_of(chosen), usable_store, send=send, zone=chosen.zone)
         yield reach.check(chosen, usable_store)
     finally:
         store.close()
 
 
 def _hooks(
-    named: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
+    source: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
     yield from hooks.installed_types()
     try:
-        entries = load(named.path, status_for, PROVIDERS, must_exist=named.must_exist)
+        entries = load(source.path, status_for, PROVIDERS, must_exist=source.must_exist)
     except SettingsError as error:
-        yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
+        yield from (failed("hooks", problem, hooks.CORRECT) for problem in error.problems)
         yield from hooks.rejected(store)
     else:
         yield from hooks.check(entries, store, send=send, zone=zone)

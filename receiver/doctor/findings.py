@@ -1,4 +1,4 @@
-"""What a check found: how it stands, in one line, and what to do about it."""
+"""The result of one check: its verdict, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How a thing stands."""
+    """The result of a check in one word."""
 
     OK = "ok"
-    WARNING = "warning"  # it works, or cannot be told; somebody should look
+    WARNING = "warning"  # it works, or could not be checked; an operator should look at it
     FAILED = "failed"  # something will not work
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found. `todo` is empty where nothing is to be done."""
+    """The result of one check. The names are those of the JSON output."""
 
-    check: str  # what was looked at, such as "disk"
+    check: str  # what was checked, such as "disk"
     verdict: Verdict
-    said: str
-    todo: str = ""
+    said: str  # what was found
+    todo: str = ""  # what to do; empty if nothing is to be done
 
     def as_json(self) -> dict[str, str]:
         return {key: str(value) for key, value in asdict(self).items()}
 
 
-def ok(check: str, said: str) -> Finding:
-    return Finding(check, Verdict.OK, said)
+def ok(check: str, found: str) -> Finding:
+    return Finding(check, Verdict.OK, found)
 
 
-def warning(check: str, said: str, todo: str) -> Finding:
-    return Finding(check, Verdict.WARNING, said, todo)
+def warning(check: str, found: str, todo: str) -> Finding:
+    return Finding(check, Verdict.WARNING, found, todo)
 
 
-def failed(check: str, said: str, todo: str = "") -> Finding:
-    return Finding(check, Verdict.FAILED, said, todo)
+def failed(check: str, found: str, todo: str = "") -> Finding:
+    return Finding(check, Verdict.FAILED, found, todo)

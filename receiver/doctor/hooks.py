@@ -1,4 +1,4 @@
-"""Can each hook be built, and does its other side work? With `send`, a test event shows it."""
+"""Checks whether each hook can be built and whether its endpoint works."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from receiver.stores.sql.metrics import without_hook
 from receiver.text.redaction import hiding
 
 Hide = Callable[[str], str]
-RESUME = "mend it, then: receiver endpoints resume"
+CORRECT = "correct the hooks file"
 
 
 def check(
     entries: Sequence[HookEntry], store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
-    """Each hook of the hooks file; `store` None: how their other sides were is not known."""
+    """Check each hook of the hooks file; with `send`, also send a test event through it.
+
+    Without a store, the state of the endpoints is unknown.
+    """
     yield from rejected(store)
     yield from _missing(entries, store)
     if not entries:
-        todo = "describe some in hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
-        yield warning("hooks", "there are none: nothing is done when a task ends", todo)
+        todo = "add some to hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
+        yield warning("hooks", "there are none, so nothing happens when a task ends", todo)
     hide = hiding(hooks.secrets(entries, os.environ))
     if send:
         logs.configure(hide, settings.log_format())
@@ -41,11 +44,11 @@ def check(
         try:
             hook = hooks.build(entry, os.environ)
         except SettingsError as error:
-            yield from (failed(name, line, "correct the hooks file") for line in error.problems)
+            yield from (failed(name, problem, CORRECT) for problem in error.problems)
         else:
-            yield _stands(name, store, entry, hide)
+            yield _endpoint(name, store, entry, hide)
             if send:
-                yield _sent(name, hook, entry, zone, hide)
+                yield _test_event(name, hook, entry, zone, hide)
 
 
 def installed_types() -> Iterator[Finding]:
@@ -60,10 +63,10 @@ def rejected(store: Store | None) -> Iterator[Finding]:
         found = current_hooks.rejections(store, now_ms()) if store else {}
     except StoreError:  # reported by the check of the database
         found = {}
-    for problem, who in current_hooks.processes_by_problem(found).items():
+    for problem, processes in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
-            f"rejected at the last SIGHUP by {who}; the previous one is used: {problem}",
+            f"rejected at the last SIGHUP by {processes}; the previous one is used: {problem}",
             "correct it, check it with receiver hooks list, and send SIGHUP again",
         )
 
@@ -82,25 +85,23 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
         )
 
 
-def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
+def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
+    """Report the circuit breaker of a hook whose options can be used."""
     try:
         endpoint = store.endpoints.of(entry.name) if store else Endpoint(entry.name)
-    except StoreError:  # told of by the check of the database
+    except StoreError:  # reported by the check of the database
         endpoint = Endpoint(entry.name)
     circuit = endpoint.circuit(now_ms())
     if circuit is Circuit.CLOSED:
-        return ok(name, f"{entry.type}, its options can be used")
-    told = f"{circuit}: {hide(endpoint.said)}" if endpoint.said else str(circuit)
-    if circuit is Circuit.DISABLED:
-        return failed(name, told, f"{RESUME} {entry.name}")
-    return warning(name, told, f"{RESUME} {entry.name}")
+        return ok(name, f"{entry.type}; its options can be used")
+    text = f"{circuit}: {hide(endpoint.said)}" if endpoint.said else str(circuit)
+    todo = f"repair it, then: receiver endpoints resume {entry.name}"
+    return (failed if circuit is Circuit.DISABLED else warning)(name, text, todo)
 
 
-def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
+def _test_event(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        said = hook_tests.send(hook, entry.subscription.test_status, zone)
+        answer = hook_tests.send(hook, entry.subscription.test_status, zone)
     except DeliveryFailure as failure:
-        return failed(
-            name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"
-        )
-    return ok(name, f"test event sent: {hide(said)}")
+        return failed(name, f"the test event failed: {hide(str(failure))}", CORRECT)
+    return ok(name, f"test event sent: {hide(answer)}")

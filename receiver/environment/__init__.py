@@ -1,5 +1,5 @@
-"""Settings as declared values: what each is called, and how its text is read."""
+"""Settings as declared values: what each is called, how its text is read, and its documentation."""
 
-from receiver.environment.setting import Setting
+from receiver.environment.setting import Environment, Setting
 
-__all__ = ["Setting"]
+__all__ = ["Environment", "Setting"]

@@ -41,6 +41,7 @@ from receiver.providers.outputs import (
     with_unique_indexes,
 )
 from receiver.providers.verification import StandardWebhooks
+from receiver.signing import standard_webhooks
 
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
 OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
@@ -70,7 +71,9 @@ class Kling(Provider):
     has_callbacks = True
     shares_ids = True
     verification = StandardWebhooks(
-        "KLING_WEBHOOK_SECRETS", "The secrets of Kling's signed callbacks, from its console."
+        "KLING_WEBHOOK_SECRETS",
+        "The secrets of Kling's signed callbacks, from its console; at least "
+        f"{standard_webhooks.SHORTEST_KEY} bytes each.",
     )
     statuses = kling_legacy.STATUSES
     results_kept_for = kling_legacy.RESULTS_KEPT_FOR

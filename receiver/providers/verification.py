@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from receiver.environment import Setting
+from receiver.environment import Setting, readers
 from receiver.providers.base import Verification
 from receiver.signing import standard_webhooks
 
@@ -16,7 +16,13 @@ class StandardWebhooks(Verification):
 
     def __init__(self, setting: str, summary: str, *, is_mandatory: bool = False) -> None:
         self.setting = Setting(
-            name=setting, read=read_secrets, default=(), summary=summary, is_secret=True
+            name=setting,
+            read=read_secrets,
+            default=(),
+            summary=summary,
+            details="They are comma-separated; there are two while they are rotated.",
+            example="whsec_…",
+            is_secret=True,
         )
         self.is_mandatory = is_mandatory
 
@@ -30,17 +36,20 @@ class StandardWebhooks(Verification):
 
 
 def read_secrets(text: str) -> tuple[str, ...]:
-    """Return the secrets of a comma-separated list.
+    """Return the secrets in the text of a setting, separated by commas.
 
-    Raises ValueError naming the first one that is not `whsec_` followed by Base64, or is too short.
+    Raises ValueError with the rest of a sentence that begins with the value; it shows no secret.
     """
-    secrets = tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+    secrets = readers.parts(text)
+    if not secrets:
+        raise ValueError("contains no secret; copy one from the provider's console")
     for number, secret in enumerate(secrets, 1):
         try:
             standard_webhooks.key_of(secret)
         except ValueError as error:
             raise ValueError(
-                f"secret {number} {error}; copy it from the provider's console, or create a new "
-                f"one there. For a sender of your own, make one with: {standard_webhooks.MAKE_ONE}"
+                f"cannot be used, because secret {number} {error}; copy it from the provider's "
+                "console, or create a new one there. For a sender of your own, make one with: "
+                f"{standard_webhooks.MAKE_ONE}"
             ) from None
     return secrets

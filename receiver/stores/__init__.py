@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import structlog
 
-from receiver.config.settings import is_postgres, sqlite_path
+from receiver.config.settings import sqlite_path
+from receiver.config.values import is_postgres
 from receiver.errors import SettingsError, StoreUnreachable
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore

@@ -67,3 +67,8 @@ def rfc3339(instant: float) -> str:
 
 def _whole(found: re.Match[str]) -> str:
     return found[0] if len(found[0]) != 6 else "\\ufffd"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 task", "2 tasks", "0 deliveries"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

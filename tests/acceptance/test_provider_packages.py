@@ -76,7 +76,9 @@ def test_its_settings_are_read_and_checked(site: Path, tmp_path: Path) -> None:
         return run(ROOT, "-c", SETTINGS, site=site, **environment)
 
     assert load("a-secret-of-weaver") == "{'weaver': ('a-secret-of-weaver',)}\n"
-    assert load("short").startswith("WEAVER_SECRETS: needs at least 16 visible ASCII characters")
+    assert load("short").startswith(
+        "WEAVER_SECRETS: the value needs at least 16 visible ASCII characters"
+    )
 
 
 def test_it_is_offered_and_described_like_the_others(site: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from receiver.config.settings import Confirm
+from receiver.config.table import Confirm
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Source

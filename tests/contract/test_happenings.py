@@ -9,8 +9,8 @@ from threading import Event as Signal
 import psycopg
 import pytest
 
-from receiver.cli import activity
-from receiver.cli.activity import ActivityFollower
+from receiver.cli import tail
+from receiver.cli.tail import ActivityFollower
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
@@ -104,7 +104,7 @@ def test_a_follower_begins_with_the_past_and_tells_what_is_new_once(store: Store
 
 
 def test_a_burst_is_told_whole_and_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "WINDOW", 3)
+    monkeypatch.setattr(tail, "PAGE", 3)
     for number in range(5):
         succeed(store, f"past-{number}")
     follower = ActivityFollower(store)
@@ -122,7 +122,7 @@ def test_an_attempt_that_ended_earlier_than_those_told_already_is_told(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers' clocks differ, and an answer may be slow to be recorded."""
-    monkeypatch.setattr(activity, "WINDOW", 2)
+    monkeypatch.setattr(tail, "PAGE", 2)
     for task in "abc":
         succeed(store, task)
         attempt(store, "delivered", NOW + 1000)

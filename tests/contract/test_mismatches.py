@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from receiver.config.settings import Confirm
+from receiver.config.table import Confirm
 from receiver.deliveries import Attempt, File, State
 from receiver.errors import NotAMismatch, NotFound
 from receiver.events import Callback, Event, Source

@@ -410,5 +410,5 @@ def test_the_change_is_counted_and_reported_by_the_doctor(
     store.activity.heartbeat("later", "web", 1 << 50)
     assert changes_on_record(store) == 1
     (finding,) = record.changes(store)
-    assert "1 time(s)" in finding.said
+    assert "1 time while" in finding.said
     assert "receiver.db-wal" in "".join(capsys.readouterr())

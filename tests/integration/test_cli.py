@@ -255,8 +255,10 @@ def test_waiting_deliveries_of_a_missing_hook_are_shown_and_dropped(filled: Sqli
     said = "deliveries that wait, because the hook gone is not in the hooks file: 1; add it"
     assert said in run("endpoints").stderr
     assert said in run("redeliver", "--hook", "gone").stderr
-    assert run("endpoints", "drop", "gone", "--dry-run").stdout.startswith("1 deliveries to gone")
-    assert run("endpoints", "drop", "gone").stdout == "1 deliveries to gone are dead letters now\n"
+    assert run("endpoints", "drop", "gone", "--dry-run").stdout.startswith(
+        "1 delivery to gone would"
+    )
+    assert run("endpoints", "drop", "gone").stdout == "1 delivery to gone became a dead letter\n"
     assert "gone" in {one.hook for one in filled.lists.deliveries(state=State.DEAD)}
     assert "gone" not in run("endpoints").stderr
     assert run("endpoints", "drop", "never").exit_code == 2

@@ -154,7 +154,7 @@ def test_resume_makes_retries_due_although_the_clock_is_behind(
     machine_clock.by_ms = -HOUR
     assert run("endpoints", "pause", "mail").exit_code == 0
     done = run("endpoints", "resume", "mail")
-    assert done.output == "mail is delivered to again\ndue now instead of later: 1\n"
+    assert done.output == "mail receives deliveries again\ndeliveries that are due now: 1\n"
     assert len(store.outbox.claim("w", clock.now_ms(), clock.now_ms() + HOUR, 1)) == 1
     assert run("endpoints", "resume", "mail").output == "mail was not paused\n"
 

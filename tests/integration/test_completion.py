@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import receiver.cli
 import submitter.cli
-from receiver.console.completion import HOW
+from receiver.console.completion import INSTRUCTIONS
 from tests.support.patience import PATIENCE
 
 HOOKS = """
@@ -119,7 +119,7 @@ def test_what_other_shells_ask_is_answered(environment: dict[str, str], shell: s
 
 def test_help_tells_where_it_goes() -> None:
     done = CliRunner().invoke(submitter.cli.main, ["completion", "--help"], prog_name="submitter")
-    for line in HOW.values():
+    for line in INSTRUCTIONS.values():
         assert line.format(program="submitter") in done.stdout
 
 

@@ -112,7 +112,7 @@ def test_all_is_well(doctor: Doctor, app: Flask, store: SqliteStore, site: Site)
     verdict, said, _ = found["public URL"]
     assert verdict == "warning"  # loopback: no provider gets there
     assert "pong" in said
-    assert "127.0.0.1 is not a public address" in said
+    assert "127.0.0.1 is not public" in said
     assert [request.path for request in site.requests if request.path == "/in"] == []
 
 
@@ -145,10 +145,10 @@ def test_a_task_token_opens_no_doctor_and_the_reverse(client: FlaskClient) -> No
     ("page", "where", "says"),
     [
         (Page(b"", 301, {"Location": "https://shop.example/x"}), "the proxy", "https://shop.ex"),
-        (Page(b"Bad Gateway", 502), "the proxy", "nobody behind it"),
-        (Page(b"who are you?", 401), "the proxy", "wants a login"),
-        (Page(b"<h1>Not Found</h1>", 404), "the path", "not the receiver's answer"),
-        (Page(b"<h1>Welcome</h1>", 200), "the path", "not the receiver's answer"),
+        (Page(b"Bad Gateway", 502), "the proxy", "no server behind it"),
+        (Page(b"who are you?", 401), "the proxy", "a login is required"),
+        (Page(b"<h1>Not Found</h1>", 404), "the path", "not a response of the receiver"),
+        (Page(b"<h1>Welcome</h1>", 200), "the path", "not a response of the receiver"),
     ],
 )
 def test_what_stands_in_front_is_told_apart(
@@ -305,7 +305,7 @@ def test_no_folder_is_told(doctor: Doctor) -> None:
     doctor.set("DATABASE_URL", f"sqlite:///{doctor.folder}/none/receiver.db")
     verdict, said, todo = doctor.findings()["disk"]
     assert (verdict, todo) == ("failed", "run: receiver migrate")
-    assert "none is not there" in said
+    assert "none does not exist" in said
 
 
 def test_a_file_that_is_no_database_is_told(doctor: Doctor) -> None:
@@ -330,7 +330,7 @@ def test_who_is_not_at_work_is_told(doctor: Doctor, store: SqliteStore) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     store.activity.heartbeat("p", "poller", now_ms() - 3_600_000)
     found = doctor.findings()
-    assert "nothing is delivered (1 deliveries wait)" in found["worker"][1]
+    assert "nothing is delivered (1 delivery waits)" in found["worker"][1]
     assert "for 3600 s" in found["poller"][1]
     assert {found[kind][0] for kind in ("worker", "poller")} == {"warning"}
 

@@ -134,7 +134,7 @@ def test_without_a_setting_a_missing_default_file_is_no_hooks(
 def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:
     done = run("test", "chat")
     assert done.exit_code == 0
-    assert done.stdout == "chat took the test event (succeeded): Slack answered 200 ok\n"
+    assert done.stdout == "chat accepted the test event (succeeded): Slack answered 200 ok\n"
     (sent,) = slack.requests
     message = json.loads(sent.body)
     assert message["text"] == "TEST succeeded (kling)"
@@ -180,7 +180,7 @@ def test_without_a_status_it_is_told_one_that_it_hears() -> None:
 def test_a_hook_that_is_not_there_is_a_mistake_of_usage(slack: Site) -> None:
     done = run("test", "mail")
     assert done.exit_code == 2
-    assert "'mail' is not in the hooks file; known are: chat, night" in done.stderr
+    assert "'mail' is not in the hooks file; its hooks are: chat, night" in done.stderr
     assert run("test", "chat", "--status", "created").exit_code == 2
     assert slack.requests == []
 

@@ -26,6 +26,7 @@ import submitter.cli
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.console import output
+from receiver.console import records as tables
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert, AlertKind
 from receiver.hooks import mime_message, slack, wording
@@ -337,7 +338,7 @@ def test_what_happens_is_shown_whatever_it_says(
     moved(database)
     with closing(SqliteStore(database)) as opened:
         for kind in ActivityKind:
-            output.show_happenings(opened.activity.newest(kind))
+            tables.show_activity(opened.activity.newest(kind))
             shown = capsys.readouterr().out
             assert shown
             assert not STEERING.search(shown)

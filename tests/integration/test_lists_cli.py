@@ -78,7 +78,7 @@ def test_a_full_page_tells_how_to_go_on(command: str) -> None:
     done = run(command, "--limit", "2", "--json")
     assert len(json.loads(done.stdout)) == 2
     hint = done.stderr.strip()
-    assert hint.startswith("there are older ones: --cursor ")
+    assert hint.startswith("there are older rows; continue with --cursor ")
     assert tasks_of(command, "--limit", "2", "--cursor", hint.split()[-1]) == ["task-1"]
     assert run(command, "--limit", "3").stderr == ""
 

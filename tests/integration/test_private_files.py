@@ -107,7 +107,7 @@ def test_a_directory_that_exists_stays_as_it_is_and_doctor_warns(folder: Path, m
     said = doctor_said("permissions")
     if mode & 0o007:
         assert said.startswith("warning")
-        assert f"may open the directory data (mode {mode:04o})" in said
+        assert f"can open the directory data (mode {mode:04o})" in said
         assert "chmod 700 data" in said
     else:
         assert said.startswith("ok")

@@ -19,8 +19,8 @@ from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
 LONG = [
-    (("prune", "--older-than", "1d"), "erasing messages", "prune: erased 1 messages"),
-    (("redeliver", "--state", "delivered"), "deliveries", "1 deliveries are due again"),
+    (("prune", "--older-than", "1d"), "erasing messages", "prune: erased 1 message"),
+    (("redeliver", "--state", "delivered"), "deliveries", "1 delivery is due again"),
     (("replay", "--quarantined"), "parsing", "callback 2: still not understood"),
 ]
 

@@ -111,7 +111,7 @@ def test_what_is_not_clearly_meant_is_refused(store: SqliteStore, arguments: lis
 
 def test_several_are_redelivered_by_their_numbers(store: SqliteStore) -> None:
     succeed(store, "a", "b")
-    assert "would be due again: it is dead now" in run("redeliver", "1", "--dry-run").output
+    assert "would be due again: its state is dead" in run("redeliver", "1", "--dry-run").output
     done = run("redeliver", "1", "2")
     assert done.output == "delivery 1 is due again\ndelivery 2 is due again\n"
 
@@ -179,7 +179,7 @@ def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
     quarantine(store, body(), at=NOW - 3 * 86_400_000)
     quarantine(store, body())
     done = run("replay", "--quarantined", "--since", "2d")
-    assert done.output == "callback 2: recorded\n1 callbacks parsed again: 1 recorded\n"
+    assert done.output == "callback 2: recorded\n1 callback parsed again: 1 recorded\n"
     since = run("replay", "--quarantined", "--since", "2020-01-01T00:00:00Z", "--dry-run")
     assert since.output.startswith("callback 1 would be: recorded\n")
 
@@ -247,7 +247,7 @@ def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:
     }
     assert circuits == {"mail": "paused", "later": "closed"}
     assert "mail   paused" in run("endpoints").output
-    assert run("endpoints", "resume", "mail").output == "mail is delivered to again\n"
+    assert run("endpoints", "resume", "mail").output == "mail receives deliveries again\n"
     assert run("endpoints", "resume", "mail").output == "mail was not paused\n"
 
 
@@ -270,14 +270,14 @@ def test_a_hook_that_is_not_there_is_said(store: SqliteStore) -> None:
     store.check_schema()
     done = run("endpoints", "pause", "mial")
     assert done.exit_code == 2
-    assert "known are: later, mail" in done.output
+    assert "known hooks are: later, mail" in done.output
 
 
 # -- rejections
 
 
 def test_refused_requests_are_shown(store: SqliteStore) -> None:
-    assert run("rejections").output == "No request was refused.\n"
+    assert run("rejections").output == "No request was rejected.\n"
     path = "/callbacks/kling/…/…"
     store.activity.add_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", path, 3)])
     shown = run("rejections").output
@@ -294,7 +294,7 @@ def test_prune_says_what_it_erased(store: SqliteStore) -> None:
     old = NOW - 40 * 86_400_000
     Ingest(store).accept(callback(body(), "a", received_at=old))
     Ingest(store).accept(callback(body(), "b", received_at=NOW))
-    assert run("prune", "--older-than", "30d").output == "prune: erased 1 messages, 0.0 MB\n"
+    assert run("prune", "--older-than", "30d").output == "prune: erased 1 message, 0.0 MB\n"
     assert [stored.callback.body for stored in store.lists.callbacks(task_id="a")] == [b""]
     assert store.lists.callbacks(task_id="b")[0].callback.body
 
@@ -333,7 +333,7 @@ def test_a_customer_is_forgotten_with_the_pictures(
 ) -> None:
     done = run("forget", "--reference", "anna", "--yes")
     assert done.exit_code == 0
-    assert done.output.count("removed 1 file(s)") == 2
+    assert done.output.count("removed 1 file") == 2
     assert [path.name for path in pictures()] == ["task-2.png"]
     assert store.lists.tasks(reference="anna") == []
     assert "forgotten at" in run("tasks", "show", "task-0").output
@@ -350,7 +350,7 @@ def test_forgetting_asks_first(pictures: Callable[[], list[Path]]) -> None:
 def test_forgetting_twice_is_no_fault(pictures: Callable[[], list[Path]]) -> None:
     for files in (1, 0):
         done = run("forget", "--task", "task-0", "--yes")
-        assert done.output == f"forgot task task-0, removed {files} file(s)\n"
+        assert done.output == f"forgot task task-0, removed {files} file{'s' * (files != 1)}\n"
     assert len(pictures()) == 2
 
 
@@ -380,15 +380,15 @@ def test_one_task_that_cannot_be_erased_costs_only_itself(
     done = run("forget", "--reference", "anna", "--yes")
     assert done.exit_code == 1
     assert "task-0.png could not be removed" in done.output
-    assert "forgot task task-1, removed 1 file(s)" in done.output
+    assert "forgot task task-1, removed 1 file" in done.output
     assert [task.id for task in store.lists.tasks(reference="anna")] == ["task-0"]
 
 
 @pytest.mark.parametrize(
     ("command", "verb"),
     [
-        (("forget", "--task", "task-0", "--yes"), "erase"),
-        (("prune", "--older-than", "30d"), "steps_of_pruning"),
+        (("forget", "--task", "task-0", "--yes"), "erase_task"),
+        (("prune", "--older-than", "30d"), "erase_old"),
     ],
 )
 @pytest.mark.usefixtures("pictures")
@@ -488,7 +488,7 @@ def test_a_full_standard_output_is_one_clear_line(
     with Path("/dev/full").open("wb") as full:
         done = program(*arguments, stdout=full.fileno(), package=package)
     assert done.returncode == 1
-    line = f"{package}: could not write what was found: No space left on device\n"
+    line = f"{package}: the output could not be written: No space left on device\n"
     assert done.stderr.decode() == line
 
 

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from receiver.cli import run
+from receiver.cli import worker
 from receiver.delivery.attempt import DeliveryWorker
-from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
 PATH = "a-path-that-is-the-secret"
@@ -32,14 +31,14 @@ def test_answers_are_kept_without_the_secrets_of_hooks(
     (tmp_path / "hooks.toml").write_text(HOOKS)
     made: list[DeliveryWorker] = []
 
-    def dispatcher(_: Store, deliver: DeliveryWorker, **__: object) -> SimpleNamespace:
-        made.append(deliver)
+    def dispatcher(deliveries: DeliveryWorker) -> SimpleNamespace:
+        made.append(deliveries)
         return SimpleNamespace(run=lambda _: True)
 
-    monkeypatch.setattr(run, "dispatcher", dispatcher)
-    monkeypatch.setattr(run, "stop_at", lambda *_: threading.Event())
+    monkeypatch.setattr(worker, "dispatcher", dispatcher)
+    monkeypatch.setattr(worker, "stop_at", lambda *_: threading.Event())
     monkeypatch.setattr("receiver.observability.logs.configure", lambda *_: None)
-    monkeypatch.setattr(run, "chores", lambda *_: nullcontext())
+    monkeypatch.setattr(worker, "run_chores", lambda *_: nullcontext())
     environment = {
         "DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}",
         "CALLBACK_SECRETS": "a-secret-for-the-tests-only",
@@ -47,8 +46,8 @@ def test_answers_are_kept_without_the_secrets_of_hooks(
         "SHOP_URL": f"https://shop.example/{PATH}",
         "SHOP_SECRET": "dGhlIHNlY3JldCBvZiB0aGUgc2hvcCwgdG9v",
     }
-    done = CliRunner().invoke(run.worker, env=environment)
+    done = CliRunner().invoke(worker.worker, env=environment)
     assert done.exit_code == 0, done.output
-    (deliver,) = made
-    shown = deliver.hide(f"no {PATH} here, nor {environment['SHOP_SECRET']}")
+    (deliveries,) = made
+    shown = deliveries.hide(f"no {PATH} here, nor {environment['SHOP_SECRET']}")
     assert shown == "no … here, nor …"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import pytest
 
-from receiver.console import output
+from receiver.console import output, records
 from receiver.deliveries import Transition
 from receiver.doctor.findings import warning
 from receiver.stores.sql.queries import TaskHistory
@@ -50,7 +50,7 @@ def stored() -> StoredCallback:
 
 def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
-    output.show_callbacks([stored()])
+    records.show_callbacks([stored()])
     assert made.getvalue().splitlines() == [
         "id   task                              source    outcome      repeats",
         f"153  {ID}  callback  quarantined  0",
@@ -61,7 +61,7 @@ def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], T
 
 def test_a_row_is_one_line_where_it_fits(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(180)
-    output.show_callbacks([stored()])
+    records.show_callbacks([stored()])
     assert len(made.getvalue().splitlines()) == 2
     assert PROBLEM in made.getvalue()
 
@@ -71,7 +71,7 @@ def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], colum
     made = terminal(columns)
     reason = "服务 is [bold]busy[/] " + "x" * 90
     task = Task(ID, "kling", Status.FAILED, AT, AT, reference="ORDER-7", reason=reason)
-    output.show_tasks([task])
+    records.show_tasks([task])
     shown = "".join(made.getvalue().split())
     for text in (ID, "kling", "ORDER-7", "failed", "2025-12-12", "".join(reason.split())):
         assert text in shown
@@ -111,5 +111,5 @@ def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Termin
     made = terminal(80)
     task = Task(ID, "kling", Status.CREATED, AT, AT)
     created = Transition("created", AT, AT, Trust.TOKEN)
-    output.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
+    records.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
     assert not [line for line in made.getvalue().splitlines() if line != line.rstrip()]

@@ -140,6 +140,6 @@ def test_the_command_runs_as_the_service_does(tmp_path: Path, program: str) -> N
         check=False,
     )
     assert done.stderr.startswith("-u callback-receiver\n")
-    assert "PUBLIC_URL: 'wrong' is not a URL" in done.stderr
-    assert "API_TOKEN: use at least" in done.stderr
+    assert "PUBLIC_URL: wrong is not a URL" in done.stderr
+    assert "API_TOKEN: the value is too short; use at least" in done.stderr
     assert done.returncode == 2

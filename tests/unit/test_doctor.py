@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from receiver.doctor import clocks, disk
+from receiver.doctor import clocks, directory
 from receiver.stores.sqlite.database import Version, described, has_wal_reset_bug
 
 AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
@@ -67,7 +67,7 @@ def test_little_space_is_told(
 ) -> None:
     usage = SimpleNamespace(total=free, used=0, free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert next(disk.check(tmp_path)).verdict == verdict
+    assert directory.free_space(tmp_path).verdict == verdict
 
 
 def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", broken)
-    *_, written = disk.check(tmp_path)
+    written = directory.write(tmp_path)
     assert written.verdict == "failed"
     assert "Input/output error" in written.said
     assert list(tmp_path.iterdir()) == []  # nothing is left behind

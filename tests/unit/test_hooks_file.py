@@ -217,7 +217,7 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
         ),
         (
             hook("mail") + hook("mail"),
-            'hooks.toml: hook "mail": name: is used twice; every hook has a name of its own',
+            'hooks.toml: hook "mail": name: is used twice; give every hook a name of its own',
         ),
         (
             hook("mail", more='after = "files"'),
@@ -238,20 +238,20 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
             + hook("c", more='after = "a"')
             + hook("d", more='after = "a"'),
             (
-                'hooks.toml: hook "a": after: waits for itself by way of "b" by way of "c"; '
+                'hooks.toml: hook "a": after: waits for itself through "b" through "c"; '
                 'after = "" waits for nothing'
             ),
         ),
         (
             hook("mail") + hook("files", "download", 'after = "mail"'),  # mail waits by default
             (
-                'hooks.toml: hook "mail": after: waits for itself by way of "files"; '
+                'hooks.toml: hook "mail": after: waits for itself through "files"; '
                 'after = "" waits for nothing'
             ),
         ),
         (
             "[smtp]\nhost = 'x'\n",
-            'hooks.toml: "smtp" is not known here; every hook is a [[hook]] table',
+            'hooks.toml: "smtp" is unknown here; every hook is a [[hook]] table',
         ),
         ("[hook]\nname = 'x'\n", "hooks.toml: hook: write [[hook]], with two brackets"),
         ("hook = ['x']\n", "hooks.toml: hook: write [[hook]], with two brackets"),
@@ -310,4 +310,4 @@ def test_a_file_that_is_nested_without_end_is_one_clear_line(tmp_path: Path) -> 
     (tmp_path / "hooks.toml").write_text("a = " + "[" * 5_000)
     with pytest.raises(SettingsError) as caught:
         hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
-    assert caught.value.problems == ("hooks.toml: is nested too deep",)
+    assert caught.value.problems == ("hooks.toml: is nested too deeply",)

@@ -15,6 +15,7 @@ import receiver.web.gunicorn  # its libraries ask too, as they are imported: not
 from receiver.config import settings
 from submitter.errors import ConfigurationError
 from submitter.providers import PROVIDERS
+from tests.support import settings_reference
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.findall(r"^#? ?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
@@ -82,6 +83,12 @@ def test_the_example_holds_every_setting_once(asked: set[str]) -> None:
 def test_readme_has_a_row_for_every_setting(asked: set[str]) -> None:
     assert len(set(TABLE)) == len(TABLE)
     assert set(TABLE) == asked
+
+
+@pytest.mark.parametrize("path", [settings_reference.EXAMPLE, settings_reference.README])
+def test_the_documents_are_written_from_the_table(path: Path) -> None:
+    text = path.read_text()
+    assert text == settings_reference.written(path, text), settings_reference.__doc__
 
 
 def test_something_is_asked_for(asked: set[str]) -> None:

@@ -8,22 +8,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from receiver.config import settings
+from receiver.config import settings, table
+from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.observability import logs
-from receiver.processes import current_hooks
-from receiver.processes.current_hooks import CurrentHooks, source_of
+from receiver.processes import configuration, current_hooks
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.web.server import listening
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
-bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
+# `on_starting` reports a wrong value.
+_port = Environment().value(table.PORT)
+bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:8000"
 
 # uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
 # but no thread (protocol.py). With gthread, Flask serves everything; slow clients occupy threads.
 worker_class = "receiver.web.server.worker.Worker"
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+workers = Environment().value(table.WEB_CONCURRENCY)
 
 # Flask uses these threads for the API, the dashboard and error responses. A callback in the event
 # loop uses none while it waits for its commit.
@@ -76,9 +78,9 @@ def on_starting(server: Any) -> None:
     """
     delay_hangup()
     try:
-        chosen = settings.load(creates_secret=False)
+        chosen, current = configuration.load(with_accounts=True)
         logs.configure(form=settings.log_format())
-        current_hooks.use(CurrentHooks.load(source_of(chosen)))
+        current_hooks.use(current)
         store = open_store(chosen.database_url)
         check_schema_when_reachable(store)
         store.close()  # no connection may cross the fork

@@ -1,25 +1,18 @@
-"""The commands that show the record."""
+"""The commands that list what is recorded, and the one that prints a callback URL."""
 
 from __future__ import annotations
 
 import click
 
-from receiver import providers
-from receiver.cli.group import (
-    as_json,
-    cursor,
-    hook_names,
-    limit,
-    names_in_hooks_file,
-    of_tasks,
-    store,
-    tell_next,
-)
+from receiver.cli.database import names_in_hooks_file, store
+from receiver.cli.options import as_json, cursor, hook_names, limit, of_tasks, print_cursor
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.console import output
+from receiver.console import records as tables
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
+from receiver.providers import PROVIDERS
 from receiver.serializers import records
 from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Outcome, Status
@@ -42,7 +35,7 @@ def tasks(
     span: TimeRange,
     **of_task: str | None,
 ) -> None:
-    """List tasks, newest first; `tasks show TASK` tells everything about one."""
+    """List tasks, newest first; `tasks show TASK` shows the timeline of one task."""
     if ctx.invoked_subcommand:
         return
     wanted = Status(status) if status else None
@@ -52,25 +45,25 @@ def tasks(
     if as_json:
         output.as_json([task_json(task) for task in page.rows])
     else:
-        output.show_tasks(page.rows)
-    tell_next(page.next)
+        tables.show_tasks(page.rows)
+    print_cursor(page.next)
 
 
 @tasks.command()
 @click.argument("task")
 @as_json
 def show(task: str, as_json: bool) -> None:
-    """The timeline of one task: every callback, move and attempt."""
+    """Show the timeline of a task: every status, callback and attempt."""
     chosen = settings.load(creates_secret=False)
     history = store(chosen).queries.history(task)
     if as_json:
         output.as_json(records.history_json(history, names_in_hooks_file(chosen)))
     else:
-        output.show_timeline(history)
+        tables.show_timeline(history)
 
 
 @click.command()
-@click.option("--task")
+@click.option("--task", help="The id of the task.")
 @click.option("--outcome", type=click.Choice([outcome.value for outcome in Outcome]))
 @of_tasks("Received")
 @limit
@@ -85,7 +78,10 @@ def callbacks(
     span: TimeRange,
     **of_task: str | None,
 ) -> None:
-    """List what providers said, newest first; `--outcome quarantined`: what was not understood."""
+    """List callbacks and responses to queries, newest first.
+
+    `--outcome quarantined` lists those that could not be interpreted.
+    """
     wanted = Outcome(outcome) if outcome else None
     page = store().lists.page_of_callbacks(
         before=cursor, limit=limit, task_id=task, outcome=wanted, received=span, **of_task
@@ -93,15 +89,15 @@ def callbacks(
     if as_json:
         output.as_json([records.callback_json(stored) for stored in page.rows])
     else:
-        output.show_callbacks(page.rows)
-    tell_next(page.next)
+        tables.show_callbacks(page.rows)
+    print_cursor(page.next)
 
 
 @click.command()
-@click.option("--task")
-@click.option("--hook", shell_complete=hook_names)
+@click.option("--task", help="The id of the task.")
+@click.option("--hook", shell_complete=hook_names, help="The name of the hook.")
 @click.option("--state", type=click.Choice([state.value for state in State]))
-@of_tasks("Of moves recorded")
+@of_tasks("The status was recorded")
 @limit
 @cursor
 @as_json
@@ -115,7 +111,7 @@ def deliveries(
     span: TimeRange,
     **of_task: str | None,
 ) -> None:
-    """List deliveries, newest first; `--state dead`: the dead letters."""
+    """List deliveries, newest first; `--state dead` lists the dead letters."""
     wanted = State(state) if state else None
     chosen = settings.load(creates_secret=False)
     hooks = names_in_hooks_file(chosen)
@@ -125,37 +121,39 @@ def deliveries(
     if as_json:
         output.as_json([records.delivery_json(delivery, hooks) for delivery in page.rows])
     else:
-        output.show_deliveries(page.rows, now_ms(), hooks)
-    tell_next(page.next)
+        tables.show_deliveries(page.rows, now_ms(), hooks)
+    print_cursor(page.next)
 
 
 @click.command()
 @limit
 @as_json
 def rejections(limit: int, as_json: bool) -> None:
-    """List requests that were refused, newest first: why does no callback arrive?
+    """List the requests that were rejected, newest first, if callbacks do not arrive.
 
-    The newest 1,000 are kept; a wrong token shows only as "…".
+    The newest 1,000 are kept. A wrong token is shown as "…".
     """
     found = store().activity.rejections(limit)
     if as_json:
         output.as_json([records.rejection_json(rejection) for rejection in found])
     else:
-        output.show_rejections(found)
+        tables.show_rejections(found)
 
 
 @click.command()
-@click.option("--provider", required=True, type=click.Choice(sorted(providers.PROVIDERS)))
-@click.option("--reference", help="Your own name for it, such as an order number.")
-@click.option("--account", default="default", show_default=True)
+@click.option("--provider", required=True, type=click.Choice(sorted(PROVIDERS)))
+@click.option("--reference", help="Your own name of the task, such as an order number.")
+@click.option(
+    "--account", default="default", show_default=True, help="The account at the provider."
+)
 @as_json
 def url(provider: str, reference: str | None, account: str, as_json: bool) -> None:
-    """Record a task that you create at the provider yourself, and print its callback URL."""
+    """Record a task that your own code creates at the provider, and print its callback URL."""
     if reference is not None and not 1 <= len(reference) <= 1000:
         raise click.BadParameter("use 1 to 1000 characters", param_hint="--reference")
     chosen = settings.load(creates_secret=False)
-    task, where = announce(store(chosen), chosen, provider, reference, account)
+    task, callback_url = announce(store(chosen), chosen, provider, reference, account)
     if as_json:
-        output.as_json({"task": task_json(task), "callback_url": where})
+        output.as_json({"task": task_json(task), "callback_url": callback_url})
     else:
-        click.echo(where)
+        click.echo(callback_url)

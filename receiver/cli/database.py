@@ -1,0 +1,64 @@
+"""Opens the database for a command, and reads the hooks file that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import click
+
+from receiver.cli.group import complain
+from receiver.config import settings
+from receiver.config.settings import Settings
+from receiver.console import output
+from receiver.errors import SettingsError
+from receiver.ingest import hook_entries, known_secrets
+from receiver.processes.clock_watch import ClockWatch
+from receiver.stores import Store, check_schema_when_reachable, open_store
+from receiver.stores.sql.metrics import without_hook
+from receiver.text.redaction import hiding_values
+
+
+def store(chosen: Settings | None = None) -> Store:
+    """Return the store, which is closed when the running command ends.
+
+    Known secrets are hidden in the output from now on. Raises SettingsError; StoreError, also if
+    the database has another schema than this code.
+    """
+    chosen = chosen or settings.load(creates_secret=False)
+    opened = _opened(chosen)
+    output.hide_secrets(hiding_values(known_secrets(chosen)))
+    click.get_current_context().call_on_close(lambda: output.hide_secrets(str))
+    opened.check_schema()
+    ClockWatch(opened).follow()
+    return opened
+
+
+def store_when_reachable(chosen: Settings) -> Store:
+    """Return the store for a process; wait for a database server that is down."""
+    opened = _opened(chosen)
+    check_schema_when_reachable(opened)
+    return opened
+
+
+def _opened(chosen: Settings) -> Store:
+    opened = open_store(chosen.database_url)
+    click.get_current_context().call_on_close(opened.close)
+    return opened
+
+
+def names_in_hooks_file(chosen: Settings) -> list[str] | None:
+    """Return the names of the hooks; None, after printing the problems, if the file is wrong."""
+    try:
+        return [entry.name for entry in hook_entries(chosen)]
+    except SettingsError as error:
+        complain(error.problems)
+        return None
+
+
+def print_missing_hooks(record: Store, names: Collection[str]) -> None:
+    """Print on standard error which deliveries wait for a hook that is not in the hooks file."""
+    complain(
+        f"deliveries that wait, because the hook {hook} is not in the hooks file: {number}; add it "
+        f"and send SIGHUP, or drop them: receiver endpoints drop {hook}"
+        for hook, number in without_hook(record.metrics.delivery_counts(), names).items()
+    )

@@ -1,0 +1,198 @@
+"""Prints what is recorded: tables, and the timeline of a task."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import click
+
+from receiver.config.hooks_file import HEARABLE, HookEntry
+from receiver.console.output import cut, plain, print_line, show_table
+from receiver.deliveries import Delivery, Subscription
+from receiver.endpoints import Circuit, Endpoint
+from receiver.stores.sql.activity import Activity, Rejection
+from receiver.stores.sql.queries import TaskHistory
+from receiver.stores.sql.rows import StoredCallback
+from receiver.tasks import Task
+from receiver.text.display import counted, rfc3339
+
+MISMATCH_ADVICE = (
+    "names another provider task and changed nothing. If it is the right task: "
+    "receiver replay --accept {id}"
+)
+Moment = tuple[int, str, str]  # the instant (ms UTC), what happened, and details
+
+
+def show_tasks(tasks: Iterable[Task]) -> None:
+    columns = ("task", "provider", "reference", "status", "created", "reason")
+    rows = (
+        (
+            task.id,
+            task.provider,
+            cut(task.reference),
+            task.status + _marks(task),
+            _second(task.created_at),
+            cut(task.reason),
+        )
+        for task in tasks
+    )
+    show_table(columns, rows, "No tasks.")
+
+
+def _marks(task: Task) -> str:
+    marks = ("conflict", task.conflict), ("mismatch", task.mismatched_at is not None)
+    return "".join(f" ({mark})" for mark, is_set in marks if is_set)
+
+
+def show_callbacks(callbacks: Iterable[StoredCallback]) -> None:
+    columns = ("id", "task", "source", "outcome", "repeats", "received", "problem")
+    rows = (
+        (
+            str(stored.id),
+            stored.callback.task_id,
+            stored.callback.source,
+            stored.outcome,
+            str(stored.repeats),
+            _second(stored.callback.received_at),
+            cut(stored.problem),
+        )
+        for stored in callbacks
+    )
+    show_table(columns, rows, "No callbacks.")
+
+
+def show_deliveries(
+    deliveries: Iterable[Delivery], now: int, hooks: Collection[str] | None = None
+) -> None:
+    """Print deliveries. `hooks`: the names in the hooks file; None if they are not known."""
+    columns = ("id", "task", "status", "hook", "state", "attempts", "due")
+    rows = (
+        (
+            str(delivery.id),
+            delivery.task_id,
+            delivery.status,
+            delivery.hook,
+            delivery.state,
+            str(delivery.attempts),
+            _due(delivery, now, hooks),
+        )
+        for delivery in deliveries
+    )
+    show_table(columns, rows, "No deliveries.")
+
+
+def _due(delivery: Delivery, now: int, hooks: Collection[str] | None) -> str:
+    due = _second(delivery.due_at)
+    if delivery.is_waiting(now):
+        return f"after {delivery.after}" + (f", or {due}" if due else "")
+    if hooks is not None and delivery.lacks_hook(hooks):
+        return "waits: its hook is not in the hooks file"
+    return due
+
+
+def show_rejections(rejections: Iterable[Rejection]) -> None:
+    columns = ("when", "address", "times", "request", "reason")
+    rows = (
+        (
+            _second(rejection.at),
+            cut(rejection.address),
+            str(rejection.count),
+            cut(f"{rejection.method} {rejection.path}"),
+            cut(rejection.reason),
+        )
+        for rejection in rejections
+    )
+    show_table(columns, rows, "No request was rejected.")
+
+
+def show_endpoints(endpoints: Iterable[Endpoint], now: int) -> None:
+    columns = ("hook", "circuit", "failures in a row", "since", "next attempt", "last response")
+    rows = (
+        (
+            endpoint.hook,
+            endpoint.circuit(now),
+            str(endpoint.failures),
+            _second(endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since),
+            _second(endpoint.retry_at) if endpoint.circuit(now) is Circuit.OPEN else "",
+            cut(endpoint.said),
+        )
+        for endpoint in endpoints
+    )
+    show_table(columns, rows, "No hooks.")
+
+
+def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
+    """Print the hooks, each with the problems because of which it cannot be used."""
+    columns = ("hook", "type", "receives", "only for", "after", "problems")
+    rows = (
+        (
+            entry.name,
+            entry.type,
+            ", ".join(status for status in HEARABLE if status in entry.subscription.on),
+            _condition(entry.subscription),
+            _awaited(entry.subscription),
+            "; ".join(problems),  # not shortened, because it may end with a command
+        )
+        for entry, problems in hooks
+    )
+    show_table(columns, rows, "No hooks.")
+
+
+def _condition(subscription: Subscription) -> str:
+    """Return the providers and the pattern of references to which the hook is limited."""
+    match = [] if subscription.match == "*" else [subscription.match]
+    return " ".join([*sorted(subscription.providers), *match])
+
+
+def _awaited(subscription: Subscription) -> str | None:
+    """Return the hook that this one waits for, and the maximum wait."""
+    if subscription.after is None or subscription.wait_ms is None:
+        return subscription.after
+    return f"{subscription.after} (up to {subscription.wait_ms / 1000:g} s)"
+
+
+def show_activity(rows: Iterable[Activity]) -> None:
+    """Print a line for each row immediately."""
+    for row in rows:
+        hook = f"{row.hook} {row.status} " if row.hook else ""
+        task = f"{row.task_id or '-'}  {cut(row.reference) or '-'}"
+        details = cut((row.said.strip().splitlines() or [""])[-1])
+        line = f"{_second(row.at)}  {row.kind:<8}  {task}  {hook}{row.outcome}  {details}"
+        click.echo(plain(line.rstrip()))
+    sys.stdout.flush()
+
+
+def show_timeline(history: TaskHistory) -> None:
+    """Print what happened to one task, in order, with the seconds since its creation."""
+    task = history.task
+    print_line(f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
+    if history.forgotten_at is not None:
+        print_line(f"  forgotten at {_second(history.forgotten_at)}: its contents were erased")
+    for at, event, details in sorted(_moments(history), key=lambda moment: moment[0]):
+        seconds = (at - task.created_at) / 1000
+        print_line(f"  {seconds:+9.3f} s  {event:<22} {details}".rstrip())
+    for stored in history.callbacks:
+        if stored.may_be_accepted(task) and history.forgotten_at is None:
+            print_line(f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")
+
+
+def _moments(history: TaskHistory) -> Iterator[Moment]:
+    for move in history.transitions:
+        trust = f"rests on: {move.trust}" + (", corrected" if move.corrected else "")
+        yield move.recorded_at, move.status, "" if move.status == "created" else trust
+    for stored in history.callbacks:
+        repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
+        problem = f": {cut(stored.problem)}" if stored.problem else ""
+        size = counted(len(stored.callback.body), "byte")
+        details = f"{size}, {stored.outcome}{repeats}{problem}"
+        yield stored.callback.received_at, f"  {stored.callback.source}", details
+    for delivery in history.deliveries:
+        for attempt in history.attempts.get(delivery.id, ()):
+            answer = cut((attempt.answer.strip().splitlines() or [""])[-1])
+            details = f"{answer} ({attempt.duration_ms / 1000:.3f} s)"
+            yield attempt.ended_at, f"  {delivery.hook} {attempt.outcome}", details
+
+
+def _second(instant: int | None) -> str:
+    return "" if instant is None else rfc3339(instant)[:19].replace("T", " ")
