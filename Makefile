@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Compiled modules are kept: without them each process that a test starts takes a second longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo run test test-quick test-pythons servers browser bench lint format lock clean
+.PHONY: help demo run test test-quick test-pythons servers browser bench shape lint format lock clean
 
 help:
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
@@ -19,6 +19,8 @@ help:
 	@echo "make run    migrate, then serve: web, worker and poller, until Ctrl-C"
 	@echo "            (BIND=127.0.0.1:8001 listens there instead of at 127.0.0.1:8000)"
 	@echo "make bench  measure us beside others, within 10 minutes (BENCH_FULL=1: 60); WRITE=1 keeps the tables"
+	@echo "make shape  check the limits on the code: files and functions per callback and delivery, class"
+	@echo "            names, import cycles, lines (CALLS=1 lists the functions)"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make lock   compile requirements*.txt from pyproject.toml (EXTRAS=\"postgres s3 apprise\" adds those)"
 
@@ -66,6 +68,9 @@ browser: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(if $(WRITE),--write)
+
+shape: $(VENV)/.dev
+	@$(BIN)/python -m tests.support.shape $(if $(CALLS),--calls)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

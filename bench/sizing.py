@@ -1,6 +1,6 @@
-"""Formats the results of `bench.scaling` as the tables of the section "Sizing" of docs/scaling.md.
+"""Writes the tables of the section "Sizing" of docs/scaling.md from the results of `bench.scaling`.
 
-The text around the tables is written by hand; a table is identified by its first line.
+Each table of the page is found by its first line, and the text around it is not changed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ NONE = "\u2013"
 
 @dataclass(frozen=True)
 class Measured:
-    """The results of one variant: medians of the rounds.
-
-    Deliveries are measured with one web process.
-    """
+    """The medians of one variant. Deliveries are measured with one web process only."""
 
     per_second: float
     web_ms: float
@@ -37,18 +34,20 @@ class Measured:
 
 
 def tables(found: dict[str, Measured], machine: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the tables in the page's order. `machine`: facts about the machine."""
+    """Return the tables in the page's order. `machine` describes the machine."""
     one, two = found["PostgreSQL, 1 web process"], found["PostgreSQL, 2 web processes"]
     return [
         table(("where", "measured"), machine),
         _of_callbacks(found),
         _of_deliveries(found),
-        table(("part", "needs", "so take"), [_web(two), _worker(one), *_server(two, one)]),
+        table(
+            ("part", "requirement", "recommendation"), [_web(two), _worker(one), *_server(two, one)]
+        ),
     ]
 
 
 def write(fresh: Sequence[str]) -> None:
-    """Replace the tables that have the same first line. Raises ValueError."""
+    """Replace the tables that have the same first lines. Raises ValueError if one is missing."""
     page = PAGE.read_text()
     for one in fresh:
         head = one.splitlines()[0]
@@ -91,7 +90,7 @@ def _of_deliveries(found: dict[str, Measured]) -> str:
 def _web(web: Measured) -> tuple[str, str, str]:
     cores = CALLBACKS * web.web_ms / 1000
     needs = f"{CALLBACKS:,} {TIMES} {web.web_ms:.2f} ms = {cores:.1f} cores"
-    take = f"{2 * math.ceil(cores)} processes on two machines: either half can go"
+    take = f"{2 * math.ceil(cores)} processes on two machines, so that one may fail"
     return "web", needs, take
 
 
@@ -99,7 +98,7 @@ def _worker(worker: Measured) -> tuple[str, str, str]:
     cores, workers = DELIVERIES * worker.worker_ms / 1000, DELIVERIES / worker.deliveries
     cpu = f"{DELIVERIES:.0f} {TIMES} {worker.worker_ms:.1f} ms = {cores:.1f} cores"
     needs = f"{cpu}; {DELIVERIES:.0f} ÷ {worker.deliveries:.0f} = {workers:.1f} workers"
-    slow = "more `WORKER_CONCURRENCY` where the other sides are slow"
+    slow = "a higher `WORKER_CONCURRENCY` if endpoints are slow"
     return "worker", needs, f"{math.ceil(1.5 * workers)} workers on two to four machines; {slow}"
 
 
@@ -109,8 +108,8 @@ def _server(web: Measured, worker: Measured) -> list[tuple[str, str, str]]:
     of_web = f"{CALLBACKS:,} {TIMES} {web.database_ms:.2f} ms"
     of_worker = f"{DELIVERIES:.0f} {TIMES} {worker.delivery_ms:.1f} ms"
     wal = f"{CALLBACKS:,} {TIMES} {web.wal_bytes / 1000:.1f} kB"
-    megabytes = f"{CALLBACKS * web.wal_bytes / 1e6:.1f} MB a second, deliveries apart"
-    notify = f"at most {CALLBACKS / 3:.0f} a second, fewer the fuller the batches"
+    megabytes = f"{CALLBACKS * web.wal_bytes / 1e6:.1f} MB a second, without deliveries"
+    notify = f"at most {CALLBACKS / 3:.0f} a second, fewer if batches are larger"
     waiting = f"{DELIVERIES:.0f} more if the hooks wait for a download"
     return [
         (

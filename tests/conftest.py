@@ -58,6 +58,7 @@ TOGETHER = {
     "tests/acceptance/test_reload.py": "one receiver serve",
     "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
     "tests/acceptance/test_same_responses.py": "one pair of web processes for each database",
+    "tests/acceptance/test_shape.py": "one measurement",
     "tests/acceptance/test_wheel.py": "one wheel",
     "tests/acceptance/test_wire.py": "one web process",
     "tests/browser/test_looks.py": "one busy day",

@@ -40,7 +40,7 @@ from receiver.web.unread_bodies import UnreadBodies
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
 
-class _Response(Response):
+class _EncodableResponse(Response):
     """A response whose text can always be encoded, whatever is on record."""
 
     def set_data(self, value: bytes | str) -> None:
@@ -63,7 +63,7 @@ class _Json(DefaultJSONProvider):
 class _Application(Flask):
     """Flask, told once that no function here is asynchronous: it asks eight times a request."""
 
-    response_class = _Response
+    response_class = _EncodableResponse
     json_provider_class = _Json
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

@@ -249,6 +249,7 @@ def test_what_is_not_run_is_no_command() -> None:
     found = {(block.language, block.page) for block in EVERY_BLOCK}
     assert {(language, page) for language, page in found if language not in TO_BE_RUN} == {
         ("", "README.md"),  # the flow as a picture
+        ("", "docs/architecture.md"),  # tests/unit/test_architecture.py reads it
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py reads it
         ("json", "docs/adding-a-provider.md"),
         ("yaml", "docs/metrics.md"),  # Prometheus's
@@ -263,7 +264,7 @@ def test_what_curl_ordered_was_made(desk: Desk) -> None:
     store = desk.installation.store
     if len([task for task in store.lists.tasks() if task.reference == "ORDER-7"]) < 2:
         for block in BLOCKS:  # another process of the test run typed it, at its own installation
-            if block.page == "README.md" and "curl" in block.text:
+            if block.page == "docs/creating-tasks.md" and "curl" in block.text:
                 WAYS[block.language](desk, block)
 
     def was_made() -> bool:

@@ -98,11 +98,11 @@ def test_many_are_redelivered_after_a_dry_run(page: Page, url: str, store: Sqlit
     end(store, State.DEAD, "no")
     page.goto(f"{url}/dashboard/dead")
     page.get_by_role("link", name="Redeliver many").click()
-    page.get_by_role("button", name="Count them").click()
-    expect(page.get_by_role("status")).to_contain_text("1 delivery would be made due again")
+    page.get_by_role("button", name="Count").click()
+    expect(page.get_by_role("status")).to_contain_text("1 delivery will be due again")
     assert store.lists.deliveries(hook="pictures")[0].state is State.DEAD
     page.get_by_role("button", name="Redeliver 1").click()
-    expect(page.get_by_role("status")).to_contain_text("Made due again: 1.")
+    expect(page.get_by_role("status")).to_contain_text("Redelivered: 1.")
     assert store.lists.deliveries(hook="pictures")[0].state is State.PENDING
 
 
@@ -160,12 +160,12 @@ def test_a_test_event_is_asked_for_and_seen_to_arrive(
         page.goto(f"{url}/dashboard/endpoints")
         card = page.locator("#hook-chat")
         page.get_by_role("button", name="Send a test event to chat").click()
-        expect(page.get_by_role("status")).to_contain_text("A worker is asked")
-        expect(card).to_contain_text("waiting for a worker. No worker is at work: start one.")
+        expect(page.get_by_role("status")).to_contain_text("A worker will send a test event")
+        expect(card).to_contain_text("waiting for a worker. No worker is running. Start one.")
         expect(page.get_by_role("button", name="Send a test event to chat")).to_have_count(0)
         page.evaluate("window.sameDocument = true")
         store.activity.heartbeat("w", "worker", now_ms())
-        expect(card).not_to_contain_text("No worker is at work")
+        expect(card).not_to_contain_text("No worker is running")
         expect(card).to_contain_text("waiting for a worker")
 
         def has_ended() -> bool:
@@ -186,7 +186,7 @@ def test_an_endpoint_is_paused_and_goes_on(page: Page, url: str, store: SqliteSt
     expect(page.get_by_role("status")).to_contain_text("mail is paused")
     assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     page.get_by_role("button", name="Resume mail").click()
-    expect(page.get_by_role("status")).to_contain_text("mail goes on")
+    expect(page.get_by_role("status")).to_contain_text("mail is resumed")
 
 
 def test_a_page_that_is_held_still_does_not_change(
@@ -235,7 +235,7 @@ def test_it_says_when_nobody_answers(visitor: Page, url: str) -> None:
     visitor.goto(f"{url}/dashboard/tasks")
     visitor.route(f"{url}/dashboard/tasks", lambda route: route.fulfill(status=503, body=""))
     visitor.clock.fast_forward(MINUTE)
-    expect(visitor.get_by_role("button", name="No answer")).to_be_visible()
+    expect(visitor.get_by_role("button", name="No response")).to_be_visible()
     visitor.unroute(f"{url}/dashboard/tasks")
     visitor.clock.fast_forward(MINUTE)
     expect(visitor.get_by_role("button", name="Live")).to_be_visible()
@@ -260,7 +260,7 @@ def test_everything_works_without_a_script(chromium: Browser, url: str, store: S
     page.get_by_role("button", name="Show").click()
     page.get_by_role("link", name="ORDER-7").click()
     page.get_by_role("button", name="Reconcile now").click()
-    expect(page.get_by_role("status")).to_contain_text("The poller asks the provider now")
+    expect(page.get_by_role("status")).to_contain_text("The poller will query the provider now")
     expect(page.get_by_role("button", name="Live")).to_have_count(0)
     assert store.queries.task("t1").deadline_at is not None
     context.close()

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from receiver.stores.sql.metrics import SLOWEST
-from receiver.web.dashboard import drawings, formats
-from receiver.web.dashboard.drawings import Bar, Quantiles
+from receiver.web.dashboard import charts, formats
+from receiver.web.dashboard.charts import BarSeries, Quantiles
 from receiver.web.dashboard.formats import Formats
 
 NOW = 1_765_519_851_123  # 2025-12-12T06:10:51.123Z
@@ -90,13 +90,15 @@ def test_latency_is_told_by_what_most_callbacks_took(
 
 @pytest.mark.parametrize(("value", "top"), [(0, 2), (1, 2), (3, 5), (11, 20), (501, 1_000)])
 def test_an_axis_ends_at_a_round_number(value: int, top: int) -> None:
-    assert drawings.nice(value) == top
+    assert charts.axis_end(value) == top
 
 
 def test_bars_are_as_high_as_their_numbers() -> None:
     good, bad = [0] * 24, [0] * 24
     good[3], bad[3], good[4] = 6, 4, 10
-    drawn = drawings.bars("Results", NAMES, [Bar("good", good), Bar("bad", bad, is_hatched=True)])
+    drawn = charts.bars(
+        "Results", NAMES, [BarSeries("good", good), BarSeries("bad", bad, is_hatched=True)]
+    )
     heights = re.findall(r'class="bar (\w+)[^"]*".*?height="([\d.]+)"', drawn)
     assert heights == [("good", "70.8"), ("bad", "47.2"), ("good", "118.0")]
     assert "<title>03:00: 6 good, 4 bad</title>" in drawn
@@ -104,19 +106,19 @@ def test_bars_are_as_high_as_their_numbers() -> None:
 
 
 def test_a_chart_of_nothing_is_a_chart() -> None:
-    assert "0 callbacks" in drawings.bars("Callbacks", NAMES, [Bar("callbacks", [0] * 24)])
-    nothing = drawings.latency("Latency", NAMES, [Quantiles(None, None)] * 24)
-    assert "No callback came" in nothing
+    assert "0 callbacks" in charts.bars("Callbacks", NAMES, [BarSeries("callbacks", [0] * 24)])
+    nothing = charts.latency("Latency", NAMES, [Quantiles(None, None)] * 24)
+    assert "No callback arrived" in nothing
     assert "<circle" not in nothing
 
 
 def test_lines_are_told_apart_by_their_marks() -> None:
     found = [Quantiles(None, None)] * 22 + [Quantiles(250, 1_000), Quantiles(500, SLOWEST)]
-    drawn = drawings.latency("Latency", NAMES, found)
-    assert (drawn.count("<circle"), drawn.count('class="mark most"')) == (2, 2)
-    assert "95 of 100 callbacks came later than 5 min" in drawn
+    drawn = charts.latency("Latency", NAMES, found)
+    assert (drawn.count("<circle"), drawn.count('class="mark p95"')) == (2, 2)
+    assert "95 of 100 callbacks arrived later than 5 min" in drawn
 
 
 def test_what_is_named_in_a_chart_cannot_break_out_of_it() -> None:
-    drawn = drawings.bars('"><script>', ["<b>"], [Bar("<i>", [1])])
+    drawn = charts.bars('"><script>', ["<b>"], [BarSeries("<i>", [1])])
     assert not re.search(r"<(script|b|i)>", drawn)

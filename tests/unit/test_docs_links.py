@@ -12,6 +12,7 @@ from tests.support.docs_pages import PAGES, ROOT
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 CODE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+LONGEST_README = 180  # lines
 NAMED = re.compile(r"`((?:docs|tests|receiver|submitter|sandbox)/[\w./-]+)`")
 
 
@@ -42,6 +43,10 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
     for name in NAMED.findall(prose(page)):
         if not name.endswith(examples):
             assert (ROOT / name).exists(), name
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= LONGEST_README
 
 
 def test_readme_leads_to_every_page() -> None:

@@ -21,6 +21,8 @@ from typing import Any
 import grimp
 import pytest
 
+from tests.support import shape
+
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINTER: dict[str, Any] = PROJECT["tool"]["importlinter"]
@@ -297,3 +299,33 @@ def test_no_request_is_made_with_the_standard_library(line: str, file: str) -> N
         check=False,
     )
     assert "TID251" in done.stdout, done.stdout + done.stderr
+
+
+def test_few_modules_of_the_receiver_are_outside_its_packages() -> None:
+    assert len(shape.loose_modules("receiver")) <= shape.MOST_LOOSE_MODULES
+
+
+@pytest.mark.parametrize("package", shape.PACKAGES)
+def test_class_names_are_unique_within_a_package(package: str) -> None:
+    assert shape.repeated_classes(package) == {}
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not even within a package, or for types only."""
+    assert shape.import_cycles() == []
+
+
+def test_a_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cyclic"
+    folder.mkdir()
+    for name, text in {
+        "__init__": "",
+        "first": "from cyclic import second",
+        "second": "from cyclic.third import NAME",
+        "third": "def function() -> None:\n    from cyclic import first",
+        "fourth": "from cyclic import first",
+    }.items():
+        (folder / f"{name}.py").write_text(f"{text}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(shape, "PACKAGES", ("cyclic",))
+    assert shape.import_cycles() == [["cyclic.first", "cyclic.second", "cyclic.third"]]

@@ -18,8 +18,8 @@ from receiver.errors import StoreUnavailable, StoreUnreachable
 from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
-from receiver.stores.postgres.session import PostgresSession, ReadingSession
-from receiver.stores.postgres.writer import BatchUndone, GroupCommit
+from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
+from receiver.stores.postgres.writer import BatchUndone, PostgresGroupCommit
 from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
@@ -66,7 +66,7 @@ class PostgresDatabase(Database):
         self._is_closed = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
-        self.writer = GroupCommit(url, self.is_pooled)
+        self.writer = PostgresGroupCommit(url, self.is_pooled)
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -176,7 +176,7 @@ class PostgresDatabase(Database):
     @contextmanager
     def reading(self) -> Iterator[Session]:
         with self._connected() as connection:
-            yield ReadingSession(connection)
+            yield PostgresReadingSession(connection)
 
     # PostgreSQL plans a prepared statement for average values. With plain conditions it might then
     # read along the row key, and look at most of the table for a rare value. The order of all

@@ -51,7 +51,7 @@ class PostgresSession:
         self.execute(LOCK_NAME, (name,))
 
 
-class ReadingSession(PostgresSession):
+class PostgresReadingSession(PostgresSession):
     """A connection that only reads: it looks for text that cannot be stored as it would be."""
 
     def execute(self, sql: str, values: Values = (), /) -> QueryResult:

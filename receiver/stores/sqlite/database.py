@@ -22,7 +22,7 @@ from receiver.stores.sqlite import schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
 from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.stores.sqlite.writer import GroupCommit
+from receiver.stores.sqlite.writer import SqliteGroupCommit
 
 T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
@@ -40,7 +40,7 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = OpenFiles(path)
-        self.writer = GroupCommit(path, self._files)
+        self.writer = SqliteGroupCommit(path, self._files)
         self.readers = Readers(path, self._files)
         self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
 

@@ -1,4 +1,4 @@
-"""The dashboard: pages for the people who run this, behind a password, from the record alone."""
+"""The dashboard: web pages for operators, protected by a password, that show the record."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from receiver.ingest import Ingest
 from receiver.web.dashboard import (
     deliveries,
     endpoints,
-    faults,
     login,
+    messages,
     overview,
     pictures,
-    quarantine,
-    redelivery,
     responses,
-    sessions,
     task,
     tasks,
 )
 from receiver.web.dashboard.page_context import PageContext
 
-ROOMS = (overview, tasks, task, pictures, deliveries, redelivery, endpoints, quarantine)
+PAGES = (overview, tasks, task, pictures, deliveries, endpoints, messages)
 
 
 def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
     """Serve the pages below /dashboard. They make no outgoing request."""
-    sessions.install(app, settings)
+    login.configure_sessions(app, settings)
     csrf = CSRFProtect(app)
     routes = Blueprint(
         "dashboard",
@@ -37,13 +34,12 @@ def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
         template_folder="templates",
         static_folder="static",
     )
-    desk = PageContext.of(ingest, settings)
-    responses.install(routes, desk)
-    faults.install(routes)
-    limits = login.limits(ingest.store, settings)
-    app.extensions["rejections"].close_with(limits)
-    login.install(routes, ingest.store, settings, csrf, limits)
-    for room in ROOMS:
-        room.install(routes, desk)
+    context = PageContext.of(ingest, settings)
+    responses.install(routes, context)
+    limiter = login.limiter(ingest.store, settings)
+    app.extensions["rejections"].close_with(limiter)
+    login.install(routes, ingest.store, settings, csrf, limiter)
+    for pages in PAGES:
+        pages.install(routes, context)
     app.register_blueprint(routes)
     app.add_url_rule("/", "home", responses.to_dashboard)

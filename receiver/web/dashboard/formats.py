@@ -1,4 +1,4 @@
-"""Instants, spans and sizes as people read them; in the operator's time zone."""
+"""Formats instants, durations and sizes for people, in the operator's time zone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Formats:
-    """How times are shown in one zone. Instants are integer milliseconds UTC."""
+    """Formats instants, which are integer milliseconds UTC, in one time zone."""
 
     zone: tzinfo
     name: str
@@ -28,33 +28,33 @@ class Formats:
         return display.moment(instant, self.zone)
 
     def when(self, instant: int) -> str:
-        """Such as `21 Nov 2026, 07:30:05`."""
+        """Return such as `21 Nov 2026, 07:30:05`."""
         return f"{self.moment(instant):%-d %b %Y, %H:%M:%S}"
 
     def precise(self, instant: int) -> str:
-        """Such as `07:30:05.123`."""
-        shown = self.moment(instant)
-        return f"{shown:%H:%M:%S}.{shown.microsecond // 1000:03d}"
+        """Return such as `07:30:05.123`."""
+        moment = self.moment(instant)
+        return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
 
     def hour(self, hour: int) -> str:
-        """The beginning of an hour counted from 1970, such as `07:00`."""
+        """Return the beginning of an hour, counted from 1970, such as `07:00`."""
         return f"{self.moment(hour * 3_600_000):%H:%M}"
 
     def instant(self, text: str, now: int) -> int:
-        """What a person wrote: `2026-11-21T07:30` in this zone, or `2d` back from now.
+        """Return the instant that a person typed: `2026-11-21T07:30` in this zone, or `2d` ago.
 
-        Raises ValueError that says how to write one.
+        Raises ValueError that explains the format.
         """
         try:
-            written = datetime.fromisoformat(text)
-            aware = written if written.tzinfo else written.replace(tzinfo=self.zone)
+            moment = datetime.fromisoformat(text)
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=self.zone)
             return round(aware.timestamp() * 1000)
         except (ValueError, OverflowError):
             return durations.moment(text, now)
 
 
 def ago(instant: int, now: int) -> str:
-    """Such as `3 min ago`, or `in 2 h`; by the minute, so that a page changes no oftener."""
+    """Return such as `3 min ago` or `in 2 h`, so that a page changes at most once a minute."""
     seconds = (now - instant) / 1000
     if abs(seconds) < MINUTE:
         return "just now" if seconds >= 0 else "in less than 1 min"
@@ -62,7 +62,7 @@ def ago(instant: int, now: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest unit, such as `3 min`."""
+    """Return a duration in its largest unit, such as `3 min`."""
     if seconds < MINUTE:
         return f"{int(seconds)} s"
     if seconds < HOUR:
@@ -73,7 +73,7 @@ def span(seconds: float) -> str:
 
 
 def took(ms: int) -> str:
-    """A short span, to the millisecond while that says something."""
+    """Return a duration with the precision that it needs, such as `0.250 s` or `1 min 5 s`."""
     seconds = abs(ms) / 1000
     if seconds < 10:
         return f"{seconds:.3f} s"
@@ -85,7 +85,7 @@ def took(ms: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes, such as `251 kB`."""
+    """Return a number of bytes, such as `251 kB`."""
     if count < 1_000:
         return f"{count} bytes"
     amount = float(count)
@@ -97,10 +97,10 @@ def size(count: int) -> str:
 
 
 def number(count: int) -> str:
-    """With a thin space between thousands, such as `50 000`."""
+    """Return a number with a thin space between thousands, such as `50 000`."""
     return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def written(instant: int | None) -> str | None:
-    """For machines: the value of `<time datetime>`."""
+    """Return the value of `<time datetime>`."""
     return None if instant is None else rfc3339(instant)

@@ -1,106 +1,190 @@
-"""The login to the pages: the password, compared in constant time, and a limit on attempts."""
+"""The login: the password, a limit on attempts, and the sessions.
+
+A session is a signed cookie and a row in the store. Logging out deletes the row, and a new password
+invalidates all sessions.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import math
 import re
+import secrets
 import time
+from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
-from flask import Blueprint, Response, g, make_response, redirect, request, url_for
+from flask import Blueprint, Flask, Request, g, make_response, redirect, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf import CSRFProtect
-from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wrappers import Response
 
+from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.stores.base import Store
-from receiver.web.dashboard import sessions
-from receiver.web.dashboard.responses import is_live, page
+from receiver.web.dashboard.responses import is_update, page
 from receiver.web.limits import AttemptLimiter
 
-BURST, PER_SECOND = 10, 0.1  # tries at once from one address; and then one in ten seconds
-OPEN = ("dashboard.login", "dashboard.try_password", "dashboard.static")
-_INSIDE = re.compile(r"/dashboard/[!-\[\]-~]*")  # a path of ours; no backslash
+PATH = "/dashboard"
+BURST, PER_SECOND = 10, 0.1  # attempts of one network: first at any rate, then one in ten seconds
+SESSION_LIFETIME = 43_200  # seconds
+PUBLIC_ENDPOINTS = ("dashboard.login", "dashboard.try_password", "dashboard.static")
+_OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 log = structlog.get_logger()
 
 
-def limits(store: Store, settings: Settings) -> AttemptLimiter:
-    """The limits on passwords from one network, in all processes together."""
+class DashboardSessions(SecureCookieSessionInterface):
+    """Flask's sessions, but only for the dashboard: a callback opens none."""
+
+    def __init__(self, public_url: str | None) -> None:
+        parts = urlsplit(public_url or "")
+        self._https_host = parts.netloc if parts.scheme == "https" else None
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        if not request.path.startswith(PATH):
+            return self.make_null_session(app)
+        return super().open_session(app, request)
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
+        """Return whether the browser uses TLS, even if the proxy does not report it."""
+        return request.is_secure or request.host == self._https_host
+
+
+def configure_sessions(app: Flask, settings: Settings) -> None:
+    """Set the session interface and the cookie options of the application."""
+    app.session_interface = DashboardSessions(settings.public_url)
+    app.config.update(
+        SECRET_KEY=settings.session_key,
+        SESSION_COOKIE_NAME="dashboard",
+        SESSION_COOKIE_PATH=PATH,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,  # an open page does not extend its session
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+        WTF_CSRF_CHECK_DEFAULT=False,  # `require_login` checks; callbacks and the API have no forms
+        WTF_CSRF_TIME_LIMIT=None,  # the session limits it
+    )
+
+
+def limiter(store: Store, settings: Settings) -> AttemptLimiter:
+    """Return the limiter of password attempts per network, across all processes."""
     return AttemptLimiter(
         BURST, PER_SECOND, kind="password", store=store.sessions, key=settings.session_key
     )
 
 
 def install(
-    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limits: AttemptLimiter
+    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limiter: AttemptLimiter
 ) -> None:
-    """Require the password for every page, and the page's own token for every action."""
+    """Require the password for every page, and the session's form token for every action."""
+    password = (settings.dashboard_password or "").encode()
     if settings.dashboard_password is None:
-        log.info("the dashboard is closed", opened_by="DASHBOARD_PASSWORD")
+        log.info("the dashboard is disabled", enabled_by="DASHBOARD_PASSWORD")
 
     @routes.before_request
-    def gate() -> AnyResponse | None:
+    def require_login() -> Response | None:
         if request.endpoint == "dashboard.static":
             return None
         if settings.dashboard_password is None:
-            return make_response(page("closed"), 403)
-        g.may_look = sessions.is_open(store, settings)
+            return make_response(page("disabled"), 403)
+        g.is_logged_in = is_open(store, settings)
         csrf.protect()
-        return None if g.may_look or request.endpoint in OPEN else _shown_the_door()
-
-    _serve(routes, store, settings, limits)
-
-
-def _serve(routes: Blueprint, store: Store, settings: Settings, limits: AttemptLimiter) -> None:
-    password = (settings.dashboard_password or "").encode()
+        is_allowed = g.is_logged_in or request.endpoint in PUBLIC_ENDPOINTS
+        return None if is_allowed else _to_login()
 
     @routes.get("/login")
-    def login() -> str | AnyResponse:
-        if g.may_look:
-            return redirect(_wanted())
-        return page("login", wanted=_wanted())
+    def login() -> str | Response:
+        return redirect(_next_page()) if g.is_logged_in else page("login", next=_next_page())
 
     @routes.post("/login")
-    def try_password() -> AnyResponse:
+    def try_password() -> Response:
         address = request.remote_addr or ""
-        # Every try costs: an answer only to the right one would tell it even to who has to wait.
-        wait = limits.wait(address, time.monotonic())
+        # Every attempt counts, also a correct one: otherwise an attacker over the limit could
+        # recognise the password.
+        wait = limiter.wait(address, time.monotonic())
         if wait is not None:
             log.warning("too many dashboard passwords from one network", address=address)
-            return _told_to_wait(math.ceil(wait))
+            seconds = math.ceil(wait)
+            response = _login_again(f"Too many attempts. Wait {seconds} s, then try again.", 429)
+            response.headers["Retry-After"] = str(seconds)
+            return response
         given = request.form.get("password", "").encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(given, password):
             log.warning("a wrong dashboard password", address=address)
             g.unproven = "dashboard_password"
-            problem = "That is not the password."
-            return make_response(page("login", wanted=_wanted(), problem=problem), 401)
-        wanted = _wanted()
-        sessions.begin(store, settings)
-        return redirect(wanted)
+            return _login_again("That is not the password.", 401)
+        next_page = _next_page()
+        begin(store, settings)
+        return redirect(next_page)
 
     @routes.post("/logout")
-    def logout() -> AnyResponse:
-        sessions.end(store)
+    def logout() -> Response:
+        end(store)
         return redirect(url_for("dashboard.login"))
 
 
-def _shown_the_door() -> AnyResponse:
-    """To the login, and from there back to the page; our script is only told."""
-    if is_live():
+def begin(store: Store, settings: Settings) -> None:
+    """Open a session for the client, and end its previous one. Raises StoreUnavailable."""
+    end(store)
+    session.clear()  # nothing from before the login may be used after it
+    session_id, now = secrets.token_urlsafe(32), now_ms()
+    store.sessions.open(_digest(session_id), now, now + SESSION_LIFETIME * 1000)
+    session.permanent = True
+    session["id"], session["proof"] = session_id, _proof(settings)
+
+
+def is_open(store: Store, settings: Settings) -> bool:
+    """Return whether the client has an open session that began with the current password.
+
+    Raises StoreUnavailable.
+    """
+    session_id, proof = _session_text("id"), _session_text("proof")
+    if not session_id or not hmac.compare_digest(proof, _proof(settings)):
+        return False
+    return store.sessions.is_open(_digest(session_id), now_ms())
+
+
+def end(store: Store) -> None:
+    """End the client's session in all processes, so that a copy of its cookie is invalid.
+
+    Raises StoreUnavailable. The browser then keeps the cookie, and can log out again.
+    """
+    session_id = _session_text("id")
+    if session_id:
+        store.sessions.close(_digest(session_id))
+    session.clear()
+
+
+def _session_text(name: str) -> str:
+    value: Any = session.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def _digest(session_id: str) -> str:
+    return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _proof(settings: Settings) -> str:
+    key, password = settings.session_key, settings.dashboard_password or ""
+    return hmac.digest(key.encode(), f"password:{password}".encode(), "sha256").hex()
+
+
+def _to_login() -> Response:
+    """Redirect to the login, and from there back to the page. Our script gets a 401."""
+    if is_update():
         return Response("The session has ended.", 401, mimetype="text/plain")
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("dashboard.login", next=wanted))
+    path = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("dashboard.login", next=path))
 
 
-def _told_to_wait(seconds: int) -> AnyResponse:
-    problem = f"Too many tries from your address; wait {seconds} s."
-    response = make_response(page("login", wanted=_wanted(), problem=problem), 429)
-    response.headers["Retry-After"] = str(seconds)
-    return response
+def _login_again(problem: str, status: int) -> Response:
+    return make_response(page("login", next=_next_page(), problem=problem), status)
 
 
-def _wanted() -> str:
-    """The page that was asked for: one of ours, whatever the address says."""
-    wanted = request.values.get("next", "")
-    is_ours = _INSIDE.fullmatch(wanted) and not wanted.startswith("/dashboard/log")
-    return wanted if is_ours else url_for("dashboard.overview")
+def _next_page() -> str:
+    """Return the path to open after the login: the requested one if it is a page of ours."""
+    path = request.values.get("next", "")
+    is_own_page = _OWN_PATH.fullmatch(path) and not path.startswith("/dashboard/log")
+    return path if is_own_page else url_for("dashboard.overview")

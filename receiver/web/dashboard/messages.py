@@ -1,4 +1,4 @@
-"""What a provider sent, as a page shows it: whole, readable, and without secrets."""
+"""Stored messages as pages show them, and the page of the quarantine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from flask import Blueprint, request
+
 from receiver.providers.fields import cleaned
 from receiver.providers.json_body import is_deep
 from receiver.stores.sql.rows import StoredCallback
+from receiver.web import cursors
+from receiver.web.dashboard.page_context import PageContext, row_before
+from receiver.web.dashboard.responses import page
 
-MOST_INDENTED = 20  # levels; real messages have four
-SHOWN = 20_000  # characters; more would only make the page slow
+MAX_INDENTED_LEVELS = 20  # real messages have four
+MAX_CHARACTERS = 20_000  # more would only make the page slow
+QUARANTINE_PAGE_SIZE = 20  # messages; each is shown in full
+REJECTIONS = 50  # requests
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored callback with its text for people; the text is empty if the body is not text."""
+    """A stored callback with its body as text, which is empty if the body is not text."""
 
     stored: StoredCallback
     headers: list[tuple[str, str]]
@@ -25,19 +32,35 @@ class Message:
     is_cut: bool
 
 
+def install(routes: Blueprint, context: PageContext) -> None:
+    """Serve the page of the quarantine and the rejected requests."""
+
+    @routes.get("/quarantine")
+    def quarantine() -> str:
+        before = row_before("quarantine", request.args.get("before", ""))
+        stored = context.store.lists.page_of_quarantine(before=before, limit=QUARANTINE_PAGE_SIZE)
+        return page(
+            "quarantine",
+            here="quarantine",
+            messages=[message(row, context.hide) for row in stored.rows],
+            following=cursors.written("quarantine", stored.next),
+            rejections=context.store.activity.rejections(REJECTIONS),
+        )
+
+
 def message(stored: StoredCallback, hide: Callable[[str], str]) -> Message:
-    """The message; JSON is set out line by line, anything else as it came."""
-    text = hide(_set_out(stored.callback.readable))
+    """Return the message for display, without secrets. JSON is indented."""
+    text = hide(_readable(stored.callback.readable))
     headers = [(name, hide(value)) for name, value in sorted(stored.callback.headers.items())]
-    return Message(stored, headers, text[:SHOWN], len(text) > SHOWN)
+    return Message(stored, headers, text[:MAX_CHARACTERS], len(text) > MAX_CHARACTERS)
 
 
-def _set_out(body: bytes) -> str:
+def _readable(body: bytes) -> str:
     try:
         text = body.decode(json.detect_encoding(body), "replace")
-        document = json.loads(text, strict=False, object_pairs_hook=_without_repeats)
-        # Deep levels would be indented by more than the message is long.
-        indent = None if is_deep(document, MOST_INDENTED) else 2
+        document = json.loads(text, strict=False, object_pairs_hook=_without_repeated_keys)
+        # With deep nesting, the indentation would be longer than the message.
+        indent = None if is_deep(document, MAX_INDENTED_LEVELS) else 2
         text = json.dumps(document, indent=indent, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = body.decode("utf-8", "replace")
@@ -47,14 +70,14 @@ def _set_out(body: bytes) -> str:
 
 
 def _is_binary(text: str) -> bool:
-    """Return whether more than a quarter of the beginning are characters that nobody can read."""
+    """Return whether more than a quarter of the first characters cannot be displayed."""
     start = text[:1000]
     unreadable = (char == "\ufffd" or not (char.isprintable() or char.isspace()) for char in start)
     return sum(unreadable) * 4 > len(start)
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; one with a repeated key is shown as it came, with both values."""
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the JSON object. Raises ValueError for a repeated key: both values must be shown."""
     document = dict(pairs)
     if len(document) != len(pairs):
         raise ValueError("a key is repeated")

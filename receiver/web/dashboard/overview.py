@@ -1,4 +1,4 @@
-"""The first page: how it stands, what needs somebody, and the last 24 hours."""
+"""The first page: the figures, what needs attention, and the last 24 hours."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from receiver.stores.sql.queries import Picture
 from receiver.tasks import Status, Task
 from receiver.text.display import rfc3339
 from receiver.text.redaction import redacted
-from receiver.web.dashboard import drawings
-from receiver.web.dashboard.drawings import Bar, Quantiles
+from receiver.web.dashboard import charts
+from receiver.web.dashboard.charts import BarSeries, Quantiles
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
+from receiver.web.dashboard.tasks import OPEN
 from receiver.web.health import is_worker_seen
 
-SHOWN_HOURS = 24
-NEWEST = 6  # results shown as pictures
+HOURS = 24
+MAX_PICTURES = 6
 CIRCUITS = {
-    Circuit.OPEN: "keeps failing, and is left alone for a while",
-    Circuit.HALF_OPEN: "kept failing, and is being tried",
-    Circuit.PAUSED: "is paused by hand",
-    Circuit.DISABLED: "is disabled: its endpoint is gone",
+    Circuit.OPEN: "keeps failing, so nothing is sent to it for a while",
+    Circuit.HALF_OPEN: "kept failing, and is being tested",
+    Circuit.PAUSED: "is paused by an operator",
+    Circuit.DISABLED: "is disabled, because its endpoint is gone",
 }
 CORRECTED = "retries, leases and deadlines were moved with it; check the time synchronisation"
-OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRow:
-    """How one provider stands; all of them together: the totals."""
+    """The figures of one provider, or the totals of all."""
 
     provider: str
     open: int
@@ -59,7 +59,7 @@ class ProviderRow:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Something that needs a person: what, and the page that helps."""
+    """A problem that needs an operator, and the page that helps."""
 
     text: str
     endpoint: str
@@ -68,73 +68,75 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The last 24 hours, drawn."""
+    """The charts of the last 24 hours, and the same figures as a table."""
 
     callbacks: Markup
-    ends: Markup
+    results: Markup
     latency: Markup
     table: Sequence[tuple[str, int, int, int, str, str]]
 
 
-def install(routes: Blueprint, desk: PageContext) -> None:
+def install(routes: Blueprint, context: PageContext) -> None:
+    """Serve the page."""
+
     @routes.get("/")
     def overview() -> str:
-        store = desk.store
-        providers = rows(store)
-        backlog = store.metrics.backlog(g.now, desk.hooks)
+        store = context.store
+        providers = _provider_rows(store)
+        backlog = store.metrics.backlog(g.now, context.hooks)
         oldest = backlog.oldest_due_at
         return page(
             "overview",
             here="overview",
             providers=providers,
-            total=total(providers),
+            total=_total(providers),
             overdue=store.metrics.overdue_count(g.now),
             overdue_counted=OVERDUE_COUNTED,
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
-            attention=list(attention(store, desk.hooks, g.now, desk.hide)),
-            day=day(desk, store.metrics.hours(g.now // HOUR - SHOWN_HOURS + 1)),
-            newest=newest(store),
+            attention=list(attention(store, context.hooks, g.now, context.hide)),
+            day=_day(context, store.metrics.hours(g.now // HOUR - HOURS + 1)),
+            newest=_newest_pictures(store),
         )
 
 
-def rows(store: Store) -> list[ProviderRow]:
-    """One for each provider of which something is on record."""
+def _provider_rows(store: Store) -> list[ProviderRow]:
+    """Return a row for each provider that is on record."""
     missed = {
         one.provider: one.value for one in store.metrics.counters() if one.name == CALLBACKS_MISSED
     }
     last, counts = store.metrics.last_callbacks(), store.metrics.task_counts()
-    names = sorted({one.provider for one in counts} | set(last) | set(missed))
-    return [_row(name, counts, missed.get(name, 0), last.get(name)) for name in names]
+    names = sorted({count.provider for count in counts} | set(last) | set(missed))
+    return [_provider_row(name, counts, missed.get(name, 0), last.get(name)) for name in names]
 
 
-def total(found: Sequence[ProviderRow]) -> ProviderRow:
+def _total(rows: Sequence[ProviderRow]) -> ProviderRow:
     return ProviderRow(
         "all",
-        sum(row.open for row in found),
-        sum(row.succeeded for row in found),
-        sum(row.failed for row in found),
-        sum(row.given_up for row in found),
-        sum(row.missed for row in found),
-        max((row.last_callback_at for row in found if row.last_callback_at), default=None),
+        sum(row.open for row in rows),
+        sum(row.succeeded for row in rows),
+        sum(row.failed for row in rows),
+        sum(row.given_up for row in rows),
+        sum(row.missed for row in rows),
+        max((row.last_callback_at for row in rows if row.last_callback_at), default=None),
     )
 
 
 def attention(
     store: Store, hooks: Sequence[str], now: int, hide: Callable[[str], str] = redacted
 ) -> Iterator[Attention]:
-    """Yield the problems that need an operator. `hooks`: the names in the hooks file."""
+    """Yield the problems that need an operator. `hooks` are the names in the hooks file."""
     if not is_worker_seen(store, now):
         text = (
-            "No worker is at work: callbacks are taken, but nothing is delivered. "
+            "No worker is running: callbacks are recorded, but nothing is delivered. "
             "Start receiver serve, or receiver worker."
         )
         yield Attention(text, "deliveries", "Deliveries")
     rejected = current_hooks.processes_by_problem(current_hooks.rejections(store, now))
-    for problem, who in rejected.items():
+    for problem, processes in rejected.items():
         text = (
-            f"The hooks file was rejected by {who}; the previous one is used: {hide(problem)}. "
-            "Correct it, and send SIGHUP again."
+            f"The hooks file was rejected by {processes}; the previous one is used: "
+            f"{hide(problem)}. Correct it, and send SIGHUP again."
         )
         yield Attention(text, "endpoints", "Endpoints")
     unfinished = store.erasures.unfinished()
@@ -158,61 +160,67 @@ def attention(
         yield Attention(text, "endpoints", "Endpoints")
     dead = sum(one.value for one in counts if one.state == State.DEAD)
     if dead:
-        letters = "1 dead letter waits" if dead == 1 else f"{dead} dead letters wait"
-        yield Attention(f"{letters} for a decision.", "dead", "Dead letters")
+        text = "There is 1 dead letter." if dead == 1 else f"There are {dead} dead letters."
+        yield Attention(text, "dead", "Dead letters")
 
 
-def newest(store: Store) -> list[tuple[Task, Picture]]:
-    """The newest results that have a thumbnail."""
-    page = store.lists.page_of_tasks(status=(Status.SUCCEEDED,), before=None, limit=2 * NEWEST)
-    found = store.queries.pictures([task.id for task in page.rows])
-    shown = [
-        (task, next((one for one in found.get(task.id, ()) if one.has_thumbnail), None))
-        for task in page.rows
+def _newest_pictures(store: Store) -> list[tuple[Task, Picture]]:
+    """Return the newest results that have a thumbnail."""
+    newest = store.lists.page_of_tasks(
+        status=(Status.SUCCEEDED,), before=None, limit=2 * MAX_PICTURES
+    )
+    pictures = store.queries.pictures([task.id for task in newest.rows])
+    candidates = [
+        (task, next((one for one in pictures.get(task.id, ()) if one.has_thumbnail), None))
+        for task in newest.rows
     ]
-    return [(task, picture) for task, picture in shown if picture is not None][:NEWEST]
+    return [(task, picture) for task, picture in candidates if picture][:MAX_PICTURES]
 
 
-def day(desk: PageContext, found: Sequence[HourCount]) -> Day:
-    """The charts, and the same as a table for whoever cannot see them."""
+def _day(context: PageContext, hour_counts: Sequence[HourCount]) -> Day:
+    """Draw the charts, and return the same figures as a table for people who cannot see them."""
     last = g.now // HOUR
-    hours = range(last - SHOWN_HOURS + 1, last + 1)
+    hours = range(last - HOURS + 1, last + 1)
     counts: Counter[tuple[int, str]] = Counter()
     latency: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    for one in found:  # also of hours still to come, if the clock was ahead: none of them is drawn
+    for one in hour_counts:  # also of future hours, if the clock was ahead: these are not drawn
         if one.series == "latency":
             latency[one.hour][one.bucket] += one.value
         else:
             counts[one.hour, one.series] += one.value
-    names = [desk.formats.hour(hour) for hour in hours]
+    names = [context.formats.hour(hour) for hour in hours]
     quantiles = [Quantiles.of(latency[hour]) for hour in hours]
-    came = [counts[hour, "callbacks"] for hour in hours]
-    good = [counts[hour, "succeeded"] for hour in hours]
-    bad = [counts[hour, "failed"] for hour in hours]
-    told = [(drawings.within(one.half), drawings.within(one.most)) for one in quantiles]
+    callbacks = [counts[hour, "callbacks"] for hour in hours]
+    succeeded = [counts[hour, "succeeded"] for hour in hours]
+    failed = [counts[hour, "failed"] for hour in hours]
+    latencies = [(charts.within(one.median), charts.within(one.p95)) for one in quantiles]
     return Day(
-        callbacks=drawings.bars("Callbacks per hour", names, [Bar("callbacks", came)]),
-        ends=drawings.bars(
-            "Results per hour", names, [Bar("succeeded", good), Bar("failed", bad, is_hatched=True)]
+        callbacks=charts.bars("Callbacks per hour", names, [BarSeries("callbacks", callbacks)]),
+        results=charts.bars(
+            "Results per hour",
+            names,
+            [BarSeries("succeeded", succeeded), BarSeries("failed", failed, is_hatched=True)],
         ),
-        latency=drawings.latency("Callback latency", names, quantiles),
+        latency=charts.latency("Callback latency", names, quantiles),
         table=[
-            (name, *numbers, *words)
-            for name, numbers, words in zip(
-                names, zip(came, good, bad, strict=True), told, strict=True
+            (name, *numbers, *texts)
+            for name, numbers, texts in zip(
+                names, zip(callbacks, succeeded, failed, strict=True), latencies, strict=True
             )
         ],
     )
 
 
-def _row(provider: str, counts: Sequence[TaskCount], missed: int, last: int | None) -> ProviderRow:
-    of = {one.status: one.value for one in counts if one.provider == provider}
+def _provider_row(
+    provider: str, counts: Sequence[TaskCount], missed: int, last_callback_at: int | None
+) -> ProviderRow:
+    by_status = {count.status: count.value for count in counts if count.provider == provider}
     return ProviderRow(
         provider,
-        open=sum(of.get(status, 0) for status in OPEN),
-        succeeded=of.get("succeeded", 0),
-        failed=of.get("failed", 0),
-        given_up=of.get("given_up", 0),
+        open=sum(by_status.get(status, 0) for status in OPEN),
+        succeeded=by_status.get("succeeded", 0),
+        failed=by_status.get("failed", 0),
+        given_up=by_status.get("given_up", 0),
         missed=missed,
-        last_callback_at=last,
+        last_callback_at=last_callback_at,
     )

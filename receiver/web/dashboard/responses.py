@@ -1,4 +1,4 @@
-"""How every page is answered: what changed nothing is a 304, and a browser is told what is ours."""
+"""Renders pages and errors, and sets the headers of every response of the dashboard."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import hashlib
 from http import HTTPStatus
 from typing import Any
 
-from flask import (
-    Blueprint,
-    Response,
-    g,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
-from werkzeug.wrappers import Response as AnyResponse
+import structlog
+from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
+from flask import Response as FlaskResponse
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from receiver.clock import now_ms
 from receiver.deliveries import State
-from receiver.stores.base import Store
+from receiver.errors import NotFound, StoreUnavailable
 from receiver.web.dashboard import formats
 from receiver.web.dashboard.page_context import PageContext
 
@@ -31,62 +27,54 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not none at all: over TLS the check against forged requests looks at it.
+    # Not `no-referrer`: over TLS, the check against forged requests needs the header.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+UNKNOWN_PAGE = "This page does not exist."
+STALE_FORM = (
+    "Nothing was done, because the form belongs to another session. Try again on this page."
+)
+UNAVAILABLE = "The record cannot be read at the moment. Try again soon."
+log = structlog.get_logger()
 
 
-def is_live() -> bool:
-    """Does our script ask whether the page has changed?"""
+def is_update() -> bool:
+    """Return whether our script requests the page to see whether it has changed."""
     return "X-Live" in request.headers
 
 
 def page(name: str, **values: Any) -> str:
-    """The page; for our script without the frame around it."""
-    layout = "dashboard/live.html" if is_live() else "dashboard/layout.html"
+    """Render the page. Our script gets it without the layout around it."""
+    layout = "dashboard/live.html" if is_update() else "dashboard/layout.html"
     return render_template(f"dashboard/{name}.html", layout=layout, **values)
 
 
-def to_dashboard() -> AnyResponse:
-    """Whoever comes to the address alone is looking for the pages."""
+def to_dashboard() -> Response:
+    """Redirect from `/` to the overview."""
     return redirect(url_for("dashboard.overview"))
 
 
-def back_to(task_id: str | None = None) -> AnyResponse:
-    """To the page that an action was taken on."""
+def back_to(task_id: str | None = None) -> Response:
+    """Redirect to the page on which the button was pressed."""
     if request.form.get("back") == "deliveries" or task_id is None:
         return redirect(url_for("dashboard.deliveries"), 303)
     return redirect(url_for("dashboard.task", task_id=task_id), 303)
 
 
-def install(routes: Blueprint, desk: PageContext) -> None:
-    @routes.before_request
-    def read_the_clock() -> None:
-        g.now = now_ms()
+def problem(title: str, text: str | None, status: int) -> Response:
+    """Return a page that explains an error."""
+    return make_response(page("problem", title=title, text=text), status)
 
-    @routes.context_processor
-    def words() -> dict[str, Any]:
-        return {
-            "now": g.now,
-            "may_look": g.get("may_look", False),
-            "when": desk.formats.when,
-            "precise": desk.formats.precise,
-            "zone": desk.formats.name,
-            "ago": lambda instant: formats.ago(instant, g.now),
-            "span": formats.span,
-            "took": formats.took,
-            "size": formats.size,
-            "number": formats.number,
-            "written": formats.written,
-            "hide": desk.hide,
-            "known_hooks": desk.hooks,
-            "dead_letters": lambda: _dead_letters(desk.store),
-        }
+
+def install(routes: Blueprint, context: PageContext) -> None:
+    """Add the template variables, the headers and the error pages."""
+    _install_variables(routes, context)
+    _install_error_pages(routes)
 
     @routes.after_request
-    def guard(response: Response) -> Response:
+    def add_headers(response: FlaskResponse) -> FlaskResponse:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.endpoint == "dashboard.static":
@@ -96,16 +84,67 @@ def install(routes: Blueprint, desk: PageContext) -> None:
         if response.status_code == HTTPStatus.OK and response.mimetype == "text/html":
             response.set_etag(_digest(response))
             response.make_conditional(request)
-            response.headers.pop("Date", None)  # it adds one, and the server sends its own
+            response.headers.pop("Date", None)  # `make_conditional` adds one, as does the server
         return response
 
 
-def _digest(response: Response) -> str:
-    """The same for the same page, whatever token its forms carry: that differs every time."""
+def _install_variables(routes: Blueprint, context: PageContext) -> None:
+    @routes.before_request
+    def read_clock() -> None:
+        g.now = now_ms()
+
+    @routes.context_processor
+    def variables() -> dict[str, Any]:
+        return {
+            "now": g.now,
+            "is_logged_in": g.get("is_logged_in", False),
+            "when": context.formats.when,
+            "precise": context.formats.precise,
+            "zone": context.formats.name,
+            "ago": lambda instant: formats.ago(instant, g.now),
+            "span": formats.span,
+            "took": formats.took,
+            "size": formats.size,
+            "number": formats.number,
+            "written": formats.written,
+            "hide": context.hide,
+            "hooks_in_file": context.hooks,
+            "dead_letters": lambda: context.delivery_counts()[State.DEAD],
+        }
+
+
+def _install_error_pages(routes: Blueprint) -> None:
+    @routes.errorhandler(CSRFError)
+    def stale_form(error: CSRFError) -> Response:
+        log.warning("a form without a valid token", reason=error.description)
+        return problem("Not done", STALE_FORM, 400)
+
+    @routes.errorhandler(NotFound)
+    def not_found(error: NotFound) -> Response:
+        return problem("Not found", f"{error}".capitalize(), 404)
+
+    @routes.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        text = UNKNOWN_PAGE if status == HTTPStatus.NOT_FOUND else error.description
+        return problem(HTTPStatus(status).phrase.capitalize(), text, status)
+
+    @routes.errorhandler(StoreUnavailable)
+    def unavailable(error: StoreUnavailable) -> Response:
+        log.error("the record is unavailable", error=str(error))
+        response = make_response(
+            render_template("dashboard/unavailable.html", text=UNAVAILABLE), 503
+        )
+        response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
+    @routes.get("/<path:_>")
+    def unknown_page(_: str) -> Response:
+        return problem("Not found", UNKNOWN_PAGE, 404)
+
+
+def _digest(response: FlaskResponse) -> str:
+    """Return a digest of the page without the token of its forms, which differs every time."""
     token = g.get("csrf_token", "")
-    shown = response.get_data().replace(token.encode(), b"") if token else response.get_data()
-    return hashlib.blake2b(shown, digest_size=16).hexdigest()
-
-
-def _dead_letters(store: Store) -> int:
-    return sum(one.value for one in store.metrics.delivery_counts() if one.state == State.DEAD)
+    text = response.get_data().replace(token.encode(), b"") if token else response.get_data()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The outputs of tasks: what was downloaded, and until when the rest can still be fetched."""
+"""The outputs of tasks: the downloaded files, and how long the others can still be downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.tasks import Status, Task
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One output. `picture` None: nobody downloaded it; `media` None: its message was pruned."""
+    """One output. `picture` is None if it was not downloaded, `media` if its message was pruned."""
 
     index: str
     media: Media | None
@@ -23,7 +23,7 @@ class Result:
 
     @property
     def expires_at(self) -> int | None:
-        """When it is lost unless it is downloaded; None: it was, or nobody knows."""
+        """When an output that was not downloaded expires, if that is known."""
         if self.picture is not None or self.media is None:
             return None
         return self.media.expires_at
@@ -31,17 +31,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A task in a list, with its first picture, and the clock of what was not downloaded."""
+    """A task in a list. `expires_at` is when the first output that was not downloaded expires."""
 
     task: Task
     thumbnail: Picture | None
     pictures: int
     expires_at: int | None
-    inputs: Sequence[str] = ()  # names of the pictures that were sent, where they were kept
+    inputs: Sequence[str] = ()  # the names of the stored inputs
 
 
 def media_of(message: Callback | None) -> tuple[Media, ...]:
-    """The outputs that the message tells of; none where it was pruned, or cannot be read now."""
+    """Return the outputs in the message; none if it was pruned or can no longer be parsed."""
     if message is None or not message.body:
         return ()
     try:
@@ -51,29 +51,32 @@ def media_of(message: Callback | None) -> tuple[Media, ...]:
 
 
 def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]:
-    """Every output that is known by its message, its file, or both."""
-    files = {one.file.media_index: one for one in reversed(pictures)}
-    told = {one.index: one for one in media}
-    return [Result(index, told.get(index), files.get(index)) for index in {**told, **files}]
+    """Return every output that is known from its message, its file, or both."""
+    picture_of = {picture.file.media_index: picture for picture in reversed(pictures)}
+    media_at = {output.index: output for output in media}
+    return [
+        Result(index, media_at.get(index), picture_of.get(index))
+        for index in {**media_at, **picture_of}
+    ]
 
 
-def shown(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
-    """These tasks as a list shows them."""
+def task_rows(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
+    """Return a row of a list for each of the tasks."""
     pictures = store.queries.pictures([task.id for task in tasks])
     messages = store.queries.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
     inputs = store.queries.names_of_inputs([task.id for task in tasks])
     return [
-        _shown(task, pictures.get(task.id, []), messages, inputs.get(task.id, ())) for task in tasks
+        _row(task, pictures.get(task.id, []), messages, inputs.get(task.id, ())) for task in tasks
     ]
 
 
-def _shown(
+def _row(
     task: Task,
     pictures: Sequence[Picture],
     messages: Mapping[str, Callback],
     inputs: Sequence[str],
 ) -> TaskRow:
     outputs = results(media_of(messages.get(task.id)), pictures)
-    ends = [one.expires_at for one in outputs if one.expires_at]
-    thumbnail = next((one for one in pictures if one.has_thumbnail), None)
-    return TaskRow(task, thumbnail, len(pictures), min(ends, default=None), inputs)
+    expiries = [output.expires_at for output in outputs if output.expires_at]
+    thumbnail = next((picture for picture in pictures if picture.has_thumbnail), None)
+    return TaskRow(task, thumbnail, len(pictures), min(expiries, default=None), inputs)

@@ -1,4 +1,4 @@
-"""Tasks: a list or a gallery, by provider, status, reference and time."""
+"""The list and the gallery of tasks, filtered by provider, status, reference and time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, g, make_response, redirect, request, url_for
 from marshmallow import ValidationError
 from werkzeug.datastructures import MultiDict
-from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wrappers import Response
 
 from receiver import providers
 from receiver.errors import NotFound
@@ -18,23 +18,23 @@ from receiver.stores.base import Store
 from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Status
 from receiver.web import cursors
-from receiver.web.dashboard.overview import OPEN
-from receiver.web.dashboard.page_context import MOST, PageContext
+from receiver.web.dashboard.page_context import PAGE_SIZE, PageContext
 from receiver.web.dashboard.responses import page
-from receiver.web.dashboard.results import shown
+from receiver.web.dashboard.results import task_rows
 
-STANDINGS: Mapping[str, tuple[Status, ...]] = {
+OPEN = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
+STATUS_CHOICES: Mapping[str, tuple[Status, ...]] = {
     "": tuple(Status),
     "open": OPEN,
     **{status.value: (status,) for status in Status},
 }
-SPANS = {"": "Any time", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days"}
-LONGEST = 1_000  # characters of what is searched for
+CREATED_CHOICES = {"": "Any time", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days"}
+MAX_REFERENCE = 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """What the form above the list says."""
+    """The values of the form above the list."""
 
     statuses: tuple[Status, ...]
     provider: str | None
@@ -44,53 +44,55 @@ class TaskFilter:
     before: int | None
 
 
-def install(routes: Blueprint, desk: PageContext) -> None:
+def install(routes: Blueprint, context: PageContext) -> None:
+    """Serve the list. A search for an id opens the page of its task."""
+
     @routes.get("/tasks")
-    def tasks() -> str | AnyResponse:
-        given = {name: text.strip() for name, text in request.args.items()}
+    def tasks() -> str | Response:
+        query = {name: text.strip() for name, text in request.args.items()}
         try:
-            wanted = read(desk, request.args, g.now)
+            wanted = _filter(context, request.args, g.now)
         except ValueError as error:
-            return make_response(_page(given, problem=str(error)), 400)
-        if wanted.reference and (known := _by_id(desk.store, wanted.reference)):
-            return redirect(url_for("dashboard.task", task_id=known))
-        found = desk.store.lists.page_of_tasks(
+            return make_response(_page(query, problem=str(error)), 400)
+        if wanted.reference and (task_id := _task_id(context.store, wanted.reference)):
+            return redirect(url_for("dashboard.task", task_id=task_id))
+        found = context.store.lists.page_of_tasks(
             status=wanted.statuses,
             before=wanted.before,
-            limit=MOST,
+            limit=PAGE_SIZE,
             provider=wanted.provider,
             reference=wanted.reference,
             created=TimeRange(since=wanted.since, until=wanted.until),
         )
         following = cursors.written("tasks", found.next)
-        return _page(given, shown=shown(desk.store, found.rows), following=following)
+        return _page(query, rows=task_rows(context.store, found.rows), following=following)
 
 
-def read(desk: PageContext, given: MultiDict[str, str], now: int) -> TaskFilter:
-    """The filters of the address. Raises ValueError that says what is wrong."""
-    status, provider = given.get("status", "").strip(), given.get("provider", "").strip()
-    if status not in STANDINGS:
-        raise ValueError(f"Status: “{status[:40]}” is not known.")
+def _filter(context: PageContext, query: MultiDict[str, str], now: int) -> TaskFilter:
+    """Return the filters in the query string. Raises ValueError with the problem."""
+    status, provider = query.get("status", "").strip(), query.get("provider", "").strip()
+    if status not in STATUS_CHOICES:
+        raise ValueError(f"Status: “{status[:40]}” is unknown.")
     if provider and provider not in providers.PROVIDERS:
-        raise ValueError(f"Provider: “{provider[:40]}” is not known.")
+        raise ValueError(f"Provider: “{provider[:40]}” is unknown.")
     try:
-        cursor = given.get("before", "")
+        cursor = query.get("before", "")
         before = cursors.read("tasks", cursor) if cursor else None
     except ValidationError:
-        raise ValueError("This page of the list does not exist; begin at the first.") from None
-    reference = given.get("q", "").strip().replace("\0", "")[:LONGEST]
+        raise ValueError("This page of the list does not exist. Start at the first one.") from None
+    reference = query.get("q", "").strip().replace("\0", "")[:MAX_REFERENCE]
     return TaskFilter(
-        STANDINGS[status],
+        STATUS_CHOICES[status],
         provider or None,
         reference or None,
-        desk.instant("From", given.get("since") or given.get("within"), now),
-        desk.instant("To", given.get("until"), now),
+        context.instant("From", query.get("since") or query.get("within"), now),
+        context.instant("To", query.get("until"), now),
         before,
     )
 
 
-def _by_id(store: Store, text: str) -> str | None:
-    """The task that has this id, at our place or at a provider."""
+def _task_id(store: Store, text: str) -> str | None:
+    """Return the id of the task whose own id, or id at a provider, is the text."""
     if not TASK_ID.fullmatch(text):
         return None
     if store.queries.tasks_by_id([text]):
@@ -103,16 +105,16 @@ def _by_id(store: Store, text: str) -> str | None:
     return None
 
 
-def _page(given: Mapping[str, str], **values: Any) -> str:
-    kept = {name: text for name, text in given.items() if text and name != "before"}
+def _page(query: Mapping[str, str], **values: Any) -> str:
+    filters = {name: text for name, text in query.items() if text and name != "before"}
     return page(
         "tasks",
         here="tasks",
-        given=given,
-        kept=kept,
-        statuses=list(STANDINGS),
+        query=query,
+        filters=filters,
+        statuses=list(STATUS_CHOICES),
         providers=sorted(providers.PROVIDERS),
-        spans=SPANS,
-        is_gallery=given.get("view") == "gallery",
+        created_choices=CREATED_CHOICES,
+        is_gallery=query.get("view") == "gallery",
         **values,
     )

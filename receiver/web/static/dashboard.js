@@ -1,4 +1,4 @@
-// Keeps the parts of a page that are marked `data-live` as the record is. Everything works without it.
+// Updates the regions of a page that are marked `data-live`. Every page also works without it.
 "use strict";
 
 (() => {
@@ -14,25 +14,25 @@
 
   const schedule = (delay) => {
     clearTimeout(timer);
-    if (isOn && !document.hidden) timer = setTimeout(ask, delay);
+    if (isOn && !document.hidden) timer = setTimeout(update, delay);
   };
 
-  async function ask() {
+  async function update() {
     const headers = { "X-Live": "1" };
     if (etag) headers["If-None-Match"] = etag;
     try {
-      const answer = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
-      if (answer.status === 401 || answer.type === "opaqueredirect") return location.reload();
-      if (answer.status === 200) {
-        const text = await answer.text();
+      const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
+      if (response.status === 401 || response.type === "opaqueredirect") return location.reload();
+      if (response.status === 200) {
+        const text = await response.text();
         if (isOn) show(new DOMParser().parseFromString(text, "text/html"));
-        etag = answer.headers.get("ETag");
-      } else if (answer.status !== 304) throw new Error(answer.statusText);
+        etag = response.headers.get("ETag");
+      } else if (response.status !== 304) throw new Error(response.statusText);
       failures = 0;
     } catch {
       failures += 1;
     }
-    say();
+    showState();
     schedule(every * Math.min(2 ** failures, 16));
   }
 
@@ -45,11 +45,11 @@
       if (isInUse(region)) isAllShown = false;
       else replace(region, next);
     }
-    if (!isAllShown) etag = null; // what was left out is asked for again
+    if (!isAllShown) etag = null; // so that the next response contains the skipped regions
     document.title = page.title || document.title;
   }
 
-  // Tokens of forms differ every time, and what was opened by hand is no news.
+  // Form tokens differ in every response, and users open and close details.
   function isSame(region, next) {
     const plain = (element) => {
       const copy = element.cloneNode(true);
@@ -60,7 +60,7 @@
     return plain(region) === plain(next);
   }
 
-  // Nothing is taken from under a selection.
+  // A region with selected text is not replaced.
   function isInUse(region) {
     const selection = getSelection();
     return !selection.isCollapsed && region.contains(selection.anchorNode);
@@ -74,7 +74,7 @@
     if (focused) find(region, focused)?.focus({ preventScroll: true });
   }
 
-  // An element's name among its kind: its label, where it leads, or its words.
+  // Identifies an element among those with the same tag: by its label, its link, or its text.
   const nameOf = (element) =>
     element.getAttribute("aria-label") || element.getAttribute("href") || element.textContent.trim();
   const path = (region, element) => ({ tag: element.tagName, name: nameOf(element), of: element.closest("[id]")?.id });
@@ -83,11 +83,11 @@
       (element) => nameOf(element) === wanted.name && element.closest("[id]")?.id === wanted.of,
     );
 
-  function say() {
+  function showState() {
     button.setAttribute("aria-pressed", String(isOn));
     button.classList.toggle("lost", isOn && failures > 0);
-    button.textContent = !isOn ? "Paused" : failures ? "No answer" : "Live";
-    button.title = isOn ? "The page follows the record; press to hold it still" : "The page is held still; press to follow the record";
+    button.textContent = !isOn ? "Paused" : failures ? "No response" : "Live";
+    button.title = isOn ? "This page updates by itself. Press to pause." : "Updates are paused. Press to resume.";
   }
 
   button.hidden = false;
@@ -95,15 +95,15 @@
     isOn = !isOn;
     sessionStorage.setItem("live", isOn ? "on" : "off");
     failures = 0;
-    say();
+    showState();
     schedule(0);
   });
   document.addEventListener("visibilitychange", () => schedule(0));
-  say();
+  showState();
   schedule(every);
 })();
 
-// A link to a part of this page opens it, if it is folded up.
+// Opens the collapsed details that the URL's fragment names.
 const unfold = () => {
   const part = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (part && part.tagName === "DETAILS") part.open = true;

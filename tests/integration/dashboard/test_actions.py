@@ -66,10 +66,10 @@ def test_many_are_counted_before_they_are_redelivered(
 ) -> None:
     form = {"state": "dead", "hook": DEAD, "provider": "kling", "since": "2h"}
     counted = browser.get("/dashboard/redeliver", query_string={**form, "count": "1"}).text
-    assert re.search(r"<strong>4</strong> deliveries would be made due again", counted)
+    assert re.search(r"<strong>4</strong> deliveries will be due again", counted)
     assert states(store, rich.failed)[DEAD] is State.DEAD  # counting changes nothing
     answer = act(browser, "/dashboard/redeliver", **form)
-    assert "Made due again: 4." in answer.text
+    assert "Redelivered: 4." in answer.text
     assert states(store, rich.failed)[DEAD] is State.PENDING
 
 
@@ -88,7 +88,7 @@ def test_a_filter_that_cannot_be_redelivers_nothing(
 def test_a_task_is_asked_about_now(browser: FlaskClient, rich: Rich, store: SqliteStore) -> None:
     before = now_ms()
     answer = act(browser, f"/dashboard/tasks/{rich.processing}/ask")
-    assert "The poller asks the provider now" in answer.text
+    assert "The poller will query the provider now" in answer.text
     deadline_at = store.queries.task(rich.processing).deadline_at
     assert deadline_at is not None
     assert before <= deadline_at <= now_ms()
@@ -120,7 +120,7 @@ def test_a_message_that_is_still_not_understood_says_why(
 ) -> None:
     stored = store.lists.callbacks(outcome=Outcome.QUARANTINED)[0]
     answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
-    assert f"Message {stored.id} is still not understood: the body is not JSON" in answer.text
+    assert f"Message {stored.id} can still not be interpreted: the body is not JSON" in answer.text
 
 
 def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
@@ -159,7 +159,7 @@ def test_both_ids_of_a_task_are_shown(browser: FlaskClient, store: SqliteStore) 
 def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) -> None:
     assert "mail is paused" in act(browser, "/dashboard/endpoints/mail/pause").text
     assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
-    assert "mail goes on" in act(browser, "/dashboard/endpoints/mail/resume").text
+    assert "mail is resumed" in act(browser, "/dashboard/endpoints/mail/resume").text
     assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.CLOSED
     assert "Nothing was done" in act(browser, "/dashboard/endpoints/mail/resume").text
 
@@ -171,9 +171,9 @@ def test_a_test_event_is_asked_for_and_its_end_is_shown(
     store.activity.heartbeat("here:1:worker", "worker", now_ms())
     assert "Send a test event to pictures" in endpoints(browser)
     answer = act(browser, "/dashboard/endpoints/mail/test")
-    assert "A worker is asked to send a test event to mail." in answer.text
+    assert "A worker will send a test event to mail." in answer.text
     assert "waiting for a worker" in endpoints(browser)
-    assert "No worker is at work" not in endpoints(browser)
+    assert "No worker is running" not in endpoints(browser)
     assert "Send a test event to mail" not in endpoints(browser)
     (trial,) = store.endpoints.claim_tests(now_ms(), now_ms() + MINUTE)
     assert (trial.hook, trial.status) == ("mail", "succeeded")
@@ -188,16 +188,16 @@ def test_a_test_event_is_asked_for_and_its_end_is_shown(
 
 
 def test_without_a_worker_a_test_event_that_waits_says_so(browser: FlaskClient) -> None:
-    assert "No worker is at work" not in endpoints(browser)
+    assert "No worker is running" not in endpoints(browser)
     act(browser, "/dashboard/endpoints/mail/test")
     assert "waiting for a worker" in endpoints(browser)
-    assert "No worker is at work: start one." in endpoints(browser)
+    assert "No worker is running. Start one." in endpoints(browser)
 
 
 def test_a_second_test_event_waits_for_the_first(browser: FlaskClient, store: SqliteStore) -> None:
     act(browser, "/dashboard/endpoints/mail/test")
     asked = store.endpoints.tests()
-    assert "already on its way" in act(browser, "/dashboard/endpoints/mail/test").text
+    assert "is already waiting" in act(browser, "/dashboard/endpoints/mail/test").text
     assert store.endpoints.tests() == asked
 
 

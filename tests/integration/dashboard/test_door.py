@@ -18,7 +18,7 @@ from receiver.errors import StoreUnavailable
 from receiver.stores.sql.sessions import Sessions
 from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
-from receiver.web.dashboard import login, sessions
+from receiver.web.dashboard import login
 from receiver.web.dashboard.login import BURST
 from tests.support.applications import MakeApp, merge
 from tests.support.dashboard_visits import PASSWORD, act, log_in, token
@@ -108,7 +108,7 @@ def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
     guessed = log_in(client, PASSWORD)  # also the right one: the answer would tell it
     assert guessed.status_code == 429
     assert int(guessed.headers["Retry-After"]) > 0
-    assert "wait" in guessed.text
+    assert "Wait" in guessed.text
     other = site.test_client()
     form = {"csrf_token": token(other.get("/dashboard/login").text), "password": PASSWORD}
     elsewhere = {"REMOTE_ADDR": "198.51.100.7"}
@@ -265,7 +265,7 @@ def test_a_session_ends_after_its_time(
 ) -> None:
     assert Transfer(store.database).count("sessions") == 1
     now = now_ms()
-    monkeypatch.setattr(sessions, "now_ms", lambda: now + sessions.LASTS * 1000)
+    monkeypatch.setattr(login, "now_ms", lambda: now + login.SESSION_LIFETIME * 1000)
     assert browser.get("/dashboard/").status_code == 302
 
 

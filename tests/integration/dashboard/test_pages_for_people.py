@@ -249,7 +249,7 @@ def test_the_overview_counts(browser: FlaskClient) -> None:
         assert words in text
     assert "The hook chat keeps failing" in text
     assert "The hook mail is paused" in text
-    assert "No worker is at work" not in text
+    assert "No worker is running" not in text
 
 
 def test_the_server_s_date_is_the_only_one(browser: FlaskClient) -> None:
@@ -257,7 +257,7 @@ def test_the_server_s_date_is_the_only_one(browser: FlaskClient) -> None:
 
 
 def test_without_a_worker_the_overview_says_so(browser: FlaskClient) -> None:
-    assert "No worker is at work" in browser.get("/dashboard/").text
+    assert "No worker is running" in browser.get("/dashboard/").text
 
 
 def test_deliveries_for_a_missing_hook_are_shown_as_waiting(
@@ -296,7 +296,7 @@ def test_charts_are_pictures_with_words(browser: FlaskClient) -> None:
     text = browser.get("/dashboard/").text
     assert text.count('role="img"') == 3
     assert 'aria-label="Results per hour. In the last 24 hours: 3 succeeded, 2 failed."' in text
-    assert "The same as a table" in text
+    assert "Show as a table" in text
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_thumbnail_and_the_whole_picture_are_ours(
     lies_at.unlink()
     gone = browser.get(whole[1])
     assert gone.status_code == 404
-    assert "does not lie on this machine" in gone.text
+    assert "is not on this machine" in gone.text
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_a_record_that_is_away_is_a_page_that_says_so(browser: FlaskClient, tmp_
     answer = browser.get("/dashboard/")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
-    assert "cannot be read now" in answer.text
+    assert "cannot be read at the moment" in answer.text
 
 
 # -- live

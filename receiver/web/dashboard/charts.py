@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn on the server; readable without colour: by pattern, shape and words."""
+"""Draws charts as SVG that can be read without colour, by patterns, shapes and texts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from markupsafe import Markup, escape
 from receiver.stores.sql.metrics import SLOWEST
 
 WIDTH, HEIGHT = 420, 150
-LEFT, RIGHT, TOP, BOTTOM = 44, 6, 10, 22  # room around the plot
+LEFT, RIGHT, TOP, BOTTOM = 44, 6, 10, 22  # margins of the plot
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-EVERY = 6  # hours between two labels
-STEPS = (1, 2, 5)
+LABEL_INTERVAL = 6  # hours
+ROUND_NUMBERS = (1, 2, 5)
 BOUNDS = (250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000, SLOWEST)
 LABELLED = (250, 1_000, 5_000, 30_000, 300_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class BarSeries:
     """One series of a bar chart, stacked on those before it."""
 
     name: str
@@ -29,68 +29,68 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Within how many ms half, and 95 of 100, came; None: nothing did."""
+    """Bounds in ms of the latency of 50 and 95 of 100 callbacks; None without callbacks."""
 
-    half: int | None
-    most: int | None
+    median: int | None
+    p95: int | None
 
     @classmethod
     def of(cls, counts: Mapping[int, int]) -> Quantiles:
         return cls(_quantile(counts, 0.5), _quantile(counts, 0.95))
 
 
-def bars(title: str, names: Sequence[str], series: Sequence[Bar]) -> Markup:
-    """A bar for each name, the series stacked."""
+def bars(title: str, names: Sequence[str], series: Sequence[BarSeries]) -> Markup:
+    """Draw a bar for each name, with the series stacked."""
     columns = zip(*(one.values for one in series), strict=True)
-    top = nice(max(map(sum, columns), default=0))
+    top = axis_end(max(map(sum, columns), default=0))
     step = PLOT_WIDTH / len(names)
-    drawn = []
-    for place, name in enumerate(names):
-        column = [(one, one.values[place]) for one in series]
-        words = ", ".join(f"{value} {one.name}" for one, value in column)
-        drawn.append(f"<g><title>{escape(name)}: {escape(words)}</title>")
-        x = LEFT + place * step
-        drawn.append(_rect("slot", x, TOP, step, PLOT_HEIGHT))
+    shapes = []
+    for index, name in enumerate(names):
+        column = [(one, one.values[index]) for one in series]
+        text = ", ".join(f"{value} {one.name}" for one, value in column)
+        shapes.append(f"<g><title>{escape(name)}: {escape(text)}</title>")
+        x = LEFT + index * step
+        shapes.append(_rect("slot", x, TOP, step, PLOT_HEIGHT))
         y = float(HEIGHT - BOTTOM)
         for one, value in column:
             height = value / top * PLOT_HEIGHT
             y -= height
             if value:
                 kind = f"bar {one.name}" + (" hatched" if one.is_hatched else "")
-                drawn.append(_rect(kind, x + step * 0.14, y, step * 0.72, height, one.is_hatched))
-        drawn.append("</g>")
+                shapes.append(_rect(kind, x + step * 0.14, y, step * 0.72, height, one.is_hatched))
+        shapes.append("</g>")
     sums = ", ".join(f"{sum(one.values)} {one.name}" for one in series)
-    marks = [(0, "0"), (top / 2, _plain(top / 2)), (top, _plain(top))]
+    marks = [(0, "0"), (top / 2, _axis_label(top / 2)), (top, _axis_label(top))]
     grid = _grid([(HEIGHT - BOTTOM - at / top * PLOT_HEIGHT, label) for at, label in marks])
     if any(one.is_hatched for one in series):
-        drawn.insert(0, HATCH)
-    return _svg(title, f"In the last {len(names)} hours: {sums}.", grid, names, drawn)
+        shapes.insert(0, HATCH)
+    return _svg(title, f"In the last {len(names)} hours: {sums}.", grid, names, shapes)
 
 
-def latency(title: str, names: Sequence[str], found: Sequence[Quantiles]) -> Markup:
-    """Two lines: round marks for the half, square ones for 95 of 100."""
-    drawn = [
-        *_line("half", [one.half for one in found]),
-        *_line("most", [one.most for one in found]),
+def latency(title: str, names: Sequence[str], quantiles: Sequence[Quantiles]) -> Markup:
+    """Draw two lines: the median with round marks, and the 95th percentile with square ones."""
+    shapes = [
+        *_line("median", [one.median for one in quantiles]),
+        *_line("p95", [one.p95 for one in quantiles]),
     ]
     step = PLOT_WIDTH / len(names)
-    for place, (name, one) in enumerate(zip(names, found, strict=True)):
-        words = f"half {within(one.half)}, 95 of 100 {within(one.most)}"
-        told = "no callback" if one.half is None else words
-        drawn.append(f"<g><title>{escape(name)}: {escape(told)}</title>")
-        drawn.append(_rect("slot", LEFT + place * step, TOP, step, PLOT_HEIGHT) + "</g>")
-    slowest = max((one.most for one in found if one.most is not None), default=None)
+    for index, (name, one) in enumerate(zip(names, quantiles, strict=True)):
+        text = f"median {within(one.median)}, 95 of 100 {within(one.p95)}"
+        text = "no callback" if one.median is None else text
+        shapes.append(f"<g><title>{escape(name)}: {escape(text)}</title>")
+        shapes.append(_rect("slot", LEFT + index * step, TOP, step, PLOT_HEIGHT) + "</g>")
+    slowest = max((one.p95 for one in quantiles if one.p95 is not None), default=None)
     summary = (
-        "No callback came in this time."
+        "No callback arrived in this time."
         if slowest is None
-        else f"In the slowest hour 95 of 100 callbacks came {within(slowest)}."
+        else f"In the slowest hour, 95 of 100 callbacks arrived {within(slowest)}."
     )
     grid = _grid([(_height(bound), within(bound).removeprefix("within ")) for bound in LABELLED])
-    return _svg(title, summary, grid, names, drawn)
+    return _svg(title, summary, grid, names, shapes)
 
 
 def within(bound: int | None) -> str:
-    """Such as `within 500 ms`."""
+    """Return the upper bound of a latency in ms as text, such as `within 500 ms`."""
     if bound is None:
         return "-"
     if bound == SLOWEST:
@@ -100,11 +100,11 @@ def within(bound: int | None) -> str:
     return f"within {bound // 1_000} s" if bound < 60_000 else f"within {bound // 60_000} min"
 
 
-def nice(value: int) -> int:
-    """A round number that is not below this one, and can be halved or is small."""
+def axis_end(value: int) -> int:
+    """Return a round number that is at least this one, and at least 2."""
     size = 1
     while True:
-        for step in STEPS:
+        for step in ROUND_NUMBERS:
             if step * size >= max(value, 1):
                 return max(step * size, 2)
         size *= 10
@@ -120,16 +120,16 @@ def _quantile(counts: Mapping[int, int], share: float) -> int | None:
 
 
 def _height(bound: int) -> float:
-    place = BOUNDS.index(bound) if bound in BOUNDS else len(BOUNDS) - 1
-    return HEIGHT - BOTTOM - (place + 0.5) / len(BOUNDS) * PLOT_HEIGHT
+    index = BOUNDS.index(bound) if bound in BOUNDS else len(BOUNDS) - 1
+    return HEIGHT - BOTTOM - (index + 0.5) / len(BOUNDS) * PLOT_HEIGHT
 
 
 def _line(kind: str, bounds: Sequence[int | None]) -> list[str]:
-    """Marks where something came, joined where they are neighbours."""
+    """Return a mark for each bound, and lines between marks of neighbouring hours."""
     step = PLOT_WIDTH / len(bounds)
     points = [
-        None if bound is None else (LEFT + (place + 0.5) * step, _height(bound))
-        for place, bound in enumerate(bounds)
+        None if bound is None else (LEFT + (index + 0.5) * step, _height(bound))
+        for index, bound in enumerate(bounds)
     ]
     path, joined = [], False
     for point in points:
@@ -141,18 +141,18 @@ def _line(kind: str, bounds: Sequence[int | None]) -> list[str]:
 
 
 def _mark(kind: str, x: float, y: float) -> str:
-    if kind == "half":
-        return f'<circle class="mark half" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>'
-    return f'<rect class="mark most" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
+    if kind == "median":
+        return f'<circle class="mark median" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>'
+    return f'<rect class="mark p95" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
 
 
 def _rect(
     kind: str, x: float, y: float, width: float, height: float, is_hatched: bool = False
 ) -> str:
-    # A pattern named in the stylesheet would be looked for in the stylesheet.
+    # A pattern that a stylesheet names would have to be in the stylesheet.
     fill = ' fill="url(#hatch)"' if is_hatched else ""
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect class="{escape(kind)}" {place}{fill}/>'
+    box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="{escape(kind)}" {box}{fill}/>'
 
 
 def _grid(marks: Sequence[tuple[float, str]]) -> list[str]:
@@ -164,26 +164,26 @@ def _grid(marks: Sequence[tuple[float, str]]) -> list[str]:
 
 
 def _svg(
-    title: str, summary: str, grid: Sequence[str], names: Sequence[str], drawn: Sequence[str]
+    title: str, summary: str, grid: Sequence[str], names: Sequence[str], shapes: Sequence[str]
 ) -> Markup:
     step = PLOT_WIDTH / len(names)
     labels = [
-        f'<text class="axis" x="{LEFT + (place + 0.5) * step:.1f}" y="{HEIGHT - 6}" '
+        f'<text class="axis" x="{LEFT + (index + 0.5) * step:.1f}" y="{HEIGHT - 6}" '
         f'text-anchor="middle">{escape(name)}</text>'
-        for place, name in enumerate(names)
-        if place % EVERY == EVERY // 2
+        for index, name in enumerate(names)
+        if index % LABEL_INTERVAL == LABEL_INTERVAL // 2
     ]
-    words = f"<title>{escape(title)}</title><desc>{escape(summary)}</desc>"
-    inner = "".join([words, *grid, *labels, *drawn])
+    texts = f"<title>{escape(title)}</title><desc>{escape(summary)}</desc>"
+    inner = "".join([texts, *grid, *labels, *shapes])
     label = escape(f"{title}. {summary}")
-    # Every part was escaped, or is a number, where it was put together.
+    # Every part is a number, or was escaped above.
     return Markup(  # noqa: S704
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
         f"{inner}</svg>"
     )
 
 
-def _plain(value: float) -> str:
+def _axis_label(value: float) -> str:
     return f"{value:g}" if value < 10_000 else f"{value / 1000:g}k"
 
 
