@@ -49,7 +49,7 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **wanted: str | None)
 
     def show(found: Iterable[Activity]) -> None:
         if as_json:
-            output.as_json_lines(map(records.happening_json, found))
+            output.as_json_lines(map(records.activity_json, found))
         else:
             output.show_happenings(found)
 

@@ -118,7 +118,7 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def happening_json(one: Activity) -> dict[str, Any]:
+def activity_json(one: Activity) -> dict[str, Any]:
     """Something that happened to a task."""
     return {
         "at": rfc3339(one.at),

@@ -34,13 +34,13 @@ from receiver.web import (
     requestlog,
 )
 from receiver.web.callback_path import CallbackPaths
-from receiver.web.server.callbacks import Callbacks
+from receiver.web.server.callback_app import CallbackApp
 from receiver.web.unread_bodies import UnreadBodies
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
 
 
-class _Response(Response):
+class _EncodableResponse(Response):
     """A response whose text can always be encoded, whatever is on record."""
 
     def set_data(self, value: bytes | str) -> None:
@@ -63,7 +63,7 @@ class _Json(DefaultJSONProvider):
 class _Application(Flask):
     """Flask, told once that no function here is asynchronous: it asks eight times a request."""
 
-    response_class = _Response
+    response_class = _EncodableResponse
     json_provider_class = _Json
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         store.close()
         raise
     app = _Application("receiver", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = admission.LONGEST_CALLBACK
+    app.config["MAX_CONTENT_LENGTH"] = admission.MAX_BODY
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     hooks_report.install(store)
     auth.install(app, settings.api_token)
     requestlog.install_names(app)
-    app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
+    app.extensions["callbacks"] = CallbackApp(ingest, settings, hand_over)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))

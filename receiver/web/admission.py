@@ -20,9 +20,9 @@ from receiver.tasks import Trust
 from receiver.text.redaction import redacted_path
 from receiver.web import headers
 
-LONGEST_CALLBACK = 256 * 1024  # bytes as received; real callbacks have a few kB
+MAX_BODY = 256 * 1024  # bytes as received; real callbacks have a few kB
 INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
-TOO_LONG = f"Send less than {LONGEST_CALLBACK} bytes."
+TOO_LONG = f"Send less than {MAX_BODY} bytes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def admit(
         task_id=sent.task_id,
         body=body,
         received_at=now,
-        headers=headers.kept(sent.headers.items(), sent.token),
+        headers=headers.stored_headers(sent.headers.items(), sent.token),
         trust=Trust.SIGNED if secrets else Trust.TOKEN,
     )
 
@@ -99,7 +99,7 @@ def check_size(body: bytes, sent: Mapping[str, str]) -> None:
 
     `sent` contains the headers, as in `Sent`.
     """
-    if len(body) >= LONGEST_CALLBACK:
+    if len(body) >= MAX_BODY:
         raise RequestEntityTooLarge(TOO_LONG)
     length = get_content_length(sent.get("Content-Length"), sent.get("Transfer-Encoding"))
     if length not in (None, len(body)):

@@ -25,7 +25,7 @@ from receiver.serializers.schemas import (
 from receiver.tasks import Status
 from receiver.web import cursors, problems
 
-MOST, USUAL = 200, 50  # rows of one page
+MAX_ROWS, DEFAULT_ROWS = 200, 50  # rows of one page
 ROW = "int(max=9223372036854775807)"  # what a database can hold; anything above is no row
 
 
@@ -51,7 +51,7 @@ class _Cursor(fields.Field[int]):
         self._kind = kind
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        return cursors.read(self._kind, value)
+        return cursors.decode(self._kind, value)
 
 
 class _Query(Schema):
@@ -60,7 +60,7 @@ class _Query(Schema):
     class Meta:
         unknown = RAISE
 
-    limit = fields.Integer(load_default=USUAL, validate=validate.Range(1, MOST))
+    limit = fields.Integer(load_default=DEFAULT_ROWS, validate=validate.Range(1, MAX_ROWS))
 
 
 class TaskQuery(_Query):
@@ -106,7 +106,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.page_of_tasks(**_loaded(TaskQuery()))
-        following = cursors.written("tasks", page.next)
+        following = cursors.encode("tasks", page.next)
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
     @routes.get("/api/tasks/<task_id>")
@@ -120,7 +120,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
         page = store.page_of_deliveries(**_loaded(DeliveryQuery()))
-        following = cursors.written("deliveries", page.next)
+        following = cursors.encode("deliveries", page.next)
         found = [records.delivery_json(delivery, hooks) for delivery in page.rows]
         return jsonify(deliveries=found, next=following)
 

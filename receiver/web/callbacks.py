@@ -21,7 +21,7 @@ from receiver.signing import callback_urls
 from receiver.tasks import Outcome
 from receiver.web.admission import (
     INCOMPLETE_BODY,
-    LONGEST_CALLBACK,
+    MAX_BODY,
     TOO_LONG,
     CallbackRequest,
     admit,
@@ -29,15 +29,17 @@ from receiver.web.admission import (
     identify,
 )
 
-TAKES = RouteSpec(
+CALLBACK_SPEC = RouteSpec(
     answers={200: OutcomeDocument},
     refuses=(400, 401, 404, 413, 422, 429),
     body=(kling.Envelope, legacy.Envelope),
 )
-PROBES = RouteSpec(
+PROBE_SPEC = RouteSpec(
     answers={200: "text/plain"}, refuses=(400, 401, 404, 413, 429), needs_record=False
 )
-PONGS = RouteSpec(answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False)
+DOCTOR_SPEC = RouteSpec(
+    answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False
+)
 ROUTE = "/callbacks/<provider>/<task_id>/<token>"
 BODIES = {
     outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome
@@ -53,19 +55,19 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     probes = {"methods": ["GET"], "provide_automatic_options": False}
 
     @routes.route(ROUTE, **only)
-    @described(TAKES)
+    @described(CALLBACK_SPEC)
     def with_token(provider: str, task_id: str, token: str) -> Response:
         """A callback that is trusted by its token, and by its signature if that was verified."""
         return accept(CallbackRequest(provider, task_id, token, dict(request.headers)))
 
     @routes.route("/callbacks/<provider>", **only)
-    @described(TAKES)
+    @described(CALLBACK_SPEC)
     def signed(provider: str) -> Response:
         """A callback that is trusted by its signature alone."""
         return accept(CallbackRequest(provider, None, None, dict(request.headers)))
 
     @routes.route(ROUTE, **probes)
-    @described(PROBES)
+    @described(PROBE_SPEC)
     def probe_with_token(provider: str, task_id: str, token: str) -> Response:
         """Answer a provider that probes the URL before it uses it. Nothing is recorded."""
         if provider == callback_urls.DOCTOR:
@@ -74,7 +76,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         return Response(mimetype="text/plain")
 
     @routes.route("/callbacks/<provider>", **probes)
-    @described(PROBES)
+    @described(PROBE_SPEC)
     def probe_signed(provider: str) -> Response:
         """Answer a probe of the URL without a token, which has to be signed like a callback."""
         sent = CallbackRequest(provider, None, None, dict(request.headers))
@@ -96,7 +98,7 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 
 
 def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
-    @described(PONGS)
+    @described(DOCTOR_SPEC)
     def doctor(nonce: str, token: str) -> Response:
         """The target of the self-test of `receiver doctor`. It records nothing."""
         if not callback_urls.check(secrets, callback_urls.DOCTOR, nonce, token):
@@ -113,7 +115,7 @@ def _body() -> bytes:
     """Read the body. Raises BadRequest, RequestEntityTooLarge."""
     environ = request.environ
     length = get_content_length(environ)
-    if length is not None and length >= LONGEST_CALLBACK:
+    if length is not None and length >= MAX_BODY:
         raise RequestEntityTooLarge(TOO_LONG)
     try:
         # If the length is known, read directly: Flask's stream would only enforce the limit.

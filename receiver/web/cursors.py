@@ -8,14 +8,14 @@ import re
 from marshmallow import ValidationError
 
 
-def written(kind: str, row: int | None) -> str | None:
+def encode(kind: str, row: int | None) -> str | None:
     """The cursor for what comes after this row; None at the end."""
     if row is None:
         return None
     return base64.urlsafe_b64encode(f"{kind}:{row}".encode()).rstrip(b"=").decode()
 
 
-def read(kind: str, cursor: str) -> int:
+def decode(kind: str, cursor: str) -> int:
     """The row in a cursor of this kind of list. Raises ValidationError."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", cursor):
         padded = cursor + "=" * (-len(cursor) % 4)

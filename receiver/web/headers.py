@@ -29,7 +29,7 @@ def lowered(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers}
 
 
-def kept(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str]:
+def stored_headers(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str]:
     """What may be kept of these headers; `token` is the one in the path of the request."""
     found: dict[str, str] = {}
     room = MOST_CHARACTERS

@@ -16,8 +16,8 @@ from receiver.errors import StoreError
 from receiver.stores.base import Store
 from receiver.stores.upkeep import Rejection
 from receiver.text.redaction import redacted, redacted_path
+from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.debounce import Debouncer
-from receiver.web.limits import AttemptLimiter
 from receiver.web.problems import problem
 
 MOST_AT_ONCE = 200  # kinds of refusal between two writes; what is more is only counted

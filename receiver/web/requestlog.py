@@ -31,8 +31,8 @@ def install(app: Flask, *, is_behind_proxy: bool) -> None:
         g.started = time.perf_counter()
         clear_contextvars()  # the thread served another request before
         given = request.headers.get(REQUEST_ID, "") if is_behind_proxy else ""
-        g.request_id = request_id = named(given)
-        bind_contextvars(request_id=request_id)
+        g.request_id = request_id(given)
+        bind_contextvars(request_id=g.request_id)
 
     @app.teardown_request
     def end(_: BaseException | None) -> None:
@@ -66,7 +66,7 @@ def install_names(app: Flask) -> None:
             bind_contextvars(**{key: one for key, one in found.items() if _ID.fullmatch(str(one))})
 
 
-def named(given: str = "") -> str:
+def request_id(given: str = "") -> str:
     """What a request is called: as it says itself, if that is sane."""
     return given if given and _is_sane(given) else os.urandom(16).hex()
 

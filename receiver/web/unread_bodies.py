@@ -17,7 +17,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import ClosingIterator, get_content_length
 
-from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK
+from receiver.web.admission import INCOMPLETE_BODY, MAX_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -68,7 +68,7 @@ class _Body:
     @property
     def is_long(self) -> bool:
         """Whether more is left than any callback has."""
-        return self._left >= LONGEST_CALLBACK
+        return self._left >= MAX_BODY
 
     def read(self, size: int = -1) -> bytes:
         return self._count(lambda: self._stream.read(size), size)
@@ -118,7 +118,7 @@ def _drain(body: _Body, connection: Any) -> None:
 
     Gives up on a body that is long, malformed, or does not arrive soon.
     """
-    until, left = time.monotonic() + DRAIN_TIMEOUT, LONGEST_CALLBACK
+    until, left = time.monotonic() + DRAIN_TIMEOUT, MAX_BODY
     while not (body.is_complete or body.has_failed or body.is_long) and left > 0:
         remaining = until - time.monotonic()
         if remaining <= 0:

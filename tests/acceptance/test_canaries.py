@@ -11,7 +11,7 @@ from typing import Any
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
 from receiver.text.redaction import HIDDEN
-from receiver.web.limits import BURST
+from receiver.web.attempt_limiter import BURST
 from tests.support.installation import ROOT, Installation
 from tests.support.patience import PATIENCE
 from tests.support.samples import body

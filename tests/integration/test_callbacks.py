@@ -25,7 +25,7 @@ from receiver.signing.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
 from receiver.web import health
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.web.admission import MAX_BODY
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, payload
 
@@ -565,5 +565,5 @@ def test_of_what_follows_a_body_nothing_is_read(client: FlaskClient) -> None:
 
 def test_what_says_it_is_too_long_is_refused_unread(client: FlaskClient) -> None:
     stream = _Stream(body())
-    assert sent(client, stream, LONGEST_CALLBACK + 1) == 413
+    assert sent(client, stream, MAX_BODY + 1) == 413
     assert not stream.is_read

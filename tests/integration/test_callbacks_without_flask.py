@@ -30,7 +30,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
 from receiver.web.admission import CallbackRequest
 from receiver.web.debounce import Debouncer
-from receiver.web.server.callbacks import LONGEST_BODY, CallbackResponse, Callbacks
+from receiver.web.server.callback_app import LONGEST_BODY, CallbackApp, CallbackResponse
 from tests.support.applications import MakeApp
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
@@ -40,7 +40,7 @@ TOKEN = mint(SECRET, "kling", "task-1")
 HEADERS = {"Host": "receiver", "Content-Type": "application/json"}
 SENT = CallbackRequest("kling", "task-1", TOKEN, HEADERS)
 PATH = f"/callbacks/kling/task-1/{TOKEN}"
-Make = Callable[..., Callbacks]
+Make = Callable[..., CallbackApp]
 Printed = Callable[[], list[dict[str, Any]]]
 
 
@@ -53,15 +53,15 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def make(settings: Settings, store: SqliteStore) -> Make:
-    def made(**more: Any) -> Callbacks:
+    def made(**more: Any) -> CallbackApp:
         chosen = replace(settings, **more)
-        return Callbacks(Ingest.into(store, chosen), chosen, Debouncer(lambda: None, 60))
+        return CallbackApp(Ingest.into(store, chosen), chosen, Debouncer(lambda: None, 60))
 
     return made
 
 
 def take(
-    callbacks: Callbacks, *requests: tuple[CallbackRequest, bytes]
+    callbacks: CallbackApp, *requests: tuple[CallbackRequest, bytes]
 ) -> list[CallbackResponse | None]:
     """Take them all at the same time."""
 
@@ -74,7 +74,7 @@ def take(
 
 
 def take_one(
-    callbacks: Callbacks, sent: CallbackRequest = SENT, raw: bytes | None = None
+    callbacks: CallbackApp, sent: CallbackRequest = SENT, raw: bytes | None = None
 ) -> CallbackResponse | None:
     (answer,) = take(callbacks, (sent, body() if raw is None else raw))
     return answer
@@ -118,7 +118,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
 
 def test_what_it_takes_is_on_record_and_counted(settings: Settings, store: SqliteStore) -> None:
     handed_over, ingest = threading.Event(), Ingest.into(store, settings)
-    answer = taken(take_one(Callbacks(ingest, settings, Debouncer(handed_over.set, 0.01))))
+    answer = taken(take_one(CallbackApp(ingest, settings, Debouncer(handed_over.set, 0.01))))
     assert handed_over.wait(PATIENCE)
     assert ingest.meter.is_pending
     assert json.loads(answer.body) == {"outcome": Outcome.RECORDED}

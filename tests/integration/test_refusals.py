@@ -20,7 +20,7 @@ from receiver.signing.standard_webhooks import sign
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.upkeep import Rejection
 from receiver.web import rejections
-from receiver.web.limits import BURST, AttemptLimiter
+from receiver.web.attempt_limiter import BURST, AttemptLimiter
 from tests.support.applications import MakeApp, merge
 from tests.support.samples import SECRET, body
 

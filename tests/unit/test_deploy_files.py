@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver.processes import serve
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.web.admission import MAX_BODY
 from submitter.api import LONGEST_BODY
 from tests.support.patience import PATIENCE
 
@@ -91,7 +91,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 def test_a_proxy_takes_no_longer_bodies_than_we_do(name: str, option: str) -> None:
     found = re.findall(rf"\b{option} (\d+)([A-Za-z]+)", (DEPLOY / name).read_text())
     sizes = {int(number) * SIZES[unit] for number, unit in found}
-    assert sizes == {LONGEST_CALLBACK, LONGEST_BODY}
+    assert sizes == {MAX_BODY, LONGEST_BODY}
 
 
 def test_proxies_pass_on_to_where_we_listen() -> None:

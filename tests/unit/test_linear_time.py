@@ -30,7 +30,7 @@ from receiver.text import content_encoding
 from receiver.text.display import storable
 from receiver.text.redaction import hiding, redacted, redacted_path, shortened
 from receiver.web import callback_path, headers
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.web.admission import MAX_BODY
 from receiver.web.dashboard.messages import message
 from submitter import images, sheet
 from submitter.errors import InputError
@@ -115,8 +115,8 @@ READERS: list[Callable[[str], object]] = [
     lambda text: of_picture(f"https://{text}"),
     callback_path.normalized,
     lambda text: callback_path.normalized(f"/callbacks/kling/task-1/{text}"),
-    lambda text: headers.kept([("X-Note", text), (text, "a")], TOKEN),
-    lambda text: headers.kept([("X-Note", text[:100])], TOKEN),
+    lambda text: headers.stored_headers([("X-Note", text), (text, "a")], TOKEN),
+    lambda text: headers.stored_headers([("X-Note", text[:100])], TOKEN),
     wording.one_line,
     wording.inert,
     wording.without_elements,
@@ -171,7 +171,7 @@ def test_no_reader_sorts_many_combining_characters(
 def test_a_hostile_text_is_redacted_in_linear_steps() -> None:
     """At most two lines of Python for each character, of a text as long as a callback may be."""
     for part in PARTS:
-        text = part * (LONGEST_CALLBACK // len(part))
+        text = part * (MAX_BODY // len(part))
         assert HIDE(text) is not None  # an expression that backtracks would need hours
         assert steps(partial(HIDE, text[:3000])) <= 2 * 3000 + 1000, part
 

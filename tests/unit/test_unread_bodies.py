@@ -10,7 +10,7 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.exceptions import BadRequest
 
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.web.admission import MAX_BODY
 from receiver.web.unread_bodies import DRAIN_TIMEOUT, WRITE_TIMEOUT, UnreadBodies
 
 Environ = dict[str, Any]
@@ -80,8 +80,8 @@ UNREADABLE = {
     "a client that stops sending": Gunicorn(b"abc", TimeoutError(), CONTENT_LENGTH="5"),
     "a client that left": Gunicorn(b"abc", ConnectionResetError(), CONTENT_LENGTH="5"),
     "an end that comes too early": Gunicorn(b"abc", CONTENT_LENGTH="5"),
-    "a long body": Gunicorn(b"abc", AssertionError(), CONTENT_LENGTH=str(LONGEST_CALLBACK + 1)),
-    "endless chunks": Gunicorn(b"x" * (LONGEST_CALLBACK + 20_000), AssertionError(), **CHUNKED),
+    "a long body": Gunicorn(b"abc", AssertionError(), CONTENT_LENGTH=str(MAX_BODY + 1)),
+    "endless chunks": Gunicorn(b"x" * (MAX_BODY + 20_000), AssertionError(), **CHUNKED),
 }
 
 

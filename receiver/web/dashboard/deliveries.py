@@ -51,7 +51,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
             states=list(State),
             counts=counts(store),
             shown=shown(store, found.rows),
-            following=cursors.written("deliveries", found.next),
+            following=cursors.encode("deliveries", found.next),
         )
 
 

@@ -14,9 +14,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from receiver.config.settings import Settings
 from receiver.stores.base import Store
+from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.dashboard import sessions
 from receiver.web.dashboard.responses import is_live, page
-from receiver.web.limits import AttemptLimiter
 
 BURST, PER_SECOND = 10, 0.1  # tries at once from one address; and then one in ten seconds
 OPEN = ("dashboard.login", "dashboard.try_password", "dashboard.static")

@@ -52,6 +52,6 @@ class PageContext:
 def row_before(kind: str, cursor: str) -> int | None:
     """Where the page of a list begins; one of another list begins at the first page."""
     try:
-        return cursors.read(kind, cursor) if cursor else None
+        return cursors.decode(kind, cursor) if cursor else None
     except ValidationError:
         return None

@@ -22,6 +22,6 @@ def install(routes: Blueprint, desk: PageContext) -> None:
             "quarantine",
             here="quarantine",
             messages=[message(stored, desk.hide) for stored in found.rows],
-            following=cursors.written("quarantine", found.next),
+            following=cursors.encode("quarantine", found.next),
             refused=desk.store.rejections(REFUSED),
         )

@@ -62,7 +62,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
             since=wanted.since,
             until=wanted.until,
         )
-        following = cursors.written("tasks", found.next)
+        following = cursors.encode("tasks", found.next)
         return _page(given, shown=shown(desk.store, found.rows), following=following)
 
 
@@ -75,7 +75,7 @@ def read(desk: PageContext, given: MultiDict[str, str], now: int) -> TaskFilter:
         raise ValueError(f"Provider: “{provider[:40]}” is not known.")
     try:
         cursor = given.get("before", "")
-        before = cursors.read("tasks", cursor) if cursor else None
+        before = cursors.decode("tasks", cursor) if cursor else None
     except ValidationError:
         raise ValueError("This page of the list does not exist; begin at the first.") from None
     reference = given.get("q", "").strip().replace("\0", "")[:LONGEST]

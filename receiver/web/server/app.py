@@ -21,9 +21,9 @@ from a2wsgi.wsgi import Body, build_environ
 from a2wsgi.wsgi_typing import Environ, WSGIApp
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK, CallbackRequest
+from receiver.web.admission import INCOMPLETE_BODY, MAX_BODY, CallbackRequest
 from receiver.web.server import protocol
-from receiver.web.server.callbacks import CallbackResponse, Callbacks
+from receiver.web.server.callback_app import CallbackApp, CallbackResponse
 from receiver.web.server.wsgi import WsgiThreads
 
 Scope = MutableMapping[str, Any]
@@ -45,7 +45,7 @@ class App:
     def __init__(
         self,
         wsgi: WSGIApp,
-        callbacks: Callbacks | None,
+        callbacks: CallbackApp | None,
         threads: int,
         note: protocol.Note | None = None,
     ) -> None:
@@ -56,7 +56,7 @@ class App:
         # Drop headers with underscores: proxies filter `X-Forwarded-For` but not `X_Forwarded_For`,
         # and WSGI has the same name for both.
         scope["headers"] = [pair for pair in scope["headers"] if b"_" not in pair[0]]
-        if _content_length(scope) > LONGEST_CALLBACK:
+        if _content_length(scope) > MAX_BODY:
             scope["state"]["connection"].allow_long_body()
             drain = _BodyDrain(receive, send)
             await self._call_flask(scope, drain.receive, drain.send)
@@ -67,7 +67,7 @@ class App:
             self._note_disconnection(scope)
             return
         state, is_incomplete = scope["state"], "is_incomplete" in scope["state"]
-        is_too_long = len(body) > LONGEST_CALLBACK or state.get("is_too_long", False)
+        is_too_long = len(body) > MAX_BODY or state.get("is_too_long", False)
         answer = None if is_incomplete or is_too_long else await self._take(scope, body)
         if answer is not None:
             await _send(answer, send)
@@ -172,7 +172,7 @@ async def _read_body(receive: Receive) -> tuple[bytes, bool]:
         if message["type"] == "http.disconnect":
             raise ConnectionError("the client has disconnected")
         body += message["body"]
-        if not message["more_body"] or len(body) > LONGEST_CALLBACK:
+        if not message["more_body"] or len(body) > MAX_BODY:
             return bytes(body), message["more_body"]
 
 

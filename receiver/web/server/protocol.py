@@ -65,34 +65,36 @@ class ConnectionSlots:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: RequestLimits, note: Note) -> None:
         self.loop, self.limits, self.note = loop, limits, note
-        self.waiting: dict[Protocol, float] = {}  # deadlines, on the loop's clock
-        self.reading: dict[Protocol, float] = {}  # of these, clients with unread data: since when
-        self.held: dict[Protocol, float] = {}  # also deadlines; not closed for others
+        self.waiting: dict[HttpConnection, float] = {}  # deadlines, on the loop's clock
+        self.reading: dict[
+            HttpConnection, float
+        ] = {}  # of these, clients with unread data: since when
+        self.held: dict[HttpConnection, float] = {}  # also deadlines; not closed for others
         self.is_stopping = False  # no deadline is later than CLOSE_TIMEOUT from now
         self._timer = loop.call_later(SWEEP_INTERVAL, self._sweep)
 
-    def wait(self, connection: Protocol, seconds: float) -> None:
+    def wait(self, connection: HttpConnection, seconds: float) -> None:
         """Close the connection after `seconds`, unless `wait` or `release` is called before."""
         self.release(connection)
         self.waiting[connection] = self._until(seconds)
 
-    def wait_for_reader(self, connection: Protocol, seconds: float) -> None:
+    def wait_for_reader(self, connection: HttpConnection, seconds: float) -> None:
         """Like `wait`, for a client that has not read its response yet."""
         self.wait(connection, seconds)
         self.reading[connection] = self.loop.time()
 
-    def hold(self, connection: Protocol, seconds: float) -> None:
+    def hold(self, connection: HttpConnection, seconds: float) -> None:
         """Like `wait`, but the connection is never closed in favour of a new one."""
         self.release(connection)
         self.held[connection] = self._until(seconds)
 
-    def shorten(self, connection: Protocol) -> None:
+    def shorten(self, connection: HttpConnection) -> None:
         """Limit the remaining time of a connection to CLOSE_TIMEOUT, for a shutdown."""
         for found in (self.waiting, self.held):
             if connection in found:
                 found[connection] = min(found[connection], self._until(CLOSE_TIMEOUT))
 
-    def release(self, connection: Protocol) -> None:
+    def release(self, connection: HttpConnection) -> None:
         """Stop waiting for the client of this connection."""
         self.waiting.pop(connection, None)
         self.reading.pop(connection, None)
@@ -166,7 +168,7 @@ class _BufferedTransport:
             self._transport.write(b"".join(pieces))
 
 
-class _Flow(FlowControl):
+class _PausableFlow(FlowControl):
     """uvicorn's flow control, which stops reading while received bytes are not parsed yet."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -200,7 +202,7 @@ def _concerns_no_request(method: Method) -> Method:
     return cast("Method", in_empty_context)
 
 
-class Protocol(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """One connection.
 
     In the `scope["state"]` of each request, `connection` is this object, `is_incomplete` is set if
@@ -228,7 +230,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow: _Flow = _Flow(transport)
+        self.flow: _PausableFlow = _PausableFlow(transport)
         self._buffered_transport = _BufferedTransport(transport, self.loop)
         self.transport = self._buffered_transport  # type: ignore[assignment]
         self._slots.wait(self, REQUEST_TIMEOUT)

@@ -22,8 +22,8 @@ from uvicorn_worker import UvicornWorker
 from receiver.web.server import protocol
 from receiver.web.server.app import App
 from receiver.web.server.booting import UNDECIDED_FOR, boots, must_stop_everything
-from receiver.web.server.callbacks import Callbacks
-from receiver.web.server.protocol import ConnectionSlots, Note, Protocol, RequestLimits
+from receiver.web.server.callback_app import CallbackApp
+from receiver.web.server.protocol import ConnectionSlots, HttpConnection, Note, RequestLimits
 
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
@@ -116,8 +116,8 @@ class Server(uvicorn.Server):
             self._protocol, sock, ssl=self.config.ssl, ssl_handshake_timeout=timeout
         )
 
-    def _protocol(self) -> Protocol:
-        return Protocol(
+    def _protocol(self) -> HttpConnection:
+        return HttpConnection(
             config=self.config,
             server_state=self.server_state,
             app_state={},
@@ -174,7 +174,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
 
     CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn_worker defines it as a class attribute
         "loop": "auto",
-        "http": Protocol,
+        "http": HttpConnection,
         "ws": "none",
         "lifespan": "off",
         "access_log": False,  # a request line contains a token
@@ -232,7 +232,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 "and post_request. To use them, set --worker-class gthread."
             )
         extensions = getattr(self.wsgi, "extensions", {})  # a wrapped application has none
-        callbacks: Callbacks | None = extensions.get("callbacks")
+        callbacks: CallbackApp | None = extensions.get("callbacks")
         note: Note = (
             extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
         )

@@ -33,7 +33,7 @@ class WsgiThreads:
 
         Raises what the application raises.
         """
-        response = _Response(self._app, environ)
+        response = _StreamedResponse(self._app, environ)
         # One context for all parts, and never two at once, as if the application ran on one thread.
         context, lock = contextvars.copy_context(), Lock()
 
@@ -68,7 +68,7 @@ class WsgiThreads:
                 await on_thread(response.close)
 
 
-class _Response:
+class _StreamedResponse:
     """A response that is being produced; only one thread at a time works on it."""
 
     def __init__(self, app: WSGIApp, environ: Environ) -> None:

@@ -15,16 +15,16 @@ import pytest
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from receiver.web.admission import LONGEST_CALLBACK, CallbackRequest
+from receiver.web.admission import MAX_BODY, CallbackRequest
 from receiver.web.server import protocol
 from receiver.web.server.app import DISCONNECTED, App
-from receiver.web.server.callbacks import CallbackResponse, Callbacks
+from receiver.web.server.callback_app import CallbackResponse
 from receiver.web.server.protocol import Note
 from receiver.web.server.wsgi import LONGEST_PART
 from tests.support.patience import PATIENCE
 
 CALLBACK = "/callbacks/kling/task-1/token"
-LONG = LONGEST_CALLBACK + 1
+LONG = MAX_BODY + 1
 ANSWER = CallbackResponse(200, b'{"outcome":"recorded"}\n', {"x-request-id": "an-id"})
 
 
@@ -153,7 +153,7 @@ async def until(condition: Callable[[], object]) -> None:
 def made(
     wsgi: Any, callbacks: Taking | None = None, threads: int = 4, note: Note | None = None
 ) -> App:
-    return App(wsgi, cast("Callbacks | None", callbacks), threads, note)
+    return App(wsgi, cast("CallbackApp | None", callbacks), threads, note)
 
 
 def serve(app: App, make: Callable[[], Exchange]) -> Exchange:
@@ -258,7 +258,7 @@ def test_flask_runs_on_a_bounded_number_of_threads(submitted: list[object]) -> N
 # -- a thread begins when the body has arrived
 
 
-@pytest.mark.parametrize("length", [None, 3, LONGEST_CALLBACK])
+@pytest.mark.parametrize("length", [None, 3, MAX_BODY])
 def test_a_thread_begins_once_the_body_has_arrived(
     submitted: list[object], length: int | None
 ) -> None:

@@ -50,7 +50,7 @@ def _answer(status: int, body: str, kind: str, request_id: str, **more: str) -> 
     return CallbackResponse(status, raw, headers | {"x-request-id": request_id})
 
 
-class Callbacks:
+class CallbackApp:
     """Records callbacks that have a token in their URL."""
 
     def __init__(self, ingest: Ingest, settings: Settings, hand_over: Debouncer) -> None:
@@ -85,7 +85,7 @@ class Callbacks:
         except Exception:  # noqa: BLE001 - the view raises the same error and reports it
             return None
         given = sent.headers.get(requestlog.REQUEST_ID, "") if self._is_behind_proxy else ""
-        request_id = requestlog.named(given)
+        request_id = requestlog.request_id(given)
         with bound_contextvars(request_id=request_id, task=sent.task_id):
             answer = await self._record(callback, event, request_id)
             if answer is not None:

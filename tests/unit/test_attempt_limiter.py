@@ -12,8 +12,8 @@ import pytest
 
 from receiver.errors import StoreUnavailable
 from receiver.stores.access import Allowance, Usage
-from receiver.web import limits as limits_module
-from receiver.web.limits import MOST_MERGED, AttemptLimiter, network
+from receiver.web import attempt_limiter as limits_module
+from receiver.web.attempt_limiter import MOST_MERGED, AttemptLimiter, network
 from tests.support.patience import PATIENCE
 
 
