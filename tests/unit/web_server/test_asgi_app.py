@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request
 from receiver.web.admission import MAX_BODY, CallbackRequest
 from receiver.web.server import protocol
 from receiver.web.server.app import DISCONNECTED, App
-from receiver.web.server.callback_app import CallbackResponse
+from receiver.web.server.callback_app import CallbackApp, CallbackResponse
 from receiver.web.server.protocol import Note
 from receiver.web.server.wsgi import LONGEST_PART
 from tests.support.patience import PATIENCE
