@@ -15,13 +15,14 @@ from receiver.config.settings import Settings
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import TaskDocument
+from receiver.text import limits
 from submitter import once, uploads
 from submitter.once import Once, Reply
 from submitter.providers import open_room
 from submitter.refusals import STATUS, NotNow, Refused
 from submitter.window import LATER, Opens, Window
 
-LONGEST_BODY = 30 * 1024 * 1024  # bytes: two pictures of 10 MB as Base64
+LONGEST_BODY = limits.MAX_API_BODY  # bytes
 # Those that create and those that wait for their twins. The other threads are for callbacks.
 MOST_INSIDE = 10
 

@@ -20,8 +20,7 @@ from receiver.clock import now_ms
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.observability.metric_buffer import EVERY
-from receiver.observability.metrics import QUESTIONS
+from receiver.observability.metrics import FLUSH_INTERVAL, QUESTIONS
 from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
@@ -113,7 +112,7 @@ class Reconciler:
                     reports.report(self.current_hooks.problem)
                 if time.monotonic() >= flush_at:
                     self.ingest.meter.flush(self.ingest.store.measure)
-                    flush_at = time.monotonic() + EVERY
+                    flush_at = time.monotonic() + FLUSH_INTERVAL
                 if not self.round():
                     self.ingest.store.wait_for_commit(self._nap(), stop)
             except StoreUnavailable as error:

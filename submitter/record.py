@@ -13,7 +13,7 @@ from receiver.config.hooks_file import HooksPath
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.ingest import Ingest
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks, source_of
 from receiver.stores import Store, check_schema_when_reachable, open_store

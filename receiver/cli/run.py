@@ -27,7 +27,7 @@ from receiver.hooks.base import KeepsFiles
 from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
 from receiver.observability import logs
-from receiver.observability.metric_buffer import EVERY, MetricBuffer
+from receiver.observability.metrics import FLUSH_INTERVAL, MetricBuffer
 from receiver.processes import serve
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
@@ -118,7 +118,7 @@ def worker() -> None:
     run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
     more = [
         Chore("clock", LOOK_EVERY, watch.look),
-        Chore("metrics", EVERY, lambda: _hand_over(meter, deliver.store)),
+        Chore("metrics", FLUSH_INTERVAL, lambda: _hand_over(meter, deliver.store)),
         Chore("trials", TRIALS_EVERY, HookTestSender(deliver.store, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
         Chore("missing hooks", MISSING_EVERY, MissingHooks(deliver.store, loaded).log),

@@ -30,7 +30,7 @@ from receiver.errors import (
 from receiver.events import Media, Source
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import NoticeSource, Store
 from receiver.stores.upkeep import Change

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from receiver import providers
@@ -83,16 +82,6 @@ class ReplayQuery(Schema):
         unknown = EXCLUDE
 
     accept = fields.Boolean(load_default=False)  # record a mismatch
-
-
-def hide_secrets(app: Flask, hide: Callable[[str], str]) -> None:
-    """Hide known secrets in the responses of /api: another service may have repeated them."""
-
-    @app.after_request
-    def hidden(response: Response) -> Response:
-        if request.path.startswith("/api/") and response.is_json:
-            response.set_data(hide(response.get_data(as_text=True)))
-        return response
 
 
 def blueprint(ingest: Ingest) -> Blueprint:

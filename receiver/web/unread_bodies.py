@@ -1,7 +1,7 @@
 """Closes the connection after a response to a request whose body was not read.
 
-Where such a body ends is unknown, so the server could take a part of it for the next request, or
-respond to the same request again. The default worker does this itself (server/app.py); this WSGI
+The end of such a body is unknown, so the server could interpret a part of it as the next request,
+or respond to the same request again. The default worker does this itself (server/app.py); this WSGI
 middleware does it for gunicorn's own workers, and also bounds the time for writing a response.
 """
 
@@ -17,13 +17,12 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import ClosingIterator, get_content_length
 
-from receiver.web.admission import INCOMPLETE_BODY, MAX_BODY
+from receiver.text import limits
+from receiver.web.admission import INCOMPLETE_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-DRAIN_TIMEOUT = 2.0  # seconds for the rest of a short body, before the connection is closed instead
-WRITE_TIMEOUT = 10.0  # seconds for each write to a client that does not read
 PIECE = 16 * 1024  # bytes
 
 
@@ -45,7 +44,7 @@ class UnreadBodies:
             _drain(body, connection)
             if not body.is_complete:
                 close()
-            connection.settimeout(WRITE_TIMEOUT)
+            connection.settimeout(limits.WRITE_TIMEOUT)
             return start_response(status, headers, exc_info)
 
         def end() -> None:
@@ -56,7 +55,7 @@ class UnreadBodies:
 
 
 class _Body:
-    """The body of a request; knows whether it was read to its end."""
+    """The body of a request, with the information whether it was read to its end."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._stream = environ["wsgi.input"]
@@ -67,8 +66,8 @@ class _Body:
 
     @property
     def is_long(self) -> bool:
-        """Whether more is left than any callback has."""
-        return self._left >= MAX_BODY
+        """Whether the rest is longer than any callback."""
+        return self._left > limits.MAX_BODY
 
     def read(self, size: int = -1) -> bytes:
         return self._count(lambda: self._stream.read(size), size)
@@ -83,7 +82,10 @@ class _Body:
         return iter(self.readline, b"")
 
     def _count(self, read: Callable[[], bytes], wanted: int) -> bytes:
-        """Read a piece, of which `wanted` bytes are there unless the body ends; -1: all of it."""
+        """Call `read`, and update what is known about the rest of the body.
+
+        `wanted` is the number of bytes that `read` returns unless the body ends; -1 for all of it.
+        """
         try:
             piece = read()
         except ParseException as error:
@@ -104,7 +106,7 @@ def _linger(connection: Any) -> None:
 
     Closing the connection immediately could destroy the response in transit.
     """
-    until = time.monotonic() + DRAIN_TIMEOUT
+    until = time.monotonic() + limits.CLOSE_TIMEOUT
     with suppress(OSError):  # the client has closed the connection, or the time is over
         connection.shutdown(socket.SHUT_WR)
         while (remaining := until - time.monotonic()) > 0:
@@ -118,7 +120,7 @@ def _drain(body: _Body, connection: Any) -> None:
 
     Gives up on a body that is long, malformed, or does not arrive soon.
     """
-    until, left = time.monotonic() + DRAIN_TIMEOUT, MAX_BODY
+    until, left = time.monotonic() + limits.CLOSE_TIMEOUT, limits.MAX_BODY
     while not (body.is_complete or body.has_failed or body.is_long) and left > 0:
         remaining = until - time.monotonic()
         if remaining <= 0:

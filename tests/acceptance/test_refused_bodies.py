@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import MAX_BODY
+from receiver.text.limits import MAX_BODY
 from tests.support.gunicorn_fronts import Front, shared_fronts
 from tests.support.samples import SECRET
 

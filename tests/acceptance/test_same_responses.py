@@ -35,7 +35,7 @@ import pytest
 
 from receiver.errors import NotFound
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import MAX_BODY
+from receiver.text.limits import MAX_BODY
 from tests.support.databases import Databases
 from tests.support.generated_requests import (
     MALFORMED,

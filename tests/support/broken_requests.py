@@ -7,7 +7,7 @@ import struct
 from contextlib import suppress
 
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import MAX_BODY
+from receiver.text.limits import MAX_BODY
 from submitter.api import LONGEST_BODY
 from tests.support.proxies import NAME
 from tests.support.samples import SECRET

@@ -7,7 +7,8 @@ from typing import Any
 
 import uvicorn
 
-from receiver.web.server.protocol import ConnectionSlots, HttpConnection, RequestLimits
+from receiver.web.server.connection_slots import ConnectionSlots, RequestLimits
+from receiver.web.server.protocol import HttpConnection
 
 CLIENT = ("192.0.2.1", 5000)
 HIGH_WATER = 64 * 1024  # bytes in the buffer at which a transport calls `pause_writing`

@@ -28,9 +28,9 @@ from receiver.stores.base import StoredCallback
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
 from receiver.text.display import storable
+from receiver.text.limits import MAX_BODY
 from receiver.text.redaction import hiding, redacted, redacted_path, shortened
-from receiver.web import callback_path, headers
-from receiver.web.admission import MAX_BODY
+from receiver.web import admission, callbacks
 from receiver.web.dashboard.messages import message
 from submitter import images, sheet
 from submitter.errors import InputError
@@ -113,10 +113,10 @@ READERS: list[Callable[[str], object]] = [
     lambda text: base.expires_at(f"https://a.example/?{text}", 0),
     lambda text: base.expires_at(f"{text}?Expires=1", 0),
     lambda text: of_picture(f"https://{text}"),
-    callback_path.normalized,
-    lambda text: callback_path.normalized(f"/callbacks/kling/task-1/{text}"),
-    lambda text: headers.stored_headers([("X-Note", text), (text, "a")], TOKEN),
-    lambda text: headers.stored_headers([("X-Note", text[:100])], TOKEN),
+    callbacks.normalized,
+    lambda text: callbacks.normalized(f"/callbacks/kling/task-1/{text}"),
+    lambda text: admission.stored_headers([("X-Note", text), (text, "a")], TOKEN),
+    lambda text: admission.stored_headers([("X-Note", text[:100])], TOKEN),
     wording.one_line,
     wording.inert,
     wording.without_elements,

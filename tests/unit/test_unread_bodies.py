@@ -10,8 +10,8 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.exceptions import BadRequest
 
-from receiver.web.admission import MAX_BODY
-from receiver.web.unread_bodies import DRAIN_TIMEOUT, WRITE_TIMEOUT, UnreadBodies
+from receiver.text.limits import CLOSE_TIMEOUT, MAX_BODY, WRITE_TIMEOUT
+from receiver.web.unread_bodies import UnreadBodies
 
 Environ = dict[str, Any]
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_closes_the_connection_after_the_response(server: Gu
     assert server.is_closing
     assert server.is_shut
     assert server.rest == []  # discarded, so that the client can read the response
-    assert server.timeouts[-1] <= DRAIN_TIMEOUT
+    assert server.timeouts[-1] <= CLOSE_TIMEOUT
 
 
 COMPLETE: dict[str, tuple[bytes, dict[str, str]]] = {

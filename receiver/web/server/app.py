@@ -21,9 +21,10 @@ from a2wsgi.wsgi import Body, build_environ
 from a2wsgi.wsgi_typing import Environ, WSGIApp
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from receiver.web.admission import INCOMPLETE_BODY, MAX_BODY, CallbackRequest
-from receiver.web.server import protocol
+from receiver.text import limits
+from receiver.web.admission import INCOMPLETE_BODY, CallbackRequest
 from receiver.web.server.callback_app import CallbackApp, CallbackResponse
+from receiver.web.server.connection_slots import Note
 from receiver.web.server.wsgi import WsgiThreads
 
 Scope = MutableMapping[str, Any]
@@ -47,7 +48,7 @@ class App:
         wsgi: WSGIApp,
         callbacks: CallbackApp | None,
         threads: int,
-        note: protocol.Note | None = None,
+        note: Note | None = None,
     ) -> None:
         self._callbacks, self._note = callbacks, note
         self._wsgi = WsgiThreads(wsgi, threads)
@@ -56,7 +57,7 @@ class App:
         # Drop headers with underscores: proxies filter `X-Forwarded-For` but not `X_Forwarded_For`,
         # and WSGI has the same name for both.
         scope["headers"] = [pair for pair in scope["headers"] if b"_" not in pair[0]]
-        if _content_length(scope) > MAX_BODY:
+        if _content_length(scope) > limits.MAX_BODY:
             scope["state"]["connection"].allow_long_body()
             drain = _BodyDrain(receive, send)
             await self._call_flask(scope, drain.receive, drain.send)
@@ -67,7 +68,7 @@ class App:
             self._note_disconnection(scope)
             return
         state, is_incomplete = scope["state"], "is_incomplete" in scope["state"]
-        is_too_long = len(body) > MAX_BODY or state.get("is_too_long", False)
+        is_too_long = len(body) > limits.MAX_BODY or state.get("is_too_long", False)
         answer = None if is_incomplete or is_too_long else await self._take(scope, body)
         if answer is not None:
             await _send(answer, send)
@@ -103,7 +104,7 @@ class App:
         if len(parts) != 5:
             return None
         _, _, provider, task_id, token = parts
-        return await self._callbacks.take(
+        return await self._callbacks.receive(
             CallbackRequest(provider, task_id, token, _flask_headers(scope)), body
         )
 
@@ -140,7 +141,7 @@ class _BodyDrain:
 
     async def _skip_body(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(protocol.CLOSE_TIMEOUT):
+            async with asyncio.timeout(limits.CLOSE_TIMEOUT):
                 while not self._is_complete:
                     await self.receive()
 
@@ -172,7 +173,7 @@ async def _read_body(receive: Receive) -> tuple[bytes, bool]:
         if message["type"] == "http.disconnect":
             raise ConnectionError("the client has disconnected")
         body += message["body"]
-        if not message["more_body"] or len(body) > MAX_BODY:
+        if not message["more_body"] or len(body) > limits.MAX_BODY:
             return bytes(body), message["more_body"]
 
 

@@ -15,6 +15,7 @@ from receiver.processes import current_hooks
 from receiver.processes.current_hooks import CurrentHooks, source_of
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
+from receiver.text import limits
 from receiver.web.server import listening
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
@@ -27,25 +28,22 @@ workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
 # Flask uses these threads for the API, the dashboard and error responses. A callback in the event
 # loop uses none while it waits for its commit.
-threads = 16
+threads = limits.MAX_THREADS
 
-# Together with the files and the database, this stays below 1,024 descriptors, the limit for a
-# process on many systems. When all connections are in use, a new one replaces the connection that
-# has waited longest for its client.
-worker_connections = 512
+# When all connections are in use, a new one replaces the connection that has waited longest for its
+# client.
+worker_connections = limits.MAX_CONNECTIONS
 
-# The request line of a callback has 150 bytes, that of an API list with every filter 2,000. A proxy
-# adds a dozen headers. All headers together may have 32 kB (protocol.py).
-limit_request_line = 4094
-limit_request_fields = 64
-limit_request_field_size = 8190
+limit_request_line = limits.MAX_REQUEST_LINE
+limit_request_fields = limits.MAX_HEADERS
+limit_request_field_size = limits.MAX_HEADER
 
 # The writer thread and the database connections cannot be shared with a forked process.
 preload_app = False
 
-timeout = 60
-graceful_timeout = 25  # hosts kill 30 s after SIGTERM; a request still arriving has 2 s left
-keepalive = 5
+timeout = limits.WORKER_TIMEOUT
+graceful_timeout = limits.SHUTDOWN_TIMEOUT
+keepalive = limits.KEEP_ALIVE
 
 # No header may set SCRIPT_NAME or PATH_INFO, since a client could use it to change the path that is
 # served. This setting and the next apply to gthread; the worker class above ignores such headers.

@@ -19,11 +19,12 @@ import uvicorn
 from gunicorn.sock import ssl_context
 from uvicorn_worker import UvicornWorker
 
-from receiver.web.server import protocol
+from receiver.text import limits
 from receiver.web.server.app import App
 from receiver.web.server.booting import UNDECIDED_FOR, boots, must_stop_everything
 from receiver.web.server.callback_app import CallbackApp
-from receiver.web.server.protocol import ConnectionSlots, HttpConnection, Note, RequestLimits
+from receiver.web.server.connection_slots import ConnectionSlots, Note, RequestLimits
+from receiver.web.server.protocol import HttpConnection
 
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
@@ -46,18 +47,19 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         max_connections: int,
-        limits: RequestLimits,
+        request_limits: RequestLimits,
         note: Note,
         is_wanted: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._is_wanted = is_wanted
-        self._max_connections, self._limits, self._note = max_connections, limits, note
+        self._max_connections, self._note = max_connections, note
+        self._request_limits = request_limits
         self._handshakes: dict[asyncio.Task[Any], None] = {}  # the oldest first
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._slots = ConnectionSlots(self._loop, self._limits, self._note)
+        self._slots = ConnectionSlots(self._loop, self._request_limits, self._note)
         self.servers = [_Listener(self, sock) for sock in sockets or []]  # type: ignore[misc]
         self.lifespan = self.config.lifespan_class(self.config)
         self.started = True
@@ -65,7 +67,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._slots.is_stopping = True
         for handshake in self._handshakes:
-            self._loop.call_later(protocol.CLOSE_TIMEOUT, handshake.cancel)
+            self._loop.call_later(limits.CLOSE_TIMEOUT, handshake.cancel)
         await super().shutdown(sockets)
         self._slots.close()
 
@@ -111,7 +113,7 @@ class Server(uvicorn.Server):
         handshake.add_done_callback(done)
 
     async def _connect(self, sock: socket.socket) -> None:
-        timeout = protocol.REQUEST_TIMEOUT if self.config.ssl else None
+        timeout = limits.REQUEST_TIMEOUT if self.config.ssl else None
         await self._loop.connect_accepted_socket(
             self._protocol, sock, ssl=self.config.ssl, ssl_handshake_timeout=timeout
         )
@@ -241,7 +243,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
         if cfg.is_ssl:
             config.ssl_context_factory = lambda *_: ssl_context(cfg)
-        limits = RequestLimits(
+        request_limits = RequestLimits(
             cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
         )
         most = connection_limit(
@@ -253,7 +255,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 most,
                 cfg.worker_connections,
             )
-        server = Server(config, most, limits, note, self.is_wanted)
+        server = Server(config, most, request_limits, note, self.is_wanted)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, server.handle_exit)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -36,7 +36,7 @@ if "TEST_SYNCHRONOUS" in os.environ:
 
 from tests.support.apps.unhurried import app  # noqa: E402 - the disk has to be there first
 
-as_flask_answers, take_without_flask = app.wsgi_app, CallbackApp.take
+as_flask_answers, take_without_flask = app.wsgi_app, CallbackApp.receive
 
 
 def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,4 +61,4 @@ def note(task: str) -> None:
 
 
 app.wsgi_app = answer  # type: ignore[method-assign]
-CallbackApp.take = take  # type: ignore[method-assign]
+CallbackApp.receive = take  # type: ignore[method-assign]

@@ -15,11 +15,12 @@ import pytest
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from receiver.web.admission import MAX_BODY, CallbackRequest
-from receiver.web.server import protocol
+from receiver.text import limits
+from receiver.text.limits import MAX_BODY
+from receiver.web.admission import CallbackRequest
 from receiver.web.server.app import DISCONNECTED, App
 from receiver.web.server.callback_app import CallbackApp, CallbackResponse
-from receiver.web.server.protocol import Note
+from receiver.web.server.connection_slots import Note
 from receiver.web.server.wsgi import LONGEST_PART
 from tests.support.patience import PATIENCE
 
@@ -48,7 +49,7 @@ class Taking:
     answer: CallbackResponse | None = None
     seen: list[tuple[CallbackRequest, bytes]] = field(default_factory=list)
 
-    async def take(self, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
+    async def receive(self, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
         self.seen.append((sent, body))
         return self.answer
 
@@ -430,7 +431,7 @@ def test_what_is_refused_is_answered_first_and_its_rest_is_read_for_a_moment() -
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_the_rest_is_not_read_for_longer(monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
-    monkeypatch.setattr(protocol, "CLOSE_TIMEOUT", PATIENCE if leaves else 0)
+    monkeypatch.setattr(limits, "CLOSE_TIMEOUT", PATIENCE if leaves else 0)
 
     async def scenario() -> None:
         exchange = Exchange().of_length(LONG).arrive(b"1", more=True)

@@ -18,7 +18,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from receiver.web.server import worker
-from receiver.web.server.protocol import HttpConnection, RequestLimits
+from receiver.web.server.connection_slots import RequestLimits
+from receiver.web.server.protocol import HttpConnection
 from receiver.web.server.worker import Server, Worker, connection_limit, needs_gthread
 from tests.support.patience import PATIENCE, wait_until
 

@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.web.headers import LONGEST_VALUE, MOST_CHARACTERS, MOST_HEADERS, stored_headers
+from receiver.text.limits import MAX_STORED_CHARACTERS, MAX_STORED_HEADER, MAX_STORED_HEADERS
+from receiver.web.admission import stored_headers
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
@@ -69,12 +70,14 @@ def test_a_secret_in_a_harmless_header_is_hidden() -> None:
 
 def test_at_most_so_many_and_so_much_is_kept() -> None:
     many = [(f"X-{number}", "v") for number in range(200)]
-    assert list(stored_headers(many, None)) == [f"X-{number}" for number in range(MOST_HEADERS)]
-    long = [(f"X-{number}", "v" * (LONGEST_VALUE - 10)) for number in range(50)]
+    assert list(stored_headers(many, None)) == [
+        f"X-{number}" for number in range(MAX_STORED_HEADERS)
+    ]
+    long = [(f"X-{number}", "v" * (MAX_STORED_HEADER - 10)) for number in range(50)]
     found = stored_headers([*long, ("X-Short", "v")], None)
-    assert sum(len(name) + len(value) for name, value in found.items()) <= MOST_CHARACTERS
+    assert sum(len(name) + len(value) for name, value in found.items()) <= MAX_STORED_CHARACTERS
     assert len(found) == 9  # eight long ones, and the short one that still fits
-    assert stored_headers([("X-Long", "v" * (LONGEST_VALUE + 1))], None) == {}
+    assert stored_headers([("X-Long", "v" * (MAX_STORED_HEADER + 1))], None) == {}
 
 
 def test_what_tells_of_the_callback_is_kept() -> None:
