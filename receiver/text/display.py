@@ -28,7 +28,7 @@ def encodable(text: str) -> str:
 
 def storable(text: str) -> str:
     """Return the text as every database stores it: also without NUL."""
-    whole = encodable(text)
+    whole = text if text.isascii() else encodable(text)
     return whole.replace("\0", UNKNOWN) if "\0" in whole else whole
 
 

@@ -94,17 +94,20 @@ def _unless_of_every_kind(match: re.Match[str]) -> str:
 
 def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return a function like `redacted` that also hides these values, see `hiding_values`."""
-    hide = hiding_values(secrets)
-    return lambda text: redacted(hide(text))
+    return _hiding(secrets, redacted)
 
 
 def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return a function that hides these values in a text, and nothing else.
 
-    Of a URL, its parts are hidden as well, because libraries report only a path, or only a token.
-    A value is found as it is, and as JSON, HTML and URLs write it. Values of fewer than 8
+    The parts of a URL are hidden as well, because libraries report only a path, or only a token.
+    Values are found as they are, and in the forms of JSON, HTML and URLs. Values of fewer than 8
     characters are not hidden, because they would also occur in ordinary words.
     """
+    return _hiding(secrets, str)
+
+
+def _hiding(secrets: Iterable[str], finish: Callable[[str], str]) -> Callable[[str], str]:
     spellings = {
         part: sorted(_spellings(part), key=len, reverse=True)
         for secret in secrets
@@ -112,7 +115,7 @@ def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
         if len(part) >= _SHORTEST
     }
     longest_first = sorted(spellings, key=len, reverse=True)
-    # All spellings of a value have its longest plain part in common.
+    # All spellings of a value contain its longest plain part.
     known = [(max(_NOT_PLAIN.split(part), key=len), spellings[part]) for part in longest_first]
 
     def hide(text: str) -> str:
@@ -120,7 +123,7 @@ def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
             if common in text:
                 for spelling in found:
                     text = text.replace(spelling, HIDDEN)
-        return text
+        return finish(text)
 
     return hide
 

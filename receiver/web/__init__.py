@@ -32,7 +32,7 @@ from receiver.web import (
     request_lifecycle,
 )
 from receiver.web.request_lifecycle import RequestReport
-from receiver.web.server.callback_app import CallbackApp
+from receiver.web.server.callback_app import CallbackHandler
 from receiver.web.unread_bodies import UnreadBodies
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # routes of another package
@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         is_behind_proxy=settings.trusted_proxies > 0,
     )
     hooks_report.install(store)
-    app.extensions["callbacks"] = CallbackApp(ingest, settings, report)
+    app.extensions["callbacks"] = CallbackHandler(ingest, settings, report)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
@@ -53,6 +53,7 @@ BODIES = {outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome}
 PART_COUNTS = (2, 4)  # of a callback path: with the provider, or the provider, task and token
 # A query or fragment whose first character was percent-encoded or is missing.
 _APPENDED = re.compile(r"[?&#;]")
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+")  # nothing to normalize
 _INVISIBLE = "\u200b\u2060\ufeff"  # not spaces according to Unicode
 
 
@@ -60,58 +61,44 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     """Return the callback routes. They send no requests and run no hooks."""
     routes = Blueprint("callbacks", __name__)
 
-    # All methods except these and HEAD get a 405. By default, Flask would answer OPTIONS itself.
-    only_post = {"methods": ["POST"], "provide_automatic_options": False}
-    only_get = {"methods": ["GET"], "provide_automatic_options": False}
-
-    @routes.route(ROUTE, **only_post)
     @described(CALLBACK_SPEC)
-    def with_token(provider: str, task_id: str, token: str) -> Response:
-        """A callback that is trusted by its token, and by its signature if that was verified."""
-        return receive(CallbackRequest(provider, task_id, token, dict(request.headers)))
-
-    @routes.route(ROUTE_WITHOUT_TOKEN, **only_post)
-    @described(CALLBACK_SPEC)
-    def signed(provider: str) -> Response:
-        """A callback that is trusted by its signature alone."""
-        return receive(CallbackRequest(provider, None, None, dict(request.headers)))
-
-    def receive(sent: CallbackRequest) -> Response:
-        """Admit, parse and record the callback, and respond with its outcome."""
+    def receive(provider: str, task_id: str | None = None, token: str | None = None) -> Response:
+        """Receive a callback. It has a token in its URL, or a valid signature, or both."""
+        sent = CallbackRequest(provider, task_id, token, dict(request.headers))
         identify(settings, sent)  # rejects an invalid URL before the body is read
-        if sent.task_id is not None:
-            bind_contextvars(task=sent.task_id)  # the token was valid, so the id may be logged
+        if task_id is not None:
+            bind_contextvars(task=task_id)  # the token was valid, so the id may be logged
         callback = admit(settings, sent, _body())
         outcome = ingest.accept(callback)
         return Response(BODIES[outcome], content_type="application/json")
 
-    @routes.route(ROUTE, **only_get)
     @described(PROBE_SPEC)
-    def probe_with_token(provider: str, task_id: str, token: str) -> Response:
-        """Answer a provider that probes the URL before it uses it. Nothing is recorded."""
-        if provider == callback_urls.DOCTOR:
+    def probe(provider: str, task_id: str | None = None, token: str | None = None) -> Response:
+        """Answer a provider that probes the URL before it uses it.
+
+        Nothing is recorded. Without a token, the probe has to be signed like a callback.
+        """
+        if provider == callback_urls.DOCTOR and task_id is not None:
             raise MethodNotAllowed(["POST"])
-        identify(settings, CallbackRequest(provider, task_id, token, dict(request.headers)))
-        return Response(mimetype="text/plain")
-
-    @routes.route(ROUTE_WITHOUT_TOKEN, **only_get)
-    @described(PROBE_SPEC)
-    def probe_signed(provider: str) -> Response:
-        """Answer a probe of the URL without a token, which has to be signed like a callback."""
-        sent = CallbackRequest(provider, None, None, dict(request.headers))
+        sent = CallbackRequest(provider, task_id, token, dict(request.headers))
         identify(settings, sent)
-        admit(settings, sent, _body())
+        if task_id is None:
+            admit(settings, sent, _body())
         return Response(mimetype="text/plain")
 
-    doctor_route = routes.route(f"/callbacks/{callback_urls.DOCTOR}/<nonce>/<token>", **only_post)
-    doctor_route(_doctor(settings.callback_secrets))
-    return routes
+    # All methods except these and HEAD get a 405. By default, Flask would answer OPTIONS itself.
+    only_post: dict[str, Any] = {"methods": ["POST"], "provide_automatic_options": False}
+    only_get: dict[str, Any] = {"methods": ["GET"], "provide_automatic_options": False}
+    routes.add_url_rule(ROUTE, "with_token", receive, **only_post)
+    routes.add_url_rule(ROUTE_WITHOUT_TOKEN, "signed", receive, **only_post)
+    routes.add_url_rule(ROUTE, "probe_with_token", probe, **only_get)
+    routes.add_url_rule(ROUTE_WITHOUT_TOKEN, "probe_signed", probe, **only_get)
 
-
-def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
+    @routes.route(f"/callbacks/{callback_urls.DOCTOR}/<nonce>/<token>", **only_post)
     @described(DOCTOR_SPEC)
     def doctor(nonce: str, token: str) -> Response:
-        """The target of the self-test of `receiver doctor`. It records nothing."""
+        """Answer the self-test of `receiver doctor`. Nothing is recorded."""
+        secrets = settings.callback_secrets
         if not callback_urls.check(secrets, callback_urls.DOCTOR, nonce, token):
             raise UnknownCallbackUrl(
                 "wrong token: it matches none of CALLBACK_SECRETS for the doctor", "wrong_token"
@@ -119,7 +106,7 @@ def _doctor(secrets: tuple[str, ...]) -> Callable[[str, str], Response]:
         check_size(_body(), dict(request.headers))
         return Response("pong", mimetype="text/plain")
 
-    return doctor
+    return routes
 
 
 def _body() -> bytes:
@@ -147,10 +134,12 @@ class CallbackPaths:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
-        normalized_path = normalized(path)
-        if normalized_path != path:
-            environ["PATH_INFO"] = normalized_path
+        path = environ.get("PATH_INFO", "")
+        if not _PLAIN_PATH.fullmatch(path):
+            decoded = path.encode("latin-1").decode("utf-8", "replace")
+            normalized_path = normalized(decoded)
+            if normalized_path != decoded:
+                environ["PATH_INFO"] = normalized_path
         return self._app(environ, start_response)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock, Timer
 
 
@@ -14,18 +13,16 @@ class Debouncer:
     def __init__(self, run: Callable[[], None], interval: float) -> None:
         self._run, self._interval = run, interval
         self._timer: Timer | None = None
-        self._is_scheduled = False  # since the last run began
+        self.is_scheduled = False  # a run is due, and has not begun
         self._lock = Lock()
         atexit.register(run)
 
     def schedule(self) -> None:
         """Have `run` called within `interval` seconds. Thread-safe; returns immediately."""
-        if self._is_scheduled and self._timer:  # and that run has not begun
+        if self.is_scheduled:
             return
-        with self._lock:
-            self._is_scheduled = True
-            if self._timer is None:
-                self._start()
+        with self._lock:  # while `run` is executing, `_on_time` starts the next timer
+            self.is_scheduled = self._timer is not None or self._start()
 
     def close(self) -> None:
         """Cancel the run that is due, and the one at process exit."""
@@ -34,20 +31,23 @@ class Debouncer:
         if timer is not None:
             timer.cancel()
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start the timer. Returns False if no thread can be started; the next call tries again."""
         timer = Timer(self._interval, self._on_time)
         timer.daemon = True
-        with suppress(RuntimeError):  # no thread can be started: the next call tries again
+        try:
             timer.start()
-            self._timer = timer
+        except RuntimeError:
+            return False
+        self._timer = timer
+        return True
 
     def _on_time(self) -> None:
         with self._lock:
-            self._is_scheduled = False
+            self.is_scheduled = False
         try:
             self._run()
         finally:
             with self._lock:
                 self._timer = None
-                if self._is_scheduled:
-                    self._start()
+                self.is_scheduled = self.is_scheduled and self._start()

@@ -51,7 +51,7 @@ class RequestReport:
         """Report a request. `seconds` is how long it took; None if that is unknown."""
         if is_callback and seconds is not None:
             self._meter.observe(metrics.CALLBACK_SECONDS, seconds, str(status))
-        if self._meter.is_pending:
+        if not self._flush.is_scheduled and self._meter.is_pending:
             self._flush.schedule()
         if route in QUIET_ROUTES and status < 400:
             return
@@ -112,11 +112,8 @@ def install(
             time.perf_counter() - started if started else None,
             is_callback=request.blueprint == "callbacks",
         )
-        return response
-
-    @app.teardown_request
-    def end(_: BaseException | None) -> None:
         clear_contextvars()  # later lines of this thread may concern no request
+        return response
 
 
 def _bind_ids() -> None:

@@ -17,7 +17,7 @@ import requests
 from receiver.errors import NotFound
 from receiver.signing.callback_urls import mint
 from receiver.text.limits import MAX_BODY as LIMIT
-from receiver.web.server.app import DISCONNECTED
+from receiver.web.server.callback_app import DISCONNECTED
 from sandbox.server import Sandbox
 from tests.support.gunicorn_processes import has_unread_bytes, launch
 from tests.support.installation import ROOT, Installation, both_stores

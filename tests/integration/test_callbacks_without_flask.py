@@ -31,7 +31,7 @@ from receiver.text.limits import MAX_PARSED_IN_LOOP
 from receiver.web.admission import CallbackRequest
 from receiver.web.debounce import Debouncer
 from receiver.web.request_lifecycle import RequestReport
-from receiver.web.server.callback_app import CallbackApp, CallbackResponse
+from receiver.web.server.callback_app import CallbackHandler, CallbackResponse
 from tests.support.applications import MakeApp
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
@@ -41,7 +41,7 @@ TOKEN = mint(SECRET, "kling", "task-1")
 HEADERS = {"Host": "receiver", "Content-Type": "application/json"}
 SENT = CallbackRequest("kling", "task-1", TOKEN, HEADERS)
 PATH = f"/callbacks/kling/task-1/{TOKEN}"
-Make = Callable[..., CallbackApp]
+Make = Callable[..., CallbackHandler]
 Printed = Callable[[], list[dict[str, Any]]]
 
 
@@ -54,16 +54,18 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def make(settings: Settings, store: SqliteStore) -> Make:
-    def made(**more: Any) -> CallbackApp:
+    def made(**more: Any) -> CallbackHandler:
         chosen = replace(settings, **more)
         ingest = Ingest.into(store, chosen)
-        return CallbackApp(ingest, chosen, RequestReport(ingest.meter, Debouncer(lambda: None, 60)))
+        return CallbackHandler(
+            ingest, chosen, RequestReport(ingest.meter, Debouncer(lambda: None, 60))
+        )
 
     return made
 
 
 def take(
-    callbacks: CallbackApp, *requests: tuple[CallbackRequest, bytes]
+    callbacks: CallbackHandler, *requests: tuple[CallbackRequest, bytes]
 ) -> list[CallbackResponse | None]:
     """Take them all at the same time."""
 
@@ -76,7 +78,7 @@ def take(
 
 
 def take_one(
-    callbacks: CallbackApp, sent: CallbackRequest = SENT, raw: bytes | None = None
+    callbacks: CallbackHandler, sent: CallbackRequest = SENT, raw: bytes | None = None
 ) -> CallbackResponse | None:
     (answer,) = take(callbacks, (sent, body() if raw is None else raw))
     return answer
@@ -121,7 +123,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
 def test_what_it_takes_is_on_record_and_counted(settings: Settings, store: SqliteStore) -> None:
     handed_over, ingest = threading.Event(), Ingest.into(store, settings)
     report = RequestReport(ingest.meter, Debouncer(handed_over.set, 0.01))
-    answer = taken(take_one(CallbackApp(ingest, settings, report)))
+    answer = taken(take_one(CallbackHandler(ingest, settings, report)))
     assert handed_over.wait(PATIENCE)
     assert ingest.meter.is_pending
     assert json.loads(answer.body) == {"outcome": Outcome.RECORDED}

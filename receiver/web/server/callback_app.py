@@ -1,6 +1,6 @@
-"""The callback app: receives callbacks in the event loop, by the same rules as the Flask view.
+"""The ASGI app: receives callbacks in the event loop, by the same rules as the Flask view.
 
-Only valid callbacks are recorded here. Every other request is passed to the view, which reports the
+Only valid callbacks are recorded here. Every other request is passed to Flask, which reports any
 error to the client.
 """
 
@@ -13,9 +13,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from structlog.contextvars import bound_contextvars
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from receiver import providers
 from receiver.config.settings import Settings
@@ -24,18 +26,88 @@ from receiver.ingest import Ingest
 from receiver.stores.group_commit import GroupCommit, Write
 from receiver.text import content_encoding, limits
 from receiver.web import problems
-from receiver.web.admission import CallbackRequest, admit
+from receiver.web.admission import INCOMPLETE_BODY, CallbackRequest, admit
 from receiver.web.callbacks import BODIES, ROUTE
 from receiver.web.request_lifecycle import REQUEST_ID, RequestReport, request_id
 
 if TYPE_CHECKING:  # the gthread worker does not use asyncio, and importing it takes 24 ms
     import asyncio
 
+    from receiver.web.server.connection_slots import Note
+    from receiver.web.server.flask_bridge import FlaskBridge, Receive, Scope, Send
+
 T = TypeVar("T")
+DISCONNECTED = "The client disconnected before its body was complete."
+BODY_TOO_LONG = "Send a shorter body, or add a Content-Length header."
 # Loop iterations before the next batch starts. Meanwhile the responses to the last batch are sent,
 # and the callbacks that clients send after those responses join the next batch.
 TURNS = 5
 CHECK_INTERVAL = 0.25  # seconds between two checks for writes that have timed out
+
+
+class CallbackApp:
+    """The ASGI application: handles callbacks in the event loop, and everything else with Flask.
+
+    `note` records rejected requests that Flask does not see.
+    """
+
+    def __init__(
+        self, handler: CallbackHandler | None, bridge: FlaskBridge, note: Note | None = None
+    ) -> None:
+        self._handler, self._bridge, self._note = handler, bridge, note
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Drop headers with underscores: proxies filter `X-Forwarded-For` but not `X_Forwarded_For`,
+        # and WSGI has the same name for both.
+        scope["headers"] = [pair for pair in scope["headers"] if b"_" not in pair[0]]
+        headers, connection = _flask_headers(scope), scope["state"]["connection"]
+        length = int(headers.get("Content-Length", 0))  # uvicorn has rejected invalid values
+        if length > limits.MAX_BODY:  # Flask reads it only if the client sent a valid API token
+            connection.allow_long_body()
+            await self._bridge.serve(scope, receive, send, None, has_more=True)
+            return
+        try:
+            body, has_more = await _read_body(receive)
+        except ConnectionError:
+            self._note_disconnection(scope)
+            return
+        error: HTTPException | None = None
+        is_incomplete = "is_incomplete" in scope["state"]
+        if len(body) > limits.MAX_BODY or scope["state"].get("is_too_long", False):
+            error = RequestEntityTooLarge(BODY_TOO_LONG)
+        elif not is_incomplete:
+            if await self._receive_callback(scope, headers, body, send):
+                return
+        elif not length:
+            error = BadRequest(INCOMPLETE_BODY)
+        has_more = has_more or (is_incomplete and not connection.has_ended)
+        await self._bridge.serve(scope, receive, send, error or body, has_more=has_more)
+
+    async def _receive_callback(
+        self, scope: Scope, headers: Mapping[str, str], body: bytes, send: Send
+    ) -> bool:
+        """Handle a callback with a token in its path. Returns False if Flask has to handle it."""
+        parts = scope["path"].split("/")
+        is_callback = scope["method"] == "POST" and len(parts) == 5 and parts[1] == "callbacks"
+        if self._handler is None or not is_callback or parts[0]:
+            return False
+        _, _, provider, task_id, token = parts
+        response = await self._handler.receive(
+            CallbackRequest(provider, task_id, token, headers), body
+        )
+        if response is None:
+            return False
+        raw = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        await send({"type": "http.response.start", "status": response.status, "headers": raw})
+        await send({"type": "http.response.body", "body": response.body})
+        return True
+
+    def _note_disconnection(self, scope: Scope) -> None:
+        """Record the rejection of a truncated callback, unless we aborted the connection."""
+        is_callback = "callbacks" in scope["path"]
+        if self._note and is_callback and not scope["state"]["connection"].was_aborted:
+            address = scope["client"][0] if scope["client"] else "a Unix socket"
+            self._note(address, DISCONNECTED, scope["method"], scope["path"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +119,7 @@ class CallbackResponse:
     headers: Mapping[str, str]
 
 
-class CallbackApp:
+class CallbackHandler:
     """Records callbacks that have a token in their URL."""
 
     def __init__(self, ingest: Ingest, settings: Settings, report: RequestReport) -> None:
@@ -141,7 +213,9 @@ class CommitNotifier:
         waiter = self._loop.create_future()
         self._waiting[write] = _Waiter(write, waiter, self._loop.time() + write.patience)
         write.add_done_callback(self._on_settled)
-        self._start_soon()
+        if not self._is_start_scheduled:
+            self._is_start_scheduled = True
+            self._loop.call_soon(self._start, context=self._context)
         if self._timer is None:
             self._timer = self._loop.call_later(
                 CHECK_INTERVAL, self._give_up_on_late, context=self._context
@@ -151,11 +225,6 @@ class CommitNotifier:
             return write.result()
         finally:
             del waiter, write  # the traceback of an exception keeps this frame alive
-
-    def _start_soon(self) -> None:
-        if not self._is_start_scheduled:
-            self._is_start_scheduled = True
-            self._loop.call_soon(self._start, context=self._context)
 
     def _start(self) -> None:
         self._is_start_scheduled = False
@@ -199,3 +268,32 @@ class CommitNotifier:
         self._timer = None
         if self._waiting:
             self._timer = self._loop.call_later(CHECK_INTERVAL, self._give_up_on_late)
+
+
+async def _read_body(receive: Receive) -> tuple[bytes, bool]:
+    """Read the body until it exceeds the limit. Return it, and whether more of it will follow.
+
+    Raises ConnectionError if the client has disconnected.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("the client has disconnected")
+        body += message["body"]
+        if not message["more_body"] or len(body) > limits.MAX_BODY:
+            return bytes(body), message["more_body"]
+
+
+def _flask_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers as Flask provides them: repeated headers are joined with a comma."""
+    headers: dict[str, str] = {}
+    for raw, value in scope["headers"]:
+        name, text = _header_name(raw), value.decode("latin-1")
+        headers[name] = f"{headers[name]},{text}" if name in headers else text
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def _header_name(name: bytes) -> str:
+    return name.decode("latin-1").title()

@@ -20,10 +20,10 @@ from gunicorn.sock import ssl_context
 from uvicorn_worker import UvicornWorker
 
 from receiver.text import limits
-from receiver.web.server.app import App
 from receiver.web.server.booting import UNDECIDED_FOR, boots, must_stop_everything
-from receiver.web.server.callback_app import CallbackApp
+from receiver.web.server.callback_app import CallbackApp, CallbackHandler
 from receiver.web.server.connection_slots import ConnectionSlots, Note, RequestLimits
+from receiver.web.server.flask_bridge import FlaskBridge
 from receiver.web.server.protocol import HttpConnection
 
 ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
@@ -234,12 +234,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 "and post_request. To use them, set --worker-class gthread."
             )
         extensions = getattr(self.wsgi, "extensions", {})  # a wrapped application has none
-        callbacks: CallbackApp | None = extensions.get("callbacks")
+        callbacks: CallbackHandler | None = extensions.get("callbacks")
         note: Note = (
             extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
         )
         config, cfg = self.config, self.cfg
-        config.app = App(self.wsgi, callbacks, cfg.threads, note)
+        config.app = CallbackApp(callbacks, FlaskBridge(self.wsgi, cfg.threads), note)
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
         if cfg.is_ssl:
             config.ssl_context_factory = lambda *_: ssl_context(cfg)

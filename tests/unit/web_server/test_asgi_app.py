@@ -18,10 +18,14 @@ from werkzeug.wrappers import Request
 from receiver.text import limits
 from receiver.text.limits import MAX_BODY
 from receiver.web.admission import CallbackRequest
-from receiver.web.server.app import DISCONNECTED, App
-from receiver.web.server.callback_app import CallbackApp, CallbackResponse
+from receiver.web.server.callback_app import (
+    DISCONNECTED,
+    CallbackApp,
+    CallbackHandler,
+    CallbackResponse,
+)
 from receiver.web.server.connection_slots import Note
-from receiver.web.server.wsgi import LONGEST_PART
+from receiver.web.server.flask_bridge import LONGEST_PART, FlaskBridge
 from tests.support.patience import PATIENCE
 
 CALLBACK = "/callbacks/kling/task-1/token"
@@ -153,11 +157,12 @@ async def until(condition: Callable[[], object]) -> None:
 
 def made(
     wsgi: Any, callbacks: Taking | None = None, threads: int = 4, note: Note | None = None
-) -> App:
-    return App(wsgi, cast("CallbackApp | None", callbacks), threads, note)
+) -> CallbackApp:
+    handler = cast("CallbackHandler | None", callbacks)
+    return CallbackApp(handler, FlaskBridge(wsgi, threads), note)
 
 
-def serve(app: App, make: Callable[[], Exchange]) -> Exchange:
+def serve(app: CallbackApp, make: Callable[[], Exchange]) -> Exchange:
     """Serve one request to its end."""
 
     async def scenario() -> Exchange:
