@@ -1,9 +1,10 @@
-"""Signatures of the Standard Webhooks scheme: signed and verified in one place.
+"""Signs and verifies messages by the Standard Webhooks scheme.
 
-The specification (standardwebhooks.com): headers `webhook-id`, `webhook-timestamp` (Unix seconds)
-and `webhook-signature` (space-separated `v1,<base64>`); signed is `{id}.{timestamp}.{body}` by
-HMAC-SHA256 with the base64-decoded part of the secret after `whsec_`. Why not the PyPI package:
-docs/adr/0001-own-standard-webhooks-verifier.md.
+According to the specification (standardwebhooks.com), a message has the headers `webhook-id`,
+`webhook-timestamp` (Unix seconds) and `webhook-signature` (`v1,<base64>`, several separated by
+spaces). The signature is the HMAC-SHA256 of `{id}.{timestamp}.{body}`. Its key is the secret
+without `whsec_`, decoded from base64. docs/adr/0001-own-standard-webhooks-verifier.md explains why
+we do not use the PyPI package.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Iterable, Mapping
 
 from receiver.errors import BadSignature
 
-TOLERANCE = 300  # seconds a timestamp may lie in the past or in the future
+TOLERANCE = 300  # seconds between a timestamp and the present, in either direction
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
-SHORTEST_KEY = 24  # bytes, as the specification demands; longer keys are accepted
+SHORTEST_KEY = 24  # bytes, according to the specification
 MAKE_ONE = (
     'python3 -c "import base64, secrets; '
     "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
@@ -41,27 +42,27 @@ def key_of(secret: str) -> bytes:
         raise ValueError("is empty")
     if len(key) < SHORTEST_KEY:
         raise ValueError(
-            f"is too short: it holds {len(key)} bytes after decoding, and {SHORTEST_KEY} are needed"
+            f"is too short: it has {len(key)} bytes after decoding, and {SHORTEST_KEY} are required"
         )
     return key
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
-    """Does the request claim to be signed at all? Header names in lower case."""
+    """Return whether the request has a signature, valid or not. Header names are in lower case."""
     return SIGNATURE in headers
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`."""
+    """Return the value of `webhook-signature`."""
     digest = _digest(key_of(secret), message_id, str(timestamp), body)
     return _VERSION + base64.b64encode(digest).decode()
 
 
 def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now: float) -> None:
-    """Raises BadSignature unless one of the secrets signed these bytes within five minutes.
+    """Raise BadSignature unless the body was signed with one of the secrets, within 5 minutes.
 
-    Header names in lower case; `now` in Unix seconds. During a rotation there are two secrets, and
-    two signatures: any match suffices.
+    The header names are in lower case; `now` is in Unix seconds. During a rotation of secrets, a
+    message may have several signatures: one valid signature is enough.
     """
     message_id, timestamp = headers.get(ID, ""), headers.get(TIMESTAMP, "")
     if not message_id or not _SECONDS.fullmatch(timestamp):
@@ -69,7 +70,8 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     if abs(now - int(timestamp)) > TOLERANCE:
         age = "old" if now > int(timestamp) else "new"
         raise BadSignature(
-            f"the signature is too {age}: {TIMESTAMP} is more than {TOLERANCE} s off our clock",
+            f"the signature is too {age}: "
+            f"{TIMESTAMP} differs from our time by more than {TOLERANCE} s",
             "stale_signature",
         )
     given = [
@@ -80,9 +82,9 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     expected = [
         base64.b64encode(_digest(key_of(secret), message_id, timestamp, body)) for secret in secrets
     ]
-    matches = [hmac.compare_digest(mine, theirs) for mine in expected for theirs in given]
+    matches = [hmac.compare_digest(ours, theirs) for ours in expected for theirs in given]
     if not any(matches):
-        raise BadSignature("no signature is right for any of the secrets", "wrong_signature")
+        raise BadSignature("no signature is valid for any of the secrets", "wrong_signature")
 
 
 def _digest(key: bytes, message_id: str, timestamp: str, body: bytes) -> bytes:

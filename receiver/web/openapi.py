@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: what is served here, made of the routes and their own schemas."""
+"""`/openapi.json` and `/docs`: documentation generated from the routes and their schemas."""
 
 from __future__ import annotations
 
@@ -24,37 +24,43 @@ from receiver.serializers.schemas import EventDocument, ProblemDocument
 
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
-LATER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
-REQUEST_ID = {
-    "X-Request-Id": {"description": "The request's name in the log.", "schema": {"type": "string"}}
+RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
 }
-ABOUT = """Receives the callbacks of AI tasks, records each status change exactly once, and fires
-hooks. Instants are RFC 3339, in UTC. What is answered may get more members: ignore those you do not
-know."""
+REQUEST_ID = {
+    "X-Request-Id": {
+        "description": "The request's id in the log.",
+        "schema": {"type": "string"},
+    }
+}
+ABOUT = """Receives the callbacks of AI tasks, records each status change exactly once, and runs
+hooks. Times are in UTC, as in RFC 3339. Later releases may add members to responses: ignore members
+that you do not know."""
 
 
 def blueprint() -> Blueprint:
+    """Return the routes `/openapi.json` and `/docs`."""
     routes = Blueprint("openapi", __name__, template_folder="templates")
     style = resources.files("receiver.web").joinpath("templates", "docs.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
-    made: list[dict[str, Any]] = []  # once, when every route is there
+    cached: list[dict[str, Any]] = []  # generated at the first request, when all routes exist
 
     def document() -> dict[str, Any]:
-        if not made:
-            made.append(openapi(current_app))
-        return made[0]
+        if not cached:
+            cached.append(openapi(current_app))
+        return cached[0]
 
     @routes.get("/openapi.json")
     @route_spec.described(RouteSpec(answers={200: "application/json"}, needs_record=False))
     def machine() -> Response:
-        """This description, as OpenAPI 3.1."""
+        """Return this documentation as OpenAPI 3.1."""
         return jsonify(document())
 
     @routes.get("/docs")
     @route_spec.described(RouteSpec(answers={200: "text/html"}, needs_record=False))
     def people() -> Response:
-        """The same as a page to read."""
+        """Return this documentation as a page."""
         page = render_template("docs.html", document=document(), style=style, shape=shape)
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
         return Response(page, mimetype="text/html", headers=headers)
@@ -63,7 +69,7 @@ def blueprint() -> Blueprint:
 
 
 def openapi(app: Flask) -> dict[str, Any]:
-    """The document of this application: every route it has."""
+    """Return the OpenAPI document of all routes of this application."""
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec(
         title="Callback Receiver",
@@ -86,30 +92,30 @@ def openapi(app: Flask) -> dict[str, Any]:
 
 def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, Any]:
     summary, _, more = (getdoc(view) or "").partition("\n\n")
-    said = route_spec.of(view)
+    spec = route_spec.of(view)
     operation: dict[str, Any] = {
         "operationId": f"{rule.endpoint}.{method}".replace(".", "_").lower(),
         "summary": " ".join(summary.split()),
         "description": more,
         "tags": [_tag(rule)],
-        "parameters": list(_parameters(rule, said)),
+        "parameters": list(_parameters(rule, spec)),
     }
-    if said is None:  # a page for people
+    if spec is None:  # a page for people
         return {**operation, "responses": {"default": {"description": "A page."}}}
-    operation["responses"] = dict(_responses(rule, said))
-    if said.body:
-        operation["requestBody"] = {"required": True, "content": _json(*said.body)}
-    if _is_closed(rule):
+    operation["responses"] = dict(_responses(rule, spec))
+    if spec.body:
+        operation["requestBody"] = {"required": True, "content": _json(*spec.body)}
+    if _requires_token(rule):
         operation["security"] = [{TOKEN: []}]
     return operation
 
 
-def _parameters(rule: Rule, said: RouteSpec | None) -> Iterator[dict[str, Any]]:
+def _parameters(rule: Rule, spec: RouteSpec | None) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"<(?:[^<>]*:)?(\w+)>", rule.rule):
         yield {"in": "path", "name": name, "required": True, "schema": _of_path(rule, name)}
-    if said is not None and said.query is not None:
-        yield {"in": "query", "schema": said.query}
-    for name, meaning in (said.headers if said else {}).items():
+    if spec is not None and spec.query is not None:
+        yield {"in": "query", "schema": spec.query}
+    for name, meaning in (spec.headers if spec else {}).items():
         schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
         yield {"in": "header", "name": name, "description": meaning, "schema": schema}
 
@@ -123,13 +129,13 @@ def _of_path(rule: Rule, name: str) -> dict[str, Any]:
     return {"type": "string", "minLength": 1}
 
 
-def _responses(rule: Rule, said: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
-    for status, kind in said.answers.items():
+def _responses(rule: Rule, spec: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, kind in spec.answers.items():
         phrase = getdoc(kind) if isinstance(kind, type) else HTTPStatus(status).phrase
         yield str(status), {"description": phrase, "headers": REQUEST_ID, "content": _json(kind)}
-    closed = (401, 429) if _is_closed(rule) else ()
-    for status in sorted({*said.refuses, *closed, *((503,) if said.needs_record else ())}):
-        headers = {**REQUEST_ID, **(LATER if status in (429, 503) else {})}
+    authentication = (401, 429) if _requires_token(rule) else ()
+    for status in sorted({*spec.refuses, *authentication, *((503,) if spec.needs_record else ())}):
+        headers = {**REQUEST_ID, **(RETRY_AFTER if status in (429, 503) else {})}
         content = {PROBLEM: {"schema": ProblemDocument}}
         phrase = HTTPStatus(status).phrase
         yield str(status), {"description": phrase, "headers": headers, "content": content}
@@ -142,8 +148,8 @@ def _json(*kinds: Kind) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _is_closed(rule: Rule) -> bool:
-    """Does it want the API token? See `auth`."""
+def _requires_token(rule: Rule) -> bool:
+    """Return whether the API token is required; see `auth`."""
     return rule.rule == "/metrics" or rule.rule.startswith("/api/")
 
 
@@ -166,14 +172,14 @@ def _takes(*names: str) -> dict[str, Any]:
 
 
 def shape(schema: dict[str, Any]) -> str:
-    """A schema in a few words, for people."""
+    """Return a short description of a schema, for people."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return " or ".join(shape(one) for one in schema[several])
+            return " or ".join(shape(option) for option in schema[several])
     if "enum" in schema:
-        return " | ".join(str(one) for one in schema["enum"])
+        return " | ".join(map(str, schema["enum"]))
     kind = schema.get("type", "anything")
     kinds = kind if isinstance(kind, list) else [kind]
     if "array" in kinds and "items" in schema:
@@ -182,27 +188,27 @@ def shape(schema: dict[str, Any]) -> str:
     return f"{shown} ({schema['format']})" if "format" in schema else shown
 
 
-TAKEN = {"200": {"description": "Taken. Anything else is sent again."}}
+ACCEPTED = "Accepted. After any other response, the request is repeated."
 WEBHOOKS: dict[str, Any] = {
     "callback": {
         "post": {
             "operationId": "webhook_callback",
-            "summary": "What a provider posts to the callback URL when a task moves.",
-            "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, signed by the "
-            "scheme of Standard Webhooks, to /callbacks/{provider}. Only the id and the status of "
-            "the task have to be as described; any other field that is not is dropped and named.",
+            "summary": "Sent by a provider to the callback URL when the status of a task changes.",
+            "description": "Sent to /callbacks/{provider}/{task_id}/{token}, or signed by the "
+            "scheme of Standard Webhooks to /callbacks/{provider}. Only the id and the status of "
+            "the task have to be valid. Any other invalid field is ignored and reported.",
             "requestBody": _takes("KlingCallback", "LegacyCallback"),
-            "responses": TAKEN,
+            "responses": {"200": {"description": ACCEPTED}},
         }
     },
     "event": {
         "post": {
             "operationId": "webhook_event",
-            "summary": "What a hook of type webhook posts when a task moves.",
-            "description": "Signed by the scheme of Standard Webhooks. It may come more than once, "
-            "each time with the same webhook-id.",
+            "summary": "Sent by a hook of type webhook when the status of a task changes.",
+            "description": "Signed by the scheme of Standard Webhooks. It may be sent more than "
+            "once, always with the same webhook-id.",
             "requestBody": _takes("Event"),
-            "responses": {"2XX": {"description": "Taken. Anything else is sent again."}},
+            "responses": {"2XX": {"description": ACCEPTED}},
         }
     },
 }

@@ -1,4 +1,4 @@
-"""The gunicorn settings and their reasons. `gunicorn.conf.py` and `receiver serve` use them."""
+"""The gunicorn settings and their reasons, for `gunicorn.conf.py` and `receiver serve`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import limits
 from receiver.web.server import listening
 
-# Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
+# Hosting platforms set PORT. Without it, only clients on this machine can connect.
 bind = f"0.0.0.0:{os.environ['PORT']}" if "PORT" in os.environ else "127.0.0.1:8000"
 
 # uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
-# but no thread (protocol.py). With gthread, Flask serves everything; slow clients occupy threads.
+# but no thread (protocol.py). With gthread, Flask serves everything, and slow clients use threads.
 worker_class = "receiver.web.server.worker.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
 # Flask uses these threads for the API, the dashboard and error responses. A callback in the event
-# loop uses none while it waits for its commit.
+# loop uses no thread while it waits for its commit.
 threads = limits.MAX_THREADS
 
 # When all connections are in use, a new one replaces the connection that has waited longest for its
@@ -67,10 +67,10 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def on_starting(server: Any) -> None:
-    """Report a configuration error once, before listening; otherwise every worker would.
+    """Report a configuration error once, before listening; otherwise every worker would report it.
 
-    All workers use the hooks file as it is now, until SIGHUP. If PostgreSQL is down, wait for it:
-    until it is reachable, nothing listens at the port.
+    All workers use the hooks file as it is now, until SIGHUP. If PostgreSQL is down, wait for it
+    before listening at the port.
     """
     delay_hangup()
     try:
@@ -85,7 +85,8 @@ def on_starting(server: Any) -> None:
         sys.exit("\n".join(f"receiver: {line}" for line in lines))
     if _inherits_sockets(server) or server.cfg.reuse_port:
         return
-    problems = [found for one in server.cfg.address if (found := listening.problem_with(one))]
+    checked = map(listening.problem_with, server.cfg.address)
+    problems = [problem for problem in checked if problem]
     if problems:
         sys.stderr.write("".join(f"receiver: {problem}\n" for problem in problems))
         sys.exit(CANNOT_LISTEN)
@@ -98,20 +99,20 @@ def when_ready(_: object) -> None:
 
 def on_reload(server: Any) -> None:
     """Read the hooks file again at SIGHUP; the workers that are started next use it."""
-    held = current_hooks.held()
-    if held is None:
+    current = current_hooks.held()
+    if current is None:
         return
-    found = held.reloaded()
-    current_hooks.hold(found)
-    if found.problem is not None:
-        server.log.error("%s: %s", current_hooks.REJECTED, found.problem)
+    reloaded = current.reloaded()
+    current_hooks.hold(reloaded)
+    if reloaded.problem is not None:
+        server.log.error("%s: %s", current_hooks.REJECTED, reloaded.problem)
     else:
-        names = [entry.name for entry in found.entries]
+        names = [entry.name for entry in reloaded.entries]
         server.log.info("%s: %s", current_hooks.RELOADED, ", ".join(names) or "no hooks")
 
 
 def _inherits_sockets(server: Any) -> bool:
-    """Whether systemd or another arbiter (SIGUSR2) hands its sockets over."""
+    """Return whether systemd or another arbiter (SIGUSR2) passes its sockets to this one."""
     return bool(server.master_pid or os.environ.get("LISTEN_FDS"))
 
 

@@ -26,11 +26,11 @@ from receiver.web.server.connection_slots import ConnectionSlots, Note, RequestL
 from receiver.web.server.flask_bridge import FlaskBridge
 from receiver.web.server.protocol import HttpConnection
 
-ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
+ACCEPT_BATCH = 16  # connections per loop iteration; others wait, or other processes accept them
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
 COULD_NOT_START = 1  # the exit status after which gunicorn starts another worker
-MOST_UNSENT = 64 * 1024  # bytes of a response that the kernel takes before they can be sent
-RESERVED_DESCRIPTORS = 100  # for the record, with a connection for each thread, and for the logs
+MAX_UNSENT = 64 * 1024  # bytes of a response that the kernel accepts before they can be sent
+RESERVED_DESCRIPTORS = 100  # for the logs and the record, with a connection for each thread
 SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels running requests then
 
 
@@ -107,7 +107,7 @@ class Server(uvicorn.Server):
         def done(_: object) -> None:
             self._handshakes.pop(handshake, None)
             self.server_state.tasks.discard(handshake)
-            if handshake.cancelled() or handshake.exception():  # disconnected, or TLS failed
+            if handshake.cancelled() or handshake.exception():  # no client, or no TLS
                 sock.close()
 
         handshake.add_done_callback(done)
@@ -185,7 +185,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
     }
 
     def is_wanted(self) -> bool:
-        """Whether the arbiter still runs, and no file of the code has changed (`--reload`)."""
+        """Return whether the arbiter still runs, and no source file has changed (`--reload`)."""
         return bool(self.alive) and os.getppid() == self.ppid
 
     def init_signals(self) -> None:
@@ -195,7 +195,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the arbiter
 
     def init_process(self) -> None:
-        """Boot and serve; a worker that cannot boot does not stop the others: see `booting`."""
+        """Boot and serve. A worker that cannot boot does not stop the others; see `booting`."""
         try:
             super().init_process()
         except BaseException as error:
@@ -205,7 +205,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             boots.failed(self.age)
             if must_stop_everything(boots, self.cfg.workers, self._pause):
                 if not boots.is_first_failure(self.age):
-                    self._pause(UNDECIDED_FOR)  # one is enough: gunicorn trips over a second
+                    self._pause(UNDECIDED_FOR)  # gunicorn cannot handle two workers that stop it
                 raise
             if not isinstance(error, SystemExit):
                 self.log.exception("a web worker could not start")
@@ -218,7 +218,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             sys.exit(COULD_NOT_START)
 
     def _pause(self, seconds: float) -> None:
-        """Sleep, unless the arbiter is gone. The arbiter ends the worker with SIGTERM."""
+        """Sleep, or exit if the arbiter is gone. The arbiter ends the worker with SIGTERM."""
         ends_at = time.monotonic() + seconds
         while os.getppid() == self.ppid and (left := ends_at - time.monotonic()) > 0:
             self.notify()
@@ -265,28 +265,28 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
 
 
 def _limit_unsent_data(sock: socket.socket) -> None:
-    """Have the kernel take few bytes of a response that the client does not read.
+    """Limit how many bytes of a response the kernel accepts before the client reads them.
 
-    Otherwise it takes megabytes, and a client that sends many requests and reads nothing occupies
-    the threads until then. Data that is on its way is not limited, so a fast client stays fast.
+    Otherwise it accepts megabytes, and a client that sends many requests and reads nothing occupies
+    the threads until then. Data in transit is not limited, so fast clients are not slowed down.
     """
     if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT)
 
 
-def connection_limit(wanted: int, descriptors: int) -> int:
-    """The most connections at the same time, so that descriptors remain for the record.
+def connection_limit(configured: int, descriptors: int) -> int:
+    """Return the maximum number of connections that leaves descriptors for the record.
 
-    `descriptors`: how many the process may have open.
+    `descriptors` is the number that the process may have open.
     """
     if descriptors == resource.RLIM_INFINITY:
-        return wanted
-    return min(wanted, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
+        return configured
+    return min(configured, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
 
 
 def needs_gthread(cfg: Any) -> bool:
-    """Whether a setting is used that only gthread supports: access log, statsd, request hooks."""
+    """Return whether a setting requires gthread: access log, statsd or request hooks."""
     hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
     return bool(
         cfg.accesslog or cfg.statsd_host or any(hook.get() != hook.default for hook in hooks)
@@ -298,4 +298,4 @@ def _exit(*_: object) -> None:
 
 
 def _ignore_rejection(*_: str) -> None:
-    """Does nothing: the application is not ours and has no store for rejections."""
+    """Do nothing, because another application has no store for rejected requests."""
