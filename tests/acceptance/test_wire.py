@@ -99,7 +99,7 @@ def test_bodies_on_the_wire(unhurried: Installation) -> None:
     def reasons() -> str:
         return " ".join(rejection.reason for rejection in store.rejections())
 
-    for expected in ("Send less than", "body is incomplete", "shorter than its", DISCONNECTED):
+    for expected in ("Send a shorter body", "body is incomplete", "shorter than its", DISCONNECTED):
         installation.wait_until(lambda expected=expected: expected in reasons())  # type: ignore[misc]
     log = installation.logs()
     assert "Traceback" not in log
