@@ -1,7 +1,7 @@
-"""How fast we are, measured beside others: `make bench`. See bench/README.md."""
+"""Measures this project's speed beside that of others: `make bench`. See bench/README.md."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WORK = ROOT / "bench" / ".work"  # peers, results; not under version control
+WORK = ROOT / "bench" / ".work"  # peers and results; not under version control
 APPS = ROOT / "bench" / "apps"

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print the tables, keep the figures."""
+"""`python -m bench`: measure, print the tables, and store the figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.report import report
 from bench.targets import Results
 
 RESULTS, MATRIX = ROOT / "bench" / "RESULTS.md", ROOT / "bench" / "MATRIX.md"
-TITLE = "# {}\n\nWritten by `{}`; `bench/README.md` says what the rows are.\n\n"
+TITLE = "# {}\n\nWritten by `{}`; `bench/README.md` explains the rows.\n\n"
 LARGE = 5_000_000  # events
 
 
@@ -25,10 +25,14 @@ def main() -> int:
     given = arguments()
     size = _size(given)
     WORK.mkdir(exist_ok=True)
-    say("installing what is missing" if not given.smoke else "a smoke: figures of no worth")
+    say(
+        "installing what is missing"
+        if not given.smoke
+        else "a smoke test: its figures mean nothing"
+    )
     peers = Peers() if given.smoke else install()
     by_wrk = has_wrk() and not given.smoke
-    no_wrk = peers.why_not.get("wrk", "not for a smoke")
+    no_wrk = peers.why_not.get("wrk", "not for a smoke test")
     with disks.folder() as place:
         results: Results = {
             "machine": machine.described(place),
@@ -49,7 +53,7 @@ def main() -> int:
 
 
 def keep(tables: str, *, is_full: bool) -> None:
-    """The long run has a file of its own, which lasts while the short one is made again."""
+    """Return the file of a run; the long run has its own, which a short run does not replace."""
     if is_full:
         title = TITLE.format("Every load on every disk", "BENCH_FULL=1 make bench WRITE=1")
         MATRIX.write_text(title + tables)
@@ -62,15 +66,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--write", action="store_true", help="also write bench/RESULTS.md, or MATRIX.md"
     )
-    parser.add_argument("--smoke", action="store_true", help="does it work at all? In seconds")
+    parser.add_argument("--smoke", action="store_true", help="a smoke test of a few seconds")
     parts = list(sections.SECTIONS)
-    parser.add_argument("--only", action="append", choices=parts, help="this part; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=parts, help="measure only this part; may be repeated"
+    )
     parser.add_argument(
         "--results", type=Path, default=WORK / "results.json", metavar="FILE", help="the figures"
     )
     given = parser.parse_args()
     if given.write and (given.only or given.smoke):
-        parser.error("--write keeps a whole report: leave out --only and --smoke")
+        parser.error("--write stores a complete report: leave out --only and --smoke")
     return given
 
 

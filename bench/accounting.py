@@ -3,9 +3,9 @@
     .venv/bin/python -m bench.accounting [--rounds 3] [--only FAULT] [--write]
 
 Real processes on loopback: gunicorn with two web processes as in production, on SQLite and on
-PostgreSQL with fsync. Four clients send callbacks of new tasks, and send each one again until it is
-answered with 200, as providers do. In each round, a fault is caused under this load. At the end,
-everything is started anew, and each acknowledged callback is looked up.
+PostgreSQL with fsync. Four clients send callbacks of new tasks, and retry each one until it gets a
+200, as providers do. In each round, a fault is injected under this load. At the end, all processes
+are started again, and each acknowledged callback is looked up.
 
 It prints one table; with --write it also puts it into docs/operating.md.
 """
@@ -51,7 +51,7 @@ COLUMNS = (
 CLIENTS = 4
 WEB_PROCESSES = 2
 BETWEEN = 60  # acknowledged callbacks before and after each fault
-DURING = 1.0  # seconds that a fault lasts
+DURING = 1.0  # duration of a fault, in seconds
 ANSWERED_WITHIN = 60.0  # seconds
 HOUR = 3600
 SMALL_DISK = "700m"
@@ -60,7 +60,7 @@ SQLITE, POSTGRES = "SQLite", "PostgreSQL"
 
 @dataclass
 class Row:
-    """What one fault did to one database."""
+    """The result of one fault on one database."""
 
     fault: str
     database: str
@@ -68,8 +68,8 @@ class Row:
     sent: int = 0
     acknowledged: int = 0
     stored: int = 0
-    lost: int = 0  # acknowledged, and not stored
-    duplicated: int = 0  # tasks of which a callback or a status is stored twice
+    lost: int = 0  # acknowledged but not stored
+    duplicated: int = 0  # tasks with a callback or status that is stored twice
     why_not: str = ""
 
     def cells(self) -> list[str]:
@@ -82,12 +82,12 @@ class Row:
 
 
 class Load:
-    """Callbacks of new tasks, from several clients."""
+    """Sends callbacks of new tasks from several clients."""
 
     def __init__(self, port: int, name: str) -> None:
         self._port, self._name = port, name
         self._over = threading.Event()
-        self.sent: list[str] = []  # ids of tasks; each has one callback
+        self.sent: list[str] = []  # task ids; each task has one callback
         self.acknowledged: list[str] = []
         self._threads = [
             threading.Thread(target=self._send, args=(number,)) for number in range(CLIENTS)
@@ -104,11 +104,11 @@ class Load:
             thread.join()
 
     def wait_for_more(self) -> None:
-        """Wait until BETWEEN more callbacks were acknowledged. Raises CannotMeasure."""
+        """Wait until BETWEEN more callbacks have been acknowledged. Raises CannotMeasure."""
         enough, until = len(self.acknowledged) + BETWEEN, time.monotonic() + ANSWERED_WITHIN
         while len(self.acknowledged) < enough:
             if time.monotonic() > until:
-                raise CannotMeasure(f"fewer than {BETWEEN} answers in {ANSWERED_WITHIN:g} s")
+                raise CannotMeasure(f"fewer than {BETWEEN} responses in {ANSWERED_WITHIN:g} s")
             time.sleep(0.01)
 
     def _send(self, client: int) -> None:
@@ -121,7 +121,7 @@ class Load:
                 if self._is_acknowledged(task):
                     self.acknowledged.append(task)
                     break
-                time.sleep(0.05)  # refused, or nothing listens
+                time.sleep(0.05)  # refused, or no server is listening
 
     def _is_acknowledged(self, task: str) -> bool:
         path = f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
@@ -143,22 +143,22 @@ class Service:
     folder: Path
     url: str
     port: int = field(default_factory=free_port)
-    server: Server | None = None  # of PostgreSQL
-    is_watched: bool = False  # whether the disk under SQLite can fail, or lose power
+    server: Server | None = None  # PostgreSQL's
+    is_watched: bool = False  # whether SQLite's disk can fail or lose power
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
-        """The file of SQLite."""
+        """Return SQLite's file."""
         return self.folder / "receiver.db"
 
     @property
     def clock(self) -> Path:
-        """The file with the step of the clock."""
+        """Return the file that contains the clock step."""
         return self.folder / "clock"
 
     def start(self, *names: str) -> None:
-        """Start these, or all; wait until the web processes answer."""
+        """Start these processes, or all; wait until the web processes respond."""
         app = "bench.apps.watched_disk:app" if self.is_watched else "wsgi:app"
         worker = ["bench.apps.watched_worker"] if self.is_watched else ["receiver", "worker"]
         commands = {
@@ -186,7 +186,7 @@ class Service:
         wait_until(lambda: answers(self.port), self.folder / "web.log")
 
     def kill(self, *names: str) -> None:
-        """SIGKILL these, or all, with all their processes."""
+        """SIGKILL these processes, or all, with their children."""
         for name in names or tuple(self._running):
             child = self._running.pop(name)
             with suppress(ProcessLookupError):
@@ -194,7 +194,7 @@ class Service:
             child.wait()
 
     def stop(self) -> None:
-        """Stop all with SIGTERM; kill what does not end."""
+        """Stop all processes with SIGTERM; kill those that do not end."""
         for child in self._running.values():
             child.terminate()
         for child in self._running.values():
@@ -207,7 +207,10 @@ class Service:
 
 
 class Fault(Protocol):
-    """Causes a fault under load, and mends it. Its docstring's first line is its name."""
+    """Causes a fault under load, then removes it.
+
+    The first line of the docstring is the fault's name.
+    """
 
     def __call__(self, service: Service, number: int) -> None: ...
 
@@ -231,7 +234,7 @@ def everything_is_stopped(service: Service, number: int) -> None:  # noqa: ARG00
 
 
 def power_is_cut(service: Service, number: int) -> None:
-    """power cut: only what was synced is left"""
+    """power cut: only synced data is left"""
     service.kill()
     left = service.folder / f"cut-{number}"
     Disk(service.database).after_a_power_cut(left)
@@ -254,7 +257,7 @@ def the_disk_is_full(service: Service, number: int) -> None:  # noqa: ARG001
             file.write(bytes(2**20))
     time.sleep(DURING)
     ballast.unlink()
-    with suppress(Exception):  # a full disk may stop the server, as it may not
+    with suppress(Exception):  # unlike ours, the server may stop because of a full disk
         service.server.stop(at_once=True)
     service.server.start()
 
@@ -309,7 +312,7 @@ NEED_A_WATCHED_DISK = (power_is_cut, the_disk_is_full)
 
 
 def account(key: str, database: str, rounds: int, place: Path) -> Row:
-    """Cause a fault so many times under load; what was lost."""
+    """Cause a fault `rounds` times under load; return the result."""
     fault, _ = FAULTS[key]
     row = Row((fault.__doc__ or key).strip(), database)
     if database == SQLITE and fault in NEED_A_WATCHED_DISK and not can_be_installed():
@@ -322,7 +325,8 @@ def account(key: str, database: str, rounds: int, place: Path) -> Row:
                 if key == "full":
                     stack.enter_context(_small_disk())
                 server = stack.enter_context(_server())
-            # After a power cut, what is left is counted, and the next round begins anew.
+            # After a power cut, the remaining rows are counted, and the next round
+            # starts with a new record.
             parts = [1] * rounds if fault is power_is_cut else [rounds]
             for part in parts:
                 _measure(row, fault, part, Path(tempfile.mkdtemp(dir=place)), server)
@@ -333,14 +337,14 @@ def account(key: str, database: str, rounds: int, place: Path) -> Row:
 
 @contextmanager
 def _server() -> Iterator[Server]:
-    """A durable server of PostgreSQL."""
+    """Run a durable PostgreSQL server."""
     with started(durable=True) as server:
         yield server
 
 
 @contextmanager
 def _small_disk() -> Iterator[None]:
-    """Put what is made in a temporary folder on a file system of SMALL_DISK. Needs root."""
+    """Mount a file system of SMALL_DISK on a temporary folder. Needs root."""
     place = Path(tempfile.mkdtemp(prefix="small-disk-"))
     place.chmod(0o755)  # PostgreSQL runs as another user
     mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=1777", "none", str(place)]
@@ -375,7 +379,7 @@ def _measure(row: Row, fault: Fault, rounds: int, folder: Path, server: Server |
                 if fault is not power_is_cut:
                     load.wait_for_more()
                 row.rounds += 1
-        service.kill()  # whatever is not durable is lost now
+        service.kill()  # data that is not durable is lost now
         _count(row, load, url)
     except CannotMeasure as error:
         raise CannotMeasure(f"round {row.rounds + 1}: {error}") from error
@@ -391,7 +395,7 @@ def _count(row: Row, load: Load, url: str) -> None:
     try:
         for task in load.sent:
             try:
-                history = store.history(task)
+                history = store.queries.history(task)
             except NotFound:
                 row.lost += task in acknowledged
                 continue
@@ -405,7 +409,7 @@ def _count(row: Row, load: Load, url: str) -> None:
 
 
 def measure(rounds: int, keys: list[str]) -> list[Row]:
-    """Every fault on every database that it concerns."""
+    """Measure every fault on every database that it concerns."""
     found: list[Row] = []
     with disks.folder() as place:
         for key in keys:
@@ -418,7 +422,7 @@ def measure(rounds: int, keys: list[str]) -> list[Row]:
 
 
 def write(lines: str) -> None:
-    """Replace the table in the page. Raises ValueError if it has none."""
+    """Replace the table in the page. Raises ValueError if the page has none."""
     head = lines.splitlines()[0]
     before, found, rest = PAGE.read_text().partition(head + "\n")
     if not found:
@@ -435,15 +439,17 @@ def main() -> int:
         "--rounds", type=int, default=int(os.environ.get("ROUNDS", "3")), help="of each fault"
     )
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="may be repeated")
-    parser.add_argument("--write", action="store_true", help="also into docs/operating.md")
+    parser.add_argument(
+        "--write", action="store_true", help="also write the table to docs/operating.md"
+    )
     given = parser.parse_args()
     rows = measure(given.rounds, given.only or list(FAULTS))
     lines = table(COLUMNS, [row.cells() for row in rows])
     print(lines)
-    say(f"all of it took {elapsed() / 60:.1f} minutes")
+    say(f"the measurement took {elapsed() / 60:.1f} minutes")
     if given.write:
         if given.only:
-            parser.error("--write keeps the whole table: leave out --only")
+            parser.error("--write stores the whole table: leave out --only")
         write(lines)
     return int(any(row.lost or row.duplicated for row in rows))
 

@@ -1,4 +1,4 @@
-"""The disk that all variants write to: this machine's, or the same with every fsync made slower."""
+"""The disk that all variants write to: this machine's, optionally with a slower fsync."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with tempfile.TemporaryFile(dir=".") as file:
 
 @dataclass(frozen=True)
 class Disk:
-    """`slower_ms`: what is added to every fsync; `environment` does that to a program."""
+    """A disk. `slower_ms` is added to every fsync of a program that has `environment`."""
 
     slower_ms: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +42,10 @@ class Disk:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder on a disk, also where /tmp is memory; others may read it, PostgreSQL runs as one."""
+    """Return a folder on disk, even if /tmp is in memory.
+
+    Other users may read it: PostgreSQL runs as one.
+    """
     if "TMPDIR" not in os.environ and Path("/var/tmp").is_dir():  # noqa: S108 - not to be guessed in
         tempfile.tempdir = "/var/tmp"  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
@@ -51,7 +54,7 @@ def folder() -> Iterator[Path]:
 
 
 def slower(ms: int, place: Path) -> Disk:
-    """Raises CannotMeasure where there is no C compiler."""
+    """Compile the shim. Raises CannotMeasure if there is no C compiler."""
     if ms == 0:
         return Disk()
     shim = place / "slow_fsync.so"
@@ -68,7 +71,7 @@ def slower(ms: int, place: Path) -> Disk:
 
 
 def fsync_ms(disk: Disk, place: Path) -> float:
-    """What a sync of 4 kB takes there: the median. It proves that the shim works, too."""
+    """Return the median duration of a sync of 4 kB there, which also proves that the shim works."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE],
         env={**os.environ, **disk.environment},
@@ -82,7 +85,7 @@ def fsync_ms(disk: Disk, place: Path) -> float:
 
 @contextmanager
 def under_us(disk: Disk) -> Iterator[None]:
-    """What this process starts within the block has that disk."""
+    """Give processes started within the block this disk."""
     before = {name: os.environ.get(name) for name in disk.environment}
     os.environ.update(disk.environment)
     try:

@@ -1,8 +1,8 @@
-"""A record of any size: tasks that the store's own verbs wrote, and copies of one of them by SQL.
+"""Creates a record of any size: tasks written by the store's own methods, and copies of one by SQL.
 
-Each task has what a real one has: its creation, three callbacks, two hooks told at its end. The
-copies are rows like the original's in every table, with keys, ids, bodies and instants of their
-own, in order of time.
+Each task has the rows of a real one: its creation, three callbacks, and deliveries to two hooks.
+Copies have the original's rows in every table, with their own keys, ids, bodies and times, in
+chronological order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def told(hears: frozenset[str]) -> list[Subscription]:
 
 
 def callbacks_of(task: str, at: int) -> list[Callback]:
-    """The three that the load sends as well: byte for byte."""
+    """Return the three callbacks of a task, identical to those that the load sends."""
     return [
         Callback("kling", task, body(status, provider_task(task)), at + turn, HEADERS)
         for turn, status in enumerate(STATUSES)
@@ -47,14 +47,14 @@ def callbacks_of(task: str, at: int) -> list[Callback]:
 
 
 def record(store: Store, tasks: int, *, hears: frozenset[str] = ENDS) -> None:
-    """Submit so many tasks and let their callbacks come in, by the store's own verbs."""
+    """Create `count` tasks and record their callbacks with the store's own methods."""
     ingest, now = Ingest(store, told(hears)), now_ms()
 
     def one(number: int) -> None:
         at = now + number
         task = new_task_id(at)
         made = Task(task, "kling", Status.CREATED, at, at, reference=f"ORDER-{number}")
-        store.create_task(made)
+        store.inbox.create_task(made)
         for callback in callbacks_of(task, at):
             ingest.accept(callback)
 
@@ -63,23 +63,25 @@ def record(store: Store, tasks: int, *, hears: frozenset[str] = ENDS) -> None:
 
 
 def deliver(store: Store) -> None:
-    """Make every delivery that is due, at once and well."""
+    """Mark every due delivery as delivered."""
     now = now_ms() + 1_000_000
     attempt = Attempt(1, now, now + 120, "delivered", "the endpoint answered 200 ok")
     with ThreadPoolExecutor(THREADS) as pool:
-        while claimed := store.claim("bench", now, now + 60_000, 500):
-            list(pool.map(lambda d: store.settle(d, attempt, State.DELIVERED, None), claimed))
+        while claimed := store.outbox.claim("bench", now, now + 60_000, 500):
+            list(
+                pool.map(lambda d: store.outbox.settle(d, attempt, State.DELIVERED, None), claimed)
+            )
 
 
 def fill(database: Path, events: int) -> list[str]:
-    """Bring a migrated, empty SQLite record to so many events; the ids of its tasks.
+    """Fill a migrated, empty SQLite record with `events` events; return the ids of its tasks.
 
-    Nothing else may have it open: what is not synced could be lost, and nobody would mind.
+    No other process may have it open, because the data is not synced.
     """
     store = open_store(f"sqlite:///{database}")
     record(store, 1)
     deliver(store)
-    first = store.tasks()[0]
+    first = store.lists.tasks()[0]
     ids = [new_task_id(first.created_at + APART * n) for n in range(1, events // len(STATUSES))]
     connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("pragma synchronous = off")
@@ -101,7 +103,7 @@ def _digest(raw: bytes) -> bytes:
 
 
 def _prepare(connection: sqlite3.Connection, task: str) -> dict[str, list[str]]:
-    """Set the task's rows aside, table by table; the columns of each table."""
+    """Copy the task's rows to temporary tables; return the columns of each table."""
     columns = {}
     for table, where in ROWS_OF.items():
         connection.execute(
@@ -120,7 +122,7 @@ def _copy(
     first: str,
     copies: list[tuple[int, str]],
 ) -> None:
-    """Write these copies of the first task, in one transaction, in order of their keys."""
+    """Insert these copies of the first task in one transaction, ordered by key."""
     connection.execute("begin immediate")
     connection.execute("delete from copies")
     connection.executemany("insert into copies (n, id) values (?, ?)", copies)
@@ -135,21 +137,21 @@ def _copy(
 
 
 BODY = "cast(replace(cast(was.body as text), :first, copies.id) as blob)"
-OWN = {  # what is not the original's, nor a key or an instant
+OWN = {  # columns that are neither copied nor keys nor times
     ("tasks", "id"): "copies.id",
     ("tasks", "provider_task_id"): f"'{provider_task('')}' || copies.id",
     ("tasks", "reference"): "'ORDER-' || copies.n",
     ("callbacks", "body"): BODY,
     ("callbacks", "digest"): f"digest({BODY})",
 }
-ROWS_OF = {  # what is on record of one task, parents first
+ROWS_OF = {  # the rows of one task, parents first
     "tasks": "id = :id",
     "callbacks": "task = (select seq from first_tasks) order by id",
     "transitions": "task = (select seq from first_tasks) order by id",
     "deliveries": "transition in (select id from first_transitions) order by id",
     "attempts": "delivery in (select id from first_deliveries) order by delivery",
 }
-KEYS = {  # the columns that hold a row key, and how many rows of that table a task has
+KEYS = {  # columns that contain a row key, and the number of rows per task in that table
     "tasks": {"seq": 1},
     "callbacks": {"id": 3, "task": 1},
     "transitions": {"id": 4, "task": 1, "callback": 3},
@@ -159,7 +161,7 @@ KEYS = {  # the columns that hold a row key, and how many rows of that table a t
 
 
 def _value(table: str, column: str) -> str:
-    """What a copy has in this column."""
+    """Return the SQL for this column of a copy."""
     if own := OWN.get((table, column)):
         return own
     step = APART if column.endswith("_at") else KEYS[table].get(column)
@@ -167,10 +169,10 @@ def _value(table: str, column: str) -> str:
 
 
 def _must_be_alike(store: Store, first: str, last: str) -> None:
-    """A copy that lacks what the original has would be a smaller record than it says."""
+    """Check that a copy has all rows of the original; otherwise the record would be too small."""
     shapes = []
     for task in (first, last):
-        found = store.history(task)
+        found = store.queries.history(task)
         attempts = sum(map(len, found.attempts.values()))
         parts = (found.transitions, found.callbacks, found.deliveries)
         shapes.append((*map(len, parts), attempts, found.task.status))

@@ -1,4 +1,4 @@
-"""What we weigh: bytes for each event, the import of the web process, its memory."""
+"""Measures the bytes stored per event, the import of the web process, and its memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTENT = "select sum(length(body)), sum(length(cast(headers as blob))), count(*
 
 
 def bytes_per_event(tasks: int, place: Path) -> list[dict[str, Any]]:
-    """All tables and indexes of a record that the store's own verbs wrote, deliveries made."""
+    """Measure all tables and indexes of a record written by the store's own methods."""
     return [_weighed(shape, hears, tasks, place) for shape, hears in SHAPES.items()]
 
 
@@ -58,7 +58,7 @@ def _weighed(shape: str, hears: frozenset[str], tasks: int, place: Path) -> dict
 
 
 def _size(database: Path) -> int:
-    """Of the pages in use."""
+    """Return the bytes of the pages in use."""
     connection = sqlite3.connect(database)
     try:
         connection.execute("pragma wal_checkpoint(truncate)")
@@ -85,7 +85,7 @@ def import_seconds(times: int, place: Path) -> dict[str, Any]:
         if done.returncode:
             raise CannotMeasure(done.stderr.strip().splitlines()[-1])
         found = json.loads(done.stdout.splitlines()[-1])
-        if number:  # the first fills the disk's cache
+        if number:  # the first one fills the disk cache
             wall.append(found["wall"])
             cpu.append(found["cpu"])
     say(f"imported the web process {times} times")
@@ -93,7 +93,9 @@ def import_seconds(times: int, place: Path) -> dict[str, Any]:
 
 
 def memory(callbacks: int, at_most: float, place: Path) -> dict[str, Any]:
-    """The one web process after its first callbacks, and after that many, or that many seconds."""
+    """Measure one web process after its first callbacks and after many of them, or after a time
+    limit.
+    """
     folder = place / "memory"
     folder.mkdir()
     url = f"sqlite:///{folder}/receiver.db"

@@ -1,4 +1,4 @@
-"""What inserts, duplicates and lists cost on a record of each size; all sizes up, in turn."""
+"""Measures inserts, duplicates and lists on records of several sizes, in turn."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ MOST_ASKED = 50_000  # tasks whose last callback is repeated
 
 @dataclass
 class Size:
-    """What a record of so many events gave in each round."""
+    """The results of a record of one size, round by round."""
 
     events: int
     megabytes: float = 0.0
-    inserts: list[float] = field(default_factory=list)  # a second
+    inserts: list[float] = field(default_factory=list)  # per second
     duplicates: list[float] = field(default_factory=list)
     api_list_ms: list[float] = field(default_factory=list)
     dashboard_list_ms: list[float] = field(default_factory=list)
-    rare_list_ms: list[float] = field(default_factory=list)  # callbacks of an outcome that none has
+    # the list of callbacks with an outcome that none has
+    rare_list_ms: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -64,7 +65,7 @@ def measure(sizes: list[int], rounds: int, seconds: float, place: Path) -> list[
 
 
 def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
-    """A record of that size, and one web process on it."""
+    """Run one web process on a record of this size."""
     folder.mkdir()
     database = folder / "receiver.db"
     migrate(f"sqlite:///{database}")
@@ -73,7 +74,7 @@ def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
     say(f"filled a record with {events} events, {size.megabytes:.0f} MB")
     site, url = Site(folder, Disk(), Peers()), f"sqlite:///{database}"
     server = stack.enter_context(our_web(site, url, 1, DASHBOARD_PASSWORD=PASSWORD))
-    if not tasks:  # of the empty one those are repeated that the warm-up puts there
+    if not tasks:  # on the empty record, the callbacks of the warm-up are repeated
         tasks = new_tasks(100)
     chance = random.Random(7)  # noqa: S311 - no secret
     known = chance.sample(tasks, min(len(tasks), MOST_ASKED))
@@ -82,7 +83,7 @@ def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
 
 
 def _lists(port: int) -> dict[str, Traffic]:
-    """The newest tasks: as the API gives them, and as the dashboard shows them."""
+    """Return requests for the newest tasks, from the API and from the dashboard."""
     head = "Host: 127.0.0.1\r\nAccept-Encoding: identity\r\n"
     api = f"GET /api/tasks?limit=50 HTTP/1.1\r\n{head}Authorization: Bearer {API_TOKEN}\r\n\r\n"
     page = f"GET /dashboard/tasks HTTP/1.1\r\n{head}Cookie: {_session(port)}\r\n\r\n"
@@ -90,7 +91,7 @@ def _lists(port: int) -> dict[str, Traffic]:
 
 
 def _session(port: int) -> str:
-    """The cookie of somebody who has shown the password. Raises CannotMeasure."""
+    """Log in and return the session cookie. Raises CannotMeasure."""
     url = f"http://127.0.0.1:{port}/dashboard"
     with requests.Session() as visitor:
         found = TOKEN.search(visitor.get(f"{url}/login", timeout=30).text)
@@ -117,12 +118,12 @@ def _run(record: _Record, seconds: float, place: Path, *, counts: bool) -> None:
 
 
 def _rare_list(url: str) -> float:
-    """The median of what `receiver callbacks --outcome conflict` waits for the record, in ms."""
+    """Return the median query time of `receiver callbacks --outcome conflict`, in ms."""
     times = []
     with closing(open_store(url)) as store:
         for _ in range(RARE_LISTS):
             began = time.perf_counter()
-            store.page_of_callbacks(before=None, limit=50, outcome=Outcome.CONFLICT)
+            store.lists.page_of_callbacks(before=None, limit=50, outcome=Outcome.CONFLICT)
             times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times)
 

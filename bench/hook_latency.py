@@ -1,4 +1,4 @@
-"""From the callback to the hook's request: what pushing is worth against asking."""
+"""Measures the time from a callback to the hook's request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ allow_private = true
 
 
 def measure(callbacks: int, place: Path) -> list[dict[str, Any]]:
-    """On SQLite and on PostgreSQL: two web processes and one worker, as they ship."""
+    """Measure on SQLite and on PostgreSQL, with two web processes and one worker."""
     found = [_one("SQLite", f"sqlite:///{place}/hooks.db", callbacks, place / "hooks-sqlite")]
     with postgres(Disk()) as (url, _):
         found.append(_one("PostgreSQL", url, callbacks, place / "hooks-postgres"))
@@ -62,7 +62,9 @@ def _one(database: str, url: str, callbacks: int, folder: Path) -> dict[str, Any
 
 
 def _send(port: int, shop: Sink, tasks: list[str], patience: float = 10) -> list[float]:
-    """Milliseconds from each callback's first byte to the first of the hook's request."""
+    """Return the milliseconds from each callback's first byte to the first byte of the hook's
+    request.
+    """
     sent: dict[str, float] = {}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     for task in tasks:

@@ -1,6 +1,6 @@
 """Import the web process once, with a stub for `submitter.api`, and print what it took.
 
-Run by itself; imports nothing before the clock starts.
+Runs in its own process, and imports nothing before the clock starts.
 """
 
 import sys
@@ -9,7 +9,7 @@ import types
 
 
 class _Stub(types.ModuleType):
-    """What wsgi.py wants of the submitter's API: no errors, no routes."""
+    """The part of the submitter's API that wsgi.py needs: no errors, no routes."""
 
     STATUS: dict[type, int] = {}  # noqa: RUF012 - it stands for a constant
 

@@ -1,4 +1,4 @@
-"""How many rows a server under test has kept."""
+"""Counts the rows that a server under test has stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The most memory that one worker takes for four large pictures that arrive together."""
+"""Measures the peak memory of one worker for four large pictures that arrive together."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def measure(place: Path, formats: tuple[str, ...] = tuple(FORMATS)) -> list[dict[str, Any]]:
-    """Four deliveries of one picture each, to a worker with its default concurrency."""
+    """Measure a worker with default concurrency that delivers four pictures."""
     return [_one(name, place) for name in formats]
 
 
@@ -99,7 +99,7 @@ def _succeed(store: Store, folder: Path, port: int) -> None:
 
 
 class _Hooks:
-    """What `hook_entries` reads of the settings."""
+    """The settings that `hook_entries` reads."""
 
     def __init__(self, file: Path) -> None:
         self.hooks_file = file
@@ -107,20 +107,20 @@ class _Hooks:
 
 def _delivered(store: Store) -> list[Any]:
     until = time.monotonic() + DONE_WITHIN
-    while len(found := store.deliveries(state=State.DELIVERED)) < PICTURES:
+    while len(found := store.lists.deliveries(state=State.DELIVERED)) < PICTURES:
         if time.monotonic() > until:
             raise CannotMeasure(f"{len(found)} of {PICTURES} pictures in {DONE_WITHIN:g} s")
         time.sleep(0.1)
     return [
         file
         for delivery in found
-        for file in store.history(delivery.task_id).files.get(delivery.id, ())
+        for file in store.queries.history(delivery.task_id).files.get(delivery.id, ())
     ]
 
 
 def _wait_until_seen(store: Store) -> None:
     until = time.monotonic() + DONE_WITHIN
-    while store.seen("worker") is None:
+    while store.activity.last_seen("worker") is None:
         if time.monotonic() > until:
             raise CannotMeasure("the worker did not start")
         time.sleep(0.1)
@@ -134,7 +134,7 @@ def _peak_mb(pid: int) -> float:
 
 @contextmanager
 def _serving(content: bytes) -> Iterator[int]:
-    """Serve these bytes at every path; the port."""
+    """Serve these bytes at every path; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""The load: callbacks of tasks that nobody has seen, from wrk or, without it, from here."""
+"""The load: callbacks of new tasks, from wrk or, without it, from this process."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from tests.support.samples import SECRET, body
 
 STATUSES = ("submitted", "processing", "succeed")
 SCRIPT = ROOT / "bench" / "callbacks.lua"
-TASK_ID = "@"  # where the task's id goes in a body
-LIKELY_MOST = 15_000  # requests a second that no server here will exceed
+TASK_ID = "@"  # the place of the task's id in a body
+LIKELY_MOST = 15_000  # requests per second that no server here exceeds
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run gave."""
+    """The result of one run."""
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
-    refused: int = 0  # answers that were not 2xx or 3xx
-    broken: int = 0  # connections that failed, answers that did not come
-    repeated: int = 0  # 1: the tasks were used up, and came again
+    refused: int = 0  # responses other than 2xx and 3xx
+    broken: int = 0  # failed connections and missing responses
+    repeated: int = 0  # 1: the tasks were used up and repeated
 
     @property
     def per_second(self) -> float:
@@ -46,11 +46,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What is sent. `tasks`: a file made by `write_tasks`; `request`: one request, as bytes."""
+    """The requests to send. `tasks`: a file from `write_tasks`; `request`: one request as bytes."""
 
     tasks: Path | None = None
-    prefix: str = ""  # before the path of the callback
-    duplicates: bool = False  # the last callback of each task, again and again
+    prefix: str = ""  # precedes the callback path
+    duplicates: bool = False  # repeat the last callback of each task
     request: str | None = None
 
 
@@ -59,18 +59,18 @@ def has_wrk() -> bool:
 
 
 def provider_task(task: str) -> str:
-    """The provider's id of a task of ours."""
+    """Return the provider's id of one of our tasks."""
     return f"at-kling-{task}"
 
 
 def new_tasks(count: int) -> list[str]:
-    """Ids in order of time, as `submitter submit` makes them."""
+    """Return ids in chronological order, like those of `submitter submit`."""
     now = now_ms()
     return [new_task_id(now + number // 2) for number in range(count)]
 
 
 def write_tasks(file: Path, tasks: list[str]) -> Path:
-    """What the Lua script reads: a body for each status, then every task with its token."""
+    """Write the file for the Lua script: a body for each status, then every task with its token."""
     bodies = [body(status, provider_task(TASK_ID)).decode() for status in STATUSES]
     lines = [f"{task} {mint(SECRET, 'kling', task)}" for task in tasks]
     file.write_text("\n".join([*bodies, "", *lines, ""]))
@@ -78,13 +78,13 @@ def write_tasks(file: Path, tasks: list[str]) -> Path:
 
 
 def fresh_traffic(file: Path, seconds: float, prefix: str = "") -> Traffic:
-    """Enough new tasks that none comes again within so many seconds."""
+    """Return enough new tasks that none is repeated within this many seconds."""
     count = round(LIKELY_MOST * max(seconds, 1) / len(STATUSES)) + 1000
     return Traffic(write_tasks(file, new_tasks(count)), prefix)
 
 
 def send(port: int, traffic: Traffic, connections: int, seconds: float) -> Load:
-    """Keep so many connections busy for so long. wrk knows only whole seconds."""
+    """Keep this many connections busy for this long. wrk accepts whole seconds only."""
     if has_wrk() and seconds >= 1:
         return _wrk(port, traffic, connections, round(seconds))
     return _threads(port, traffic, connections, seconds)
@@ -115,7 +115,7 @@ def _wrk(port: int, traffic: Traffic, connections: int, seconds: int) -> Load:
 
 
 class _Sender:
-    """One connection of the load that comes from this process."""
+    """One connection of the load from this process."""
 
     def __init__(self, port: int, requests: list[bytes]) -> None:
         self.connection = socket.create_connection(("127.0.0.1", port), 30)
@@ -147,7 +147,7 @@ class _Sender:
 
 
 def _threads(port: int, traffic: Traffic, connections: int, seconds: float) -> Load:
-    """The same requests from threads of Python: slower than wrk, and so are the figures."""
+    """Send the same requests from Python threads, which are slower than wrk."""
     senders = [_Sender(port, share) for share in _shares(traffic, connections)]
     began = time.perf_counter()
     threads = [threading.Thread(target=one.run, args=(began + seconds,)) for one in senders]
@@ -158,19 +158,19 @@ def _threads(port: int, traffic: Traffic, connections: int, seconds: float) -> L
     spent = time.perf_counter() - began
     took = sorted(moment for sender in senders for moment in sender.took)
     if not took:
-        raise CannotMeasure("nothing was answered")
+        raise CannotMeasure("there was no response")
     refused, broken = sum(one.refused for one in senders), sum(one.broken for one in senders)
     p50, p99 = (1000 * at(took, p) for p in (0.5, 0.99))
     return Load(len(took), spent, p50, p99, refused, broken)
 
 
 def at(ordered: list[float], share: float) -> float:
-    """The value below which this share of them lies."""
+    """Return the value below which this share of the values lies."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def _shares(traffic: Traffic, connections: int) -> list[list[bytes]]:
-    """The requests of each connection."""
+    """Yield the requests of each connection."""
     if traffic.request is not None:
         return [[traffic.request.encode()] * 100_000] * connections
     assert traffic.tasks is not None

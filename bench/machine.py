@@ -1,4 +1,4 @@
-"""Where it was measured: a figure without its machine says nothing."""
+"""Describes the machine of the measurement, without which the figures mean nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS = ("flask", "gunicorn", "psycopg")
 
 
 def described(place: Path) -> dict[str, str]:
-    """Lines for people: what it is, and where."""
+    """Return the name and value of each fact about the machine."""
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -40,7 +40,7 @@ def _field(file: str, name: str) -> str:
 
 
 def _file_system(place: Path) -> str:
-    """The kind of file system that is mounted nearest above."""
+    """Return the type of the file system that contains the path."""
     found = ("", "unknown")
     with suppress(OSError):
         for line in Path("/proc/mounts").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Those we are compared with: the ceiling, what people write by hand, and our peers."""
+"""The variants we compare with: the ceiling, hand-written receivers and our peers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def webhook(command: Path) -> Start:
     def start(site: Site) -> Iterator[Running]:
         program = _needed(site.peers, "webhook", site.peers.webhook)
         if command.suffix and not shutil.which("sqlite3"):
-            raise CannotMeasure("the command sqlite3 is not here: apt-get install sqlite3")
+            raise CannotMeasure("the command sqlite3 is missing: apt-get install sqlite3")
         database, port = _events(site), free_port()
         hooks = hooks_file(site.folder, command)
         call = [str(program), "-hooks", str(hooks), "-ip", "127.0.0.1", "-port", str(port)]
@@ -108,7 +108,7 @@ def _needed(peers: Peers, name: str, place: Path | None) -> Path:
 
 
 def _events(site: Site) -> Path:
-    """A database with the table of the peers, which all of them write to."""
+    """Create a database with the table that all peers write to."""
     database = site.folder / "events.db"
     text = (APPS / "event_table.py").read_text()
     connection = sqlite3.connect(database)

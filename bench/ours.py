@@ -1,4 +1,4 @@
-"""Us, as we ship, on SQLite and on PostgreSQL."""
+"""Our variants, on SQLite and on PostgreSQL, with production settings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.postgres_server import NoPostgresError, started
 
 API_TOKEN = "of-the-bench-alone"  # noqa: S105 - opens nothing that outlives the bench
 OURS = "python:receiver.web.gunicorn"
-COMMIT_EACH = "bench.apps.commit_each:app"  # the same, without group commit
-# Another front of ours, by its name: what gunicorn is told beside the settings of OURS.
+COMMIT_EACH = "bench.apps.commit_each:app"  # without group commit
+# Our other fronts by name, with gunicorn's arguments in addition to OURS.
 FRONTS: dict[str, tuple[str, ...]] = {
     "threads": ("--worker-class", "gthread"),
 }
@@ -29,11 +29,11 @@ type = "slack"
 url = "http://127.0.0.1:{port}/"
 allow_private = true
 """
-NOWHERE = 9  # the port of a web process's hooks: it only writes what is to be delivered
+NOWHERE = 9  # the port of the web process's hooks, which only stores deliveries
 
 
 def two_hooks(port: int) -> str:
-    """A hooks file whose two hooks hear the end of a task."""
+    """Write a hooks file with two hooks for final statuses."""
     return "".join(HOOK.format(name=name, port=port) for name in ("shop", "books"))
 
 
@@ -46,7 +46,7 @@ def our_web(
     app: str = "wsgi:app",
     **environment: object,
 ) -> Iterator[Running]:
-    """The web process as it ships, on a record that is there."""
+    """Run the web process with production settings on an existing record."""
     hooks, port = site.folder / "hooks.toml", free_port()
     if not hooks.exists():
         hooks.write_text(two_hooks(NOWHERE))
@@ -77,7 +77,7 @@ def on_sqlite(workers: int, options: Sequence[str] = (), app: str = "wsgi:app") 
 
 @contextmanager
 def postgres(disk: Disk) -> Iterator[tuple[str, int]]:
-    """The URL of a durable server on that disk, and its process. Raises CannotMeasure."""
+    """Run a durable server on this disk; yield its URL and process. Raises CannotMeasure."""
     with ExitStack() as stack:
         try:
             with under_us(disk):

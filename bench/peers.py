@@ -1,4 +1,4 @@
-"""What is measured beside us, installed where it harms nobody: bench/.work, and wrk from Debian."""
+"""Installs the peers in bench/.work, and wrk from Debian."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ APT_WITHIN, PIP_WITHIN, NPM_WITHIN = 240.0, 300.0, 420.0  # seconds
 
 @dataclass
 class Peers:
-    """Where each is; `why_not` says it of those that could not be installed."""
+    """The location of each peer. `why_not`: the reasons for those that could not be installed."""
 
-    fastapi: Path | None = None  # a Python that has it
+    fastapi: Path | None = None  # a Python that has it installed
     knocker: Path | None = None
-    express: Path | None = None  # the folder of node_modules
+    express: Path | None = None  # the folder with node_modules
     webhook: Path | None = None
     why_not: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
 
 def install() -> Peers:
-    """Install what is missing, at once where that is possible. Raises nothing: a reason is kept."""
+    """Install missing peers, concurrently where possible. Failures are recorded, not raised."""
     WORK.mkdir(exist_ok=True)
     peers = Peers()
     steps: dict[str, Callable[[], Path]] = {
@@ -45,7 +45,7 @@ def install() -> Peers:
     }
     with ThreadPoolExecutor(len(steps)) as pool:
         running = {name: pool.submit(step) for name, step in steps.items()}
-        for name, step in {"wrk": _wrk, "webhook": _webhook}.items():  # apt takes one at a time
+        for name, step in {"wrk": _wrk, "webhook": _webhook}.items():  # apt runs one at a time
             _settle(peers, name, step)
         for name, future in running.items():
             _settle(peers, name, future.result)
@@ -74,7 +74,7 @@ def _wrk() -> Path:
 
 
 def _webhook() -> Path:
-    """Debian's program without Debian's service, which would start by itself."""
+    """Install Debian's program without its service, which would start automatically."""
     program = WORK / "webhook" / "usr" / "bin" / "webhook"
     if program.exists():
         return program
@@ -94,7 +94,7 @@ def _update_apt() -> None:
 
 
 def _python(name: str, python: Path, packages: Sequence[str]) -> Path:
-    """A Python in an environment of its own that has these packages."""
+    """Create a virtual environment with these packages; return its Python."""
     folder = WORK / name
     installed, its_python = folder / "installed", folder / "bin" / "python"
     if installed.exists() and installed.read_text() == "\n".join(packages):
@@ -108,14 +108,15 @@ def _python(name: str, python: Path, packages: Sequence[str]) -> Path:
 
 
 def _python_312() -> Path:
-    """Knocker has wheels for 3.12 alone."""
+    """Install Knocker, which has wheels for Python 3.12 only."""
     named = shutil.which("python3.12")
     homes = sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python3.12"))
     for python in [*([Path(named)] if named else []), *homes]:
         tried = subprocess.run([python, "-c", ""], capture_output=True, check=False)
-        if tried.returncode == 0:  # a name in PATH may be one that only says what is missing
+        # a command on the PATH may be a stub that only reports a missing package
+        if tried.returncode == 0:
             return python
-    raise CannotMeasure("its wheel needs Python 3.12, and there is none here")
+    raise CannotMeasure("its wheel needs Python 3.12, which is not installed")
 
 
 def _express() -> Path:
@@ -124,7 +125,7 @@ def _express() -> Path:
     if addon.exists():
         return folder
     if not shutil.which("npm"):
-        raise CannotMeasure("npm is not here; install it with: apt-get install nodejs npm")
+        raise CannotMeasure("npm is missing; install it with: apt-get install nodejs npm")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "package.json").write_text(json.dumps({"name": "peers", "private": True}))
@@ -135,7 +136,7 @@ def _express() -> Path:
 
 
 def _run(command: Sequence[str | Path], seconds: float, cwd: Path = WORK) -> None:
-    """Raises CannotMeasure with the last line it said."""
+    """Run a command. Raises CannotMeasure with the last line of its output."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Servers as processes on loopback: started, watched through /proc, stopped by their own pid."""
+"""Runs servers as processes on loopback, measures them through /proc, and stops them by pid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class CannotMeasure(Exception):
-    """Why there is no figure; it stands in the table instead of one."""
+    """The reason for a missing figure, which is shown in the table instead."""
 
 
 def free_port() -> int:
@@ -32,7 +32,7 @@ def free_port() -> int:
 def process(
     command: Sequence[str | Path], log: Path, environment: Mapping[str, str], cwd: Path = ROOT
 ) -> Iterator[int]:
-    """The pid of a program that runs within the block, in a session of its own."""
+    """Run a program within the block, in its own session; yield its pid."""
     with log.open("ab") as file:
         child = subprocess.Popen(
             [str(part) for part in command],
@@ -49,13 +49,14 @@ def process(
         child.terminate()
         with suppress(subprocess.TimeoutExpired):
             child.wait(STOPS_WITHIN)
-        with suppress(ProcessLookupError):  # its session has its pid: nobody else is in there
+        # the session's id is its pid, so the session has no other processes
+        with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait(STOPS_WITHIN)
 
 
 def wait_until(is_so: Callable[[], bool], log: Path, seconds: float = STARTS_WITHIN) -> None:
-    """Raises CannotMeasure, with the end of the log, if it takes longer."""
+    """Wait until the server responds. Raises CannotMeasure with the end of the log on timeout."""
     until = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > until:
@@ -69,7 +70,7 @@ def last_line(log: Path) -> str:
 
 
 def answers(port: int) -> bool:
-    """Does somebody there speak HTTP? A master listens before its workers are there."""
+    """Return whether the port speaks HTTP. A master process listens before its workers exist."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
         connection.settimeout(5)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -78,18 +79,18 @@ def answers(port: int) -> bool:
 
 
 def tree(pid: int) -> list[int]:
-    """The process, its children, theirs, and so on; a child may be any thread's, and may end."""
+    """Yield the process and all its descendants. Any thread can have children, and they can end."""
     found = [pid]
     for one in found:
-        with suppress(OSError):  # the process ended while its threads were listed
+        with suppress(OSError):  # the process ended while its threads were being listed
             for children in Path(f"/proc/{one}/task").glob("*/children"):
-                with suppress(OSError):  # or one of its threads did
+                with suppress(OSError):  # or one of its threads ended
                     found += map(int, children.read_text().split())
     return found
 
 
 def cpu_seconds(roots: Iterable[int]) -> float:
-    """What these trees used so far, with their children that have ended."""
+    """Return the CPU seconds of these process trees so far, including ended children."""
     ticks = 0
     for pid in {pid for root in roots for pid in tree(root)}:
         with suppress(OSError):
@@ -107,5 +108,5 @@ def parent(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the name, which may hold anything."""
+    """Return the fields of /proc/PID/stat after the name, which can contain anything."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

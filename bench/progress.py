@@ -1,4 +1,4 @@
-"""What is done at the moment, on standard error: standard output is the report."""
+"""Reports progress on standard error; standard output is the report."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def say(what: str) -> None:
 
 
 def elapsed() -> float:
-    """Seconds since the bench began."""
+    """Return the seconds since the bench started."""
     return time.monotonic() - _began

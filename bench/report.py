@@ -1,4 +1,4 @@
-"""The tables, in Markdown."""
+"""Formats the results as Markdown tables."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from bench.targets import Results, ratio, targets
 
 POLLING_S = 5
-NONE = "—"  # a figure that there is not
+NONE = "—"  # a missing figure
 TARGETS = (
-    "**Targets**, which we set ourselves before the work. A ratio is the median of each round's "
-    "ratio, and so not quite the ratio of the figures above."
+    "**Targets**, which we set before the work. A ratio is the median of each round's "
+    "ratio, so it differs slightly from the ratio of the figures above."
 )
-FEW = 2  # tables that are taken in without another
+FEW = 2  # tables without a section of their own
 Cells = dict[tuple[str, int], list[dict[str, Any]]]  # by disk and connections
 
 
@@ -42,13 +42,13 @@ def _machine(results: Results) -> str:
     lines += [
         f"- peers: {peers}" if peers else "",
         f"- {plan['rounds']} rounds of {plan['seconds']:g} s each, load by {results['load']}",
-        f"- all of it took {results['took_s'] / 60:.1f} minutes",
+        f"- the whole run took {results['took_s'] / 60:.1f} minutes",
     ]
     return "\n".join(line for line in lines if line)
 
 
 def _callbacks(results: Results) -> Iterator[str]:
-    """Where there are many tables, one of all comes first."""
+    """Return the tables; if there are many, a summary comes first."""
     cells: Cells = {}
     for row in results.get("callbacks", []):
         cells.setdefault((row["disk"], row["connections"]), []).append(row)
@@ -118,7 +118,7 @@ def _hooks(rows: list[dict[str, Any]]) -> str:
     lines = [[r["database"], f"{r['p50_ms']:.1f}", f"{r['p99_ms']:.1f}"] for r in rows]
     mean, late = POLLING_S / 2 * 1000, POLLING_S * 0.99 * 1000
     lines.append(
-        [f"asking every {POLLING_S} s instead (arithmetic)", f"{mean:,.0f}", f"{late:,.0f}"]
+        [f"polling every {POLLING_S} s instead (calculated)", f"{mean:,.0f}", f"{late:,.0f}"]
     )
     return "**From the callback to the hook's request**\n\n" + table(
         ("", "p50 ms", "p99 ms"), lines
@@ -187,7 +187,9 @@ def _memory(found: dict[str, Any]) -> str:
 
 
 def _doublings(series: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    """The first, each that has at least twice as many, and the last."""
+    """Return the first point, each with at least twice as many callbacks as the one before, and
+    the last.
+    """
     told = 0
     for taken, mb in series:
         if taken >= 2 * told or taken == series[-1][0]:
@@ -227,7 +229,7 @@ def _targets(results: Results) -> str:
         for one in found
     ]
     why = [f"{number}. {limit}" for number, limit in enumerate(limits, 1)]
-    heading = ["What stands in the way of those that are not met:"] if why else []
+    heading = ["What prevents the targets that are not met:"] if why else []
     told = table(("", "target", "here", "verdict"), lines)
     return "\n\n".join([TARGETS, told, *heading, "\n".join(why)]).strip()
 

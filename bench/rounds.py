@@ -1,4 +1,4 @@
-"""Everybody in turn, round by round, on one disk; what each round gave."""
+"""Measures all variants in turn, round by round, on one disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARM_UP = 1.0  # seconds, for each variant before its first round
 
 @dataclass
 class Series:
-    """One row: a variant at one number of connections on one disk, round by round."""
+    """One row: a variant with a number of connections on one disk, round by round."""
 
     variant: str
     kind: str
@@ -33,12 +33,12 @@ class Series:
     per_second: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)  # of its processes, for one request
-    rss_mb: list[float] = field(default_factory=list)  # of one worker
+    cpu_ms: list[float] = field(default_factory=list)  # CPU of its processes per request
+    rss_mb: list[float] = field(default_factory=list)  # memory of one worker
     refused: int = 0
     broken: int = 0
     repeated: int = 0
-    lost: int = 0  # answered 200, and not on record afterwards
+    lost: int = 0  # answered with 200, but not on record afterwards
     why_not: str = ""
 
     def add(self, load: Load, cpu_s: float, rss_mb: float) -> None:
@@ -57,7 +57,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """The extent of a measurement."""
 
     connections: Sequence[int]
     rounds: int
@@ -67,7 +67,7 @@ class Plan:
 def measure(
     plan: Plan, variants: Sequence[Variant], disk: Disk, peers: Peers, place: Path
 ) -> list[Series]:
-    """All variants up at once, and loaded one at a time: A B C A B C …"""
+    """Start all variants together, and load one at a time: A B C A B C …"""
     found: list[Series] = []
     with ExitStack() as stack:
         running: dict[str, Running] = {}
@@ -122,7 +122,7 @@ def _run(row: Series, server: Running, plan: Plan, place: Path, *, counts: bool)
 
 
 def _kept_since(server: Running, before: int, load: Load) -> int:
-    """What came on record; a server that still works on what nobody waits for gets a moment."""
+    """Return the number of recorded events, after a moment for unfinished work."""
     assert server.kept is not None
     until = time.monotonic() + 5
     while (kept := server.kept() - before) < load.requests - load.refused:

@@ -1,12 +1,12 @@
-"""What a callback and a delivery cost on SQLite and on PostgreSQL: the figures of docs/scaling.md.
+"""Measures the cost of a callback and a delivery, for the tables of docs/scaling.md.
 
     .venv/bin/python -m bench.scaling [--seconds 4] [--write]
 
-It prints the tables of the page's section "Sizing"; with --write it puts them there.
+It prints the tables of the section "Sizing"; with --write it updates the page.
 
-Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU is what
-the kernel counted for each kind of process; it depends less on what else the machine does than a
-rate does. All variants run in turn, several rounds; medians count.
+Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU time is
+what the kernel counted for each kind of process; it depends less on other load than a rate does.
+All variants run in turn, for several rounds; the tables show medians.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bench.site import Site
 
 CONNECTIONS = 32
 ROUNDS = 3
-WORKS_FOR = 8.0  # seconds that a worker is watched
+WORKS_FOR = 8.0  # seconds of a worker that are measured
 WEB = {1: "1 web process", 2: "2 web processes"}
 INSERT = "begin; insert into rows_of_the_bench values (1)"
 KINDS = {
@@ -46,20 +46,20 @@ KINDS = {
 
 @dataclass
 class Figures:
-    """What one variant gave in each round."""
+    """The results of one variant, round by round."""
 
     per_second: list[float] = field(default_factory=list)
-    web_ms: list[float] = field(default_factory=list)  # CPU of the web process for one callback
+    web_ms: list[float] = field(default_factory=list)  # CPU of the web process per callback
     database_ms: list[float] = field(default_factory=list)
     wal_bytes: list[float] = field(default_factory=list)
-    deliveries: list[float] = field(default_factory=list)  # a second, by one worker
-    worker_ms: list[float] = field(default_factory=list)  # its CPU for one delivery
-    delivery_ms: list[float] = field(default_factory=list)  # the database's CPU for it
+    deliveries: list[float] = field(default_factory=list)  # per second, by one worker
+    worker_ms: list[float] = field(default_factory=list)  # its CPU per delivery
+    delivery_ms: list[float] = field(default_factory=list)  # the database's CPU per delivery
 
 
 @dataclass
 class Bench:
-    """Where it is measured. `server`: PostgreSQL's process, and `server_url` a database there."""
+    """The databases. `server`: the process of PostgreSQL; `server_url`: a database on it."""
 
     place: Path
     shop: Sink
@@ -73,7 +73,7 @@ class Bench:
         return Site(folder, disks.Disk(), Peers())
 
     def fresh(self, database: str, number: int) -> str:
-        """The URL of an empty record: what one measurement leaves is not the next one's to do."""
+        """Return the URL of an empty record, so that measurements do not affect each other."""
         if database == "SQLite":
             return f"sqlite:///{self.place}/record-{number}.db"
         with psycopg.connect(self.server_url, autocommit=True) as connection:
@@ -84,7 +84,9 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling")
     parser.add_argument("--seconds", type=float, default=4, help="of load, for each figure")
-    parser.add_argument("--write", action="store_true", help="also into docs/scaling.md")
+    parser.add_argument(
+        "--write", action="store_true", help="also write the tables to docs/scaling.md"
+    )
     given = parser.parse_args()
     tables = measure(given.seconds)
     print("\n\n".join(tables))
@@ -93,7 +95,7 @@ def main() -> None:
 
 
 def measure(seconds: float) -> list[str]:
-    """The tables of the page."""
+    """Return the tables of the page."""
     found: dict[str, Figures] = {}
     with disks.folder() as place, postgres(disks.Disk()) as (url, server), sink() as shop:
         where = _described(place)
@@ -143,12 +145,12 @@ def _measure(figures: Figures, bench: Bench, url: str, processes: int, seconds: 
 
 
 def _measure_worker(figures: Figures, bench: Bench, url: str) -> None:
-    """Let one worker deliver what the callbacks left to do, for some seconds."""
+    """Let one worker make the deliveries of the callbacks for some seconds."""
     site = bench.site("worker")
     environment = site.environment(DATABASE_URL=url, HOOKS_FILE=site.folder / "hooks.toml")
     command = [sys.executable, "-m", "receiver", "worker"]
     with process(command, site.folder / "log", environment) as pid:
-        wait_until(lambda: _attempts(url) > 50, site.folder / "log")  # it has started
+        wait_until(lambda: _attempts(url) > 50, site.folder / "log")  # the worker has started
         begun, began = _attempts(url), time.perf_counter()
         spent, spent_there = cpu_seconds([pid]), cpu_seconds([bench.server])
         time.sleep(WORKS_FOR)
@@ -166,9 +168,9 @@ def _attempts(url: str) -> int:
 
 
 def _commit_rates(url: str) -> list[tuple[str, float]]:
-    """Commits a second from CONNECTIONS connections, each of one row: plain, and with NOTIFY.
+    """Measure commits of one row per second from CONNECTIONS connections, plain and with NOTIFY.
 
-    Those that notify wait for each other, disk included: what they reach in all is the limit.
+    Commits with NOTIFY wait for each other, including the disk, so their total rate is the limit.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create table rows_of_the_bench (n integer)")

@@ -1,4 +1,4 @@
-"""What one run measures: by default what fits ten minutes, in full what fits sixty."""
+"""The parts of a run: by default about ten minutes, in full about sixty."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LEAST_MEMORY = 20.0  # seconds
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured, and of what."""
+    """The extent of each part of a run."""
 
     plan: Plan
     slower_ms: Sequence[int] = (0,)
-    slow_for_the_target: bool = True  # at +10 ms those that a target compares
-    variants: Sequence[str] | None = None  # None: all
+    slow_for_the_target: bool = True  # with +10 ms, the variants that a target compares
+    variants: Sequence[str] | None = None  # None: all of them
     sizes: Sequence[int] = (0, 100_000, ALL)  # events
     growth_s: float = 1.0
     memory: int = 100_000  # callbacks
-    within: float = 570.0  # seconds; what the last part, memory, leaves off at
+    within: float = 570.0  # seconds after which the last part, memory, ends
     hooks: int = 200  # callbacks
     delivery_rounds: int = 5
     sections: Sequence[str] = (
@@ -62,7 +62,7 @@ FULL = Size(
 
 
 def run(size: Size, peers: Peers, place: Path, results: Results) -> None:
-    """Fill in `results`; a section that fails says why, and the others go on."""
+    """Fill `results`. A section that fails records the reason, and the others continue."""
     for name in size.sections:
         say(f"measuring: {name}")
         try:

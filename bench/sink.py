@@ -1,4 +1,4 @@
-"""The other side of the hooks: takes everything at once, and remembers when what came."""
+"""The endpoint of the hooks: accepts everything immediately, and records the arrival times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = re.compile(rb"\r\nwebhook-id: *([^\r]+)", re.IGNORECASE)
 
 
 class Sink:
-    """`came`: each message's identity with the instant (perf_counter) its first bytes came."""
+    """`came`: the identity of each message and the time (perf_counter) of its first bytes."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -49,7 +49,7 @@ class _Connection(asyncio.Protocol):
 
 @contextmanager
 def sink() -> Iterator[Sink]:
-    """In a thread of its own, on a free port."""
+    """Serve in a thread on a free port."""
     found, loop, up = Sink(), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:

@@ -1,4 +1,4 @@
-"""Where a variant runs, and what a server of it is while it is up."""
+"""The place where a variant runs, and its running server."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.support.samples import SECRET
 
 @dataclass
 class Running:
-    """A server that is up. `roots`: the processes whose trees do its work."""
+    """A running server. `roots`: the processes whose trees do its work."""
 
     port: int
     roots: list[int]
     log: Path
-    kept: Callable[[], int] | None = None  # how many events are on its record
+    kept: Callable[[], int] | None = None  # returns the number of recorded events
     prefix: str = ""
-    has_workers: bool = True  # the first root only watches over those that answer
+    has_workers: bool = True  # the first root only supervises those that respond
 
     @property
     def workers(self) -> list[int]:
-        """Those that answer requests."""
+        """Return the processes that respond to requests."""
         return tree(self.roots[0])[1:] if self.has_workers else self.roots[:1]
 
 
 @dataclass
 class Site:
-    """Where one variant runs."""
+    """The place where one variant runs."""
 
     folder: Path
     disk: Disk
@@ -47,7 +47,8 @@ class Site:
         return {**own, "CALLBACK_SECRETS": SECRET, **self.disk.environment, **given}
 
 
-Start = Callable[["Site"], Iterator["Running"]]  # a generator that yields once, while it is up
+# a generator that yields once, while the server runs
+Start = Callable[["Site"], Iterator["Running"]]
 
 
 @contextmanager

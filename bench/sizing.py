@@ -1,6 +1,6 @@
-"""The tables of the section "Sizing" of docs/scaling.md, from what `bench.scaling` measured.
+"""Formats the results of `bench.scaling` as the tables of the section "Sizing" of docs/scaling.md.
 
-The page's words are written by people; a table is known by its first line.
+The text around the tables is written by hand; a table is identified by its first line.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from bench import ROOT
 from bench.report import table
 
 PAGE = ROOT / "docs" / "scaling.md"
-CALLBACKS = 1000  # a second, which is calculated
+CALLBACKS = 1000  # per second, for which the size is calculated
 HOOKS = 2
-DELIVERIES = CALLBACKS / 3 * HOOKS  # a second: every third callback ends a task
+DELIVERIES = CALLBACKS / 3 * HOOKS  # per second: every third callback ends a task
 TIMES = "\u00d7"
 NONE = "\u2013"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one variant gave: medians of the rounds. Deliveries are there for one web process."""
+    """The results of one variant: medians of the rounds.
+
+    Deliveries are measured with one web process.
+    """
 
     per_second: float
     web_ms: float
@@ -34,7 +37,7 @@ class Measured:
 
 
 def tables(found: dict[str, Measured], machine: Sequence[tuple[str, str]]) -> list[str]:
-    """In the page's order; `machine`: what is to be known of it."""
+    """Return the tables in the page's order. `machine`: facts about the machine."""
     one, two = found["PostgreSQL, 1 web process"], found["PostgreSQL, 2 web processes"]
     return [
         table(("where", "measured"), machine),
@@ -45,7 +48,7 @@ def tables(found: dict[str, Measured], machine: Sequence[tuple[str, str]]) -> li
 
 
 def write(fresh: Sequence[str]) -> None:
-    """Put the tables in the place of those with the same first line. Raises ValueError."""
+    """Replace the tables that have the same first line. Raises ValueError."""
     page = PAGE.read_text()
     for one in fresh:
         head = one.splitlines()[0]

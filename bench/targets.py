@@ -1,4 +1,4 @@
-"""What is to be reached, and whether this run reached it; ratios are medians of each round's."""
+"""The targets, and whether a run met them. Ratios are medians of the rounds' ratios."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Results = dict[str, Any]
-# What stands in the way where a target is not met, and how that was found.
+# The reason why a target is not met, and how it was found.
 OF_TWO = (
     "two processes, and p99: servers and wrk share two cores, and the writers take turns at the "
     "file lock. Found by the CPU of a request in the table: both rows of two processes, with wrk, "
@@ -65,14 +65,14 @@ NOT_MET = "not met"
 
 @dataclass(frozen=True)
 class Target:
-    """`value` None: this run did not measure it."""
+    """One target. `value` is None if the run did not measure it."""
 
     what: str
     bound: float
     value: float | None
     at_least: bool = True
     unit: str = ""
-    limit: str = ""  # where it is not met: what stands in the way, and how that was found
+    limit: str = ""  # the reason if it is not met, and how it was found
 
     @property
     def verdict(self) -> str:
@@ -91,7 +91,7 @@ class Target:
 
 
 def series(results: Results, variant: str, field: str, disk: str = THIS_DISK) -> list[float]:
-    """What each round gave at 64 connections, or at the most there were."""
+    """Return the rounds with 64 connections, or with the most there were."""
     rows = [
         row
         for row in results.get("callbacks", ())
@@ -102,13 +102,13 @@ def series(results: Results, variant: str, field: str, disk: str = THIS_DISK) ->
 
 
 def ratio(over: list[float], under: list[float]) -> float | None:
-    """The median of the rounds' ratios: what disturbs one round disturbs both."""
+    """Return the median of the rounds' ratios: a disturbance affects both values of a round."""
     pairs = [a / b for a, b in zip(over, under, strict=False) if b]
     return statistics.median(pairs) if pairs else None
 
 
 def best_front(results: Results) -> str:
-    """The fastest of ours with one process on SQLite, whatever its front."""
+    """Return our fastest variant with one process on SQLite, with any front."""
     names = {row["variant"] for row in results.get("callbacks", ())}
     ours = sorted(name for name in names if name.startswith(US))
 

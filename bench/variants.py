@@ -1,4 +1,4 @@
-"""Who is measured: each starts as it would in production, and tells how many events it kept."""
+"""The variants: each starts as in production, and reports how many events it has stored."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bench.site import Running, Site, Start
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table."""
+    """One row of the table."""
 
     name: str
-    kind: str  # ceiling, us, by hand, peer
+    kind: str  # ceiling, ours, by hand, or peer
     start: Start = field(compare=False)
-    durable: str = ""  # what an answer of 200 promises
+    durable: str = ""  # the failure that a 200 response survives
 
 
 def everybody() -> list[Variant]:
-    """The rows of the table, in order; the first is what the others are compared with."""
+    """Return the rows of the table in order. The others are compared with the first."""
     full, normal = "power cut", "crash of the process"
     commit_each = ours.on_sqlite(1, app=ours.COMMIT_EACH)
     return [
@@ -52,7 +52,7 @@ def everybody() -> list[Variant]:
 
 @contextmanager
 def up(variant: Variant, site: Site) -> Iterator[Running]:
-    """The variant, while it serves. Raises CannotMeasure."""
+    """Run the variant within the block. Raises CannotMeasure."""
     site.folder.mkdir(parents=True)
     with contextmanager(variant.start)(site) as running:
         wait_until(lambda: answers(running.port), running.log)

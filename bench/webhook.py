@@ -1,4 +1,4 @@
-"""adnanh/webhook's own settings: one hook that answers once its command has ended."""
+"""Settings of adnanh/webhook: one hook that responds when its command has ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def hooks_file(folder: Path, command: Path) -> Path:
     hook = {
         "id": "tryon",
         "execute-command": str(command),
-        "include-command-output-in-response": True,  # else it answers before the command has run
+        # otherwise it responds before the command has run
+        "include-command-output-in-response": True,
         "pass-environment-to-command": [{"source": "raw-request-body", "envname": "BENCH_BODY"}],
         "trigger-rule": {
             "match": {

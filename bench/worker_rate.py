@@ -1,4 +1,4 @@
-"""How many deliveries one worker makes in a second, out of a backlog."""
+"""Measures the deliveries per second of one worker with a backlog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.sink import Sink, sink
 from bench.site import Site
 from receiver.stores import open_store
 
-STARTED = 20  # deliveries; then the clock begins
+STARTED = 20  # deliveries before the clock starts
 
 
 @dataclass
@@ -27,11 +27,11 @@ class Rate:
     database: str
     url: str
     per_second: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)  # of the worker, for one delivery
+    cpu_ms: list[float] = field(default_factory=list)  # CPU of the worker per delivery
 
 
 def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[str, Any]]:
-    """With two hooks for each task, whose other side answers at once."""
+    """Measure with two hooks for each task, whose endpoint responds immediately."""
     with ExitStack() as stack:
         url, _ = stack.enter_context(postgres(Disk()))
         rates = [Rate("SQLite", f"sqlite:///{place}/rate.db"), Rate("PostgreSQL", url)]
@@ -50,9 +50,9 @@ def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[s
 
 def _run(rate: Rate, shop: Sink, seconds: float, tasks: int, folder: Path) -> None:
     store = open_store(rate.url)
-    missing = tasks - store.backlog(2**60).due // 2
+    missing = tasks - store.metrics.backlog(2**60).due // 2
     record(store, max(0, missing))
-    waiting = store.backlog(2**60).due
+    waiting = store.metrics.backlog(2**60).due
     store.close()
     environment = Site(folder, Disk(), Peers()).environment(
         DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml"

@@ -1,8 +1,8 @@
-"""What a hook is told, and how far telling it has come."""
+"""Deliveries, their attempts, and the notice that a hook receives; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
@@ -13,43 +13,43 @@ from receiver.events import Media
 from receiver.tasks import Status, Task, Trust
 from receiver.text.display import rfc3339
 
-GIVEN_UP = "given_up"  # told to hooks like a status, though the task keeps its own
+GIVEN_UP = "given_up"  # sent to hooks like a status, although the task keeps its own status
 
 
 class State(StrEnum):
-    """How far a delivery is."""
+    """The state of a delivery."""
 
-    PENDING = "pending"  # left when a worker claims it, at `due_at` or later
-    CLAIMED = "claimed"  # left when the attempt ends, or when the lease runs out (a dead worker)
-    DELIVERED = "delivered"  # the hook did its work
-    DEAD = "dead"  # given up on, and kept; `redeliver` makes it pending again
+    PENDING = "pending"  # until a worker claims it, at `due_at` or later
+    CLAIMED = "claimed"  # until the attempt ends, or the lease of a dead worker expires
+    DELIVERED = "delivered"  # the hook succeeded
+    DEAD = "dead"  # it is no longer retried; `redeliver` makes it pending again
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Which hook hears which moves: all that the web process needs to know of the hooks file."""
+    """Which events a hook receives: all that the web process reads from the hooks file."""
 
     hook: str
-    on: frozenset[str]  # statuses in our spelling
+    on: frozenset[str]  # our names of the statuses
     providers: frozenset[str] = frozenset()  # empty: all of them
-    match: str = "*"  # glob on the reference
+    match: str = "*"  # a glob pattern for the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
     wait_ms: int | None = None  # maximum wait for `after`; None: no limit
 
     @property
-    def tried_with(self) -> str:
-        """The status that a test event tells it: one that it hears, success before failure."""
+    def test_status(self) -> str:
+        """The status of a test event: one that the hook receives, preferably success."""
         preferred = (Status.SUCCEEDED.value, Status.FAILED.value, *sorted(self.on))
         return next(status for status in preferred if status in self.on)
 
     def due_at(self, at: int, *, waits: bool) -> int | None:
-        """Return when a delivery created at `at` is due; None: when the awaited delivery ends."""
+        """Return when a delivery created at `at` is due; None: as soon as the awaited one ends."""
         if not waits:
             return at
         return None if self.wait_ms is None else at + self.wait_ms
 
-    def hears(self, *, status: str, provider: str, reference: str | None) -> bool:
-        """Does this hook want to know of the move?"""
+    def includes(self, *, status: str, provider: str, reference: str | None) -> bool:
+        """Return whether the hook receives an event with these values."""
         return (
             status in self.on
             and (not self.providers or provider in self.providers)
@@ -61,27 +61,27 @@ class Subscription:
 class Delivery:
     """One event for one hook.
 
-    A delivery that waits for the delivery of the hook named by `after` is due when that one ends,
-    or at `due_at` if that is earlier. `due_at` None: there is no limit to the wait.
+    A delivery that waits for the delivery of the hook named by `after` is due when that delivery
+    ends, or at `due_at` if that is earlier. If `due_at` is None, the wait has no limit.
     """
 
     id: int
     task_id: str
-    status: str  # the status whose transition is told
+    status: str  # of the transition
     hook: str
     state: State
     attempts: int
     due_at: int | None
-    retries_from: int = 0  # attempts made before the last redelivery: retries count from here
+    retries_from: int = 0  # attempts before the last redelivery, which do not count as retries
     after: str | None = None
     ended_at: int | None = None
 
     def lacks_hook(self, hooks: Collection[str]) -> bool:
-        """Return whether it waits because its hook is not among these, those of the hooks file."""
+        """Return whether it waits because `hooks`, those of the hooks file, lack its hook."""
         return self.state is State.PENDING and self.hook not in hooks
 
     def is_waiting(self, now: int) -> bool:
-        """Return whether it is still waiting for the delivery of the hook named by `after`."""
+        """Return whether it still waits for the delivery of the hook named by `after`."""
         if self.after is None or self.state is not State.PENDING:
             return False
         return self.due_at is None or (self.attempts == self.retries_from and now < self.due_at)
@@ -89,26 +89,26 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a delivery, as it ended."""
+    """One attempt at a delivery, after it has ended."""
 
     number: int
     started_at: int
     ended_at: int
     outcome: str  # "delivered", "failed" or "abandoned" (its worker died)
-    answer: str  # what the other side said, or the error
+    answer: str  # the response of the endpoint, or the error
 
     @property
     def duration_ms(self) -> int:
-        """How long it took; 0 if the clock was set back meanwhile."""
+        """The duration of the attempt; 0 if the clock was set back during it."""
         return max(0, self.ended_at - self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that a hook made of one output."""
+    """A file that a hook stored for one output."""
 
     media_index: str
-    url: str  # where it lies: a path, or an object store's URL
+    url: str  # its path, or its URL in an object store
     sha256: str  # hex
     size: int  # bytes
     content_type: str
@@ -117,27 +117,27 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A recorded move of a task, once per task and status."""
+    """A recorded status change of a task, once per task and status."""
 
     status: str
     occurred_at: int
     recorded_at: int
     trust: Trust
     corrected: bool = False
-    revision: int = 0  # how often the result of another provider task replaced it
+    revision: int = 0  # how often results of other provider tasks have replaced it
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """All that a hook is told of one transition."""
+    """Everything that a hook receives about one transition."""
 
     task: Task
     transition: Transition
     media: tuple[Media, ...] = ()
-    files: tuple[File, ...] = ()  # made by any hook
-    made: tuple[File, ...] = ()  # by this hook, in earlier attempts since the last redelivery
-    is_test: bool = False  # no task moved: somebody tries the hook
-    zone: tzinfo = UTC  # in which people are shown times; machines are told UTC
+    files: tuple[File, ...] = ()  # stored by any hook
+    made: tuple[File, ...] = ()  # stored by this hook in attempts since the last redelivery
+    is_test: bool = False  # whether this is a test event, without a transition
+    zone: tzinfo = UTC  # for the times that people read; the JSON uses UTC
 
     @property
     def id(self) -> str:
@@ -150,43 +150,50 @@ class Notice:
 
     @property
     def status(self) -> str:
+        """The status of the transition."""
         return self.transition.status
 
     def file_of(self, media: Media) -> File | None:
-        """The file that a download made of this output, if one did."""
-        return next((file for file in self.files if file.media_index == media.index), None)
+        """Return the file that a download stored for this output, if there is one."""
+        for file in self.files:
+            if file.media_index == media.index:
+                return file
+        return None
 
     def with_files(self, files: tuple[File, ...]) -> Notice:
+        """Return the same notice with these files."""
         return replace(self, files=files)
 
     def as_json(self) -> dict[str, Any]:
-        """The event in the shape that hooks and the API show; additive changes only."""
+        """Return the event as hooks and the API show it; keys may be added, but not changed."""
         transition = self.transition
+        outputs = []
+        for media in self.media:
+            file = self.file_of(media)
+            outputs.append(
+                {
+                    "kind": media.kind,
+                    "url": media.url,
+                    "expires_at": None if media.expires_at is None else rfc3339(media.expires_at),
+                    "file": file.url if file else None,
+                    "sha256": file.sha256 if file else None,
+                    "size": file.size if file else None,
+                }
+            )
         return {
             "id": self.id,
             "type": f"task.{transition.status}",
             "occurred_at": rfc3339(transition.occurred_at),
             "task": task_json(self.task),
-            "media": [self._media_json(media) for media in self.media],
+            "media": outputs,
             "trust": transition.trust.value,
             "corrected": transition.corrected,
             **({"test": True} if self.is_test else {}),
         }
 
-    def _media_json(self, media: Media) -> Mapping[str, Any]:
-        file = self.file_of(media)
-        return {
-            "kind": media.kind,
-            "url": media.url,
-            "expires_at": None if media.expires_at is None else rfc3339(media.expires_at),
-            "file": file.url if file else None,
-            "sha256": file.sha256 if file else None,
-            "size": file.size if file else None,
-        }
-
 
 def task_json(task: Task) -> dict[str, Any]:
-    """A task in the shape that hooks, commands and the API show; additive changes only."""
+    """Return a task as hooks, commands and the API show it; keys may be added, but not changed."""
     return {
         "id": task.id,
         "provider": task.provider,

@@ -17,25 +17,25 @@ SAID_KEPT = 500  # characters of the last failure
 
 
 class Circuit(StrEnum):
-    """How an endpoint stands."""
+    """The state of an endpoint's circuit breaker."""
 
-    CLOSED = "closed"  # it is told everything; left after sustained failure
-    OPEN = "open"  # it is left alone until `retry_at`
-    HALF_OPEN = "half-open"  # one delivery at a time, until one works (closed) or fails (open)
+    CLOSED = "closed"  # deliveries are attempted; left after repeated failures
+    OPEN = "open"  # no delivery is attempted until `retry_at`
+    HALF_OPEN = "half-open"  # one probe at a time, until one succeeds (closed) or fails (open)
     PAUSED = "paused"  # by the operator; left by `resume`
     DISABLED = "disabled"  # e.g. after 410 Gone: deliveries become dead letters, until `resume`
 
 
 class EndpointHealth(StrEnum):
-    """What an attempt says of its endpoint."""
+    """What an attempt shows about its endpoint."""
 
-    WORKS = "works"  # it answered, if only to refuse this one delivery
-    FAILS = "fails"  # no answer, or one that says: not now
-    GONE = "gone"  # it wants nothing more
+    WORKS = "works"  # it responded, even if it refused this one delivery
+    FAILS = "fails"  # it did not respond, or responded that it is not available now
+    GONE = "gone"  # it accepts no more deliveries
 
 
 class AlertKind(StrEnum):
-    """What people are told of an endpoint."""
+    """The changes of an endpoint that people are notified of."""
 
     PAUSED = "paused"
     RECOVERED = "recovered"
@@ -44,20 +44,20 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What is known of the other side of one hook. Instants are integer milliseconds UTC."""
+    """The state of one hook's endpoint. Times are integer milliseconds UTC."""
 
     hook: str
     failures: int = 0  # attempts that failed in a row
     failing_since: int | None = None
     openings: int = 0  # how often the circuit opened since it was last closed; 0: it is closed
-    retry_at: int | None = None  # while it is open: when it is probed
+    retry_at: int | None = None  # when the next probe is due; only while the circuit is open
     paused_at: int | None = None  # by the operator
     disabled_at: int | None = None
     said: str = ""  # the last failure
     timed_out: bool = False  # whether the last attempt timed out
 
     def circuit(self, now: int) -> Circuit:
-        """How it stands at this instant."""
+        """Return the state of the circuit breaker at this time."""
         if self.disabled_at is not None:
             return Circuit.DISABLED
         if self.paused_at is not None:
@@ -69,7 +69,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One message to people about an endpoint: when it is paused or disabled, and once it works."""
+    """A message to people: an endpoint was paused or disabled, or works again."""
 
     id: int
     hook: str
@@ -79,7 +79,7 @@ class Alert:
 
     @property
     def title(self) -> str:
-        """One line for people."""
+        """A subject line."""
         return {
             AlertKind.PAUSED: f'The hook "{self.hook}" is paused: its endpoint keeps failing',
             AlertKind.RECOVERED: f'The hook "{self.hook}" works again',
@@ -88,21 +88,22 @@ class Alert:
 
     @property
     def text(self) -> str:
-        """What it means, and what to do."""
+        """The consequences, and what to do."""
         return {
-            AlertKind.PAUSED: "Its deliveries wait, and are made once it works. "
+            AlertKind.PAUSED: "Its deliveries wait until the endpoint works again. "
             f"The last attempt: {self.said}",
-            AlertKind.RECOVERED: "What waited is being delivered.",
-            AlertKind.DISABLED: "Its deliveries go dead. Mend or remove the hook; then: "
-            f"receiver endpoints resume {self.hook}; receiver redeliver --hook {self.hook}",
+            AlertKind.RECOVERED: "The deliveries that waited are being sent.",
+            AlertKind.DISABLED: "Its deliveries become dead letters. Correct or remove the hook; "
+            f"then run: receiver endpoints resume {self.hook}; "
+            f"receiver redeliver --hook {self.hook}",
         }[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When a circuit opens, and for how long.
+    """Decides when a circuit opens, and for how long.
 
-    A single failure, or a restart of some seconds, opens nothing.
+    It stays closed after a single failure, and during a restart of the endpoint of some seconds.
     """
 
     failures: int = 5  # in a row
@@ -110,28 +111,38 @@ class Breaker:
     pauses: tuple[float, ...] = DEFAULT_PAUSES
 
     def after(
-        self, endpoint: Endpoint, verdict: EndpointHealth, now: int, said: str
+        self,
+        endpoint: Endpoint,
+        health: EndpointHealth | None,
+        now: int,
+        said: str,
+        *,
+        timed_out: bool = False,
     ) -> tuple[Endpoint, AlertKind | None]:
-        """The endpoint after an attempt, and what people have to be told, once for each change."""
-        if verdict is EndpointHealth.WORKS:
-            return self._after_success(endpoint)
-        said = said[:SAID_KEPT]
-        if verdict is EndpointHealth.GONE:
-            alert = None if endpoint.disabled_at is not None else AlertKind.DISABLED
-            return replace(endpoint, disabled_at=endpoint.disabled_at or now, said=said), alert
-        return self._after_failure(replace(endpoint, said=said), now)
+        """Return the endpoint after an attempt, and the alert to send if its state has changed.
 
-    def _after_success(self, endpoint: Endpoint) -> tuple[Endpoint, AlertKind | None]:
-        closed = Endpoint(
-            endpoint.hook, paused_at=endpoint.paused_at, disabled_at=endpoint.disabled_at
-        )
-        return closed, AlertKind.RECOVERED if endpoint.openings else None
+        Without a `health`, the attempt has no effect on the circuit.
+        """
+        alert = None
+        if health is EndpointHealth.WORKS:
+            alert = AlertKind.RECOVERED if endpoint.openings else None
+            endpoint = Endpoint(
+                endpoint.hook, paused_at=endpoint.paused_at, disabled_at=endpoint.disabled_at
+            )
+        elif health is EndpointHealth.GONE:
+            alert = AlertKind.DISABLED if endpoint.disabled_at is None else None
+            endpoint = replace(
+                endpoint, disabled_at=endpoint.disabled_at or now, said=said[:SAID_KEPT]
+            )
+        elif health is EndpointHealth.FAILS:
+            endpoint, alert = self._after_failure(replace(endpoint, said=said[:SAID_KEPT]), now)
+        return replace(endpoint, timed_out=timed_out), alert
 
     def _after_failure(self, endpoint: Endpoint, now: int) -> tuple[Endpoint, AlertKind | None]:
         since = now if endpoint.failing_since is None else endpoint.failing_since
         failing = replace(endpoint, failures=endpoint.failures + 1, failing_since=since)
         if endpoint.circuit(now) is Circuit.OPEN:
-            return failing, None  # an attempt that had begun before it opened
+            return failing, None  # this attempt began before the circuit opened
         is_sustained = failing.failures >= self.failures and now - since >= self.seconds * 1000
         if not endpoint.openings and not is_sustained:
             return failing, None

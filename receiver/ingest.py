@@ -86,7 +86,7 @@ def announce(
         deadline_at=now + _first_query(QUERY_ANNOUNCED_AFTER, settings),
     )
     secret = settings.with_secret().callback_secrets[0]
-    store.create_task(task)
+    store.inbox.create_task(task)
     return task, callback_urls.callback_url(settings.public_url, secret, provider, task.id)
 
 
@@ -139,13 +139,13 @@ class Ingest:
 
     def record(self, callback: Callback, event: Event) -> Outcome:
         """Record a parsed message; it is durable when this returns. Raises StoreError."""
-        return self.store.record(
+        return self.store.inbox.record(
             callback, event, self.subscriptions, **self._recording_options(callback, event)
         )
 
     def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
         """Like `record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
-        return self.store.submit(
+        return self.store.inbox.submit(
             callback, event, self.subscriptions, **self._recording_options(callback, event)
         )
 
@@ -157,13 +157,13 @@ class Ingest:
         Raises NotFound; NotAMismatch if the message cannot be accepted; and NotJson, BodyTooLong or
         NotTheProtocol if it still cannot be interpreted.
         """
-        stored = self.store.callback(callback_id)
+        stored = self.store.queries.callback(callback_id)
         if not stored.callback.body:
             raise NotFound(f"callback {callback_id} has no body to replay")
         if stored.callback.task_id is None and stored.callback.trust is Trust.TOKEN:
             raise NotTheProtocol("its URL names a task of another provider, or it was empty")
         event = providers.parse(stored.callback)
-        return self.store.reopen(
+        return self.store.inbox.reopen(
             stored,
             event,
             self.subscriptions,
@@ -174,7 +174,7 @@ class Ingest:
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop querying an open task, and notify hooks of `given_up`. Raises NotFound."""
-        self.store.give_up(task_id, now, self.subscriptions)
+        self.store.inbox.give_up(task_id, now, self.subscriptions)
 
     def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
         """Count a callback, and log a warning about any mismatch."""
@@ -197,11 +197,9 @@ class Ingest:
             self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
 
     def _recording_options(self, callback: Callback, event: Event) -> _RecordingOptions:
-        # A success without outputs is always confirmed, because the outputs are the result.
-        is_empty = event.status is Status.SUCCEEDED and not event.media
         is_untrusted = callback.trust in UNCONFIRMED[self.confirm]
         return {
-            "confirm": is_empty or (is_untrusted and event.status.is_terminal),
+            "confirm": event.must_be_fetched or (is_untrusted and event.status.is_terminal),
             "shares_ids": providers.get(callback.provider).shares_ids,
             "query_after": self.query_after,
         }
@@ -211,7 +209,7 @@ class Ingest:
         if not isinstance(error, RequestRefused):  # an adapter's bug: its text may contain secrets
             shown = cleaned(redacted(repr(error)))
             problem = shortened(f"it could not be processed: {shown}", LONGEST_PROBLEM)
-        self.store.quarantine(callback, problem, query_after=self.query_after)
+        self.store.inbox.quarantine(callback, problem, query_after=self.query_after)
         self.count(callback, None, Outcome.QUARANTINED)
 
     def _concerns_no_task(self, callback: Callback, error: Exception) -> bool:
@@ -226,7 +224,7 @@ class Ingest:
         if not isinstance(error, NotTheProtocol):
             return False
         try:
-            self.store.task_by_provider_id(callback.provider, error.about or "")
+            self.store.queries.task_by_provider_id(callback.provider, error.about or "")
         except NotFound:
             return True
         return False

@@ -18,7 +18,7 @@ from receiver.serializers.schemas import TaskDocument
 from receiver.text import limits
 from submitter import once, uploads
 from submitter.once import Once, Reply
-from submitter.providers import open_room
+from submitter.providers import open_provider
 from submitter.refusals import STATUS, NotNow, Refused
 from submitter.window import LATER, Opens, Window
 
@@ -28,7 +28,7 @@ MOST_INSIDE = 10
 
 
 def blueprint(
-    ingest: Ingest, settings: Settings, opens: Opens = open_room, keys: Once | None = None
+    ingest: Ingest, settings: Settings, opens: Opens = open_provider, keys: Once | None = None
 ) -> Blueprint:
     """The route; its errors are those of `STATUS`."""
     routes = Blueprint("create", __name__)

@@ -15,7 +15,7 @@ from submitter.desk import Desk
 from submitter.errors import ConfigurationError, InputError
 from submitter.gate import Gate
 from submitter.lane import FINE, Fate, Lane, Result
-from submitter.providers import open_room
+from submitter.providers import open_provider
 from submitter.record import Record
 from submitter.rows import BadRow, Row
 from submitter.wording import readable
@@ -107,7 +107,7 @@ def _lanes(
     for (provider, account), its_rows in accounts.items():
         gate = Gate(stop)
         try:
-            room = open_room(provider, account, gate)
+            room = open_provider(provider, account, gate)
         except (ConfigurationError, InputError) as error:
             problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
             unusable += [Result(r.line, r.reference, Fate.BAD, None, str(error)) for r in its_rows]

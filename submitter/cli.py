@@ -30,7 +30,7 @@ from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
 from submitter.orders import prepare
 from submitter.progress import Show, shown
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.reconcile_command import reconcile as reconcile_command
 from submitter.record import Record, opened, opened_with
 
@@ -135,7 +135,7 @@ def status(task: str, as_json: bool) -> None:
 @as_json
 def list_(provider: str, account: str, page: int, page_size: int, as_json: bool) -> None:
     """Show the provider's own list of tasks, newest first."""
-    found = open_room(provider, account).list(page, page_size)
+    found = open_provider(provider, account).list(page, page_size)
     if as_json:
         print_json(report.page_document(found))
     else:
@@ -152,7 +152,7 @@ def _wait(record: Record, room: Provider, task: Task, timeout: float, show: Show
 def _asked(record: Record, task: Task) -> SubmitterError | None:
     """Ask the provider; what stood in the way, because the record is worth showing all the same."""
     try:
-        reconcile.ask(record.ingest, open_room(task.provider, task.account), task)
+        reconcile.ask(record.ingest, open_provider(task.provider, task.account), task)
     except SubmitterError as error:
         return error
     return None
@@ -160,11 +160,11 @@ def _asked(record: Record, task: Task) -> SubmitterError | None:
 
 def _find(store: Store, text: str) -> Task:
     try:
-        return store.task(text)
+        return store.queries.task(text)
     except NotFound:
         named = (
             task
-            for task in store.tasks(limit=ALL)
+            for task in store.lists.tasks(limit=ALL)
             if text in (task.provider_task_id, task.callback_task_id)
         )
         found = next(named, None)
@@ -174,7 +174,7 @@ def _find(store: Store, text: str) -> Task:
 
 
 def _print_task(store: Store, task: Task, as_json: bool) -> None:
-    history = store.history(task.id)
+    history = store.queries.history(task.id)
     if as_json:
         print_json(report.document(history))
     else:

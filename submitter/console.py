@@ -13,7 +13,7 @@ from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text import display
 from submitter import report
 from submitter.errors import ConfigurationError, InputError, SubmitterError
-from submitter.providers import ROOMS
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
 from submitter.providers.base import Page
 from submitter.settings import DEFAULT_ACCOUNT
 from submitter.wording import readable
@@ -22,7 +22,7 @@ REFUSED, USAGE, INTERRUPTED = 1, 2, 130
 ARGUMENTS = {"file": "FILE"}  # all other fields are options
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 provider = click.option(
-    "--provider", type=click.Choice(list(ROOMS)), default="kling", show_default=True
+    "--provider", type=click.Choice(list(PROVIDERS)), default=DEFAULT_PROVIDER, show_default=True
 )
 account = click.option(
     "--account",

@@ -9,8 +9,8 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 from receiver.stores import Store
-from receiver.stores.base import TimeRange
-from receiver.stores.charges import Charge
+from receiver.stores.sql.queries import Charge
+from receiver.stores.sql.rows import TimeRange
 from receiver.text.display import rfc3339
 
 AMOUNT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
@@ -81,7 +81,7 @@ def charges(
 ) -> Iterator[Charge]:
     """Every charge on record, oldest first, read page by page. Raises StoreUnavailable."""
     after = 0
-    while page := store.charges(
+    while page := store.queries.charges(
         created, after=after, limit=AT_ONCE, provider=provider, account=account
     ):
         yield from page

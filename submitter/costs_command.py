@@ -11,10 +11,10 @@ from rich.text import Text
 
 from receiver.clock import now_ms
 from receiver.config import durations
-from receiver.stores.base import TimeRange
+from receiver.stores.sql.rows import TimeRange
 from submitter.console import as_json, complain, print_json
 from submitter.costs import BY, Line, Sum, charges
-from submitter.providers import ROOMS
+from submitter.providers import PROVIDERS
 from submitter.record import opened
 from submitter.wording import readable
 
@@ -28,7 +28,7 @@ def _instant(_: click.Context, param: click.Parameter, value: str | None) -> int
 
 @click.command("costs")
 @click.option("--by", type=click.Choice(list(BY)), default="month", show_default=True)
-@click.option("--provider", type=click.Choice(list(ROOMS)))
+@click.option("--provider", type=click.Choice(list(PROVIDERS)))
 @click.option("--account", metavar="NAME", help="Only tasks of this account.")
 @click.option("--since", callback=_instant, help="Created since: 30d, or 2026-11-01T00:00:00Z.")
 @click.option("--until", callback=_instant, help="And before.")
@@ -43,7 +43,7 @@ def costs(
 ) -> None:
     """Add up what the providers said they charged, one line for each unit.
 
-    Months are in UTC, by the creation of the task. A provider that tells no cost (Modellix) does
+    Months are in UTC, by the creation of the task. A provider that states no cost does
     not show.
     """
     total = Sum(by)

@@ -69,7 +69,7 @@ class Desk:
             # A task that can be asked about by the provider's id alone is given up on otherwise.
             deadline_at=self._ask_at(now) if self.room.finds_by_our_id else now + CREATED_WITHIN,
         )
-        self.ingest.store.create_task(task)
+        self.ingest.store.inbox.create_task(task)
         return task
 
     def send(self, task: Task, order: Order) -> Task:
@@ -93,8 +93,8 @@ class Desk:
             unknown = OutcomeUnknown(f"the answer could not be recorded: {error}", body=answer.body)
             return self._look_up(task, unknown)
         if not self.room.finds_by_our_id:
-            self.ingest.store.put_off(task, self._ask_at(now_ms()))
-        return self.ingest.store.task(task.id)
+            self.ingest.store.polling.postpone(task, self._ask_at(now_ms()))
+        return self.ingest.store.queries.task(task.id)
 
     @property
     def _expects_callback(self) -> bool:
@@ -116,8 +116,8 @@ class Desk:
             (secret, *_) = self.settings.with_secret().callback_secrets
             callback_url = callback_urls.callback_url(public_url, secret, task.provider, task.id)
         return TryOn(
-            human=order.human,
-            cloth=order.cloth,
+            human=self.room.pictures.encoded(order.human),
+            cloth=self.room.pictures.encoded(order.cloth),
             external_task_id=task.id,
             model=order.model,
             callback_url=callback_url,
@@ -192,7 +192,7 @@ class Desk:
 
     def _stands(self, task: Task) -> Task | None:
         try:
-            return self.ingest.store.task(task.id)
+            return self.ingest.store.queries.task(task.id)
         except StoreError:
             return None  # what is raised then names the first trouble, which is the one to mend
 

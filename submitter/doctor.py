@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from receiver.doctor import clocks
 from receiver.doctor.findings import Finding, failed, ok, warning
@@ -14,26 +14,38 @@ from submitter.errors import (
     ProviderError,
     TryLater,
 )
-from submitter.providers import ROOMS, Provider, open_room
+from submitter.providers import PROVIDERS, Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 Account = tuple[str, str]  # of a provider; its name
 # No provider has a task with this id: its answer shows whether it would have told.
 NO_TASK = "callback-receiver-doctor"
-KEY = re.compile(
-    r"(?:(?P<account>[A-Z][A-Z0-9_]{0,31})_)?(?:API|ACCESS|SECRET|SUBSCRIPTION)_KEY(?:_FILE)?"
-)
+ACCOUNT = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 
 
 def accounts(environment: Mapping[str, str]) -> list[Account]:
     """Those that have a key in the environment."""
     found: dict[Account, None] = {}
-    for provider in ROOMS:
-        prefix = f"{provider.upper()}_"
-        for name in sorted(name for name, value in environment.items() if value.strip()):
-            if name.startswith(prefix) and (match := KEY.fullmatch(name, len(prefix))):
-                found[provider, (match["account"] or DEFAULT_ACCOUNT).lower()] = None
+    given = sorted(name for name, value in environment.items() if value.strip())
+    for provider, adapter in PROVIDERS.items():
+        for name in given:
+            account = _account(name.removesuffix("_FILE"), provider, adapter.key_settings)
+            if account is not None:
+                found[provider, account] = None
     return list(found)
+
+
+def _account(setting: str, provider: str, keys: Iterable[str]) -> str | None:
+    """Return the account whose key this setting is; None if it is not a key of the provider."""
+    prefix = f"{provider.upper()}_"
+    for key in keys:
+        if setting == f"{prefix}{key}":
+            return DEFAULT_ACCOUNT
+        if setting.startswith(prefix) and setting.endswith(f"_{key}"):
+            name = setting[len(prefix) : -len(key) - 1]
+            if ACCOUNT.fullmatch(name):
+                return name.lower()
+    return None
 
 
 def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
@@ -43,12 +55,14 @@ def examine(wanted: Sequence[Account]) -> Iterator[Finding]:
     """
     if not wanted:
         said = "no provider has a key in the environment: nothing can be submitted"
-        yield failed("keys", said, "set KLING_API_KEY, or that of another provider")
+        yield failed(
+            "keys", said, f"set the key of one of {', '.join(PROVIDERS)}; see .env.example"
+        )
     asked: dict[str, None] = {}
     for provider, account in wanted:
         check = provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
         try:
-            room = open_room(provider, account)
+            room = open_provider(provider, account)
         except ConfigurationError as error:
             yield from (failed(check, problem) for problem in error.problems)
         else:

@@ -10,12 +10,14 @@ from receiver.console import output
 from receiver.doctor.findings import Verdict
 from submitter import doctor
 from submitter.console import REFUSED, as_json, print_json
-from submitter.providers import ROOMS, kling
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
 from submitter.settings import DEFAULT_ACCOUNT
 
 
 @click.command("doctor")
-@click.option("--provider", type=click.Choice(list(ROOMS)), help="[default: all that have a key]")
+@click.option(
+    "--provider", type=click.Choice(list(PROVIDERS)), help="[default: all that have a key]"
+)
 @click.option("--account", metavar="NAME", help="[default: all that have a key]")
 @as_json
 @click.pass_context
@@ -31,7 +33,7 @@ def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_js
         if provider in (None, one[0]) and account in (None, one[1])
     ]
     if not wanted and (provider or account):
-        wanted = [(provider or kling.NAME, account or DEFAULT_ACCOUNT)]
+        wanted = [(provider or DEFAULT_PROVIDER, account or DEFAULT_ACCOUNT)]
     found = []
     for finding in doctor.examine(wanted):
         found.append(finding)

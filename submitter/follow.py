@@ -38,7 +38,7 @@ class Follower:
         ask_at = self.clock() + self.ask_every
         told, complaint = None, ""
         while True:
-            task = self.record.store.task(task.id)
+            task = self.record.store.queries.task(task.id)
             if task.status is not told:
                 self.changed(task)
                 told = task.status
@@ -48,7 +48,7 @@ class Follower:
                 complaint = self._ask(task, complaint)
                 ask_at = self.clock() + self.ask_every
             else:
-                self.record.store.wait_for_commit(LOOK_EVERY, threading.Event())
+                self.record.store.database.wait_for_commit(LOOK_EVERY, threading.Event())
 
     def _must_ask(self, task: Task) -> bool:
         """No callback can come, or it should have come by now."""
@@ -81,11 +81,11 @@ def wait_for_downloads(
     while downloads and clock() < ends_at:
         open_ones = [
             delivery
-            for delivery in store.deliveries(task_id=task.id)
+            for delivery in store.lists.deliveries(task_id=task.id)
             if delivery.hook in downloads
             and delivery.status == task.status
             and delivery.state in (State.PENDING, State.CLAIMED)
         ]
         if not open_ones:
             return
-        store.wait_for_commit(LOOK_EVERY, threading.Event())
+        store.database.wait_for_commit(LOOK_EVERY, threading.Event())

@@ -31,7 +31,7 @@ MOST_PIXELS = 64_000_000
 COMPLETE = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION, HTTPStatus.PARTIAL_CONTENT)
 FORMATS = ("JPEG", "PNG")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}")
+RAW_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}")
 
 
 def prepare(field: str, given: str) -> str:
@@ -158,7 +158,7 @@ def _url(field: str, given: str) -> str:
 
 
 def _why_unreadable(path: str, error: OSError | ValueError) -> str:
-    if path.startswith(BASE64_STARTS) or BASE64.fullmatch(path.rstrip()):
+    if path.startswith(BASE64_STARTS) or RAW_BASE64.fullmatch(path.rstrip()):
         return "is Base64; give the path of the picture or an http(s) URL"
     shown = path if len(path) <= 200 else f"{path[:200]}…"
     if isinstance(error, FileNotFoundError):

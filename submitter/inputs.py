@@ -29,7 +29,7 @@ def keep(store: Store, task_id: str, order: Order) -> None:
     if not small:
         return
     try:
-        store.keep_inputs(task_id, small)
+        store.inbox.keep_inputs(task_id, small)
     except (StoreError, NotFound) as error:
         log.warning("of task %s no picture that is sent was kept: %s", task_id, error)
 

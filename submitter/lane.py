@@ -77,7 +77,7 @@ class Lane:
 
     def _claim(self, row: Row, order: Order) -> tuple[Task, bool]:
         """The row's task, and whether it is new: put on record now, by us and nobody else."""
-        with self._desk.ingest.store.alone():  # two files may hold the same reference
+        with self._desk.ingest.store.database.alone():  # two files may hold the same reference
             earlier = submitted_before(self._desk.ingest.store, row)
             if earlier is not None:
                 return earlier, False
@@ -102,7 +102,7 @@ class Lane:
 
 def submitted_before(store: Store, row: Row) -> Task | None:
     """The task of this reference that the provider took, or may have taken."""
-    for task in store.tasks(reference=row.reference, provider=row.provider, limit=ALL):
+    for task in store.lists.tasks(reference=row.reference, provider=row.provider, limit=ALL):
         if not was_not_accepted(task):
             return task
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from receiver import providers
 from receiver.clock import now_ms
 from receiver.events import Callback, Source
 from receiver.tasks import Task, Trust
@@ -21,7 +22,7 @@ def words(
     task: Task, body: bytes, source: Source, headers: dict[str, str] | None = None
 ) -> Callback:
     """A body about this task, received now; empty where the provider said nothing."""
-    return Callback(
+    received = Callback(
         provider=task.provider,
         task_id=task.id,
         body=body,
@@ -30,3 +31,4 @@ def words(
         source=source,
         trust=Trust.QUERIED,
     )
+    return providers.without_secrets(received)

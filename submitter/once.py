@@ -18,7 +18,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import task_json
 from receiver.errors import NotFound
 from receiver.stores import Store
-from receiver.stores.base import IdempotencyRecord, StoredResponse
+from receiver.stores.sql.idempotency import IdempotencyRecord, StoredResponse
 from receiver.tasks import Status, Task, new_task_id
 from submitter.desk import was_not_accepted
 from submitter.refusals import InvalidKey, KeyBusy, KeyReused, Overtaken, Unsettled
@@ -77,11 +77,11 @@ class Once:
     def end(self, held: IdempotencyRecord, reply: Reply | None) -> None:
         """Keep the reply; or None: how the task then stands will be the answer."""
         kept = None if reply is None else StoredResponse(reply.status, json.dumps(reply.document))
-        self.store.settle_key(held, now_ms(), kept)
+        self.store.idempotency.settle(held, now_ms(), kept)
 
     def _found(self, key: str, digest: bytes) -> Reply | None:
         """What is known of the answer; None while it is not."""
-        kept = self.store.key(key, now_ms())
+        kept = self.store.idempotency.find(key, now_ms())
         if kept is None:
             return None
         if kept.digest != digest:
@@ -93,13 +93,13 @@ class Once:
     def _stands(self, kept: IdempotencyRecord) -> Reply | None:
         """How the task of a holder that is gone stands; None if it never went on record."""
         try:
-            return stands(self.store.task(kept.task_id))
+            return stands(self.store.queries.task(kept.task_id))
         except NotFound:
             return None
 
     def _claimed(self, key: str, digest: bytes) -> IdempotencyRecord | None:
         now = now_ms()
-        return self.store.claim_key(key, digest, new_task_id(now), now, now + self.hold)
+        return self.store.idempotency.claim(key, digest, new_task_id(now), now, now + self.hold)
 
 
 def stands(task: Task) -> Reply:

@@ -44,6 +44,8 @@ def prepare(
     chosen = garments.chosen(given, room, model or room.default_model)
     person = images.prepare("human", images.located(human, folder))
     sent = garments.prepare(chosen, folder)
+    room.pictures.check("human", person)
+    room.pictures.check("cloth", sent.cloth)
     return Order(person, sent.cloth, reference, model, sent.merged)
 
 

@@ -16,6 +16,7 @@ from threading import Event as Signal
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from receiver import providers
 from receiver.clock import now_ms
 from receiver.errors import RequestRefused, StoreUnavailable
 from receiver.events import Source
@@ -23,7 +24,7 @@ from receiver.ingest import Ingest
 from receiver.observability.metrics import FLUSH_INTERVAL, QUESTIONS
 from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, Reports
+from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, ProblemReports
 from receiver.tasks import IdSource, Outcome, Task
 from submitter.client import Answer
 from submitter.errors import (
@@ -34,7 +35,7 @@ from submitter.errors import (
     WrongInput,
 )
 from submitter.messages import message
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.schedule import Schedule
 
 AT_ONCE = 4  # questions asked side by side
@@ -55,7 +56,7 @@ def ask(ingest: Ingest, room: Provider, task: Task) -> Outcome:
     answer = _fetched(room, task)
     if answer.quota is not None and answer.quota.remaining <= 0:
         longest = now_ms() + round(1000 * LONGEST_WAIT)
-        ingest.store.pause(account_of(task), min(answer.quota.reset_at, longest))
+        ingest.store.polling.pause(account_of(task), min(answer.quota.reset_at, longest))
     try:
         return ingest.accept(message(task, answer, Source.QUERY))
     except RequestRefused as error:
@@ -88,7 +89,7 @@ class Reconciler:
     """Asks about overdue tasks, several at once, each by one poller only."""
 
     ingest: Ingest
-    open_room: OpenRoom = open_room
+    open_provider: OpenRoom = open_provider
     clock: Callable[[], int] = now_ms
     first_within: float | None = None  # seconds; the operator's bound on the first question
     current_hooks: CurrentHooks | None = None  # of the poller process
@@ -99,22 +100,22 @@ class Reconciler:
         """Ask for ever, until `stop` is set; questions under way are ended first."""
         look_at = seen_at = flush_at = 0.0
         name = f"{socket.gethostname()}:{os.getpid()}"
-        reports = Reports(self.ingest.store, name, "poller")
+        reports = ProblemReports(self.ingest.store, name, "poller")
         while not stop.is_set():
             try:
                 if self.watch is not None and time.monotonic() >= look_at:
                     self.watch.look()
                     look_at = time.monotonic() + LOOK_EVERY
                 if time.monotonic() >= seen_at:
-                    self.ingest.store.heartbeat(name, "poller", self.clock())
+                    self.ingest.store.activity.heartbeat(name, "poller", self.clock())
                     seen_at = time.monotonic() + SEEN_EVERY
                 if self.current_hooks is not None:
                     reports.report(self.current_hooks.problem)
                 if time.monotonic() >= flush_at:
-                    self.ingest.meter.flush(self.ingest.store.measure)
+                    self.ingest.meter.flush(self.ingest.store.metrics.add)
                     flush_at = time.monotonic() + FLUSH_INTERVAL
                 if not self.round():
-                    self.ingest.store.wait_for_commit(self._nap(), stop)
+                    self.ingest.store.database.wait_for_commit(self._nap(), stop)
             except StoreUnavailable as error:
                 log.error("the record is unavailable", error=str(error), again_after_s=1)
                 self.ingest.meter.store_failed()
@@ -138,21 +139,21 @@ class Reconciler:
     def hand_over(self) -> None:
         """Put what was counted on record, as far as it can be written now."""
         try:
-            self.ingest.meter.flush(self.ingest.store.measure)
+            self.ingest.meter.flush(self.ingest.store.metrics.add)
         except StoreUnavailable as error:
             log.warning("what was counted is lost", error=str(error))
 
     def round(self) -> Counter[str]:
         """Ask about what is overdue now; how many questions ended how."""
         now = self.clock()
-        tasks = self.ingest.store.overdue(now, now + HELD, AT_ONCE)
+        tasks = self.ingest.store.polling.claim_overdue(now, now + HELD, AT_ONCE)
         if not tasks:
             return Counter()
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="question") as pool:
             return Counter(pool.map(self._reconcile, tasks))
 
     def _nap(self) -> float:
-        deadline_at = self.ingest.store.next_deadline_at()
+        deadline_at = self.ingest.store.polling.next_deadline_at()
         if deadline_at is None:
             return LONGEST_NAP
         return min(LONGEST_NAP, max(0.05, (deadline_at - self.clock()) / 1000))
@@ -190,7 +191,7 @@ class Reconciler:
         queried until it is resolved.
         """
         if task.status.is_terminal and not task.conflict:
-            self.ingest.store.put_off(task, None)
+            self.ingest.store.polling.postpone(task, None)
             return True
         return False
 
@@ -210,8 +211,8 @@ class Reconciler:
         """The account has to wait: all its questions do, and this one is asked again then."""
         wait = min(error.retry_after or 1.0, LONGEST_WAIT)
         until = self.clock() + round(1000 * wait)
-        self.ingest.store.pause(account_of(task), until)
-        self.ingest.store.put_off(task, until)
+        self.ingest.store.polling.pause(account_of(task), until)
+        self.ingest.store.polling.postpone(task, until)
         return "later"
 
     def _put_off(self, task: Task, room: Provider | None) -> None:
@@ -226,19 +227,19 @@ class Reconciler:
             )
             # A clock that was set forward makes no task older.
             since = task.created_at
-            age = now - since - self.ingest.store.set_forward_since(since)
+            age = now - since - self.ingest.store.clocks.set_forward_since(since)
             wait = schedule.again(age / 1000)
         if wait is not None:
-            self.ingest.store.put_off(task, now + round(1000 * wait))
+            self.ingest.store.polling.postpone(task, now + round(1000 * wait))
         elif task.status.is_terminal:
-            self.ingest.store.put_off(task, None)
+            self.ingest.store.polling.postpone(task, None)
         else:
             self.ingest.give_up(task.id, now)
 
     def _room(self, task: Task) -> Provider:
         key = (task.provider, task.account)
         if key not in self._rooms:
-            self._rooms[key] = self.open_room(*key)
+            self._rooms[key] = self.open_provider(*key)
         return self._rooms[key]
 
 
@@ -251,6 +252,7 @@ def schedule_for(
     ingest: Ingest, room: Provider, *, expects_callback: bool, at_most: float | None
 ) -> Schedule:
     """The deadlines of this provider's tasks, by what the record has learnt."""
-    took = ingest.store.usual_duration(room.name)
+    took = ingest.store.polling.usual_duration(room.name)
     usual = room.usual_seconds if took is None else took / 1000
-    return Schedule(usual, expects_callback, learnt=took is not None, at_most=at_most)
+    kept_for = providers.get(room.name).results_kept_for / 1000
+    return Schedule(usual, expects_callback, took is not None, at_most, kept_for)

@@ -18,7 +18,7 @@ from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks, source_of
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from submitter.errors import ConfigurationError
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def opened(*, waits: bool = False) -> Iterator[Record]:
 def opened_with(provider: str, account: str = DEFAULT_ACCOUNT) -> Iterator[tuple[Record, Provider]]:
     """The record and the provider's room, as `opened`; also raises InputError."""
     problems: list[str] = []
-    room = _tried(problems, lambda: open_room(provider, account))
+    room = _tried(problems, lambda: open_provider(provider, account))
     chosen, hooks = _read_settings(problems)
     with _record(problems, chosen, hooks) as record:
         if room is None:

@@ -10,10 +10,10 @@ from receiver import providers
 from receiver.deliveries import File, Notice
 from receiver.errors import RequestRefused
 from receiver.events import Media
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome
 from receiver.text.display import rfc3339
-from submitter.providers.base import Listed, Page
+from submitter.providers.base import ListedTask, Page
 from submitter.wording import readable
 
 LONGEST_URL = 4096  # characters to show; recorded ones reach about 1,000
@@ -60,7 +60,7 @@ def page_document(page: Page) -> dict[str, Any]:
     }
 
 
-def row(task: Listed) -> tuple[str, str, str, str, str]:
+def row(task: ListedTask) -> tuple[str, str, str, str, str]:
     """A task of the provider's list: its id, ours, status, creation, and what came of it."""
     return (
         task.provider_task_id,
@@ -71,7 +71,7 @@ def row(task: Listed) -> tuple[str, str, str, str, str]:
     )
 
 
-def _listed_document(task: Listed) -> dict[str, Any]:
+def _listed_document(task: ListedTask) -> dict[str, Any]:
     return {
         "provider_task_id": task.provider_task_id,
         "external_task_id": task.external_task_id,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode_strictly
+from receiver.providers.json_body import decode_strictly
 from submitter import sheet
 from submitter.errors import InputError
 from submitter.orders import check_texts
-from submitter.providers import ROOMS
+from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
 from submitter.settings import DEFAULT_ACCOUNT
 
 COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
@@ -29,7 +29,7 @@ Entry = Mapping[str, Any] | InputError
 class Defaults:
     """What holds where a row does not say."""
 
-    provider: str = "kling"
+    provider: str = DEFAULT_PROVIDER
     account: str = DEFAULT_ACCOUNT
     model: str | None = None
 
@@ -156,8 +156,8 @@ def _row(line: int, entry: Entry, defaults: Defaults) -> Row:
     reference = _needed(entry, "reference")
     check_texts(reference, model)
     provider = _value(entry, "provider") or defaults.provider
-    if provider not in ROOMS:
-        raise InputError("provider", f"{provider!r} is not known; use {' or '.join(ROOMS)}")
+    if provider not in PROVIDERS:
+        raise InputError("provider", f"{provider!r} is not known; use {' or '.join(PROVIDERS)}")
     return Row(
         line=line,
         reference=reference,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 FINAL_AGE = 86_400.0  # seconds; after a day nobody believes in an end any more
@@ -21,6 +22,7 @@ class Schedule:
     has_callbacks: bool
     learnt: bool = False  # `usual` was measured on this record, not taken from the vendor's page
     at_most: float | None = None  # what the operator allows for the first question
+    kept_for: float = math.inf  # seconds from the end of a task until its results are deleted
 
     @property
     def first(self) -> float:
@@ -31,7 +33,8 @@ class Schedule:
             first = _within(3 * self.usual, 30.0, 600.0)
         else:
             first = DEFAULT_DEADLINE
-        return first if self.at_most is None else min(first, self.at_most)
+        # A result must be fetched while it exists, with time left for another query.
+        return min(first, self.kept_for / 2, math.inf if self.at_most is None else self.at_most)
 
     def again(self, age: float) -> float | None:
         """Seconds until the next question about an open task of this age; None: give up.
@@ -44,7 +47,7 @@ class Schedule:
         share = 1.0 if self.has_callbacks else 0.2
         shortest = self.first if self.has_callbacks else _within(self.usual / 10, 1.0, 30.0)
         wait = _within(share * age, max(1.0, min(shortest, self.first)), LONGEST_WAIT)
-        return min(wait, max(1.0, FINAL_AGE - age))
+        return min(wait, self.kept_for / 2, max(1.0, FINAL_AGE - age))
 
 
 def _within(value: float, low: float, high: float) -> float:

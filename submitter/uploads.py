@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
-from receiver.providers.base import decode_strictly
+from receiver.providers.json_body import decode_strictly
 from submitter import garments, images, orders
 from submitter.errors import InputError
 from submitter.garments import Sent
@@ -95,6 +95,10 @@ def order(room: Provider, upload: Upload, within: float) -> Order:
     _tried(faults, lambda: _check_model(room, upload.model))
     human = _tried(faults, lambda: _sendable("human", upload.human))
     cloth = _tried(faults, lambda: _cloth(room, upload, fetch))
+    if human is not None:
+        _tried(faults, lambda: room.pictures.check("human", human))
+    if cloth is not None:
+        _tried(faults, lambda: room.pictures.check("cloth", cloth.cloth))
     if human is None or cloth is None or faults:
         raise InvalidRequest(faults)
     return Order(human, cloth.cloth, upload.reference, upload.model, cloth.merged)

@@ -17,7 +17,7 @@ from receiver.config.settings import Settings
 from receiver.deliveries import task_json
 from receiver.errors import StoreError
 from receiver.ingest import Ingest
-from receiver.stores.base import IdempotencyRecord
+from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.tasks import new_task_id
 from submitter import uploads
 from submitter.client import BRISK, Persistence, bounded
@@ -32,7 +32,7 @@ from submitter.errors import (
 )
 from submitter.once import Once, Reply
 from submitter.orders import Order
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.refusals import InvalidRequest, NotNow, Overtaken, Unknown
 from submitter.uploads import Upload
 
@@ -50,7 +50,7 @@ class Window:
     """Where the API hands its orders in."""
 
     def __init__(
-        self, ingest: Ingest, settings: Settings, once: Once, opens: Opens = open_room
+        self, ingest: Ingest, settings: Settings, once: Once, opens: Opens = open_provider
     ) -> None:
         self._ingest = ingest
         self._settings = settings
@@ -138,7 +138,7 @@ class Window:
     def _release(self, held: IdempotencyRecord | None) -> None:
         if held is not None:
             with contextlib.suppress(StoreError):  # it runs out
-                self._once.store.release_key(held)
+                self._once.store.idempotency.release(held)
 
 
 def _in_time(job: Future[Reply], task_id: str) -> Reply:

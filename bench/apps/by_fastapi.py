@@ -1,6 +1,6 @@
-"""The same with FastAPI: commits in its thread pool, as its pages advise, or in its event loop.
+"""A receiver with FastAPI, with commits in its thread pool, as documented, or in its event loop.
 
-The loop answers nobody else while it commits, but nobody waits for SQLite's lock either.
+In the event loop, other requests wait for each commit, but none waits for SQLite's lock.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a user would write: Flask and sqlite3, one commit for each request."""
+"""A receiver as a user might write it: Flask and sqlite3, one commit per request."""
 
 import event_table
 from flask import Flask, abort, request

@@ -1,4 +1,4 @@
-"""Knocker behind Flask, as its own page shows it: the app owns the route, Knocker the inbox."""
+"""Knocker behind Flask, as in its documentation: the app has the route, Knocker the inbox."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A Flask app that does nothing but answer 200: what the front alone costs."""
+"""A Flask app that only returns 200: the cost of the server alone."""
 
 from flask import Flask
 

@@ -1,4 +1,4 @@
-"""Our web process without group commit: each write is a batch of its own."""
+"""Our web process without group commit: each write is its own batch."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ settle_together = GroupCommit._settle  # noqa: SLF001 - nobody else has to chang
 
 
 def settle_one_by_one(writer: GroupCommit, batch: list[Any]) -> None:
-    if not batch:  # all were withdrawn
+    if not batch:  # all writes were withdrawn
         settle_together(writer, [])
     for write in batch:
         settle_together(writer, [write])

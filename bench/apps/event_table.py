@@ -1,6 +1,6 @@
-"""What every peer in Python does with a callback: check its token, parse it, insert it, commit.
+"""What every Python peer does with a callback: check the token, parse, insert, commit.
 
-Knows only the standard library: the peers have environments of their own.
+Uses only the standard library, because the peers have their own environments.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def is_ours(provider: str, task: str, token: str) -> bool:
 
 
 def keep(task: str, body: bytes) -> str:
-    """One commit for each request."""
+    """Commit each request separately."""
     status = json.loads(body)["task_status"]
     with _connection() as connection:
         made = connection.execute(INSERT, (task, status, int(time.time() * 1000), body))

@@ -1,4 +1,4 @@
-"""Our gunicorn settings for Flask apps that have no record to check, on gunicorn's own threads."""
+"""Our gunicorn settings for Flask apps without a record, on gunicorn's own threads."""
 
 from receiver.web.gunicorn import *  # noqa: F403
 
@@ -6,4 +6,4 @@ worker_class = "gthread"
 
 
 def on_starting(_: object) -> None:  # type: ignore[no-redef]
-    """Nothing is checked."""
+    """Check nothing."""

@@ -1,4 +1,4 @@
-"""gunicorn as it comes, with as many threads and connections as ours; needs nothing of ours."""
+"""gunicorn's defaults, with as many threads and connections as ours; imports nothing of ours."""
 
 threads = 16
 worker_connections = 512

@@ -1,4 +1,4 @@
-"""The web process of `wsgi.py`, whose SQLite database is on a disk that can fail or lose power."""
+"""The web process of `wsgi.py`, with SQLite on a disk that can fail or lose power."""
 
 from __future__ import annotations
 

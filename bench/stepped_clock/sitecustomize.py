@@ -1,7 +1,8 @@
-"""Steps the clock of this process by the seconds in the file STEPPED_CLOCK, for the accounting.
+"""Shifts the clock of this process by the seconds in the file STEPPED_CLOCK, for the accounting.
 
-Python imports this module at its start if its folder is on PYTHONPATH. The file is read again after
-CHECK_EVERY seconds. The monotonic clock is not changed, as by a real step of the system clock.
+Python imports this module when it starts if its folder is on PYTHONPATH. The file is read again
+every CHECK_EVERY seconds. As with a real step of the system clock, the monotonic clock does not
+change.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
         return
     chosen = settings.load(creates_secret=False)
     record = store(chosen)
-    known = {endpoint.hook: endpoint for endpoint in record.endpoints()}
+    known = {endpoint.hook: endpoint for endpoint in record.endpoints.all()}
     names = [entry.name for entry in hook_entries(chosen)]
     say_which_hooks_are_missing(record, names)
     names += sorted(known.keys() - set(names))
@@ -42,7 +42,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
 def pause(hook: str) -> None:
     """Make no delivery to this hook until it is resumed: they wait, and none is lost."""
     _must_be_known(hook)
-    store().hold(hook, now_ms())
+    store().endpoints.pause(hook, now_ms())
     click.echo(f"{hook} is paused; resume it with: receiver endpoints resume {hook}")
 
 
@@ -52,10 +52,10 @@ def resume(hook: str) -> None:
     """Deliver to this hook again, whatever held it."""
     _must_be_known(hook)
     record, now = store(), now_ms()
-    due_before = record.backlog(now).due
-    was_held = record.resume(hook, now)
+    due_before = record.metrics.backlog(now).due
+    was_held = record.endpoints.resume(hook, now)
     click.echo(f"{hook} is delivered to again" if was_held else f"{hook} was not paused")
-    if made_due := record.backlog(now).due - due_before:
+    if made_due := record.metrics.backlog(now).due - due_before:
         click.echo(f"due now instead of later: {made_due}")
 
 
@@ -71,11 +71,11 @@ def drop(hook: str, dry_run: bool) -> None:
     """
     _must_be_known(hook)
     record = store()
-    counts = record.delivery_counts()
+    counts = record.metrics.delivery_counts()
     dropped = sum(one.value for one in counts if (one.hook, one.state) == (hook, State.PENDING))
     if not dry_run:
         dropped = 0
-        while step := record.drop(hook, now_ms()):
+        while step := record.repair.drop(hook, now_ms()):
             dropped += step
     verb = "would be" if dry_run else "are"
     click.echo(f"{dropped} deliveries to {hook} {verb} dead letters now")
@@ -85,8 +85,8 @@ def _must_be_known(hook: str) -> None:
     chosen = settings.load(creates_secret=False)
     record = store(chosen)
     names = {entry.name for entry in hook_entries(chosen)}
-    names |= {endpoint.hook for endpoint in record.endpoints()}
-    names |= {one.hook for one in record.delivery_counts() if one.value}
+    names |= {endpoint.hook for endpoint in record.endpoints.all()}
+    names |= {one.hook for one in record.metrics.delivery_counts() if one.value}
     if hook not in names:
         known = ", ".join(plain(name) for name in sorted(names)) or "none"
         raise click.BadParameter(f"{hook!r} is not in the hooks file; known are: {known}")

@@ -24,10 +24,10 @@ from receiver.console import terminal
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import hook_entries
 from receiver.processes.clock_watch import ClockWatch
-from receiver.providers import PROVIDERS, spelling
+from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, check_schema_when_reachable, open_store
-from receiver.stores.base import TimeRange
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
+from receiver.stores.sql.rows import TimeRange
 from receiver.text.display import plain_lines
 
 USAGE, REFUSED = 2, 1
@@ -68,7 +68,7 @@ def hook_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
     """What a shell may complete the name of a hook to; nothing if the hooks file is wrong."""
     named = HooksPath.named(os.environ.get("HOOKS_FILE"))
     try:
-        entries = hooks_file.load(named.path, spelling, PROVIDERS)
+        entries = hooks_file.load(named.path, status_for, PROVIDERS)
     except SettingsError:
         return []
     return [entry.name for entry in entries if entry.name.startswith(begun)]
@@ -126,7 +126,7 @@ def say_which_hooks_are_missing(record: Store, names: Collection[str]) -> None:
     complain(
         f"deliveries that wait, because the hook {hook} is not in the hooks file: {number}; add it "
         f"and send SIGHUP, or drop them: receiver endpoints drop {hook}"
-        for hook, number in without_hook(record.delivery_counts(), names).items()
+        for hook, number in without_hook(record.metrics.delivery_counts(), names).items()
     )
 
 

@@ -11,7 +11,7 @@ from receiver.cli.group import REFUSED, as_json, hook_names
 from receiver.config import settings
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
-from receiver.delivery import sample_events
+from receiver.delivery import hook_tests
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
 from receiver.observability import logs
@@ -61,9 +61,9 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     chosen = settings.load(creates_secret=False)
     hide = hiding(known_secrets(chosen))
     logs.configure(hide, settings.log_format())
-    told = status or entry.subscription.tried_with
+    told = status or entry.subscription.test_status
     try:
-        works, said = True, hide(sample_events.send(hook, told, chosen.zone))
+        works, said = True, hide(hook_tests.send(hook, told, chosen.zone))
     except DeliveryFailure as failure:
         works, said = False, hide(str(failure))
     if as_json:

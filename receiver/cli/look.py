@@ -21,7 +21,7 @@ from receiver.console import output
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.serializers import records
-from receiver.stores.base import TimeRange
+from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Outcome, Status
 
 
@@ -46,7 +46,9 @@ def tasks(
     if ctx.invoked_subcommand:
         return
     wanted = Status(status) if status else None
-    page = store().page_of_tasks(before=cursor, limit=limit, status=wanted, created=span, **of_task)
+    page = store().lists.page_of_tasks(
+        before=cursor, limit=limit, status=wanted, created=span, **of_task
+    )
     if as_json:
         output.as_json([task_json(task) for task in page.rows])
     else:
@@ -60,7 +62,7 @@ def tasks(
 def show(task: str, as_json: bool) -> None:
     """The timeline of one task: every callback, move and attempt."""
     chosen = settings.load(creates_secret=False)
-    history = store(chosen).history(task)
+    history = store(chosen).queries.history(task)
     if as_json:
         output.as_json(records.history_json(history, names_in_hooks_file(chosen)))
     else:
@@ -85,7 +87,7 @@ def callbacks(
 ) -> None:
     """List what providers said, newest first; `--outcome quarantined`: what was not understood."""
     wanted = Outcome(outcome) if outcome else None
-    page = store().page_of_callbacks(
+    page = store().lists.page_of_callbacks(
         before=cursor, limit=limit, task_id=task, outcome=wanted, received=span, **of_task
     )
     if as_json:
@@ -117,7 +119,7 @@ def deliveries(
     wanted = State(state) if state else None
     chosen = settings.load(creates_secret=False)
     hooks = names_in_hooks_file(chosen)
-    page = store(chosen).page_of_deliveries(
+    page = store(chosen).lists.page_of_deliveries(
         before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
     )
     if as_json:
@@ -135,7 +137,7 @@ def rejections(limit: int, as_json: bool) -> None:
 
     The newest 1,000 are kept; a wrong token shows only as "…".
     """
-    found = store().rejections(limit)
+    found = store().activity.rejections(limit)
     if as_json:
         output.as_json([records.rejection_json(rejection) for rejection in found])
     else:

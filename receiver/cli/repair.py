@@ -23,9 +23,8 @@ from receiver.console import output
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
-from receiver.maintenance import redeliver as again
-from receiver.maintenance.replay import reparse
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.maintenance import repair
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.text.display import plain
 
 ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
@@ -76,9 +75,9 @@ def redeliver(
     )
     ingest = _ingest()
     now = now_ms()
-    found = _total(again.redeliver(ingest.store, wanted, now, dry_run=dry_run))
+    found = _total(repair.redeliver(ingest.store, wanted, now, dry_run=dry_run))
     missing = _total(
-        again.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
+        repair.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
     )
     if as_json:
         output.as_json({"redelivered": found, "created": missing, "dry_run": dry_run})
@@ -144,7 +143,7 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
     hidden = nullcontext(lambda _: None)
     progress = hidden if sys.stdout.isatty() else output.progress("parsing callbacks")
     with progress as more:
-        for one in reparse(_ingest(), since, dry_run=dry_run):
+        for one in repair.replay(_ingest(), since, dry_run=dry_run):
             became = f"{verb}: {one.outcome}" if one.outcome else f": {plain(one.problem)}"
             click.echo(f"callback {one.callback}{became}")
             counted[one.outcome or one.problem.partition(":")[0]] += 1
@@ -160,10 +159,10 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
     record = store()
     for delivery in deliveries:
         if dry_run:
-            found = record.delivery(delivery)
+            found = record.queries.delivery(delivery)
             click.echo(f"delivery {delivery} would be due again: it is {found.state} now")
         else:
-            record.redeliver(delivery, now_ms())
+            record.outbox.redeliver(delivery, now_ms())
             click.echo(f"delivery {delivery} is due again")
 
 

@@ -38,7 +38,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
         raise click.UsageError("give --older-than, such as 30d, or set RETENTION")
     callbacks = size = inputs = 0
     record, older_than = store(chosen), now_ms() - seconds * 1000
-    if by := record.set_forward_since(older_than):
+    if by := record.clocks.set_forward_since(older_than):
         kept = f"the clock was set forward by {by / 1000:.0f} s; data is kept that much longer"
         click.echo(f"prune: {kept}", err=True)
     steps = steps_of_pruning(record, older_than, _keepers(chosen), dead_too=dead_letters)
@@ -79,7 +79,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     found = (
         [task]
         if task
-        else [row.id for row in record.tasks(reference=reference, limit=MOST_AT_ONCE)]
+        else [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
     )
     if not found:
         raise click.ClickException(f"no task has the reference {reference!r}")
@@ -102,5 +102,5 @@ def _keepers(chosen: settings.Settings) -> list[KeepsFiles]:
 
     Raises SettingsError: with a mistake in the hooks file, files could be left behind unnoticed.
     """
-    entries = [entry for entry in hook_entries(chosen) if entry.type in hooks.FILE_TYPES]
+    entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

@@ -17,11 +17,11 @@ from receiver.cli.group import REFUSED, store_when_reachable
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
-from receiver.delivery.alerts import AlertSender
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch import Chore, chores, dispatcher
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.chores import AlertSender, Chore, MissingHooks, run_chores
+from receiver.delivery.dispatcher import dispatcher
 from receiver.delivery.hook_tests import HookTestSender
-from receiver.delivery.loaded_hooks import LoadedHooks, MissingHooks
+from receiver.delivery.loaded_hooks import LoadedHooks
 from receiver.errors import NotErased, StoreUnavailable
 from receiver.hooks.base import KeepsFiles
 from receiver.maintenance.erasures import FinishErasures
@@ -30,7 +30,7 @@ from receiver.observability import logs
 from receiver.observability.metrics import FLUSH_INTERVAL, MetricBuffer
 from receiver.processes import serve
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, Reports, source_of
+from receiver.processes.current_hooks import REPORTS_EVERY, CurrentHooks, ProblemReports, source_of
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store, open_store, when_reachable
 
@@ -51,7 +51,7 @@ def migrate(wait: bool) -> None:
     """Bring the database up to this release. Safe to run twice, even concurrently."""
     with closing(open_store(settings.load().database_url)) as record:
         applied = when_reachable(record.migrate) if wait else record.migrate()
-        pooler = record.pooler()
+        pooler = record.database.pooler()
     names = ", ".join(applied) if len(applied) < FEW else f"{applied[0]} to {applied[-1]}"
     click.echo(f"migrate: applied {names}" if applied else "migrate: up to date")
     for sentence in pooler or ():
@@ -103,30 +103,39 @@ def worker() -> None:
     logs.configure(loaded.hide, settings.log_format())
     meter = MetricBuffer("worker")
     record = store_when_reachable(chosen)
-    deliver = Deliver(record, loaded, hide=loaded.hide, meter=meter, zone=chosen.zone)
+    deliveries = DeliveryWorker(
+        record,
+        loaded,
+        hide=loaded.hide,
+        meter=meter,
+        zone=chosen.zone,
+        concurrency=chosen.worker_concurrency,
+    )
     watch = ClockWatch(record, meter)
     with suppress(StoreUnavailable):  # it is logged when the worker looks again
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())
+    for problem in hooks.check_installed_types():
+        log.warning("a hook type of another package cannot be used", problem=problem)
     if not loaded:
         path = loaded.current.source.path
         problem = "it is empty" if path.exists() else "it does not exist"
         log.warning("there are no hooks: nothing is done", hooks_file=str(path), problem=problem)
-    reports = Reports(deliver.store, f"{socket.gethostname()}:{os.getpid()}", "worker")
-    run = dispatcher(deliver.store, deliver, concurrency=chosen.worker_concurrency).run
+    reports = ProblemReports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
+    run = dispatcher(deliveries).run
     more = [
         Chore("clock", LOOK_EVERY, watch.look),
-        Chore("metrics", FLUSH_INTERVAL, lambda: _hand_over(meter, deliver.store)),
-        Chore("trials", TRIALS_EVERY, HookTestSender(deliver.store, loaded, loaded.hide).round),
+        Chore("metrics", FLUSH_INTERVAL, lambda: _hand_over(meter, record)),
+        Chore("trials", TRIALS_EVERY, HookTestSender(record, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
-        Chore("missing hooks", MISSING_EVERY, MissingHooks(deliver.store, loaded).log),
+        Chore("missing hooks", MISSING_EVERY, MissingHooks(record, loaded).log),
     ]
-    with chores([*_chores(deliver.store, loaded, chosen.retention), *more], stop):
+    with run_chores([*_chores(record, loaded, chosen.retention), *more], stop):
         drained = run(stop)
     with suppress(StoreUnavailable):  # it was logged where it mattered
-        _hand_over(meter, deliver.store)
+        _hand_over(meter, record)
         reports.report(None)
     if not drained:
         log.error("an attempt did not end in time; it is made again when its lease is out")
@@ -151,7 +160,7 @@ def _chores(record: Store, loaded: LoadedHooks, retention: int | None) -> list[C
 
 def _hand_over(meter: MetricBuffer, record: Store) -> None:
     try:
-        meter.flush(record.measure)
+        meter.flush(record.metrics.add)
     except StoreUnavailable:
         meter.store_failed()
         raise
@@ -159,7 +168,7 @@ def _hand_over(meter: MetricBuffer, record: Store) -> None:
 
 def _prune(record: Store, retention: int, keepers: Sequence[KeepsFiles]) -> None:
     older_than = now_ms() - retention * 1000
-    if by := record.set_forward_since(older_than):
+    if by := record.clocks.set_forward_since(older_than):
         log.warning("the clock was set forward; data is kept that much longer", by_s=by / 1000)
     steps = []
     try:

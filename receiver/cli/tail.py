@@ -13,7 +13,7 @@ from receiver.console import output
 from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
-from receiver.stores.activity import Activity, ActivityKind
+from receiver.stores.sql.activity import Activity, ActivityKind
 
 
 @click.command()

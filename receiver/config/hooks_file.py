@@ -14,7 +14,8 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
-from receiver.config import durations
+from receiver.config import durations, plugins
+from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
 from receiver.tasks import Status
@@ -140,6 +141,24 @@ def one_of(choices: Collection[str], what: str) -> Callable[[str], None]:
     return check
 
 
+def installed_types() -> Plugins:
+    """Return the hook types of other installed packages, without importing them."""
+    return plugins.find(plugins.HOOKS, frozenset(TYPES))
+
+
+def _check_type(value: str) -> None:
+    """Raise ValidationError for an unknown type, or one that two packages define.
+
+    Other packages are considered only for a type that is not built in.
+    """
+    if value in TYPES:
+        return
+    installed = installed_types()
+    if value in installed.problems:
+        raise ValidationError(installed.problems[value])
+    one_of((*TYPES, *installed.usable), "a hook type")(value)
+
+
 class _Wait(fields.Field[float]):
     """A duration in seconds, written as a number of seconds or as `"2m"`."""
 
@@ -168,7 +187,7 @@ class _Keys(Schema):
             r"[A-Za-z0-9_-]{1,40}\Z", error="use 1 to 40 letters, digits, '-' and '_'"
         ),
     )
-    type = fields.String(required=True, validate=one_of(TYPES, "a hook type"))
+    type = fields.String(required=True, validate=_check_type)
     on = fields.List(
         fields.String(validate=one_of(HEARABLE, "a status")),
         load_default=lambda: list(DEFAULT_ON),

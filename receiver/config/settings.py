@@ -14,22 +14,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from environs import EnvError, EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
 from receiver.config import durations, private_files
+from receiver.environment import Setting
 from receiver.errors import SettingsError
 from receiver.observability import logs
-from receiver.signing import standard_webhooks
+from receiver.providers import PROVIDERS
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
 SHORTEST_SECRET = 16  # characters
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-# The providers that sign by Standard Webhooks, and the setting that holds the secrets of each.
-SIGNING = {"kling": "KLING_WEBHOOK_SECRETS"}
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 SHORTEST_PASSWORD = 8  # characters; wrong ones have to wait
 
@@ -104,7 +103,7 @@ def load(*, creates_secret: bool = True) -> Settings:
     """
     # environs' own readers say "Not a valid integer." without the name: ours name it in `seal`.
     env = FileAwareEnv(eager=False, strip_whitespace=True)
-    problems = unreadable_files()
+    problems = unreadable_files() + PROVIDERS.problems
     if problems:
         raise SettingsError(problems)
     database_url = env.str("DATABASE_URL", DEFAULT_DATABASE_URL, validate=_database_url)
@@ -117,7 +116,11 @@ def load(*, creates_secret: bool = True) -> Settings:
     hooks_file = env.str("HOOKS_FILE", "", validate=_hooks_file)
     reconcile_after = env.float("RECONCILE_AFTER", None, validate=_between(0.1, 86_400))
     confirm = env.str("CONFIRM", "never", validate=_confirm)
-    signing = {name: env.str(name, "", validate=_webhook_secrets) for name in SIGNING.values()}
+    verification = _verification_settings()
+    signing = {
+        provider: env.str(setting.name, "", validate=_read_by(setting))
+        for provider, setting in verification.items()
+    }
     api_token = env.str("API_TOKEN", "", validate=_api_token)
     retention = env.str("RETENTION", "", validate=_duration)
     timezone = env.str("TIMEZONE", "UTC", validate=_timezone)
@@ -142,9 +145,9 @@ def load(*, creates_secret: bool = True) -> Settings:
         confirm=Confirm(confirm),
         reconcile_after=reconcile_after,
         webhook_secrets={
-            provider: split_secrets(signing[name])
-            for provider, name in SIGNING.items()
-            if signing[name]
+            provider: setting.read(signing[provider])
+            for provider, setting in verification.items()
+            if signing[provider]
         },
         worker_concurrency=concurrency,
         trusted_proxies=proxies,
@@ -180,7 +183,6 @@ def unreadable_files() -> list[str]:
         "DASHBOARD_PASSWORD",
         "HOOKS_FILE",
         "KEEP_INPUTS",
-        "KLING_WEBHOOK_SECRETS",
         "LOG_FORMAT",
         "RECONCILE_AFTER",
         "RETENTION",
@@ -188,7 +190,7 @@ def unreadable_files() -> list[str]:
         "TIMEZONE",
         "TRUSTED_PROXIES",
         "WORKER_CONCURRENCY",
-        *SIGNING.values(),
+        *(setting.name for setting in _verification_settings().values()),
     )
     return [
         f"{name}_FILE: {os.environ[f'{name}_FILE']} is not a readable file"
@@ -383,15 +385,23 @@ def _confirm(value: str) -> None:
         raise ValidationError(f"{value!r} is not known; use {', '.join(Confirm)}")
 
 
-def _webhook_secrets(value: str) -> None:
-    for number, secret in enumerate(split_secrets(value), 1):
+def _verification_settings() -> dict[str, Setting[tuple[str, ...]]]:
+    """Return the settings with which callbacks are verified, by provider."""
+    return {
+        provider: adapter.verification.setting
+        for provider, adapter in PROVIDERS.items()
+        if adapter.verification is not None
+    }
+
+
+def _read_by(setting: Setting[Any]) -> Callable[[str], None]:
+    def check(value: str) -> None:
         try:
-            standard_webhooks.key_of(secret)
+            setting.read(value)
         except ValueError as error:
-            raise ValidationError(
-                f"secret {number} {error}; copy it from the provider's console, or create a new "
-                f"one there. For a sender of your own, make one with: {standard_webhooks.MAKE_ONE}"
-            ) from None
+            raise ValidationError(str(error)) from None
+
+    return check
 
 
 def _between(low: float, high: float) -> Callable[[float], None]:

@@ -19,9 +19,9 @@ from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.deliveries import Delivery, Subscription
 from receiver.doctor.findings import Finding, Verdict
 from receiver.endpoints import Circuit, Endpoint
-from receiver.stores.activity import Activity
-from receiver.stores.base import StoredCallback, TaskHistory
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Activity, Rejection
+from receiver.stores.sql.queries import TaskHistory
+from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Task
 from receiver.text import display
 from receiver.text.display import rfc3339

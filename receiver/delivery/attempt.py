@@ -1,54 +1,72 @@
-"""One attempt at one delivery: ask the hook, and put on record how it went."""
+"""The way out: claim a delivery, call its hook, and record the outcome.
+
+A dispatcher decides which delivery runs and when. `DeliveryWorker` does the rest: `claim` takes due
+deliveries for a limited time (a lease), and `run` attempts one of them and frees its slot.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import random
+import socket
+import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
+from functools import partial
 
+import structlog
 from structlog.contextvars import bound_contextvars
 
 from receiver import providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
-from receiver.endpoints import AlertKind, Breaker, Endpoint, EndpointHealth
+from receiver.delivery.failures import ABANDONED, counted_attempts, endpoint_health, unexpected
+from receiver.delivery.worker_slots import Reservation, WorkerSlots
+from receiver.endpoints import Breaker, EndpointHealth
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
-    EndpointGone,
     PermanentFailure,
     RequestRefused,
     ResultGone,
     StoreUnavailable,
     TemporaryFailure,
-    TimedOut,
 )
-from receiver.events import Media, Source
+from receiver.events import Source
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.outgoing.retry import RetryPolicy
-from receiver.stores.base import NoticeSource, Store
-from receiver.stores.upkeep import Change
+from receiver.stores.base import Store
 from receiver.text.display import storable
 from receiver.text.redaction import redacted
 
-ABANDONED = "abandoned"  # an outcome: the worker died or stalled
-ANSWER_KEPT = 2_000  # characters of what the other side said
-SAID_REPEATED = 100  # characters of what an endpoint said in a delivery of another task
-RECORD_TRIES = 10  # how often the outcome is offered to a store that is unavailable
+LEASE = 10_000  # ms; after a worker has died, its deliveries wait that long
+UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
+SEEN_EVERY = 10.0  # seconds between two heartbeats
+DRAIN = 25.0  # seconds for running attempts to end; hosts kill a process 30 s after SIGTERM
+ANSWER_KEPT = 2_000  # characters of an endpoint's response
+SAID_REPEATED = 100  # characters of a response that are repeated in the deliveries of other tasks
+RECORD_TRIES = 10  # attempts to store an outcome while the store is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
-FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
-OUTCOME = {State.DELIVERED: "delivered", State.PENDING: "retry", State.DEAD: "dead"}
+RESULTS = {  # log level, log line, label of the metric
+    State.DELIVERED: (logging.INFO, "delivered", "delivered"),
+    State.PENDING: (logging.WARNING, "attempt failed, due again", "retry"),
+    State.DEAD: (logging.ERROR, "delivery is dead", "dead"),
+}
+
+log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Attempts deliveries with these hooks, and decides what follows a failure."""
+@dataclass(slots=True)
+class DeliveryWorker:
+    """Claims, attempts and settles deliveries for one worker process. Thread-safe."""
 
     store: Store
     hooks: Mapping[str, Hook]
@@ -56,116 +74,184 @@ class Deliver:
     breaker: Breaker = field(default_factory=Breaker)
     clock: Callable[[], int] = now_ms
     chance: Callable[[], float] = random.random
-    hide: Callable[[str], str] = redacted  # the secrets in what the other side says
+    hide: Callable[[str], str] = redacted  # removes secrets from the text of responses and errors
     meter: MetricBuffer = field(default_factory=MetricBuffer)
-    zone: tzinfo = UTC  # in which people are shown times
+    zone: tzinfo = UTC  # for the times that people read
+    concurrency: int = 4
+    slots: WorkerSlots = field(init=False)
+    name: str = field(init=False)
+    _claimed: dict[int, Delivery] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _seen_at: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.slots = WorkerSlots(self.concurrency, is_known=self.hooks.__contains__)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the outcome of a claimed delivery is not recorded yet."""
+        return bool(self._claimed)
+
+    def claim(self) -> list[Delivery]:
+        """Claim due deliveries for the free slots. Raises StoreUnavailable.
+
+        Each claim begins an attempt. `upkeep` renews the lease until `run` has ended it.
+        """
+        now = self.clock()
+        with Reservation(self.slots) as reservation:
+            claimed = self.store.outbox.claim(
+                self.name, now, now + LEASE, self.slots.free, reservation
+            )
+            self.keep(claimed, reservation)
+        return claimed
+
+    def keep(self, claimed: list[Delivery], reservation: Reservation) -> None:
+        """Keep the slots and renew the leases of these deliveries until `run` has ended them."""
+        by_id = {delivery.id: delivery for delivery in claimed}
+        reservation.keep(by_id)
+        with self._lock:
+            self._claimed.update(by_id)
+
+    def run(self, delivery: Delivery) -> None:
+        """Attempt a claimed delivery, record the outcome, and free its slot."""
+        state = State.PENDING
+        try:
+            state = self.attempt(delivery)
+        except StoreUnavailable as error:  # the lease expires, and the delivery is attempted again
+            log.error(
+                "an outcome is not on record",
+                delivery=delivery.id,
+                task=delivery.task_id,
+                hook=delivery.hook,
+                error=str(error),
+            )
+            self.meter.store_failed()
+        except Exception:
+            log.exception("an attempt broke", delivery=delivery.id)
+        finally:
+            with self._lock:
+                self._claimed.pop(delivery.id, None)
+            self.slots.end(delivery.id, delivered=state is State.DELIVERED)
 
     def attempt(self, delivery: Delivery) -> State:
-        """Attempt a claimed delivery; how it stands after that.
+        """Call the hook of a claimed delivery, record the outcome, and return the new state.
 
-        It runs in its own context, so that values that a hook binds appear in no later log line.
+        Any exception of the hook is a failed attempt. Raises StoreUnavailable if the outcome cannot
+        be recorded.
         """
-        return copy_context().run(self._attempt_named, delivery)
-
-    def _attempt_named(self, delivery: Delivery) -> State:
-        with concerning(delivery):
-            return self._attempt(delivery)
-
-    def _attempt(self, delivery: Delivery) -> State:
         started_at = self.clock()
-        hook = self.hooks.get(delivery.hook)
-        if hook is None:  # it was removed from the hooks file after the claim
-            said = f"the hook {delivery.hook!r} is not in the hooks file: the delivery waits for it"
-            return self._settle(delivery, started_at, "failed", State.PENDING, Done(said), delay=0)
-        try:
-            self._refuse_disabled(delivery.hook)
-            notice = self.notice(delivery)
-        except DeliveryFailure as failure:  # nothing was sent: it says nothing of the endpoint
-            return self._after_failure(delivery, started_at, "failed", failure)
-        try:
-            done = hook.send(notice)
-        except DeliveryFailure as failure:
-            return self.failed(delivery, started_at, failure)
-        return self._settle(
-            delivery,
-            started_at,
-            "delivered",
-            State.DELIVERED,
-            done,
-            verdict=EndpointHealth.WORKS,
-            timed_out=False,
-            moved_at=notice.transition.recorded_at,
-        )
+        with _log_context(delivery):
+            hook = self.hooks.get(delivery.hook)
+            if hook is None:  # it was removed from the hooks file after the claim
+                name = repr(delivery.hook)
+                answer = f"the hook {name} is not in the hooks file: the delivery waits for it"
+                return self._settle(
+                    delivery, started_at, "failed", State.PENDING, Done(answer), retry_in=0
+                )
+            notice = None
+            try:
+                self._check_enabled(delivery.hook)
+                notice = self.notice(delivery)
+                # In a context of its own: values that the hook binds appear in no later log line.
+                done = copy_context().run(hook.send, notice)
+                return self._settle(
+                    delivery, started_at, "delivered", State.DELIVERED, done, notice
+                )
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - hooks may raise anything
+                return self._fail(delivery, started_at, error, notice)
 
-    def failed(self, delivery: Delivery, started_at: int, failure: DeliveryFailure) -> State:
-        """Record an attempt that the hook failed: the delivery is due again, or dead."""
-        if isinstance(failure, ResultGone):
-            self.store.ask_at(delivery.task_id, started_at)  # the provider gives fresh URLs
-        verdict, timed_out = _verdict(failure), failure.timed_out
-        return self._after_failure(delivery, started_at, "failed", failure, verdict, timed_out)
-
-    def abandoned(self, delivery: Delivery) -> State:
-        """Put on record that the worker which held this delivery is gone."""
+    def abandon(self, delivery: Delivery) -> State:
+        """Record that the worker of this attempt died or stalled, and return the new state."""
         failure = TemporaryFailure("the worker died or stalled during this attempt")
-        return self._after_failure(delivery, self.clock(), ABANDONED, failure)
+        with _log_context(delivery):
+            return self._fail(delivery, self.clock(), failure, outcome=ABANDONED)
 
     def notice(self, delivery: Delivery) -> Notice:
-        """What the hook is told. Raises NotFound, StoreUnavailable, PermanentFailure."""
-        told = self.store.told(delivery)
-        if told.is_forgotten:
-            raise PermanentFailure("the task was forgotten: nothing is told of it any more")
-        return replace(told.notice, media=_media(told), zone=self.zone)
+        """Return what the hook receives. Raises NotFound, StoreUnavailable, PermanentFailure.
 
-    def _refuse_disabled(self, hook: str) -> None:
-        endpoint = self.store.endpoint(hook)
+        The outputs are parsed from the stored callback, because bodies are stored once.
+        """
+        source = self.store.outbox.notice_source(delivery)
+        if source.is_forgotten:
+            raise PermanentFailure("the task was forgotten: nothing is sent about it any more")
+        callback = source.callback
+        if callback is None or callback.source is Source.CREATE:
+            return replace(source.notice, zone=self.zone)
+        if not callback.body:
+            raise PermanentFailure("the provider's message was pruned: there is nothing to send")
+        try:
+            media = providers.parse(callback).media
+        except RequestRefused as error:
+            raise PermanentFailure(f"the stored message can no longer be read: {error}") from error
+        return replace(source.notice, media=media, zone=self.zone)
+
+    def upkeep(self) -> None:
+        """Renew the leases of claimed deliveries; send a heartbeat now and then.
+
+        Call it every UPKEEP_EVERY seconds. Raises StoreUnavailable.
+        """
+        now = self.clock()
+        with self._lock:
+            claimed = list(self._claimed.values())
+        if claimed:
+            self.store.outbox.renew(claimed, now + LEASE)
+        if time.monotonic() >= self._seen_at:
+            self.store.activity.heartbeat(self.name, "worker", now)
+            self._seen_at = time.monotonic() + SEEN_EVERY
+
+    def store_failed(self, error: StoreUnavailable) -> None:
+        """Log and count that the store is unavailable."""
+        log.error("the record is unavailable", error=str(error))
+        self.meter.store_failed()
+
+    def _check_enabled(self, hook: str) -> None:
+        """Raise PermanentFailure if the hook is disabled."""
+        endpoint = self.store.endpoints.of(hook)
         if endpoint.disabled_at is not None:
+            # What follows a colon may concern another task.
+            reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
             raise PermanentFailure(
-                f"nothing was sent: the hook is disabled, because {_beginning(endpoint.said)}; "
-                f"correct the cause, then: receiver endpoints resume {hook}"
+                f"nothing was sent: the hook is disabled, because {reason}; "
+                f"correct the cause, then run: receiver endpoints resume {hook}"
             )
 
-    def _after_failure(
+    def _fail(
         self,
         delivery: Delivery,
         started_at: int,
-        outcome: str,
-        failure: DeliveryFailure,
-        verdict: EndpointHealth | None = None,
-        timed_out: bool | None = None,
+        error: Exception,
+        notice: Notice | None = None,
+        *,
+        outcome: str = "failed",
     ) -> State:
-        delay = None
+        """Record a failed attempt: the delivery is due again, or dead."""
+        failure = error if isinstance(error, DeliveryFailure) else self._unexpected(error)
+        if isinstance(failure, ResultGone):
+            self.store.polling.query_at(
+                delivery.task_id, started_at
+            )  # the provider returns fresh URLs
+        retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
-            delay = self.policy.delay(
-                self._attempts_used(delivery, outcome),
+            retry_in = self.policy.delay(
+                counted_attempts(self.store, delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,
                 apart=outcome == ABANDONED,
             )
-        state = State.DEAD if delay is None else State.PENDING
+        state = State.DEAD if retry_in is None else State.PENDING
         done = Done(str(failure), failure.files)
-        return self._settle(delivery, started_at, outcome, state, done, delay, verdict, timed_out)
+        return self._settle(
+            delivery, started_at, outcome, state, done, notice, failure=failure, retry_in=retry_in
+        )
 
-    def _attempts_used(self, delivery: Delivery, outcome: str) -> int:
-        """Return how many attempts count towards the retry limit, including the one that now ends.
-
-        An abandoned attempt is no evidence against its delivery, because another delivery may have
-        killed the worker; several in a row are. So after a failed attempt only failed attempts
-        count, and after an abandoned one only the abandoned attempts directly before it.
-        """
-        made = delivery.attempts - delivery.retries_from
-        try:
-            attempts = self.store.attempts([delivery]).get(delivery.id, ())
-        except StoreUnavailable:  # `_settle` tries again to store the outcome
-            return made
-        before = [
-            attempt.outcome == ABANDONED
-            for attempt in attempts
-            if delivery.retries_from < attempt.number < delivery.attempts
-        ]
-        if outcome != ABANDONED:
-            return made - sum(before)
-        in_a_row = next((n for n, was in enumerate(reversed(before)) if not was), len(before))
-        return 1 + in_a_row
+    def _unexpected(self, error: Exception) -> DeliveryFailure:
+        log.error("a hook broke", exc_info=error)
+        # The end of a traceback names the error, so the beginning is cut off.
+        text = self.hide("".join(traceback.format_exception(error)))
+        return unexpected(error, text[-ANSWER_KEPT:])
 
     def _settle(
         self,
@@ -174,65 +260,56 @@ class Deliver:
         outcome: str,
         state: State,
         done: Done,
-        delay: float | None = None,
-        verdict: EndpointHealth | None = None,
-        timed_out: bool | None = None,
-        moved_at: int | None = None,
+        notice: Notice | None = None,
+        *,
+        failure: DeliveryFailure | None = None,
+        retry_in: float | None = None,
     ) -> State:
+        """Record the outcome of an attempt. Without a `notice`, the hook was not called.
+
+        Raises StoreUnavailable after RECORD_TRIES tries.
+        """
         ended_at = self.clock()
-        due_at = None if delay is None else ended_at + round(delay * 1000)
-        attempt = Attempt(
-            number=delivery.attempts,
-            started_at=started_at,
-            ended_at=ended_at,
-            outcome=outcome,
-            answer=self.hide(storable(done.answer))[:ANSWER_KEPT],  # it may echo what it was told
-        )
-        change = self._endpoint_change(verdict, timed_out, attempt)
+        answer = self.hide(storable(done.answer))[:ANSWER_KEPT]  # it may repeat what was sent
+        attempt = Attempt(delivery.attempts, started_at, ended_at, outcome, answer)
+        due_at = None if retry_in is None else ended_at + round(retry_in * 1000)
+        change = None
+        if notice is not None:
+            change = partial(
+                self.breaker.after,
+                health=endpoint_health(failure) if failure else EndpointHealth.WORKS,
+                now=ended_at,
+                said=answer,
+                timed_out=failure is not None and failure.timed_out,
+            )
         for tries_left in reversed(range(RECORD_TRIES)):
             try:
-                if self.store.settle(delivery, attempt, state, due_at, done.files, change):
-                    self._count(delivery, state, done, moved_at)
+                if self.store.outbox.settle(delivery, attempt, state, due_at, done.files, change):
+                    self._count(delivery, state, done, notice)
+                break
             except StoreUnavailable:
                 if not tries_left:
-                    raise  # the lease runs out, and the delivery is attempted again
+                    raise  # the lease expires, and the delivery is attempted again
                 time.sleep(RECORD_AGAIN_AFTER)
-            else:
-                break
+        level, event, _ = RESULTS[state]
+        log.log(level, event)
         return state
 
-    def _count(self, delivery: Delivery, state: State, done: Done, moved_at: int | None) -> None:
+    def _count(self, delivery: Delivery, state: State, done: Done, notice: Notice | None) -> None:
         hook = delivery.hook if delivery.hook in self.hooks else metrics.UNKNOWN
-        self.meter.count(metrics.ATTEMPTS, hook, OUTCOME[state])
+        self.meter.count(metrics.ATTEMPTS, hook, RESULTS[state][2])
         if done.files:
             self.meter.count(metrics.DOWNLOADS, hook, by=len(done.files))
             size = sum(file.size for file in done.files)
             self.meter.count(metrics.DOWNLOAD_BYTES, hook, by=size)
-        # What is delivered again says nothing of how long it takes.
-        if moved_at is not None and not delivery.retries_from:
-            took = (self.clock() - moved_at) / 1000
-            self.meter.observe(metrics.DELIVERY_SECONDS, took, delivery.hook)
-
-    def _endpoint_change(
-        self, verdict: EndpointHealth | None, timed_out: bool | None, attempt: Attempt
-    ) -> Change | None:
-        """Return how the attempt changes its endpoint; None if it called no endpoint."""
-        if timed_out is None:
-            return None
-
-        def change(endpoint: Endpoint) -> tuple[Endpoint, AlertKind | None]:
-            alert = None
-            if verdict is not None:
-                endpoint, alert = self.breaker.after(
-                    endpoint, verdict, attempt.ended_at, attempt.answer
-                )
-            return replace(endpoint, timed_out=timed_out), alert
-
-        return change
+        # The time since a transition means nothing for a delivery that was made due again.
+        if state is State.DELIVERED and notice is not None and not delivery.retries_from:
+            seconds = (self.clock() - notice.transition.recorded_at) / 1000
+            self.meter.observe(metrics.DELIVERY_SECONDS, seconds, delivery.hook)
 
 
-def concerning(delivery: Delivery) -> AbstractContextManager[None]:
-    """Names the delivery in every log line inside."""
+def _log_context(delivery: Delivery) -> AbstractContextManager[None]:
+    """Name the delivery in every log line of the block."""
     return bound_contextvars(
         delivery=delivery.id,
         task=delivery.task_id,
@@ -240,49 +317,3 @@ def concerning(delivery: Delivery) -> AbstractContextManager[None]:
         status=delivery.status,
         attempt=delivery.attempts,
     )
-
-
-def unexpected(error: Exception, text: str) -> DeliveryFailure:
-    """Return the failure for an exception that is not a DeliveryFailure.
-
-    Network and operating system errors concern the endpoint, unless they are about a file that
-    only this event needs. Any other exception is a bug in the hook that this event triggers, and
-    must not delay other events.
-    """
-    if any("Timeout" in kind.__name__ for kind in type(error).__mro__):  # of any library
-        return TimedOut(text)
-    concerns_endpoint = isinstance(error, OSError) and not isinstance(error, FILE_ERRORS)
-    return TemporaryFailure(text) if concerns_endpoint else ContentFailure(text)
-
-
-def _beginning(said: str) -> str:
-    """Return what an endpoint said, without what follows a colon: it may be about another task."""
-    return said.partition(": ")[0][:SAID_REPEATED]
-
-
-def _verdict(failure: DeliveryFailure) -> EndpointHealth | None:
-    """Return what the failure means for the circuit breaker; None if it has no effect.
-
-    An endpoint that refuses one delivery permanently has answered, so it works. If an attempt made
-    some of its files, the endpoint counts neither as working nor as failing.
-    """
-    if isinstance(failure, EndpointGone):
-        return EndpointHealth.GONE
-    if isinstance(failure, ContentFailure) or failure.files:
-        return None
-    return EndpointHealth.FAILS if isinstance(failure, TemporaryFailure) else EndpointHealth.WORKS
-
-
-def _media(told: NoticeSource) -> tuple[Media, ...]:
-    """The outputs, read again from the message on record: bodies are stored once."""
-    callback = told.callback
-    if callback is None or callback.source is Source.CREATE:
-        return ()
-    if not callback.body:
-        raise PermanentFailure("what the provider said was pruned: there is nothing left to tell")
-    try:
-        return providers.parse(callback).media
-    except RequestRefused as refusal:
-        raise PermanentFailure(
-            f"the stored message cannot be read any more: {refusal}"
-        ) from refusal

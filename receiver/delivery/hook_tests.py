@@ -1,101 +1,161 @@
-"""Sends the test events that were asked for on the dashboard, and keeps what came of each.
+"""Test events: marked as such, and sent through a hook without a delivery.
 
-They go around the record of deliveries: one is sent even where the circuit is open, for whoever
-asks wants to know, and it opens and closes none.
+A test event is sent even while the circuit of its hook is open, and it does not affect the circuit.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, tzinfo
+from pathlib import Path
 
 import structlog
 
 from receiver.clock import now_ms
-from receiver.delivery import sample_events
+from receiver.deliveries import File, Notice, Transition
 from receiver.delivery.attempt import ANSWER_KEPT
 from receiver.errors import DeliveryFailure, PermanentFailure
-from receiver.hooks.base import Hook
+from receiver.events import Media
+from receiver.hooks.base import Hook, NeedsTestPicture
+from receiver.providers import PROVIDERS
 from receiver.stores.base import Store
-from receiver.stores.hook_tests import HookTest, HookTestOutcome
+from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
+from receiver.tasks import Status, Task, Trust, new_task_id
 from receiver.text.display import storable
 from receiver.text.redaction import redacted
 
-LEASE = 10_000  # ms; how long one waits whose worker died
+LEASE = 10_000  # ms; after a worker has died, its test events wait that long
+REFERENCE = "TEST"
+REASON = "this is a test event; no task failed"
+PICTURE_SIDE = 480  # pixels
+# Not a link, so that services that show links or fetch pictures, such as Slack, leave it out.
+PICTURE_URL = "test:picture"
 
 log = structlog.get_logger()
 
 
+def send(hook: Hook, status: str, zone: tzinfo = UTC) -> str:
+    """Send a test event with this status; return the hook's answer. Raises DeliveryFailure."""
+    with sample_notice(status, zone) as (notice, picture):
+        if isinstance(hook, NeedsTestPicture) and notice.media:
+            return hook.send_test(notice, picture).answer
+        return hook.send(notice).answer
+
+
+@contextmanager
+def sample_notice(status: str, zone: tzinfo = UTC) -> Iterator[tuple[Notice, Path]]:
+    """Yield a notice that is marked as a test, and its picture; after the block it is removed."""
+    now = now_ms()
+    with tempfile.TemporaryDirectory(prefix="callback-receiver-") as folder:
+        picture = Path(folder) / "test.png"
+        picture.write_bytes(_picture())
+        task = Task(
+            id=f"test-{new_task_id(now)}",
+            provider=next(iter(PROVIDERS)),
+            status=Status(status) if status in tuple(Status) else Status.PROCESSING,
+            created_at=now - 20_000,
+            updated_at=now,
+            reference=REFERENCE,
+            reason=None if status == Status.SUCCEEDED else REASON,
+        )
+        notice = Notice(task, Transition(status, now, now, Trust.TOKEN), is_test=True, zone=zone)
+        if status == Status.SUCCEEDED:
+            notice = replace(notice, media=(Media("image", PICTURE_URL),), files=(_file(picture),))
+        yield notice, picture
+
+
+def _picture() -> bytes:
+    from PIL import Image, ImageDraw  # noqa: PLC0415 - a slow import that a worker rarely needs
+
+    image = Image.new("RGB", (PICTURE_SIDE, PICTURE_SIDE), "white")
+    place, size = (PICTURE_SIDE // 4, PICTURE_SIDE // 3), PICTURE_SIDE // 5
+    ImageDraw.Draw(image).text(place, REFERENCE, "black", font_size=size)
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    return png.getvalue()
+
+
+def _file(picture: Path) -> File:
+    content = picture.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return File("0", str(picture), digest, len(content), "image/png")
+
+
 @dataclass(slots=True)
 class _Sending:
-    """A test event on its way; `outcome` None: it is still being sent."""
+    """A test event that a thread sends; `outcome` is None until the thread has ended."""
 
-    trial: HookTest
+    test: HookTest
     outcome: HookTestOutcome | None = None
     answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HookTestSender:
-    """Each is sent on a thread of its own: a hook that hangs is in no other's way.
+    """Sends the test events that were requested on the dashboard, and records their outcomes.
 
-    A test event lasts as long as the hook's own deadline lets it, and is held meanwhile.
+    Each is sent on its own thread, so that a hook that hangs does not delay the others. The hook's
+    own deadline limits how long it takes.
     """
 
     store: Store
     hooks: Mapping[str, Hook]
-    hide: Callable[[str], str] = redacted  # the secrets in what the other side says
+    hide: Callable[[str], str] = redacted  # removes secrets from the text of responses and errors
     clock: Callable[[], int] = now_ms
-    _under_way: dict[str, _Sending] = field(default_factory=dict)  # by hook
+    _sending: dict[str, _Sending] = field(default_factory=dict)  # by hook
 
     def round(self) -> None:
-        """Keep what ended, hold what is still being sent, begin what was asked for.
+        """Record what has ended, renew the leases of the rest, and send what was requested.
 
-        To be called every few seconds, by one thread. Raises StoreUnavailable.
+        Call it every few seconds, from one thread. Raises StoreUnavailable.
         """
         now = self.clock()
-        for sending in list(self._under_way.values()):
-            self._look_after(sending, now)
-        for trial in self.store.take_trials(now, now + LEASE):
-            sending = self._under_way[trial.hook] = _Sending(trial)
+        for sending in list(self._sending.values()):
+            self._record(sending, now)
+        for test in self.store.endpoints.claim_tests(now, now + LEASE):
+            sending = self._sending[test.hook] = _Sending(test)
             threading.Thread(target=self._send, args=(sending,), name="trial", daemon=True).start()
 
-    def _look_after(self, sending: _Sending, now: int) -> None:
-        trial = sending.trial
+    def _record(self, sending: _Sending, now: int) -> None:
+        test = sending.test
         if sending.outcome is None:
-            self.store.hold_trial(trial, now + LEASE)
+            self.store.endpoints.renew_test(test, now + LEASE)
             return
-        if self.store.end_trial(trial, sending.outcome, sending.answer, now):
-            log.info("a test event was sent", hook=trial.hook, outcome=sending.outcome.value)
-        del self._under_way[trial.hook]
+        if self.store.endpoints.end_test(test, sending.outcome, sending.answer, now):
+            log.info("a test event was sent", hook=test.hook, outcome=sending.outcome.value)
+        del self._sending[test.hook]
 
     def _send(self, sending: _Sending) -> None:
-        outcome, said = self._said(sending.trial)
-        sending.answer = said
-        sending.outcome = outcome  # last: from now on it counts
+        outcome, sending.answer = self._result(sending.test)
+        sending.outcome = outcome  # last, because `_record` reads the answer after it
 
-    def _said(self, trial: HookTest) -> tuple[HookTestOutcome, str]:
-        """Whatever a hook raises is an answer."""
+    def _result(self, test: HookTest) -> tuple[HookTestOutcome, str]:
+        """Send a test event. Any exception of the hook is a failure."""
         try:
-            answer = sample_events.send(self._hook(trial.hook), trial.status)
+            answer = send(self._hook(test.hook), test.status)
         except DeliveryFailure as failure:
             return HookTestOutcome.FAILED, self._clean(str(failure))[:ANSWER_KEPT]
         except Exception as error:
-            log.exception("a hook broke", hook=trial.hook)
-            told = self._clean("".join(traceback.format_exception(error)))
-            return HookTestOutcome.FAILED, told[-ANSWER_KEPT:]  # its end says what broke
+            log.exception("a hook broke", hook=test.hook)
+            text = self._clean("".join(traceback.format_exception(error)))
+            return HookTestOutcome.FAILED, text[-ANSWER_KEPT:]  # its end names the error
         return HookTestOutcome.DELIVERED, self._clean(answer)[:ANSWER_KEPT]
 
     def _hook(self, name: str) -> Hook:
         if name not in self.hooks:
             raise PermanentFailure(
-                "nothing was sent: the worker that took it does not know this hook; restart the "
-                "worker, or send it SIGHUP, so that it reads the hooks file again"
+                "nothing was sent: the worker does not know this hook; restart the worker, or send "
+                "it SIGHUP, so that it reads the hooks file again"
             )
         return self.hooks[name]
 
     def _clean(self, text: str) -> str:
-        """Without secrets, and without what the record does not take: NUL and half characters."""
+        """Return the text without secrets, and without characters that cannot be stored."""
         return self.hide(storable(text))

@@ -1,4 +1,4 @@
-"""The hooks of a worker process, built from the hooks file that is in use."""
+"""The hooks of a worker process, built from the hooks file in use."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from receiver import hooks
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
-from receiver.stores.base import Store
-from receiver.stores.overview import without_hook
-from receiver.text.redaction import hiding
+from receiver.text.redaction import hiding_values, redacted
 
 log = structlog.get_logger()
 
 
 class LoadedHooks(Mapping[str, Hook]):
-    """The hooks by name; `reload` replaces all of them, or none.
+    """The hooks by name; `reload` replaces either all of them or none. Thread-safe.
 
-    `secrets`: what `hide` hides beside the secrets of the hooks. May be used by several threads.
-    Raises SettingsError if a hook cannot be built.
+    `hide` removes the secrets of the hooks and `secrets` from a text. Raises SettingsError if a
+    hook cannot be built.
     """
 
     def __init__(
@@ -32,31 +30,31 @@ class LoadedHooks(Mapping[str, Hook]):
         self._built = hooks.build_all(current.entries, environ)
         self._alerting = _alerting(current.entries, self._built)
         self._secrets = hooks.secrets(current.entries, environ) | set(secrets)
-        self._hiding = hiding(self._secrets)
+        self._hide_secrets = hiding_values(self._secrets)
 
     def reload(self) -> None:
-        """Read the hooks file again; if it is invalid, log that, and keep the hooks."""
+        """Read the hooks file again. If it is invalid, log the problem and keep the hooks."""
         built: dict[str, Hook] = {}
-        found = self.current.reloaded(
+        reloaded = self.current.reloaded(
             lambda entries: built.update(hooks.build_all(entries, self._environ))
         )
-        if found.problem is not None:
-            self.current = found
-            log.error(REJECTED, problem=found.problem)
+        if reloaded.problem is not None:
+            self.current = reloaded
+            log.error(REJECTED, problem=reloaded.problem)
             return
-        # An attempt that still runs may show what the previous hooks must not.
-        self._secrets |= hooks.secrets(found.entries, self._environ)
-        self._hiding = hiding(self._secrets)
-        self._built, self.current = built, found
-        self._alerting = _alerting(found.entries, built)
+        # An attempt that still runs may repeat secrets of the previous hooks.
+        self._secrets |= hooks.secrets(reloaded.entries, self._environ)
+        self._hide_secrets = hiding_values(self._secrets)
+        self._built, self.current = built, reloaded
+        self._alerting = _alerting(reloaded.entries, built)
         log.info(RELOADED, hooks=list(built))
 
     def hide(self, text: str) -> str:
         """Return the text without secrets."""
-        return self._hiding(text)
+        return redacted(self._hide_secrets(text))
 
     def alerting(self) -> list[tuple[str, Alerting]]:
-        """Return the hooks that report failing endpoints, by name."""
+        """Return the hooks that send alerts about endpoints, with their names."""
         return self._alerting
 
     def __getitem__(self, name: str) -> Hook:
@@ -67,21 +65,6 @@ class LoadedHooks(Mapping[str, Hook]):
 
     def __len__(self) -> int:
         return len(self._built)
-
-
-class MissingHooks:
-    """Logs which deliveries wait because their hook is not in the hooks file."""
-
-    def __init__(self, store: Store, loaded: Mapping[str, Hook]) -> None:
-        self._store, self._loaded = store, loaded
-        self._logged: frozenset[str] = frozenset()
-
-    def log(self) -> None:
-        """Log a warning if other hooks are missing than the last time. Raises StoreUnavailable."""
-        found = without_hook(self._store.delivery_counts(), self._loaded)
-        if found and frozenset(found) != self._logged:
-            log.warning("deliveries wait for hooks that are not in the hooks file", hooks=found)
-        self._logged = frozenset(found)
 
 
 def _alerting(

@@ -12,12 +12,9 @@ from receiver.config.settings import Settings, sqlite_path
 from receiver.doctor import clocks, disk, hooks, permissions, reach, record
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
-from receiver.providers import PROVIDERS, spelling
+from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
 from receiver.text.redaction import redacted
-
-# Where the time is asked for: it answers anybody, and is the provider whose clock counts.
-KLING = "https://api-singapore.klingai.com"
 
 
 def examine(*, send: bool) -> Iterator[Finding]:
@@ -61,8 +58,9 @@ def _with_record(chosen: Settings, *, send: bool) -> Iterator[Finding]:
 def _hooks(
     named: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
 ) -> Iterator[Finding]:
+    yield from hooks.installed_types()
     try:
-        entries = load(named.path, spelling, PROVIDERS, must_exist=named.must_exist)
+        entries = load(named.path, status_for, PROVIDERS, must_exist=named.must_exist)
     except SettingsError as error:
         yield from (failed("hooks", line, "correct the hooks file") for line in error.problems)
         yield from hooks.rejected(store)
@@ -71,5 +69,5 @@ def _hooks(
 
 
 def _clock(public_url: str | None) -> Finding:
-    provider = os.environ.get("KLING_BASE_URL", "").strip() or KLING
-    return clocks.check([url for url in (provider, public_url) if url])
+    urls = clocks.reference_urls(PROVIDERS.values(), os.environ)
+    return clocks.check([*urls, *([public_url] if public_url else [])])

@@ -10,14 +10,14 @@ from receiver import hooks
 from receiver.clock import now_ms
 from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
-from receiver.delivery import sample_events
+from receiver.delivery import hook_tests
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
 from receiver.observability import logs
 from receiver.processes import current_hooks
 from receiver.stores import Store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 from receiver.text.redaction import hiding
 
 Hide = Callable[[str], str]
@@ -48,13 +48,19 @@ def check(
                 yield _sent(name, hook, entry, zone, hide)
 
 
+def installed_types() -> Iterator[Finding]:
+    """Yield a warning for each hook type of another package that cannot be used."""
+    for problem in hooks.check_installed_types():
+        yield warning("hook types", problem, "upgrade or uninstall the package")
+
+
 def rejected(store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each reason why processes rejected the hooks file."""
     try:
         found = current_hooks.rejections(store, now_ms()) if store else {}
     except StoreError:  # reported by the check of the database
         found = {}
-    for problem, who in current_hooks.who_rejected(found).items():
+    for problem, who in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
             f"rejected at the last SIGHUP by {who}; the previous one is used: {problem}",
@@ -65,7 +71,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
 def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each hook that deliveries wait for, but that is not in the file."""
     try:
-        counts = store.delivery_counts() if store else []
+        counts = store.metrics.delivery_counts() if store else []
     except StoreError:  # reported by the check of the database
         counts = []
     for hook, number in without_hook(counts, [entry.name for entry in entries]).items():
@@ -78,7 +84,7 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 
 def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     try:
-        endpoint = store.endpoint(entry.name) if store else Endpoint(entry.name)
+        endpoint = store.endpoints.of(entry.name) if store else Endpoint(entry.name)
     except StoreError:  # told of by the check of the database
         endpoint = Endpoint(entry.name)
     circuit = endpoint.circuit(now_ms())
@@ -92,7 +98,7 @@ def _stands(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Fin
 
 def _sent(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
-        said = sample_events.send(hook, entry.subscription.tried_with, zone)
+        said = hook_tests.send(hook, entry.subscription.test_status, zone)
     except DeliveryFailure as failure:
         return failed(
             name, f"the test event failed: {hide(str(failure))}", "correct the hooks file"

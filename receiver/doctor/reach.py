@@ -25,7 +25,7 @@ from receiver.outgoing.http import Response
 from receiver.outgoing.ssrf_guard import is_public
 from receiver.signing import callback_urls
 from receiver.stores import Store
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
 
 CHECK = "public URL"
 WITHIN = 15.0  # seconds, for the way there, and again for the answer
@@ -162,7 +162,7 @@ def _noted(nonce: str, store: Store | None) -> Rejection | None:
     ends_at = time.monotonic() + NOTED_WITHIN
     while store is not None and time.monotonic() < ends_at:
         try:
-            found = store.rejections(REFUSALS_READ)
+            found = store.activity.rejections(REFUSALS_READ)
         except StoreError:
             return None
         mine = next((refusal for refusal in found if nonce in refusal.path), None)

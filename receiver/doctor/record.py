@@ -11,7 +11,8 @@ from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.errors import StoreError
 from receiver.processes.clock_watch import recent_step
 from receiver.stores import Store
-from receiver.stores.base import FILES_CHANGED, GONE_AFTER
+from receiver.stores.sql.activity import GONE_AFTER
+from receiver.stores.sql.metrics import FILES_CHANGED
 from receiver.text.display import rfc3339
 
 CHECK = "database"
@@ -28,12 +29,12 @@ EXPECTED = {
 def check(store: Store) -> Iterator[Finding]:
     """The record. Nothing follows the first failure."""
     try:
-        yield ok(CHECK, store.engine())
-        if pooler := store.pooler():
+        yield ok(CHECK, store.database.version())
+        if pooler := store.database.pooler():
             yield warning(CHECK, *pooler)
         store.check_schema()
         yield ok(CHECK, "the schema is this release's")
-        store.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
+        store.activity.heartbeat(f"{socket.gethostname()}:{os.getpid()}:doctor", "doctor", now_ms())
         yield ok(CHECK, "a write was committed")
         yield from changes(store)
         yield from processes(store, now_ms())
@@ -45,7 +46,7 @@ def check(store: Store) -> Iterator[Finding]:
 
 def erasures(store: Store) -> Iterator[Finding]:
     """Report what was erased and is still in the database's files. Raises StoreUnavailable."""
-    unfinished = store.unfinished_erasure()
+    unfinished = store.erasures.unfinished()
     if unfinished is not None:
         said = (
             f"data erased since {rfc3339(unfinished.since)} is still in the database's files: "
@@ -58,7 +59,7 @@ def erasures(store: Store) -> Iterator[Finding]:
 
 def clock_steps(store: Store, now: int) -> Iterator[Finding]:
     """Report the clock that was set in the last day, and one that differs from the server's."""
-    server = store.server_clock()
+    server = store.database.server_clock()
     apart = 0 if server is None else (wall_ms() - server) / 1000
     if abs(apart) >= CLOCKS_APART:
         which = "ahead of" if apart > 0 else "behind"
@@ -70,7 +71,7 @@ def clock_steps(store: Store, now: int) -> Iterator[Finding]:
 
 def changes(store: Store) -> Iterator[Finding]:
     """Whether another program changed the files of the database. Raises StoreUnavailable."""
-    times = sum(one.value for one in store.counters() if one.name == FILES_CHANGED)
+    times = sum(one.value for one in store.metrics.counters() if one.name == FILES_CHANGED)
     if times:
         yield warning(
             CHECK,
@@ -81,9 +82,9 @@ def changes(store: Store) -> Iterator[Finding]:
 
 def processes(store: Store, now: int) -> Iterator[Finding]:
     """Who was seen. Raises StoreUnavailable."""
-    due = store.backlog(now).due
+    due = store.metrics.backlog(now).due
     for kind, (lacking, command) in EXPECTED.items():
-        seen_at = store.seen(kind)
+        seen_at = store.activity.last_seen(kind)
         if seen_at is not None and abs(now - seen_at) < GONE_AFTER:
             yield ok(kind, f"seen {max(now - seen_at, 0) / 1000:.0f} s ago")
             continue

@@ -1,7 +1,7 @@
-"""Any of apprise's services: title, text and picture; needs apprise, an extra.
+"""Sends title, text and pictures through one of apprise's services. Needs apprise, an extra.
 
-apprise makes its requests by itself. They are kept from internal addresses (see `connects`) and
-follow no redirect; the deadline ends our waiting, not a request that hangs.
+apprise makes its requests itself. They are kept from internal addresses by `public_only`, and
+follow no redirects. The deadline ends only our waiting, not the request.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.socket_guard import public_only
 
 INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
-# They reach no network, but this machine; hooks of type command do that.
+# These act on this machine, not on the network. Use hooks of type command for that.
 LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
-MOST_OUTPUTS = 10  # of one task
+MAX_OUTPUTS = 10  # of one task
 STATUS = re.compile(r"\berror=([0-9]{3})\b")  # as apprise's plugins log a response
-# Programs read these messages: the text stays as it is.
+# Services for programs, which get the exact text.
 EXACT = frozenset({"amqp", "amqps", "form", "forms", "json", "jsons", "mqtt", "mqtts"})
 EXACT |= {"apprise", "apprises", "xml", "xmls"}
 # Services that render Markdown in messages that apprise sends as plain text.
@@ -73,8 +73,8 @@ class Apprise:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = checked(AppriseOptions(), options)
-        self._service = service(self._options["url"])
-        self._called = str(self._service.service_name)
+        self._service = open_service(self._options["url"])
+        self._service_name = str(self._service.service_name)
         scheme = self._options["url"].partition("://")[0].lower()
         self._is_exact = scheme in EXACT
         self._is_markdown = scheme in RENDERING or _is_markdown(self._service)
@@ -88,7 +88,7 @@ class Apprise:
     def send(self, notice: Notice) -> Done:
         lines = [f"{label}: {self._literal(value)}" for label, value in wording.facts(notice)]
         pictures: list[str] = []
-        for media in notice.media[:MOST_OUTPUTS]:
+        for media in notice.media[:MAX_OUTPUTS]:
             file = notice.file_of(media)
             if self._options["pictures"] and file is not None and Path(file.url).is_file():
                 pictures.append(file.url)
@@ -96,16 +96,16 @@ class Apprise:
                 lines.append(f"{self._literal(wording.kind(media))}: {self._link(media.url)}")
         type_ = TYPES.get(notice.status, "info")
         self._send(type_, self._title(wording.title(notice)), "\n".join(lines), pictures)
-        return Done(f"{self._called} took it")
+        return Done(f"{self._service_name} accepted the message")
 
     def alert(self, alert: Alert) -> None:
-        """Tell of another hook's endpoint. Raises DeliveryFailure."""
+        """Report the state of another hook's endpoint. Raises DeliveryFailure."""
         lines = [self._literal(line) for line in alert.text.splitlines()]
         self._send(TYPES[alert.kind], self._title(alert.title), "\n".join(lines), [])
 
     def _send(self, type_: str, title: str, text: str, pictures: list[str]) -> None:
         """Send one message; if the service refuses it, send it again without the pictures."""
-        import apprise  # noqa: PLC0415 - an extra, see `service`
+        import apprise  # noqa: PLC0415 - an extra, see `open_service`
 
         message = {
             "body": text,
@@ -113,30 +113,30 @@ class Apprise:
             "notify_type": apprise.NotifyType(type_),
             "body_format": apprise.NotifyFormat("markdown" if self._is_markdown else "text"),
         }
-        said: Any = apprise.LogCapture(  # type: ignore[no-untyped-call]
+        capture: Any = apprise.LogCapture(  # type: ignore[no-untyped-call]
             level=logging.WARNING, fmt="%(message)s"
         )
 
-        def work() -> str | None:
-            """None if the service took it; else what apprise's log says of it."""
-            with said as lines, self._guard() as refused:
+        def notify() -> str | None:
+            """Return None if the service accepted the message, or else apprise's log lines."""
+            with capture as lines, self._guard() as refused:
                 attached = apprise.AppriseAttachment(pictures) if pictures else None
-                took = self._service.notify(**message, attach=attached)
-                if not took and pictures and _concerns_message(lines.getvalue()):
-                    took = self._service.notify(**message)
+                accepted = self._service.notify(**message, attach=attached)
+                if not accepted and pictures and _concerns_message(lines.getvalue()):
+                    accepted = self._service.notify(**message)
             if refused:
                 raise PermanentFailure(
-                    f"{self._called} is not at a public address; "
+                    f"{self._service_name} is not at a public address; "
                     "allow_private = true lets this hook reach internal ones"
                 )
-            return None if took else wording.one_line(lines.getvalue()) or "it does not say why"
+            return None if accepted else wording.one_line(lines.getvalue()) or "no reason is given"
 
-        if problem := self._in_time(work):
+        if problem := self._in_time(notify):
             failure = ContentFailure if _concerns_message(problem) else TemporaryFailure
-            raise failure(f"{self._called} did not accept the message: {problem}")
+            raise failure(f"{self._service_name} did not accept the message: {problem}")
 
     def _literal(self, text: str) -> str:
-        """Return the text so that the service shows it as it is."""
+        """Return the text in the form that the service shows unchanged."""
         if self._is_exact:
             return text
         inert = wording.without_elements(wording.inert(text))
@@ -159,38 +159,40 @@ class Apprise:
             try:
                 outcome = clock.run(lambda: _outcome(work))
             except TimeoutError:
-                raise TimedOut(f"{self._called}: no answer within {limit:g} s") from None
+                raise TimedOut(f"{self._service_name}: no answer within {limit:g} s") from None
         if isinstance(outcome, PermanentFailure):
             raise outcome
         return outcome
 
 
-def service(url: str) -> Any:
-    """apprise's object for this URL. Raises SettingsError; it never shows the URL, a secret."""
+def open_service(url: str) -> Any:
+    """Return apprise's object for this URL. Raises SettingsError, without the URL, a secret."""
     try:
         import apprise  # noqa: PLC0415 - an extra; without it the other hooks work
     except ImportError:
         raise SettingsError([f"type: {INSTALL}"]) from None
     schema = url.partition("://")[0].lower()
     if schema in LOCAL:
-        raise SettingsError([f"url: {schema} stays on this machine; use a hook of type command"])
+        raise SettingsError(
+            [f"url: {schema} acts only on this machine; use a hook of type command"]
+        )
     asset = apprise.AppriseAsset(http_redirects=False, plugin_paths=[])
-    found = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
-    if found is None:
-        raise SettingsError(["url: is not a URL of apprise's; see its list of services"])
-    return found
+    service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    if service is None:
+        raise SettingsError(["url: is not one of apprise's URLs; see its list of services"])
+    return service
 
 
 def _is_markdown(service: Any) -> bool:
-    """Return whether the service, or the hook's URL, wants a plain text as Markdown."""
-    import apprise  # noqa: PLC0415 - an extra, see `service`
+    """Return whether the service, or the hook's URL, requires plain text in Markdown."""
+    import apprise  # noqa: PLC0415 - an extra, see `open_service`
 
     resolve = getattr(service, "resolve_format", str)
     return bool(resolve(apprise.NotifyFormat.TEXT) == apprise.NotifyFormat.MARKDOWN)
 
 
 def _allow_no_mentions(discord: Any) -> None:
-    """Let messages of Discord, and of services like it, notify only whom the hook's URL names.
+    """Let messages to Discord, and to similar services, notify only the people in the hook's URL.
 
     apprise looks for more mentions in the text, and misspells `allowed_mentions`.
     """
@@ -214,10 +216,10 @@ def _concerns_message(log: str) -> bool:
 
 
 def _outcome(work: Callable[[], str | None]) -> str | PermanentFailure | None:
-    """Whatever a plugin of apprise raises is a service that did not take it."""
+    """Return the outcome; for an exception of one of apprise's plugins, its name."""
     try:
         return work()
     except PermanentFailure as failure:
         return failure
-    except Exception as error:  # noqa: BLE001 - hundreds of plugins, by as many hands
+    except Exception as error:  # noqa: BLE001 - there are hundreds of plugins
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""The contract of every hook room."""
+"""The contract of hook types."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from receiver.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a hook says of an attempt that worked."""
+    """The outcome of a successful attempt."""
 
-    answer: str  # one line for people: what the other side said
-    files: tuple[File, ...] = ()  # files this hook made; `deliver` records them
+    answer: str  # one line for people, such as the endpoint's response
+    files: tuple[File, ...] = ()  # files that the hook stored; they are put on record
 
 
+@runtime_checkable
 class Hook(Protocol):
-    """What is done when a task moves. A hook never sees a store, and keeps nothing in between.
+    """An action that is run when a task changes. It has no access to the store, and no state.
 
-    Delivery is at least once: `send` may be called again with the same notice, and has to give
-    the other side the same identity (`notice.id`) each time.
+    Delivery is at least once: `send` may be called again with the same notice. It must pass the
+    same identity (`notice.id`) to the endpoint each time.
     """
 
     name: str
@@ -44,47 +45,50 @@ class Hook(Protocol):
 
 @runtime_checkable
 class Alerting(Protocol):
-    """A hook that can also tell people of another hook's endpoint (`alerts = true`)."""
+    """A hook that can also report the state of another hook's endpoint (`alerts = true`)."""
 
     def alert(self, alert: Alert) -> None:
-        """Tell people. The same alert may come twice, with the same id. Raises DeliveryFailure."""
+        """Send the alert. The same alert, with the same id, may be sent twice.
+
+        Raises DeliveryFailure.
+        """
         ...
 
 
 @runtime_checkable
 class NeedsTestPicture(Protocol):
-    """A hook that needs a provider's URL to work: a test hands it a picture instead."""
+    """A hook that fetches results from a provider, so that a test must supply a picture."""
 
-    def rehearse(self, notice: Notice, picture: Path) -> Done:
-        """Do with this picture what is done with a result, and undo it. Raises DeliveryFailure."""
+    def send_test(self, notice: Notice, picture: Path) -> Done:
+        """Handle the picture like a result, and undo that. Raises DeliveryFailure."""
         ...
 
 
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """A hook that stores files of a task, and can find them without a record of them."""
+    """A hook that stores files of a task, and can find them even if they are not on record."""
 
     name: str
 
     def remove_files(self, task: Task) -> int:
-        """Remove everything that attempts for this task left; return how many results that were.
+        """Remove everything that attempts for this task left; return the number of results.
 
-        Includes partial files of attempts that were killed, and directories of this task alone
-        once they are empty. Raises OSError.
+        Includes partial files of attempts that were killed, and empty directories that belong to
+        this task alone. Raises OSError.
         """
         ...
 
     def tidy(self, task: Task) -> None:
-        """Remove what failed attempts left: old partial files, and empty directories."""
+        """Remove what failed attempts left: stale partial files, and empty directories."""
         ...
 
 
 class HookType(Protocol):
-    """How a room is made from its entry in the hooks file."""
+    """Builds a hook from its entry in the hooks file; usually the class of the hook."""
 
     def __call__(self, name: str, options: Mapping[str, Any]) -> Hook:
-        """Build the hook from the type's own keys (secrets already put in).
+        """Return a hook with these values of the type's own keys. Secrets are already filled in.
 
-        Raises SettingsError that names every wrong key.
+        Raises SettingsError with a line for every wrong key.
         """
         ...

@@ -30,23 +30,23 @@ from receiver.hooks.options import Options, checked, seconds
 from receiver.text.display import encodable, json_ascii
 
 # sysexits.h
-REFUSED = 65  # EX_DATAERR
+UNACCEPTABLE = 65  # EX_DATAERR
 UNAVAILABLE = frozenset({69, 75})  # EX_UNAVAILABLE, EX_TEMPFAIL
-OUTPUT_KEPT = 2 * 1024  # bytes, of both outputs together
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")  # our secrets are not among them
+MAX_OUTPUT = 2 * 1024  # bytes of standard output and standard error together
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")  # without our secrets
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def _no_nul(value: str) -> None:
+def _check_no_nul(value: str) -> None:
     if "\0" in value:
-        raise ValidationError("holds a NUL, which no argument can")
+        raise ValidationError("contains a NUL, which no argument can contain")
 
 
 class CommandOptions(Options):
     """The keys of a hook of type command."""
 
     command = fields.List(
-        fields.String(validate=_no_nul),
+        fields.String(validate=_check_no_nul),
         required=True,
         validate=validate.Length(min=1, error='is empty; use a list such as ["/opt/shop/done"]'),
     )
@@ -54,10 +54,10 @@ class CommandOptions(Options):
         keys=fields.String(
             validate=validate.Regexp(r"[A-Za-z_][A-Za-z0-9_]*\Z", error="is not a variable's name")
         ),
-        values=fields.String(validate=_no_nul),
+        values=fields.String(validate=_check_no_nul),
         load_default=dict,
     )
-    cwd = fields.String(load_default=None, validate=_no_nul)
+    cwd = fields.String(load_default=None, validate=_check_no_nul)
     deadline = seconds(60)
 
 
@@ -71,20 +71,20 @@ class Command:
     def send(self, notice: Notice) -> Done:
         event = json_ascii(notice.as_json()).encode()
         output, status = self._run(event, self._environment(notice))
-        text = wording.quoted(output, OUTPUT_KEPT, is_cut=len(output) >= OUTPUT_KEPT)
-        said = f"{how_it_ended(status)}: {text}" if text else how_it_ended(status)
+        text = wording.quoted(output, MAX_OUTPUT, is_cut=len(output) >= MAX_OUTPUT)
+        outcome = f"{describe_status(status)}: {text}" if text else describe_status(status)
         if status == 0:
-            return Done(said)
-        if status == REFUSED:
-            raise PermanentFailure(said)
+            return Done(outcome)
+        if status == UNACCEPTABLE:
+            raise PermanentFailure(outcome)
         if status < 0 or status in UNAVAILABLE:
-            raise TemporaryFailure(said)
-        raise ContentFailure(said)
+            raise TemporaryFailure(outcome)
+        raise ContentFailure(outcome)
 
     def _environment(self, notice: Notice) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         file = next((file.url for file in map(notice.file_of, notice.media) if file), "")
-        told = {
+        variables = {
             "CALLBACK_EVENT_ID": notice.id,
             "CALLBACK_EVENT_TYPE": f"task.{notice.status}",
             "CALLBACK_TASK_ID": notice.task.id,
@@ -93,17 +93,17 @@ class Command:
             "CALLBACK_REFERENCE": notice.task.reference or "",
             "CALLBACK_FILE": file,
         }
-        # Others chose the reference: a variable takes neither a NUL nor half a character.
-        clean = {name: encodable(text.replace("\0", "")) for name, text in told.items()}
+        # The reference comes from outside; variables contain neither NUL nor lone surrogates.
+        clean = {name: encodable(text.replace("\0", "")) for name, text in variables.items()}
         return {**inherited, **self._options["env"], **clean}
 
     def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
-        """What it printed, as far as it is kept, and its exit status. Raises TemporaryFailure."""
+        """Return the beginning of the output, and the exit status. Raises TemporaryFailure."""
         end = time.monotonic() + self._options["deadline"]
-        with tempfile.TemporaryFile() as stdin:  # a file: it need not read, nor we wait for that
+        with tempfile.TemporaryFile() as stdin:  # not a pipe: the command may ignore its input
             stdin.write(event)
             stdin.seek(0)
-            with self._started(stdin, environment) as child:
+            with self._start(stdin, environment) as child:
                 try:
                     output = _read(child, end)
                     return output, child.wait(max(0.0, end - time.monotonic()))
@@ -113,9 +113,9 @@ class Command:
                     raise TimedOut(text) from None
                 finally:
                     with suppress(ProcessLookupError):
-                        os.killpg(child.pid, signal.SIGKILL)  # and what it left running
+                        os.killpg(child.pid, signal.SIGKILL)  # also the processes that it started
 
-    def _started(self, stdin: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, stdin: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 self._options["command"],
@@ -125,38 +125,38 @@ class Command:
                 cwd=self._options["cwd"],
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_worker,  # noqa: PLW1509 - one call of a libc loaded before
+                preexec_fn=_end_with_worker,  # noqa: PLW1509 - calls one function of the loaded libc
             )
         except OSError as error:
-            # It may be there after the next deployment: nothing is lost by trying again.
+            # The command may exist after the next deployment, so the failure is temporary.
             place = error.filename or self._options["command"][0]
             raise TemporaryFailure(f"{place}: {error.strerror}") from None
 
 
 def _read(child: subprocess.Popen[bytes], end: float) -> bytes:
-    """The beginning of what it prints, until it has ended, or the time has.
+    """Return the first `MAX_OUTPUT` bytes that the command prints before it ends, or `end`.
 
-    What it left running may hold its output open: nobody waits for that.
+    Processes that it started may keep its output open; they are not waited for.
     """
-    kept = bytearray()
+    content = bytearray()
     output = child.stdout
-    assert output is not None  # noqa: S101 - a pipe, see above
+    assert output is not None  # noqa: S101 - it is a pipe
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
         while time.monotonic() < end:
             has_ended = child.poll() is not None
             if selector.select(0 if has_ended else 0.1):
                 piece = os.read(output.fileno(), 64 * 1024)
-                kept += piece[: OUTPUT_KEPT - len(kept)]
+                content += piece[: MAX_OUTPUT - len(content)]
                 if not piece:
                     break
             elif has_ended:
                 break
-    return bytes(kept)
+    return bytes(content)
 
 
-def how_it_ended(status: int) -> str:
-    """An exit status in words; below 0 it is a signal."""
+def describe_status(status: int) -> str:
+    """Return an exit status in words. A negative status is a signal."""
     if status >= 0:
         return f"exit status {status}"
     try:
@@ -169,6 +169,6 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _end_with_worker() -> None:
-    """On Linux the kernel kills it when the worker dies: the attempt is made again elsewhere."""
+    """On Linux, let the kernel kill the command when the worker dies, because it is retried."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

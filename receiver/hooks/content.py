@@ -1,4 +1,4 @@
-"""Checks downloaded files by their content, and makes their thumbnails."""
+"""Checks the content of downloaded files, and makes their thumbnails."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from receiver.pictures.file_types import (
 from receiver.pictures.memory import TooMuchMemory
 from receiver.text.redaction import redacted
 
-MAX_PIXELS = 64_000_000  # 8000 by 8000; more is a decompression bomb, or of no use in a shop
-MIN_BYTES = 64  # no picture that cannot be decoded, no video and no sound is shorter
+MAX_PIXELS = 64_000_000  # 8000 by 8000; a shop has no use for a larger picture
+MIN_BYTES = 64  # every video and sound is longer, and every picture whose format is not decoded
 # Kinds of output that are never text. Adapters use "output" for an unknown kind.
 BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
 DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}  # Pillow reads all of their variants
 # Pillow does not read all variants of these: such a picture has no thumbnail.
-PREVIEWED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
-MAX_PREVIEWED = 100_000_000  # bytes; Pillow reads some of these formats into memory as a whole
-CUT_SHORT = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pillow's messages
+PARTLY_DECODED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
+MAX_PARTLY_DECODED = 100_000_000  # bytes; Pillow may read the whole file into memory
+TRUNCATED = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pillow's messages
 # Boxes of MP4, QuickTime, HEIF and JPEG 2000: if one is truncated, the file is unusable.
 BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat", b"meta", b"jP  ", b"jp2c"})
 MAX_BOXES = 100_000
@@ -76,8 +76,8 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     whose decoding takes too much memory. Raises ContentFailure for a broken picture, and
     PermanentFailure for a decompression bomb.
     """
-    form = DECODED.get(found) or PREVIEWED.get(found)
-    if form is None or (found in PREVIEWED and file.seek(0, os.SEEK_END) > MAX_PREVIEWED):
+    form = DECODED.get(found) or PARTLY_DECODED.get(found)
+    if form is None or (found in PARTLY_DECODED and file.seek(0, os.SEEK_END) > MAX_PARTLY_DECODED):
         return None
     is_opened = False
     try:
@@ -90,13 +90,14 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
     except thumbnails.BROKEN as error:
-        why = thumbnails.reason(error)
-        if found in DECODED or (is_opened and CUT_SHORT.search(why)):
-            raise ContentFailure(f"the {form} picture is broken: {why}") from error
+        reason = thumbnails.reason(error)
+        if found in DECODED or (is_opened and TRUNCATED.search(reason)):
+            raise ContentFailure(f"the {form} picture is broken: {reason}") from error
         return None
 
 
 def _check_binary(head: bytes, kind: str) -> None:
+    """Raise ContentFailure if the file is text."""
     text = text_in(head)
     if text:
         quoted = redacted(wording.one_line(text))[:QUOTED]  # a secret is recognised only as a whole

@@ -1,4 +1,4 @@
-"""Builds the e-mail of a hook: text, HTML, previews of pictures, and the original pictures."""
+"""Builds the message of an e-mail hook: text, HTML, previews and original pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from email.policy import SMTP
 from html import escape
 from pathlib import PurePosixPath
 
-from marshmallow import ValidationError
 from PIL import Image
 
 from receiver.deliveries import File, Notice
@@ -24,15 +23,15 @@ from receiver.hooks import content, file_storage, wording
 from receiver.pictures import thumbnails
 from receiver.pictures.memory import TooMuchMemory
 
-MAX_INLINE = 3_000_000  # bytes of pictures in one letter; mail servers refuse much larger ones
+MAX_INLINE = 3_000_000  # bytes of pictures in one e-mail; mail servers refuse much larger ones
 MAX_READ = 50_000_000  # bytes of one file that is read for its preview
 MOST_OUTPUTS = 10
 PREVIEWED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 CONTENT_TYPE = re.compile(r"(application|audio|image|video)/([A-Za-z0-9][A-Za-z0-9.+-]*)")
 EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
-SUBJECT_NAMES = ("reference", "task", "status", "provider")
+SUBJECT_PLACEHOLDERS = ("reference", "task", "status", "provider")
 SUBJECT_LIMIT = 200  # characters
-POLICY = SMTP.clone(cte_type="7bit")  # no server has to know 8BITMIME
+POLICY = SMTP.clone(cte_type="7bit")  # works with servers without 8BITMIME
 SPEC = r"[^\s@<>(),:;\\\"\[\]]+@[^\s@<>(),:;\\\"\[\]]+"
 ADDRESS = re.compile(rf"(?P<bare>{SPEC})|(?P<name>[^<>]*)<(?P<spec>{SPEC})>")
 COLORS = {"succeeded": "#1a7f37", "failed": "#b42318"}
@@ -40,7 +39,7 @@ COLORS = {"succeeded": "#1a7f37", "failed": "#b42318"}
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of the task, as the letter shows it."""
+    """One output of the task, as the e-mail shows it."""
 
     media: Media
     file: File | None
@@ -61,23 +60,13 @@ class Output:
         return self.media.url if wording.is_link(self.media.url) else None
 
 
-def check_address(text: str) -> None:
-    """Validator: something that a letter can come from or go to."""
-    try:
-        address(text)
-    except ValueError:
-        raise ValidationError(
-            "is not an address; use name@example.com or Name <name@example.com>"
-        ) from None
-
-
 def address(text: str) -> Address:
-    """The address in `Name <name@example.com>`. Raises ValueError if there is none."""
-    found = ADDRESS.fullmatch(text.strip())
-    if not found or not text.isprintable():
-        raise ValueError("no address")
-    name = (found["name"] or "").strip().strip('"')
-    user, _, domain = (found["bare"] or found["spec"]).rpartition("@")
+    """Return the address in `Name <name@example.com>`. Raises ValueError if there is none."""
+    match = ADDRESS.fullmatch(text.strip())
+    if not match or not text.isprintable():
+        raise ValueError("not an address")
+    name = (match["name"] or "").strip().strip('"')
+    user, _, domain = (match["bare"] or match["spec"]).rpartition("@")
     return Address(name, user, domain if domain.isascii() else domain.encode("idna").decode())
 
 
@@ -90,45 +79,44 @@ def versions(
     subject: str,
     now: float,
 ) -> Iterator[EmailMessage]:
-    """Yield the e-mail of this hook about this notice, then smaller versions for servers that
-    refuse it as too large: without the original pictures, and without any picture.
+    """Yield the e-mail of this hook about this notice, then smaller versions.
 
-    `now`, in seconds since 1970, is the Date. All versions have the same Message-ID.
+    The smaller versions are for servers that refuse the e-mail as too large: one without the
+    original pictures, and one without any picture. `now`, in seconds since 1970, is the Date.
     """
-    # The same for every attempt, so that a letter that was sent twice is seen once.
-    identity = hashlib.sha256(f"{notice.id}\n{hook}".encode("utf-8", "replace")).hexdigest()[:32]
-    whole = _outputs(notice, identity)
-    previews = [replace(output, original=None) for output in whole]
+    # Every attempt and version has the same identity, so that a mail client shows only one of them.
+    identity = _identity(f"{notice.id}\n{hook}")
+    complete = _outputs(notice, identity)
+    previews = [replace(output, original=None) for output in complete]
     links = [replace(output, preview=None) for output in previews]
-    found = [whole, previews, links]
-    for number, outputs in enumerate(found):
-        if outputs not in found[:number]:
-            letter = _begun(sender, recipients, _subject(notice, subject), identity, now)
-            _fill(letter, notice, outputs)
-            yield letter
+    different = [complete]
+    different += [outputs for outputs in (previews, links) if outputs != different[-1]]
+    for outputs in different:
+        message = _with_headers(sender, recipients, _subject(notice, subject), identity, now)
+        _add_content(message, notice, outputs)
+        yield message
 
 
-def compose(
-    notice: Notice,
-    *,
-    hook: str,
-    sender: Address,
-    recipients: Sequence[Address],
-    subject: str,
-    now: float,
+def alert_message(
+    alert: Alert, *, sender: Address, recipients: Sequence[Address], now: float
 ) -> EmailMessage:
-    """The largest of the `versions`."""
-    return next(
-        versions(notice, hook=hook, sender=sender, recipients=recipients, subject=subject, now=now)
-    )
+    """Return the e-mail about another hook's endpoint; `now` is as in `versions`."""
+    identity = _identity(f"{alert.id} {alert.hook} {alert.at}")
+    message = _with_headers(sender, recipients, _clean_subject(alert.title), identity, now)
+    message.set_content(f"{wording.one_line(alert.text)}\n")
+    return message
 
 
-def _fill(letter: EmailMessage, notice: Notice, outputs: Sequence[Output]) -> None:
-    letter.set_content(_text(notice, outputs))
-    letter.add_alternative(_html(notice, outputs), subtype="html")
+def _identity(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _add_content(message: EmailMessage, notice: Notice, outputs: Sequence[Output]) -> None:
+    message.set_content(_text(notice, outputs))
+    message.add_alternative(_html(notice, outputs), subtype="html")
     for output in outputs:
         if output.preview is not None:
-            letter.get_payload()[1].add_related(  # type: ignore[index, union-attr]
+            message.get_payload()[1].add_related(  # type: ignore[index, union-attr]
                 output.preview,
                 "image",
                 "jpeg",
@@ -138,49 +126,38 @@ def _fill(letter: EmailMessage, notice: Notice, outputs: Sequence[Output]) -> No
             )
     for output in outputs:
         if output.original is not None and output.file is not None:
-            found = CONTENT_TYPE.fullmatch(output.file.content_type)
-            kind, subtype = found.groups() if found else ("application", "octet-stream")
-            letter.add_attachment(output.original, kind, subtype, filename=output.attachment)
+            match = CONTENT_TYPE.fullmatch(output.file.content_type)
+            kind, subtype = match.groups() if match else ("application", "octet-stream")
+            message.add_attachment(output.original, kind, subtype, filename=output.attachment)
 
 
-def alert(
-    message: Alert, *, sender: Address, recipients: Sequence[Address], now: float
-) -> EmailMessage:
-    """The letter about another hook's endpoint; `now`, in seconds since 1970, is its Date."""
-    told = f"{message.id} {message.hook} {message.at}"
-    identity = hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:32]
-    letter = _begun(sender, recipients, _safe(message.title), identity, now)
-    letter.set_content(f"{wording.one_line(message.text)}\n")
-    return letter
-
-
-def _begun(
+def _with_headers(
     sender: Address, recipients: Sequence[Address], subject: str, identity: str, now: float
 ) -> EmailMessage:
-    letter = EmailMessage(POLICY)
-    letter["From"] = sender
-    letter["To"] = recipients
-    letter["Subject"] = subject
-    letter["Date"] = datetime.fromtimestamp(now, UTC)
-    letter["Message-ID"] = f"<{identity}@{sender.domain}>"
-    letter["Auto-Submitted"] = "auto-generated"
-    return letter
+    message = EmailMessage(POLICY)
+    message["From"] = sender
+    message["To"] = recipients
+    message["Subject"] = subject
+    message["Date"] = datetime.fromtimestamp(now, UTC)
+    message["Message-ID"] = f"<{identity}@{sender.domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    return message
 
 
 def _subject(notice: Notice, template: str) -> str:
-    found = {
+    values = {
         "reference": wording.name(notice),
         "task": notice.task.id,
         "status": notice.status,
         "provider": notice.task.provider,
     }
-    return _safe(template.format(**found))
+    return _clean_subject(template.format(**values))
 
 
-def _safe(subject: str) -> str:
+def _clean_subject(subject: str) -> str:
     text = wording.one_line(subject)[:SUBJECT_LIMIT]
-    # `email` decodes what looks like an encoded word, line breaks included, and would write
-    # them into the header: a reference `=?utf-8?q?=0ABcc:…?=` made a header of its own (3.11).
+    # Python's `email` decodes encoded words in a subject, including line breaks: in Python 3.11, a
+    # reference `=?utf-8?q?=0ABcc:…?=` added a header.
     return text.replace("=?", "= ?")
 
 
@@ -189,14 +166,14 @@ def _outputs(notice: Notice, identity: str) -> list[Output]:
     outputs = []
     for number, media in enumerate(notice.media[:MOST_OUTPUTS], 1):
         name, file = f"picture-{number}", notice.file_of(media)
-        # Short, independent of the sender's domain: `email` folds a longer line so that mail
-        # clients do not find the picture.
+        # Short, whatever the sender's domain is: `email` folds a long line, and then mail clients
+        # do not find the picture.
         output = Output(media, file, name, f"{name}.{identity[:16]}@callback-receiver")
         if file is not None and media.kind == "image":
-            whole = _read(file)
-            preview = _preview(whole) or file.thumbnail
-            fits = 0 < len(whole) <= MAX_INLINE
-            output = replace(output, preview=preview, original=whole if fits else None)
+            original = _read(file)
+            preview = _preview(original) or file.thumbnail
+            fits = 0 < len(original) <= MAX_INLINE
+            output = replace(output, preview=preview, original=original if fits else None)
         outputs.append(output)
     left = MAX_INLINE - sum(len(output.preview or b"") for output in outputs)
     for number, output in enumerate(outputs):
@@ -209,21 +186,21 @@ def _outputs(notice: Notice, identity: str) -> list[Output]:
 
 
 def _read(file: File) -> bytes:
-    """Return the file; empty if it is missing, too large, or its store is not installed."""
+    """Return the content; empty if the file is missing or too large, or cannot be read here."""
     if file.size > MAX_READ:
         return b""
     try:
-        whole = file_storage.read(file.url, MAX_READ + 1)
+        original = file_storage.read(file.url, MAX_READ + 1)
     except (OSError, ValueError, ImportError):
         return b""
-    return whole if len(whole) <= MAX_READ else b""
+    return original if len(original) <= MAX_READ else b""
 
 
-def _preview(whole: bytes) -> bytes | None:
+def _preview(original: bytes) -> bytes | None:
     """Return a JPEG of the picture; None if Pillow cannot read it."""
     try:
         with thumbnails.opened(
-            io.BytesIO(whole), PREVIEWED, content.MAX_PIXELS, thumbnails.PREVIEW_SIDE
+            io.BytesIO(original), PREVIEWED, content.MAX_PIXELS, thumbnails.PREVIEW_SIDE
         ) as image:
             return thumbnails.preview(image)
     except (
@@ -239,11 +216,12 @@ def _text(notice: Notice, outputs: Sequence[Output]) -> str:
     rows = [wording.title(notice), ""]
     rows += [f"{label}: {value}" for label, value in wording.facts(notice)]
     for output in outputs:
-        rows += ["", *(f"{label}: {value}" for label, value in _whereabouts(output, notice.zone))]
+        rows += ["", *(f"{label}: {value}" for label, value in _locations(output, notice.zone))]
     return "\n".join(rows) + "\n"
 
 
-def _whereabouts(output: Output, zone: tzinfo) -> Iterator[tuple[str, str]]:
+def _locations(output: Output, zone: tzinfo) -> Iterator[tuple[str, str]]:
+    """Yield a label and a text for each place where the output can be found."""
     kind = wording.kind(output.media)
     if output.link:
         until = output.media.expires_at
@@ -260,7 +238,7 @@ def _html(notice: Notice, outputs: Sequence[Output]) -> str:
     rows = "".join(_row(label, escape(value)) for label, value in wording.facts(notice))
     rows += "".join(_output_rows(output, notice.zone) for output in outputs)
     thumbnails = "".join(_image(output) for output in outputs)
-    # Mail clients know little CSS: tables and inline styles it is.
+    # Mail clients support little CSS, so this uses tables and inline styles.
     return f"""<!doctype html>
 <html><body style="margin:0;padding:24px 12px;background:#f2f4f7;\
 font-family:-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif;color:#101828">
@@ -287,7 +265,7 @@ def _row(label: str, value: str) -> str:
 
 def _output_rows(output: Output, zone: tzinfo) -> str:
     rows = ""
-    for label, value in _whereabouts(output, zone):
+    for label, value in _locations(output, zone):
         shown = escape(value)
         if label not in ("Attached", "Saved as") and output.link:
             rest = escape(value.removeprefix(output.link))

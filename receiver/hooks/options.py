@@ -1,4 +1,4 @@
-"""How the keys of a hook's own type are checked: by a schema, every mistake named."""
+"""Checks the keys of a hook type with a schema, and reports every mistake by name."""
 
 from __future__ import annotations
 
@@ -7,36 +7,33 @@ from string import Formatter
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
 from receiver.config.hooks_file import either, lines
 from receiver.errors import SettingsError
 
 
 class Options(Schema):
-    """The base of every room's schema; messages never show a value, which may be a secret."""
-
-    class Meta:
-        unknown = RAISE
+    """The base of all schemas. Messages never contain a value, because it may be a secret."""
 
     def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Name the known keys beside an unknown one."""
+        """List the known keys in the message for an unknown one."""
         known = either(sorted(field.data_key or name for name, field in self.fields.items()))
         for messages in error.messages_dict.values():
             if isinstance(messages, list) and self.error_messages["unknown"] in messages:
                 messages[:] = [f"is not an option of this type; use {known}"]
 
 
-def checked(schema: Options, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with defaults put in. Raises SettingsError with a line for each wrong key."""
+def checked(schema: Options, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with defaults. Raises SettingsError with a line for each wrong key."""
     try:
-        return dict(schema.load(given))
+        return dict(schema.load(options))
     except ValidationError as error:
-        raise SettingsError(list(lines(error.messages))) from None  # it holds the values
+        raise SettingsError(list(lines(error.messages))) from None  # the error contains values
 
 
 def seconds(default: float) -> fields.Float:
-    """A duration that is not absurd: half a second to an hour."""
+    """Return a field for a duration of half a second to an hour."""
     return fields.Float(
         load_default=default,
         validate=validate.Range(0.5, 3600, error="use 0.5 to 3600 seconds"),
@@ -44,7 +41,7 @@ def seconds(default: float) -> fields.Float:
 
 
 def http_url(value: str) -> None:
-    """Validator: a URL that the guarded session can use."""
+    """Validate an http or https URL with a host."""
     try:
         parts = urlsplit(value)
     except ValueError:
@@ -54,9 +51,9 @@ def http_url(value: str) -> None:
 
 
 def placeholders(template: str, known: Collection[str]) -> frozenset[str]:
-    """The names in a template such as `{task} {status}`.
+    """Return the placeholders in a template such as `{task} {status}`.
 
-    Raises ValidationError if it holds others than the known ones, or is no template.
+    Raises ValidationError for an unknown placeholder, or if the text is not a template.
     """
     try:
         parts = list(Formatter().parse(template))

@@ -1,4 +1,4 @@
-"""A function of your own: it is called with the event, on a thread of the worker."""
+"""Calls a function of your own with the event, on a thread of the worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked
 
-NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+DOTTED_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
 class PythonOptions(Options):
@@ -26,7 +26,8 @@ class PythonOptions(Options):
     call = fields.String(
         required=True,
         validate=validate.Regexp(
-            rf"{NAME}:{NAME}\Z", error="is not module:function; use one like shop.tryon:on_result"
+            rf"{DOTTED_NAME}:{DOTTED_NAME}\Z",
+            error="is not module:function; use one like shop.tryon:on_result",
         ),
     )
 
@@ -42,7 +43,7 @@ class Python:
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
-        self._function = found(checked(PythonOptions(), options)["call"])
+        self._function = load_function(checked(PythonOptions(), options)["call"])
 
     def send(self, notice: Notice) -> Done:
         try:
@@ -50,16 +51,16 @@ class Python:
         except DeliveryFailure:
             raise
         except (SystemExit, GeneratorExit) as error:
-            # They would end the worker's thread without a word.
+            # They would end the thread of the worker without an error.
             raise ContentFailure(f"the function raised {type(error).__name__}: {error}") from error
-        said = wording.one_line(answer) if isinstance(answer, str) else ""
-        return Done(said or "returned")
+        text = wording.one_line(answer) if isinstance(answer, str) else ""
+        return Done(text or "returned")
 
 
-def found(call: str) -> Callable[[dict[str, Any]], Any]:
-    """The function that `module:function` names. Raises SettingsError that says what is missing.
+def load_function(call: str) -> Callable[[dict[str, Any]], Any]:
+    """Return the function that `module:function` names. Raises SettingsError.
 
-    The working directory is looked in as well, as `python -m` does.
+    Modules in the working directory are found as well, as with `python -m`.
     """
     module_name, _, path = call.partition(":")
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds strings
@@ -76,6 +77,6 @@ def found(call: str) -> Callable[[dict[str, Any]], Any]:
     if not callable(target):
         raise SettingsError([f"call: {call} is not a function"])
     if inspect.iscoroutinefunction(target):
-        raise SettingsError([f"call: {call} is async; name a function that runs it to its end"])
+        raise SettingsError([f"call: {call} is async; name a function that waits for it"])
     function: Callable[[dict[str, Any]], Any] = target
     return function

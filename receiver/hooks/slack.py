@@ -1,4 +1,4 @@
-"""Slack: one JSON POST to an incoming webhook, with the picture's URL in a block."""
+"""Posts a message with pictures to an incoming webhook of Slack."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from receiver.outgoing import http
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
 IMAGE_URL_LIMIT = 3000
-FACT_LIMIT = 500  # of a message without blocks, for which Slack takes 40,000
-QUOTED = 200  # characters of Slack's answer
-MOST_OUTPUTS = 10  # of one task; Slack takes 50 blocks, people fewer
+FACT_LIMIT = 500  # in a message without blocks, of which Slack accepts 40,000
+QUOTED = 200  # characters of Slack's response
+MAX_OUTPUTS = 10  # of one task; Slack would accept 50 blocks
 
 # Slack's errors: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
-# The webhook cannot post any message until somebody changes the configuration in Slack.
+# The webhook can post no message until its configuration in Slack is changed.
 GONE = frozenset(
     {
         "account_inactive",
@@ -82,7 +82,7 @@ class SlackOptions(Options):
 
 
 class Slack:
-    """Tells a channel. Slack knows no idempotency key: the text names the task, for people."""
+    """Posts to a channel. Slack has no idempotency keys, but the text names the task."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
@@ -90,10 +90,10 @@ class Slack:
 
     def send(self, notice: Notice) -> Done:
         message = compose(notice, pictures=self._options["pictures"])
-        return Done(self._send(message, as_text(notice)))
+        return Done(self._send(message, compose_text(notice)))
 
     def alert(self, alert: Alert) -> None:
-        """Tell the channel of another hook's endpoint. Raises DeliveryFailure."""
+        """Report the state of another hook's endpoint. Raises DeliveryFailure."""
         title = escaped(wording.inert(alert.title), TEXT_LIMIT)
         blocks = [
             {"type": "header", "text": _plain(escaped(alert.title, HEADER_LIMIT))},
@@ -107,63 +107,64 @@ class Slack:
     def _send(self, message: Mapping[str, Any], text: Mapping[str, Any]) -> str:
         """Post the message; if Slack refuses it, post it again as text.
 
-        Returns Slack's answer. Raises DeliveryFailure.
+        Returns a description of Slack's response. Raises DeliveryFailure.
         """
-        answer, said = self._post(message)
-        if _is_accepted(answer):
-            return f"Slack answered {said}"
-        if not _concerns_message(answer):
-            raise _failure(answer, said)
+        response, description = self._post(message)
+        if _is_accepted(response):
+            return f"Slack answered {description}"
+        if not _concerns_message(response):
+            raise _failure(response, description)
         # Slack fetches the pictures before it answers. If it cannot fetch one, or one is a WebP,
         # the only error is `invalid_blocks` (slackapi/python-slack-sdk#1782, 2025-11).
-        answer, said_of_text = self._post(text)
-        if _is_accepted(answer):
-            return f"Slack answered {said_of_text} to the text; it refused the blocks: {said}"
-        raise _failure(answer, said_of_text)
+        refusal = description
+        response, description = self._post(text)
+        if _is_accepted(response):
+            return f"Slack answered {description} to the text; it refused the blocks: {refusal}"
+        raise _failure(response, description)
 
     def _post(self, message: Mapping[str, Any]) -> tuple[http.Response, str]:
         """Send one request; return the response, and a one-line description of it."""
-        answer = http.post(
+        response = http.post(
             self._options["url"],
             json=message,
             deadline=self._options["deadline"],
             allow_private=self._options["allow_private"],
         )
-        return answer, f"{answer.status} {wording.quoted(answer.body, QUOTED)}"
+        return response, f"{response.status} {wording.quoted(response.body, QUOTED)}"
 
 
-def _is_accepted(answer: http.Response) -> bool:
-    return 200 <= answer.status < 300 and b'"ok":false' not in answer.body.replace(b" ", b"")
+def _is_accepted(response: http.Response) -> bool:
+    return 200 <= response.status < 300 and b'"ok":false' not in response.body.replace(b" ", b"")
 
 
-def _error_names(answer: http.Response) -> frozenset[str]:
+def _error_names(response: http.Response) -> frozenset[str]:
     """Return the names of errors in a response, which is JSON or text such as `invalid_blocks`."""
-    return frozenset(re.findall(r"[a-z]+(?:_[a-z]+)*", answer.body.decode("utf-8", "replace")))
+    return frozenset(re.findall(r"[a-z]+(?:_[a-z]+)*", response.body.decode("utf-8", "replace")))
 
 
-def _is_gone(answer: http.Response) -> bool:
+def _is_gone(response: http.Response) -> bool:
     """Return whether Slack refuses every message from now on."""
-    return answer.status == HTTPStatus.GONE or bool(_error_names(answer) & GONE)
+    return response.status == HTTPStatus.GONE or bool(_error_names(response) & GONE)
 
 
-def _concerns_message(answer: http.Response) -> bool:
+def _concerns_message(response: http.Response) -> bool:
     """Return whether Slack refuses only this message."""
-    if _is_gone(answer):
+    if _is_gone(response):
         return False
-    return answer.status in MESSAGE_STATUSES or bool(_error_names(answer) & MESSAGE)
+    return response.status in MESSAGE_STATUSES or bool(_error_names(response) & MESSAGE)
 
 
-def _failure(answer: http.Response, said: str) -> DeliveryFailure:
-    text = f"Slack answered {said}"
-    if _is_gone(answer):
+def _failure(response: http.Response, description: str) -> DeliveryFailure:
+    text = f"Slack answered {description}"
+    if _is_gone(response):
         return EndpointGone(text)
-    if _concerns_message(answer):
+    if _concerns_message(response):
         return ContentFailure(text)
-    return http.failure(answer.status, answer.headers, text)
+    return http.failure(response.status, response.headers, text)
 
 
 def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:
-    """The message; everything of the notice is escaped, and cut to Slack's limits."""
+    """Return the message. All text is escaped, and shortened to Slack's limits."""
     title = wording.title(notice)
     blocks = [
         {"type": "header", "text": _plain(escaped(title, HEADER_LIMIT))},
@@ -174,20 +175,20 @@ def compose(notice: Notice, *, pictures: bool = True) -> dict[str, Any]:
     return {"text": text, "blocks": blocks}
 
 
-def as_text(notice: Notice) -> dict[str, Any]:
-    """The message without blocks: the same facts, and a link to each output."""
+def compose_text(notice: Notice) -> dict[str, Any]:
+    """Return the message without blocks: the same facts, and a link to each output."""
     title = escaped(wording.inert(wording.title(notice)), HEADER_LIMIT)
     facts = [
         f"{label}: {escaped(wording.inert(value), FACT_LIMIT)}"
         for label, value in wording.facts(notice)[:FIELDS_LIMIT]
     ]
-    media = [one for one in notice.media[:MOST_OUTPUTS] if wording.is_link(one.url)]
+    media = [one for one in notice.media[:MAX_OUTPUTS] if wording.is_link(one.url)]
     links = [link for one in media if (link := _link(one)) is not None]
     return {"text": "\n".join([f"*{title}*", *facts, *links])}
 
 
 def escaped(text: str, limit: int) -> str:
-    """The text as Slack wants it, at most `limit` long, never cut within an escape."""
+    """Return the text as Slack requires it, at most `limit` long, never cut within an escape."""
     pieces: list[str] = []
     length = 0
     for character in text:
@@ -203,7 +204,7 @@ def escaped(text: str, limit: int) -> str:
 
 
 def _length(text: str) -> int:
-    # Slack does not say what it counts; UTF-16 units, as browsers do, are never fewer.
+    # Slack does not document what it counts. There are never fewer UTF-16 units than characters.
     return len(text.encode("utf-16-le")) // 2
 
 
@@ -223,7 +224,7 @@ def _fields(notice: Notice) -> list[dict[str, Any]]:
 
 
 def _outputs(notice: Notice, *, pictures: bool) -> Iterator[dict[str, Any]]:
-    for media in notice.media[:MOST_OUTPUTS]:
+    for media in notice.media[:MAX_OUTPUTS]:
         if not wording.is_link(media.url):
             continue
         if media.kind == "image" and pictures and len(media.url) <= IMAGE_URL_LIMIT:
@@ -237,7 +238,7 @@ def _outputs(notice: Notice, *, pictures: bool) -> Iterator[dict[str, Any]]:
 
 
 def _link(media: Media) -> str | None:
-    """A link in Slack's spelling; `|` and `>` would end the address early."""
+    """Return a link in Slack's syntax, in which `|` and `>` end the URL; None if it is too long."""
     address = media.url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E")
     link = f"<{address.replace('|', '%7C')}|{escaped(wording.one_line(media.kind), 40)}>"
     return link if _length(link) <= TEXT_LIMIT else None

@@ -1,4 +1,4 @@
-"""What messages for people say of a notice: the same facts, whatever carries them."""
+"""What notifications say about an event: the same title and facts in every service."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from receiver.events import Media
 from receiver.text import display
 from receiver.text.redaction import shortened
 
-_BREAK = "\u200b"  # a zero-width space, which people do not see
-# Where chat services begin a mention or a link, or one of their own elements.
+_BREAK = "\u200b"  # a zero-width space
+# The beginnings of mentions and links in chat services, and of their own elements.
 _MENTION = re.compile(r"(?<!\w)@(?=\S)|@(?=everyone|here|channel|all\b|room)", re.IGNORECASE)
 _LINK = re.compile(r"(?<=:)//|(?<=www)\.|(?<=\w)\.(?=[^\W\d_]{2})", re.IGNORECASE)
 _ELEMENT = re.compile(r"<(?=\S)|\[(?=CQ:)")
@@ -26,13 +26,13 @@ VERBS = {
 
 
 def title(notice: Notice) -> str:
-    """One line: which task, and what became of it."""
+    """Return one line: the name of the task, and its status."""
     verb = VERBS.get(notice.status, notice.status)
     return f"{name(notice)} {verb}"
 
 
 def name(notice: Notice) -> str:
-    """What people call the task: its reference, else its id."""
+    """Return what people call the task: its reference, or its id if it has none."""
     return one_line(notice.task.reference or "") or notice.task.id
 
 
@@ -42,9 +42,9 @@ def kind(media: Media) -> str:
 
 
 def facts(notice: Notice) -> list[tuple[str, str]]:
-    """Pairs of a label and a value, each one line, with nothing escaped yet."""
+    """Return pairs of a label and a value. Each is one line; nothing is escaped."""
     task, transition = notice.task, notice.transition
-    found = [
+    pairs = [
         ("Task", task.id),
         ("Reference", task.reference),
         ("Provider", task.provider),
@@ -54,26 +54,29 @@ def facts(notice: Notice) -> list[tuple[str, str]]:
         ("Reason", task.reason if notice.status != "succeeded" else None),
         ("Note", "corrects an earlier report of this task" if transition.corrected else None),
     ]
-    lines = [(label, one_line(value or "")) for label, value in found]
+    lines = [(label, one_line(value or "")) for label, value in pairs]
     return [(label, line) for label, line in lines if line]
 
 
 def one_line(text: str) -> str:
-    """The text without anything that could break a line, a header or (lone surrogates, which
-    JSON may hold) an encoding.
+    """Return the text with line breaks, other control characters and lone surrogates as spaces.
+
+    The result can be part of a header, and be encoded.
     """
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())
 
 
 def inert(text: str) -> str:
     """Return the text with mentions and links of chat services disabled by invisible spaces."""
     text = _MENTION.sub(f"@{_BREAK}", text)
-    return _LINK.sub(lambda found: f"{_BREAK}{found[0]}", text)
+    return _LINK.sub(lambda link: f"{_BREAK}{link[0]}", text)
 
 
 def without_elements(text: str) -> str:
     """Return the text with elements such as `<at id="all">` disabled by invisible spaces."""
-    return _ELEMENT.sub(lambda found: f"{found[0]}{_BREAK}", text)
+    return _ELEMENT.sub(lambda start: f"{start[0]}{_BREAK}", text)
 
 
 def as_markdown(text: str) -> str:
@@ -86,16 +89,21 @@ def markdown_link(url: str) -> str:
     return f"<{url.replace('<', '%3C').replace('>', '%3E')}>"
 
 
-def quoted(said: bytes | str, most: int, *, is_cut: bool = False) -> str:
-    """Return a service's response as one short line. `is_cut`: `said` is only its beginning."""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+def quoted(response: bytes | str, most: int, *, is_cut: bool = False) -> str:
+    """Return a response as one line of at most `most` characters.
+
+    `is_cut`: `response` is only the beginning of the whole response.
+    """
+    text = response.decode("utf-8", "replace") if isinstance(response, bytes) else response
     return shortened(one_line(text), most, is_cut=is_cut)
 
 
 def duration(milliseconds: int) -> str:
-    """`23 s`, `2 min 5 s`, `3 h 0 min`, `4 d 1 h`; a provider whose clock is behind took `0 s`."""
-    left = max(milliseconds, 0) // 1000
-    minutes, second = divmod(left, 60)
+    """Return a duration such as `23 s`, `2 min 5 s`, `3 h 0 min` or `4 d 1 h`.
+
+    A negative duration, of a provider whose clock is behind ours, is `0 s`.
+    """
+    minutes, second = divmod(max(milliseconds, 0) // 1000, 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
     if days:
@@ -106,10 +114,10 @@ def duration(milliseconds: int) -> str:
 
 
 def moment(instant: int, zone: tzinfo) -> str:
-    """Integer milliseconds as a date and time that people read, and where it is that time."""
+    """Return integer milliseconds UTC as a date and time for people, with the time zone."""
     return display.moment(instant, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def is_link(url: str) -> bool:
-    """May this stand where people click? A provider's text could be `javascript:`."""
+    """Return whether people may click on this URL; a provider could send `javascript:`."""
     return url.startswith(("https://", "http://")) and url.isprintable() and " " not in url

@@ -1,1 +1,1 @@
-"""Erasing, copying and repairing the record."""
+"""Erases, copies and repairs what is on record."""

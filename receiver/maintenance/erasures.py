@@ -1,4 +1,4 @@
-"""Finishes erasures that a reader holds up, and reports them until they are finished."""
+"""Finishes erasures that a reader of the database delays, and reports them until then."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ REPORTED_AGAIN_AFTER = 600.0  # seconds
 log = structlog.get_logger()
 
 
-def finish(store: Store, what: str, *, within: float = READERS_END_WITHIN) -> None:
-    """Wait until nothing that was erased is left in the database's files.
+def finish(store: Store, subject: str, *, within: float = READERS_END_WITHIN) -> None:
+    """Wait until the database's files contain no erased data.
 
-    Raises NotErased if a reader holds it there for longer; then a worker finishes the erasure.
+    Raises NotErased, about `subject`, if a reader prevents that for longer than `within` seconds;
+    then a worker finishes the erasure.
     """
     until = time.monotonic() + within
-    while not store.finish_erasure():
+    while not store.database.finish_erasure():
         if time.monotonic() > until:
             break
-        time.sleep(0.5)  # a try may hold up writers for 50 ms
+        time.sleep(0.5)  # each try may delay writers by 50 ms
     else:
         return
-    unfinished = store.unfinished_erasure()
+    unfinished = store.erasures.unfinished()
     if unfinished is not None:
         raise NotErased(
-            f"{what}: the data is no longer shown, but data erased since "
+            f"{subject}: the data is no longer shown, but data erased since "
             f"{rfc3339(unfinished.since)} is still in the database's files: {unfinished.held_by}. "
             "A worker finishes the erasure when it can; receiver doctor reports whether it has"
         )
@@ -40,21 +41,21 @@ def finish(store: Store, what: str, *, within: float = READERS_END_WITHIN) -> No
 
 @dataclass(slots=True)
 class FinishErasures:
-    """A chore of the worker. The record says what is unfinished, so a restart loses nothing."""
+    """A chore of the worker. Unfinished erasures are recorded, so a restart loses none."""
 
     store: Store
     clock: Callable[[], float] = time.monotonic
     _report_at: float | None = field(default=None, init=False)
 
     def round(self) -> None:
-        """Finish what is unfinished, if no reader holds it up. Raises StoreUnavailable."""
-        unfinished = self.store.unfinished_erasure()
+        """Finish an unfinished erasure, unless a reader prevents it. Raises StoreUnavailable."""
+        unfinished = self.store.erasures.unfinished()
         if unfinished is None:
             if self._report_at is not None:  # another process finished it
                 self._report_at = None
                 log.info("an erasure is finished")
             return
-        if self.store.finish_erasure():
+        if self.store.database.finish_erasure():
             self._report_at = None
             log.info("an erasure is finished", since=rfc3339(unfinished.since))
         elif self._report_at is None or self.clock() >= self._report_at:

@@ -1,4 +1,4 @@
-"""Forgets a task: words, pictures and names are erased; that it was there, and forgotten, stays."""
+"""Forgets a task: erases texts, pictures and names. Its id and statuses stay."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from receiver.deliveries import File
 from receiver.errors import NotErased
 from receiver.hooks import file_storage
 from receiver.hooks.base import KeepsFiles
+from receiver.hooks.file_names import folder_names
 from receiver.maintenance.erasures import READERS_END_WITHIN, finish
 from receiver.stores.base import Store
-from receiver.stores.upkeep import Erasure
+from receiver.stores.sql.erasure import Erasure
 from receiver.tasks import Task
 
-PATIENCE = 60.0  # seconds for attempts under way: they may still make a file
+PATIENCE = 60.0  # seconds for running attempts to end, because they may still store a file
 
 
 def forget(
@@ -26,42 +27,43 @@ def forget(
     patience: float = PATIENCE,
     readers_end_within: float = READERS_END_WITHIN,
 ) -> int:
-    """Erase a task, and the files that hooks made of it. Returns how many files were removed.
+    """Erase a task and the files that hooks stored for it; return the number of removed files.
 
-    Files are found on record, and where `hooks` put the files of this task. From the first moment
-    on, nothing is stored, queried or sent about it. Safe to repeat: the next run erases what a
-    failed one left. Raises NotFound, NotErased, StoreUnavailable.
+    Files are found by their rows, and in the places where `hooks` store the files of this task.
+    From the beginning, nothing more is stored, queried or sent about the task. Safe to repeat: the
+    next run erases what a failed run left. Raises NotFound, NotErased, StoreUnavailable.
     """
     left = _when_quiet(store, task_id, patience)
-    task = store.task(task_id)
+    task = store.queries.task(task_id)
     removed = _remove(left.files, task, hooks)
-    if not store.erase(task_id, now_ms()):
+    if not store.erasures.erase(task_id, now_ms()):
         finish(store, f"task {task_id}", within=readers_end_within)
         if task.reference:
-            store.remove_remnants(task.reference)
+            store.database.remove_remnants(task.reference)
     return removed
 
 
 def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
+    """Wait for the running attempts of the task; return what is left to erase."""
     until = time.monotonic() + patience
-    left = store.close_task(task_id, now_ms())
+    left = store.erasures.close_task(task_id, now_ms())
     while left.under_way:
         if time.monotonic() > until:
             raise NotErased(
-                f"task {task_id}: {left.under_way} attempt(s) at its deliveries still run; "
-                "nothing more is told of it, but run this again in a minute to erase it"
+                f"task {task_id}: {left.under_way} attempt(s) of its deliveries still run. Nothing "
+                "more is sent about it, but it is not erased yet: run this again in a minute"
             )
         time.sleep(0.2)
-        left = store.close_task(task_id, now_ms())
+        left = store.erasures.close_task(task_id, now_ms())
     return left
 
 
 def _remove(files: Iterable[File], task: Task, hooks: Sequence[KeepsFiles]) -> int:
-    """Remove the files on record, then what else is where the hooks put the files of the task."""
+    """Remove the recorded files, then any others where the hooks store files of the task."""
     urls = {file.url for file in files}
     for url in sorted(urls):
         try:
-            file_storage.remove(url, file_storage.names_of(task))
+            file_storage.remove(url, folder_names(task))
         except OSError as error:
             raise NotErased(
                 f"{url} could not be removed: {error.strerror or error}; "

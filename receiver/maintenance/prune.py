@@ -1,4 +1,4 @@
-"""Erases payloads past their retention period, in steps so small that callbacks do not wait."""
+"""Erases data past its retention period, in steps so small that callbacks do not wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from receiver.errors import NotFound
 from receiver.hooks.base import KeepsFiles
 from receiver.maintenance.erasures import READERS_END_WITHIN, finish
 from receiver.stores.base import Store
-from receiver.stores.upkeep import PruneStep, Texts
+from receiver.stores.sql.retention import PruneStep, Texts
 
-PAUSE = 0.02  # seconds between steps, in which waiting writers get the database
-PAGES = 250  # of the file, given back at a time
+PAUSE = 0.02  # seconds between steps, for writers that wait for the database
+PAGES = 250  # pages of the file that are returned to the file system per step
 
 
 def prune(
@@ -25,14 +25,14 @@ def prune(
     dead_too: bool = False,
     readers_end_within: float = READERS_END_WITHIN,
 ) -> Iterator[PruneStep]:
-    """Prune what ended before that instant (ms UTC), yielding each step; then give space back.
+    """Prune tasks that ended before `older_than` (ms UTC), yielding each step; then free space.
 
-    Where `hooks` put files, what failed attempts left of these tasks is removed; results stay. Age
-    is elapsed time: what a clock that was set forward makes look older is kept for longer. Safe to
-    stop anywhere, and to run twice at once. Raises StoreUnavailable, and at the end NotErased if a
-    reader keeps what was erased in the database's files.
+    Where `hooks` store files, the remains of failed attempts for these tasks are removed; results
+    stay. Age is elapsed time: data that only looks older because the clock was set forward is kept
+    for longer. Safe to stop at any time, and to run concurrently. Raises StoreUnavailable, and at
+    the end NotErased if a reader keeps erased data in the database's files.
     """
-    older_than -= store.set_forward_since(older_than)
+    older_than -= store.clocks.set_forward_since(older_than)
     erased = 0
     for step in chain(
         _messages(store, older_than, dead_too=dead_too),
@@ -43,19 +43,19 @@ def prune(
         erased += step.callbacks + step.inputs
     for of in Texts:
         erased += _texts(store, of, older_than, dead_too=dead_too)
-    erased += store.prune_rows(older_than)
-    store.prune_sessions(now_ms())
+    erased += store.retention.prune_rows(older_than)
+    store.sessions.prune(now_ms())
     if erased:
         give_back(store)
     finish(store, "prune", within=readers_end_within)
 
 
 def _messages(store: Store, older_than: int, *, dead_too: bool) -> Iterator[PruneStep]:
-    step = store.prune(older_than, dead_too=dead_too)
+    step = store.retention.prune(older_than, dead_too=dead_too)
     yield step
     while step.next is not None:
         time.sleep(PAUSE)
-        step = store.prune(older_than, after=step.next, dead_too=dead_too)
+        step = store.retention.prune(older_than, after=step.next, dead_too=dead_too)
         yield step
 
 
@@ -63,16 +63,16 @@ def _inputs(store: Store, older_than: int, *, dead_too: bool) -> Iterator[PruneS
     after: int | None = 0
     while after is not None:
         time.sleep(PAUSE)
-        step = store.prune_inputs(older_than, after=after, dead_too=dead_too)
+        step = store.retention.prune_inputs(older_than, after=after, dead_too=dead_too)
         yield PruneStep(0, 0, None, inputs=step.changed)
         after = step.next
 
 
 def _texts(store: Store, of: Texts, older_than: int, *, dead_too: bool) -> int:
-    """Erase answers and reasons of tasks without a message that could be pruned."""
+    """Erase responses and reasons of tasks without a callback to prune; return how many."""
     erased, after = 0, 0
     while True:
-        step = store.prune_texts(of, older_than, after=after, dead_too=dead_too)
+        step = store.retention.prune_texts(of, older_than, after=after, dead_too=dead_too)
         erased += step.changed
         if step.next is None:
             return erased
@@ -81,9 +81,10 @@ def _texts(store: Store, of: Texts, older_than: int, *, dead_too: bool) -> int:
 
 
 def _tidy(store: Store, tasks: Sequence[str], hooks: Sequence[KeepsFiles]) -> None:
+    """Let the hooks remove what failed attempts for these tasks left."""
     for task_id in tasks if hooks else ():
         try:
-            task = store.task(task_id)
+            task = store.queries.task(task_id)
         except NotFound:
             continue
         for hook in hooks:
@@ -92,9 +93,9 @@ def _tidy(store: Store, tasks: Sequence[str], hooks: Sequence[KeepsFiles]) -> No
 
 def give_back(store: Store) -> None:
     """Return all free space to the file system. Raises StoreUnavailable."""
-    left = store.give_back(PAGES)
+    left = store.database.shrink(PAGES)
     while left:
         time.sleep(PAUSE)
-        before, left = left, store.give_back(PAGES)
-        if left >= before:  # others free pages as fast, or a reader holds them
+        before, left = left, store.database.shrink(PAGES)
+        if left >= before:  # others free pages as quickly, or a reader prevents it
             return

@@ -1,1 +1,44 @@
-"""Every request to a URL from outside goes through this package, which refuses unsafe ones."""
+"""Every request to a URL from outside goes through this package, which refuses unsafe ones.
+
+`receiver.outgoing.http` has the functions; they are also available here, and imported when used,
+because `requests` takes long to import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from receiver.outgoing.http import (
+        Response,
+        StreamedResponse,
+        TooManyRedirects,
+        UrlRefused,
+        failure,
+        is_unavailable,
+        origin,
+        post,
+        retry_after,
+        stream,
+    )
+
+__all__ = [
+    "Response",
+    "StreamedResponse",
+    "TooManyRedirects",
+    "UrlRefused",
+    "failure",
+    "is_unavailable",
+    "origin",
+    "post",
+    "retry_after",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from receiver.outgoing import http  # noqa: PLC0415 - see above
+
+    return getattr(http, name)

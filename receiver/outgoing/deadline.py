@@ -1,6 +1,6 @@
-"""A total deadline for talking over sockets: time is up on time, however the other side drips.
+"""A total deadline for network operations, however slowly the other side sends.
 
-A socket's timeout counts anew with every read, and looking up a name has none at all.
+A socket's timeout starts again with every read, and a name lookup has no timeout at all.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
 
 class Deadline:
-    """`with Deadline(10) as deadline:` gives everything in it 10 seconds, together.
+    """`with Deadline(10) as deadline:` limits everything in the block to 10 seconds in total.
 
-    When they have passed, every connection made by `connect` is shut down, so that whoever reads
-    from it sees an error or the end of the stream: ask `passed` before believing either.
+    After that, every connection made by `connect` is shut down, so that a read from it returns an
+    error or the end of the stream. Check `passed` before you trust either.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -51,36 +52,55 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
+        """Whether the time is up."""
         return time.monotonic() >= self._ends_at
 
     def remaining(self) -> float:
-        """Seconds left, never quite 0, which would mean "do not block" to a socket."""
+        """Return the seconds left; never 0, which would make a socket non-blocking."""
         return max(self._ends_at - time.monotonic(), 0.001)
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """A TCP connection that dies at the deadline. Raises OSError, or ValueError for a name."""
+        """Return a TCP connection that is shut down at the deadline.
+
+        Raises OSError, or ValueError for an invalid name.
+        """
         return self.run(
-            lambda: self._watch(socket.create_connection((host, port), self._left())),
+            lambda: self._watch(socket.create_connection((host, port), self.remaining())),
             socket.socket.close,
         )
 
-    def run(self, work: Callable[[], T], discard: Callable[[T], object] = id) -> T:
-        """What `work` returns or raises (OSError, ValueError); TimeoutError if it takes too long.
+    def run(self, work: Callable[[], T], discard: Callable[[T], object] = lambda _: None) -> T:
+        """Return the result of `work`, or raise its exception; raise TimeoutError at the deadline.
 
-        For calls that nothing can interrupt: they go on in a thread that nobody waits for, and
-        `discard` is given what comes of them too late.
+        For calls that cannot be interrupted: `work` runs in a thread, which is left behind at the
+        deadline. A result that arrives later is passed to `discard`.
         """
-        job = _Job(work, discard)
-        threading.Thread(target=job.run, daemon=True).start()
-        return job.result(self._left())
-
-    def _left(self) -> float:
         if self.passed:
             raise TimeoutError
-        return self.remaining()
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                value = work()
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                with contextlib.suppress(InvalidStateError):  # the deadline has passed
+                    result.set_exception(error)
+                return
+            try:
+                result.set_result(value)
+            except InvalidStateError:  # the deadline has passed
+                discard(value)
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            return result.result(self.remaining())
+        except TimeoutError:
+            if result.cancel():
+                raise
+            return result.result()  # `work` has ended, perhaps with a TimeoutError of its own
 
     def _watch(self, connection: socket.socket) -> socket.socket:
-        # A copy of the descriptor, because TLS takes the socket object itself away from us.
+        # A copy of the descriptor, because TLS detaches the socket object.
         with self._lock:
             if not (self._over or self.passed):
                 self._watched.append(connection.dup())
@@ -91,45 +111,5 @@ class Deadline:
     def _shut_down(self) -> None:
         with self._lock:
             for copy in self._watched:
-                with contextlib.suppress(OSError):  # the other side was faster
+                with contextlib.suppress(OSError):  # the connection is already closed
                     copy.shutdown(socket.SHUT_RDWR)
-
-
-class _Job(Generic[T]):
-    """One call in a thread of its own, and what came of it."""
-
-    def __init__(self, work: Callable[[], T], discard: Callable[[T], object]) -> None:
-        self._work = work
-        self._discard = discard
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._is_given_up = False
-        self._results: list[T] = []
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._keep(self._work())
-        except (OSError, ValueError) as error:
-            self._error = error
-        finally:
-            self._ended.set()
-
-    def _keep(self, result: T) -> None:
-        with self._lock:
-            if not self._is_given_up:
-                self._results.append(result)
-                return
-        self._discard(result)
-
-    def result(self, timeout: float) -> T:
-        self._ended.wait(timeout)
-        with self._lock:
-            self._is_given_up = not self._ended.is_set()
-        if self._is_given_up:
-            for late in self._results:  # it came between the two lines above
-                self._discard(late)
-            raise TimeoutError
-        if self._results:
-            return self._results[0]
-        raise self._error or RuntimeError("the thread ended without a result")

@@ -1,8 +1,8 @@
-"""Everything that goes out by URL goes through here: public addresses only, in bounded time.
+"""Sends requests to URLs: to public addresses only, within a total deadline.
 
-The name is resolved once, the address checked, and the connection made to that very address. No
-proxy or .netrc of the environment is used, and no error shows more of a URL than scheme and host,
-because paths and queries hold secrets (a Slack webhook, a signed link).
+The name is resolved once, the address is checked, and the connection is made to that address. No
+proxy or .netrc from the environment is used. Errors contain only the scheme, host and port of a
+URL, because paths and queries may contain secrets (a Slack webhook, a signed link).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from receiver.outgoing.ssrf_guard import GuardedSession, NotPublic
 CHUNK = 64 * 1024  # bytes
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Besides 5xx: the request may be fine at another time.
+# Besides 5xx: the same request may succeed later.
 TEMPORARY_STATUSES = frozenset({408, 425, 429})
-# Content codings that are decoded only if a library for them is installed.
+# Content codings that can be decoded only if a library for them is installed.
 COMPRESSIONS = frozenset({"br", "compress", "x-compress", "zstd"})
 
 
 class UrlRefused(PermanentFailure):
-    """The URL, or one that it redirects to, is not one that may be requested."""
+    """The URL, or a URL that it redirects to, must not be requested."""
 
 
 class TooManyRedirects(TemporaryFailure):
@@ -54,16 +54,16 @@ class TooManyRedirects(TemporaryFailure):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the other side said; `headers` are found in any case of letters."""
+    """A response. The names in `headers` are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes  # no more than was asked for
+    body: bytes  # at most `max_bytes`
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedResponse:
-    """An answer whose body is still to come."""
+    """A response whose body is read in chunks."""
 
     status: int
     headers: Mapping[str, str]
@@ -80,11 +80,11 @@ def post(
     allow_private: bool = False,
     max_bytes: int = CHUNK,
 ) -> Response:
-    """Send one POST, without following redirects, and read at most `max_bytes` of the answer.
+    """Send one POST without following redirects; return up to `max_bytes` of the response.
 
     `deadline` is in seconds, for the whole exchange. Every status is returned; see `failure`.
-    Raises TemporaryFailure (no connection), TimedOut (no answer in time) or PermanentFailure (the
-    URL may not be requested).
+    Raises TemporaryFailure (no connection), TimedOut (no response in time) or PermanentFailure (the
+    URL must not be requested).
     """
     content = {"json": json, "data": data, "headers": headers}
     with (
@@ -108,7 +108,7 @@ def stream(
 
     URLs and redirects are interpreted as in browsers. `deadline` is in seconds, for the whole
     exchange. Raises PermanentFailure if the body is larger than `max_bytes`, UrlRefused if a
-    redirect leads to a URL that may not be requested, ContentFailure if the body cannot be
+    redirect leads to a URL that must not be requested, ContentFailure if the body cannot be
     decompressed, TooManyRedirects, and the errors of `post`.
     """
     with Deadline(deadline) as clock, ExitStack() as stack:
@@ -131,7 +131,7 @@ def failure(status: int, headers: Mapping[str, str], text: str) -> DeliveryFailu
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait, from a Retry-After header in either of its forms; None if it says none.
+    """Return the seconds to wait from a Retry-After header in either form; None if it is invalid.
 
     `now` is in seconds since 1970.
     """
@@ -140,7 +140,7 @@ def retry_after(value: str | None, now: float) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:  # "-0000": a date in UTC that does not say where it was written
+        if moment.tzinfo is None:  # "-0000" stands for UTC without a known time zone
             moment = moment.replace(tzinfo=UTC)
         return max(moment.timestamp() - now, 0.0)
     except (ValueError, OverflowError):
@@ -148,7 +148,7 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 
 def origin(url: str) -> str:
-    """As much of a URL as may be shown: scheme, host and port."""
+    """Return the part of a URL that may be shown: scheme, host and port."""
     try:
         parts = parse_url(url)
     except HTTPError:
@@ -162,7 +162,7 @@ def _follow(
     url = _normalized(url, clock)
     first_host = _host(url)
     for _ in range(1 + MAX_REDIRECTS):
-        # `allow_private` speaks of the host that was named, not of where it sends us.
+        # `allow_private` applies to the host that was configured, not to targets of redirects.
         private = allow_private and _host(url) == first_host
         response = stack.enter_context(_exchange("GET", url, clock, private, {}))
         following = _redirect_target(response, url)
@@ -199,17 +199,8 @@ def _redirect_target(response: requests.Response, url: str) -> str | None:
     return following
 
 
-def _check_coding(response: requests.Response, url: str) -> None:
-    given = response.headers.get("Content-Encoding", "").lower().split(",")
-    unknown = (COMPRESSIONS - set(HTTPResponse.CONTENT_DECODERS)) & {name.strip() for name in given}
-    if unknown:
-        raise ContentFailure(
-            f"{origin(url)}: the body is compressed with {min(unknown)}, which was not requested"
-        )
-
-
 def _host(url: str) -> str | None:
-    # By the parser that requests connects by: for `http://a\\@b/` others see another host.
+    # With the parser that `requests` uses: others find another host in `http://a\\@b/`.
     try:
         return parse_url(url).host
     except HTTPError:
@@ -220,26 +211,32 @@ def _host(url: str) -> str | None:
 def _exchange(
     method: str, url: str, clock: Deadline, allow_private: bool, content: Mapping[str, Any]
 ) -> Iterator[requests.Response]:
-    """One request on a connection of its own; the answer's body is not read yet."""
+    """Send one request on a new connection; yield the response before its body is read."""
     with GuardedSession(clock, allow_private) as session:
         try:
             response = session.request(
                 method, url, stream=True, timeout=clock.remaining(), **content
             )
-        except (HTTPError, OSError, ValueError) as error:  # requests' own are OSErrors
-            raise _explained(error, url, clock) from None  # their texts show the whole URL
+        except (HTTPError, OSError, ValueError) as error:  # including those of requests
+            raise _explained(error, url, clock) from None  # their messages contain the whole URL
         with response:
             yield response
 
 
 def _chunks(response: requests.Response, url: str, clock: Deadline) -> Iterator[bytes]:
-    _check_coding(response, url)  # only of a body that somebody reads: the status comes first
+    """Yield the body. Its coding is checked here, because a status counts without its body."""
+    codings = response.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
+    unknown = COMPRESSIONS.difference(HTTPResponse.CONTENT_DECODERS).intersection(codings)
+    if unknown:
+        raise ContentFailure(
+            f"{origin(url)}: the body is compressed with {min(unknown)}, which was not requested"
+        )
     try:
         for chunk in response.iter_content(CHUNK):
             if clock.passed:
                 raise TimeoutError
             yield chunk
-        if clock.passed:  # what looks like the end of the body may be us, hanging up
+        if clock.passed:  # the body may have ended because the deadline closed the connection
             raise TimeoutError
     except (HTTPError, OSError) as error:
         raise _explained(error, url, clock) from None
@@ -275,7 +272,7 @@ def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
 
 
 def _root_cause(error: BaseException) -> str:
-    """What the operating system or OpenSSL said: nothing there knows the URL."""
+    """Return the message of the operating system or OpenSSL, which never contains the URL."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):

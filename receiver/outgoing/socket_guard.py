@@ -1,8 +1,8 @@
-"""Keeps libraries that open connections of their own from internal addresses.
+"""Prevents libraries that open their own connections from reaching internal addresses.
 
-They do not come by the guarded session. Python tells its audit hooks the very address that a socket
-is about to connect to, after every name was resolved and every redirect followed: there it is
-refused. Only code within `public_only` is looked at, on its own thread.
+Such libraries do not use the guarded session. Python calls its audit hooks with the address that a
+socket is about to connect to, after all names were resolved and all redirects were followed. An
+audit hook refuses the address, but only on a thread that is inside `public_only`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _here = threading.local()
 
 
 class AddressRefused(OSError):
-    """The address is not a public one."""
+    """The address is not public."""
 
 
 @contextmanager
 def public_only() -> Iterator[list[str]]:
-    """Within the block this thread reaches public addresses only; the others raise Refused.
+    """Let this thread connect only to public addresses; any other raises AddressRefused.
 
-    What was refused is noted in the list: libraries tend to swallow the error.
+    Yields a list of the refused addresses, because libraries tend to swallow the error.
     """
     _install()
     _here.refused = refused = list[str]()
@@ -42,21 +42,21 @@ def public_only() -> Iterator[list[str]]:
 
 @cache
 def _install() -> None:
-    sys.addaudithook(_look)  # for ever: a hook cannot be taken away
+    sys.addaudithook(_audit)  # an audit hook cannot be removed
 
 
-# At the end of the interpreter the names of a module are None, and hooks are still called.
-def _look(event: str, args: tuple[Any, ...], events: Collection[str] = EVENTS) -> None:
+# At interpreter shutdown hooks are still called, but the names of modules are None.
+def _audit(event: str, args: tuple[Any, ...], events: Collection[str] = EVENTS) -> None:
     if event not in events:
         return
     refused: list[str] | None = getattr(_here, "refused", None)
-    if refused is not None and not _may_be_reached(args[-1]):
+    if refused is not None and not _is_allowed(args[-1]):
         refused.append(str(args[-1]))
         raise AddressRefused(0, "that is not a public address")
 
 
-def _may_be_reached(address: Any) -> bool:
-    """Names are refused as well: whoever resolves one first connects to an address."""
+def _is_allowed(address: Any) -> bool:
+    """Names are refused, too: a library that resolves a name then connects to an address."""
     try:
         return is_public(ipaddress.ip_address(address[0]))
     except (ValueError, TypeError, IndexError):

@@ -1,7 +1,7 @@
-"""A requests session that reaches public addresses only, and keeps to a deadline.
+"""A `requests` session that reaches only public addresses, within a deadline.
 
 Built on requests-hardened, which resolves the name once, checks the address and connects to that
-very address.
+address.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from receiver.outgoing.deadline import Deadline
 
-# IPv6 addresses outside of it are not routed in public, whatever Python's tables say of them:
-# `::127.0.0.1` and `fec0::1` count as global there (3.11).
+# IPv6 addresses outside of this network are not routed publicly, although Python 3.11 considers
+# some of them global: `::127.0.0.1` and `fec0::1`.
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 NotPublic = InvalidIPAddress  # a requests.RequestException
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Can a stranger on the internet have this address?"""
+    """Return whether the address is routed on the public internet."""
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
 class GuardedSession(HTTPSession):  # type: ignore[misc]
-    """A session for one exchange, all of whose connections keep to the deadline."""
+    """A session for one exchange; all its connections are closed at the deadline."""
 
     def __init__(self, clock: Deadline, allow_private: bool) -> None:
         super().__init__(
@@ -55,25 +55,25 @@ class GuardedSession(HTTPSession):  # type: ignore[misc]
             self.mount(f"{scheme}://", adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """None: else requests reads the whole body of a redirect, however large, unasked."""
+        """Return None; otherwise requests reads the whole body of a redirect, however large."""
         return
 
 
 class _AnyAddress(HTTPAdapter):
-    """Connects to wherever the name leads, in bounded time."""
+    """Connects to any address, within the deadline."""
 
     clock: Deadline
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
         pool = cast("HTTPConnectionPool", super().get_connection_with_tls_context(*args, **kwargs))
         kind = _HttpsInTime if isinstance(pool, HTTPSConnectionPool) else _HttpInTime
-        # Per instance, because each exchange has a deadline of its own.
+        # Per pool, because each exchange has its own deadline.
         pool.ConnectionCls = partial(kind, clock=self.clock)  # type: ignore[assignment]
         return pool
 
 
 class _PublicOnly(_AnyAddress, IPFilterAdapter):  # type: ignore[misc]
-    """Connects to public addresses only; stricter than requests-hardened, see GLOBAL_UNICAST."""
+    """Connects only to public addresses; stricter than requests-hardened, see GLOBAL_UNICAST."""
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
         checked = super().build_connection_pool_key_attributes
@@ -85,6 +85,8 @@ class _PublicOnly(_AnyAddress, IPFilterAdapter):  # type: ignore[misc]
 
 
 class _HttpInTime(HTTPConnection):
+    """A connection that is shut down at the deadline."""
+
     def __init__(self, *args: Any, clock: Deadline, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clock = clock
@@ -96,4 +98,4 @@ class _HttpInTime(HTTPConnection):
 
 
 class _HttpsInTime(_HttpInTime, HTTPSConnection):
-    """The same, with TLS on top."""
+    """The same with TLS."""

@@ -1,7 +1,7 @@
 """Normalizes URLs of servers and providers as browsers do (the WHATWG URL standard).
 
 `requests` follows RFC 3986 instead, and rejects or misinterprets some URLs that browsers accept.
-This module only normalizes; `outgoing` decides whether a URL may be requested.
+This module only normalizes; `http` decides whether a URL may be requested.
 """
 
 from __future__ import annotations

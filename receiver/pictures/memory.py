@@ -17,7 +17,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile
 
 MAX_MEMORY = 260_000_000  # bytes per process; 8000 by 8000 pixels of 4 bytes are 256 MB
-RETURNED = 32_000_000  # bytes; after a picture that needs more, unused memory is returned
+RETURNED = 32_000_000  # bytes; after a larger picture, freed memory is returned to the system
 ONE_BYTE_MODES = frozenset({"1", "L", "P"})
 # Bytes per pixel of decoders that read a picture as a whole, measured with pictures of 8000 by 8000
 # pixels. Decoders of other formats fill the picture row by row, or tile by tile.
@@ -31,20 +31,20 @@ class TooMuchMemory(Exception):
     """Decoding the picture would take more memory than a process may use for pictures."""
 
 
-class Limit:
+class MemoryLimit:
     """The memory for pictures of one process. Thread-safe."""
 
     def __init__(self, most: int = MAX_MEMORY) -> None:
         self.most = most
         self._used = 0
-        self._turn = threading.Lock()  # in order of arrival: small ones never overtake a large one
+        self._turn = threading.Lock()  # lets no small picture overtake a large one
         self._released = threading.Condition()
 
     @contextmanager
     def reserved(self, amount: int) -> Iterator[None]:
         """Wait until this many bytes are available; they are in use during the block.
 
-        More than the limit is reserved alone. A thread reserves only once at a time.
+        An amount above the limit is reserved alone. A thread reserves only once at a time.
         """
         amount = min(amount, self.most)
         with self._turn, self._released:
@@ -60,7 +60,7 @@ class Limit:
                 self._released.notify_all()
 
 
-LIMIT = Limit()
+LIMIT = MemoryLimit()
 
 
 def _return_memory() -> None:
@@ -71,7 +71,7 @@ def _return_memory() -> None:
 
 
 def scale_down(image: Image.Image, side: int, file: BinaryIO) -> None:
-    """Let the decoder of a JPEG or JPEG 2000 skip details that a copy with this side lacks.
+    """Let the decoder of a JPEG or JPEG 2000 skip details that a copy of this size lacks.
 
     The picture stays at least twice as large as the copy. Only large pictures are scaled.
     """
@@ -84,7 +84,7 @@ def scale_down(image: Image.Image, side: int, file: BinaryIO) -> None:
 
 
 def needed(image: Image.Image, size: tuple[int, int], file: BinaryIO, *, has_scans: bool) -> int:
-    """Return the number of bytes that decoding takes at most.
+    """Return the maximum number of bytes that decoding takes.
 
     `size` is the size before `scale_down`. `has_scans` says whether a JPEG consists of several
     scans, so that the decoder keeps all of its coefficients.
@@ -112,6 +112,7 @@ def bytes_per_pixel(mode: str) -> int:
 
 
 def _coefficients(image: Image.Image, size: tuple[int, int]) -> int:
+    """Return the bytes of the coefficients of a JPEG with several scans."""
     layers = getattr(image, "layer", [])  # with the horizontal and vertical sampling factors
     most = max((v for _, v, _, _ in layers), default=1) * max((h for *_, h, _ in layers), default=1)
     samples = size[0] * size[1] * sum(v * h for _, v, h, _ in layers) // max(1, most)
@@ -119,7 +120,7 @@ def _coefficients(image: Image.Image, size: tuple[int, int]) -> int:
 
 
 def _compressed(image: ImageFile.ImageFile, file: BinaryIO) -> int:
-    """Return the bytes of a compressed TIFF file, and of its largest part: both are in memory."""
+    """Return the bytes of a compressed TIFF file and of its largest part, both kept in memory."""
     if not image.tile or image.tile[0][0] != "libtiff":
         return 0
     tags = getattr(image, "tag_v2", {})

@@ -13,10 +13,10 @@ from typing import BinaryIO, cast
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from receiver.pictures import memory
-from receiver.pictures.files import MAX_PROFILE, essentials, orientation
+from receiver.pictures.metadata import MAX_PROFILE, essentials, orientation
 
 # Exceptions of Pillow's decoders for a broken picture. The first six and the last are documented;
-# the others were observed. Any other exception is a bug of ours.
+# the others were observed. Any other exception is a bug in this project.
 BROKEN = (
     OSError,
     SyntaxError,
@@ -76,8 +76,8 @@ def opened(
     verified. Raises BROKEN, and Pillow's errors for decompression bombs; the error for more than
     `max_pixels` is raised before anything is decoded.
 
-    Decoding waits until enough memory is available: see `picture_memory`. With `side`, the picture
-    is only used for a copy with this side: it is decoded at a smaller scale where its format allows
+    Decoding waits until enough memory is available, see `memory`. With `side`, the picture is only
+    used for a copy of this size: it is decoded at a smaller scale where its format allows
     that, and TooMuchMemory is raised for a picture that needs more than a process may use.
     """
     found = essentials(file)

@@ -1,7 +1,7 @@
-"""Detects that the clock was set, and corrects what is scheduled; see docs/adr/0016-clock-steps.md.
+"""Detects that the clock was set, and corrects schedules; see docs/adr/0016-clock-steps.md.
 
-A step is a change of the record's clock compared with the time since boot. Suspending the machine
-and slewing the clock change both, so neither is a step.
+A step is a change of the record's clock relative to the time since boot. Suspending the machine and
+slewing the clock change both, so neither is a step.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import structlog
 from receiver import clock
 from receiver.observability.metrics import CLOCK_STEPS, MetricBuffer
 from receiver.stores.base import Store
-from receiver.stores.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
+from receiver.stores.sql.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
 
 LOOK_EVERY = 2.0  # seconds
-LIMIT_EVERY = 60_000  # ms between two checks of how far ahead schedules are
+LIMIT_EVERY = 60_000  # ms between two checks for schedules too far in the future
 REPORTED_FOR = 86_400_000  # ms for which a step is shown to people
-DRIFT = 500  # ms; a smaller change is not worth a look at the record
-TRIES = 3  # to read both clocks without an interruption in between
+DRIFT = 500  # ms; after a smaller change, the record is not read
+TRIES = 3  # attempts to read both clocks without an interruption in between
 INTERRUPTION = 50  # ms
-ROUND_TRIP = 1_000  # ms; an answer of the database server that took longer is too inexact
+ROUND_TRIP = 1_000  # ms; a slower response of the database server is too inexact
 
 log = structlog.get_logger()
 
@@ -30,12 +30,12 @@ log = structlog.get_logger()
 def recent_step(store: Store, now: int) -> ClockStep | None:
     """Return the newest correction of the last day. Raises StoreUnavailable."""
     since = now - REPORTED_FOR
-    found = [step for step in store.clock_steps(since) if since <= step.at <= now]
+    found = [step for step in store.clocks.clock_steps(since) if since <= step.at <= now]
     return found[-1] if found else None
 
 
 class ClockWatch:
-    """Watches the record's clock in one process. Thread-safe. The clocks can be passed in."""
+    """Watches the record's clock in one process. Thread-safe."""
 
     def __init__(
         self,
@@ -52,16 +52,16 @@ class ClockWatch:
         self._wall, self._elapsed, self._set_clock = wall, elapsed, follow
         self._boot = boot or clock.boot_id()
         self._has_server_clock = False
-        self._known: int | None = None  # the offset that is on record
-        self._suspected: int | None = None  # an offset that the next look has to confirm
+        self._known: int | None = None  # the recorded offset
+        self._suspected: int | None = None  # an offset that the next call has to confirm
         self._limit_at = self._refresh_at = 0
         self._lock = threading.Lock()
 
     def look(self) -> ClockStep | None:
-        """Compare the clocks; correct a step, if no other process has, and return it.
+        """Compare the clocks; correct a step unless another process has, and return it.
 
-        A process that follows a server's clock needs two looks in a row: by then, every process
-        that looks every few seconds follows the clock that was set. Raises StoreUnavailable.
+        A process that follows a server's clock corrects a step only at the second call in a row: by
+        then, every other process follows the changed clock as well. Raises StoreUnavailable.
         """
         with self._lock:
             offset = self._offset()
@@ -73,7 +73,7 @@ class ClockWatch:
             return step
 
     def follow(self) -> None:
-        """Follow the record's clock from now on, and correct nothing. Raises StoreUnavailable."""
+        """Follow the record's clock from now on, without corrections. Raises StoreUnavailable."""
         self._offset()
 
     def uncorrected(self) -> str | None:
@@ -86,7 +86,7 @@ class ClockWatch:
         if offset is None:
             return None
         now = self._elapsed() + offset
-        by = self._store.clock_step(self._boot, offset, now)
+        by = self._store.clocks.clock_step(self._boot, offset, now)
         return ClockStep(now, by, 0).text if by else None
 
     def _offset(self) -> int | None:
@@ -96,7 +96,7 @@ class ClockWatch:
         """
         for _ in range(TRIES):
             before = self._elapsed()
-            server = self._store.server_clock()
+            server = self._store.database.server_clock()
             shown = self._wall() if server is None else server
             took = self._elapsed() - before
             self._has_server_clock = server is not None
@@ -107,6 +107,7 @@ class ClockWatch:
         return None
 
     def _compared(self, offset: int) -> ClockStep | None:
+        """Correct a step of the clock to this offset, and return it; None if there is none."""
         change = 0 if self._known is None else abs(offset - self._known)
         elapsed = self._elapsed()
         is_fresh = not self._has_server_clock or elapsed < self._refresh_at
@@ -118,13 +119,15 @@ class ClockWatch:
             return None
         now, shared = elapsed + offset, self._has_server_clock
         settles = not shared and elapsed < SETTLES_WITHIN
-        step = self._store.correct_clock(self._boot, offset, now, settles=settles, shared=shared)
+        step = self._store.clocks.correct_clock(
+            self._boot, offset, now, settles=settles, shared=shared
+        )
         if step is not None:
             self._report(step)
-        elif (self._known is None or change >= LEAST_STEP) and self._store.clock_step(
+        elif (self._known is None or change >= LEAST_STEP) and self._store.clocks.clock_step(
             self._boot, offset, now
         ):
-            self._suspected = offset  # another machine has to confirm it
+            self._suspected = offset  # another machine has to notice the step, too
             return None
         self._known, self._suspected = offset, None
         self._refresh_at = elapsed + REFRESH_EVERY
@@ -143,10 +146,11 @@ class ClockWatch:
             self._meter.count(CLOCK_STEPS, "back" if step.by_ms < 0 else "forward")
 
     def _limit(self, offset: int) -> None:
+        """Make schedules due that are further in the future than the code ever sets them."""
         elapsed = self._elapsed()
         if elapsed < self._limit_at:
             return
-        if made_due := self._store.limit_schedules(elapsed + offset):
+        if made_due := self._store.clocks.limit_schedules(elapsed + offset):
             log.warning(
                 "what was scheduled later than possible is due; was the clock set?", rows=made_due
             )

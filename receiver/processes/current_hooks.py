@@ -1,8 +1,8 @@
-"""The hooks file as this process last accepted it. Only SIGHUP makes a process read it again.
+"""The hooks file as this process last accepted it. A process reads it again only on SIGHUP.
 
-A file that is being saved may be incomplete. So a process that is started in the place of one that
-died does not read the file either: `receiver serve` hands its text down to the processes that it
-starts, and a gunicorn worker inherits the text from the arbiter.
+A file that is being saved may be incomplete. So a process that replaces one that died does not read
+the file either: `receiver serve` passes its text to the processes that it starts, and a gunicorn
+worker inherits the text from the arbiter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from receiver.config import hooks_file
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
-from receiver.stores.base import GONE_AFTER, Store
+from receiver.stores.base import Store
+from receiver.stores.sql.activity import GONE_AFTER
 from receiver.text.display import storable
 from receiver.text.redaction import redacted
 
@@ -47,7 +48,7 @@ class CurrentHooks:
 
     @classmethod
     def load(cls, source: HooksPath) -> CurrentHooks:
-        """Return the file that was handed down to this process, or read it.
+        """Return the file that the parent process passed to this one; without one, read it.
 
         Raises SettingsError.
         """
@@ -69,15 +70,15 @@ class CurrentHooks:
         """
         must_exist = self.source.must_exist or bool(self.entries)
         try:
-            found = self._read(replace(self.source, must_exist=must_exist))
-            check(found.entries)
+            current = self._read(replace(self.source, must_exist=must_exist))
+            check(current.entries)
         except SettingsError as error:
             problem = redacted(storable("; ".join(error.problems)))
             return replace(self, problem=problem[:LONGEST_PROBLEM])
-        return replace(found, source=self.source)
+        return replace(current, source=self.source)
 
     def hand_down(self) -> tuple[int, Mapping[str, str]]:
-        """Return a descriptor for a child process to inherit, and what its environment needs.
+        """Return a descriptor for a child process to inherit, and variables for its environment.
 
         The caller closes the descriptor.
         """
@@ -92,35 +93,37 @@ class CurrentHooks:
         return descriptor, {HANDED_DOWN: str(descriptor)}
 
 
-class Reports:
-    """Puts on record why a process rejected the hooks file, for other processes to show."""
+class ProblemReports:
+    """Records why a process rejected the hooks file, so that other processes can show it."""
 
     def __init__(self, store: Store, name: str, kind: str) -> None:
         self._store, self._name, self._kind = store, name, kind
         self._reported: str | None = None
 
     def report(self, problem: str | None) -> None:
-        """Store the problem, or that there is none, if that has changed.
+        """Record the problem, or that there is none, if it has changed.
 
         Raises StoreUnavailable; then the next call tries again.
         """
         if problem != self._reported:
-            self._store.report_problem(self._name, self._kind, problem, now_ms())
+            self._store.activity.report_problem(self._name, self._kind, problem, now_ms())
             self._reported = problem
 
 
 def rejections(store: Store, now: int) -> dict[str, str]:
-    """Return why processes that are at work rejected the hooks file, by kind of process."""
-    return {one.kind: one.problem for one in store.process_problems(now - GONE_AFTER)}
+    """Return why running processes rejected the hooks file, by kind of process."""
+    problems = store.activity.process_problems(now - GONE_AFTER)
+    return {problem.kind: problem.problem for problem in problems}
 
 
-def who_rejected(found: Mapping[str, str]) -> dict[str, str]:
-    """Return the same by problem: one file makes all processes say the same.
+def processes_by_problem(problems: Mapping[str, str]) -> dict[str, str]:
+    """Return the processes by problem, because all processes usually report the same problem.
 
-    The values are subjects of a sentence, such as "the poller, the web process and the worker".
+    `problems` is the result of `rejections`. The values are phrases for a sentence, such as "the
+    poller, the web process and the worker".
     """
     kinds: defaultdict[str, list[str]] = defaultdict(list)
-    for kind, problem in sorted(found.items()):
+    for kind, problem in sorted(problems.items()):
         kinds[problem].append("the web process" if kind == "web" else f"the {kind}")
     return {
         problem: " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
@@ -128,39 +131,39 @@ def who_rejected(found: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-_held: CurrentHooks | None = None
+_in_use: CurrentHooks | None = None
 
 
-def hold(current: CurrentHooks) -> None:
-    """Make this the file that this process and those that it forks use."""
-    global _held  # noqa: PLW0603 - gunicorn's workers inherit nothing else from the arbiter
-    _held = current
+def use(current: CurrentHooks) -> None:
+    """Use this file in this process and in the processes that it forks."""
+    global _in_use  # noqa: PLW0603 - gunicorn's workers inherit nothing else from the arbiter
+    _in_use = current
 
 
-def held() -> CurrentHooks | None:
-    """Return the file of `hold`; None if this process reads the file whenever it needs it."""
-    return _held
+def in_use() -> CurrentHooks | None:
+    """Return the file given to `use`; None if this process reads the file when it needs it."""
+    return _in_use
 
 
 def entries_for(chosen: Settings) -> tuple[HookEntry, ...]:
     """Return the hooks that this process uses. Raises SettingsError."""
     source = source_of(chosen)
-    if _held is not None and _held.source == source:
-        return _held.entries
+    if _in_use is not None and _in_use.source == source:
+        return _in_use.entries
     return CurrentHooks.load(source).entries
 
 
 def source_of(chosen: Settings) -> HooksPath:
-    """Return where the hooks file is."""
+    """Return the path of the hooks file."""
     return HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
 
 
 def _parsed(source: HooksPath, text: str) -> tuple[HookEntry, ...]:
-    return hooks_file.parse(text, source.path, providers.spelling, providers.PROVIDERS)
+    return hooks_file.parse(text, source.path, providers.status_for, providers.PROVIDERS)
 
 
 def _inherited(source: HooksPath) -> tuple[str, str | None] | None:
-    """Return the text and the problem that `hand_down` handed to this process, once."""
+    """Return the text and the problem from `hand_down` of the parent; None after the first call."""
     number = os.environ.pop(HANDED_DOWN, None)
     if number is None:
         return None
@@ -172,5 +175,5 @@ def _inherited(source: HooksPath) -> tuple[str, str | None] | None:
         if document["path"] == str(source.path):
             return document["text"], document["problem"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not our descriptor: the variable was set by another program
+        pass  # another program has set the variable
     return None

@@ -1,4 +1,4 @@
-"""Runs one machine's processes together: starts them, restarts one that died, stops them."""
+"""Runs the processes of one machine together: starts, restarts and stops them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,18 @@ from receiver.processes.current_hooks import REJECTED, RELOADED, Check, CurrentH
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, runs_in_a_terminal
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
-DRAIN = 30.0  # seconds the processes have to end after SIGTERM
-REMAINS_DRAIN = 5.0  # seconds the children of a process that died have to end
+DRAIN = 30.0  # seconds for the processes to end after SIGTERM
+REMAINS_DRAIN = 5.0  # seconds for the children of a process that died to end
 DEATHS, WITHIN = 5, 60.0  # give up after DEATHS deaths of one process within WITHIN seconds
-DELAYS: tuple[float, ...] = (
-    0.5,
-    1.0,
-    2.0,
-    4.0,
-)  # seconds before a restart, by how often it died in WITHIN
+# Seconds before a restart, after the first, second, third … death within WITHIN seconds.
+DELAYS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 0.1  # seconds
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 log = structlog.get_logger()
 
 
 def commands(bind: str | None) -> dict[str, list[str]]:
-    """The command of each process; they are named, not imported."""
+    """Return the command of each process. The modules are named, not imported."""
     web = [sys.executable, "-m", "gunicorn", "--config", "python:receiver.web.gunicorn"]
     address = ["--bind", bind] if bind else []
     return {
@@ -45,13 +41,13 @@ def commands(bind: str | None) -> dict[str, list[str]]:
 
 @dataclass
 class _Process:
-    """One of the processes: running, or waiting to be started again."""
+    """A process that runs, or waits for its restart."""
 
     name: str
     command: Sequence[str]
     child: subprocess.Popen[bytes] | None = None
-    group: int | None = None  # of the child, or of what it left behind when it died
-    start_at: float = 0.0  # while it does not run
+    group: int | None = None  # process group of the child, or of the children it left behind
+    start_at: float = 0.0  # time of the next start, while it does not run
     died_at: list[float] = field(default_factory=list)  # within the last WITHIN seconds
     was_restarted: bool = False
 
@@ -69,7 +65,7 @@ class _Process:
         self.group = self.child.pid
 
     def note_death(self, now: float) -> float | None:
-        """Return the seconds until it is to be started again; None: it died too often."""
+        """Return the seconds until the restart; None if the process has died too often."""
         self.child = None
         self.died_at = [at for at in self.died_at if now - at < WITHIN] + [now]
         if len(self.died_at) >= DEATHS:
@@ -79,25 +75,27 @@ class _Process:
         return delay
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to the process, if it runs."""
+        """Send a signal to the process, if it runs."""
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
 
 
 class _Supervisor:
-    def __init__(self, wanted: Mapping[str, Sequence[str]], current: CurrentHooks | None) -> None:
-        self._processes = [_Process(name, command) for name, command in wanted.items()]
+    """Supervises processes with these commands, by name."""
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], current: CurrentHooks | None) -> None:
+        self._processes = [_Process(name, command) for name, command in commands.items()]
         self._current = current
 
-    def run(self, came: list[int], check: Check, has_terminal: Callable[[], bool]) -> int:
-        """Supervise until a signal asks to stop (0), or a process died too often (1)."""
+    def run(self, received: list[int], check: Check, has_terminal: Callable[[], bool]) -> int:
+        """Supervise until a signal to stop is received (0), or a process died too often (1)."""
         in_terminal = has_terminal()
         try:
             for process in self._processes:
                 self._start(process)
             while True:
-                while came:
-                    number = came.pop(0)
+                while received:
+                    number = received.pop(0)
                     if number != signal.SIGHUP or (in_terminal and not has_terminal()):
                         return 0
                     self._reload(check)
@@ -133,7 +131,7 @@ class _Supervisor:
         return True
 
     def _note_death(self, process: _Process, reason: str) -> bool:
-        """Log the death, and when the process is started again; return False to give up."""
+        """Log the death and the time of the restart; return False to give up."""
         delay = process.note_death(time.monotonic())
         if delay is None:
             log.error(
@@ -154,7 +152,7 @@ class _Supervisor:
         return True
 
     def _reload(self, check: Check) -> None:
-        """Read the hooks file again, for processes that are restarted, and pass SIGHUP on."""
+        """Read the hooks file again, for processes that are restarted, and forward SIGHUP."""
         if self._current is not None:
             self._current = self._current.reloaded(check)
             if self._current.problem is not None:
@@ -181,33 +179,35 @@ class _Supervisor:
 
 
 def supervise(
-    wanted: Mapping[str, Sequence[str]],
+    commands: Mapping[str, Sequence[str]],
     current: CurrentHooks | None = None,
     check: Check = lambda _: None,
 ) -> int:
-    """Run the commands until SIGTERM, SIGINT or SIGQUIT (0).
+    """Run the commands until SIGTERM, SIGINT or SIGQUIT, and return the exit status 0.
 
     A process that ends by itself is started again, each time after a longer delay; the others
-    continue. If one dies DEATHS times within WITHIN seconds, all are stopped (1), so that the host
-    restarts us. At SIGHUP all processes read the hooks file again, if `check` accepts its entries.
+    continue. If one dies DEATHS times within WITHIN seconds, all are stopped and the exit status is
+    1, so that the host restarts everything. At SIGHUP all processes read the hooks file again, if
+    `check` accepts its entries.
 
-    The processes share our output. Each has a process group of its own, so that Ctrl-C reaches it
-    as the SIGTERM that lets it drain.
+    The processes share our output. Each has its own process group, so that Ctrl-C reaches it only
+    as SIGTERM, after which it finishes its work.
     """
-    came: list[int] = []  # a handler may append; to set an event there could wait for oneself
+    received: list[int] = []  # a handler may append, but setting an event there could deadlock
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     for number in (*STOPPING, signal.SIGHUP):
-        signal.signal(number, lambda number, _: came.append(number))
+        signal.signal(number, lambda number, _: received.append(number))
     accept_hangup()
-    log.info("starting", processes=list(wanted))
+    log.info("starting", processes=list(commands))
     has_terminal: Callable[[], bool] = (lambda: False) if nohup else runs_in_a_terminal
-    return _Supervisor(wanted, current).run(came, check, has_terminal)
+    return _Supervisor(commands, current).run(received, check, has_terminal)
 
 
 @contextmanager
 def _handed_down(
     current: CurrentHooks | None,
 ) -> Iterator[tuple[tuple[int, ...], Mapping[str, str]]]:
+    """Yield the descriptors and variables that pass the hooks file to a child process."""
     if current is None:
         yield (), {}
         return
@@ -219,10 +219,10 @@ def _handed_down(
 
 
 def _prepare(parent: int) -> Callable[[], None]:
-    """Return what a child does before it becomes one of the processes.
+    """Return a function that a child runs before it executes its command.
 
-    On Linux it gets SIGTERM when the supervisor is killed, so that nothing is left behind. SIGHUP
-    waits until it can handle it.
+    On Linux the child receives SIGTERM when the supervisor is killed, so that no process is left
+    behind. SIGHUP is blocked until the child can handle it.
     """
 
     def prepare() -> None:
@@ -236,9 +236,9 @@ def _prepare(parent: int) -> Callable[[], None]:
 
 
 def _is_gone(process: _Process, now: float) -> bool:
-    """Whether nothing is left of a process that died, such as web workers that hold its port."""
+    """Return whether all children of a dead process, such as web workers on its port, are gone."""
     if process.group is not None:
-        with suppress(ChildProcessError):  # as process 1 of a container, we inherit them
+        with suppress(ChildProcessError):  # process 1 of a container inherits them
             os.waitpid(-process.group, os.WNOHANG)
     if not _signal_group(process, 0):
         return True
@@ -248,7 +248,7 @@ def _is_gone(process: _Process, now: float) -> bool:
 
 
 def _signal_group(process: _Process, number: int) -> bool:
-    """Send a signal to what is left of a process; return whether there was anything."""
+    """Send a signal to the group of a process; return False if no process is left in it."""
     if process.group is None:
         return False
     with suppress(ProcessLookupError, PermissionError):

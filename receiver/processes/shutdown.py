@@ -1,4 +1,4 @@
-"""Signals: some ask a process to stop, SIGHUP to read the hooks file again."""
+"""Handles the signals that stop a process, and SIGHUP, which reloads the hooks file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = structlog.get_logger()
 
 
 def stop_at(*numbers: int) -> threading.Event:
-    """An event that these signals set.
+    """Return an event that these signals set.
 
-    A handler runs between two steps of the main thread, which may just then hold the event's lock:
-    to set the event there would be to wait for oneself. `SimpleQueue.put` may be called there.
+    A handler interrupts the main thread, which may be holding the lock of the event. Setting the
+    event in the handler could therefore deadlock. `SimpleQueue.put` is safe in a handler.
     """
     stop = threading.Event()
     _call_at(numbers, stop.set, "signals")
@@ -26,9 +26,10 @@ def stop_at(*numbers: int) -> threading.Event:
 
 
 def reload_at_hangup(reload: Callable[[], None], stop: threading.Event) -> None:
-    """Call `reload` on a thread of its own at each SIGHUP.
+    """Call `reload` on its own thread at each SIGHUP.
 
-    SIGHUP also means that the terminal was closed in which the process runs: then set `stop`.
+    A process that runs in a terminal also receives SIGHUP when the terminal is closed; then `stop`
+    is set instead.
     """
     has_terminal = runs_in_a_terminal()
 
@@ -46,20 +47,20 @@ def reload_at_hangup(reload: Callable[[], None], stop: threading.Event) -> None:
 
 
 def delay_hangup() -> None:
-    """Let SIGHUP wait until `accept_hangup`: without a handler, it would end this process.
+    """Block SIGHUP until `accept_hangup`, because without a handler it would end this process.
 
-    A process that starts may have to wait long for its database.
+    A process may have to wait for its database for a long time when it starts.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def accept_hangup() -> None:
-    """Receive SIGHUP from now on; see `delay_hangup`. `receiver serve` blocks it as well."""
+    """Receive SIGHUP from now on. `delay_hangup` or `receiver serve` has blocked it."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def runs_in_a_terminal() -> bool:
-    """Return whether closing a terminal sends this process SIGHUP; not if `nohup` started it."""
+    """Return whether closing the terminal sends this process SIGHUP; False under `nohup`."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return False
     try:
@@ -70,13 +71,14 @@ def runs_in_a_terminal() -> bool:
 
 
 def _call_at(numbers: tuple[int, ...], run: Callable[[], None], name: str) -> None:
-    came: SimpleQueue[int] = SimpleQueue()
+    """Call `run` on its own thread at each of these signals."""
+    received: SimpleQueue[int] = SimpleQueue()
 
-    def pass_on() -> None:
+    def handle() -> None:
         while True:
-            came.get()
+            received.get()
             run()
 
-    threading.Thread(target=pass_on, name=name, daemon=True).start()
+    threading.Thread(target=handle, name=name, daemon=True).start()
     for number in numbers:
-        signal.signal(number, lambda number, _: came.put(number))
+        signal.signal(number, lambda number, _: received.put(number))

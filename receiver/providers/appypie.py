@@ -1,43 +1,42 @@
 """Appy Pie, a reseller: Kling's legacy dialect, its own errors, and no signature.
 
-Its callbacks probably come straight from Kling, signed (if at all) with a secret that its customer
-does not hold.
+Its callbacks probably come directly from Kling, signed (if at all) with a secret that the customer
+of Appy Pie does not have.
 """
 
 from __future__ import annotations
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Source
-from receiver.providers import legacy
-from receiver.providers.base import decode, repeated, text
-from receiver.providers.fields import code_in
+from receiver.providers import kling_legacy
+from receiver.providers.base import Provider
+from receiver.providers.fields import code_in, text
+from receiver.providers.json_body import decode, repeated
 
 
-class AppyPie:
-    """Answers of its gateway, and the callbacks of the jobs it passes on."""
+class AppyPie(Provider):
+    """The responses of Appy Pie's gateway, and the callbacks of the tasks that it passes on."""
 
     name = "appypie"
     has_callbacks = True
-    shares_ids = (
-        False  # its documentation does not say whether callbacks contain its ids or Kling's
-    )
-
-    def status(self, spelling: str) -> str | None:
-        return legacy.STATUSES.get(spelling.lower())
+    shares_ids = False  # whether callbacks contain its ids or Kling's is not documented
+    statuses = kling_legacy.STATUSES
+    results_kept_for = kling_legacy.RESULTS_KEPT_FOR
+    schemas = (kling_legacy.LegacyCallback,)
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is Source.CALLBACK:
-            legacy.refuse_foreign(document)
-            return legacy.read(self.name, document, callback.received_at)
+            kling_legacy.refuse_foreign(document)
+            return kling_legacy.read(self.name, document, callback.received_at)
         if {"code", "error"} & repeated(document):
             raise NotTheProtocol("code or error is repeated")
         if error := text(document.get("error")):
-            return legacy.refusal(self.name, callback, error)
-        if "task_status" in document:  # not wrapped: "task not found", which is no failed task
-            words = text(document.get("task_status_msg"))
-            raise NotTheProtocol(f"the query found no task: {words}")
+            return kling_legacy.refusal(self.name, callback, error)
+        if "task_status" in document:  # without `data`: "task not found", not a failed task
+            message = text(document.get("task_status_msg"))
+            raise NotTheProtocol(f"the query found no task: {message}")
         if code_in(document) != 0:
-            words = f"{document.get('code')} {document.get('message')}"
-            return legacy.refusal(self.name, callback, words)
-        return legacy.read(self.name, legacy.unwrap(document), callback.received_at)
+            message = f"{document.get('code')} {document.get('message')}"
+            return kling_legacy.refusal(self.name, callback, message)
+        return kling_legacy.read(self.name, kling_legacy.unwrap(document), callback.received_at)

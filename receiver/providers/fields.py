@@ -1,4 +1,4 @@
-"""The fields of providers' messages: strict for identity and status, tolerant for all others.
+"""The fields of providers' messages: strict for identity and status, tolerant of all others.
 
 Numbers, instants and text are accepted in every form that providers have been seen to use.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
-from marshmallow import fields, validate
+from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, validate
 
+from receiver.errors import NotTheProtocol
+from receiver.providers.json_body import RepeatedKeys
 from receiver.text.display import storable
 
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
@@ -23,16 +26,23 @@ LONGEST_INSTANT = 64  # characters of an instant that is written as text
 _CODE = re.compile(r"-?[0-9]{1,10}")
 
 
+class MessageSchema(Schema):
+    """The base of the schemas of providers' messages: unknown keys are allowed."""
+
+    class Meta:
+        unknown = INCLUDE
+
+
 class Identity(fields.String):
-    """An id: a string, or an integer for its digits."""
+    """An id: a string, or an integer, which becomes its digits."""
 
     default_error_messages = {"invalid": "Not a string or an integer."}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        found = identity(value)
-        if found is None:
+        text_id = identity(value)
+        if text_id is None:
             raise self.make_error("invalid")
-        return found
+        return text_id
 
 
 class Spelling(fields.String):
@@ -48,7 +58,7 @@ class Spelling(fields.String):
 
 
 class Text(fields.String):
-    """Text for people; a number stands for its digits."""
+    """Text for people; a number becomes its digits."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -64,23 +74,82 @@ class Instant(fields.Integer):
     default_error_messages = {"invalid": "Not an instant."}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
-        found = instant(value)
-        if found is None:
+        milliseconds = instant(value)
+        if milliseconds is None:
             raise self.make_error("invalid")
-        return found
+        return milliseconds
+
+
+def checked(schema: Schema, document: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
+    """Return the fields of a flat schema that are present in the document.
+
+    A required field must be valid. Any other field that is not valid is left out and named in
+    `dropped`. Raw fields are left out; their adapter reads them. Raises ValidationError naming each
+    required field that is wrong.
+    """
+    values: dict[str, Any] = {}
+    wrong: dict[str, Any] = {}
+    if isinstance(document, RepeatedKeys):
+        for name in sorted(document.repeated & schema.fields.keys()):
+            if schema.fields[name].required:
+                wrong[name] = ["Repeated."]
+            else:
+                dropped.append(f"{name}: repeated, and the last one is used")
+    for name, field in _validated_fields(schema):
+        try:
+            value = field.deserialize(document.get(name, missing))
+        except ValidationError as error:
+            if field.required:
+                wrong.setdefault(name, error.messages)
+            else:
+                dropped.append(f"{name}: {_flat(error.messages)}")
+        else:
+            if value is not missing:
+                values[name] = value
+    if wrong:
+        raise ValidationError(wrong, valid_data=values)
+    return values
+
+
+@cache
+def _validated_fields(schema: Schema) -> list[tuple[str, fields.Field[Any]]]:
+    return [(name, field) for name, field in schema.fields.items() if type(field) is not fields.Raw]
+
+
+def faults(error: ValidationError) -> str:
+    """Return marshmallow's messages as one line that names each field."""
+    messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return "; ".join(f"{name}: {_flat(texts)}" for name, texts in sorted(messages.items()))
+
+
+def _flat(texts: Sequence[object] | Mapping[object, object]) -> str:
+    if isinstance(texts, Mapping):
+        return "; ".join(f"{name}: {message}" for name, message in texts.items())
+    return " ".join(map(str, texts))
+
+
+def not_the_protocol(provider: str, error: ValidationError, identity: str) -> NotTheProtocol:
+    """Return the error for a message with wrong required fields.
+
+    `provider` is its name for people; `identity` is the field with the id of the task, which the
+    error contains if that field is valid.
+    """
+    data = error.valid_data
+    about = data.get(identity) if isinstance(data, dict) else None
+    return NotTheProtocol(f"not {provider}'s callback protocol: {faults(error)}", about)
 
 
 def identity(value: object) -> str | None:
-    """An id as a string; None if it is neither text that can be stored as it is nor an integer."""
+    """Return an id as a string; None unless it is an integer or text that can be stored."""
     if isinstance(value, str):
         return value if "\ufffd" not in cleaned(value) else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def code_in(envelope: Mapping[str, Any]) -> int | None:
-    """Return the code of a response: an integer or, if there is `data`, also its digits or a float.
+    """Return the code of a response as an integer; None if there is none.
 
-    None for anything else.
+    If the response has `data`, the code may also be a string of digits or a float.
     """
     value = envelope.get("code")
     if isinstance(value, int):
@@ -93,7 +162,7 @@ def code_in(envelope: Mapping[str, Any]) -> int | None:
 
 
 def instant(value: object) -> int | None:
-    """Milliseconds UTC; None for a value that is no instant between 2000 and 3000.
+    """Return an instant in ms UTC; None unless the value is one between the years 2000 and 3000.
 
     The unit of a number is recognised by its magnitude: a number of seconds in this time has at
     most 11 digits, one of milliseconds 12 to 14, one of microseconds 15 to 17.
@@ -111,24 +180,24 @@ def instant(value: object) -> int | None:
     if not 0 < value <= LATEST_INSTANT * 1000:  # neither is NaN
         return None
     for factor in (1.0, 1000.0, 0.001):
-        found = round(value * factor)
-        if EARLIEST_INSTANT <= found <= LATEST_INSTANT:
-            return found
+        milliseconds = round(value * factor)
+        if EARLIEST_INSTANT <= milliseconds <= LATEST_INSTANT:
+            return milliseconds
     return None
 
 
 def _of_iso(written: str) -> int | None:
     try:
-        found = datetime.fromisoformat(written)
+        moment = datetime.fromisoformat(written)
     except ValueError:
         return None
-    at = found if found.tzinfo else found.replace(tzinfo=UTC)
+    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     milliseconds = round(at.timestamp() * 1000)
     return milliseconds if EARLIEST_INSTANT <= milliseconds <= LATEST_INSTANT else None
 
 
 def amount(value: object) -> str | None:
-    """A decimal string, from a string that is not empty or from a finite number; else None."""
+    """Return a non-empty string, or a finite number as a decimal string; None for other values."""
     if isinstance(value, str):
         return cleaned(value) or None
     if isinstance(value, int):
@@ -139,5 +208,10 @@ def amount(value: object) -> str | None:
 
 
 def cleaned(written: str) -> str:
-    """The text with the characters that cannot be stored replaced: NUL, and lone surrogates."""
+    """Return the text with NUL and lone surrogates replaced, which cannot be stored."""
     return storable(written)
+
+
+def text(value: object) -> str | None:
+    """Return a non-empty string, cleaned; None for any other value."""
+    return cleaned(value) if isinstance(value, str) and value else None

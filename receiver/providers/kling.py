@@ -1,4 +1,4 @@
-"""Kling: both dialects of its callbacks, and its answers to create and query.
+"""Kling: both dialects of its callbacks, and its responses to create and query.
 
 Field names and types: Kling API reference, callback protocol (seen 2026-11). An account that runs
 models of both generations gets both dialects.
@@ -10,42 +10,48 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
-from receiver.providers import legacy
-from receiver.providers.base import (
-    DroppedOutputs,
-    amount_in,
+from receiver.providers import kling_legacy
+from receiver.providers.base import Provider, ReferenceClock
+from receiver.providers.fields import (
+    Identity,
+    Instant,
+    MessageSchema,
+    Spelling,
+    Text,
     checked,
-    decode,
+    cleaned,
+    code_in,
+    not_the_protocol,
+    text,
+)
+from receiver.providers.json_body import decode, repeated
+from receiver.providers.outputs import (
+    LostOutputs,
+    amount_in,
     duration_in,
     expires_at,
     index_of,
-    not_the_protocol,
     objects,
     output_url,
-    repeated,
-    text,
     text_in,
-    told_apart,
+    with_unique_indexes,
 )
-from receiver.providers.fields import Identity, Instant, Spelling, Text, cleaned, code_in
+from receiver.providers.verification import StandardWebhooks
 
 MAY_HAVE_BEEN_ACCEPTED = range(5000, 6000)  # codes of internal errors, maintenance and timeouts
 OF_NO_TYPE = "output"  # the kind of an output whose type cannot be used
 _URL_KEYS = {"audio": ("mp3_url", "wav_url", "url"), OF_NO_TYPE: ("url", "mp3_url", "wav_url")}
 
 
-class Envelope(Schema):
+class KlingCallback(MessageSchema):
     """A task of the new dialect; everything but `id` and `status` may be missing."""
 
-    class Meta:
-        unknown = INCLUDE
-
     id = Identity(required=True, validate=validate.Length(1, 128))
-    status = Spelling(legacy.STATUSES, required=True)
+    status = Spelling(kling_legacy.STATUSES, required=True)
     message = Text(allow_none=True)
     create_time = Instant()
     update_time = Instant()
@@ -54,18 +60,22 @@ class Envelope(Schema):
     billing = fields.Raw(allow_none=True)
 
 
-ENVELOPE = Envelope()
+SCHEMA = KlingCallback()
 
 
-class Kling:
-    """Kling, and whoever re-hosts its API under its own paths."""
+class Kling(Provider):
+    """Kling, and every reseller that serves Kling's API under its own paths."""
 
     name = "kling"
     has_callbacks = True
     shares_ids = True
-
-    def status(self, spelling: str) -> str | None:
-        return legacy.STATUSES.get(spelling.lower())
+    verification = StandardWebhooks(
+        "KLING_WEBHOOK_SECRETS", "The secrets of Kling's signed callbacks, from its console."
+    )
+    statuses = kling_legacy.STATUSES
+    results_kept_for = kling_legacy.RESULTS_KEPT_FOR
+    clock = ReferenceClock("https://api-singapore.klingai.com", "KLING_BASE_URL")
+    schemas = (KlingCallback, kling_legacy.LegacyCallback)
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
@@ -74,17 +84,17 @@ class Kling:
                 raise NotTheProtocol("code is repeated")
             if code_in(document) != 0:
                 return self._refusal(callback, document)
-            document = legacy.unwrap(document)
+            document = kling_legacy.unwrap(document)
         return self._task(document, callback.received_at)
 
     def _task(self, document: dict[str, Any], received_at: int) -> Event:
-        legacy.refuse_foreign(document)
+        kling_legacy.refuse_foreign(document)
         if "task_id" in document and "task_status" in document:
-            return legacy.read(self.name, document, received_at)
+            return kling_legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
             return self._new_dialect(document, received_at)
-        if "task_id" in document or "task_status" in document:  # the refusal names the other
-            return legacy.read(self.name, document, received_at)
+        if "task_id" in document or "task_status" in document:  # the error names the missing one
+            return kling_legacy.read(self.name, document, received_at)
         raise NotTheProtocol(
             "not Kling's callback protocol: expected task_id and task_status, or id and status"
         )
@@ -92,35 +102,35 @@ class Kling:
     def _new_dialect(self, document: dict[str, Any], received_at: int) -> Event:
         dropped: list[str] = []
         try:
-            data = checked(ENVELOPE, document, dropped)
+            data = checked(SCHEMA, document, dropped)
         except ValidationError as error:
-            raise not_the_protocol("Kling's", error, "id") from error
+            raise not_the_protocol("Kling", error, "id") from error
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
-        lost = DroppedOutputs(dropped)
+        lost = LostOutputs(dropped)
         outputs = _outputs(document.get("outputs"), occurred_at, lost, dropped)
-        media = told_apart(outputs, lost)
+        media = with_unique_indexes(outputs, lost)
         return Event(
             provider=self.name,
             provider_task_id=data["id"],
-            status=legacy.STATUSES[data["status"]],
+            status=kling_legacy.STATUSES[data["status"]],
             occurred_at=occurred_at,
             reason=data.get("message") or None,
             media=media,
             external_task_id=data.get("external_id") or None,
             cost=cost,
             cost_unit=cost_unit,
-            unknown={key: document[key] for key in document.keys() - ENVELOPE.fields.keys()},
+            unknown={key: document[key] for key in document.keys() - SCHEMA.fields.keys()},
             dropped=tuple(dropped),
             lost_outputs=tuple(lost),
         )
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code = code_in(document)
-        words = cleaned(f"{document.get('code')} {document.get('message')}")
+        message = f"{document.get('code')} {document.get('message')}"
         if code is None or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
-        return legacy.refusal(self.name, callback, words)
+            raise NotTheProtocol(f"the response does not describe the task: {cleaned(message)}")
+        return kling_legacy.refusal(self.name, callback, message)
 
 
 def _outputs(
@@ -147,12 +157,12 @@ def _outputs(
             index=index_of(output, position),
             watermark_url=text_in(output, "watermark_url", where, dropped),
             duration=duration_in(output, ("duration", "mp3_duration"), where, dropped),
-            expires_at=expires_at(url, occurred_at + legacy.OUTPUTS_KEPT_FOR),
+            expires_at=expires_at(url, occurred_at + kling_legacy.RESULTS_KEPT_FOR),
         )
 
 
 def _cost(billing: object, dropped: list[str]) -> tuple[str | None, str | None]:
-    """What was charged, a decimal string, and its unit; those of the first one's kind are added."""
+    """Return the sum of all charges of the first one's kind, a decimal string, and its unit."""
     charges = [
         (
             [text_in(charge, key, where, dropped) for key in ("charge_type", "currency")],
@@ -164,7 +174,7 @@ def _cost(billing: object, dropped: list[str]) -> tuple[str | None, str | None]:
         return None, None
     kind = charges[0][0]
     amounts = [charged for of_kind, charged in charges if of_kind == kind]
-    unit = legacy.UNITS if kind[0] == "unit" else kind[1] or kind[0]
+    unit = kling_legacy.UNITS if kind[0] == "unit" else kind[1] or kind[0]
     if len(amounts) == 1:
         return amounts[0], unit
     try:

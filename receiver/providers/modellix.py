@@ -1,7 +1,7 @@
-"""Modellix, a reseller without callbacks: its answers to create and query.
+"""Modellix, a reseller without callbacks: its responses to create and query.
 
-Field names: Modellix API reference; the synonyms of its statuses, and the three places of its
-resources, were seen in its official client and in recorded answers (2026-11).
+Field names: Modellix API reference. The synonyms of its statuses and the three places of its
+resources were seen in its official client and in recorded responses (2026-11).
 """
 
 from __future__ import annotations
@@ -9,26 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, validate
+from marshmallow import ValidationError, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
-from receiver.providers.base import (
-    DAY,
-    DroppedOutputs,
+from receiver.providers.base import DAY, Provider
+from receiver.providers.fields import (
+    Identity,
+    MessageSchema,
+    Spelling,
     checked,
-    decode,
+    cleaned,
+    code_in,
+    faults,
+    text,
+)
+from receiver.providers.json_body import decode, repeated
+from receiver.providers.outputs import (
+    LostOutputs,
     entries,
     expires_at,
-    faults,
     note_repeated,
     output_url,
-    repeated,
-    text,
     text_in,
-    told_apart,
+    with_unique_indexes,
 )
-from receiver.providers.fields import Identity, Spelling, cleaned, code_in
 from receiver.tasks import Status
 
 STATUSES = {
@@ -42,32 +47,28 @@ STATUSES = {
     "canceled": Status.FAILED,
     "cancelled": Status.FAILED,
 }
-OUTPUTS_KEPT_FOR = DAY  # one page says 30 days, another 24 hours: plan for the shorter
-MAY_HAVE_BEEN_ACCEPTED = range(500, 600)  # a create that got 5xx is paid for, perhaps
+RESULTS_KEPT_FOR = DAY  # one page says 30 days, another 24 hours; this is the shorter period
+MAY_HAVE_BEEN_ACCEPTED = range(500, 600)  # after a 5xx, the task may exist and may be charged
 
 
-class Envelope(Schema):
-    """The `data` of an answer; its resources are walked by `_media`."""
-
-    class Meta:
-        unknown = INCLUDE
+class ModellixTask(MessageSchema):
+    """The `data` of a response; `_media` reads its resources."""
 
     task_id = Identity(required=True, validate=validate.Length(1, 128))
     status = Spelling(STATUSES, required=True)
 
 
-ENVELOPE = Envelope()
+SCHEMA = ModellixTask()
 
 
-class Modellix:
-    """Modellix's answers; it never calls back."""
+class Modellix(Provider):
+    """Modellix, whose results are only fetched by queries."""
 
     name = "modellix"
     has_callbacks = False
     shares_ids = True
-
-    def status(self, spelling: str) -> str | None:
-        return STATUSES.get(spelling.lower())
+    statuses = STATUSES
+    results_kept_for = RESULTS_KEPT_FOR
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
@@ -82,17 +83,17 @@ class Modellix:
             raise NotTheProtocol("data: expected an object")
         dropped: list[str] = []
         try:
-            found = checked(ENVELOPE, data, dropped)
+            task = checked(SCHEMA, data, dropped)
         except ValidationError as error:
-            raise NotTheProtocol(f"not an answer of Modellix: {faults(error)}") from error
-        status = STATUSES[found["status"]]
-        lost = DroppedOutputs(dropped)
-        media = told_apart(_media(data, callback.received_at, lost, dropped), lost)
+            raise NotTheProtocol(f"not a response of Modellix: {faults(error)}") from error
+        status = STATUSES[task["status"]]
+        lost = LostOutputs(dropped)
+        media = with_unique_indexes(_media(data, callback.received_at, lost, dropped), lost)
         return Event(
             provider=self.name,
-            provider_task_id=found["task_id"],
+            provider_task_id=task["task_id"],
             status=status,
-            occurred_at=callback.received_at,  # it tells no time
+            occurred_at=callback.received_at,  # the response contains no time
             reason=_reason(data) if status is Status.FAILED else None,
             media=media,
             dropped=tuple(dropped),
@@ -101,25 +102,26 @@ class Modellix:
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code = code_in(document)
-        words = cleaned(f"{document.get('code')} {document.get('message')}")
+        message = cleaned(f"{document.get('code')} {document.get('message')}")
         is_create = callback.source is Source.CREATE
         if not is_create or code is None or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the answer tells nothing of the task: {words}")
+            raise NotTheProtocol(f"the response does not describe the task: {message}")
         return Event(
             provider=self.name,
             provider_task_id="",
             status=Status.FAILED,
             occurred_at=callback.received_at,
-            reason=f"refused: {words}",
+            reason=f"refused: {message}",
         )
 
 
 def _reason(data: Mapping[str, Any]) -> str:
-    """Why it failed: where Modellix says so is not documented, so wherever it does."""
-    said = (text(data.get(key)) for key in ("error", "message", "error_message", "reason"))
-    nested = data.get("error")
-    inner = text(nested.get("message")) if isinstance(nested, dict) else None
-    return next((words for words in said if words), inner) or str(data["status"])
+    """Return why the task failed. The field is not documented: several are tried."""
+    keys = ("error", "message", "error_message", "reason")
+    reasons = (text(data.get(key)) for key in keys)
+    error = data.get("error")
+    nested = text(error.get("message")) if isinstance(error, dict) else None
+    return next((reason for reason in reasons if reason), nested) or str(data["status"])
 
 
 def _media(
@@ -134,9 +136,9 @@ def _media(
         (lost if result else dropped).append("data.result: expected an object")
         result = None
     note_repeated(result or {}, "data.result", lost)
-    found = (result or {}).get("resources", data.get("resources"))
-    where_found = "data.result.resources"
-    for position, where, resource in entries(found, where_found, lost if found else dropped):
+    resources = (result or {}).get("resources", data.get("resources"))
+    unusable = lost if resources else dropped
+    for position, where, resource in entries(resources, "data.result.resources", unusable):
         entry = {"url": resource} if isinstance(resource, str) else resource
         if not isinstance(entry, dict):
             lost.append(f"{where}: expected an object or a URL")
@@ -147,5 +149,5 @@ def _media(
             continue
         kind = text_in(entry, "type", where, dropped) or "image"
         yield Media(
-            kind, url, str(position), expires_at=expires_at(url, received_at + OUTPUTS_KEPT_FOR)
+            kind, url, str(position), expires_at=expires_at(url, received_at + RESULTS_KEPT_FOR)
         )

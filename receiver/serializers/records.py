@@ -8,9 +8,9 @@ from typing import Any
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.deliveries import Delivery, task_json
 from receiver.endpoints import Endpoint
-from receiver.stores.activity import Activity
-from receiver.stores.base import StoredCallback, TaskHistory
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Activity, Rejection
+from receiver.stores.sql.queries import TaskHistory
+from receiver.stores.sql.rows import StoredCallback
 from receiver.text.display import rfc3339
 
 

@@ -1,10 +1,9 @@
-"""Signs and verifies messages by the Standard Webhooks scheme.
+"""Creates and verifies Standard Webhooks signatures (standardwebhooks.com).
 
-According to the specification (standardwebhooks.com), a message has the headers `webhook-id`,
-`webhook-timestamp` (Unix seconds) and `webhook-signature` (`v1,<base64>`, several separated by
-spaces). The signature is the HMAC-SHA256 of `{id}.{timestamp}.{body}`. Its key is the secret
-without `whsec_`, decoded from base64. docs/adr/0001-own-standard-webhooks-verifier.md explains why
-we do not use the PyPI package.
+A request has the headers `webhook-id`, `webhook-timestamp` (Unix seconds) and `webhook-signature`
+(one or more `v1,<base64>`, separated by spaces). A signature is the HMAC-SHA256 of
+`{id}.{timestamp}.{body}`; its key is the base64-decoded part of the secret after `whsec_`.
+docs/adr/0001-own-standard-webhooks-verifier.md explains why we do not use the PyPI package.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from collections.abc import Iterable, Mapping
 
 from receiver.errors import BadSignature
 
-TOLERANCE = 300  # seconds between a timestamp and the present, in either direction
+TOLERANCE = 300  # seconds that a timestamp may be in the past or in the future
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
-SHORTEST_KEY = 24  # bytes, according to the specification
+SHORTEST_KEY = 24  # bytes, as the specification requires; longer keys are accepted
 MAKE_ONE = (
     'python3 -c "import base64, secrets; '
     "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
@@ -29,9 +28,9 @@ _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 def key_of(secret: str) -> bytes:
-    """Return the key in a secret `whsec_<base64>`.
+    """Return the key in a secret `whsec_<base64>`; the prefix is optional.
 
-    Raises ValueError if there is none, or if it is so short that signatures could be guessed.
+    Raises ValueError if there is no key, or if it is so short that signatures could be guessed.
     """
     text = secret.removeprefix("whsec_")
     try:
@@ -42,27 +41,28 @@ def key_of(secret: str) -> bytes:
         raise ValueError("is empty")
     if len(key) < SHORTEST_KEY:
         raise ValueError(
-            f"is too short: it has {len(key)} bytes after decoding, and {SHORTEST_KEY} are required"
+            f"is too short: it holds {len(key)} bytes after decoding, and {SHORTEST_KEY} are needed"
         )
     return key
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
-    """Return whether the request has a signature, valid or not. Header names are in lower case."""
+    """Return whether the request claims to be signed. Header names are in lower case."""
     return SIGNATURE in headers
 
 
-def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return the value of `webhook-signature`."""
-    digest = _digest(key_of(secret), message_id, str(timestamp), body)
+def sign(secret: str, message_id: str, timestamp: int | str, body: bytes) -> str:
+    """Return the value of `webhook-signature`. Raises ValueError for an unusable secret."""
+    signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + body
+    digest = hmac.digest(key_of(secret), signed, hashlib.sha256)
     return _VERSION + base64.b64encode(digest).decode()
 
 
 def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now: float) -> None:
-    """Raise BadSignature unless the body was signed with one of the secrets, within 5 minutes.
+    """Raise BadSignature unless one of the secrets signed this body within five minutes.
 
-    The header names are in lower case; `now` is in Unix seconds. During a rotation of secrets, a
-    message may have several signatures: one valid signature is enough.
+    Header names are in lower case; `now` is in Unix seconds. During a rotation, a request may have
+    two signatures, and there may be two secrets: any match suffices.
     """
     message_id, timestamp = headers.get(ID, ""), headers.get(TIMESTAMP, "")
     if not message_id or not _SECONDS.fullmatch(timestamp):
@@ -70,23 +70,16 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     if abs(now - int(timestamp)) > TOLERANCE:
         age = "old" if now > int(timestamp) else "new"
         raise BadSignature(
-            f"the signature is too {age}: "
-            f"{TIMESTAMP} differs from our time by more than {TOLERANCE} s",
+            f"the signature is too {age}: {TIMESTAMP} is more than {TOLERANCE} s off our clock",
             "stale_signature",
         )
     given = [
-        part.removeprefix(_VERSION).encode("utf-8", "surrogateescape")
+        part.encode("utf-8", "surrogateescape")
         for part in headers.get(SIGNATURE, "").split(" ")
         if part.startswith(_VERSION)
     ]
-    expected = [
-        base64.b64encode(_digest(key_of(secret), message_id, timestamp, body)) for secret in secrets
-    ]
-    matches = [hmac.compare_digest(ours, theirs) for ours in expected for theirs in given]
+    expected = [sign(secret, message_id, timestamp, body).encode() for secret in secrets]
+    # Every pair is compared, so that the duration does not depend on which one matches.
+    matches = [hmac.compare_digest(mine, theirs) for mine in expected for theirs in given]
     if not any(matches):
-        raise BadSignature("no signature is valid for any of the secrets", "wrong_signature")
-
-
-def _digest(key: bytes, message_id: str, timestamp: str, body: bytes) -> bytes:
-    text = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + body
-    return hmac.digest(key, text, hashlib.sha256)
+        raise BadSignature("the signature matches none of the secrets", "wrong_signature")

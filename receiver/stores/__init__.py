@@ -1,20 +1,28 @@
-"""The register of stores: which one a DATABASE_URL means."""
+"""The register of stores: which one a DATABASE_URL means, and waiting until it can be used."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
 from receiver.config.settings import is_postgres, sqlite_path
-from receiver.errors import SettingsError
+from receiver.errors import SettingsError, StoreUnreachable
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.waiting import check_schema_when_reachable, when_reachable
 
+T = TypeVar("T")
+RETRY_EVERY = 3.0  # seconds
 INSTALL = (
     "PostgreSQL needs: pip install 'procrastinate>=3.10' 'psycopg[binary]>=3.3' 'psycopg-pool>=3.3'"
 )
+log = structlog.get_logger()
 
 
 def open_store(database_url: str) -> Store:
-    """The store of this URL; nothing is opened before the first verb. Raises SettingsError."""
+    """Return the store of this URL; nothing is opened yet. Raises SettingsError."""
     if not is_postgres(database_url):
         return SqliteStore(sqlite_path(database_url))
     try:
@@ -22,6 +30,36 @@ def open_store(database_url: str) -> Store:
     except ImportError:
         raise SettingsError([INSTALL]) from None
     return PostgresStore(database_url)
+
+
+def check_schema_when_reachable(store: Store) -> None:
+    """Check the schema as soon as the database server accepts connections.
+
+    Raises SchemaMismatch; otherwise as `when_reachable`.
+    """
+    when_reachable(store.check_schema)
+    if found := store.database.pooler():
+        log.warning("a pooler limits the database", problem=found[0], remedy=found[1])
+
+
+def when_reachable(work: Callable[[], T]) -> T:
+    """Return what the work returns as soon as the database server accepts connections.
+
+    Every attempt that fails is logged. A signal ends the process meanwhile. Raises StoreUnavailable
+    if waiting cannot help, for example because a password is wrong, or the database is a file.
+    """
+    started_at = time.monotonic()
+    while True:
+        try:
+            return work()
+        except StoreUnreachable as error:
+            log.warning(
+                "waiting for the database",
+                error=str(error),
+                waited_s=round(time.monotonic() - started_at),
+                retry_after_s=RETRY_EVERY,
+            )
+        time.sleep(RETRY_EVERY)
 
 
 __all__ = ["Store", "check_schema_when_reachable", "open_store", "when_reachable"]

@@ -19,7 +19,7 @@ from receiver.clock import now_ms, wall_ms
 from receiver.config.settings import Settings
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
-from receiver.signing import callback_urls, standard_webhooks
+from receiver.signing import callback_urls
 from receiver.tasks import Trust
 from receiver.text import content_encoding, limits
 from receiver.text.redaction import redacted, redacted_path
@@ -70,17 +70,21 @@ def admit(
     secrets = identify(settings, sent)
     check_size(body, sent.headers)
     received_at = now_ms() if now is None else now
-    if secrets:
+    verification = providers.get(sent.provider).verification
+    trust = Trust.TOKEN
+    if secrets and verification is not None:
         arrived_at = wall or now or wall_ms()
-        standard_webhooks.verify(secrets, _lowered(sent.headers), body, arrived_at / 1000)
-    return Callback(
+        verification.verify(_lowered(sent.headers), body, secrets, arrived_at / 1000)
+        trust = Trust.SIGNED if verification.covers_body else Trust.TOKEN
+    callback = Callback(
         provider=sent.provider,
         task_id=sent.task_id,
         body=body,
         received_at=received_at,
         headers=stored_headers(sent.headers.items(), sent.token),
-        trust=Trust.SIGNED if secrets else Trust.TOKEN,
+        trust=trust,
     )
+    return providers.without_secrets(callback)
 
 
 def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
@@ -94,8 +98,13 @@ def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
         raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
     if not providers.get(sent.provider).has_callbacks:
         raise UnknownCallbackUrl(f"{sent.provider} has no callbacks", "unknown_provider")
+    verification = providers.get(sent.provider).verification
     secrets = settings.webhook_secrets.get(sent.provider, ())
-    is_signed = bool(secrets) and standard_webhooks.is_signed(_lowered(sent.headers))
+    is_signed = (
+        verification is not None
+        and bool(secrets)
+        and verification.is_signed(_lowered(sent.headers))
+    )
     if sent.task_id is not None:
         if not callback_urls.check(
             settings.callback_secrets, sent.provider, sent.task_id, sent.token or ""
@@ -104,9 +113,13 @@ def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
                 "wrong token: it matches none of CALLBACK_SECRETS for this provider and task",
                 "wrong_token",
             )
+        if secrets and not is_signed and verification is not None and verification.is_mandatory:
+            raise BadSignature(f"not signed, but {sent.provider} signs every callback", "unsigned")
         # Without secrets, signatures are not checked: this allows deleting all of a provider's
         # secrets while tasks are running.
         return secrets if is_signed else ()
+    if verification is None or not verification.covers_body:
+        raise UnknownCallbackUrl("the URL has no token, and the body is not signed", "no_secret")
     if not secrets:
         raise UnknownCallbackUrl(
             f"the URL has no token, and no secret is set for {sent.provider}", "no_secret"

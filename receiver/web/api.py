@@ -35,7 +35,7 @@ class _Status(fields.Field[Status]):
         super().__init__(metadata={"type": "string", "description": "In any spelling."})
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Status:
-        known = value if value in tuple(Status) else providers.spelling(value)
+        known = value if value in tuple(Status) else providers.status_for(value)
         if known not in tuple(Status):
             raise ValidationError(f"is unknown; use {', '.join(Status)}")
         return Status(known)
@@ -88,7 +88,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     @described(RouteSpec(answers={200: TasksDocument}, query=TaskQuery, refuses=(422,)))
     def tasks() -> Response:
         """A page of tasks, newest first."""
-        page = store.page_of_tasks(**_loaded(TaskQuery()))
+        page = store.lists.page_of_tasks(**_loaded(TaskQuery()))
         following = cursors.encode("tasks", page.next)
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
@@ -96,13 +96,13 @@ def blueprint(ingest: Ingest) -> Blueprint:
     @described(RouteSpec(answers={200: HistoryDocument}, refuses=(404,)))
     def task(task_id: str) -> Response:
         """One task with everything on record about it."""
-        return jsonify(records.history_json(store.history(task_id), hooks))
+        return jsonify(records.history_json(store.queries.history(task_id), hooks))
 
     @routes.get("/api/deliveries")
     @described(RouteSpec(answers={200: DeliveriesDocument}, query=DeliveryQuery, refuses=(422,)))
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
-        page = store.page_of_deliveries(**_loaded(DeliveryQuery()))
+        page = store.lists.page_of_deliveries(**_loaded(DeliveryQuery()))
         following = cursors.encode("deliveries", page.next)
         rows = [records.delivery_json(delivery, hooks) for delivery in page.rows]
         return jsonify(deliveries=rows, next=following)
@@ -111,12 +111,12 @@ def blueprint(ingest: Ingest) -> Blueprint:
     @described(RouteSpec(answers={202: DeliveryDocument}, refuses=(404, 409)))
     def redeliver(delivery_id: int) -> tuple[Response, int] | Response:
         """Make a delivery due again that was delivered or is dead."""
-        delivery = store.delivery(delivery_id)
+        delivery = store.queries.delivery(delivery_id)
         if delivery.state not in (State.DELIVERED, State.DEAD):
             detail = f"delivery {delivery_id} has not ended: it is {delivery.state}"
             return problems.problem(409, detail)
-        store.redeliver(delivery_id, now_ms())
-        return jsonify(records.delivery_json(store.delivery(delivery_id), hooks)), 202
+        store.outbox.redeliver(delivery_id, now_ms())
+        return jsonify(records.delivery_json(store.queries.delivery(delivery_id), hooks)), 202
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
     @described(

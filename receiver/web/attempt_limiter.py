@@ -14,7 +14,7 @@ import structlog
 
 from receiver.clock import now_ms
 from receiver.errors import StoreError
-from receiver.stores.access import SLOTS, Allowance, Usage
+from receiver.stores.sql.sessions import SLOTS, Allowance, Usage
 from receiver.text import limits
 from receiver.web.debounce import Debouncer
 

@@ -16,7 +16,7 @@ from werkzeug.wsgi import get_content_length
 from receiver.config.settings import Settings
 from receiver.errors import UnknownCallbackUrl
 from receiver.ingest import Ingest
-from receiver.providers import kling, legacy
+from receiver.providers import callback_schemas
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import OutcomeDocument
 from receiver.signing import callback_urls
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CALLBACK_SPEC = RouteSpec(
     answers={200: OutcomeDocument},
     refuses=(400, 401, 404, 413, 422, 429),
-    body=(kling.Envelope, legacy.Envelope),
+    body=callback_schemas(),
 )
 PROBE_SPEC = RouteSpec(
     answers={200: "text/plain"}, refuses=(400, 401, 404, 413, 429), needs_record=False

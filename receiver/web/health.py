@@ -17,7 +17,9 @@ from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import AliveDocument, ReadyDocument
-from receiver.stores.base import GONE_AFTER, Counter, Store
+from receiver.stores.base import Store
+from receiver.stores.sql.activity import GONE_AFTER
+from receiver.stores.sql.metrics import Counter
 
 CHECK_INTERVAL = 1.0  # seconds, at least, between two commits that probes cause
 CLOCK_WAS_SET = "the clock was set, and schedules are not corrected yet"
@@ -77,7 +79,7 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
 
     def commit() -> None:
         watch.look()
-        store.heartbeat(name, "web", now_ms())
+        store.activity.heartbeat(name, "web", now_ms())
 
     readiness = Readiness(commit, meter)
 
@@ -101,7 +103,7 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
         if not g.has_api_token:
             return jsonify(status="ok", **({} if clock is None else {"clock": CLOCK_WAS_SET}))
         now = now_ms()
-        backlog = store.backlog(now, ingest.hooks)
+        backlog = store.metrics.backlog(now, ingest.hooks)
         oldest = backlog.oldest_due_at
         return jsonify(
             status="ok",
@@ -109,7 +111,7 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
             deliveries_due=backlog.due,
             deliveries_dead=backlog.dead,
             backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
-            counters=_by_name(store.counters()),
+            counters=_by_name(store.metrics.counters()),
             **({} if clock is None else {"clock": clock}),
         )
 
@@ -118,7 +120,7 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
 
 def is_worker_seen(store: Store, now: int) -> bool:
     """Return whether a worker has reported recently that it runs."""
-    seen_at = store.seen("worker")
+    seen_at = store.activity.last_seen("worker")
     # A time in the future was recorded before the clock was set back.
     return seen_at is not None and abs(now - seen_at) < GONE_AFTER
 
@@ -129,7 +131,7 @@ def name_of_this_process() -> str:
 
 
 def _by_name(counters: Sequence[Counter]) -> dict[str, dict[str, int]]:
-    """Return the counters by name and provider, such as `{"callbacks_missed": {"kling": 3}}`."""
+    """Return the counts by name and provider, such as `{"callbacks_missed": {"acme": 3}}`."""
     values: dict[str, dict[str, int]] = {}
     for counter in counters:
         values.setdefault(counter.name, {})[counter.provider] = counter.value

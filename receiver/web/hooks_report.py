@@ -26,15 +26,17 @@ def install(store: Store) -> None:
     The arbiter has read the file, and starts new worker processes at the next SIGHUP. So the worker
     processes report in its name, and those with a valid hooks file withdraw the report.
     """
-    current = current_hooks.held()
+    current = current_hooks.in_use()
     if current is None:
         return
     problem = current.problem
     name = f"{socket.gethostname()}:{os.getppid()}:web"
 
     def report() -> None:
-        if problem is not None or any(one.name == name for one in store.process_problems(0)):
-            store.report_problem(name, "web", problem, now_ms())
+        if problem is not None or any(
+            one.name == name for one in store.activity.process_problems(0)
+        ):
+            store.activity.report_problem(name, "web", problem, now_ms())
 
     def repeat() -> None:
         pause = threading.Event()

@@ -39,7 +39,7 @@ from receiver.processes import current_hooks
 from receiver.processes.clock_watch import ClockWatch
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.stores.base import Store
-from receiver.stores.overview import without_hook
+from receiver.stores.sql.metrics import without_hook
 from receiver.text import display
 from receiver.web.debounce import Debouncer
 from receiver.web.health import name_of_this_process
@@ -59,7 +59,7 @@ def flush_regularly(meter: MetricBuffer, store: Store, watch: ClockWatch) -> Deb
     def flush() -> None:
         try:
             watch.look()
-            meter.flush(store.measure)
+            meter.flush(store.metrics.add)
         except StoreUnavailable as error:
             log.warning("metrics could not be flushed; they are flushed later", error=str(error))
             meter.store_failed()
@@ -76,8 +76,8 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def is_writable() -> bool:
         """Flush this process's metrics and write a heartbeat; return whether that worked."""
         try:
-            meter.flush(store.measure)
-            store.heartbeat(name, "web", now_ms())
+            meter.flush(store.metrics.add)
+            store.activity.heartbeat(name, "web", now_ms())
         except StoreUnavailable as error:
             log.error("the record is unavailable", error=str(error))
             return False
@@ -109,11 +109,11 @@ def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     """Yield each metric with all its values. The record is read first."""
     store, now = ingest.store, now_ms()
     values = _read(store, ingest.hooks, now)
-    missing = without_hook(store.delivery_counts(), ingest.hooks)
+    missing = without_hook(store.metrics.delivery_counts(), ingest.hooks)
     values[metrics.WITHOUT_HOOK.name] = {(): sum(missing.values())}
     values[metrics.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
     values[metrics.STORE_WRITABLE.name] = writable
-    for sample in store.measured():
+    for sample in store.metrics.samples():
         labels = tuple(map(display.encodable, sample.labels))
         values[sample.name][labels] = sample.value
     for metric in metrics.ALL:
@@ -132,24 +132,24 @@ def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Va
     values[metrics.VERIFICATION_FAILURES.name] = {(reason,): 0.0 for reason in metrics.REASONS}
     callers = [name for name in providers.PROVIDERS if providers.get(name).has_callbacks]
     values[metrics.LAST_CALLBACK.name] = {(name,): 0.0 for name in callers}  # 0 means never
-    for tasks in store.open_tasks(now):
+    for tasks in store.metrics.open_tasks(now):
         values[metrics.TASKS_OPEN.name][tasks.provider,] = tasks.tasks
         values[metrics.TASKS_AWAITED.name][tasks.provider,] = tasks.awaited
         values[metrics.TASKS_OVERDUE.name][tasks.provider,] = tasks.overdue
-    for counter in store.counters():
+    for counter in store.metrics.counters():
         if counter.name in metrics.COUNTED:
             values[metrics.COUNTED[counter.name].name][counter.provider,] = counter.value
-    backlog = store.backlog(now, hooks)
+    backlog = store.metrics.backlog(now, hooks)
     oldest = backlog.oldest_due_at
     values[metrics.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
     values[metrics.DELIVERIES_HELD.name] = {(): backlog.held}
     values[metrics.DELIVERIES_DEAD.name] = {(): backlog.dead}
     values[metrics.OLDEST_DUE.name] = {(): 0 if oldest is None else (now - oldest) / 1000}
-    space = store.space()
+    space = store.database.space()
     values[metrics.DATABASE_SIZE.name] = {(): space.used}
     if space.free is not None:
         values[metrics.DISK_FREE.name] = {(): space.free}
-    seen: Values = {(kind,): (store.seen(kind) or 0) / 1000 for kind in PROCESSES}
+    seen: Values = {(kind,): (store.activity.last_seen(kind) or 0) / 1000 for kind in PROCESSES}
     values[metrics.PROCESS_SEEN.name] = seen
     rejected = current_hooks.rejections(store, now)
     values[metrics.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
@@ -160,7 +160,7 @@ def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Va
 def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
     """Return the states of all hooks in the hooks file, and of others on record."""
     states = dict.fromkeys(hooks, Circuit.CLOSED)
-    states |= {endpoint.hook: endpoint.circuit(now) for endpoint in store.endpoints()}
+    states |= {endpoint.hook: endpoint.circuit(now) for endpoint in store.endpoints.all()}
     return {
         (hook, state): float(state is current)
         for hook, current in states.items()

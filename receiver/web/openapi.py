@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from http import HTTPStatus
 from importlib import resources
 from inspect import getdoc
@@ -17,19 +18,20 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, render_templ
 from werkzeug.routing import Rule
 
 from receiver import __version__
-from receiver.providers import PROVIDERS, kling, legacy
+from receiver.providers import PROVIDERS, callback_schemas
 from receiver.serializers import route_spec
 from receiver.serializers.route_spec import Kind, RouteSpec
 from receiver.serializers.schemas import EventDocument, ProblemDocument
 
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
+ACCEPTED = "Accepted. After any other response, the request is repeated."
 RETRY_AFTER = {
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
 }
 REQUEST_ID = {
     "X-Request-Id": {
-        "description": "The request's id in the log.",
+        "description": "The id of the request in the log.",
         "schema": {"type": "string"},
     }
 }
@@ -44,22 +46,20 @@ def blueprint() -> Blueprint:
     style = resources.files("receiver.web").joinpath("templates", "docs.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
-    cached: list[dict[str, Any]] = []  # generated at the first request, when all routes exist
 
-    def document() -> dict[str, Any]:
-        if not cached:
-            cached.append(openapi(current_app))
-        return cached[0]
+    @cache
+    def document() -> dict[str, Any]:  # not created before every route is registered
+        return openapi(current_app)
 
     @routes.get("/openapi.json")
     @route_spec.described(RouteSpec(answers={200: "application/json"}, needs_record=False))
-    def machine() -> Response:
+    def openapi_json() -> Response:
         """Return this documentation as OpenAPI 3.1."""
         return jsonify(document())
 
     @routes.get("/docs")
     @route_spec.described(RouteSpec(answers={200: "text/html"}, needs_record=False))
-    def people() -> Response:
+    def docs() -> Response:
         """Return this documentation as a page."""
         page = render_template("docs.html", document=document(), style=style, shape=shape)
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
@@ -79,48 +79,49 @@ def openapi(app: Flask) -> dict[str, Any]:
         info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
     )
     spec.components.security_scheme(TOKEN, {"type": "http", "scheme": "bearer"})
-    spec.components.schema("KlingCallback", schema=kling.Envelope)
-    spec.components.schema("LegacyCallback", schema=legacy.Envelope)
+    callbacks = {_name(schema): schema for schema in callback_schemas()}
+    for name, schema in callbacks.items():
+        spec.components.schema(name, schema=schema)
     spec.components.schema("Event", schema=EventDocument)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
         methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
         operations = {method.lower(): _operation(rule, view, method) for method in methods}
         spec.path(path=re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
-    return {**spec.to_dict(), "webhooks": WEBHOOKS}
+    return {**spec.to_dict(), "webhooks": _webhooks(callbacks)}
 
 
 def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, Any]:
     summary, _, more = (getdoc(view) or "").partition("\n\n")
-    spec = route_spec.of(view)
+    route = route_spec.of(view)
     operation: dict[str, Any] = {
         "operationId": f"{rule.endpoint}.{method}".replace(".", "_").lower(),
         "summary": " ".join(summary.split()),
         "description": more,
         "tags": [_tag(rule)],
-        "parameters": list(_parameters(rule, spec)),
+        "parameters": list(_parameters(rule, route)),
     }
-    if spec is None:  # a page for people
+    if route is None:  # a page of the dashboard
         return {**operation, "responses": {"default": {"description": "A page."}}}
-    operation["responses"] = dict(_responses(rule, spec))
-    if spec.body:
-        operation["requestBody"] = {"required": True, "content": _json(*spec.body)}
-    if _requires_token(rule):
+    operation["responses"] = dict(_responses(rule, route))
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": _json(*route.body)}
+    if _needs_token(rule):
         operation["security"] = [{TOKEN: []}]
     return operation
 
 
-def _parameters(rule: Rule, spec: RouteSpec | None) -> Iterator[dict[str, Any]]:
+def _parameters(rule: Rule, route: RouteSpec | None) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"<(?:[^<>]*:)?(\w+)>", rule.rule):
-        yield {"in": "path", "name": name, "required": True, "schema": _of_path(rule, name)}
-    if spec is not None and spec.query is not None:
-        yield {"in": "query", "schema": spec.query}
-    for name, meaning in (spec.headers if spec else {}).items():
+        yield {"in": "path", "name": name, "required": True, "schema": _path_schema(rule, name)}
+    if route is not None and route.query is not None:
+        yield {"in": "query", "schema": route.query}
+    for name, meaning in (route.headers if route else {}).items():
         schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
         yield {"in": "header", "name": name, "description": meaning, "schema": schema}
 
 
-def _of_path(rule: Rule, name: str) -> dict[str, Any]:
+def _path_schema(rule: Rule, name: str) -> dict[str, Any]:
     if name == "provider":
         return {"type": "string", "enum": sorted(PROVIDERS)}
     converter = rule.rule.partition(f":{name}>")[0].rpartition("<")[2]
@@ -129,12 +130,13 @@ def _of_path(rule: Rule, name: str) -> dict[str, Any]:
     return {"type": "string", "minLength": 1}
 
 
-def _responses(rule: Rule, spec: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
-    for status, kind in spec.answers.items():
+def _responses(rule: Rule, route: RouteSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, kind in route.answers.items():
         phrase = getdoc(kind) if isinstance(kind, type) else HTTPStatus(status).phrase
         yield str(status), {"description": phrase, "headers": REQUEST_ID, "content": _json(kind)}
-    authentication = (401, 429) if _requires_token(rule) else ()
-    for status in sorted({*spec.refuses, *authentication, *((503,) if spec.needs_record else ())}):
+    unauthorized = (401, 429) if _needs_token(rule) else ()
+    unavailable = (503,) if route.needs_record else ()
+    for status in sorted({*route.refuses, *unauthorized, *unavailable}):
         headers = {**REQUEST_ID, **(RETRY_AFTER if status in (429, 503) else {})}
         content = {PROBLEM: {"schema": ProblemDocument}}
         phrase = HTTPStatus(status).phrase
@@ -148,8 +150,8 @@ def _json(*kinds: Kind) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _requires_token(rule: Rule) -> bool:
-    """Return whether the API token is required; see `auth`."""
+def _needs_token(rule: Rule) -> bool:
+    """Return whether the route requires the API token; see `auth`."""
     return rule.rule == "/metrics" or rule.rule.startswith("/api/")
 
 
@@ -166,13 +168,13 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _takes(*names: str) -> dict[str, Any]:
+def _request_body(*names: str) -> dict[str, Any]:
     schema = _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(name) for name in names]}
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def shape(schema: dict[str, Any]) -> str:
-    """Return a short description of a schema, for people."""
+    """Return a short description of a schema for the page."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     for several in ("anyOf", "oneOf"):
@@ -188,27 +190,30 @@ def shape(schema: dict[str, Any]) -> str:
     return f"{shown} ({schema['format']})" if "format" in schema else shown
 
 
-ACCEPTED = "Accepted. After any other response, the request is repeated."
-WEBHOOKS: dict[str, Any] = {
-    "callback": {
-        "post": {
-            "operationId": "webhook_callback",
-            "summary": "Sent by a provider to the callback URL when the status of a task changes.",
-            "description": "Sent to /callbacks/{provider}/{task_id}/{token}, or signed by the "
-            "scheme of Standard Webhooks to /callbacks/{provider}. Only the id and the status of "
-            "the task have to be valid. Any other invalid field is ignored and reported.",
-            "requestBody": _takes("KlingCallback", "LegacyCallback"),
-            "responses": {"200": {"description": ACCEPTED}},
-        }
-    },
-    "event": {
-        "post": {
-            "operationId": "webhook_event",
-            "summary": "Sent by a hook of type webhook when the status of a task changes.",
-            "description": "Signed by the scheme of Standard Webhooks. It may be sent more than "
-            "once, always with the same webhook-id.",
-            "requestBody": _takes("Event"),
-            "responses": {"2XX": {"description": ACCEPTED}},
-        }
-    },
-}
+def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
+    """Return the requests that providers send to us, and that hooks send to others."""
+    return {
+        "callback": {
+            "post": {
+                "operationId": "webhook_callback",
+                "summary": "Sent by a provider to the callback URL when the status of a task "
+                "changes.",
+                "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, with a "
+                "signature that covers the body, to /callbacks/{provider}. Only the id and the "
+                "status of the task have to be valid. Any other invalid field is ignored and "
+                "reported.",
+                "requestBody": _request_body(*callbacks),
+                "responses": {"200": {"description": ACCEPTED}},
+            }
+        },
+        "event": {
+            "post": {
+                "operationId": "webhook_event",
+                "summary": "Sent by a hook of type webhook when the status of a task changes.",
+                "description": "Signed by the Standard Webhooks scheme. The same event may be sent "
+                "more than once, always with the same webhook-id.",
+                "requestBody": _request_body("Event"),
+                "responses": {"2XX": {"description": ACCEPTED}},
+            }
+        },
+    }

@@ -14,10 +14,10 @@ from receiver.clock import now_ms
 from receiver.config import durations
 from receiver.deliveries import State
 from receiver.ingest import Ingest
-from receiver.maintenance import redeliver
+from receiver.maintenance import repair
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import RedeliveryDocument
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.web import problems
 
 STEPS = 40  # of 500 deliveries; for more of them, clients repeat the request
@@ -77,10 +77,10 @@ def blueprint(ingest: Ingest) -> Blueprint:
         if selection.state not in (State.DEAD, State.DELIVERED):
             raise ValidationError({"state": ["use dead or delivered"]})
         redelivered, no_more_due = _some(
-            redeliver.redeliver(ingest.store, selection, now, dry_run=dry_run)
+            repair.redeliver(ingest.store, selection, now, dry_run=dry_run)
         )
         created, no_more_missing = _some(
-            redeliver.catch_up(ingest.store, ingest.subscriptions, selection, now, dry_run=dry_run)
+            repair.catch_up(ingest.store, ingest.subscriptions, selection, now, dry_run=dry_run)
         )
         done = no_more_due and no_more_missing
         document = {"redelivered": redelivered, "created": created, "done": done}

@@ -14,7 +14,7 @@ from flask import Flask, Response, g, request
 from receiver.clock import now_ms
 from receiver.errors import StoreError
 from receiver.stores.base import Store
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
 from receiver.text.display import one_line
 from receiver.text.redaction import redacted, redacted_path
 from receiver.web.attempt_limiter import AttemptLimiter
@@ -97,7 +97,8 @@ def install(app: Flask, store: Store, key: str) -> Callable[[Response], Response
     unpredictable. The worker uses `app.extensions["rejections"]` for requests that never reach the
     application.
     """
-    rejections, limiter = Rejections(store.note_rejections), AttemptLimiter(store=store, key=key)
+    rejections = Rejections(store.activity.add_rejections)
+    limiter = AttemptLimiter(store=store.sessions, key=key)
     rejections.close_with(limiter)
     app.extensions["rejections"] = rejections
 

@@ -1,39 +1,52 @@
-"""The register of provider rooms."""
+"""The provider adapters of the submitter: they create tasks at a provider and query them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
+from receiver import providers
+from receiver.providers.registry import Registry, members_of
 from submitter.client import Persistence
-from submitter.errors import InputError
-from submitter.providers import appypie, kling, modellix
+from submitter.errors import ConfigurationError, InputError
+from submitter.providers.appypie import AppyPie
 from submitter.providers.base import Provider
+from submitter.providers.kling import Kling
+from submitter.providers.modellix import Modellix
 from submitter.settings import DEFAULT_ACCOUNT
 
-
-class Opens(Protocol):
-    """Opens one account's room; `patient` replaces how its creates wait when told to."""
-
-    def __call__(self, account: str, patient: Persistence | None = None) -> Provider: ...
+ENTRY_POINTS = "callback_receiver.submitter_providers"
+DEFAULT_PROVIDER = Kling.name
+_BUILT_IN: tuple[type[Provider], ...] = (Kling, Modellix, AppyPie)
 
 
-ROOMS: dict[str, Opens] = {
-    kling.NAME: kling.from_environment,
-    modellix.NAME: modellix.from_environment,
-    appypie.NAME: appypie.from_environment,
-}
+def _received(adapter: Any) -> Any:
+    """Return the class. Raises ValueError if the receiver has no adapter for its provider."""
+    if adapter.name not in providers.PROVIDERS:
+        raise ValueError(f"the receiver has no provider {adapter.name!r}")
+    return adapter
 
 
-def open_room(
+PROVIDERS: Registry[type[Provider]] = Registry(
+    ENTRY_POINTS,
+    {adapter.name: adapter for adapter in _BUILT_IN},
+    members_of(Provider) - {"base_url"},  # which only instances have
+    make=_received,
+)
+
+
+def open_provider(
     name: str, account: str = DEFAULT_ACCOUNT, patient: Persistence | None = None
 ) -> Provider:
-    """The room of this provider, with the keys of this account.
+    """Return the adapter of this provider with the keys of this account.
 
-    Raises InputError, or ConfigurationError with a line for each setting that is wrong.
+    `patient` replaces how its create requests are retried. Raises InputError, or ConfigurationError
+    with a line for each setting that is wrong.
     """
-    if name not in ROOMS:
-        raise InputError("provider", f"{name!r} is not known; use {' or '.join(ROOMS)}")
-    return ROOMS[name](account, patient)
+    if name not in PROVIDERS:
+        if PROVIDERS.problems:
+            raise ConfigurationError(PROVIDERS.problems)
+        raise InputError("provider", f"{name!r} is not known; use {' or '.join(PROVIDERS)}")
+    return PROVIDERS[name].from_environment(account, patient)
 
 
-__all__ = ["ROOMS", "Provider", "open_room"]
+__all__ = ["DEFAULT_PROVIDER", "PROVIDERS", "Provider", "open_provider"]

@@ -1,4 +1,4 @@
-"""What the answers of every provider have in common: what refusals, trouble and nonsense mean."""
+"""The meaning of responses that is the same at every provider: which error a response is."""
 
 from __future__ import annotations
 
@@ -20,60 +20,78 @@ from submitter.errors import (
 
 
 class Call(Enum):
-    """What was asked: a lost create may have been accepted, a lost question costs nothing."""
+    """The kind of a request. After a create without a clear response, a task may exist."""
 
     CREATE = auto()
     FETCH = auto()
     LIST = auto()
 
 
-REFUSALS: dict[int, tuple[type[ProviderError], str]] = {
+REJECTIONS: dict[int, tuple[type[ProviderError], str]] = {
     HTTPStatus.UNAUTHORIZED: (WrongAccount, "check {keys}"),
-    HTTPStatus.PAYMENT_REQUIRED: (WrongAccount, "the account is out of credit: top it up"),
-    HTTPStatus.FORBIDDEN: (WrongAccount, "the account has no right to this: check {keys}"),
+    HTTPStatus.PAYMENT_REQUIRED: (WrongAccount, "the account has no credit left: top it up"),
+    HTTPStatus.FORBIDDEN: (WrongAccount, "the account is not allowed to do this: check {keys}"),
     HTTPStatus.NOT_FOUND: (WrongInput, "check --model and {address}"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """How a provider is named to people, and what they are told to check."""
+    """The names that error messages use for a provider and its settings."""
 
     name: str
-    keys: str  # the settings that hold its keys
-    address: str  # the settings that say where it is
+    keys: str  # the settings that contain its keys
+    address: str  # the settings that contain its URL
 
-    def refused(
-        self, answer: Answer, call: Call, status: int, said: str, **facts: Any
+    def error(
+        self, answer: Answer, call: Call, status: int, message: str, **facts: Any
     ) -> ProviderError:
-        """What a refusal means where the HTTP status decides."""
+        """Return the error for a response of the provider's API, by its HTTP status.
+
+        `message` is the provider's, with its name. `facts` are further attributes of the error.
+        """
         facts = {"http_status": answer.status, "body": answer.body, **facts}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            later = f"{said}; too many requests or running tasks: try again later"
-            return TryLater(later, retry_after=answer.retry_after, **facts)
+            advice = f"{message}; too many requests or running tasks: try again later"
+            return TryLater(advice, retry_after=answer.retry_after, **facts)
         if status == HTTPStatus.NOT_FOUND and call is Call.FETCH:
-            return NotFoundAtProvider(f"{said}; {self.name} knows no task by this id", **facts)
+            return NotFoundAtProvider(f"{message}; {self.name} has no task with this id", **facts)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return self.trouble(answer, call, said, **facts)
+            return self.server_error(answer, call, message, **facts)
         if status == HTTPStatus.REQUEST_TIMEOUT or status < HTTPStatus.BAD_REQUEST:
-            return self.strange(answer, call, said, **facts)
-        kind, advice = REFUSALS.get(status, (WrongInput, "correct the request"))
-        return kind(f"{said}; {advice.format(keys=self.keys, address=self.address)}", **facts)
+            return self.unexpected(answer, call, message, **facts)
+        kind, advice = REJECTIONS.get(status, (WrongInput, "correct the request"))
+        return kind(f"{message}; {advice.format(keys=self.keys, address=self.address)}", **facts)
 
-    def strange(self, answer: Answer, call: Call, what: str, **facts: Any) -> ProviderError:
-        """Not the protocol: something before the API answered, a proxy or another server."""
+    def unexpected(self, answer: Answer, call: Call, problem: str, **facts: Any) -> ProviderError:
+        """Return the error for a response that is not the API's, such as a proxy's page."""
         facts = {"http_status": answer.status, "body": answer.body, **facts}
-        said = f"HTTP {answer.status}, not an answer of {self.name}'s API ({what})"
+        message = f"HTTP {answer.status}, not a response of {self.name}'s API ({problem})"
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return self.trouble(answer, call, said, **facts)
-        is_refusal = answer.status >= HTTPStatus.MULTIPLE_CHOICES
-        if call is Call.CREATE and (not is_refusal or answer.status == HTTPStatus.REQUEST_TIMEOUT):
-            return OutcomeUnknown(said, **facts)
-        return UnexpectedAnswer(f"{said}; check {self.address}", **facts)
+            return self.server_error(answer, call, message, **facts)
+        is_rejection = answer.status >= HTTPStatus.MULTIPLE_CHOICES
+        is_timeout = answer.status == HTTPStatus.REQUEST_TIMEOUT
+        if call is Call.CREATE and (not is_rejection or is_timeout):
+            return OutcomeUnknown(message, **facts)
+        return UnexpectedAnswer(f"{message}; check {self.address}", **facts)
 
-    def trouble(self, answer: Answer, call: Call, said: str, **facts: Any) -> ProviderError:
-        """The provider failed: its answer to a create leaves open whether it was accepted."""
+    def server_error(self, answer: Answer, call: Call, message: str, **facts: Any) -> ProviderError:
+        """Return the error for a failure of the provider, after which a create may be accepted."""
         facts = {"http_status": answer.status, "body": answer.body, **facts}
         if call is Call.CREATE:
-            return OutcomeUnknown(said, **facts)
-        return TryLater(f"{said}; try again later", retry_after=answer.retry_after, **facts)
+            return OutcomeUnknown(message, **facts)
+        return TryLater(f"{message}; try again later", retry_after=answer.retry_after, **facts)
+
+    def other_task(self, answer: Answer, task_id: str) -> UnexpectedAnswer:
+        """Return the error for a response about another task than the one that was queried."""
+        return UnexpectedAnswer(
+            f"{self.name} was queried for task {task_id} and described another one",
+            http_status=answer.status,
+            body=answer.body,
+        )
+
+    def not_stored(self, external_task_id: str | None) -> NotFoundAtProvider:
+        """Return the error for a query by our id at a provider that does not store it."""
+        return NotFoundAtProvider(
+            f"{self.name} does not store our ids: task {external_task_id} cannot be queried"
+        )

@@ -1,77 +1,165 @@
-"""The contract of every provider room on the way out (ours → theirs)."""
+"""The contract of the provider adapters: how the submitter creates and queries tasks.
+
+An adapter is a class; an instance is one account. `tests/contract/test_submitter_providers.py` runs
+the same cases for every adapter; docs/adding-a-provider.md explains how to add one.
+"""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum, auto
+from typing import Any, Protocol, Self
+from urllib.parse import quote
 
-from submitter.client import Answer
+from receiver.pictures.file_types import HEAD, detect
+from submitter.client import Answer, Persistence
+from submitter.errors import InputError
+
+BASE64_HEAD = 4 * HEAD  # characters; more than enough to detect the type of a picture
+
+
+class PictureForm(Enum):
+    """The form in which a provider accepts a picture that is not at a URL."""
+
+    BASE64 = auto()  # the bytes as raw Base64
+    DATA_URI = auto()  # the same after a prefix, such as `data:image/png;base64,`
+    URL_ONLY = auto()  # none: every picture has to be at a URL
+
+    def check(self, field: str, picture: str) -> None:
+        """Raise InputError if the provider does not accept this picture, a URL or raw Base64.
+
+        `field` is the name of the option that the picture was given in.
+        """
+        if self is PictureForm.URL_ONLY and not _is_url(picture):
+            raise InputError(field, "the provider accepts URLs only; give an http(s) URL")
+
+    def encoded(self, picture: str) -> str:
+        """Return a picture that was checked, a URL or raw Base64, in this form."""
+        if self is not PictureForm.DATA_URI or _is_url(picture):
+            return picture
+        content_type = detect(base64.b64decode(picture[:BASE64_HEAD])).content_type
+        return f"data:{content_type};base64,{picture}"
+
+
+def _is_url(picture: str) -> bool:
+    return "://" in picture[:32]  # Base64 contains no colon
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackPlace:
+    """The place of the callback URL in a create request: its JSON body, or its query."""
+
+    keys: tuple[str, ...] = ()  # in the body, from the outermost object
+    parameter: str = ""  # of the query
+
+    def add(self, url: str | None, path: str, body: dict[str, Any]) -> str:
+        """Add the callback URL to the body or to the path; return the path. None adds nothing."""
+        if url is None:
+            return path
+        if self.parameter:
+            separator = "&" if "?" in path else "?"
+            return f"{path}{separator}{self.parameter}={quote(url, safe='')}"
+        *outer, last = self.keys
+        for key in outer:
+            body = body.setdefault(key, {})
+        body[last] = url
+        return path
 
 
 @dataclass(frozen=True, slots=True)
 class TryOn:
-    """What is to be made: pictures as they go into the request (a URL or raw Base64)."""
+    """A task to create; its pictures are URLs, or have the adapter's `pictures` form."""
 
     human: str
     cloth: str
     external_task_id: str  # our task id
-    model: str | None = None  # None: the provider's default
-    callback_url: str | None = None  # None: it is asked instead
+    model: str | None = None  # None: the adapter's default
+    callback_url: str | None = None  # None: the result is fetched by queries
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One task in the provider's own list. Instants are integer milliseconds UTC."""
+class ListedTask:
+    """One task in the provider's own list."""
 
     provider_task_id: str
-    status: str  # in our spelling where we know it, else as the provider wrote it
+    status: str  # ours, or the provider's if we do not know it
     external_task_id: str | None = None
     reason: str | None = None
-    created_at: int | None = None
+    created_at: int | None = None  # ms UTC
     urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the provider's own list, newest first; it tells no total."""
+    """One page of the provider's own list, newest first; the total is not known."""
 
     number: int
     size: int
-    tasks: tuple[Listed, ...]
+    tasks: tuple[ListedTask, ...]
 
 
 class Provider(Protocol):
-    """What the submitter knows of one account at one provider; safe to use from many threads.
+    """A provider adapter on the way out: one account, safe to use from several threads.
 
-    An Answer is the body as it came, because what the provider said enters the record by the same
-    door as a callback. Every verb may raise NeverReached, WrongAccount, TryLater (after the
-    retries that the provider's protocol allows) and UnexpectedAnswer.
+    The methods return the body as received, because it is parsed and recorded like a callback. All
+    of them may raise NeverReached, WrongAccount, UnexpectedAnswer, and TryLater after the retries
+    that are safe.
+
+    Adapters inherit the values that are given here.
     """
 
-    name: str
-    base_url: str  # where it is asked
-    has_callbacks: bool
-    finds_by_our_id: bool  # else a create whose answer was lost cannot be looked up
-    usual_seconds: int  # from creation to the end
-    default_model: str | None  # None: it takes no model
-    combining: frozenset[str]  # the models that take an upper and a lower garment in one picture
+    name: str  # the same as that of the receiver's adapter
+    # The settings that contain its keys, without the prefix: `API_KEY` is read from NAME_API_KEY.
+    key_settings: tuple[str, ...]
+    pictures: PictureForm
+    usual_seconds: int  # from the creation of a task to its end
+    callback_place: CallbackPlace | None = None  # None: it has no callbacks
+    finds_by_our_id: bool = False  # without, a create request with a lost response stays unknown
+    default_model: str | None = None  # None: the provider has no choice of models
+    combining: frozenset[str] = frozenset()  # models that accept two garments in one picture
+    base_url: str  # of this account
+
+    @classmethod
+    def from_environment(cls, account: str, patient: Persistence | None = None) -> Self:
+        """Return the adapter for an account, with its settings from the environment.
+
+        `patient` replaces how create requests are retried after TryLater. Raises
+        ConfigurationError with a line for each setting that is missing or wrong.
+        """
+        ...
+
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether the provider sends callbacks."""
+        return self.callback_place is not None
 
     def create(self, order: TryOn) -> Answer:
-        """Create the task; never sent twice unless the first one was provably refused.
+        """Create the task. The request is repeated only if the first one was provably rejected.
 
-        Raises WrongInput, and OutcomeUnknown if it may have been accepted. Every other error is
-        a refusal: the task does not exist.
+        Raises WrongInput, and OutcomeUnknown if the task may have been created. After any other
+        error, it was not.
         """
         ...
 
     def fetch(
         self, *, provider_task_id: str | None = None, external_task_id: str | None = None
     ) -> Answer:
-        """The task as it stands, by either id. Raises NotFoundAtProvider, which says nothing of
-        the task where ours is the only id, and the provider does not find by it.
+        """Return the present state of the task with either id, the provider's or ours.
+
+        If the provider needs several requests for one query, the adapter returns one body that
+        contains everything that the receiver's adapter parses. Raises UnexpectedAnswer for a
+        response about another task, and NotFoundAtProvider for an unknown id; also, without any
+        request, for our id if the provider does not find tasks by it.
         """
         ...
 
-    def list(self, page: int, page_size: int) -> Page:
-        """The account's tasks. Raises InputError for a page, or a list, that is not served."""
-        ...
+    def list(self, page: int, page_size: int) -> Page:  # noqa: ARG002 - without a list
+        """Return a page of the account's tasks.
+
+        Raises InputError, without any request, for a page that does not exist, or if the provider
+        has no list.
+        """
+        raise InputError(
+            "provider", f"{self.name} has no list of tasks; see those on record: receiver tasks"
+        )

@@ -6,60 +6,79 @@ Endpoints and fields: Kling API reference, virtual try-on (seen 2026-11).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from receiver import providers
 from receiver.clock import wall_ms
 from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
-from submitter.providers import envelope
+from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import Listed, Page, TryOn
-from submitter.providers.kling_token import ApiKey, Signed, Tokens
+from submitter.providers.base import (
+    CallbackPlace,
+    ListedTask,
+    Page,
+    PictureForm,
+    Provider,
+    TryOn,
+)
+from submitter.providers.kling_token import ApiKey, SignedTokens, TokenSource
 from submitter.settings import AccountSettings
 from submitter.wording import readable
 
-NAME = "kling"
 BASE_URL = "https://api-singapore.klingai.com"
 TRY_ON = "/v1/images/kolors-virtual-try-on"
 DEFAULT_MODEL = "kolors-virtual-try-on-v1"
 VENDOR = Vendor(
     "Kling", "KLING_API_KEY, or KLING_ACCESS_KEY and KLING_SECRET_KEY", "KLING_BASE_URL"
 )
-PAGES, PAGE_SIZES = 1000, 500
-LONGEST_URL = 4096  # characters to show; recorded ones reach about 1,000
-LONGEST_PAGE = 4 * MEGABYTE  # 500 tasks, whose URLs reach 1 kB each
+MAX_PAGE, MAX_PAGE_SIZE = 1000, 500
+MAX_URL = 4096  # characters that are shown; recorded ones have up to 1,000
+MAX_LIST = 4 * MEGABYTE  # 500 tasks with URLs of up to 1 kB each
 
 
-class Kling:
+class Kling(Provider):
     """One account at Kling."""
 
-    name = NAME
-    has_callbacks = True
+    name = "kling"
+    key_settings = ("API_KEY", "ACCESS_KEY", "SECRET_KEY")
+    pictures = PictureForm.BASE64
+    usual_seconds = 30  # measured: 15 to 60
+    callback_place = CallbackPlace(("callback_url",))
     finds_by_our_id = True
-    usual_seconds = 30  # 15 to 60 were seen
-    default_model: str | None = DEFAULT_MODEL
+    default_model = DEFAULT_MODEL
     combining = frozenset({"kolors-virtual-try-on-v1-5"})
 
-    def __init__(self, client: Client, tokens: Tokens) -> None:
+    def __init__(self, client: Client, tokens: TokenSource) -> None:
         self._client = client
         self.base_url = client.base_url
         self._tokens = tokens
 
+    @classmethod
+    def from_environment(cls, account: str, patient: Persistence | None = None) -> Self:
+        settings = AccountSettings(cls.name, account)
+        base_url = settings.base_url(BASE_URL)
+        api_key = settings.secret("API_KEY")
+        access_key, secret_key = settings.secret("ACCESS_KEY"), settings.secret("SECRET_KEY")
+        if not api_key and not settings.problems:
+            settings.problems += _missing_keys(settings, access_key, secret_key)
+        settings.check()
+        tokens = ApiKey(api_key) if api_key else SignedTokens(access_key or "", secret_key or "")
+        return cls(Client(base_url, patient=patient or PATIENT), tokens)
+
     def create(self, order: TryOn) -> Answer:
         body = {
-            # Always named: a change of Kling's default would change what our users get.
+            # Always sent, so that a new default of Kling's does not change the results.
             "model_name": order.model or DEFAULT_MODEL,
             "human_image": order.human,
             "cloth_image": order.cloth,
             "external_task_id": order.external_task_id,
         }
-        if order.callback_url is not None:
-            body["callback_url"] = order.callback_url
+        path = self.callback_place.add(order.callback_url, TRY_ON, body)
         answer, _ = self._client.patient.persist(
             lambda: self._authorized(
-                lambda keys: self._client.create(TRY_ON, keys, body), Call.CREATE
+                lambda keys: self._client.create(path, keys, body), Call.CREATE
             )
         )
         return answer
@@ -67,57 +86,44 @@ class Kling:
     def fetch(
         self, *, provider_task_id: str | None = None, external_task_id: str | None = None
     ) -> Answer:
-        key = provider_task_id or external_task_id
-        if not key:
-            raise ValueError("one of the two ids is needed")
-        answer, data = self._ask(f"{TRY_ON}/{quote(key, safe='')}", Call.FETCH)
-        envelope.check_it_is_about(VENDOR, answer, data, provider_task_id, external_task_id)
+        task_id = provider_task_id or external_task_id
+        if not task_id:
+            raise ValueError("one of the two ids is required")
+        answer, data = self._query(f"{TRY_ON}/{quote(task_id, safe='')}", Call.FETCH)
+        kling_envelope.check_identity(VENDOR, answer, data, provider_task_id, external_task_id)
         return answer
 
     def list(self, page: int, page_size: int) -> Page:
-        _check_range("page", page, PAGES)
-        _check_range("page_size", page_size, PAGE_SIZES)
+        _check_range("page", page, MAX_PAGE)
+        _check_range("page_size", page_size, MAX_PAGE_SIZE)
         path = f"{TRY_ON}?pageNum={page}&pageSize={page_size}"
-        answer, data = self._ask(path, Call.LIST, max_bytes=LONGEST_PAGE)
+        answer, data = self._query(path, Call.LIST, max_bytes=MAX_LIST)
         if not isinstance(data, list) or not all(isinstance(task, dict) for task in data):
-            raise UnexpectedAnswer("Kling's list holds no array of tasks", body=answer.body)
+            raise UnexpectedAnswer("Kling's list contains no array of tasks", body=answer.body)
         return Page(page, page_size, tuple(map(_listed, data)))
 
-    def _ask(self, path: str, call: Call, max_bytes: int = MEGABYTE) -> tuple[Answer, Any]:
-        def ask(keys: Mapping[str, str]) -> Answer:
+    def _query(self, path: str, call: Call, max_bytes: int = MEGABYTE) -> tuple[Answer, Any]:
+        def query(keys: Mapping[str, str]) -> Answer:
             return self._client.ask(path, keys, max_bytes=max_bytes)
 
-        return self._client.brisk.persist(lambda: self._authorized(ask, call))
+        return self._client.brisk.persist(lambda: self._authorized(query, call))
 
     def _authorized(
         self, exchange: Callable[[Mapping[str, str]], Answer], call: Call
     ) -> tuple[Answer, Any]:
-        """The answer and the data in it; a token that is not valid now is signed anew, once."""
+        """Return the response and its data; if the token is not valid now, repeat it once."""
         token = self._tokens.token(wall_ms() // 1000)
         answer = exchange(_bearer(token))
         try:
-            return answer, envelope.data_of(VENDOR, answer, call)
+            return answer, kling_envelope.data_of(VENDOR, answer, call)
         except ProviderError as error:
-            if error.code not in envelope.TOKEN_NOT_VALID_NOW:
+            if error.code not in kling_envelope.TOKEN_NOT_VALID_NOW:
                 raise
             another = self._tokens.renewed(token, wall_ms() // 1000)
             if another is None:
                 raise
         answer = exchange(_bearer(another))
-        return answer, envelope.data_of(VENDOR, answer, call)
-
-
-def from_environment(account: str, patient: Persistence | None = None) -> Kling:
-    """The account's room. Raises ConfigurationError with a line for each wrong setting."""
-    settings = AccountSettings(NAME, account)
-    base_url = settings.base_url(BASE_URL)
-    api_key = settings.secret("API_KEY")
-    access_key, secret_key = settings.secret("ACCESS_KEY"), settings.secret("SECRET_KEY")
-    if not api_key and not settings.problems:
-        settings.problems += _missing_keys(settings, access_key, secret_key)
-    settings.check()
-    tokens = ApiKey(api_key) if api_key else Signed(access_key or "", secret_key or "")
-    return Kling(Client(base_url, patient=patient or PATIENT), tokens)
+        return answer, kling_envelope.data_of(VENDOR, answer, call)
 
 
 def _bearer(token: str) -> dict[str, str]:
@@ -136,19 +142,19 @@ def _missing_keys(
         yield f"{secret}: not set, and {access} needs it"
 
 
-def _check_range(field: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise InputError(field, f"{value} is not between 1 and {most}")
+def _check_range(field: str, value: int, maximum: int) -> None:
+    if not 1 <= value <= maximum:
+        raise InputError(field, f"{value} is not between 1 and {maximum}")
 
 
-def _listed(task: dict[str, Any]) -> Listed:
-    """Leniently: a list is looked at by people, and one odd task must not hide the others."""
-    provider_task_id, external = envelope.ids(task)
+def _listed(task: dict[str, Any]) -> ListedTask:
+    """Return a task of the list. Lenient, so that one odd task does not hide the others."""
+    provider_task_id, external = kling_envelope.ids(task)
     status = readable(task.get("task_status"))
     created_at = task.get("created_at")
-    return Listed(
+    return ListedTask(
         provider_task_id=readable(provider_task_id),
-        status=providers.PROVIDERS[NAME].status(status) or status,
+        status=providers.get(Kling.name).statuses.get(status.lower(), status),
         external_task_id=readable(external) or None,
         reason=readable(task.get("task_status_msg")) or None,
         created_at=created_at if type(created_at) is int else None,
@@ -161,4 +167,4 @@ def _urls(result: object) -> Iterator[str]:
     for image in images if isinstance(images, list) else ():
         url = image.get("url") if isinstance(image, dict) else None
         if isinstance(url, str):
-            yield readable(url, LONGEST_URL)
+            yield readable(url, MAX_URL)

@@ -1,4 +1,4 @@
-"""Modellix's virtual try-on: create and query; it calls nobody back and keeps no id of ours.
+"""Modellix's virtual try-on: create and query. It has no callbacks and does not store our ids.
 
 Endpoints and fields: Modellix API reference, try-on and task query (seen 2026-11).
 """
@@ -6,36 +6,34 @@ Endpoints and fields: Modellix API reference, try-on and task query (seen 2026-1
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from receiver.errors import RequestRefused
-from receiver.providers.base import decode, repeated
 from receiver.providers.fields import code_in, identity
+from receiver.providers.json_body import decode, repeated
 from submitter.client import ONCE, Answer, Client, Persistence
-from submitter.errors import InputError, NotFoundAtProvider, UnexpectedAnswer
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import Page, TryOn
+from submitter.providers.base import PictureForm, Provider, TryOn
 from submitter.settings import AccountSettings
 from submitter.wording import readable
 
-NAME = "modellix"
 BASE_URL = "https://api.modellix.ai"
-# Newer pages of the vendor leave `image-to-image/` out; both are served.
+# Newer pages of the vendor omit `image-to-image/`; both paths work.
 CREATE_PATH = "/api/v1/image-to-image/kling/{model}/async"
 TASKS = "/api/v1/tasks"
 DEFAULT_MODEL = "kolors-virtual-try-on-v1-5"
 VENDOR = Vendor("Modellix", "MODELLIX_API_KEY", "MODELLIX_BASE_URL and MODELLIX_CREATE_PATH")
 
 
-class Modellix:
+class Modellix(Provider):
     """One account at Modellix."""
 
-    name = NAME
-    has_callbacks = False
-    finds_by_our_id = False
+    name = "modellix"
+    key_settings = ("API_KEY",)
+    pictures = PictureForm.BASE64
     usual_seconds = 20
-    default_model: str | None = DEFAULT_MODEL
+    default_model = DEFAULT_MODEL
     combining = frozenset({"kolors-virtual-try-on-v1-5"})
 
     def __init__(self, client: Client, key: str, create_path: str = CREATE_PATH) -> None:
@@ -43,6 +41,16 @@ class Modellix:
         self.base_url = client.base_url
         self._keys = {"Authorization": f"Bearer {key}"}
         self._create_path = create_path
+
+    @classmethod
+    def from_environment(cls, account: str, patient: Persistence | None = None) -> Self:
+        settings = AccountSettings(cls.name, account)
+        base_url = settings.base_url(BASE_URL)
+        create_path = settings.path("CREATE_PATH", CREATE_PATH, holding="{model}")
+        key = settings.needed_secret("API_KEY")
+        settings.check()
+        # A create request is charged, and cannot be looked up afterwards: it is sent once only.
+        return cls(Client(base_url, patient=patient or ONCE), key, create_path)
 
     def create(self, order: TryOn) -> Answer:
         model = quote(order.model or DEFAULT_MODEL, safe="")
@@ -60,54 +68,33 @@ class Modellix:
         self, *, provider_task_id: str | None = None, external_task_id: str | None = None
     ) -> Answer:
         if not provider_task_id:
-            raise NotFoundAtProvider(
-                f"Modellix keeps no id of ours: it cannot be asked for {external_task_id}"
-            )
+            raise VENDOR.not_stored(external_task_id)
         path = f"{TASKS}/{quote(provider_task_id, safe='')}"
 
-        def ask() -> Answer:
+        def query() -> Answer:
             answer = self._client.ask(path, self._keys)
             data = _data_of(answer, Call.FETCH)
             if isinstance(data, dict) and identity(data.get("task_id")) != provider_task_id:
-                raise UnexpectedAnswer(
-                    f"Modellix was asked for task {provider_task_id} and told of another",
-                    body=answer.body,
-                )
+                raise VENDOR.other_task(answer, provider_task_id)
             return answer
 
-        return self._client.brisk.persist(ask)
-
-    def list(self, page: int, page_size: int) -> Page:  # noqa: ARG002 - there is none
-        raise InputError(
-            "provider", "Modellix has no list of tasks; see what is on record: receiver tasks"
-        )
-
-
-def from_environment(account: str, patient: Persistence | None = None) -> Modellix:
-    """The account's room. Raises ConfigurationError with a line for each wrong setting."""
-    settings = AccountSettings(NAME, account)
-    base_url = settings.base_url(BASE_URL)
-    create_path = settings.path("CREATE_PATH", CREATE_PATH, holding="{model}")
-    key = settings.needed_secret("API_KEY")
-    settings.check()
-    # Its create is paid for and nothing tells afterwards whether it arrived: it goes out once.
-    return Modellix(Client(base_url, patient=patient or ONCE), key, create_path)
+        return self._client.brisk.persist(query)
 
 
 def _data_of(answer: Answer, call: Call) -> Any:
-    """What is in the envelope of a success. Raises what the answer means if it is none.
+    """Return the `data` of a successful response; raise the error that any other one means.
 
-    Its error codes are HTTP statuses.
+    Modellix's error codes are HTTP statuses.
     """
     try:
         document = decode(answer.body)
     except RequestRefused as error:
-        raise VENDOR.strange(answer, call, str(error)) from None
+        raise VENDOR.unexpected(answer, call, str(error)) from None
     code = code_in(document)
-    words = readable(document.get("message")) or "no message"
+    message = readable(document.get("message")) or "no message"
     if code is None or {"code", "data"} & repeated(document):
-        raise VENDOR.strange(answer, call, words)
+        raise VENDOR.unexpected(answer, call, message)
     if code:
         status = code if code in tuple(HTTPStatus) else answer.status
-        raise VENDOR.refused(answer, call, status, f"Modellix {code}: {words}", code=code)
+        raise VENDOR.error(answer, call, status, f"Modellix {code}: {message}", code=code)
     return document.get("data")

@@ -133,7 +133,7 @@ def status_of(answered: bytes) -> int:
 
 def reasons(installation: Installation) -> str:
     """Why requests were refused, as far as it is on record."""
-    return " ".join(rejection.reason for rejection in installation.store.rejections(1_000))
+    return " ".join(rejection.reason for rejection in installation.store.activity.rejections(1_000))
 
 
 def canaries_in(text: str) -> list[str]:
@@ -183,13 +183,13 @@ def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) ->
     # Where our own mistake logs a whole request, the second line of defence hides what it knows.
     assert [canary for canary in canaries_in(log) if canary in (*TOKENS, WRONG, API)] == []
 
-    rejections = installation.store.rejections(1_000)
+    rejections = installation.store.activity.rejections(1_000)
     assert all(kind in reasons(installation) for kind in REFUSED)
     shown = installation.run("receiver", "rejections")
     assert "wrong token" in shown.stdout
     assert canaries_in(repr(rejections) + shown.stdout + shown.stderr) == []
 
-    stored = installation.store.callbacks(limit=1_000)
+    stored = installation.store.lists.callbacks(limit=1_000)
     assert any(one.callback.headers for one in stored)
     assert canaries_in(repr([one.callback.headers for one in stored])) == []
     assert canaries_in(repr([one.problem for one in stored])) == []

@@ -9,7 +9,8 @@ import pytest
 
 from receiver.deliveries import State
 from receiver.events import Source
-from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.sql.queries import TaskHistory
+from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Status
 from sandbox.callback_sender import Persistence
 from sandbox.scenarios.scenario import playable
@@ -93,9 +94,9 @@ def test_every_task_ends_as_it_did_at_the_provider(
     store = installation.store
     for scenario, task in tasks.items():
         installation.wait_until(
-            lambda task=task, scenario=scenario: is_settled(store.history(task), scenario)  # type: ignore[misc]
+            lambda task=task, scenario=scenario: is_settled(store.queries.history(task), scenario)  # type: ignore[misc]
         )
-    histories = {scenario: store.history(task) for scenario, task in tasks.items()}
+    histories = {scenario: store.queries.history(task) for scenario, task in tasks.items()}
 
     ends = {scenario: history.task.status for scenario, history in histories.items()}
     assert ends == {
@@ -136,7 +137,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
     oversized = [one.outcome for one in called_back(histories["oversized"])]
     assert len(oversized) == 6
     assert oversized.count(Outcome.QUARANTINED) == 3  # those that are too long when decompressed
-    tests = [one for one in store.callbacks(limit=1000) if one.callback.task_id is None]
+    tests = [one for one in store.lists.callbacks(limit=1000) if one.callback.task_id is None]
     assert [(one.outcome, one.repeats) for one in tests] == [(Outcome.QUARANTINED, 2)]
     (downloaded,) = [one for one in histories["lost-output"].deliveries if one.hook == "pictures"]
     assert len(histories["lost-output"].files[downloaded.id]) == 2
@@ -152,7 +153,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
     }
     assert outcomes_of_another_task(histories["shared-callback-url"]) == [Outcome.MISMATCH] * 3
     assert histories["succeed-then-failed"].task.conflict
-    reasons = {rejection.reason.split(":")[0] for rejection in store.rejections(1000)}
+    reasons = {rejection.reason.split(":")[0] for rejection in store.activity.rejections(1000)}
     assert any("token" in reason for reason in reasons)
     assert any("after decompression" in reason for reason in reasons)
     assert any("The body has more than" in reason for reason in reasons)

@@ -50,7 +50,7 @@ class Machine:
         ingest.accept(callback(raw, task))
 
     def delivery(self) -> Delivery:
-        (found,) = self.installation.store.deliveries()
+        (found,) = self.installation.store.lists.deliveries()
         return found
 
     def wait_for_a_failure(self) -> None:
@@ -85,7 +85,7 @@ def test_retries_go_on_after_the_clock_was_set_back_by_an_hour(machine: Machine)
     machine.wait_for_the_delivery()
     (by,) = re.findall(r'"by_s": (-?[\d.]+)', installation.logs())
     assert round(float(by)) == -3_600
-    assert len(installation.store.clock_steps(0)) == 1
+    assert len(installation.store.clocks.clock_steps(0)) == 1
 
 
 def test_retries_go_on_after_the_clock_was_set_back_while_nothing_ran(machine: Machine) -> None:

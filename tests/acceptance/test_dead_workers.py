@@ -41,12 +41,12 @@ def record(installation: Installation, task: str, hook: str = "slack") -> None:
 
 
 def delivery(installation: Installation, task: str) -> Delivery:
-    (found,) = installation.store.deliveries(task_id=task)
+    (found,) = installation.store.lists.deliveries(task_id=task)
     return found
 
 
 def outcomes(installation: Installation, task: str) -> list[str]:
-    history = installation.store.history(task)
+    history = installation.store.queries.history(task)
     return [attempt.outcome for row in history.attempts.values() for attempt in row]
 
 

@@ -46,7 +46,7 @@ def must_be_taken(installation: Installation) -> None:
     answers = [(found.status_code, found.json()) for found in send_at_once(installation, "task")]
     assert answers == [(200, {"outcome": "recorded"})] * AT_ONCE
     for number in range(AT_ONCE):
-        history = installation.store.history(f"task-{number}")
+        history = installation.store.queries.history(f"task-{number}")
         assert [move.status for move in history.transitions] == ["succeeded"]
         assert [stored.repeats for stored in history.callbacks] == [0]
         assert len(history.deliveries) == 3
@@ -149,13 +149,15 @@ def test_a_file_that_cannot_be_written(installation: Installation, fault: Fault)
 
 def test_files_that_are_read_only_when_the_server_starts(installation: Installation) -> None:
     """As after `sudo receiver migrate`, until somebody gives them to the server's user."""
-    assert installation.store.tasks() == []  # this process has them open, so that all three exist
+    assert (
+        installation.store.lists.tasks() == []
+    )  # this process has them open, so that all three exist
     files = [installation.folder / f"receiver.db{suffix}" for suffix in ("", "-wal", "-shm")]
     for file in files:
         file.chmod(0o444)
     processes = launch(installation, IMPATIENT, "tests.support.unprivileged")
     must_be_refused(installation)
-    assert installation.store.tasks() == []
+    assert installation.store.lists.tasks() == []
     for file in files:
         file.chmod(0o644)
     must_be_taken(installation)

@@ -153,7 +153,7 @@ def desk(
             made.wait_until_ready()
             desk = Desk(folder, made, lambda: request.getfixturevalue("demo"))
             desk.type(f"python -m submitter submit {ORDER} --wait")
-            (task,) = made.store.tasks()
+            (task,) = made.store.lists.tasks()
             made.settled(task.id)
             yield desk
         finally:
@@ -261,13 +261,13 @@ def test_what_curl_ordered_was_made(desk: Desk) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed here")
     store = desk.installation.store
-    if len([task for task in store.tasks() if task.reference == "ORDER-7"]) < 2:
+    if len([task for task in store.lists.tasks() if task.reference == "ORDER-7"]) < 2:
         for block in BLOCKS:  # another process of the test run typed it, at its own installation
             if block.page == "README.md" and "curl" in block.text:
                 WAYS[block.language](desk, block)
 
     def was_made() -> bool:
-        tasks = [task for task in store.tasks() if task.reference == "ORDER-7"]
+        tasks = [task for task in store.lists.tasks() if task.reference == "ORDER-7"]
         return len(tasks) >= 2 and all(task.status == "succeeded" for task in tasks)
 
     desk.installation.wait_until(was_made)

@@ -19,7 +19,7 @@ import pytest
 
 from receiver.deliveries import State
 from receiver.events import Source
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from sandbox.callback_sender import Persistence
 from sandbox.ledger import LedgerEntry
 from sandbox.server import Behaviour, Sandbox
@@ -82,7 +82,7 @@ class Machines:
         )
 
     def _is_attempting(self) -> bool:
-        return bool(self._installation.store.deliveries(state=State.CLAIMED, limit=1))
+        return bool(self._installation.store.lists.deliveries(state=State.CLAIMED, limit=1))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def submit_until(over: threading.Event, installation: Installation, seed: int) -
     tasks: list[str] = []
 
     def may_go_on() -> bool:
-        return over.is_set() or installation.store.task(tasks[-1]).status.is_terminal
+        return over.is_set() or installation.store.queries.task(tasks[-1]).status.is_terminal
 
     while not over.is_set():
         installation.sandbox.next("kling", chance.choice(["succeed", "duplicates", "silent"]))
@@ -137,8 +137,8 @@ def identities(sandbox: Sandbox) -> set[str]:
 
 
 def everything_ended(installation: Installation) -> bool:
-    tasks = installation.store.tasks(limit=EVERYTHING)
-    deliveries = installation.store.deliveries(limit=EVERYTHING)
+    tasks = installation.store.lists.tasks(limit=EVERYTHING)
+    deliveries = installation.store.lists.deliveries(limit=EVERYTHING)
     return all(task.status.is_terminal for task in tasks) and all(
         delivery.state in (State.DELIVERED, State.DEAD) for delivery in deliveries
     )
@@ -174,7 +174,7 @@ def test_what_was_acknowledged_is_on_record_once(
 
     acknowledged = sandbox.ledger.acknowledged()  # the ledger's word, not ours
     assert len(acknowledged) > len(tasks)
-    histories = {task: installation.store.history(task) for task in tasks}
+    histories = {task: installation.store.queries.history(task) for task in tasks}
     every_acknowledged_callback_is_on_record(histories, acknowledged)
     every_transition_is_recorded_once(histories)
     every_hook_was_told(histories, mails | identities(sandbox))

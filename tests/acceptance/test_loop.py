@@ -68,7 +68,7 @@ def test_more_wait_for_one_commit_than_there_are_threads(web: Installation) -> N
     for connection in connections:
         with connection:
             assert b" 200 " in connection.makefile("rb").readline()
-    assert len(list(web.store.tasks(limit=100))) == AT_ONCE
+    assert len(list(web.store.lists.tasks(limit=100))) == AT_ONCE
 
 
 def test_a_record_that_fails_is_503_and_told_once(web: Installation) -> None:
@@ -92,7 +92,7 @@ def test_a_record_that_fails_is_503_and_told_once(web: Installation) -> None:
 def test_who_waited_long_is_told_what_was_wrong(web: Installation) -> None:
     """Of the callback, as without the wait; or of the record."""
     of_another = new_task_id(now_ms())
-    web.store.create_task(Task(of_another, "modellix", Status.CREATED, now_ms(), now_ms()))
+    web.store.inbox.create_task(Task(of_another, "modellix", Status.CREATED, now_ms(), now_ms()))
     name = database(web)
     with connected(web) as connection, connection.makefile("rb") as file:
         with file_lock(name):

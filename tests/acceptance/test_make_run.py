@@ -52,7 +52,10 @@ class Run:
     def is_all_at_work(self) -> bool:
         store = open_store(f"sqlite:///{self.clone}/data/receiver.db")
         try:
-            return None not in (store.seen("worker"), store.seen("poller"))
+            return None not in (
+                store.activity.last_seen("worker"),
+                store.activity.last_seen("poller"),
+            )
         finally:
             store.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.deliveries import State
-from receiver.stores.base import CALLBACKS_MISSED
+from receiver.stores.sql.metrics import CALLBACKS_MISSED
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.installation import ROOT, Installation, both_stores
@@ -44,11 +44,13 @@ def test_with_callbacks_switched_off_every_task_ends_and_every_hook_fires(
     for task in tasks:
         ended(serving, task.id)
         serving.settled(task.id)
-        history = serving.store.history(task.id)
+        history = serving.store.queries.history(task.id)
         assert {delivery.hook: delivery.state for delivery in history.deliveries} == HOOKS
         assert (history.task.status, history.task.trust) == ("succeeded", "queried")
     assert sandbox.ledger.entries() == []
-    missed = {c.provider: c.value for c in serving.store.counters() if c.name == CALLBACKS_MISSED}
+    missed = {
+        c.provider: c.value for c in serving.store.metrics.counters() if c.name == CALLBACKS_MISSED
+    }
     assert missed == {"kling": 1, "appypie": 1}  # Modellix has none to miss
     assert len(sandbox.mails()) == 3
 
@@ -64,12 +66,14 @@ def test_without_a_public_address_everything_works_too(
         *("--wait", "--timeout", f"{PATIENCE:g}"),
     )
     assert done.returncode == 0, done.stderr
-    (task,) = installation.store.tasks()
+    (task,) = installation.store.lists.tasks()
     installation.settled(task.id)
     assert sandbox.ledger.entries() == []
     assert len(sandbox.mails()) == 1
-    assert installation.store.counters() == []  # no callback was expected, so none was missed
+    assert (
+        installation.store.metrics.counters() == []
+    )  # no callback was expected, so none was missed
 
 
 def ended(installation: Installation, task: str) -> None:
-    installation.wait_until(lambda: installation.store.task(task).status.is_terminal)
+    installation.wait_until(lambda: installation.store.queries.task(task).status.is_terminal)

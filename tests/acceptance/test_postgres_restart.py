@@ -106,11 +106,11 @@ def test_nothing_acknowledged_is_lost_and_all_reconnect(
         installation.wait_until(lambda: len(load.acknowledged) >= enough)
     assert set(load.answers) == {200, 503}  # never anything else
 
-    on_record = {task: installation.store.history(task) for task in load.acknowledged}
+    on_record = {task: installation.store.queries.history(task) for task in load.acknowledged}
     for task, history in on_record.items():
         assert [stored.callback.body for stored in history.callbacks] == [raw(task)]
     for task in on_record:
         installation.settled(task)
-        (delivery,) = installation.store.deliveries(task_id=task)
+        (delivery,) = installation.store.lists.deliveries(task_id=task)
         assert delivery.state is State.DELIVERED
     assert all(child.poll() is None for child in installation.running.values())  # none restarted

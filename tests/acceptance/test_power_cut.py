@@ -59,7 +59,7 @@ def is_lost(cut: Path, task: str) -> bool:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
     store = SqliteStore(found / "receiver.db")
     try:
-        history = store.history(task)
+        history = store.queries.history(task)
     except NotFound:
         return True
     finally:

@@ -61,7 +61,7 @@ def test_it_is_seen_at_work_and_ends_at_sigterm(migrated: Host, name: str) -> No
     process = migrated.start(LINES[name])
     store = open_store(migrated.database)
     try:
-        migrated.wait_until(lambda: store.seen(name) is not None)
+        migrated.wait_until(lambda: store.activity.last_seen(name) is not None)
     finally:
         store.close()
     process.terminate()

@@ -51,7 +51,12 @@ def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator
         made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
         try:
             made.wait_until_ready()
-            made.wait_until(lambda: made.store.seen("worker") and made.store.seen("poller"))
+            made.wait_until(
+                lambda: (
+                    made.store.activity.last_seen("worker")
+                    and made.store.activity.last_seen("poller")
+                )
+            )
             yield made
         finally:
             made.close()
@@ -86,7 +91,7 @@ def test_callbacks_are_taken_while_the_worker_and_the_poller_die(serving: Instal
         assert send(serving, f"while-{word}").status_code == 200
     for word in ("worker", "reconcile"):
         serving.settled(f"while-{word}")
-    assert {found.state for found in serving.store.deliveries()} == {State.DELIVERED}
+    assert {found.state for found in serving.store.lists.deliveries()} == {State.DELIVERED}
 
 
 def test_a_reload_refuses_no_connection_and_takes_the_new_hooks(
@@ -113,7 +118,7 @@ def test_a_reload_refuses_no_connection_and_takes_the_new_hooks(
     assert len(statuses) > taken
     assert send(serving, "for-both").status_code == 200
     serving.settled("for-both")
-    found = serving.store.deliveries(task_id="for-both")
+    found = serving.store.lists.deliveries(task_id="for-both")
     assert {delivery.hook for delivery in found} == {"shop", "books"}
 
 
@@ -126,17 +131,21 @@ def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
     assert send(serving, "early").status_code == 200
 
     def is_retried() -> bool:
-        return any(found.attempts for found in serving.store.deliveries(task_id="early"))
+        return any(found.attempts for found in serving.store.lists.deliveries(task_id="early"))
 
     serving.wait_until(is_retried)
     hang_up(serving, shop)
-    found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
-    assert '"waits_for_missing_hook": true' in found
+
+    def is_shown_as_waiting() -> bool:  # not yet while the last attempt is under way
+        found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
+        return '"waits_for_missing_hook": true' in found
+
+    serving.wait_until(is_shown_as_waiting)
     doctor = serving.run("receiver", "doctor").stdout
     assert "it is not in the hooks file; deliveries that wait for it: 1" in doctor
     hang_up(serving, shop + books)
     serving.settled("early")
-    (waited,) = serving.store.deliveries(task_id="early", hook="books")
+    (waited,) = serving.store.lists.deliveries(task_id="early", hook="books")
     assert waited.state is State.DELIVERED
 
 
@@ -146,14 +155,18 @@ def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
     hang_up(serving, '[[hook]]\nname = "sh')
     serving.wait_until(
         lambda: (
-            {one.kind for one in serving.store.process_problems(0)} == {"web", "worker", "poller"}
+            {one.kind for one in serving.store.activity.process_problems(0)}
+            == {"web", "worker", "poller"}
         )
     )
     os.kill(child(serving, "worker"), signal.SIGKILL)  # the next one must not read it either
     assert send(serving, "meanwhile").status_code == 200
     serving.wait_until(
         lambda: (
-            [found.state for found in serving.store.deliveries(task_id="meanwhile", hook="shop")]
+            [
+                found.state
+                for found in serving.store.lists.deliveries(task_id="meanwhile", hook="shop")
+            ]
             == [State.DELIVERED]
         )
     )
@@ -162,7 +175,7 @@ def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
     hang_up(serving, HOOK.format(name="shop", url=consumer))
     serving.wait_until(
         lambda: (
-            not serving.store.process_problems(0)
-            or {one.kind for one in serving.store.process_problems(0)} == {"worker"}
+            not serving.store.activity.process_problems(0)
+            or {one.kind for one in serving.store.activity.process_problems(0)} == {"worker"}
         )  # that was killed
     )

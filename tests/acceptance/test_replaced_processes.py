@@ -79,7 +79,7 @@ def test_no_request_is_refused_when_a_process_has_had_its_most_requests(
 
     with load(installation) as answered:
         installation.wait_until(are_replaced)
-    recorded = {task.id for task in installation.store.tasks(limit=len(answered) + 1)}
+    recorded = {task.id for task in installation.store.lists.tasks(limit=len(answered) + 1)}
     assert recorded == set(answered)
     assert "Traceback" not in installation.logs()
 
@@ -95,7 +95,7 @@ def test_no_request_is_refused_while_the_processes_are_reloaded(
             os.kill(installation.running["web"].pid, signal.SIGHUP)
             before = replaced(installation, before)
         serves_more(installation, answered)
-    recorded = {task.id for task in installation.store.tasks(limit=len(answered) + 1)}
+    recorded = {task.id for task in installation.store.lists.tasks(limit=len(answered) + 1)}
     assert recorded == set(answered)
     assert "Traceback" not in installation.logs()
     assert installation.stop("web") == 0
@@ -133,16 +133,16 @@ def test_what_a_process_counted_and_refused_is_on_record_when_it_has_ended(
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as client:
         client.sendall(b"\x16\x03\x01\x02\x00")
         assert b" 400 " in client.makefile("rb").readline()
-    assert installation.store.rejections() == []
+    assert installation.store.activity.rejections() == []
     if how == "SIGTERM":
         assert installation.stop("web") == 0
     else:
         while process in workers(installation):
             requests.get(f"{installation.url}/healthz", timeout=PATIENCE)
-    reasons = {rejection.reason for rejection in installation.store.rejections()}
+    reasons = {rejection.reason for rejection in installation.store.activity.rejections()}
     assert len(reasons) == 2
     assert any("TLS" in reason for reason in reasons)
-    measured = {reading.name: reading for reading in installation.store.measured()}
+    measured = {reading.name: reading for reading in installation.store.metrics.samples()}
     assert "callbacks" in str(measured)
 
 

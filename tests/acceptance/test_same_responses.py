@@ -20,6 +20,7 @@ import gzip
 import json
 import re
 import socket
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -127,7 +128,10 @@ def test_generated_requests_get_the_same_responses(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
     numbers = range(CONNECTIONS)
-    pairs = [[Generator(SEED, n, front.prefix).well_formed() for front in fronts] for n in numbers]
+    now = int(time.time())  # one time for both: signed at different seconds, requests would differ
+    pairs = [
+        [Generator(SEED, n, front.prefix, now).well_formed() for front in fronts] for n in numbers
+    ]
     found = [
         [exchange(front, n, made) for front, made in zip(fronts, pair, strict=True)]
         for n, pair in zip(numbers, pairs, strict=True)
@@ -156,7 +160,7 @@ def test_generated_requests_get_the_same_responses(
 def test_malformed_requests_are_refused_alike(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    before = list(installation.store.tasks())
+    before = list(installation.store.lists.tasks())
     for number, name in enumerate(MALFORMED):
         ours, plain = (
             responses_until_end(
@@ -167,7 +171,7 @@ def test_malformed_requests_are_refused_alike(
         assert [found.status for found in ours] == [found.status for found in plain], name
         assert all(400 <= found.status < 600 for found in [*ours, *plain]), name
         assert ours[0].body["status"] == ours[0].status, name
-    assert list(installation.store.tasks()) == before
+    assert list(installation.store.lists.tasks()) == before
 
 
 def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
@@ -193,7 +197,7 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
         200,
         200,
     ]
-    (kept,) = installation.store.history(task).callbacks
+    (kept,) = installation.store.queries.history(task).callbacks
     assert kept.callback.body == sent
     assert kept.repeats == 3
 
@@ -346,7 +350,7 @@ def seen(found: Exchange) -> list[Any]:
 def recorded(installation: Installation, task: str) -> Any:
     """Returns the task's history without values that differ between tasks, or None without one."""
     try:
-        history = installation.store.history(task)
+        history = installation.store.queries.history(task)
     except NotFound:
         return None
     own = [task.encode(coding) for coding in ("ascii", "utf-16-le")]
@@ -372,7 +376,7 @@ def rejections(installation: Installation, front: Front, connections: range) -> 
     """Returns the rejections of each connection, counted by kind."""
     numbers = {front.address(number): number for number in connections}
     found: dict[int, Counter[Any]] = {}
-    for one in installation.store.rejections(limit=1_000):
+    for one in installation.store.activity.rejections(limit=1_000):
         if one.address in numbers:
             path = _without_task(front, one.path)
             kind = (one.reason, one.method, path)

@@ -71,7 +71,7 @@ def begin_to_stop(installation: Installation, name: str) -> None:
 
 
 def is_on_record(installation: Installation, task: str) -> bool:
-    history = installation.store.history(task)
+    history = installation.store.queries.history(task)
     return [stored.callback.body for stored in history.callbacks] == [raw(task)]
 
 
@@ -191,9 +191,9 @@ def test_a_worker_ends_its_attempt_and_begins_no_other(
         assert installation.running["worker"].poll() is None
         held.may_answer.set()
         assert installation.status_at_the_end("worker") == 0
-    states = {found.task_id: found.state for found in installation.store.deliveries()}
+    states = {found.task_id: found.state for found in installation.store.lists.deliveries()}
     assert states == {"first": State.DELIVERED, "second": State.PENDING}
-    (attempts,) = installation.store.history("first").attempts.values()
+    (attempts,) = installation.store.queries.history("first").attempts.values()
     assert [attempt.outcome for attempt in attempts] == ["delivered"]
 
 
@@ -203,19 +203,19 @@ def test_a_poller_ends_its_question_and_leaves_none_held(installation: Installat
     task = Task(
         "task-1", "kling", Status.SUBMITTED, now, now, deadline_at=now, provider_task_id="8283"
     )
-    installation.store.create_task(task)
+    installation.store.inbox.create_task(task)
     with held_server() as held:
         installation.environment["KLING_BASE_URL"] = held.url
         installation.start("poller", STOPS_VISIBLY, "submitter", "reconcile", "--forever")
         assert held.asked.wait(PATIENCE)
-        held_until = installation.store.next_deadline_at()
+        held_until = installation.store.polling.next_deadline_at()
         begin_to_stop(installation, "poller")
         assert installation.running["poller"].poll() is None
         held.may_answer.set()
         assert installation.status_at_the_end("poller") == 0
     log = installation.logs_of("poller")
     assert (log.count("poller started"), log.count("poller stopped")) == (1, 1)
-    deadline_at = installation.store.next_deadline_at()
+    deadline_at = installation.store.polling.next_deadline_at()
     assert deadline_at is not None
     assert held_until is not None
     assert deadline_at < held_until  # its own schedule, not the hold of a dead poller

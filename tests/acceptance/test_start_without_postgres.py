@@ -73,7 +73,9 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
     installation.wait_until_ready()
     assert send(installation, "task-1").status_code == 200
     with closing(open_store(server.url)) as store:
-        installation.wait_until(lambda: store.seen("worker") and store.seen("poller"))
+        installation.wait_until(
+            lambda: store.activity.last_seen("worker") and store.activity.last_seen("poller")
+        )
     assert all(child.poll() is None for child in installation.running.values())
 
 

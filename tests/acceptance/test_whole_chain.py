@@ -40,13 +40,13 @@ def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
     task = str(document["id"])
     installation.settled(task)
 
-    history = installation.store.history(task)
+    history = installation.store.queries.history(task)
     moves = [move.status for move in history.transitions]
     assert moves == ["created", "submitted", "processing", "succeeded"]
     states = {delivery.hook: delivery.state for delivery in history.deliveries}
     assert states == dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
 
-    assert set(installation.store.inputs(task)) == {"human", "cloth"}
+    assert set(installation.store.queries.inputs(task)) == {"human", "cloth"}
 
     (files,) = history.files.values()
     picture = Path(files[0].url)

@@ -69,14 +69,16 @@ def chunked(installation: Installation, task: str, raw: bytes) -> bytes:
 
 def test_bodies_on_the_wire(unhurried: Installation) -> None:
     installation = unhurried
-    before = {task.id for task in installation.store.tasks()}
+    before = {task.id for task in installation.store.lists.tasks()}
     store = installation.store
 
     assert b" 200 " in chunked(installation, "chunked", body())
     for number, size in enumerate((LIMIT + 1, LIMIT + 2, LIMIT + 30_000)):
         raw = body(padding="x" * size)[:size]
         assert b" 413 " in chunked(installation, f"long-{number}", raw), size
-    assert {task.id for task in store.tasks()} - before == {"chunked"}  # nothing truncated was kept
+    assert {task.id for task in store.lists.tasks()} - before == {
+        "chunked"
+    }  # nothing truncated was kept
 
     head = (
         f"POST {path('cut')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
@@ -94,10 +96,10 @@ def test_bodies_on_the_wire(unhurried: Installation) -> None:
         assert b" 100 " in connection.makefile("rb").readline()  # the body is awaited
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with pytest.raises(NotFound):
-        store.task("cut")
+        store.queries.task("cut")
 
     def reasons() -> str:
-        return " ".join(rejection.reason for rejection in store.rejections())
+        return " ".join(rejection.reason for rejection in store.activity.rejections())
 
     for expected in ("Send a shorter body", "body is incomplete", "shorter than its", DISCONNECTED):
         installation.wait_until(lambda expected=expected: expected in reasons())  # type: ignore[misc]
@@ -121,7 +123,7 @@ def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installa
     with ThreadPoolExecutor(8) as pool:
         outcomes = sorted(pool.map(send, range(50)))
     assert outcomes == ["duplicate"] * 49 + ["recorded"]
-    history = installation.store.history("task-1")
+    history = installation.store.queries.history("task-1")
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert sorted(delivery.hook for delivery in history.deliveries) == ["mail", "pictures", "slack"]
 
@@ -145,7 +147,7 @@ def head(task: str, *more: str) -> bytes:
 
 def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
     installation = unhurried
-    before = {task.id for task in installation.store.tasks()}
+    before = {task.id for task in installation.store.lists.tasks()}
     raw = body()
     length = f"Content-Length: {len(raw)}"
     ok = [b"HTTP/1.1 200 OK"]
@@ -181,7 +183,7 @@ def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
     refused = [b"HTTP/1.1 431 Request Header Fields Too Large"]
     assert exchange(installation, head("f", length, *many) + raw) == refused
     assert exchange(installation, head("f", length, "X-Long: " + "x" * 40_000) + raw) == refused
-    assert {task.id for task in installation.store.tasks()} - before == set("abce")
+    assert {task.id for task in installation.store.lists.tasks()} - before == set("abce")
 
 
 def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> None:

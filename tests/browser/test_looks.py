@@ -106,7 +106,7 @@ def recorded(
 @pytest.fixture
 def busy(recorded: BusyDay) -> BusyDay:
     """Its worker was seen just now."""
-    recorded.store.heartbeat("here:1:worker", "worker", now_ms())
+    recorded.store.activity.heartbeat("here:1:worker", "worker", now_ms())
     return recorded
 
 

@@ -28,7 +28,7 @@ HOOKS = (subscription("pictures"), subscription("mail", after="pictures"))
 
 def begin(store: SqliteStore) -> None:
     now = now_ms()
-    store.create_task(Task("t1", "kling", Status.CREATED, now, now, reference="ORDER-7"))
+    store.inbox.create_task(Task("t1", "kling", Status.CREATED, now, now, reference="ORDER-7"))
     tell(store, "submitted")
 
 
@@ -39,10 +39,10 @@ def tell(store: SqliteStore, status: str) -> None:
 def end(store: SqliteStore, state: State, answer: str, folder: Path | None = None) -> None:
     """One attempt at every delivery that is due."""
     now = now_ms()
-    for delivery in store.claim("w", now, now + 60_000, 9):
+    for delivery in store.outbox.claim("w", now, now + 60_000, 9):
         files = [picture(folder)] if folder and delivery.hook == "pictures" else []
         attempt = Attempt(delivery.attempts, now, now + 20, "delivered", answer)
-        store.settle(delivery, attempt, state, None, files)
+        store.outbox.settle(delivery, attempt, state, None, files)
 
 
 def status_of(page: Page) -> str:
@@ -84,7 +84,7 @@ def test_a_dead_letter_is_redelivered_and_seen_to_arrive(
     expect(page.get_by_text("550 no such mailbox")).to_be_visible()
     page.get_by_role("button", name="to pictures").click()
     expect(page.get_by_role("status")).to_contain_text("is due again")
-    (delivery,) = store.deliveries(hook="pictures")
+    (delivery,) = store.lists.deliveries(hook="pictures")
     assert delivery.state is State.PENDING
     row = page.locator(f"#delivery-{delivery.id}")
     expect(row).to_contain_text("pending")
@@ -100,10 +100,10 @@ def test_many_are_redelivered_after_a_dry_run(page: Page, url: str, store: Sqlit
     page.get_by_role("link", name="Redeliver many").click()
     page.get_by_role("button", name="Count them").click()
     expect(page.get_by_role("status")).to_contain_text("1 delivery would be made due again")
-    assert store.deliveries(hook="pictures")[0].state is State.DEAD
+    assert store.lists.deliveries(hook="pictures")[0].state is State.DEAD
     page.get_by_role("button", name="Redeliver 1").click()
     expect(page.get_by_role("status")).to_contain_text("Made due again: 1.")
-    assert store.deliveries(hook="pictures")[0].state is State.PENDING
+    assert store.lists.deliveries(hook="pictures")[0].state is State.PENDING
 
 
 def test_a_wrong_password_is_told(visitor: Page, url: str) -> None:
@@ -128,7 +128,7 @@ def test_a_form_of_another_session_is_refused(visitor: Page, url: str, store: Sq
     )
     visitor.get_by_role("button", name="Pause mail").click()
     expect(visitor.get_by_role("alert")).to_contain_text("Nothing was done")
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.CLOSED
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.CLOSED
 
 
 def test_a_form_on_another_site_is_sent_without_our_cookie(
@@ -146,7 +146,7 @@ def test_a_form_on_another_site_is_sent_without_our_cookie(
     visitor.get_by_role("button").click()
     expect(visitor.get_by_role("alert")).to_contain_text("Nothing was done")
     expect(visitor.get_by_role("button", name="Log out")).to_have_count(0)
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.CLOSED
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.CLOSED
 
 
 def test_a_test_event_is_asked_for_and_seen_to_arrive(
@@ -164,13 +164,13 @@ def test_a_test_event_is_asked_for_and_seen_to_arrive(
         expect(card).to_contain_text("waiting for a worker. No worker is at work: start one.")
         expect(page.get_by_role("button", name="Send a test event to chat")).to_have_count(0)
         page.evaluate("window.sameDocument = true")
-        store.heartbeat("w", "worker", now_ms())
+        store.activity.heartbeat("w", "worker", now_ms())
         expect(card).not_to_contain_text("No worker is at work")
         expect(card).to_contain_text("waiting for a worker")
 
         def has_ended() -> bool:
             worker.round()
-            return store.trials()[0].ended_at is not None
+            return store.endpoints.tests()[0].ended_at is not None
 
         wait_until(has_ended)
         expect(card).to_contain_text("Slack answered 200 ok")
@@ -184,7 +184,7 @@ def test_an_endpoint_is_paused_and_goes_on(page: Page, url: str, store: SqliteSt
     page.goto(f"{url}/dashboard/endpoints")
     page.get_by_role("button", name="Pause mail").click()
     expect(page.get_by_role("status")).to_contain_text("mail is paused")
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     page.get_by_role("button", name="Resume mail").click()
     expect(page.get_by_role("status")).to_contain_text("mail goes on")
 
@@ -220,7 +220,7 @@ def test_what_is_open_and_where_the_keyboard_is_outlasts_a_change(
     page.locator("summary").last.click()
     page.get_by_role("button", name="Redeliver to pictures").focus()
     end(store, State.DELIVERED, "250 OK")  # the mail, which waited for the pictures
-    store.quarantine(callback(b"{}", "t1", received_at=now_ms()), "not the protocol")
+    store.inbox.quarantine(callback(b"{}", "t1", received_at=now_ms()), "not the protocol")
     expect(page.get_by_text("250 OK").first).to_be_visible()
     expect(page.locator("details.message")).to_have_count(3)
     assert page.evaluate("document.activeElement.ariaLabel") == "Redeliver to pictures"
@@ -262,5 +262,5 @@ def test_everything_works_without_a_script(chromium: Browser, url: str, store: S
     page.get_by_role("button", name="Reconcile now").click()
     expect(page.get_by_role("status")).to_contain_text("The poller asks the provider now")
     expect(page.get_by_role("button", name="Live")).to_have_count(0)
-    assert store.task("t1").deadline_at is not None
+    assert store.queries.task("t1").deadline_at is not None
     context.close()

@@ -13,7 +13,8 @@ from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Source
 from receiver.ingest import Ingest
-from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter, Store
+from receiver.stores.base import Store
+from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription
 
@@ -24,7 +25,7 @@ SOON = NOW + 90_000
 def put(store: Store, task_id: str = "task-1", **more: object) -> Task:
     task = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=SOON, expects_callback=True)
     made = replace(task, **more)  # type: ignore[arg-type]
-    store.create_task(made)
+    store.inbox.create_task(made)
     return made
 
 
@@ -34,7 +35,7 @@ def queried(raw: bytes) -> Callback:
 
 
 def counted(store: Store) -> dict[str, int]:
-    return {counter.name: counter.value for counter in store.counters()}
+    return {counter.name: counter.value for counter in store.metrics.counters()}
 
 
 # -- whom to ask about
@@ -42,18 +43,20 @@ def counted(store: Store) -> dict[str, int]:
 
 def test_a_task_is_overdue_from_its_deadline_on(store: Store) -> None:
     put(store)
-    assert store.next_deadline_at() == SOON
-    assert store.overdue(SOON - 1, SOON + 60_000, 5) == []
-    (task,) = store.overdue(SOON, SOON + 60_000, 5)
+    assert store.polling.next_deadline_at() == SOON
+    assert store.polling.claim_overdue(SOON - 1, SOON + 60_000, 5) == []
+    (task,) = store.polling.claim_overdue(SOON, SOON + 60_000, 5)
     assert (task.id, task.asked, task.deadline_at) == ("task-1", 1, SOON + 60_000)
-    assert store.overdue(SOON, SOON + 60_000, 5) == []  # somebody asks already
+    assert store.polling.claim_overdue(SOON, SOON + 60_000, 5) == []  # somebody asks already
 
 
 def test_several_pollers_ask_about_each_task_once(store: Store) -> None:
     for number in range(40):
         put(store, f"task-{number}")
     with ThreadPoolExecutor(8) as pool:
-        batches = list(pool.map(lambda _: store.overdue(SOON, SOON + 60_000, 7), range(8)))
+        batches = list(
+            pool.map(lambda _: store.polling.claim_overdue(SOON, SOON + 60_000, 7), range(8))
+        )
     ids = [task.id for batch in batches for task in batch]
     assert len(ids) == len(set(ids)) == 40
 
@@ -61,35 +64,37 @@ def test_several_pollers_ask_about_each_task_once(store: Store) -> None:
 def test_a_paused_account_is_left_alone(store: Store) -> None:
     put(store, "mine")
     put(store, "others", account="shop2")
-    store.pause("kling:default", SOON + 1_000)
-    store.pause("kling:default", SOON)  # a shorter pause does not end a longer one
-    assert [task.id for task in store.overdue(SOON, SOON + 60_000, 5)] == ["others"]
-    assert [task.id for task in store.overdue(SOON + 1_000, SOON + 60_000, 5)] == ["mine"]
+    store.polling.pause("kling:default", SOON + 1_000)
+    store.polling.pause("kling:default", SOON)  # a shorter pause does not end a longer one
+    assert [task.id for task in store.polling.claim_overdue(SOON, SOON + 60_000, 5)] == ["others"]
+    assert [task.id for task in store.polling.claim_overdue(SOON + 1_000, SOON + 60_000, 5)] == [
+        "mine"
+    ]
 
 
 def test_a_task_that_moves_on_keeps_its_deadline(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback(body("processing")))
-    assert store.next_deadline_at() == SOON
+    assert store.polling.next_deadline_at() == SOON
 
 
 def test_an_ended_task_has_no_deadline(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback())
-    assert store.next_deadline_at() is None
-    store.ask_at("task-1", NOW)  # unless its result is gone
-    assert [task.id for task in store.overdue(NOW, SOON, 5)] == ["task-1"]
+    assert store.polling.next_deadline_at() is None
+    store.polling.query_at("task-1", NOW)  # unless its result is gone
+    assert [task.id for task in store.polling.claim_overdue(NOW, SOON, 5)] == ["task-1"]
 
 
 def test_the_usual_duration_is_the_median_of_successes(store: Store) -> None:
-    assert store.usual_duration("kling") is None
+    assert store.polling.usual_duration("kling") is None
     for number, took in enumerate((20_000, 30_000, 500_000)):
         put(store, f"task-{number}")
         Ingest(store).accept(callback(body(), f"task-{number}", received_at=NOW + took))
     put(store, "failed")
     Ingest(store).accept(callback(body("failed"), "failed", received_at=NOW + 1))
-    assert store.usual_duration("kling") == 30_000
-    assert store.usual_duration("modellix") is None
+    assert store.polling.usual_duration("kling") == 30_000
+    assert store.polling.usual_duration("modellix") is None
 
 
 # -- giving up
@@ -102,20 +107,20 @@ def test_giving_up_is_told_once_and_a_late_callback_still_moves(store: Store) ->
     ingest.accept(callback(body("processing")))
     ingest.give_up("task-1", SOON)
     ingest.give_up("task-1", SOON + 1)
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.status, task.given_up_at, task.deadline_at) == (Status.PROCESSING, SOON, None)
-    assert [(d.hook, d.status) for d in store.deliveries()] == [("alarm", "given_up")]
-    (delivery,) = store.claim("w", SOON, SOON + 1, 5)
-    assert store.told(delivery).notice.as_json()["type"] == "task.given_up"
+    assert [(d.hook, d.status) for d in store.lists.deliveries()] == [("alarm", "given_up")]
+    (delivery,) = store.outbox.claim("w", SOON, SOON + 1, 5)
+    assert store.outbox.notice_source(delivery).notice.as_json()["type"] == "task.given_up"
     assert ingest.accept(callback(body())) is Outcome.RECORDED
-    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
 
 
 def test_what_has_ended_is_not_given_up(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback())
     Ingest(store).give_up("task-1", SOON)
-    assert store.task("task-1").given_up_at is None
+    assert store.queries.task("task-1").given_up_at is None
 
 
 # -- what a poll brings
@@ -128,7 +133,7 @@ def test_a_poll_that_moves_a_task_is_a_repair_and_an_end_is_a_missed_callback(
     ingest = Ingest(store)
     ingest.accept(queried(body("processing")))
     ingest.accept(queried(body("succeed")))
-    assert store.counters() == [
+    assert store.metrics.counters() == [
         Counter(CALLBACKS_MISSED, "kling", 1),
         Counter(REPAIRS, "kling", 2),
     ]
@@ -139,13 +144,13 @@ def test_a_poll_that_brings_nothing_new_repairs_nothing(store: Store) -> None:
     ingest = Ingest(store)
     ingest.accept(callback(body("processing")))
     assert ingest.accept(queried(body("processing"))) is Outcome.DUPLICATE
-    assert store.counters() == []
+    assert store.metrics.counters() == []
 
 
 def test_a_provider_without_callbacks_misses_none(store: Store) -> None:
     put(store, expects_callback=False)
     Ingest(store).accept(queried(body()))
-    assert store.counters() == []
+    assert store.metrics.counters() == []
 
 
 def test_the_same_end_by_callback_and_by_poll_fires_once(store: Store) -> None:
@@ -153,7 +158,7 @@ def test_the_same_end_by_callback_and_by_poll_fires_once(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
     assert ingest.accept(queried(body())) is Outcome.RECORDED
     assert ingest.accept(callback(body())) is Outcome.DUPLICATE
-    assert len(store.deliveries()) == 1
+    assert len(store.lists.deliveries()) == 1
 
 
 def test_a_fresh_url_replaces_the_one_that_expired(store: Store) -> None:
@@ -162,11 +167,11 @@ def test_a_fresh_url_replaces_the_one_that_expired(store: Store) -> None:
     ingest.accept(callback(body()))
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     assert ingest.accept(queried(body(task_result=fresh))) is Outcome.DUPLICATE
-    (delivery,) = store.claim("w", SOON, SOON + 1, 5)
-    told = store.told(delivery).callback
+    (delivery,) = store.outbox.claim("w", SOON, SOON + 1, 5)
+    told = store.outbox.notice_source(delivery).callback
     assert told is not None
     assert b"fresh.png" in told.body
-    assert store.task("task-1").trust is Trust.QUERIED
+    assert store.queries.task("task-1").trust is Trust.QUERIED
 
 
 def test_a_contradiction_is_asked_about_and_counted(store: Store) -> None:
@@ -174,13 +179,13 @@ def test_a_contradiction_is_asked_about_and_counted(store: Store) -> None:
     ingest = Ingest(store)
     ingest.accept(callback(body("failed")))
     assert ingest.accept(callback(body("succeed"))) is Outcome.CONFLICT
-    assert store.next_deadline_at() == NOW
+    assert store.polling.next_deadline_at() == NOW
     assert counted(store)[CONFLICTS] == 1
     assert ingest.accept(queried(body("failed"))) is Outcome.DUPLICATE
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
     late = callback(body("succeed", updated_at=1))  # now the end rests on the provider's answer
     assert ingest.accept(late) is Outcome.CONFLICT
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 # -- ends that count only once the provider was asked
@@ -204,9 +209,9 @@ def test_an_end_counts_when_it_is_trusted_enough(
     ingest = Ingest(store, [subscription("mail")], confirm)
     assert ingest.accept(callback(body(status), trust=trust)) is outcome
     moved = outcome is Outcome.RECORDED
-    assert store.task("task-1").status.is_terminal is moved
-    assert len(store.deliveries()) == moved
-    assert store.next_deadline_at() == (None if moved else NOW)
+    assert store.queries.task("task-1").status.is_terminal is moved
+    assert len(store.lists.deliveries()) == moved
+    assert store.polling.next_deadline_at() == (None if moved else NOW)
 
 
 def test_what_the_provider_then_says_counts(store: Store) -> None:
@@ -214,9 +219,9 @@ def test_what_the_provider_then_says_counts(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")], Confirm.UNSIGNED)
     ingest.accept(callback(body("succeed")))  # forged, perhaps
     assert ingest.accept(queried(body("failed"))) is Outcome.RECORDED
-    assert store.task("task-1").status is Status.FAILED
-    assert [delivery.status for delivery in store.deliveries()] == ["failed"]
-    assert store.counters() == []  # the callback was not missed: it came, and was confirmed
+    assert store.queries.task("task-1").status is Status.FAILED
+    assert [delivery.status for delivery in store.lists.deliveries()] == ["failed"]
+    assert store.metrics.counters() == []  # the callback was not missed: it came, and was confirmed
 
 
 def test_progress_needs_no_confirmation(store: Store) -> None:
@@ -230,13 +235,13 @@ def test_a_success_with_nothing_in_it_is_kept_and_asked_about(store: Store) -> N
     ingest = Ingest(store, [subscription("mail")])
     empty: dict[str, list[Any]] = {"images": [], "videos": [], "audios": []}
     assert ingest.accept(callback(body(task_result=empty))) is Outcome.CONFIRMING
-    assert store.task("task-1").status is Status.CREATED
-    assert store.next_deadline_at() == NOW
-    store.ask_at("task-1", SOON)
+    assert store.queries.task("task-1").status is Status.CREATED
+    assert store.polling.next_deadline_at() == NOW
+    store.polling.query_at("task-1", SOON)
     assert ingest.accept(queried(body(task_result=empty))) is Outcome.CONFIRMING
-    assert store.next_deadline_at() == SOON  # by the schedule, not in a circle
+    assert store.polling.next_deadline_at() == SOON  # by the schedule, not in a circle
     assert ingest.accept(queried(body())) is Outcome.RECORDED
-    assert [delivery.state for delivery in store.deliveries()] == [State.PENDING]
+    assert [delivery.state for delivery in store.lists.deliveries()] == [State.PENDING]
 
 
 # -- signed callbacks without a token
@@ -250,7 +255,7 @@ def test_a_signed_callback_finds_its_task_by_our_id(store: Store) -> None:
     put(store)
     raw = body("processing", task_info={"external_task_id": "task-1"})
     assert Ingest(store).accept(signed(raw)) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.status, task.trust) == (Status.PROCESSING, Trust.SIGNED)
 
 
@@ -258,8 +263,8 @@ def test_a_signed_callback_finds_its_task_by_the_providers_id(store: Store) -> N
     put(store)
     Ingest(store).accept(callback(body("submitted")))
     assert Ingest(store).accept(signed(body("succeed"))) is Outcome.RECORDED
-    assert store.task("task-1").status is Status.SUCCEEDED
-    assert store.task_by_provider_id("kling", "828338674605220001").id == "task-1"
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
+    assert store.queries.task_by_provider_id("kling", "828338674605220001").id == "task-1"
 
 
 def test_a_signed_callback_of_a_task_we_never_saw_is_adopted_once(store: Store) -> None:
@@ -269,28 +274,28 @@ def test_a_signed_callback_of_a_task_we_never_saw_is_adopted_once(store: Store) 
     ]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda raw: Ingest(store).accept(signed(raw)), raws))
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.reference, task.status) == ("ORDER-7", Status.SUCCEEDED)
 
 
 def test_what_was_signed_and_not_understood_is_kept_and_replayed(store: Store) -> None:
-    store.quarantine(signed(body("succeed")), "a status we did not know then")
-    (kept,) = store.callbacks()
+    store.inbox.quarantine(signed(body("succeed")), "a status we did not know then")
+    (kept,) = store.lists.callbacks()
     assert (kept.callback.task_id, kept.callback.provider) == (None, "kling")
     assert Ingest(store).replay(kept.id) is Outcome.RECORDED
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert task.status is Status.SUCCEEDED
-    assert store.callback(kept.id).callback.task_id == task.id
+    assert store.queries.callback(kept.id).callback.task_id == task.id
 
 
 def test_the_same_signed_bytes_in_quarantine_are_counted_and_replayed(store: Store) -> None:
     for _ in range(3):
-        store.quarantine(signed(body("succeed")), "not understood")
-    (kept,) = store.callbacks()
+        store.inbox.quarantine(signed(body("succeed")), "not understood")
+    (kept,) = store.lists.callbacks()
     assert kept.repeats == 2
     Ingest(store).accept(callback(body("succeed")))  # the same bytes, for a task of ours
-    store.quarantine(replace(signed(body("succeed")), headers={"a": "b"}), "again")
-    for stored in store.callbacks(outcome=Outcome.QUARANTINED):
+    store.inbox.quarantine(replace(signed(body("succeed")), headers={"a": "b"}), "again")
+    for stored in store.lists.callbacks(outcome=Outcome.QUARANTINED):
         assert Ingest(store).replay(stored.id) in (Outcome.DUPLICATE, Outcome.RECORDED)
 
 
@@ -298,10 +303,10 @@ def test_a_conflict_that_is_repeated_is_counted_and_asked_about_once(store: Stor
     ingest = Ingest(store)
     ingest.accept(callback(body("succeed")))
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
-    assert store.next_deadline_at() is not None
-    store.ask_at("task-1", None)  # as the poller does once it has asked
+    assert store.polling.next_deadline_at() is not None
+    store.polling.query_at("task-1", None)  # as the poller does once it has asked
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
     assert counted(store)[CONFLICTS] == 1
 
 
@@ -310,8 +315,8 @@ def test_an_empty_message_is_kept_and_puts_no_task_on_record(store: Store, raw: 
     """Such as the probe of a provider, or a person with curl."""
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(raw, "unknown"))
-    assert store.tasks() == []
-    (kept,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    assert store.lists.tasks() == []
+    (kept,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert kept.callback.body == raw
 
 
@@ -319,5 +324,5 @@ def test_an_empty_message_about_a_known_task_is_kept_with_it(store: Store) -> No
     put(store)
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(b"{}"))
-    (kept,) = store.history("task-1").callbacks
+    (kept,) = store.queries.history("task-1").callbacks
     assert kept.outcome is Outcome.QUARANTINED

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from receiver.ingest import Ingest
-from receiver.stores.base import ALWAYS, Store, TimeRange
+from receiver.stores.base import Store
+from receiver.stores.sql.rows import ALWAYS, TimeRange
 from receiver.tasks import Status, Task
 from submitter import costs
 from tests.support.samples import body, callback
@@ -19,7 +20,7 @@ UNITS: dict[str, Any] = {"final_unit_deduction": "1.5"}
 
 def end(store: Store, task: str, at: int = NOW, account: str = "default", **more: Any) -> None:
     made = Task(task, "kling", Status.CREATED, at, at, account, reference=f"ORDER-{task}")
-    store.create_task(made)
+    store.inbox.create_task(made)
     Ingest(store).accept(callback(body(task_id=f"at-{task}", **more), task, received_at=at))
 
 
@@ -35,19 +36,19 @@ def test_a_charge_has_its_unit(store: Store) -> None:
     billed(store, "b", {"charge_type": "cash", "amount": "0.07", "currency": "USD"})
     billed(store, "c", {"charge_type": "unit", "amount": "2", "package_type": "image"})
     end(store, "free")
-    found = [(one.reference, one.cost, one.unit) for one in store.charges(ALWAYS)]
+    found = [(one.reference, one.cost, one.unit) for one in store.queries.charges(ALWAYS)]
     assert found == [("ORDER-a", "1.5", "units"), (None, "0.07", "USD"), (None, "2", "units")]
-    assert (store.task("b").cost, store.task("b").cost_unit) == ("0.07", "USD")
+    assert (store.queries.task("b").cost, store.queries.task("b").cost_unit) == ("0.07", "USD")
 
 
 def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
     end(store, "a")
     made = Task("b", "kling", Status.CREATED, NOW, NOW)
-    store.create_task(made)
+    store.inbox.create_task(made)
     ingest = Ingest(store)
     ingest.accept(callback(body("processing", task_id="at-b", **UNITS), "b"))
     ingest.accept(callback(body("succeed", task_id="at-b"), "b"))
-    (charge,) = store.charges(ALWAYS)
+    (charge,) = store.queries.charges(ALWAYS)
     assert (charge.cost, charge.unit) == ("1.5", "units")
 
 

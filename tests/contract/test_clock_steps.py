@@ -13,9 +13,9 @@ from receiver.endpoints import AlertKind, Breaker, Circuit, EndpointHealth
 from receiver.ingest import Ingest
 from receiver.maintenance.prune import prune
 from receiver.observability.metrics import MetricBuffer
-from receiver.stores.access import Allowance, Usage
 from receiver.stores.base import Store
-from receiver.stores.sql.transfer import TABLES
+from receiver.stores.sql.sessions import Allowance, Usage
+from receiver.stores.sql.transfer import TABLES, Transfer
 from receiver.tasks import Status, Task
 from tests.support.machine import Machine, correction
 from tests.support.samples import body, callback, subscription
@@ -34,8 +34,8 @@ LATE = NOW + 1_000 * YEAR
 def machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The machine of the processes; PostgreSQL's server is on it, or has the same clock."""
     made = Machine(NOW)
-    if store.server_clock() is not None:
-        monkeypatch.setattr(type(store), "server_clock", lambda _: made.shown)
+    if store.database.server_clock() is not None:
+        monkeypatch.setattr(type(store.database), "server_clock", lambda _: made.shown)
     return made
 
 
@@ -45,17 +45,17 @@ def accept(store: Store, task_id: str = "task-1", *hooks: str, at: int = NOW) ->
 
 
 def claim(store: Store, now: int, limit: int = 9) -> list[Delivery]:
-    return store.claim("host:1:worker", now, now + LEASE, limit)
+    return store.outbox.claim("host:1:worker", now, now + LEASE, limit)
 
 
 def fail(store: Store, delivery: Delivery, now: int, delay: int) -> None:
     attempt = Attempt(delivery.attempts, now, now, "failed", "no answer")
-    assert store.settle(delivery, attempt, State.PENDING, now + delay)
+    assert store.outbox.settle(delivery, attempt, State.PENDING, now + delay)
 
 
 def refuse(store: Store, now: int) -> None:
     """Ten wrong passwords of one sender, which are given back within 100 seconds."""
-    store.add_refused_attempts(ALLOWANCE, [Usage(1, "sender", 10.0, now)], now)
+    store.sessions.add_refused_attempts(ALLOWANCE, [Usage(1, "sender", 10.0, now)], now)
 
 
 def retry(store: Store, now: int, delay: int = 30 * SECOND) -> None:
@@ -95,9 +95,9 @@ def test_the_lease_of_a_dead_worker_expires_after_the_clock_was_set(
     claim(store, machine.shown)
     machine.set_clock(by)
     correction(watch)
-    assert store.expired(machine.shown) == []
+    assert store.outbox.expired(machine.shown) == []
     machine.wait(LEASE)
-    assert [delivery.id for delivery in store.expired(machine.shown)] == [1]
+    assert [delivery.id for delivery in store.outbox.expired(machine.shown)] == [1]
 
 
 @pytest.mark.parametrize("by", [*BACK, *FORWARD])
@@ -112,9 +112,9 @@ def test_the_lease_of_a_live_worker_is_not_taken_over(
     machine.set_clock(by)
     correction(watch)
     machine.wait(LEASE // 2)
-    assert store.expired(machine.shown) == []
+    assert store.outbox.expired(machine.shown) == []
     attempt = Attempt(1, machine.shown, machine.shown, "delivered", "ok")
-    assert store.settle(delivery, attempt, State.DELIVERED, None)
+    assert store.outbox.settle(delivery, attempt, State.DELIVERED, None)
 
 
 @pytest.mark.parametrize("by", BACK)
@@ -135,11 +135,11 @@ def test_a_dead_worker_is_not_seen_after_the_clock_was_set_back(
 ) -> None:
     watch = machine.watch(store)
     watch.look()
-    store.heartbeat("host:1", "worker", machine.shown)
+    store.activity.heartbeat("host:1", "worker", machine.shown)
     machine.wait(20 * SECOND)
     machine.set_clock(-HOUR)
     correction(watch)
-    assert store.seen("worker") == machine.shown - 20 * SECOND
+    assert store.activity.last_seen("worker") == machine.shown - 20 * SECOND
 
 
 def test_a_mismatch_is_queried_within_a_minute_although_one_was_recorded_in_the_future(
@@ -147,10 +147,10 @@ def test_a_mismatch_is_queried_within_a_minute_although_one_was_recorded_in_the_
 ) -> None:
     ingest, earlier = Ingest(store, []), NOW - HOUR
     for number, at in enumerate((NOW, NOW, earlier)):
-        store.overdue(NOW, NOW + DAY, 9)  # it is queried
+        store.polling.claim_overdue(NOW, NOW + DAY, 9)  # it is queried
         raw = body("processing", task_id=f"at-kling-{number}")
         ingest.accept(callback(raw, received_at=at))
-    assert store.task("task-1").deadline_at == earlier + MINUTE
+    assert store.queries.task("task-1").deadline_at == earlier + MINUTE
 
 
 # -- set forward
@@ -220,7 +220,7 @@ def test_processes_that_look_at_the_same_time_correct_a_step_once(
     with ThreadPoolExecutor(len(watches)) as pool:
         steps = list(pool.map(correction, watches))
     assert len([step for step in steps if step is not None]) == 1
-    assert len(store.clock_steps(0)) == 1
+    assert len(store.clocks.clock_steps(0)) == 1
     assert claim(store, machine.shown + 29 * SECOND) == []
 
 
@@ -270,7 +270,7 @@ def test_a_clock_that_was_set_back_before_a_reboot_is_noticed_by_the_last_heartb
     store: Store, machine: Machine
 ) -> None:
     machine.watch(store).look()
-    store.heartbeat("host:1", "worker", machine.shown)
+    store.activity.heartbeat("host:1", "worker", machine.shown)
     retry(store, machine.shown)
     machine.boot = "boot-2"
     machine.set_clock(-HOUR)
@@ -283,7 +283,7 @@ def test_a_clock_that_was_set_back_before_a_reboot_is_noticed_by_the_last_heartb
 
 def test_a_reboot_is_no_step(store: Store, machine: Machine) -> None:
     machine.watch(store).look()
-    store.heartbeat("host:1", "worker", machine.shown)
+    store.activity.heartbeat("host:1", "worker", machine.shown)
     machine.wait(HOUR)
     machine.boot, machine.up = "boot-2", 0
     assert machine.watch(store).look() is None
@@ -295,7 +295,7 @@ def test_a_machine_that_learns_the_time_after_its_boot_delays_nothing(
     store: Store, machine: Machine, behind: int
 ) -> None:
     machine.watch(store).look()
-    store.heartbeat("host:1", "worker", machine.shown)
+    store.activity.heartbeat("host:1", "worker", machine.shown)
     retry(store, machine.shown, delay=2 * HOUR)
     machine.wait(HOUR)  # it is off
     machine.boot, machine.up = "boot-2", 20 * SECOND
@@ -328,7 +328,7 @@ def test_small_changes_are_no_step_however_many(store: Store, machine: Machine, 
         machine.wait(2 * SECOND)
         machine.set_clock(by)
         assert watch.look() is None
-    assert store.clock_steps(0) == []
+    assert store.clocks.clock_steps(0) == []
 
 
 @pytest.mark.parametrize("paused_for", [10 * SECOND, HOUR, 40 * DAY])
@@ -336,7 +336,7 @@ def test_a_machine_that_was_paused_does_not_move_what_it_shares_with_others(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch, paused_for: int
 ) -> None:
     """A virtual machine's time since boot stops with it, so its server's clock seems to be set."""
-    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
     paused = Machine(NOW, "boot-2")
     watch, watch_of_paused = machine.watch(store), paused.watch(store)
     watch.look()
@@ -351,13 +351,13 @@ def test_a_machine_that_was_paused_does_not_move_what_it_shares_with_others(
         assert watch_of_paused.look() is None
         assert watch.look() is None
     assert watch_of_paused.uncorrected() is None
-    assert store.clock_steps(0) == []
+    assert store.clocks.clock_steps(0) == []
 
 
 def test_a_process_that_starts_on_a_paused_machine_waits_for_the_others(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
     paused = Machine(NOW, "boot-2")
     paused.watch(store).look()
     watch = machine.watch(store)
@@ -371,13 +371,13 @@ def test_a_process_that_starts_on_a_paused_machine_waits_for_the_others(
     watch.look()
     assert started.look() is None
     assert started.uncorrected() is None
-    assert store.clock_steps(0) == []
+    assert store.clocks.clock_steps(0) == []
 
 
 def test_a_machine_that_no_longer_runs_does_not_have_to_confirm_a_step(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
     Machine(NOW, "boot-2").watch(store).look()
     watch = machine.watch(store)
     watch.look()
@@ -390,7 +390,7 @@ def test_a_machine_that_no_longer_runs_does_not_have_to_confirm_a_step(
 def test_a_clock_that_a_server_shows_once_is_not_believed(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(store), "server_clock", lambda _: machine.shown)
+    monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
     watch = machine.watch(store)
     watch.look()
     machine.set_clock(-HOUR)
@@ -399,7 +399,7 @@ def test_a_clock_that_a_server_shows_once_is_not_believed(
     assert watch.look() is None
     machine.wait(SECOND)
     assert watch.look() is None
-    assert store.clock_steps(0) == []
+    assert store.clocks.clock_steps(0) == []
 
 
 # -- what is recorded
@@ -410,12 +410,12 @@ def test_the_history_keeps_its_times(store: Store, machine: Machine, by: int) ->
     watch = machine.watch(store)
     watch.look()
     retry(store, machine.shown)
-    before = {table: store.digest(table) for table in HISTORY}
-    task = store.task("task-1")
+    before = {table: Transfer(store.database).digest(table) for table in HISTORY}
+    task = store.queries.task("task-1")
     machine.set_clock(by)
     correction(watch)
-    assert {table: store.digest(table) for table in HISTORY} == before
-    assert replace(store.task("task-1"), deadline_at=task.deadline_at) == task
+    assert {table: Transfer(store.database).digest(table) for table in HISTORY} == before
+    assert replace(store.queries.task("task-1"), deadline_at=task.deadline_at) == task
 
 
 def test_a_step_is_recorded_and_counted(store: Store, machine: Machine) -> None:
@@ -426,10 +426,10 @@ def test_a_step_is_recorded_and_counted(store: Store, machine: Machine) -> None:
     assert watch.uncorrected() == "the clock was set back by 3600 s"
     correction(watch)
     assert watch.uncorrected() is None
-    meter.flush(store.measure)
-    counted = {reading.labels: reading.value for reading in store.measured()}
+    meter.flush(store.metrics.add)
+    counted = {reading.labels: reading.value for reading in store.metrics.samples()}
     assert counted == {("back",): 1}
-    assert [step.text for step in store.clock_steps(machine.shown)] == [
+    assert [step.text for step in store.clocks.clock_steps(machine.shown)] == [
         "the clock was set back by 3600 s"
     ]
 
@@ -487,13 +487,13 @@ def test_an_idempotency_key_is_kept_for_a_day_of_elapsed_time(
     watch = machine.watch(store)
     watch.look()
     now = machine.shown
-    held = store.claim_key("key", b"digest", "task-1", now, now + MINUTE)
+    held = store.idempotency.claim("key", b"digest", "task-1", now, now + MINUTE)
     assert held is not None
     machine.wait(HOUR)
     machine.set_clock(by)
     correction(watch)
-    assert store.key("key", machine.shown + 22 * HOUR) is not None
-    assert store.key("key", machine.shown + 24 * HOUR) is None
+    assert store.idempotency.find("key", machine.shown + 22 * HOUR) is not None
+    assert store.idempotency.find("key", machine.shown + 24 * HOUR) is None
 
 
 @pytest.mark.parametrize("by", [*BACK, *FORWARD])
@@ -506,21 +506,21 @@ def test_refused_attempts_are_given_back_in_elapsed_time(
     machine.set_clock(by)
     correction(watch)
     machine.wait(MINUTE)
-    (left,) = store.refused_attempts(ALLOWANCE, machine.shown)
+    (left,) = store.sessions.refused_attempts(ALLOWANCE, machine.shown)
     assert 3.5 <= left.used <= 4.0  # a step of 3 s may be taken for elapsed time
     machine.wait(MINUTE)
-    assert store.refused_attempts(ALLOWANCE, machine.shown) == []
+    assert store.sessions.refused_attempts(ALLOWANCE, machine.shown) == []
 
 
 @pytest.mark.parametrize("by", [*BACK, *FORWARD])
 def test_a_session_lasts_as_long_in_elapsed_time(store: Store, machine: Machine, by: int) -> None:
     watch = machine.watch(store)
     watch.look()
-    store.open_session("digest", machine.shown, machine.shown + 12 * HOUR)
+    store.sessions.open("digest", machine.shown, machine.shown + 12 * HOUR)
     machine.set_clock(by)
     correction(watch)
     machine.wait(12 * HOUR)
-    assert not store.has_session("digest", machine.shown)
+    assert not store.sessions.is_open("digest", machine.shown)
 
 
 # -- the last resort: what is later than any delay
@@ -529,34 +529,34 @@ def test_a_session_lasts_as_long_in_elapsed_time(store: Store, machine: Machine,
 def test_a_row_that_is_due_later_than_possible_becomes_due(store: Store, machine: Machine) -> None:
     schedule_everything(store, machine.shown)
     later = machine.shown - 40 * DAY
-    assert store.limit_schedules(later) > 0
+    assert store.clocks.limit_schedules(later) > 0
     assert due(store, later) >= EVERYTHING - {"account"}  # a pause is limited to a day
-    assert store.limit_schedules(later) == 0
+    assert store.clocks.limit_schedules(later) == 0
 
 
 def test_attempts_and_sessions_of_the_future_end(store: Store, machine: Machine) -> None:
     """Nobody is locked out for a year because the clock was ahead while a password was wrong."""
     refuse(store, machine.shown + YEAR)
-    store.open_session("digest", machine.shown + YEAR, machine.shown + YEAR + 12 * HOUR)
-    assert store.limit_schedules(machine.shown) == 2
+    store.sessions.open("digest", machine.shown + YEAR, machine.shown + YEAR + 12 * HOUR)
+    assert store.clocks.limit_schedules(machine.shown) == 2
     machine.wait(2 * MINUTE)
-    assert store.refused_attempts(ALLOWANCE, machine.shown) == []
-    assert not store.has_session("digest", machine.shown)
+    assert store.sessions.refused_attempts(ALLOWANCE, machine.shown) == []
+    assert not store.sessions.is_open("digest", machine.shown)
 
 
 def test_a_lease_that_is_longer_than_possible_expires(store: Store, machine: Machine) -> None:
     accept(store)
     claim(store, machine.shown)
     later = machine.shown - HOUR
-    assert store.limit_schedules(later) == 1
-    assert len(store.expired(later + LEASE)) == 1
+    assert store.clocks.limit_schedules(later) == 1
+    assert len(store.outbox.expired(later + LEASE)) == 1
 
 
 def test_a_due_time_that_is_possible_is_not_moved(store: Store, machine: Machine) -> None:
     schedule_everything(store, machine.shown)
     accept(store, "task-7", "other")
     claim(store, machine.shown)
-    assert store.limit_schedules(machine.shown) == 0
+    assert store.clocks.limit_schedules(machine.shown) == 0
     assert due(store, machine.shown) == set()
 
 
@@ -565,18 +565,18 @@ def test_a_due_time_that_is_possible_is_not_moved(store: Store, machine: Machine
 
 def test_resuming_an_endpoint_makes_its_retries_due_whatever_the_clock(store: Store) -> None:
     retry(store, NOW, delay=8 * HOUR)
-    store.hold("mail", NOW)
+    store.endpoints.pause("mail", NOW)
     earlier = NOW - HOUR
     assert claim(store, earlier) == []
-    assert store.resume("mail", earlier)
+    assert store.endpoints.resume("mail", earlier)
     assert len(claim(store, earlier)) == 1
 
 
 def test_resuming_does_not_end_the_wait_for_another_hook(store: Store) -> None:
     hooks = [subscription("files"), subscription("mail", after="files", wait_ms=HOUR)]
     Ingest(store, hooks).accept(callback(body()))
-    store.hold("mail", NOW)
-    store.resume("mail", NOW)
+    store.endpoints.pause("mail", NOW)
+    store.endpoints.resume("mail", NOW)
     assert [delivery.hook for delivery in claim(store, NOW)] == ["files"]
 
 
@@ -590,39 +590,39 @@ def schedule_everything(store: Store, now: int) -> None:
     at = now + MINUTE
     retry(store, now, MINUTE)
     task = Task("task-2", "kling", Status.CREATED, now, now, deadline_at=at)
-    store.create_task(task)
-    store.create_task(replace(task, id="task-3", account="second", deadline_at=now))
-    store.pause("kling:second", at)
+    store.inbox.create_task(task)
+    store.inbox.create_task(replace(task, id="task-3", account="second", deadline_at=now))
+    store.polling.pause("kling:second", at)
     accept(store, "task-4", "slack", at=now)
     (delivery,) = claim(store, now)
     attempt = Attempt(delivery.attempts, now, now, "failed", "no answer")
     breaker = Breaker(failures=1, seconds=0, pauses=(60,))
-    store.settle(
+    store.outbox.settle(
         delivery,
         attempt,
         State.PENDING,
         now,
         change=lambda endpoint: breaker.after(endpoint, EndpointHealth.FAILS, now, "no answer"),
     )
-    assert store.endpoint("slack").circuit(now) is Circuit.OPEN
-    (alert,) = store.take_alerts(now, at)
+    assert store.endpoints.of("slack").circuit(now) is Circuit.OPEN
+    (alert,) = store.endpoints.take_alerts(now, at)
     assert alert.kind is AlertKind.PAUSED
-    store.ask_trial("mail", "succeeded", now)
-    store.take_trials(now, at)
-    store.claim_key("key", b"digest", "task-6", now, at)
+    store.endpoints.request_test("mail", "succeeded", now)
+    store.endpoints.claim_tests(now, at)
+    store.idempotency.claim("key", b"digest", "task-6", now, at)
 
 
 def due(store: Store, now: int) -> set[str]:
     """Return what of `schedule_everything` is due; what is due stays so."""
-    tasks = {task.id for task in store.overdue(now, now, 9)}
-    key = store.key("key", now)
+    tasks = {task.id for task in store.polling.claim_overdue(now, now, 9)}
+    key = store.idempotency.find("key", now)
     asked: dict[str, Callable[[], bool]] = {
-        "delivery": lambda: (store.deliveries(task_id="task-1")[0].due_at or LATE) <= now,
+        "delivery": lambda: (store.lists.deliveries(task_id="task-1")[0].due_at or LATE) <= now,
         "deadline": lambda: "task-2" in tasks,
         "account": lambda: "task-3" in tasks,
-        "circuit": lambda: store.endpoint("slack").circuit(now) is Circuit.HALF_OPEN,
-        "alert": lambda: store.take_alerts(now, now) != [],
-        "trial": lambda: store.take_trials(now, now) != [],
+        "circuit": lambda: store.endpoints.of("slack").circuit(now) is Circuit.HALF_OPEN,
+        "alert": lambda: store.endpoints.take_alerts(now, now) != [],
+        "trial": lambda: store.endpoints.claim_tests(now, now) != [],
         "key": lambda: key is not None and key.held_until <= now,
     }
     return {name for name, is_due in asked.items() if is_due()}

@@ -37,7 +37,7 @@ def test_1600_callbacks_at_once_are_recorded_once(store: Store) -> None:
     assert set(told) <= {Outcome.RECORDED, Outcome.DUPLICATE, Outcome.STALE}
     moves = 0
     for task in range(TASKS):
-        history = store.history(f"task-{task}")
+        history = store.queries.history(f"task-{task}")
         assert history.task.status is Status.SUCCEEDED
         assert history.task.provider_task_id == f"p-{task}"
         statuses = [move.status for move in history.transitions]
@@ -60,9 +60,9 @@ def test_a_signed_callback_without_our_id_is_adopted_once(store: Store) -> None:
     same = [callback(body("succeed", "unknown", n=number), None) for number in range(8)]  # type: ignore[arg-type]
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(event_ingest.accept, same))
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert task.provider_task_id == "unknown"
-    assert len(store.deliveries()) == 1
+    assert len(store.lists.deliveries()) == 1
 
 
 def test_what_is_due_is_claimed_once(store: Store) -> None:
@@ -72,25 +72,25 @@ def test_what_is_due_is_claimed_once(store: Store) -> None:
 
     def claim_all(worker: int) -> list[int]:
         claimed = []
-        while found := store.claim(f"w{worker}", NOW, NOW + 60_000, 3):
+        while found := store.outbox.claim(f"w{worker}", NOW, NOW + 60_000, 3):
             claimed += [delivery.id for delivery in found]
         return claimed
 
     with ThreadPoolExecutor(THREADS) as pool:
         claimed = [one for many in pool.map(claim_all, range(THREADS)) for one in many]
     assert len(claimed) == len(set(claimed))
-    assert {one.attempts for one in store.deliveries(state=State.CLAIMED, limit=99)} == {1}
+    assert {one.attempts for one in store.lists.deliveries(state=State.CLAIMED, limit=99)} == {1}
 
 
 def test_an_overdue_task_is_asked_about_by_one_poller(store: Store) -> None:
     ingest = Ingest(store)
     for task in range(40):
         ingest.accept(callback(body("processing"), f"task-{task}"))
-        store.ask_at(f"task-{task}", NOW)
+        store.polling.query_at(f"task-{task}", NOW)
 
     def take_all(_: int) -> list[str]:
         taken = []
-        while found := store.overdue(NOW, NOW + 60_000, 3):
+        while found := store.polling.claim_overdue(NOW, NOW + 60_000, 3):
             taken += [task.id for task in found]
         return taken
 

@@ -15,11 +15,12 @@ import psycopg
 import pytest
 
 from receiver.stores.base import Store
-from receiver.stores.postgres import PostgresStore, connections, schema
+from receiver.stores.postgres import PostgresStore, schema
+from receiver.stores.postgres import database as postgres_database
 from receiver.stores.postgres.batch import commit_together
 from receiver.stores.postgres.wire import Wire
+from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import LOCK_TASK
-from receiver.stores.sql.session import Session
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import schema as sqlite_schema
 from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
@@ -153,11 +154,11 @@ def test_one_store_at_a_time_is_alone(database: Database) -> None:
     inside: list[str] = []
 
     def enter() -> None:
-        with second.alone():
+        with second.database.alone():
             inside.append("second")
 
     with ThreadPoolExecutor(1) as pool:
-        with first.alone():
+        with first.database.alone():
             future = pool.submit(enter)
             wait_until(lambda: database.waiting() or future.done())
             inside.append("first")
@@ -169,26 +170,26 @@ def test_threads_that_wait_to_be_alone_leave_connections_to_others(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all the threads of a process one waits in the database, the others in the process."""
-    monkeypatch.setattr(connections, "MOST", 2)
-    monkeypatch.setattr(connections, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(postgres_database, "MOST", 2)
+    monkeypatch.setattr(postgres_database, "PATIENCE", PATIENCE)
     store = PostgresStore(url)
     begun = threading.Semaphore(0)
 
     def enter() -> None:
         begun.release()
-        with store.alone():
+        with store.database.alone():
             pass
 
     with psycopg.connect(url, autocommit=True) as other, ThreadPoolExecutor(5) as pool:
-        _one(other, f"select pg_advisory_lock({connections.ALONE_LOCK})")
+        _one(other, f"select pg_advisory_lock({postgres_database.ALONE_LOCK})")
         futures = [pool.submit(enter) for _ in range(4)]
         for _ in futures:
             assert begun.acquire(timeout=PATIENCE)
         wait_until(lambda: _one(other, _WAITING))
-        reading = pool.submit(lambda: [store.tasks() for _ in range(50)])
+        reading = pool.submit(lambda: [store.lists.tasks() for _ in range(50)])
         wait_until(lambda: reading.done() or _one(other, _WAITING) > 1)
         waiting = _one(other, _WAITING)
-        _one(other, f"select pg_advisory_unlock({connections.ALONE_LOCK})")
+        _one(other, f"select pg_advisory_unlock({postgres_database.ALONE_LOCK})")
         reading.result(PATIENCE)
         for future in futures:
             future.result(PATIENCE)
@@ -201,7 +202,7 @@ def test_threads_that_wait_to_be_alone_leave_connections_to_others(
 
 def test_a_batch_takes_every_kind_of_lock(url: str) -> None:
     store = PostgresStore(url)
-    store.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
     store.close()
 
     def work(session: Session) -> tuple[int, list[str]]:
@@ -246,8 +247,8 @@ def test_a_migration_of_postgres_waits_for_another(url: str) -> None:
     "work",
     [
         lambda store: store.migrate(),
-        lambda store: store.give_back(1),
-        lambda store: store.create_task(Task("task-1", "kling", Status.CREATED, 1, 1)),
+        lambda store: store.database.shrink(1),
+        lambda store: store.inbox.create_task(Task("task-1", "kling", Status.CREATED, 1, 1)),
     ],
     ids=["migrate", "give_back", "create_task"],
 )

@@ -37,7 +37,7 @@ def adopted(ingest: Ingest, _: Settings) -> None:
 
 def adopted_in_the_event_loop(ingest: Ingest, _: Settings) -> None:
     write = ingest.submit(PROCESSING, parse(PROCESSING))
-    ingest.store.writer.start()
+    ingest.store.database.writer.start()
     write.result()
 
 
@@ -52,8 +52,8 @@ def adopted_without_being_understood(ingest: Ingest, _: Settings) -> None:
 
 def adopted_by_replay(ingest: Ingest, _: Settings) -> None:
     unknown = replace(PROCESSING, task_id=None, trust=Trust.SIGNED)
-    ingest.store.quarantine(unknown, "not understood then")
-    ingest.replay(ingest.store.callbacks()[0].id)
+    ingest.store.inbox.quarantine(unknown, "not understood then")
+    ingest.replay(ingest.store.lists.callbacks()[0].id)
 
 
 def announced(ingest: Ingest, settings: Settings) -> None:
@@ -81,7 +81,7 @@ def test_the_first_query_is_due_within_reconcile_after(
 ) -> None:
     settings = chosen(tmp_path, reconcile_after)
     way(Ingest.into(store, settings), settings)
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert task.deadline_at is not None
     wait = (task.deadline_at - task.created_at) / 1000
     assert wait == min(WAYS[way], reconcile_after or WAYS[way])

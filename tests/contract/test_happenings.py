@@ -14,9 +14,10 @@ from receiver.cli.activity import ActivityFollower
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.stores.activity import Activity, ActivityKind
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.activity import Activity, ActivityKind
+from receiver.stores.sql.transfer import Transfer
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -31,10 +32,10 @@ def succeed(store: Store, task: str, at: int = NOW) -> None:
 
 def attempt(store: Store, outcome: str = "failed", at: int = NOW) -> None:
     """One attempt at the oldest delivery that is due."""
-    (delivery,) = store.claim("w", at + 1_000_000_000_000, at + 1_000_000_000_001, 1)
+    (delivery,) = store.outbox.claim("w", at + 1_000_000_000_000, at + 1_000_000_000_001, 1)
     made = Attempt(delivery.attempts, at - 5, at, outcome, "550 no")
     state = State.PENDING if outcome == "failed" else State.DELIVERED
-    assert store.settle(delivery, made, state, at if state is State.PENDING else None)
+    assert store.outbox.settle(delivery, made, state, at if state is State.PENDING else None)
 
 
 def told(found: list[Activity]) -> list[tuple[str, str | None, str]]:
@@ -47,17 +48,19 @@ def unread(follower: ActivityFollower) -> list[Activity]:
 
 
 def test_each_kind_tells_what_it_is_about(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, "shop2", reference="ORDER-7"))
+    store.inbox.create_task(
+        Task("a", "kling", Status.CREATED, NOW, NOW, "shop2", reference="ORDER-7")
+    )
     succeed(store, "a")
     attempt(store)
-    (came,) = store.newest(ActivityKind.CALLBACK)
+    (came,) = store.activity.newest(ActivityKind.CALLBACK)
     assert (came.at, came.task_id, came.provider, came.account) == (NOW, "a", "kling", "shop2")
     assert (came.outcome, came.reference) == ("recorded", "ORDER-7")
     assert came.said.startswith("callback, ")
-    moves = store.newest(ActivityKind.MOVE)
+    moves = store.activity.newest(ActivityKind.MOVE)
     assert [move.outcome for move in moves] == ["succeeded", "created"]
     assert moves[0].said == "rests on: token"
-    (tried,) = store.newest(ActivityKind.ATTEMPT)
+    (tried,) = store.activity.newest(ActivityKind.ATTEMPT)
     assert (tried.outcome, tried.status, tried.hook) == ("failed", "succeeded", "mail")
     assert (tried.said, tried.key) == ("550 no", (1,))
 
@@ -65,7 +68,7 @@ def test_each_kind_tells_what_it_is_about(store: Store) -> None:
 def test_a_message_of_no_task_is_told_with_its_problem(store: Store) -> None:
     with pytest.raises(NotTheProtocol):
         Ingest(store).accept(callback(body("completed"), None))  # type: ignore[arg-type]
-    (came,) = store.newest(ActivityKind.CALLBACK)
+    (came,) = store.activity.newest(ActivityKind.CALLBACK)
     assert (came.task_id, came.account, came.outcome) == (None, None, "quarantined")
     assert "task_status" in came.said
 
@@ -76,11 +79,11 @@ def test_pages_go_back_by_key_also_within_one_instant(store: Store) -> None:
     for _ in range(3):
         attempt(store, "delivered")
     for kind in ActivityKind:
-        keys = [one.key for one in store.newest(kind)]
+        keys = [one.key for one in store.activity.newest(kind)]
         assert len(keys) == 3
         assert keys == sorted(keys, reverse=True)
-        first = store.newest(kind, limit=2)
-        second = store.newest(kind, before=first[-1].key, limit=2)
+        first = store.activity.newest(kind, limit=2)
+        second = store.activity.newest(kind, before=first[-1].key, limit=2)
         assert [one.key for one in [*first, *second]] == keys
 
 
@@ -137,22 +140,27 @@ def test_the_migration_puts_attempts_into_the_order_of_their_ends(
     for task, ended_at in (("a", NOW + 2), ("b", NOW), ("c", NOW + 1)):
         succeed(store, task)
         attempt(store, "delivered", ended_at)
-    before = store.history("b")
+    before = store.queries.history("b")
     assert store.migrate() == ["0008_economies"]
-    assert store.history("b") == before
-    assert [one.task_id for one in store.newest(ActivityKind.ATTEMPT)] == ["a", "c", "b"]
+    assert store.queries.history("b") == before
+    assert [one.task_id for one in store.activity.newest(ActivityKind.ATTEMPT)] == ["a", "c", "b"]
     succeed(store, "d")
     attempt(store, "delivered", NOW)
-    assert [one.key for one in store.newest(ActivityKind.ATTEMPT)] == [(4,), (3,), (2,), (1,)]
-    assert store.newest(ActivityKind.ATTEMPT)[0].task_id == "d"
+    assert [one.key for one in store.activity.newest(ActivityKind.ATTEMPT)] == [
+        (4,),
+        (3,),
+        (2,),
+        (1,),
+    ]
+    assert store.activity.newest(ActivityKind.ATTEMPT)[0].task_id == "d"
 
 
 def test_an_attempt_is_recorded_once(store: Store) -> None:
     succeed(store, "a")
     attempt(store)
-    ((found,),) = store.dump("attempts")
+    ((found,),) = Transfer(store.database).dump("attempts")
     with pytest.raises((sqlite3.IntegrityError, StoreUnavailable), match=r"(?i)unique"):
-        store.load("attempts", [{**found, "id": found["id"] + 1}])
+        Transfer(store.database).load("attempts", [{**found, "id": found["id"] + 1}])
 
 
 def test_what_is_committed_late_is_told_too(

@@ -1,4 +1,4 @@
-"""What every hook room has to do, whatever it tells whom."""
+"""What every hook type must do, whatever it sends and to whom."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ HOSTILE = [
 
 
 @dataclass
-class Side:
-    """A hook and its other side."""
+class Case:
+    """A hook, and the endpoint that it sends to."""
 
     hook: Hook
     options: dict[str, Any]
-    heard: Callable[[], list[str]]  # as what each message was recognised
-    refuse: Callable[[], None]  # the next event
-    break_down: Callable[[], None]  # for all events
+    received: Callable[[], list[str]]  # the identity of each message
+    refuse: Callable[[], None]  # makes the endpoint refuse the next event
+    break_down: Callable[[], None]  # makes the endpoint unavailable
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def media(site: Site) -> tuple[Media, ...]:
 
 
 def build(type_: str, options: dict[str, Any]) -> Hook:
-    subscription = Subscription("room", frozenset({"succeeded", "failed"}))
-    return hooks.build(HookEntry("room", type_, subscription, options), {})
+    subscription = Subscription("shop", frozenset({"succeeded", "failed"}))
+    return hooks.build(HookEntry("shop", type_, subscription, options), {})
 
 
-def download(site: Site, tmp_path: Path) -> Iterator[Side]:
+def download(site: Site, tmp_path: Path) -> Iterator[Case]:
     options = {"to": str(tmp_path / "files"), "allow_private": True}
 
-    def heard() -> list[str]:
+    def received() -> list[str]:
         return [str(path) for path in (tmp_path / "files").rglob("*") if path.is_file()]
 
     def refuse() -> None:
@@ -74,11 +74,11 @@ def download(site: Site, tmp_path: Path) -> Iterator[Side]:
     def break_down() -> None:
         site.pages["/0.png"] = Page(b"busy", 503)
 
-    yield Side(build("download", options), options, heard, refuse, break_down)
+    yield Case(build("download", options), options, received, refuse, break_down)
 
 
-def email(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
-    def heard() -> list[str]:
+def email(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
+    def received() -> list[str]:
         return [str(letter["Message-ID"]) for _, letter in box.letters]
 
     def refuse() -> None:
@@ -96,13 +96,13 @@ def email(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
             "to": "team@shop.example",
             "subject": "{reference} {task} {status} {provider}",
         }
-        yield Side(build("email", options), options, heard, refuse, break_down)
+        yield Case(build("email", options), options, received, refuse, break_down)
 
 
-def slack(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+def slack(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
     options = {"url": f"{site.url}/slack", "allow_private": True}
 
-    def heard() -> list[str]:
+    def received() -> list[str]:
         return [
             json.loads(request.body)["blocks"][1]["fields"][0]["text"] for request in site.requests
         ]
@@ -113,10 +113,10 @@ def slack(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def break_down() -> None:
         site.pages["/slack"] = Page(b"rollup_error", 500)
 
-    yield Side(build("slack", options), options, heard, refuse, break_down)
+    yield Case(build("slack", options), options, received, refuse, break_down)
 
 
-def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+def webhook(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
     site.pages["/hook"] = Page(b"thanks")
     options = {
         "url": f"{site.url}/hook",
@@ -124,7 +124,7 @@ def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
         "allow_private": True,
     }
 
-    def heard() -> list[str]:
+    def received() -> list[str]:
         return [request.headers["webhook-id"] for request in site.requests]
 
     def refuse() -> None:
@@ -133,7 +133,7 @@ def webhook(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def break_down() -> None:
         site.pages["/hook"] = Page(b"busy", 503)
 
-    yield Side(build("webhook", options), options, heard, refuse, break_down)
+    yield Case(build("webhook", options), options, received, refuse, break_down)
 
 
 NOTE_IT = """
@@ -150,19 +150,19 @@ print("noted")
 """
 
 
-def command(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+def command(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
     folder = tmp_path / "files"
     folder.mkdir()
     options = {"command": [sys.executable, "-c", NOTE_IT, str(folder)]}
 
-    def heard() -> list[str]:
+    def received() -> list[str]:
         return (folder / "told").read_text().splitlines()
 
     refuse, break_down = (folder / "refuse").touch, (folder / "break").touch
-    yield Side(build("command", options), options, heard, refuse, break_down)
+    yield Case(build("command", options), options, received, refuse, break_down)
 
 
-def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+def python(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
     options = {"call": "tests.support.hook_servers:on_event"}
     hook_servers.events.clear()
     hook_servers.refusals.clear()
@@ -173,19 +173,19 @@ def python(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def break_down() -> None:
         hook_servers.refusals.append(TemporaryFailure("busy"))
 
-    def heard() -> list[str]:
+    def received() -> list[str]:
         return [event["id"] for event in hook_servers.events]
 
-    yield Side(build("python", options), options, heard, refuse, break_down)
+    yield Case(build("python", options), options, received, refuse, break_down)
     hook_servers.refusals.clear()
 
 
-def apprise(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
+def apprise(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
     site.pages["/apprise"] = Page(b"ok")
     address = site.url.removeprefix("http://")
     options = {"url": f"json://{address}/apprise", "allow_private": True}
 
-    def heard() -> list[str]:
+    def received() -> list[str]:
         bodies = [json.loads(request.body) for request in site.requests]
         return [body["message"].splitlines()[0] for body in bodies]
 
@@ -195,10 +195,10 @@ def apprise(site: Site, tmp_path: Path) -> Iterator[Side]:  # noqa: ARG001
     def break_down() -> None:
         site.pages["/apprise"] = Page(b"busy", 503)
 
-    yield Side(build("apprise", options), options, heard, refuse, break_down)
+    yield Case(build("apprise", options), options, received, refuse, break_down)
 
 
-ROOMS = {
+CASES = {
     "apprise": apprise,
     "command": command,
     "download": download,
@@ -210,47 +210,47 @@ ROOMS = {
 
 
 @pytest.fixture(params=sorted(hooks.TYPES))
-def side(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Iterator[Side]:
-    yield from ROOMS[request.param](site, tmp_path)
+def case(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Iterator[Case]:
+    yield from CASES[request.param](site, tmp_path)
 
 
-def test_every_room_is_in_this_suite() -> None:
-    assert set(ROOMS) == set(hooks.TYPES)
+def test_every_hook_type_is_in_this_suite() -> None:
+    assert set(CASES) == set(hooks.TYPES)
 
 
-def test_a_hook_has_the_name_of_its_entry(side: Side) -> None:
-    assert side.hook.name == "room"
+def test_a_hook_has_the_name_of_its_entry(case: Case) -> None:
+    assert case.hook.name == "shop"
 
 
-def test_a_second_send_has_the_same_identity(side: Side, media: tuple[Media, ...]) -> None:
-    side.hook.send(notice(media=media))
-    side.hook.send(notice(media=media))
-    assert len(set(side.heard())) == 1
+def test_a_second_send_has_the_same_identity(case: Case, media: tuple[Media, ...]) -> None:
+    case.hook.send(notice(media=media))
+    case.hook.send(notice(media=media))
+    assert len(set(case.received())) == 1
 
 
-def test_different_tasks_have_different_identities(side: Side, media: tuple[Media, ...]) -> None:
-    side.hook.send(notice(media=media, id="task-1"))
-    side.hook.send(notice(media=media, id="task-2"))
-    assert len(set(side.heard())) == 2
+def test_different_tasks_have_different_identities(case: Case, media: tuple[Media, ...]) -> None:
+    case.hook.send(notice(media=media, id="task-1"))
+    case.hook.send(notice(media=media, id="task-2"))
+    assert len(set(case.received())) == 2
 
 
-def test_the_answer_is_one_line_for_people(side: Side, media: tuple[Media, ...]) -> None:
-    answer = side.hook.send(notice(media=media)).answer
+def test_the_answer_is_one_line_for_people(case: Case, media: tuple[Media, ...]) -> None:
+    answer = case.hook.send(notice(media=media)).answer
     assert answer
     assert answer.isprintable()
 
 
 @pytest.mark.parametrize("status", ["failed", "given_up", "processing"])
-def test_a_task_without_a_result_is_told_as_well(side: Side, status: str) -> None:
-    assert side.hook.send(notice(status, reason="risk control")).answer
+def test_a_task_without_a_result_is_sent_as_well(case: Case, status: str) -> None:
+    assert case.hook.send(notice(status, reason="risk control")).answer
 
 
-def test_a_success_with_nothing_in_it_is_told_as_well(side: Side) -> None:
-    assert side.hook.send(notice()).answer
+def test_a_success_with_nothing_in_it_is_sent_as_well(case: Case) -> None:
+    assert case.hook.send(notice()).answer
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_does_no_harm(side: Side, site: Site, tmp_path: Path, text: str) -> None:
+def test_hostile_text_does_no_harm(case: Case, site: Site, tmp_path: Path, text: str) -> None:
     media = Media("image", f"{site.url}/0.png", index=text, duration=text)
     told = notice(
         "failed",
@@ -260,13 +260,13 @@ def test_hostile_text_does_no_harm(side: Side, site: Site, tmp_path: Path, text:
         provider_task_id=text,
         cost=text,
     )
-    side.hook.send(told)
-    assert len(set(side.heard())) in (1, 2)  # messages, or files
+    case.hook.send(told)
+    assert len(set(case.received())) in (1, 2)  # messages, or files
     assert {path.name for path in tmp_path.iterdir()} <= {"files"}
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text.strip()])
-def test_a_hostile_kind_or_url_is_at_worst_a_failure(side: Side, site: Site, text: str) -> None:
+def test_a_hostile_kind_or_url_is_at_worst_a_failure(case: Case, site: Site, text: str) -> None:
     for media in (
         Media(text, f"{site.url}/0.png"),
         Media("image", text),
@@ -274,37 +274,37 @@ def test_a_hostile_kind_or_url_is_at_worst_a_failure(side: Side, site: Site, tex
     ):
         said = ""
         try:
-            said = side.hook.send(notice(media=(media,))).answer
+            said = case.hook.send(notice(media=(media,))).answer
         except DeliveryFailure as failure:
             said = str(failure)
         assert said.isprintable()
 
 
-def test_a_refusal_is_a_delivery_failure(side: Side, media: tuple[Media, ...]) -> None:
-    side.refuse()
+def test_a_refusal_is_a_delivery_failure(case: Case, media: tuple[Media, ...]) -> None:
+    case.refuse()
     with pytest.raises(DeliveryFailure) as caught:
-        side.hook.send(notice(media=media))
+        case.hook.send(notice(media=media))
     assert str(caught.value)
 
 
 def test_a_refusal_of_one_event_does_not_concern_the_endpoint(
-    side: Side, media: tuple[Media, ...]
+    case: Case, media: tuple[Media, ...]
 ) -> None:
-    side.refuse()
+    case.refuse()
     with pytest.raises(DeliveryFailure) as caught:
-        side.hook.send(notice(media=media))
+        case.hook.send(notice(media=media))
     assert not isinstance(caught.value, TemporaryFailure)
 
 
 def test_an_endpoint_that_is_down_is_a_temporary_failure(
-    side: Side, media: tuple[Media, ...]
+    case: Case, media: tuple[Media, ...]
 ) -> None:
-    side.break_down()
+    case.break_down()
     with pytest.raises(TemporaryFailure):
-        side.hook.send(notice(media=media))
+        case.hook.send(notice(media=media))
 
 
-def test_an_unknown_option_is_refused_by_name(side: Side, request: pytest.FixtureRequest) -> None:
-    type_ = request.node.callspec.params["side"]
-    with pytest.raises(SettingsError, match='hook "room": colour: is not an option of this type'):
-        build(type_, {**side.options, "colour": "red"})
+def test_an_unknown_option_is_refused_by_name(case: Case, request: pytest.FixtureRequest) -> None:
+    type_ = request.node.callspec.params["case"]
+    with pytest.raises(SettingsError, match='hook "shop": colour: is not an option of this type'):
+        build(type_, {**case.options, "colour": "red"})

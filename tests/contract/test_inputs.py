@@ -24,8 +24,10 @@ only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it 
 
 def put(store: Store, *tasks: str, at: int = NOW) -> None:
     for task in tasks:
-        store.create_task(Task(task, "kling", Status.CREATED, at, at, reference=f"ORDER-{task}"))
-        store.keep_inputs(task, PICTURES)
+        store.inbox.create_task(
+            Task(task, "kling", Status.CREATED, at, at, reference=f"ORDER-{task}")
+        )
+        store.inbox.keep_inputs(task, PICTURES)
 
 
 def end(store: Store, task: str, at: int = NOW) -> None:
@@ -34,36 +36,36 @@ def end(store: Store, task: str, at: int = NOW) -> None:
 
 def test_inputs_are_kept_by_name(store: Store) -> None:
     put(store, "a", "b")
-    store.keep_inputs("b", {"human": b"another"})
-    assert store.inputs("a") == PICTURES
-    assert store.inputs("b") == {**PICTURES, "human": b"another"}
+    store.inbox.keep_inputs("b", {"human": b"another"})
+    assert store.queries.inputs("a") == PICTURES
+    assert store.queries.inputs("b") == {**PICTURES, "human": b"another"}
 
 
 def test_nothing_is_kept_unless_it_is_given(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
-    store.keep_inputs("a", {})
-    assert store.inputs("a") == {}
-    assert store.inputs("nobody") == {}
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
+    store.inbox.keep_inputs("a", {})
+    assert store.queries.inputs("a") == {}
+    assert store.queries.inputs("nobody") == {}
 
 
 def test_a_task_that_is_not_there_keeps_nothing(store: Store) -> None:
     with pytest.raises(NotFound, match="no task nobody"):
-        store.keep_inputs("nobody", PICTURES)
+        store.inbox.keep_inputs("nobody", PICTURES)
 
 
 def test_forgetting_erases_them(store: Store) -> None:
     put(store, "a", "b")
     end(store, "a")
     forget(store, "a")
-    assert store.inputs("a") == {}
-    assert store.inputs("b") == PICTURES
+    assert store.queries.inputs("a") == {}
+    assert store.queries.inputs("b") == PICTURES
 
 
 def test_of_a_forgotten_task_none_are_kept_later(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
-    store.close_task("a", NOW)
-    store.keep_inputs("a", PICTURES)
-    assert store.inputs("a") == {}
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
+    store.erasures.close_task("a", NOW)
+    store.inbox.keep_inputs("a", PICTURES)
+    assert store.queries.inputs("a") == {}
 
 
 @only_sqlite
@@ -76,7 +78,7 @@ def test_no_byte_of_them_stays_in_the_file(
         return any(b" a person" in path.read_bytes() for path in files)
 
     put(store, "a")
-    store.give_up("a", NOW, [])
+    store.inbox.give_up("a", NOW, [])
     assert is_there()
     erase(store, "a")
     assert not is_there()
@@ -87,36 +89,36 @@ def test_they_are_pruned_with_the_payloads(store: Store) -> None:
     end(store, "a")
     steps = list(prune(store, NOW + 1))
     assert (sum(step.callbacks for step in steps), sum(step.inputs for step in steps)) == (1, 3)
-    assert store.inputs("a") == {}
+    assert store.queries.inputs("a") == {}
 
 
 def test_they_are_pruned_without_any_payload(store: Store) -> None:
     """As of a task whose provider was never reached, or that was given up on."""
     put(store, "a")
-    store.give_up("a", NOW, [])
+    store.inbox.give_up("a", NOW, [])
     list(prune(store, NOW + 1))
-    assert store.inputs("a") == {}
+    assert store.queries.inputs("a") == {}
 
 
 def test_those_of_open_and_young_tasks_are_not_pruned(store: Store) -> None:
     put(store, "open", "young")
     end(store, "young", NOW + DAY)
     list(prune(store, NOW + DAY))
-    assert store.inputs("open") == store.inputs("young") == PICTURES
+    assert store.queries.inputs("open") == store.queries.inputs("young") == PICTURES
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.CLAIMED, State.DEAD])
 def test_what_is_not_delivered_holds_them(store: Store, state: State) -> None:
     put(store, "a")
     Ingest(store, [subscription("mail")]).accept(callback(body(), "a"))
-    (delivery,) = store.claim("w", NOW, NOW + 10_000, 1)
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 10_000, 1)
     if state is not State.CLAIMED:
         due_at = NOW if state is State.PENDING else None
-        store.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), state, due_at)
+        store.outbox.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), state, due_at)
     list(prune(store, NOW + DAY))
-    assert store.inputs("a") == PICTURES
+    assert store.queries.inputs("a") == PICTURES
     list(prune(store, NOW + DAY, dead_too=True))
-    assert store.inputs("a") == ({} if state is State.DEAD else PICTURES)
+    assert store.queries.inputs("a") == ({} if state is State.DEAD else PICTURES)
 
 
 def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
@@ -124,26 +126,26 @@ def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
     put(store, *tasks)
     for task in tasks[1::3] + tasks[2::3]:
         end(store, task)
-    step, changed, rounds = store.prune_inputs(NOW + DAY, limit=2), 0, 0
+    step, changed, rounds = store.retention.prune_inputs(NOW + DAY, limit=2), 0, 0
     while True:
         changed, rounds = changed + step.changed, rounds + 1
         if step.next is None:
             break
-        step = store.prune_inputs(NOW + DAY, after=step.next, limit=2)
+        step = store.retention.prune_inputs(NOW + DAY, after=step.next, limit=2)
     assert (changed, rounds) == (18, 5)
-    assert [bool(store.inputs(task)) for task in tasks] == [True, False, False] * 3
+    assert [bool(store.queries.inputs(task)) for task in tasks] == [True, False, False] * 3
 
 
 def test_pruning_looks_at_no_more_than_the_old_ones(store: Store) -> None:
     put(store, "old")
     put(store, *(f"young-{number}" for number in range(9)), at=NOW + DAY)
-    assert store.prune_inputs(NOW + DAY, limit=2).next is None
+    assert store.retention.prune_inputs(NOW + DAY, limit=2).next is None
 
 
 def test_names_of_inputs_are_found_by_task_in_the_order_they_were_sent(store: Store) -> None:
     sent = {"cloth": b"c", "cloth2": b"d", "human": b"h"}
     for task in ("one", "two"):
-        store.create_task(Task(task, "kling", Status.CREATED, 1, 1))
-    store.keep_inputs("one", sent)
-    assert store.names_of_inputs(["one", "two"]) == {"one": ["human", "cloth", "cloth2"]}
-    assert store.names_of_inputs([]) == {}
+        store.inbox.create_task(Task(task, "kling", Status.CREATED, 1, 1))
+    store.inbox.keep_inputs("one", sent)
+    assert store.queries.names_of_inputs(["one", "two"]) == {"one": ["human", "cloth", "cloth2"]}
+    assert store.queries.names_of_inputs([]) == {}

@@ -10,8 +10,9 @@ import pytest
 from receiver.deliveries import State
 from receiver.errors import NotFound
 from receiver.ingest import Ingest
-from receiver.stores.base import Store, StoredCallback, TimeRange
-from receiver.stores.upkeep import DeliverySelection
+from receiver.stores.base import Store
+from receiver.stores.sql.repair import DeliverySelection
+from receiver.stores.sql.rows import StoredCallback, TimeRange
 from receiver.tasks import Outcome, Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -45,7 +46,7 @@ def filled(store: Store) -> Store:
     ):
         at = NOW + number * HOUR
         made = Task(task, provider, Status.CREATED, at, at, account, reference=reference)
-        store.create_task(made)
+        store.inbox.create_task(made)
         came = replace(
             callback(body(task_id=f"at-{task}"), task, received_at=at), provider=provider
         )
@@ -61,7 +62,7 @@ def listed(store: Store, kind: str, limit: int = 9, before: int | None = None, *
     if "span" in more:
         more = {**more, SPANS[kind]: more["span"]}
         del more["span"]
-    return getattr(store, f"page_of_{kind}")(before=before, limit=limit, **more)
+    return getattr(store.lists, f"page_of_{kind}")(before=before, limit=limit, **more)
 
 
 def ids(page: Any) -> list[str]:
@@ -95,26 +96,29 @@ def test_pages_follow_each_other(filled: Store, kind: str) -> None:
 @pytest.mark.parametrize("state", [State.PENDING, State.DEAD])
 def test_deliveries_are_narrowed_in_every_state(filled: Store, state: State) -> None:
     if state is State.DEAD:
-        for delivery in filled.deliveries():
-            filled.close_task(delivery.task_id, NOW)
-    page = filled.page_of_deliveries(
+        for delivery in filled.lists.deliveries():
+            filled.erasures.close_task(delivery.task_id, NOW)
+    page = filled.lists.page_of_deliveries(
         before=None, limit=9, state=state, hook="mail", reference="ORDER-7"
     )
     assert ids(page) == ["d", "b"]
 
 
 def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
-    filled.quarantine(callback(b"{}", None), "no")  # type: ignore[arg-type]
-    page = filled.page_of_callbacks(before=None, limit=9, outcome=Outcome.QUARANTINED)
+    filled.inbox.quarantine(callback(b"{}", None), "no")  # type: ignore[arg-type]
+    page = filled.lists.page_of_callbacks(before=None, limit=9, outcome=Outcome.QUARANTINED)
     assert [stored.problem for stored in page.rows] == ["no"]
-    assert filled.page_of_callbacks(before=None, limit=9, account="default").rows[0].problem is None
+    assert (
+        filled.lists.page_of_callbacks(before=None, limit=9, account="default").rows[0].problem
+        is None
+    )
 
 
 def put(store: Store, times: list[int]) -> None:
     """A task with a callback and a delivery at each of these times, in this order."""
     ingest = Ingest(store, [subscription("mail")])
     for number, at in enumerate(times):
-        store.create_task(Task(f"t{number}", "kling", Status.CREATED, at, at))
+        store.inbox.create_task(Task(f"t{number}", "kling", Status.CREATED, at, at))
         ingest.accept(callback(body(task_id=f"at-{number}"), f"t{number}", received_at=at))
 
 
@@ -162,8 +166,8 @@ def test_text_that_cannot_be_stored_is_looked_for_and_not_found(filled: Store, t
         DeliverySelection(hook=text),
         DeliverySelection(status=text),
     ):
-        assert filled.redeliver_all(wanted, NOW).changed == 0
+        assert filled.repair.redeliver_all(wanted, NOW).changed == 0
     with pytest.raises(NotFound):
-        filled.history(text)
+        filled.queries.history(text)
     with pytest.raises(NotFound):
-        filled.task_by_provider_id("kling", text)
+        filled.queries.task_by_provider_id("kling", text)

@@ -21,9 +21,11 @@ from receiver.deliveries import GIVEN_UP, Attempt, Delivery, State, Subscription
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.stores.base import IdempotencyRecord, Store, TaskHistory
+from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.stores.sql.locks import LockedSql
+from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
 from tests.support.contention import Rivals, postgres_rivals, sqlite_rivals
@@ -37,15 +39,15 @@ HOOKS = [subscription("mail")]
 LOCKED = {
     "resolve_task.LOCK_TASK",
     "resolve_task._LOCK_BY_PROVIDER_ID",
-    "polling_schedule.LOCK_TASK",
-    "polling_schedule._OVERDUE",
+    "polling.LOCK_TASK",
+    "polling._OVERDUE",
     "endpoints._KNOWN_HELD",
-    "inputs.LOCK_TASK",
+    "inbox.LOCK_TASK",
     "jobs._DUE",
     "hook_queues._OLDEST",
     "locks.LOCK_TASK",
     "repair._WAITING",
-    "retention.LOCK_TASK",
+    "erasure.LOCK_TASK",
 }
 
 
@@ -78,7 +80,9 @@ def on_postgres(
 def create(store: Store, count: int = TASKS, deadline_at: int | None = None) -> list[str]:
     ids = [f"task-{number:02}" for number in range(count)]
     for task_id in ids:
-        store.create_task(Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=deadline_at))
+        store.inbox.create_task(
+            Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=deadline_at)
+        )
     return ids
 
 
@@ -107,7 +111,7 @@ def ends(history: TaskHistory) -> list[str]:
 
 
 def assert_ended_once(store: Store, task_id: str) -> None:
-    history = store.history(task_id)
+    history = store.queries.history(task_id)
     assert ends(history) == [str(history.task.status)]
     assert history.task.conflict
     assert [(one.hook, one.status) for one in history.deliveries] == [("mail", ends(history)[0])]
@@ -124,7 +128,7 @@ def assert_both_are_there(rivals: Rivals[Store]) -> None:
 def claimed_deliveries(store: Store, count: int) -> list[Delivery]:
     for number in range(count):
         Ingest(store, HOOKS).accept(callback(body(), f"task-{number:02}"))
-    found = store.claim("w", NOW, SOON, count)
+    found = store.outbox.claim("w", NOW, SOON, count)
     assert len(found) == count
     return found
 
@@ -136,7 +140,7 @@ def settling(store: Store, delivery: Delivery, state: State = State.DEAD) -> Cal
     def one_more(endpoint: Endpoint) -> tuple[Endpoint, AlertKind | None]:
         return replace(endpoint, failures=endpoint.failures + 1), None
 
-    return lambda: store.settle(delivery, attempt, state, None, change=one_more)
+    return lambda: store.outbox.settle(delivery, attempt, state, None, change=one_more)
 
 
 # -- tasks
@@ -192,9 +196,9 @@ def test_a_task_that_ends_is_not_given_up(rivals: Rivals[Store]) -> None:
     rivals.meet(
         "transitions",
         accepting(rivals.first, succeeded(task_id)),
-        lambda: rivals.second.give_up(task_id, NOW, HOOKS),
+        lambda: rivals.second.inbox.give_up(task_id, NOW, HOOKS),
     )
-    history = rivals.first.history(task_id)
+    history = rivals.first.queries.history(task_id)
     assert [move.status for move in history.transitions] == ["created", "succeeded"]
     assert history.task.given_up_at is None
 
@@ -216,16 +220,16 @@ def test_a_task_that_nobody_knows_is_adopted_by_one_store(rivals: Rivals[Store])
         ],
     )
     assert outcomes.count(Outcome.RECORDED) == outcomes.count(Outcome.DUPLICATE) == TASKS
-    found = rivals.first.tasks(limit=2 * TASKS)
+    found = rivals.first.lists.tasks(limit=2 * TASKS)
     assert sorted(str(task.provider_task_id) for task in found) == sorted(names)
-    assert len(rivals.first.deliveries(limit=2 * TASKS)) == TASKS
+    assert len(rivals.first.lists.deliveries(limit=2 * TASKS)) == TASKS
 
 
 def test_a_task_id_is_taken_by_one_store(rivals: Rivals[Store]) -> None:
     def creating(store: Store) -> Callable[[], bool]:
         def create_it() -> bool:
             try:
-                store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+                store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
             except ValueError:
                 return False
             return True
@@ -234,7 +238,7 @@ def test_a_task_id_is_taken_by_one_store(rivals: Rivals[Store]) -> None:
 
     made = rivals.meet("tasks", creating(rivals.first), creating(rivals.second))
     assert sorted(made) == [False, True]
-    assert len(rivals.first.history("task-1").transitions) == 1
+    assert len(rivals.first.queries.history("task-1").transitions) == 1
 
 
 def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
@@ -242,7 +246,7 @@ def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
     ids = create(rivals.first, 2 * TASKS, deadline_at=NOW)
 
     def taking(store: Store) -> Callable[[], list[str]]:
-        return lambda: [task.id for task in store.overdue(NOW, SOON, TASKS)]
+        return lambda: [task.id for task in store.polling.claim_overdue(NOW, SOON, TASKS)]
 
     one, two = rivals.meet(
         "tasks",
@@ -253,7 +257,7 @@ def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
     )
     assert (len(one), len(two)) == (TASKS, TASKS)
     assert sorted(one + two) == ids
-    assert {rivals.first.task(task_id).asked for task_id in ids} == {1}
+    assert {rivals.first.queries.task(task_id).asked for task_id in ids} == {1}
 
 
 def test_a_poller_takes_no_more_than_it_asked_for_whatever_the_plan(
@@ -265,7 +269,7 @@ def test_a_poller_takes_no_more_than_it_asked_for_whatever_the_plan(
     store = PostgresStore(f"{fresh()}?{urlencode({'options': options}, quote_via=quote)}")
     try:
         create(store, 2 * TASKS, deadline_at=NOW)
-        assert len(store.overdue(NOW, SOON, TASKS)) == TASKS
+        assert len(store.polling.claim_overdue(NOW, SOON, TASKS)) == TASKS
     finally:
         store.close()
 
@@ -279,7 +283,7 @@ def test_a_delivery_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
         Ingest(rivals.first, HOOKS).accept(callback(body(), f"task-{number:02}"))
 
     def claiming(store: Store, worker: str) -> Callable[[], list[int]]:
-        return lambda: [found.id for found in store.claim(worker, NOW, SOON, TASKS)]
+        return lambda: [found.id for found in store.outbox.claim(worker, NOW, SOON, TASKS)]
 
     one, two = rivals.meet(
         "deliveries",
@@ -289,7 +293,7 @@ def test_a_delivery_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
     )
     assert (len(one), len(two)) == (TASKS, TASKS)
     assert not set(one) & set(two)
-    assert {found.attempts for found in rivals.first.deliveries(limit=99)} == {1}
+    assert {found.attempts for found in rivals.first.lists.deliveries(limit=99)} == {1}
 
 
 def test_a_delivery_of_two_jobs_is_taken_by_one_worker(
@@ -297,10 +301,10 @@ def test_a_delivery_of_two_jobs_is_taken_by_one_worker(
 ) -> None:
     """The second worker does not wait for the first."""
     Ingest(on_postgres.first, HOOKS).accept(callback(body(), "task-1", received_at=now_ms()))
-    (delivery,) = on_postgres.first.deliveries()
+    (delivery,) = on_postgres.first.lists.deliveries()
 
     def taking(store: PostgresStore, worker: str) -> Callable[[], Delivery | None]:
-        return lambda: store.take(delivery.id, worker, now_ms(), now_ms() + 60_000)
+        return lambda: store.jobs.take(delivery.id, worker, now_ms(), now_ms() + 60_000)
 
     waiting: list[int] = []
     one, two = on_postgres.meet(
@@ -312,7 +316,7 @@ def test_a_delivery_of_two_jobs_is_taken_by_one_worker(
     assert one is not None
     assert two is None
     assert waiting == [1]
-    assert on_postgres.first.delivery(delivery.id).attempts == 1
+    assert on_postgres.first.queries.delivery(delivery.id).attempts == 1
 
 
 def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[PostgresStore]) -> None:
@@ -320,16 +324,16 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
     for number in range(3):
         message = callback(body(), f"task-{number}", received_at=now_ms())
         Ingest(store, HOOKS).accept(message)
-    ids = [found.id for found in store.deliveries()]
+    ids = [found.id for found in store.lists.deliveries()]
 
     def taking(store: PostgresStore, delivery_id: int) -> Callable[[], Delivery | None]:
-        return lambda: store.take(delivery_id, "w", now_ms(), now_ms() + 60_000)
+        return lambda: store.jobs.take(delivery_id, "w", now_ms(), now_ms() + 60_000)
 
     failing = taking(store, ids[0])()
     assert failing is not None
     half_open = Endpoint("mail", 1, now_ms(), openings=1, retry_at=now_ms())
     attempt = Attempt(1, now_ms(), now_ms(), "failed", "no")
-    store.settle(failing, attempt, State.DEAD, None, change=lambda _: (half_open, None))
+    store.outbox.settle(failing, attempt, State.DEAD, None, change=lambda _: (half_open, None))
 
     one, two = on_postgres.meet(
         "deliveries", taking(on_postgres.first, ids[1]), taking(on_postgres.second, ids[2])
@@ -356,7 +360,7 @@ def test_failures_of_an_endpoint_are_counted_one_by_one(
             for delivery, store in zip(others, [rivals.first, rivals.second] * TASKS, strict=False)
         ],
     )
-    assert rivals.first.endpoint("mail").failures == TASKS
+    assert rivals.first.endpoints.of("mail").failures == TASKS
 
 
 def test_an_attempt_is_settled_once(rivals: Rivals[Store]) -> None:
@@ -365,20 +369,20 @@ def test_an_attempt_is_settled_once(rivals: Rivals[Store]) -> None:
         "deliveries", settling(rivals.first, delivery), settling(rivals.second, delivery)
     )
     assert sorted(settled) == [False, True]
-    assert len(rivals.first.history("task-00").attempts[delivery.id]) == 1
+    assert len(rivals.first.queries.history("task-00").attempts[delivery.id]) == 1
 
 
 def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
     (delivery,) = claimed_deliveries(rivals.first, 1)
     attempt = Attempt(1, NOW, NOW, "failed", "no")
     paused = Endpoint("mail", 5, NOW, openings=1, retry_at=SOON)
-    rivals.first.settle(
+    rivals.first.outbox.settle(
         delivery, attempt, State.DEAD, None, change=lambda _: (paused, AlertKind.PAUSED)
     )
     one, two = rivals.meet(
         "alerts",
-        lambda: rivals.first.take_alerts(NOW, SOON),
-        lambda: rivals.second.take_alerts(NOW, SOON),
+        lambda: rivals.first.endpoints.take_alerts(NOW, SOON),
+        lambda: rivals.second.endpoints.take_alerts(NOW, SOON),
         when="after",
     )
     assert sorted([len(one), len(two)]) == [0, 1]
@@ -389,14 +393,14 @@ def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
 
 def test_an_idempotency_key_is_claimed_by_one_request(rivals: Rivals[Store]) -> None:
     def claiming(store: Store, task_id: str) -> Callable[[], IdempotencyRecord | None]:
-        return lambda: store.claim_key("key", b"digest", task_id, NOW, SOON)
+        return lambda: store.idempotency.claim("key", b"digest", task_id, NOW, SOON)
 
     held = rivals.meet(
         "idempotency_keys", claiming(rivals.first, "one"), claiming(rivals.second, "two")
     )
     assert [kept is None for kept in held].count(True) == 1
     (winner,) = [kept for kept in held if kept is not None]
-    assert rivals.first.key("key", NOW) == winner
+    assert rivals.first.idempotency.find("key", NOW) == winner
 
 
 # -- forgetting
@@ -406,22 +410,24 @@ def test_inputs_are_not_kept_while_their_task_is_forgotten(rivals: Rivals[Store]
     (task_id,) = create(rivals.first, 1)
     rivals.meet(
         "forgotten",
-        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
-        lambda: rivals.second.keep_inputs(task_id, {"human": b"a person"}),
+        lambda: _nothing(rivals.first.erasures.close_task(task_id, NOW)),
+        lambda: rivals.second.inbox.keep_inputs(task_id, {"human": b"a person"}),
         when="after",
     )
-    assert rivals.first.inputs(task_id) == {}
+    assert rivals.first.queries.inputs(task_id) == {}
 
 
 def test_inputs_that_are_being_kept_are_erased(rivals: Rivals[Store]) -> None:
     (task_id,) = create(rivals.first, 1)
 
     def forget() -> None:
-        rivals.second.close_task(task_id, NOW)
-        rivals.second.erase(task_id, NOW)
+        rivals.second.erasures.close_task(task_id, NOW)
+        rivals.second.erasures.erase(task_id, NOW)
 
-    rivals.meet("inputs", lambda: rivals.first.keep_inputs(task_id, {"human": b"a person"}), forget)
-    assert rivals.first.inputs(task_id) == {}
+    rivals.meet(
+        "inputs", lambda: rivals.first.inbox.keep_inputs(task_id, {"human": b"a person"}), forget
+    )
+    assert rivals.first.queries.inputs(task_id) == {}
 
 
 @pytest.mark.parametrize("verb", ["close_task", "erase"])
@@ -434,7 +440,7 @@ def test_forgetting_locks_its_task_before_it_writes(rivals: Rivals[Store], verb:
     rivals.meet(
         "callbacks",
         lambda: _nothing(Ingest(rivals.first, HOOKS).accept(message)),
-        lambda: _nothing(getattr(rivals.second, verb)(task_id, NOW)),
+        lambda: _nothing(getattr(rivals.second.erasures, verb)(task_id, NOW)),
         while_waiting=lambda: written.append(rivals.stops.written()),
     )
     assert written == [set()]
@@ -446,11 +452,11 @@ def test_a_callback_that_waits_for_forgetting_keeps_no_body(rivals: Rivals[Store
     Ingest(rivals.first).accept(callback(body("submitted", of(task_id)), task_id))
     rivals.meet(
         "forgotten",
-        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
+        lambda: _nothing(rivals.first.erasures.close_task(task_id, NOW)),
         lambda: _nothing(Ingest(rivals.second, HOOKS).accept(succeeded(task_id, by=by))),
         when="after",
     )
-    history = rivals.first.history(task_id)
+    history = rivals.first.queries.history(task_id)
     assert [one.callback.body for one in history.callbacks][1:] == [b""]
     assert history.task.status is Status.SUBMITTED
     assert history.deliveries == ()
@@ -461,11 +467,11 @@ def test_a_task_is_not_given_up_while_it_is_forgotten(rivals: Rivals[Store]) -> 
     (task_id,) = create(rivals.first, 1)
     rivals.meet(
         "forgotten",
-        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
-        lambda: rivals.second.give_up(task_id, NOW, [hears_it]),
+        lambda: _nothing(rivals.first.erasures.close_task(task_id, NOW)),
+        lambda: rivals.second.inbox.give_up(task_id, NOW, [hears_it]),
         when="after",
     )
-    history = rivals.first.history(task_id)
+    history = rivals.first.queries.history(task_id)
     assert [move.status for move in history.transitions] == ["created"]
     assert history.deliveries == ()
 
@@ -474,11 +480,11 @@ def test_a_forgotten_task_is_not_asked_about(rivals: Rivals[Store]) -> None:
     (task_id,) = create(rivals.first, 1)
     rivals.meet(
         "forgotten",
-        lambda: _nothing(rivals.first.close_task(task_id, NOW)),
-        lambda: rivals.second.ask_at(task_id, NOW),
+        lambda: _nothing(rivals.first.erasures.close_task(task_id, NOW)),
+        lambda: rivals.second.polling.query_at(task_id, NOW),
         when="after",
     )
-    assert rivals.first.overdue(NOW, SOON, 1) == []
+    assert rivals.first.polling.claim_overdue(NOW, SOON, 1) == []
 
 
 def test_a_delivery_that_is_claimed_is_not_dropped(rivals: Rivals[Store]) -> None:
@@ -486,12 +492,12 @@ def test_a_delivery_that_is_claimed_is_not_dropped(rivals: Rivals[Store]) -> Non
     Ingest(rivals.first, HOOKS).accept(callback(body(), "task-00"))
 
     def claimed() -> int:
-        return len(rivals.first.claim("w", NOW, SOON, 1))
+        return len(rivals.first.outbox.claim("w", NOW, SOON, 1))
 
     found = rivals.meet(
-        "deliveries", claimed, lambda: rivals.second.drop("mail", NOW), when="after"
+        "deliveries", claimed, lambda: rivals.second.repair.drop("mail", NOW), when="after"
     )
-    (delivery,) = rivals.first.history("task-00").deliveries
+    (delivery,) = rivals.first.queries.history("task-00").deliveries
     assert (found, delivery.state) == ([1, 0], State.CLAIMED)
 
 
@@ -500,10 +506,12 @@ def test_a_delivery_that_is_dropped_is_not_claimed(rivals: Rivals[Store]) -> Non
     Ingest(rivals.first, HOOKS).accept(callback(body(), "task-00"))
 
     def claimed() -> int:
-        return len(rivals.second.claim("w", NOW, SOON, 1))
+        return len(rivals.second.outbox.claim("w", NOW, SOON, 1))
 
-    found = rivals.meet("deliveries", lambda: rivals.first.drop("mail", NOW), claimed, when="after")
-    (delivery,) = rivals.first.history("task-00").deliveries
+    found = rivals.meet(
+        "deliveries", lambda: rivals.first.repair.drop("mail", NOW), claimed, when="after"
+    )
+    (delivery,) = rivals.first.queries.history("task-00").deliveries
     assert (found, delivery.state) == ([1, 0], State.DEAD)
 
 

@@ -38,7 +38,7 @@ def queried(images: list[Any], at: int = SOON, **more: Any) -> Callback:
 
 @pytest.fixture
 def ingest(store: Store) -> Ingest:
-    store.create_task(
+    store.inbox.create_task(
         Task("task-1", "kling", Status.CREATED, NOW - 9, NOW - 9, expects_callback=True)
     )
     return Ingest(store, HOOKS)
@@ -47,42 +47,42 @@ def ingest(store: Store) -> Ingest:
 @pytest.fixture
 def polled(store: Store, ingest: Ingest) -> Ingest:
     """As `ingest`, while a poller runs."""
-    store.heartbeat("poller-1", "poller", NOW - 9_000)
+    store.activity.heartbeat("poller-1", "poller", NOW - 9_000)
     return ingest
 
 
 def due(store: Store) -> dict[str, int | None]:
-    return {delivery.hook: delivery.due_at for delivery in store.deliveries()}
+    return {delivery.hook: delivery.due_at for delivery in store.lists.deliveries()}
 
 
 def urls(store: Store, delivery: Delivery) -> list[str]:
     """The outputs that this delivery is about now."""
-    stored = store.told(delivery).callback
+    stored = store.outbox.notice_source(delivery).callback
     assert stored is not None
     return [media.url for media in providers.get("kling").parse(stored).media]
 
 
 def claim(store: Store, at: int) -> dict[str, Delivery]:
-    return {one.hook: one for one in store.claim("worker", at, at + 60_000, 9)}
+    return {one.hook: one for one in store.outbox.claim("worker", at, at + 60_000, 9)}
 
 
 def deliver(store: Store, delivery: Delivery, at: int, *files: str) -> None:
     made = [File(index, f"/files/{index}.png", "00", 1, "image/png") for index in files]
     attempt = Attempt(delivery.attempts, at, at, "delivered", "ok")
-    assert store.settle(delivery, attempt, State.DELIVERED, None, made)
+    assert store.outbox.settle(delivery, attempt, State.DELIVERED, None, made)
 
 
 def test_the_success_counts_and_the_task_is_queried_right_away(
     store: Store, ingest: Ingest
 ) -> None:
     assert ingest.accept(sent(HALF)) is Outcome.RECORDED
-    assert store.task("task-1").status is Status.SUCCEEDED
-    assert store.next_deadline_at() == NOW
-    assert [task.id for task in store.overdue(NOW, SOON, 5)] == ["task-1"]
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
+    assert store.polling.next_deadline_at() == NOW
+    assert [task.id for task in store.polling.claim_overdue(NOW, SOON, 5)] == ["task-1"]
 
 
 def test_nothing_waits_where_nobody_asks(store: Store, ingest: Ingest) -> None:
-    store.heartbeat("poller-1", "poller", NOW - 3_600_000)  # it stopped an hour ago
+    store.activity.heartbeat("poller-1", "poller", NOW - 3_600_000)  # it stopped an hour ago
     ingest.accept(sent(HALF))
     assert due(store) == {"archive": NOW, "mail": NOW, "late": None}
 
@@ -109,7 +109,7 @@ def test_the_response_completes_the_record_and_every_hook_is_called_once(
 ) -> None:
     polled.accept(sent(HALF))
     assert polled.accept(queried(WHOLE)) is Outcome.DUPLICATE
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
     assert due(store) == {"archive": SOON, "mail": SOON, "late": None}
     claimed = claim(store, SOON)
     assert urls(store, claimed["mail"]) == [
@@ -132,7 +132,7 @@ def test_a_response_that_is_no_better_takes_nothing_away(
     three = [*WHOLE, {"index": 2, "url": "https://cdn.example/2.png"}, {"url": ""}]
     polled.accept(sent(three))
     polled.accept(queried(images))
-    assert store.next_deadline_at() is None  # it is not queried again
+    assert store.polling.next_deadline_at() is None  # it is not queried again
     assert due(store) == {"archive": SOON, "mail": SOON, "late": None}
     assert len(urls(store, claim(store, SOON)["mail"])) == 3
 
@@ -143,7 +143,7 @@ def test_the_same_success_again_is_no_reason_to_query_again(store: Store, polled
     polled.accept(queried(HALF))
     polled.accept(sent(HALF, received_at=SOON))
     polled.accept(replace(sent([*HALF, None]), received_at=SOON))
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_the_same_response_twice_settles_the_question_both_times(
@@ -151,18 +151,18 @@ def test_the_same_response_twice_settles_the_question_both_times(
 ) -> None:
     ingest.accept(sent(HALF))
     ingest.accept(queried(HALF))
-    store.ask_at("task-1", SOON)
+    store.polling.query_at("task-1", SOON)
     assert ingest.accept(queried(HALF)) is Outcome.DUPLICATE
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_a_success_that_a_query_brought_is_queried_once_more_a_little_later(
     store: Store, ingest: Ingest
 ) -> None:
     assert ingest.accept(queried(HALF)) is Outcome.RECORDED
-    assert store.next_deadline_at() == SOON + QUERY_AGAIN_AFTER
+    assert store.polling.next_deadline_at() == SOON + QUERY_AGAIN_AFTER
     ingest.accept(queried(HALF, at=SOON + QUERY_AGAIN_AFTER))
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_a_late_response_lets_only_hooks_that_keep_files_run_again(
@@ -177,11 +177,11 @@ def test_a_late_response_lets_only_hooks_that_keep_files_run_again(
     again = claim(store, SOON)
     assert list(again) == ["archive"]
     assert len(urls(store, again["archive"])) == 2
-    made = store.told(again["archive"]).notice.made
+    made = store.outbox.notice_source(again["archive"]).notice.made
     assert [file.media_index for file in made] == ["0"]  # only the other one is missing
     deliver(store, again["archive"], SOON, "1")
     assert claim(store, SOON + 3_600_000) == {}
-    files = store.history("task-1").files[again["archive"].id]
+    files = store.queries.history("task-1").files[again["archive"].id]
     assert [file.media_index for file in files] == ["0", "1"]
 
 
@@ -199,10 +199,10 @@ def test_a_success_that_lost_all_outputs_does_not_count_until_queried(
     store: Store, ingest: Ingest, images: Any
 ) -> None:
     assert ingest.accept(sent(images)) is Outcome.CONFIRMING
-    assert store.task("task-1").status is Status.CREATED
-    assert store.next_deadline_at() == NOW
+    assert store.queries.task("task-1").status is Status.CREATED
+    assert store.polling.next_deadline_at() == NOW
     assert ingest.accept(queried(WHOLE)) is Outcome.RECORDED
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 @pytest.mark.parametrize(
@@ -220,19 +220,19 @@ def test_an_oddity_without_a_lost_output_is_no_reason_to_query(
     store: Store, ingest: Ingest, odd: dict[str, Any]
 ) -> None:
     assert ingest.accept(callback(body(**odd))) is Outcome.RECORDED
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_a_failure_is_not_queried_for_outputs(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("failed", task_result=[None])))
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_a_replayed_success_is_queried_now(store: Store, ingest: Ingest) -> None:
-    store.quarantine(sent(HALF), "not understood then")
-    (kept,) = store.callbacks()
+    store.inbox.quarantine(sent(HALF), "not understood then")
+    (kept,) = store.lists.callbacks()
     replay: Callable[[int], Outcome] = ingest.replay
     assert replay(kept.id) is Outcome.RECORDED
-    deadline_at = store.next_deadline_at()
+    deadline_at = store.polling.next_deadline_at()
     assert deadline_at is not None
     assert deadline_at > NOW

@@ -8,7 +8,7 @@ from dataclasses import replace
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.base import Store
-from receiver.stores.upkeep import Open
+from receiver.stores.sql.metrics import Open
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback
 
@@ -21,23 +21,23 @@ def test_what_several_processes_add_is_summed(store: Store) -> None:
     def add(number: int) -> None:
         for _ in range(10):
             order = names if number % 2 else names[::-1]
-            store.measure([Sample(name, ("é", '"'), 0.5) for name in sorted(order)], [])
+            store.metrics.add([Sample(name, ("é", '"'), 0.5) for name in sorted(order)], [])
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(add, range(6)))
-    assert store.measured() == [Sample(name, ("é", '"'), 30.0) for name in names]
+    assert store.metrics.samples() == [Sample(name, ("é", '"'), 30.0) for name in names]
 
 
 def test_labels_are_told_apart(store: Store) -> None:
-    store.measure([Sample("a", ("x", "y"), 1), Sample("a", ("xy",), 2), Sample("a", (), 3)], [])
-    found = {reading.labels: reading.value for reading in store.measured()}
+    store.metrics.add([Sample("a", ("x", "y"), 1), Sample("a", ("xy",), 2), Sample("a", (), 3)], [])
+    found = {reading.labels: reading.value for reading in store.metrics.samples()}
     assert found == {("x", "y"): 1, ("xy",): 2, (): 3}
 
 
 def test_an_instant_only_gets_later(store: Store) -> None:
     for value in (5.0, 9.25, 7.0):
-        store.measure([], [Sample("seen", ("kling",), value)])
-    assert store.measured() == [Sample("seen", ("kling",), 9.25)]
+        store.metrics.add([], [Sample("seen", ("kling",), value)])
+    assert store.metrics.samples() == [Sample("seen", ("kling",), 9.25)]
 
 
 def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) -> None:
@@ -45,15 +45,15 @@ def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) 
         at = NOW + number * 1000
         task = Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=at)
         task = replace(task, expects_callback=number > 0)
-        store.create_task(task)
-    store.create_task(Task("m", "modellix", Status.CREATED, NOW, NOW, deadline_at=NOW + 1))
-    assert sorted(store.open_tasks(NOW + 1000), key=lambda found: found.provider) == [
+        store.inbox.create_task(task)
+    store.inbox.create_task(Task("m", "modellix", Status.CREATED, NOW, NOW, deadline_at=NOW + 1))
+    assert sorted(store.metrics.open_tasks(NOW + 1000), key=lambda found: found.provider) == [
         Open("kling", 4, 3, 2),
         Open("modellix", 1, 0, 1),
     ]
     Ingest(store).accept(callback(body("succeed"), "t0"))
     Ingest(store).accept(callback(body("failed"), "t0"))
-    assert store.task("t0").deadline_at is not None  # ended, and asked about all the same
-    store.give_up("t1", NOW, ())
-    store.give_up("m", NOW, ())
-    assert store.open_tasks(NOW) == [Open("kling", 2, 2, 0)]
+    assert store.queries.task("t0").deadline_at is not None  # ended, and asked about all the same
+    store.inbox.give_up("t1", NOW, ())
+    store.inbox.give_up("m", NOW, ())
+    assert store.metrics.open_tasks(NOW) == [Open("kling", 2, 2, 0)]

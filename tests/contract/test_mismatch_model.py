@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.providers import PROVIDERS
-from receiver.stores.base import Store, TaskHistory
+from receiver.stores.base import Store
+from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription
@@ -51,9 +52,9 @@ def frozen(history: TaskHistory) -> tuple[object, ...]:
 
 def take(store: Store, ingest: Ingest, said: Callback) -> None:
     """Record one message, and check what it did to its task."""
-    before = store.history("task-1")
+    before = store.queries.history("task-1")
     outcome = ingest.accept(said)
-    after = store.history("task-1")
+    after = store.queries.history("task-1")
     named = PROVIDERS["kling"].parse(said).provider_task_id
     if outcome is Outcome.MISMATCH:
         assert frozen(after) == frozen(before)
@@ -74,16 +75,16 @@ def test_whatever_came_before_the_query_tells_the_end(
         try:
             store.migrate()
             ingest = Ingest(store, [subscription("mail")])
-            store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+            store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
             for said in (*early, created, *late):
                 take(store, ingest, said)
             take(store, ingest, answered(RIGHT, "succeed", Source.QUERY, 99))
-            history = store.history("task-1")
+            history = store.queries.history("task-1")
             assert (history.task.status, history.task.trust) == (Status.SUCCEEDED, Trust.QUERIED)
             (delivery,) = [one for one in history.deliveries if one.status == "succeeded"]
-            told = store.told(delivery).callback
+            told = store.outbox.notice_source(delivery).callback
             assert told is not None
             assert b"right.png" in told.body
-            assert store.next_deadline_at() is None
+            assert store.polling.next_deadline_at() is None
         finally:
             store.close()

@@ -18,7 +18,10 @@ from receiver.errors import NotAMismatch, NotFound
 from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.providers import PROVIDERS, Provider
-from receiver.stores.base import MISMATCHES, Store, StoredCallback
+from receiver.stores.base import Store
+from receiver.stores.sql.metrics import MISMATCHES
+from receiver.stores.sql.rows import StoredCallback
+from receiver.stores.sql.transfer import Transfer
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
 from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
@@ -46,7 +49,7 @@ def put(store: Store, provider: str = "kling", **more: Any) -> None:
         deadline_at=NOW + 10 * MINUTE,
         **more,
     )
-    store.create_task(task)
+    store.inbox.create_task(task)
 
 
 def called(status: str = "succeed", named: str = OURS, **more: Any) -> Callback:
@@ -82,38 +85,40 @@ def picture(name: str) -> dict[str, Any]:
 
 
 def outcomes(store: Store) -> list[str]:
-    return [stored.outcome.value for stored in store.history("task-1").callbacks]
+    return [stored.outcome.value for stored in store.queries.history("task-1").callbacks]
 
 
 def moves(store: Store) -> list[str]:
-    return [move.status for move in store.history("task-1").transitions]
+    return [move.status for move in store.queries.history("task-1").transitions]
 
 
 def mismatches(store: Store) -> int:
-    return next((one.value for one in store.counters() if one.name == MISMATCHES), 0)
+    return next((one.value for one in store.metrics.counters() if one.name == MISMATCHES), 0)
 
 
 def delivered(store: Store) -> list[tuple[str, str, str]]:
     return sorted(
-        (one.hook, one.status, one.state.value) for one in store.deliveries(task_id="task-1")
+        (one.hook, one.status, one.state.value) for one in store.lists.deliveries(task_id="task-1")
     )
 
 
 def told_body(store: Store) -> bytes:
     """What a hook is told of the task's end."""
-    delivery = store.deliveries(task_id="task-1")[0]
-    found = store.told(delivery).callback
+    delivery = store.lists.deliveries(task_id="task-1")[0]
+    found = store.outbox.notice_source(delivery).callback
     assert found is not None
     return found.body
 
 
 def deliver_all(store: Store, at: int) -> None:
-    for one in store.claim("w", at, at + 10_000, 9):
-        store.settle(one, Attempt(one.attempts, at, at, "delivered", "ok"), State.DELIVERED, None)
+    for one in store.outbox.claim("w", at, at + 10_000, 9):
+        store.outbox.settle(
+            one, Attempt(one.attempts, at, at, "delivered", "ok"), State.DELIVERED, None
+        )
 
 
 def the_mismatch(store: Store) -> StoredCallback:
-    (found,) = store.callbacks(outcome=Outcome.MISMATCH)
+    (found,) = store.lists.callbacks(outcome=Outcome.MISMATCH)
     return found
 
 
@@ -126,13 +131,13 @@ def test_a_mismatch_is_stored_and_counted_and_changes_nothing(
 ) -> None:
     put(store)
     ingest.accept(answered())
-    before = store.task("task-1")
+    before = store.queries.task("task-1")
     assert ingest.accept(called(status, OTHER, received_at=NOW + 9)) is Outcome.MISMATCH
-    after = store.task("task-1")
+    after = store.queries.task("task-1")
     assert after == replace(before, deadline_at=NOW + 9, mismatched_at=NOW + 9)
     assert after.updated_at == before.updated_at
     assert moves(store) == ["created", "submitted"]
-    assert store.deliveries() == []
+    assert store.lists.deliveries() == []
     stored = the_mismatch(store)
     assert stored.callback.body == body(status, OTHER)
     assert stored.problem == f"names provider task {OTHER}; provider task {OURS} is on record"
@@ -193,7 +198,7 @@ def test_an_adopted_task_keeps_the_id_that_it_was_adopted_with(
 ) -> None:
     assert ingest.accept(called("processing", "a", provider=provider)) is Outcome.RECORDED
     assert ingest.accept(called("succeed", "b", provider=provider)) is Outcome.MISMATCH
-    assert store.task("task-1").status is Status.PROCESSING
+    assert store.queries.task("task-1").status is Status.PROCESSING
 
 
 @pytest.mark.parametrize("written", ["7", " 7", "7\r\n"])
@@ -204,7 +209,7 @@ def test_a_signed_callback_without_a_token_finds_its_task_with_spaces_around_the
     ingest.accept(answered(named="7"))
     signed = replace(called("succeed", written), task_id=None, trust=Trust.SIGNED)
     assert ingest.accept(signed) is Outcome.RECORDED
-    assert [task.id for task in store.tasks()] == ["task-1"]
+    assert [task.id for task in store.lists.tasks()] == ["task-1"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_ids_are_the_same_as_integers_or_strings_and_in_one_letter_case(
     ingest.accept(answered(named=on_record))
     told = ingest.accept(called("processing", named=named))  # type: ignore[arg-type]
     assert told is (Outcome.MISMATCH if is_other else Outcome.RECORDED)
-    assert store.task("task-1").provider_task_id == on_record
+    assert store.queries.task("task-1").provider_task_id == on_record
 
 
 def test_both_dialects_name_the_same_task(store: Store, ingest: Ingest) -> None:
@@ -247,7 +252,7 @@ def test_a_signature_does_not_make_another_task_ours(store: Store, ingest: Inges
     info = {"task_info": {"external_task_id": "task-1"}}
     no_token = called("failed", OTHER, trust=Trust.SIGNED, task_id=None, changes=info)
     assert ingest.accept(no_token) is Outcome.MISMATCH
-    assert store.task("task-1").status is Status.SUBMITTED
+    assert store.queries.task("task-1").status is Status.SUBMITTED
 
 
 def test_a_signed_callback_without_a_token_is_found_by_the_id_on_record(
@@ -260,8 +265,8 @@ def test_a_signed_callback_without_a_token_is_found_by_the_id_on_record(
     assert ingest.accept(found) is Outcome.RECORDED
     stranger = called("succeed", OTHER, trust=Trust.SIGNED, task_id=None)
     assert ingest.accept(stranger) is Outcome.RECORDED  # a task of its own
-    assert store.task("task-1").status is Status.SUCCEEDED
-    assert len(store.tasks()) == 2
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
+    assert len(store.lists.tasks()) == 2
 
 
 @pytest.mark.parametrize("confirm", list(Confirm))
@@ -276,15 +281,15 @@ def test_a_forgotten_task_keeps_nothing_of_a_mismatch(store: Store, ingest: Inge
     put(store)
     ingest.accept(answered())
     ingest.accept(called("processing", OTHER))
-    store.close_task("task-1", NOW)
-    store.erase("task-1", NOW)
+    store.erasures.close_task("task-1", NOW)
+    store.erasures.erase("task-1", NOW)
     assert ingest.accept(called("succeed", OTHER)) is Outcome.STALE
-    kept = store.history("task-1").callbacks
+    kept = store.queries.history("task-1").callbacks
     assert {stored.callback.body for stored in kept} == {b""}
     assert {stored.problem for stored in kept} == {None}
     with pytest.raises(NotFound):
         ingest.replay(the_mismatch(store).id, accept=True)
-    assert store.task("task-1").deadline_at is None
+    assert store.queries.task("task-1").deadline_at is None
 
 
 def test_a_mismatch_of_a_task_that_is_being_forgotten_cannot_be_accepted(
@@ -293,10 +298,10 @@ def test_a_mismatch_of_a_task_that_is_being_forgotten_cannot_be_accepted(
     put(store)
     ingest.accept(answered())
     ingest.accept(called("succeed", OTHER))
-    store.close_task("task-1", NOW)  # its messages are erased next
+    store.erasures.close_task("task-1", NOW)  # its messages are erased next
     with pytest.raises(NotFound, match="was forgotten"):
         ingest.replay(the_mismatch(store).id, accept=True)
-    assert store.task("task-1").provider_task_id == OURS
+    assert store.queries.task("task-1").provider_task_id == OURS
 
 
 def test_callbacks_at_the_same_moment_leave_one_id_and_one_result(
@@ -312,14 +317,14 @@ def test_callbacks_at_the_same_moment_leave_one_id_and_one_result(
     ]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ingest.accept, work))
-    on_record = store.task("task-1").provider_task_id
+    on_record = store.queries.task("task-1").provider_task_id
     named = [json.loads(one.body)["task_id"] for one in work]
     assert {
         name for name, outcome in zip(named, found, strict=True) if outcome is Outcome.MISMATCH
     } == {OURS, OTHER} - {on_record}
     assert Counter(found)[Outcome.MISMATCH] == mismatches(store) == 12
     assert f"{on_record}.png".encode() in told_body(store)
-    assert len(store.deliveries()) == 2
+    assert len(store.lists.deliveries()) == 2
 
 
 def test_messages_of_one_batch_are_judged_one_after_the_other(store: Store, ingest: Ingest) -> None:
@@ -331,7 +336,7 @@ def test_messages_of_one_batch_are_judged_one_after_the_other(store: Store, inge
         called("succeed", OURS),
     ]
     writes = [ingest.submit(one, parsed(one)) for one in said]
-    store.writer.start()
+    store.database.writer.start()
     assert [write.result(PATIENCE) for write in writes] == [
         Outcome.RECORDED,
         Outcome.MISMATCH,
@@ -352,16 +357,16 @@ def test_a_mismatch_makes_the_task_due_for_a_query(store: Store, ingest: Ingest)
     put(store)
     ingest.accept(answered())
     ingest.accept(called("succeed", OTHER, received_at=NOW + 5))
-    (due,) = store.overdue(NOW + 5, NOW + MINUTE, 9)
+    (due,) = store.polling.claim_overdue(NOW + 5, NOW + MINUTE, 9)
     assert (due.id, due.provider_task_id) == ("task-1", OURS)
 
 
 def test_an_earlier_deadline_stays(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
-    store.ask_at("task-1", NOW - 7)
+    store.polling.query_at("task-1", NOW - 7)
     ingest.accept(called("succeed", OTHER))
-    assert store.task("task-1").deadline_at == NOW - 7
+    assert store.queries.task("task-1").deadline_at == NOW - 7
 
 
 def test_a_flood_of_mismatches_costs_one_query_a_minute(store: Store, ingest: Ingest) -> None:
@@ -371,9 +376,9 @@ def test_a_flood_of_mismatches_costs_one_query_a_minute(store: Store, ingest: In
     for number in range(300):  # one a second, for five minutes
         at = NOW + number * 1000
         ingest.accept(called("succeed", OTHER, received_at=at, changes={"n": number}))
-        for task in store.overdue(at, at + 2 * MINUTE, 9):
+        for task in store.polling.claim_overdue(at, at + 2 * MINUTE, 9):
             queries += 1
-            store.put_off(task, at + 60 * MINUTE)
+            store.polling.postpone(task, at + 60 * MINUTE)
     assert queries == 5
 
 
@@ -384,8 +389,8 @@ def test_a_final_status_that_we_fetched_ourselves_is_not_asked_about_again(
     ingest.accept(answered())
     ingest.accept(queried())
     assert ingest.accept(called("failed", OTHER)) is Outcome.MISMATCH
-    assert store.next_deadline_at() is None
-    assert not store.task("task-1").conflict
+    assert store.polling.next_deadline_at() is None
+    assert not store.queries.task("task-1").conflict
 
 
 def test_a_final_status_that_rests_on_less_is_asked_about_once(
@@ -395,26 +400,26 @@ def test_a_final_status_that_rests_on_less_is_asked_about_once(
     ingest.accept(answered())
     ingest.accept(called("succeed"))
     ingest.accept(called("failed", OTHER))
-    assert store.next_deadline_at() == NOW
+    assert store.polling.next_deadline_at() == NOW
     deliver_all(store, NOW)
     assert ingest.accept(queried()) is Outcome.DUPLICATE  # it was right: nothing is sent again
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
     assert {state for *_, state in delivered(store)} == {"delivered"}
 
 
 def test_a_task_that_was_given_up_is_not_asked_about(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
-    store.give_up("task-1", NOW, [])
+    store.inbox.give_up("task-1", NOW, [])
     assert ingest.accept(called("succeed", OTHER)) is Outcome.MISMATCH
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_a_task_that_cannot_be_queried_is_not_asked_about(store: Store, ingest: Ingest) -> None:
     put(store, "appypie")  # without the response to a create, its only id is that of callbacks
     ingest.accept(called("processing", "a", provider="appypie"))
     ingest.accept(called("succeed", "b", provider="appypie"))
-    assert store.next_deadline_at() == NOW + 10 * MINUTE
+    assert store.polling.next_deadline_at() == NOW + 10 * MINUTE
 
 
 # -- ids that outrank others
@@ -425,12 +430,12 @@ def test_the_id_in_the_create_response_replaces_one_from_a_callback(
 ) -> None:
     put(store)
     assert ingest.accept(called("processing", OTHER)) is Outcome.RECORDED
-    assert store.task("task-1").id_source is IdSource.CALLBACK
+    assert store.queries.task("task-1").id_source is IdSource.CALLBACK
     ingest.accept(answered())
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.provider_task_id, task.id_source) == (OURS, IdSource.CREATE)
     assert outcomes(store) == ["mismatch", "stale"]
-    (earlier,) = store.callbacks(outcome=Outcome.MISMATCH)
+    (earlier,) = store.lists.callbacks(outcome=Outcome.MISMATCH)
     assert earlier.problem == f"names provider task {OTHER}; provider task {OURS} is on record"
     assert ingest.accept(called("failed", OTHER)) is Outcome.MISMATCH
     assert ingest.accept(called("succeed")) is Outcome.RECORDED
@@ -440,7 +445,7 @@ def test_the_same_id_from_both_is_that_of_the_create_response(store: Store, inge
     put(store)
     ingest.accept(called("processing"))
     ingest.accept(answered())
-    assert store.task("task-1").id_source is IdSource.CREATE
+    assert store.queries.task("task-1").id_source is IdSource.CREATE
     assert mismatches(store) == 0
     assert ingest.accept(queried("succeed", OTHER)) is Outcome.MISMATCH
 
@@ -452,9 +457,9 @@ def test_the_first_callback_may_be_rejected_and_the_true_one_comes_before_the_cr
     ingest.accept(called("submitted", OTHER))
     assert ingest.accept(called("succeed", OURS, changes=picture("a"))) is Outcome.MISMATCH
     ingest.accept(answered())
-    assert store.next_deadline_at() == NOW  # what was missed is fetched
+    assert store.polling.next_deadline_at() == NOW  # what was missed is fetched
     ingest.accept(queried("succeed", changes=picture("a")))
-    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
     assert b"a.png" in told_body(store)
 
 
@@ -465,22 +470,24 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
     ingest.accept(called("succeed", OTHER, changes=picture("b")))
     deliver_all(store, NOW)
     ingest.accept(answered())
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.status, task.conflict, task.deadline_at) == (Status.SUCCEEDED, True, NOW)
     assert ingest.accept(called("succeed", OURS, changes=picture("a"))) is Outcome.DUPLICATE
     assert ingest.accept(queried("succeed", changes=picture("a"))) is Outcome.RECORDED
-    (move,) = [move for move in store.history("task-1").transitions if move.status == "succeeded"]
+    (move,) = [
+        move for move in store.queries.history("task-1").transitions if move.status == "succeeded"
+    ]
     assert move.corrected
     assert delivered(store) == [  # again, now with the right picture
         ("mail", "succeeded", "pending"),
         ("slack", "succeeded", "pending"),
     ]
     assert b"a.png" in told_body(store)
-    notice = store.told(store.deliveries()[0]).notice
+    notice = store.outbox.notice_source(store.lists.deliveries()[0]).notice
     assert notice.id == "task-1:succeeded:1"  # who remembers the first one does not ignore this one
     assert notice.as_json()["corrected"] is True
-    assert {one.due_at for one in store.deliveries()} == {NOW}
-    assert store.next_deadline_at() is None
+    assert {one.due_at for one in store.lists.deliveries()} == {NOW}
+    assert store.polling.next_deadline_at() is None
     assert ingest.accept(queried("succeed", changes=picture("a2"))) is Outcome.DUPLICATE  # once
 
 
@@ -492,29 +499,29 @@ def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(
     hooks = [subscription("pictures"), subscription("mail", after="pictures", wait_ms=wait_ms)]
     ingest = Ingest(store, hooks)
     ingest.accept(called("succeed", OTHER, changes=picture("b")))
-    (download,) = store.claim("w", NOW, NOW + MINUTE, 9)
+    (download,) = store.outbox.claim("w", NOW, NOW + MINUTE, 9)
     wrong = File("0", "/data/b.jpg", "ab" * 32, 3, "image/jpeg", b"thumbnail")
     ended = Attempt(download.attempts, NOW, NOW, "delivered", "ok")
-    store.settle(download, ended, State.DELIVERED, None, [wrong])
+    store.outbox.settle(download, ended, State.DELIVERED, None, [wrong])
     deliver_all(store, NOW)
     ingest.accept(answered())
     ingest.accept(queried("succeed", changes=picture("a")))
-    assert store.pictures(["task-1"]) == {}
-    (again,) = store.claim("w", NOW, NOW + MINUTE, 9)  # the mail waits for the right picture
+    assert store.queries.pictures(["task-1"]) == {}
+    (again,) = store.outbox.claim("w", NOW, NOW + MINUTE, 9)  # the mail waits for the right picture
     assert again.hook == "pictures"
-    assert [one.hook for one in store.deliveries() if one.is_waiting(NOW)] == ["mail"]
+    assert [one.hook for one in store.lists.deliveries() if one.is_waiting(NOW)] == ["mail"]
     right = File("0", "/data/a.png", "cd" * 32, 4, "image/png", b"small")
-    store.settle(
+    store.outbox.settle(
         again, Attempt(again.attempts, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [right]
     )
-    (mail,) = store.claim("w", NOW, NOW + MINUTE, 9)
-    notice = store.told(mail).notice
+    (mail,) = store.outbox.claim("w", NOW, NOW + MINUTE, 9)
+    notice = store.outbox.notice_source(mail).notice
     media = parsed(queried("succeed", changes=picture("a"))).media[0]
     assert notice.files == (right,)
     assert notice.file_of(media) == right
-    ((shown,),) = store.pictures(["task-1"]).values()
+    ((shown,),) = store.queries.pictures(["task-1"]).values()
     assert shown.file.url == "/data/a.png"
-    erased = store.close_task("task-1", NOW).files
+    erased = store.erasures.close_task("task-1", NOW).files
     assert {file.url for file in erased} == {"/data/b.jpg", "/data/a.png"}
     assert {file.thumbnail for file in erased} == {None, b"small"}
 
@@ -534,7 +541,7 @@ def test_a_wrong_end_stands_until_the_provider_says_more(store: Store, ingest: I
     ingest.accept(called("succeed", OTHER))
     ingest.accept(answered())
     assert ingest.accept(queried("processing")) is Outcome.STALE
-    assert store.task("task-1").deadline_at == NOW
+    assert store.queries.task("task-1").deadline_at == NOW
 
 
 def test_a_delivery_under_way_is_sent_again_after_a_correction(
@@ -542,11 +549,11 @@ def test_a_delivery_under_way_is_sent_again_after_a_correction(
 ) -> None:
     put(store)
     ingest.accept(called("succeed", OTHER))
-    (running,) = store.claim("w", NOW, NOW + MINUTE, 1)
+    (running,) = store.outbox.claim("w", NOW, NOW + MINUTE, 1)
     ingest.accept(answered())
     ingest.accept(queried("succeed", changes=picture("a")))
     ended = Attempt(running.attempts, NOW, NOW, "delivered", "ok")
-    assert not store.settle(running, ended, State.DELIVERED, None)
+    assert not store.outbox.settle(running, ended, State.DELIVERED, None)
     assert {state for *_, state in delivered(store)} == {"pending"}
 
 
@@ -556,20 +563,20 @@ def test_an_end_that_a_query_of_the_wrong_task_brought_is_corrected(
     put(store)
     ingest.accept(called("processing", OTHER))
     ingest.accept(queried("failed", OTHER))  # asked by the only id that was known
-    assert store.task("task-1").trust is Trust.QUERIED
+    assert store.queries.task("task-1").trust is Trust.QUERIED
     ingest.accept(answered())
     assert ingest.accept(queried("succeed")) is Outcome.RECORDED
-    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
 
 
 def test_a_query_by_our_own_id_replaces_an_id_from_a_callback(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("processing", OTHER))
     assert ingest.accept(queried("succeed", OURS, changes=picture("a"))) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.provider_task_id, task.id_source) == (OURS, IdSource.QUERY)
     assert b"a.png" in told_body(store)
-    assert store.next_deadline_at() is None
+    assert store.polling.next_deadline_at() is None
 
 
 def test_a_late_answer_about_the_replaced_task_is_a_mismatch(store: Store, ingest: Ingest) -> None:
@@ -577,7 +584,7 @@ def test_a_late_answer_about_the_replaced_task_is_a_mismatch(store: Store, inges
     ingest.accept(called("processing", OTHER))
     ingest.accept(answered())
     assert ingest.accept(queried("succeed", OTHER)) is Outcome.MISMATCH
-    assert store.task("task-1").status is Status.PROCESSING
+    assert store.queries.task("task-1").status is Status.PROCESSING
 
 
 @pytest.mark.parametrize("provider", list(PROVIDERS))
@@ -587,7 +594,7 @@ def test_a_response_that_names_another_task_is_a_mismatch(
     put(store, provider)
     ingest.accept(answered(provider=provider))
     assert ingest.accept(queried("succeed", OTHER, provider=provider)) is Outcome.MISMATCH
-    assert store.task("task-1").status is Status.SUBMITTED
+    assert store.queries.task("task-1").status is Status.SUBMITTED
     assert ingest.accept(queried("succeed", OURS, provider=provider)) in (
         Outcome.RECORDED,
         Outcome.CONFIRMING,  # without a picture in this sample
@@ -600,7 +607,7 @@ def test_a_refused_create_names_no_task(store: Store, ingest: Ingest) -> None:
     raw = b'{"code": 1201, "message": "no"}'
     said = callback(raw, source=Source.CREATE, trust=Trust.QUERIED)
     assert ingest.accept(said) is Outcome.RECORDED
-    assert store.task("task-1").provider_task_id == OTHER
+    assert store.queries.task("task-1").provider_task_id == OTHER
 
 
 # -- a provider that may use other ids in callbacks
@@ -610,12 +617,12 @@ def test_ids_of_two_kinds_are_stored_apart_and_never_compared(store: Store, inge
     put(store, "appypie")
     ingest.accept(answered(named="by-appypie", provider="appypie"))
     assert ingest.accept(called("processing", "by-kling", provider="appypie")) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.provider_task_id, task.callback_task_id) == ("by-appypie", "by-kling")
     assert ingest.accept(called("succeed", "by-kling", provider="appypie")) is Outcome.RECORDED
     assert mismatches(store) == 0
-    assert store.task_by_provider_id("appypie", "by-kling").id == "task-1"
-    assert store.task_by_provider_id("appypie", "by-appypie").id == "task-1"
+    assert store.queries.task_by_provider_id("appypie", "by-kling").id == "task-1"
+    assert store.queries.task_by_provider_id("appypie", "by-appypie").id == "task-1"
 
 
 def test_a_callback_before_the_create_response_replaces_nothing(
@@ -625,7 +632,7 @@ def test_a_callback_before_the_create_response_replaces_nothing(
     ingest.accept(called("processing", "by-kling", provider="appypie"))
     ingest.accept(answered(named="by-appypie", provider="appypie"))
     ingest.accept(queried("processing", "by-appypie", provider="appypie"))
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.provider_task_id, task.callback_task_id) == ("by-appypie", "by-kling")
     assert mismatches(store) == 0
 
@@ -638,7 +645,7 @@ def test_callbacks_are_compared_with_callbacks(store: Store, ingest: Ingest) -> 
     # also if it names the task by the id of the create response: which one is right is not known
     told = ingest.accept(called("succeed", "by-appypie", provider="appypie"))
     assert told is Outcome.MISMATCH
-    assert store.next_deadline_at() == NOW  # the query tells
+    assert store.polling.next_deadline_at() == NOW  # the query tells
 
 
 def test_where_callbacks_contradict_each_other_only_the_query_counts(
@@ -661,7 +668,7 @@ def test_an_operator_may_decide_between_such_callbacks(store: Store, ingest: Ing
     ingest.accept(called("processing", "b", provider="appypie"))
     ingest.accept(called("succeed", "a", provider="appypie", changes=picture("a")))
     assert ingest.replay(the_mismatch(store).id, accept=True) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.provider_task_id, task.callback_task_id) == ("by-appypie", "a")
     assert outcomes(store) == ["recorded", "mismatch", "recorded"]
 
@@ -673,7 +680,7 @@ def test_an_adopted_task_of_such_a_provider_is_found_by_the_id_of_its_callbacks(
     assert ingest.accept(first) is Outcome.RECORDED
     then = called("succeed", "x", provider="appypie", trust=Trust.SIGNED, task_id=None)
     assert ingest.accept(then) is Outcome.RECORDED
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.status, task.provider_task_id) == (Status.SUCCEEDED, None)
     assert task.callback_task_id == task.id_at_provider == "x"
 
@@ -691,7 +698,7 @@ def test_an_accepted_mismatch_is_recorded_and_its_id_is_the_tasks(
     assert ingest.replay(the_mismatch(store).id) is Outcome.MISMATCH  # without accepting it
     assert mismatches(store) == 1
     assert ingest.replay(the_mismatch(store).id, accept=True) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.status, task.id_at_provider) == (Status.SUCCEEDED, "b")
     assert outcomes(store) == ["mismatch", "recorded"]  # of "a" and of "b"
     assert b"b.png" in told_body(store)
@@ -707,7 +714,7 @@ def test_an_accepted_id_outranks_a_create_response(store: Store, ingest: Ingest)
     ingest.accept(called("processing", "b"))
     ingest.replay(the_mismatch(store).id, accept=True)
     assert ingest.accept(answered(named="c")) is Outcome.MISMATCH
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.provider_task_id, task.id_source) == ("b", IdSource.OPERATOR)
 
 
@@ -724,11 +731,11 @@ def test_accepting_an_end_corrects_the_end_of_the_other_task(
         ingest.accept(queried(wrong, "a", changes=picture("a")))
     deliver_all(store, NOW)
     ingest.accept(called(right, "b", changes=picture("b")))
-    number = store.callbacks(outcome=Outcome.MISMATCH)[0].id
+    number = store.lists.callbacks(outcome=Outcome.MISMATCH)[0].id
     assert ingest.replay(number, accept=True) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert task.status is {"succeed": Status.SUCCEEDED, "failed": Status.FAILED}[right]
-    pending = [one for one in store.deliveries() if one.state is State.PENDING]
+    pending = [one for one in store.lists.deliveries() if one.state is State.PENDING]
     assert {(one.hook, one.status) for one in pending} == {
         ("mail", task.status.value),
         ("slack", task.status.value),
@@ -743,10 +750,10 @@ def test_only_messages_that_name_another_task_than_the_accepted_one_may_be_accep
     ingest.accept(called("processing", "a"))
     ingest.accept(called("processing", "b"))
     ingest.accept(called("succeed", "b"))
-    accepted = store.callbacks(outcome=Outcome.MISMATCH)[0].id
+    accepted = store.lists.callbacks(outcome=Outcome.MISMATCH)[0].id
     ingest.replay(accepted, accept=True)
-    task = store.task("task-1")
-    of_a, of_b, recorded = store.history("task-1").callbacks
+    task = store.queries.task("task-1")
+    of_a, of_b, recorded = store.queries.history("task-1").callbacks
     assert [one.outcome for one in (of_a, of_b)] == [Outcome.MISMATCH] * 2
     assert of_a.may_be_accepted(task)
     assert not of_b.may_be_accepted(task)
@@ -759,20 +766,20 @@ def test_a_decision_can_be_taken_back(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("succeed", "a"))
     ingest.accept(called("failed", "b"))
-    first, second = (stored.id for stored in store.history("task-1").callbacks)
+    first, second = (stored.id for stored in store.queries.history("task-1").callbacks)
     ingest.replay(second, accept=True)
-    assert store.task("task-1").status is Status.FAILED
+    assert store.queries.task("task-1").status is Status.FAILED
     assert ingest.replay(first, accept=True) is Outcome.RECORDED
-    task = store.task("task-1")
+    task = store.queries.task("task-1")
     assert (task.status, task.provider_task_id) == (Status.SUCCEEDED, "a")
-    assert store.callback(second).outcome is Outcome.MISMATCH
+    assert store.queries.callback(second).outcome is Outcome.MISMATCH
 
 
 def test_accepting_what_is_no_mismatch_is_refused(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     ingest.accept(called("processing"))
-    for stored in store.history("task-1").callbacks:
+    for stored in store.queries.history("task-1").callbacks:
         with pytest.raises(NotAMismatch, match=f"callback {stored.id} is not a mismatch"):
             ingest.replay(stored.id, accept=True)
     with pytest.raises(NotFound):
@@ -787,7 +794,7 @@ def test_a_mismatch_is_accepted_once(store: Store, ingest: Ingest) -> None:
     ingest.replay(number, accept=True)
     with pytest.raises(NotAMismatch):
         ingest.replay(number, accept=True)
-    assert len(store.deliveries()) == 2
+    assert len(store.lists.deliveries()) == 2
 
 
 def test_a_mismatch_whose_id_came_on_record_since_is_recorded_by_a_plain_replay(
@@ -801,7 +808,7 @@ def test_a_mismatch_whose_id_came_on_record_since_is_recorded_by_a_plain_replay(
     with pytest.raises(NotAMismatch, match="without accepting it"):
         ingest.replay(number, accept=True)
     assert ingest.replay(number) is Outcome.RECORDED
-    assert store.callback(number).problem is None
+    assert store.queries.callback(number).problem is None
 
 
 def test_the_same_bytes_count_once_their_id_is_on_record(store: Store, ingest: Ingest) -> None:
@@ -810,7 +817,7 @@ def test_the_same_bytes_count_once_their_id_is_on_record(store: Store, ingest: I
     assert ingest.accept(called("succeed", OURS)) is Outcome.MISMATCH
     ingest.accept(answered())
     assert ingest.accept(called("succeed", OURS)) is Outcome.RECORDED
-    assert len(store.deliveries()) == 2
+    assert len(store.lists.deliveries()) == 2
     assert outcomes(store) == ["mismatch", "recorded", "duplicate"]
 
 
@@ -825,7 +832,7 @@ def test_a_message_that_is_no_mismatch_any_more_is_shown_as_what_it_is(
     ingest.accept(answered())
     found = ingest.accept(called("submitted", OURS)) if comes_again else ingest.replay(number)
     assert found is Outcome.DUPLICATE
-    stored = store.callback(number)
+    stored = store.queries.callback(number)
     assert (stored.outcome, stored.problem) == (Outcome.DUPLICATE, None)
 
 
@@ -835,8 +842,8 @@ def test_a_message_in_quarantine_that_names_another_task_is_a_mismatch_once_it_i
     put(store)
     ingest.accept(answered())
     said = called("succeed", OTHER)
-    store.quarantine(said, "an older release did not understand it")
-    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    store.inbox.quarantine(said, "an older release did not understand it")
+    (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert ingest.replay(stored.id) is Outcome.MISMATCH
     assert the_mismatch(store).id == stored.id
     assert mismatches(store) == 1
@@ -848,7 +855,7 @@ def test_confirmation_is_asked_for_before_an_accepted_end_counts(store: Store) -
     ingest.accept(answered(named="a"))
     ingest.accept(called("succeed", "b"))
     assert ingest.replay(the_mismatch(store).id, accept=True) is Outcome.CONFIRMING
-    assert store.next_deadline_at() is not None
+    assert store.polling.next_deadline_at() is not None
     assert ingest.accept(queried("succeed", "b")) is Outcome.RECORDED
 
 
@@ -872,19 +879,22 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
         "called": [called("processing"), called("failed"), called("succeed")],
         "nothing": [],
     }.items():
-        now.create_task(Task(name, "kling", Status.CREATED, NOW, NOW))
+        now.inbox.create_task(Task(name, "kling", Status.CREATED, NOW, NOW))
         for one in said:
             ingest.accept(replace(one, task_id=name))
-    now.quarantine(replace(called(), body=b"?", task_id="called"), "not JSON")
+    now.inbox.quarantine(replace(called(), body=b"?", task_id="called"), "not JSON")
     tables = ("tasks", "callbacks", "transitions", "deliveries")
-    rows = {table: [row for page in now.dump(table) for row in page] for table in tables}
+    rows = {
+        table: [row for page in Transfer(now.database).dump(table) for row in page]
+        for table in tables
+    }
     # a create response that named another task than a callback before it, which was only noted
     other = next(row for row in rows["callbacks"] if row["source"] == "create")
     other["problem"] = f"tells of the provider's task {OURS}; on record is {OTHER}"
     for table in tables:
-        before.load(table, [as_before(row) for row in rows[table]])
+        Transfer(before.database).load(table, [as_before(row) for row in rows[table]])
     assert before.migrate() == lacked
-    after = {row["id"]: row for page in before.dump("tasks") for row in page}
+    after = {row["id"]: row for page in Transfer(before.database).dump("tasks") for row in page}
     sources = {name: row["id_source"] for name, row in after.items()}
     assert sources == {
         "created": "callback",
@@ -893,12 +903,12 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
         "nothing": None,
     }
     for table in tables[1:]:
-        kept = [{**row} for page in before.dump(table) for row in page]
+        kept = [{**row} for page in Transfer(before.database).dump(table) for row in page]
         assert kept == [{**row} for row in rows[table]]
-    assert before.page_of_quarantine(before=None, limit=9).rows[0].callback.body == b"?"
+    assert before.lists.page_of_quarantine(before=None, limit=9).rows[0].callback.body == b"?"
     mismatch = {**other, "id": 99, "digest": b"of another body", "outcome": "mismatch"}
-    before.load("callbacks", [mismatch])
-    assert before.callback(99).outcome is Outcome.MISMATCH
+    Transfer(before.database).load("callbacks", [mismatch])
+    assert before.queries.callback(99).outcome is Outcome.MISMATCH
 
 
 # -- adapters

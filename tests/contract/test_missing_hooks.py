@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from receiver.deliveries import State
-from receiver.delivery.dispatch.slots import WorkerSlots
+from receiver.delivery.worker_slots import WorkerSlots
 from receiver.ingest import Ingest
-from receiver.stores.base import ProcessProblem, Store
-from receiver.stores.overview import without_hook
+from receiver.stores.base import Store
+from receiver.stores.sql.activity import ProcessProblem
+from receiver.stores.sql.metrics import without_hook
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -22,19 +23,19 @@ def fill(store: Store, count: int = 1) -> None:
 def test_deliveries_of_a_missing_hook_are_not_claimed_and_delay_no_other_hook(store: Store) -> None:
     fill(store)
     slots = WorkerSlots(4, is_known=lambda hook: hook != "gone")
-    assert [found.hook for found in store.claim("w", LATER, LATER + 9, 9, slots)] == ["mail"]
-    assert store.next_due_at(LATER, slots) is None  # nothing that this worker can do
-    assert store.next_due_at(LATER) is not None
-    assert without_hook(store.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
+    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 9, 9, slots)] == ["mail"]
+    assert store.outbox.next_due_at(LATER, slots) is None  # nothing that this worker can do
+    assert store.outbox.next_due_at(LATER) is not None
+    assert without_hook(store.metrics.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
 
 
 def test_deliveries_are_claimed_once_the_hook_is_back(store: Store) -> None:
     fill(store)
     known = {"mail"}
     slots = WorkerSlots(4, is_known=known.__contains__)
-    store.claim("w", LATER, LATER + 9, 9, slots)
+    store.outbox.claim("w", LATER, LATER + 9, 9, slots)
     known.add("gone")
-    (claimed,) = store.claim("w", LATER, LATER + 9, 9, slots)
+    (claimed,) = store.outbox.claim("w", LATER, LATER + 9, 9, slots)
     assert (claimed.hook, claimed.attempts) == ("gone", 1)
 
 
@@ -42,32 +43,32 @@ def test_dropped_deliveries_are_dead_letters_and_what_waited_for_them_is_due(
     store: Store,
 ) -> None:
     fill(store, 3)
-    assert [store.drop("gone", LATER, limit=2) for _ in range(3)] == [2, 1, 0]
-    dead = store.deliveries(state=State.DEAD)
+    assert [store.repair.drop("gone", LATER, limit=2) for _ in range(3)] == [2, 1, 0]
+    dead = store.lists.deliveries(state=State.DEAD)
     assert {(found.hook, found.ended_at, found.due_at) for found in dead} == {("gone", LATER, None)}
-    assert without_hook(store.delivery_counts(), ["mail", "chat"]) == {}
-    assert {found.due_at for found in store.deliveries(hook="chat")} == {LATER}
-    store.redeliver(dead[0].id, LATER)
-    assert without_hook(store.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
+    assert without_hook(store.metrics.delivery_counts(), ["mail", "chat"]) == {}
+    assert {found.due_at for found in store.lists.deliveries(hook="chat")} == {LATER}
+    store.outbox.redeliver(dead[0].id, LATER)
+    assert without_hook(store.metrics.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
 
 
 def test_a_delivery_that_is_under_way_or_has_ended_is_not_dropped(store: Store) -> None:
     fill(store)
-    store.claim("w", LATER, LATER + 9, 9)
-    assert store.drop("gone", LATER) == 0
-    assert store.drop("never", LATER) == 0
+    store.outbox.claim("w", LATER, LATER + 9, 9)
+    assert store.repair.drop("gone", LATER) == 0
+    assert store.repair.drop("never", LATER) == 0
 
 
 def test_a_problem_is_reported_until_it_is_solved_or_the_process_is_gone(store: Store) -> None:
-    store.heartbeat("host:1", "worker", NOW)
-    assert store.process_problems(0) == []
-    store.report_problem("host:1", "worker", "it is wrong", NOW)
-    store.report_problem("host:2", "poller", "it is wrong", NOW - 5)
-    assert store.process_problems(NOW - 5) == [
+    store.activity.heartbeat("host:1", "worker", NOW)
+    assert store.activity.process_problems(0) == []
+    store.activity.report_problem("host:1", "worker", "it is wrong", NOW)
+    store.activity.report_problem("host:2", "poller", "it is wrong", NOW - 5)
+    assert store.activity.process_problems(NOW - 5) == [
         ProcessProblem("host:1", "worker", "it is wrong", NOW)
     ]
-    store.heartbeat("host:1", "worker", LATER)  # it is still at work
-    assert [one.seen_at for one in store.process_problems(NOW)] == [LATER]
-    store.report_problem("host:1", "worker", None, LATER)
-    assert store.process_problems(NOW) == []
-    assert store.seen("worker") == LATER
+    store.activity.heartbeat("host:1", "worker", LATER)  # it is still at work
+    assert [one.seen_at for one in store.activity.process_problems(NOW)] == [LATER]
+    store.activity.report_problem("host:1", "worker", None, LATER)
+    assert store.activity.process_problems(NOW) == []
+    assert store.activity.last_seen("worker") == LATER

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,8 @@ from receiver.errors import NotFound
 from receiver.events import Source
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.overview import HOUR, HOURS_KEPT, SLOWEST
+from receiver.stores.sql.metrics import HOUR, HOURS_KEPT, SLOWEST
+from receiver.stores.sql.rows import TimeRange
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription
@@ -34,23 +34,27 @@ def tell(store: Store, task: str, status: str = "succeed", **more: object) -> No
 
 
 def standing(store: Store) -> dict[tuple[str, str], int]:
-    return {(one.provider, one.status): one.value for one in store.task_counts() if one.value}
+    return {
+        (one.provider, one.status): one.value for one in store.metrics.task_counts() if one.value
+    }
 
 
 def states(store: Store) -> dict[tuple[str, str], int]:
-    return {(one.hook, one.state): one.value for one in store.delivery_counts() if one.value}
+    return {
+        (one.hook, one.state): one.value for one in store.metrics.delivery_counts() if one.value
+    }
 
 
 def series(store: Store, since: int = 0) -> Counter[tuple[str, int]]:
     found: Counter[tuple[str, int]] = Counter()
-    for one in store.hours(since):
+    for one in store.metrics.hours(since):
         found[one.series, one.bucket] += one.value
     return found
 
 
 def counted_one_by_one(store: Store) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    tasks = Counter((one.provider, one.status.value) for one in store.tasks(limit=EVERYTHING))
-    found = store.deliveries(limit=EVERYTHING)
+    tasks = Counter((one.provider, one.status.value) for one in store.lists.tasks(limit=EVERYTHING))
+    found = store.lists.deliveries(limit=EVERYTHING)
     return tasks, Counter((one.hook, one.state.value) for one in found)
 
 
@@ -59,12 +63,12 @@ def counted_one_by_one(store: Store) -> tuple[Counter[tuple[str, str]], Counter[
 
 def test_an_empty_record_counts_nothing(store: Store) -> None:
     assert (standing(store), states(store), series(store)) == ({}, {}, {})
-    assert store.last_callbacks() == {}
-    assert store.overdue_count(NOW) == 0
+    assert store.metrics.last_callbacks() == {}
+    assert store.metrics.overdue_count(NOW) == 0
 
 
 def test_a_task_is_counted_where_it_stands(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
     assert standing(store) == {("kling", "created"): 1}
     tell(store, "a", "processing")
     assert standing(store) == {("kling", "processing"): 1}
@@ -76,7 +80,7 @@ def test_a_task_is_counted_where_it_stands(store: Store) -> None:
 
 def test_a_task_given_up_on_is_no_longer_open_until_it_ends(store: Store) -> None:
     tell(store, "a", "processing")
-    store.give_up("a", NOW, [])
+    store.inbox.give_up("a", NOW, [])
     assert standing(store) == {("kling", "given_up"): 1}
     tell(store, "a")
     assert standing(store) == {("kling", "succeeded"): 1}
@@ -87,27 +91,27 @@ def test_a_corrected_end_is_counted_once(store: Store) -> None:
     told = callback(body("succeed", "at-provider-a"), "a")
     event = providers.get("kling").parse(told)
     asked = replace(told, source=Source.QUERY, trust=Trust.QUERIED)
-    assert store.record(asked, event, []) is Outcome.RECORDED
+    assert store.inbox.record(asked, event, []) is Outcome.RECORDED
     assert standing(store) == {("kling", "succeeded"): 1}
 
 
 def test_a_delivery_is_counted_in_its_state(store: Store) -> None:
     tell(store, "a")
     assert states(store) == {("chat", "pending"): 1, ("mail", "pending"): 1}
-    first, second = store.claim("w", NOW, NOW + 1, 9)
+    first, second = store.outbox.claim("w", NOW, NOW + 1, 9)
     assert states(store) == {("chat", "claimed"): 1, ("mail", "claimed"): 1}
     attempt = Attempt(1, NOW, NOW, "failed", "no")
-    store.settle(first, attempt, State.DEAD, None)
-    store.settle(second, attempt, State.PENDING, NOW)
+    store.outbox.settle(first, attempt, State.DEAD, None)
+    store.outbox.settle(second, attempt, State.PENDING, NOW)
     assert states(store) == {(first.hook, "dead"): 1, (second.hook, "pending"): 1}
-    store.redeliver(first.id, NOW)
+    store.outbox.redeliver(first.id, NOW)
     assert states(store) == {("chat", "pending"): 1, ("mail", "pending"): 1}
 
 
 def test_the_counters_of_a_forgotten_task_stay(store: Store) -> None:
     tell(store, "a")
-    store.close_task("a", NOW)
-    store.erase("a", NOW)
+    store.erasures.close_task("a", NOW)
+    store.erasures.erase("a", NOW)
     assert standing(store) == {("kling", "succeeded"): 1}
     assert states(store) == {("chat", "dead"): 1, ("mail", "dead"): 1}
 
@@ -118,14 +122,16 @@ def test_callbacks_and_ends_are_counted_by_the_hour(store: Store) -> None:
     tell(store, "a")  # a byte-identical repeat
     tell(store, "b", "failed")
     hour = NOW // HOUR
-    told = {(one.hour, one.series): one.value for one in store.hours(hour - 1) if not one.bucket}
+    told = {
+        (one.hour, one.series): one.value for one in store.metrics.hours(hour - 1) if not one.bucket
+    }
     assert told == {
         (hour - 1, "callbacks"): 1,
         (hour, "callbacks"): 2,
         (hour, "failed"): 1,
         (hour, "succeeded"): 1,
     }
-    assert {one.hour for one in store.hours(hour)} == {hour}
+    assert {one.hour for one in store.metrics.hours(hour)} == {hour}
 
 
 @pytest.mark.parametrize(
@@ -148,17 +154,17 @@ def test_an_hour_takes_the_place_of_the_one_two_days_before(store: Store) -> Non
     assert series(store, two_days)["callbacks", 0] == 2
     tell(store, "late", received_at=NOW)  # such as one from a copy: it takes no newer one's place
     assert series(store, two_days)["callbacks", 0] == 2
-    assert store.last_callbacks() == {"kling": last}
+    assert store.metrics.last_callbacks() == {"kling": last}
     if isinstance(store, SqliteStore):  # PostgreSQL has as many as it has slots
         assert series(store)["callbacks", 0] == 2
 
 
 def test_tasks_that_are_overdue_are_counted(store: Store) -> None:
     for number, deadline_at in enumerate((NOW - 1, NOW, NOW + 1, None)):
-        store.create_task(
+        store.inbox.create_task(
             Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=deadline_at)
         )
-    assert store.overdue_count(NOW) == 2
+    assert store.metrics.overdue_count(NOW) == 2
 
 
 def test_counters_are_right_after_a_crowd(store: Store) -> None:
@@ -169,10 +175,10 @@ def test_counters_are_right_after_a_crowd(store: Store) -> None:
 
     def work(one: tuple[str, str]) -> None:
         tell(store, *one)
-        for delivery in store.claim("w", NOW, NOW + 10, 3):
+        for delivery in store.outbox.claim("w", NOW, NOW + 10, 3):
             state = chance.choice([State.DELIVERED, State.DEAD, State.PENDING])
             attempt = Attempt(delivery.attempts, NOW, NOW, "failed", "no")
-            store.settle(delivery, attempt, state, NOW if state is State.PENDING else None)
+            store.outbox.settle(delivery, attempt, state, NOW if state is State.PENDING else None)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, told))
@@ -189,9 +195,9 @@ def live_a_little(store: Store) -> None:
         tell(store, f"t{number}", "processing", received_at=at)
         tell(store, f"t{number}", "failed" if number % 3 else "succeed", received_at=at + 20_000)
     tell(store, "given-up", "processing")
-    store.give_up("given-up", NOW, [])
-    for delivery in store.claim("w", NOW, NOW + 1, 5):
-        store.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
+    store.inbox.give_up("given-up", NOW, [])
+    for delivery in store.outbox.claim("w", NOW, NOW + 1, 5):
+        store.outbox.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
 
 
 def test_the_migration_counts_what_is_on_record_already(
@@ -205,8 +211,8 @@ def test_the_migration_counts_what_is_on_record_already(
     since = NOW // HOUR - 24
     assert standing(before) == standing(now)
     assert states(before) == states(now)
-    assert before.hours(since) == now.hours(since) != []
-    assert before.last_callbacks() == now.last_callbacks() != {}
+    assert before.metrics.hours(since) == now.metrics.hours(since) != []
+    assert before.metrics.last_callbacks() == now.metrics.last_callbacks() != {}
     tell(before, "one-more")
     assert standing(before)["kling", "succeeded"] == standing(now)["kling", "succeeded"] + 1
 
@@ -223,7 +229,7 @@ def five_tasks(store: Store) -> None:
         task = Task(
             f"t{number}", "kling", Status.CREATED, NOW + number, NOW + number, reference="R"
         )
-        store.create_task(task)
+        store.inbox.create_task(task)
     tell(store, "t1")
     tell(store, "t3", "processing")
 
@@ -231,13 +237,16 @@ def five_tasks(store: Store) -> None:
 def test_tasks_of_several_statuses_come_in_one_order(store: Store) -> None:
     five_tasks(store)
     open_ones = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
-    page = store.page_of_standing(open_ones, before=None, limit=3)
+    page = store.lists.page_of_tasks(status=open_ones, before=None, limit=3)
     assert ids(page.rows) == ["t4", "t3", "t2"]
-    following = store.page_of_standing(open_ones, before=page.next, limit=3)
+    following = store.lists.page_of_tasks(status=open_ones, before=page.next, limit=3)
     assert (ids(following.rows), following.next) == (["t0"], None)
-    every = store.page_of_standing(tuple(Status), before=None, limit=9, reference="R")
+    every = store.lists.page_of_tasks(status=tuple(Status), before=None, limit=9, reference="R")
     assert ids(every.rows) == ["t4", "t3", "t2", "t1", "t0"]
-    assert store.page_of_standing(open_ones, before=None, limit=3, provider="appypie").rows == ()
+    assert (
+        store.lists.page_of_tasks(status=open_ones, before=None, limit=3, provider="appypie").rows
+        == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,51 +263,58 @@ def test_tasks_of_a_time(
     store: Store, since: int | None, until: int | None, found: list[str]
 ) -> None:
     five_tasks(store)
-    between: dict[str, Any] = {
-        "since": None if since is None else NOW + since,
-        "until": None if until is None else NOW + until,
-    }
-    page = store.page_of_standing(tuple(Status), before=None, limit=9, **between)
+    created = TimeRange(
+        None if since is None else NOW + since, None if until is None else NOW + until
+    )
+    page = store.lists.page_of_tasks(status=tuple(Status), before=None, limit=9, created=created)
     assert (ids(page.rows), page.next) == (found, None)
 
 
 def test_a_time_is_paged_to_its_end(store: Store) -> None:
     five_tasks(store)
-    page = store.page_of_standing(tuple(Status), before=None, limit=2, since=NOW + 1)
+    page = store.lists.page_of_tasks(
+        status=tuple(Status), before=None, limit=2, created=TimeRange(since=NOW + 1)
+    )
     assert ids(page.rows) == ["t4", "t3"]
-    page = store.page_of_standing(tuple(Status), before=page.next, limit=2, since=NOW + 1)
+    page = store.lists.page_of_tasks(
+        status=tuple(Status), before=page.next, limit=2, created=TimeRange(since=NOW + 1)
+    )
     assert (ids(page.rows), page.next) == (["t2", "t1"], None)
 
 
 def test_what_belongs_to_the_rows_of_a_page(store: Store) -> None:
     tell(store, "a")
     tell(store, "b")
-    delivery, *_ = store.claim("w", NOW, NOW + 1, 9)
+    delivery, *_ = store.outbox.claim("w", NOW, NOW + 1, 9)
     picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"small")
     bare = replace(picture, media_index="1", thumbnail=None)
     attempt = Attempt(1, NOW, NOW, "delivered", "ok")
-    store.settle(delivery, attempt, State.DELIVERED, None, [picture, bare])
-    (task,) = store.tasks_by_id([delivery.task_id, "nobody"]).values()
+    store.outbox.settle(delivery, attempt, State.DELIVERED, None, [picture, bare])
+    (task,) = store.queries.tasks_by_id([delivery.task_id, "nobody"]).values()
     assert task.id == delivery.task_id
-    found = store.pictures(["a", "b"])
+    found = store.queries.pictures(["a", "b"])
     assert [(one.file.media_index, one.has_thumbnail) for one in found[task.id]] == [
         ("0", True),
         ("1", False),
     ]
-    assert store.picture(delivery.id, "0") == picture
+    assert store.queries.picture(delivery.id, "0") == picture
     with pytest.raises(NotFound, match="no file 9"):
-        store.picture(delivery.id, "9")
-    assert store.results(["a", "b"])["a"].body == body("succeed", "at-provider-a")
-    assert store.attempts([delivery]) == {delivery.id: (attempt,)}
-    assert (store.pictures([]), store.results([]), store.tasks_by_id([])) == ({}, {}, {})
-    assert store.attempts([]) == {}
+        store.queries.picture(delivery.id, "9")
+    assert store.queries.results(["a", "b"])["a"].body == body("succeed", "at-provider-a")
+    assert store.queries.attempts([delivery]) == {delivery.id: (attempt,)}
+    assert (
+        store.queries.pictures([]),
+        store.queries.results([]),
+        store.queries.tasks_by_id([]),
+    ) == ({}, {}, {})
+    assert store.queries.attempts([]) == {}
 
 
 def test_quarantine_is_paged_newest_first(store: Store) -> None:
     tell(store, "a")
     for number in range(3):
-        store.quarantine(callback(f"{number}".encode(), "a"), f"problem {number}")
-    page = store.page_of_quarantine(before=None, limit=2)
+        store.inbox.quarantine(callback(f"{number}".encode(), "a"), f"problem {number}")
+    page = store.lists.page_of_quarantine(before=None, limit=2)
     assert [one.problem for one in page.rows] == ["problem 2", "problem 1"]
-    page = store.page_of_quarantine(before=page.next, limit=2)
+    page = store.lists.page_of_quarantine(before=page.next, limit=2)
     assert ([one.problem for one in page.rows], page.next) == (["problem 0"], None)

@@ -19,18 +19,19 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
 from receiver.maintenance.forget import forget
 from receiver.maintenance.prune import prune
-from receiver.stores.base import Store, StoredResponse
-from receiver.stores.hook_tests import HookTestOutcome
+from receiver.stores.base import Store
 from receiver.stores.sql import personal_data
-from receiver.stores.sql.transfer import TABLES
+from receiver.stores.sql.activity import Rejection
+from receiver.stores.sql.endpoints import HookTestOutcome
+from receiver.stores.sql.idempotency import StoredResponse
+from receiver.stores.sql.transfer import TABLES, Transfer
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -55,7 +56,7 @@ THEIRS = ("sqlite_", "_sqlite_", "procrastinate_", "callback_receiver_migrations
 def columns(store: Store) -> dict[str, set[str]]:
     """The columns of every table of ours in this database, by table."""
     found: dict[str, set[str]] = {}
-    with store.reading() as session:  # type: ignore[attr-defined]
+    with store.database.reading() as session:
         if isinstance(store, SqliteStore):
             tables = session.execute("select name from sqlite_master where type = 'table'")
             for name in [row["name"] for row in tables.fetchall()]:
@@ -73,7 +74,7 @@ def columns(store: Store) -> dict[str, set[str]]:
 def holding(store: Store, words: str) -> dict[str, set[str]]:
     """The columns in which these words stand in some row of any table, by table."""
     found: dict[str, set[str]] = {}
-    with store.reading() as session:  # type: ignore[attr-defined]
+    with store.database.reading() as session:
         for table in every_table(store):
             for row in session.execute(f"select * from {table}").fetchall():  # noqa: S608
                 for column in row.keys():  # noqa: SIM118 - a row of SQLite
@@ -87,7 +88,7 @@ def every_table(store: Store) -> list[str]:
     sql = "select tablename as name from pg_tables where schemaname = current_schema()"
     if isinstance(store, SqliteStore):
         sql = "select name from sqlite_master where type = 'table'"
-    with store.reading() as session:  # type: ignore[attr-defined]
+    with store.database.reading() as session:
         return [row["name"] for row in session.execute(sql).fetchall()]
 
 
@@ -99,29 +100,29 @@ def _text(value: Any) -> str:
 
 def put_on_record(store: Store) -> None:
     """One ended task, with the name of a person wherever it can get."""
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
-    store.keep_inputs("a", {"human": ANNA.encode()})
-    store.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
+    store.inbox.keep_inputs("a", {"human": ANNA.encode()})
+    store.inbox.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
     told = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
     Ingest(store, [subscription("mail"), subscription("chat")]).accept(told)
-    held = store.claim_key(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
+    held = store.idempotency.claim(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
     assert held is not None
-    store.settle_key(held, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
-    delivered, failed = store.claim("w", LATER, LATER + 10_000, 2)
+    store.idempotency.settle(held, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
+    delivered, failed = store.outbox.claim("w", LATER, LATER + 10_000, 2)
     picture = File("0", f"/data/{ANNA}.png", "ab" * 32, 3, "image/png", ANNA.encode())
     attempt = Attempt(1, NOW, NOW, "delivered", f"took it for {ANNA}")
-    store.settle(delivered, attempt, State.DELIVERED, None, [picture])
+    store.outbox.settle(delivered, attempt, State.DELIVERED, None, [picture])
     answer = f"no such customer: {ANNA}"
     gone = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
-    store.settle(failed, attempt, State.DELIVERED, None, change=lambda _: gone)
-    store.note_rejections([Rejection(NOW, ANNA, f"no {ANNA}", ANNA, f"/callbacks/{ANNA}")])
-    store.ask_trial("chat", "succeeded", NOW)
-    (trial,) = store.take_trials(NOW, NOW + 1)
-    store.end_trial(trial, HookTestOutcome.FAILED, f"unlike the last one, {ANNA}", NOW)
+    store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: gone)
+    store.activity.add_rejections([Rejection(NOW, ANNA, f"no {ANNA}", ANNA, f"/callbacks/{ANNA}")])
+    store.endpoints.request_test("chat", "succeeded", NOW)
+    (trial,) = store.endpoints.claim_tests(NOW, NOW + 1)
+    store.endpoints.end_test(trial, HookTestOutcome.FAILED, f"unlike the last one, {ANNA}", NOW)
     # A signed message that was not understood belongs to no task.
     nobodys = replace(callback(ANNA.encode(), headers={"X-Name": ANNA}), task_id=None)
-    store.quarantine(nobodys, f"{ANNA} is unknown")
+    store.inbox.quarantine(nobodys, f"{ANNA} is unknown")
 
 
 def test_every_column_is_classified_once(store: Store) -> None:
@@ -149,8 +150,8 @@ def test_the_name_stands_in_every_personal_column(store: Store) -> None:
 
 def test_forgetting_erases_every_personal_column(store: Store) -> None:
     put_on_record(store)
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
     assert holding(store, ANNA) == {}
 
 
@@ -162,9 +163,9 @@ def test_pruning_erases_every_column_but_those_with_a_reason(store: Store) -> No
 
 
 def test_pruning_erases_texts_of_a_task_that_no_message_is_known_of(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.FAILED, NOW, NOW, reason=ANNA))
+    store.inbox.create_task(Task("a", "kling", Status.FAILED, NOW, NOW, reason=ANNA))
     list(prune(store, LATER))
-    assert store.task("a").reason is None
+    assert store.queries.task("a").reason is None
 
 
 def test_a_copy_takes_every_personal_column_along(store: Store, tmp_path: Path) -> None:
@@ -172,12 +173,12 @@ def test_a_copy_takes_every_personal_column_along(store: Store, tmp_path: Path) 
     target = SqliteStore(tmp_path / "copy" / "receiver.db")
     target.migrate()
     for table in TABLES:
-        for found in store.dump(table):
-            target.load(table, found)
+        for found in Transfer(store.database).dump(table):
+            Transfer(target.database).load(table, found)
     try:
         assert holding(target, ANNA) == PERSONAL
-        target.close_task("a", LATER)
-        target.erase("a", LATER)
+        target.erasures.close_task("a", LATER)
+        target.erasures.erase("a", LATER)
         assert holding(target, ANNA) == {}
     finally:
         target.close()
@@ -191,15 +192,15 @@ def test_no_byte_of_it_is_left_in_the_files_of_the_database(
     put_on_record(store)
     assert ANNA in contents(tmp_path)
     if verb == "forget":
-        store.close_task("a", LATER)
-        store.erase("a", LATER)
+        store.erasures.close_task("a", LATER)
+        store.erasures.erase("a", LATER)
         assert ANNA not in contents(tmp_path)
     else:
         list(prune(store, LATER))
         shown = contents(tmp_path)
         # The reference is kept, once in the table and once in its index, and the place of the file.
         assert shown.count(ANNA) == shown.count(f"/data/{ANNA}.png") + 2
-    assert store.unfinished_erasure() is None
+    assert store.erasures.unfinished() is None
 
 
 @only_sqlite
@@ -211,9 +212,9 @@ def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path:
     put_between_rows(file)
     again = SqliteStore(file)
     try:
-        again.close_task("a", LATER)
-        assert again.erase("a", LATER)
-        assert again.unfinished_erasure() is None
+        again.erasures.close_task("a", LATER)
+        assert again.erasures.erase("a", LATER)
+        assert again.erasures.unfinished() is None
     finally:
         again.close()
     assert ANNA not in contents(tmp_path)
@@ -276,57 +277,57 @@ def contents(folder: Path) -> str:
 def test_forgetting_erases_echoes_in_texts_of_others(store: Store, echo: str) -> None:
     put_on_record(store)
     Ingest(store, [subscription("shop")]).accept(callback(body(), "b"))
-    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
     answer = f"no room: {echo} came first"
     change = (Endpoint("shop", 5, NOW, 1, NOW, said=answer), AlertKind.PAUSED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
-    store.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
-    store.note_rejections([Rejection(NOW, "192.0.2.1", "wrong token", "POST", f"/{echo}")])
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
+    store.outbox.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
+    store.activity.add_rejections([Rejection(NOW, "192.0.2.1", "wrong token", "POST", f"/{echo}")])
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
     assert holding(store, echo) == {}
-    assert store.endpoint("shop").said == personal_data.FORGOTTEN
+    assert store.endpoints.of("shop").said == personal_data.FORGOTTEN
 
 
 @pytest.mark.parametrize("verb", ["forget", "prune"])
 def test_a_text_of_an_endpoint_goes_with_the_task_that_brought_it(store: Store, verb: str) -> None:
     """The text does not name the person, and the response itself was pruned before."""
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
-    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
     said = "the lady in the red coat is not welcome"
     change = (Endpoint("chat", 5, NOW, 1, NOW, said=said), AlertKind.PAUSED)
     attempt = Attempt(1, NOW, NOW, "failed", said)
-    store.settle(failed, attempt, State.DELIVERED, None, change=lambda _: change)
+    store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: change)
     if verb == "prune":
-        store.prune(LATER)
+        store.retention.prune(LATER)
     else:
-        store.close_task("a", LATER)
-        store.erase("a", LATER)
+        store.erasures.close_task("a", LATER)
+        store.erasures.erase("a", LATER)
     assert holding(store, said) == {}
-    assert store.endpoint("chat").said.startswith("(erased: ")
+    assert store.endpoints.of("chat").said.startswith("(erased: ")
 
 
 def test_a_forgotten_idempotency_key_still_makes_no_second_task(store: Store) -> None:
     put_on_record(store)
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
-    kept = store.key(f"order of {ANNA}", NOW + 2)
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    kept = store.idempotency.find(f"order of {ANNA}", NOW + 2)
     assert kept is not None
     assert kept.answer is not None
     assert kept.answer.status == 410
-    assert store.claim_key(f"order of {ANNA}", b"digest", "b", NOW + 2, NOW + 3) is None
+    assert store.idempotency.claim(f"order of {ANNA}", b"digest", "b", NOW + 2, NOW + 3) is None
 
 
 def test_forgetting_leaves_what_an_endpoint_said_of_other_tasks(store: Store) -> None:
     Ingest(store, [subscription("chat")]).accept(callback(body(), "b"))
-    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
     change = (Endpoint("chat", 5, NOW, 1, NOW, said="answered 503"), AlertKind.PAUSED)
     attempt = Attempt(1, NOW, NOW, "failed", "answered 503")
-    store.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
+    store.outbox.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
     Ingest(store, [subscription("chat")]).accept(callback(body("failed", "p-2"), "a"))
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
-    assert store.endpoint("chat").said == "answered 503"
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    assert store.endpoints.of("chat").said == "answered 503"
 
 
 @pytest.mark.parametrize("answer", ["the lady in the red coat is unknown", ""])
@@ -336,47 +337,47 @@ def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
     """A text whose answer was erased before, by `prune`, is erased by the migration."""
     store = lacking("0015_personal_data")
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
-    (failed,) = store.claim("w", LATER, LATER + 10_000, 1)
+    (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
-    store.settle(failed, attempt, State.DEAD, None)
-    store.load(
+    store.outbox.settle(failed, attempt, State.DEAD, None)
+    Transfer(store.database).load(
         "endpoints",
         [{"hook": "chat", "disabled_at": NOW, "said": "the lady in the red coat is unknown"}],
     )
     assert store.migrate() == ["0015_personal_data"]
     if answer:
-        assert store.endpoint("chat").said == answer
-        store.close_task("a", LATER)
-        store.erase("a", LATER)
+        assert store.endpoints.of("chat").said == answer
+        store.erasures.close_task("a", LATER)
+        store.erasures.erase("a", LATER)
     assert holding(store, "red coat") == {}
-    assert store.endpoint("chat").said.startswith("(erased: ")
+    assert store.endpoints.of("chat").said.startswith("(erased: ")
 
 
 def test_pruning_leaves_what_is_needed_for_a_day(store: Store) -> None:
     """A key, so that the same request creates no second task, and an alert, so that it is sent."""
     now = now_ms()
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a", received_at=now))
-    (failed,) = store.claim("w", now, now + 10_000, 1)
+    (failed,) = store.outbox.claim("w", now, now + 10_000, 1)
     change = (Endpoint("chat", 5, now, 1, now, said="no answer"), AlertKind.PAUSED)
     attempt = Attempt(1, now, now, "failed", "no answer")
-    store.settle(failed, attempt, State.PENDING, now, change=lambda _: change)
-    assert store.claim_key("key", b"digest", "b", now, now + 1) is not None
-    store.note_rejections([Rejection(now, "192.0.2.1", "wrong token", "POST", "/x")])
+    store.outbox.settle(failed, attempt, State.PENDING, now, change=lambda _: change)
+    assert store.idempotency.claim("key", b"digest", "b", now, now + 1) is not None
+    store.activity.add_rejections([Rejection(now, "192.0.2.1", "wrong token", "POST", "/x")])
     list(prune(store, now + 1_000))
-    assert store.key("key", now) is not None
-    assert [alert.said for alert in store.take_alerts(now, now + 1)] == ["no answer"]
-    assert store.rejections() == []
+    assert store.idempotency.find("key", now) is not None
+    assert [alert.said for alert in store.endpoints.take_alerts(now, now + 1)] == ["no answer"]
+    assert store.activity.rejections() == []
 
 
 def test_a_delivery_repeats_no_text_of_another_task(store: Store) -> None:
     """A disabled hook refuses deliveries of every task, and the reason may name the first one."""
     put_on_record(store)
     Ingest(store, [subscription("chat")]).accept(callback(body(), "b"))
-    (delivery,) = store.claim("w", LATER, LATER + 10_000, 1)
-    deliver = Deliver(
+    (delivery,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
+    deliver = DeliveryWorker(
         store, {"chat": Webhook("chat", {"url": "http://192.0.2.1", "secrets": [KEY]})}
     )
     assert deliver.attempt(delivery) is State.DEAD
-    (attempt,) = store.history("b").attempts[delivery.id]
+    (attempt,) = store.queries.history("b").attempts[delivery.id]
     assert "the hook is disabled" in attempt.answer
     assert ANNA not in attempt.answer

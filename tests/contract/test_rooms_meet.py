@@ -21,7 +21,7 @@ from receiver.tasks import Status, new_task_id
 from sandbox.server import Behaviour, Sandbox
 from submitter.client import Answer
 from submitter.errors import NotFoundAtProvider, WrongAccount, WrongInput
-from submitter.providers import Provider, open_room
+from submitter.providers import Provider, open_provider
 from submitter.providers.base import TryOn
 from tests.support.http_server import LoopbackServer
 from tests.support.installation import ROOT
@@ -86,7 +86,7 @@ def room(
 ) -> Provider:
     for name, value in sandbox.env().items():
         monkeypatch.setenv(name, value)
-    return open_room(request.param)
+    return open_provider(request.param)
 
 
 def picture(side: int) -> str:
@@ -154,7 +154,7 @@ def test_a_wrong_key_is_the_account_s_fault(
 ) -> None:
     monkeypatch.setenv(KEYS[room.name], "a-key-that-nobody-has-given-us-ever")
     with pytest.raises(WrongAccount):
-        open_room(room.name).create(order())
+        open_provider(room.name).create(order())
 
 
 def test_callbacks_tell_the_same_as_queries(room: Provider, sink: Sink) -> None:

@@ -16,8 +16,9 @@ from receiver.endpoints import Endpoint
 from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.stores.admission import Candidate
 from receiver.stores.base import Store
+from receiver.stores.sql.hook_queues import Candidate
+from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.patience import PATIENCE
@@ -42,7 +43,7 @@ def ended(delivery: Delivery, outcome: str = "delivered", at: int = NOW + 5) -> 
 
 
 def claim_one(store: Store, now: int = LATER) -> Delivery:
-    (delivery,) = store.claim("worker-1", now, now + 10_000, 1)
+    (delivery,) = store.outbox.claim("worker-1", now, now + 10_000, 1)
     return delivery
 
 
@@ -50,26 +51,26 @@ def claim_one(store: Store, now: int = LATER) -> Delivery:
 
 
 def test_a_new_task_is_on_record_before_anything_else(store: Store) -> None:
-    store.create_task(task(reference="ORDER-7", account="shop2"))
-    found = store.task("task-1")
+    store.inbox.create_task(task(reference="ORDER-7", account="shop2"))
+    found = store.queries.task("task-1")
     assert (found.status, found.reference, found.account) == (Status.CREATED, "ORDER-7", "shop2")
-    assert [move.status for move in store.history("task-1").transitions] == ["created"]
+    assert [move.status for move in store.queries.history("task-1").transitions] == ["created"]
 
 
 def test_a_task_id_is_taken_once(store: Store) -> None:
-    store.create_task(task())
+    store.inbox.create_task(task())
     with pytest.raises(ValueError, match="task-1"):
-        store.create_task(task(reference="other"))
-    assert store.task("task-1").reference is None
+        store.inbox.create_task(task(reference="other"))
+    assert store.queries.task("task-1").reference is None
 
 
 def test_the_whole_life_of_a_task_is_recorded(store: Store, ingest: Ingest) -> None:
-    store.create_task(task())
+    store.inbox.create_task(task())
     told = [
         ingest.accept(callback(body(status))) for status in ("submitted", "processing", "succeed")
     ]
     assert told == [Outcome.RECORDED] * 3
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert history.task.provider_task_id == "828338674605220001"
     assert history.task.deadline_at is None
@@ -82,7 +83,7 @@ def test_second_succeed_is_recorded_once(store: Store, ingest: Ingest) -> None:
     assert ingest.accept(callback(raw)) is Outcome.RECORDED
     assert ingest.accept(callback(raw)) is Outcome.DUPLICATE
     assert ingest.accept(callback(body(updated_at=1_765_519_999_000))) is Outcome.DUPLICATE
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert len(history.deliveries) == 2
     # identical bytes are counted, differing ones kept
@@ -92,7 +93,7 @@ def test_second_succeed_is_recorded_once(store: Store, ingest: Ingest) -> None:
 def test_a_late_callback_is_kept_and_moves_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
     assert ingest.accept(callback(body("processing"))) is Outcome.STALE
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert [stored.outcome for stored in history.callbacks] == [Outcome.RECORDED, Outcome.STALE]
 
@@ -100,7 +101,7 @@ def test_a_late_callback_is_kept_and_moves_nothing(store: Store, ingest: Ingest)
 def test_a_contradiction_is_flagged_and_moves_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert history.task.conflict
     assert len(history.deliveries) == 2
@@ -111,7 +112,7 @@ def test_a_queried_answer_corrects_once_and_its_hooks_fire(store: Store, ingest:
     answer = b'{"code": 0, "data": ' + body("succeed") + b"}"
     queried = callback(answer, source=Source.QUERY, trust=Trust.QUERIED)
     assert ingest.accept(queried) is Outcome.RECORDED
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert (history.task.status, history.task.reason) == (Status.SUCCEEDED, None)
     assert [move.corrected for move in history.transitions] == [False, True]
     assert len(history.deliveries) == 4
@@ -121,25 +122,25 @@ def test_a_queried_answer_corrects_once_and_its_hooks_fire(store: Store, ingest:
 def test_an_unknown_task_is_adopted(store: Store, ingest: Ingest) -> None:
     info = {"external_task_id": "ORDER-7"}
     assert ingest.accept(callback(body(task_info=info), "theirs-1")) is Outcome.RECORDED
-    found = store.task("theirs-1")
+    found = store.queries.task("theirs-1")
     assert (found.status, found.reference) == (Status.SUCCEEDED, "ORDER-7")
 
 
 def test_what_is_not_understood_is_kept_and_can_be_replayed(store: Store, ingest: Ingest) -> None:
     with pytest.raises(NotTheProtocol):
         ingest.accept(callback(body("completed")))
-    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert stored.callback.body == body("completed")
     assert stored.problem is not None
     assert "task_status" in stored.problem
-    assert store.task("task-1").status is Status.CREATED
+    assert store.queries.task("task-1").status is Status.CREATED
     with pytest.raises(NotTheProtocol):  # still not understood
         ingest.replay(stored.id)
     event = providers.get("kling").parse(callback(body("succeed")))  # as a mended room would
-    assert store.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
-    assert store.callback(stored.id).outcome is Outcome.RECORDED
-    assert store.task("task-1").status is Status.SUCCEEDED
-    assert len(store.deliveries()) == 2
+    assert store.inbox.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
+    assert store.queries.callback(stored.id).outcome is Outcome.RECORDED
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
+    assert len(store.lists.deliveries()) == 2
 
 
 def test_the_second_of_two_replays_at_once_keeps_the_outcome_of_the_first(
@@ -148,35 +149,35 @@ def test_the_second_of_two_replays_at_once_keeps_the_outcome_of_the_first(
     """Both read the callback while it was in quarantine."""
     with pytest.raises(NotTheProtocol):
         ingest.accept(callback(body("completed")))
-    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     event = providers.get("kling").parse(callback(body("succeed")))
-    assert store.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
-    assert store.reopen(stored, event, ingest.subscriptions) is Outcome.DUPLICATE
-    assert store.callback(stored.id).outcome is Outcome.RECORDED
-    assert len(store.deliveries()) == len(ingest.subscriptions)
+    assert store.inbox.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
+    assert store.inbox.reopen(stored, event, ingest.subscriptions) is Outcome.DUPLICATE
+    assert store.queries.callback(stored.id).outcome is Outcome.RECORDED
+    assert len(store.lists.deliveries()) == len(ingest.subscriptions)
 
 
 def test_replay_of_what_is_on_record_changes_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert ingest.replay(stored.id) is Outcome.DUPLICATE
-    assert store.callback(stored.id) == stored
-    assert len(store.deliveries()) == 2
+    assert store.queries.callback(stored.id) == stored
+    assert len(store.lists.deliveries()) == 2
 
 
 def test_the_raw_message_is_kept_byte_for_byte(store: Store, ingest: Ingest) -> None:
     raw = b" " + body() + b"\r\n"
     ingest.accept(callback(raw, headers={"User-Agent": "Apache", "X": "é"}))
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert stored.callback.body == raw
     assert stored.callback.headers == {"User-Agent": "Apache", "X": "é"}
 
 
 def test_a_task_of_another_provider_is_not_touched(store: Store, ingest: Ingest) -> None:
-    store.create_task(task(provider="modellix"))
+    store.inbox.create_task(task(provider="modellix"))
     with pytest.raises(NotTheProtocol, match="modellix"):
         ingest.accept(callback(body()))
-    assert store.task("task-1").status is Status.CREATED
+    assert store.queries.task("task-1").status is Status.CREATED
 
 
 def test_concurrent_callbacks_are_recorded_once(store: Store, ingest: Ingest) -> None:
@@ -189,10 +190,12 @@ def test_concurrent_callbacks_are_recorded_once(store: Store, ingest: Ingest) ->
     ]
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda one: ingest.accept(callback(body(one[1]), one[0])), work))
-    moves = sum(len(store.history(f"task-{number}").transitions) for number in range(40))
+    moves = sum(len(store.queries.history(f"task-{number}").transitions) for number in range(40))
     assert outcomes.count(Outcome.RECORDED) == moves
-    assert {store.task(f"task-{number}").status for number in range(40)} == {Status.SUCCEEDED}
-    assert len(store.deliveries(limit=1000)) == 80
+    assert {store.queries.task(f"task-{number}").status for number in range(40)} == {
+        Status.SUCCEEDED
+    }
+    assert len(store.lists.deliveries(limit=1000)) == 80
 
 
 # -- the outbox
@@ -206,9 +209,9 @@ def test_only_hooks_that_hear_get_a_delivery(store: Store) -> None:
         subscription("gifts", match="GIFT-*"),
         replace(subscription("failures"), on=frozenset({"failed"})),
     ]
-    store.create_task(task(reference="ORDER-7"))
+    store.inbox.create_task(task(reference="ORDER-7"))
     Ingest(store, heard).accept(callback(body()))
-    assert {delivery.hook for delivery in store.deliveries()} == {"all", "orders"}
+    assert {delivery.hook for delivery in store.lists.deliveries()} == {"all", "orders"}
 
 
 def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> None:
@@ -216,10 +219,12 @@ def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> No
         ingest.accept(callback(body(), f"task-{number}"))
     with ThreadPoolExecutor(8) as pool:
         batches = list(
-            pool.map(lambda name: store.claim(f"w{name}", LATER, LATER + 10_000, 5), range(8))
+            pool.map(
+                lambda name: store.outbox.claim(f"w{name}", LATER, LATER + 10_000, 5), range(8)
+            )
         )
     # Where claims run side by side one may pass over what another looks at; the next gets it.
-    passed_over = store.claim("next", LATER, LATER + 10_000, 20)
+    passed_over = store.outbox.claim("next", LATER, LATER + 10_000, 20)
     assert not (passed_over and isinstance(store, SqliteStore))
     batches.append(passed_over)
     ids = [delivery.id for batch in batches for delivery in batch]
@@ -228,8 +233,8 @@ def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> No
 
 def test_what_is_not_due_is_not_claimed(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
-    assert store.claim("w", NOW - 1, LATER, 5) == []
-    assert store.next_due_at(NOW) == NOW
+    assert store.outbox.claim("w", NOW - 1, LATER, 5) == []
+    assert store.outbox.next_due_at(NOW) == NOW
 
 
 def test_the_oldest_is_claimed_first(store: Store, ingest: Ingest) -> None:
@@ -241,10 +246,10 @@ def test_the_oldest_is_claimed_first(store: Store, ingest: Ingest) -> None:
 def test_a_delivered_delivery_stays_delivered(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
     delivery = claim_one(store)
-    assert store.settle(delivery, ended(delivery), State.DELIVERED, None)
-    (mine,) = [found for found in store.deliveries() if found.id == delivery.id]
+    assert store.outbox.settle(delivery, ended(delivery), State.DELIVERED, None)
+    (mine,) = [found for found in store.lists.deliveries() if found.id == delivery.id]
     assert (mine.state, mine.attempts, mine.due_at) == (State.DELIVERED, 1, None)
-    assert store.history("task-1").attempts[delivery.id] == (ended(delivery),)
+    assert store.queries.history("task-1").attempts[delivery.id] == (ended(delivery),)
 
 
 class Asked:
@@ -267,9 +272,11 @@ class Asked:
 def test_a_hook_without_a_slot_is_left(store: Store) -> None:
     hooks = [subscription("mail"), subscription("slow")]
     Ingest(store, hooks).accept(callback())
-    assert store.claim("w", LATER, LATER + 10_000, 5, Asked("other")) == []
+    assert store.outbox.claim("w", LATER, LATER + 10_000, 5, Asked("other")) == []
     asked = Asked("mail")
-    assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 5, asked)] == ["mail"]
+    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 5, asked)] == [
+        "mail"
+    ]
     assert asked.candidates == [Candidate(1, "mail", timed_out=False, abandoned=False)]
 
 
@@ -277,15 +284,15 @@ def test_a_candidate_says_what_is_known_of_its_last_attempts(store: Store) -> No
     ingest = Ingest(store, [subscription("mail")])
     for task in ("lost", "late", "fresh"):
         ingest.accept(callback(body(), task))
-    lost, late, _ = store.claim("w", LATER, LATER + 10_000, 3)
+    lost, late, _ = store.outbox.claim("w", LATER, LATER + 10_000, 3)
     after = LATER + 20_000
     slow = Endpoint(lost.hook, 1, NOW, timed_out=True)
-    assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    assert store.outbox.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
     failed = ended(late, "failed", after)
-    assert store.settle(late, failed, State.PENDING, after, change=lambda _: (slow, None))
-    assert store.endpoint(lost.hook) == slow
+    assert store.outbox.settle(late, failed, State.PENDING, after, change=lambda _: (slow, None))
+    assert store.endpoints.of(lost.hook) == slow
     asked = Asked(lost.hook)
-    store.claim("w", after, after + 10_000, 5, asked)
+    store.outbox.claim("w", after, after + 10_000, 5, asked)
     known = {found.id: (found.timed_out, found.abandoned) for found in asked.candidates}
     assert known == {lost.id: (True, True), late.id: (True, False)}
 
@@ -295,11 +302,11 @@ def test_deliveries_that_were_abandoned_hide_no_others(store: Store) -> None:
     for number in range(5):
         ingest.accept(callback(body(), f"lost-{number}"))
     after = LATER + 20_000
-    for lost in store.claim("w", LATER, LATER + 10_000, 5):
-        assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    for lost in store.outbox.claim("w", LATER, LATER + 10_000, 5):
+        assert store.outbox.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
     ingest.accept(callback(body(), "fresh", received_at=after))
     asked = Asked("mail", takes_abandoned=False)
-    found = store.claim("w", after, after + 10_000, 2, asked)
+    found = store.outbox.claim("w", after, after + 10_000, 2, asked)
     assert [delivery.task_id for delivery in found] == ["fresh"]
 
 
@@ -307,24 +314,24 @@ def test_a_lost_claim_changes_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
     lost = claim_one(store)
     after = LATER + 20_000
-    assert lost.id in [delivery.id for delivery in store.expired(after)]
-    assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    assert lost.id in [delivery.id for delivery in store.outbox.expired(after)]
+    assert store.outbox.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
     retried = next(
-        found for found in store.claim("w2", after, after + 10_000, 5) if found.id == lost.id
+        found for found in store.outbox.claim("w2", after, after + 10_000, 5) if found.id == lost.id
     )
     assert retried.attempts == 2
-    assert not store.settle(lost, ended(lost), State.DELIVERED, None)
-    assert store.settle(retried, ended(retried), State.DELIVERED, None)
+    assert not store.outbox.settle(lost, ended(lost), State.DELIVERED, None)
+    assert store.outbox.settle(retried, ended(retried), State.DELIVERED, None)
 
 
 def test_a_renewed_claim_is_not_abandoned(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
     held = claim_one(store)
     after = LATER + 20_000
-    store.renew([held], after + 10_000)
-    assert store.expired(after) == []
-    assert not store.settle(held, ended(held, "abandoned", after), State.PENDING, after)
-    assert store.settle(held, ended(held), State.DELIVERED, None)
+    store.outbox.renew([held], after + 10_000)
+    assert store.outbox.expired(after) == []
+    assert not store.outbox.settle(held, ended(held, "abandoned", after), State.PENDING, after)
+    assert store.outbox.settle(held, ended(held), State.DELIVERED, None)
 
 
 def test_a_worker_that_lost_its_claim_does_not_renew_that_of_another(
@@ -333,69 +340,71 @@ def test_a_worker_that_lost_its_claim_does_not_renew_that_of_another(
     ingest.accept(callback())
     lost = claim_one(store)
     after = LATER + 20_000
-    assert store.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
+    assert store.outbox.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
     retried = next(
-        found for found in store.claim("w2", after, after + 10_000, 5) if found.id == lost.id
+        found for found in store.outbox.claim("w2", after, after + 10_000, 5) if found.id == lost.id
     )
-    store.renew([lost], after + 99_000)
-    assert store.delivery(lost.id).due_at == retried.due_at == after + 10_000
+    store.outbox.renew([lost], after + 99_000)
+    assert store.queries.delivery(lost.id).due_at == retried.due_at == after + 10_000
 
 
 def test_a_hook_waits_for_the_one_it_comes_after(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
-    (first,) = store.claim("w", LATER, LATER + 10_000, 10)
+    (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert first.hook == "pictures"
-    store.settle(first, ended(first, "failed"), State.PENDING, LATER)
-    (again,) = store.claim("w", LATER, LATER + 10_000, 10)  # a failed attempt is not the end
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER)
+    (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)  # a failed attempt is not the end
     assert again.hook == "pictures"
     made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
-    store.settle(again, ended(again), State.DELIVERED, None, [made])
-    (second,) = store.claim("w", LATER, LATER + 10_000, 10)
+    store.outbox.settle(again, ended(again), State.DELIVERED, None, [made])
+    (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.told(second).notice.files == (made,)
+    assert store.outbox.notice_source(second).notice.files == (made,)
 
 
 def test_files_of_a_failed_attempt_are_told_to_those_who_wait(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
-    (first,) = store.claim("w", LATER, LATER + 10_000, 10)
+    (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
-    store.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
-    (again,) = store.claim("w", LATER, LATER + 10_000, 10)
-    store.settle(again, ended(again, "failed"), State.DEAD, None)
-    (second,) = store.claim("w", LATER, LATER + 10_000, 10)
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
+    store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
+    (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.told(second).notice.files == (made,)
-    assert store.history("task-1").files == {first.id: (made,)}
+    assert store.outbox.notice_source(second).notice.files == (made,)
+    assert store.queries.history("task-1").files == {first.id: (made,)}
 
 
 def test_a_lost_claim_records_no_files(store: Store) -> None:
     Ingest(store, [subscription("pictures")]).accept(callback())
-    (lost,) = store.claim("w", LATER, LATER + 10_000, 10)
-    store.settle(lost, ended(lost, "abandoned", LATER + 20_000), State.PENDING, LATER + 20_000)
+    (lost,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
+    store.outbox.settle(
+        lost, ended(lost, "abandoned", LATER + 20_000), State.PENDING, LATER + 20_000
+    )
     made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    assert not store.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [made])
-    assert store.history("task-1").files == {}
+    assert not store.outbox.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [made])
+    assert store.queries.history("task-1").files == {}
 
 
 def test_a_hook_knows_its_own_files_since_the_last_redelivery(store: Store) -> None:
     Ingest(store, [subscription("a"), subscription("b")]).accept(callback())
-    first, other = store.claim("w", LATER, LATER + 10_000, 10)
+    first, other = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    store.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
-    assert store.told(other).notice.made == ()  # of another hook
-    (again,) = store.claim("w", LATER, LATER + 10_000, 10)
-    assert store.told(again).notice.made == (made,)
-    store.settle(again, ended(again, "failed"), State.DEAD, None)
-    store.redeliver(first.id, LATER)
-    (afresh,) = store.claim("w", LATER, LATER + 10_000, 10)
-    told = store.told(afresh).notice
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    assert store.outbox.notice_source(other).notice.made == ()  # of another hook
+    (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
+    assert store.outbox.notice_source(again).notice.made == (made,)
+    store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
+    store.outbox.redeliver(first.id, LATER)
+    (afresh,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
+    told = store.outbox.notice_source(afresh).notice
     assert (told.files, told.made) == ((made,), ())
     newer = replace(made, sha256="cd" * 32)
-    store.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
-    (last,) = store.claim("w", LATER, LATER + 10_000, 10)
-    assert store.told(last).notice.made == (newer,)
+    store.outbox.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
+    (last,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
+    assert store.outbox.notice_source(last).notice.made == (newer,)
 
 
 def test_files_of_before_the_migration_stay_and_are_fetched_again(
@@ -403,11 +412,11 @@ def test_files_of_before_the_migration_stay_and_are_fetched_again(
 ) -> None:
     store = lacking("0011_file_attempts")
     Ingest(store, [subscription("pictures")]).accept(callback())
-    (delivery,) = store.claim("w", LATER, LATER + 10_000, 10)
+    (delivery,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     row = {"delivery": delivery.id, "media_index": "0", "url": "/data/0.png", "sha256": "ab" * 32}
-    store.load("files", [{**row, "size": 3, "content_type": "image/png"}])
+    Transfer(store.database).load("files", [{**row, "size": 3, "content_type": "image/png"}])
     assert store.migrate() == ["0011_file_attempts"]
-    told = store.told(delivery).notice
+    told = store.outbox.notice_source(delivery).notice
     assert told.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
     assert told.made == ()
 
@@ -415,9 +424,9 @@ def test_files_of_before_the_migration_stay_and_are_fetched_again(
 def test_a_dead_download_does_not_hold_the_mail_back(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
-    (first,) = store.claim("w", LATER, LATER + 10_000, 10)
-    store.settle(first, ended(first, "failed"), State.DEAD, None)
-    assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
+    (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
+    store.outbox.settle(first, ended(first, "failed"), State.DEAD, None)
+    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
 
 
 WAIT = 120_000  # ms
@@ -427,21 +436,21 @@ LIMITED = [subscription("pictures"), subscription("mail", after="pictures", wait
 def claim_pictures(store: Store) -> Delivery:
     """Record a success that mail waits for at most WAIT, and claim the download's delivery."""
     Ingest(store, LIMITED).accept(callback(received_at=NOW))
-    (pictures,) = store.claim("w", NOW, NOW + 10_000, 10)
+    (pictures,) = store.outbox.claim("w", NOW, NOW + 10_000, 10)
     assert pictures.hook == "pictures"
     return pictures
 
 
 def hooks_claimed(store: Store, now: int) -> list[str]:
-    return [delivery.hook for delivery in store.claim("w", now, now + 10_000, 10)]
+    return [delivery.hook for delivery in store.outbox.claim("w", now, now + 10_000, 10)]
 
 
 def test_a_limited_wait_ends_although_the_awaited_hook_keeps_failing(store: Store) -> None:
     pictures = claim_pictures(store)
-    (mail,) = store.deliveries(hook="mail")
+    (mail,) = store.lists.deliveries(hook="mail")
     assert mail.is_waiting(NOW + WAIT - 1)
-    store.settle(pictures, ended(pictures, "failed"), State.PENDING, NOW + 43_200_000)
-    assert store.next_due_at(NOW + 6) == NOW + WAIT
+    store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, NOW + 43_200_000)
+    assert store.outbox.next_due_at(NOW + 6) == NOW + WAIT
     assert hooks_claimed(store, NOW + WAIT - 1) == []
     assert hooks_claimed(store, NOW + WAIT) == ["mail"]
 
@@ -450,9 +459,9 @@ def test_what_was_recorded_before_a_limited_wait_ends_is_in_the_notice(store: St
     pictures = claim_pictures(store)
     made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
     later = NOW + 43_200_000
-    store.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [made])
-    (mail,) = store.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
-    assert store.told(mail).notice.files == (made,)
+    store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [made])
+    (mail,) = store.outbox.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
+    assert store.outbox.notice_source(mail).notice.files == (made,)
 
 
 @pytest.mark.parametrize(
@@ -462,8 +471,8 @@ def test_a_limited_wait_ends_with_the_awaited_delivery(
     store: Store, outcome: str, state: State
 ) -> None:
     pictures = claim_pictures(store)
-    store.settle(pictures, ended(pictures, outcome), state, None)
-    (mail,) = store.deliveries(hook="mail")
+    store.outbox.settle(pictures, ended(pictures, outcome), state, None)
+    (mail,) = store.lists.deliveries(hook="mail")
     assert mail.due_at == NOW + 5
     assert not mail.is_waiting(NOW + 5)
     assert hooks_claimed(store, NOW + 5) == ["mail"]
@@ -472,32 +481,32 @@ def test_a_limited_wait_ends_with_the_awaited_delivery(
 def test_the_end_of_the_awaited_delivery_never_postpones_or_repeats(store: Store) -> None:
     """Mail that is overdue stays due; its retries and its success stay as they are."""
     pictures = claim_pictures(store)
-    (mail,) = store.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
+    (mail,) = store.outbox.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
     at, again_at = NOW + WAIT + 1, NOW + WAIT + 600_000
-    store.settle(mail, ended(mail, "failed", at), State.PENDING, again_at)
-    assert not store.delivery(mail.id).is_waiting(at)
-    store.settle(pictures, ended(pictures, at=at + 1), State.DELIVERED, None)
-    assert store.delivery(mail.id).due_at == again_at
-    (mail,) = store.claim("w", again_at, again_at + 10_000, 10)
-    store.settle(mail, ended(mail, at=again_at + 1), State.DELIVERED, None)
-    store.redeliver(pictures.id, again_at + 2)
-    (pictures,) = store.claim("w", again_at + 2, again_at + 10_000, 10)
-    store.settle(pictures, ended(pictures, at=again_at + 3), State.DELIVERED, None)
-    assert store.delivery(mail.id).state is State.DELIVERED
+    store.outbox.settle(mail, ended(mail, "failed", at), State.PENDING, again_at)
+    assert not store.queries.delivery(mail.id).is_waiting(at)
+    store.outbox.settle(pictures, ended(pictures, at=at + 1), State.DELIVERED, None)
+    assert store.queries.delivery(mail.id).due_at == again_at
+    (mail,) = store.outbox.claim("w", again_at, again_at + 10_000, 10)
+    store.outbox.settle(mail, ended(mail, at=again_at + 1), State.DELIVERED, None)
+    store.outbox.redeliver(pictures.id, again_at + 2)
+    (pictures,) = store.outbox.claim("w", again_at + 2, again_at + 10_000, 10)
+    store.outbox.settle(pictures, ended(pictures, at=again_at + 3), State.DELIVERED, None)
+    assert store.queries.delivery(mail.id).state is State.DELIVERED
 
 
 def test_an_overdue_notification_keeps_its_place_when_the_awaited_delivery_ends(
     store: Store,
 ) -> None:
     pictures = claim_pictures(store)
-    store.settle(pictures, ended(pictures, at=NOW + 2 * WAIT), State.DELIVERED, None)
-    assert store.deliveries(hook="mail")[0].due_at == NOW + WAIT
+    store.outbox.settle(pictures, ended(pictures, at=NOW + 2 * WAIT), State.DELIVERED, None)
+    assert store.lists.deliveries(hook="mail")[0].due_at == NOW + WAIT
 
 
 def test_a_limited_wait_ends_although_the_awaited_hook_is_held(store: Store) -> None:
-    store.hold("pictures", NOW)
+    store.endpoints.pause("pictures", NOW)
     Ingest(store, LIMITED).accept(callback(received_at=NOW))
-    assert store.next_due_at(NOW) == NOW + WAIT
+    assert store.outbox.next_due_at(NOW) == NOW + WAIT
     assert hooks_claimed(store, NOW + WAIT) == ["mail"]
 
 
@@ -507,7 +516,7 @@ def test_waiting_for_a_hook_that_does_not_hear_the_event_is_no_wait(store: Store
         subscription("mail", after="pictures"),
     ]
     Ingest(store, hooks).accept(callback(body("failed")))
-    assert [found.hook for found in store.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
+    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
 
 
 def test_a_dead_letter_is_kept_and_redelivered_with_fresh_retries(
@@ -515,12 +524,12 @@ def test_a_dead_letter_is_kept_and_redelivered_with_fresh_retries(
 ) -> None:
     ingest.accept(callback())
     delivery = claim_one(store)
-    store.settle(delivery, ended(delivery, "failed"), State.DEAD, None)
-    assert [found.id for found in store.deliveries(state=State.DEAD)] == [delivery.id]
-    assert store.backlog(LATER).dead == 1
-    store.redeliver(delivery.id, LATER)
+    store.outbox.settle(delivery, ended(delivery, "failed"), State.DEAD, None)
+    assert [found.id for found in store.lists.deliveries(state=State.DEAD)] == [delivery.id]
+    assert store.metrics.backlog(LATER).dead == 1
+    store.outbox.redeliver(delivery.id, LATER)
     again = next(
-        found for found in store.claim("w", LATER, LATER + 1, 5) if found.id == delivery.id
+        found for found in store.outbox.claim("w", LATER, LATER + 1, 5) if found.id == delivery.id
     )
     assert (again.attempts, again.retries_from) == (2, 1)
 
@@ -528,15 +537,15 @@ def test_a_dead_letter_is_kept_and_redelivered_with_fresh_retries(
 def test_redeliver_of_what_has_not_ended_is_refused(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
     with pytest.raises(NotFound):
-        store.redeliver(store.deliveries()[0].id, NOW)
+        store.outbox.redeliver(store.lists.deliveries()[0].id, NOW)
     with pytest.raises(NotFound):
-        store.redeliver(99, NOW)
+        store.outbox.redeliver(99, NOW)
 
 
 def test_a_delivery_knows_what_it_is_about(store: Store, ingest: Ingest) -> None:
-    store.create_task(task(reference="ORDER-7"))
+    store.inbox.create_task(task(reference="ORDER-7"))
     ingest.accept(callback())
-    told = store.told(claim_one(store))
+    told = store.outbox.notice_source(claim_one(store))
     assert told.notice.id == "task-1:succeeded"
     assert told.notice.task.reference == "ORDER-7"
     assert told.callback is not None
@@ -547,9 +556,9 @@ def test_a_commit_wakes_who_waits(store: Store, ingest: Ingest) -> None:
     stop, has_looked, woken = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> None:
-        store.wait_for_commit(0.1, stop)  # what was before
+        store.database.wait_for_commit(0.1, stop)  # what was before
         has_looked.set()
-        store.wait_for_commit(10 * PATIENCE, stop)
+        store.database.wait_for_commit(10 * PATIENCE, stop)
         woken.set()
 
     waiter = threading.Thread(target=wait)
@@ -565,11 +574,11 @@ def test_a_commit_wakes_who_waits(store: Store, ingest: Ingest) -> None:
 
 def test_a_commit_between_look_and_wait_is_not_missed(store: Store, ingest: Ingest) -> None:
     stop = threading.Event()
-    store.wait_for_commit(0.05, stop)
+    store.database.wait_for_commit(0.05, stop)
     ingest.accept(callback())
     timer = threading.Timer(PATIENCE, stop.set)
     timer.start()
-    store.wait_for_commit(10 * PATIENCE, stop)
+    store.database.wait_for_commit(10 * PATIENCE, stop)
     timer.cancel()
     assert not stop.is_set()
 
@@ -580,41 +589,41 @@ def test_a_commit_between_look_and_wait_is_not_missed(store: Store, ingest: Inge
 def test_lists_are_newest_first_and_filtered(store: Store, ingest: Ingest) -> None:
     for number in range(3):
         ingest.accept(callback(body("succeed" if number else "failed"), f"task-{number}"))
-    assert [found.id for found in store.tasks()] == ["task-2", "task-1", "task-0"]
-    assert [found.id for found in store.tasks(status=Status.FAILED)] == ["task-0"]
-    assert [found.id for found in store.tasks(limit=1)] == ["task-2"]
-    assert store.tasks(provider="modellix") == []
-    assert {found.hook for found in store.deliveries(hook="mail")} == {"mail"}
-    assert len(store.callbacks(task_id="task-1")) == 1
+    assert [found.id for found in store.lists.tasks()] == ["task-2", "task-1", "task-0"]
+    assert [found.id for found in store.lists.tasks(status=Status.FAILED)] == ["task-0"]
+    assert [found.id for found in store.lists.tasks(limit=1)] == ["task-2"]
+    assert store.lists.tasks(provider="modellix") == []
+    assert {found.hook for found in store.lists.deliveries(hook="mail")} == {"mail"}
+    assert len(store.lists.callbacks(task_id="task-1")) == 1
 
 
 def test_what_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound):
-        store.task("nobody")
+        store.queries.task("nobody")
     with pytest.raises(NotFound):
-        store.history("nobody")
+        store.queries.history("nobody")
     with pytest.raises(NotFound):
-        store.callback(7)
+        store.queries.callback(7)
 
 
 def test_a_worker_is_seen(store: Store) -> None:
-    assert store.seen("worker") is None
-    store.heartbeat("w1", "worker", NOW)
-    store.heartbeat("w1", "worker", NOW + 1)
-    store.heartbeat("web", "web", NOW + 2)
-    assert store.seen("worker") == NOW + 1
+    assert store.activity.last_seen("worker") is None
+    store.activity.heartbeat("w1", "worker", NOW)
+    store.activity.heartbeat("w1", "worker", NOW + 1)
+    store.activity.heartbeat("web", "web", NOW + 2)
+    assert store.activity.last_seen("worker") == NOW + 1
 
 
 def test_a_callback_that_names_another_task_of_the_provider_shows(
     store: Store, ingest: Ingest
 ) -> None:
-    store.create_task(task())
+    store.inbox.create_task(task())
     ingest.accept(callback(body("processing", "first")))
     assert ingest.accept(callback(body("succeed", "second"))) is Outcome.MISMATCH
-    problems = [stored.problem for stored in store.history("task-1").callbacks]
+    problems = [stored.problem for stored in store.queries.history("task-1").callbacks]
     assert problems == [None, "names provider task second; provider task first is on record"]
-    assert store.task("task-1").provider_task_id == "first"
+    assert store.queries.task("task-1").provider_task_id == "first"
 
 
 def test_the_engine_is_named_with_its_version(store: Store) -> None:
-    assert re.match(r"(SQLite|PostgreSQL) \d+\.\d+", store.engine())
+    assert re.match(r"(SQLite|PostgreSQL) \d+\.\d+", store.database.version())

@@ -53,7 +53,7 @@ class AnyCallbacks(RuleBasedStateMachine):
     @invariant()
     def the_record_is_what_the_model_says(self) -> None:
         for task, moves in self.moves.items():
-            history = self.store.history(task)
+            history = self.store.queries.history(task)
             expected = [OURS.get(status, status) for status in moves]
             assert [move.status for move in history.transitions] == expected
             assert history.task.status == (expected or ["created"])[-1]

@@ -28,69 +28,69 @@ def _callers_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def submit(store: Store, one: Callback, **more: Any) -> Future[Outcome]:
-    return store.submit(one, get("kling").parse(one), HOOKS, **more)
+    return store.inbox.submit(one, get("kling").parse(one), HOOKS, **more)
 
 
 def test_its_result_is_the_outcome_and_it_is_on_record_then(store: Store) -> None:
     write = submit(store, callback())
-    assert store.tasks() == []
-    assert store.writer.waiting == 1  # it is not begun before the caller says so
-    store.writer.start()
+    assert store.lists.tasks() == []
+    assert store.database.writer.waiting == 1  # it is not begun before the caller says so
+    store.database.writer.start()
     assert write.result(PATIENCE) is Outcome.RECORDED
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert [kept.callback.body for kept in history.callbacks] == [body()]
     assert [move.status for move in history.transitions] == ["succeeded"]
-    assert [delivery.hook for delivery in store.deliveries()] == ["mail"]
+    assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
 
 
 def test_what_is_submitted_in_one_go_is_recorded_in_its_order(store: Store) -> None:
     writes = [submit(store, callback(body(status))) for status in ("succeed", "succeed", "failed")]
-    store.writer.start()
+    store.database.writer.start()
     outcomes = [write.result(PATIENCE) for write in writes]
     assert outcomes == [Outcome.RECORDED, Outcome.DUPLICATE, Outcome.CONFLICT]
-    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
 
 
 def test_what_must_be_confirmed_is_not_the_end_of_its_task(store: Store) -> None:
     write = submit(store, callback(), confirm=True)
-    store.writer.start()
+    store.database.writer.start()
     by_record = callback(task_id="task-2")
-    expected = store.record(by_record, get("kling").parse(by_record), HOOKS, confirm=True)
+    expected = store.inbox.record(by_record, get("kling").parse(by_record), HOOKS, confirm=True)
     assert write.result(PATIENCE) is expected
-    assert store.task("task-1").status is store.task("task-2").status
-    assert store.deliveries() == []
+    assert store.queries.task("task-1").status is store.queries.task("task-2").status
+    assert store.lists.deliveries() == []
 
 
 def test_a_refusal_is_its_exception_and_nothing_of_it_is_recorded(store: Store) -> None:
     """On PostgreSQL the future may only say that nothing was done; `record` says why."""
-    store.create_task(replace(TASK, provider="appypie"))
+    store.inbox.create_task(replace(TASK, provider="appypie"))
     refused = callback()
     write = submit(store, refused)
-    store.writer.start()
+    store.database.writer.start()
     assert isinstance(write.exception(PATIENCE), NotTheProtocol | BatchUndone)
     with pytest.raises(NotTheProtocol):
-        store.record(refused, get("kling").parse(refused), HOOKS)
-    assert store.history("task-1").callbacks == ()
-    assert store.task("task-1").status is Status.CREATED
+        store.inbox.record(refused, get("kling").parse(refused), HOOKS)
+    assert store.queries.history("task-1").callbacks == ()
+    assert store.queries.task("task-1").status is Status.CREATED
 
 
 def test_whose_exception_is_no_fault_of_the_callback_is_recorded_by_record(store: Store) -> None:
-    store.create_task(replace(TASK, provider="appypie"))
+    store.inbox.create_task(replace(TASK, provider="appypie"))
     one = callback(task_id="task-2")
     _, write = submit(store, callback()), submit(store, one)
-    store.writer.start()
+    store.database.writer.start()
     if write.exception(PATIENCE) is not None:
-        assert store.record(one, get("kling").parse(one), HOOKS) is Outcome.RECORDED
-    (kept,) = store.history("task-2").callbacks
+        assert store.inbox.record(one, get("kling").parse(one), HOOKS) is Outcome.RECORDED
+    (kept,) = store.queries.history("task-2").callbacks
     assert kept.repeats == 0
 
 
 def test_a_withdrawn_callback_is_never_recorded(store: Store) -> None:
     withdrawn, kept = submit(store, callback()), submit(store, callback(task_id="task-2"))
     assert withdrawn.cancel()
-    store.writer.start()
+    store.database.writer.start()
     assert kept.result(PATIENCE) is Outcome.RECORDED
-    assert [task.id for task in store.tasks()] == ["task-2"]
+    assert [task.id for task in store.lists.tasks()] == ["task-2"]
 
 
 def test_a_message_without_a_task_is_not_taken(store: Store) -> None:
@@ -98,7 +98,7 @@ def test_a_message_without_a_task_is_not_taken(store: Store) -> None:
     signed = replace(callback(), task_id=None, trust=Trust.SIGNED)
     with pytest.raises(ValueError, match="without a task id"):
         submit(store, signed)
-    assert store.writer.waiting == 0
+    assert store.database.writer.waiting == 0
 
 
 def test_a_store_that_is_closed_takes_none(store: Store) -> None:

@@ -42,7 +42,7 @@ def erase(request: pytest.FixtureRequest) -> Erase:
 @contextmanager
 def older_snapshot(store: Store) -> Iterator[None]:
     """A reader in a transaction that began before anything was erased."""
-    with store.reading() as session:  # type: ignore[attr-defined]
+    with store.database.reading() as session:
         kind = "" if isinstance(store, SqliteStore) else " isolation level repeatable read"
         session.execute(f"begin{kind}")
         assert session.execute("select reference from tasks").fetchall()
@@ -55,7 +55,7 @@ def older_snapshot(store: Store) -> Iterator[None]:
 
 
 def put_on_record(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
     raw = body("failed", task_status_msg="a reason that names somebody")
     Ingest(store).accept(callback(raw, "a"))
 
@@ -71,8 +71,8 @@ def holds(store: Store, tmp_path: Path, words: str) -> bool:
 def test_without_readers_nothing_is_left_to_do(store: Store, erase: Erase) -> None:
     put_on_record(store)
     erase(store)
-    assert store.unfinished_erasure() is None
-    assert store.finish_erasure()
+    assert store.erasures.unfinished() is None
+    assert store.database.finish_erasure()
 
 
 def test_an_older_snapshot_is_reported_and_a_worker_finishes(
@@ -84,17 +84,17 @@ def test_an_older_snapshot_is_reported_and_a_worker_finishes(
         with pytest.raises(NotErased, match=r"still in the database's files.*A worker finishes"):
             erase(store)
         assert holds(store, tmp_path, "names somebody") is isinstance(store, SqliteStore)
-        assert not store.finish_erasure()
+        assert not store.database.finish_erasure()
         chore.round()
         chore.round()  # reported once, not every few seconds
     assert [line["event"] for line in lines] == ["an erasure is not finished"]
     assert lines[0]["log_level"] == "warning"
-    assert store.unfinished_erasure() is not None  # on record: the reader has ended, no worker ran
+    assert store.erasures.unfinished() is not None  # on record: the reader has ended, no worker ran
     with capture_logs() as lines:
         chore.round()
         chore.round()
     assert [line["event"] for line in lines] == ["an erasure is finished"]
-    assert store.unfinished_erasure() is None
+    assert store.erasures.unfinished() is None
     assert not holds(store, tmp_path, "names somebody")
 
 
@@ -110,7 +110,7 @@ def test_another_process_finishes_what_a_dead_one_began(
     other = SqliteStore(tmp_path / "receiver.db")
     try:
         FinishErasures(other).round()
-        assert other.unfinished_erasure() is None
+        assert other.erasures.unfinished() is None
     finally:
         other.close()
     assert not holds(other, tmp_path, "names somebody")
@@ -138,7 +138,7 @@ def test_a_repeated_run_says_so_again_and_succeeds_at_last(store: Store, erase: 
             with pytest.raises(NotErased):
                 erase(store)
     erase(store)
-    assert store.unfinished_erasure() is None
+    assert store.erasures.unfinished() is None
 
 
 @pytest.mark.parametrize("younger", [False, True])
@@ -150,7 +150,7 @@ def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
     reader: AbstractContextManager[None] = nullcontext()
     if younger:
         reader = _younger_snapshot(store)
-    store.close_task("a", LATER)
+    store.erasures.close_task("a", LATER)
     with reader:
         if younger and isinstance(store, SqliteStore):
             with pytest.raises(NotErased):
@@ -158,7 +158,7 @@ def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
         else:
             erase(store)
     erase(store)
-    assert store.unfinished_erasure() is None
+    assert store.erasures.unfinished() is None
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def _younger_snapshot(store: Store) -> Iterator[None]:
     if not isinstance(store, SqliteStore):
         yield
         return
-    with store.reading() as session:
+    with store.database.reading() as session:
         session.execute("begin")
         session.execute("select 1 from counters").fetchall()
         yield

@@ -10,14 +10,16 @@ import pytest
 
 from receiver import providers
 from receiver.deliveries import Attempt, Delivery, File, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import AlertKind, Circuit, Endpoint
 from receiver.errors import NotFound, PermanentFailure
 from receiver.events import Source
 from receiver.ingest import Ingest
-from receiver.stores.base import Backlog, Store
+from receiver.stores.base import Store
+from receiver.stores.sql.activity import Rejection
+from receiver.stores.sql.metrics import Backlog
+from receiver.stores.sql.repair import DeliverySelection
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import DeliverySelection, Rejection
 from receiver.tasks import Outcome, Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -34,12 +36,12 @@ def succeed(store: Store, *tasks: str, hooks: tuple[str, ...] = ("mail",), at: i
 
 
 def claim(store: Store, limit: int = 10, now: int = LATER) -> list[Delivery]:
-    return store.claim("w", now, now + 10_000, limit)
+    return store.outbox.claim("w", now, now + 10_000, limit)
 
 
 def settle(store: Store, delivery: Delivery, state: State, at: int = NOW) -> None:
     due_at = at if state is State.PENDING else None
-    store.settle(delivery, Attempt(delivery.attempts, at, at, "failed", "no"), state, due_at)
+    store.outbox.settle(delivery, Attempt(delivery.attempts, at, at, "failed", "no"), state, due_at)
 
 
 def end_all(store: Store, state: State = State.DELIVERED) -> None:
@@ -51,10 +53,10 @@ def end_all(store: Store, state: State = State.DELIVERED) -> None:
 def make(store: Store, endpoint: Endpoint, alert: AlertKind | None = None) -> None:
     """Put the endpoint on record, by an attempt at a delivery of a task made for it."""
     Ingest(store, [subscription(endpoint.hook)]).accept(callback(body(), f"of-{endpoint.hook}"))
-    store.resume(endpoint.hook)
+    store.endpoints.resume(endpoint.hook)
     (delivery,) = [found for found in claim(store, 99) if found.hook == endpoint.hook]
     attempt = Attempt(1, NOW, NOW, "failed", "no")
-    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, alert))
+    store.outbox.settle(delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, alert))
 
 
 OPEN = Endpoint("slow", 5, NOW, 1, LATER + 30_000, said="no answer")
@@ -64,25 +66,27 @@ OPEN = Endpoint("slow", 5, NOW, 1, LATER + 30_000, said="no answer")
 
 
 def test_a_hook_of_which_nothing_is_known_works(store: Store) -> None:
-    assert store.endpoints() == []
-    assert store.endpoint("mail").circuit(NOW) is Circuit.CLOSED
+    assert store.endpoints.all() == []
+    assert store.endpoints.of("mail").circuit(NOW) is Circuit.CLOSED
 
 
 def test_an_endpoint_is_kept_as_the_attempt_left_it(store: Store) -> None:
     make(store, OPEN)
-    assert store.endpoints() == [OPEN]
-    assert store.endpoint("slow") == OPEN
+    assert store.endpoints.all() == [OPEN]
+    assert store.endpoints.of("slow") == OPEN
 
 
 def test_deliveries_of_an_open_circuit_wait_and_cost_no_attempt(store: Store) -> None:
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow", "mail"))
     assert {found.hook for found in claim(store)} == {"mail"}
-    assert [found.attempts for found in store.deliveries(hook="slow", state=State.PENDING)] == [
+    assert [
+        found.attempts for found in store.lists.deliveries(hook="slow", state=State.PENDING)
+    ] == [
         0,
         0,
     ]
-    assert store.next_due_at(LATER) == OPEN.retry_at
+    assert store.outbox.next_due_at(LATER) == OPEN.retry_at
 
 
 def test_a_half_open_circuit_lets_one_delivery_through_at_a_time(store: Store) -> None:
@@ -97,17 +101,17 @@ def test_a_half_open_circuit_lets_one_delivery_through_at_a_time(store: Store) -
 
 def test_what_is_paused_by_hand_waits_until_it_is_resumed(store: Store) -> None:
     succeed(store, "a")
-    store.hold("mail", NOW)
+    store.endpoints.pause("mail", NOW)
     assert claim(store) == []
-    assert store.next_due_at(LATER) is None
-    assert store.resume("mail")
-    assert not store.resume("mail")
+    assert store.outbox.next_due_at(LATER) is None
+    assert store.endpoints.resume("mail")
+    assert not store.endpoints.resume("mail")
     assert len(claim(store)) == 1
 
 
 def test_a_paused_hook_is_in_nobodys_way_however_much_waits(store: Store) -> None:
     succeed(store, *(f"task-{number}" for number in range(60)), hooks=("slow",))
-    store.hold("slow", NOW)
+    store.endpoints.pause("slow", NOW)
     succeed(store, "last", hooks=("mail",))
     assert [found.hook for found in claim(store, 4)] == ["mail"]
 
@@ -115,19 +119,19 @@ def test_a_paused_hook_is_in_nobodys_way_however_much_waits(store: Store) -> Non
 def test_deliveries_held_by_a_pause_or_a_circuit_are_no_backlog(store: Store) -> None:
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow", "paused"))
-    store.hold("paused", NOW)
-    assert store.backlog(LATER) == Backlog(4, 1, None, held=4)
+    store.endpoints.pause("paused", NOW)
+    assert store.metrics.backlog(LATER) == Backlog(4, 1, None, held=4)
     succeed(store, "c", hooks=("mail",), at=NOW + 1000)
-    assert store.backlog(LATER) == Backlog(5, 1, NOW + 1000, held=4)
-    assert store.backlog(LATER, ["mail", "slow"]) == Backlog(5, 1, NOW + 1000, held=4)
+    assert store.metrics.backlog(LATER) == Backlog(5, 1, NOW + 1000, held=4)
+    assert store.metrics.backlog(LATER, ["mail", "slow"]) == Backlog(5, 1, NOW + 1000, held=4)
 
 
 def test_deliveries_whose_hook_is_not_in_the_file_are_no_backlog(store: Store) -> None:
     succeed(store, "a", "b", hooks=("gone",))
     succeed(store, "c", hooks=("mail",), at=NOW + 1000)
-    assert store.backlog(LATER) == Backlog(3, 0, NOW, held=0)
-    assert store.backlog(LATER, ["mail"]) == Backlog(3, 0, NOW + 1000, held=2)
-    assert store.backlog(LATER, []) == Backlog(3, 0, None, held=3)
+    assert store.metrics.backlog(LATER) == Backlog(3, 0, NOW, held=0)
+    assert store.metrics.backlog(LATER, ["mail"]) == Backlog(3, 0, NOW + 1000, held=2)
+    assert store.metrics.backlog(LATER, []) == Backlog(3, 0, None, held=3)
 
 
 def test_a_probe_that_nobody_makes_is_a_backlog_from_the_time_it_was_due(store: Store) -> None:
@@ -135,16 +139,16 @@ def test_a_probe_that_nobody_makes_is_a_backlog_from_the_time_it_was_due(store: 
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow",))
     probed_at = LATER + 30_000
-    assert store.backlog(probed_at + 9).oldest_due_at == probed_at
+    assert store.metrics.backlog(probed_at + 9).oldest_due_at == probed_at
     (probe,) = claim(store, now=probed_at + 9)
-    assert store.backlog(probed_at + 10) == Backlog(1, 1, None, held=1)
+    assert store.metrics.backlog(probed_at + 10) == Backlog(1, 1, None, held=1)
     settle(store, probe, State.DELIVERED)
-    store.resume("slow")
-    assert store.backlog(probed_at + 10) == Backlog(1, 1, NOW, held=0)
+    store.endpoints.resume("slow")
+    assert store.metrics.backlog(probed_at + 10) == Backlog(1, 1, NOW, held=0)
 
 
 def test_a_record_has_a_size(store: Store) -> None:
-    space = store.space()
+    space = store.database.space()
     assert space.used > 10_000
     is_sqlite = isinstance(store, SqliteStore)
     assert (space.free is not None) is is_sqlite
@@ -161,20 +165,20 @@ def test_a_hook_with_much_to_do_leaves_room_for_the_others(store: Store) -> None
 
 def test_an_alert_is_given_until_it_was_sent(store: Store) -> None:
     make(store, OPEN, AlertKind.PAUSED)
-    (alert,) = store.take_alerts(LATER, LATER + 60_000)
+    (alert,) = store.endpoints.take_alerts(LATER, LATER + 60_000)
     assert (alert.hook, alert.kind, alert.said) == ("slow", AlertKind.PAUSED, "no answer")
-    assert store.take_alerts(LATER + 59_999, LATER) == []
-    assert store.take_alerts(LATER + 60_000, LATER + 120_000) == [alert]
-    store.alert_sent(alert.id)
-    assert store.take_alerts(LATER + 999_999, LATER) == []
+    assert store.endpoints.take_alerts(LATER + 59_999, LATER) == []
+    assert store.endpoints.take_alerts(LATER + 60_000, LATER + 120_000) == [alert]
+    store.endpoints.alert_sent(alert.id)
+    assert store.endpoints.take_alerts(LATER + 999_999, LATER) == []
 
 
 def test_no_two_alerts_have_one_id(store: Store) -> None:
     seen = set()
     for hook in ("a", "b", "c"):
         make(store, replace(OPEN, hook=hook), AlertKind.PAUSED)
-        (alert,) = store.take_alerts(LATER, LATER)
-        store.alert_sent(alert.id)
+        (alert,) = store.endpoints.take_alerts(LATER, LATER)
+        store.endpoints.alert_sent(alert.id)
         seen.add(alert.id)
     assert len(seen) == 3
 
@@ -184,10 +188,10 @@ def test_an_attempt_whose_claim_was_lost_says_nothing_of_the_endpoint(store: Sto
     (lost,) = claim(store)
     settle(store, lost, State.DEAD)
     attempt = Attempt(1, NOW, NOW, "failed", "no")
-    assert not store.settle(
+    assert not store.outbox.settle(
         lost, attempt, State.DEAD, None, change=lambda _: (OPEN, AlertKind.PAUSED)
     )
-    assert store.endpoints() == []
+    assert store.endpoints.all() == []
 
 
 # -- repair
@@ -196,10 +200,10 @@ def test_an_attempt_whose_claim_was_lost_says_nothing_of_the_endpoint(store: Sto
 def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Store) -> None:
     succeed(store, "a", "b", hooks=("mail", "slack"))
     end_all(store, State.DEAD)
-    dry = store.redeliver_all(DeliverySelection(hook="mail"), LATER, dry_run=True)
+    dry = store.repair.redeliver_all(DeliverySelection(hook="mail"), LATER, dry_run=True)
     assert dry.changed == 2
-    assert store.deliveries(state=State.PENDING) == []
-    assert store.redeliver_all(DeliverySelection(hook="mail"), LATER) == dry
+    assert store.lists.deliveries(state=State.PENDING) == []
+    assert store.repair.redeliver_all(DeliverySelection(hook="mail"), LATER) == dry
     due = claim(store)
     assert [(found.task_id, found.hook) for found in due] == [("a", "mail"), ("b", "mail")]
     assert [found.retries_from for found in due] == [1, 1]  # a fresh set of retries
@@ -222,20 +226,20 @@ def test_what_a_filter_means(store: Store, wanted: DeliverySelection, tasks: lis
     succeed(store, "old", at=NOW - DAY)
     succeed(store, "new")
     end_all(store, State.DEAD)
-    assert store.redeliver_all(wanted, LATER).changed == len(tasks)
+    assert store.repair.redeliver_all(wanted, LATER).changed == len(tasks)
     assert [found.task_id for found in claim(store)] == tasks
 
 
 def test_redelivery_goes_in_steps_and_meets_nothing_twice(store: Store) -> None:
     succeed(store, *"abcde")
     end_all(store, State.DEAD)
-    step, changed = store.redeliver_all(DeliverySelection(), LATER, limit=2), []
+    step, changed = store.repair.redeliver_all(DeliverySelection(), LATER, limit=2), []
     while True:
         changed.append(step.changed)
         end_all(store, State.DEAD)  # a worker that is quick, and a hook that still refuses
         if step.next is None:
             break
-        step = store.redeliver_all(DeliverySelection(), LATER, after=step.next, limit=2)
+        step = store.repair.redeliver_all(DeliverySelection(), LATER, after=step.next, limit=2)
     assert changed == [2, 2, 1]
 
 
@@ -245,27 +249,27 @@ def test_a_hook_added_later_gets_what_it_never_had(store: Store) -> None:
     succeed(store, "c", hooks=("mail", "later"))  # it was there already
     end_all(store)
     wanted = subscription("later")
-    assert store.catch_up(wanted, NOW, LATER, dry_run=True).changed == 2
-    assert store.deliveries(hook="later", state=State.PENDING) == []
-    assert store.catch_up(wanted, NOW, LATER).changed == 2
+    assert store.repair.catch_up(wanted, NOW, LATER, dry_run=True).changed == 2
+    assert store.lists.deliveries(hook="later", state=State.PENDING) == []
+    assert store.repair.catch_up(wanted, NOW, LATER).changed == 2
     assert {found.task_id for found in claim(store)} == {"a", "b"}
-    assert store.catch_up(wanted, NOW, LATER).changed == 0
+    assert store.repair.catch_up(wanted, NOW, LATER).changed == 0
 
 
 def test_it_gets_only_what_it_hears(store: Store) -> None:
-    store.create_task(Task("ours", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
+    store.inbox.create_task(Task("ours", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
     succeed(store, "ours", "a")
     narrow = subscription("later", match="ORDER-*")
-    assert store.catch_up(narrow, NOW, LATER).changed == 1
-    assert [found.task_id for found in store.deliveries(hook="later")] == ["ours"]
+    assert store.repair.catch_up(narrow, NOW, LATER).changed == 1
+    assert [found.task_id for found in store.lists.deliveries(hook="later")] == ["ours"]
 
 
 def test_catching_up_goes_in_steps(store: Store) -> None:
     succeed(store, *(f"task-{number}" for number in range(7)))
-    step = store.catch_up(subscription("later"), NOW, LATER, limit=3)
+    step = store.repair.catch_up(subscription("later"), NOW, LATER, limit=3)
     created, rounds = step.changed, 1
     while step.next is not None:
-        step = store.catch_up(subscription("later"), NOW, LATER, before=step.next, limit=3)
+        step = store.repair.catch_up(subscription("later"), NOW, LATER, before=step.next, limit=3)
         created, rounds = created + step.changed, rounds + 1
     assert created == 7
     assert rounds >= 3
@@ -275,11 +279,11 @@ def test_what_is_caught_up_waits_only_for_a_delivery_that_is_still_to_come(store
     succeed(store, "a", "b", hooks=("pictures",))
     (first, _) = claim(store)
     settle(store, first, State.DELIVERED)
-    store.catch_up(subscription("later", after="pictures"), NOW, LATER)
-    waits = {found.task_id: found.due_at for found in store.deliveries(hook="later")}
+    store.repair.catch_up(subscription("later", after="pictures"), NOW, LATER)
+    waits = {found.task_id: found.due_at for found in store.lists.deliveries(hook="later")}
     assert waits == {"a": LATER, "b": None}
-    store.catch_up(subscription("mail", after="pictures", wait_ms=120_000), NOW, LATER)
-    waits = {found.task_id: found.due_at for found in store.deliveries(hook="mail")}
+    store.repair.catch_up(subscription("mail", after="pictures", wait_ms=120_000), NOW, LATER)
+    waits = {found.task_id: found.due_at for found in store.lists.deliveries(hook="mail")}
     assert waits == {"a": LATER, "b": LATER + 120_000}
 
 
@@ -291,15 +295,15 @@ def rejection(number: int) -> Rejection:
 
 
 def test_refused_requests_are_kept_newest_first(store: Store) -> None:
-    store.note_rejections([rejection(1), rejection(2)])
-    assert store.rejections() == [rejection(2), rejection(1)]
-    assert store.rejections(1) == [rejection(2)]
+    store.activity.add_rejections([rejection(1), rejection(2)])
+    assert store.activity.rejections() == [rejection(2), rejection(1)]
+    assert store.activity.rejections(1) == [rejection(2)]
 
 
 def test_only_the_newest_thousand_are_kept(store: Store) -> None:
     for start in range(0, 2400, 600):
-        store.note_rejections([rejection(start + number) for number in range(600)])
-    kept = store.rejections(9999)
+        store.activity.add_rejections([rejection(start + number) for number in range(600)])
+    kept = store.activity.rejections(9999)
     assert len(kept) == 1000
     assert kept[-1] == rejection(1400)
 
@@ -308,20 +312,20 @@ def test_only_the_newest_thousand_are_kept(store: Store) -> None:
 
 
 def bodies(store: Store, task: str) -> list[bytes]:
-    return [stored.callback.body for stored in store.callbacks(task_id=task)]
+    return [stored.callback.body for stored in store.lists.callbacks(task_id=task)]
 
 
 def test_a_payload_goes_and_its_key_stays(store: Store) -> None:
     succeed(store, "a")
     end_all(store)
-    step = store.prune(NOW + 1)
+    step = store.retention.prune(NOW + 1)
     assert step.callbacks == 1
     assert step.bytes > len(body())
     assert step.next is None
     assert bodies(store, "a") == [b""]
     again = Ingest(store, [subscription("mail")]).accept(callback(body(), "a"))
     assert again is Outcome.DUPLICATE
-    assert store.task("a").status is Status.SUCCEEDED
+    assert store.queries.task("a").status is Status.SUCCEEDED
     assert claim(store) == []
 
 
@@ -330,9 +334,9 @@ def test_answers_and_thumbnails_go_with_it(store: Store) -> None:
     (delivery,) = claim(store)
     picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"small")
     attempt = Attempt(1, NOW, NOW, "delivered", "a long answer")
-    store.settle(delivery, attempt, State.DELIVERED, None, [picture])
-    store.prune(NOW + 1)
-    history = store.history("a")
+    store.outbox.settle(delivery, attempt, State.DELIVERED, None, [picture])
+    store.retention.prune(NOW + 1)
+    history = store.queries.history("a")
     assert [made.answer for made in history.attempts[delivery.id]] == [""]
     (kept,) = history.files[delivery.id]
     assert kept == replace(picture, thumbnail=None)  # the file itself is the user's
@@ -346,17 +350,17 @@ def test_nothing_undelivered_is_pruned(store: Store, state: State) -> None:
             settle(store, delivery, State.DELIVERED)
         elif state is not State.CLAIMED:
             settle(store, delivery, state)
-    assert store.prune(NOW + DAY).callbacks == 0
+    assert store.retention.prune(NOW + DAY).callbacks == 0
     assert bodies(store, "a") == [body()]
-    dead_too = store.prune(NOW + DAY, dead_too=True).callbacks
+    dead_too = store.retention.prune(NOW + DAY, dead_too=True).callbacks
     assert dead_too == (1 if state is State.DEAD else 0)
 
 
 def test_an_open_task_is_not_pruned_one_given_up_is(store: Store) -> None:
     Ingest(store).accept(callback(body("processing"), "open"))
     Ingest(store).accept(callback(body("processing"), "given-up"))
-    store.give_up("given-up", NOW, [])
-    assert store.prune(NOW + DAY).callbacks == 1
+    store.inbox.give_up("given-up", NOW, [])
+    assert store.retention.prune(NOW + DAY).callbacks == 1
     assert bodies(store, "open") == [body("processing")]
     assert bodies(store, "given-up") == [b""]
 
@@ -367,12 +371,12 @@ def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
         Ingest(store).accept(
             callback(body(status), f"task-{number}", received_at=NOW + number // 4)
         )
-    step, pruned, rounds = store.prune(NOW + DAY, limit=2), 0, 0
+    step, pruned, rounds = store.retention.prune(NOW + DAY, limit=2), 0, 0
     while True:
         pruned, rounds = pruned + step.callbacks, rounds + 1
         if step.next is None:
             break
-        step = store.prune(NOW + DAY, after=step.next, limit=2)
+        step = store.retention.prune(NOW + DAY, after=step.next, limit=2)
     assert pruned == 6
     assert rounds == 5
 
@@ -380,23 +384,23 @@ def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
 def test_what_is_young_is_not_pruned(store: Store) -> None:
     succeed(store, "a")
     end_all(store)
-    assert store.prune(NOW).callbacks == 0
+    assert store.retention.prune(NOW).callbacks == 0
 
 
 def test_a_message_of_no_task_is_pruned_by_its_age(store: Store) -> None:
-    store.quarantine(replace(callback(b"{}"), task_id=None), "not the protocol")
-    assert store.prune(NOW + 1).callbacks == 1
-    assert [stored.callback.body for stored in store.callbacks()] == [b""]
+    store.inbox.quarantine(replace(callback(b"{}"), task_id=None), "not the protocol")
+    assert store.retention.prune(NOW + 1).callbacks == 1
+    assert [stored.callback.body for stored in store.lists.callbacks()] == [b""]
 
 
 def test_a_redelivery_of_something_pruned_says_so(store: Store) -> None:
     succeed(store, "a")
     end_all(store)
-    store.prune(NOW + 1)
-    store.redeliver(store.deliveries()[0].id, LATER)
+    store.retention.prune(NOW + 1)
+    store.outbox.redeliver(store.lists.deliveries()[0].id, LATER)
     (delivery,) = claim(store)
     with pytest.raises(PermanentFailure, match="pruned"):
-        Deliver(store, {}).notice(delivery)
+        DeliveryWorker(store, {}).notice(delivery)
 
 
 @only_sqlite
@@ -404,13 +408,13 @@ def test_space_is_given_back_to_the_file_system(store: Store, tmp_path: Path) ->
     for number in range(40):
         large = body("succeed", padding="x" * 50_000)
         Ingest(store).accept(callback(large, f"task-{number}"))
-    store.give_back(0)
+    store.database.shrink(0)
     before = (tmp_path / "receiver.db").stat().st_size
-    store.prune(NOW + 1)
-    left = store.give_back(0)
-    assert store.give_back(10) == left - 10
+    store.retention.prune(NOW + 1)
+    left = store.database.shrink(0)
+    assert store.database.shrink(10) == left - 10
     while left:
-        left = store.give_back(100)
+        left = store.database.shrink(100)
     after = (tmp_path / "receiver.db").stat().st_size
     assert after < before / 4
     assert not (tmp_path / "receiver.db-wal").stat().st_size
@@ -425,15 +429,15 @@ SECRET_WORDS = b"Anna of Example Street"
 def known_customer(store: Store) -> Delivery:
     """A task with everything that may tell of a person."""
     reference = SECRET_WORDS.decode()
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=reference))
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=reference))
     raw = body("failed", task_status_msg=reference)
     ingest = Ingest(store, [subscription("mail"), subscription("slack")])
     ingest.accept(callback(raw, "a", headers={"X-Customer": reference}))
-    store.claim_key("key", b"digest", "a", NOW, NOW + 1)
+    store.idempotency.claim("key", b"digest", "a", NOW, NOW + 1)
     delivery, other = claim(store)
     picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", SECRET_WORDS)
     attempt = Attempt(1, NOW, NOW, "delivered", f"told {reference}")
-    store.settle(delivery, attempt, State.DELIVERED, None, [picture])
+    store.outbox.settle(delivery, attempt, State.DELIVERED, None, [picture])
     settle(store, other, State.PENDING)
     return delivery
 
@@ -441,11 +445,11 @@ def known_customer(store: Store) -> Delivery:
 @only_sqlite
 def test_of_a_forgotten_task_no_word_stays_in_the_file(store: Store, tmp_path: Path) -> None:
     known_customer(store)
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
     kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
     assert SECRET_WORDS not in kept
-    assert store.history("a").forgotten_at == LATER  # that it was done stays
+    assert store.queries.history("a").forgotten_at == LATER  # that it was done stays
 
 
 @only_sqlite
@@ -457,20 +461,25 @@ def test_the_word_was_there_before(store: Store, tmp_path: Path) -> None:
 
 def test_no_verb_tells_a_word_of_a_forgotten_task(store: Store) -> None:
     known_customer(store)
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
-    told = (store.history("a"), store.tasks(), store.callbacks(), store.key("key", NOW + 2))
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    told = (
+        store.queries.history("a"),
+        store.lists.tasks(),
+        store.lists.callbacks(),
+        store.idempotency.find("key", NOW + 2),
+    )
     assert SECRET_WORDS.decode() not in repr(told)
 
 
 def test_keys_statuses_and_files_to_remove_are_known(store: Store) -> None:
     known_customer(store)
-    erasure = store.close_task("a", LATER)
+    erasure = store.erasures.close_task("a", LATER)
     assert [file.url for file in erasure.files] == ["/data/0.png"]
     assert erasure.under_way == 0
-    store.erase("a", LATER)
-    assert store.close_task("a", LATER + 1).files == ()
-    history = store.history("a")
+    store.erasures.erase("a", LATER)
+    assert store.erasures.close_task("a", LATER + 1).files == ()
+    history = store.queries.history("a")
     assert [move.status for move in history.transitions] == ["created", "failed"]
     assert history.task.status is Status.FAILED
     assert (history.task.reference, history.task.reason) == (None, None)
@@ -478,87 +487,87 @@ def test_keys_statuses_and_files_to_remove_are_known(store: Store) -> None:
 
 def test_what_waits_for_a_forgotten_task_is_cancelled(store: Store) -> None:
     known_customer(store)
-    store.close_task("a", LATER)
+    store.erasures.close_task("a", LATER)
     assert claim(store) == []
-    (cancelled,) = store.deliveries(hook="slack")
+    (cancelled,) = store.lists.deliveries(hook="slack")
     assert cancelled.state is State.DEAD
     with pytest.raises(NotFound, match="forgotten"):
-        store.redeliver(cancelled.id, LATER)
-    assert store.redeliver_all(DeliverySelection(), LATER).changed == 0
-    assert store.catch_up(subscription("later"), 0, LATER).changed == 0
+        store.outbox.redeliver(cancelled.id, LATER)
+    assert store.repair.redeliver_all(DeliverySelection(), LATER).changed == 0
+    assert store.repair.catch_up(subscription("later"), 0, LATER).changed == 0
 
 
 def test_an_attempt_under_way_is_waited_for_and_never_made_again(store: Store) -> None:
     succeed(store, "a")
     (running,) = claim(store)
-    assert store.close_task("a", LATER).under_way == 1
+    assert store.erasures.close_task("a", LATER).under_way == 1
     settle(store, running, State.PENDING)
-    assert store.close_task("a", LATER).under_way == 0
-    assert store.deliveries()[0].state is State.DEAD
+    assert store.erasures.close_task("a", LATER).under_way == 0
+    assert store.lists.deliveries()[0].state is State.DEAD
 
 
 def test_nothing_is_told_of_a_forgotten_task(store: Store) -> None:
     succeed(store, "a")
     (running,) = claim(store)
-    store.close_task("a", LATER)
+    store.erasures.close_task("a", LATER)
     with pytest.raises(PermanentFailure, match="forgotten"):
-        Deliver(store, {}).notice(running)
+        DeliveryWorker(store, {}).notice(running)
 
 
 @pytest.mark.parametrize("source", [Source.CALLBACK, Source.QUERY])
 def test_what_comes_later_keeps_no_body_and_fires_nothing(store: Store, source: Source) -> None:
     Ingest(store).accept(callback(body("processing"), "a"))
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
     late = callback(body("succeed"), "a", source=source, headers={"X-Name": "Anna"})
     event = providers.get("kling").parse(replace(late, source=Source.CALLBACK))
-    assert store.record(late, event, [subscription("mail")]) is Outcome.STALE
+    assert store.inbox.record(late, event, [subscription("mail")]) is Outcome.STALE
     assert set(bodies(store, "a")) == {b""}
-    assert all(not stored.callback.headers for stored in store.callbacks(task_id="a"))
-    assert store.deliveries() == []
-    assert store.task("a").status is Status.PROCESSING
-    store.give_up("a", LATER, [subscription("mail")])
-    assert store.deliveries() == []
+    assert all(not stored.callback.headers for stored in store.lists.callbacks(task_id="a"))
+    assert store.lists.deliveries() == []
+    assert store.queries.task("a").status is Status.PROCESSING
+    store.inbox.give_up("a", LATER, [subscription("mail")])
+    assert store.lists.deliveries() == []
 
 
 def test_a_late_body_that_is_not_understood_is_not_kept_either(store: Store) -> None:
     Ingest(store).accept(callback(body("processing"), "a"))
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
-    store.quarantine(callback(SECRET_WORDS, "a"), f"{SECRET_WORDS.decode()} is not JSON")
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    store.inbox.quarantine(callback(SECRET_WORDS, "a"), f"{SECRET_WORDS.decode()} is not JSON")
     assert set(bodies(store, "a")) == {b""}
-    assert {stored.problem for stored in store.callbacks(task_id="a")} == {None}
+    assert {stored.problem for stored in store.lists.callbacks(task_id="a")} == {None}
 
 
 def test_a_forgotten_task_is_not_asked_about(store: Store) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
-    store.close_task("a", NOW)
-    assert store.overdue(LATER, LATER + 1, 5) == []
-    store.ask_at("a", NOW)  # as an attempt does whose result has expired
-    assert store.overdue(LATER, LATER + 1, 5) == []
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
+    store.erasures.close_task("a", NOW)
+    assert store.polling.claim_overdue(LATER, LATER + 1, 5) == []
+    store.polling.query_at("a", NOW)  # as an attempt does whose result has expired
+    assert store.polling.claim_overdue(LATER, LATER + 1, 5) == []
 
 
 def test_a_replay_moves_nothing_once_forgetting_has_begun(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
-    store.quarantine(callback(body(), "a"), "not understood then")
-    store.close_task("a", LATER)
-    assert ingest.replay(store.callbacks()[0].id) is Outcome.STALE
-    assert store.deliveries() == []
-    assert store.task("a").status is Status.CREATED
+    store.inbox.quarantine(callback(body(), "a"), "not understood then")
+    store.erasures.close_task("a", LATER)
+    assert ingest.replay(store.lists.callbacks()[0].id) is Outcome.STALE
+    assert store.lists.deliveries() == []
+    assert store.queries.task("a").status is Status.CREATED
 
 
 def test_a_request_for_a_forgotten_task_makes_no_second_one(store: Store) -> None:
     known_customer(store)
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
-    kept = store.key("key", NOW + 2)
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    kept = store.idempotency.find("key", NOW + 2)
     assert kept is not None
     assert kept.answer is not None
     assert kept.answer.status == 410
 
 
 def test_forgetting_what_is_not_on_record_says_so(store: Store) -> None:
-    for verb in (store.close_task, store.erase):
+    for verb in (store.erasures.close_task, store.erasures.erase):
         with pytest.raises(NotFound, match="nobody"):
             verb("nobody", NOW)
 
@@ -566,9 +575,9 @@ def test_forgetting_what_is_not_on_record_says_so(store: Store) -> None:
 @only_sqlite
 def test_the_file_is_sound_after_all_of_it(store: Store, tmp_path: Path) -> None:
     known_customer(store)
-    store.close_task("a", LATER)
-    store.erase("a", LATER)
-    store.give_back(1000)
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    store.database.shrink(1000)
     connection = sqlite3.connect(tmp_path / "receiver.db")
     assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
     connection.close()
@@ -579,23 +588,25 @@ def test_the_file_is_sound_after_all_of_it(store: Store, tmp_path: Path) -> None
 
 def test_the_quarantine_is_listed_oldest_first_in_pages(store: Store) -> None:
     for number in range(5):
-        store.quarantine(callback(b'["x"]', f"task-{number}", received_at=NOW + number), "odd")
+        store.inbox.quarantine(
+            callback(b'["x"]', f"task-{number}", received_at=NOW + number), "odd"
+        )
     Ingest(store).accept(callback(body(), "task-9"))
-    found = store.quarantined(0)
+    found = store.repair.quarantined(0)
     assert len(found) == 5
     assert found == sorted(found)
-    assert store.quarantined(NOW + 3) == found[3:]
-    assert store.quarantined(0, limit=2) == found[:2]
-    assert store.quarantined(0, after=found[1], limit=2) == found[2:4]
+    assert store.repair.quarantined(NOW + 3) == found[3:]
+    assert store.repair.quarantined(0, limit=2) == found[:2]
+    assert store.repair.quarantined(0, after=found[1], limit=2) == found[2:4]
 
 
 def test_a_dry_run_of_a_replay_returns_the_outcome_and_writes_nothing(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
-    store.quarantine(callback(body()), "not understood then")
-    (kept,) = store.callbacks()
+    store.inbox.quarantine(callback(body()), "not understood then")
+    (kept,) = store.lists.callbacks()
     assert ingest.replay(kept.id, dry_run=True) is Outcome.RECORDED
-    assert store.callbacks() == [kept]
-    assert store.task("task-1").status is Status.CREATED
-    assert store.deliveries() == []
+    assert store.lists.callbacks() == [kept]
+    assert store.queries.task("task-1").status is Status.CREATED
+    assert store.lists.deliveries() == []
     assert ingest.replay(kept.id) is Outcome.RECORDED
-    assert len(store.deliveries()) == 1
+    assert len(store.lists.deliveries()) == 1

@@ -50,15 +50,15 @@ def api(app: Flask) -> FlaskClient:
 
 def put(store: SqliteStore, reference: str, **more: Any) -> Task:
     task = Task(new_task_id(), "kling", Status.CREATED, NOW, NOW, reference=reference, **more)
-    store.create_task(task)
+    store.inbox.create_task(task)
     return task
 
 
 def delivered(store: SqliteStore) -> int:
     """A delivery that has ended."""
     Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
-    (delivery,) = store.claim("w", NOW + 10_000, NOW + 20_000, 1)
-    store.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
+    (delivery,) = store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 1)
+    store.outbox.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
     return delivery.id
 
 
@@ -248,9 +248,9 @@ def test_what_is_not_there_is_not_found(api: FlaskClient, number: str) -> None:
 
 
 def test_a_callback_is_replayed(api: FlaskClient, store: SqliteStore) -> None:
-    store.quarantine(callback(body("succeed")), "not understood then")
-    store.quarantine(callback(b"{}"), "not understood")
-    newest, oldest = store.callbacks()
+    store.inbox.quarantine(callback(body("succeed")), "not understood then")
+    store.inbox.quarantine(callback(b"{}"), "not understood")
+    newest, oldest = store.lists.callbacks()
     answer = api.post(f"/api/callbacks/{oldest.id}/replay")
     assert (answer.status_code, answer.get_json()) == (200, {"outcome": "recorded"})
     assert api.post(f"/api/callbacks/{newest.id}/replay").status_code == 422
@@ -290,8 +290,8 @@ def test_a_read_only_installation_creates_no_task(api: FlaskClient) -> None:
 def dead(store: SqliteStore, *tasks: str) -> None:
     for task in tasks:
         Ingest(store, [subscription("mail")]).accept(callback(body("succeed"), task))
-    for delivery in store.claim("w", NOW + 10_000, NOW + 20_000, 99):
-        store.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
+    for delivery in store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 99):
+        store.outbox.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
 
 
 def test_many_are_redelivered_by_filter_after_a_dry_run(
@@ -302,10 +302,10 @@ def test_many_are_redelivered_by_filter_after_a_dry_run(
     answer = api.post("/api/deliveries/redeliver", json=wanted)
     expected = {"redelivered": 2, "created": 0, "done": True, "dry_run": True}
     assert (answer.status_code, answer.json) == (200, expected)
-    assert store.deliveries(state=State.PENDING) == []
+    assert store.lists.deliveries(state=State.PENDING) == []
     answer = api.post("/api/deliveries/redeliver", json={**wanted, "dry_run": False})
     assert (answer.status_code, answer.json) == (202, {**expected, "dry_run": False})
-    assert len(store.deliveries(state=State.PENDING)) == 2
+    assert len(store.lists.deliveries(state=State.PENDING)) == 2
 
 
 @pytest.mark.parametrize(
@@ -332,4 +332,4 @@ def test_a_filter_that_is_not_understood_redelivers_nothing(
     assert answer.status_code == 422
     assert answer.json is not None
     assert [error["field"] for error in answer.json["errors"]] == [field]
-    assert store.deliveries(state=State.PENDING) == []
+    assert store.lists.deliveries(state=State.PENDING) == []

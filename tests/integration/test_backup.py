@@ -86,9 +86,9 @@ def test_it_is_restored_whole(tmp_path: Path, store: SqliteStore) -> None:
         assert restored.migrate() == []
         restored.check_schema()
         for task in before:
-            assert restored.history(task).callbacks
+            assert restored.queries.history(task).callbacks
         accept(restored, "after")
-        assert restored.history("after").callbacks
+        assert restored.queries.history("after").callbacks
     finally:
         restored.close()
 
@@ -115,7 +115,7 @@ def test_the_command_says_the_same(tmp_path: Path, store: SqliteStore) -> None:
     command = [str(shutil.which("sqlite3")), str(tmp_path / "receiver.db"), statement(tmp_path)]
     subprocess.run(command, check=True, timeout=PATIENCE)
     copy = SqliteStore(tmp_path / "backup.db")
-    assert copy.history("task-1").callbacks
+    assert copy.queries.history("task-1").callbacks
     copy.close()
     assert (
         subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode != 0

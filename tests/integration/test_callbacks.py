@@ -22,6 +22,8 @@ from receiver.config.settings import Settings
 from receiver.observability import logs
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
+from receiver.stores.sql.activity import ActivityLog
+from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status
 from receiver.text.limits import MAX_BODY
@@ -70,8 +72,8 @@ def test_a_recorded_callback_with_its_recorded_headers(
     raw = payload("kling/callback-video-succeed.json")
     assert len(raw) == int(headers["Content-Length"])
     assert client.post(url(), data=raw, headers=headers).status_code == 200
-    assert store.task("task-1").provider_task_id == "828338674605220001"
-    (stored,) = store.callbacks()
+    assert store.queries.task("task-1").provider_task_id == "828338674605220001"
+    (stored,) = store.lists.callbacks()
     assert stored.callback.body == raw
     assert stored.callback.headers["User-Agent"] == headers["User-Agent"]
 
@@ -85,7 +87,7 @@ def test_fifty_times_eight_at_once_is_one_transition(app: Flask, store: SqliteSt
     assert {status for status, _ in answers} == {200}
     outcomes = [document["outcome"] for _, document in answers]
     assert sorted(outcomes) == ["duplicate"] * 49 + ["recorded"]
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert [delivery.hook for delivery in history.deliveries] == ["mail"]
     assert [stored.repeats for stored in history.callbacks] == [49]
@@ -119,7 +121,7 @@ def test_a_wrong_token_is_indistinguishable_from_an_unknown_path(
     answer = client.post(where, data=body(), content_type=JSON)
     assert answer.status_code == 404
     assert answer.get_data() == nothing_here(client)
-    assert store.tasks() == []
+    assert store.lists.tasks() == []
 
 
 def test_a_wrong_token_is_refused_before_the_body_is_looked_at(client: FlaskClient) -> None:
@@ -131,7 +133,7 @@ def test_not_json_is_400_and_kept(client: FlaskClient, store: SqliteStore) -> No
     status, problem = post(client, url(), b'{"task_id": "1"')
     assert status == 400
     assert "not JSON" in problem["detail"]
-    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert stored.callback.body == b'{"task_id": "1"'
 
 
@@ -139,9 +141,9 @@ def test_an_unknown_status_is_422_and_kept(client: FlaskClient, store: SqliteSto
     status, problem = post(client, url(), body("completed"))
     assert status == 422
     assert "task_status" in problem["detail"]
-    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert stored.callback.body == body("completed")
-    assert store.task("task-1").status is Status.CREATED
+    assert store.queries.task("task-1").status is Status.CREATED
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -158,7 +160,7 @@ def test_a_body_that_is_too_long_is_413(
     else:
         answer = client.post(url(), data=raw, content_type=JSON)
     assert answer.status_code == 413
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
 
 
 @pytest.mark.parametrize("method", ["put", "delete", "patch", "options"])
@@ -177,7 +179,7 @@ def test_what_could_not_be_stored_is_503_and_heals(
     answer = client.post(url(), data=body(), content_type=JSON)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
     lock.rmdir()
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
 
@@ -206,7 +208,7 @@ def test_no_token_reaches_the_log(client: FlaskClient, capfd: pytest.CaptureFixt
 def test_secrets_in_headers_are_not_kept(client: FlaskClient, store: SqliteStore) -> None:
     headers = {"Authorization": "Bearer canary", "Cookie": "canary=1", "X-Kept": "yes"}
     post(client, url(), body(), headers=headers)
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert "canary" not in repr(stored.callback.headers)
     assert stored.callback.headers["X-Kept"] == "yes"
 
@@ -233,7 +235,7 @@ def test_alive_and_ready(open_api: FlaskClient, store: SqliteStore) -> None:
         "counters": {},
     }
     post(open_api, url(), body())
-    store.heartbeat("w", "worker", now_ms())
+    store.activity.heartbeat("w", "worker", now_ms())
     ready = open_api.get("/readyz", headers=AUTH)
     assert ready.get_json()["worker_seen"] is True
     assert ready.get_json()["deliveries_due"] == 1
@@ -266,16 +268,16 @@ def test_many_probes_commit_once(
 ) -> None:
     monkeypatch.setattr(health, "CHECK_INTERVAL", 1e9)
     seen: list[str] = []
-    heartbeat = SqliteStore.heartbeat
+    heartbeat = ActivityLog.heartbeat
 
-    def count(self: SqliteStore, name: str, kind: str, now: int) -> None:
+    def count(self: ActivityLog, name: str, kind: str, now: int) -> None:
         seen.append(kind)
         heartbeat(self, name, kind, now)
 
-    monkeypatch.setattr(SqliteStore, "heartbeat", count)
+    monkeypatch.setattr(ActivityLog, "heartbeat", count)
     assert {client.get("/readyz").status_code for _ in range(50)} == {200}
     assert seen == ["web"]
-    assert store.seen("web")
+    assert store.activity.last_seen("web")
 
 
 def test_not_ready_when_it_cannot_store(client: FlaskClient, tmp_path: Path) -> None:
@@ -320,7 +322,7 @@ def test_a_signed_callback_needs_no_token(signing_app: Flask, store: SqliteStore
     raw = body(task_info={"external_task_id": "ORDER-7"})
     found = post(signing_app.test_client(), "/callbacks/kling", raw, headers=signature(raw))
     assert found == (200, {"outcome": "recorded"})
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.reference, task.trust) == ("ORDER-7", "signed")
 
 
@@ -329,7 +331,7 @@ def test_a_signed_callback_with_a_token_is_trusted_by_its_signature(
 ) -> None:
     raw = payload("kling/signature-vector.json").replace(b"succeeded", b"processing")
     assert post(signing_app.test_client(), url(), raw, headers=signature(raw))[0] == 200
-    assert store.task("task-1").trust == "signed"
+    assert store.queries.task("task-1").trust == "signed"
 
 
 def test_an_unsigned_callback_with_a_token_is_still_taken(
@@ -337,7 +339,7 @@ def test_an_unsigned_callback_with_a_token_is_still_taken(
 ) -> None:
     """Deleting all secrets at Kling unsigns the callbacks of running tasks too."""
     assert post(signing_app.test_client(), url(), body())[0] == 200
-    assert store.task("task-1").trust == "token"
+    assert store.queries.task("task-1").trust == "token"
 
 
 @pytest.mark.parametrize("where", [url(), "/callbacks/kling"])
@@ -357,7 +359,7 @@ def test_a_wrong_signature_is_401_and_nothing_is_kept(
 ) -> None:
     headers = {**signature(body()), **change}
     assert post(signing_app.test_client(), where, body(), headers=headers)[0] == 401
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
 
 
 def test_signature_is_checked_before_the_body_is_parsed(signing_app: Flask) -> None:
@@ -408,7 +410,7 @@ def test_relatives_of_the_protocol_are_told_what_was_expected(
     assert status == 422
     assert names in problem["detail"]
     assert "task_status" in problem["detail"]
-    assert [stored.callback.body for stored in store.callbacks()] == [raw]
+    assert [stored.callback.body for stored in store.lists.callbacks()] == [raw]
 
 
 def test_the_same_bytes_count_once_they_are_understood(
@@ -420,7 +422,7 @@ def test_the_same_bytes_count_once_they_are_understood(
     event = providers.get("kling").parse(callback(body("succeed")))
     monkeypatch.setattr(type(providers.get("kling")), "parse", lambda *_: event)
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.outcome, stored.problem, stored.repeats) == ("recorded", None, 1)
 
 
@@ -440,8 +442,8 @@ def test_what_could_not_be_stored_as_text_is_replaced_and_its_bytes_kept(
     client: FlaskClient, store: SqliteStore, raw: bytes
 ) -> None:
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
-    assert [stored.callback.body for stored in store.callbacks()] == [raw]
-    reason = store.task("task-1").reason
+    assert [stored.callback.body for stored in store.lists.callbacks()] == [raw]
+    reason = store.queries.task("task-1").reason
     assert reason in (None, "\ufffd", "x\ufffd\ufffd\ufffdy")
 
 
@@ -449,15 +451,15 @@ def test_absurd_amounts_are_no_500(client: FlaskClient, store: SqliteStore) -> N
     charge = {"charge_type": "unit", "amount": "9e999999"}
     raw = json.dumps({"id": "p", "status": "failed", "billing": [charge, charge]}).encode()
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
-    assert store.task("task-1").cost is None
-    assert store.callbacks()[0].problem == "billing.amount: expected decimal strings"
+    assert store.queries.task("task-1").cost is None
+    assert store.lists.callbacks()[0].problem == "billing.amount: expected decimal strings"
 
 
 def test_thousands_of_outputs_are_cut(client: FlaskClient, store: SqliteStore) -> None:
     images = [{"index": chr(0x4E00 + n), "url": "https://a"} for n in range(5_000)]
     status, _ = post(client, url(), body(task_result={"images": images}))
     assert status == 200
-    assert "task_result.images: more than 256" in str(store.callbacks()[0].problem)
+    assert "task_result.images: more than 256" in str(store.lists.callbacks()[0].problem)
 
 
 @pytest.mark.parametrize("field", ["created_at", "updated_at"])
@@ -466,10 +468,10 @@ def test_a_date_beyond_belief_is_not_used(
 ) -> None:
     raw = body("succeed", "p-1", **{field: 253_402_300_799_999})
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert stored.problem == f"{field}: Not an instant."
     expected = stored.callback.received_at if field == "updated_at" else 1_765_519_850_000
-    assert store.history("task-1").transitions[-1].occurred_at == expected
+    assert store.queries.history("task-1").transitions[-1].occurred_at == expected
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_no_token(
@@ -479,7 +481,7 @@ def test_a_fault_of_ours_is_a_500_that_tells_no_token(
         raise ZeroDivisionError("a mistake of ours")
 
     logs.configure()
-    monkeypatch.setattr(SqliteStore, "record", breaks)
+    monkeypatch.setattr(Inbox, "record", breaks)
     answer = client.post(url(), data=body(), content_type=JSON)
     assert answer.status_code == 500
     assert answer.mimetype == "application/problem+json"
@@ -523,7 +525,9 @@ def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
     SqliteStore(tmp_path / "receiver.db").migrate()
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
     with closing(SqliteStore(tmp_path / "receiver.db")) as other:
-        assert [task.id for task in other.tasks()] == ["task-1"]  # in the file that is there now
+        assert [task.id for task in other.lists.tasks()] == [
+            "task-1"
+        ]  # in the file that is there now
 
 
 class _Stream(BytesIO):
@@ -556,7 +560,7 @@ def test_a_body_shorter_than_it_says_is_refused_and_kept_nowhere(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     assert sent(client, _Stream(body()), len(body()) + 1) == 400
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
 
 
 def test_of_what_follows_a_body_nothing_is_read(client: FlaskClient) -> None:

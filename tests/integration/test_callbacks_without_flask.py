@@ -127,7 +127,7 @@ def test_what_it_takes_is_on_record_and_counted(settings: Settings, store: Sqlit
     assert handed_over.wait(PATIENCE)
     assert ingest.meter.is_pending
     assert json.loads(answer.body) == {"outcome": Outcome.RECORDED}
-    (kept,) = store.callbacks()
+    (kept,) = store.lists.callbacks()
     assert (kept.callback.body, kept.callback.trust) == (body(), Trust.TOKEN)
 
 
@@ -177,7 +177,7 @@ def test_many_at_once_are_one_transition(make: Make, store: SqliteStore) -> None
     outcomes = sorted(json.loads(answer.body)["outcome"] for answer in answers)
     assert outcomes == ["duplicate"] * 49 + ["recorded"]
     assert len({answer.headers["x-request-id"] for answer in answers}) == 50
-    assert [stored.repeats for stored in store.history("task-1").callbacks] == [49]
+    assert [stored.repeats for stored in store.queries.history("task-1").callbacks] == [49]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_what_would_be_refused_is_left_alone(
     make: Make, store: SqliteStore, sent: CallbackRequest, raw: bytes
 ) -> None:
     assert take_one(make(), sent, raw) is None
-    assert store.callbacks() == []  # nor is it in quarantine: the view will see to it
+    assert store.lists.callbacks() == []  # nor is it in quarantine: the view will see to it
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain", "multipart/form-data", "a,b;c"])
@@ -218,14 +218,14 @@ def test_a_long_callback_is_taken_up_to_its_limit(make: Make, store: SqliteStore
     raw = body(padding="x" * (MAX_PARSED_IN_LOOP - len(raw)))
     assert len(raw) == MAX_PARSED_IN_LOOP
     taken(take_one(make(), raw=raw))
-    assert len(store.callbacks()) == 1
+    assert len(store.lists.callbacks()) == 1
 
 
 def test_a_signature_counts_where_there_is_a_key(make: Make, store: SqliteStore) -> None:
     with_key = make(webhook_secrets={"kling": (KEY,)})
     taken(take_one(with_key, signed()))
     taken(take_one(with_key, SENT, body("failed")))  # by its token
-    assert [kept.callback.trust for kept in store.callbacks()] == [Trust.TOKEN, Trust.SIGNED]
+    assert [kept.callback.trust for kept in store.lists.callbacks()] == [Trust.TOKEN, Trust.SIGNED]
     assert take_one(with_key, signed(body("processing"))) is None
     assert take_one(with_key, signed(key=OTHER_KEY)) is None
     taken(take_one(make(), signed(key=OTHER_KEY)))  # without one it says nothing
@@ -238,7 +238,7 @@ def test_what_cannot_be_recorded_now_is_left_to_the_view(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(store, "submit", fails)
+    monkeypatch.setattr(store.inbox, "submit", fails)
     assert take_one(make()) is None
 
 
@@ -249,7 +249,7 @@ def failing(store: SqliteStore, error: Exception) -> Callable[..., Write[Any, An
         def fails(_: object) -> None:
             raise error
 
-        return store.writer.submit(fails, start=False)
+        return store.database.writer.submit(fails, start=False)
 
     return submit
 
@@ -273,12 +273,12 @@ def test_what_the_record_cannot_take_is_answered_as_by_the_view(
     app = make_app(settings)
     measured = spied(monkeypatch)
     printed()
-    monkeypatch.setattr(app.extensions["callbacks"]._ingest.store, "record", fails)  # noqa: SLF001
+    monkeypatch.setattr(app.extensions["callbacks"]._ingest.store.inbox, "record", fails)  # noqa: SLF001
     by_view = app.test_client().post(PATH, data=body(), headers=HEADERS)
     by_view_lines, by_view_measured = printed(), measured.copy()
     measured.clear()
 
-    monkeypatch.setattr(store, "submit", fails if is_prompt else failing(store, error))
+    monkeypatch.setattr(store.inbox, "submit", fails if is_prompt else failing(store, error))
     answer = take_one(make())
     assert answer is not None
     assert (answer.status, answer.body) == (by_view.status_code, by_view.data) == (503, answer.body)
@@ -293,20 +293,20 @@ def test_what_the_record_cannot_take_is_answered_as_by_the_view(
     assert {line["request_id"] for line in found} == {answer.headers["x-request-id"]}
     assert sorted(measured) == sorted(by_view_measured)
     assert ("store_failed", ()) in measured
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
 
 
 def test_a_commit_that_does_not_come_is_a_503(
     make: Make, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "PATIENCE", 0)
-    monkeypatch.setattr(store.writer, "start_and_wait", lambda _: None)
+    monkeypatch.setattr(store.database.writer, "start_and_wait", lambda _: None)
     answer = take_one(make())
     assert answer is not None
     assert answer.status == 503
     assert re.fullmatch(r"[1-9]\d*", answer.headers["retry-after"])
-    store.writer.start()
-    assert store.callbacks() == []  # what nobody waits for is not recorded later
+    store.database.writer.start()
+    assert store.lists.callbacks() == []  # what nobody waits for is not recorded later
 
 
 @pytest.mark.parametrize(("proxies", "is_taken"), [(0, True), (1, False)])

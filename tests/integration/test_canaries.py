@@ -13,7 +13,7 @@ import pytest
 from receiver.clock import now_ms
 from receiver.config import hooks_file
 from receiver.deliveries import Notice, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Breaker
 from receiver.hooks import build_all, secrets
 from receiver.hooks.base import Done, Hook
@@ -99,19 +99,21 @@ def test_no_secret_stays_with_a_delivery_that_failed(
     Ingest(store, [subscription(name) for name in hooks]).accept(callback(raw))
     logs.configure(hide)
     breaker = Breaker(failures=1, seconds=0, pauses=(0.01,))
-    deliver = Deliver(store, hooks, RetryPolicy(delays=(0.01,)), breaker, hide=hide)
-    with working(store, deliver):
-        wait_until(lambda: len(store.deliveries(state=State.DEAD)) == len(hooks))
+    deliver = DeliveryWorker(store, hooks, RetryPolicy(delays=(0.01,)), breaker, hide=hide)
+    with working(deliver):
+        wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == len(hooks))
 
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     answers = [made.answer for row in history.attempts.values() for made in row]
     assert len(answers) == 2 * len(hooks)
     assert any("answered 500" in answer for answer in answers)  # what was said is there
     assert any("OSError: cannot open https://cdn.example" in answer for answer in answers)
-    alerts = [f"{alert.title} {alert.text}" for alert in store.take_alerts(now_ms(), now_ms())]
+    alerts = [
+        f"{alert.title} {alert.text}" for alert in store.endpoints.take_alerts(now_ms(), now_ms())
+    ]
     assert len(alerts) == len(hooks)
     printed = capfd.readouterr()
     assert "a hook broke" in printed.err
-    everything = [*answers, *alerts, *map(repr, store.endpoints()), printed.out, printed.err]
+    everything = [*answers, *alerts, *map(repr, store.endpoints.all()), printed.out, printed.err]
     found = [(canary, text) for canary in CANARIES for text in everything if canary in text]
     assert found == []

@@ -22,8 +22,9 @@ import pytest
 
 from receiver.doctor import record
 from receiver.errors import StoreUnavailable
-from receiver.stores.base import FILES_CHANGED
-from receiver.stores.sqlite import SqliteStore, connections, files, writer
+from receiver.stores.sql.metrics import FILES_CHANGED
+from receiver.stores.sqlite import SqliteStore, files, writer
+from receiver.stores.sqlite import database as sqlite_database
 from receiver.stores.sqlite.session import SqliteSession
 from receiver.tasks import Status, Task
 from tests.support.installation import ROOT
@@ -75,9 +76,9 @@ changes = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def database(store: SqliteStore, tmp_path: Path) -> Path:
     """The file of a store that has connections of both kinds, and commits that are in the log."""
     for number in range(BEFORE):
-        store.heartbeat(f"before-{number}", "web", 1 << 50)
-    assert store.seen("web")
-    store.wait_for_commit(0, threading.Event())
+        store.activity.heartbeat(f"before-{number}", "web", 1 << 50)
+    assert store.activity.last_seen("web")
+    store.database.wait_for_commit(0, threading.Event())
     return tmp_path / "receiver.db"
 
 
@@ -104,11 +105,11 @@ def test_what_was_acknowledged_outlives_a_kill(
     store: SqliteStore, database: Path, change: Change
 ) -> None:
     change(database)
-    store.heartbeat("first", "web", 1 << 50)
+    store.activity.heartbeat("first", "web", 1 << 50)
     assert named(database) == everything("first")
-    store.heartbeat("second", "web", 1 << 50)
+    store.activity.heartbeat("second", "web", 1 << 50)
     assert named(database) == everything("first", "second")
-    assert store.seen("web")
+    assert store.activity.last_seen("web")
 
 
 @changes
@@ -119,7 +120,7 @@ def test_what_was_acknowledged_outlives_every_change(
     for number in range(4):
         change(database)
         for name in (f"{number}-first", f"{number}-second"):
-            store.heartbeat(name, "web", 1 << 50)
+            store.activity.heartbeat(name, "web", 1 << 50)
             acknowledged.add(name)
         assert named(database) == everything(*acknowledged)
 
@@ -134,9 +135,9 @@ def test_new_files_with_the_numbers_of_removed_ones_are_rescued(
             store.close()
             note = files.rescue_note(files.look(*files.names(database)))
             Path(f"{database}-lock").write_text(note)
-            reopened.heartbeat("reopened", "web", 1 << 50)
+            reopened.activity.heartbeat("reopened", "web", 1 << 50)
         removes("-wal", "-shm")(database)
-        reopened.heartbeat("later", "web", 1 << 50)
+        reopened.activity.heartbeat("later", "web", 1 << 50)
         assert named(database) == everything("reopened", "later")
 
 
@@ -145,9 +146,9 @@ def test_a_batch_is_not_acknowledged_if_files_change_while_it_is_committed(
     store: SqliteStore, database: Path, change: Change
 ) -> None:
     with pytest.raises(StoreUnavailable, match=r"send it again"):
-        store.writer.run(lambda _: change(database))
+        store.database.writer.run(lambda _: change(database))
     assert named(database) == everything()
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert named(database) == everything("later")
 
 
@@ -161,7 +162,7 @@ def test_a_clean_stop_keeps_everything(store: SqliteStore, database: Path, chang
 @changes
 def test_a_read_restores_the_files(store: SqliteStore, database: Path, change: Change) -> None:
     change(database)
-    assert store.seen("web") == 1 << 50
+    assert store.activity.last_seen("web") == 1 << 50
     assert named(database) == everything()
 
 
@@ -170,7 +171,7 @@ def test_a_wait_for_a_commit_restores_the_files(
     store: SqliteStore, database: Path, change: Change
 ) -> None:
     change(database)
-    store.wait_for_commit(0, threading.Event())
+    store.database.wait_for_commit(0, threading.Event())
     assert named(database) == everything()
 
 
@@ -180,13 +181,13 @@ def test_several_stores_restore_the_files_once(
 ) -> None:
     """Each closes its connections when it detects the change. None undoes what others wrote."""
     with closing(SqliteStore(database)) as other:
-        other.heartbeat("other", "web", 1 << 50)
+        other.activity.heartbeat("other", "web", 1 << 50)
         change(database)
         # The connections of both are in one process, so that the files are restored only after
         # both have closed theirs; in two processes, the first one can do it alone.
         for one in (store, other, store, other):
             try:
-                one.heartbeat(f"by-{one is store}", "web", 1 << 50)
+                one.activity.heartbeat(f"by-{one is store}", "web", 1 << 50)
             except StoreUnavailable:
                 continue
         assert named(database) >= everything("other")
@@ -197,20 +198,22 @@ def test_an_emptied_log_is_noticed_before_the_next_batch(
 ) -> None:
     """What was only in the log is lost; what is acknowledged from then on is not."""
     os.truncate(f"{database}-wal", 0)
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert "later" in named(database)
 
 
 def test_a_log_that_we_emptied_is_no_change(store: SqliteStore, database: Path) -> None:
-    store.give_back(0)
+    store.database.shrink(0)
     assert Path(f"{database}-wal").stat().st_size == 0
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert named(database) == everything("later")
     assert not changes_on_record(store)
 
 
 def changes_on_record(store: SqliteStore) -> int:
-    return sum(counter.value for counter in store.counters() if counter.name == FILES_CHANGED)
+    return sum(
+        counter.value for counter in store.metrics.counters() if counter.name == FILES_CHANGED
+    )
 
 
 def test_the_log_of_a_replaced_database_is_not_applied_to_its_successor(
@@ -218,9 +221,9 @@ def test_the_log_of_a_replaced_database_is_not_applied_to_its_successor(
 ) -> None:
     backup = database.with_name("backup.db")
     with closing(migrated(backup)) as other:
-        other.heartbeat("in the backup", "web", 1 << 50)
+        other.activity.heartbeat("in the backup", "web", 1 << 50)
     backup.replace(database)
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert named(database) == {"in the backup", "later"}
 
 
@@ -231,11 +234,11 @@ def test_a_database_that_is_missing_is_refused_until_it_is_back(
     database.rename(elsewhere)
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            store.heartbeat("missing", "web", 1 << 50)
+            store.activity.heartbeat("missing", "web", 1 << 50)
         with pytest.raises(StoreUnavailable):
-            store.seen("web")
+            store.activity.last_seen("web")
     elsewhere.rename(database)
-    store.heartbeat("back", "web", 1 << 50)
+    store.activity.heartbeat("back", "web", 1 << 50)
     assert named(database) == everything("back")
 
 
@@ -244,12 +247,12 @@ def test_a_folder_that_was_moved_is_refused_until_it_is_back(
 ) -> None:
     (tmp_path / "data").mkdir()
     with closing(migrated(tmp_path / "data" / "receiver.db")) as store:
-        store.heartbeat("before", "web", 1 << 50)
+        store.activity.heartbeat("before", "web", 1 << 50)
         (tmp_path / "data").rename(tmp_path / "moved")
         with pytest.raises(StoreUnavailable):
-            store.heartbeat("moved", "web", 1 << 50)
+            store.activity.heartbeat("moved", "web", 1 << 50)
         (tmp_path / "moved").rename(tmp_path / "data")
-        store.heartbeat("back", "web", 1 << 50)
+        store.activity.heartbeat("back", "web", 1 << 50)
         assert named(tmp_path / "data" / "receiver.db") == {"before", "back"}
 
 
@@ -258,12 +261,12 @@ def test_a_process_that_starts_creates_no_log_while_others_have_one_without_a_na
 ) -> None:
     removes("-wal", "-shm")(database)
     with closing(SqliteStore(database)) as new:
-        monkeypatch.setattr(connections, "OPENED_WITHIN", 0)
+        monkeypatch.setattr(sqlite_database, "OPENED_WITHIN", 0)
         with pytest.raises(StoreUnavailable, match="was removed while another process"):
-            new.seen("web")
+            new.activity.last_seen("web")
         assert not Path(f"{database}-wal").exists()
-        store.heartbeat("later", "web", 1 << 50)
-        assert new.seen("web") == 1 << 50
+        store.activity.heartbeat("later", "web", 1 << 50)
+        assert new.activity.last_seen("web") == 1 << 50
     assert named(database) == everything("later")
 
 
@@ -275,7 +278,7 @@ from receiver.stores import open_store
 store = open_store(sys.argv[1])
 for line in sys.stdin:
     try:
-        store.heartbeat(line.strip(), "web", 1 << 50)
+        store.activity.heartbeat(line.strip(), "web", 1 << 50)
         print("written", flush=True)
     except StoreUnavailable as error:
         print(f"refused: {error}", flush=True)
@@ -299,11 +302,11 @@ def test_a_process_that_was_idle_creates_no_log_while_others_have_one_without_a_
 
         assert written_by_other("other").strip() == "written"
         removes("-wal", "-shm")(database)
-        store.heartbeat("restored", "web", 1 << 50)
+        store.activity.heartbeat("restored", "web", 1 << 50)
         removes("-wal")(database)
         assert "was removed while another process" in written_by_other("refused")
         assert not Path(f"{database}-wal").exists()
-        store.heartbeat("later", "web", 1 << 50)
+        store.activity.heartbeat("later", "web", 1 << 50)
         assert written_by_other("again").strip() == "written"
         assert named(database) == everything("other", "restored", "later", "again")
         other.stdin.close()
@@ -327,24 +330,27 @@ def test_files_that_are_removed_while_they_are_opened_are_not_used(database: Pat
     opened.open(writer.connect, read_only=False).close()
 
 
-@pytest.mark.parametrize("maintain", [SqliteStore.finish_erasure, lambda store: store.give_back(1)])
+@pytest.mark.parametrize(
+    "maintain",
+    [lambda store: store.database.finish_erasure(), lambda store: store.database.shrink(1)],
+)
 @changes
 def test_maintenance_does_not_combine_files_that_do_not_belong_together(
     store: SqliteStore, database: Path, change: Change, maintain: Callable[[SqliteStore], object]
 ) -> None:
-    store.create_task(Task("erased", "kling", Status.SUCCEEDED, 1, 1, reference="CUSTOMER"))
-    store.erase("erased", 2)
+    store.inbox.create_task(Task("erased", "kling", Status.SUCCEEDED, 1, 1, reference="CUSTOMER"))
+    store.erasures.erase("erased", 2)
     change(database)
     with pytest.raises(StoreUnavailable):
         maintain(store)
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert named(database) == everything("later")
 
 
 def test_forgetting_does_not_let_others_remove_the_log(store: SqliteStore, database: Path) -> None:
     """A process that closes a file loses its locks on it, and seems to have no connection open."""
-    store.create_task(Task("erased", "kling", Status.SUCCEEDED, 1, 1, reference="CUSTOMER"))
-    store.erase("erased", 2)
+    store.inbox.create_task(Task("erased", "kling", Status.SUCCEEDED, 1, 1, reference="CUSTOMER"))
+    store.erasures.erase("erased", 2)
     other = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('select 1 from tasks')"
     )
@@ -355,9 +361,9 @@ def test_forgetting_does_not_let_others_remove_the_log(store: SqliteStore, datab
 def test_a_read_in_progress_delays_the_recovery_but_loses_nothing(
     store: SqliteStore, database: Path
 ) -> None:
-    with pytest.raises(StoreUnavailable), store.reading():
+    with pytest.raises(StoreUnavailable), store.database.reading():
         removes("-wal", "-shm")(database)
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert named(database) == everything("later")
 
 
@@ -368,14 +374,14 @@ def test_readers_and_writers_of_many_threads_continue(store: SqliteStore, databa
     def read() -> None:
         while not stop.is_set():
             with suppress(StoreUnavailable):
-                store.seen("web")
+                store.activity.last_seen("web")
 
     def write(writer: str) -> None:
         for number in count():
             if stop.is_set():
                 return
             with suppress(StoreUnavailable):
-                store.heartbeat(f"{writer}-{number}", "web", 1 << 50)
+                store.activity.heartbeat(f"{writer}-{number}", "web", 1 << 50)
                 acknowledged.append(f"{writer}-{number}")
 
     def wait_for_some() -> None:
@@ -401,7 +407,7 @@ def test_the_change_is_counted_and_reported_by_the_doctor(
 ) -> None:
     assert not list(record.changes(store))
     removes("-wal")(database)
-    store.heartbeat("later", "web", 1 << 50)
+    store.activity.heartbeat("later", "web", 1 << 50)
     assert changes_on_record(store) == 1
     (finding,) = record.changes(store)
     assert "1 time(s)" in finding.said

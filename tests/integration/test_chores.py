@@ -10,7 +10,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
-from receiver.delivery.dispatch import Chore, chores
+from receiver.delivery.chores import Chore, run_chores
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
@@ -35,14 +35,14 @@ def test_a_chore_that_breaks_is_done_again() -> None:
             raise errors.pop()
         stop.set()
 
-    with chores([Chore("test", 0.01, run)], stop):
+    with run_chores([Chore("test", 0.01, run)], stop):
         assert stop.wait(PATIENCE)
     assert len(rounds) == 3
 
 
 def test_chores_end_when_the_worker_does() -> None:
     stop = threading.Event()
-    with chores([Chore("a-chore", 0.01, lambda: None)], stop):
+    with run_chores([Chore("a-chore", 0.01, lambda: None)], stop):
         stop.set()
     wait_until(lambda: all(thread.name != "a-chore" for thread in threading.enumerate()))
 
@@ -54,7 +54,7 @@ def test_pruning_takes_callbacks_meanwhile_and_returns_the_space(
     for number in range(450):
         raw = body("succeed", padding="x" * 8_000)
         Ingest(store).accept(callback(raw, f"old-{number}", received_at=old))
-    store.give_back(0)
+    store.database.shrink(0)
     before = (tmp_path / "receiver.db").stat().st_size
     steps, taken = 0, 0
     for step in prune(store, now_ms() - 30 * DAY):
@@ -64,7 +64,7 @@ def test_pruning_takes_callbacks_meanwhile_and_returns_the_space(
     assert taken == 450
     assert steps == 4  # of 200, and one for pictures that were sent
     assert (tmp_path / "receiver.db").stat().st_size < before / 4
-    assert store.callbacks(task_id="new-1")[0].callback.body
+    assert store.lists.callbacks(task_id="new-1")[0].callback.body
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 def erase_under_a_reader(store: Store, task: str) -> None:
     """Erase a task while a reader keeps it in the database's files; then the reader ends."""
     Ingest(store).accept(callback(body(), task))
-    with store.reading() as session:  # type: ignore[attr-defined]
+    with store.database.reading() as session:
         session.execute("begin")
         session.execute("select count(*) from tasks").fetchall()
-        store.close_task(task, now_ms())
-        store.erase(task, now_ms())
+        store.erasures.close_task(task, now_ms())
+        store.erasures.erase(task, now_ms())
         session.execute("rollback")
 
 
@@ -96,17 +96,17 @@ def test_people_are_told_by_mail_and_old_payloads_go(installation: Installation)
     installation.environment["RETENTION"] = "30d"
     Ingest(store, [subscription("gone")]).accept(callback())
     now = now_ms()
-    (delivery,) = store.claim("w", now, now + 60_000, 1)
+    (delivery,) = store.outbox.claim("w", now, now + 60_000, 1)
     attempt = Attempt(1, now, now, "failed", "no answer")
     endpoint = Endpoint("gone", 5, now, 1, now + 60_000, said="no answer within 15 s")
     change = (endpoint, AlertKind.PAUSED)
-    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
+    store.outbox.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
     erase_under_a_reader(store, "old-too")
-    assert store.unfinished_erasure() is not None
+    assert store.erasures.unfinished() is not None
     installation.start("worker", "receiver", "worker")
-    wait_until(lambda: store.unfinished_erasure() is None, installation.logs)
+    wait_until(lambda: store.erasures.unfinished() is None, installation.logs)
     wait_until(installation.sandbox.mails, installation.logs)
-    wait_until(lambda: not store.callbacks(task_id="old")[0].callback.body, installation.logs)
+    wait_until(lambda: not store.lists.callbacks(task_id="old")[0].callback.body, installation.logs)
     (mail,) = installation.sandbox.mails()
     assert 'The hook "gone" is paused' in mail.headers["subject"]
     assert installation.stop("worker") == 0

@@ -101,9 +101,9 @@ def filled(store: SqliteStore) -> SqliteStore:
     ingest.accept(callback(body("failed", task_status_msg="no human [/b]\x1b[2J"), "task-2"))
     with pytest.raises(NotTheProtocol):
         ingest.accept(callback(body("completed"), "task-3"))
-    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_000_001, 1)
+    (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_000_001, 1)
     attempt = Attempt(1, 1_765_519_851_500, 1_765_519_851_900, "failed", "550 no such user")
-    store.settle(delivery, attempt, State.DEAD, None)
+    store.outbox.settle(delivery, attempt, State.DEAD, None)
     return store
 
 
@@ -144,9 +144,9 @@ def test_what_is_not_there_is_said(store: SqliteStore) -> None:
 
 
 def test_a_dead_letter_is_redelivered(filled: SqliteStore) -> None:
-    (dead,) = filled.deliveries(state=State.DEAD)
+    (dead,) = filled.lists.deliveries(state=State.DEAD)
     assert run("redeliver", str(dead.id)).output == f"delivery {dead.id} is due again\n"
-    assert filled.deliveries(state=State.DEAD) == []
+    assert filled.lists.deliveries(state=State.DEAD) == []
 
 
 def test_replay_says_whether_it_is_understood_now(
@@ -160,7 +160,7 @@ def test_replay_says_whether_it_is_understood_now(
     parsed = providers.get("kling").parse(callback(body("succeed"), "task-3"))
     monkeypatch.setattr(type(providers.get("kling")), "parse", lambda *_: parsed)
     assert run("replay", str(kept["id"])).output == f"callback {kept['id']}: recorded\n"
-    assert filled.task("task-3").status == "succeeded"
+    assert filled.queries.task("task-3").status == "succeeded"
 
 
 def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -> None:
@@ -174,7 +174,7 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -
     assert f"If it is the right task: receiver replay --accept {number}" in shown
     assert run("replay", number).output == f"callback {number}: mismatch\n"
     assert run("replay", "--accept", number).output == f"callback {number}: recorded\n"
-    assert filled.task("task-9").status == "succeeded"
+    assert filled.queries.task("task-9").status == "succeeded"
     again = run("replay", "--accept", number)
     assert again.exit_code == 1
     assert f"callback {number} is not a mismatch" in again.output
@@ -182,7 +182,7 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -
 
 
 def test_a_message_that_is_not_understood_cannot_be_accepted(filled: SqliteStore) -> None:
-    (kept,) = filled.callbacks(outcome=Outcome.QUARANTINED)
+    (kept,) = filled.lists.callbacks(outcome=Outcome.QUARANTINED)
     done = run("replay", "--accept", str(kept.id))
     assert done.exit_code == 1
     assert "still not understood" in done.output
@@ -209,14 +209,14 @@ def test_a_callback_url_comes_with_its_task(
     done = run("url", "--provider", "kling", "--reference", "ORDER-7", "--json")
     assert done.exit_code == 0
     document = json.loads(done.output)
-    task = store.task(document["task"]["id"])
+    task = store.queries.task(document["task"]["id"])
     assert (task.reference, task.status, task.expects_callback) == ("ORDER-7", "created", True)
     made = callback_url("https://shop.example", SECRET, "kling", task.id)
     assert document["callback_url"] == made
     plain = run("url", "--provider", "kling").output.strip()
     assert plain.startswith("https://shop.example/callbacks/kling/")
     assert Ingest(store).accept(callback(body(), task.id)) is Outcome.RECORDED
-    assert store.task(task.id).reference == "ORDER-7"
+    assert store.queries.task(task.id).reference == "ORDER-7"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_callback_url_that_cannot_work_is_refused(
     done = run("url", "--provider", provider)
     assert done.exit_code == 2
     assert says in done.output
-    assert store.tasks() == []
+    assert store.lists.tasks() == []
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_waiting_deliveries_of_a_missing_hook_are_shown_and_dropped(filled: Sqli
     assert said in run("redeliver", "--hook", "gone").stderr
     assert run("endpoints", "drop", "gone", "--dry-run").stdout.startswith("1 deliveries to gone")
     assert run("endpoints", "drop", "gone").stdout == "1 deliveries to gone are dead letters now\n"
-    assert "gone" in {one.hook for one in filled.deliveries(state=State.DEAD)}
+    assert "gone" in {one.hook for one in filled.lists.deliveries(state=State.DEAD)}
     assert "gone" not in run("endpoints").stderr
     assert run("endpoints", "drop", "never").exit_code == 2
 
@@ -265,7 +265,7 @@ def test_waiting_deliveries_of_a_missing_hook_are_shown_and_dropped(filled: Sqli
 def test_a_hooks_file_that_is_wrong_hides_no_deliveries(
     filled: SqliteStore, tmp_path: Path
 ) -> None:
-    assert filled.deliveries()
+    assert filled.lists.deliveries()
     (tmp_path / "hooks.toml").write_text("half a fi")
     done = run("deliveries", "--json")
     assert done.exit_code == 0

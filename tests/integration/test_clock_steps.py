@@ -17,7 +17,7 @@ from receiver import clock
 from receiver.cli import main
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
-from receiver.delivery.dispatch import procrastinate as dispatch
+from receiver.delivery import procrastinate as dispatch
 from receiver.doctor import record
 from receiver.doctor.findings import Verdict
 from receiver.ingest import Ingest
@@ -86,8 +86,8 @@ def run(*arguments: str) -> Result:
 def fail_once(store: SqliteStore, delay: int) -> None:
     now = clock.now_ms()
     Ingest(store, [subscription("mail")]).accept(callback(body(), received_at=now))
-    (delivery,) = store.claim("w", now, now + 10_000, 1)
-    store.settle(delivery, Attempt(1, now, now, "failed", "no"), State.PENDING, now + delay)
+    (delivery,) = store.outbox.claim("w", now, now + 10_000, 1)
+    store.outbox.settle(delivery, Attempt(1, now, now, "failed", "no"), State.PENDING, now + delay)
 
 
 # -- what people see
@@ -105,13 +105,13 @@ def test_readyz_corrects_a_step_or_says_that_it_is_not_corrected(
         assert document["clock"] == "the clock was set back by 3600 s"
         assert client.get("/readyz").json == {"status": "ok", "clock": CLOCK_WAS_SET}
     wait_until(lambda: "clock" not in client.get("/readyz").text)  # it looks once a second
-    assert len(store.clock_steps(0)) == 1
+    assert len(store.clocks.clock_steps(0)) == 1
 
 
 def test_a_worker_that_was_seen_in_the_future_is_not_at_work(
     app: Flask, machine_clock: Clock, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.heartbeat("host:1", "worker", clock.now_ms())
+    store.activity.heartbeat("host:1", "worker", clock.now_ms())
     machine_clock.by_ms = -HOUR
     monkeypatch.setattr(ClockWatch, "look", lambda _: None)
     document: Any = app.test_client().get("/readyz", headers=ALLOWED).json
@@ -154,7 +154,7 @@ def test_resume_makes_retries_due_although_the_clock_is_behind(
     assert run("endpoints", "pause", "mail").exit_code == 0
     done = run("endpoints", "resume", "mail")
     assert done.output == "mail is delivered to again\ndue now instead of later: 1\n"
-    assert len(store.claim("w", clock.now_ms(), clock.now_ms() + HOUR, 1)) == 1
+    assert len(store.outbox.claim("w", clock.now_ms(), clock.now_ms() + HOUR, 1)) == 1
     assert run("endpoints", "resume", "mail").output == "mail was not paused\n"
 
 

@@ -76,8 +76,7 @@ def test_a_signature_is_compared_with_that_of_every_secret(
     else:
         with pytest.raises(BadSignature):
             standard_webhooks.verify(KEYS, headers, b"body", NOW)
-    shown = given.removeprefix("v1,").encode()
-    assert compared == [(one.removeprefix("v1,").encode(), shown) for one in right]
+    assert compared == [(one.encode(), given.encode()) for one in right]
 
 
 @pytest.mark.parametrize("token", ["the-right", "the-wrong", ""])

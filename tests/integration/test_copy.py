@@ -14,13 +14,12 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
-from receiver.stores.access import Allowance, Usage
-from receiver.stores.activity import ActivityKind
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
-from receiver.stores.sql.transfer import TABLES
+from receiver.stores.sql.activity import ActivityKind, Rejection
+from receiver.stores.sql.sessions import Allowance, Usage
+from receiver.stores.sql.transfer import TABLES, Transfer
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import Rejection
 from receiver.tasks import Outcome, Status, Task
 from tests.support.postgres_server import postgres
 from tests.support.samples import body, callback, subscription
@@ -51,12 +50,12 @@ def grown(store: SqliteStore) -> None:
     for number in range(700):  # more than is read at once
         raw = body("succeed", f"p-{number}", padding="é\U0001f9e5" * (number % 7))
         ingest.accept(callback(raw, f"task-{number}", headers={"X-Name": "é"}))
-    store.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
-    store.keep_inputs("open", {"human": b"\x00\xff small", "cloth": b""})
-    (delivery,) = store.claim("w", NOW, NOW + 1, 1)
+    store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
+    store.inbox.keep_inputs("open", {"human": b"\x00\xff small", "cloth": b""})
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
     file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"\x00\xff small")
     endpoint = Endpoint("mail", 5, NOW, 1, NOW, said="no")
-    store.settle(
+    store.outbox.settle(
         delivery,
         Attempt(1, NOW, NOW, "delivered", "ok"),
         State.DELIVERED,
@@ -64,36 +63,38 @@ def grown(store: SqliteStore) -> None:
         [file],
         change=lambda _: (endpoint, AlertKind.PAUSED),
     )
-    store.quarantine(callback(b"{}", None), "not the protocol")  # type: ignore[arg-type]
-    store.note_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", "/x", 2)])
-    store.pause("kling:default", NOW)
-    store.claim_key("key", b"\x00digest", "open", NOW, NOW + 1)
+    store.inbox.quarantine(callback(b"{}", None), "not the protocol")  # type: ignore[arg-type]
+    store.activity.add_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", "/x", 2)])
+    store.polling.pause("kling:default", NOW)
+    store.idempotency.claim("key", b"\x00digest", "open", NOW, NOW + 1)
     ingest.accept(callback(body("failed"), "task-0"))  # a conflict is counted
-    store.close_task("task-9", NOW)
-    store.ask_trial("mail", "succeeded", NOW)
-    store.measure([Sample("a", ("é",), 0.1)], [])
-    store.open_session("ab" * 32, NOW, NOW + 1)
-    store.add_refused_attempts(Allowance("password", 10, 0.1), [Usage(7, "cd" * 16, 2.5, NOW)], NOW)
+    store.erasures.close_task("task-9", NOW)
+    store.endpoints.request_test("mail", "succeeded", NOW)
+    store.metrics.add([Sample("a", ("é",), 0.1)], [])
+    store.sessions.open("ab" * 32, NOW, NOW + 1)
+    store.sessions.add_refused_attempts(
+        Allowance("password", 10, 0.1), [Usage(7, "cd" * 16, 2.5, NOW)], NOW
+    )
     for offset in (0, -3_600_000):  # the clock is set back
-        store.correct_clock("boot", offset, NOW)
+        store.clocks.correct_clock("boot", offset, NOW)
 
 
 def test_a_grown_record_arrives_whole(
     store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
 ) -> None:
     grown(store)
-    assert all(store.count(table) for table in TABLES)
+    assert all(Transfer(store.database).count(table) for table in TABLES)
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 0, done.output
     assert "701 tasks" in done.output
     assert done.output.endswith("both are the same\n")
-    assert {table: store.count(table) for table in TABLES} == {
-        table: target.count(table) for table in TABLES
+    assert {table: Transfer(store.database).count(table) for table in TABLES} == {
+        table: Transfer(target.database).count(table) for table in TABLES
     }
-    assert [one.hook for one in target.trials()] == ["mail"]
+    assert [one.hook for one in target.endpoints.tests()] == ["mail"]
     for task in ("task-0", "task-9", "task-699", "open"):
-        assert target.history(task) == store.history(task)
-    assert target.inputs("open") == store.inputs("open") != {}
+        assert target.queries.history(task) == store.queries.history(task)
+    assert target.queries.inputs("open") == store.queries.inputs("open") != {}
 
 
 def test_it_goes_on_where_it_was(
@@ -103,7 +104,7 @@ def test_it_goes_on_where_it_was(
     run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     waiting = [
         f"delivery {found.id}"
-        for found in target.deliveries(state=State.PENDING, limit=2000)
+        for found in target.lists.deliveries(state=State.PENDING, limit=2000)
         if found.due_at is not None
     ]
     with psycopg.connect(url) as connection:
@@ -112,15 +113,15 @@ def test_it_goes_on_where_it_was(
     ingest = Ingest(target, [subscription("mail")])
     assert ingest.accept(callback(body("succeed", "p-5"), "task-5")) is Outcome.DUPLICATE
     assert ingest.accept(callback(body(), "new")) is Outcome.RECORDED
-    newest = target.deliveries(limit=1)[0]
+    newest = target.lists.deliveries(limit=1)[0]
     assert newest.task_id == "new"
-    assert newest.id > store.deliveries(limit=1)[0].id
-    (claimed,) = target.claim("w", NOW, NOW + 1, 1)
+    assert newest.id > store.lists.deliveries(limit=1)[0].id
+    (claimed,) = target.outbox.claim("w", NOW, NOW + 1, 1)
     again = Attempt(1, NOW, NOW + 5, "delivered", "ok")
-    assert target.settle(claimed, again, State.DELIVERED, None)
-    assert target.newest(ActivityKind.ATTEMPT)[0].at == NOW + 5
-    target.note_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
-    assert target.rejections(1)[0].reason == "again"
+    assert target.outbox.settle(claimed, again, State.DELIVERED, None)
+    assert target.activity.newest(ActivityKind.ATTEMPT)[0].at == NOW + 5
+    target.activity.add_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
+    assert target.activity.rejections(1)[0].reason == "again"
 
 
 def test_an_empty_record_can_be_copied_too(store: SqliteStore, url: str, tmp_path: Path) -> None:
@@ -138,20 +139,20 @@ def test_a_target_that_is_not_empty_is_refused(
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 1
     assert "the target is not empty" in done.output
-    assert [task.id for task in target.tasks()] == ["theirs"]
+    assert [task.id for task in target.lists.tasks()] == ["theirs"]
 
 
 def test_a_difference_is_found(
     store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ingest(store).accept(callback(body(), "ours"))
-    load = PostgresStore.load
+    load = Transfer.load
 
     def changed(self: Store, table: str, found: list[dict[str, object]]) -> None:
         rows = [{**row, "headers": "{ }"} if "headers" in row else row for row in found]
         load(self, table, rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(PostgresStore, "load", changed)
+    monkeypatch.setattr(Transfer, "load", changed)
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 1
     assert "the table callbacks is not the same in both" in done.output
@@ -162,27 +163,27 @@ def test_a_source_that_still_works_is_said(
 ) -> None:
     """Rows that were copied later refer to a task that was added after its table was copied."""
     Ingest(store).accept(callback(body(), "early"))
-    count = SqliteStore.count
+    count = Transfer.count
 
-    def counted(self: SqliteStore, table: str) -> int:
+    def counted(self: Transfer, table: str) -> int:
         if table == "transitions":
             Ingest(store).accept(callback(body(task_id="late"), "late"))
         return count(self, table)
 
-    monkeypatch.setattr(SqliteStore, "count", counted)
+    monkeypatch.setattr(Transfer, "count", counted)
     source = f"sqlite:///{tmp_path / 'receiver.db'}"
     for target in (f"sqlite:///{tmp_path / 'target.db'}", url):
         done = run("--from", source, "--to", target)
         assert done.exit_code == 1
-        assert "still at work on the source" in done.output
+        assert "a process still writes to the source" in done.output
         assert "Traceback" not in done.output
 
 
 def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_path: Path) -> None:
-    store.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
+    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 1
-    assert "does not take a row of tasks" in done.output
+    assert "the target rejects a row of the table tasks" in done.output
     assert "Traceback" not in done.output
 
 

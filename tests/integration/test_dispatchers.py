@@ -10,7 +10,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Notice, State
-from receiver.delivery.dispatch import attempts
+from receiver.delivery.attempt import LEASE
 from receiver.endpoints import AlertKind, Breaker, Circuit
 from receiver.errors import EndpointGone, TemporaryFailure, TimedOut
 from receiver.hooks.base import Done
@@ -43,8 +43,8 @@ def store(
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.EVERY", "* * * * * *")
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.EVERY", "* * * * * *")
+    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> N
 
     Ingest(store, [subscription("mail")]).accept(callback())
     start(send)
-    wait_until(lambda: store.deliveries()[0].state is State.DEAD)
-    made = store.history("task-1").attempts[1]
+    wait_until(lambda: store.lists.deliveries()[0].state is State.DEAD)
+    made = store.queries.history("task-1").attempts[1]
     assert [attempt.outcome for attempt in made] == ["failed"] * 3
     assert "ZeroDivisionError: a mistake of ours" in made[0].answer
     Ingest(store, [subscription("mail")]).accept(callback(body(), "task-2"))  # it still works
-    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
+    wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == 2)
 
 
 def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
@@ -100,9 +100,9 @@ def test_a_slow_hook_keeps_its_lease(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hook takes three leases; a second worker, which looks all the while, takes other work."""
-    monkeypatch.setattr("receiver.delivery.dispatch.attempts.UPKEEP_EVERY", 0.02)
-    monkeypatch.setattr("receiver.delivery.dispatch.leases.LONGEST_NAP", 0.02)
-    lease, now = round(attempts.LEASE * 1000), [now_ms()]
+    monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.02)
+    monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 0.02)
+    lease, now = LEASE, [now_ms()]
     calls: list[str] = []
     go = threading.Event()
 
@@ -117,27 +117,27 @@ def test_a_slow_hook_keeps_its_lease(
     start(lambda _: Done("ok"), clock=lambda: now[0])
     for number in range(4):
         now[0] += lease * 3 // 4
-        wait_until(lambda: store.deliveries(hook="mail")[0].due_at == now[0] + lease)
+        wait_until(lambda: store.lists.deliveries(hook="mail")[0].due_at == now[0] + lease)
         Ingest(store, [subscription("slow")]).accept(callback(body(), f"other-{number}"))
         wait_until(lambda: delivered(store) == number + 1)  # noqa: B023 - called at once
     go.set()
     wait_until(lambda: delivered(store) == 5)
     assert len(calls) == 1
-    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    outcomes = [attempt.outcome for attempt in store.queries.history("task-1").attempts[1]]
     assert outcomes == ["delivered"]
 
 
 def test_what_a_dead_worker_held_is_delivered_by_another(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.attempts.UPKEEP_EVERY", 0.05)
-    monkeypatch.setattr("receiver.delivery.dispatch.leases.LONGEST_NAP", 0.05)
+    monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 0.05)
     Ingest(store, [subscription("mail")]).accept(callback())
     now = 1_765_519_860_000
-    assert len(store.claim("dead", now, now + 1, 1)) == 1
+    assert len(store.outbox.claim("dead", now, now + 1, 1)) == 1
     start(lambda _: Done("ok"))
     wait_until(lambda: delivered(store) == 1)
-    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    outcomes = [attempt.outcome for attempt in store.queries.history("task-1").attempts[1]]
     assert outcomes == ["abandoned", "delivered"]
 
 
@@ -155,7 +155,7 @@ def test_a_notification_goes_out_while_the_download_that_it_waits_for_keeps_fail
     running = start(send)
     running.hooks["mail"].send = lambda _: Done("ok")
     wait_until(lambda: delivered(store) == 1)
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     slow, mail = sorted(history.deliveries, key=lambda delivery: delivery.hook, reverse=True)
     assert slow.state is State.PENDING
     assert history.attempts[mail.id][0].started_at >= received_at + wait_ms
@@ -182,7 +182,7 @@ def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
         go.set()
         assert running.stop() is True
     assert delivered(store) == 2  # and nothing new was begun
-    assert len(store.deliveries(state=State.PENDING)) == 4
+    assert len(store.lists.deliveries(state=State.PENDING)) == 4
 
 
 def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: Start) -> None:
@@ -198,7 +198,7 @@ def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: 
     assert entered.wait(PATIENCE)
     try:
         assert running.stop() is False
-        assert store.deliveries()[0].state is State.CLAIMED
+        assert store.lists.deliveries()[0].state is State.CLAIMED
     finally:
         go.set()
 
@@ -218,13 +218,13 @@ def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: 
         Ingest(store, [subscription("slow")]).accept(callback(body(), f"slow-{number}"))
     running = start(send, concurrency=2, breaker=OPENS_FOR_GOOD)
     try:
-        wait_until(lambda: store.endpoint("slow").circuit(now_ms()) is Circuit.OPEN)
+        wait_until(lambda: store.endpoints.of("slow").circuit(now_ms()) is Circuit.OPEN)
         running.hooks["mail"].send = lambda _: Done("ok")
         Ingest(store, [subscription("mail")]).accept(callback(body(), "quick"))
         wait_until(lambda: delivered(store) == 1)
         # Three attempts failed, and at most one more had begun when the third did.
         assert len(begun) in (3, 4)
-        made = [found.attempts for found in store.deliveries(hook="slow", limit=99)]
+        made = [found.attempts for found in store.lists.deliveries(hook="slow", limit=99)]
         assert sum(made) == len(begun)
     finally:
         is_over.set()
@@ -253,7 +253,7 @@ def test_two_hooks_that_hang_do_not_delay_a_third(store: Store, start: Start) ->
             assert begun.acquire(timeout=PATIENCE)
         accept(store, "other", 6)
         wait_until(lambda: delivered(store) == 6)
-        assert len(store.deliveries(state=State.CLAIMED)) == 3  # they hang all the while
+        assert len(store.lists.deliveries(state=State.CLAIMED)) == 3  # they hang all the while
     finally:
         running.signal.set()
         is_over.set()
@@ -277,7 +277,7 @@ def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: St
     running.hooks["other"].send = lambda _: Done("ok")
     try:
         may_end.release()
-        wait_until(lambda: store.endpoint("mail").timed_out)
+        wait_until(lambda: store.endpoints.of("mail").timed_out)
         accept(store, "slow", 1)  # another hook that hangs
         for _ in range(3):  # the attempt that timed out, the next one, and that of the other hook
             assert begun.acquire(timeout=PATIENCE)
@@ -289,7 +289,7 @@ def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: St
         works.set()
         may_end.release(99)
         wait_until(lambda: delivered(store) == 11)
-        assert store.endpoints() == []
+        assert store.endpoints.all() == []
     finally:
         running.signal.set()
         may_end.release(99)
@@ -309,9 +309,9 @@ def test_a_healthy_delivery_is_not_delayed_by_those_that_were_abandoned(
 
     now = now_ms()
     accept(store, "mail", 3)
-    for delivery in store.claim("dead", now, now - 1, 3):
+    for delivery in store.outbox.claim("dead", now, now - 1, 3):
         ended = Attempt(1, now, now, "abandoned", "")
-        assert store.settle(delivery, ended, State.PENDING, now)
+        assert store.outbox.settle(delivery, ended, State.PENDING, now)
     running = start(hang, concurrency=4)
     try:
         assert begun.acquire(timeout=PATIENCE)
@@ -331,7 +331,7 @@ def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Sta
     works = threading.Event()
 
     def send(_: Notice) -> Done:
-        if works.is_set() or store.endpoint("mail").openings:
+        if works.is_set() or store.endpoints.of("mail").openings:
             works.set()
             return Done("ok")
         raise TemporaryFailure("refused")
@@ -341,8 +341,8 @@ def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Sta
     # Four attempts run at a time, so that three that fail late do not open it a second time.
     start(send, breaker=Breaker(failures=4, seconds=0, pauses=(0.3,)))
     wait_until(lambda: delivered(store) == 8)  # the pause cost them no attempt
-    assert store.endpoints() == []
-    alerts = store.take_alerts(now_ms(), now_ms() + 60_000)
+    assert store.endpoints.all() == []
+    alerts = store.endpoints.take_alerts(now_ms(), now_ms() + 60_000)
     assert [alert.kind for alert in alerts] == [AlertKind.PAUSED, AlertKind.RECOVERED]
 
 
@@ -355,11 +355,11 @@ def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) ->
 
     Ingest(store, [subscription("mail")]).accept(callback())
     start(send)
-    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 1)
+    wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == 1)
     Ingest(store, [subscription("mail")]).accept(callback(body(), "task-2"))
-    wait_until(lambda: len(store.deliveries(state=State.DEAD)) == 2)
+    wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == 2)
     assert len(calls) == 1
-    (attempt,) = store.history("task-2").attempts[2]
+    (attempt,) = store.queries.history("task-2").attempts[2]
     assert "receiver endpoints resume mail" in attempt.answer
     assert "it answered 410" in attempt.answer
 
@@ -367,11 +367,11 @@ def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) ->
 def test_deliveries_of_a_missing_hook_wait_until_it_is_back(store: Store, start: Start) -> None:
     Ingest(store, [subscription("removed"), subscription("mail")]).accept(callback())
     run = start(lambda _: Done("ok"))
-    wait_until(lambda: len(store.deliveries(state=State.DELIVERED)) == 1)  # other hooks go on
-    (waiting,) = store.deliveries(state=State.PENDING)
+    wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 1)  # other hooks go on
+    (waiting,) = store.lists.deliveries(state=State.PENDING)
     assert (waiting.hook, waiting.attempts) == ("removed", 0)
     run.hooks["removed"] = run.hooks["mail"]
-    wait_until(lambda: len(store.deliveries(state=State.DELIVERED)) == 2)
+    wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 2)
 
 
 def test_what_a_hook_says_is_kept_however_odd_it_is(store: Store, start: Start) -> None:
@@ -382,5 +382,7 @@ def test_what_a_hook_says_is_kept_however_odd_it_is(store: Store, start: Start) 
 
     Ingest(store, [subscription("mail")]).accept(callback())
     start(send)
-    wait_until(lambda: store.deliveries()[0].state is State.DEAD)
-    assert store.history("task-1").attempts[1][0].answer.rstrip().endswith("a\ufffdb\ufffdc")
+    wait_until(lambda: store.lists.deliveries()[0].state is State.DEAD)
+    assert (
+        store.queries.history("task-1").attempts[1][0].answer.rstrip().endswith("a\ufffdb\ufffdc")
+    )

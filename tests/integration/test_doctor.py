@@ -97,8 +97,8 @@ def write_hooks(doctor: Doctor, site: Site) -> None:
 
 def test_all_is_well(doctor: Doctor, app: Flask, store: SqliteStore, site: Site) -> None:
     write_hooks(doctor, site)
-    store.heartbeat("w", "worker", now_ms())
-    store.heartbeat("p", "poller", now_ms())
+    store.activity.heartbeat("w", "worker", now_ms())
+    store.activity.heartbeat("p", "poller", now_ms())
     with served(app) as url:
         doctor.set("PUBLIC_URL", url)
         done = doctor.run()
@@ -121,7 +121,7 @@ def test_nothing_is_recorded_of_it(client: FlaskClient, store: SqliteStore) -> N
     path = f"/callbacks/doctor/{nonce}/{mint(SECRET, 'doctor', nonce)}"
     answer = client.post(path, data=body(), content_type="application/json")
     assert (answer.status_code, answer.data) == (200, b"pong")
-    assert (store.tasks(), store.callbacks()) == ([], [])
+    assert (store.lists.tasks(), store.lists.callbacks()) == ([], [])
     assert client.get(path).status_code == 405
 
 
@@ -328,7 +328,7 @@ def test_a_clock_that_is_off_is_told(doctor: Doctor, store: SqliteStore) -> None
 
 def test_who_is_not_at_work_is_told(doctor: Doctor, store: SqliteStore) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body()))
-    store.heartbeat("p", "poller", now_ms() - 3_600_000)
+    store.activity.heartbeat("p", "poller", now_ms() - 3_600_000)
     found = doctor.findings()
     assert "nothing is delivered (1 deliveries wait)" in found["worker"][1]
     assert "for 3600 s" in found["poller"][1]
@@ -342,7 +342,7 @@ def test_a_hook_that_is_missing_and_a_rejected_file_are_warnings(
     doctor: Doctor, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("gone")]).accept(callback())
-    store.report_problem("host:1", "poller", "hooks.toml: is not TOML", now_ms())
+    store.activity.report_problem("host:1", "poller", "hooks.toml: is not TOML", now_ms())
     found = doctor.run().stdout
     assert "it is not in the hooks file; deliveries that wait for it: 1; add it" in found
     assert (
@@ -365,9 +365,9 @@ def test_a_hook_that_cannot_be_built_is_told(doctor: Doctor, store: SqliteStore)
 def test_a_hook_that_was_disabled_is_told(doctor: Doctor, store: SqliteStore, site: Site) -> None:
     write_hooks(doctor, site)
     Ingest(store, [subscription("shop")]).accept(callback(body()))
-    (delivery,) = store.claim("w", now_ms(), now_ms() + 1000, 1)
+    (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 1000, 1)
     attempt = Attempt(1, 1, 2, "failed", "410 Gone")
-    store.settle(
+    store.outbox.settle(
         delivery,
         attempt,
         State.DEAD,
@@ -392,7 +392,7 @@ def test_only_send_sends_and_what_it_sends_is_marked(
     assert event["test"] is True
     assert event["task"]["reference"] == "TEST"
     assert event["id"].startswith("test-")
-    assert (store.tasks(), store.deliveries()) == ([], [])
+    assert (store.lists.tasks(), store.lists.deliveries()) == ([], [])
 
 
 def test_a_test_event_tells_the_time_where_people_are(

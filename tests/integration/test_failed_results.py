@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import Delivery, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Circuit
 from receiver.events import Source
 from receiver.hooks.download import Download
@@ -37,7 +37,7 @@ class Shop:
         hooks = [subscription("pictures"), subscription("mail", after="pictures")]
         self.ingest = Ingest(store, hooks)
         hook = Download("pictures", {"to": str(folder), "allow_private": True})
-        self.deliver = Deliver(store, {"pictures": hook}, clock=lambda: self.now)
+        self.deliver = DeliveryWorker(store, {"pictures": hook}, clock=lambda: self.now)
 
     def succeed(self, task: str, *paths: str, **more: Any) -> Outcome:
         """The provider says that the task succeeded, with outputs at these paths."""
@@ -52,15 +52,15 @@ class Shop:
         return self.deliver.attempt(self.claimed())
 
     def claimed(self) -> Delivery:
-        (delivery,) = self.store.claim("w", self.now, self.now + 10_000, 1)
+        (delivery,) = self.store.outbox.claim("w", self.now, self.now + 10_000, 1)
         assert delivery.hook == "pictures"
         return delivery
 
     def wait_until_due(self) -> None:
-        self.now = self.store.next_due_at(self.now) or self.now
+        self.now = self.store.outbox.next_due_at(self.now) or self.now
 
     def files(self, task: str) -> list[str]:
-        history = self.store.history(task)
+        history = self.store.queries.history(task)
         return [file.media_index for files in history.files.values() for file in files]
 
     def paths_asked(self) -> list[str]:
@@ -100,9 +100,9 @@ def test_unusable_results_hold_up_no_other_customer(shop: Shop, kind: str) -> No
     for _ in range(6):
         assert shop.attempt() is State.PENDING
         shop.now += 6_000  # five failures in 20 s would open the circuit
-    assert shop.store.endpoints() == []
+    assert shop.store.endpoints.all() == []
     shop.succeed("good", "/good")
-    due = shop.store.claim("w", shop.now, shop.now + 10_000, 100)
+    due = shop.store.outbox.claim("w", shop.now, shop.now + 10_000, 100)
     (good,) = (delivery for delivery in due if delivery.task_id == "good")
     assert shop.deliver.attempt(good) is State.DELIVERED
 
@@ -115,7 +115,7 @@ def test_a_server_that_cannot_answer_opens_the_circuit(shop: Shop, status: int) 
     for _ in range(5):
         assert shop.attempt() is State.PENDING
         shop.now += 6_000
-    assert shop.store.endpoint("pictures").circuit(shop.now) is Circuit.OPEN
+    assert shop.store.endpoints.of("pictures").circuit(shop.now) is Circuit.OPEN
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -145,7 +145,7 @@ def test_the_mail_is_told_what_was_downloaded_although_the_download_is_dead(shop
     while shop.attempt() is State.PENDING:
         shop.wait_until_due()
     assert shop.paths_asked() == ["/good", *["/gone"] * 8]
-    (mail,) = shop.store.claim("w", shop.now, shop.now + 10_000, 10)
+    (mail,) = shop.store.outbox.claim("w", shop.now, shop.now + 10_000, 10)
     assert mail.hook == "mail"
     notice = shop.deliver.notice(mail)
     assert [notice.file_of(media) is not None for media in notice.media] == [True, False]
@@ -155,10 +155,10 @@ def test_what_is_redelivered_is_fetched_whole(shop: Shop) -> None:
     shop.succeed("two", "/good", "/gone")
     while shop.attempt() is State.PENDING:
         shop.wait_until_due()
-    (dead,) = shop.store.deliveries(hook="pictures")
-    shop.store.claim("w", shop.now, NOW + 10**9, 1)  # the mail
+    (dead,) = shop.store.lists.deliveries(hook="pictures")
+    shop.store.outbox.claim("w", shop.now, NOW + 10**9, 1)  # the mail
     shop.paths_asked()
-    shop.store.redeliver(dead.id, shop.now)
+    shop.store.outbox.redeliver(dead.id, shop.now)
     assert shop.attempt() is State.PENDING
     assert shop.paths_asked() == ["/good", "/gone"]
     shop.wait_until_due()
@@ -172,9 +172,9 @@ def test_a_refused_url_is_replaced_by_a_fresh_one_for_what_is_missing(
 ) -> None:
     shop.site.pages["/expired"] = Page(b"<Error><Code>ExpiredToken</Code></Error>", status)
     shop.succeed("two", "/good", "/expired")
-    assert shop.store.next_deadline_at() is None
+    assert shop.store.polling.next_deadline_at() is None
     assert shop.attempt() is State.PENDING
-    (asked,) = shop.store.overdue(shop.now, shop.now + 60_000, 10)
+    (asked,) = shop.store.polling.claim_overdue(shop.now, shop.now + 60_000, 10)
     assert asked.id == "two"
     shop.site.pages |= {f"/fresh{n}": Page(picture()) for n in range(2)}
     fresh = shop.succeed("two", "/fresh0", "/fresh1", source=Source.QUERY, trust=Trust.QUERIED)
@@ -184,11 +184,11 @@ def test_a_refused_url_is_replaced_by_a_fresh_one_for_what_is_missing(
     assert shop.attempt() is State.DELIVERED
     assert shop.paths_asked() == ["/fresh1"]
     assert shop.files("two") == ["0", "1"]
-    assert shop.store.endpoints() == []
+    assert shop.store.endpoints.all() == []
 
 
 def test_forgetting_a_task_knows_the_files_of_its_failed_attempts(shop: Shop) -> None:
     shop.succeed("two", "/good", "/gone")
     shop.attempt()
-    (file,) = shop.store.close_task("two", shop.now).files
+    (file,) = shop.store.erasures.close_task("two", shop.now).files
     assert Path(file.url).read_bytes() == picture()

@@ -29,12 +29,12 @@ def is_held(path: Path) -> bool:
 @pytest.mark.parametrize(
     ("module", "work", "statement"),
     [
-        (space, lambda store: store.give_back(1), "pragma incremental_vacuum(1)"),
-        (space, lambda store: store.give_back(0), "pragma wal_checkpoint(truncate)"),
+        (space, lambda store: store.database.shrink(1), "pragma incremental_vacuum(1)"),
+        (space, lambda store: store.database.shrink(0), "pragma wal_checkpoint(truncate)"),
         (schema, SqliteStore.migrate, "begin immediate"),
         (schema, SqliteStore.migrate, "pragma journal_mode = wal"),
-        (writer, lambda store: store.hold("mail", 1), "begin immediate"),
-        (writer, lambda store: store.hold("mail", 1), "commit"),
+        (writer, lambda store: store.endpoints.pause("mail", 1), "begin immediate"),
+        (writer, lambda store: store.endpoints.pause("mail", 1), "commit"),
     ],
 )
 def test_whatever_writes_or_checkpoints_holds_the_lock(

@@ -11,9 +11,9 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.hooks.download import Download
-from receiver.hooks.file_storage import STALE
+from receiver.hooks.local_folder import STALE_AFTER
 from receiver.ingest import Ingest
 from receiver.maintenance.forget import forget
 from receiver.maintenance.prune import prune
@@ -43,11 +43,13 @@ class Shop:
         options: dict[str, Any] = {"to": str(folder), "path": path, "allow_private": True}
         self.hook = Download("pictures", options)
         self.ingest = Ingest(store, [subscription("pictures")])
-        self.deliver = Deliver(store, {"pictures": self.hook})
+        self.deliver = DeliveryWorker(store, {"pictures": self.hook})
 
     def succeed(self, task: str, content: bytes, reference: str | None = ANNA) -> State:
         """The task succeeds with this result, which is downloaded once."""
-        self.store.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
+        self.store.inbox.create_task(
+            Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference)
+        )
         self.site.pages[f"/{task}"] = Page(content)
         images = [{"index": 0, "url": f"{self.site.url}/{task}"}]
         raw = body(task_id=f"provider's {task}", task_result={"images": images})
@@ -56,13 +58,13 @@ class Shop:
 
     def attempt(self) -> State:
         now = now_ms()
-        (delivery,) = self.store.claim("w", now, now + 60_000, 1)
+        (delivery,) = self.store.outbox.claim("w", now, now + 60_000, 1)
         return self.deliver.attempt(delivery)
 
     def redeliver(self, task: str, content: bytes) -> State:
         self.site.pages[f"/{task}"] = Page(content)
-        (delivery,) = self.store.deliveries(task_id=task)
-        self.store.redeliver(delivery.id, now_ms())
+        (delivery,) = self.store.lists.deliveries(task_id=task)
+        self.store.outbox.redeliver(delivery.id, now_ms())
         return self.attempt()
 
     def forget(self, task: str) -> int:
@@ -120,13 +122,13 @@ def test_a_redelivery_of_another_type_leaves_no_unrecorded_file(shop: Shop) -> N
     shop.succeed("task-1", picture("PNG"))
     assert shop.redeliver("task-1", picture("JPEG")) is State.DELIVERED
     assert shop.redeliver("task-1", picture("WEBP")) is State.DELIVERED
-    shown = shop.store.history("task-1").files
+    shown = shop.store.queries.history("task-1").files
     urls = {file.url for files in shown.values() for file in files}
     assert {Path(url).name for url in urls} == {"0.png", "0.jpg", "0.webp"}
-    (delivery,) = shop.store.deliveries(task_id="task-1")
+    (delivery,) = shop.store.lists.deliveries(task_id="task-1")
     notice = shop.deliver.notice(delivery)
     assert [Path(file.url).name for file in notice.files] == ["0.webp"]  # hooks get the newest
-    assert shop.store.pictures(["task-1"])["task-1"][0].has_thumbnail
+    assert shop.store.queries.pictures(["task-1"])["task-1"][0].has_thumbnail
     forget(shop.store, "task-1")  # also without the hooks file
     assert shop.contents() == ["kling"]
 
@@ -190,7 +192,7 @@ def test_prune_tidies_and_leaves_the_pictures(shop: Shop) -> None:
     stale, fresh = folder / f".0.{PART}.part", folder / f".1.{PART}.part"
     for left in (stale, fresh):
         left.write_bytes(b"half a picture")
-    os.utime(stale, (NOW / 1000, NOW / 1000 - STALE - 1))
+    os.utime(stale, (NOW / 1000, NOW / 1000 - STALE_AFTER - 1))
     list(prune(shop.store, now_ms(), [shop.hook]))
     assert {path.name for path in folder.iterdir()} == {"0.png", fresh.name}
 
@@ -203,7 +205,7 @@ def test_prune_removes_an_empty_directory_named_after_the_task(shop: Shop) -> No
 
 
 def test_a_hook_without_its_folder_is_no_fault(store: SqliteStore, tmp_path: Path) -> None:
-    store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
     for path in (DEFAULT, "{task}.{extension}"):
         hook = Download("pictures", {"to": str(tmp_path / "nowhere"), "path": path})
         assert forget(store, "task-1", [hook]) == 0

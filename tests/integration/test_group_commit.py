@@ -388,7 +388,7 @@ AT_THE_END = """
 import atexit, sys
 from pathlib import Path
 from receiver.stores.sqlite import SqliteStore
-atexit.register(SqliteStore(Path(sys.argv[1])).heartbeat, "web", "web", 1)
+atexit.register(SqliteStore(Path(sys.argv[1])).activity.heartbeat, "web", "web", 1)
 """
 
 
@@ -401,7 +401,7 @@ def test_a_process_that_exits_commits_its_first_write(tmp_path: Path, store: Sql
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert store.seen("web") == 1
+    assert store.activity.last_seen("web") == 1
 
 
 def test_a_read_only_connection_cannot_write(path: Path) -> None:
@@ -514,7 +514,7 @@ def test_one_bad_callback_fails_alone_among_many(
             record(good, callback(body(), task)),
             record(bad, callback(body(), f"bad-{number}")),
             record(good, replace(callback(body(), "taken"), provider="appypie")),
-            partial(store.create_task, store.task("taken")),
+            partial(store.inbox.create_task, store.queries.task("taken")),
         ]
 
     def outcome(work: Callable[[], object]) -> object:
@@ -526,17 +526,17 @@ def test_one_bad_callback_fails_alone_among_many(
     commits.clear()
     with ThreadPoolExecutor(len(works) + 1) as pool:
         with file_lock(tmp_path / "receiver.db"):
-            first = pool.submit(store.heartbeat, "web", "web", 1)
+            first = pool.submit(store.activity.heartbeat, "web", "web", 1)
             wait_until(lambda: waits_for_lock(tmp_path / "receiver.db"))
             found = [pool.submit(outcome, work) for work in works]
-            wait_until(lambda: store.writer.waiting == len(works))
+            wait_until(lambda: store.database.writer.waiting == len(works))
         first.result(PATIENCE)
         outcomes = [future.result(PATIENCE) for future in found]
     assert len(commits) == 2  # the heartbeat, and all others together
     assert outcomes == ["recorded", ZeroDivisionError, NotTheProtocol, ValueError] * 8
-    assert {task.id for task in store.tasks()} == {"taken", *(f"good-{n}" for n in range(8))}
-    assert len(store.callbacks(limit=100)) == 9
-    assert len(store.deliveries(limit=100)) == 9
+    assert {task.id for task in store.lists.tasks()} == {"taken", *(f"good-{n}" for n in range(8))}
+    assert len(store.lists.callbacks(limit=100)) == 9
+    assert len(store.lists.deliveries(limit=100)) == 9
 
 
 def test_nobody_waits_for_ever(

@@ -14,8 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from receiver.config.settings import Settings
-from receiver.providers import LONGEST_REASON
-from receiver.providers.base import index_of
+from receiver.providers import MAX_REASON
+from receiver.providers.outputs import index_of
 from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from receiver.text.redaction import shortened
@@ -71,7 +71,7 @@ def test_a_body_is_taken_or_refused(
 ) -> None:
     sent = raw(case)
     assert post(client, sent, **case.get("headers", {})) == case["status"]
-    stored = store.callbacks()
+    stored = store.lists.callbacks()
     assert [one.callback.body for one in stored] == [sent]  # also in quarantine, byte for byte
     assert (stored[0].outcome == "quarantined") is (case["status"] != 200)
     if case["status"] == 200:  # a field that was not used is named; nothing else is a problem
@@ -148,13 +148,13 @@ def comes_back(
     client: FlaskClient, store: SqliteStore, task: str, sent: dict[str, Any], body: bytes
 ) -> None:
     """The record and the API hold what was sent."""
-    history = store.history(task)
+    history = store.queries.history(task)
     assert [stored.callback.body for stored in history.callbacks] == [body]
     shown = client.get(f"/api/tasks/{task}", headers=ALLOWED).get_json()
     assert shown["callbacks"][0]["body"].encode() == body
     wanted = {
         "provider_task_id": sent.get("task_id", sent.get("id")),
-        "reason": shortened(sent.get("task_status_msg", sent.get("message")) or "", LONGEST_REASON)
+        "reason": shortened(sent.get("task_status_msg", sent.get("message")) or "", MAX_REASON)
         or None,
     }
     if "final_unit_deduction" in sent:

@@ -32,9 +32,9 @@ from receiver.hooks import mime_message, slack, wording
 from receiver.observability import logs
 from receiver.observability.metrics import Sample
 from receiver.serializers import records
-from receiver.stores.activity import ActivityKind
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.activity import ActivityKind
 from receiver.stores.sqlite import SqliteStore
 from receiver.web import problems
 from submitter import api
@@ -79,9 +79,9 @@ class Site:
         self.client = self.app.test_client()
         self.client.environ_base["REMOTE_ADDR"] = "203.0.113.5"
         log_in(self.client, PASSWORD)
-        self.deliveries = [one.id for one in self.store.deliveries(limit=99)]
-        self.tasks = [task.id for task in self.store.tasks(limit=99)]
-        self.callbacks = [one.id for one in self.store.callbacks(limit=99)]
+        self.deliveries = [one.id for one in self.store.lists.deliveries(limit=99)]
+        self.tasks = [task.id for task in self.store.lists.tasks(limit=99)]
+        self.callbacks = [one.id for one in self.store.lists.callbacks(limit=99)]
 
     def values(self, name: str) -> list[Any]:
         """What a part of a path can be. A new kind of part has to be added here."""
@@ -90,7 +90,7 @@ class Site:
             "delivery_id": self.deliveries,
             "delivery": self.deliveries,
             "callback_id": self.callbacks,
-            "hook": [*(one.hook for one in self.store.endpoints()), "pictures"],
+            "hook": [*(one.hook for one in self.store.endpoints.all()), "pictures"],
             "index": ["0"],
             "name": ["human"],
             "provider": ["kling"],
@@ -163,9 +163,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def database(store: SqliteStore, tmp_path: Path) -> Path:
     """A rich record, whose columns may take any text: SQLite's checks guard only some."""
     fill(store, tmp_path / "pictures", now_ms())
-    store.keep_inputs("task-processing", {"human": b"small"})
-    store.measure([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
-    store.claim_key("key", b"digest", "task-new", now_ms(), now_ms() + 1)
+    store.inbox.keep_inputs("task-processing", {"human": b"small"})
+    store.metrics.add([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
+    store.idempotency.claim("key", b"digest", "task-new", now_ms(), now_ms() + 1)
     store.close()
     return tmp_path / "receiver.db"
 
@@ -337,11 +337,11 @@ def test_what_happens_is_shown_whatever_it_says(
     moved(database)
     with closing(SqliteStore(database)) as opened:
         for kind in ActivityKind:
-            output.show_happenings(opened.newest(kind))
+            output.show_happenings(opened.activity.newest(kind))
             shown = capsys.readouterr().out
             assert shown
             assert not STEERING.search(shown)
-            output.as_json_lines(map(records.activity_json, opened.newest(kind)))
+            output.as_json_lines(map(records.activity_json, opened.activity.newest(kind)))
             for line in capsys.readouterr().out.splitlines():
                 _check_json(line)
 
@@ -384,8 +384,8 @@ def test_every_message_for_people_shows_every_text_and_timestamp(database: Path,
     poisoned(database, turn)
     moved(database, turn)
     with closing(SqliteStore(database)) as opened:
-        for task in opened.tasks():
-            history = opened.history(task.id)
+        for task in opened.lists.tasks():
+            history = opened.queries.history(task.id)
             files = tuple(file for found in history.files.values() for file in found)
             for move in history.transitions:
                 notice = Notice(task, move, files=files)
@@ -397,4 +397,4 @@ def test_every_message_for_people_shows_every_text_and_timestamp(database: Path,
                 json.dumps(slack.compose(notice), ensure_ascii=False).encode()
                 assert not STEERING.search(wording.title(notice))
     alert = Alert(1, TEXT + "\ud800", AlertKind.PAUSED, MOMENTS["year 10000"], TEXT + "\ud800\0")
-    mime_message.alert(alert, **SENT).as_bytes().decode("ascii")
+    mime_message.alert_message(alert, **SENT).as_bytes().decode("ascii")

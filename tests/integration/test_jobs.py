@@ -12,15 +12,15 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
-from receiver.delivery.dispatch import procrastinate as dispatch
-from receiver.delivery.dispatch.slots import Reservation, WorkerSlots
+from receiver.delivery import procrastinate as dispatch
+from receiver.delivery.worker_slots import Reservation, WorkerSlots
 from receiver.endpoints import Breaker, EndpointHealth
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
-from receiver.stores.upkeep import DeliverySelection
+from receiver.stores.sql.repair import DeliverySelection
 from tests.support.dispatching import Start, delivered, dispatchers
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
@@ -33,7 +33,7 @@ class Record(PostgresStore):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.url = url
+        self.database.url = url
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def ok(_: Notice) -> Done:
 
 
 def sql(store: Record, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(store.url, autocommit=True) as connection:
+    with psycopg.connect(store.database.url, autocommit=True) as connection:
         found = connection.execute(statement.encode(), values)
         return found.fetchall() if found.description else []
 
@@ -89,14 +89,14 @@ def record(store: Record, task: str = "task-1", *hooks: str, **more: Any) -> Non
 
 
 def claimed(store: Record, delivery_id: int = 1, lease: int = HOUR) -> Delivery:
-    found = store.take(delivery_id, "test", now_ms(), now_ms() + lease)
+    found = store.jobs.take(delivery_id, "test", now_ms(), now_ms() + lease)
     assert found is not None
     return found
 
 
 def take(store: Record, slots: WorkerSlots, delivery_id: int) -> Delivery | None:
     with Reservation(slots) as reservation:
-        found = store.take(delivery_id, "test", now_ms(), now_ms() + HOUR, reservation)
+        found = store.jobs.take(delivery_id, "test", now_ms(), now_ms() + HOUR, reservation)
         if found is not None:
             reservation.keep([found.id])
     return found
@@ -104,7 +104,9 @@ def take(store: Record, slots: WorkerSlots, delivery_id: int) -> Delivery | None
 
 def settle(store: Record, delivery: Delivery, state: State, due_at: int | None) -> None:
     now = now_ms()
-    assert store.settle(delivery, Attempt(delivery.attempts, now, now, "failed", ""), state, due_at)
+    assert store.outbox.settle(
+        delivery, Attempt(delivery.attempts, now, now, "failed", ""), state, due_at
+    )
 
 
 def test_a_delivery_and_its_job_are_one_commit(store: Record) -> None:
@@ -113,7 +115,7 @@ def test_a_delivery_and_its_job_are_one_commit(store: Record) -> None:
     sql(store, "alter table procrastinate_jobs add constraint no_more check (id < 2)")
     with pytest.raises(StoreUnavailable, match="no_more"):
         record(store, "task-2")
-    assert [task.id for task in store.tasks()] == ["task-1"]  # nothing of it is on record
+    assert [task.id for task in store.lists.tasks()] == ["task-1"]  # nothing of it is on record
 
 
 def test_what_is_due_again_is_announced_for_then(store: Record) -> None:
@@ -149,10 +151,10 @@ def test_a_limited_wait_is_announced_for_its_end_until_the_awaited_delivery_ends
     Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=at))
     assert jobs(store) == {1: at, 2: at + HOUR}
     lose_jobs(store)
-    store.announce_missing(at + HOUR)  # a job that was lost is announced when the wait is over
+    store.jobs.announce_missing(at + HOUR)  # a job that was lost is announced when the wait is over
     assert 2 in jobs(store)
     settle(store, claimed(store), State.DELIVERED, None)
-    assert jobs(store)[2] == store.delivery(2).due_at
+    assert jobs(store)[2] == store.queries.delivery(2).due_at
     assert jobs(store)[2] < at + HOUR
 
 
@@ -160,25 +162,25 @@ def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.DEAD, None)
     lose_jobs(store)
-    store.redeliver(1, now_ms())
+    store.outbox.redeliver(1, now_ms())
     assert list(jobs(store)) == [1]
     settle(store, claimed(store), State.DEAD, None)
     lose_jobs(store)
-    assert store.redeliver_all(DeliverySelection(), now_ms()).changed == 1
+    assert store.repair.redeliver_all(DeliverySelection(), now_ms()).changed == 1
     assert list(jobs(store)) == [1]
     lose_jobs(store)
-    assert store.catch_up(subscription("added"), 0, now_ms()).changed == 1
+    assert store.repair.catch_up(subscription("added"), 0, now_ms()).changed == 1
     assert list(jobs(store)) == [2]
 
 
 def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Record) -> None:
     record(store)
-    store.hold("mail", now_ms())
+    store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
-    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
-    store.announce_missing(now_ms())
+    assert store.jobs.take(1, "test", now_ms(), now_ms() + HOUR) is None
+    store.jobs.announce_missing(now_ms())
     assert jobs(store) == {}  # it is left alone
-    assert store.resume("mail")
+    assert store.endpoints.resume("mail")
     assert list(jobs(store)) == [1]
 
 
@@ -189,15 +191,15 @@ def test_one_probe_at_a_time_is_taken(store: Record) -> None:
     breaker = Breaker(failures=1, seconds=0, pauses=(0.0,))
     first = claimed(store)
     attempt = Attempt(1, now, now, "failed", "")
-    store.settle(
+    store.outbox.settle(
         first,
         attempt,
         State.PENDING,
         now + HOUR,
         change=lambda endpoint: breaker.after(endpoint, EndpointHealth.FAILS, now, "no"),
     )
-    assert store.take(2, "test", now_ms(), now_ms() + HOUR) is not None  # the probe
-    assert store.take(3, "test", now_ms(), now_ms() + HOUR) is None
+    assert store.jobs.take(2, "test", now_ms(), now_ms() + HOUR) is not None  # the probe
+    assert store.jobs.take(3, "test", now_ms(), now_ms() + HOUR) is None
 
 
 def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
@@ -219,11 +221,11 @@ def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Rec
     for number in range(3):
         record(store, f"task-{number}")
     lose_jobs(store)
-    assert store.announce_next("mail", now_ms(), 2)
+    assert store.jobs.announce_next("mail", now_ms(), 2)
     assert list(jobs(store)) == [1, 2]
-    assert store.announce_next("mail", now_ms(), 2)
+    assert store.jobs.announce_next("mail", now_ms(), 2)
     assert list(jobs(store)) == [1, 2]
-    assert not store.announce_next("slow", now_ms(), 2)
+    assert not store.jobs.announce_next("slow", now_ms(), 2)
 
 
 def test_each_attempt_that_ends_announces_the_next_of_its_hook(
@@ -250,15 +252,15 @@ def test_each_attempt_that_ends_announces_the_next_of_its_hook(
 def test_the_sweep_leaves_hooks_without_a_slot(store: Record) -> None:
     record(store, "task-1", "mail", "slow")
     lose_jobs(store)
-    assert store.announce_missing(now_ms(), ["mail"]) == 1
+    assert store.jobs.announce_missing(now_ms(), ["mail"]) == 1
     assert list(jobs(store)) == [2]
 
 
 def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
     record(store)
-    store.hold("mail", now_ms())
+    store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
-    assert not store.announce_next("mail", now_ms(), 2)
+    assert not store.jobs.announce_next("mail", now_ms(), 2)
     assert jobs(store) == {}
 
 
@@ -268,7 +270,7 @@ def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record)
         record(store, f"task-{number}", hook)
         delivery, now = claimed(store, number, lease=-1), now_ms()
         ended = Attempt(1, now, now, "abandoned", "")
-        assert store.settle(delivery, ended, State.PENDING, now)
+        assert store.outbox.settle(delivery, ended, State.PENDING, now)
     lose_jobs(store)
     assert take(store, slots, 1) is not None
     assert take(store, slots, 2) is None
@@ -282,7 +284,7 @@ def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record)
 def test_a_delivery_that_is_not_due_yet_is_not_taken(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
-    assert store.take(1, "test", now_ms(), now_ms() + HOUR) is None
+    assert store.jobs.take(1, "test", now_ms(), now_ms() + HOUR) is None
 
 
 def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: Start) -> None:
@@ -299,7 +301,7 @@ def test_what_a_dead_worker_held_is_announced(store: Record, start: Start) -> No
     lose_jobs(store)
     start(ok)
     wait_until(lambda: delivered(store) == 1)
-    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+    outcomes = [attempt.outcome for attempt in store.queries.history("task-1").attempts[1]]
     assert outcomes == ["abandoned", "delivered"]
 
 
@@ -309,7 +311,7 @@ def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(store: Record, st
     record(store, "task-2")
     sql(store, "insert into procrastinate_workers (last_heartbeat) values (now() - interval '1 h')")
     sql(store, "update procrastinate_jobs set status = 'doing', worker_id = 1")
-    assert store.announce_missing(now_ms()) == 2
+    assert store.jobs.announce_missing(now_ms()) == 2
     sql(store, "delete from procrastinate_jobs where queueing_lock = 'delivery 2' and id > 2")
     start(ok)
     wait_until(lambda: delivered(store) == 2)
@@ -318,7 +320,7 @@ def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(store: Record, st
 
 def rescue(store: Record) -> None:
     async def work() -> None:
-        app = store.queue()
+        app = store.jobs.queue()
         async with app.open_async():
             await dispatch.rescue(app)
 
@@ -328,7 +330,7 @@ def rescue(store: Record) -> None:
 def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: Record) -> None:
     record(store)
     sql(store, "update procrastinate_jobs set status = 'doing'")
-    assert store.announce_missing(now_ms()) == 1
+    assert store.jobs.announce_missing(now_ms()) == 1
     rescue(store)
     assert sql(store, "select status::text from procrastinate_jobs") == [("todo",)]
 
@@ -338,7 +340,7 @@ def test_a_job_is_rescued_a_limited_number_of_times(store: Record) -> None:
     sql(store, "update procrastinate_jobs set status = 'doing', attempts = %s", dispatch.RESCUES)
     rescue(store)
     assert sql(store, "select id from procrastinate_jobs") == []
-    assert store.announce_missing(now_ms()) == 1  # nothing is lost with it
+    assert store.jobs.announce_missing(now_ms()) == 1  # nothing is lost with it
 
 
 def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:
@@ -363,7 +365,7 @@ def test_a_server_that_says_nothing_is_given_up(
         return await original(conninfo, **more)
 
     async def work() -> None:
-        async with store.queue().open_async():
+        async with store.jobs.queue().open_async():
             pass
 
     monkeypatch.setattr(AsyncConnection, "connect", connect)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from receiver.cli import main
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Endpoint
 from receiver.errors import ContentFailure
 from receiver.hooks.base import Done
@@ -48,17 +48,17 @@ def settings(tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(autouse=True)
 def record(store: SqliteStore, settings: Settings) -> SqliteStore:  # noqa: ARG001
     """A record that was written before this URL was known as a secret."""
-    store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, reference=SAID))
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, reference=SAID))
     Ingest(store, [subscription("mail")]).accept(
         callback(body("failed", task_status_msg=SAID), "task-1")
     )
-    (delivery,) = store.claim("w", NOW + 10_000, NOW + 20_000, 1)
+    (delivery,) = store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 1)
     attempt = Attempt(1, NOW, NOW, "failed", SAID)
 
     def change(endpoint: Endpoint) -> tuple[Endpoint, None]:
         return Endpoint(endpoint.hook, paused_at=NOW, said=SAID), None
 
-    store.settle(delivery, attempt, State.DEAD, None, (), change)
+    store.outbox.settle(delivery, attempt, State.DEAD, None, (), change)
     return store
 
 
@@ -125,10 +125,10 @@ def test_neither_the_attempt_nor_the_alert_stores_the_url(
 
     hide = hiding(known_secrets(settings))
     Ingest(store, [subscription("mail")]).accept(callback(body("failed"), "task-2"))
-    store.resume("mail")
-    (delivery,) = store.claim("w", NOW + 10_000, NOW + 20_000, 1)
-    Deliver(store, {"mail": Echoes()}, hide=hide).attempt(delivery)
-    (attempt,) = store.attempts([delivery])[delivery.id]
+    store.endpoints.resume("mail")
+    (delivery,) = store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 1)
+    DeliveryWorker(store, {"mail": Echoes()}, hide=hide).attempt(delivery)
+    (attempt,) = store.queries.attempts([delivery])[delivery.id]
     assert "Max retries" in attempt.answer
     assert is_hidden(attempt.answer)
-    assert is_hidden(store.endpoint("mail").said or "")
+    assert is_hidden(store.endpoints.of("mail").said or "")

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from receiver.delivery.dispatch import attempts, leases
+from receiver.delivery import attempt, leases
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
-from receiver.stores.admission import UNLIMITED, Admission
+from receiver.stores.sql.hook_queues import UNLIMITED, Admission
+from receiver.stores.sql.outbox import Outbox
 from receiver.stores.sqlite import SqliteStore, writer
+from receiver.stores.sqlite.database import SqliteDatabase
 from receiver.stores.sqlite.writer import file_lock
 from tests.support.dispatching import Start, delivered, dispatchers
 from tests.support.patience import PATIENCE, wait_until
@@ -32,14 +34,14 @@ class Naps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = self.ended = 0
-        original = SqliteStore.wait_for_commit
+        original = SqliteDatabase.wait_for_commit
 
-        def wait_for_commit(store: SqliteStore, timeout: float, stop: threading.Event) -> None:
+        def wait_for_commit(store: SqliteDatabase, timeout: float, stop: threading.Event) -> None:
             self.begun += 1
             original(store, timeout, stop)
             self.ended += 1
 
-        monkeypatch.setattr(SqliteStore, "wait_for_commit", wait_for_commit)
+        monkeypatch.setattr(SqliteDatabase, "wait_for_commit", wait_for_commit)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_a_commit_of_another_process_wakes_the_worker(
 ) -> None:
     """The deliveries are made although a nap would outlast the patience of the test."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 10 * PATIENCE)
-    monkeypatch.setattr(attempts, "UPKEEP_EVERY", 10 * PATIENCE)
+    monkeypatch.setattr(attempt, "UPKEEP_EVERY", 10 * PATIENCE)
     start(lambda _: Done("ok"))
     other = SqliteStore(tmp_path / "receiver.db")  # as the web process has
     for number in range(20):
@@ -67,8 +69,8 @@ def test_an_idle_worker_writes_next_to_nothing(
 ) -> None:
     """Fifty times it looks for work and renews leases, and it commits only that it was seen."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 0.01)
-    monkeypatch.setattr(attempts, "UPKEEP_EVERY", 0)
-    monkeypatch.setattr(attempts, "SEEN_EVERY", 10 * PATIENCE)
+    monkeypatch.setattr(attempt, "UPKEEP_EVERY", 0)
+    monkeypatch.setattr(attempt, "SEEN_EVERY", 10 * PATIENCE)
     commits: list[Path] = []
 
     def counted(path: Path) -> AbstractContextManager[None]:
@@ -84,14 +86,14 @@ def test_an_idle_worker_writes_next_to_nothing(
 def test_the_worker_outlives_an_unavailable_record(
     store: SqliteStore, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, failures = SqliteStore.next_due_at, [StoreUnavailable("gone")] * 2
+    original, failures = Outbox.next_due_at, [StoreUnavailable("gone")] * 2
 
-    def next_due_at(self: SqliteStore, now: int, admission: Admission = UNLIMITED) -> int | None:
+    def next_due_at(self: Outbox, now: int, admission: Admission = UNLIMITED) -> int | None:
         if failures:
             raise failures.pop()
         return original(self, now, admission)
 
-    monkeypatch.setattr(SqliteStore, "next_due_at", next_due_at)
+    monkeypatch.setattr(Outbox, "next_due_at", next_due_at)
     Ingest(store, [subscription("mail")]).accept(callback())
     start(lambda _: Done("ok"))
     wait_until(lambda: delivered(store) == 1)

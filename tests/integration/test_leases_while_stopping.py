@@ -36,8 +36,8 @@ def store(
 def test_what_runs_keeps_its_lease_while_the_worker_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("receiver.delivery.dispatch.attempts.UPKEEP_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
     entered, go = threading.Event(), threading.Event()
     ends: set[int | None] = set()
 
@@ -47,7 +47,7 @@ def test_what_runs_keeps_its_lease_while_the_worker_stops(
         return Done("ok")
 
     def is_renewed() -> bool:
-        ends.add(store.deliveries()[0].due_at)
+        ends.add(store.lists.deliveries()[0].due_at)
         return len(ends) > 3  # the round in which it was told to stop renews once at most
 
     Ingest(store, [subscription("mail")]).accept(callback())
@@ -61,4 +61,4 @@ def test_what_runs_keeps_its_lease_while_the_worker_stops(
         go.set()
         running.thread.join(PATIENCE)
     assert running.drained == [True]
-    assert store.deliveries()[0].state is State.DELIVERED
+    assert store.lists.deliveries()[0].state is State.DELIVERED

@@ -36,7 +36,9 @@ def filled(store: SqliteStore) -> SqliteStore:
         at = NOW - (3 - number) * DAY - 1000
         reference = f"ORDER-{number}"
         task = f"task-{number}"
-        store.create_task(Task(task, "kling", Status.CREATED, at, at, account, reference=reference))
+        store.inbox.create_task(
+            Task(task, "kling", Status.CREATED, at, at, account, reference=reference)
+        )
         ingest.accept(callback(body(task_id=f"at-{task}"), task, received_at=at))
     return store
 
@@ -99,7 +101,7 @@ def test_endpoints_by_their_circuit(filled: SqliteStore, tmp_path: Path) -> None
             for name in ("chat", "night")
         )
     )
-    filled.hold("chat", NOW)
+    filled.endpoints.pause("chat", NOW)
 
     def named(*options: str) -> list[str]:
         return [one["hook"] for one in json.loads(run("endpoints", "--json", *options).stdout)]

@@ -14,7 +14,7 @@ from flask import Flask
 
 from receiver.config.settings import Settings
 from receiver.deliveries import Notice
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.observability import logs
@@ -68,7 +68,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
 def test_an_answer_names_its_request_as_the_log_does(
     app: Flask, lines: Lines, store: SqliteStore, tmp_path: Path
 ) -> None:
-    store.heartbeat("w", "worker", 1)  # the lock file is there
+    store.activity.heartbeat("w", "worker", 1)  # the lock file is there
     (tmp_path / "receiver.db-lock").unlink()
     (tmp_path / "receiver.db-lock").mkdir()
     client = app.test_client()
@@ -174,10 +174,10 @@ class Careless:
 
 def test_every_line_of_a_delivery_names_it(store: SqliteStore, lines: Lines) -> None:
     Ingest(store, [subscription("careless")]).accept(callback(body()))
-    deliver = Deliver(store, {"careless": Careless()}, RetryPolicy(delays=()))
-    with working(store, deliver):
-        wait_until(lambda: store.deliveries()[0].ended_at)
-    (delivery,) = store.deliveries()
+    deliver = DeliveryWorker(store, {"careless": Careless()}, RetryPolicy(delays=()))
+    with working(deliver):
+        wait_until(lambda: store.lists.deliveries()[0].ended_at)
+    (delivery,) = store.lists.deliveries()
     found = lines()
     events = [line["event"] for line in found]
     assert events == ["a library complains", "a hook broke", "delivery is dead"]
@@ -199,7 +199,7 @@ class Curious:
 def test_whoever_dispatches_a_delivery_its_lines_name_it(store: SqliteStore) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     hook = Curious()
-    (delivery,) = store.claim("w", NOW, NOW + 1, 1)
-    Deliver(store, {"mail": hook}).attempt(delivery)
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
+    DeliveryWorker(store, {"mail": hook}).attempt(delivery)
     assert (hook.context["delivery"], hook.context["task"]) == (delivery.id, "task-1")
     assert structlog.contextvars.get_contextvars() == {}

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.deliveries import File, Notice
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
@@ -21,6 +21,7 @@ from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer, Sample
 from receiver.outgoing.retry import RetryPolicy
 from receiver.signing.callback_urls import mint
+from receiver.stores.sql.metrics import Metrics
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.applications import MakeApp
@@ -110,7 +111,9 @@ def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> No
 
 def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) -> None:
     rows = [("0.001", 3), ("0.005", 2), ("+Inf", 1), ("sum", 9.5)]
-    store.measure([Sample("callback_seconds", ("200", word), value) for word, value in rows], [])
+    store.metrics.add(
+        [Sample("callback_seconds", ("200", word), value) for word, value in rows], []
+    )
     found = scraped(client)
     name = "callback_seconds"
     shown = [found[f"{name}_bucket{{answer=200,le={le}}}"] for le in ("0.001", "0.0025", "0.005")]
@@ -144,14 +147,14 @@ def test_strangers_choose_no_label(client: FlaskClient, store: SqliteStore) -> N
         client.open("/callbacks/kling", method=f"M{number}")
     most = 4 * 15 + 3  # the histogram of four answers, and three reasons
     assert len(scraped(client)) - before <= most
-    assert len(store.measured()) < 30
+    assert len(store.metrics.samples()) < 30
 
 
 def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: SqliteStore) -> None:
-    store.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
+    store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
     seen_at = now_ms()
-    store.heartbeat("w", "worker", seen_at)
+    store.activity.heartbeat("w", "worker", seen_at)
     found = scraped(client)
     assert found["tasks_open{provider=kling}"] == found["tasks_overdue{provider=kling}"] == 1
     assert found["tasks_open{provider=modellix}"] == 0
@@ -170,7 +173,7 @@ def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: Sqli
 def test_a_record_that_cannot_be_written_is_told(
     client: FlaskClient, store: SqliteStore, tmp_path: Path
 ) -> None:
-    store.heartbeat("w", "worker", NOW)
+    store.activity.heartbeat("w", "worker", NOW)
     lock = tmp_path / "receiver.db-lock"
     lock.unlink()
     lock.mkdir()
@@ -205,11 +208,11 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
     meter = MetricBuffer("worker")
     policy = RetryPolicy(delays=(0.0,))
     clock = iter(range(NOW + 1000, NOW + 60_000, 500)).__next__
-    deliver = Deliver(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
+    deliver = DeliveryWorker(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
     for _ in range(3):
-        for delivery in store.claim("w", NOW + 600_000, NOW + 700_000, 9):
+        for delivery in store.outbox.claim("w", NOW + 600_000, NOW + 700_000, 9):
             deliver.attempt(delivery)
-    meter.flush(store.measure)
+    meter.flush(store.metrics.add)
     found = scraped(client)
     for hook, outcome in (("pictures", "retry"), ("pictures", "delivered")):
         assert found[f"delivery_attempts_total{{hook={hook},outcome={outcome}}}"] == 1
@@ -227,8 +230,10 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
 def test_a_process_that_rejected_the_hooks_file_is_shown(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    store.report_problem("host:1", "worker", "hooks.toml: is not TOML", now_ms())
-    store.report_problem("host:2", "poller", "hooks.toml: is not TOML", now_ms() - 31_000)  # gone
+    store.activity.report_problem("host:1", "worker", "hooks.toml: is not TOML", now_ms())
+    store.activity.report_problem(
+        "host:2", "poller", "hooks.toml: is not TOML", now_ms() - 31_000
+    )  # gone
     found = scraped(client)
     processes = ("web", "worker", "poller")
     rejected = [found[f"hooks_file_rejected{{process={kind}}}"] for kind in processes]
@@ -241,7 +246,7 @@ def test_circuits_and_space_are_shown(
     (tmp_path / "hooks.toml").write_text(
         '[[hook]]\nname = "shop"\ntype = "webhook"\nurl = "https://shop.example/secret-path"\n'
     )
-    store.hold("removed", NOW)
+    store.endpoints.pause("removed", NOW)
     url, hooks = f"sqlite:///{tmp_path / 'receiver.db'}", tmp_path / "hooks.toml"
     app = make_app(Settings(url, (SECRET,), hooks_file=hooks, api_token=TOKEN))
     found = scraped(app.test_client())
@@ -259,7 +264,7 @@ def test_circuits_and_space_are_shown(
 
 
 def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
-    store.measure([Sample("callbacks", ("kling",), 5), Sample("gone", (), 1)], [])
+    store.metrics.add([Sample("callbacks", ("kling",), 5), Sample("gone", (), 1)], [])
     assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]
 
 
@@ -271,6 +276,6 @@ def test_a_callback_waits_for_no_count_to_be_written(
     def measure(*_: object) -> None:
         assert threading.current_thread() is not requests
 
-    monkeypatch.setattr(SqliteStore, "measure", measure)
+    monkeypatch.setattr(Metrics, "add", measure)
     for number in range(20):
         assert send(client, body("succeed", f"p-{number}"), f"task-{number}") == 200

@@ -33,7 +33,7 @@ from schemathesis.specs.openapi.checks import (
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, File, State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import of
 from receiver.signing.callback_urls import mint
@@ -74,15 +74,17 @@ def record(folder: Path) -> Iterator[SqliteStore]:
     made = SqliteStore(folder / "receiver.db")
     made.migrate()
     ingest = Ingest(made, [subscription("mail"), subscription("pictures")])
-    made.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="é"))
+    made.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="é"))
     for task in ("task-1", "task-2"):
         ingest.accept(callback(body("processing"), task, headers={"X-Name": "value"}))
         ingest.accept(callback(body("succeed"), task))
-    made.quarantine(callback(b"{}", "task-1"), "not the protocol")
-    first, second, *_ = made.claim("w", NOW + 10_000, NOW + 20_000, 4)
-    made.settle(first, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [FILE])
-    made.settle(second, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
-    made.heartbeat("w", "worker", now_ms())
+    made.inbox.quarantine(callback(b"{}", "task-1"), "not the protocol")
+    first, second, *_ = made.outbox.claim("w", NOW + 10_000, NOW + 20_000, 4)
+    made.outbox.settle(
+        first, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [FILE]
+    )
+    made.outbox.settle(second, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
+    made.activity.heartbeat("w", "worker", now_ms())
     yield made
     made.close()
 
@@ -203,8 +205,8 @@ def test_a_task_that_was_created_is_as_it_is_told(
 
 
 def test_an_event_is_as_it_is_told(document: dict[str, Any], record: Store) -> None:
-    for delivery in record.deliveries():
-        event = Deliver(record, {}).notice(delivery).as_json()
+    for delivery in record.lists.deliveries():
+        event = DeliveryWorker(record, {}).notice(delivery).as_json()
         assert event["media"]
         assert list(strictly(document, "Event").iter_errors(event)) == []
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver.deliveries import State
-from receiver.stores.base import TimeRange
+from receiver.stores.sql.rows import TimeRange
 from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.tasks import Outcome, Status
 
@@ -78,7 +78,7 @@ def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
         ):
             sql = FILL.format(table=table, columns=columns, values=values)
             connection.execute(sql, {"rows": ROWS})
-    store.task("task-1")  # opens the connection
+    store.queries.task("task-1")  # opens the connection
     steps.clear()
     return store
 
@@ -115,7 +115,7 @@ def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
 def test_a_page_of_tasks_looks_at_few_rows(
     long: SqliteStore, steps: list[int], wanted: dict[str, Any], numbers: Any
 ) -> None:
-    page = long.page_of_tasks(before=None, limit=3, **wanted)
+    page = long.lists.page_of_tasks(before=None, limit=3, **wanted)
     assert len(steps) < MOST
     assert [task.id for task in page.rows] == [f"task-{number}" for number in numbers]
     assert (page.next is None) == (len(page.rows) < 3)
@@ -153,7 +153,7 @@ def test_a_page_of_tasks_looks_at_few_rows(
 def test_a_page_of_deliveries_looks_at_few_rows(
     long: SqliteStore, steps: list[int], wanted: dict[str, Any], ids: Any
 ) -> None:
-    page = long.page_of_deliveries(before=None, limit=3, **wanted)
+    page = long.lists.page_of_deliveries(before=None, limit=3, **wanted)
     assert len(steps) < MOST
     assert [delivery.id for delivery in page.rows] == list(ids)
 
@@ -191,7 +191,7 @@ def test_a_page_of_deliveries_looks_at_few_rows(
 def test_a_page_of_callbacks_looks_at_few_rows(
     long: SqliteStore, steps: list[int], wanted: dict[str, Any], ids: Any
 ) -> None:
-    page = long.page_of_callbacks(before=None, limit=3, **wanted)
+    page = long.lists.page_of_callbacks(before=None, limit=3, **wanted)
     assert len(steps) < MOST
     assert [stored.id for stored in page.rows] == list(ids)
 
@@ -205,7 +205,7 @@ def test_each_outcome_is_found_beneath_a_long_record_of_another(
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
         connection.execute("update callbacks set outcome = ? where id > 9", (other,))
         connection.execute("update callbacks set outcome = ? where id <= 9", (outcome,))
-    page = long.page_of_callbacks(before=None, limit=3, outcome=outcome)
+    page = long.lists.page_of_callbacks(before=None, limit=3, outcome=outcome)
     assert [stored.id for stored in page.rows] == [9, 8, 7]
     assert len(steps) < MOST
 
@@ -219,7 +219,7 @@ def test_each_state_is_found_beneath_a_long_record_of_another(
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
         connection.execute("update deliveries set state = ?", (other,))
         connection.execute("update deliveries set state = ? where id in (7, 8)", (state,))
-    page = long.page_of_deliveries(before=None, limit=3, state=state, hook=hook)
+    page = long.lists.page_of_deliveries(before=None, limit=3, state=state, hook=hook)
     assert [delivery.id for delivery in page.rows] == [8, 7] if hook is None else [7]
     assert len(steps) < MOST
 
@@ -230,7 +230,7 @@ def test_a_backlog_is_not_sorted_for_each_page(
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
         connection.execute("update deliveries set state = 'pending'")
     for hook in (None, "mail"):
-        page = long.page_of_deliveries(before=None, limit=3, state=State.PENDING, hook=hook)
+        page = long.lists.page_of_deliveries(before=None, limit=3, state=State.PENDING, hook=hook)
         assert [delivery.id for delivery in page.rows] == [ROWS, ROWS - 1, ROWS - 2]
     assert len(steps) < 2 * MOST
 
@@ -238,7 +238,7 @@ def test_a_backlog_is_not_sorted_for_each_page(
 def test_the_last_page_costs_what_the_first_one_does(long: SqliteStore, steps: list[int]) -> None:
     some: list[dict[str, Any]] = [{}, {"provider": "kling"}, {"status": Status.SUCCEEDED}]
     for wanted in some:
-        page = long.page_of_tasks(before=4, limit=3, **wanted)
+        page = long.lists.page_of_tasks(before=4, limit=3, **wanted)
         assert [task.id for task in page.rows] == ["task-3", "task-2", "task-1"]
         assert page.next is None
     assert len(steps) < 3 * MOST
@@ -248,10 +248,10 @@ def test_the_last_page_costs_what_the_first_one_does(long: SqliteStore, steps: l
 def test_the_next_page_begins_before_the_row_named(
     long: SqliteStore, state: State, row: int
 ) -> None:
-    assert len(long.page_of_deliveries(before=row + 1, limit=3, state=state).rows) == 1
-    assert len(long.page_of_deliveries(before=row, limit=3, state=state).rows) == 0
+    assert len(long.lists.page_of_deliveries(before=row + 1, limit=3, state=state).rows) == 1
+    assert len(long.lists.page_of_deliveries(before=row, limit=3, state=state).rows) == 0
 
 
 def test_a_look_at_every_row_would_be_found(long: SqliteStore, steps: list[int]) -> None:
-    assert len(long.page_of_tasks(before=None, limit=ROWS).rows) == ROWS
+    assert len(long.lists.page_of_tasks(before=None, limit=ROWS).rows) == ROWS
     assert len(steps) > MOST

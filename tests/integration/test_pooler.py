@@ -44,18 +44,18 @@ def test_processes_that_share_servers_record_and_read_without_an_error(pooled: s
             ingest = Ingest(store, [subscription("mail")])
             for status in ("submitted", "processing", "succeed"):
                 ingest.accept(callback(body(status), task))
-            assert len(store.history(task).callbacks) == 3
-            assert store.task(task).status == "succeeded"
-            store.backlog(1)
+            assert len(store.queries.history(task).callbacks) == 3
+            assert store.queries.task(task).status == "succeeded"
+            store.metrics.backlog(1)
 
         list(pool.map(live, range(PROCESSES * CALLBACKS)))
-        assert stores[0].is_pooled()
+        assert stores[0].database.is_pooled()
 
 
 def test_deliveries_are_made_without_notifications(
     pooled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.dispatch.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
     with closing(PostgresStore(pooled)) as store, dispatchers(store) as start:
         start(lambda _: Done("ok"))
         for number in range(12):
@@ -69,14 +69,14 @@ def test_a_lock_for_all_machines_excludes_the_others(pooled: str) -> None:
     is_held, may_end = threading.Event(), threading.Event()
 
     def hold(store: PostgresStore) -> None:
-        with store.alone():
+        with store.database.alone():
             order.append("first")
             is_held.set()
             assert may_end.wait(PATIENCE)
             order.append("first ends")
 
     def follow(store: PostgresStore) -> None:
-        with store.alone():
+        with store.database.alone():
             order.append("second")
 
     with closing(PostgresStore(pooled)) as one, closing(PostgresStore(pooled)) as other:
@@ -85,7 +85,7 @@ def test_a_lock_for_all_machines_excludes_the_others(pooled: str) -> None:
             assert is_held.wait(PATIENCE)
             second = pool.submit(follow, other)
             for _ in range(5):
-                one.backlog(1)
+                one.metrics.backlog(1)
             may_end.set()
             first.result(PATIENCE)
             second.result(PATIENCE)
@@ -117,5 +117,5 @@ def test_a_pooler_in_session_mode_and_no_pooler_are_not(
     with pgbouncer(server, url, "session") as pooled:
         for each in (url, pooled):
             with closing(PostgresStore(each)) as store:
-                assert store.pooler() is None
+                assert store.database.pooler() is None
                 store.check_schema()

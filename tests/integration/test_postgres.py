@@ -18,7 +18,8 @@ import pytest
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.stores.postgres import PostgresStore, connections, schema
+from receiver.stores.postgres import PostgresStore, schema
+from receiver.stores.postgres import database as postgres_database
 from receiver.stores.releases import migrations
 from receiver.tasks import Outcome, Status, Task
 from tests.support.patience import PATIENCE, wait_until
@@ -167,7 +168,7 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Serv
             stop.set()
         for sender in senders:
             sender.result(PATIENCE)
-    on_record = {task.id for task in store.tasks(limit=100_000)}
+    on_record = {task.id for task in store.lists.tasks(limit=100_000)}
     store.close()
     assert {task for tasks in acknowledged for task in tasks} <= on_record
 
@@ -175,19 +176,19 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Serv
 def test_no_connection_left_is_said_in_time(
     store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE", FOR_EVER)
+    monkeypatch.setattr(postgres_database, "PATIENCE", FOR_EVER)
     store.migrate()
-    with ThreadPoolExecutor(connections.MOST) as pool:
+    with ThreadPoolExecutor(postgres_database.MOST) as pool:
         with psycopg.connect(url) as holder:
             holder.execute("lock table tasks in access exclusive mode")
-            held = [pool.submit(store.tasks) for _ in range(connections.MOST)]
-            wait_until(lambda: waiting_for_locks(url) == connections.MOST)
+            held = [pool.submit(store.lists.tasks) for _ in range(postgres_database.MOST)]
+            wait_until(lambda: waiting_for_locks(url) == postgres_database.MOST)
             with monkeypatch.context() as patched:
-                patched.setattr(connections, "PATIENCE", 0.5)
+                patched.setattr(postgres_database, "PATIENCE", 0.5)
                 with pytest.raises(StoreUnavailable):
-                    store.tasks()
-        assert [one.result(PATIENCE) for one in held] == [[]] * connections.MOST
-    assert store.tasks() == []
+                    store.lists.tasks()
+        assert [one.result(PATIENCE) for one in held] == [[]] * postgres_database.MOST
+    assert store.lists.tasks() == []
 
 
 def waiting_for_locks(url: str) -> int:
@@ -214,11 +215,11 @@ def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, url:
         )
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         Ingest(store, [subscription("mail")]).accept(callback())
-    assert store.tasks() == []
+    assert store.lists.tasks() == []
     with psycopg.connect(url) as connection:
         connection.execute("drop trigger at_commit on tasks")
     Ingest(store, []).accept(callback())  # the connection is as good as before
-    assert len(store.tasks()) == 1
+    assert len(store.lists.tasks()) == 1
 
 
 def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> None:
@@ -229,7 +230,7 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> Non
     between = Between(port)
     far = PostgresStore(url.replace(str(port), str(between.port)))
     ingest = Ingest(far, [subscription("mail"), subscription("slack")])
-    store.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
     for number in range(7):  # what is asked often is prepared
         ingest.accept(callback(body(), f"task-0-{number}"))
     before = between.count
@@ -247,7 +248,7 @@ def test_a_closed_store_connects_no_more(store: PostgresStore, url: str) -> None
     store.migrate()
     store.close()
     with pytest.raises(StoreUnavailable, match="closing"):
-        store.tasks()
+        store.lists.tasks()
     connected = "select pid from pg_stat_activity where datname = current_database()"
     with psycopg.connect(url, autocommit=True) as connection:
         wait_until(lambda: len(connection.execute(connected).fetchall()) == 1)  # this one
@@ -264,7 +265,7 @@ def test_a_server_that_is_not_there_is_said_at_once(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pool would go on trying until its patience ends."""
-    monkeypatch.setattr(connections, "PATIENCE", FOR_EVER)
+    monkeypatch.setattr(postgres_database, "PATIENCE", FOR_EVER)
     nobody = PostgresStore(f"postgresql://user:password@127.0.0.1:{free_port()}/receiver")
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
         nobody.check_schema()

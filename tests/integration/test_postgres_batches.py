@@ -18,8 +18,8 @@ from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import group_commit
 from receiver.stores.postgres import PostgresStore, batch, wire, writer
+from receiver.stores.sql.database import Session
 from receiver.stores.sql.recording import Recording
-from receiver.stores.sql.session import Session
 from receiver.tasks import Outcome, Status, Task
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.postgres_proxy import Between
@@ -84,12 +84,12 @@ class Together:
         return self._hand_in(lambda: self.ingest.accept(one))
 
     def create(self, task: Task) -> Future[None]:
-        return self._hand_in(lambda: self.store.create_task(task))
+        return self._hand_in(lambda: self.store.inbox.create_task(task))
 
     def _hand_in(self, verb: Callable[[], T]) -> Future[T]:
         self._count += 1
         handed_in = self._pool.submit(verb)
-        wait_until(lambda: self.store.writer.waiting == self._count)
+        wait_until(lambda: self.store.database.writer.waiting == self._count)
         return handed_in
 
 
@@ -103,7 +103,7 @@ def together(store: PostgresStore) -> Iterator[Together]:
         may_go.wait(PATIENCE)
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(store.writer.run, hold, "held")
+        pool.submit(store.database.writer.run, hold, "held")
         assert is_held.wait(PATIENCE)
         try:
             yield Together(store)
@@ -124,16 +124,16 @@ def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str)
     assert _transactions(url) == 1
     assert jobs == (24,)
     for number in range(12):
-        history = store.history(f"task-{number:02}")
+        history = store.queries.history(f"task-{number:02}")
         assert [one.callback.body for one in history.callbacks] == [told(number).body]
-        assert len(store.deliveries(task_id=f"task-{number:02}")) == 2
+        assert len(store.lists.deliveries(task_id=f"task-{number:02}")) == 2
 
 
 def test_a_batch_takes_no_more_round_trips_than_one_callback(
     store: PostgresStore, far_url: str, between: Between
 ) -> None:
     for number in range(12):
-        store.create_task(replace(NEW, id=f"task-{number:02}"))
+        store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     far = wire.Wire(far_url)
     about_to_commit: list[int] = []
     before = between.count
@@ -158,8 +158,8 @@ def test_the_front_does_not_stand_still_for_the_commit(
         holder.execute(WAITS_AT_COMMIT)
         holder.execute("select pg_advisory_lock(1)")
         answer = Ingest(store, HOOKS).submit(one, get("kling").parse(one))
-        store.writer.start_and_wait(lambda: None)
-        assert store.tasks() == []
+        store.database.writer.start_and_wait(lambda: None)
+        assert store.lists.tasks() == []
         assert not answer.done()
         holder.execute("select pg_advisory_unlock(1)")
         assert answer.result(PATIENCE) is Outcome.RECORDED
@@ -175,7 +175,11 @@ def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 3
-    assert [task.id for task in store.tasks()] == ["task-03", "task-02", "task-01"]  # newest first
+    assert [task.id for task in store.lists.tasks()] == [
+        "task-03",
+        "task-02",
+        "task-01",
+    ]  # newest first
 
 
 def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
@@ -190,14 +194,14 @@ def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
     ingest = Ingest(store, HOOKS)
     one = told(1)
     write = ingest.submit(one, get("kling").parse(one))
-    store.writer.start()
+    store.database.writer.start()
     assert isinstance(write.exception(PATIENCE), writer.BatchUndone)
-    assert store.tasks() == []
+    assert store.lists.tasks() == []
     assert ingest.accept(one) is Outcome.RECORDED
 
 
 def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
-    store.create_task(NEW)
+    store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         before = batch_of_many.accept(told(1))
         taken = batch_of_many.create(NEW)
@@ -207,9 +211,9 @@ def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
     created.result(PATIENCE)
     with pytest.raises(ValueError, match="on record already"):
         taken.result(PATIENCE)
-    assert {task.id for task in store.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
+    assert {task.id for task in store.lists.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
     for task_id in ("task-01", "task-09"):
-        (kept,) = store.history(task_id).callbacks
+        (kept,) = store.queries.history(task_id).callbacks
         assert kept.repeats == 0  # what was done again is there once
 
 
@@ -225,7 +229,7 @@ def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
 
 def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, url: str) -> None:
     for number in range(3):
-        store.create_task(replace(NEW, id=f"task-{number:02}"))
+        store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as connection:
         connection.execute("alter table transitions add check (task <> 2 or status = 'created')")
     with together(store) as batch_of_many:
@@ -233,16 +237,16 @@ def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, ur
     assert answers[0].result(PATIENCE) is answers[2].result(PATIENCE) is Outcome.RECORDED
     with pytest.raises(StoreUnavailable, match="violates check constraint"):
         answers[1].result(PATIENCE)
-    kept = [store.history(f"task-{number:02}").callbacks for number in range(3)]
+    kept = [store.queries.history(f"task-{number:02}").callbacks for number in range(3)]
     assert [[one.repeats for one in each] for each in kept] == [[0], [], [0]]
 
 
 def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
     store: PostgresStore, url: str
 ) -> None:
-    store.create_task(NEW)
+    store.inbox.create_task(NEW)
     with pytest.raises(ValueError, match="on record already"):
-        store.create_task(NEW)
+        store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in range(3)]
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 3
@@ -263,24 +267,24 @@ def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
     assert ended.result(PATIENCE) is Outcome.RECORDED
     assert late.result(PATIENCE) is Outcome.STALE
     assert again.result(PATIENCE) is Outcome.DUPLICATE
-    assert store.task("task-01").status is Status.SUCCEEDED
+    assert store.queries.task("task-01").status is Status.SUCCEEDED
 
 
 def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
     """Both would read the task before either moves it."""
-    store.create_task(NEW)
+    store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         ended = batch_of_many.accept(told(5))
         contradicted = batch_of_many.accept(told(5, "failed"))
     assert ended.result(PATIENCE) is Outcome.RECORDED
     assert contradicted.result(PATIENCE) is Outcome.CONFLICT
-    moves = store.history("task-05").transitions
+    moves = store.queries.history("task-05").transitions
     assert [move.status for move in moves] == ["created", "succeeded"]
 
 
 def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url: str) -> None:
     for number in (1, 2):
-        store.create_task(replace(NEW, id=f"task-{number:02}"))
+        store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as holder:
         holder.execute("select from tasks where id = 'task-01' for update")
         with together(store) as batch_of_many:
@@ -310,7 +314,7 @@ def test_whose_commit_was_not_answered_is_not_acknowledged(
         ingest.accept(told(1))
     between.cuts_behind = None
     assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it had been committed
-    (kept,) = store.history("task-01").callbacks
+    (kept,) = store.queries.history("task-01").callbacks
     assert kept.repeats == 1  # and was not sent again behind the caller's back
 
 
@@ -325,7 +329,7 @@ def test_a_server_that_falls_silent_is_said_in_time(
         patched.setattr(wire, "ANSWERS_WITHIN", 0.3)
         with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
             ingest.accept(told(1))
-        wait_until(lambda: not store.writer.is_busy)  # the connection was given up as well
+        wait_until(lambda: not store.database.writer.is_busy)  # the connection was given up as well
     between.is_silent.clear()
     assert ingest.accept(told(2)) is Outcome.RECORDED
 
@@ -335,7 +339,7 @@ def test_what_was_handed_in_is_committed_before_the_store_closes(store: Postgres
         answers = [batch_of_many.accept(told(1, status)) for status in ("submitted", "succeed")]
         closing = threading.Thread(target=store.close)
         closing.start()
-        wait_until(lambda: store.writer.is_closing)
+        wait_until(lambda: store.database.writer.is_closing)
         with pytest.raises(StoreUnavailable, match="closing"):
             Ingest(store, HOOKS).accept(told(2))
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 2

@@ -12,9 +12,9 @@ import pytest
 from psycopg.sql import SQL, Literal
 
 from receiver.deliveries import State
-from receiver.stores.base import TimeRange
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.session import ReadingSession, numbered
+from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Outcome, Status
 from tests.support.databases import Databases
 
@@ -144,12 +144,12 @@ def _of_plan(plan: dict[str, Any]) -> int:
 def test_a_page_looks_at_few_rows(long: PostgresStore, looked_at: dict[str, int]) -> None:
     for kind, wanted, found in LISTS:
         looked_at.clear()
-        page = getattr(long, f"page_of_{kind}")(before=None, limit=2, **wanted)
+        page = getattr(long.lists, f"page_of_{kind}")(before=None, limit=2, **wanted)
         assert len(page.rows) == found, (kind, wanted)
         assert sum(looked_at.values()) < MOST, (kind, wanted, looked_at)
 
 
 def test_a_look_at_every_row_would_be_found(long: PostgresStore, looked_at: dict[str, int]) -> None:
-    with long.reading() as session:
+    with long.database.reading() as session:
         session.execute("select count(*) from callbacks where received_at = ?", (7,)).fetchone()
     assert sum(looked_at.values()) > MOST

@@ -69,8 +69,8 @@ def test_files_beside_the_database_are_as_private(folder: Path) -> None:
     store = SqliteStore(folder / "shop" / "data" / "receiver.db")
     store.migrate()
     Ingest(store).accept(callback(body(), "a"))  # the log exists while the store is open
-    store.tasks()
-    with store.alone(), file_lock(folder / "shop" / "data" / "receiver.db"):
+    store.lists.tasks()
+    with store.database.alone(), file_lock(folder / "shop" / "data" / "receiver.db"):
         assert_private(folder / "shop")
         names = {path.name for path in (folder / "shop" / "data").iterdir()}
     assert names == {

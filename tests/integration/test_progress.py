@@ -29,9 +29,11 @@ LONG = [
 def environment(store: SqliteStore, tmp_path: Path) -> dict[str, str]:
     """A task that ended, whose delivery was made; and a callback that was not understood."""
     Ingest(store, [subscription("mail")]).accept(callback(body(), received_at=NOW))
-    (delivery,) = store.claim("w", NOW, NOW + 1000, 1)
-    store.settle(delivery, Attempt(1, NOW, NOW, "delivered", "250 OK"), State.DELIVERED, None)
-    store.quarantine(callback(b"{}", "task-2", received_at=now_ms()), "not understood")
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
+    store.outbox.settle(
+        delivery, Attempt(1, NOW, NOW, "delivered", "250 OK"), State.DELIVERED, None
+    )
+    store.inbox.quarantine(callback(b"{}", "task-2", received_at=now_ms()), "not understood")
     hidden = ("NO_COLOR", "TTY_COMPATIBLE", "FORCE_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     (tmp_path / "hooks.toml").write_text(

@@ -12,10 +12,10 @@ from receiver.deliveries import Attempt, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
-from receiver.stores.activity import ActivityKind
-from receiver.stores.base import ALWAYS
+from receiver.stores.sql.activity import ActivityKind
+from receiver.stores.sql.repair import DeliverySelection
+from receiver.stores.sql.rows import ALWAYS, TimeRange
 from receiver.stores.sqlite import SqliteStore, readers, writer
-from receiver.stores.upkeep import DeliverySelection
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -52,71 +52,75 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def run_a_life(store: SqliteStore) -> None:
     """All that happens to a task, once."""
     ingest = Ingest(store, [subscription("pictures"), subscription("mail", after="pictures")])
-    store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
-    store.overdue(NOW, NOW + 1, 4)
-    store.put_off(store.task("task-1"), NOW + 2)
-    store.next_deadline_at()
-    store.usual_duration("kling")
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
+    store.polling.claim_overdue(NOW, NOW + 1, 4)
+    store.polling.postpone(store.queries.task("task-1"), NOW + 2)
+    store.polling.next_deadline_at()
+    store.polling.usual_duration("kling")
     ingest.accept(callback(body("processing")))
     ingest.accept(callback(body("succeed")))
     ingest.accept(callback(body("succeed")))
     ingest.accept(callback(body("failed")))
-    store.ask_at("task-1", NOW)
-    store.next_due_at(NOW)
-    (delivery,) = store.claim("w", NOW, NOW + 1, 4)
-    store.renew([delivery], NOW + 2)
-    store.told(delivery)
-    store.expired(NOW)
+    store.polling.query_at("task-1", NOW)
+    store.outbox.next_due_at(NOW)
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 4)
+    store.outbox.renew([delivery], NOW + 2)
+    store.outbox.notice_source(delivery)
+    store.outbox.expired(NOW)
     failing = Endpoint("pictures", 1, NOW)
     attempt = Attempt(1, NOW, NOW, "delivered", "ok")
-    store.settle(delivery, attempt, State.DELIVERED, None, change=lambda _: (failing, None))
-    store.endpoint("pictures")
-    store.backlog(NOW)
-    store.redeliver(delivery.id, NOW)
-    store.redeliver_all(DeliverySelection(), NOW)
-    store.catch_up(subscription("later"), NOW, NOW)
-    store.take_alerts(NOW, NOW)
-    store.prune(NOW)
-    store.keep_inputs("task-1", {"human": b"small"})
-    store.inputs("task-1")
-    store.prune_inputs(NOW)
-    store.close_task("task-1", NOW)
-    store.task_by_provider_id("kling", "828338674605220001")
-    store.history("task-1")
+    store.outbox.settle(delivery, attempt, State.DELIVERED, None, change=lambda _: (failing, None))
+    store.endpoints.of("pictures")
+    store.metrics.backlog(NOW)
+    store.outbox.redeliver(delivery.id, NOW)
+    store.repair.redeliver_all(DeliverySelection(), NOW)
+    store.repair.catch_up(subscription("later"), NOW, NOW)
+    store.endpoints.take_alerts(NOW, NOW)
+    store.retention.prune(NOW)
+    store.inbox.keep_inputs("task-1", {"human": b"small"})
+    store.queries.inputs("task-1")
+    store.retention.prune_inputs(NOW)
+    store.erasures.close_task("task-1", NOW)
+    store.queries.task_by_provider_id("kling", "828338674605220001")
+    store.queries.history("task-1")
     for kind in ActivityKind:
-        store.newest(kind)
-    store.charges(ALWAYS)
-    store.tasks(reference="ORDER-7")
-    store.page_of_tasks(before=None, limit=7, reference="ORDER-7", account="default")
-    store.page_of_deliveries(before=9, limit=7, task_id="task-1")
-    store.delivery(delivery.id)
+        store.activity.newest(kind)
+    store.queries.charges(ALWAYS)
+    store.lists.tasks(reference="ORDER-7")
+    store.lists.page_of_tasks(before=None, limit=7, reference="ORDER-7", account="default")
+    store.lists.page_of_deliveries(before=9, limit=7, task_id="task-1")
+    store.queries.delivery(delivery.id)
     look_around(store)
-    held = store.claim_key("key", b"digest", "task-2", NOW, NOW + 1)
+    held = store.idempotency.claim("key", b"digest", "task-2", NOW, NOW + 1)
     assert held is not None
-    store.key("key", NOW)
-    store.settle_key(held, NOW, None)
-    store.release_key(held)
-    store.heartbeat("w", "worker", NOW)
-    store.open_tasks(NOW)
-    store.measure([Sample("a", (), 1)], [Sample("b", (), 1)])
+    store.idempotency.find("key", NOW)
+    store.idempotency.settle(held, NOW, None)
+    store.idempotency.release(held)
+    store.activity.heartbeat("w", "worker", NOW)
+    store.metrics.open_tasks(NOW)
+    store.metrics.add([Sample("a", (), 1)], [Sample("b", (), 1)])
 
 
 def look_around(store: SqliteStore) -> None:
     """All that a page for people reads."""
-    store.task_counts()
-    store.delivery_counts()
-    store.hours(0)
-    store.last_callbacks()
-    store.overdue_count(NOW)
-    store.page_of_standing(tuple(Status), before=None, limit=7, since=0, until=NOW)
-    store.page_of_standing((Status.FAILED,), before=9, limit=7, provider="kling", reference="R")
-    store.tasks_by_id(["task-1"])
-    store.pictures(["task-1"])
-    store.results(["task-1"])
-    store.attempts(store.deliveries(task_id="task-1"))
-    store.page_of_quarantine(before=None, limit=7)
-    store.page_of_deliveries(before=9, limit=7, hook="mail")
-    store.page_of_deliveries(before=9, limit=7, hook="mail", state=State.DEAD)
+    store.metrics.task_counts()
+    store.metrics.delivery_counts()
+    store.metrics.hours(0)
+    store.metrics.last_callbacks()
+    store.metrics.overdue_count(NOW)
+    store.lists.page_of_tasks(
+        status=tuple(Status), before=None, limit=7, created=TimeRange(since=0, until=NOW)
+    )
+    store.lists.page_of_tasks(
+        status=(Status.FAILED,), before=9, limit=7, provider="kling", reference="R"
+    )
+    store.queries.tasks_by_id(["task-1"])
+    store.queries.pictures(["task-1"])
+    store.queries.results(["task-1"])
+    store.queries.attempts(store.lists.deliveries(task_id="task-1"))
+    store.lists.page_of_quarantine(before=None, limit=7)
+    store.lists.page_of_deliveries(before=9, limit=7, hook="mail")
+    store.lists.page_of_deliveries(before=9, limit=7, hook="mail", state=State.DEAD)
 
 
 def scans(path: Path, statements: list[str]) -> list[str]:
@@ -149,7 +153,10 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
 
 @pytest.mark.parametrize(
     "read",
-    [lambda store: store.page_of_quarantine(before=None, limit=7), lambda s: s.quarantined(0)],
+    [
+        lambda store: store.lists.page_of_quarantine(before=None, limit=7),
+        lambda store: store.repair.quarantined(0),
+    ],
 )
 def test_the_quarantine_is_read_along_its_index(
     statements: list[str], tmp_path: Path, read: Callable[[SqliteStore], object]

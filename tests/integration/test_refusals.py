@@ -17,8 +17,10 @@ from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
+from receiver.stores.sql.activity import Rejection
+from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sqlite.database import SqliteDatabase
 from receiver.text.limits import MAX_REJECTED_AT_ONCE
 from receiver.web import rejections
 from receiver.web.attempt_limiter import AttemptLimiter
@@ -68,7 +70,7 @@ def app(made: Made) -> Flask:
 def trace(app: Flask, store: SqliteStore) -> Callable[[], list[Rejection]]:
     def flushed() -> list[Rejection]:
         app.extensions["rejections"].flush()
-        return store.rejections()
+        return store.activity.rejections()
 
     return flushed
 
@@ -164,7 +166,7 @@ def test_a_signature_that_is_wrong_says_how(made: Made, store: SqliteStore) -> N
     assert send(client, "/callbacks/kling", headers=signed) == 401
     assert send(client, "/callbacks/kling") == 401
     app.extensions["rejections"].flush()
-    reasons = [rejection.reason for rejection in store.rejections()]
+    reasons = [rejection.reason for rejection in store.activity.rejections()]
     assert [reason.partition(":")[0] for reason in reasons] == [
         "not signed, and the URL has no token",
         "the signature is too old",
@@ -237,10 +239,10 @@ def test_wrong_tokens_count_for_all_processes_and_none_of_them_writes(
     first, second = made(secrets=(KLING,)), made(secrets=(KLING,))
     client = first.test_client()
     with monkeypatch.context() as unwritable:
-        unwritable.setattr(SqliteStore, "_write", None)
+        unwritable.setattr(SqliteDatabase, "write", None)
         assert {send(client, path, method=method) for _ in range(MAX_REJECTED_AT_ONCE)} == {usual}
     merge(first)
-    assert store.count("refused_attempts") == 1
+    assert Transfer(store.database).count("refused_attempts") == 1
     other = second.test_client()
     assert send(other, path, method=method) == 429
     assert send(other, path, method=method, sender="192.0.2.2") == usual  # somebody else
@@ -266,7 +268,7 @@ def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
     )
     assert status == 429  # who names another address each time is not somebody else
     app.extensions["rejections"].flush()
-    assert {rejection.address for rejection in store.rejections()} == {address}
+    assert {rejection.address for rejection in store.activity.rejections()} == {address}
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
@@ -307,11 +309,11 @@ def test_a_probe_is_answered_and_counted_like_a_callback_and_records_nothing(
         assert method == "HEAD" or found.get_data() == posted.get_data()
         expected = 2
     app.extensions["rejections"].flush()
-    reasons = [(one.reason, one.path) for one in store.rejections()]
+    reasons = [(one.reason, one.path) for one in store.activity.rejections()]
     assert len(reasons) == expected
     assert len(set(reasons)) == min(expected, 1)
-    assert store.callbacks() == []
-    assert store.tasks() == []
+    assert store.lists.callbacks() == []
+    assert store.lists.tasks() == []
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

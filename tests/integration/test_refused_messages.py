@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Circuit
 from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Hook
@@ -66,18 +66,18 @@ def test_only_an_endpoint_that_cannot_answer_holds_up_other_messages(
 ) -> None:
     site.pages["/hook"] = page
     clock = [NOW]
-    deliver = Deliver(store, {"chat": make(site)}, clock=lambda: clock[0])
+    deliver = DeliveryWorker(store, {"chat": make(site)}, clock=lambda: clock[0])
     for number in range(MESSAGES):
         clock[0] = NOW + number * 5_000
         at, task = clock[0], f"task-{number}"
         Ingest(store, [subscription("chat")]).accept(callback(body(), task, received_at=at))
-        for claimed in store.claim("w", at, at + HOUR, MESSAGES):
+        for claimed in store.outbox.claim("w", at, at + HOUR, MESSAGES):
             assert deliver.attempt(claimed) is State.PENDING
-    assert store.endpoint("chat").circuit(clock[0]) is circuit
-    (delivery,) = store.deliveries(task_id=f"task-{MESSAGES - 1}")
-    has_waited = store.delivery(delivery.id).attempts == 0
+    assert store.endpoints.of("chat").circuit(clock[0]) is circuit
+    (delivery,) = store.lists.deliveries(task_id=f"task-{MESSAGES - 1}")
+    has_waited = store.queries.delivery(delivery.id).attempts == 0
     assert has_waited is (circuit is Circuit.OPEN)
     site.pages["/hook"] = Page(b"ok")
     clock[0] += HOUR
-    for claimed in store.claim("w", clock[0], clock[0] + HOUR, 100):
+    for claimed in store.outbox.claim("w", clock[0], clock[0] + HOUR, 100):
         assert deliver.attempt(claimed) is State.DELIVERED

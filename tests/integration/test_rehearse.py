@@ -18,7 +18,7 @@ from receiver.delivery.hook_tests import LEASE, HookTestSender
 from receiver.endpoints import AlertKind, Circuit, Endpoint
 from receiver.hooks.base import Done, Hook
 from receiver.ingest import Ingest
-from receiver.stores.hook_tests import HookTest, HookTestOutcome
+from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
 from receiver.text.redaction import hiding
 from sandbox.server import Sandbox
@@ -61,7 +61,7 @@ def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Hook
     """Makes one, as `receiver worker` does."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
-    entries = hooks_file.load(tmp_path / "hooks.toml", providers.spelling)
+    entries = hooks_file.load(tmp_path / "hooks.toml", providers.status_for)
     hide = hiding([*hooks.secrets(entries, environment), KEY])
     return lambda: HookTestSender(store, hooks.build_all(entries, environment), hide)
 
@@ -90,14 +90,14 @@ class Held:
 
 
 def ask(store: SqliteStore, hook: str, status: str = "succeeded") -> None:
-    assert store.ask_trial(hook, status, now_ms())
+    assert store.endpoints.request_test(hook, status, now_ms())
 
 
 def ended(store: SqliteStore, *workers: HookTestSender, hook: str = "chat") -> HookTest:
     """Let the workers do their rounds until the test event of this hook has ended."""
 
     def trial() -> HookTest:
-        (found,) = [one for one in store.trials() if one.hook == hook]
+        (found,) = [one for one in store.endpoints.tests() if one.hook == hook]
         return found
 
     def has_ended() -> bool:
@@ -105,7 +105,7 @@ def ended(store: SqliteStore, *workers: HookTestSender, hook: str = "chat") -> H
             one.round()
         return trial().ended_at is not None
 
-    wait_until(has_ended, lambda: f"it did not end: {store.trials()}")
+    wait_until(has_ended, lambda: f"it did not end: {store.endpoints.tests()}")
     return trial()
 
 
@@ -121,8 +121,8 @@ def test_it_is_sent_once_and_the_answer_is_kept(
     one.round()
     (sent,) = slack.requests
     assert json.loads(sent.body)["text"] == "TEST succeeded (kling)"
-    assert store.tasks() == []
-    assert store.deliveries() == []
+    assert store.lists.tasks() == []
+    assert store.lists.deliveries() == []
 
 
 def test_the_status_that_was_asked_for_is_told(
@@ -165,17 +165,17 @@ def test_one_that_is_left_alone_is_tried_all_the_same_and_stays_as_it_was(
 ) -> None:
     now = now_ms()
     Ingest(store, [subscription("chat")]).accept(callback())
-    (delivery,) = store.claim("w", now, now + 60_000, 1)
+    (delivery,) = store.outbox.claim("w", now, now + 60_000, 1)
     opened = Endpoint("chat", 5, now, 1, now + 600_000, said="503")
     change = (opened, AlertKind.PAUSED)
     attempt = Attempt(1, now, now, "failed", "503")
-    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
+    store.outbox.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
     slack.pages[PATH] = Page(b"ok", status)
     ask(store, "chat")
     trial = ended(store, worker())
     assert trial.outcome == ("delivered" if status == 200 else "failed")
     assert len(slack.requests) == 1
-    assert store.endpoint("chat") == opened
+    assert store.endpoints.of("chat") == opened
     assert opened.circuit(now_ms()) is Circuit.OPEN
 
 
@@ -185,8 +185,8 @@ def test_a_failure_opens_no_circuit(
     slack.pages[PATH] = Page(b"gone", 410)
     ask(store, "chat")
     ended(store, worker())
-    assert store.endpoints() == []
-    assert store.take_alerts(now_ms(), now_ms()) == []
+    assert store.endpoints.all() == []
+    assert store.endpoints.take_alerts(now_ms(), now_ms()) == []
 
 
 def test_whatever_a_hook_raises_is_an_answer_that_can_be_kept(
@@ -269,9 +269,9 @@ def test_a_worker_process_sends_what_was_asked_for(installation: Installation) -
     store = installation.store
     installation.start("worker", "receiver", "worker")
     for hook in ("slack", "mail", "pictures"):
-        assert store.ask_trial(hook, "succeeded", now_ms())
-    wait_until(lambda: all(one.ended_at for one in store.trials()), installation.logs)
-    assert {(one.hook, one.outcome) for one in store.trials()} == {
+        assert store.endpoints.request_test(hook, "succeeded", now_ms())
+    wait_until(lambda: all(one.ended_at for one in store.endpoints.tests()), installation.logs)
+    assert {(one.hook, one.outcome) for one in store.endpoints.tests()} == {
         (hook, HookTestOutcome.DELIVERED) for hook in ("slack", "mail", "pictures")
     }
     (mail,) = installation.sandbox.mails()
@@ -285,11 +285,11 @@ def test_a_worker_that_is_killed_does_not_lose_it(
     store, file, flag = installation.store, tmp_path / "hooks.toml", tmp_path / "begun"
     file.write_text(file.read_text() + SLOW_ONCE.format(flag=flag))
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
-    assert store.ask_trial("slow-once", "succeeded", now_ms())
+    assert store.endpoints.request_test("slow-once", "succeeded", now_ms())
     wait_until(flag.exists, installation.logs)
     installation.kill("worker")
     installation.start("worker", SHORT_LEASES, "receiver", "worker")
-    wait_until(lambda: store.trials()[0].ended_at, installation.logs)
-    (trial,) = store.trials()
+    wait_until(lambda: store.endpoints.tests()[0].ended_at, installation.logs)
+    (trial,) = store.endpoints.tests()
     assert (trial.outcome, trial.tries) == (HookTestOutcome.DELIVERED, 2)
     assert "back" in trial.answer

@@ -22,10 +22,11 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback, Event
 from receiver.ingest import Ingest
-from receiver.maintenance import replay
+from receiver.maintenance import repair
 from receiver.providers.kling import Kling
+from receiver.stores.sql.activity import Rejection
+from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import Rejection
 from receiver.tasks import Status, Task
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
@@ -63,9 +64,9 @@ def succeed(store: SqliteStore, *tasks: str, state: State = State.DEAD) -> None:
     """Tasks whose one delivery ended."""
     for task in tasks:
         Ingest(store, [subscription("mail")]).accept(callback(body(), task, received_at=NOW))
-    for delivery in store.claim("w", NOW, NOW + 1000, 99):
+    for delivery in store.outbox.claim("w", NOW, NOW + 1000, 99):
         attempt = Attempt(delivery.attempts, NOW, NOW, "failed", "550 no")
-        store.settle(delivery, attempt, state, None)
+        store.outbox.settle(delivery, attempt, state, None)
 
 
 # -- redeliver
@@ -75,19 +76,19 @@ def test_a_dry_run_says_how_many_and_does_nothing(store: SqliteStore) -> None:
     succeed(store, "a", "b")
     done = run("redeliver", "--hook", "mail", "--dry-run")
     assert done.output == "2 deliveries would be due again, 0 would be created\n"
-    assert store.deliveries(state=State.PENDING) == []
+    assert store.lists.deliveries(state=State.PENDING) == []
     assert run("redeliver", "--hook", "mail").output.startswith("2 deliveries are due again")
-    assert len(store.deliveries(state=State.PENDING)) == 2
+    assert len(store.lists.deliveries(state=State.PENDING)) == 2
 
 
 def test_a_hook_added_later_gets_what_it_missed(store: SqliteStore) -> None:
     succeed(store, "a", "b", state=State.DELIVERED)
     wanted = ("redeliver", "--hook", "later", "--since", "1h", "--json")
     assert json.loads(run(*wanted, "--dry-run").output)["created"] == 2
-    assert store.deliveries(hook="later") == []
+    assert store.lists.deliveries(hook="later") == []
     document = json.loads(run(*wanted).output)
     assert document == {"redelivered": 0, "created": 2, "dry_run": False}
-    assert len(store.deliveries(hook="later", state=State.PENDING)) == 2
+    assert len(store.lists.deliveries(hook="later", state=State.PENDING)) == 2
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_what_is_not_clearly_meant_is_refused(store: SqliteStore, arguments: lis
     done = run("redeliver", *arguments)
     assert done.exit_code == 2
     assert "Traceback" not in done.output
-    assert store.deliveries(state=State.PENDING) == []
+    assert store.lists.deliveries(state=State.PENDING) == []
 
 
 def test_several_are_redelivered_by_their_numbers(store: SqliteStore) -> None:
@@ -126,14 +127,16 @@ FOREIGN = b'{"id": "1", "status": "failed", "input": {}, "logs": ""}'
 
 def quarantine(store: SqliteStore, *bodies: bytes, at: int = NOW) -> None:
     """Callbacks that an earlier release did not understand, each for a task of its own."""
-    start = store.count("callbacks")
+    start = Transfer(store.database).count("callbacks")
     for number, raw in enumerate(bodies, start + 1):
-        store.quarantine(callback(raw, f"task-{number}", received_at=at), "not understood then")
+        store.inbox.quarantine(
+            callback(raw, f"task-{number}", received_at=at), "not understood then"
+        )
 
 
 def contents(store: SqliteStore) -> list[object]:
     tables = ("tasks", "callbacks", "transitions", "deliveries", "counters", "pauses")
-    return [rows for table in tables for rows in store.dump(table)]
+    return [rows for table in tables for rows in Transfer(store.database).dump(table)]
 
 
 def test_the_quarantine_is_parsed_again_and_each_costs_only_itself(store: SqliteStore) -> None:
@@ -152,8 +155,8 @@ def test_the_quarantine_is_parsed_again_and_each_costs_only_itself(store: Sqlite
         "6 callbacks parsed again: 1 has no stored body to parse, 2 recorded, "
         "3 still not understood"
     )
-    assert store.task("task-1").status is Status.SUCCEEDED
-    assert [d.hook for d in store.deliveries(task_id="task-1")] == ["later", "mail"]
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
+    assert [d.hook for d in store.lists.deliveries(task_id="task-1")] == ["later", "mail"]
     again = run("replay", "--quarantined")  # what was understood is not in quarantine any more
     assert again.output.splitlines()[-1].startswith("4 callbacks parsed again: ")
 
@@ -184,7 +187,7 @@ def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
 def test_a_long_quarantine_is_read_in_pages(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "BATCH_SIZE", 2)
+    monkeypatch.setattr(repair, "BATCH_SIZE", 2)
     quarantine(store, *[WRONG, body()] * 3, WRONG)
     done = run("replay", "--quarantined")
     assert [line.split()[1] for line in done.output.splitlines()[:7]] == [
@@ -228,7 +231,7 @@ def test_a_replay_that_is_not_clearly_meant_is_refused(
     quarantine(store, body())
     done = run("replay", *arguments)
     assert done.exit_code == 2
-    assert store.callbacks()[0].outcome == "quarantined"
+    assert store.lists.callbacks()[0].outcome == "quarantined"
 
 
 def test_what_a_provider_wrote_steers_no_terminal(store: SqliteStore) -> None:
@@ -250,10 +253,12 @@ def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:
 
 def test_an_endpoint_that_fails_says_what_it_said(store: SqliteStore) -> None:
     Ingest(store, [subscription("old")]).accept(callback())
-    (delivery,) = store.claim("w", NOW, NOW + 1000, 1)
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
     endpoint = Endpoint("old", 7, NOW, 1, NOW + 60_000_000, said="refused \x1b[2J")
     attempt = Attempt(1, NOW, NOW, "failed", "no")
-    store.settle(delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, AlertKind.PAUSED))
+    store.outbox.settle(
+        delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, AlertKind.PAUSED)
+    )
     shown = run("endpoints").output
     assert "open" in shown
     assert "refused" in shown
@@ -274,7 +279,7 @@ def test_a_hook_that_is_not_there_is_said(store: SqliteStore) -> None:
 def test_refused_requests_are_shown(store: SqliteStore) -> None:
     assert run("rejections").output == "No request was refused.\n"
     path = "/callbacks/kling/…/…"
-    store.note_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", path, 3)])
+    store.activity.add_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", path, 3)])
     shown = run("rejections").output
     for told in ("203.0.113.9", "wrong token", path, "3"):
         assert told in shown
@@ -290,8 +295,8 @@ def test_prune_says_what_it_erased(store: SqliteStore) -> None:
     Ingest(store).accept(callback(body(), "a", received_at=old))
     Ingest(store).accept(callback(body(), "b", received_at=NOW))
     assert run("prune", "--older-than", "30d").output == "prune: erased 1 messages, 0.0 MB\n"
-    assert [stored.callback.body for stored in store.callbacks(task_id="a")] == [b""]
-    assert store.callbacks(task_id="b")[0].callback.body
+    assert [stored.callback.body for stored in store.lists.callbacks(task_id="a")] == [b""]
+    assert store.lists.callbacks(task_id="b")[0].callback.body
 
 
 def test_prune_has_to_know_how_old(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,14 +317,14 @@ def pictures(store: SqliteStore, tmp_path: Path) -> Callable[[], list[Path]]:
     folder.mkdir()
     for number, reference in enumerate(["anna", "anna", "ben"]):
         task = f"task-{number}"
-        store.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
+        store.inbox.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
         Ingest(store, [subscription("mail")]).accept(callback(body(), task, received_at=NOW))
-        (delivery,) = store.claim("w", NOW, NOW + 1000, 1)
+        (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
         path = folder / f"{task}.png"
         path.write_bytes(b"a picture")
         made = File("0", str(path), "ab" * 32, 9, "image/png", b"small")
         attempt = Attempt(1, NOW, NOW, "delivered", "ok")
-        store.settle(delivery, attempt, State.DELIVERED, None, [made])
+        store.outbox.settle(delivery, attempt, State.DELIVERED, None, [made])
     return lambda: sorted(folder.iterdir())
 
 
@@ -330,10 +335,10 @@ def test_a_customer_is_forgotten_with_the_pictures(
     assert done.exit_code == 0
     assert done.output.count("removed 1 file(s)") == 2
     assert [path.name for path in pictures()] == ["task-2.png"]
-    assert store.tasks(reference="anna") == []
+    assert store.lists.tasks(reference="anna") == []
     assert "forgotten at" in run("tasks", "show", "task-0").output
     assert json.loads(run("tasks", "show", "task-0", "--json").output)["forgotten_at"]
-    assert store.history("task-2").files  # the other customer's
+    assert store.queries.history("task-2").files  # the other customer's
 
 
 def test_forgetting_asks_first(pictures: Callable[[], list[Path]]) -> None:
@@ -359,11 +364,11 @@ def test_a_file_that_cannot_be_removed_is_said_and_kept_on_record(
     assert done.exit_code == 1
     assert "could not be removed" in done.output
     assert "Traceback" not in done.output
-    assert store.history("task-0").files  # so that the next run finds it
+    assert store.queries.history("task-0").files  # so that the next run finds it
     (first / "in the way").rmdir()
     first.rmdir()
     assert run("forget", "--task", "task-0", "--yes").exit_code == 0
-    assert not store.history("task-0").files
+    assert not store.queries.history("task-0").files
 
 
 def test_one_task_that_cannot_be_erased_costs_only_itself(
@@ -376,7 +381,7 @@ def test_one_task_that_cannot_be_erased_costs_only_itself(
     assert done.exit_code == 1
     assert "task-0.png could not be removed" in done.output
     assert "forgot task task-1, removed 1 file(s)" in done.output
-    assert [task.id for task in store.tasks(reference="anna")] == ["task-0"]
+    assert [task.id for task in store.lists.tasks(reference="anna")] == ["task-0"]
 
 
 @pytest.mark.parametrize(
@@ -407,7 +412,7 @@ def test_status_1_while_a_reader_keeps_what_was_erased(
     assert "fuser -v" in done.output
     reader.close()
     assert run(*command).exit_code == 0
-    assert store.unfinished_erasure() is None
+    assert store.erasures.unfinished() is None
 
 
 def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
@@ -419,7 +424,7 @@ def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
     assert done.exit_code == 2
     assert "to: " in done.output
     assert len(pictures()) == 3
-    assert store.task("task-0").reference == "anna"
+    assert store.queries.task("task-0").reference == "anna"
 
 
 @pytest.mark.parametrize(
@@ -510,5 +515,5 @@ def test_a_table_is_not_flooded_by_one_reason(store: SqliteStore) -> None:
     Ingest(store).accept(callback(body("failed", task_status_msg=reason), "a"))
     assert len(run("tasks").output) < 2_000
     recorded = json.loads(run("tasks", "--json").output)[0]["reason"]
-    assert len(recorded) <= providers.LONGEST_REASON
+    assert len(recorded) <= providers.MAX_REASON
     assert reason in json.loads(run("callbacks", "--json").output)[0]["body"]

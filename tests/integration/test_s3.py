@@ -81,7 +81,7 @@ def site() -> Iterator[Site]:
 
 def anew() -> None:
     """Drop all connections, so that keys are looked for again."""
-    object_storage.system.cache_clear()
+    object_storage.file_system.cache_clear()
     gc.collect()
 
 
@@ -180,7 +180,7 @@ def test_a_large_file_is_never_in_memory_as_a_whole(server: S3Server, tmp_path: 
     draft = tmp_path / "draft"
     draft.write_bytes(os.urandom(2**20) * (BIG // 2**20) + b"the end")
     place = object_storage.FileLocation("shop", "large.mp4", server.url)
-    object_storage.system(server.url).connect()
+    object_storage.file_system(server.url).connect()
     tracemalloc.start()
     object_storage.put(draft, place, 100)
     peak = tracemalloc.get_traced_memory()[1]
@@ -198,7 +198,7 @@ HALF = """
 import os, signal, sys
 from pathlib import Path
 from s3fs import S3FileSystem
-from receiver.hooks import bucket
+from receiver.hooks import object_storage
 
 call = S3FileSystem._call_s3
 
@@ -209,13 +209,14 @@ async def until_half(self, method, *args, **given):
     return await call(self, method, *args, **given)
 
 S3FileSystem._call_s3 = until_half
-bucket.put(Path(sys.argv[1]), bucket.Place("shop", "large.mp4", sys.argv[2]), 100)
+location = object_storage.FileLocation("shop", "large.mp4", sys.argv[2])
+object_storage.put(Path(sys.argv[1]), location, 100)
 """
 
 
 def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
-    draft.write_bytes(b"x" * (4 * object_storage.PART))
+    draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
     with subprocess.Popen(
         [sys.executable, "-c", HALF, str(draft), server.url], cwd=ROOT, stdout=subprocess.PIPE
     ) as child:
@@ -231,8 +232,8 @@ def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
     server: S3Server, tmp_path: Path
 ) -> None:
     draft = tmp_path / "draft"
-    draft.write_bytes(b"x" * (4 * object_storage.PART))
-    system = object_storage.system(server.url)
+    draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
+    system = object_storage.file_system(server.url)
     system.connect()
 
     def break_line(params: dict[str, Any], **_: object) -> None:
@@ -252,7 +253,7 @@ def test_a_missing_bucket_is_named_and_may_still_be_made(server: S3Server, site:
         hook.send(told(site))
     assert str(caught.value) == (
         f"s3://other/pictures: cannot be written: 127.0.0.1:{server.port}: there is no such "
-        'bucket; create it, or mend "to" (or "endpoint_url")'
+        'bucket; create it, or correct "to" (or "endpoint_url")'
     )
     server.client().create_bucket(Bucket="other")
     assert hook.send(told(site)).files
@@ -280,7 +281,7 @@ def test_wrong_keys_are_told_apart_and_never_shown(
         assert not [secret for secret in keys.values() if secret in said]
         return str(caught.value).partition(f":{server.port}: ")[2]
 
-    assert refusal(**KEYS).startswith("AWS_ACCESS_KEY_ID is not known there")
+    assert refusal(**KEYS).startswith("AWS_ACCESS_KEY_ID is unknown to the service")
     keys = {"AWS_ACCESS_KEY_ID": known["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": "n0t-the-0ne"}
     assert refusal(**keys).startswith("AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID")
     keys["AWS_SECRET_ACCESS_KEY"] = known["SecretAccessKey"]
@@ -292,7 +293,7 @@ def test_wrong_keys_are_told_apart_and_never_shown(
 def test_a_store_that_is_down_is_tried_again(server: S3Server, site: Site) -> None:
     port = free_port()
     hook = download(f"http://127.0.0.1:{port}")
-    with pytest.raises(TemporaryFailure, match="it cannot be reached"):
+    with pytest.raises(TemporaryFailure, match="the service cannot be reached"):
         hook.send(told(site))
     between = Between(server.port, port)
     hook.send(told(site))
@@ -313,21 +314,21 @@ def test_a_silent_store_is_given_the_deadline(
     monkeypatch.setattr(download_hook, "time", clock)
     with dripping(first, pause=0, then_wait=True) as port:
         hook = download(f"http://127.0.0.1:{port}", deadline=1)
-        with pytest.raises(TemporaryFailure, match="no answer in time"):
+        with pytest.raises(TemporaryFailure, match="did not answer in time"):
             hook.send(told(site))
 
 
 @pytest.mark.parametrize(
     ("status", "code", "family", "said"),
     [
-        (503, "SlowDown", TemporaryFailure, "it asks for fewer requests"),
-        (500, "InternalError", TemporaryFailure, "it answered InternalError"),
-        (502, "", TemporaryFailure, "it answered 502"),
+        (503, "SlowDown", TemporaryFailure, "the service asks for fewer requests"),
+        (500, "InternalError", TemporaryFailure, "the service answered InternalError"),
+        (502, "", TemporaryFailure, "the service answered 502"),
         (403, "AccessDenied", TemporaryFailure, "access is denied"),
         (400, "ExpiredToken", TemporaryFailure, "AWS_SESSION_TOKEN has expired"),
         (400, "EntityTooLarge", PermanentFailure, "lower max_bytes"),
         (400, "KeyTooLongError", PermanentFailure, 'shorten "to" or "path"'),
-        (400, "a&#10;&lt;" + "x" * 999, TemporaryFailure, "it answered ax+$"),
+        (400, "a&#10;&lt;" + "x" * 999, TemporaryFailure, "the service answered ax+$"),
     ],
 )
 def test_an_error_is_temporary_unless_it_is_the_files(
@@ -358,7 +359,7 @@ def test_the_store_is_told_the_sha256_of_what_it_gets(
 def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x")
-    place = file_storage.shelf("s3://shop/pictures", endpoint_url=server.url)
+    place = file_storage.open_storage("s3://shop/pictures", endpoint_url=server.url)
     with public_only():  # what keeps apprise from internal addresses, on the same thread
         place.put(draft, "0.png")
     assert stored(server) == {"pictures/0.png": b"x"}
@@ -367,13 +368,15 @@ def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -
 def letter_with(file: File) -> list[bytes]:
     address = Address("", "a", "shop.example")
     media = (Media("image", "https://cdn.example/0", "0"),)
-    made = mime_message.compose(
-        notice(media=media).with_files((file,)),
-        hook="mail",
-        sender=address,
-        recipients=[address],
-        subject="{task}",
-        now=0,
+    made = next(
+        mime_message.versions(
+            notice(media=media).with_files((file,)),
+            hook="mail",
+            sender=address,
+            recipients=[address],
+            subject="{task}",
+            now=0,
+        )
     )
     return [
         part.get_payload(decode=True)  # type: ignore[misc]
@@ -425,10 +428,10 @@ def test_the_missing_extra_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch)
         ("s3:///pictures", None, "to: cannot be used: names no bucket"),
         ("s3://a bucket/x", None, "to: cannot be used: names no bucket"),
         ("s3://shop/x?endpoint_url=http://x", None, "its endpoint_url is an option of its own"),
-        ("files", "https://minio.example", 'only "s3://bucket/prefix" goes with endpoint_url'),
+        ("files", "https://minio.example", 'endpoint_url is only for "s3://bucket/prefix"'),
         ("s3://shop", "minio.example:9000", "endpoint_url: is not a URL"),
-        ("s3://shop", "https://me:S3CRET@minio.example", "endpoint_url: is a store's address"),
-        ("s3://shop", "https://minio.example/?S3CRET", "endpoint_url: is a store's address"),
+        ("s3://shop", "https://me:S3CRET@minio.example", "endpoint_url: has more than an address"),
+        ("s3://shop", "https://minio.example/?S3CRET", "endpoint_url: has more than an address"),
     ],
 )
 def test_mistakes_are_told_at_the_start(to: str, endpoint_url: str | None, said: str) -> None:

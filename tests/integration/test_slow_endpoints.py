@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch import dispatcher
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.dispatcher import dispatcher
 from receiver.hooks.base import Hook
 from receiver.hooks.email import Email
 from receiver.hooks.slack import Slack
@@ -66,7 +66,7 @@ def hooks(sandbox: Sandbox) -> dict[str, Hook]:
 def test_a_mail_server_and_a_consumer_that_hang_do_not_delay_the_chat(store: Store) -> None:
     stop = threading.Event()
     with Sandbox() as sandbox:
-        made = dispatcher(store, Deliver(store, hooks(sandbox)), concurrency=4)
+        made = dispatcher(DeliveryWorker(store, hooks(sandbox), concurrency=4))
         worker = threading.Thread(target=made.run, args=(stop,))
         for number in range(4):
             for hook in ("mail", "consumer"):
@@ -74,12 +74,12 @@ def test_a_mail_server_and_a_consumer_that_hang_do_not_delay_the_chat(store: Sto
                 Ingest(store, [subscription(hook)]).accept(message)
         worker.start()
         try:
-            wait_until(lambda: len(store.deliveries(state=State.CLAIMED)) == 3)
+            wait_until(lambda: len(store.lists.deliveries(state=State.CLAIMED)) == 3)
             for number in range(2):
                 message = callback(body(), f"chat-{number}")
                 Ingest(store, [subscription("chat")]).accept(message)
-            wait_until(lambda: len(store.deliveries(state=State.DELIVERED)) == 2)
-            assert {found.hook for found in store.deliveries(state=State.CLAIMED)} == {
+            wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 2)
+            assert {found.hook for found in store.lists.deliveries(state=State.CLAIMED)} == {
                 "mail",
                 "consumer",
             }

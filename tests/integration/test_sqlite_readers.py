@@ -51,7 +51,7 @@ def test_threads_one_after_another_share_one_connection(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
     for _ in range(20):
-        in_thread(store.tasks)
+        in_thread(store.lists.tasks)
     assert len(opened) == 1
     assert not is_closed(opened[0])
 
@@ -59,9 +59,9 @@ def test_threads_one_after_another_share_one_connection(
 def test_reads_that_overlap_have_a_connection_each(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store.reading() as first:
-        in_thread(store.tasks)
-        with store.reading() as second:
+    with store.database.reading() as first:
+        in_thread(store.lists.tasks)
+        with store.database.reading() as second:
             assert first is not second
     assert len(opened) == 2
 
@@ -69,9 +69,9 @@ def test_reads_that_overlap_have_a_connection_each(
 def test_closing_the_store_closes_every_connection(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store.reading():
-        in_thread(store.tasks)
-    in_thread(lambda: store.wait_for_commit(0, threading.Event()))
+    with store.database.reading():
+        in_thread(store.lists.tasks)
+    in_thread(lambda: store.database.wait_for_commit(0, threading.Event()))
     assert len(opened) == 3
     store.close()
     assert all(map(is_closed, opened))
@@ -80,24 +80,24 @@ def test_closing_the_store_closes_every_connection(
 def test_a_connection_in_use_is_closed_when_its_read_ends(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store.reading() as connection:
+    with store.database.reading() as connection:
         store.close()
         assert connection.execute("select count(*) from tasks").fetchone()[0] == 0
     assert is_closed(connection)
-    store.tasks()
+    store.lists.tasks()
     assert all(map(is_closed, opened))
 
 
 def test_after_an_error_no_connection_is_reused(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
-    with store.reading():
-        in_thread(store.tasks)
-    with pytest.raises(StoreUnavailable), store.reading() as connection:
+    with store.database.reading():
+        in_thread(store.lists.tasks)
+    with pytest.raises(StoreUnavailable), store.database.reading() as connection:
         connection.execute("select * from nowhere")
     assert len(opened) == 2
     assert all(map(is_closed, opened))
-    assert store.tasks() == []
+    assert store.lists.tasks() == []
 
 
 def test_one_thread_s_wait_takes_no_commit_from_another(store: SqliteStore) -> None:
@@ -105,18 +105,18 @@ def test_one_thread_s_wait_takes_no_commit_from_another(store: SqliteStore) -> N
     woken = threading.Event()
 
     def wait() -> None:
-        store.wait_for_commit(0, stop)
+        store.database.wait_for_commit(0, stop)
         ready.set()
         assert go.wait(PATIENCE)
-        store.wait_for_commit(PATIENCE, stop)
+        store.database.wait_for_commit(PATIENCE, stop)
         woken.set()
 
     thread = threading.Thread(target=wait)
     thread.start()
     assert ready.wait(PATIENCE)
-    store.wait_for_commit(0, stop)
-    store.heartbeat("worker", "worker", 1)
-    store.wait_for_commit(PATIENCE, stop)  # this thread sees the commit first
+    store.database.wait_for_commit(0, stop)
+    store.activity.heartbeat("worker", "worker", 1)
+    store.database.wait_for_commit(PATIENCE, stop)  # this thread sees the commit first
     go.set()
     thread.join(PATIENCE / 2)
     is_woken = woken.is_set()
@@ -129,12 +129,12 @@ def test_a_replaced_file_counts_as_a_commit(
     store: SqliteStore, tmp_path: Path, migrated: Callable[[Path], SqliteStore]
 ) -> None:
     stop = threading.Event()
-    store.wait_for_commit(0, stop)
-    before = store.readers.version()
+    store.database.wait_for_commit(0, stop)
+    before = store.database.readers.version()
     migrated(tmp_path / "other.db").close()
     (tmp_path / "other.db").replace(tmp_path / "receiver.db")
-    store.wait_for_commit(PATIENCE, stop)
-    assert store.readers.version() != before
+    store.database.wait_for_commit(PATIENCE, stop)
+    assert store.database.readers.version() != before
 
 
 @pytest.mark.usefixtures("store")

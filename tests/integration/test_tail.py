@@ -36,11 +36,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def happen(store: SqliteStore, task: str, reference: str | None = None) -> None:
     """A task succeeds, and its delivery fails once."""
-    store.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
+    store.inbox.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
     Ingest(store, [subscription("mail")]).accept(callback(body(task_id=f"at-{task}"), task))
-    (delivery,) = store.claim("w", NOW + 1000, NOW + 2000, 1)
+    (delivery,) = store.outbox.claim("w", NOW + 1000, NOW + 2000, 1)
     attempt = Attempt(1, NOW, NOW + 1, "failed", "550 no such user\x1b[2J")
-    store.settle(delivery, attempt, State.DEAD, None)
+    store.outbox.settle(delivery, attempt, State.DEAD, None)
 
 
 class Following:

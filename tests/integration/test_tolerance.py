@@ -100,7 +100,7 @@ def test_an_odd_callback_is_recorded_and_names_what_was_dropped(
     answer = client.post(path, data=ODD, content_type="application/json")
     assert (answer.status_code, answer.get_json()) == (200, {"outcome": "recorded"})
 
-    history = store.history("task-1")
+    history = store.queries.history("task-1")
     (stored,) = history.callbacks
     assert stored.callback.body == ODD
     assert [part.partition(":")[0] for part in str(stored.problem).split("; ")] == NAMED
@@ -132,7 +132,7 @@ def test_the_response_to_a_query_is_recorded_like_the_callback(
     raw = b'{"code": 0, "data": ' + ODD + b"}"
     sent = callback(raw, source=Source.QUERY, trust=Trust.QUERIED)
     assert ingest.accept(sent) is Outcome.RECORDED
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert stored.callback.body == raw
     assert [part.partition(":")[0] for part in str(stored.problem).split("; ")] == NAMED
 
@@ -144,7 +144,7 @@ def test_a_refusal_that_repeats_odd_words_is_kept_in_quarantine(
     raw = rb'{"code": 1201, "message": "no\u0000 \ud83d"}'
     with pytest.raises(NotTheProtocol):
         Ingest(store).accept(callback(raw, source=Source.QUERY, trust=Trust.QUERIED))
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.outcome, stored.callback.body) == (Outcome.QUARANTINED, raw)
     assert "1201 no\ufffd \ufffd" in str(stored.problem)
 
@@ -154,10 +154,10 @@ def test_a_replay_names_what_is_dropped_today(
 ) -> None:
     """A message that an older release refused names what the newer one dropped."""
     _, store = database
-    store.quarantine(callback(ODD), "the body is not JSON")
-    (stored,) = store.callbacks()
+    store.inbox.quarantine(callback(ODD), "the body is not JSON")
+    (stored,) = store.lists.callbacks()
     assert Ingest(store).replay(stored.id) is Outcome.RECORDED
-    (again,) = store.callbacks()
+    (again,) = store.lists.callbacks()
     assert [part.partition(":")[0] for part in str(again.problem).split("; ")] == NAMED
 
 
@@ -166,6 +166,6 @@ def test_a_problem_has_a_limited_length(database: tuple[str, Store]) -> None:
     document: dict[str, Any] = {"task_id": "p", "task_status": "succeed"}
     document["task_result"] = {"images": [{"url": URL}, *[None] * 200]}
     Ingest(store).accept(callback(json.dumps(document).encode()))
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert stored.outcome is Outcome.RECORDED
     assert 900 < len(str(stored.problem)) <= 1_000  # cut at the end of a word

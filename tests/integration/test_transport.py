@@ -19,7 +19,7 @@ from receiver import providers
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import BodyTooLong, NotTheProtocol
 from receiver.ingest import Ingest
 from receiver.maintenance.copy import copy
@@ -28,6 +28,7 @@ from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from receiver.text.limits import MAX_BODY
@@ -103,10 +104,10 @@ def test_a_compressed_body_is_parsed_and_stored_as_it_came(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     assert send(client, PACKED, **GZIP) == (200, {"outcome": "recorded"})
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert stored.callback.body == PACKED
     assert stored.callback.headers["Content-Encoding"] == "gzip"
-    assert store.task("task-1").reason == NAME
+    assert store.queries.task("task-1").reason == NAME
 
 
 def test_the_same_content_is_a_repeat_whatever_its_encoding_is(
@@ -117,7 +118,7 @@ def test_the_same_content_is_a_repeat_whatever_its_encoding_is(
     assert send(client, again, **GZIP) == (200, {"outcome": "duplicate"})
     assert send(client, zlib.compress(RAW), Content_Encoding="deflate")[0] == 200
     assert send(client, RAW) == (200, {"outcome": "duplicate"})
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert stored.repeats == 3
     assert providers.parse(stored.callback).media  # the first body with its own headers
 
@@ -128,8 +129,8 @@ def test_the_same_bytes_with_another_encoding_are_another_message(
     """Else the body that is understood would be on record with the headers of the other."""
     assert send(client, PACKED)[0] == 400
     assert send(client, PACKED, **GZIP) == (200, {"outcome": "recorded"})
-    assert [one.outcome for one in store.callbacks()] == ["recorded", "quarantined"]
-    recorded, _ = store.callbacks()
+    assert [one.outcome for one in store.lists.callbacks()] == ["recorded", "quarantined"]
+    recorded, _ = store.lists.callbacks()
     assert providers.parse(recorded.callback).status is Status.SUCCEEDED
 
 
@@ -137,11 +138,11 @@ def test_every_reader_of_a_body_decompresses_it(
     client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(PACKED, headers=GZIP))
-    (delivery,) = store.claim("w", now_ms(), now_ms() + 10_000, 1)
-    (media,) = Deliver(store, {}).notice(delivery).media
+    (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 10_000, 1)
+    (media,) = DeliveryWorker(store, {}).notice(delivery).media
     assert media.url == "https://cdn.example/0.png"
-    assert media.url in str(report.document(store.history("task-1")))
-    assert media_of(store.callbacks()[0].callback) == (media,)
+    assert media.url in str(report.document(store.queries.history("task-1")))
+    assert media_of(store.lists.callbacks()[0].callback) == (media,)
 
     allowed = {"Authorization": f"Bearer {API}"}
     shown = client.get("/api/tasks/task-1", headers=allowed).get_json()
@@ -169,16 +170,16 @@ def test_a_body_that_cannot_be_decompressed_is_shown_as_it_came(
     assert shown["callbacks"][0]["body"] == "<not gzip>"
     log_in(client, PASSWORD)
     assert "&lt;not gzip&gt;" in client.get("/dashboard/quarantine").text
-    assert len(store.callbacks()) == 1
+    assert len(store.lists.callbacks()) == 1
 
 
 def test_a_replay_decompresses_the_body(database: tuple[str, Store]) -> None:
     _, store = database
-    store.quarantine(callback(PACKED, headers=GZIP), "not understood then")
-    (stored,) = store.callbacks()
+    store.inbox.quarantine(callback(PACKED, headers=GZIP), "not understood then")
+    (stored,) = store.lists.callbacks()
     assert stored.callback.body == PACKED
     assert Ingest(store).replay(stored.id) is Outcome.RECORDED
-    assert store.task("task-1").reason == NAME
+    assert store.queries.task("task-1").reason == NAME
 
 
 def test_a_replay_of_what_is_too_long_says_so(database: tuple[str, Store]) -> None:
@@ -186,7 +187,7 @@ def test_a_replay_of_what_is_too_long_says_so(database: tuple[str, Store]) -> No
     bomb = callback(gzip.compress(b" " * (MAX_BODY + 1)), headers=GZIP)
     with pytest.raises(BodyTooLong):
         Ingest(store).accept(bomb)
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.callback, stored.outcome) == (bomb, Outcome.QUARANTINED)
     with pytest.raises(BodyTooLong):
         Ingest(store).replay(stored.id)
@@ -195,24 +196,24 @@ def test_a_replay_of_what_is_too_long_says_so(database: tuple[str, Store]) -> No
 def test_a_compressed_body_is_forgotten_with_its_task(database: tuple[str, Store]) -> None:
     _, store = database
     Ingest(store).accept(callback(PACKED, headers=GZIP))
-    store.quarantine(callback(PACKED[:-5], headers=GZIP), "cut off")
+    store.inbox.quarantine(callback(PACKED[:-5], headers=GZIP), "cut off")
     forget(store, "task-1")
-    for stored in store.callbacks():
+    for stored in store.lists.callbacks():
         assert (stored.callback.body, stored.callback.headers) == (b"", {})
     assert Ingest(store).accept(callback(gzip.compress(RAW, 1), headers=GZIP)) is Outcome.STALE
-    assert {one.callback.body for one in store.callbacks()} == {b""}
+    assert {one.callback.body for one in store.lists.callbacks()} == {b""}
 
 
 def test_a_copy_of_a_compressed_body_can_be_replayed(
     store: SqliteStore, tmp_path: Path, fresh: Callable[[], str]
 ) -> None:
-    store.quarantine(callback(PACKED, headers=GZIP), "not understood then")
+    store.inbox.quarantine(callback(PACKED, headers=GZIP), "not understood then")
     store.close()
     url = fresh()
     for _ in copy(f"sqlite:///{tmp_path / 'receiver.db'}", url):
         pass
     target = PostgresStore(url)
-    (stored,) = target.callbacks()
+    (stored,) = target.lists.callbacks()
     assert Ingest(target).replay(stored.id) is Outcome.RECORDED
     target.close()
 
@@ -251,7 +252,7 @@ def test_a_complete_body_is_stored_in_quarantine_if_it_is_not_understood(
 ) -> None:
     more = signature(raw) if is_signed else {}
     assert send(client, raw, **headers, **more)[0] == status
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.callback.body, stored.outcome) == (raw, "quarantined")
     assert stored.callback.trust is (Trust.SIGNED if is_signed else Trust.TOKEN)
     assert stored.problem
@@ -276,10 +277,10 @@ def test_a_fault_of_an_adapter_or_the_store_loses_no_body(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("a mistake of ours", PATH)
 
-    broken = type(providers.get("kling")) if breaks == "parse" else SqliteStore
+    broken = type(providers.get("kling")) if breaks == "parse" else Inbox
     monkeypatch.setattr(broken, breaks, fail)
     assert send(client, RAW)[0] == 500
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.callback.body, stored.outcome) == (RAW, "quarantined")
     assert "KeyError" in str(stored.problem)
     assert TOKEN not in str(stored.problem)
@@ -291,16 +292,16 @@ def test_a_body_for_a_task_of_another_provider_is_stored_without_the_task(
     database: tuple[str, Store],
 ) -> None:
     _, store = database
-    store.create_task(Task("task-1", "appypie", Status.CREATED, 1, 1))
+    store.inbox.create_task(Task("task-1", "appypie", Status.CREATED, 1, 1))
     for raw in (RAW, b"no JSON"):
         with pytest.raises(Exception, match=r"appypie|not JSON"):
             Ingest(store).accept(callback(raw))
-    assert [one.callback.body for one in store.callbacks()] == [b"no JSON", RAW]
-    assert {(one.callback.task_id, one.outcome) for one in store.callbacks()} == {
+    assert [one.callback.body for one in store.lists.callbacks()] == [b"no JSON", RAW]
+    assert {(one.callback.task_id, one.outcome) for one in store.lists.callbacks()} == {
         (None, Outcome.QUARANTINED)
     }
-    assert store.history("task-1").callbacks == ()
-    for stored in store.callbacks():  # the token is of another task than the body may name
+    assert store.queries.history("task-1").callbacks == ()
+    for stored in store.lists.callbacks():  # the token is of another task than the body may name
         with pytest.raises(NotTheProtocol, match="another provider"):
             Ingest(store).replay(stored.id)
 
@@ -325,11 +326,11 @@ def test_a_body_for_a_task_of_another_provider_is_stored_without_the_task(
 )
 def test_an_altered_path_is_accepted(client: FlaskClient, store: SqliteStore, path: str) -> None:
     assert send(client, RAW, path) == (200, {"outcome": "recorded"})
-    assert store.task("task-1").status is Status.SUCCEEDED
+    assert store.queries.task("task-1").status is Status.SUCCEEDED
     for method in ("GET", "HEAD"):
         probe = client.open(path, method=method)
         assert (probe.status_code, probe.get_data()) == (200, b"")
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert TOKEN not in str(stored.callback.headers)
 
 
@@ -362,10 +363,10 @@ def test_a_signed_message_about_no_task_of_ours_is_stored_and_answered_200(
     headers = signature(sent) | (GZIP if is_packed else {})
     answer = send(client, sent, "/callbacks/kling", **headers)
     assert answer == (200, {"outcome": "quarantined"})
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.callback.body, stored.callback.task_id) == (sent, None)
     assert stored.outcome == "quarantined"
-    assert (store.tasks(), store.deliveries()) == ([], [])
+    assert (store.lists.tasks(), store.lists.deliveries()) == ([], [])
     log_in(client, PASSWORD)
     assert client.get("/dashboard/quarantine").status_code == 200
 
@@ -374,12 +375,12 @@ def test_one_about_a_task_of_ours_is_refused_if_it_is_not_understood(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     """The provider sends it again, perhaps after an update."""
-    store.create_task(Task("task-1", "kling", Status.SUBMITTED, 1, 1, provider_task_id="p-1"))
+    store.inbox.create_task(Task("task-1", "kling", Status.SUBMITTED, 1, 1, provider_task_id="p-1"))
     raw = body("upscaling", "p-1")
     assert send(client, raw, "/callbacks/kling", **signature(raw))[0] == 422
     new = json.dumps({"id": "p-1", "status": "upscaling"}).encode()
     assert send(client, new, "/callbacks/kling", **signature(new))[0] == 422
-    assert len(store.callbacks(outcome=Outcome.QUARANTINED)) == 2
+    assert len(store.lists.callbacks(outcome=Outcome.QUARANTINED)) == 2
 
 
 def test_one_with_a_token_is_refused_if_it_is_not_understood(client: FlaskClient) -> None:
@@ -404,5 +405,5 @@ def test_an_empty_body_puts_no_task_on_record(
 ) -> None:
     sent, headers = (gzip.compress(raw), GZIP) if is_packed else (raw, {})
     assert send(client, sent, **headers)[0] in (400, 422)
-    assert store.tasks() == []
-    assert len(store.callbacks()) == 1
+    assert store.lists.tasks() == []
+    assert len(store.lists.callbacks()) == 1

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from receiver.errors import StoreUnavailable, StoreUnreachable
+from receiver.stores import check_schema_when_reachable
 from receiver.stores.postgres import connecting
 from receiver.stores.postgres.connecting import connect
-from receiver.stores.waiting import check_schema_when_reachable
 from tests.support.clean_venv import ROOT
 from tests.support.ports import free_port
 
@@ -106,6 +106,7 @@ class Scripted:
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
+        self.database = self
 
     def check_schema(self) -> None:
         if self.errors:
@@ -118,7 +119,7 @@ def test_waiting_ends_with_the_first_error_that_is_not_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("receiver.stores.waiting.time.sleep", slept.append)
+    monkeypatch.setattr("receiver.stores.time.sleep", slept.append)
     down = StoreUnreachable("down")
     check_schema_when_reachable(Scripted(down, down))  # type: ignore[arg-type]
     assert len(slept) == 2

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import run
-from receiver.delivery.attempt import Deliver
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
@@ -30,9 +30,9 @@ def test_answers_are_kept_without_the_secrets_of_hooks(
 ) -> None:
     store.check_schema()  # migrated already
     (tmp_path / "hooks.toml").write_text(HOOKS)
-    made: list[Deliver] = []
+    made: list[DeliveryWorker] = []
 
-    def dispatcher(_: Store, deliver: Deliver, **__: object) -> SimpleNamespace:
+    def dispatcher(_: Store, deliver: DeliveryWorker, **__: object) -> SimpleNamespace:
         made.append(deliver)
         return SimpleNamespace(run=lambda _: True)
 

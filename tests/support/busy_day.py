@@ -14,7 +14,7 @@ from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import Endpoint
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.hook_tests import HookTestOutcome
+from receiver.stores.sql.endpoints import HookTestOutcome
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -33,7 +33,9 @@ def fill(store: Store, folder: Path, now: int) -> str:
     for number, start in enumerate(starts):
         task = f"01a1fc0a{number:024x}"
         reference = f"ORDER-{1180 + number}"
-        store.create_task(Task(task, "kling", Status.CREATED, start, start, reference=reference))
+        store.inbox.create_task(
+            Task(task, "kling", Status.CREATED, start, start, reference=reference)
+        )
         at = start + 2_000
         _tell(store, task, "submitted", at, chance)
         _tell(store, task, "processing", at + 9_000, chance)
@@ -47,12 +49,12 @@ def fill(store: Store, folder: Path, now: int) -> str:
             reason = "The person's face is hidden."
             _tell(store, task, "failed", ended, chance, task_status_msg=reason)
         _deliver(store, files[number % len(files)], ended + 400, number, chance)
-    store.heartbeat("here:1:worker", "worker", now)
+    store.activity.heartbeat("here:1:worker", "worker", now)
     for number, hook in enumerate(("mail", "chat", "pictures")):
-        store.ask_trial(hook, "succeeded", now - MINUTE + number)
-    mail, chat, _ = store.take_trials(now, now + HOUR)
-    store.end_trial(mail, HookTestOutcome.DELIVERED, "250 OK: queued as 9A3F1", now)
-    store.end_trial(chat, HookTestOutcome.FAILED, "Slack answered 403 invalid_token", now)
+        store.endpoints.request_test(hook, "succeeded", now - MINUTE + number)
+    mail, chat, _ = store.endpoints.claim_tests(now, now + HOUR)
+    store.endpoints.end_test(mail, HookTestOutcome.DELIVERED, "250 OK: queued as 9A3F1", now)
+    store.endpoints.end_test(chat, HookTestOutcome.FAILED, "Slack answered 403 invalid_token", now)
     return newest
 
 
@@ -72,14 +74,14 @@ def _changed(endpoint: Endpoint, _: Endpoint) -> tuple[Endpoint, None]:
 
 def _deliver(store: Store, file: File, at: int, number: int, chance: random.Random) -> None:
     for _ in range(2):
-        for delivery in store.claim("w", at, at + HOUR, 9):
+        for delivery in store.outbox.claim("w", at, at + HOUR, 9):
             took = round(80 + chance.random() * 400)
             if delivery.hook == "chat" and number in (60, 61, 62, 151):
                 answer = "Slack answered 403 invalid_token: the webhook was revoked"
                 attempt = Attempt(1, at, at + took, "failed", answer)
                 endpoint = Endpoint("chat", 4, at, 1, at + HOUR, said=answer)
                 change = partial(_changed, endpoint)
-                store.settle(delivery, attempt, State.DEAD, None, change=change)
+                store.outbox.settle(delivery, attempt, State.DEAD, None, change=change)
                 continue
             files = [file] if delivery.hook == "pictures" and delivery.status == "succeeded" else []
             answer = {
@@ -88,7 +90,7 @@ def _deliver(store: Store, file: File, at: int, number: int, chance: random.Rand
                 "chat": "Slack answered 200 ok",
             }[delivery.hook]
             attempt = Attempt(1, at, at + took, "delivered", answer)
-            store.settle(delivery, attempt, State.DELIVERED, None, files)
+            store.outbox.settle(delivery, attempt, State.DELIVERED, None, files)
         at += 700
 
 

@@ -22,7 +22,8 @@ import pytest
 
 from receiver.stores import group_commit
 from receiver.stores.base import Store
-from receiver.stores.postgres import PostgresStore, batch, connections, wire
+from receiver.stores.postgres import PostgresStore, batch, wire
+from receiver.stores.postgres import database as postgres_database
 from receiver.stores.sqlite import SqliteStore, writer
 from receiver.stores.sqlite.session import SqliteSession
 from tests.support.patience import PATIENCE, wait_until
@@ -239,4 +240,4 @@ def _be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "PATIENCE", PATIENCE)
     monkeypatch.setattr(wire, "ANSWERS_WITHIN", PATIENCE)
     monkeypatch.setattr(batch, "LOCKED_FOR_AT_MOST", "set local lock_timeout = 0")
-    monkeypatch.setattr(connections, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(postgres_database, "PATIENCE", PATIENCE)

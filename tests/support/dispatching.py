@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from receiver.deliveries import Notice, State
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch.base import Dispatcher
-from receiver.delivery.dispatch.leases import LeaseDispatcher
-from receiver.delivery.dispatch.procrastinate import ProcrastinateDispatcher
+from receiver.delivery.attempt import DRAIN, DeliveryWorker
+from receiver.delivery.dispatcher import Dispatcher
+from receiver.delivery.leases import LeaseDispatcher
+from receiver.delivery.procrastinate import ProcrastinateDispatcher
 from receiver.endpoints import Breaker
 from receiver.hooks.base import Done
 from receiver.outgoing.retry import RetryPolicy
@@ -74,13 +74,17 @@ class Running:
         *,
         breaker: Breaker = BREAKER,
         policy: RetryPolicy = POLICY,
+        drain: float = DRAIN,
         **more: Any,
     ) -> None:
         self.signal = StopSignal()
         self.hooks = {name: Calls(send) for name in ("mail", "slow", "other", "more")}
-        deliver = Deliver(store, self.hooks, policy, breaker)
-        make = ProcrastinateDispatcher if isinstance(store, PostgresStore) else LeaseDispatcher
-        self.dispatcher: Dispatcher = make(store, deliver, **more)  # type: ignore[arg-type]
+        worker = DeliveryWorker(store, self.hooks, policy, breaker, **more)
+        self.dispatcher: Dispatcher = (
+            ProcrastinateDispatcher(worker, store, drain=drain)
+            if isinstance(store, PostgresStore)
+            else LeaseDispatcher(worker, drain=drain)
+        )
         self.drained: list[bool] = []
         self.thread = threading.Thread(
             target=lambda: self.drained.append(self.dispatcher.run(self.signal))
@@ -112,10 +116,10 @@ def dispatchers(store: Store) -> Iterator[Start]:
 
 
 @contextmanager
-def working(store: Store, deliver: Deliver) -> Iterator[None]:
+def working(deliver: DeliveryWorker) -> Iterator[None]:
     """Run a lease dispatcher during the block; wait at the end for the deliveries it has begun."""
     stop = threading.Event()
-    worker = threading.Thread(target=LeaseDispatcher(store, deliver).run, args=(stop,))
+    worker = threading.Thread(target=LeaseDispatcher(deliver).run, args=(stop,))
     worker.start()
     try:
         yield
@@ -142,4 +146,4 @@ def stops_of_workers() -> Iterator[Callable[[], int]]:
 
 
 def delivered(store: Store) -> int:
-    return len(store.deliveries(state=State.DELIVERED, limit=1000))
+    return len(store.lists.deliveries(state=State.DELIVERED, limit=1000))

@@ -7,7 +7,6 @@ other tasks. The lengths of all requests are the same if those of the prefixes a
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -145,9 +144,10 @@ class Connection:
 class Generator:
     """Generates connection number `number`."""
 
-    def __init__(self, seed: str, number: int, prefix: str) -> None:
+    def __init__(self, seed: str, number: int, prefix: str, now: int = 0) -> None:
         self.random = Random(f"{seed} {number}")  # noqa: S311 - the seed decides
         self._prefix = f"{prefix}-{number}"
+        self._now = now  # seconds; well-formed requests are signed at this time
         self._made = Connection()
 
     def well_formed(self) -> Connection:
@@ -292,7 +292,7 @@ class Generator:
         how = self.random.choice(("none",) * 6 + ("right", "wrong", "old"))
         if how == "none":
             return []
-        signed_at = int(time.time()) - (4_000 if how == "old" else 0)
+        signed_at = self._now - (4_000 if how == "old" else 0)
         signature = sign(WEBHOOK_SECRET, "m", signed_at, sent + b"x" * (how == "wrong"))
         return [
             "webhook-id: m",

@@ -147,7 +147,7 @@ class Installation:
         over = (State.DELIVERED, State.DEAD)
 
         def all_ended() -> bool:
-            deliveries = self.store.deliveries(task_id=task)
+            deliveries = self.store.lists.deliveries(task_id=task)
             return bool(deliveries) and all(found.state in over for found in deliveries)
 
         self.wait_until(all_ended)

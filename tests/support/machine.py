@@ -5,7 +5,7 @@ from __future__ import annotations
 from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores.base import Store
-from receiver.stores.clocks import SETTLES_WITHIN, ClockStep
+from receiver.stores.sql.clocks import SETTLES_WITHIN, ClockStep
 
 
 class Machine:

@@ -13,8 +13,8 @@ from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.hook_tests import HookTestOutcome
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
+from receiver.stores.sql.endpoints import HookTestOutcome
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback, subscription
 
@@ -67,7 +67,7 @@ def settle(
     outcome = "delivered" if state is State.DELIVERED else "failed"
     attempt = Attempt(delivery.attempts, now, now + 140, outcome, answer)
     due_at = now + HOUR if state is State.PENDING else None
-    store.settle(delivery, attempt, state, due_at, files)
+    store.outbox.settle(delivery, attempt, state, due_at, files)
 
 
 def tell(store: Store, task: str, status: str, at: int, **more: object) -> None:
@@ -87,29 +87,31 @@ def fill(store: Store, folder: Path, now: int) -> Rich:
         at = now - (len(rich.tasks) - number) * 10 * MINUTE
         reference = HOSTILE if name == rich.hostile else f"ORDER-{number}"
         task = Task(name, "kling", Status.CREATED, at, at, reference=reference)
-        store.create_task(task)
+        store.inbox.create_task(task)
         tell(store, name, "processing", at + 900)
     for name in (rich.succeeded, rich.not_downloaded, rich.forgotten):
         tell(store, name, "succeed", now - 5 * MINUTE, task_result=_images(now))
     tell(store, rich.failed, "failed", now - 4 * MINUTE, task_status_msg="The face is hidden.")
     tell(store, rich.hostile, "failed", now - 3 * MINUTE, task_status_msg=HOSTILE)
-    store.give_up(rich.given_up, now, [])
-    for delivery in store.claim("worker", now, now + HOUR, 99):
+    store.inbox.give_up(rich.given_up, now, [])
+    for delivery in store.outbox.claim("worker", now, now + HOUR, 99):
         _end(store, delivery, folder, now, rich)
-    store.close_task(rich.forgotten, now)
-    store.erase(rich.forgotten, now)
+    store.erasures.close_task(rich.forgotten, now)
+    store.erasures.erase(rich.forgotten, now)
     odd = f'{{"odd": "{HOSTILE[:20]}", "callback_url": "https://x.example/callbacks/kling/t/{TOKEN}"}}'
-    store.quarantine(_raw(odd.encode(), rich.processing, now), f"task_status: {HOSTILE}")
-    store.quarantine(_raw(b"\xff\x00 not JSON", rich.hostile, now + 1), "the body is not JSON")
+    store.inbox.quarantine(_raw(odd.encode(), rich.processing, now), f"task_status: {HOSTILE}")
+    store.inbox.quarantine(
+        _raw(b"\xff\x00 not JSON", rich.hostile, now + 1), "the body is not JSON"
+    )
     path, reason = "/callbacks/kling/…/…", f"wrong token: {HOSTILE}"
-    store.note_rejections([Rejection(now, "203.0.113.9", reason, "POST", path, 7)])
-    store.hold("mail", now)
-    store.heartbeat("here:1:worker", "worker", now)
+    store.activity.add_rejections([Rejection(now, "203.0.113.9", reason, "POST", path, 7)])
+    store.endpoints.pause("mail", now)
+    store.activity.heartbeat("here:1:worker", "worker", now)
     for hook in (DEAD, "mail", WORKS):
-        store.ask_trial(hook, "succeeded", now - MINUTE)
-    chat, *_ = store.take_trials(now, now + HOUR)
+        store.endpoints.request_test(hook, "succeeded", now - MINUTE)
+    chat, *_ = store.endpoints.claim_tests(now, now + HOUR)
     said = f"Slack answered 503 {HOSTILE} of https://x.example/callbacks/kling/t/{TOKEN}"
-    store.end_trial(chat, HookTestOutcome.FAILED, said, now)
+    store.endpoints.end_test(chat, HookTestOutcome.FAILED, said, now)
     return rich
 
 
@@ -128,7 +130,7 @@ def _end(store: Store, delivery: Delivery, folder: Path, now: int, rich: Rich) -
         endpoint = Endpoint(DEAD, 5, now - HOUR, 1, now + MINUTE, said=f"503 {HOSTILE}")
         attempt = Attempt(delivery.attempts, now, now + 30, "failed", f"Slack said 503 {HOSTILE}")
         change = (endpoint, AlertKind.PAUSED)
-        store.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
+        store.outbox.settle(delivery, attempt, State.DEAD, None, change=lambda _: change)
     elif delivery.task_id == rich.not_downloaded:
         settle(store, delivery, State.PENDING, now, "the result URL answered 500")
     elif delivery.task_id in (rich.succeeded, rich.forgotten):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from receiver.deliveries import Attempt, State
-from receiver.delivery.alerts import AGAIN_AFTER, AlertSender
+from receiver.delivery.chores import AGAIN_AFTER, AlertSender
 from receiver.endpoints import Alert as Message
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.errors import PermanentFailure, TemporaryFailure
@@ -33,10 +33,12 @@ class People:
 def store(store: SqliteStore) -> SqliteStore:
     """One whose hook "mail" has just been paused."""
     Ingest(store, [subscription("mail")]).accept(callback(body()))
-    (delivery,) = store.claim("w", NOW, NOW + 1, 1)
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
     attempt = Attempt(1, NOW, NOW, "failed", "refused")
     opened = Endpoint("mail", 5, NOW, 1, NOW + 30_000, said="refused")
-    store.settle(delivery, attempt, State.PENDING, NOW, change=lambda _: (opened, AlertKind.PAUSED))
+    store.outbox.settle(
+        delivery, attempt, State.PENDING, NOW, change=lambda _: (opened, AlertKind.PAUSED)
+    )
     return store
 
 
@@ -75,7 +77,7 @@ def test_one_that_was_told_is_enough(store: SqliteStore) -> None:
 
 def test_where_nobody_can_be_told_it_is_not_tried_again(store: SqliteStore) -> None:
     send(store, ("chat", People(PermanentFailure("404"))))
-    assert store.take_alerts(NOW + 10**9, NOW) == []
+    assert store.endpoints.take_alerts(NOW + 10**9, NOW) == []
 
 
 def test_an_alert_of_yesterday_is_dropped(store: SqliteStore) -> None:

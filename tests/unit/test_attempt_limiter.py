@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.access import Allowance, Usage
+from receiver.stores.sql.sessions import Allowance, Usage
 from receiver.web import attempt_limiter as limits_module
 from receiver.web.attempt_limiter import MAX_MERGED, AttemptLimiter, network
 from tests.support.patience import PATIENCE

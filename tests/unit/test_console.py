@@ -12,7 +12,8 @@ import pytest
 from receiver.console import output
 from receiver.deliveries import Transition
 from receiver.doctor.findings import warning
-from receiver.stores.base import StoredCallback, TaskHistory
+from receiver.stores.sql.queries import TaskHistory
+from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import callback
 

@@ -143,9 +143,9 @@ def test_another_file_than_the_one_handed_down_is_read(
 def test_forked_workers_use_what_the_arbiter_holds(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(current_hooks, "_held", None)  # restored after the test
+    monkeypatch.setattr(current_hooks, "_in_use", None)  # restored after the test
     chosen = Settings("sqlite:///x", (SECRET,), hooks_file=path, needs_hooks_file=True)
-    current_hooks.hold(load(path))
+    current_hooks.use(load(path))
     path.write_text("half a fi")
     assert [entry.name for entry in hook_entries(chosen)] == ["chat"]
 

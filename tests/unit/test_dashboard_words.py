@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from receiver.stores.overview import SLOWEST
+from receiver.stores.sql.metrics import SLOWEST
 from receiver.web.dashboard import drawings, formats
 from receiver.web.dashboard.drawings import Bar, Quantiles
 from receiver.web.dashboard.formats import Formats

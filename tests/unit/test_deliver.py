@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from receiver.deliveries import Delivery, File, Notice, State
-from receiver.delivery import attempt as deliver_module
-from receiver.delivery.attempt import Deliver, unexpected
+from receiver.delivery import attempt as attempt_module
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.failures import unexpected
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -27,6 +28,7 @@ from receiver.events import Source
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.observability.metrics import ATTEMPTS, DOWNLOADS, Sample
+from receiver.stores.sql.outbox import Outbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Trust
 from receiver.text.redaction import hiding
@@ -59,7 +61,7 @@ class Clock:
         return self.now
 
 
-Prepared = tuple[Deliver, Scripted, Clock]
+Prepared = tuple[DeliveryWorker, Scripted, Clock]
 
 
 @pytest.fixture
@@ -67,13 +69,13 @@ def prepare(store: SqliteStore) -> Callable[..., Prepared]:
     def make(*answers: Done | Exception, status: str = "succeed") -> Prepared:
         Ingest(store, [subscription("mail")]).accept(callback(body(status)))
         hook, clock = Scripted(*answers), Clock()
-        return Deliver(store, {"mail": hook}, clock=clock, chance=lambda: 0.5), hook, clock
+        return DeliveryWorker(store, {"mail": hook}, clock=clock, chance=lambda: 0.5), hook, clock
 
     return make
 
 
 def claim(store: SqliteStore, clock: Clock) -> Delivery:
-    (delivery,) = store.claim("w", clock.now, clock.now + 10_000, 1)
+    (delivery,) = store.outbox.claim("w", clock.now, clock.now + 10_000, 1)
     return delivery
 
 
@@ -81,10 +83,10 @@ def test_a_hook_that_returns_has_delivered(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    deliver, hook, clock = prepare(Done("250 ok", (made,)))
+    worker, hook, clock = prepare(Done("250 ok", (made,)))
     delivery = claim(store, clock)
-    assert deliver.attempt(delivery) is State.DELIVERED
-    history = store.history("task-1")
+    assert worker.attempt(delivery) is State.DELIVERED
+    history = store.queries.history("task-1")
     (attempt,) = history.attempts[delivery.id]
     assert (attempt.number, attempt.outcome, attempt.answer) == (1, "delivered", "250 ok")
     assert history.files[delivery.id] == (made,)
@@ -96,52 +98,52 @@ def test_a_hook_that_returns_has_delivered(
 def test_a_temporary_failure_backs_off_until_it_is_dead(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(*[TemporaryFailure("later")] * 8)
+    worker, _, clock = prepare(*[TemporaryFailure("later")] * 8)
     waits = []
     for _ in range(7):
-        assert deliver.attempt(claim(store, clock)) is State.PENDING
-        due_at = store.deliveries()[0].due_at
+        assert worker.attempt(claim(store, clock)) is State.PENDING
+        due_at = store.lists.deliveries()[0].due_at
         assert due_at is not None
         waits.append((due_at - clock.now) / 1000)
         clock.now = due_at
     assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800]
-    assert deliver.attempt(claim(store, clock)) is State.DEAD
-    assert store.deliveries()[0].state is State.DEAD
-    assert store.next_due_at(NOW) is None
+    assert worker.attempt(claim(store, clock)) is State.DEAD
+    assert store.lists.deliveries()[0].state is State.DEAD
+    assert store.outbox.next_due_at(NOW) is None
 
 
 def test_a_permanent_failure_is_dead_at_once(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(PermanentFailure("410 gone"))
-    assert deliver.attempt(claim(store, clock)) is State.DEAD
-    (attempt,) = store.history("task-1").attempts[1]
+    worker, _, clock = prepare(PermanentFailure("410 gone"))
+    assert worker.attempt(claim(store, clock)) is State.DEAD
+    (attempt,) = store.queries.history("task-1").attempts[1]
     assert (attempt.outcome, attempt.answer) == ("failed", "410 gone")
 
 
 def test_retry_after_is_obeyed(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
-    deliver, _, clock = prepare(TemporaryFailure("busy", retry_after=77))
-    deliver.attempt(claim(store, clock))
-    assert store.deliveries()[0].due_at == NOW + 77_000
+    worker, _, clock = prepare(TemporaryFailure("busy", retry_after=77))
+    worker.attempt(claim(store, clock))
+    assert store.lists.deliveries()[0].due_at == NOW + 77_000
 
 
 def test_a_result_that_is_gone_makes_the_task_due_for_asking(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(ResultGone("the result URL answered 404"))
-    assert store.next_deadline_at() is None
-    assert deliver.attempt(claim(store, clock)) is State.PENDING
-    assert store.next_deadline_at() == NOW
+    worker, _, clock = prepare(ResultGone("the result URL answered 404"))
+    assert store.polling.next_deadline_at() is None
+    assert worker.attempt(claim(store, clock)) is State.PENDING
+    assert store.polling.next_deadline_at() == NOW
 
 
 def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(TemporaryFailure("no answer"), *[ResultGone("404")] * 2)
+    worker, _, clock = prepare(TemporaryFailure("no answer"), *[ResultGone("404")] * 2)
     for _ in range(3):
-        deliver.attempt(claim(store, clock))
-        clock.now = store.next_due_at(clock.now) or clock.now
-        endpoint = store.endpoint("mail")
+        worker.attempt(claim(store, clock))
+        clock.now = store.outbox.next_due_at(clock.now) or clock.now
+        endpoint = store.endpoints.of("mail")
         assert (endpoint.failures, endpoint.said) == (1, "no answer")
 
 
@@ -149,20 +151,20 @@ def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
 def test_a_content_failure_is_retried_until_it_is_dead_and_opens_no_circuit(
     store: SqliteStore, prepare: Callable[..., Prepared], kind: type[ContentFailure]
 ) -> None:
-    deliver, _, clock = prepare(*[kind("not a picture")] * 8)
+    worker, _, clock = prepare(*[kind("not a picture")] * 8)
     for attempt in range(8):
-        state = deliver.attempt(claim(store, clock))
+        state = worker.attempt(claim(store, clock))
         assert state is (State.DEAD if attempt == 7 else State.PENDING)
-        clock.now = store.deliveries()[0].due_at or clock.now
-    assert store.endpoints() == []
+        clock.now = store.lists.deliveries()[0].due_at or clock.now
+    assert store.endpoints.all() == []
 
 
 def test_a_content_failure_may_ask_for_a_later_retry(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(ContentFailure("not yet", retry_after=77))
-    deliver.attempt(claim(store, clock))
-    assert store.deliveries()[0].due_at == NOW + 77_000
+    worker, _, clock = prepare(ContentFailure("not yet", retry_after=77))
+    worker.attempt(claim(store, clock))
+    assert store.lists.deliveries()[0].due_at == NOW + 77_000
 
 
 @pytest.mark.parametrize(
@@ -182,11 +184,11 @@ def test_only_a_temporary_failure_counts_against_the_endpoint(
     failures: int,
     disabled: bool,
 ) -> None:
-    deliver, _, clock = prepare(TemporaryFailure("no answer"), failure)
-    deliver.attempt(claim(store, clock))
+    worker, _, clock = prepare(TemporaryFailure("no answer"), failure)
+    worker.attempt(claim(store, clock))
     clock.now += 60_000
-    deliver.attempt(claim(store, clock))
-    endpoint = store.endpoint("mail")
+    worker.attempt(claim(store, clock))
+    endpoint = store.endpoints.of("mail")
     assert (endpoint.failures, endpoint.disabled_at is not None) == (failures, disabled)
 
 
@@ -219,43 +221,43 @@ def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
     first, second = (File(n, f"/data/{n}.png", "ab" * 32, 3, "image/png") for n in "01")
     partly = TemporaryFailure("output 2: 503")
     partly.files = (first,)
-    deliver, hook, clock = prepare(partly, Done("downloaded 1 file(s)", (second,)))
+    worker, hook, clock = prepare(partly, Done("downloaded 1 file(s)", (second,)))
     delivery = claim(store, clock)
-    assert deliver.attempt(delivery) is State.PENDING
-    assert store.history("task-1").files[delivery.id] == (first,)
-    assert store.endpoints() == []  # it gave one file
+    assert worker.attempt(delivery) is State.PENDING
+    assert store.queries.history("task-1").files[delivery.id] == (first,)
+    assert store.endpoints.all() == []  # it gave one file
     clock.now += 60_000
-    deliver.attempt(claim(store, clock))
+    worker.attempt(claim(store, clock))
     assert [notice.made for notice in hook.told] == [(), (first,)]
-    assert store.history("task-1").files[delivery.id] == (first, second)
+    assert store.queries.history("task-1").files[delivery.id] == (first, second)
     counted: list[Sample] = []
-    deliver.meter.flush(lambda added, _: counted.extend(added))
+    worker.meter.flush(lambda added, _: counted.extend(added))
     assert sum(one.value for one in counted if one.name == DOWNLOADS.name) == 2
 
 
 def test_a_redelivered_dead_letter_is_retried_afresh(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(PermanentFailure("no"), TemporaryFailure("later"))
+    worker, _, clock = prepare(PermanentFailure("no"), TemporaryFailure("later"))
     dead = claim(store, clock)
-    deliver.attempt(dead)
-    store.redeliver(dead.id, NOW)
-    assert deliver.attempt(claim(store, clock)) is State.PENDING
-    assert store.deliveries()[0].due_at == NOW + 5_000
+    worker.attempt(dead)
+    store.outbox.redeliver(dead.id, NOW)
+    assert worker.attempt(claim(store, clock)) is State.PENDING
+    assert store.lists.deliveries()[0].due_at == NOW + 5_000
 
 
 def test_a_delivery_that_kills_its_worker_dies_in_the_end(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare()
+    worker, _, clock = prepare()
     for round_ in range(8):
         claim(store, clock)
         clock.now += 10_001
-        (left,) = store.expired(clock.now)
-        state = deliver.abandoned(left)
+        (left,) = store.outbox.expired(clock.now)
+        state = worker.abandon(left)
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
-        clock.now = store.next_due_at(NOW) or clock.now
-    outcomes = [attempt.outcome for attempt in store.history("task-1").attempts[1]]
+        clock.now = store.outbox.next_due_at(NOW) or clock.now
+    outcomes = [attempt.outcome for attempt in store.queries.history("task-1").attempts[1]]
     assert outcomes == ["abandoned"] * 8
 
 
@@ -263,17 +265,17 @@ def test_an_abandoned_attempt_uses_up_no_retry_of_a_delivery_that_killed_no_work
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     """It shared its worker with the one that did, once before each of its own attempts."""
-    deliver, _, clock = prepare(*[TemporaryFailure("later")] * 8)
+    worker, _, clock = prepare(*[TemporaryFailure("later")] * 8)
     waits = []
     for round_ in range(8):
         claim(store, clock)
         clock.now += 10_001
-        (left,) = store.expired(clock.now)
-        assert deliver.abandoned(left) is State.PENDING
-        clock.now = store.next_due_at(NOW) or clock.now
-        state = deliver.attempt(claim(store, clock))
+        (left,) = store.outbox.expired(clock.now)
+        assert worker.abandon(left) is State.PENDING
+        clock.now = store.outbox.next_due_at(NOW) or clock.now
+        state = worker.attempt(claim(store, clock))
         assert state is (State.DEAD if round_ == 7 else State.PENDING)
-        due_at = store.next_due_at(NOW) or clock.now
+        due_at = store.outbox.next_due_at(NOW) or clock.now
         waits.append((due_at - clock.now) / 1000)
         clock.now = due_at
     assert waits == [5, 30, 120, 600, 3_600, 10_800, 28_800, 0]
@@ -305,36 +307,36 @@ def test_the_last_attempt_says_whether_an_endpoint_timed_out(
     answer: Done | DeliveryFailure,
     timed_out: bool,
 ) -> None:
-    deliver, _, clock = prepare(TimedOut("no answer"), answer)
-    deliver.attempt(claim(store, clock))
-    assert store.endpoint("mail").timed_out
+    worker, _, clock = prepare(TimedOut("no answer"), answer)
+    worker.attempt(claim(store, clock))
+    assert store.endpoints.of("mail").timed_out
     clock.now += 60_000
-    deliver.attempt(claim(store, clock))
-    assert store.endpoint("mail").timed_out is timed_out
+    worker.attempt(claim(store, clock))
+    assert store.endpoints.of("mail").timed_out is timed_out
 
 
 def test_an_abandoned_attempt_does_not_say_whether_an_endpoint_timed_out(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(TimedOut("no answer"))
-    deliver.attempt(claim(store, clock))
+    worker, _, clock = prepare(TimedOut("no answer"))
+    worker.attempt(claim(store, clock))
     clock.now += 60_000
     lost = claim(store, clock)
     clock.now += 10_001
-    deliver.abandoned(lost)
-    assert store.endpoint("mail").timed_out
+    worker.abandon(lost)
+    assert store.endpoints.of("mail").timed_out
 
 
 def test_the_outcome_of_a_lost_claim_is_not_counted(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, _, clock = prepare(Done("ok"))
+    worker, _, clock = prepare(Done("ok"))
     lost = claim(store, clock)
     clock.now += 10_001
-    deliver.abandoned(lost)
-    deliver.attempt(lost)  # its worker had only stalled
+    worker.abandon(lost)
+    worker.attempt(lost)  # its worker had only stalled
     counted: list[Sample] = []
-    deliver.meter.flush(lambda added, _: counted.extend(added))
+    worker.meter.flush(lambda added, _: counted.extend(added))
     assert counted == [Sample(ATTEMPTS.name, ("mail", "retry"), 1)]
 
 
@@ -342,20 +344,20 @@ def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_and_says_so(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     _, _, clock = prepare()
-    deliver = Deliver(store, {}, clock=clock)
+    worker = DeliveryWorker(store, {}, clock=clock)
     for _ in range(20):  # more often than a delivery is retried
-        assert deliver.attempt(claim(store, clock)) is State.PENDING
-    assert "not in the hooks file" in store.history("task-1").attempts[1][0].answer
-    assert store.endpoints() == []  # it says nothing of an endpoint
+        assert worker.attempt(claim(store, clock)) is State.PENDING
+    assert "not in the hooks file" in store.queries.history("task-1").attempts[1][0].answer
+    assert store.endpoints.all() == []  # it says nothing of an endpoint
 
 
 def test_every_attempt_has_the_same_identity(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    deliver, hook, clock = prepare(TemporaryFailure("later"), Done("ok"))
-    deliver.attempt(claim(store, clock))
+    worker, hook, clock = prepare(TemporaryFailure("later"), Done("ok"))
+    worker.attempt(claim(store, clock))
     clock.now += 60_000
-    deliver.attempt(claim(store, clock))
+    worker.attempt(claim(store, clock))
     assert [notice.id for notice in hook.told] == ["task-1:succeeded"] * 2
 
 
@@ -365,7 +367,7 @@ def test_a_refused_create_has_no_media(store: SqliteStore) -> None:
     )
     Ingest(store, [subscription("mail")]).accept(refused)
     hook, clock = Scripted(Done("ok")), Clock()
-    Deliver(store, {"mail": hook}, clock=clock).attempt(claim(store, clock))
+    DeliveryWorker(store, {"mail": hook}, clock=clock).attempt(claim(store, clock))
     assert hook.told[0].media == ()
     assert hook.told[0].task.reason == "refused: 1201 no"
 
@@ -373,34 +375,34 @@ def test_a_refused_create_has_no_media(store: SqliteStore) -> None:
 def test_an_outcome_is_offered_until_the_record_is_back(
     store: SqliteStore, prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver, _, clock = prepare(Done("ok"))
+    worker, _, clock = prepare(Done("ok"))
     delivery = claim(store, clock)
-    monkeypatch.setattr(deliver_module, "RECORD_AGAIN_AFTER", 0)
-    original, failures = SqliteStore.settle, [StoreUnavailable("full")] * 3
+    monkeypatch.setattr(attempt_module, "RECORD_AGAIN_AFTER", 0)
+    original, failures = Outbox.settle, [StoreUnavailable("full")] * 3
 
     def settle(*args: object) -> bool:
         if failures:
             raise failures.pop()
         return original(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SqliteStore, "settle", settle)
-    assert deliver.attempt(delivery) is State.DELIVERED
-    assert store.deliveries()[0].state is State.DELIVERED
+    monkeypatch.setattr(Outbox, "settle", settle)
+    assert worker.attempt(delivery) is State.DELIVERED
+    assert store.lists.deliveries()[0].state is State.DELIVERED
 
 
 def test_a_long_answer_is_cut(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
-    deliver, _, clock = prepare(Done("x" * 10_000))
-    deliver.attempt(claim(store, clock))
-    assert len(store.history("task-1").attempts[1][0].answer) == 2_000
+    worker, _, clock = prepare(Done("x" * 10_000))
+    worker.attempt(claim(store, clock))
+    assert len(store.queries.history("task-1").attempts[1][0].answer) == 2_000
 
 
 @pytest.mark.parametrize("at", range(1990, 2002))
 def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(
     store: SqliteStore, prepare: Callable[..., Prepared], at: int
 ) -> None:
-    deliver, _, clock = prepare(Done("x" * at + SECRET))
-    replace(deliver, hide=hiding([SECRET])).attempt(claim(store, clock))
-    assert store.history("task-1").attempts[1][0].answer == ("x" * at + "…")[:2_000]
+    worker, _, clock = prepare(Done("x" * at + SECRET))
+    replace(worker, hide=hiding([SECRET])).attempt(claim(store, clock))
+    assert store.queries.history("task-1").attempts[1][0].answer == ("x" * at + "…")[:2_000]
 
 
 def test_the_notice_has_the_shape_that_people_script_against(
@@ -408,7 +410,7 @@ def test_the_notice_has_the_shape_that_people_script_against(
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body(final_unit_deduction="0.5")))
     clock = Clock()
-    notice = Deliver(store, {}, clock=clock).notice(claim(store, clock))
+    notice = DeliveryWorker(store, {}, clock=clock).notice(claim(store, clock))
     notice = notice.with_files((File("0", str(tmp_path), "ab" * 32, 3, "image/png"),))
     assert notice.as_json() == {
         "id": "task-1:succeeded",

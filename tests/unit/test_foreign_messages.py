@@ -10,7 +10,7 @@ import pytest
 from receiver import providers
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event
-from receiver.providers.foreign import SHAPES
+from receiver.providers.foreign_messages import SHAPES
 from tests.support.samples import PAYLOADS, body
 
 RECORDED = {

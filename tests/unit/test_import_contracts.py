@@ -36,7 +36,7 @@ RECEIVER_ADAPTERS = "Provider adapters of the receiver import no siblings"
 SUBMITTER_ADAPTERS = "Provider adapters of the submitter import no siblings"
 HOOKS = "Hook types import no siblings"
 STORES = "Stores import no siblings"
-DISPATCHERS = "Dispatchers import no siblings"
+DELIVERY_LAYERS = "Layers of the delivery package"
 SQLITE = "SQLite only in its store"
 PSYCOPG = "psycopg only in the PostgreSQL store"
 PROCRASTINATE = "Procrastinate only in its dispatcher and the PostgreSQL store"
@@ -78,7 +78,7 @@ VIOLATIONS = [
     Violation(SANDBOX_AND_SUBMITTER, "submitter/zz_new.py", "from sandbox import clock"),
     Violation(RECEIVER_LAYERS, "receiver/tasks.py", "from receiver import events"),
     Violation(
-        RECEIVER_LAYERS, "receiver/maintenance/prune.py", "from receiver.delivery import alerts"
+        RECEIVER_LAYERS, "receiver/maintenance/prune.py", "from receiver.delivery import chores"
     ),
     Violation(SUBMITTER_LAYERS, "submitter/errors.py", "from submitter import settings"),
     Violation(SUBMITTER_LAYERS, "submitter/providers/zz_new.py", "from submitter import desk"),
@@ -103,7 +103,7 @@ VIOLATIONS = [
     ),
     Violation(
         SUBMITTER_ADAPTERS,
-        "submitter/providers/envelope.py",
+        "submitter/providers/kling_envelope.py",
         "from submitter.providers import appypie",
     ),
     Violation(HOOKS, "receiver/hooks/zz_new.py", "from receiver.hooks import slack"),
@@ -111,39 +111,40 @@ VIOLATIONS = [
     Violation(HOOKS, "receiver/hooks/webhook.py", "from receiver.hooks import email"),
     Violation(HOOKS, "receiver/hooks/wording.py", "from receiver.hooks import command"),
     Violation(STORES, "receiver/stores/zz_new.py", "from receiver.stores import sqlite"),
-    Violation(STORES, "receiver/stores/sqlite/pages.py", "from receiver.stores import postgres"),
-    Violation(STORES, "receiver/stores/base.py", "from receiver.stores.sqlite import engine"),
+    Violation(STORES, "receiver/stores/sqlite/space.py", "from receiver.stores import postgres"),
+    Violation(STORES, "receiver/stores/base.py", "from receiver.stores.sqlite import space"),
     Violation(
-        DISPATCHERS,
-        "receiver/delivery/dispatch/zz_new.py",
-        "from receiver.delivery.dispatch import leases",
+        DELIVERY_LAYERS,
+        "receiver/delivery/worker_slots.py",
+        "from receiver.delivery import leases",
     ),
     Violation(
-        DISPATCHERS,
-        "receiver/delivery/dispatch/leases.py",
-        "from receiver.delivery.dispatch import procrastinate",
+        DELIVERY_LAYERS,
+        "receiver/delivery/leases.py",
+        "from receiver.delivery import procrastinate",
     ),
     Violation(SQLITE, "receiver/zz_new.py", "import sqlite3"),
     Violation(SQLITE, "receiver/doctor/__init__.py", "import sqlite3"),
     Violation(SQLITE, "receiver/doctor/record.py", "import sqlite3"),
     Violation(SQLITE, "receiver/maintenance/forget.py", "import sqlite3"),
     Violation(SQLITE, "receiver/maintenance/prune.py", "import sqlite3"),
-    Violation(SQLITE, "receiver/delivery/alerts.py", "import sqlite_utils"),
+    Violation(SQLITE, "receiver/delivery/chores.py", "import sqlite_utils"),
+    Violation(SQLITE, "receiver/delivery/zz_new.py", "import sqlite3"),
     Violation(SQLITE, "receiver/maintenance/copy.py", "from sqlite3 import dbapi2"),
-    Violation(SQLITE, "receiver/stores/sql/session.py", "import sqlite3"),
+    Violation(SQLITE, "receiver/stores/sql/database.py", "import sqlite3"),
     Violation(SQLITE, "receiver/stores/postgres/wire.py", "import sqlite3"),
     Violation(SQLITE, "submitter/zz_new.py", "import sqlite3"),
     Violation(SQLITE, "sandbox/zz_new.py", "import sqlite3"),
     Violation(PSYCOPG, "receiver/zz_new.py", "import psycopg"),
     Violation(PSYCOPG, "receiver/web/zz_new.py", "import psycopg_pool"),
     Violation(PSYCOPG, "receiver/stores/sqlite/writer.py", "import psycopg"),
-    Violation(PSYCOPG, "receiver/stores/jobs.py", "import psycopg"),
-    Violation(PSYCOPG, "receiver/delivery/dispatch/procrastinate.py", "import psycopg"),
+    Violation(PSYCOPG, "receiver/stores/base.py", "import psycopg"),
+    Violation(PSYCOPG, "receiver/delivery/procrastinate.py", "import psycopg"),
     Violation(PSYCOPG, "submitter/zz_new.py", "import psycopg"),
     Violation(PROCRASTINATE, "receiver/zz_new.py", "import procrastinate"),
     Violation(PROCRASTINATE, "receiver/stores/sqlite/schema.py", "import procrastinate"),
     Violation(FLASK, "receiver/zz_new.py", "import flask"),
-    Violation(FLASK, "receiver/maintenance/redeliver.py", "import werkzeug"),
+    Violation(FLASK, "receiver/maintenance/repair.py", "import werkzeug"),
     Violation(FLASK, "receiver/doctor/zz_new.py", "import flask_wtf"),
     Violation(FLASK, "submitter/zz_new.py", "import flask"),
     Violation(
@@ -230,6 +231,7 @@ def test_a_forbidden_import_breaks_its_contract(
     ("contract", "module"),
     [
         (RECEIVER_LAYERS, "receiver.zz_new"),
+        (DELIVERY_LAYERS, "receiver.delivery.zz_new"),
         (SUBMITTER_LAYERS, "submitter.zz_new"),
         (SANDBOX_LAYERS, "sandbox.zz_new"),
     ],

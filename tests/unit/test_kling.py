@@ -10,8 +10,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from receiver.errors import NotJson, NotTheProtocol, RequestRefused
 from receiver.events import Event, Source
-from receiver.providers import get, kling, legacy, modellix
-from receiver.providers.base import checked, faults
+from receiver.providers import get, kling, kling_legacy, modellix
+from receiver.providers.fields import checked, faults
 from receiver.tasks import Status
 from tests.support.samples import body, callback, payload
 
@@ -66,7 +66,7 @@ def test_a_refused_create_ends_the_task_and_says_why(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["error-1201", "not-found-framework"])
 def test_a_refused_query_says_nothing_of_the_task(name: str) -> None:
-    with pytest.raises(NotTheProtocol, match=r"refused|tells nothing"):
+    with pytest.raises(NotTheProtocol, match=r"refused|does not describe"):
         parse(payload(f"kling/{name}.json"), Source.QUERY)
 
 
@@ -213,7 +213,7 @@ def test_no_document_breaks_the_schema(change: dict[str, Any]) -> None:
     assert isinstance(event.provider_task_id, str)
 
 
-SCHEMAS = (legacy.ENVELOPE, kling.ENVELOPE, modellix.ENVELOPE)
+SCHEMAS = (kling_legacy.SCHEMA, kling.SCHEMA, modellix.SCHEMA)
 NAMES = sorted({name for schema in SCHEMAS for name in schema.fields})
 usual = st.sampled_from(["1", "x" * 129, "submitted", "succeed", 7, -7, 10**14, 1.5, True, None])
 
@@ -374,7 +374,7 @@ def test_a_wrong_field_of_the_new_dialect_is_dropped_and_named(
 @pytest.mark.parametrize("code", [5000, 5001, 5002])
 def test_a_create_that_may_have_been_accepted_is_not_refused(code: int) -> None:
     raw = json.dumps({"code": code, "message": "internal", "request_id": "1"}).encode()
-    with pytest.raises(NotTheProtocol, match="tells nothing"):
+    with pytest.raises(NotTheProtocol, match="does not describe the task"):
         parse(raw, Source.CREATE)
 
 

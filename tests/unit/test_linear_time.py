@@ -18,13 +18,13 @@ from receiver import providers
 from receiver.errors import CallbackReceiverError
 from receiver.events import Callback, Source
 from receiver.hooks import slack, wording
-from receiver.hooks.file_names import FileName, Literal, Run
+from receiver.hooks.file_names import Characters, Literal, NamePattern
 from receiver.outgoing import http, urls
 from receiver.pictures.file_types import detect, text_in
-from receiver.providers import base, fields
+from receiver.providers import fields, json_body, outputs
 from receiver.signing import standard_webhooks
 from receiver.signing.callback_urls import mint
-from receiver.stores.base import StoredCallback
+from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
 from receiver.text.display import storable
@@ -110,8 +110,8 @@ READERS: list[Callable[[str], object]] = [
     fields.instant,
     fields.identity,
     fields.amount,
-    lambda text: base.expires_at(f"https://a.example/?{text}", 0),
-    lambda text: base.expires_at(f"{text}?Expires=1", 0),
+    lambda text: outputs.expires_at(f"https://a.example/?{text}", 0),
+    lambda text: outputs.expires_at(f"{text}?Expires=1", 0),
     lambda text: of_picture(f"https://{text}"),
     callbacks.normalized,
     lambda text: callbacks.normalized(f"/callbacks/kling/task-1/{text}"),
@@ -204,9 +204,9 @@ def callback(body: str) -> Callback:
 
 def test_the_name_of_a_file_is_compared_in_linear_steps() -> None:
     """As an expression, 250 characters took 14 s."""
-    run = Run(frozenset("ab-"))
-    hyphen, end = Literal("-"), (Literal("."), Run(frozenset("png")))
-    name = FileName((run, hyphen, run, run, hyphen, run, *end))
+    run = Characters(frozenset("ab-"))
+    hyphen, end = Literal("-"), (Literal("."), Characters(frozenset("png")))
+    name = NamePattern((run, hyphen, run, run, hyphen, run, *end))
     assert name.matches("a-bb-a.png")
     assert not name.matches("a-b-a.png")
     assert not name.matches("a-bb-a.pngx")
@@ -222,7 +222,7 @@ def test_the_name_of_a_file_is_compared_in_linear_steps() -> None:
 def test_the_steps_for_a_body_grow_with_its_length(number: int) -> None:
     def read(size: int) -> None:
         body = BODIES[number](size)
-        for decode in (base.decode, base.decode_strictly):
+        for decode in (json_body.decode, json_body.decode_strictly):
             with suppress(CallbackReceiverError):
                 decode(body.encode())
         with suppress(CallbackReceiverError):
@@ -238,7 +238,9 @@ def test_each_key_of_an_object_is_compared_a_few_times(key: str) -> None:
     """With lists instead of sets, 2,000 keys took 2,000,000 comparisons."""
     pairs = [(Counted(key.format(number)), number) for number in range(2000)]
     Counted.comparisons = 0
-    base.Object([(Counted(key if key == "a" else f"k{n}"), n) for n, _ in enumerate(pairs)])
+    json_body.RepeatedKeys(
+        [(Counted(key if key == "a" else f"k{n}"), n) for n, _ in enumerate(pairs)]
+    )
     assert Counted.comparisons <= 4 * len(pairs)
 
 
@@ -265,7 +267,7 @@ def test_a_long_reason_is_cut_when_it_is_parsed_and_shows_no_half_secret() -> No
         document = {"task_id": "a", "task_status": "failed", "task_status_msg": reason}
         event = providers.parse(callback(json.dumps(document)))
         assert event.reason is not None
-        assert len(event.reason) <= providers.LONGEST_REASON
+        assert len(event.reason) <= providers.MAX_REASON
         assert event.reason.endswith("…")
         assert TOKEN[:6] not in event.reason
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from receiver import outgoing
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure
 from receiver.outgoing import http, ssrf_guard
 
@@ -163,3 +164,10 @@ def test_an_answer_decides_whether_trying_again_may_help(status: int, family: ty
     assert type(failure) is family
     assert str(failure) == "said so"
     assert getattr(failure, "retry_after", 7.0) == 7.0
+
+
+def test_the_package_gives_the_names_that_hooks_of_other_packages_import() -> None:
+    """docs/adding-a-hook.md names them as names of `receiver.outgoing`."""
+    for name in outgoing.__all__:
+        assert getattr(outgoing, name) is getattr(http, name)
+    assert {"post", "stream", "failure", "retry_after"} <= set(outgoing.__all__)

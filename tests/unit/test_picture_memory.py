@@ -13,7 +13,7 @@ from PIL import Image
 
 from receiver.hooks import content
 from receiver.pictures import memory, thumbnails
-from receiver.pictures.memory import MAX_MEMORY, Limit, TooMuchMemory, needed
+from receiver.pictures.memory import MAX_MEMORY, MemoryLimit, TooMuchMemory, needed
 from tests.support.patience import PATIENCE, wait_until
 
 SIDE = 64
@@ -30,7 +30,7 @@ def estimate(whole: bytes, side: int = 10) -> int:
     """Return the bytes per pixel that are reserved for a picture with SIDE pixels on each side."""
     amounts: list[int] = []
 
-    class Watched(Limit):
+    class Watched(MemoryLimit):
         def reserved(self, amount: int) -> Any:
             amounts.append(amount)
             return super().reserved(amount)
@@ -100,7 +100,7 @@ def test_a_large_picture_is_decoded_at_a_smaller_scale(
 
 
 def test_four_large_pictures_are_decoded_one_after_another() -> None:
-    limit = Limit(100)
+    limit = MemoryLimit(100)
     started: list[int] = []
     running: list[int] = []
     together: list[int] = []
@@ -120,7 +120,7 @@ def test_four_large_pictures_are_decoded_one_after_another() -> None:
 
 
 def test_small_pictures_are_decoded_together() -> None:
-    limit, together = Limit(100), threading.Barrier(4)
+    limit, together = MemoryLimit(100), threading.Barrier(4)
 
     def decode() -> None:
         with limit.reserved(25):
@@ -132,7 +132,7 @@ def test_small_pictures_are_decoded_together() -> None:
 
 
 def test_an_error_releases_the_memory() -> None:
-    limit = Limit(100)
+    limit = MemoryLimit(100)
     with pytest.raises(ValueError, match="broken"), limit.reserved(100):
         raise ValueError("broken")
     with limit.reserved(100):
@@ -142,7 +142,7 @@ def test_an_error_releases_the_memory() -> None:
 def test_a_picture_that_takes_too_much_memory_is_kept_without_a_thumbnail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(memory, "LIMIT", Limit(SIDE * SIDE * 4 - 1))
+    monkeypatch.setattr(memory, "LIMIT", MemoryLimit(SIDE * SIDE * 4 - 1))
     file = tmp_path / "large.png"
     file.write_bytes(saved("RGB", "PNG"))
     found, small = content.inspect(file, "image")
@@ -154,7 +154,7 @@ def test_a_picture_that_takes_too_much_memory_is_kept_without_a_thumbnail(
 
 def test_an_input_is_decoded_even_if_it_takes_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has to be sent as it is: its limit is the one of the provider. It is decoded alone."""
-    monkeypatch.setattr(memory, "LIMIT", Limit(1))
+    monkeypatch.setattr(memory, "LIMIT", MemoryLimit(1))
     with thumbnails.opened(io.BytesIO(saved("RGB", "PNG")), ("PNG",)) as image:
         image.load()
     with (

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from receiver.errors import ContentFailure
 from receiver.hooks.content import inspect
-from receiver.pictures import files, thumbnails
+from receiver.pictures import metadata, thumbnails
 from submitter import garments, images, inputs
 from submitter.errors import InputError
 from submitter.orders import Order
@@ -272,9 +272,9 @@ def test_a_bomb_in_the_metadata_is_not_inflated(tmp_path: Path) -> None:
 
 
 def test_a_png_of_nothing_but_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_CHUNKS", 50)
+    monkeypatch.setattr(metadata, "MAX_CHUNKS", 50)
     with (
-        pytest.raises(files.BrokenPicture, match="more than 50 chunks"),
+        pytest.raises(metadata.BrokenPicture, match="more than 50 chunks"),
         thumbnails.opened(io.BytesIO(with_chunks(PNG, *[chunk(b"tEXt", b"")] * 60)), ("PNG",)),
     ):
         pass
@@ -310,7 +310,7 @@ def test_a_thumbnail_is_upright(form: str, orientation: int, tmp_path: Path) -> 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("more", [0, 300])
 def test_the_orientation_is_found_among_other_tags(order: str, more: int) -> None:
-    assert files.orientation(b"Exif\0\0" + exif(6, order=order, more=more)) == 6
+    assert metadata.orientation(b"Exif\0\0" + exif(6, order=order, more=more)) == 6
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_a_profile_is_in_force_in_every_mode(mode: str, tmp_path: Path) -> None:
 
 def test_a_large_profile_is_in_force_and_one_that_is_too_large_is_ignored(tmp_path: Path) -> None:
     """Pillow gives up at 1 MB."""
-    for size, expected in ((2 * 2**20, BLUE), (files.MAX_PROFILE + 1, RED)):
+    for size, expected in ((2 * 2**20, BLUE), (metadata.MAX_PROFILE + 1, RED)):
         profile = red_is_blue()
         profile += bytes(size - len(profile))
         content = with_chunks(PNG, chunk(b"iCCP", b"Profile\0\0" + zlib.compress(profile)))

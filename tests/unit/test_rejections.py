@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.upkeep import Rejection
+from receiver.stores.sql.activity import Rejection
 from receiver.web.rejections import MAX_ATTEMPTS, MAX_KINDS, MAX_REASON, OTHERS, Rejections
 from tests.support.patience import PATIENCE, wait_until
 

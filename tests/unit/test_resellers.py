@@ -94,7 +94,7 @@ def test_resources_are_found_in_every_place_seen(data: dict[str, Any]) -> None:
 )
 def test_every_status_and_synonym_is_known(theirs: str, ours: Status) -> None:
     assert parse("modellix", answer(theirs), Source.QUERY).status is ours
-    assert get("modellix").status(theirs) is ours
+    assert get("modellix").statuses[theirs] is ours
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
 from receiver.config import settings
 from submitter.errors import ConfigurationError
-from submitter.providers import ROOMS
+from submitter.providers import PROVIDERS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.findall(r"^#? ?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
@@ -54,12 +54,12 @@ def read_the_receivers() -> None:
 def read_those_of(provider: str) -> Callable[[], None]:
     def read() -> None:
         with pytest.raises(ConfigurationError):
-            ROOMS[provider]("default")
+            PROVIDERS[provider].from_environment("default")
 
     return read
 
 
-READERS = [read_the_receivers, *map(read_those_of, ROOMS)]
+READERS = [read_the_receivers, *map(read_those_of, PROVIDERS)]
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from receiver.errors import NotJson, NotTheProtocol, RequestRefused
 from receiver.events import Event, Source
 from receiver.providers import get
-from receiver.providers.base import decode_strictly, expires_at
 from receiver.providers.fields import amount, cleaned, identity, instant
+from receiver.providers.json_body import decode_strictly
+from receiver.providers.outputs import expires_at
 from receiver.tasks import Status
 from tests.support.samples import callback
 

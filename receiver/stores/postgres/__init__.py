@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-from receiver.stores.postgres.connections import Connections
+from receiver.stores.base import Store
+from receiver.stores.postgres.database import PostgresDatabase
 from receiver.stores.postgres.jobs import Jobs
-from receiver.stores.sql.access import Access
-from receiver.stores.sql.activity import Happenings
-from receiver.stores.sql.browsing import Browsing
-from receiver.stores.sql.charges import Charges
-from receiver.stores.sql.clocks import Clocks
-from receiver.stores.sql.endpoints import Endpoints
-from receiver.stores.sql.hook_tests import Trials
-from receiver.stores.sql.inbox import Inbox
-from receiver.stores.sql.inputs import Inputs
-from receiver.stores.sql.keys import Keys
-from receiver.stores.sql.metrics import Measures
-from receiver.stores.sql.overview import Overview
-from receiver.stores.sql.polling_schedule import Agenda
-from receiver.stores.sql.queries import Catalogue
-from receiver.stores.sql.refusals import Refusals
-from receiver.stores.sql.repair import Repair
-from receiver.stores.sql.retention import Retention
-from receiver.stores.sql.transfer import Transfer
 
 
-class PostgresStore(
-    Connections,
-    Inbox,
-    Jobs,
-    Agenda,
-    Catalogue,
-    Keys,
-    Endpoints,
-    Trials,
-    Repair,
-    Refusals,
-    Access,
-    Measures,
-    Retention,
-    Transfer,
-    Happenings,
-    Charges,
-    Clocks,
-    Overview,
-    Browsing,
-    Inputs,
-):
-    """See `stores.base.Store` and `stores.jobs.Announcing`, whose verbs these are."""
+class PostgresStore(Store):
+    """The record in one PostgreSQL database, whose job queue hands out deliveries."""
+
+    database: PostgresDatabase
+    has_job_queue = True
+
+    def __init__(self, url: str) -> None:
+        database = PostgresDatabase(url)
+        super().__init__(database)
+        self.jobs = Jobs(database)
 
 
 __all__ = ["PostgresStore"]

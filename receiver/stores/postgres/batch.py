@@ -17,8 +17,8 @@ from psycopg import pq
 from receiver.errors import StoreUnavailable
 from receiver.stores.postgres.session import LOCK_NAME
 from receiver.stores.postgres.wire import ConnectionLost, Statement, Wire
+from receiver.stores.sql.database import Session, Values
 from receiver.stores.sql.locks import LockedSql
-from receiver.stores.sql.session import Session, Values
 
 # Two batches may hold what the other waits for. PostgreSQL looks for such rings after 1 s; a batch
 # that waits for so long is undone, and its pieces, each alone, make no ring.

@@ -9,18 +9,20 @@ from psycopg.conninfo import make_conninfo
 
 from receiver.deliveries import Delivery
 from receiver.endpoints import Circuit, Endpoint
-from receiver.stores.admission import UNLIMITED, Admission, Candidate
-from receiver.stores.jobs import QUEUE, TASK
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnection
+from receiver.stores.postgres.database import PostgresDatabase
+from receiver.stores.sql import rows
+from receiver.stores.sql.database import Session
 from receiver.stores.sql.endpoints import known
-from receiver.stores.sql.hook_queues import ABANDONED, lanes
+from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, lanes
 from receiver.stores.sql.locks import Lock, locked
-from receiver.stores.sql.outbox import CLAIM, Outbox
-from receiver.stores.sql.session import Session
+from receiver.stores.sql.outbox import CLAIM
 
 if TYPE_CHECKING:
     from procrastinate import App
 
+QUEUE = "deliveries"
+TASK = "attempt"  # the job's task; its only argument is `delivery_id`
 # A job begins by the database's clock, `due_at` was set by a machine's: they may differ by so much.
 CLOCKS_APART = 2_000  # ms
 RETRY_JOB_AFTER = 2_000  # ms; for deliveries whose turn has not come: see `dispatch/slots.py`
@@ -28,19 +30,22 @@ ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep goes on
 CONNECTIONS = 4  # of Procrastinate's own pool
 
 
-class Jobs(Outbox):
-    """See `stores.jobs.Announcing`."""
+class Jobs:
+    """Announces deliveries as jobs.
 
-    _url: str
+    Triggers of the schema announce a delivery in the commit that makes it due. Jobs may be lost,
+    doubled or late: only the delivery row says what is to be done.
+    """
 
-    def is_pooled(self) -> bool:
-        raise NotImplementedError  # see `connections.Connections`
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
 
     def queue(self) -> App:
+        """Return a Procrastinate app on this database; the caller opens it."""
         from procrastinate import App, PsycopgConnector  # noqa: PLC0415 - only a worker needs it
 
-        reached_by = make_conninfo(self._url, connect_timeout=CONNECTED_WITHIN)
-        kwargs = {"prepare_threshold": None} if self.is_pooled() else {}
+        reached_by = make_conninfo(self._database.url, connect_timeout=CONNECTED_WITHIN)
+        kwargs = {"prepare_threshold": None} if self._database.is_pooled() else {}
         return App(
             connector=PsycopgConnector(
                 conninfo=reached_by,
@@ -58,56 +63,74 @@ class Jobs(Outbox):
         lease_until: int,
         admission: Admission = UNLIMITED,
     ) -> Delivery | None:
-        def work(connection: Session) -> bool:
-            row = connection.execute_locked(_DUE, (delivery_id, now + CLOCKS_APART)).fetchone()
+        """Claim this delivery, as `Outbox.claim` does; None if it cannot be attempted now.
+
+        If its hook has no slot, all due jobs of the hook are removed, so that they do not delay
+        other hooks. The caller then announces the hook's next deliveries once it has a slot. If
+        None is returned, a later job, the sweep or the worker with the claim attempts the delivery.
+        """
+
+        def work(session: Session) -> bool:
+            row = session.execute_locked(_DUE, (delivery_id, now + CLOCKS_APART)).fetchone()
             if row is None:
                 return False
             hook = row["hook"]
-            endpoint = known(connection, hook)
-            if not _may_begin(connection, endpoint, now):
+            endpoint = known(session, hook)
+            if not _may_begin(session, endpoint, now):
                 return False
             if not admission.has_slot(hook, timed_out=endpoint.timed_out):
-                connection.execute(_REMOVE_JOBS, (hook, ANNOUNCED_AT_ONCE))
+                session.execute(_REMOVE_JOBS, (hook, ANNOUNCED_AT_ONCE))
                 return False
             abandoned = bool(row["abandoned"])
             if not admission.begin(Candidate(delivery_id, hook, endpoint.timed_out, abandoned)):
-                connection.execute(_ANNOUNCE_LATER, (now + RETRY_JOB_AFTER, delivery_id))
+                session.execute(_ANNOUNCE_LATER, (now + RETRY_JOB_AFTER, delivery_id))
                 return False
-            connection.execute(CLAIM, (worker, lease_until, delivery_id))
+            session.execute(CLAIM, (worker, lease_until, delivery_id))
             return True
 
-        if not self._write(work):
+        if not self._database.write(work):
             return None
-        return self._deliveries_where("d.id = ?", [delivery_id])[0]
+        with self._database.reading() as session:
+            return rows.deliveries(session, "d.id = ?", [delivery_id])[0]
 
     def announce_next(self, hook: str, now: int, limit: int) -> bool:
-        def work(connection: Session) -> bool:
-            room = sum(lane.room(now, limit) for lane in lanes(connection) if lane.hook == hook)
+        """Announce the hook's oldest due deliveries, up to `limit`, that have no job.
+
+        Returns False if none of the hook's deliveries can be attempted now.
+        """
+
+        def work(session: Session) -> bool:
+            room = sum(lane.room(now, limit) for lane in lanes(session) if lane.hook == hook)
             if room:
-                connection.execute(_ANNOUNCE_DUE, (hook, now, room))
+                session.execute(_ANNOUNCE_DUE, (hook, now, room))
             return room > 0
 
-        return self._write(work)
+        return self._database.write(work)
 
     def announce_missing(self, now: int, without_slot: Collection[str] = ()) -> int:
-        def work(connection: Session) -> int:
-            announced = connection.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
-            for lane in lanes(connection):
+        """Announce deliveries without a job that are due, or whose worker is gone; return how many.
+
+        Skips due deliveries of hooks in `without_slot`; see `take`.
+        """
+
+        def work(session: Session) -> int:
+            announced = session.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
+            for lane in lanes(session):
                 room = lane.room(now, ANNOUNCED_AT_ONCE)
                 if room and lane.hook not in without_slot:
                     values = (lane.hook, now, room)
-                    announced += connection.execute(_ANNOUNCE_DUE, values).rowcount
+                    announced += session.execute(_ANNOUNCE_DUE, values).rowcount
             return announced
 
-        return self._write(work)
+        return self._database.write(work)
 
 
-def _may_begin(connection: Session, endpoint: Endpoint, now: int) -> bool:
+def _may_begin(session: Session, endpoint: Endpoint, now: int) -> bool:
     """Is the endpoint to be told now? One that is probed is held until this transaction ends."""
     circuit = endpoint.circuit(now)
     if circuit is Circuit.HALF_OPEN:
-        circuit = known(connection, endpoint.hook, and_hold=True).circuit(now)
-        probe = connection.execute(_PROBED, (endpoint.hook,))
+        circuit = known(session, endpoint.hook, and_hold=True).circuit(now)
+        probe = session.execute(_PROBED, (endpoint.hook,))
         if circuit is Circuit.HALF_OPEN and probe.fetchall():
             return False  # its probe runs
     return circuit not in (Circuit.OPEN, Circuit.PAUSED)

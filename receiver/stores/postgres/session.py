@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 
+from receiver.stores.sql.database import QueryResult, Values, storable_values
 from receiver.stores.sql.locks import LockedSql
-from receiver.stores.sql.session import QueryResult, Values, storable_values
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 _PLACE = re.compile(rf"\?|{_NAME.pattern}")
@@ -20,7 +20,7 @@ LOCK_NAME = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
 
 
 class PostgresSession:
-    """A connection, as `stores.sql.session.Session`.
+    """A connection, as `stores.sql.database.Session`.
 
     In a `pipeline` statements gather, and go to the server together with the first whose result is
     looked at, or with the commit: a round trip is paid for each look, not for each statement.

@@ -18,7 +18,7 @@ from psycopg.adapt import PyFormat, Transformer
 
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
 from receiver.stores.postgres.session import numbered
-from receiver.stores.sql.session import Values
+from receiver.stores.sql.database import Values
 
 ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good as gone
 ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)

@@ -13,7 +13,7 @@ from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.postgres.batch import commit_together
 from receiver.stores.postgres.wire import ConnectionLost, Wire
-from receiver.stores.sql.session import Session
+from receiver.stores.sql.database import Session
 
 Write = group_commit.Write[Session, Any]
 MAX_BATCH = 64  # writes; each locks its rows until the batch is committed

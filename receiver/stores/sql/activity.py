@@ -1,24 +1,133 @@
-"""What happened last."""
+"""What happened recently: activity of tasks, rejected requests, and processes at work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
-from receiver.stores.activity import Activity, ActivityKind, Key
-from receiver.stores.rows import Row
-from receiver.stores.sql.session import LAST, SqlStoreBase
+from receiver.stores.sql.database import LAST, Component, Session
+from receiver.stores.sql.rows import Row
+
+Key = tuple[int, ...]
 
 
-class Happenings(SqlStoreBase):
-    """See `stores.happenings.Happenings`."""
+class ActivityKind(StrEnum):
+    """What can happen to a task."""
+
+    CALLBACK = "callback"  # a provider said something that it had not said before
+    MOVE = "move"  # the task has another status
+    ATTEMPT = "attempt"  # a delivery was tried
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One thing that happened. Of a message of no task, task, account and reference are None."""
+
+    kind: ActivityKind
+    key: Key  # orders those of a kind
+    at: int  # integer milliseconds UTC
+    task_id: str | None
+    provider: str
+    account: str | None
+    reference: str | None
+    outcome: str  # of a callback or an attempt; the status that a task moved to
+    status: str | None = None  # that an attempt told
+    hook: str | None = None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A request to the callback routes that was refused. `path` shows no token."""
+
+    at: int
+    address: str
+    reason: str
+    method: str
+    path: str
+    count: int = 1  # how many like it came at once
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessProblem:
+    """What is wrong with a process. `kind`: such as `worker`."""
+
+    name: str
+    kind: str
+    problem: str
+    seen_at: int
+
+
+GONE_AFTER = 30_000  # ms without a heartbeat; a process at work sends one every 10 s
+
+REJECTIONS_KEPT = 1_000  # rows
+
+DAY = 86_400_000  # ms
+
+
+class ActivityLog(Component):
+    """What happened recently, and which processes are at work."""
 
     def newest(
         self, kind: ActivityKind, *, before: Key | None = None, limit: int = 200
     ) -> list[Activity]:
+        """Those of this kind with the greatest keys, greatest first, smaller than `before`.
+
+        In PostgreSQL a smaller key may appear after a greater one: whoever was later with its
+        commit. A byte-identical repeat of a callback is only counted, and does not appear.
+        """
         sql, read = _OF[kind]
         start = (LAST,) if before is None else before
-        with self.reading() as connection:
-            return [read(row) for row in connection.execute(sql, (*start, limit))]
+        with self._database.reading() as session:
+            return [read(row) for row in session.execute(sql, (*start, limit))]
+
+    def add_rejections(self, found: Sequence[Rejection]) -> None:
+        """Keep these; only the newest 1,000 are kept."""
+        newest = [_values_of(rejection) for rejection in found[-REJECTIONS_KEPT:]]
+
+        def work(session: Session) -> None:
+            session.executemany(_INSERT_REJECTION, newest)
+            session.execute(_DELETE_OLD_REJECTIONS, (REJECTIONS_KEPT,))
+
+        self._database.write(work)
+
+    def rejections(self, limit: int = 50) -> list[Rejection]:
+        """Newest first."""
+        with self._database.reading() as session:
+            found = session.execute(_NEWEST_REJECTIONS, (limit,)).fetchall()
+        return list(map(_rejection, found))
+
+    def heartbeat(self, name: str, kind: str, now: int) -> None:
+        """This process is alive. Also proves that the store can be written."""
+
+        def work(session: Session) -> None:
+            session.execute(_HEARTBEAT, (name, kind, now))
+            session.execute("delete from processes where seen_at < ?", (now - DAY,))
+
+        self._database.write(work)
+
+    def last_seen(self, kind: str) -> int | None:
+        """When a process of this kind was last seen."""
+        with self._database.reading() as session:
+            row = session.execute(
+                "select max(seen_at) as seen_at from processes where kind = ?", (kind,)
+            ).fetchone()
+        return None if row["seen_at"] is None else int(row["seen_at"])
+
+    def report_problem(self, name: str, kind: str, problem: str | None, now: int) -> None:
+        """Store the problem of this process, or that it has none. Also a heartbeat."""
+        self._database.write(lambda session: session.execute(_REPORT, (name, kind, now, problem)))
+
+    def process_problems(self, since: int) -> list[ProcessProblem]:
+        """Return the problems of processes that were seen after that instant."""
+        with self._database.reading() as session:
+            found = session.execute(_PROBLEMS, (since,)).fetchall()
+        return [
+            ProcessProblem(row["name"], row["kind"], row["problem"], row["seen_at"])
+            for row in found
+        ]
 
 
 def _callback(row: Row) -> Activity:
@@ -48,12 +157,14 @@ select c.id, c.received_at as at, c.source, c.outcome, c.problem, length(c.body)
 from callbacks c left join tasks t on t.seq = c.task
 where c.id < ? order by c.id desc limit ?
 """
+
 _MOVES = """
 select tr.id, tr.recorded_at as at, tr.status, tr.trust, tr.corrected,
   t.provider, t.id as task_id, t.account, t.reference
 from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
 """
+
 _ATTEMPTS = """
 select a.id, a.ended_at as at, a.outcome, a.answer, d.hook, tr.status,
   t.provider, t.id as task_id, t.account, t.reference
@@ -61,8 +172,43 @@ from attempts a join deliveries d on d.id = a.delivery
 join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
 where a.id < ? order by a.id desc limit ?
 """
+
 _OF: dict[ActivityKind, tuple[str, Callable[[Row], Activity]]] = {
     ActivityKind.CALLBACK: (_CALLBACKS, _callback),
     ActivityKind.MOVE: (_MOVES, _move),
     ActivityKind.ATTEMPT: (_ATTEMPTS, _attempt),
 }
+
+_INSERT_REJECTION = """
+insert into rejections (at, address, reason, method, path, count) values (?, ?, ?, ?, ?, ?)
+"""
+
+_DELETE_OLD_REJECTIONS = "delete from rejections where id <= (select max(id) from rejections) - ?"
+
+_NEWEST_REJECTIONS = "select * from rejections order by id desc limit ?"
+
+
+def _rejection(row: Row) -> Rejection:
+    return Rejection(
+        row["at"], row["address"], row["reason"], row["method"], row["path"], row["count"]
+    )
+
+
+def _values_of(found: Rejection) -> tuple[Any, ...]:
+    return (found.at, found.address, found.reason, found.method, found.path, found.count)
+
+
+_REPORT = """
+insert into processes (name, kind, seen_at, problem) values (?, ?, ?, ?)
+on conflict (name) do update set seen_at = excluded.seen_at, problem = excluded.problem
+"""
+
+_PROBLEMS = """
+select name, kind, problem, seen_at from processes
+where problem is not null and seen_at > ? order by kind, name limit 100
+"""
+
+_HEARTBEAT = """
+insert into processes (name, kind, seen_at) values (?, ?, ?)
+on conflict (name) do update set seen_at = excluded.seen_at
+"""

@@ -1,6 +1,7 @@
-"""Corrects what is scheduled when a clock was set.
+"""Clocks that were set, and the schedules that move with them.
 
-Moved are instants that decide when something happens next. What was recorded as history stays.
+See docs/adr/0016-clock-steps.md. A correction moves the instants that decide when something
+happens next. Recorded history stays.
 """
 
 from __future__ import annotations
@@ -9,18 +10,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receiver.observability.metrics import LAST_CALLBACK
-from receiver.stores.clocks import (
-    CORRECTED_WITHIN,
-    LEAST_AFTER_BOOT,
-    LEAST_STEP,
-    LIVE_FOR,
-    NEW_LEASE,
-    ClockStep,
-)
-from receiver.stores.sql.session import LAST, Session, SqlStoreBase
+from receiver.stores.sql.database import LAST, Component, Session
+
+LEAST_STEP = 2_000  # ms; a smaller change of a clock is not corrected
+
+LEAST_AFTER_BOOT = 15_000  # ms that the newest heartbeat is in the future after a reboot
+
+SETTLES_WITHIN = 600_000  # ms after a boot in which a machine without a battery learns the time
+
+NEW_LEASE = 10_000  # ms; running deliveries are renewed every 2.5 s
+
+# ms in which a step is detected and corrected; what was scheduled meanwhile is right already.
+CORRECTED_WITHIN = 15_000
+
+REFRESH_EVERY = 30_000  # ms after which each machine confirms that its server's clock was not set
+
+LIVE_FOR = 75_000  # ms after which a machine that did not is not asked to confirm a step
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """A correction. `by_ms`: how far the clock was set; negative: back."""
+
+    at: int  # after the step
+    by_ms: int
+    moved_ms: int  # how far schedules were moved
+
+    @property
+    def text(self) -> str:
+        """Describe the step for people."""
+        direction = "back" if self.by_ms < 0 else "forward"
+        return f"the clock was set {direction} by {abs(self.by_ms) / 1000:.0f} s"
+
 
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000  # ms
+
 STEPS_KEPT = 1_000
+
 BOOTS_KEPT_FOR = 400 * DAY
 
 
@@ -36,6 +62,7 @@ class _Schedule:
 
 # A delivery that waits for the files of another hook is released when that delivery ends.
 _WAITS = "after is not null and attempts = retries_from"
+
 SCHEDULES: Sequence[_Schedule] = (
     _Schedule("tasks", "deadline_at", longest=DAY),
     _Schedule("deliveries", "due_at", f"state = 'pending' and not ({_WAITS})", DAY),
@@ -51,77 +78,98 @@ SCHEDULES: Sequence[_Schedule] = (
     _Schedule("refused_attempts", "at", longest=0),
     _Schedule("sessions", "ends_at", longest=DAY),
 )
+
 TOLERATED = MINUTE  # of hosts whose clocks differ; only what is further ahead is corrected
 
 
-class Clocks(SqlStoreBase):
-    """See `stores.clocks.Clocks`."""
-
-    def server_clock(self) -> int | None:
-        return None
+class Clocks(Component):
+    """The record's clock, compared with the time since boot."""
 
     def clock_step(self, boot: str, offset: int, now: int) -> int:
-        with self.reading() as connection:
-            return _uncorrected(connection, boot, offset, now)
+        """Return by how many ms the clock was set without a correction; 0 if it was not.
+
+        `offset` is the difference between the record's clock, which shows `now`, and the time since
+        the boot named `boot`.
+        """
+        with self._database.reading() as session:
+            return _uncorrected(session, boot, offset, now)
 
     def correct_clock(
         self, boot: str, offset: int, now: int, *, settles: bool = False, shared: bool = False
     ) -> ClockStep | None:
-        def work(connection: Session) -> ClockStep | None:
-            connection.lock_name("clock")
-            by = _uncorrected(connection, boot, offset, now)
+        """Store the offset of this boot, and move all schedules by an uncorrected step, once.
+
+        With `settles`, the machine booted so recently that a step forward is elapsed time: it is
+        moved only as far as this boot moved back. With `shared`, the clock is that of a server. If
+        other machines use it, a step forward waits for one of them to notice it too, because the
+        clock of a virtual machine that was paused seems to show the same. Returns the correction,
+        or None.
+        """
+
+        def work(session: Session) -> ClockStep | None:
+            session.lock_name("clock")
+            by = _uncorrected(session, boot, offset, now)
             if by > 0 and shared:
-                is_confirmed = _is_confirmed(connection, boot, by, now)
+                is_confirmed = _is_confirmed(session, boot, by, now)
                 if is_confirmed is None:
                     return None
                 by = by if is_confirmed else 0
             step = None
             if by:
-                step = ClockStep(now, by, _moved(connection, boot, by, settles=settles))
-                connection.execute(_INSERT_STEP, (boot, step.at, step.by_ms, step.moved_ms))
-                _move(connection, step)
-            newest = connection.execute(_NEWEST_STEP).fetchone()["id"]
-            connection.execute(_PUT, (boot, offset, newest, now))
-            connection.execute("delete from clocks where seen_at < ?", (now - BOOTS_KEPT_FOR,))
-            connection.execute("delete from clock_steps where id <= ?", (newest - STEPS_KEPT,))
+                step = ClockStep(now, by, _moved(session, boot, by, settles=settles))
+                session.execute(_INSERT_STEP, (boot, step.at, step.by_ms, step.moved_ms))
+                _move(session, step)
+            newest = session.execute(_NEWEST_STEP).fetchone()["id"]
+            session.execute(_PUT, (boot, offset, newest, now))
+            session.execute("delete from clocks where seen_at < ?", (now - BOOTS_KEPT_FOR,))
+            session.execute("delete from clock_steps where id <= ?", (newest - STEPS_KEPT,))
             return step
 
-        return self._write(work)
+        return self._database.write(work)
 
     def limit_schedules(self, now: int) -> int:
+        """Make due whatever is due later than its longest possible delay; return how many rows."""
         limited = [
             (schedule, now + schedule.longest + TOLERATED)
             for schedule in SCHEDULES
             if schedule.longest is not None
         ]
-        with self.reading() as connection:  # looked at before any write: it is the rule
+        with self._database.reading() as session:  # looked at before any write: it is the rule
             is_wrong = any(
-                connection.execute(_first(schedule), (latest,)).fetchone() is not None
+                session.execute(_first(schedule), (latest,)).fetchone() is not None
                 for schedule, latest in limited
             )
             for sql in (_LONG_LEASE, _SEEN_IN_FUTURE):
-                is_wrong |= connection.execute(sql, (now + TOLERATED,)).fetchone() is not None
+                is_wrong |= session.execute(sql, (now + TOLERATED,)).fetchone() is not None
         if not is_wrong:
             return 0
 
-        def work(connection: Session) -> int:
+        def work(session: Session) -> int:
             made_due = sum(
-                connection.execute(_make_due(schedule), (now, latest)).rowcount
+                session.execute(_make_due(schedule), (now, latest)).rowcount
                 for schedule, latest in limited
             )
             lease = (now + NEW_LEASE, now + TOLERATED)
-            made_due += connection.execute(_SHORTEN_LEASE, lease).rowcount
-            connection.execute(_NOT_SEEN, (now - TOLERATED, now + TOLERATED))
+            made_due += session.execute(_SHORTEN_LEASE, lease).rowcount
+            session.execute(_NOT_SEEN, (now - TOLERATED, now + TOLERATED))
             return made_due
 
-        return self._write(work)
+        return self._database.write(work)
 
     def clock_steps(self, since: int) -> list[ClockStep]:
-        with self.reading() as connection:
-            found = connection.execute(_STEPS, (since, since)).fetchall()
+        """The corrections since that instant, by the clock before or after the step; oldest first.
+
+        Those that follow the first of them are included, whatever the clock showed.
+        """
+        with self._database.reading() as session:
+            found = session.execute(_STEPS, (since, since)).fetchall()
         return [ClockStep(row["at"], row["by_ms"], row["moved_ms"]) for row in found]
 
     def set_forward_since(self, since: int) -> int:
+        """Return by how many ms a clock that was set makes data of that time or later look older.
+
+        This is the largest sum of the newest corrections since then, and never negative.
+        """
         total = largest = 0
         for step in reversed(self.clock_steps(since)):
             total += step.moved_ms
@@ -129,35 +177,35 @@ class Clocks(SqlStoreBase):
         return largest
 
 
-def _uncorrected(connection: Session, boot: str, offset: int, now: int) -> int:
+def _uncorrected(session: Session, boot: str, offset: int, now: int) -> int:
     """Return by how many ms the clock was set since this boot was last seen; see `clock_step`.
 
     If the boot is new, only a heartbeat in the future shows that the clock was set back.
     """
-    seen = connection.execute("select * from clocks where boot = ?", (boot,)).fetchone()
+    seen = session.execute("select * from clocks where boot = ?", (boot,)).fetchone()
     if seen is None:
-        newest = connection.execute("select max(seen_at) as seen_at from processes").fetchone()
+        newest = session.execute("select max(seen_at) as seen_at from processes").fetchone()
         ahead = (newest["seen_at"] or now) - now
         return -ahead if ahead >= LEAST_AFTER_BOOT else 0
-    corrected = connection.execute(_CORRECTED, (seen["step"],)).fetchone()["by_ms"]
+    corrected = session.execute(_CORRECTED, (seen["step"],)).fetchone()["by_ms"]
     by = offset - int(seen["offset_ms"]) - int(corrected)
     return by if abs(by) >= LEAST_STEP else 0
 
 
-def _is_confirmed(connection: Session, boot: str, by: int, now: int) -> bool | None:
+def _is_confirmed(session: Session, boot: str, by: int, now: int) -> bool | None:
     """Return whether another machine noticed this step of the server's clock, too.
 
     True as well if no other machine uses the server. None: another one has not looked yet; then
     this boot's suspicion is stored.
     """
     values = (boot, now - LIVE_FOR, now - by - LIVE_FOR, now - by)
-    others = connection.execute(_LIVE, values).fetchall()
+    others = session.execute(_LIVE, values).fetchall()
     suspected = [row["suspected_ms"] for row in others if row["suspected_ms"] is not None]
     if not others or any(abs(one - by) < LEAST_STEP for one in suspected):
         return True
-    mine = connection.execute("select * from clocks where boot = ?", (boot,)).fetchone()
+    mine = session.execute("select * from clocks where boot = ?", (boot,)).fetchone()
     if mine["suspected_ms"] is None or abs(mine["suspected_ms"] - by) >= LEAST_STEP:
-        connection.execute(_SUSPECT, (by, now, boot))
+        session.execute(_SUSPECT, (by, now, boot))
         return None
     has_looked = any(
         row["suspected_ms"] is None and row["seen_at"] > mine["seen_at"] for row in others
@@ -165,14 +213,14 @@ def _is_confirmed(connection: Session, boot: str, by: int, now: int) -> bool | N
     return False if has_looked else None
 
 
-def _moved(connection: Session, boot: str, by: int, *, settles: bool) -> int:
+def _moved(session: Session, boot: str, by: int, *, settles: bool) -> int:
     if by < 0 or not settles:
         return by
-    moved_back = -int(connection.execute(_MOVED_BY_BOOT, (boot,)).fetchone()["moved_ms"])
+    moved_back = -int(session.execute(_MOVED_BY_BOOT, (boot,)).fetchone()["moved_ms"])
     return min(by, max(0, moved_back))
 
 
-def _move(connection: Session, step: ClockStep) -> None:
+def _move(session: Session, step: ClockStep) -> None:
     """Move all schedules.
 
     After a step forward, an instant later than that step stays: it was scheduled since, or its
@@ -180,15 +228,15 @@ def _move(connection: Session, step: ClockStep) -> None:
     """
     latest = LAST if step.by_ms < 0 else step.at - CORRECTED_WITHIN
     for schedule in SCHEDULES:
-        connection.execute(_shift(schedule), (step.moved_ms, latest))
-    connection.execute(_RENEW, (step.at + NEW_LEASE,))
+        session.execute(_shift(schedule), (step.moved_ms, latest))
+    session.execute(_RENEW, (step.at + NEW_LEASE,))
     if step.by_ms < 0:
-        connection.execute(_SEEN_EARLIER, (step.moved_ms, step.at))
-        connection.execute(_CALLBACK_EARLIER, _in_seconds(step.moved_ms, step.at))
-        connection.execute("delete from hours where hour >= ?", (step.at // HOUR + 48,))
+        session.execute(_SEEN_EARLIER, (step.moved_ms, step.at))
+        session.execute(_CALLBACK_EARLIER, _in_seconds(step.moved_ms, step.at))
+        session.execute("delete from hours where hour >= ?", (step.at // HOUR + 48,))
     else:
-        connection.execute(_SEEN_LATER, (step.moved_ms, latest))
-        connection.execute(_CALLBACK_LATER, _in_seconds(step.moved_ms, latest))
+        session.execute(_SEEN_LATER, (step.moved_ms, latest))
+        session.execute(_CALLBACK_LATER, _in_seconds(step.moved_ms, latest))
 
 
 def _in_seconds(*values: int) -> tuple[float, ...]:
@@ -211,35 +259,51 @@ def _make_due(one: _Schedule) -> str:
 
 
 _CORRECTED = "select coalesce(sum(by_ms), 0) as by_ms from clock_steps where id > ?"
+
 _MOVED_BY_BOOT = "select coalesce(sum(moved_ms), 0) as moved_ms from clock_steps where boot = ?"
+
 _NEWEST_STEP = "select coalesce(max(id), 0) as id from clock_steps"
+
 _INSERT_STEP = "insert into clock_steps (boot, at, by_ms, moved_ms) values (?, ?, ?, ?)"
+
 _PUT = """
 insert into clocks (boot, offset_ms, step, seen_at) values (?, ?, ?, ?)
 on conflict (boot) do update set offset_ms = excluded.offset_ms, step = excluded.step,
   seen_at = excluded.seen_at, suspected_ms = null
 """
+
 _SUSPECT = "update clocks set suspected_ms = ?, seen_at = ? where boot = ?"
+
 # Seen since the step, or shortly before.
 _LIVE = """
 select suspected_ms, seen_at from clocks
 where boot <> ? and (seen_at > ? or (seen_at > ? and seen_at <= ?))
 """
+
 # A step back may show an earlier time than that of an earlier step; it belongs to it all the same.
 _STEPS = """
 select at, by_ms, moved_ms from clock_steps
 where id >= (select min(id) from clock_steps where at >= ? or at - by_ms >= ?) order by id
 """
+
 _RENEW = "update deliveries set due_at = ? where state = 'claimed'"
+
 _SEEN_EARLIER = "update processes set seen_at = seen_at + ? where seen_at > ?"
+
 _SEEN_LATER = "update processes set seen_at = seen_at + ? where seen_at <= ?"
+
 _CALLBACK_EARLIER = f"""
 update measures set value = value + ? where name = '{LAST_CALLBACK.name}' and value > ?
 """  # noqa: S608 - of this project
+
 _CALLBACK_LATER = f"""
 update measures set value = value + ? where name = '{LAST_CALLBACK.name}' and value <= ?
 """  # noqa: S608 - of this project
+
 _LONG_LEASE = "select 1 from deliveries where state = 'claimed' and due_at > ? limit 1"
+
 _SHORTEN_LEASE = "update deliveries set due_at = ? where state = 'claimed' and due_at > ?"
+
 _SEEN_IN_FUTURE = "select 1 from processes where seen_at > ? limit 1"
+
 _NOT_SEEN = "update processes set seen_at = ? where seen_at > ?"

@@ -1,96 +1,233 @@
-"""How the other sides of the hooks are, and what people have to be told of them."""
+"""The endpoints of hooks: their circuit breakers, alerts about them, and test events for them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
 from receiver.deliveries import Delivery
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
-from receiver.stores import rows
+from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import Lock, locked
-from receiver.stores.sql.session import Session, SqlStoreBase
-from receiver.stores.upkeep import Change
+from receiver.stores.sql.rows import Row
+
+Change = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
+"""What an attempt does to its endpoint, and what people have to be told."""
+
+MOST_TRIES = 3  # a test event with which so many workers died is not sent again
+
+GIVEN_UP_ON = f"the worker died or stalled while it sent this, {MOST_TRIES} times"
+
+
+class HookTestOutcome(StrEnum):
+    """What came of a test event."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class HookTest:
+    """The newest test event for a hook. `ended_at` None: it waits, or is being sent."""
+
+    hook: str
+    status: str  # that it tells
+    asked_at: int
+    tries: int = 0  # how often a worker took it
+    ended_at: int | None = None
+    outcome: HookTestOutcome | None = None
+    answer: str = ""  # what the other side said, or the error
+
 
 TOLD_FOR = 86_400_000  # ms; an alert that nobody could be told of by then is dropped
 
 
-class Endpoints(SqlStoreBase):
-    """See `stores.upkeep.Endpoints`."""
+class Endpoints(Component):
+    """The state of each hook's endpoint, and the newest test event for it."""
 
-    def endpoints(self) -> list[Endpoint]:
-        with self.reading() as connection:
-            found = connection.execute("select * from endpoints order by hook").fetchall()
-        return [rows.endpoint(row, hook=row["hook"]) for row in found]
+    def all(self) -> list[Endpoint]:
+        """Those that are known to fail, or are paused or disabled; a hook not named works."""
+        with self._database.reading() as session:
+            found = session.execute("select * from endpoints order by hook").fetchall()
+        return [endpoint_of(row, hook=row["hook"]) for row in found]
 
-    def endpoint(self, hook: str) -> Endpoint:
-        with self.reading() as connection:
-            return known(connection, hook)
+    def of(self, hook: str) -> Endpoint:
+        """One of them; one that works if nothing is known."""
+        with self._database.reading() as session:
+            return known(session, hook)
 
-    def hold(self, hook: str, now: int) -> None:
-        self._write(lambda connection: connection.execute(_HOLD, (hook, now)))
+    def pause(self, hook: str, now: int) -> None:
+        """Make no delivery to this hook until `resume`: it waits, and costs no attempt."""
+        self._database.write(lambda session: session.execute(_HOLD, (hook, now)))
 
     def resume(self, hook: str, now: int | None = None) -> bool:
-        def work(connection: Session) -> bool:
-            was_closed = known(connection, hook).circuit(0) is Circuit.CLOSED
+        """Close the circuit, whatever it was; False if it was closed.
+
+        With `now`, the retries of its deliveries are due then at the latest. Deliveries that wait
+        for another hook go on waiting.
+        """
+
+        def work(session: Session) -> bool:
+            was_closed = known(session, hook).circuit(0) is Circuit.CLOSED
             if now is not None:
-                connection.execute(_RETRY_NOW, (now, hook, now))
-            connection.execute("delete from endpoints where hook = ?", (hook,))
+                session.execute(_RETRY_NOW, (now, hook, now))
+            session.execute("delete from endpoints where hook = ?", (hook,))
             return not was_closed
 
-        return self._write(work)
+        return self._database.write(work)
 
     def take_alerts(self, now: int, again_at: int) -> list[Alert]:
-        with self.reading() as connection:
-            if connection.execute(_ALERTS_DUE, (now,)).fetchone() is None:
+        """What people have to be told; given again at `again_at` unless it was sent."""
+        with self._database.reading() as session:
+            if session.execute(_ALERTS_DUE, (now,)).fetchone() is None:
                 return []  # asked before any write: no alert costs no sync
 
-        def work(connection: Session) -> list[Alert]:
-            connection.execute("delete from alerts where at < ?", (now - TOLD_FOR,))
-            found = connection.execute(_TAKE_ALERTS, (again_at, now)).fetchall()
-            return sorted(map(rows.alert, found), key=lambda alert: alert.id)
+        def work(session: Session) -> list[Alert]:
+            session.execute("delete from alerts where at < ?", (now - TOLD_FOR,))
+            found = session.execute(_TAKE_ALERTS, (again_at, now)).fetchall()
+            return sorted(map(_alert, found), key=lambda alert: alert.id)
 
-        return self._write(work)
+        return self._database.write(work)
 
     def alert_sent(self, alert_id: int) -> None:
-        self._write(
-            lambda connection: connection.execute("delete from alerts where id = ?", (alert_id,))
+        """Forget the alert."""
+        self._database.write(
+            lambda session: session.execute("delete from alerts where id = ?", (alert_id,))
         )
 
+    def request_test(self, hook: str, status: str, now: int) -> bool:
+        """Ask a worker to send one; False if one was asked for that has not ended."""
+        values = (hook, status, now, now)
+        return self._database.write(
+            lambda session: session.execute(_REQUEST_TEST, values).rowcount == 1
+        )
 
-def known(connection: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
+    def claim_tests(self, now: int, again_at: int) -> list[HookTest]:
+        """Those that wait, oldest first, each for one worker; for another at `again_at`.
+
+        One that was taken `MOST_TRIES` times without an end has failed.
+        """
+        with self._database.reading() as session:
+            if session.execute(_TEST_WAITS, (now,)).fetchone() is None:
+                return []  # read first, because a write costs a sync
+
+        def work(session: Session) -> list[HookTest]:
+            session.execute(_FAIL_TESTS, (now, GIVEN_UP_ON, now, MOST_TRIES))
+            found = session.execute(_CLAIM_TESTS, (again_at, now)).fetchall()
+            return sorted(map(_test, found), key=lambda test: (test.asked_at, test.hook))
+
+        return self._database.write(work)
+
+    def renew_test(self, test: HookTest, again_at: int) -> None:
+        """It is still being sent. Nothing happens if somebody else has it."""
+        self._database.write(
+            lambda session: session.execute(_RENEW_TEST, (again_at, *_claim(test)))
+        )
+
+    def end_test(self, test: HookTest, outcome: HookTestOutcome, answer: str, now: int) -> bool:
+        """Keep what came of it; False if it ended already, or somebody else has it."""
+        values = (now, outcome, answer, *_claim(test))
+        return self._database.write(
+            lambda session: session.execute(_END_TEST, values).rowcount == 1
+        )
+
+    def tests(self) -> list[HookTest]:
+        """The newest of each hook, by hook."""
+        with self._database.reading() as session:
+            found = session.execute("select * from trials order by hook").fetchall()
+        return [_test(row) for row in found]
+
+
+def known(session: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
     """What is on record of the endpoint of this hook."""
     if and_hold:
-        row = connection.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
+        row = session.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
     else:
-        row = connection.execute(_KNOWN, (hook,)).fetchone()
-    return Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
+        row = session.execute(_KNOWN, (hook,)).fetchone()
+    return Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
 
 
-def apply(connection: Session, delivery: Delivery, change: Change, now: int) -> None:
+def apply(session: Session, delivery: Delivery, change: Change, now: int) -> None:
     """Apply the change to the endpoint, in the transaction of the attempt that brought it.
 
     A new text in `said` came from this delivery, and belongs to its task. The name is locked as
     well as the row, because the row is missing until the first failure.
     """
     hook = delivery.hook
-    connection.lock_name(f"endpoint {hook}")
-    row = connection.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
-    before = Endpoint(hook) if row is None else rows.endpoint(row, hook=hook)
+    session.lock_name(f"endpoint {hook}")
+    row = session.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
+    before = Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
     task = None if row is None else row["said_task"]
     after, kind = change(before)
     if after == Endpoint(hook):
         if after != before:
-            connection.execute("delete from endpoints where hook = ?", (hook,))
+            session.execute("delete from endpoints where hook = ?", (hook,))
     elif after != before:
-        connection.execute(_PUT, rows.of_endpoint(after))
+        session.execute(_PUT, _values_of(after))
     if after.said and after.said != before.said:
-        task = connection.execute(_TASK_OF, (delivery.id,)).fetchone()["task"]
-        connection.execute("update endpoints set said_task = ? where hook = ?", (task, hook))
+        task = session.execute(_TASK_OF, (delivery.id,)).fetchone()["task"]
+        session.execute("update endpoints set said_task = ? where hook = ?", (task, hook))
     if kind is not None:
         said = before.said if kind is AlertKind.RECOVERED else after.said
-        connection.execute(_INSERT_ALERT, (hook, kind, now, said, now, task))
+        session.execute(_INSERT_ALERT, (hook, kind, now, said, now, task))
+
+
+def endpoint_of(row: Row, hook: str) -> Endpoint:
+    """The endpoint of this hook; columns that are null say that nothing is known."""
+    return Endpoint(
+        hook=hook,
+        failures=row["failures"] or 0,
+        failing_since=row["failing_since"],
+        openings=row["openings"] or 0,
+        retry_at=row["retry_at"],
+        paused_at=row["paused_at"],
+        disabled_at=row["disabled_at"],
+        said=row["said"] or "",
+        timed_out=bool(row["timed_out"]),
+    )
+
+
+def _values_of(endpoint: Endpoint) -> tuple[Any, ...]:
+    return (
+        endpoint.hook,
+        endpoint.failures,
+        endpoint.failing_since,
+        endpoint.openings,
+        endpoint.retry_at,
+        endpoint.paused_at,
+        endpoint.disabled_at,
+        endpoint.said,
+        int(endpoint.timed_out),
+    )
+
+
+def _alert(row: Row) -> Alert:
+    return Alert(row["id"], row["hook"], AlertKind(row["kind"]), row["at"], row["said"])
+
+
+def _test(row: Row) -> HookTest:
+    return HookTest(
+        hook=row["hook"],
+        status=row["status"],
+        asked_at=row["asked_at"],
+        tries=row["tries"],
+        ended_at=row["ended_at"],
+        outcome=None if row["outcome"] is None else HookTestOutcome(row["outcome"]),
+        answer=row["answer"],
+    )
+
+
+def _claim(test: HookTest) -> tuple[str, int, int]:
+    """Tells one taking of it from every other."""
+    return test.hook, test.asked_at, test.tries
 
 
 _KNOWN = "select * from endpoints where hook = ?"
+
 _KNOWN_HELD = locked(_KNOWN, Lock.ROWS)
+
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
   disabled_at, said, timed_out)
@@ -100,20 +237,52 @@ on conflict (hook) do update set failures = excluded.failures,
   retry_at = excluded.retry_at, paused_at = excluded.paused_at,
   disabled_at = excluded.disabled_at, said = excluded.said, timed_out = excluded.timed_out
 """
+
 _HOLD = """
 insert into endpoints (hook, paused_at) values (?, ?)
 on conflict (hook) do update set paused_at = coalesce(endpoints.paused_at, excluded.paused_at)
 """
+
 _TASK_OF = """
 select tr.task from deliveries d join transitions tr on tr.id = d.transition where d.id = ?
 """
+
 _RETRY_NOW = """
 update deliveries set due_at = ?
 where state = 'pending' and hook = ? and due_at > ?
   and (after is null or attempts > retries_from)
 """
+
 _INSERT_ALERT = """
 insert into alerts (hook, kind, at, said, due_at, said_task) values (?, ?, ?, ?, ?, ?)
 """
+
 _ALERTS_DUE = "select 1 from alerts where due_at <= ? limit 1"
+
 _TAKE_ALERTS = "update alerts set due_at = ? where due_at <= ? returning *"
+
+_REQUEST_TEST = """
+insert into trials (hook, status, asked_at, again_at) values (?, ?, ?, ?)
+on conflict (hook) do update set status = excluded.status, asked_at = excluded.asked_at,
+  again_at = excluded.again_at, tries = 0, ended_at = null, outcome = null, answer = ''
+where trials.ended_at is not null
+"""
+
+_TEST_WAITS = "select 1 from trials where again_at <= ? limit 1"
+
+_FAIL_TESTS = """
+update trials set again_at = null, outcome = 'failed', ended_at = ?, answer = ?
+where again_at <= ? and tries >= ?
+"""
+
+_CLAIM_TESTS = "update trials set tries = tries + 1, again_at = ? where again_at <= ? returning *"
+
+_RENEW_TEST = """
+update trials set again_at = ?
+where hook = ? and asked_at = ? and tries = ? and again_at is not null
+"""
+
+_END_TEST = """
+update trials set again_at = null, ended_at = ?, outcome = ?, answer = ?
+where hook = ? and asked_at = ? and tries = ? and again_at is not null
+"""

@@ -1,14 +1,57 @@
-"""What waits, hook by hook: however much waits for one of them, the others are found as quickly."""
+"""The queue of each hook: however long one is, the others are found as quickly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from receiver.endpoints import Circuit, Endpoint
-from receiver.stores import rows
-from receiver.stores.admission import Admission, Candidate
+from receiver.stores.sql.database import Session
+from receiver.stores.sql.endpoints import endpoint_of
 from receiver.stores.sql.locks import Lock, locked
-from receiver.stores.sql.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A delivery that is due."""
+
+    id: int
+    hook: str
+    timed_out: bool  # whether the last attempt of its hook, for any delivery, timed out
+    abandoned: bool  # whether its own last attempt was abandoned: it may have killed its worker
+
+
+class Admission(Protocol):
+    """The free slots of one worker process. Thread-safe."""
+
+    def has_slot(self, hook: str, *, timed_out: bool) -> bool:
+        """Return whether another delivery of this hook may begin now."""
+        ...
+
+    @property
+    def takes_abandoned(self) -> bool:
+        """Whether a delivery whose last attempt was abandoned may begin now."""
+        ...
+
+    def begin(self, candidate: Candidate) -> bool:
+        """Reserve a slot for this delivery; False if there is none for it.
+
+        Safe to repeat, because a transaction that was rolled back is tried again.
+        """
+        ...
+
+
+class _Unlimited:
+    takes_abandoned = True
+
+    def has_slot(self, hook: str, *, timed_out: bool) -> bool:  # noqa: ARG002 - all may begin
+        return True
+
+    def begin(self, candidate: Candidate) -> bool:  # noqa: ARG002 - all may begin
+        return True
+
+
+UNLIMITED: Admission = _Unlimited()
 
 COUNTED = 10_000  # rows; beyond that nobody needs the number, and it costs time
 
@@ -57,25 +100,25 @@ class HookQueue:
         return 1 if self.endpoint.circuit(now) is Circuit.HALF_OPEN else limit
 
 
-def lanes(connection: Session) -> list[HookQueue]:
+def lanes(session: Session) -> list[HookQueue]:
     """One lane for each hook that has something waiting."""
     return [
-        HookQueue(rows.endpoint(row, hook=row["lane"]), row["due_at"], row["running"])
-        for row in connection.execute(_LANES)
+        HookQueue(endpoint_of(row, hook=row["lane"]), row["due_at"], row["running"])
+        for row in session.execute(_LANES)
     ]
 
 
-def claimable(connection: Session, now: int, limit: int, admission: Admission) -> list[int]:
+def claimable(session: Session, now: int, limit: int, admission: Admission) -> list[int]:
     """The ids of up to `limit` deliveries to be claimed next."""
     waiting: list[tuple[int, int, int, Candidate]] = []
     takes_abandoned = int(admission.takes_abandoned)
-    for lane in lanes(connection):
+    for lane in lanes(session):
         room = lane.room(now, limit)
         timed_out = lane.endpoint.timed_out
         if not room or not admission.has_slot(lane.hook, timed_out=timed_out):
             continue
         values = (lane.hook, now, takes_abandoned, room)
-        for place, row in enumerate(connection.execute_locked(_OLDEST, values).fetchall()):
+        for place, row in enumerate(session.execute_locked(_OLDEST, values).fetchall()):
             candidate = Candidate(row["id"], lane.hook, timed_out, bool(row["abandoned"]))
             waiting.append((lane.running + place, row["due_at"], row["id"], candidate))
     begun: list[int] = []
@@ -85,9 +128,9 @@ def claimable(connection: Session, now: int, limit: int, admission: Admission) -
     return begun
 
 
-def due(connection: Session, hook: str, now: int) -> int:
+def due(session: Session, hook: str, now: int) -> int:
     """How many deliveries of a hook are due, held or not; counted up to COUNTED."""
-    count: int = connection.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
+    count: int = session.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
     return count
 
 

@@ -1,37 +1,37 @@
 """Messages that name another provider task than the one on record.
 
 See docs/adr/0012-one-provider-task-per-task.md. Each function that writes runs inside the
-writer's transaction, on its connection.
+writer's transaction, on its session.
 """
 
 from __future__ import annotations
 
 from receiver.errors import NotAMismatch
 from receiver.events import Event
-from receiver.stores import rows
-from receiver.stores.base import MISMATCHES
-from receiver.stores.sql.polling_schedule import count
-from receiver.stores.sql.provider_ids import ProviderId
-from receiver.stores.sql.session import Row, Session
+from receiver.stores.sql import rows
+from receiver.stores.sql.database import Session
+from receiver.stores.sql.metrics import MISMATCHES, count
+from receiver.stores.sql.resolve_task import ProviderId
+from receiver.stores.sql.rows import Row
 from receiver.tasks import Status, Trust, mismatch_problem
 
 PAUSE = 60_000  # ms between two queries of a task because of mismatches
 
 
-def note(connection: Session, task: Row, at: int) -> None:
+def note(session: Session, task: Row, at: int) -> None:
     """Count a mismatch, and query the task, at most once a minute, if that could change it."""
-    count(connection, MISMATCHES, task["provider"])
+    count(session, MISMATCHES, task["provider"])
     last = task["mismatched_at"]
     is_sure = Status(task["status"]).is_terminal and Trust(task["trust"]) is Trust.QUERIED
     if is_sure or task["given_up_at"] is not None or task["provider_task_id"] is None:
-        connection.execute(_NOTE, (at, task["seq"]))
+        session.execute(_NOTE, (at, task["seq"]))
     else:
         # A last mismatch in the future was recorded before the clock was set back.
         ask_at = at if last is None else min(max(at, last + PAUSE), at + PAUSE)
-        connection.execute(_NOTE_AND_ASK, (at, ask_at, ask_at, task["seq"]))
+        session.execute(_NOTE_AND_ASK, (at, ask_at, ask_at, task["seq"]))
 
 
-def mark_earlier(connection: Session, task: Row, named: ProviderId, at: int) -> None:
+def mark_earlier(session: Session, task: Row, named: ProviderId, at: int) -> None:
     """Mark the earlier messages, which named another provider task, and query the new one.
 
     If they ended the task, its final status may be corrected.
@@ -39,19 +39,19 @@ def mark_earlier(connection: Session, task: Row, named: ProviderId, at: int) -> 
     problem = mismatch_problem(task[named.column], named.id)
     sources = rows.any_of("source", named.sources)
     values = (problem, problem, task["seq"], *map(str, named.sources))
-    if connection.execute(_MARK_EARLIER.format(sources=sources), values).rowcount:
-        count(connection, MISMATCHES, task["provider"])
+    if session.execute(_MARK_EARLIER.format(sources=sources), values).rowcount:
+        count(session, MISMATCHES, task["provider"])
     if Status(task["status"]).is_terminal:
-        connection.execute(_FLAG_STATUS, (str(Trust.TOKEN), task["seq"]))
-    connection.execute(_NOTE_AND_ASK, (at, at, at, task["seq"]))
+        session.execute(_FLAG_STATUS, (str(Trust.TOKEN), task["seq"]))
+    session.execute(_NOTE_AND_ASK, (at, at, at, task["seq"]))
 
 
-def rests_on_one(connection: Session, task: Row) -> bool:
+def rests_on_one(session: Session, task: Row) -> bool:
     """Return whether the status on record was reported by a message that is now a mismatch."""
     if task["mismatched_at"] is None:
         return False
     values = (task["seq"], task["status"])
-    return connection.execute(_RESTS_ON_ONE, values).fetchone() is not None
+    return session.execute(_RESTS_ON_ONE, values).fetchone() is not None
 
 
 def is_disputed(task: Row, named: ProviderId, event: Event) -> bool:
@@ -74,17 +74,21 @@ def check(callback_id: int, task: Row, named: ProviderId) -> None:
 
 
 _NOTE = "update tasks set mismatched_at = ? where seq = ?"
+
 _NOTE_AND_ASK = """
 update tasks set mismatched_at = ?,
   deadline_at = case when deadline_at is null or deadline_at > ? then ? else deadline_at end
 where seq = ?
 """
+
 _MARK_EARLIER = """
 update callbacks set outcome = 'mismatch',
   problem = case when problem is null then ? else ? || '; ' || problem end
 where task = ? and outcome not in ('mismatch', 'quarantined') and {sources}
 """
+
 _FLAG_STATUS = "update tasks set conflict = 1, trust = ? where seq = ?"
+
 _RESTS_ON_ONE = """
 select 1 from transitions join callbacks on callbacks.id = transitions.callback
 where transitions.task = ? and transitions.status = ? and callbacks.outcome = 'mismatch'

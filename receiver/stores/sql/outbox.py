@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.deliveries import Attempt, Delivery, File, Notice, State
 from receiver.errors import NotFound
-from receiver.stores import rows
-from receiver.stores.admission import UNLIMITED, Admission
-from receiver.stores.sql import endpoints
-from receiver.stores.sql.hook_queues import claimable, lanes
-from receiver.stores.sql.session import Session, SqlStoreBase
-from receiver.stores.upkeep import Change
+from receiver.events import Callback
+from receiver.stores.sql import endpoints, rows
+from receiver.stores.sql.database import Component, Session
+from receiver.stores.sql.endpoints import Change
+from receiver.stores.sql.hook_queues import UNLIMITED, Admission, claimable, lanes
 
 
-class Outbox(SqlStoreBase):
-    """See `stores.base.Outbox`."""
+@dataclass(frozen=True, slots=True)
+class NoticeSource:
+    """What a delivery is about: the task, its move, the message it rests on, the files so far."""
+
+    notice: Notice
+    callback: Callback | None
+    is_forgotten: bool = False  # nothing may be told of the task any more
+
+
+class Outbox(Component):
+    """Claims deliveries and settles their attempts."""
 
     def claim(
         self,
@@ -26,25 +35,33 @@ class Outbox(SqlStoreBase):
         limit: int,
         admission: Admission = UNLIMITED,
     ) -> list[Delivery]:
+        """Claim up to `limit` due deliveries that have a slot; each claim begins an attempt.
+
+        No other worker can claim them before `lease_until`. The hook with the fewest running
+        deliveries comes first, then the oldest delivery. Hooks that are paused or whose circuit is
+        open are skipped; a half-open hook gets one delivery at a time.
+        """
         due_at = self.next_due_at(now)
         if due_at is None or due_at > now or not self._any_may_begin(now, admission):
             return []  # asked before any write: an idle worker costs no sync
 
-        def work(connection: Session) -> list[int]:
-            ids = claimable(connection, now, limit, admission)
+        def work(session: Session) -> list[int]:
+            ids = claimable(session, now, limit, admission)
             claims = [(worker, lease_until, delivery) for delivery in ids]
-            connection.executemany(CLAIM, claims)
+            session.executemany(CLAIM, claims)
             return ids
 
-        wanted = self._write(work)
-        return sorted(self._deliveries_where(rows.any_of("d.id", wanted), wanted), key=rows.by_id)
+        wanted = self._database.write(work)
+        return sorted(self._deliveries(rows.any_of("d.id", wanted), wanted), key=rows.by_id)
 
     def expired(self, now: int) -> list[Delivery]:
-        return self._deliveries_where(_EXPIRED, [now])
+        """Claimed deliveries whose lease ran out: their worker died or stalled."""
+        return self._deliveries("d.state = 'claimed' and d.due_at <= ?", [now])
 
     def renew(self, deliveries: Sequence[Delivery], lease_until: int) -> None:
+        """Hold on to these deliveries; one that was lost meanwhile stays lost."""
         held = [(lease_until, delivery.id, delivery.attempts) for delivery in deliveries]
-        self._write(lambda connection: connection.executemany(_RENEW, held))
+        self._database.write(lambda session: session.executemany(_RENEW, held))
 
     def settle(
         self,
@@ -55,7 +72,15 @@ class Outbox(SqlStoreBase):
         files: Sequence[File] = (),
         change: Change | None = None,
     ) -> bool:
-        def work(connection: Session) -> bool:
+        """End the attempt that `delivery` was claimed for.
+
+        `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
+        made, even if it failed. When a delivery ends, those that wait for it become due. `change`
+        is applied to the hook's endpoint, and its alert is stored. Returns False and writes nothing
+        if the claim was lost.
+        """
+
+        def work(session: Session) -> bool:
             ended_at = None if state is State.PENDING else attempt.ended_at
             values = {
                 "state": state,
@@ -66,50 +91,76 @@ class Outbox(SqlStoreBase):
                 "outcome": attempt.outcome,
                 "now": attempt.ended_at,
             }
-            if not connection.execute(_SETTLE, values).rowcount:
+            if not session.execute(_SETTLE, values).rowcount:
                 return False
             if change is not None:
-                endpoints.apply(connection, delivery, change, attempt.ended_at)
-            connection.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
+                endpoints.apply(session, delivery, change, attempt.ended_at)
+            session.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
             for file in files:
                 place = (attempt.number, delivery.id, file.media_index, file.url)
-                connection.execute(_KEEP_OTHER_PLACE, place)
+                session.execute(_KEEP_OTHER_PLACE, place)
             made = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
-            connection.executemany(_UPSERT_FILE, made)
+            session.executemany(_UPSERT_FILE, made)
             if ended_at is not None:
-                connection.execute(RELEASE_WAITING, (ended_at, delivery.id, ended_at))
+                session.execute(RELEASE_WAITING, (ended_at, delivery.id, ended_at))
             return True
 
-        return self._write(work)
+        return self._database.write(work)
+
+    def notice_source(self, delivery: Delivery) -> NoticeSource:
+        """What the delivery is about. Raises NotFound."""
+        with self._database.reading() as session:
+            task = session.execute(_TASK, (delivery.task_id,)).fetchone()
+            if task is None:
+                raise NotFound(f"no task {delivery.task_id}")
+            row = session.execute(_TRANSITION_OF, (delivery.id,)).fetchone()
+            files = session.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
+            callback = session.execute(_CALLBACK, (row["callback"],)).fetchone()
+        notice = Notice(
+            rows.task(task),
+            rows.transition(row),
+            files=tuple(map(rows.file, files)),
+            made=tuple(
+                rows.file(row)
+                for row in files
+                if row["delivery"] == delivery.id and row["attempt"] > delivery.retries_from
+            ),
+        )
+        source = None if callback is None else rows.callback(callback).callback
+        return NoticeSource(notice, source, is_forgotten=row["closed_at"] is not None)
 
     def redeliver(self, delivery_id: int, now: int) -> None:
-        changed = self._write(
-            lambda connection: connection.execute(_REDELIVER, (now, delivery_id)).rowcount
+        """Make a delivery that ended due again, with a fresh set of retries.
+
+        Raises NotFound, also if its task was forgotten.
+        """
+        changed = self._database.write(
+            lambda session: session.execute(_REDELIVER, (now, delivery_id)).rowcount
         )
         if not changed:
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
     def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:
-        with self.reading() as connection:
+        """When the next delivery of a hook with a slot can be claimed; None: not by itself."""
+        with self._database.reading() as session:
             opening = [
                 lane.opens_at(now)
-                for lane in lanes(connection)
+                for lane in lanes(session)
                 if admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
             ]
         return min((at for at in opening if at is not None), default=None)
 
     def _any_may_begin(self, now: int, admission: Admission) -> bool:
-        with self.reading() as connection:
+        with self._database.reading() as session:
             return any(
                 admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
-                for lane in lanes(connection)
+                for lane in lanes(session)
                 if lane.room(now, 1)
             )
 
-    def _deliveries_where(self, where: str, values: Sequence[Any]) -> list[Delivery]:
-        with self.reading() as connection:
-            found = connection.execute(f"{_DELIVERIES} where {where}", values).fetchall()
-        return [rows.delivery(row) for row in found]
+    def _deliveries(self, where: str, values: Sequence[Any]) -> list[Delivery]:
+        with self._database.reading() as session:
+            return rows.deliveries(session, where, values)
 
 
 # A claimed delivery whose lease ran out is not claimed again: the worker ends its attempt as
@@ -118,8 +169,6 @@ CLAIM = """
 update deliveries set state = 'claimed', attempts = attempts + 1, worker = ?, due_at = ?
 where id = ? and state = 'pending'
 """
-
-_EXPIRED = "d.state = 'claimed' and d.due_at <= ?"
 
 # The number of attempts is the fence: each claim has its own, so a claim that was lost changes
 # nothing. An attempt is abandoned only while its lease is out: its worker may have come back.
@@ -174,7 +223,17 @@ where id = ? and state in ('delivered', 'dead') and not exists (
 )
 """
 
-_DELIVERIES = """
-select d.*, t.id as task_id, tr.status as status
-from deliveries d join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+_TASK = "select * from tasks where id = ?"
+_CALLBACK = f"{rows.SELECT_CALLBACKS} where c.id = ?"
+_TRANSITION_OF = """
+select tr.*, forgotten.closed_at
+from transitions tr join deliveries d on d.transition = tr.id
+left join forgotten on forgotten.task = tr.task
+where d.id = ?
+"""
+
+_FILES_OF_TRANSITION = """
+select f.* from files f join deliveries d on d.id = f.delivery
+where d.transition = ? and substr(f.media_index, 1, 9) <> 'replaced '
+order by f.delivery, f.media_index
 """

@@ -1,224 +1,202 @@
-"""Looking at the record."""
+"""Single rows of the record, and what belongs to them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from receiver.deliveries import Delivery, Notice, State
+from receiver.deliveries import Attempt, Delivery, File, Transition
 from receiver.errors import NotFound
-from receiver.stores import rows
-from receiver.stores.base import (
-    ALWAYS,
-    Backlog,
-    NoticeSource,
-    Page,
-    StoredCallback,
-    TaskHistory,
-    TimeRange,
-)
-from receiver.stores.sql.hook_queues import COUNTED, due, lanes
-from receiver.stores.sql.lists import Lists
-from receiver.stores.sql.outbox import Outbox
-from receiver.tasks import Outcome, Status, Task
+from receiver.events import Callback
+from receiver.stores.sql import rows
+from receiver.stores.sql.database import Component
+from receiver.stores.sql.rows import StoredCallback, TimeRange
+from receiver.tasks import Task
 
 
-class Catalogue(Outbox):
-    """See `stores.base.Catalogue`."""
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """Everything on record about one task."""
 
-    def told(self, delivery: Delivery) -> NoticeSource:
-        task = self.task(delivery.task_id)
-        with self.reading() as connection:
-            row = connection.execute(_TRANSITION_OF, (delivery.id,)).fetchone()
-            files = connection.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
-        notice = Notice(
-            task,
-            rows.transition(row),
-            files=tuple(map(rows.file, files)),
-            made=tuple(
-                rows.file(row)
-                for row in files
-                if row["delivery"] == delivery.id and row["attempt"] > delivery.retries_from
-            ),
-        )
-        callback = self.callback(row["callback"]).callback if row["callback"] else None
-        return NoticeSource(notice, callback, is_forgotten=row["closed_at"] is not None)
+    task: Task
+    transitions: tuple[Transition, ...]
+    callbacks: tuple[StoredCallback, ...]
+    deliveries: tuple[Delivery, ...]
+    attempts: dict[int, tuple[Attempt, ...]]  # by delivery id
+    files: dict[int, tuple[File, ...]]  # by delivery id
+    forgotten_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A file that was made of an output of a task, without the bytes of its thumbnail."""
+
+    task_id: str
+    delivery: int
+    file: File
+    has_thumbnail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one task cost, as its provider wrote it."""
+
+    row: int  # where the next page begins
+    provider: str
+    account: str
+    reference: str | None
+    created_at: int  # integer milliseconds UTC
+    cost: str
+    unit: str | None  # None: it was told to a release that did not keep it
+
+
+class Queries(Component):
+    """Reads single rows, and what belongs to given rows."""
 
     def task(self, task_id: str) -> Task:
-        with self.reading() as connection:
-            row = connection.execute("select * from tasks where id = ?", (task_id,)).fetchone()
+        """Raises NotFound."""
+        with self._database.reading() as session:
+            row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
         if row is None:
             raise NotFound(f"no task {task_id}")
         return rows.task(row)
 
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
-        with self.reading() as connection:
+        """The newest task with this id in responses or callbacks. Raises NotFound."""
+        with self._database.reading() as session:
             wanted = {"provider": provider, "id": provider_task_id}
-            row = connection.execute(_BY_PROVIDER_ID, wanted).fetchone()
+            row = session.execute(_BY_PROVIDER_ID, wanted).fetchone()
         if row is None:
             raise NotFound(f"no task of {provider} with the id {provider_task_id}")
         return rows.task(row)
 
     def history(self, task_id: str) -> TaskHistory:
+        """Raises NotFound."""
         task = self.task(task_id)
-        with self.reading() as connection:
-            transitions = connection.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
-            attempts = connection.execute(_ATTEMPTS_OF_TASK, (task_id,)).fetchall()
-            files = connection.execute(_FILES_OF_TASK, (task_id,)).fetchall()
-            forgotten = connection.execute(_FORGOTTEN, (task_id,)).fetchone()
-        everything = 10_000
+        with self._database.reading() as session:
+            transitions = session.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
+            callbacks = session.execute(_CALLBACKS_OF_TASK, (task_id,)).fetchall()
+            deliveries = rows.deliveries(session, "t.id = ? order by d.id", [task_id])
+            attempts = session.execute(_ATTEMPTS_OF_TASK, (task_id,)).fetchall()
+            files = session.execute(_FILES_OF_TASK, (task_id,)).fetchall()
+            forgotten = session.execute(_FORGOTTEN, (task_id,)).fetchone()
         return TaskHistory(
             task=task,
             transitions=tuple(map(rows.transition, transitions)),
-            callbacks=tuple(reversed(self.callbacks(task_id=task_id, limit=everything))),
-            deliveries=tuple(reversed(self.deliveries(task_id=task_id, limit=everything))),
+            callbacks=tuple(map(rows.callback, callbacks)),
+            deliveries=tuple(deliveries),
             attempts=rows.grouped(attempts, rows.attempt),
             files=rows.grouped(files, rows.file),
             forgotten_at=None if forgotten is None else forgotten["closed_at"],
         )
 
-    def tasks(
-        self,
-        *,
-        status: Status | None = None,
-        provider: str | None = None,
-        reference: str | None = None,
-        limit: int = 50,
-    ) -> list[Task]:
-        page = self.page_of_tasks(
-            before=None, limit=limit, status=status, provider=provider, reference=reference
-        )
-        return list(page.rows)
-
-    def callbacks(
-        self, *, task_id: str | None = None, outcome: Outcome | None = None, limit: int = 50
-    ) -> list[StoredCallback]:
-        page = self.page_of_callbacks(before=None, limit=limit, task_id=task_id, outcome=outcome)
-        return list(page.rows)
-
     def callback(self, callback_id: int) -> StoredCallback:
-        with self.reading() as connection:
-            row = connection.execute(f"{_CALLBACKS} where c.id = ?", (callback_id,)).fetchone()
+        """Raises NotFound."""
+        with self._database.reading() as session:
+            row = session.execute(_CALLBACK, (callback_id,)).fetchone()
         if row is None:
             raise NotFound(f"no callback {callback_id}")
         return rows.callback(row)
 
-    def deliveries(
-        self,
-        *,
-        task_id: str | None = None,
-        hook: str | None = None,
-        state: State | None = None,
-        limit: int = 50,
-    ) -> list[Delivery]:
-        page = self.page_of_deliveries(
-            before=None, limit=limit, task_id=task_id, hook=hook, state=state
-        )
-        return list(page.rows)
-
-    def page_of_tasks(
-        self,
-        *,
-        before: int | None,
-        limit: int,
-        status: Status | None = None,
-        provider: str | None = None,
-        reference: str | None = None,
-        account: str | None = None,
-        created: TimeRange = ALWAYS,
-    ) -> Page[Task]:
-        of_task = _given(provider=provider, reference=reference, account=account)
-        statuses = () if status is None else (status,)
-        with self.reading() as connection:
-            lists = Lists(connection, self._pages)
-            keys, values = lists.tasks(of_task, statuses, created, before, limit + 1)
-            found = connection.execute(_TASKS.format(keys=keys), values).fetchall()
-        following = found[limit - 1]["seq"] if len(found) > limit else None
-        return Page(tuple(map(rows.task, found[:limit])), following)
-
-    def page_of_callbacks(
-        self,
-        *,
-        before: int | None,
-        limit: int,
-        task_id: str | None = None,
-        outcome: Outcome | None = None,
-        provider: str | None = None,
-        reference: str | None = None,
-        account: str | None = None,
-        received: TimeRange = ALWAYS,
-    ) -> Page[StoredCallback]:
-        of_task = _given(id=task_id, reference=reference, account=account)
-        wanted = _given(provider=provider, outcome=outcome)
-        with self.reading() as connection:
-            lists = Lists(connection, self._pages)
-            keys, values = lists.callbacks(of_task, wanted, received, before, limit + 1)
-            sql = f"{_CALLBACKS} where c.id in ({keys}) order by c.id desc"
-            found = connection.execute(sql, values).fetchall()
-        following = found[limit - 1]["id"] if len(found) > limit else None
-        return Page(tuple(map(rows.callback, found[:limit])), following)
-
-    def page_of_deliveries(
-        self,
-        *,
-        before: int | None,
-        limit: int,
-        task_id: str | None = None,
-        hook: str | None = None,
-        state: State | None = None,
-        provider: str | None = None,
-        reference: str | None = None,
-        account: str | None = None,
-        moved: TimeRange = ALWAYS,
-    ) -> Page[Delivery]:
-        of_task = _given(id=task_id, provider=provider, reference=reference, account=account)
-        with self.reading() as connection:
-            lists = Lists(connection, self._pages)
-            keys, values = lists.deliveries(of_task, hook, state, moved, before, limit + 1)
-        found = self._deliveries_where(f"d.id in ({keys}) order by d.id desc", values)
-        following = found[limit - 1].id if len(found) > limit else None
-        return Page(tuple(found[:limit]), following)
-
     def delivery(self, delivery_id: int) -> Delivery:
-        found = self._deliveries_where("d.id = ?", [delivery_id])
+        """Raises NotFound."""
+        with self._database.reading() as session:
+            found = rows.deliveries(session, "d.id = ?", [delivery_id])
         if not found:
             raise NotFound(f"no delivery {delivery_id}")
         return found[0]
 
-    def backlog(self, now: int, hooks: Collection[str] | None = None) -> Backlog:
-        with self.reading() as connection:
-            dead = connection.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
-            waiting = [(lane, due(connection, lane.hook, now)) for lane in lanes(connection)]
-        usable = {lane.hook for lane, _ in waiting if hooks is None or lane.hook in hooks}
-        ready = [lane.ready_since(now) for lane, _ in waiting if lane.hook in usable]
-        oldest = min((since for since in ready if since is not None), default=None)
-        held = sum(count for lane, count in waiting if lane.hook not in usable or lane.is_held(now))
-        return Backlog(sum(count for _, count in waiting), dead, oldest, held)
+    def tasks_by_id(self, task_ids: Sequence[str]) -> dict[str, Task]:
+        """Those of these tasks that are on record."""
+        sql = f"select * from tasks where {rows.any_of('id', task_ids)}"  # noqa: S608 - of rows
+        with self._database.reading() as session:
+            return {row["id"]: rows.task(row) for row in session.execute(sql, task_ids)}
+
+    def pictures(self, task_ids: Sequence[str]) -> dict[str, list[Picture]]:
+        """The files of these tasks, by task."""
+        pictures: dict[str, list[Picture]] = {}
+        with self._database.reading() as session:
+            sql = _PICTURES.format(where=rows.any_of("t.id", task_ids))
+            for row in session.execute(sql, task_ids):
+                has_thumbnail = bool(row["has_thumbnail"])
+                picture = Picture(row["task_id"], row["delivery"], rows.file(row), has_thumbnail)
+                pictures.setdefault(picture.task_id, []).append(picture)
+        return pictures
+
+    def picture(self, delivery: int, media_index: str) -> File:
+        """One file, with its thumbnail. Raises NotFound."""
+        with self._database.reading() as session:
+            row = session.execute(_PICTURE, (delivery, media_index)).fetchone()
+        if row is None:
+            raise NotFound(f"no file {media_index} of delivery {delivery}")
+        return rows.file(row)
+
+    def results(self, task_ids: Sequence[str]) -> dict[str, Callback]:
+        """The messages on which the successes of these tasks rest."""
+        with self._database.reading() as session:
+            sql = _RESULTS.format(where=rows.any_of("t.id", task_ids))
+            found = session.execute(sql, task_ids).fetchall()
+        return {row["task_id"]: rows.callback(row).callback for row in found}
+
+    def attempts(self, deliveries: Sequence[Delivery]) -> dict[int, tuple[Attempt, ...]]:
+        """The attempts at these deliveries, by delivery."""
+        ids = [delivery.id for delivery in deliveries]
+        sql = f"select * from attempts where {rows.any_of('delivery', ids)} {_IN_ORDER}"  # noqa: S608
+        with self._database.reading() as session:
+            return rows.grouped(session.execute(sql, ids), rows.attempt)
+
+    def inputs(self, task_id: str) -> dict[str, bytes]:
+        """What is kept; nothing for a task that is not on record."""
+        with self._database.reading() as session:
+            found = session.execute(_INPUTS, (task_id,)).fetchall()
+        return {row["name"]: bytes(row["thumbnail"]) for row in found}
+
+    def names_of_inputs(self, task_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Which are kept, by task; a task without any is not named."""
+        if not task_ids:
+            return {}
+        found: dict[str, list[str]] = {}
+        with self._database.reading() as session:
+            sql = _NAMES.format(tasks=rows.any_of("t.id", task_ids))
+            for row in session.execute(sql, list(task_ids)):
+                found.setdefault(row["task_id"], []).append(row["name"])
+        return found
+
+    def charges(
+        self,
+        created: TimeRange,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        provider: str | None = None,
+        account: str | None = None,
+    ) -> list[Charge]:
+        """Of tasks created in the span, oldest first, those after this row."""
+        where, values = rows.filters(provider=provider, account=account)
+        more, bounds = rows.within("created_at", created)
+        sql = f"{_CHARGES} and {where}{more} order by seq limit ?"
+        with self._database.reading() as session:
+            found = session.execute(sql, [after, *values, *bounds, limit]).fetchall()
+        return [
+            Charge(
+                row=row["seq"],
+                provider=row["provider"],
+                account=row["account"],
+                reference=row["reference"],
+                created_at=row["created_at"],
+                cost=row["cost"],
+                unit=row["cost_unit"],
+            )
+            for row in found
+        ]
 
 
-def _given(**wanted: object) -> dict[str, object]:
-    return {name: value for name, value in wanted.items() if value is not None}
-
-
-_TASKS = "select * from tasks where seq in ({keys}) order by seq desc"
-_DEAD = """
-select count(*) as dead from (select 1 from deliveries where state = 'dead' order by id limit ?)
-as found
-"""
-
-_CALLBACKS = """
-select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task
-"""
+_CALLBACK = f"{rows.SELECT_CALLBACKS} where c.id = ?"
+_CALLBACKS_OF_TASK = f"{rows.SELECT_CALLBACKS} where t.id = ? order by c.id"
 _BY_PROVIDER_ID = """
 select * from tasks
 where provider = :provider and (provider_task_id = :id or callback_task_id = :id)
 order by seq desc limit 1
-"""
-
-_TRANSITION_OF = """
-select tr.*, forgotten.closed_at
-from transitions tr join deliveries d on d.transition = tr.id
-left join forgotten on forgotten.task = tr.task
-where d.id = ?
 """
 
 _FORGOTTEN = """
@@ -227,12 +205,6 @@ select closed_at from forgotten join tasks on tasks.seq = forgotten.task where t
 
 _TRANSITIONS_OF_TASK = """
 select tr.* from transitions tr join tasks t on t.seq = tr.task where t.id = ? order by tr.id
-"""
-
-_FILES_OF_TRANSITION = """
-select f.* from files f join deliveries d on d.id = f.delivery
-where d.transition = ? and substr(f.media_index, 1, 9) <> 'replaced '
-order by f.delivery, f.media_index
 """
 
 _FILES_OF_TASK = """
@@ -245,4 +217,39 @@ _ATTEMPTS_OF_TASK = """
 select a.* from attempts a join deliveries d on d.id = a.delivery
 join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
 where t.id = ? order by a.delivery, a.number
+"""
+
+_IN_ORDER = "order by delivery, number"
+
+_PICTURES = """
+select t.id as task_id, f.delivery, f.media_index, f.url, f.sha256, f.size, f.content_type,
+  null as thumbnail, f.thumbnail is not null as has_thumbnail
+from tasks t join transitions tr on tr.task = t.seq join deliveries d on d.transition = tr.id
+join files f on f.delivery = d.id
+where {where} and substr(f.media_index, 1, 9) <> 'replaced ' order by f.delivery, f.media_index
+"""
+
+_PICTURE = "select * from files where delivery = ? and media_index = ?"
+
+_RESULTS = """
+select c.*, t.id as task_id from tasks t
+join transitions tr on tr.task = t.seq and tr.status = 'succeeded'
+join callbacks c on c.id = tr.callback
+where {where}
+"""
+
+_INPUTS = """
+select i.name, i.thumbnail from inputs i join tasks t on t.seq = i.task
+where t.id = ? order by i.name
+"""
+
+# In this order they were sent: human, then what is worn.
+_NAMES = """
+select t.id as task_id, i.name from inputs i join tasks t on t.seq = i.task
+where {tasks} order by t.id, case i.name when 'human' then 0 else 1 end, i.name
+"""
+
+_CHARGES = """
+select seq, provider, account, reference, created_at, cost, cost_unit from tasks
+where cost is not null and seq > ?
 """

@@ -1,4 +1,4 @@
-"""What the way in writes: each verb runs inside the writer's transaction, on its connection."""
+"""What the way in writes: each verb runs inside the writer's transaction, on its session."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from functools import cache
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound
 from receiver.events import Callback, Event, Source
-from receiver.stores.base import CALLBACKS_MISSED, CONFLICTS, GONE_AFTER, REPAIRS, StoredCallback
 from receiver.stores.sql import mismatches, resolve_task
-from receiver.stores.sql.polling_schedule import count
-from receiver.stores.sql.provider_ids import ProviderId
-from receiver.stores.sql.session import Row, Session
+from receiver.stores.sql.activity import GONE_AFTER
+from receiver.stores.sql.database import Session
+from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, count
+from receiver.stores.sql.resolve_task import ProviderId
+from receiver.stores.sql.rows import Row, StoredCallback
 from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
 from receiver.text.redaction import shortened
 
 LONGEST_PROBLEM = 1_000  # characters
+
 QUERY_AGAIN_AFTER = 5_000  # ms after a response without the output
+
 WAIT_FOR_OUTPUTS = 10_000  # ms that deliveries wait for the query for lost outputs
 
 
 class Recording:
-    """One piece of work for the record, in the transaction that is open on `connection`."""
+    """One piece of work for the record, in the transaction that is open on `session`."""
 
     def __init__(
         self,
-        connection: Session,
+        session: Session,
         subscriptions: Sequence[Subscription] = (),
         query_after: int = QUERY_ADOPTED_AFTER,
     ) -> None:
-        self._connection = connection
+        self._session = session
         self._subscriptions = subscriptions
         self._query_after = query_after  # ms until the first query of a task that is created
 
     def create(self, task: Task) -> None:
         """A new task with its `created` transition. Raises ValueError if the id is taken."""
-        row = resolve_task.insert(self._connection, task)
+        row = resolve_task.insert(self._session, task)
         if row is None:
             raise ValueError(f"task {task.id} is on record already")
         at = task.created_at
-        self._connection.execute(
+        self._session.execute(
             _INSERT_TRANSITION, (row["seq"], Status.CREATED, None, 0, at, at, Trust.QUERIED, 0)
         )
 
@@ -50,7 +53,7 @@ class Recording:
         self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
     ) -> Outcome:
         named = ProviderId.of(callback, event, shares_ids=shares_ids)
-        task = resolve_task.task_of(self._connection, callback, event, named, self._query_after)
+        task = resolve_task.task_of(self._session, callback, event, named, self._query_after)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         task = self._identified(task, named, callback.received_at)
@@ -71,11 +74,9 @@ class Recording:
         """
         task: Row | None = None
         if callback.task_id:
-            task = resolve_task.find(self._connection, callback.task_id)
+            task = resolve_task.find(self._session, callback.task_id)
             if task is None and not callback.is_empty:
-                task = resolve_task.task_of(
-                    self._connection, callback, query_after=self._query_after
-                )
+                task = resolve_task.task_of(self._session, callback, query_after=self._query_after)
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
@@ -99,9 +100,7 @@ class Recording:
         NotAMismatch, and NotFound if the task was forgotten.
         """
         named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
-        task = resolve_task.task_of(
-            self._connection, stored.callback, event, named, self._query_after
-        )
+        task = resolve_task.task_of(self._session, stored.callback, event, named, self._query_after)
         if task["forgotten_at"] is not None:
             if accept:
                 raise NotFound(f"task {task['id']} was forgotten")
@@ -114,14 +113,14 @@ class Recording:
         outcome = self._judge(task, named, event, trust, confirm=confirm, is_accepted=accept)
         problem = _problem(task, named, event)
         values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
-        self._connection.execute(_UNDERSTOOD, values)
+        self._session.execute(_UNDERSTOOD, values)
         if outcome is not Outcome.MISMATCH or stored.outcome is not Outcome.MISMATCH:
             self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
 
     def give_up(self, task_id: str, now: int) -> None:
         """Stop asking; whoever wants to know of that is told, once. Raises NotFound."""
-        task = resolve_task.find(self._connection, task_id)
+        task = resolve_task.find(self._session, task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
         if Status(task["status"]).is_terminal or task["forgotten_at"] is not None:
@@ -129,11 +128,11 @@ class Recording:
         if task["given_up_at"] is not None:  # it was queried once more
             self._set(task, "deadline_at", None)
             return
-        self._connection.execute(
+        self._session.execute(
             "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
             (now, task["seq"]),
         )
-        self._connection.execute(
+        self._session.execute(
             _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, 0, now, now, task["trust"], 0)
         )
         self._fill_outbox(task, GIVEN_UP, now)
@@ -151,13 +150,13 @@ class Recording:
             return task
         if named.column == "provider_task_id":
             values = (named.id, str(named.source), task["seq"])
-            self._connection.execute(_SET_PROVIDER_ID, values)
+            self._session.execute(_SET_PROVIDER_ID, values)
         else:
             self._set(task, named.column, named.id)
         if not named.is_other(task):
             return task
-        mismatches.mark_earlier(self._connection, task, named, at)
-        found = resolve_task.find(self._connection, task["id"])
+        mismatches.mark_earlier(self._session, task, named, at)
+        found = resolve_task.find(self._session, task["id"])
         assert found is not None  # noqa: S101 - it is locked
         return found
 
@@ -176,7 +175,7 @@ class Recording:
         outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
         if outcome in (Outcome.DUPLICATE, Outcome.CONFLICT) and event.status.is_terminal:
             is_sure = is_accepted or trust is Trust.QUERIED
-            if is_sure and mismatches.rests_on_one(self._connection, task):
+            if is_sure and mismatches.rests_on_one(self._session, task):
                 outcome = Outcome.RECORDED
         is_disputed = not is_accepted and mismatches.is_disputed(task, named, event)
         if outcome is Outcome.RECORDED and (confirm or is_disputed):
@@ -199,7 +198,7 @@ class Recording:
         elif outcome is Outcome.CONFLICT:
             self._contradict(task, at)
         elif outcome is Outcome.MISMATCH:
-            mismatches.note(self._connection, task, at)
+            mismatches.note(self._session, task, at)
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
@@ -209,15 +208,15 @@ class Recording:
         ended = event.status.is_terminal
         seq, status, trust = task["seq"], str(event.status), str(callback.trust)
         costs = (event.cost, event.cost, event.cost_unit)
-        self._connection.execute(
+        self._session.execute(
             _END_TASK if ended else _MOVE_TASK, (status, trust, event.reason, *costs, at, seq)
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
         outputs = len(event.media)
         moved = (seq, status, callback_id, outputs, event.occurred_at, at, trust, corrected)
-        self._connection.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
+        self._session.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
         if corrected:
-            self._connection.execute(_REPLACE_FILES, (seq, status))
+            self._session.execute(_REPLACE_FILES, (seq, status))
         hold = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
             hold = self._query_lost_outputs(task, callback, at)
@@ -227,7 +226,7 @@ class Recording:
 
     def _contradict(self, task: Row, at: int) -> None:
         """Flag it; and ask the provider, unless the end on record is its own answer."""
-        count(self._connection, CONFLICTS, task["provider"])
+        count(self._session, CONFLICTS, task["provider"])
         self._set(task, "conflict", 1)
         if Trust(task["trust"]) is not Trust.QUERIED:
             self._set(task, "deadline_at", at)
@@ -240,7 +239,7 @@ class Recording:
         """
         is_callback = callback.source is Source.CALLBACK
         self._set(task, "deadline_at", at if is_callback else at + QUERY_AGAIN_AFTER)
-        seen_at = self._connection.execute(_POLLER_SEEN).fetchone()["seen_at"]
+        seen_at = self._session.execute(_POLLER_SEEN).fetchone()["seen_at"]
         is_polled = seen_at is not None and abs(at - seen_at) < GONE_AFTER
         return WAIT_FOR_OUTPUTS if is_polled else 0
 
@@ -255,24 +254,24 @@ class Recording:
         if event.status.is_terminal:
             self._set(task, "deadline_at", None)
         seq, status, outputs = task["seq"], str(event.status), len(event.media)
-        move = self._connection.execute(_MOVE_ON_RECORD, (seq, status)).fetchone()
+        move = self._session.execute(_MOVE_ON_RECORD, (seq, status)).fetchone()
         if move is None:
             return
         known = move["outputs"] or 0  # null: recorded before outputs were counted
         if event.media and outputs >= known:
-            self._connection.execute(_REPLACE_MESSAGE, (callback_id, outputs, move["id"]))
+            self._session.execute(_REPLACE_MESSAGE, (callback_id, outputs, move["id"]))
         if event.status is Status.SUCCEEDED:
-            self._connection.execute(_STOP_WAITING, (at, move["id"], at))
+            self._session.execute(_STOP_WAITING, (at, move["id"], at))
             if move["outputs"] is not None and outputs > known:
-                self._connection.execute(_FETCH_THE_REST, (at, move["id"]))
+                self._session.execute(_FETCH_THE_REST, (at, move["id"]))
 
     def _count_repair(self, task: Row, status: Status) -> None:
         """The poll brought what a callback should have; one that waited for it did come."""
-        came = self._connection.execute(_CALLBACK_CAME, (task["seq"],)).fetchone()
+        came = self._session.execute(_CALLBACK_CAME, (task["seq"],)).fetchone()
         if came is None:
-            count(self._connection, REPAIRS, task["provider"])
+            count(self._session, REPAIRS, task["provider"])
             if status.is_terminal:
-                count(self._connection, CALLBACKS_MISSED, task["provider"])
+                count(self._session, CALLBACKS_MISSED, task["provider"])
 
     def _fill_outbox(self, task: Row, status: str, at: int, hold: int = 0) -> None:
         """Write one delivery for each subscription to the transition that was just written.
@@ -284,7 +283,7 @@ class Recording:
         hearing = [
             subscription
             for subscription in self._subscriptions
-            if subscription.hears(status=status, provider=provider, reference=reference)
+            if subscription.includes(status=status, provider=provider, reference=reference)
         ]
         hooks = {subscription.hook for subscription in hearing}
         told: list[object] = []
@@ -293,13 +292,13 @@ class Recording:
             due_at = subscription.due_at(at if after else at + hold, waits=after is not None)
             told += (subscription.hook, after, due_at)
         if told:
-            self._connection.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
+            self._session.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
 
     # -- rows
 
     def _set(self, task: Row, column: str, value: object) -> None:
         sql = f"update tasks set {column} = ? where seq = ?"  # noqa: S608 - columns of this file
-        self._connection.execute(sql, (value, task["seq"]))
+        self._session.execute(sql, (value, task["seq"]))
 
     def _keep(
         self,
@@ -314,7 +313,7 @@ class Recording:
 
         Without its words only their digest is kept.
         """
-        row = self._connection.execute(
+        row = self._session.execute(
             _KEEP_OF_NO_TASK if task is None else _KEEP_CALLBACK,
             (
                 task,
@@ -353,21 +352,27 @@ insert into transitions (task, status, callback, outputs, occurred_at, recorded_
   corrected)
 values (?, ?, ?, ?, ?, ?, ?, ?)
 """
+
 _MOVE_ON_RECORD = "select id, outputs from transitions where task = ? and status = ?"
+
 _REPLACE_MESSAGE = "update transitions set callback = ?, outputs = ? where id = ?"
+
 _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poller'"
+
 # Only a success that lost an output delays deliveries before their first attempt.
 _STOP_WAITING = """
 update deliveries set due_at = ?
 where transition = ? and state = 'pending' and attempts = retries_from and after is null
   and due_at > ?
 """
+
 # `retries_from` stays unchanged, so that earlier files count and only the missing ones are fetched.
 _FETCH_THE_REST = """
 update deliveries set state = 'pending', due_at = ?, ended_at = null
 where transition = ? and state = 'delivered'
   and exists (select 1 from files where files.delivery = deliveries.id)
 """
+
 # The same final status may be on record already, from another provider task.
 _CORRECT_TRANSITION = f"""{_INSERT_TRANSITION}
 on conflict (task, status) do update set callback = excluded.callback,
@@ -375,6 +380,7 @@ on conflict (task, status) do update set callback = excluded.callback,
   recorded_at = excluded.recorded_at, trust = excluded.trust,
   corrected = 1, revision = transitions.revision + 1
 """
+
 # Hides files of the other provider task. They stay on record, so that `forget` erases them.
 _REPLACE_FILES = """
 update files set media_index = 'replaced ' || replaced.revision || ' ' || media_index,
@@ -386,6 +392,7 @@ from (
 ) as replaced
 where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'replaced '
 """
+
 # Deliveries of that transition may exist already: their hooks are called again.
 _INSERT_DELIVERIES = """
 insert into deliveries (transition, hook, after, due_at)
@@ -394,9 +401,11 @@ from ({told}) as told cross join transitions where task = ? and status = ?
 on conflict (transition, hook) do update set state = 'pending', after = excluded.after,
   due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts
 """
+
 _ONE_DELIVERY = """
 select cast(? as text) as hook, cast(? as text) as after, cast(? as bigint) as due_at
 """
+
 # The same bytes may be on record for the task already: then this row stays without one. The outcome
 # is compared here, because another replay may have changed it since `stored` was read.
 _UNDERSTOOD = """
@@ -408,16 +417,22 @@ update callbacks set outcome = :outcome, problem = :problem, task = case
 where id = :id
   and (outcome in ('quarantined', 'mismatch') or cast(:outcome as text) = 'recorded')
 """
+
 _NEXT_STATUS = """
 update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
   cost_unit = case when cast(? as text) is null then cost_unit else ? end, updated_at = ?
 """
+
 _MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
+
 _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
+
 _SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
+
 _CALLBACK_CAME = """
 select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
 """
+
 # The same bytes may mean more the second time: after an update that understands them, or once ends
 # need no confirmation any more.
 _KEEP = """
@@ -431,5 +446,7 @@ on conflict {target} do update set repeats = callbacks.repeats + 1,
     then excluded.problem else callbacks.problem end
 returning id, repeats
 """
+
 _KEEP_CALLBACK = _KEEP.format(target="(task, digest)")
+
 _KEEP_OF_NO_TASK = _KEEP.format(target="(provider, digest) where task is null")

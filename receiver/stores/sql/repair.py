@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from receiver.deliveries import State, Subscription
-from receiver.stores import rows
+from receiver.stores.sql import rows
+from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import RELEASE_WAITING
-from receiver.stores.sql.session import LAST, Row, Session, SqlStoreBase
-from receiver.stores.upkeep import DeliverySelection, RepairStep
+from receiver.stores.sql.rows import Row
 
 
-class Repair(SqlStoreBase):
-    """See `stores.upkeep.Repair`."""
+@dataclass(frozen=True, slots=True)
+class DeliverySelection:
+    """Which deliveries that ended are meant; None: any. Instants are integer milliseconds UTC."""
+
+    state: State = State.DEAD
+    hook: str | None = None
+    provider: str | None = None
+    status: str | None = None  # that was to be told
+    task_id: str | None = None
+    since: int | None = None  # the move was recorded then or later
+    until: int | None = None  # or before
+
+
+@dataclass(frozen=True, slots=True)
+class RepairStep:
+    """One step of a long repair. `next`: where the following one begins; None: it is done."""
+
+    changed: int
+    next: int | None
+
+
+class Repair(Component):
+    """Repairs many rows in steps of bounded size; with `dry_run` they are only counted."""
 
     def redeliver_all(
         self,
@@ -22,27 +45,36 @@ class Repair(SqlStoreBase):
         limit: int = 500,
         dry_run: bool = False,
     ) -> RepairStep:
+        """Make up to `limit` deliveries that ended due again, by row key, those after `after`.
+
+        Those of forgotten tasks are left.
+        """
         where, values = _conditions(wanted)
-        with self.reading() as connection:
-            found = connection.execute(_ENDED.format(where=where), [after, *values, limit])
+        with self._database.reading() as session:
+            found = session.execute(_ENDED.format(where=where), [after, *values, limit])
             ids = [row["id"] for row in found]
         following = ids[-1] if len(ids) == limit else None
         if dry_run or not ids:
             return RepairStep(len(ids), following)
         sql = f"{_REDELIVER} where {rows.any_of('id', ids)} and state = ?"
-        changed = self._write(
-            lambda connection: connection.execute(sql, [now, *ids, wanted.state]).rowcount
+        changed = self._database.write(
+            lambda session: session.execute(sql, [now, *ids, wanted.state]).rowcount
         )
         return RepairStep(changed, following)
 
     def drop(self, hook: str, now: int, *, limit: int = 500) -> int:
-        def work(connection: Session) -> int:
-            found = connection.execute_locked(_WAITING, (hook, limit)).fetchall()
-            connection.executemany(_DROP, [(now, row["id"]) for row in found])
-            connection.executemany(RELEASE_WAITING, [(now, row["id"], now) for row in found])
+        """Turn up to `limit` waiting deliveries of this hook into dead letters; return how many.
+
+        Deliveries that wait for one of them become due.
+        """
+
+        def work(session: Session) -> int:
+            found = session.execute_locked(_WAITING, (hook, limit)).fetchall()
+            session.executemany(_DROP, [(now, row["id"]) for row in found])
+            session.executemany(RELEASE_WAITING, [(now, row["id"], now) for row in found])
             return len(found)
 
-        return self._write(work)
+        return self._database.write(work)
 
     def catch_up(
         self,
@@ -54,9 +86,14 @@ class Repair(SqlStoreBase):
         limit: int = 500,
         dry_run: bool = False,
     ) -> RepairStep:
-        def work(connection: Session) -> RepairStep:
+        """Create the deliveries that a hook added later never had, for moves since that instant.
+
+        Looks at up to `limit` moves by row key, newest first, those before `before`.
+        """
+
+        def work(session: Session) -> RepairStep:
             start = LAST if before is None else before
-            found = connection.execute(_MOVES, (subscription.hook, start, limit)).fetchall()
+            found = session.execute(_MOVES, (subscription.hook, start, limit)).fetchall()
             recent = [row for row in found if row["recorded_at"] >= since]
             missing = [row for row in recent if _is_missing(row, subscription)]
             if not dry_run:
@@ -68,24 +105,28 @@ class Repair(SqlStoreBase):
                         "now": now,
                         "wait_ends_at": subscription.due_at(now, waits=True),
                     }
-                    connection.execute(_CREATE, values)
+                    session.execute(_CREATE, values)
             # Row keys are in the order of arrival: a page that is too old altogether is the last.
             following = found[-1]["id"] if recent and len(found) == limit else None
             return RepairStep(len(missing), following)
 
         if not dry_run:
-            return self._write(work)
-        with self.reading() as connection:
-            return work(connection)
+            return self._database.write(work)
+        with self._database.reading() as session:
+            return work(session)
 
     def quarantined(self, since: int, *, after: int = 0, limit: int = 500) -> list[int]:
-        with self.reading() as connection:
-            found = connection.execute(_QUARANTINED, (after, since, limit))
+        """Return up to `limit` row keys, after the key `after`, of callbacks in quarantine.
+
+        The oldest come first; only callbacks received at `since` or later are returned.
+        """
+        with self._database.reading() as session:
+            found = session.execute(_QUARANTINED, (after, since, limit))
             return [row["id"] for row in found]
 
 
 def _is_missing(row: Row, subscription: Subscription) -> bool:
-    return not row["has_it"] and subscription.hears(
+    return not row["has_it"] and subscription.includes(
         status=row["status"], provider=row["provider"], reference=row["reference"]
     )
 
@@ -118,21 +159,26 @@ where d.id > ? and {where}
   and not exists (select 1 from forgotten where forgotten.task = t.seq)
 order by d.id limit ?
 """
+
 _WAITING = locked(
     "select id from deliveries where state = 'pending' and hook = ? order by id limit ? {lock}",
     Lock.SKIP_LOCKED,
 )
+
 _DROP = """
 update deliveries set state = 'dead', due_at = null, ended_at = ?
 where id = ? and state = 'pending'
 """
+
 _QUARANTINED = """
 select id from callbacks where outcome = 'quarantined' and id > ? and received_at >= ?
 order by id limit ?
 """
+
 _REDELIVER = """
 update deliveries set state = 'pending', due_at = ?, ended_at = null, retries_from = attempts
 """
+
 _MOVES = """
 select tr.id, tr.status, tr.recorded_at, t.provider, t.reference,
   exists (select 1 from deliveries d where d.transition = tr.id and d.hook = ?)
@@ -140,6 +186,7 @@ select tr.id, tr.status, tr.recorded_at, t.provider, t.reference,
 from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
 """
+
 # It waits for the hook named by `after` only where that one is still to come.
 _CREATE = """
 insert into deliveries (transition, hook, after, due_at)

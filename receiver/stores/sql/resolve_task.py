@@ -2,16 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from receiver.errors import NotTheProtocol
-from receiver.events import Callback, Event
+from receiver.events import Callback, Event, Source
+from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
-from receiver.stores.sql.provider_ids import ProviderId
-from receiver.stores.sql.session import Row, Session
-from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Status, Task, new_task_id
+from receiver.stores.sql.rows import Row
+from receiver.tasks import (
+    QUERY_ADOPTED_AFTER,
+    IdSource,
+    Status,
+    Task,
+    mismatch_problem,
+    new_task_id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderId:
+    """The provider's id of the task in a message; empty in the response to a refused create.
+
+    Ids are compared only with ids in the same column. If a provider may use other ids in callbacks
+    than in responses, the ids in callbacks have a separate column.
+    """
+
+    id: str
+    source: IdSource
+    column: str  # of the table `tasks`
+    sources: tuple[Source, ...]  # of messages whose ids are stored in this column
+
+    @classmethod
+    def of(cls, callback: Callback, event: Event, *, shares_ids: bool) -> ProviderId:
+        source = IdSource(callback.source.value)
+        if shares_ids:
+            return cls(event.provider_task_id, source, "provider_task_id", tuple(Source))
+        if callback.source is Source.CALLBACK:
+            sources: tuple[Source, ...] = (Source.CALLBACK,)
+            return cls(event.provider_task_id, source, "callback_task_id", sources)
+        sources = (Source.CREATE, Source.QUERY)
+        return cls(event.provider_task_id, source, "provider_task_id", sources)
+
+    def is_first(self, task: Row) -> bool:
+        """Return whether no id is on record yet."""
+        return bool(self.id) and task[self.column] is None
+
+    def is_other(self, task: Row) -> bool:
+        """Return whether another id is on record."""
+        known = task[self.column]
+        # Surrounding whitespace is not part of an id.
+        return bool(self.id) and known is not None and known.strip() != self.id.strip()
+
+    def outranks(self, task: Row) -> bool:
+        """Return whether the source of this id outranks the source of the id on record."""
+        if not self.id or task[self.column] is None:
+            return False
+        known = task["id_source"] if self.column == "provider_task_id" else IdSource.CALLBACK
+        return self.source.outranks(IdSource(known))
+
+    def problem(self, known: str) -> str:
+        return mismatch_problem(self.id, known)
 
 
 def task_of(
-    connection: Session,
+    session: Session,
     callback: Callback,
     event: Event | None = None,
     named: ProviderId | None = None,
@@ -23,27 +77,27 @@ def task_of(
     parsed message and its id, if it was understood. A task that is created is queried `query_after`
     ms after the message. Raises NotTheProtocol.
     """
-    row = _known(connection, callback, event, named)
-    row = row or _adopt(connection, callback, event, named, query_after)
+    row = _known(session, callback, event, named)
+    row = row or _adopt(session, callback, event, named, query_after)
     if row["provider"] != callback.provider:
         raise NotTheProtocol(f"task {row['id']} is a task of {row['provider']}")
     return row
 
 
-def find(connection: Session, task_id: str | None) -> Row | None:
+def find(session: Session, task_id: str | None) -> Row | None:
     """The task with this id, locked until the transaction ends.
 
     A statement that waits for a lock reads other tables as they were before it waited. So the lock
     comes first, and the statement after it sees whether the task was forgotten meanwhile.
     """
-    connection.lock(LOCK_TASK, (task_id,))
-    row: Row | None = connection.execute(_FIND_BY_ID, (task_id,)).fetchone()
+    session.lock(LOCK_TASK, (task_id,))
+    row: Row | None = session.execute(_FIND_BY_ID, (task_id,)).fetchone()
     return row
 
 
-def insert(connection: Session, task: Task) -> Row | None:
+def insert(session: Session, task: Task) -> Row | None:
     """Put the task on record; its row, as `find` gives it. None if its id is taken."""
-    row: Row | None = connection.execute(
+    row: Row | None = session.execute(
         _INSERT_TASK,
         (
             task.id,
@@ -65,23 +119,23 @@ def insert(connection: Session, task: Task) -> Row | None:
 
 
 def _known(
-    connection: Session, callback: Callback, event: Event | None, named: ProviderId | None
+    session: Session, callback: Callback, event: Event | None, named: ProviderId | None
 ) -> Row | None:
     if callback.task_id is not None or event is None or named is None:
-        return find(connection, callback.task_id)
+        return find(session, callback.task_id)
     plain_id = named.id.strip()  # surrounding whitespace is not part of an id
-    connection.lock_name(f"{callback.provider} {plain_id}")
-    found: Row | None = find(connection, event.external_task_id)
+    session.lock_name(f"{callback.provider} {plain_id}")
+    found: Row | None = find(session, event.external_task_id)
     for written in (named.id, plain_id) if plain_id != named.id else (named.id,):
         if found is None:
-            connection.lock(_LOCK_BY_PROVIDER_ID, (callback.provider, written, written))
+            session.lock(_LOCK_BY_PROVIDER_ID, (callback.provider, written, written))
             sql = _FIND_BY_PROVIDER_ID[named.column]
-            found = connection.execute(sql, (callback.provider, written)).fetchone()
+            found = session.execute(sql, (callback.provider, written)).fetchone()
     return found
 
 
 def _adopt(
-    connection: Session,
+    session: Session,
     callback: Callback,
     event: Event | None,
     named: ProviderId | None,
@@ -104,26 +158,31 @@ def _adopt(
         callback_task_id=ids.get("callback_task_id"),
         id_source=named.source if named else None,
     )
-    row = insert(connection, task) or find(connection, task_id)
+    row = insert(session, task) or find(session, task_id)
     assert row is not None  # noqa: S101 - inserted, or there before
     return row
 
 
 _OF_A_TASK = """seq, id, provider, provider_task_id, id_source, callback_task_id, reference, status,
   trust, expects_callback, given_up_at, mismatched_at"""
+
 _FIND = f"""
 select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
 from tasks left join forgotten on forgotten.task = tasks.seq
 """  # noqa: S608 - of this file
+
 _FIND_BY_ID = f"{_FIND} where id = ?"
+
 _FIND_BY_PROVIDER_ID = {
     column: f"{_FIND} where provider = ? and {column} = ?"
     for column in ("provider_task_id", "callback_task_id")
 }
+
 _LOCK_BY_PROVIDER_ID = locked(
     "select seq from tasks where provider = ? and (provider_task_id = ? or callback_task_id = ?)",
     Lock.TASKS,
 )
+
 _INSERT_TASK = f"""
 insert into tasks (id, provider, account, provider_task_id, id_source, callback_task_id, reference,
   status, trust, created_at, updated_at, expects_callback, deadline_at)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from receiver.stores.sql.session import Session, SqlStoreBase
+from receiver.stores.sql.database import Component, Session
 
 # In the order in which rows refer to each other; processes are seen anew.
 TABLES: Mapping[str, Sequence[str]] = {
@@ -31,22 +31,24 @@ TABLES: Mapping[str, Sequence[str]] = {
     "clocks": ("boot",),
     "clock_steps": ("id",),
 }
+
 AT_ONCE = 500  # rows
 
 
-class Transfer(SqlStoreBase):
-    """Reading and writing of whole tables; nothing else uses the store meanwhile."""
+class Transfer(Component):
+    """Reads and writes whole tables, while nothing else uses the store."""
 
     def is_empty(self) -> bool:
         """Is no task on record, nor a message of none?"""
-        with self.reading() as session:
+        with self._database.reading() as session:
             return all(
                 session.execute(f"select 1 from {table} limit 1").fetchone() is None  # noqa: S608
                 for table in ("tasks", "callbacks")
             )
 
     def count(self, table: str) -> int:
-        with self.reading() as session:
+        """How many rows a table has."""
+        with self._database.reading() as session:
             sql = f"select count(*) as rows_there from {table}"  # noqa: S608 - a name of TABLES
             return int(session.execute(sql).fetchone()["rows_there"])
 
@@ -66,7 +68,7 @@ class Transfer(SqlStoreBase):
         def work(session: Session) -> None:
             session.executemany(sql, values)
 
-        self._write(work)
+        self._database.write(work)
 
     def digest(self, table: str) -> str:
         """The same for the same rows, whichever database holds them."""
@@ -82,13 +84,13 @@ class Transfer(SqlStoreBase):
         marks = ", ".join("?" * len(TABLES[table]))
         after = f"where ({key}) > ({marks})" if last is not None else ""
         sql = f"select * from {table} {after} order by {key} limit ?"  # noqa: S608 - of TABLES
-        with self.reading() as session:
+        with self._database.reading() as session:
             found = session.execute(sql, [*(last or ()), AT_ONCE]).fetchall()
         return [{name: row[name] for name in row.keys()} for row in found]  # noqa: SIM118 - a Row
 
     def _insertion(self, table: str, columns: Sequence[str]) -> str:
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-        return f"insert into {table} ({names}){self._overriding} values ({marks})"  # noqa: S608
+        return f"insert into {table} ({names}){self._database.overriding} values ({marks})"  # noqa: S608
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
+from receiver.stores.sql.database import Values, storable_values
 from receiver.stores.sql.locks import LockedSql
-from receiver.stores.sql.session import Values, storable_values
 
 
 class SqliteSession(sqlite3.Connection):
-    """A connection, as `stores.sql.session.Session`."""
+    """A connection, as `stores.sql.database.Session`."""
 
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> sqlite3.Cursor:
         return self.execute(sql.without_lock, values)

@@ -9,7 +9,7 @@ PIECE = 2**20  # bytes that are read at a time
 SHORTEST_REMNANT = 6  # bytes
 
 
-def give_back(files: OpenFiles, pages: int) -> int:
+def shrink(files: OpenFiles, pages: int) -> int:
     """Return up to `pages` free pages, and write the log back; how many free pages are left.
 
     Every writer waits meanwhile, so `pages` should be small: 1,000 took 20 milliseconds. A

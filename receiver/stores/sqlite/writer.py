@@ -15,8 +15,7 @@ from typing import Any
 
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
-from receiver.stores.base import FILES_CHANGED
-from receiver.stores.sql.polling_schedule import count
+from receiver.stores.sql.metrics import FILES_CHANGED, count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
 from receiver.stores.sqlite.session import ReadingSession, SqliteSession
 

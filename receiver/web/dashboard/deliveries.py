@@ -41,7 +41,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
         hook = given.get("hook", "").replace("\0", "")[:LONGEST] or None
         state = State(given["state"]) if given.get("state") in tuple(State) else None
         before = row_before("deliveries", given.get("before", ""))
-        found = store.page_of_deliveries(before=before, limit=MOST, hook=hook, state=state)
+        found = store.lists.page_of_deliveries(before=before, limit=MOST, hook=hook, state=state)
         return page(
             "deliveries",
             here=here,
@@ -57,20 +57,22 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 
 def known_hooks(desk: PageContext) -> list[str]:
     """Those of the hooks file, and those that are gone from it but on record."""
-    return list(dict.fromkeys([*desk.hooks, *(one.hook for one in desk.store.delivery_counts())]))
+    return list(
+        dict.fromkeys([*desk.hooks, *(one.hook for one in desk.store.metrics.delivery_counts())])
+    )
 
 
 def counts(store: Store) -> Mapping[str, int]:
     """How many deliveries are in each state."""
     found: dict[str, int] = {state.value: 0 for state in State}
-    for one in store.delivery_counts():
+    for one in store.metrics.delivery_counts():
         found[one.state] += one.value
     return found
 
 
 def shown(store: Store, found: tuple[Delivery, ...]) -> list[DeliveryRow]:
-    tasks = store.tasks_by_id(list({delivery.task_id for delivery in found}))
-    attempts = store.attempts(found)
+    tasks = store.queries.tasks_by_id(list({delivery.task_id for delivery in found}))
+    attempts = store.queries.attempts(found)
     return [
         DeliveryRow(delivery, tasks.get(delivery.task_id), attempts.get(delivery.id, ()))
         for delivery in found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from receiver.stores.overview import SLOWEST
+from receiver.stores.sql.metrics import SLOWEST
 
 WIDTH, HEIGHT = 420, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 6, 10, 22  # room around the plot

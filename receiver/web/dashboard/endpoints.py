@@ -15,7 +15,7 @@ from receiver.deliveries import Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import NotFound
 from receiver.stores.base import Store
-from receiver.stores.hook_tests import HookTest
+from receiver.stores.sql.endpoints import HookTest
 from receiver.web.dashboard.deliveries import known_hooks
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
@@ -47,19 +47,19 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 
     @routes.post("/endpoints/<hook>/pause")
     def pause(hook: str) -> AnyResponse:
-        store.hold(known(hook), g.now)
+        store.endpoints.pause(known(hook), g.now)
         flash(f"{hook} is paused: its deliveries wait, and cost no attempt.")
         return redirect(url_for("dashboard.endpoints"), 303)
 
     @routes.post("/endpoints/<hook>/resume")
     def resume(hook: str) -> AnyResponse:
-        was_held = store.resume(known(hook), g.now)
+        was_held = store.endpoints.resume(known(hook), g.now)
         flash(f"{hook} goes on." if was_held else f"Nothing was done: {hook} was at work.")
         return redirect(url_for("dashboard.endpoints"), 303)
 
     @routes.post("/endpoints/<hook>/test")
     def ask_trial(hook: str) -> AnyResponse:
-        is_asked = store.ask_trial(hook, subscription(hook).tried_with, g.now)
+        is_asked = store.endpoints.request_test(hook, subscription(hook).test_status, g.now)
         flash(
             f"A worker is asked to send a test event to {hook}."
             if is_asked
@@ -82,8 +82,8 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 def shown(desk: PageContext, now: int) -> list[EndpointRow]:
     """Every hook that is in the hooks file, or on record."""
     subscriptions = {one.hook: one for one in desk.ingest.subscriptions}
-    endpoints = {endpoint.hook: endpoint for endpoint in desk.store.endpoints()}
-    trials = {trial.hook: trial for trial in desk.store.trials()}
+    endpoints = {endpoint.hook: endpoint for endpoint in desk.store.endpoints.all()}
+    trials = {trial.hook: trial for trial in desk.store.endpoints.tests()}
     found = [endpoints.get(hook, Endpoint(hook)) for hook in known_hooks(desk)]
     return [
         EndpointRow(
@@ -98,4 +98,4 @@ def shown(desk: PageContext, now: int) -> list[EndpointRow]:
 
 
 def _counts(store: Store, hook: str) -> Mapping[str, int]:
-    return {one.state: one.value for one in store.delivery_counts() if one.hook == hook}
+    return {one.state: one.value for one in store.metrics.delivery_counts() if one.hook == hook}

@@ -26,7 +26,9 @@ log = structlog.get_logger()
 
 def limits(store: Store, settings: Settings) -> AttemptLimiter:
     """The limits on passwords from one network, in all processes together."""
-    return AttemptLimiter(BURST, PER_SECOND, kind="password", store=store, key=settings.session_key)
+    return AttemptLimiter(
+        BURST, PER_SECOND, kind="password", store=store.sessions, key=settings.session_key
+    )
 
 
 def install(

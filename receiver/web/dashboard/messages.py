@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.providers.base import is_deep
 from receiver.providers.fields import cleaned
-from receiver.stores.base import StoredCallback
+from receiver.providers.json_body import is_deep
+from receiver.stores.sql.rows import StoredCallback
 
 MOST_INDENTED = 20  # levels; real messages have four
 SHOWN = 20_000  # characters; more would only make the page slow

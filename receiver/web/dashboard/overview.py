@@ -13,15 +13,16 @@ from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.processes import current_hooks
 from receiver.processes.clock_watch import recent_step
-from receiver.stores.base import CALLBACKS_MISSED, Store
-from receiver.stores.overview import (
+from receiver.stores.base import Store
+from receiver.stores.sql.metrics import (
+    CALLBACKS_MISSED,
     HOUR,
     OVERDUE_COUNTED,
     HourCount,
-    Picture,
     TaskCount,
     without_hook,
 )
+from receiver.stores.sql.queries import Picture
 from receiver.tasks import Status, Task
 from receiver.text.display import rfc3339
 from receiver.text.redaction import redacted
@@ -80,27 +81,29 @@ def install(routes: Blueprint, desk: PageContext) -> None:
     def overview() -> str:
         store = desk.store
         providers = rows(store)
-        backlog = store.backlog(g.now, desk.hooks)
+        backlog = store.metrics.backlog(g.now, desk.hooks)
         oldest = backlog.oldest_due_at
         return page(
             "overview",
             here="overview",
             providers=providers,
             total=total(providers),
-            overdue=store.overdue_count(g.now),
+            overdue=store.metrics.overdue_count(g.now),
             overdue_counted=OVERDUE_COUNTED,
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
             attention=list(attention(store, desk.hooks, g.now, desk.hide)),
-            day=day(desk, store.hours(g.now // HOUR - SHOWN_HOURS + 1)),
+            day=day(desk, store.metrics.hours(g.now // HOUR - SHOWN_HOURS + 1)),
             newest=newest(store),
         )
 
 
 def rows(store: Store) -> list[ProviderRow]:
     """One for each provider of which something is on record."""
-    missed = {one.provider: one.value for one in store.counters() if one.name == CALLBACKS_MISSED}
-    last, counts = store.last_callbacks(), store.task_counts()
+    missed = {
+        one.provider: one.value for one in store.metrics.counters() if one.name == CALLBACKS_MISSED
+    }
+    last, counts = store.metrics.last_callbacks(), store.metrics.task_counts()
     names = sorted({one.provider for one in counts} | set(last) | set(missed))
     return [_row(name, counts, missed.get(name, 0), last.get(name)) for name in names]
 
@@ -127,14 +130,14 @@ def attention(
             "Start receiver serve, or receiver worker."
         )
         yield Attention(text, "deliveries", "Deliveries")
-    rejected = current_hooks.who_rejected(current_hooks.rejections(store, now))
+    rejected = current_hooks.processes_by_problem(current_hooks.rejections(store, now))
     for problem, who in rejected.items():
         text = (
             f"The hooks file was rejected by {who}; the previous one is used: {hide(problem)}. "
             "Correct it, and send SIGHUP again."
         )
         yield Attention(text, "endpoints", "Endpoints")
-    unfinished = store.unfinished_erasure()
+    unfinished = store.erasures.unfinished()
     if unfinished is not None:
         text = (
             f"Data erased since {rfc3339(unfinished.since)} is still in the database's files: "
@@ -143,12 +146,12 @@ def attention(
         yield Attention(text, "overview", "Overview")
     if step := recent_step(store, now):
         yield Attention(f"{step.text.capitalize()}: {CORRECTED}.", "deliveries", "Deliveries")
-    for endpoint in store.endpoints():
+    for endpoint in store.endpoints.all():
         circuit = endpoint.circuit(now)
         if circuit is not Circuit.CLOSED:
             text = f"The hook {endpoint.hook} {CIRCUITS[circuit]}."
             yield Attention(text, "endpoints", "Endpoints")
-    counts = store.delivery_counts()
+    counts = store.metrics.delivery_counts()
     for hook, number in without_hook(counts, hooks).items():
         wait = "1 delivery waits" if number == 1 else f"{number} deliveries wait"
         text = f"{wait}, because the hook {hook} is not in the hooks file."
@@ -161,8 +164,8 @@ def attention(
 
 def newest(store: Store) -> list[tuple[Task, Picture]]:
     """The newest results that have a thumbnail."""
-    page = store.page_of_standing((Status.SUCCEEDED,), before=None, limit=2 * NEWEST)
-    found = store.pictures([task.id for task in page.rows])
+    page = store.lists.page_of_tasks(status=(Status.SUCCEEDED,), before=None, limit=2 * NEWEST)
+    found = store.queries.pictures([task.id for task in page.rows])
     shown = [
         (task, next((one for one in found.get(task.id, ()) if one.has_thumbnail), None))
         for task in page.rows

@@ -34,7 +34,7 @@ ALONE = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe
 def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get(f"/thumbnails/<{ROW}:delivery>/<index>")
     def thumbnail(delivery: int, index: str) -> Response:
-        found = desk.store.picture(delivery, index)
+        found = desk.store.queries.picture(delivery, index)
         if found.thumbnail is None:
             raise NotFound("this file has no thumbnail")
         response = Response(found.thumbnail, mimetype="image/jpeg")
@@ -44,7 +44,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get("/tasks/<task_id>/inputs/<name>")
     def sent(task_id: str, name: str) -> Response:
         """What was sent, where KEEP_INPUTS kept it."""
-        thumbnail = desk.store.inputs(task_id).get(name)
+        thumbnail = desk.store.queries.inputs(task_id).get(name)
         if thumbnail is None:
             raise NotFound("this input was not kept")
         response = Response(thumbnail, mimetype="image/jpeg")
@@ -53,7 +53,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 
     @routes.get(f"/files/<{ROW}:delivery>/<index>")
     def file(delivery: int, index: str) -> AnyResponse:
-        found = desk.store.picture(delivery, index)
+        found = desk.store.queries.picture(delivery, index)
         path = on_this_machine(found)
         if path is None:
             raise NotFound(f"this file does not lie on this machine: it is at {found.url}")

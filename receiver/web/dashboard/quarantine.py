@@ -17,11 +17,11 @@ def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.get("/quarantine")
     def quarantine() -> str:
         before = row_before("quarantine", request.args.get("before", ""))
-        found = desk.store.page_of_quarantine(before=before, limit=MOST)
+        found = desk.store.lists.page_of_quarantine(before=before, limit=MOST)
         return page(
             "quarantine",
             here="quarantine",
             messages=[message(stored, desk.hide) for stored in found.rows],
             following=cursors.encode("quarantine", found.next),
-            refused=desk.store.rejections(REFUSED),
+            refused=desk.store.activity.rejections(REFUSED),
         )

@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from receiver import providers
 from receiver.deliveries import State
-from receiver.maintenance import redeliver
-from receiver.stores.upkeep import DeliverySelection
+from receiver.maintenance import repair
+from receiver.stores.sql.repair import DeliverySelection
 from receiver.web.dashboard.deliveries import known_hooks
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
@@ -49,7 +49,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
         return redirect(url_for("dashboard.deliveries", hook=wanted.hook or None), 303)
 
     def changed(wanted: DeliverySelection, *, dry_run: bool) -> tuple[int, bool]:
-        steps = redeliver.redeliver(store, wanted, g.now, dry_run=dry_run)
+        steps = repair.redeliver(store, wanted, g.now, dry_run=dry_run)
         taken = list(islice(steps, STEPS))
         return sum(step.changed for step in taken), taken[-1].next is None
 

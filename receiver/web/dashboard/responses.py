@@ -108,4 +108,4 @@ def _digest(response: Response) -> str:
 
 
 def _dead_letters(store: Store) -> int:
-    return sum(one.value for one in store.delivery_counts() if one.state == State.DEAD)
+    return sum(one.value for one in store.metrics.delivery_counts() if one.state == State.DEAD)

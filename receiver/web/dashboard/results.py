@@ -9,7 +9,7 @@ from receiver import providers
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Media
 from receiver.stores.base import Store
-from receiver.stores.overview import Picture
+from receiver.stores.sql.queries import Picture
 from receiver.tasks import Status, Task
 
 
@@ -59,9 +59,9 @@ def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]
 
 def shown(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
     """These tasks as a list shows them."""
-    pictures = store.pictures([task.id for task in tasks])
-    messages = store.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
-    inputs = store.names_of_inputs([task.id for task in tasks])
+    pictures = store.queries.pictures([task.id for task in tasks])
+    messages = store.queries.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
+    inputs = store.queries.names_of_inputs([task.id for task in tasks])
     return [
         _shown(task, pictures.get(task.id, []), messages, inputs.get(task.id, ())) for task in tasks
     ]

@@ -62,7 +62,7 @@ def begin(store: Store, settings: Settings) -> None:
     end(store)
     session.clear()  # nothing from before the login may count after it
     identity, now = secrets.token_urlsafe(32), now_ms()
-    store.open_session(_digest(identity), now, now + LASTS * 1000)
+    store.sessions.open(_digest(identity), now, now + LASTS * 1000)
     session.permanent = True
     session["id"], session["proof"] = identity, _proof(settings)
 
@@ -75,7 +75,7 @@ def is_open(store: Store, settings: Settings) -> bool:
     identity, shown = _text("id"), _text("proof")
     if not identity or not hmac.compare_digest(shown, _proof(settings)):
         return False
-    return store.has_session(_digest(identity), now_ms())
+    return store.sessions.is_open(_digest(identity), now_ms())
 
 
 def end(store: Store) -> None:
@@ -85,7 +85,7 @@ def end(store: Store) -> None:
     """
     identity = _text("id")
     if identity:
-        store.close_session(_digest(identity))
+        store.sessions.close(_digest(identity))
     session.clear()
 
 

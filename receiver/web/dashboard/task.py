@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from receiver.deliveries import State
 from receiver.errors import NotAMismatch, NotFound, RequestRefused
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Status
 from receiver.web.api import ROW
 from receiver.web.dashboard.messages import message
@@ -22,9 +22,9 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 
     @routes.get("/tasks/<task_id>")
     def task(task_id: str) -> str:
-        history = store.history(task_id)
-        told = store.results([task_id]).get(task_id)
-        found = results(media_of(told), store.pictures([task_id]).get(task_id, []))
+        history = store.queries.history(task_id)
+        told = store.queries.results([task_id]).get(task_id)
+        found = results(media_of(told), store.queries.pictures([task_id]).get(task_id, []))
         return page(
             "task",
             here="tasks",
@@ -33,7 +33,7 @@ def install(routes: Blueprint, desk: PageContext) -> None:
             lines=timeline(history, desk.hide),
             steps=next_steps(history),
             results=found,
-            inputs=store.names_of_inputs([task_id]).get(task_id, ()),
+            inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
             messages=[message(stored, desk.hide) for stored in history.callbacks],
             may_be_asked=_may_be_asked(history),
             is_open=_is_open(history),
@@ -42,17 +42,17 @@ def install(routes: Blueprint, desk: PageContext) -> None:
     @routes.post("/tasks/<task_id>/ask")
     def ask(task_id: str) -> AnyResponse:
         """The poller asks the provider at once: this process asks nobody."""
-        if not _may_be_asked(store.history(task_id)):
+        if not _may_be_asked(store.queries.history(task_id)):
             flash("Nothing was done: nothing more is asked about this task.")
             return back_to(task_id)
-        store.ask_at(task_id, g.now)
+        store.polling.query_at(task_id, g.now)
         flash("The poller asks the provider now; the answer shows here.")
         return back_to(task_id)
 
     @routes.post(f"/callbacks/<{ROW}:callback_id>/replay")
     def replay(callback_id: int) -> AnyResponse:
         """Parse and record a message again, and optionally accept a mismatch."""
-        task_id = store.callback(callback_id).callback.task_id
+        task_id = store.queries.callback(callback_id).callback.task_id
         accept = bool(request.form.get("accept"))
         try:
             outcome = desk.ingest.replay(callback_id, accept=accept)
@@ -65,12 +65,12 @@ def install(routes: Blueprint, desk: PageContext) -> None:
 
     @routes.post(f"/deliveries/<{ROW}:delivery_id>/redeliver")
     def redeliver(delivery_id: int) -> AnyResponse:
-        delivery = store.delivery(delivery_id)
+        delivery = store.queries.delivery(delivery_id)
         if delivery.state not in (State.DELIVERED, State.DEAD):
             flash(f"Nothing was done: delivery {delivery_id} is {delivery.state}, not at its end.")
             return back_to(delivery.task_id)
         try:
-            store.redeliver(delivery_id, g.now)
+            store.outbox.redeliver(delivery_id, g.now)
             flash(f"Delivery {delivery_id} to {delivery.hook} is due again.")
         except NotFound as gone:
             flash(f"Nothing was done: {gone}.")

@@ -15,6 +15,7 @@ from receiver import providers
 from receiver.errors import NotFound
 from receiver.signing.callback_urls import TASK_ID
 from receiver.stores.base import Store
+from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Status
 from receiver.web import cursors
 from receiver.web.dashboard.overview import OPEN
@@ -53,14 +54,13 @@ def install(routes: Blueprint, desk: PageContext) -> None:
             return make_response(_page(given, problem=str(error)), 400)
         if wanted.reference and (known := _by_id(desk.store, wanted.reference)):
             return redirect(url_for("dashboard.task", task_id=known))
-        found = desk.store.page_of_standing(
-            wanted.statuses,
+        found = desk.store.lists.page_of_tasks(
+            status=wanted.statuses,
             before=wanted.before,
             limit=MOST,
             provider=wanted.provider,
             reference=wanted.reference,
-            since=wanted.since,
-            until=wanted.until,
+            created=TimeRange(since=wanted.since, until=wanted.until),
         )
         following = cursors.encode("tasks", found.next)
         return _page(given, shown=shown(desk.store, found.rows), following=following)
@@ -93,11 +93,11 @@ def _by_id(store: Store, text: str) -> str | None:
     """The task that has this id, at our place or at a provider."""
     if not TASK_ID.fullmatch(text):
         return None
-    if store.tasks_by_id([text]):
+    if store.queries.tasks_by_id([text]):
         return text
     for provider in providers.PROVIDERS:
         try:
-            return store.task_by_provider_id(provider, text).id
+            return store.queries.task_by_provider_id(provider, text).id
         except NotFound:
             continue
     return None

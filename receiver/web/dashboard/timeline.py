@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from receiver.deliveries import Delivery, State
-from receiver.stores.base import TaskHistory
+from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome
 
 GOOD, BAD, PLAIN, NEXT = "good", "bad", "plain", "next"

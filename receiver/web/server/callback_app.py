@@ -129,7 +129,7 @@ class CallbackHandler:
 
     def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to the event loop. Call this once, before the first `receive`."""
-        self._commits = CommitNotifier(self._ingest.store.writer, loop)
+        self._commits = CommitNotifier(self._ingest.store.database.writer, loop)
 
     def close(self) -> None:
         """Close the store and stop flushing metrics to it."""

@@ -76,7 +76,7 @@ def on_starting(server: Any) -> None:
     try:
         chosen = settings.load(creates_secret=False)
         logs.configure(form=settings.log_format())
-        current_hooks.hold(CurrentHooks.load(source_of(chosen)))
+        current_hooks.use(CurrentHooks.load(source_of(chosen)))
         store = open_store(chosen.database_url)
         check_schema_when_reachable(store)
         store.close()  # no connection may cross the fork
@@ -99,11 +99,11 @@ def when_ready(_: object) -> None:
 
 def on_reload(server: Any) -> None:
     """Read the hooks file again at SIGHUP; the workers that are started next use it."""
-    current = current_hooks.held()
+    current = current_hooks.in_use()
     if current is None:
         return
     reloaded = current.reloaded()
-    current_hooks.hold(reloaded)
+    current_hooks.use(reloaded)
     if reloaded.problem is not None:
         server.log.error("%s: %s", current_hooks.REJECTED, reloaded.problem)
     else:

@@ -204,8 +204,9 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 raise
             boots.failed(self.age)
             if must_stop_everything(boots, self.cfg.workers, self._pause):
+                # gunicorn ends with a traceback if a second worker reports this while it stops.
                 if not boots.is_first_failure(self.age):
-                    self._pause(UNDECIDED_FOR)  # gunicorn cannot handle two workers that stop it
+                    self._pause(UNDECIDED_FOR)
                 raise
             if not isinstance(error, SystemExit):
                 self.log.exception("a web worker could not start")

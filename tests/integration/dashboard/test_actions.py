@@ -14,7 +14,7 @@ from receiver.config.settings import Settings
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.ingest import Ingest
-from receiver.stores.hook_tests import HookTestOutcome
+from receiver.stores.sql.endpoints import HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
 from tests.support.applications import MakeApp
@@ -24,14 +24,14 @@ from tests.support.samples import body, callback, subscription
 
 
 def states(store: SqliteStore, task: str) -> dict[str, State]:
-    return {delivery.hook: delivery.state for delivery in store.deliveries(task_id=task)}
+    return {delivery.hook: delivery.state for delivery in store.lists.deliveries(task_id=task)}
 
 
 def test_a_dead_letter_is_redelivered(browser: FlaskClient, rich: Rich, store: SqliteStore) -> None:
-    (dead,) = store.deliveries(task_id=rich.failed, hook=DEAD)
+    (dead,) = store.lists.deliveries(task_id=rich.failed, hook=DEAD)
     answer = act(browser, f"/dashboard/deliveries/{dead.id}/redeliver")
     assert f"Delivery {dead.id} to {DEAD} is due again." in answer.text
-    assert store.delivery(dead.id).state is State.PENDING
+    assert store.queries.delivery(dead.id).state is State.PENDING
     again = act(browser, f"/dashboard/deliveries/{dead.id}/redeliver", back="deliveries")
     assert "Nothing was done" in again.text
 
@@ -55,10 +55,10 @@ def test_the_pages_show_what_a_delivery_waits_for(
 def test_what_belongs_to_a_forgotten_task_is_not_redelivered(
     browser: FlaskClient, rich: Rich, store: SqliteStore
 ) -> None:
-    (dead,) = store.deliveries(task_id=rich.forgotten, hook=DEAD)
+    (dead,) = store.lists.deliveries(task_id=rich.forgotten, hook=DEAD)
     answer = act(browser, f"/dashboard/deliveries/{dead.id}/redeliver")
     assert "its task was forgotten" in answer.text
-    assert store.delivery(dead.id).state is State.DEAD
+    assert store.queries.delivery(dead.id).state is State.DEAD
 
 
 def test_many_are_counted_before_they_are_redelivered(
@@ -89,7 +89,7 @@ def test_a_task_is_asked_about_now(browser: FlaskClient, rich: Rich, store: Sqli
     before = now_ms()
     answer = act(browser, f"/dashboard/tasks/{rich.processing}/ask")
     assert "The poller asks the provider now" in answer.text
-    deadline_at = store.task(rich.processing).deadline_at
+    deadline_at = store.queries.task(rich.processing).deadline_at
     assert deadline_at is not None
     assert before <= deadline_at <= now_ms()
 
@@ -99,18 +99,18 @@ def test_nothing_is_asked_about_a_forgotten_task(
 ) -> None:
     answer = act(browser, f"/dashboard/tasks/{rich.forgotten}/ask")
     assert "Nothing was done" in answer.text
-    assert store.task(rich.forgotten).deadline_at is None
+    assert store.queries.task(rich.forgotten).deadline_at is None
 
 
 def test_a_message_that_is_understood_now_moves_its_task(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body("processing"), "t"))
-    store.quarantine(callback(body("succeed"), "t"), "not understood then")
-    (stored,) = store.callbacks(outcome=Outcome.QUARANTINED)
+    store.inbox.quarantine(callback(body("succeed"), "t"), "not understood then")
+    (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
     assert f"Replayed message {stored.id}: recorded." in answer.text
-    assert store.task("t").status is Status.SUCCEEDED
+    assert store.queries.task("t").status is Status.SUCCEEDED
     assert states(store, "t") == {"pictures": State.PENDING, "mail": State.PENDING}
 
 
@@ -118,7 +118,7 @@ def test_a_message_that_is_understood_now_moves_its_task(
 def test_a_message_that_is_still_not_understood_says_why(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
-    stored = store.callbacks(outcome=Outcome.QUARANTINED)[0]
+    stored = store.lists.callbacks(outcome=Outcome.QUARANTINED)[0]
     answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay")
     assert f"Message {stored.id} is still not understood: the body is not JSON" in answer.text
 
@@ -132,7 +132,7 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
     assert "mismatch" not in page
     assert ">Accept<" not in page
     ingest.accept(callback(body("succeed", "second"), "t"))
-    (stored,) = store.callbacks(outcome=Outcome.MISMATCH)
+    (stored,) = store.lists.callbacks(outcome=Outcome.MISMATCH)
     page = browser.get("/dashboard/tasks/t").text
     assert "A message named another provider task than the one on record" in page
     assert "names provider task second; provider task first is on record" in page
@@ -141,7 +141,7 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
     assert f"Replayed message {stored.id}: mismatch." in replayed.text
     answer = act(browser, f"/dashboard/callbacks/{stored.id}/replay", accept="1")
     assert f"Accepted message {stored.id}: recorded." in answer.text
-    assert store.task("t").status is Status.SUCCEEDED
+    assert store.queries.task("t").status is Status.SUCCEEDED
     assert states(store, "t")["mail"] is State.PENDING
     again = act(browser, f"/dashboard/callbacks/{stored.id}/replay", accept="1")
     assert "Nothing was done: callback" in again.text
@@ -149,7 +149,7 @@ def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
 
 def test_both_ids_of_a_task_are_shown(browser: FlaskClient, store: SqliteStore) -> None:
     made = Task("t", "appypie", Status.CREATED, 1, 1, provider_task_id="by-appypie")
-    store.create_task(made)
+    store.inbox.create_task(made)
     said = replace(callback(body("processing", "by-kling"), "t"), provider="appypie")
     Ingest(store).accept(said)
     page = browser.get("/dashboard/tasks/t").text
@@ -158,9 +158,9 @@ def test_both_ids_of_a_task_are_shown(browser: FlaskClient, store: SqliteStore) 
 
 def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) -> None:
     assert "mail is paused" in act(browser, "/dashboard/endpoints/mail/pause").text
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     assert "mail goes on" in act(browser, "/dashboard/endpoints/mail/resume").text
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.CLOSED
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.CLOSED
     assert "Nothing was done" in act(browser, "/dashboard/endpoints/mail/resume").text
 
 
@@ -168,17 +168,17 @@ def test_a_test_event_is_asked_for_and_its_end_is_shown(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     """Of a hook that works and of which nothing is on record yet."""
-    store.heartbeat("here:1:worker", "worker", now_ms())
+    store.activity.heartbeat("here:1:worker", "worker", now_ms())
     assert "Send a test event to pictures" in endpoints(browser)
     answer = act(browser, "/dashboard/endpoints/mail/test")
     assert "A worker is asked to send a test event to mail." in answer.text
     assert "waiting for a worker" in endpoints(browser)
     assert "No worker is at work" not in endpoints(browser)
     assert "Send a test event to mail" not in endpoints(browser)
-    (trial,) = store.take_trials(now_ms(), now_ms() + MINUTE)
+    (trial,) = store.endpoints.claim_tests(now_ms(), now_ms() + MINUTE)
     assert (trial.hook, trial.status) == ("mail", "succeeded")
     assert "a worker is sending it" in endpoints(browser)
-    store.end_trial(trial, HookTestOutcome.FAILED, "550 <no> such mailbox", now_ms())
+    store.endpoints.end_test(trial, HookTestOutcome.FAILED, "550 <no> such mailbox", now_ms())
     text = endpoints(browser)
     assert re.search(
         r"failed</span> Test event \(task\.succeeded\) <time [^>]+>just now</time>", text
@@ -196,9 +196,9 @@ def test_without_a_worker_a_test_event_that_waits_says_so(browser: FlaskClient) 
 
 def test_a_second_test_event_waits_for_the_first(browser: FlaskClient, store: SqliteStore) -> None:
     act(browser, "/dashboard/endpoints/mail/test")
-    asked = store.trials()
+    asked = store.endpoints.tests()
     assert "already on its way" in act(browser, "/dashboard/endpoints/mail/test").text
-    assert store.trials() == asked
+    assert store.endpoints.tests() == asked
 
 
 def test_a_test_event_tells_what_the_hook_hears(
@@ -209,22 +209,22 @@ def test_a_test_event_tells_what_the_hook_hears(
     client = make_app(settings).test_client()
     log_in(client, PASSWORD)
     act(client, "/dashboard/endpoints/mail/test")
-    assert [(one.hook, one.status) for one in store.trials()] == [("mail", "failed")]
+    assert [(one.hook, one.status) for one in store.endpoints.tests()] == [("mail", "failed")]
 
 
 @pytest.mark.usefixtures("rich")
 def test_a_hook_that_is_left_alone_can_be_tried_and_one_that_is_gone_cannot(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
-    (mail, pictures) = [one for one in store.trials() if one.hook != DEAD]
-    store.end_trial(mail, HookTestOutcome.DELIVERED, "250 OK", now_ms())
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    (mail, pictures) = [one for one in store.endpoints.tests() if one.hook != DEAD]
+    store.endpoints.end_test(mail, HookTestOutcome.DELIVERED, "250 OK", now_ms())
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     act(browser, "/dashboard/endpoints/mail/test")
-    assert [one.hook for one in store.trials() if not one.tries] == ["mail"]
-    assert store.endpoint("mail").circuit(now_ms()) is Circuit.PAUSED
+    assert [one.hook for one in store.endpoints.tests() if not one.tries] == ["mail"]
+    assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     assert "Send a test event to chat" not in endpoints(browser)  # not in the hooks file
     assert act(browser, "/dashboard/endpoints/chat/test").status_code == 404
-    assert pictures in store.trials()
+    assert pictures in store.endpoints.tests()
 
 
 def test_a_test_event_without_our_token_is_not_asked_for(
@@ -232,7 +232,7 @@ def test_a_test_event_without_our_token_is_not_asked_for(
 ) -> None:
     assert browser.post("/dashboard/endpoints/mail/test").status_code == 400
     assert stranger.post("/dashboard/endpoints/mail/test").status_code in (302, 400, 401)
-    assert store.trials() == []
+    assert store.endpoints.tests() == []
 
 
 def endpoints(browser: FlaskClient) -> str:

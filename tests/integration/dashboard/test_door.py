@@ -15,6 +15,8 @@ from flask.testing import FlaskClient
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.errors import StoreUnavailable
+from receiver.stores.sql.sessions import Sessions
+from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.dashboard import login, sessions
 from receiver.web.dashboard.login import BURST
@@ -171,8 +173,8 @@ def test_a_form_without_this_sessions_token_does_nothing(
 ) -> None:
 
     def record() -> object:
-        lists = store.endpoints(), store.deliveries(limit=99), store.trials()
-        return store.history(rich.failed), *lists
+        lists = store.endpoints.all(), store.lists.deliveries(limit=99), store.endpoints.tests()
+        return store.queries.history(rich.failed), *lists
 
     before = record()
     answer = browser.post(f"/dashboard/{path}", data=form)
@@ -232,9 +234,13 @@ def test_a_copied_cookie_takes_no_action_after_the_logout(
     copy = copied(browser, site)
     form = {"csrf_token": token(copy.get("/dashboard/").text)}
     act(browser, "/dashboard/logout")
-    before = store.endpoints(), store.deliveries(limit=99), store.trials()
+    before = store.endpoints.all(), store.lists.deliveries(limit=99), store.endpoints.tests()
     assert copy.post(f"/dashboard/{path}", data=form).location == "/dashboard/login"
-    assert (store.endpoints(), store.deliveries(limit=99), store.trials()) == before
+    assert (
+        store.endpoints.all(),
+        store.lists.deliveries(limit=99),
+        store.endpoints.tests(),
+    ) == before
 
 
 def test_logging_out_ends_this_session_and_no_other(browser: FlaskClient, site: Flask) -> None:
@@ -257,7 +263,7 @@ def test_logging_in_again_ends_the_session_before(browser: FlaskClient, site: Fl
 def test_a_session_ends_after_its_time(
     browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.count("sessions") == 1
+    assert Transfer(store.database).count("sessions") == 1
     now = now_ms()
     monkeypatch.setattr(sessions, "now_ms", lambda: now + sessions.LASTS * 1000)
     assert browser.get("/dashboard/").status_code == 302
@@ -272,7 +278,7 @@ def test_a_logout_that_cannot_be_stored_is_not_reported_as_done(
         raise StoreUnavailable("not now")
 
     with monkeypatch.context() as broken:
-        broken.setattr(SqliteStore, "close_session", fail)
+        broken.setattr(Sessions, "close", fail)
         assert browser.post("/dashboard/logout", data=form).status_code == 503
     assert browser.get("/dashboard/").status_code == 200
     assert browser.post("/dashboard/logout", data=form).status_code == 302
@@ -287,7 +293,7 @@ def test_the_store_holds_no_session_id(
     assert kept
     assert serializer
     identity = serializer.loads(kept.value)["id"]
-    rows = [row for page in store.dump("sessions") for row in page]
+    rows = [row for page in Transfer(store.database).dump("sessions") for row in page]
     assert len(rows) == 1
     assert identity not in repr(rows)
 
@@ -298,9 +304,11 @@ def test_wrong_passwords_count_for_all_processes(
 ) -> None:
     first, second = site.test_client(), make_app(settings).test_client()
     assert {log_in(first, "a guess").status_code for _ in range(BURST)} == {401}
-    assert store.count("refused_attempts") == 0  # no attempt writes
+    assert Transfer(store.database).count("refused_attempts") == 0  # no attempt writes
     merge(site)
-    kinds = {row["kind"] for rows in store.dump("refused_attempts") for row in rows}
+    kinds = {
+        row["kind"] for rows in Transfer(store.database).dump("refused_attempts") for row in rows
+    }
     assert kinds == {"password", "token"}  # a 401 counts for both
     assert log_in(second, PASSWORD).status_code == 429
     form = {"csrf_token": token(second.get("/dashboard/login").text), "password": PASSWORD}

@@ -129,7 +129,7 @@ def test_no_page_tells_a_secret(browser: FlaskClient, path: str) -> None:
 
 @pytest.mark.usefixtures("rich")
 def test_the_secrets_were_there_to_be_told(store: SqliteStore) -> None:
-    kept = repr(store.callbacks(limit=99))
+    kept = repr(store.lists.callbacks(limit=99))
     assert TOKEN in kept
     assert SIGNATURE in kept
 
@@ -151,7 +151,7 @@ def test_a_message_with_characters_that_no_page_can_show_is_shown(
     ingest = Ingest(store)
     with suppress(RequestRefused):
         ingest.accept(callback(raw))
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     where = ["quarantine"] if stored.outcome == "quarantined" else []
     for path in ("tasks/task-1", *where):
         answer = browser.get(f"/dashboard/{path}")
@@ -198,7 +198,7 @@ def test_one_of_two_outputs_that_was_not_downloaded_has_a_clock_and_its_number(
     images = [{"index": n, "url": f"https://cdn.example/{n}.png?{ends}"} for n in (0, 1)]
     told = callback(body("succeed", task_result={"images": images}), received_at=now_ms())
     Ingest(store, (subscription("pictures"),)).accept(told)
-    (delivery,) = store.claim("worker", now_ms(), 10_000, 10)
+    (delivery,) = store.outbox.claim("worker", now_ms(), 10_000, 10)
     settle(store, delivery, State.PENDING, now_ms(), "1 of 2 downloaded", picture(tmp_path))
     for path in ("tasks", "tasks?view=gallery", "tasks/task-1"):
         assert "not downloaded, expires in" in browser.get(f"/dashboard/{path}").text, path
@@ -277,17 +277,17 @@ def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     problem = f"hooks.toml: <b>is</b> not TOML {SECRET}"
-    store.report_problem("host:1", "worker", problem, now_ms())
+    store.activity.report_problem("host:1", "worker", problem, now_ms())
     text = browser.get("/dashboard/").text
     assert (
         "The hooks file was rejected by the worker; the previous one is used: hooks.toml:" in text
     )
     assert "&lt;b&gt;is&lt;/b&gt; not TOML …" in text
     assert SECRET not in text
-    store.report_problem("host:2", "web", problem, now_ms())
+    store.activity.report_problem("host:2", "web", problem, now_ms())
     assert "rejected by the web process and the worker;" in browser.get("/dashboard/").text
-    store.report_problem("host:2", "web", None, now_ms())
-    store.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
+    store.activity.report_problem("host:2", "web", None, now_ms())
+    store.activity.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
     assert "The hooks file was rejected" not in browser.get("/dashboard/").text
 
 
@@ -340,7 +340,7 @@ def test_an_id_leads_to_its_task(browser: FlaskClient, rich: Rich, name: str) ->
 
 def test_lists_have_pages(browser: FlaskClient, store: SqliteStore) -> None:
     for number in range(60):
-        store.create_task(Task(f"t{number}", "kling", Status.CREATED, number, number))
+        store.inbox.create_task(Task(f"t{number}", "kling", Status.CREATED, number, number))
     first = browser.get("/dashboard/tasks?status=open").text
     following = re.search(r'rel="next" href="([^"]+)"', first)
     assert following
@@ -380,11 +380,11 @@ def test_a_file_that_a_browser_would_run_is_only_saved(
     browser: FlaskClient, store: SqliteStore, tmp_path: Path, content_type: str
 ) -> None:
     tell(store, "t", "succeed", MINUTE)
-    delivery = store.claim("w", MINUTE, 2 * MINUTE, 1)[0]
+    delivery = store.outbox.claim("w", MINUTE, 2 * MINUTE, 1)[0]
     page = tmp_path / "page.html"
     page.write_text("<script>alert(1)</script>")
     file = File("0", str(page), "cd" * 32, page.stat().st_size, content_type)
-    store.settle(delivery, Attempt(1, 0, 0, "delivered", ""), State.DELIVERED, None, [file])
+    store.outbox.settle(delivery, Attempt(1, 0, 0, "delivered", ""), State.DELIVERED, None, [file])
     answer = browser.get(f"/dashboard/files/{delivery.id}/0")
     assert answer.mimetype == "application/octet-stream"
     assert answer.headers["Content-Disposition"].startswith("attachment")
@@ -414,7 +414,7 @@ def test_a_page_that_did_not_change_is_not_sent_again(
     browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = now_ms() - 90_000  # half a minute from where its age is told anew
-    store.create_task(Task("t", "kling", Status.CREATED, at, at))
+    store.inbox.create_task(Task("t", "kling", Status.CREATED, at, at))
     first = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
     assert "<nav" not in first.text  # the parts alone
     assert token(first.text)
@@ -425,7 +425,7 @@ def test_a_page_that_did_not_change_is_not_sent_again(
     assert token(whole.text) != token(first.text)
     again = browser.get("/dashboard/tasks/t", headers=known)
     assert (again.status_code, again.data) == (304, b"")
-    store.ask_at("t", at)
+    store.polling.query_at("t", at)
     changed = browser.get("/dashboard/tasks/t", headers=known)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != first.headers["ETag"]
@@ -448,7 +448,7 @@ def test_what_was_sent_stands_beside_the_result_where_it_was_kept(
 ) -> None:
     task, small = rich.succeeded, b"\xff\xd8 a small person"
     assert "was sent" not in browser.get(f"/dashboard/tasks/{task}").text
-    store.keep_inputs(task, {"cloth": b"\xff\xd8 a shirt", "human": small})
+    store.inbox.keep_inputs(task, {"cloth": b"\xff\xd8 a shirt", "human": small})
     for page in (f"/dashboard/tasks/{task}", "/dashboard/tasks?view=gallery"):
         text = browser.get(page).text
         assert text.index("The human that was sent") < text.index("The cloth that was sent")

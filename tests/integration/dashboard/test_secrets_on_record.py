@@ -9,9 +9,9 @@ from pathlib import Path
 from flask.testing import FlaskClient
 
 from receiver.signing.callback_urls import mint
+from receiver.stores.sql.activity import Rejection
 from receiver.stores.sql.personal_data import TABLES
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.upkeep import Rejection
 from receiver.text.redaction import HIDDEN
 from tests.support.rich_record import Rich
 from tests.support.samples import SECRET
@@ -40,8 +40,8 @@ def test_no_page_shows_a_secret_from_the_record(
     browser: FlaskClient, rich: Rich, store: SqliteStore, tmp_path: Path
 ) -> None:
     del rich  # has rows in most tables
-    store.note_rejections([Rejection(1, "192.0.2.1", "wrong token", "POST", "/x")])
-    tasks = [task.id for task in store.tasks(limit=200)]
+    store.activity.add_rejections([Rejection(1, "192.0.2.1", "wrong token", "POST", "/x")])
+    tasks = [task.id for task in store.lists.tasks(limit=200)]
     store.close()
     put_everywhere(tmp_path)
     pages = [f"/dashboard/{page}" for page in PAGES]

@@ -17,11 +17,11 @@ BODY = b"<script>alert(1)</script>"  # whatever is said of it
 def served(store: SqliteStore, tmp_path: Path, content_type: str, name: str) -> str:
     """Where the pages serve a file of this type."""
     tell(store, "t", "succeed", MINUTE)
-    delivery = store.claim("w", MINUTE, 2 * MINUTE, 1)[0]
+    delivery = store.outbox.claim("w", MINUTE, 2 * MINUTE, 1)[0]
     path = tmp_path / name
     path.write_bytes(BODY)
     file = File("0", str(path), "cd" * 32, len(BODY), content_type)
-    store.settle(delivery, Attempt(1, 0, 0, "delivered", ""), State.DELIVERED, None, [file])
+    store.outbox.settle(delivery, Attempt(1, 0, 0, "delivered", ""), State.DELIVERED, None, [file])
     return f"/dashboard/files/{delivery.id}/0"
 
 

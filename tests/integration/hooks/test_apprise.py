@@ -53,7 +53,7 @@ def with_picture(path: Path, content: bytes) -> Notice:
 def test_title_text_and_picture_arrive(site: Site, tmp_path: Path) -> None:
     content = picture()
     told = with_picture(tmp_path / "0.png", content)
-    assert hook(site).send(told).answer == "JSON took it"
+    assert hook(site).send(told).answer == "JSON accepted the message"
     (request,) = site.requests
     document = json.loads(request.body)
     assert document["title"] == "ORDER-7 succeeded"
@@ -118,7 +118,10 @@ def test_a_message_that_is_refused_with_its_picture_is_sent_without(
             return Page(b"no", status) if has_picture else page
 
     site.pages = WithoutPictures()
-    assert hook(site).send(with_picture(tmp_path / "0.png", picture())).answer == "JSON took it"
+    assert (
+        hook(site).send(with_picture(tmp_path / "0.png", picture())).answer
+        == "JSON accepted the message"
+    )
     assert len(site.requests) == 2
 
 
@@ -195,7 +198,7 @@ def test_a_plugin_that_breaks_is_a_service_that_did_not_take_it(
         def notify(self, **_: Any) -> bool:
             raise ZeroDivisionError(SECRET)
 
-    monkeypatch.setattr(apprise_hook, "service", lambda _: Breaks())
+    monkeypatch.setattr(apprise_hook, "open_service", lambda _: Breaks())
     with pytest.raises(
         TemporaryFailure, match=r"Breaks did not accept the message: ZeroDivisionError$"
     ):
@@ -205,11 +208,11 @@ def test_a_plugin_that_breaks_is_a_service_that_did_not_take_it(
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("no-such-service://x", "is not a URL of apprise's"),
+        ("no-such-service://x", "is not one of apprise's URLs"),
         ("", "url"),
-        ("syslog://", "stays on this machine"),
-        ("file:///etc/passwd", "stays on this machine"),
-        (f"slack://{SECRET}", "is not a URL of apprise's"),
+        ("syslog://", "acts only on this machine"),
+        ("file:///etc/passwd", "acts only on this machine"),
+        (f"slack://{SECRET}", "is not one of apprise's URLs"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_told_at_the_start(url: str, says: str) -> None:

@@ -21,7 +21,7 @@ from receiver.errors import (
 )
 from receiver.events import Media
 from receiver.hooks import command as command_hook
-from receiver.hooks.command import OUTPUT_KEPT, Command
+from receiver.hooks.command import MAX_OUTPUT, Command
 from tests.support.hook_servers import notice
 from tests.support.patience import PATIENCE, wait_until
 
@@ -149,7 +149,7 @@ def test_what_it_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
 def test_gigabytes_of_output_are_cut(tmp_path: Path) -> None:
     script = "import os\nfor _ in range(400): os.write(1, b'x' * 1_000_000)"
     answer = command(script).send(notice()).answer
-    assert len(answer) < OUTPUT_KEPT + 100
+    assert len(answer) < MAX_OUTPUT + 100
     assert list(tmp_path.iterdir()) == []
 
 

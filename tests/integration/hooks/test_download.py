@@ -29,7 +29,7 @@ from receiver.events import Media
 from receiver.hooks import content
 from receiver.hooks import download as download_hook
 from receiver.hooks.download import Download
-from receiver.hooks.file_storage import LocalFolder
+from receiver.hooks.local_folder import LocalFolder
 from receiver.outgoing import http
 from tests.support.hook_servers import Page, Site, dripping, notice, picture
 

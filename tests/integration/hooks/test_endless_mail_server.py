@@ -9,7 +9,8 @@ from contextlib import suppress
 import pytest
 
 from receiver.errors import TemporaryFailure
-from receiver.hooks.email import LONGEST_REPLY, Email
+from receiver.hooks.email import Email
+from receiver.hooks.smtp import MAX_REPLY
 from tests.support.hook_servers import notice
 from tests.support.patience import PATIENCE
 
@@ -22,7 +23,7 @@ def test_an_answer_that_does_not_end_is_cut_off() -> None:
         def serve() -> None:
             connection, _ = server.accept()
             with connection, suppress(OSError):  # the hook hangs up
-                connection.sendall(LINE * (2 * LONGEST_REPLY // len(LINE)))
+                connection.sendall(LINE * (2 * MAX_REPLY // len(LINE)))
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -33,6 +34,6 @@ def test_an_answer_that_does_not_end_is_cut_off() -> None:
             "to": "b@shop.example",
             "deadline": PATIENCE,
         }
-        with pytest.raises(TemporaryFailure, match="the server's answer does not end"):
+        with pytest.raises(TemporaryFailure, match="the server's reply does not end"):
             Email("mail", options).send(notice())
         thread.join(PATIENCE)

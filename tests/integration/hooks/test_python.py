@@ -10,8 +10,7 @@ import pytest
 import requests
 
 from receiver.deliveries import State
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch.attempts import RunningAttempts
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import (
     ContentFailure,
     PermanentFailure,
@@ -95,10 +94,10 @@ def test_a_function_that_leaves_ends_only_its_attempt() -> None:
 
 def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
-    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
-    RunningAttempts(store, Deliver(store, {"shop": hook("breaks")})).make(delivery)
-    assert store.deliveries()[0].state is State.PENDING
-    (attempt,) = store.history("task-1").attempts[delivery.id]
+    (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
+    DeliveryWorker(store, {"shop": hook("breaks")}).run(delivery)
+    assert store.lists.deliveries()[0].state is State.PENDING
+    (attempt,) = store.queries.history("task-1").attempts[delivery.id]
     assert "in breaks" in attempt.answer
     assert "KeyError: 'no such key'" in attempt.answer
     assert "canary-in-a-local-variable" not in attempt.answer.replace(
@@ -121,12 +120,12 @@ def test_a_function_that_timed_out_is_recognised(
     store: SqliteStore, error: Exception, timed_out: bool
 ) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
-    (delivery,) = store.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
+    (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
     hook_servers.refusals.append(error)
     shop = Python("shop", {"call": "tests.support.hook_servers:on_event"})
-    RunningAttempts(store, Deliver(store, {"shop": shop})).make(delivery)
-    assert store.endpoint("shop").failures == 1
-    assert store.endpoint("shop").timed_out is timed_out
+    DeliveryWorker(store, {"shop": shop}).run(delivery)
+    assert store.endpoints.of("shop").failures == 1
+    assert store.endpoints.of("shop").timed_out is timed_out
 
 
 @pytest.mark.parametrize(

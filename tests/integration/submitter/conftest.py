@@ -17,7 +17,7 @@ from submitter.client import Client, Patience
 from submitter.desk import Desk
 from submitter.orders import Order
 from submitter.providers.kling import Kling
-from submitter.providers.kling_token import ApiKey, Tokens
+from submitter.providers.kling_token import ApiKey, TokenSource
 from tests.support.scripted_provider import TOKEN, Scripted, serving
 
 
@@ -29,7 +29,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def room(server: Scripted) -> Callable[..., Kling]:
-    def make(tokens: Tokens | None = None, url: str | None = None, **limits: float) -> Kling:
+    def make(tokens: TokenSource | None = None, url: str | None = None, **limits: float) -> Kling:
         # Its clock stands still, so that a busy machine does not shorten the number of tries.
         quick = Patience(delays=(0.01, 0.02), total=5, clock=lambda: 0.0)
         client = Client(url or server.url, patient=quick, brisk=quick, **limits)

@@ -28,7 +28,7 @@ from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.providers import get
 from receiver.stores import Store
-from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sql.idempotency import IdempotencyKeys
 from receiver.tasks import Status
 from receiver.web import problems
 from submitter import api, window
@@ -139,7 +139,7 @@ def test_a_task_is_created(client: FlaskClient, server: Scripted, store: Store) 
     task = answer.get_json()
     assert (answer.status_code, task["status"], task["reference"]) == (201, "submitted", "ORDER-7")
     assert answer.headers["Location"] == f"/api/tasks/{task['id']}"
-    assert store.task(task["id"]).status is Status.SUBMITTED
+    assert store.queries.task(task["id"]).status is Status.SUBMITTED
     assert client.get(answer.headers["Location"], headers=AUTH).get_json()["id"] == task["id"]
 
 
@@ -196,8 +196,8 @@ def test_each_fault_is_named_and_nothing_is_recorded(
     answer = post(client, key="k", **wrong)
     assert (answer.status_code, faults(answer)) == (422, fields)
     assert server.asked == []
-    assert store.tasks() == []
-    assert store.key("k", now_ms()) is None  # it may be corrected under the same key
+    assert store.lists.tasks() == []
+    assert store.idempotency.find("k", now_ms()) is None  # it may be corrected under the same key
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_refusal_has_the_providers_code_and_our_task(
 ) -> None:
     server.will(server.say({"code": 1201, "message": "invalid", "request_id": "r"}, 400))
     first, second = post(client, "k"), post(client, "k")
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (first.status_code, first.get_json()["code"]) == (502, 1201)
     assert first.get_json()["task"] == task.id
     assert task.status is Status.FAILED
@@ -268,7 +268,7 @@ def test_come_later_is_a_503_and_the_key_may_be_used_again(
     first, second = post(client, "k"), post(client, "k")
     assert (first.status_code, second.status_code) == (503, 201)
     assert int(first.headers["Retry-After"]) >= 1
-    assert sorted(task.status for task in store.tasks()) == ["failed", "submitted"]
+    assert sorted(task.status for task in store.lists.tasks()) == ["failed", "submitted"]
 
 
 def test_a_lost_answer_is_never_sent_again(client: FlaskClient, server: Scripted) -> None:
@@ -286,9 +286,9 @@ def test_a_lost_answer_is_told_once_it_is_known(
 ) -> None:
     server.will(server.hang_up, server.say({"code": 1203, "request_id": "r"}, 404), server.task())
     assert post(client, "k").status_code == 502
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     said = callback(body("processing"), task_id=task.id, received_at=now_ms())
-    store.record(said, get("kling").parse(said), [])
+    store.inbox.record(said, get("kling").parse(said), [])
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["id"]) == (201, task.id)
     assert creates(server) == 1
@@ -324,7 +324,7 @@ def test_who_waits_too_long_is_told_where_to_look(
     released.set()
 
     def is_answered() -> bool:
-        kept = store.key("k", now_ms())
+        kept = store.idempotency.find("k", now_ms())
         return kept is not None and kept.answer is not None
 
     wait_until(is_answered)
@@ -379,7 +379,7 @@ def test_a_create_that_nobody_waits_for_any_more_keeps_its_place(
         assert post(client).status_code == 503
     finally:
         go.set()
-    wait_until(lambda: {task.status for task in store.tasks()} == {Status.SUBMITTED})
+    wait_until(lambda: {task.status for task in store.lists.tasks()} == {Status.SUBMITTED})
     monkeypatch.setattr(window, "ANSWERED_WITHIN", PATIENCE)
     wait_until(lambda: post(client).status_code == 201)
 
@@ -436,11 +436,11 @@ def test_the_same_key_with_another_body_is_a_conflict(
 def test_a_key_is_forgotten_after_a_day(store: Store) -> None:
     now, day = now_ms(), 86_400_000
     for key in ("a", "b"):
-        assert store.claim_key(key, b"d", "t", now, now + 1) is not None
-    assert store.key("a", now + day - 1) is not None
-    assert store.key("a", now + day) is None
-    assert store.claim_key("c", b"d", "t", now + day, now + day + 1) is not None
-    assert store.key("a", now) is None  # deleted as a new one was written
+        assert store.idempotency.claim(key, b"d", "t", now, now + 1) is not None
+    assert store.idempotency.find("a", now + day - 1) is not None
+    assert store.idempotency.find("a", now + day) is None
+    assert store.idempotency.claim("c", b"d", "t", now + day, now + day + 1) is not None
+    assert store.idempotency.find("a", now) is None  # deleted as a new one was written
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -454,13 +454,13 @@ def test_eight_twins_at_once_create_one_task(
     released = threading.Event()
     server.will(once(released, server))
     have_looked: set[int] = set()  # threads
-    look = SqliteStore.key
+    look = IdempotencyKeys.find
 
-    def looked(self: SqliteStore, *args: Any) -> Any:
+    def looked(self: IdempotencyKeys, *args: Any) -> Any:
         have_looked.add(threading.get_ident())
         return look(self, *args)
 
-    monkeypatch.setattr(SqliteStore, "key", looked)
+    monkeypatch.setattr(IdempotencyKeys, "find", looked)
     running = [apps() for _ in range(processes)]
     with ThreadPoolExecutor(8) as pool:
         posts = [pool.submit(post, running[n % processes].test_client(), "k") for n in range(8)]
@@ -472,7 +472,7 @@ def test_eight_twins_at_once_create_one_task(
     assert [answer.status_code for answer in answers] == [201] * 8
     assert len({answer.data for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 7
-    assert (creates(server), len(store.tasks())) == (1, 1)
+    assert (creates(server), len(store.lists.tasks())) == (1, 1)
 
 
 def test_a_twin_waits_so_long_and_no_longer(apps: Apps, server: Scripted, store: Store) -> None:
@@ -485,7 +485,7 @@ def test_a_twin_waits_so_long_and_no_longer(apps: Apps, server: Scripted, store:
 def claimed(store: Store, hold: int = 0) -> str:
     """A process has taken the key, and died; the id of the task it meant to make."""
     digest = sha256(raw(WANTED)).digest()
-    held = store.claim_key("k", digest, "task-of-k", now_ms(), now_ms() + hold)
+    held = store.idempotency.claim("k", digest, "task-of-k", now_ms(), now_ms() + hold)
     assert held is not None
     return held.task_id
 
@@ -540,7 +540,7 @@ def test_whoever_comes_back_to_life_sends_nothing(
     app = apps(hold=100)
 
     def hold_is_over() -> bool:
-        kept = store.key("k", now_ms())
+        kept = store.idempotency.find("k", now_ms())
         return kept is not None and kept.held_until <= now_ms()
 
     with ThreadPoolExecutor(1) as pool:
@@ -552,4 +552,4 @@ def test_whoever_comes_back_to_life_sends_nothing(
         answers = [first.result(), second]
     assert [answer.status_code for answer in answers] == [201, 201]
     assert len({answer.get_json()["id"] for answer in answers}) == 1
-    assert (creates(server), len(store.tasks())) == (1, 1)
+    assert (creates(server), len(store.lists.tasks())) == (1, 1)

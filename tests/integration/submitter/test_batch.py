@@ -105,7 +105,7 @@ def numbered(server: Scripted) -> Reply:
 
 
 def references(store: Store, **wanted: Any) -> Counter[str | None]:
-    return Counter(task.reference for task in store.tasks(limit=1000, **wanted))
+    return Counter(task.reference for task in store.lists.tasks(limit=1000, **wanted))
 
 
 def test_every_row_is_submitted_once_and_a_second_run_pays_for_nothing(
@@ -231,7 +231,7 @@ def test_a_failed_task_that_was_paid_for_is_not_submitted_again(
 ) -> None:
     server.will(server.task("failed", task_status_msg="refused: no human in the picture"))
     run(many(1))
-    assert store.tasks()[0].status is Status.FAILED
+    assert store.lists.tasks()[0].status is Status.FAILED
     again = run(many(1), "--json")
     assert outcomes(again) == [(2, "already submitted")]
     assert len(server.asked) == 1
@@ -247,7 +247,7 @@ def test_a_full_account_is_waited_for_and_no_row_fails(
     assert result.exit_code == 0
     assert {outcome for _, outcome in outcomes(result)} == {"submitted"}
     assert references(store) == {f"ORDER-{n}": 1 for n in range(6)}
-    assert store.tasks(status=Status.FAILED) == []
+    assert store.lists.tasks(status=Status.FAILED) == []
 
 
 @pytest.mark.usefixtures("quick")
@@ -274,7 +274,7 @@ def test_one_account_that_is_full_does_not_slow_another(
     rows += [f"B{n},me.png,me.png,,,shop2," for n in range(3)]
     assert run(sheet(*rows), "--concurrency", "2").exit_code == 0
     assert served == ["shop2"] * 3 + [TOKEN[-5:]] * 3
-    assert Counter(task.account for task in store.tasks()) == {"default": 3, "shop2": 3}
+    assert Counter(task.account for task in store.lists.tasks()) == {"default": 3, "shop2": 3}
 
 
 @pytest.mark.parametrize("code", [1000, 1102])
@@ -287,7 +287,7 @@ def test_an_account_that_is_refused_closes_and_nothing_more_is_recorded(
     counted = Counter(outcome for _, outcome in outcomes(result))
     assert counted["refused"] <= 2
     assert counted["not sent"] >= 18
-    assert len(store.tasks()) == len(server.asked) <= 2
+    assert len(store.lists.tasks()) == len(server.asked) <= 2
     server.will(numbered(server))
     assert run(many(20)).exit_code == 0
 
@@ -300,7 +300,7 @@ def test_a_provider_in_trouble_gets_three_creates_and_no_more(
     counted = Counter(outcome for _, outcome in outcomes(result))
     assert counted == {"outcome unknown": 3, "not sent": 17}
     assert len(server.asked) == 3
-    assert all(task.given_up_at for task in store.tasks())
+    assert all(task.given_up_at for task in store.lists.tasks())
 
 
 def test_modellix_creates_that_were_refused_for_now_are_sent_again_in_a_batch(
@@ -370,14 +370,14 @@ def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
     assert out.splitlines()[0] == "2 submitted, 7 not sent"
     assert "interrupted" in out
     assert "Traceback" not in err
-    assert references(store, status=Status.SUBMITTED).total() == len(store.tasks()) == 2
+    assert references(store, status=Status.SUBMITTED).total() == len(store.lists.tasks()) == 2
 
 
 def test_after_a_kill_what_was_under_way_is_named_and_not_sent_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
     """A row that was on record when the process died: nobody knows whether it was accepted."""
-    store.create_task(Task("t-1", "kling", Status.CREATED, 1, 1, reference="ORDER-0"))
+    store.inbox.create_task(Task("t-1", "kling", Status.CREATED, 1, 1, reference="ORDER-0"))
     server.will(numbered(server))
     result = run(many(2), "--json")
     assert result.exit_code == 1
@@ -392,7 +392,7 @@ def test_settings_that_serve_no_row_are_told_like_everywhere(
     assert (result.exit_code, "KLING_API_KEY: not set" in result.stderr) == (2, True)
     assert run("reference,human\n").stderr.startswith("submitter: FILE: its first line must name")
     assert run(HEADER).stdout == "no rows\n"
-    assert (server.asked, store.tasks()) == ([], [])
+    assert (server.asked, store.lists.tasks()) == ([], [])
 
 
 CELL = st.one_of(

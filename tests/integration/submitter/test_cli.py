@@ -18,7 +18,7 @@ from receiver.config import hooks_file
 from receiver.deliveries import Attempt, File, State
 from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.providers import spelling
+from receiver.providers import status_for
 from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.cli import main
@@ -61,7 +61,7 @@ def run(environment: dict[str, str], picture: Path) -> Callable[..., Result]:
 def test_submit_tells_the_task_and_its_ids(run: Any, server: Any, store: Store) -> None:
     server.will(server.task())
     result = run("submit", "--reference", "ORDER-7")
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert result.exit_code == 0
     for fact in (task.id, "ORDER-7", "867283741759111202", "submitted"):
         assert fact in result.stdout
@@ -70,7 +70,7 @@ def test_submit_tells_the_task_and_its_ids(run: Any, server: Any, store: Store) 
 def test_json_is_one_document_on_stdout(run: Any, server: Any, store: Store) -> None:
     server.will(server.task())
     document = json.loads(run("submit", "--json").stdout)
-    assert document["task"]["id"] == store.tasks()[0].id
+    assert document["task"]["id"] == store.lists.tasks()[0].id
     assert document["task"]["status"] == "submitted"
     assert document["media"] == []
 
@@ -80,7 +80,7 @@ def test_progress_is_one_line_a_change_on_stderr(run: Any, server: Any, store: S
     result = run("submit", "--wait", "--json")
     (media,) = json.loads(result.stdout)["media"]
     assert media["url"] == "https://cdn.example/a.png"
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     changes = [line.split(" s  ")[1] for line in result.stderr.splitlines()]
     assert changes == [f"task {task.id}: created", f"task {task.id}: succeeded"]
 
@@ -103,14 +103,14 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
         wait_for_downloads(store, downloads, task, within=PATIENCE)
 
     def happen(task_id: str) -> None:
-        wait_until(lambda: store.task(task_id).status is Status.SUBMITTED)
-        entries = hooks_file.load(tmp_path / "hooks.toml", spelling)
+        wait_until(lambda: store.queries.task(task_id).status is Status.SUBMITTED)
+        entries = hooks_file.load(tmp_path / "hooks.toml", status_for)
         Ingest(store, [entry.subscription for entry in entries]).accept(
             Callback("kling", task_id, json.dumps(SUCCEED).encode(), received_at=2)
         )
         assert is_waited_for.wait(PATIENCE)
-        (delivery,) = store.claim("w", 3, 10**15, 5)
-        store.settle(
+        (delivery,) = store.outbox.claim("w", 3, 10**15, 5)
+        store.outbox.settle(
             delivery, Attempt(1, 3, 4, "delivered", "saved"), State.DELIVERED, None, [file]
         )
 
@@ -170,7 +170,7 @@ def test_ctrl_c_ends_with_130_and_the_task_stays_on_record(
         rest = process.stderr.read()
     assert "interrupted" in rest
     assert "Traceback" not in rest
-    assert len(store.tasks()) == 1
+    assert len(store.lists.tasks()) == 1
 
 
 def test_status_asks_while_the_task_is_open_and_takes_either_id(
@@ -178,7 +178,7 @@ def test_status_asks_while_the_task_is_open_and_takes_either_id(
 ) -> None:
     server.will(server.task(), server.task("processing"), server.task("succeed", **IMAGES))
     run("submit")
-    assert "processing" in run("status", store.tasks()[0].id).stdout
+    assert "processing" in run("status", store.lists.tasks()[0].id).stdout
     result = run("status", "867283741759111202", "--json")
     assert json.loads(result.stdout)["task"]["status"] == "succeeded"
     asked = len(server.asked)
@@ -191,10 +191,10 @@ def test_status_shows_the_record_also_when_the_provider_cannot_be_asked(
 ) -> None:
     server.will(server.task(), server.say({"code": 1000, "message": "no", "request_id": "r"}, 401))
     run("submit")
-    result = run("status", store.tasks()[0].id)
+    result = run("status", store.lists.tasks()[0].id)
     assert (result.exit_code, "submitted" in result.stdout) == (1, True)
     assert "Kling 1000" in result.stderr
-    unset = run("status", store.tasks()[0].id, KLING_API_KEY=None)
+    unset = run("status", store.lists.tasks()[0].id, KLING_API_KEY=None)
     assert (unset.exit_code, "submitted" in unset.stdout) == (2, True)
     assert run("status", "nobody").exit_code == 1
 
@@ -234,4 +234,4 @@ def test_a_bad_picture_ends_with_2_before_anything_is_recorded(
     result = run("submit")
     assert result.exit_code == 2
     assert "submitter: --human: is not a JPEG or PNG picture" in result.stderr
-    assert (store.tasks(), server.asked) == ([], [])
+    assert (store.lists.tasks(), server.asked) == ([], [])

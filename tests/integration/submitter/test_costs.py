@@ -34,7 +34,7 @@ def run(*words: str) -> Result:
 
 def end(store: Store, task: str, cost: str, account: str = "default", days: int = 0) -> None:
     at = NOW - days * DAY
-    store.create_task(
+    store.inbox.create_task(
         Task(task, "kling", Status.CREATED, at, at, account, reference="ORDER\x1b[2J")
     )
     came = callback(body(task_id=f"at-{task}", final_unit_deduction=cost), task, received_at=at)

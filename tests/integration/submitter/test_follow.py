@@ -48,7 +48,7 @@ class Time:
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.meanwhile: list[Callable[[], object]] = []  # what happens at the next waits
-        monkeypatch.setattr(store, "wait_for_commit", self.wait)
+        monkeypatch.setattr(store.database, "wait_for_commit", self.wait)
 
     def wait(self, seconds: float, _: threading.Event) -> None:
         if self.meanwhile:
@@ -96,7 +96,7 @@ def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
         assert 60 <= time.now < 61
     assert server.asked == []
     late = Task("late", "kling", Status.CREATED, 1, 1, expects_callback=True, deadline_at=1)
-    record.store.create_task(late)
+    record.store.inbox.create_task(late)
     assert follower(record, room(), []).follow(late, timeout=PATIENCE).status is Status.SUCCEEDED
 
 
@@ -108,7 +108,7 @@ def test_a_download_is_waited_for_but_not_for_ever(
     Ingest(store, subscriptions).accept(
         Callback("kling", task.id, json.dumps(ENDED).encode(), received_at=1)
     )
-    ended = store.task(task.id)
+    ended = store.queries.task(task.id)
     time = Time(store, monkeypatch)
     wait_for_downloads(store, frozenset({"x"}), ended, within=10, clock=time.clock)
     assert time.now == 0
@@ -117,8 +117,10 @@ def test_a_download_is_waited_for_but_not_for_ever(
     assert 10 <= time.now < 11
 
     def deliver() -> None:
-        for delivery in store.claim("w", 2, 10**15, 5):
-            store.settle(delivery, Attempt(1, 2, 3, "delivered", "saved"), State.DELIVERED, None)
+        for delivery in store.outbox.claim("w", 2, 10**15, 5):
+            store.outbox.settle(
+                delivery, Attempt(1, 2, 3, "delivered", "saved"), State.DELIVERED, None
+            )
 
     time.now, time.meanwhile = 0.0, [deliver]
     wait_for_downloads(store, pictures, ended, within=10, clock=time.clock)

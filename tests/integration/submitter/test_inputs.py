@@ -111,9 +111,9 @@ def send(request: pytest.FixtureRequest, make_app: MakeApp) -> Callable[[], None
 
 
 def kept(store: Store) -> dict[str, Image.Image]:
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert task.status is Status.SUBMITTED
-    found = store.inputs(task.id)
+    found = store.queries.inputs(task.id)
     assert all(len(thumbnail) <= 40_000 for thumbnail in found.values())
     return {name: Image.open(io.BytesIO(thumbnail)) for name, thumbnail in found.items()}
 
@@ -206,7 +206,7 @@ def test_a_broken_picture_stops_no_submission(why: str, keeping: Desk, store: St
     order = Order({**broken(), "no Base64": "a"}[why], shirt)
     task = keeping.send(keeping.put_on_record(order), order)
     assert task.status is Status.SUBMITTED
-    assert set(store.inputs(task.id)) == {"cloth"}
+    assert set(store.queries.inputs(task.id)) == {"cloth"}
 
 
 def test_a_record_that_cannot_keep_them_stops_no_submission(
@@ -215,7 +215,7 @@ def test_a_record_that_cannot_keep_them_stops_no_submission(
     def fail(*_: object) -> None:
         raise StoreUnavailable("disk full")
 
-    monkeypatch.setattr(store, "keep_inputs", fail)
+    monkeypatch.setattr(store.inbox, "keep_inputs", fail)
     order = prepare(keeping.room, "person.jpg", "shirt.png")
     with caplog.at_level(logging.WARNING):
         task = keeping.send(keeping.put_on_record(order), order)
@@ -230,4 +230,4 @@ def test_a_refused_order_is_kept_too(keeping: Desk, store: Store, server: Script
     task = keeping.put_on_record(order)
     with pytest.raises(ProviderError, match="1201"):
         keeping.send(task, order)
-    assert set(store.inputs(task.id)) == {"human", "cloth"}
+    assert set(store.queries.inputs(task.id)) == {"human", "cloth"}

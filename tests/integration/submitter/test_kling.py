@@ -22,7 +22,7 @@ from submitter.errors import (
 )
 from submitter.orders import Order
 from submitter.providers.kling import Kling
-from submitter.providers.kling_token import Signed
+from submitter.providers.kling_token import SignedTokens
 from tests.support.scripted_provider import once_reached
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "kling"
@@ -49,12 +49,12 @@ def test_a_task_is_asked_for_by_our_id_until_kling_s_is_known(
     server.will(server.task("processing"))
     assert reconcile.ask(ingest, room(), task) is Outcome.RECORDED
     server.will(server.task("succeed", **IMAGES))
-    assert reconcile.ask(ingest, room(), store.task(task.id)) is Outcome.RECORDED
+    assert reconcile.ask(ingest, room(), store.queries.task(task.id)) is Outcome.RECORDED
     assert [asked.path.split("/")[-1] for asked in server.asked] == [task.id, "867283741759111202"]
-    found = store.task(task.id)
+    found = store.queries.task(task.id)
     assert (found.status, found.trust) == (Status.SUCCEEDED, Trust.QUERIED)
-    assert {stored.callback.source for stored in store.callbacks()} == {Source.QUERY}
-    assert [delivery.hook for delivery in store.deliveries()] == ["mail"]
+    assert {stored.callback.source for stored in store.lists.callbacks()} == {Source.QUERY}
+    assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
 
 
 def test_one_task_in_a_list_is_taken(server: Any, room: Rooms, ingest: Ingest, task: Task) -> None:
@@ -69,12 +69,12 @@ def test_an_answer_about_another_task_is_not_recorded(
     info = {"external_task_id": "of-somebody-else"}
     data = {"task_id": "8", "task_status": "succeed", "task_info": info}
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         reconcile.ask(ingest, room(), task)
     server.will(server.payload("query-processing.json"))
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
         room().fetch(provider_task_id="1")
-    assert store.callbacks() == []
+    assert store.lists.callbacks() == []
 
 
 def test_an_answer_that_is_not_understood_is_kept_and_told(
@@ -84,7 +84,7 @@ def test_an_answer_that_is_not_understood_is_kept_and_told(
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
     with pytest.raises(UnexpectedAnswer, match="quarantine"):
         reconcile.ask(ingest, room(), task)
-    assert [stored.outcome for stored in store.callbacks()] == [Outcome.QUARANTINED]
+    assert [stored.outcome for stored in store.lists.callbacks()] == [Outcome.QUARANTINED]
 
 
 def test_an_unknown_task_moves_nothing(
@@ -93,7 +93,7 @@ def test_an_unknown_task_moves_nothing(
     server.will(server.say({"code": 1203, "message": "not found", "request_id": "r"}, 404))
     with pytest.raises(NotFoundAtProvider):
         reconcile.ask(ingest, room(), task)
-    assert store.task(task.id).status is Status.CREATED
+    assert store.queries.task(task.id).status is Status.CREATED
 
 
 def test_an_id_cannot_leave_its_path_segment(server: Any, room: Rooms) -> None:
@@ -131,7 +131,7 @@ def test_a_dripping_server_cannot_hold_a_question(server: Any, room: Rooms, drip
 def test_a_token_that_is_not_valid_now_is_signed_anew_once(
     server: Any, room: Rooms, code: int
 ) -> None:
-    tokens = Signed("my-access-key", "a-secret-key-that-is-32-bytes-long")
+    tokens = SignedTokens("my-access-key", "a-secret-key-that-is-32-bytes-long")
     tokens.token(int(time.time()) - 1000)  # still good by our clock
     expired = server.say({"code": code, "message": "token", "request_id": "r"}, 401)
     server.will(expired, server.payload("query-processing.json"))

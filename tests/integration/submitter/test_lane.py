@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver.stores import Store
-from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.database import SqliteDatabase
 from receiver.tasks import Task
 from submitter.desk import Desk
 from submitter.gate import Gate
@@ -32,10 +32,10 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
     """The first is held up between looking for an earlier task and recording its own."""
     waiting: list[int] = []  # those that wait for the lock, or have it
     recording: list[str | None] = []
-    alone, put_on_record = SqliteStore.alone, Desk.put_on_record
+    alone, put_on_record = SqliteDatabase.alone, Desk.put_on_record
 
     @contextmanager
-    def watched(self: SqliteStore) -> Iterator[None]:
+    def watched(self: SqliteDatabase) -> Iterator[None]:
         waiting.append(threading.get_ident())
         with alone(self):
             yield
@@ -47,7 +47,7 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
             wait_until(lambda: len(waiting) == 2 or len(recording) == 2)
         return put_on_record(self, order, task_id)
 
-    monkeypatch.setattr(SqliteStore, "alone", watched)
+    monkeypatch.setattr(SqliteDatabase, "alone", watched)
     monkeypatch.setattr(Desk, "put_on_record", held_up)
     server.will(server.say({"code": 0, "data": {"task_id": "8283", "task_status": "submitted"}}))
     url = "https://x.example/a.jpg"
@@ -59,6 +59,6 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
         wait_until(lambda: recording)
         second = pool.submit(lanes[1].handle, row)
         fates = {first.result().fate, second.result().fate}
-    assert len(server.asked) == len(store.tasks()) == 1
+    assert len(server.asked) == len(store.lists.tasks()) == 1
     assert Fate.SUBMITTED in fates
     assert fates <= {Fate.SUBMITTED, Fate.SKIPPED, Fate.UNKNOWN}

@@ -46,7 +46,7 @@ def test_the_example_of_the_documentation_does_what_it_shows(
     assert failed == 0
     models = [asked.json["model_name"] for asked in server.asked if asked.method == "POST"]
     assert models == ["kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5"]
-    assert len(store.tasks()) == 2
+    assert len(store.lists.tasks()) == 2
 
 
 def test_errors_say_what_to_do_and_are_of_one_tree(
@@ -58,11 +58,11 @@ def test_errors_say_what_to_do_and_are_of_one_tree(
         submit("kling", "person.jpg", ["dress:shirt.png", "lower:skirt.png"])
     with pytest.raises(InputError, match="'piapi' is not known"):
         submit("piapi", "person.jpg", "shirt.png")
-    assert (store.tasks(), server.asked) == ([], [])
+    assert (store.lists.tasks(), server.asked) == ([], [])
     monkeypatch.setenv("KLING_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(NeverReached) as caught:
         submit("kling", "person.jpg", "shirt.png")
-    assert store.task(caught.value.task_id or "").reason == "never reached"
+    assert store.queries.task(caught.value.task_id or "").reason == "never reached"
 
 
 def test_what_the_package_exports_is_there_and_no_module_hides_it() -> None:
@@ -84,7 +84,7 @@ def test_accounts_have_keys_of_their_own(
     task = submit("kling", "person.jpg", "shirt.png", account="shop2")
     asked: Asked = server.asked[0]
     assert asked.headers["Authorization"] == "Bearer the-key-of-shop2"
-    assert store.task(task.id).account == "shop2"
+    assert store.queries.task(task.id).account == "shop2"
 
 
 def test_waiting_ends_in_time_and_the_task_goes_on(server: Scripted) -> None:

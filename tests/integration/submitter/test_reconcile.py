@@ -12,7 +12,7 @@ import pytest
 from receiver.deliveries import Subscription
 from receiver.ingest import Ingest
 from receiver.outgoing.retry import LONGEST_WAIT
-from receiver.stores.base import CALLBACKS_MISSED
+from receiver.stores.sql.metrics import CALLBACKS_MISSED
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from submitter.client import Answer
@@ -77,10 +77,10 @@ class Scene:
         task = Task(
             task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=SOON, expects_callback=True
         )
-        self.store.create_task(replace(task, **more))
+        self.store.inbox.create_task(replace(task, **more))
 
     def task(self, task_id: str = "task-1") -> Task:
-        return self.store.task(task_id)
+        return self.store.queries.task(task_id)
 
 
 HOOKS: list[Subscription] = [
@@ -105,9 +105,9 @@ def test_a_callback_that_never_came_is_fetched_and_its_hooks_fire(scene: Scene) 
     scene.room.answers = [told()]
     assert scene.reconciler.round() == {"moved": 1}
     assert (scene.task().status, scene.task().trust) == (Status.SUCCEEDED, Trust.QUERIED)
-    assert [delivery.hook for delivery in scene.store.deliveries()] == ["mail"]
-    assert [c.value for c in scene.store.counters() if c.name == CALLBACKS_MISSED] == [1]
-    assert scene.store.next_deadline_at() is None
+    assert [delivery.hook for delivery in scene.store.lists.deliveries()] == ["mail"]
+    assert [c.value for c in scene.store.metrics.counters() if c.name == CALLBACKS_MISSED] == [1]
+    assert scene.store.polling.next_deadline_at() is None
 
 
 def test_a_task_is_asked_about_by_the_providers_id_or_else_by_ours(scene: Scene) -> None:
@@ -155,7 +155,7 @@ def test_an_error_that_tells_nothing_of_the_id_costs_one_request(
 def test_where_nothing_else_is_known_the_id_of_callbacks_is_tried(scene: Scene) -> None:
     scene.put(provider="appypie")
     scene.room = Room("appypie", finds_by_our_id=False, answers=[told(task_id="from-a-callback")])
-    scene.reconciler.open_room = lambda *_: scene.room  # type: ignore[assignment]
+    scene.reconciler.open_provider = lambda *_: scene.room  # type: ignore[assignment]
     Ingest(scene.store).accept(replace(CALLED_BACK, provider="appypie"))
     assert scene.reconciler.round() == {"moved": 1}
     assert scene.room.asked == [("from-a-callback", None)]
@@ -169,22 +169,24 @@ def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
     scene.room.answers = [told("succeed", task_id="ours")]
     assert scene.reconciler.round() == {"moved": 1}
     assert scene.room.asked == [("ours", None)]
-    assert scene.store.next_deadline_at() is None
+    assert scene.store.polling.next_deadline_at() is None
     late = callback(body("failed", "another"), received_at=SOON + 1)
     assert ingest.accept(late) is Outcome.MISMATCH
-    assert scene.store.next_deadline_at() is None  # the provider told the end: nothing to ask
+    assert (
+        scene.store.polling.next_deadline_at() is None
+    )  # the provider told the end: nothing to ask
 
 
 def test_a_task_that_was_given_up_is_asked_about_once_more_if_somebody_wants_it(
     scene: Scene,
 ) -> None:
     scene.put()
-    scene.store.give_up("task-1", SOON, [])
-    scene.store.ask_at("task-1", SOON)  # as "Reconcile now" does
+    scene.store.inbox.give_up("task-1", SOON, [])
+    scene.store.polling.query_at("task-1", SOON)  # as "Reconcile now" does
     scene.clock.now = NOW + round(FINAL_AGE * 1000)
     scene.room.answers = [told("processing")]
     assert scene.reconciler.round() == {"moved": 1}
-    assert scene.store.next_deadline_at() is None
+    assert scene.store.polling.next_deadline_at() is None
 
 
 def test_an_open_task_is_asked_about_again_later(scene: Scene) -> None:
@@ -204,7 +206,7 @@ def test_at_its_final_age_a_task_is_given_up_and_that_is_told(scene: Scene) -> N
     scene.room.answers = [told("processing")]
     scene.reconciler.round()
     assert (scene.task().status, scene.task().given_up_at) == (Status.PROCESSING, scene.clock.now)
-    assert [(d.hook, d.status) for d in scene.store.deliveries()] == [("alarm", "given_up")]
+    assert [(d.hook, d.status) for d in scene.store.lists.deliveries()] == [("alarm", "given_up")]
 
 
 def test_a_clock_that_was_set_forward_gives_up_no_task(scene: Scene) -> None:
@@ -284,16 +286,16 @@ def test_missing_keys_are_no_end(store: SqliteStore) -> None:
 
     clock = Clock()
     reconciler = Reconciler(Ingest(store), locked, clock)
-    store.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=SOON))
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=SOON))
     assert reconciler.round() == {"failed": 1}
-    assert store.task("task-1").deadline_at == SOON + 300_000
+    assert store.queries.task("task-1").deadline_at == SOON + 300_000
 
 
 def test_an_answer_that_is_not_understood_is_kept(scene: Scene) -> None:
     scene.put()
     scene.room.answers = [told("strange")]
     assert scene.reconciler.round() == {"failed": 1}
-    (kept,) = scene.store.callbacks()
+    (kept,) = scene.store.lists.callbacks()
     assert kept.outcome == "quarantined"
 
 
@@ -315,10 +317,10 @@ def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> N
             Ingest(scene.store).accept(callback())  # the callback comes at last
             return Answer(200, {}, told("processing"))
 
-    scene.reconciler.open_room = lambda *_: Slow()  # type: ignore[assignment]
+    scene.reconciler.open_provider = lambda *_: Slow()  # type: ignore[assignment]
     scene.reconciler.round()
     assert scene.task().status is Status.SUCCEEDED
-    assert scene.store.next_deadline_at() is None
+    assert scene.store.polling.next_deadline_at() is None
 
 
 def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
@@ -328,7 +330,7 @@ def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
     ingest.accept(callback(body("succeed")))
     scene.room.answers = [told("succeed")]
     assert scene.reconciler.round() == {"moved": 1}
-    history = scene.store.history("task-1")
+    history = scene.store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert history.transitions[-1].corrected
     assert [delivery.status for delivery in history.deliveries] == ["failed", "succeeded"]
@@ -337,20 +339,20 @@ def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
 def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
     scene.put()
     Ingest(scene.store, HOOKS).accept(callback())
-    scene.store.ask_at("task-1", SOON)  # as the delivery does when the URL answers 404
+    scene.store.polling.query_at("task-1", SOON)  # as the delivery does when the URL answers 404
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     scene.room.answers = [told(task_result=fresh)]
     assert scene.reconciler.round() == {"unchanged": 1}
-    assert scene.store.next_deadline_at() is None
-    (delivery,) = scene.store.claim("w", SOON, SOON + 1, 5)
-    stored = scene.store.told(delivery).callback
+    assert scene.store.polling.next_deadline_at() is None
+    (delivery,) = scene.store.outbox.claim("w", SOON, SOON + 1, 5)
+    stored = scene.store.outbox.notice_source(delivery).callback
     assert stored is not None
     assert b"fresh.png" in stored.body
 
 
 def test_a_poller_that_dies_leaves_its_tasks_to_another(scene: Scene) -> None:
     scene.put()
-    assert len(scene.store.overdue(SOON, SOON + HELD, 4)) == 1  # and it dies
+    assert len(scene.store.polling.claim_overdue(SOON, SOON + HELD, 4)) == 1  # and it dies
     assert scene.reconciler.round() == {}
     scene.clock.now = SOON + HELD
     scene.room.answers = [told()]
@@ -365,9 +367,9 @@ def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> 
     thread.start()
     try:
         made = Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW)
-        store.create_task(made)  # long overdue
-        wait_until(lambda: store.task("task-1").status is Status.SUCCEEDED)
-        assert store.seen("poller") is not None
+        store.inbox.create_task(made)  # long overdue
+        wait_until(lambda: store.queries.task("task-1").status is Status.SUCCEEDED)
+        assert store.activity.last_seen("poller") is not None
     finally:
         stop.set()
         thread.join(PATIENCE)
@@ -378,7 +380,7 @@ def test_every_body_a_provider_answered_is_on_record(scene: Scene) -> None:
     scene.put()
     scene.room.answers = [told("processing")]
     scene.reconciler.round()
-    (kept,) = scene.store.callbacks()
+    (kept,) = scene.store.lists.callbacks()
     assert (kept.callback.body, kept.callback.source) == (told("processing"), "query")
 
 
@@ -391,8 +393,8 @@ def test_a_lost_output_is_fetched_by_one_query(scene: Scene) -> None:
     scene.room.answers = [told(task_result={"images": [first, second]})]
     assert scene.reconciler.round() == {"unchanged": 1}
     assert scene.reconciler.round() == {}  # nothing is left to query
-    (delivery,) = scene.store.claim("w", SOON, SOON + 1, 5)
-    stored = scene.store.told(delivery).callback
+    (delivery,) = scene.store.outbox.claim("w", SOON, SOON + 1, 5)
+    stored = scene.store.outbox.notice_source(delivery).callback
     assert stored is not None
     assert b"1.png" in stored.body
 
@@ -435,4 +437,4 @@ def test_a_lost_output_is_queried_again_if_the_query_failed(
     scene.clock.now += 3_600_000
     scene.reconciler.round()
     assert len(scene.room.asked) == 2
-    assert scene.store.next_deadline_at() is None
+    assert scene.store.polling.next_deadline_at() is None

@@ -219,7 +219,7 @@ def test_there_is_no_list_and_the_command_says_so(provider: str, key: str) -> No
     words = ["list", "--provider", provider, "--account", "shop2"]
     result = CliRunner().invoke(main, words, env={key: TOKEN})
     assert result.exit_code == 2
-    assert "has no list of tasks; see what is on record: receiver tasks" in result.stderr
+    assert "has no list of tasks; see those on record: receiver tasks" in result.stderr
 
 
 def test_both_spellings_of_the_path_are_a_setting_of_the_account(
@@ -231,13 +231,13 @@ def test_both_spellings_of_the_path_are_a_setting_of_the_account(
     monkeypatch.setenv("MODELLIX_SHOP2_CREATE_PATH", SHORT_PATH)
     server.will(server.say(payload("modellix/create.json")))
     for account in ("default", "shop2"):
-        modellix.from_environment(account).create(ORDER)
+        Modellix.from_environment(account).create(ORDER)
     paths = [asked.path for asked in server.asked]
     name = "kolors-virtual-try-on-v1-5"
     assert paths == [f"/api/v1/image-to-image/kling/{name}/async", f"/api/v1/kling/{name}/async"]
     monkeypatch.delenv("MODELLIX_API_KEY")
     with pytest.raises(ConfigurationError, match="MODELLIX_API_KEY: not set"):
-        modellix.from_environment("default")
+        Modellix.from_environment("default")
 
 
 def test_submit_and_status_follow_a_modellix_task_to_its_picture(
@@ -255,13 +255,13 @@ def test_submit_and_status_follow_a_modellix_task_to_its_picture(
     words = ["submit", "--provider", "modellix", "--human", picture, "--cloth", picture]
     server.will(server.say(payload("modellix/create.json")))
     assert CliRunner().invoke(main, words, env=environment).exit_code == 0
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.status, task.expects_callback) == (Status.SUBMITTED, False)
     server.will(server.say(payload("modellix/query-success.json")))
     result = CliRunner().invoke(main, ["status", task.id], env=environment)
     assert result.exit_code == 0
     assert "https://cdn.example.com/images/abc123.png" in result.stdout
-    assert store.task(task.id).status is Status.SUCCEEDED
+    assert store.queries.task(task.id).status is Status.SUCCEEDED
 
 
 class Stumbling(Ingest):
@@ -304,5 +304,5 @@ def test_a_refusal_that_the_receiver_cannot_read_ends_the_task_all_the_same(
     order = Order(ORDER.human, ORDER.cloth)
     with pytest.raises(WrongInput):
         desk.send(desk.put_on_record(order), order)
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     assert (task.status, was_not_accepted(task)) == (Status.FAILED, True)

@@ -42,7 +42,7 @@ def creates(server: Any) -> list[Any]:
 
 
 def only_task(store: Store) -> Task:
-    (task,) = store.tasks()
+    (task,) = store.lists.tasks()
     return task
 
 
@@ -70,7 +70,7 @@ def test_the_answer_enters_the_record_by_the_door_of_callbacks(
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == ("867283741759111202", "ORDER-7")
     assert task.deadline_at == task.created_at + 21_000  # nobody will call back: 0.7 of the usual
-    (stored,) = store.callbacks()
+    (stored,) = store.lists.callbacks()
     assert (stored.callback.source, stored.outcome) == (Source.CREATE, Outcome.RECORDED)
     assert stored.callback.body.startswith(b'{"code": 0')
 
@@ -111,7 +111,10 @@ def test_a_callback_that_beats_the_create_answer_stays_ahead(
 
     server.will(call_back_first)
     assert send(desk(), order).status is Status.PROCESSING
-    assert [stored.outcome for stored in store.callbacks()] == [Outcome.STALE, Outcome.RECORDED]
+    assert [stored.outcome for stored in store.lists.callbacks()] == [
+        Outcome.STALE,
+        Outcome.RECORDED,
+    ]
 
 
 def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
@@ -124,7 +127,7 @@ def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
     assert caught.value.task_id == task.id
     assert task.status is Status.FAILED
     assert task.reason == "refused: 1201 mode value 'professional' is invalid"
-    assert [delivery.hook for delivery in store.deliveries()] == ["mail"]
+    assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
     assert len(server.asked) == 1
 
 
@@ -210,7 +213,7 @@ def test_an_answer_that_is_no_task_is_kept_in_quarantine(
         server.say({"code": 0, "message": "SUCCEED", "data": {"task_id": 7}}), server.task()
     )
     assert send(desk(), order).status is Status.SUBMITTED
-    assert len(store.callbacks(outcome=Outcome.QUARANTINED)) == 1
+    assert len(store.lists.callbacks(outcome=Outcome.QUARANTINED)) == 1
     assert len(creates(server)) == 1
 
 
@@ -302,5 +305,5 @@ def test_the_token_is_in_no_error_no_log_and_no_row(
         while link is not None:
             told.append(repr(link) + str(link) + repr(vars(link)))
             link = link.__cause__ or link.__context__
-    rows = repr([(stored.callback, stored.problem) for stored in store.callbacks()])
-    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.tasks())
+    rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
+    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.lists.tasks())

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import structlog
 from flask import request
 
+from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sqlite import SqliteStore
 from tests.support.apps.unhurried import app
 
@@ -23,5 +24,5 @@ def is_left_to_flask(_: SqliteStore, *__: Any, **___: Any) -> NoReturn:
     raise ZeroDivisionError
 
 
-SqliteStore.record = breaks  # type: ignore[method-assign,assignment]
-SqliteStore.submit = is_left_to_flask  # type: ignore[method-assign,assignment]
+Inbox.record = breaks  # type: ignore[method-assign,assignment]
+Inbox.submit = is_left_to_flask  # type: ignore[method-assign,assignment]

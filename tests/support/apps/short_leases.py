@@ -14,19 +14,18 @@ import signal
 import sys
 
 from receiver.deliveries import Notice
-from receiver.delivery import hook_tests
-from receiver.delivery.dispatch import attempts, slots
+from receiver.delivery import attempt, hook_tests, worker_slots
 from receiver.hooks.base import Done
 from receiver.hooks.slack import Slack
 from receiver.outgoing.retry import RetryPolicy
 from submitter import reconcile
 
-attempts.LEASE = float(os.environ.get("LEASE", "1.5"))  # seconds
-attempts.UPKEEP_EVERY = 0.3
-slots.WATCHED_FOR = 600.0  # seconds; on a busy machine attempts take long
+attempt.LEASE = round(1000 * float(os.environ.get("LEASE", "1.5")))
+attempt.UPKEEP_EVERY = 0.3
+worker_slots.WATCHED_FOR = 600.0  # seconds; on a busy machine attempts take long
 hook_tests.LEASE = 1_500  # ms
 if os.environ["DATABASE_URL"].startswith("postgresql"):
-    from receiver.delivery.dispatch import procrastinate
+    from receiver.delivery import procrastinate
 
     procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", 2  # each second
     procrastinate.BEATS_EVERY, procrastinate.LOOK_EVERY = 0.5, 0.1

@@ -32,7 +32,7 @@ def stop_visibly_at(*numbers: int) -> threading.Event:
 
 shutdown.stop_at = stop_visibly_at
 if os.environ["DATABASE_URL"].startswith("postgresql"):
-    import receiver.delivery.dispatch.procrastinate  # noqa: F401 - it sets the level of this logger, too
+    import receiver.delivery.procrastinate  # noqa: F401 - it sets the level of this logger, too
 
     queue_logger = logging.getLogger("procrastinate")
     queue_logger.setLevel(logging.INFO)

@@ -236,29 +236,31 @@ class OurRig:
     def kill(self) -> None:
         for name in ("web", "worker"):
             self._made.kill(name)
-        for delivery in self._made.store.deliveries(state=State.CLAIMED):
-            self._made.store.renew([delivery], now_ms())
+        for delivery in self._made.store.lists.deliveries(state=State.CLAIMED):
+            self._made.store.outbox.renew([delivery], now_ms())
 
     def url(self, task: str) -> str:
         return callback_url(self.base, SECRET, "kling", task)
 
     def moves(self, task: str) -> list[str]:
         try:
-            found = [move.status for move in self._made.store.history(task).transitions]
+            found = [move.status for move in self._made.store.queries.history(task).transitions]
         except NotFound:
             return []
         return [OURS.get(status, status) for status in found if status != "created"]
 
     def status(self, task: str) -> str | None:
         try:
-            status = self._made.store.task(task).status.value
+            status = self._made.store.queries.task(task).status.value
         except NotFound:
             return None
         return OURS.get(status, status)
 
     def is_idle(self) -> bool:
         over = (State.DELIVERED, State.DEAD)
-        return all(delivery.state in over for delivery in self._made.store.deliveries(limit=1000))
+        return all(
+            delivery.state in over for delivery in self._made.store.lists.deliveries(limit=1000)
+        )
 
     @contextmanager
     def paused(self, after: str) -> Iterator[None]:  # noqa: ARG002

@@ -196,7 +196,7 @@ def test_a_video_of_nothing_but_boxes_takes_no_time(
 def test_a_large_file_of_a_rare_format_is_not_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    monkeypatch.setattr(content, "MAX_PREVIEWED", 100)
+    monkeypatch.setattr(content, "MAX_PARTLY_DECODED", 100)
     assert content.inspect(at(tmp_path, picture(form)), "image")[1] is None
 
 

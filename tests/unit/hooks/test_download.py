@@ -8,20 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.events import Media
-from receiver.hooks.download import Download, file_name
+from receiver.hooks.download import DownloadOptions
+from receiver.hooks.file_names import file_name, output_names
 from tests.support.hook_servers import notice
 
 
 def names(path: str, *indexes: str, reference: str | None = "ORDER-7") -> list[str]:
     media = tuple(Media("image", "https://cdn.example/x", index) for index in indexes)
-    hook = Download("files", {"to": "files", "path": path})
-    return hook.names(notice(media=media, reference=reference))
+    return output_names(path, notice(media=media, reference=reference))
 
 
 def test_an_output_is_named_by_provider_task_and_index() -> None:
-    hook = Download("files", {"to": "files"})
-    told = notice(media=(Media("image", "https://cdn.example/x", "0"),))
-    assert hook.names(told) == ["kling/0199f1a2/0.{extension}"]
+    path = DownloadOptions().load({"to": "files"})["path"]
+    assert names(path, "0") == ["kling/0199f1a2/0.{extension}"]
 
 
 def test_outputs_of_one_task_never_share_a_name() -> None:

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.hooks.file_names import DIGITS, FileName, Literal, Number, Part, Run
+from receiver.hooks.file_names import DIGITS, Characters, Literal, NamePattern, OptionalNumber, Part
 
 LETTERS = frozenset(string.ascii_lowercase)
 PARTS = st.one_of(
     st.builds(Literal, st.text("ab-.1", max_size=3)),
-    st.sampled_from([Run(DIGITS), Run(LETTERS | DIGITS), Run(LETTERS | set("-"))]),
-    st.just(Number()),
+    st.sampled_from(
+        [Characters(DIGITS), Characters(LETTERS | DIGITS), Characters(LETTERS | set("-"))]
+    ),
+    st.just(OptionalNumber()),
 )
 
 
@@ -23,7 +25,7 @@ def expression(part: Part) -> str:
     """The same part as a regular expression, which is shorter but can backtrack."""
     if isinstance(part, Literal):
         return re.escape(part.text)
-    if isinstance(part, Number):
+    if isinstance(part, OptionalNumber):
         return r"(-[0-9]+)?"
     return f"[{re.escape(''.join(sorted(part.allowed)))}]+"
 
@@ -31,7 +33,7 @@ def expression(part: Part) -> str:
 @given(st.lists(PARTS, max_size=5), st.text("ab-.1", max_size=8))
 def test_a_name_matches_as_by_an_expression(parts: list[Part], name: str) -> None:
     wanted = re.fullmatch("".join(map(expression, parts)), name) is not None
-    assert FileName(tuple(parts)).matches(name) is wanted
+    assert NamePattern(tuple(parts)).matches(name) is wanted
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,21 @@ def test_a_name_matches_as_by_an_expression(parts: list[Part], name: str) -> Non
     [("a-1/0.png", True), ("a-1/0-2.png", True), ("a-1/x.png", False), ("a-1/0-.png", False)],
 )
 def test_another_output_of_the_same_name_has_a_number(name: str, wanted: bool) -> None:
-    parts = (Literal("a-1/"), Run(DIGITS), Number(), Literal("."), Run(LETTERS))
-    assert FileName(parts).matches(name) is wanted
+    parts = (
+        Literal("a-1/"),
+        Characters(DIGITS),
+        OptionalNumber(),
+        Literal("."),
+        Characters(LETTERS),
+    )
+    assert NamePattern(parts).matches(name) is wanted
 
 
 def test_the_pattern_for_the_disk_takes_values_literally() -> None:
-    assert FileName((Literal("[a]*"), Run(LETTERS), Number())).pattern == "[[]a][*]**"
+    assert (
+        NamePattern((Literal("[a]*"), Characters(LETTERS), OptionalNumber())).pattern
+        == "[[]a][*]**"
+    )
 
 
 def test_a_hostile_name_is_looked_at_once_for_each_part() -> None:
@@ -57,5 +68,5 @@ def test_a_hostile_name_is_looked_at_once_for_each_part() -> None:
             return super().__contains__(char)
 
     name, runs = "a" * 200, 10
-    assert not FileName((*[Run(Watched("a"))] * runs, Literal("!"))).matches(name)
+    assert not NamePattern((*[Characters(Watched("a"))] * runs, Literal("!"))).matches(name)
     assert len(asked) == len(name) * runs

@@ -106,7 +106,7 @@ def test_a_message_without_blocks_keeps_slacks_limit_and_cannot_speak_its_langua
         Media("image", f"https://cdn.example/{n}?" + "&" * 590, str(n)) for n in range(60)
     )
     told = notice("failed", media, reference=f"<!channel>{reference}", reason=reason * 1_000)
-    text = slack.as_text(told)["text"]
+    text = slack.compose_text(told)["text"]
     assert len(text) <= 40_000
     assert "<!" not in text
     links = re.findall(r"<([^<>|]*)\|image>", text)

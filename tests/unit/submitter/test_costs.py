@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from receiver.stores.charges import Charge
+from receiver.stores.sql.queries import Charge
 from submitter.costs import Sum, month
 
 NOVEMBER, DECEMBER = 1_763_000_000_000, 1_764_547_200_000  # the first instant of December

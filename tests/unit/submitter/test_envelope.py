@@ -17,7 +17,7 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.providers import envelope
+from submitter.providers import kling_envelope
 from submitter.providers.answers import Call
 from submitter.providers.kling import VENDOR
 from submitter.wording import readable
@@ -41,7 +41,7 @@ ON_FETCH = ON_CREATE | {
 
 
 def data_of(answer: Answer, call: Call) -> Any:
-    return envelope.data_of(VENDOR, answer, call)
+    return kling_envelope.data_of(VENDOR, answer, call)
 
 
 def refused(code: int, **headers: str) -> Answer:
@@ -134,9 +134,9 @@ def test_an_id_may_be_told_as_an_integer(told: object) -> None:
     body = json.dumps({"code": 0, "data": {"task_id": told, "task_info": []}}).encode()
     answer = Answer(200, {}, body)
     data = data_of(answer, Call.FETCH)
-    envelope.check_it_is_about(VENDOR, answer, data, "828312345678901234")
-    with pytest.raises(UnexpectedAnswer, match="told of another"):
-        envelope.check_it_is_about(VENDOR, answer, data, "828312345678901235")
+    kling_envelope.check_identity(VENDOR, answer, data, "828312345678901234")
+    with pytest.raises(UnexpectedAnswer, match="described another one"):
+        kling_envelope.check_identity(VENDOR, answer, data, "828312345678901235")
 
 
 def test_what_kling_says_cannot_upset_a_terminal() -> None:

@@ -4,7 +4,7 @@ import threading
 
 import jwt
 
-from submitter.providers.kling_token import ApiKey, Signed
+from submitter.providers.kling_token import ApiKey, SignedTokens
 
 SECRET = "a-secret-key-that-is-32-bytes-long"
 NOW = 1_800_000_000
@@ -16,13 +16,13 @@ def claims(token: str) -> dict[str, object]:
 
 
 def test_the_claims_are_those_that_kling_documents() -> None:
-    token = Signed("my-access-key", SECRET).token(NOW)
+    token = SignedTokens("my-access-key", SECRET).token(NOW)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
     assert claims(token) == {"iss": "my-access-key", "exp": NOW + 1800, "nbf": NOW - 5}
 
 
 def test_a_token_is_kept_until_less_than_five_minutes_are_left() -> None:
-    tokens = Signed("my-access-key", SECRET)
+    tokens = SignedTokens("my-access-key", SECRET)
     first = tokens.token(NOW)
     assert tokens.token(NOW + 1500) == first
     later = tokens.token(NOW + 1501)
@@ -30,13 +30,13 @@ def test_a_token_is_kept_until_less_than_five_minutes_are_left() -> None:
 
 
 def test_a_clock_that_was_set_back_gets_a_new_token() -> None:
-    tokens = Signed("my-access-key", SECRET)
+    tokens = SignedTokens("my-access-key", SECRET)
     tokens.token(NOW)
     assert claims(tokens.token(NOW - 3600))["nbf"] == NOW - 3605
 
 
 def test_a_refused_token_is_signed_anew_once_for_all_who_held_it() -> None:
-    tokens = Signed("my-access-key", SECRET)
+    tokens = SignedTokens("my-access-key", SECRET)
     refused = tokens.token(NOW)
     another = tokens.renewed(refused, NOW + 10)
     assert another != refused
@@ -44,7 +44,7 @@ def test_a_refused_token_is_signed_anew_once_for_all_who_held_it() -> None:
 
 
 def test_many_threads_get_one_token() -> None:
-    tokens = Signed("my-access-key", SECRET)
+    tokens = SignedTokens("my-access-key", SECRET)
     found: list[str] = []
     threads = [
         threading.Thread(target=lambda n=n: found.append(tokens.token(NOW + n))) for n in range(20)
@@ -57,7 +57,7 @@ def test_many_threads_get_one_token() -> None:
 
 
 def test_a_short_secret_signs_without_a_warning() -> None:
-    assert Signed("my-access-key", "short").token(NOW)
+    assert SignedTokens("my-access-key", "short").token(NOW)
 
 
 def test_an_api_key_is_used_as_it_is_and_has_no_successor() -> None:

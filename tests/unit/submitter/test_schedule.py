@@ -24,6 +24,7 @@ SILENT = Schedule(usual=20, has_callbacks=False)
         (Schedule(4000, has_callbacks=False), 300),
         (Schedule(30, has_callbacks=True, at_most=2), 2),  # RECONCILE_AFTER
         (Schedule(20, has_callbacks=False, at_most=60), 14),
+        (Schedule(4000, has_callbacks=True, learnt=True, kept_for=600), 300),  # half of it
     ],
 )
 def test_the_first_question(schedule: Schedule, first: float) -> None:
@@ -43,6 +44,7 @@ def test_the_first_question(schedule: Schedule, first: float) -> None:
         (SILENT, 20, 4),  # a fifth of the age
         (SILENT, 3_600, 720),
         (SILENT, 40_000, LONGEST_WAIT),
+        (Schedule(30, has_callbacks=True, kept_for=3_600), 7_200, 1_800),  # while it exists
     ],
 )
 def test_the_questions_after_it(schedule: Schedule, age: float, wait: float | None) -> None:

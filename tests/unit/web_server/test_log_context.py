@@ -14,8 +14,8 @@ import pytest
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from receiver.deliveries import Notice
-from receiver.delivery.attempt import Deliver
-from receiver.delivery.dispatch import Chore, chores
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.chores import Chore, run_chores
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
@@ -164,8 +164,8 @@ def test_what_a_hook_binds_is_not_in_the_lines_of_the_next_delivery(store: Sqlit
     hook = CarelessHook()
     for task in ("task-1", "task-2"):
         Ingest(store, [subscription("mail")]).accept(callback(task_id=task))
-    deliver = Deliver(store, {"mail": hook})
-    for delivery in store.claim("w", 1_765_519_851_000, 1_765_519_861_000, 2):
+    deliver = DeliveryWorker(store, {"mail": hook})
+    for delivery in store.outbox.claim("w", 1_765_519_851_000, 1_765_519_861_000, 2):
         deliver.attempt(delivery)
     assert [context["task"] for context in hook.before] == ["task-1", "task-2"]
     assert all("customer" not in context for context in hook.before)
@@ -179,7 +179,7 @@ def test_what_a_chore_binds_is_not_in_the_lines_of_its_next_round() -> None:
         found.append(get_contextvars())
         bind_contextvars(alert=len(found))
 
-    with chores([Chore("careless", 0.01, careless)], stop):
+    with run_chores([Chore("careless", 0.01, careless)], stop):
         wait_until(lambda: len(found) >= 3)
         stop.set()
     assert all(context == {} for context in found)

@@ -1,0 +1,230 @@
+"""A dispatcher based on Procrastinate: any number of worker machines on one PostgreSQL.
+
+A job contains only the id of a delivery. The delivery's row states what has to be done, and its
+`due_at` is the only retry schedule. The sweep announces a delivery whose job was lost, and a second
+job for the same delivery finds nothing to do. The job of a worker that died is given to another
+worker, and counts as an attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from threading import Event as Signal
+from typing import Any
+
+import procrastinate
+import structlog
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Status
+from procrastinate.periodic import PeriodicTask
+
+from receiver.deliveries import Delivery, State
+from receiver.delivery import attempt
+from receiver.delivery.attempt import DRAIN, DeliveryWorker
+from receiver.delivery.worker_slots import Reservation
+from receiver.errors import NotFound, StoreUnavailable
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres.jobs import QUEUE, TASK
+
+UPKEEP = "upkeep"  # the queue of sweeps and rescues, which no backlog of deliveries delays
+EVERY = "* * * * * */5"  # the last field is seconds
+LOOK_EVERY = 1.0  # seconds between polls of the queue; a notification wakes a worker much sooner
+BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
+STALLED_AFTER = 12.5  # seconds without a heartbeat; by then our lease has expired, too
+RESCUES = 10  # of one job; if its delivery is still due after that, the sweep announces it again
+MADE_UP_FOR = 10.0  # seconds; older sweeps and rescues that were missed are skipped
+AGAIN_AFTER = 1.0  # seconds until a new connection is tried after the database was lost
+
+log = structlog.get_logger()
+logging.getLogger("procrastinate").setLevel(logging.ERROR)  # `attempt` logs the attempts
+
+
+class ProcrastinateDispatcher:
+    """The dispatcher of one worker process."""
+
+    def __init__(
+        self, worker: DeliveryWorker, store: PostgresStore, *, drain: float = DRAIN
+    ) -> None:
+        self._worker = worker
+        self._store = store
+        self._drain = drain
+        self._without_slot: dict[str, bool] = {}  # hooks whose jobs were removed; see `Reservation`
+
+    def run(self, stop: Signal) -> bool:
+        """See `delivery.dispatcher.Dispatcher`.
+
+        Procrastinate runs on a thread of its own, and this thread renews the leases.
+        """
+        thread = threading.Thread(
+            target=lambda: asyncio.run(self._work(stop)), name="procrastinate", daemon=True
+        )
+        thread.start()
+        while thread.is_alive() and not stop.is_set():
+            self._upkeep()
+            stop.wait(attempt.UPKEEP_EVERY)
+        until = time.monotonic() + self._drain
+        while thread.is_alive() and time.monotonic() < until:
+            self._upkeep()
+            thread.join(min(attempt.UPKEEP_EVERY, max(0.0, until - time.monotonic())))
+        return not thread.is_alive()
+
+    def _upkeep(self) -> None:
+        try:
+            self._worker.upkeep()
+        except StoreUnavailable as error:
+            self._worker.store_failed(error)
+
+    async def _work(self, stop: Signal) -> None:
+        """Run Procrastinate's workers until `stop`; restart them when they lose the database."""
+        threads = ThreadPoolExecutor(self._worker.concurrency + 2, thread_name_prefix="delivery")
+        asyncio.get_running_loop().set_default_executor(threads)
+        while not stop.is_set():
+            try:
+                await self._until_lost(stop)
+            except Exception as error:  # noqa: BLE001 - deliveries wait for this worker
+                log.error("the queue is unavailable", error=_line(error), again_after_s=AGAIN_AFTER)
+                await asyncio.sleep(AGAIN_AFTER)
+
+    async def _until_lost(self, stop: Signal) -> None:
+        """Run Procrastinate's workers until `stop`, or until one raises an error."""
+        app: procrastinate.App = self._store.jobs.queue()
+        self._register(app)
+        async with app.open_async():
+            workers = [
+                asyncio.create_task(
+                    app.run_worker_async(
+                        queues=[queue],
+                        concurrency=concurrency,
+                        fetch_job_polling_interval=LOOK_EVERY,
+                        listen_notify=not self._store.database.is_pooled(),
+                        update_heartbeat_interval=BEATS_EVERY,
+                        stalled_worker_timeout=STALLED_AFTER,
+                        delete_jobs="always",
+                        install_signal_handlers=False,
+                    )
+                )
+                for queue, concurrency in ((QUEUE, self._worker.concurrency), (UPKEEP, 1))
+            ]
+            stopping = asyncio.create_task(_wait_for(stop))
+            try:
+                await asyncio.wait([*workers, stopping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (*workers, stopping):
+                    task.cancel()  # a worker waits for its running jobs first
+                await asyncio.gather(*workers, stopping, return_exceptions=True)
+            for worker in workers:
+                if not worker.cancelled() and (error := worker.exception()):
+                    raise error
+
+    def _register(self, app: procrastinate.App) -> None:
+        async def rescue_(timestamp: int) -> None:  # noqa: ARG001 - when it was due
+            await rescue(app)
+
+        app.task(name=TASK, queue=QUEUE)(self._attempt)
+        for name, work in (("sweep", self._sweep), ("rescue", rescue_)):
+            task = app.task(name=name, queue=UPKEEP, queueing_lock=name)(work)
+            app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
+
+    def _attempt(self, delivery_id: int) -> None:
+        """Run one job, on a thread: do what the row of the delivery requires now."""
+        worker, now = self._worker, self._worker.clock()
+        with Reservation(worker.slots) as reservation:
+            lease_until = now + attempt.LEASE
+            delivery = self._store.jobs.take(
+                delivery_id, worker.name, now, lease_until, reservation
+            )
+            if delivery is not None:
+                worker.keep([delivery], reservation)
+        if delivery is not None:
+            worker.run(delivery)
+        elif (left := self._left_by_a_dead_worker(delivery_id, now)) is not None:
+            worker.abandon(left)
+        self._without_slot |= reservation.refused
+        if delivery is not None or reservation.refused:
+            self._announce_next()
+
+    def _announce_next(self) -> None:
+        """Announce deliveries of hooks whose jobs were removed and that now have a slot."""
+        for hook, timed_out in tuple(self._without_slot.items()):
+            if available := self._worker.slots.available_for(hook, timed_out=timed_out):
+                self._without_slot.pop(hook, None)
+                more = True
+                try:
+                    more = self._store.jobs.announce_next(hook, self._worker.clock(), available)
+                finally:
+                    if more:
+                        self._without_slot.setdefault(hook, False)
+
+    def _left_by_a_dead_worker(self, delivery_id: int, now: int) -> Delivery | None:
+        try:
+            delivery = self._store.queries.delivery(delivery_id)
+        except NotFound:
+            return None
+        is_left = delivery.state is State.CLAIMED and (delivery.due_at or now) <= now
+        return delivery if is_left else None
+
+    def _sweep(self, timestamp: int) -> None:  # noqa: ARG002 - when it was due
+        has_slot = self._worker.slots.has_slot
+        without_slot = [
+            hook
+            for hook, timed_out in tuple(self._without_slot.items())
+            if not has_slot(hook, timed_out=timed_out)
+        ]
+        announced = self._store.jobs.announce_missing(self._worker.clock(), without_slot)
+        if announced:
+            log.info("deliveries without a job are announced", deliveries=announced)
+
+
+class _Ticks:
+    """The times of a periodic job; wraps Procrastinate's `croniter`.
+
+    Procrastinate continues after the last time. If the clock was set back, the last time is in the
+    future; if the clock was set forward, Procrastinate would make up for thousands of missed times.
+    """
+
+    def __init__(self, ticks: Any) -> None:
+        self._ticks = ticks
+        self.get_next, self.get_prev = ticks.get_next, ticks.get_prev
+
+    def set_current(self, start_time: float) -> float:
+        now = time.time()
+        is_recent = now - MADE_UP_FOR <= start_time <= now + 1
+        return float(self._ticks.set_current(start_time if is_recent else now - MADE_UP_FOR))
+
+
+class StepProofTask(PeriodicTask[..., Any, ...]):
+    """A periodic job that continues on schedule after the clock was set."""
+
+    @cached_property
+    def croniter(self) -> Any:
+        return _Ticks(super().croniter)
+
+
+async def rescue(app: procrastinate.App) -> None:
+    """Give the jobs of dead workers to other workers.
+
+    That cannot repeat forever: each attempt is recorded before its hook is called, and after the
+    last attempt the delivery is dead, whatever happens to its jobs.
+    """
+    jobs = app.job_manager
+    for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER):
+        if job.attempts < RESCUES:
+            with suppress(UniqueViolation):  # another job for the same delivery is waiting
+                await jobs.retry_job(job)
+                continue
+        await jobs.finish_job(job, status=Status.FAILED, delete_job=True)
+
+
+async def _wait_for(stop: Signal) -> None:
+    while not stop.is_set():  # noqa: ASYNC110 - another thread sets it
+        await asyncio.sleep(0.1)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

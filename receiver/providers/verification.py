@@ -1,0 +1,46 @@
+"""The Standard Webhooks scheme as a verification that adapters can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from receiver.environment import Setting
+from receiver.providers.base import Verification
+from receiver.signing import standard_webhooks
+
+
+class StandardWebhooks(Verification):
+    """Verifies signatures of the Standard Webhooks scheme with the secrets of a setting."""
+
+    covers_body = True
+
+    def __init__(self, setting: str, summary: str, *, is_mandatory: bool = False) -> None:
+        self.setting = Setting(
+            name=setting, read=read_secrets, default=(), summary=summary, is_secret=True
+        )
+        self.is_mandatory = is_mandatory
+
+    def is_signed(self, headers: Mapping[str, str]) -> bool:
+        return standard_webhooks.is_signed(headers)
+
+    def verify(
+        self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float
+    ) -> None:
+        standard_webhooks.verify(secrets, headers, body, now)
+
+
+def read_secrets(text: str) -> tuple[str, ...]:
+    """Return the secrets of a comma-separated list.
+
+    Raises ValueError naming the first one that is not `whsec_` followed by Base64, or is too short.
+    """
+    secrets = tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+    for number, secret in enumerate(secrets, 1):
+        try:
+            standard_webhooks.key_of(secret)
+        except ValueError as error:
+            raise ValueError(
+                f"secret {number} {error}; copy it from the provider's console, or create a new "
+                f"one there. For a sender of your own, make one with: {standard_webhooks.MAKE_ONE}"
+            ) from None
+    return secrets

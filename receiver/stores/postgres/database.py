@@ -1,0 +1,267 @@
+"""One PostgreSQL database, with a pool of connections that is opened when first needed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event as Signal
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from receiver.errors import StoreUnavailable, StoreUnreachable
+from receiver.stores.group_commit import Write
+from receiver.stores.postgres import pooler, schema, vacuum
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
+from receiver.stores.postgres.session import PostgresSession, ReadingSession
+from receiver.stores.postgres.writer import BatchUndone, GroupCommit
+from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
+
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
+
+T = TypeVar("T")
+MOST = 10  # connections of one process
+PATIENCE = 5.0  # seconds a request waits for a connection before it is told to come back
+PREPARED_AFTER = 5  # executions of a statement by a connection
+TRIES = 3  # of a transaction that ran into another's
+POLL_EVERY = 0.25  # seconds
+ALONE_LOCK = 4_217_002
+# Whatever it is, a full disk or a server that became read-only: what came is to come again later.
+UNAVAILABLE = (psycopg.Error, PoolTimeout)
+
+
+KEYS_MADE_HERE = {
+    "tasks": "seq",
+    "callbacks": "id",
+    "transitions": "id",
+    "deliveries": "id",
+    "attempts": "id",
+    "alerts": "id",
+    "rejections": "id",
+    "clock_steps": "id",
+}
+_SIZE = "select pg_database_size(current_database()) as size"
+_SERVER_CLOCK = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now"
+_FOLLOW = """
+select setval(pg_get_serial_sequence('{table}', '{key}'),
+  greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
+"""
+
+
+class PostgresDatabase(Database):
+    """The record in one PostgreSQL database; see `stores.sql.database.Database`."""
+
+    overriding = " overriding system value"
+    mark = "cast(cast(pg_current_xact_id() as text) as bigint)"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._opened: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._is_pooled = False  # known once the pool is open
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._alone = threading.Lock()
+        self.writer = GroupCommit(url, self.is_pooled)
+
+    def migrate(self) -> list[str]:
+        with self._connected() as connection:
+            return schema.migrate(connection)
+
+    def check_schema(self) -> None:
+        with self._connected() as connection:
+            schema.check(connection)
+
+    def version(self) -> str:
+        with self._connected() as connection:
+            row = connection.execute("show server_version").fetchone()
+        return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
+
+    def is_pooled(self) -> bool:
+        """Whether a pooler changes servers between transactions. Raises StoreUnavailable."""
+        try:
+            self._pool()
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"the database is unavailable: {line(error)}") from error
+        return self._is_pooled
+
+    def pooler(self) -> tuple[str, str] | None:
+        return (pooler.REPORT, pooler.REMEDY) if self.is_pooled() else None
+
+    def space(self) -> DiskSpace:
+        with self._connected() as connection:
+            row = connection.execute(_SIZE).fetchone()
+        return DiskSpace(row["size"] if row else 0, None)
+
+    def server_clock(self) -> int | None:
+        with self._connected() as connection:
+            row = connection.execute(_SERVER_CLOCK).fetchone()
+        return int(row["now"]) if row else None
+
+    def close(self) -> None:
+        self.writer.close()
+        with self._lock:
+            self._is_closed = True
+            pool, self._opened = self._opened, None
+        if pool is not None:
+            pool.close()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        # Those of this process wait here: each connection that waits would be missing elsewhere.
+        # The lock belongs to a transaction, because a pooler may give the next one another server.
+        with self._alone, self._connected() as connection, connection.transaction():
+            connection.execute("set local idle_in_transaction_session_timeout = 0")
+            connection.execute("select pg_advisory_xact_lock(%s)", (ALONE_LOCK,))
+            yield
+
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        stop.wait(min(timeout, POLL_EVERY))
+
+    def settle_sequences(self) -> None:
+        def work(session: Session) -> None:
+            for table, key in KEYS_MADE_HERE.items():
+                session.execute(_FOLLOW.format(table=table, key=key))
+
+        self.write(work)
+
+    def shrink(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
+        return 0
+
+    def finish_erasure(self) -> bool:
+        with self._connected() as connection:
+            row = connection.execute("select mark from erasures").fetchone()
+            if row is None:
+                return True
+            if vacuum.holders(connection, row["mark"]):
+                return False
+            vacuum.run(connection)
+            connection.execute("delete from erasures where mark = %s", (row["mark"],))
+        return True
+
+    def remove_remnants(self, reference: str) -> None:
+        """Do nothing: VACUUM removes the versions of rows, and there are no other copies."""
+
+    def held_by(self, mark: int) -> str:
+        with self._connected() as connection:
+            return vacuum.described(vacuum.holders(connection, mark))
+
+    def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
+        if task_id is None:
+            return self.write(work)
+        try:
+            return self.writer.run(work, task_id)
+        except BatchUndone:
+            return self.write(work)
+
+    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:
+        return self.writer.submit(work, task_id, start=False)
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self._connected() as connection:
+                    return _in_transaction(connection, work)
+            except psycopg.DataError as error:  # such as a NUL, which SQLite's text may hold
+                raise ValueError(line(error)) from error
+            except (DeadlockDetected, SerializationFailure) as error:
+                if not tries_left:
+                    raise StoreUnavailable(f"could not commit: {error}") from error
+        raise AssertionError  # the last try returned or raised
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with self._connected() as connection:
+            yield ReadingSession(connection)
+
+    # PostgreSQL plans a prepared statement for average values. With plain conditions it might then
+    # read along the row key, and look at most of the table for a rare value. The order of all
+    # columns of an index, and bounds on all of them together, can only be served by that index.
+
+    def walk(
+        self,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: RowKeyRange,
+        rest: Query,
+        limit: int,
+    ) -> Query:
+        columns = [*equal, key]
+        row, places = ", ".join(columns), ", ".join("?" * len(columns))
+        order = ", ".join(f"{column} desc" for column in columns)
+        more, values = rest
+        sql = (
+            f"select {key} as id from {table} "  # noqa: S608 - of `list_keys`
+            f"where ({row}) >= ({places}) and ({row}) < ({places}){more} order by {order} limit ?"
+        )
+        wanted = [*equal.values()]
+        return sql, [*wanted, keys.first, *wanted, keys.end, *values, limit]
+
+    def indexed_by(self, index: str) -> str:  # noqa: ARG002 - PostgreSQL has statistics
+        return ""
+
+    def unindexed(self, column: str) -> str:
+        return column
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool. Raises StoreUnavailable; statements may as well."""
+        try:
+            with self._pool().connection(PATIENCE) as connection:
+                yield connection
+        except (DeadlockDetected, SerializationFailure, psycopg.DataError):
+            raise
+        except UNAVAILABLE as error:
+            is_lost = isinstance(error, (psycopg.OperationalError, PoolTimeout))
+            kind = StoreUnreachable if is_lost else StoreUnavailable
+            raise kind(f"the database is unavailable: {line(error)}") from error
+
+    def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
+        with self._lock:
+            if self._is_closed:  # a pool opened now would never be closed
+                raise StoreUnavailable("the store is closing")
+            if self._opened is None:
+                # A pool would try on until it is out of patience, and not say what is wrong.
+                with connect(self.url) as connection:
+                    self._is_pooled = pooler.changes_servers(connection, self.url)
+                prepared_after = None if self._is_pooled else PREPARED_AFTER
+                self._opened = ConnectionPool(
+                    self.url,
+                    connection_class=Connection,
+                    min_size=1,
+                    max_size=MOST,
+                    timeout=PATIENCE,
+                    reconnect_timeout=PATIENCE,
+                    check=ConnectionPool.check_connection,
+                    kwargs={
+                        "autocommit": True,
+                        "row_factory": dict_row,
+                        "prepare_threshold": prepared_after,
+                        "connect_timeout": CONNECTED_WITHIN,
+                    },
+                    open=True,
+                )
+            return self._opened
+
+
+def _in_transaction(connection: psycopg.Connection[Any], work: Callable[[Session], T]) -> T:
+    """Do `work`, and commit with its last statements; what is raised undoes it.
+
+    Not by psycopg's `transaction`, which waits for the server at its begin, and twice at its end.
+    """
+    try:
+        with connection.pipeline() as pipeline:
+            connection.execute("begin")
+            result = work(PostgresSession(connection, pipeline))
+            end = connection.execute("commit")
+    except BaseException:
+        connection.rollback()
+        raise
+    if end.statusmessage != "COMMIT":
+        raise StoreUnavailable(f"the database did not commit: {end.statusmessage}")
+    return result

@@ -1,0 +1,262 @@
+"""What the components of a store need of a database, and what differs between databases.
+
+Values stand in a statement as `?`, or as `:name`. Rows give their values by column name.
+
+SQLite has one writer at a time. Where PostgreSQL has to lock something, the code says so with a
+value or a call: `Session.execute_locked` runs a statement that locks rows, `Session.lock_name`
+locks a name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Event as Signal
+from typing import Any, Protocol, TypeVar
+
+from receiver.clock import now_ms
+from receiver.stores.group_commit import GroupCommit, Write
+from receiver.stores.sql.locks import LockedSql
+from receiver.text import display
+
+T = TypeVar("T")
+Values = Sequence[Any] | Mapping[str, Any]
+Query = tuple[str, list[object]]  # a statement and its values
+LAST = 2**63 - 1  # no row key is greater
+
+
+class QueryResult(Protocol):
+    """The result of a statement."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Session(Protocol):
+    """A connection to the database."""
+
+    def execute(self, sql: str, values: Values = (), /) -> QueryResult: ...
+
+    def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object: ...
+
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> QueryResult:
+        """Execute a statement that locks the rows it selects until the transaction ends.
+
+        If the statement had to wait, it sees the newest version of the rows it locks, but every
+        other row as it was before the wait. The next statement sees everything.
+        """
+        ...
+
+    def lock(self, sql: LockedSql, values: Values = (), /) -> None:
+        """Lock the rows that the statement selects; the next statement reads their newest version.
+
+        This costs no round trip of its own, and nothing on a database with one writer.
+        """
+        ...
+
+    def lock_name(self, name: str, /) -> None:
+        """Wait for other transactions that locked this name; hold it until this one ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowKeyRange:
+    """Row keys from `first` on, and before `end`."""
+
+    first: int = 0
+    end: int = LAST
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """Bytes that the database uses, and bytes that are free on its disk.
+
+    `free` is None if the database is on a server, whose disk is not visible from here.
+    """
+
+    used: int
+    free: int | None
+
+
+class Database(ABC):
+    """A database, and everything that differs between databases. Thread-safe."""
+
+    writer: GroupCommit[Any]
+    mark = "0"  # as SQL: the id of the current transaction, if the database has one
+    overriding = ""  # what an insert needs to set a row key explicitly, as SQL
+
+    # -- transactions
+
+    @abstractmethod
+    def write(self, work: Callable[[Session], T]) -> T:
+        """Do the work in a transaction, and return its result once it is durable.
+
+        An exception of the work rolls the transaction back and is raised. Raises StoreUnavailable.
+        """
+
+    def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
+        """Like `write`, for work that changes only rows of this task, if one is named."""
+        del task_id
+        return self.write(work)
+
+    @abstractmethod
+    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
+        """Submit work that changes only rows of this task to `writer`, which the caller starts.
+
+        Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Session]:
+        """Return a connection for reading, for the caller's exclusive use within the block.
+
+        Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    def alone(self) -> AbstractContextManager[None]:
+        """Within the block, exclude every other caller of `alone`, of all threads and processes.
+
+        For reading the record to decide what to write next. Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        """Sleep until any process commits something, `timeout` seconds pass, or `stop` is set.
+
+        A commit since this thread's last wait ended counts as well. A database may return earlier.
+        """
+
+    # -- index hints
+
+    @abstractmethod
+    def walk(
+        self,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: RowKeyRange,
+        rest: Query,
+        limit: int,
+    ) -> Query:
+        """Return the statement for the newest `limit` keys, as `id`, within `keys`.
+
+        The statement reads along the index on the columns of `equal`, which must have these values,
+        and the row key. The conditions of `rest`, each after an "and", are checked row by row.
+        """
+
+    @abstractmethod
+    def indexed_by(self, index: str) -> str:
+        """Return what follows the name of a table that is to be read along this index."""
+
+    @abstractmethod
+    def unindexed(self, column: str) -> str:
+        """Return the column for a condition that must not be looked up in an index."""
+
+    # -- the schema, and the database as a whole
+
+    @abstractmethod
+    def migrate(self) -> list[str]:
+        """Update the schema to the version of this code. Returns the applied migrations.
+
+        Safe to run twice, and by several processes concurrently. Raises SchemaMismatch.
+        """
+
+    @abstractmethod
+    def check_schema(self) -> None:
+        """Raise SchemaMismatch if the schema is older or newer than this code supports."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return the name and version of the database, and its known problems, for people."""
+
+    @abstractmethod
+    def pooler(self) -> tuple[str, str] | None:
+        """Return what a pooler in front of the database costs, and a remedy; None without one.
+
+        Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    def space(self) -> DiskSpace:
+        """Return the size of the database and the free space, in constant time.
+
+        Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    def server_clock(self) -> int | None:
+        """Return the time of the database server in ms UTC; None if it runs on this machine."""
+
+    @abstractmethod
+    def settle_sequences(self) -> None:
+        """Make new row keys follow those that were loaded by `Transfer.load`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Commit what waits, and close all connections. The database cannot be used afterwards."""
+
+    # -- erased data
+
+    def note_erasure(self, session: Session) -> None:
+        """Record, in the same transaction, that copies of the erased data must be erased too."""
+        session.execute(_NOTE_ERASURE.format(mark=self.mark), (now_ms(),))
+
+    @abstractmethod
+    def finish_erasure(self) -> bool:
+        """Remove what `prune` and `erase` left elsewhere in the database's files; return True.
+
+        Returns False while a reader uses an older snapshot; `Erasures.unfinished` describes it.
+        Safe to repeat, by several processes.
+        """
+
+    @abstractmethod
+    def held_by(self, mark: int) -> str:
+        """Return what keeps an erasure of the transaction `mark` from being finished."""
+
+    @abstractmethod
+    def remove_remnants(self, reference: str) -> None:
+        """Remove what the database left of an erased reference outside of rows.
+
+        The erasure must be finished.
+        """
+
+    @abstractmethod
+    def shrink(self, pages: int) -> int:
+        """Return up to `pages` free pages to the file system. Returns how many are left."""
+
+
+class Component:
+    """A part of a store: methods about one subject, each of which is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+def storable_values(values: Values) -> Values:
+    """Return the values with text as a database stores it; see `display.storable`.
+
+    Sessions call it after a value was refused, so that correct text costs nothing.
+    """
+    if isinstance(values, Mapping):
+        return {name: _storable(value) for name, value in values.items()}
+    return [_storable(value) for value in values]
+
+
+def _storable(value: Any) -> Any:
+    return display.storable(value) if isinstance(value, str) else value
+
+
+_NOTE_ERASURE = """
+insert into erasures (place, since, mark) values (1, ?, {mark})
+on conflict (place) do update set mark = case
+  when excluded.mark > erasures.mark then excluded.mark else erasures.mark end
+"""

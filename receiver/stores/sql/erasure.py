@@ -1,0 +1,210 @@
+"""Erases everything about a task on request.
+
+`personal_data.py` says which columns are erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from receiver.deliveries import File
+from receiver.errors import NotFound
+from receiver.stores.sql import personal_data, rows
+from receiver.stores.sql.database import Component, Session
+from receiver.stores.sql.echoes import ErasedTerms
+from receiver.stores.sql.idempotency import erased_key
+from receiver.stores.sql.locks import LOCK_TASK
+from receiver.stores.sql.rows import Row
+from receiver.stores.sql.transfer import TABLES as KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedErasure:
+    """An erasure that was committed, while copies of the data remain in the database's files.
+
+    `held_by` says what keeps them there, and how to find it.
+    """
+
+    since: int  # ms UTC
+    held_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What is left to do to forget a task."""
+
+    task_id: str
+    under_way: int  # attempts that still run: their files are not known yet
+    files: tuple[File, ...]
+
+
+GONE = '{"title": "Gone", "status": 410, "detail": "The task was forgotten."}'
+
+AT_ONCE = 500  # rows whose texts are compared in one step
+
+
+class Erasures(Component):
+    """Erases everything about a task on request."""
+
+    def close_task(self, task_id: str, now: int) -> Erasure:
+        """First half of forgetting: from now on nothing is stored, queried or sent about the task.
+
+        Deliveries that wait are dead. Raises NotFound. Safe to repeat.
+        """
+
+        def work(session: Session) -> Erasure:
+            task = _seq(session, task_id)
+            session.execute(_CLOSE, (task, now))
+            session.execute("update tasks set deadline_at = null where seq = ?", (task,))
+            session.execute(_CANCEL, (now, task))
+            running = session.execute(_RUNNING, (task,)).fetchone()["running"]
+            files = session.execute(_FILES, (task,)).fetchall()
+            return Erasure(task_id, running, tuple(map(rows.file, files)))
+
+        return self._database.write(work)
+
+    def erase(self, task_id: str, now: int) -> bool:
+        """Second half: bodies, answers, reference, files and thumbnails are gone from the record;
+        keys, statuses and counters stay. Texts of other rows that repeat the reference or an id of
+        the task are erased as well. Calls `finish_erasure` and returns its result; if it is True,
+        `remove_remnants` was called as well. Raises NotFound. Safe to repeat.
+        """
+        task, reference, words = self._words(task_id)
+        # First, because the words are known only as long as the task itself has them.
+        for sql in _OTHER_CALLBACKS:
+            with self._database.reading() as session:
+                ids = [row["id"] for row in session.execute(sql).fetchall()]
+            for start in range(0, len(ids), AT_ONCE):
+                some = ids[start : start + AT_ONCE]
+                self._erase_echoes("callbacks", rows.any_of("id", some), some, words)
+        last: int | None = 0
+        while last is not None and words.folded:
+            last = self._erase_echoes("attempts", _OTHER_ATTEMPTS, (last, task), words)
+
+        def work(session: Session) -> None:
+            seq = _seq(session, task_id)
+            values = {"task": seq, "nothing": b"", "erased": personal_data.FORGOTTEN}
+            for table in personal_data.SHARED:
+                _erase_shared(session, table, words)
+            for sql in (*personal_data.ERASE_SAID, *personal_data.FORGET_TASK):
+                session.execute(sql, values)
+            for row in session.execute(_KEYS_OF_TASK, (task_id,)).fetchall():
+                session.execute(_ERASE_KEY, (erased_key(row["key"]), GONE, row["key"]))
+            session.execute("update forgotten set erased_at = ? where task = ?", (now, seq))
+            self._database.note_erasure(session)
+
+        self._database.write(work)
+        is_finished = self._database.finish_erasure()
+        if is_finished and reference:
+            self._database.remove_remnants(reference)
+        return is_finished
+
+    def unfinished(self) -> UnfinishedErasure | None:
+        """Return what `finish_erasure` still has to do; None if nothing."""
+        with self._database.reading() as session:
+            row = session.execute("select since, mark from erasures").fetchone()
+        return (
+            None
+            if row is None
+            else UnfinishedErasure(row["since"], self._database.held_by(row["mark"]))
+        )
+
+    def _words(self, task_id: str) -> tuple[int, str | None, ErasedTerms]:
+        """Return the row key of the task, its reference, and what others may have repeated."""
+        with self._database.reading() as session:
+            row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"no task {task_id}")
+        names = ("reference", "id", "provider_task_id", "callback_task_id")
+        return int(row["seq"]), row["reference"], ErasedTerms.of(row[name] for name in names)
+
+    def _erase_echoes(
+        self, table: str, where: str, values: Sequence[object], words: ErasedTerms
+    ) -> int | None:
+        """Erase texts of other tasks, or of none, that repeat a word of this one.
+
+        Looks at AT_ONCE rows, and returns the last row key; None if there are no more.
+        """
+        columns = personal_data.TABLES[table].personal
+        sql = f"select * from {table} where {where} order by id limit {AT_ONCE}"  # noqa: S608
+        with self._database.reading() as session:
+            page = session.execute(sql, values).fetchall()
+        found = [row["id"] for row in page if _mentions(row, columns, words)]
+        statement = personal_data.erasing(table, columns, "id = :id")
+
+        def work(session: Session) -> None:
+            for key in found:
+                session.execute(statement, {"id": key, "nothing": b""})
+            self._database.note_erasure(session)
+
+        if found:
+            self._database.write(work)
+        return page[-1]["id"] if len(page) == AT_ONCE else None
+
+
+def _erase_shared(session: Session, table: str, words: ErasedTerms) -> None:
+    """Erase the texts of rows of no task that repeat a word."""
+    columns, (key,) = personal_data.TABLES[table].personal, KEYS[table]
+    statement = personal_data.erasing(table, columns, f"{key} = :key")
+    found = session.execute(f"select * from {table}").fetchall()  # noqa: S608 - of our tables
+    for row in found:
+        if _mentions(row, columns, words):
+            values = {"key": row[key], "erased": personal_data.FORGOTTEN}
+            session.execute(statement, values)
+
+
+def _mentions(row: Row, columns: Iterable[str], words: ErasedTerms) -> bool:
+    values = (row[column] for column in columns)
+    return any(
+        words.are_in(value if isinstance(value, str) else bytes(value)) for value in values if value
+    )
+
+
+def _seq(session: Session, task_id: str) -> int:
+    row = session.execute_locked(LOCK_TASK, (task_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"no task {task_id}")
+    return int(row["seq"])
+
+
+# Where texts that belong to other tasks, or to none, may repeat words of a task. An answer of
+# another task of the same customer stays: `forget --reference` erases it with that task.
+_OTHER_ATTEMPTS = """
+id > ? and answer <> '' and not exists (
+  select 1 from deliveries d join transitions tr on tr.id = d.transition
+  join tasks t on t.seq = tr.task join tasks own on own.seq = ?
+  where d.id = attempts.delivery and t.reference = own.reference
+)
+"""
+
+_OTHER_CALLBACKS = (
+    "select id from callbacks where task is null",
+    """
+select c.id from tasks t join callbacks c on c.task = t.seq
+where t.mismatched_at is not null and c.outcome = 'mismatch'
+""",
+)
+
+_KEYS_OF_TASK = "select key from idempotency_keys where task = ?"
+
+# A request that is sent again with the same key makes no second task.
+_ERASE_KEY = "update idempotency_keys set key = ?, status = 410, answer = ? where key = ?"
+
+_CLOSE = "insert into forgotten (task, closed_at) values (?, ?) on conflict (task) do nothing"
+
+_CANCEL = """
+update deliveries set state = 'dead', due_at = null, ended_at = ?
+where state = 'pending' and transition in (select id from transitions where task = ?)
+"""
+
+_RUNNING = """
+select count(*) as running from deliveries
+where state = 'claimed' and transition in (select id from transitions where task = ?)
+"""
+
+_FILES = """
+select f.* from files f join deliveries d on d.id = f.delivery
+join transitions tr on tr.id = d.transition
+where tr.task = ? order by f.delivery, f.media_index
+"""

@@ -1,0 +1,211 @@
+"""Rows of the record as values, and the statements that several components read them with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from receiver.deliveries import Attempt, Delivery, File, State, Transition
+from receiver.events import Callback, Source
+from receiver.stores.sql.database import Session
+from receiver.tasks import IdSource, Outcome, Status, Task, Trust, is_problem_of
+from receiver.text import display
+
+T = TypeVar("T")
+
+
+class Row(Protocol):
+    """What both database drivers give: values by column name."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCallback:
+    """A callback on record. `repeats`: how often the same bytes came again."""
+
+    id: int
+    callback: Callback
+    outcome: Outcome
+    repeats: int
+    problem: str | None = None
+
+    def may_be_accepted(self, task: Task) -> bool:
+        """Return whether it still names another provider task than the one on record."""
+        on_record = [one for one in (task.provider_task_id, task.callback_task_id) if one]
+        names_it = any(is_problem_of(self.problem, one) for one in on_record)
+        return self.outcome is Outcome.MISMATCH and not names_it
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """From one instant to before another (integer milliseconds UTC); None: without that bound."""
+
+    since: int | None = None
+    until: int | None = None
+
+
+ALWAYS = TimeRange()
+
+
+def task(row: Row) -> Task:
+    return Task(
+        id=row["id"],
+        provider=row["provider"],
+        status=Status(row["status"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        account=row["account"],
+        provider_task_id=row["provider_task_id"],
+        callback_task_id=row["callback_task_id"],
+        id_source=None if row["id_source"] is None else IdSource(row["id_source"]),
+        reference=row["reference"],
+        trust=Trust(row["trust"]),
+        reason=row["reason"],
+        cost=row["cost"],
+        cost_unit=row["cost_unit"],
+        conflict=bool(row["conflict"]),
+        expects_callback=bool(row["expects_callback"]),
+        asked=row["asked"],
+        deadline_at=row["deadline_at"],
+        given_up_at=row["given_up_at"],
+        mismatched_at=row["mismatched_at"],
+    )
+
+
+def callback(row: Row) -> StoredCallback:
+    return StoredCallback(
+        id=row["id"],
+        callback=Callback(
+            provider=row["provider"],
+            task_id=row["task_id"],
+            body=bytes(row["body"]),
+            received_at=row["received_at"],
+            headers=_headers(row["headers"]),
+            source=Source(row["source"]),
+            trust=Trust(row["trust"]),
+        ),
+        outcome=Outcome(row["outcome"]),
+        repeats=row["repeats"],
+        problem=row["problem"],
+    )
+
+
+def _headers(text: str) -> dict[str, str]:
+    """The headers of a message; none if they cannot be read."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {display.storable(name): display.storable(str(value)) for name, value in found.items()}
+
+
+def transition(row: Row) -> Transition:
+    return Transition(
+        status=row["status"],
+        occurred_at=row["occurred_at"],
+        recorded_at=row["recorded_at"],
+        trust=Trust(row["trust"]),
+        corrected=bool(row["corrected"]),
+        revision=row["revision"],
+    )
+
+
+def delivery(row: Row) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        task_id=row["task_id"],
+        status=row["status"],
+        hook=row["hook"],
+        state=State(row["state"]),
+        attempts=row["attempts"],
+        retries_from=row["retries_from"],
+        due_at=row["due_at"],
+        after=row["after"],
+        ended_at=row["ended_at"],
+    )
+
+
+def by_id(delivery: Delivery) -> int:
+    return delivery.id
+
+
+def attempt(row: Row) -> Attempt:
+    return Attempt(
+        number=row["number"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        outcome=row["outcome"],
+        answer=row["answer"],
+    )
+
+
+def of_attempt(attempt: Attempt) -> tuple[Any, ...]:
+    return (attempt.number, attempt.started_at, attempt.ended_at, attempt.outcome, attempt.answer)
+
+
+def file(row: Row) -> File:
+    return File(
+        media_index=row["media_index"],
+        url=row["url"],
+        sha256=row["sha256"],
+        size=row["size"],
+        content_type=row["content_type"],
+        thumbnail=None if row["thumbnail"] is None else bytes(row["thumbnail"]),
+    )
+
+
+def of_file(file: File) -> tuple[Any, ...]:
+    return (
+        file.media_index,
+        file.url,
+        file.sha256,
+        file.size,
+        file.content_type,
+        file.thumbnail,
+    )
+
+
+def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T, ...]]:
+    """The rows as values, by the delivery they belong to."""
+    groups: dict[int, list[T]] = {}
+    for row in found:
+        groups.setdefault(row["delivery"], []).append(make(row))
+    return {delivery: tuple(values) for delivery, values in groups.items()}
+
+
+def filters(**wanted: object) -> tuple[str, list[object]]:
+    """A WHERE clause and its values for the columns that are wanted to equal something."""
+    given: Mapping[str, object] = {k: v for k, v in wanted.items() if v is not None}
+    return " and ".join(f"{column} = ?" for column in given) or "1 = 1", list(given.values())
+
+
+def within(column: str, span: TimeRange) -> tuple[str, list[object]]:
+    """What a WHERE clause goes on with for a column that lies in the span, and its values."""
+    bounds = {f"{column} >= ?": span.since, f"{column} < ?": span.until}
+    given = {condition: value for condition, value in bounds.items() if value is not None}
+    return "".join(f" and {condition}" for condition in given), list(given.values())
+
+
+def any_of(column: str, values: Sequence[object]) -> str:
+    return f"{column} in ({', '.join('?' * len(values)) or 'null'})"
+
+
+def deliveries(session: Session, where: str, values: Sequence[Any]) -> list[Delivery]:
+    """Return the deliveries `d` for which this condition holds."""
+    found = session.execute(f"{SELECT_DELIVERIES} where {where}", values).fetchall()
+    return [delivery(row) for row in found]
+
+
+SELECT_DELIVERIES = """
+select d.*, t.id as task_id, tr.status as status
+from deliveries d join transitions tr on tr.id = d.transition join tasks t on t.seq = tr.task
+"""
+
+SELECT_CALLBACKS = """
+select c.*, t.id as task_id from callbacks c left join tasks t on t.seq = c.task
+"""

@@ -1,0 +1,256 @@
+"""One SQLite file, with one writer and a pool of reading connections."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event as Signal
+from typing import Any, TypeVar
+
+from receiver.config import private_files
+from receiver.errors import SchemaMismatch, StoreUnavailable
+from receiver.stores.group_commit import Write
+from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
+from receiver.stores.sqlite import schema, space
+from receiver.stores.sqlite.files import FilesChanged, OpenFiles
+from receiver.stores.sqlite.readers import Readers
+from receiver.stores.sqlite.session import SqliteSession
+from receiver.stores.sqlite.writer import GroupCommit
+
+T = TypeVar("T")
+POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
+OPENED_WITHIN = 3.0  # seconds for which a process that starts waits for others to restore files
+
+
+Version = tuple[int, int, int]
+FIXED: Version = (3, 51, 3)
+BACKPORTS: tuple[Version, ...] = ((3, 44, 6), (3, 50, 7))
+
+
+class SqliteDatabase(Database):
+    """The record in one SQLite file; see `stores.sql.database.Database`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files = OpenFiles(path)
+        self.writer = GroupCommit(path, self._files)
+        self.readers = Readers(path, self._files)
+        self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
+
+    def migrate(self) -> list[str]:
+        try:
+            private_files.create_folder(self._path.parent)
+            return schema.migrate(self._path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def check_schema(self) -> None:
+        if not self._path.exists():
+            message = f"{self._path} does not exist yet; run: receiver migrate"
+            if not self._path.is_absolute():
+                message += f", or change to the directory of the installation from {Path.cwd()}"
+            raise SchemaMismatch(message)
+        with self.reading() as connection:
+            schema.check(connection, self._path)
+
+    def version(self) -> str:
+        return described(sqlite3.sqlite_version_info)
+
+    def pooler(self) -> None:
+        """Return None: a file has no pooler."""
+
+    def space(self) -> DiskSpace:
+        log = self._path.with_name(self._path.name + "-wal")
+        try:
+            used = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+            return DiskSpace(used, shutil.disk_usage(self._path.parent).free)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def shrink(self, pages: int) -> int:
+        try:
+            return space.shrink(self._files, pages)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def finish_erasure(self) -> bool:
+        try:
+            return space.finish_erasure(self._files)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def remove_remnants(self, reference: str) -> None:
+        with self.reading() as connection:
+            sql = "select 1 from tasks where reference = ? limit 1"
+            if connection.execute(sql, (reference,)).fetchone() is not None:
+                return  # another task of the same customer has it
+        try:
+            if space.has_remnants(self._files, reference):
+                self.write(self.note_erasure)
+                space.rebuild(self._files)
+                self.finish_erasure()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    def held_by(self, mark: int) -> str:
+        del mark  # the log is truncated as a whole
+        return (
+            f"a program that reads {self._path} keeps it in {self._path}-wal; "
+            f"to find the program, run: fuser -v {self._path}-wal"
+        )
+
+    def server_clock(self) -> None:
+        """Return None: the database runs on this machine."""
+
+    def settle_sequences(self) -> None:
+        """Do nothing: a new row key is one more than the greatest."""
+
+    def close(self) -> None:
+        self.writer.close()
+        self.readers.close()
+        self._files.close_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        path = self._path.with_name("batch.lock")
+        try:
+            file = os.fdopen(private_files.open_file(path, os.O_WRONLY | os.O_APPEND), "ab")
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
+        with file:  # closing it releases the lock
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def wait_for_commit(self, timeout: float, stop: Signal) -> None:
+        # What was committed since this thread's last wait ended counts: no wake-up is missed
+        # between looking for work and waiting for more.
+        before = getattr(self._seen, "version", None)
+        rounds = max(1, int(timeout / POLL_EVERY))
+        for _ in range(rounds):
+            try:
+                self._seen.version = self._version()
+            except (sqlite3.Error, OSError) as error:
+                raise self._unavailable(error) from error
+            if self._seen.version != before or stop.wait(POLL_EVERY):
+                return
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        return self.writer.run(work)
+
+    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
+        del task_id  # the one writer keeps the order of all writes
+        return self.writer.submit(work, start=False)
+
+    # SQLite has no statistics of this database. It might read along the index of a common value,
+    # and so look at most of the table. A `+` before a column keeps its index from being used.
+
+    def walk(
+        self,
+        table: str,
+        key: str,
+        equal: Mapping[str, object],
+        keys: RowKeyRange,
+        rest: Query,
+        limit: int,
+    ) -> Query:
+        conditions = [*(f"{column} = ?" for column in equal), f"{key} >= ?", f"{key} < ?"]
+        more, values = rest
+        sql = (
+            f"select {key} as id from {table} where {' and '.join(conditions)}{more} "  # noqa: S608 - of `list_keys`
+            f"order by {key} desc limit ?"
+        )
+        return sql, [*equal.values(), keys.first, keys.end, *values, limit]
+
+    def indexed_by(self, index: str) -> str:
+        return f" indexed by {index}"
+
+    def unindexed(self, column: str) -> str:
+        return f"+{column}"
+
+    def _version(self) -> tuple[int, int]:
+        version = self._begun(self.readers.version)
+        self._files.end_read()
+        return version
+
+    @contextmanager
+    def reading(self) -> Iterator[SqliteSession]:
+        """A reading connection for this block alone. Raises StoreUnavailable."""
+        try:
+            reader = self._begun(self.readers.take)
+        except (sqlite3.Error, OSError) as error:
+            self.readers.close_idle()
+            raise self._unavailable(error) from error
+        try:
+            yield reader.connection
+            self._files.check()  # otherwise, what was read may be incomplete
+        except (sqlite3.Error, OSError) as error:
+            reader.is_reusable = False
+            self.readers.close_idle()  # each may be in the same state: the next read starts afresh
+            raise self._unavailable(error) from error
+        finally:
+            self.readers.give_back(reader)
+            self._files.end_read()
+
+    def _begun(self, work: Callable[[], T]) -> T:
+        """Begin a read with this work, and return its result; the caller calls `end_read`.
+
+        If another program changed the files, they are restored first. If the work fails, the read
+        has ended.
+        """
+        for is_last in (False, True):
+            self._files.begin_read()
+            try:
+                return work()
+            except BaseException as error:
+                self._files.end_read()
+                if is_last or not isinstance(error, FilesChanged):
+                    raise
+            self._restore_files()
+        raise AssertionError
+
+    def _restore_files(self) -> None:
+        """Let the writer open the files again, after another program changed them.
+
+        Only processes that have them open can do that: a process that starts waits for them.
+        """
+        until = time.monotonic() + OPENED_WITHIN
+        while True:
+            try:
+                return self.writer.run(_nothing)
+            except StoreUnavailable:
+                if self._files.is_open or self.writer.is_closing or time.monotonic() > until:
+                    raise
+            time.sleep(POLL_EVERY)
+
+    def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
+        if isinstance(error, FileNotFoundError):
+            return StoreUnavailable(f"{self._path} does not exist; run: receiver migrate")
+        return StoreUnavailable(f"could not read {self._path}: {error}")
+
+
+def _nothing(_: Session) -> None:
+    """Write nothing: the writer checks the files before each batch."""
+
+
+def described(version: Version) -> str:
+    """Return the name of this version of SQLite, and its known problem if it has it."""
+    name = f"SQLite {'.'.join(map(str, version))}"
+    if not has_wal_reset_bug(version):
+        return name
+    return (
+        f"{name}, which has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); our file "
+        "lock prevents it: let no other program write to the file"
+    )
+
+
+def has_wal_reset_bug(version: Version) -> bool:
+    """Return whether a write that races a checkpoint can lose commits."""
+    is_backport = any(version[:2] == one[:2] and version >= one for one in BACKPORTS)
+    return version < FIXED and not is_backport

@@ -1,0 +1,132 @@
+"""The envelope of Kling's responses, which resellers use too: its data and its error codes.
+
+Codes: Kling API reference, "error codes" (seen 2026-11).
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from receiver.errors import RequestRefused
+from receiver.providers.fields import code_in, identity
+from receiver.providers.json_body import decode, repeated
+from submitter.client import Answer
+from submitter.errors import (
+    NotFoundAtProvider,
+    ProviderError,
+    TryLater,
+    UnexpectedAnswer,
+    WrongAccount,
+    WrongInput,
+)
+from submitter.providers.answers import Call, Vendor
+from submitter.wording import readable
+
+AUTHENTICATION = "check {keys}"
+CLOCK = "check this machine's clock, and the keys"
+WRONG_ACCOUNT = {
+    1000: AUTHENTICATION,
+    1001: AUTHENTICATION,
+    1002: AUTHENTICATION,
+    1003: CLOCK,
+    1004: CLOCK,
+    1100: "the account is in an abnormal state: see {name}'s console",
+    1101: "the account is in arrears: top it up in {name}'s console",
+    1102: "the resource pack is used up or expired: buy one in {name}'s console",
+    1103: "the account has no right to this model or endpoint",
+    1304: "this machine's address is not on the account's whitelist in {name}'s console",
+}
+WRONG_INPUT = {
+    1200: "correct the request",
+    1201: "correct what the message names",
+    1202: "this endpoint does not support the request; check {address}",
+    1203: "check --model",
+    1300: "the input violates the platform's policy: use other pictures",
+    1301: "the input violates the content-safety policy: use other pictures",
+}
+LATER = {
+    1302: "too many requests; try again later",
+    1303: "too many tasks are running; try again when some have ended",
+}
+SERVER_ERROR = frozenset({5000, 5001, 5002})  # internal, maintenance, timeout
+TOKEN_NOT_VALID_NOW = frozenset({1003, 1004})  # too early, expired
+# Kling's response to an unknown id is not documented. Our request is well formed, so that each of
+# these codes can only mean the id.
+NO_SUCH_TASK = frozenset({1201, 1203})
+
+
+def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
+    """Return the data of a successful response; raise the error that any other one means.
+
+    The `code` decides, whatever the HTTP status is.
+    """
+    try:
+        document = decode(answer.body)
+    except RequestRefused as error:
+        raise vendor.unexpected(answer, call, str(error)) from None
+    code = code_in(document)
+    if {"code", "data"} & repeated(document):
+        raise vendor.unexpected(answer, call, "`code` or `data` is repeated")
+    if code is None:
+        message = readable(document.get("message")) or "no `code` in it"
+        raise vendor.unexpected(answer, call, message)
+    if code:
+        raise _error(vendor, answer, call, code, document)
+    return document.get("data")
+
+
+def tasks_in(data: object) -> list[dict[str, Any]]:
+    """Return the tasks in `data`; some queries of a single task returned a list."""
+    return [task for task in (data if isinstance(data, list) else [data]) if isinstance(task, dict)]
+
+
+def ids(task: dict[str, Any]) -> tuple[str | None, object]:
+    """Return the provider's id of a task, and ours."""
+    info = task.get("task_info")
+    external_task_id = info.get("external_task_id") if isinstance(info, dict) else None
+    return identity(task.get("task_id")), external_task_id
+
+
+def check_identity(
+    vendor: Vendor,
+    answer: Answer,
+    data: object,
+    provider_task_id: str | None,
+    external_task_id: str | None = None,
+) -> None:
+    """Raise UnexpectedAnswer if the response describes another task than the one queried."""
+    tasks = tasks_in(data)
+    if len(tasks) != 1:
+        return  # the receiver checks the shape, and stores a response that it cannot interpret
+    own_id, external = ids(tasks[0])
+    if provider_task_id:
+        is_same = own_id == provider_task_id
+    else:
+        is_same = external in (None, "", external_task_id)
+    if not is_same:
+        raise vendor.other_task(answer, provider_task_id or external_task_id or "")
+
+
+def _error(
+    vendor: Vendor, answer: Answer, call: Call, code: int, document: dict[str, Any]
+) -> ProviderError:
+    message = f"{vendor.name} {code}: {readable(document.get('message')) or 'no message'}"
+    facts: dict[str, Any] = {
+        "code": code,
+        "http_status": answer.status,
+        "request_id": readable(document.get("request_id")) or None,
+        "body": answer.body,
+    }
+    names = {"name": vendor.name, "keys": vendor.keys, "address": vendor.address}
+    if call is Call.FETCH and code in NO_SUCH_TASK:
+        return NotFoundAtProvider(f"{message}; {vendor.name} has no task with this id", **facts)
+    if code in WRONG_INPUT:
+        return WrongInput(f"{message}; {WRONG_INPUT[code].format(**names)}", **facts)
+    if code in WRONG_ACCOUNT:
+        return WrongAccount(f"{message}; {WRONG_ACCOUNT[code].format(**names)}", **facts)
+    if code in LATER:
+        return TryLater(f"{message}; {LATER[code]}", retry_after=answer.retry_after, **facts)
+    if code in SERVER_ERROR or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return vendor.server_error(answer, call, message, **facts)
+    return UnexpectedAnswer(f"{message} (an unknown code)", **facts)

@@ -1,0 +1,1 @@
+"""Adds the provider Weaver, which does not exist, to Callback Receiver."""

@@ -1,0 +1,179 @@
+"""How hooks are built from their entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver import hooks
+from receiver.config.hooks_file import HookEntry
+from receiver.deliveries import Subscription
+from receiver.errors import SettingsError
+from receiver.hooks.email import Email
+from receiver.hooks.slack import Slack
+
+MAIL = {"host": "smtp.example", "from": "a@shop.example", "to": "b@shop.example"}
+
+
+def entry(type_: str, options: dict[str, Any], name: str = "x") -> HookEntry:
+    return HookEntry(name, type_, Subscription(name, frozenset({"failed"})), options)
+
+
+def problems(type_: str, options: dict[str, Any], **environ: str) -> set[str]:
+    with pytest.raises(SettingsError) as caught:
+        hooks.build(entry(type_, options), environ)
+    return set(caught.value.problems)
+
+
+class Given(Slack):
+    """A hook that shows what it was built from."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name, self.options = name, options
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Builds a hook of the type `given`, and returns the options that it got."""
+    monkeypatch.setattr(hooks, "TYPES", {**hooks.TYPES, "given": Given})
+
+    def build(options: dict[str, Any], **environ: str) -> dict[str, Any]:
+        built = hooks.build(entry("given", options), environ)
+        assert isinstance(built, Given)
+        assert built.name == "x"
+        return dict(built.options)
+
+    return build
+
+
+def test_secrets_come_from_the_environment(given: Callable[..., dict[str, Any]]) -> None:
+    options = {"url": "https://hooks.slack.com/services/${SLACK_PATH}"}
+    assert given(options, SLACK_PATH="T/B/x") == {"url": "https://hooks.slack.com/services/T/B/x"}
+    assert hooks.build(entry("slack", options), {"SLACK_PATH": "T/B/x"}).name == "x"
+
+
+def test_secrets_in_lists_and_from_files(
+    tmp_path: Path, given: Callable[..., dict[str, Any]]
+) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
+    options = {**MAIL, "to": ["${A}", "c@shop.example"], "username": "u", "password": "${P}"}
+    environ = {"A": "a@shop.example", "P_FILE": str(tmp_path / "password")}
+    found = given(options, **environ)
+    assert found["to"] == ["a@shop.example", "c@shop.example"]
+    assert found["password"] == "s3cret"
+    assert hooks.build(entry("email", options), environ).name == "x"
+
+
+def test_a_value_of_the_environment_is_not_looked_into_again(
+    given: Callable[..., dict[str, Any]],
+) -> None:
+    found = given({"url": "https://hooks.example/${A}"}, A="${B}", B="oops")
+    assert found["url"] == "https://hooks.example/${B}"
+
+
+def test_a_missing_variable_is_named_with_hook_and_key(tmp_path: Path) -> None:
+    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL="") == {
+        'hook "x": url: SLACK_URL is not set (nor is SLACK_URL_FILE)'
+    }
+    gone = str(tmp_path / "gone")
+    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=gone) == {
+        f'hook "x": url: SLACK_URL_FILE: {gone} is not a readable file'
+    }
+
+
+def test_an_unknown_key_is_told_the_known_ones() -> None:
+    assert problems("slack", {"url": "https://hooks.example/", "channel": "#a"}) == {
+        (
+            'hook "x": channel: is not an option of this type; '
+            "use allow_private, deadline, pictures or url"
+        )
+    }
+
+
+def test_every_mistake_of_every_hook_is_told() -> None:
+    with pytest.raises(SettingsError) as caught:
+        hooks.build_all(
+            [
+                entry("slack", {"url": "ftp://x"}, "a"),
+                entry("email", {**MAIL, "port": 0, "starttls": "maybe"}, "b"),
+                entry("download", {"to": "${NOWHERE}"}, "c"),
+            ],
+            {},
+        )
+    assert set(caught.value.problems) == {
+        'hook "a": url: is not a URL; use one like https://example.com/path',
+        'hook "b": port: use 1 to 65535',
+        'hook "b": starttls: use auto (when offered), always or never',
+        'hook "c": to: NOWHERE is not set (nor is NOWHERE_FILE)',
+    }
+
+
+def test_hooks_come_by_name() -> None:
+    found = hooks.build_all([entry("email", MAIL, "a"), entry("email", MAIL, "b")], {})
+    assert {name: hook.name for name, hook in found.items()} == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"from": "nobody"}, "from: is not an address; use name@example.com or Name <name@"),
+        ({"from": "a@b.c\r\nBcc: d@e.f"}, "from: is not an address"),
+        ({"to": []}, "to: is empty"),
+        ({"to": ["a@b.c", "x"]}, "to: is not an address"),
+        ({"to": 7}, "to: Not a valid list."),
+        ({"subject": "{task.__class__}"}, "subject: use {reference}, {task}, {status} or {provi"),
+        ({"subject": "{"}, "subject: is not a template"),
+        ({"username": "u"}, "password: is missing; a login needs both"),
+        ({"password": "p"}, "username: is missing; a login needs both"),
+        ({"username": "u", "password": "pä"}, "password: has characters outside ASCII"),
+        (
+            {"username": "u", "password": "p", "starttls": "never"},
+            "starttls: never: the password would be sent unencrypted",
+        ),
+        ({"deadline": 0}, "deadline: use 0.5 to 3600 seconds"),
+        ({"host": ""}, "host: is empty"),
+    ],
+)
+def test_what_an_email_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
+    (line,) = problems("email", {**MAIL, **more})
+    assert line.startswith(f'hook "x": {expected}')
+
+
+def test_a_login_may_go_unencrypted_to_this_machine() -> None:
+    options = {**MAIL, "host": "127.0.0.1", "username": "u", "password": "p", "starttls": "never"}
+    assert isinstance(hooks.build(entry("email", options), {}), Email)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"path": "../{task}"}, "path: is not a path below"),
+        ({"path": "/{task}"}, "path: is not a path below"),
+        ({"path": "{task}//x"}, "path: is not a path below"),
+        ({"path": "a/./{task}"}, "path: is not a path below"),
+        ({"path": "a\\{task}"}, "path: is not a path below"),
+        ({"path": "{index}.{extension}"}, "path: has no {task}"),
+        ({"path": "{task}/{name}"}, "path: use {provider}, {account}, {task}"),
+        ({"path": "{task!r}"}, "path: use {provider}"),
+        ({"max_bytes": 0}, "max_bytes: use 1 or more"),
+        ({"to": ""}, "to: is empty"),
+        ({"to": "nosuch://bucket"}, "to: cannot be used: Protocol not known: nosuch"),
+    ],
+)
+def test_what_a_download_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
+    (line,) = problems("download", {"to": "files", **more})
+    assert line.startswith(f'hook "x": {expected}')
+
+
+def test_the_url_of_a_bucket_is_no_secret_but_those_of_services_are() -> None:
+    found = hooks.secrets(
+        [
+            entry("download", {"to": "s3://shop/pictures", "endpoint_url": "${STORE}"}),
+            entry("slack", {"url": "https://hooks.example/T0"}),
+        ],
+        {"STORE": "https://minio.example"},
+    )
+    assert found == {"https://minio.example", "https://hooks.example/T0"}
