@@ -97,8 +97,3 @@ class Event:
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys that are not in the schema
     dropped: tuple[str, ...] = ()  # fields that were invalid, each with what was expected
     lost_outputs: tuple[str, ...] = ()  # those of `dropped` because of which an output is missing
-
-    @property
-    def must_be_fetched(self) -> bool:
-        """Whether this is a success without its result, which a query has to fetch."""
-        return self.status is Status.SUCCEEDED and not self.media

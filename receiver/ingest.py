@@ -197,9 +197,11 @@ class Ingest:
             self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
 
     def _recording_options(self, callback: Callback, event: Event) -> _RecordingOptions:
+        # A success without outputs is always confirmed, because a query has to fetch its result.
+        is_empty = event.status is Status.SUCCEEDED and not event.media
         is_untrusted = callback.trust in UNCONFIRMED[self.confirm]
         return {
-            "confirm": event.must_be_fetched or (is_untrusted and event.status.is_terminal),
+            "confirm": is_empty or (is_untrusted and event.status.is_terminal),
             "shares_ids": providers.get(callback.provider).shares_ids,
             "query_after": self.query_after,
         }
