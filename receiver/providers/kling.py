@@ -85,16 +85,13 @@ class Kling(Provider):
             if code_in(document) != 0:
                 return self._refusal(callback, document)
             document = kling_legacy.unwrap(document)
-        return self._task(document, callback.received_at)
-
-    def _task(self, document: dict[str, Any], received_at: int) -> Event:
+        if "task_id" in document and "task_status" in document:  # no other provider sends both
+            return kling_legacy.read(self.name, document, callback.received_at)
         kling_legacy.refuse_foreign(document)
-        if "task_id" in document and "task_status" in document:
-            return kling_legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
-            return self._new_dialect(document, received_at)
+            return self._new_dialect(document, callback.received_at)
         if "task_id" in document or "task_status" in document:  # the error names the missing one
-            return kling_legacy.read(self.name, document, received_at)
+            return kling_legacy.read(self.name, document, callback.received_at)
         raise NotTheProtocol(
             "not Kling's callback protocol: expected task_id and task_status, or id and status"
         )
