@@ -32,12 +32,11 @@ from receiver.providers.json_body import decode, repeated
 from receiver.providers.outputs import (
     LostOutputs,
     amount_in,
-    duration_in,
     expires_at,
     index_of,
     objects,
-    output_url,
     text_in,
+    url_in,
     with_unique_indexes,
 )
 from receiver.providers.verification import StandardWebhooks
@@ -145,7 +144,7 @@ def _outputs(
         keys = _URL_KEYS.get(kind, ("url",))
         if kind not in ("image", "video", "audio", OF_NO_TYPE) and "url" not in output:
             continue
-        url = output_url(output, keys, where, lost, dropped)
+        url = url_in(output, keys, where, dropped, lost)
         if url is None:
             continue
         yield Media(
@@ -153,7 +152,7 @@ def _outputs(
             url=url,
             index=index_of(output, position),
             watermark_url=text_in(output, "watermark_url", where, dropped),
-            duration=duration_in(output, ("duration", "mp3_duration"), where, dropped),
+            duration=amount_in(output, ("duration", "mp3_duration"), where, dropped),
             expires_at=expires_at(url, occurred_at + kling_legacy.RESULTS_KEPT_FOR),
         )
 
@@ -163,7 +162,7 @@ def _cost(billing: object, dropped: list[str]) -> tuple[str | None, str | None]:
     charges = [
         (
             [text_in(charge, key, where, dropped) for key in ("charge_type", "currency")],
-            amount_in(charge, "amount", where, dropped),
+            amount_in(charge, ("amount",), where, dropped),
         )
         for _, where, charge in objects(billing, "billing", dropped)
     ]
