@@ -1,3 +1,3 @@
-"""Read by a bare `gunicorn wsgi:app`; the settings and their reasons are in the package."""
+"""gunicorn's settings for `gunicorn wsgi:app`; `receiver.web.server.gunicorn` explains them."""
 
 from receiver.web.gunicorn import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""The web process, for any WSGI server: `gunicorn wsgi:app`."""
+"""The WSGI application of the web process: `gunicorn wsgi:app`."""
 
 import sys
 

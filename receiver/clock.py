@@ -22,7 +22,9 @@ _server_offset: int | None = None  # ms between `elapsed_ms` and the clock of th
 
 def now_ms() -> int:
     """Return the time by the clock of the record, in integer milliseconds UTC."""
-    return wall_ms() if _server_offset is None else elapsed_ms() + _server_offset
+    if _server_offset is not None:
+        return elapsed_ms() + _server_offset
+    return time.time_ns() // 1_000_000
 
 
 def wall_ms() -> int:

@@ -1,4 +1,4 @@
-"""A callback as it came, and the event it means once its provider's room has parsed it."""
+"""A callback as received, and the event that a provider adapter parsed from it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class Source(StrEnum):
-    """How a provider's words reached us."""
+    """Where a message of a provider came from."""
 
-    CALLBACK = "callback"  # the provider posted them
-    CREATE = "create"  # the answer to our create call
-    QUERY = "query"  # the answer to our question
+    CALLBACK = "callback"  # a request of the provider
+    CREATE = "create"  # the response to our create request
+    QUERY = "query"  # the response to our query
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """One raw message of a provider about one task: kept byte for byte.
+    """One raw message of a provider about one task, stored byte for byte.
 
-    `headers` contains the body's Content-Encoding, if there is one, under exactly this name.
+    `headers` contains the Content-Encoding of the body, if there is one, under exactly this name.
     """
 
     provider: str
-    task_id: str | None  # ours, as in the callback URL; None: signed, and posted without a token
+    task_id: str | None  # our id, from the callback URL; None for a signed callback without a token
     body: bytes
-    received_at: int  # integer milliseconds UTC
+    received_at: int  # milliseconds UTC
     headers: Mapping[str, str] = field(default_factory=dict)
     source: Source = Source.CALLBACK
     trust: Trust = Trust.TOKEN
@@ -78,27 +78,22 @@ class Media:
     index: str = "0"  # the provider's index or id of this output
     watermark_url: str | None = None
     duration: str | None = None  # seconds, a decimal string as the provider wrote it
-    expires_at: int | None = None  # integer milliseconds UTC, as far as the provider says
+    expires_at: int | None = None  # milliseconds UTC, if the provider states it
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a callback means, the same for every provider."""
+    """The meaning of a callback, in the same form for every provider."""
 
     provider: str
     provider_task_id: str
     status: Status
-    occurred_at: int  # integer milliseconds UTC: the provider's `updated_at`, else receipt
+    occurred_at: int  # milliseconds UTC: the provider's `updated_at`, or the time of receipt
     reason: str | None = None
     media: tuple[Media, ...] = ()
     external_task_id: str | None = None
     cost: str | None = None
     cost_unit: str | None = None  # "units" of the provider, or a currency
-    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys the schema does not know
-    dropped: tuple[str, ...] = ()  # fields that could not be used, each with what was expected
-    lost_outputs: tuple[str, ...] = ()  # the `dropped` fields that leave an output out
-
-    @property
-    def must_be_fetched(self) -> bool:
-        """Whether this is a success without its result, which a query has to fetch."""
-        return self.status is Status.SUCCEEDED and not self.media
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys that are not in the schema
+    dropped: tuple[str, ...] = ()  # fields that were invalid, each with what was expected
+    lost_outputs: tuple[str, ...] = ()  # those of `dropped` because of which an output is missing

@@ -1,11 +1,11 @@
-"""The one way in: what a provider said, by callback or by query, becomes the record."""
+"""The only way into the record: parses and records callbacks and the responses to queries."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -20,7 +20,7 @@ from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.observability import metrics
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.processes import current_hooks
 from receiver.providers.fields import cleaned
 from receiver.signing import callback_urls
@@ -53,7 +53,7 @@ def known_secrets(
 ) -> frozenset[str]:
     """Return the secrets of these settings and of all hooks, which no process may show.
 
-    `entries`: the hooks, if the process has loaded them.
+    `entries` are the hooks, if the process has already loaded them.
     """
     if entries is None:
         try:
@@ -66,14 +66,14 @@ def known_secrets(
 def announce(
     store: Store, settings: Settings, provider: str, reference: str | None, account: str
 ) -> tuple[Task, str]:
-    """Put a task on record that somebody else creates at the provider; and its callback URL.
+    """Store a task that is created at the provider by other means; return it and its callback URL.
 
     Raises SettingsError, and StoreUnavailable.
     """
     if settings.public_url is None:
         raise SettingsError(["PUBLIC_URL: not set; it is where the provider reaches this machine"])
     if not providers.get(provider).has_callbacks:
-        raise SettingsError([f"{provider} has no callbacks: submit with `submitter submit`"])
+        raise SettingsError([f"{provider} has no callbacks; use `submitter submit` instead"])
     now = now_ms()
     task = Task(
         id=new_task_id(now),
@@ -93,7 +93,7 @@ def announce(
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """Parses and records for one store and one set of subscriptions."""
+    """Parses and records messages of providers, for one store and one set of subscriptions."""
 
     store: Store
     subscriptions: Sequence[Subscription] = ()
@@ -103,18 +103,21 @@ class Ingest:
 
     @classmethod
     def into(cls, store: Store, settings: Settings, meter: MetricBuffer | None = None) -> Ingest:
-        """The way into this store, for the hooks of these settings. Raises SettingsError."""
+        """Return an object that records in this store, for the hooks of these settings.
+
+        Raises SettingsError.
+        """
         subscriptions = [entry.subscription for entry in hook_entries(settings)]
         query_after = _first_query(QUERY_ADOPTED_AFTER, settings)
         return cls(store, subscriptions, settings.confirm, meter or MetricBuffer(), query_after)
 
     @property
     def hooks(self) -> list[str]:
-        """The hooks of the hooks file, in its order."""
+        """The names of the hooks in the hooks file, in its order."""
         return [subscription.hook for subscription in self.subscriptions]
 
     def accept(self, callback: Callback) -> Outcome:
-        """Parse and record one message of a provider; durable when it returns.
+        """Parse and record one message of a provider; it is durable when this returns.
 
         Returns Outcome.QUARANTINED for a signed message that concerns none of our tasks. Raises
         StoreError. Raises NotJson, BodyTooLong, NotTheProtocol or any error of an adapter after
@@ -134,6 +137,75 @@ class Ingest:
             return Outcome.QUARANTINED
         self.count(callback, event, outcome)
         return outcome
+
+    def record(self, callback: Callback, event: Event) -> Outcome:
+        """Record a parsed message; it is durable when this returns. Raises StoreError."""
+        return self.store.inbox.record(
+            callback, event, self.subscriptions, **self._recording_options(callback, event)
+        )
+
+    def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
+        """Like `record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
+        return self.store.inbox.submit(
+            callback, event, self.subscriptions, **self._recording_options(callback, event)
+        )
+
+    def replay(self, callback_id: int, *, accept: bool = False, dry_run: bool = False) -> Outcome:
+        """Parse and record a stored message again.
+
+        With `accept`, record a mismatch: the provider task that it names becomes the one on record.
+        With `dry_run`, nothing is written; the outcome is the one this message alone would have.
+        Raises NotFound; NotAMismatch if the message cannot be accepted; and NotJson, BodyTooLong or
+        NotTheProtocol if it still cannot be interpreted.
+        """
+        stored = self.store.queries.callback(callback_id)
+        if not stored.callback.body:
+            raise NotFound(f"callback {callback_id} has no body to replay")
+        if stored.callback.task_id is None and stored.callback.trust is Trust.TOKEN:
+            raise NotTheProtocol("its URL names a task of another provider, or it was empty")
+        event = providers.parse(stored.callback)
+        return self.store.inbox.reopen(
+            stored,
+            event,
+            self.subscriptions,
+            accept=accept,
+            dry_run=dry_run,
+            **self._recording_options(stored.callback, event),
+        )
+
+    def give_up(self, task_id: str, now: int) -> None:
+        """Stop querying an open task, and notify hooks of `given_up`. Raises NotFound."""
+        self.store.inbox.give_up(task_id, now, self.subscriptions)
+
+    def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
+        """Count a callback, and log a warning about any mismatch."""
+        if outcome is Outcome.MISMATCH and event is not None:
+            log.warning(
+                "a message names another provider task than the one on record",
+                task=callback.task_id,
+                source=callback.source.value,
+                provider_task=event.provider_task_id,
+            )
+        if callback.source is not Source.CALLBACK:
+            return
+        provider = callback.provider
+        status = metrics.UNKNOWN if event is None else event.status.value
+        self.meter.count(metrics.CALLBACKS, provider, status, outcome.value)
+        self.meter.note(metrics.LAST_CALLBACK, callback.received_at / 1000, provider)
+        # If the provider states no time, the event has the time of its receipt.
+        if event and outcome is Outcome.RECORDED and event.occurred_at != callback.received_at:
+            lag = max(0, callback.received_at - event.occurred_at) / 1000
+            self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
+
+    def _recording_options(self, callback: Callback, event: Event) -> _RecordingOptions:
+        # A success without outputs is always confirmed, because a query has to fetch its result.
+        is_empty = event.status is Status.SUCCEEDED and not event.media
+        is_untrusted = callback.trust in UNCONFIRMED[self.confirm]
+        return {
+            "confirm": is_empty or (is_untrusted and event.status.is_terminal),
+            "shares_ids": providers.get(callback.provider).shares_ids,
+            "query_after": self.query_after,
+        }
 
     def _quarantine(self, callback: Callback, error: Exception) -> None:
         problem = str(error)
@@ -160,88 +232,13 @@ class Ingest:
             return True
         return False
 
-    def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
-        """`record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
-        confirm = self._must_be_confirmed(callback, event)
-        return self.store.inbox.submit(
-            callback,
-            event,
-            self.subscriptions,
-            confirm=confirm,
-            shares_ids=_shares_ids(callback),
-            query_after=self.query_after,
-        )
 
-    def record(self, callback: Callback, event: Event) -> Outcome:
-        """Record a message whose meaning is known; durable when it returns."""
-        confirm = self._must_be_confirmed(callback, event)
-        return self.store.inbox.record(
-            callback,
-            event,
-            self.subscriptions,
-            confirm=confirm,
-            shares_ids=_shares_ids(callback),
-            query_after=self.query_after,
-        )
+class _RecordingOptions(TypedDict):
+    """Options of the store's methods that record a message; see `stores.base.Inbox.record`."""
 
-    def replay(self, callback_id: int, *, accept: bool = False, dry_run: bool = False) -> Outcome:
-        """Parse and record a stored message again.
-
-        With `accept`, record a mismatch: the provider task that it names becomes the one on record.
-        With `dry_run`, nothing is written; the outcome is the one this message alone would have.
-        Raises NotFound; NotAMismatch if the message cannot be accepted; and NotJson, BodyTooLong or
-        NotTheProtocol if it is still not understood.
-        """
-        stored = self.store.queries.callback(callback_id)
-        if not stored.callback.body:
-            raise NotFound(f"callback {callback_id} has no body to replay")
-        if stored.callback.task_id is None and stored.callback.trust is Trust.TOKEN:
-            raise NotTheProtocol("its URL names a task of another provider, or it was empty")
-        event = providers.parse(stored.callback)
-        confirm = self._must_be_confirmed(stored.callback, event)
-        return self.store.inbox.reopen(
-            stored,
-            event,
-            self.subscriptions,
-            confirm=confirm,
-            shares_ids=_shares_ids(stored.callback),
-            accept=accept,
-            dry_run=dry_run,
-            query_after=self.query_after,
-        )
-
-    def give_up(self, task_id: str, now: int) -> None:
-        """Stop asking about an open task; hooks that hear `given_up` fire. Raises NotFound."""
-        self.store.inbox.give_up(task_id, now, self.subscriptions)
-
-    def count(self, callback: Callback, event: Event | None, outcome: Outcome) -> None:
-        """Count a callback, and log a warning about any mismatch."""
-        if outcome is Outcome.MISMATCH and event is not None:
-            log.warning(
-                "a message names another provider task than the one on record",
-                task=callback.task_id,
-                source=callback.source.value,
-                provider_task=event.provider_task_id,
-            )
-        if callback.source is not Source.CALLBACK:
-            return
-        provider = callback.provider
-        status = metrics.UNKNOWN if event is None else event.status.value
-        self.meter.count(metrics.CALLBACKS, provider, status, outcome.value)
-        self.meter.note(metrics.LAST_CALLBACK, callback.received_at / 1000, provider)
-        # A provider that names no instant is taken to mean the receipt.
-        if event and outcome is Outcome.RECORDED and event.occurred_at != callback.received_at:
-            lag = max(0, callback.received_at - event.occurred_at) / 1000
-            self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
-
-    def _must_be_confirmed(self, callback: Callback, event: Event) -> bool:
-        """Does this end count only once the provider has been asked?
-
-        A success with nothing in it never counts: the picture is the result.
-        """
-        if event.must_be_fetched:
-            return True
-        return event.status.is_terminal and callback.trust in UNCONFIRMED[self.confirm]
+    confirm: bool  # a final status counts only after a query
+    shares_ids: bool
+    query_after: int
 
 
 def _first_query(usual: int, settings: Settings) -> int:
@@ -250,11 +247,8 @@ def _first_query(usual: int, settings: Settings) -> int:
     return usual if most is None else min(usual, round(1000 * most))
 
 
-def _shares_ids(callback: Callback) -> bool:
-    return providers.get(callback.provider).shares_ids
-
-
-UNCONFIRMED = {
+# What has to be confirmed by a query before a final status counts.
+UNCONFIRMED: dict[Confirm, tuple[Trust, ...]] = {
     Confirm.NEVER: (),
     Confirm.UNSIGNED: (Trust.TOKEN,),
     Confirm.ALWAYS: (Trust.TOKEN, Trust.SIGNED),

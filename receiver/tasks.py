@@ -1,4 +1,4 @@
-"""What a task is, and which moves of its status are legal; pure."""
+"""Tasks, and the rules for transitions of their status; pure."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a task stands. Order matters: a task only moves forward."""
+    """The status of a task. Order matters: a task only moves forward."""
 
-    CREATED = "created"  # recorded by us; left when the provider answers, calls back or refuses
-    SUBMITTED = "submitted"  # accepted by the provider; left by any later callback or query
-    PROCESSING = "processing"  # the provider works on it; left by the end
-    SUCCEEDED = "succeeded"  # terminal
-    FAILED = "failed"  # terminal
+    CREATED = "created"  # recorded by us; the provider has not responded yet
+    SUBMITTED = "submitted"  # accepted by the provider
+    PROCESSING = "processing"  # the provider is working on it
+    SUCCEEDED = "succeeded"  # final
+    FAILED = "failed"  # final
 
     @property
     def is_terminal(self) -> bool:
+        """Whether this is a final status."""
         return self in (Status.SUCCEEDED, Status.FAILED)
 
 
 class Trust(StrEnum):
-    """What a status rests on, weakest first."""
+    """What proves a status, weakest first."""
 
-    TOKEN = "token"  # noqa: S105 - the callback URL held our token; nothing else proves the sender
+    TOKEN = "token"  # noqa: S105 - our token in the callback URL; nothing else proves the sender
     SIGNED = "signed"  # the provider signed the callback
-    QUERIED = "queried"  # we asked the provider ourselves
+    QUERIED = "queried"  # it is the response to our query
 
 
 class Outcome(StrEnum):
-    """What became of one callback."""
+    """The outcome of one callback."""
 
-    RECORDED = "recorded"  # it moved the task
-    DUPLICATE = "duplicate"  # the task was told this before
-    STALE = "stale"  # the task is further on already
-    CONFLICT = "conflict"  # it contradicts the end that is on record
-    CONFIRMING = "confirming"  # it counts only once the provider has been asked
+    RECORDED = "recorded"  # it changed the status of the task
+    DUPLICATE = "duplicate"  # the task has this status already
+    STALE = "stale"  # the task has a later status already
+    CONFLICT = "conflict"  # it contradicts the final status on record
+    CONFIRMING = "confirming"  # it counts only after a query has confirmed it
     MISMATCH = "mismatch"  # it names another provider task than the one on record
-    QUARANTINED = "quarantined"  # kept, but not understood
+    QUARANTINED = "quarantined"  # stored, but it could not be interpreted
 
 
 class IdSource(StrEnum):
@@ -59,7 +60,7 @@ class IdSource(StrEnum):
         return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
 
 
-QUERY_ADOPTED_AFTER = 90_000  # ms after the callback from which a task became known
+QUERY_ADOPTED_AFTER = 90_000  # ms after the callback that made a task known to us
 QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the task is created elsewhere
 
 _RANK = {
@@ -86,38 +87,41 @@ def _named(provider_task: str) -> str:
 
 
 def may_move(current: Status, to: Status) -> bool:
-    """Is the move legal? Forward only; steps may be skipped; an end is final."""
+    """Return whether a task may move from one status to the other.
+
+    It only moves forward, may skip steps, and never leaves a final status.
+    """
     return _RANK[to] > _RANK[current]
 
 
-def may_correct(current: Status, rests_on: Trust, to: Status, trust: Trust) -> bool:
-    """May this answer turn a recorded end into the other one?
+def may_correct(current: Status, current_trust: Trust, to: Status, trust: Trust) -> bool:
+    """Return whether a message may replace a final status by the other one.
 
-    Only an answer that we fetched ourselves may, and only where the end rests on less.
+    Only the response to a query may, and only if the status on record has less trust.
     """
     return (
         current.is_terminal
         and to.is_terminal
         and current is not to
-        and rests_on is not Trust.QUERIED
+        and current_trust is not Trust.QUERIED
         and trust is Trust.QUERIED
     )
 
 
-def judge(current: Status, rests_on: Trust, told: Status, trust: Trust) -> Outcome:
-    """What a report of the status `told` means for a task that stands at `current`."""
-    if may_move(current, told) or may_correct(current, rests_on, told, trust):
+def judge(current: Status, current_trust: Trust, reported: Status, trust: Trust) -> Outcome:
+    """Return the outcome of a message with the status `reported` for a task with `current`."""
+    if may_move(current, reported) or may_correct(current, current_trust, reported, trust):
         return Outcome.RECORDED
-    if current is told:
+    if current is reported:
         return Outcome.DUPLICATE
-    if current.is_terminal and told.is_terminal:
+    if current.is_terminal and reported.is_terminal:
         return Outcome.CONFLICT
     return Outcome.STALE
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One generation at a provider. Instants are integer milliseconds UTC; None: not yet known."""
+    """A task at a provider. Times are in milliseconds UTC; None means that a value is unknown."""
 
     id: str
     provider: str
@@ -128,15 +132,15 @@ class Task:
     provider_task_id: str | None = None
     callback_task_id: str | None = None  # the id in callbacks, if it may differ
     id_source: IdSource | None = None  # of `provider_task_id`
-    reference: str | None = None  # the user's own name for it, such as an order number
+    reference: str | None = None  # the user's name for it, such as an order number
     trust: Trust = Trust.TOKEN
-    reason: str | None = None  # why it failed, in the provider's words
+    reason: str | None = None  # why it failed, according to the provider
     cost: str | None = None  # a decimal string, as the provider wrote it
     cost_unit: str | None = None  # "units" of the provider, or a currency
     conflict: bool = False
     expects_callback: bool = False  # the provider was given a callback URL
-    asked: int = 0  # how often we asked the provider
-    deadline_at: int | None = None  # when we ask the provider; None: no need to
+    asked: int = 0  # how many times it was queried
+    deadline_at: int | None = None  # when it is queried next; None if it is not
     given_up_at: int | None = None
     mismatched_at: int | None = None  # when a message last named another provider task
 
@@ -147,12 +151,12 @@ class Task:
 
 
 def new_task_id(now_ms: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562) as 32 hex digits: time-ordered, so that index inserts append.
+    """Return a UUIDv7 (RFC 9562) as 32 hex digits. It is time-ordered, so index inserts append.
 
-    Standard `uuid.uuid7` came with Python 3.14; this serves 3.11 to 3.13 as well.
+    `uuid.uuid7` requires Python 3.14.
     """
-    stamp = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    noise = int.from_bytes(os.urandom(10), "big")
-    rand_a = noise >> 68
-    rand_b = noise & ((1 << 62) - 1)
-    return f"{stamp << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"
+    timestamp = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    random = int.from_bytes(os.urandom(10), "big")
+    rand_a = random >> 68
+    rand_b = random & ((1 << 62) - 1)
+    return f"{timestamp << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"

@@ -19,8 +19,7 @@ from structlog.contextvars import bound_contextvars
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.observability.metric_buffer import EVERY
-from receiver.observability.metrics import QUESTIONS
+from receiver.observability.metrics import FLUSH_INTERVAL, QUESTIONS
 from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks, ProblemReports
@@ -68,7 +67,7 @@ class Reconciler:
                     reports.report(self.current_hooks.problem)
                 if time.monotonic() >= flush_at:
                     self.ingest.meter.flush(self.ingest.store.metrics.add)
-                    flush_at = time.monotonic() + EVERY
+                    flush_at = time.monotonic() + FLUSH_INTERVAL
                 if not self.query_overdue():
                     self.ingest.store.database.wait_for_commit(self._sleep_seconds(), stop)
             except StoreUnavailable as error:

@@ -10,7 +10,7 @@ from receiver.config import hooks_file
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.ingest import Ingest
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.processes import configuration
 from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks

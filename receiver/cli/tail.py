@@ -88,7 +88,7 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
 
     def show(rows: Iterable[Activity]) -> None:
         if as_json:
-            output.as_json_lines(map(records.happening_json, rows))
+            output.as_json_lines(map(records.activity_json, rows))
         else:
             tables.show_activity(rows)
 

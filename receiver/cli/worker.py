@@ -25,7 +25,7 @@ from receiver.errors import NotErased, StoreUnavailable
 from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
 from receiver.observability import logs
-from receiver.observability.metric_buffer import EVERY, MetricBuffer
+from receiver.observability.metrics import FLUSH_INTERVAL, MetricBuffer
 from receiver.processes import configuration
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports
@@ -74,7 +74,7 @@ def worker() -> None:
     reports = ProblemReports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
     work = [
         Chore("clock", LOOK_EVERY, watch.look),
-        Chore("metrics", EVERY, lambda: _flush(meter, record)),
+        Chore("metrics", FLUSH_INTERVAL, lambda: _flush(meter, record)),
         Chore("trials", TRIALS_EVERY, HookTestSender(record, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
         Chore("missing hooks", MISSING_EVERY, MissingHooks(record, loaded).log),

@@ -41,7 +41,7 @@ from receiver.errors import (
 from receiver.events import Source
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.text.display import storable

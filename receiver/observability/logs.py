@@ -1,4 +1,4 @@
-"""How the processes log: one structured line an occurrence, JSON unless a person is reading."""
+"""Structured logs: one line per event, as JSON unless a person reads it on a terminal."""
 
 from __future__ import annotations
 
@@ -22,66 +22,43 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from receiver.text import display
 from receiver.text.redaction import redacted
 
-# Local variables hold tokens and secrets: a traceback in the log shows none.
+# Local variables may contain tokens and secrets, so tracebacks do not show them.
 TRACEBACK = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-
-
 AUTO, JSON, CONSOLE = "auto", "json", "console"
-FORMS = (AUTO, JSON, CONSOLE)  # auto: for people on a terminal, else JSON
-PATIENCE = 0.2  # seconds that a line waits for the reader of a full pipe, before it is dropped
-
-
-def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
-    event["timestamp"] = instant(time.time_ns())
-    return event
-
-
-def instant(nanoseconds: int) -> str:
-    """An instant as a line shows it: UTC, to the microsecond."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{_second(seconds)}.{rest // 1000:06}Z"
-
-
-@lru_cache(maxsize=1)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-# What is bound to the context (the request, the task, the delivery) stands in every line.
-_BEFORE: list[Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.processors.add_log_level,
-    _with_timestamp,
-]
-_PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
+FORMS = (AUTO, JSON, CONSOLE)  # auto: CONSOLE on a terminal, otherwise JSON
+PATIENCE = 0.2  # seconds to wait for the reader of a full pipe, before a line is dropped
+DROPPED = "lines were dropped, because the log could not be written"
 
 
 class LossyLogger:
-    """Drops a line that cannot be written: that must not stop the work.
+    """Writes lines to standard error. Drops a line that cannot be written, so that work continues.
 
-    The disk may be full, the pipe closed, or full and read by nobody. The next line that is written
-    comes behind one that says how many were dropped.
+    The disk may be full, or the pipe closed, or full without a reader. The next line that can be
+    written comes after a line with the number of dropped lines.
     """
 
     def __init__(self) -> None:
-        self._lock = RLock()  # a signal may come while its thread writes
+        self._lock = RLock()  # a signal handler may log while its thread writes
         self._dropped = 0
-        self._is_torn = False  # the line before: its end was dropped
+        self._is_torn = False  # the end of the previous line was dropped
 
-    def msg(self, line: str) -> None:
-        self.write(line + "\n")
-
-    def write(self, lines: str) -> None:
-        """As a stream, for loggers of the standard library."""
+    def write(self, line: str) -> None:
+        """Write a line, which has to end with a line break."""
         with self._lock:
-            until = time.monotonic() + (0 if self._dropped else PATIENCE)
-            text = "\n" * self._is_torn + _of_dropped(self._dropped, like=lines) + lines
+            deadline = time.monotonic() + (0 if self._dropped else PATIENCE)
+            notice = _dropped_line(self._dropped, like=line) if self._dropped else ""
+            text = "\n" * self._is_torn + notice + line
             try:
-                size = _at_once(text)
+                descriptor: int | None = sys.stderr.fileno()
+            except (OSError, ValueError):  # not a file of the system, as in some tests
+                descriptor = None
+            try:
+                is_short = len(text) <= _SAFE_PIECE
+                size = len(text) or 1 if is_short else _piece_size(text, descriptor)
                 for start in range(0, len(text), size):
-                    if not _has_room(until - time.monotonic()):
+                    if not _is_writable(descriptor, deadline - time.monotonic()):
                         self._dropped += 1
                         return
                     sys.stderr.write(text[start : start + size])
@@ -92,45 +69,28 @@ class LossyLogger:
             self._dropped = 0
 
     def flush(self) -> None:
-        """Each line has been."""
+        """Do nothing: each line is flushed when it is written."""
 
-    log = debug = info = warn = warning = msg
-    fatal = failure = err = error = critical = exception = msg
-
-
-def _of_dropped(lines: int, like: str) -> str:
-    """A line in the form of that one, if there is something to say."""
-    if not lines:
-        return ""
-    told = {"event": "nobody read the log, lines were dropped", "lines": lines, "level": "warning"}
-    told["timestamp"] = now = instant(time.time_ns())
-    return f"{json.dumps(told) if like[:1] == '{' else f'{now} {told}'}\n"
+    log = debug = info = warn = warning = msg = write
+    fatal = failure = err = error = critical = exception = write
 
 
-def _at_once(text: str) -> int:
-    """So many characters of it go into a pipe that has room without waiting, as a whole.
+# A pipe with space takes this many bytes at once without waiting. A character has up to 4 bytes.
+_SAFE_PIECE = select.PIPE_BUF // 4
 
-    A file takes all of it: in pieces, those of another process could come between.
+
+def _piece_size(text: str, descriptor: int | None) -> int:
+    """Return how many characters to write at once.
+
+    A file gets all of them: otherwise lines of another process could come between the pieces.
     """
-    size = select.PIPE_BUF if text.isascii() else select.PIPE_BUF // 4
-    if len(text) <= size:
-        return size
-    descriptor = _descriptor()
-    is_file = descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode)
-    return len(text) if is_file else size
+    if descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return len(text)
+    return select.PIPE_BUF if text.isascii() else _SAFE_PIECE
 
 
-def _descriptor() -> int | None:
-    """Of standard error; None, if that is not one of the system's."""
-    try:
-        return sys.stderr.fileno()
-    except (OSError, ValueError):
-        return None
-
-
-def _has_room(seconds: float) -> bool:
-    """Would a pipe, a socket or a terminal take more, within so many seconds? A file does."""
-    descriptor = _descriptor()
+def _is_writable(descriptor: int | None, seconds: float) -> bool:
+    """Return whether the pipe, socket or terminal has space within this time; a file always has."""
     if descriptor is None:
         return True
     polled = select.poll()
@@ -138,63 +98,85 @@ def _has_room(seconds: float) -> bool:
     return bool(polled.poll(max(0.0, seconds) * 1000))
 
 
+def _dropped_line(lines: int, like: str) -> str:
+    """Return a line with the number of dropped lines, in the format of the line `like`."""
+    event = _with_timestamp(None, "", {"event": DROPPED, "lines": lines, "level": "warning"})
+    return (json.dumps(event) if like[:1] == "{" else f"{event['timestamp']} {event}") + "\n"
+
+
+def _with_timestamp(_: Any, __: str, event: EventDict) -> EventDict:
+    """Add the time in UTC, to the microsecond."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    event["timestamp"] = f"{_second(seconds)}.{rest // 1000:06}Z"
+    return event
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 STDERR = LossyLogger()
+# Every line contains what is bound to the context: the request, the task, the delivery.
+_COMMON: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    _with_timestamp,
+]
+_PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
 
 
-def configure(hide: Callable[[str], str] = redacted, form: str = "auto") -> None:
+def configure(hide: Callable[[str], str] = redacted, form: str = AUTO) -> None:
     """Send every log line of this process to standard error, in one of FORMS.
 
-    `hide` takes the rendered line: whatever its parts were, a secret in them is hidden.
+    `hide` removes secrets from the rendered line, so that it finds them in any value.
     """
-    _PROCESSORS[:] = [*_BEFORE, *_rendering(form), _hiding(hide)]
+    _PROCESSORS[:] = [*_COMMON, *_rendering(hide, form, end="\n")]
     structlog.configure(
         processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: STDERR,
         cache_logger_on_first_use=True,
     )
-    rest = logging.StreamHandler(STDERR)  # what libraries say that nobody else listens to
-    rest.setLevel(logging.WARNING)
-    rest.setFormatter(formatter(hide, form))
-    logging.lastResort = rest
+    handler = logging.StreamHandler(STDERR)  # for libraries whose log has no other handler
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(formatter(hide, form))
+    logging.lastResort = handler
 
 
 def formatter(
-    hide: Callable[[str], str] = redacted, form: str = "auto"
+    hide: Callable[[str], str] = redacted, form: str = AUTO
 ) -> structlog.stdlib.ProcessorFormatter:
-    """Makes the same lines of what the standard library's loggers are told."""
+    """Return a formatter with which the loggers of the standard library write the same lines."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_with_logger, *_BEFORE],
-        processors=[_without_record, *_rendering(form), _hiding(hide)],
+        foreign_pre_chain=[_with_logger, *_COMMON],
+        processors=[_without_record, *_rendering(hide, form)],
     )
 
 
-def _rendering(form: str) -> list[Processor]:
+def _rendering(hide: Callable[[str], str], form: str, end: str = "") -> list[Processor]:
+    """Return the processors that make a line of an event, without secrets."""
     on_terminal = sys.stderr.isatty()
     if form == CONSOLE or (form == AUTO and on_terminal):
-        return [
-            _plain_values,
-            structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=_traceback),
-        ]
-    return [TRACEBACK, lambda _, __, event: display.json_ascii(event, default=repr)]
+        console = structlog.dev.ConsoleRenderer(
+            colors=on_terminal, exception_formatter=_write_traceback
+        )
+        return [_plain_values, console, lambda _, __, line: hide(cast("str", line)) + end]
+    return [TRACEBACK, lambda _, __, event: hide(display.json_ascii(event, default=repr)) + end]
 
 
 def _plain_values(_: Any, __: str, event: EventDict) -> EventDict:
-    """Take the characters that would steer a terminal out of the text of an event."""
+    """Replace the characters in the texts of an event that would control a terminal."""
     return {
         display.plain(name): display.plain_lines(value) if isinstance(value, str) else value
         for name, value in event.items()
     }
 
 
-def _traceback(stream: TextIO, error: ExcInfo) -> None:
+def _write_traceback(stream: TextIO, error: ExcInfo) -> None:
     shown = StringIO()
     structlog.dev.plain_traceback(shown, error)
     stream.write(display.plain_lines(shown.getvalue()))
-
-
-def _hiding(hide: Callable[[str], str]) -> Processor:
-    return lambda _, __, line: hide(cast("str", line))
 
 
 def _with_logger(_: Any, __: str, event: EventDict) -> EventDict:

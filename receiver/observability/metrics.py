@@ -1,21 +1,29 @@
-"""What is measured, by name: `/metrics` shows all of it, and docs/metrics.md says what it means.
+"""The metrics by name, and the buffer in which a process accumulates them.
 
-A measure is kept as rows that only grow, whichever process counts; or it is read from the record
-when somebody asks. Every label has few values: what strangers choose never becomes one.
+`/metrics` serves all of them, and docs/metrics.md describes them. A metric is either stored as rows
+that only grow, whichever process counts, or read from the record when `/metrics` is requested.
+Every label has few values: a value that strangers can choose never becomes a label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from threading import Lock
+
+from receiver.errors import StoreError
 
 PREFIX = "callback_receiver_"
 UNKNOWN = "unknown"  # a hook that is not in the hooks file; a status that was not understood
+SUM, BEYOND = "sum", "+Inf"  # instead of a bucket's upper bound
+FLUSH_INTERVAL = 5.0  # seconds between two flushes of a buffer
 
 
 class MetricType(StrEnum):
-    """Prometheus's kinds."""
+    """The types of Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -24,7 +32,7 @@ class MetricType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One of them. `buckets`: upper bounds in seconds, of a histogram."""
+    """A metric. `buckets` are the upper bounds of a histogram in seconds."""
 
     name: str  # without the prefix, and without a counter's `_total`
     kind: MetricType
@@ -34,56 +42,131 @@ class MetricDefinition:
 
     @property
     def family(self) -> str:
-        """What it is called where it is asked for."""
+        """The name that Prometheus uses."""
         return PREFIX + self.name + ("_total" if self.kind is MetricType.COUNTER else "")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Sample:
-    """A row: of a histogram its labels end in a bucket's bound, or in `sum`."""
+    """A stored row. The labels of a histogram end with the bound of a bucket, or with `sum`."""
 
     name: str
     labels: tuple[str, ...]
     value: float
 
 
+Key = tuple[str, tuple[str, ...]]
+Save = Callable[[Sequence[Sample], Sequence[Sample]], None]
+"""Adds the first samples to the stored ones; of each second sample, stores the greater value."""
+
+
+class MetricBuffer:
+    """Accumulates metrics in memory, to be flushed every 5 seconds, so that counting is cheap.
+
+    Thread-safe. What was counted since the last flush is lost if the process is killed.
+    """
+
+    def __init__(self, process: str = "other") -> None:
+        self._process = process
+        self._lock = Lock()
+        self._added: defaultdict[Key, float] = defaultdict(float)
+        self._newest: dict[Key, float] = {}
+        self.store_failures = 0  # since the start of this process
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is anything to flush."""
+        return bool(self._added or self._newest)
+
+    def count(self, metric: MetricDefinition, *labels: str, by: float = 1) -> None:
+        """Increase a counter."""
+        with self._lock:
+            self._added[metric.name, labels] += by
+
+    def observe(self, metric: MetricDefinition, seconds: float, *labels: str) -> None:
+        """Add an observation to a histogram."""
+        seconds = max(seconds, 0.0)  # less if the clock was set back: a sum must not decrease
+        place = bisect_left(metric.buckets, seconds)
+        bound = f"{metric.buckets[place]:g}" if place < len(metric.buckets) else BEYOND
+        with self._lock:
+            self._added[metric.name, (*labels, bound)] += 1
+            self._added[metric.name, (*labels, SUM)] += seconds
+
+    def note(self, metric: MetricDefinition, value: float, *labels: str) -> None:
+        """Set a gauge, unless its value is greater already. Used for timestamps."""
+        key = (metric.name, labels)
+        with self._lock:
+            self._newest[key] = max(value, self._newest.get(key, value))
+
+    def store_failed(self) -> None:
+        """Count that the record was unavailable to this process."""
+        self.store_failures += 1
+        self.count(STORE_ERRORS, self._process)
+
+    def flush(self, save: Save) -> None:
+        """Save what was counted. Raises StoreError; then nothing is lost."""
+        with self._lock:
+            added, self._added = self._added, defaultdict(float)
+            newest, self._newest = self._newest, {}
+        if not (added or newest):
+            return
+        try:
+            save(_samples(added), _samples(newest))
+        except StoreError:
+            with self._lock:
+                for key, value in added.items():
+                    self._added[key] += value
+                for key, value in newest.items():
+                    self._newest[key] = max(value, self._newest.get(key, value))
+            raise
+
+
+def _samples(values: Mapping[Key, float]) -> list[Sample]:
+    """Return the samples, sorted so that processes lock rows in the same order: no deadlocks."""
+    return sorted(Sample(name, labels, value) for (name, labels), value in values.items())
+
+
+def _counter(name: str, text: str, *labels: str) -> MetricDefinition:
+    return MetricDefinition(name, MetricType.COUNTER, text, labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> MetricDefinition:
+    return MetricDefinition(name, MetricType.GAUGE, text, labels)
+
+
+def _histogram(name: str, text: str, label: str, buckets: tuple[float, ...]) -> MetricDefinition:
+    return MetricDefinition(name, MetricType.HISTOGRAM, text, (label,), buckets)
+
+
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SLOW = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0)
 
-# Counted as it happens.
-CALLBACKS = MetricDefinition(
+# Accumulated by a MetricBuffer.
+CALLBACKS = _counter(
     "callbacks",
-    MetricType.COUNTER,
-    "Callbacks that were taken, by what they said and what became of them.",
-    ("provider", "status", "outcome"),
+    "Callbacks that were accepted, by status and outcome.",
+    *("provider", "status", "outcome"),
 )
-CALLBACK_SECONDS = MetricDefinition(
+CALLBACK_SECONDS = _histogram(
     "callback_seconds",
-    MetricType.HISTOGRAM,
-    "Time from a callback's arrival to its answer, by the HTTP status it got.",
-    ("answer",),
+    "Time from the arrival of a callback to its response, by the HTTP status of the response.",
+    "answer",
     QUICK,
 )
-CALLBACK_LAG = MetricDefinition(
+CALLBACK_LAG = _histogram(
     "callback_lag_seconds",
-    MetricType.HISTOGRAM,
-    "How long after the provider's updated_at a callback that moved its task came.",
-    ("provider",),
+    "Time from the provider's updated_at to the arrival of a callback that moved its task.",
+    "provider",
     SLOW,
 )
-LAST_CALLBACK = MetricDefinition(
-    "last_callback_timestamp_seconds",
-    MetricType.GAUGE,
-    "When the latest callback was taken.",
-    ("provider",),
+LAST_CALLBACK = _gauge(
+    "last_callback_timestamp_seconds", "When the latest callback was accepted.", "provider"
 )
-VERIFICATION_FAILURES = MetricDefinition(
-    "verification_failures",
-    MetricType.COUNTER,
-    "Requests whose sender did not prove who it is.",
-    ("reason",),
+VERIFICATION_FAILURES = _counter(
+    "verification_failures", "Requests without a valid token, signature or password.", "reason"
 )
-# Shown as 0 from the start: Prometheus takes the first value of a series for no increase.
+# Shown as 0 from the start, because Prometheus does not see the first value of a series as an
+# increase.
 REASONS = (
     "wrong_token",
     "unknown_provider",
@@ -94,170 +177,99 @@ REASONS = (
     "api_token",
     "dashboard_password",
 )
-QUESTIONS = MetricDefinition(
+QUESTIONS = _counter(
     "questions",
-    MetricType.COUNTER,
-    "Questions of the poller to providers about overdue tasks, by how they ended.",
-    ("provider", "result"),
+    "Queries of the poller to providers about overdue tasks, by result.",
+    *("provider", "result"),
 )
-ATTEMPTS = MetricDefinition(
+ATTEMPTS = _counter(
     "delivery_attempts",
-    MetricType.COUNTER,
-    "Attempts at deliveries: delivered, due again (retry), or given up on (dead).",
-    ("hook", "outcome"),
+    "Attempts at deliveries: delivered, due again (retry), or abandoned (dead).",
+    *("hook", "outcome"),
 )
-DELIVERY_SECONDS = MetricDefinition(
+DELIVERY_SECONDS = _histogram(
     "delivery_seconds",
-    MetricType.HISTOGRAM,
-    "Time from the move of a task to the end of its delivery; redeliveries are left out.",
-    ("hook",),
+    "Time from the transition of a task to the end of its delivery, without redeliveries.",
+    "hook",
     SLOW,
 )
-DOWNLOADS = MetricDefinition(
-    "downloads", MetricType.COUNTER, "Files that hooks fetched and kept.", ("hook",)
+DOWNLOADS = _counter("downloads", "Files that hooks downloaded and stored.", "hook")
+DOWNLOAD_BYTES = _counter(
+    "download_bytes", "Bytes of the files that hooks downloaded and stored.", "hook"
 )
-DOWNLOAD_BYTES = MetricDefinition(
-    "download_bytes",
-    MetricType.COUNTER,
-    "Bytes of the files that hooks fetched and kept.",
-    ("hook",),
+STORE_ERRORS = _counter(
+    "store_errors", "How many times the record was unavailable to a process.", "process"
 )
-STORE_ERRORS = MetricDefinition(
-    "store_errors",
-    MetricType.COUNTER,
-    "How often a process found the record unavailable.",
-    ("process",),
-)
-CLOCK_STEPS = MetricDefinition(
+CLOCK_STEPS = _counter(
     "clock_steps",
-    MetricType.COUNTER,
     "How many times the clock was set back or forward, and schedules were corrected.",
-    ("direction",),
-)
-KEPT = (
-    CALLBACKS,
-    CALLBACK_SECONDS,
-    CALLBACK_LAG,
-    LAST_CALLBACK,
-    VERIFICATION_FAILURES,
-    QUESTIONS,
-    ATTEMPTS,
-    DELIVERY_SECONDS,
-    DOWNLOADS,
-    DOWNLOAD_BYTES,
-    STORE_ERRORS,
-    CLOCK_STEPS,
+    "direction",
 )
 
-# Counted in the commit of what is counted: the counters of the record, by their names there.
+# Counted in the commit that they concern, by the names that the counters have on record.
 COUNTED: Mapping[str, MetricDefinition] = {
-    "repairs": MetricDefinition(
-        "repairs",
-        MetricType.COUNTER,
-        "Moves that a question brought, not a callback.",
-        ("provider",),
-    ),
-    "callbacks_missed": MetricDefinition(
-        "callbacks_missed",
-        MetricType.COUNTER,
-        "Ends that a question brought although a callback should have.",
-        ("provider",),
-    ),
-    "conflicts": MetricDefinition(
-        "conflicts",
-        MetricType.COUNTER,
-        "Messages that contradicted the end on record.",
-        ("provider",),
-    ),
-    "mismatches": MetricDefinition(
-        "mismatches",
-        MetricType.COUNTER,
-        "Messages that named another provider task than the one on record.",
-        ("provider",),
-    ),
+    metric.name: metric
+    for metric in (
+        _counter("repairs", "Transitions that a query brought instead of a callback.", "provider"),
+        _counter(
+            "callbacks_missed",
+            "Final statuses that a query brought although a callback was expected.",
+            "provider",
+        ),
+        _counter("conflicts", "Messages that contradicted the final status on record.", "provider"),
+        _counter(
+            "mismatches",
+            "Messages that named another provider task than the one on record.",
+            "provider",
+        ),
+    )
 }
 
 # Read from the record.
-TASKS_OPEN = MetricDefinition(
-    "tasks_open", MetricType.GAUGE, "Tasks that have not ended.", ("provider",)
+TASKS_OPEN = _gauge("tasks_open", "Tasks without a final status.", "provider")
+TASKS_AWAITED = _gauge(
+    "tasks_awaiting_callback", "Open tasks whose provider was given a callback URL.", "provider"
 )
-TASKS_AWAITED = MetricDefinition(
-    "tasks_awaiting_callback",
-    MetricType.GAUGE,
-    "Open tasks whose provider was given a callback URL.",
-    ("provider",),
+TASKS_OVERDUE = _gauge("tasks_overdue", "Open tasks that are due for a query.", "provider")
+DELIVERIES_DUE = _gauge("deliveries_due", "Deliveries that are due now: the backlog.")
+WITHOUT_HOOK = _gauge(
+    "deliveries_without_hook", "Deliveries that wait because their hook is not in the hooks file."
 )
-TASKS_OVERDUE = MetricDefinition(
-    "tasks_overdue", MetricType.GAUGE, "Open tasks that the poller has to ask about.", ("provider",)
+OLDEST_DUE = _gauge(
+    "oldest_due_delivery_age_seconds", "How long the oldest delivery of the backlog has been due."
 )
-DELIVERIES_DUE = MetricDefinition(
-    "deliveries_due",
-    MetricType.GAUGE,
-    "Deliveries that could be made now and are not: the backlog.",
-)
-WITHOUT_HOOK = MetricDefinition(
-    "deliveries_without_hook",
-    MetricType.GAUGE,
-    "Deliveries that wait because their hook is not in the hooks file.",
-)
-OLDEST_DUE = MetricDefinition(
-    "oldest_due_delivery_age_seconds",
-    MetricType.GAUGE,
-    "How long the oldest of these has been due.",
-)
-DELIVERIES_HELD = MetricDefinition(
+DELIVERIES_HELD = _gauge(
     "deliveries_held",
-    MetricType.GAUGE,
-    "Deliveries that are due and wait: their hook is paused, failing, or not in the hooks file.",
+    "Deliveries that are due but wait: their hook is paused, failing, or not in the hooks file.",
 )
-CIRCUIT_STATE = MetricDefinition(
+CIRCUIT_STATE = _gauge(
     "circuit_state",
-    MetricType.GAUGE,
-    "The circuit breaker of a hook: 1 for the state that it is in, 0 for the others.",
-    ("hook", "state"),
+    "The circuit breaker of a hook: 1 for its current state, 0 for the others.",
+    *("hook", "state"),
 )
-DATABASE_SIZE = MetricDefinition(
-    "database_size_bytes", MetricType.GAUGE, "Size of the database, with SQLite's write-ahead log."
+DATABASE_SIZE = _gauge(
+    "database_size_bytes", "Size of the database, with SQLite's write-ahead log."
 )
-DISK_FREE = MetricDefinition(
-    "disk_free_bytes", MetricType.GAUGE, "Free space on the disk of the SQLite database."
-)
-DELIVERIES_DEAD = MetricDefinition(
-    "deliveries_dead", MetricType.GAUGE, "Deliveries that were given up on."
-)
-HOOKS_REJECTED = MetricDefinition(
+DISK_FREE = _gauge("disk_free_bytes", "Free space on the disk of the SQLite database.")
+DELIVERIES_DEAD = _gauge("deliveries_dead", "Deliveries that are no longer retried.")
+HOOKS_REJECTED = _gauge(
     "hooks_file_rejected",
-    MetricType.GAUGE,
     "1 if a process of this kind rejected the hooks file at the last SIGHUP.",
-    ("process",),
+    "process",
 )
-PROCESS_SEEN = MetricDefinition(
+PROCESS_SEEN = _gauge(
     "process_seen_timestamp_seconds",
-    MetricType.GAUGE,
-    "When a process of this kind was last seen; 0: never.",
-    ("process",),
+    "When a process of this kind last reported that it runs; 0 if it never did.",
+    "process",
 )
-STORE_WRITABLE = MetricDefinition(
-    "store_writable", MetricType.GAUGE, "Was a write committed for this answer? 1: yes."
+STORE_WRITABLE = _gauge("store_writable", "1 if a write was committed for this response.")
+BUILD = _gauge("build_info", "Always 1; the labels name the release.", "version", "python")
+
+ALL = (
+    *(CALLBACKS, CALLBACK_SECONDS, CALLBACK_LAG, LAST_CALLBACK, VERIFICATION_FAILURES),
+    *(QUESTIONS, ATTEMPTS, DELIVERY_SECONDS, DOWNLOADS, DOWNLOAD_BYTES, STORE_ERRORS, CLOCK_STEPS),
+    *COUNTED.values(),
+    *(TASKS_OPEN, TASKS_AWAITED, TASKS_OVERDUE),
+    *(DELIVERIES_DUE, WITHOUT_HOOK, OLDEST_DUE, DELIVERIES_HELD, DELIVERIES_DEAD, CIRCUIT_STATE),
+    *(DATABASE_SIZE, DISK_FREE, PROCESS_SEEN, HOOKS_REJECTED, STORE_WRITABLE, BUILD),
 )
-BUILD = MetricDefinition(
-    "build_info", MetricType.GAUGE, "Always 1; which release this is.", ("version", "python")
-)
-READ = (
-    TASKS_OPEN,
-    TASKS_AWAITED,
-    TASKS_OVERDUE,
-    DELIVERIES_DUE,
-    WITHOUT_HOOK,
-    OLDEST_DUE,
-    DELIVERIES_HELD,
-    DELIVERIES_DEAD,
-    CIRCUIT_STATE,
-    DATABASE_SIZE,
-    DISK_FREE,
-    PROCESS_SEEN,
-    HOOKS_REJECTED,
-    STORE_WRITABLE,
-    BUILD,
-)
-ALL = (*KEPT, *COUNTED.values(), *READ)

@@ -12,8 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from receiver import clock
-from receiver.observability.metric_buffer import MetricBuffer
-from receiver.observability.metrics import CLOCK_STEPS
+from receiver.observability.metrics import CLOCK_STEPS, MetricBuffer
 from receiver.stores.base import Store
 from receiver.stores.sql.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
 

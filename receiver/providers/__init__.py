@@ -20,15 +20,16 @@ from receiver.providers.modellix import Modellix
 from receiver.providers.registry import Registry, members_of
 from receiver.tasks import Status
 from receiver.text.content_encoding import HEADER
-from receiver.text.redaction import HIDDEN, shortened
+from receiver.text.redaction import HIDDEN, redacted_path, shortened
 
 # Characters of a provider's reason; the longest documented one has about 200. The stored body
 # contains all of it.
 MAX_REASON = 1_000
-_BUILT_IN: tuple[Provider, ...] = (Kling(), Modellix(), AppyPie())
+_ADAPTERS: tuple[Provider, ...] = (Kling(), Modellix(), AppyPie())
+_BUILT_IN = {adapter.name: adapter for adapter in _ADAPTERS}
 PROVIDERS: Registry[Provider] = Registry(
     ENTRY_POINTS,
-    {adapter.name: adapter for adapter in _BUILT_IN},
+    _BUILT_IN,
     members_of(Provider),
     make=lambda adapter_class: adapter_class(),
 )
@@ -36,10 +37,11 @@ PROVIDERS: Registry[Provider] = Registry(
 
 def get(name: str) -> Provider:
     """Return the adapter of this provider. Raises UnknownCallbackUrl."""
-    try:
-        return PROVIDERS[name]
-    except KeyError:
-        raise UnknownCallbackUrl(f"no provider {name!r}", "unknown_provider") from None
+    adapter = _BUILT_IN.get(name) or PROVIDERS.get(name)
+    if adapter is None:
+        shown = redacted_path("/" + name)[1:]
+        raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
+    return adapter
 
 
 def parse(callback: Callback) -> Event:
@@ -47,14 +49,13 @@ def parse(callback: Callback) -> Event:
 
     Raises NotJson, BodyTooLong, NotTheProtocol, UnknownCallbackUrl.
     """
-    content = callback.content
-    if content is not callback.body:
-        callback = replace(callback, body=content)
+    received, codings = callback.body, callback.headers.get(HEADER)
+    if codings:
+        callback = replace(callback, body=callback.content)
     try:
         event = get(callback.provider).parse(callback)
     except NotJson as error:
-        codings = callback.headers.get(HEADER)
-        if codings and content is callback.body:
+        if codings and callback.body is received:  # nothing was decoded
             raise NotJson(f"{error}; its {HEADER} is {codings[:40]!r}") from None
         raise
     if event.reason and len(event.reason) > MAX_REASON:

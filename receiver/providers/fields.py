@@ -23,6 +23,7 @@ from receiver.text.display import storable
 EARLIEST_INSTANT = 946_684_800_000  # ms; the year 2000
 LATEST_INSTANT = 32_503_680_000_000  # ms; the year 3000, so that adding 30 days stays a date
 LONGEST_INSTANT = 64  # characters of an instant that is written as text
+cleaned = storable  # the name under which adapters, also of other packages, import it
 _CODE = re.compile(r"-?[0-9]{1,10}")
 
 
@@ -205,11 +206,6 @@ def amount(value: object) -> str | None:
     if not isinstance(value, float) or not math.isfinite(value):
         return None
     return f"{Decimal(repr(value)):f}"
-
-
-def cleaned(written: str) -> str:
-    """Return the text with NUL and lone surrogates replaced, which cannot be stored."""
-    return storable(written)
 
 
 def text(value: object) -> str | None:

@@ -32,12 +32,11 @@ from receiver.providers.json_body import decode, repeated
 from receiver.providers.outputs import (
     LostOutputs,
     amount_in,
-    duration_in,
     expires_at,
     index_of,
     objects,
-    output_url,
     text_in,
+    url_in,
     with_unique_indexes,
 )
 from receiver.providers.verification import StandardWebhooks
@@ -88,16 +87,13 @@ class Kling(Provider):
             if code_in(document) != 0:
                 return self._refusal(callback, document)
             document = kling_legacy.unwrap(document)
-        return self._task(document, callback.received_at)
-
-    def _task(self, document: dict[str, Any], received_at: int) -> Event:
+        if "task_id" in document and "task_status" in document:  # no other provider sends both
+            return kling_legacy.read(self.name, document, callback.received_at)
         kling_legacy.refuse_foreign(document)
-        if "task_id" in document and "task_status" in document:
-            return kling_legacy.read(self.name, document, received_at)
         if "id" in document and "status" in document:
-            return self._new_dialect(document, received_at)
+            return self._new_dialect(document, callback.received_at)
         if "task_id" in document or "task_status" in document:  # the error names the missing one
-            return kling_legacy.read(self.name, document, received_at)
+            return kling_legacy.read(self.name, document, callback.received_at)
         raise NotTheProtocol(
             "not Kling's callback protocol: expected task_id and task_status, or id and status"
         )
@@ -151,7 +147,7 @@ def _outputs(
         keys = _URL_KEYS.get(kind, ("url",))
         if kind not in ("image", "video", "audio", OF_NO_TYPE) and "url" not in output:
             continue
-        url = output_url(output, keys, where, lost, dropped)
+        url = url_in(output, keys, where, dropped, lost)
         if url is None:
             continue
         yield Media(
@@ -159,7 +155,7 @@ def _outputs(
             url=url,
             index=index_of(output, position),
             watermark_url=text_in(output, "watermark_url", where, dropped),
-            duration=duration_in(output, ("duration", "mp3_duration"), where, dropped),
+            duration=amount_in(output, ("duration", "mp3_duration"), where, dropped),
             expires_at=expires_at(url, occurred_at + kling_legacy.RESULTS_KEPT_FOR),
         )
 
@@ -169,7 +165,7 @@ def _cost(billing: object, dropped: list[str]) -> tuple[str | None, str | None]:
     charges = [
         (
             [text_in(charge, key, where, dropped) for key in ("charge_type", "currency")],
-            amount_in(charge, "amount", where, dropped),
+            amount_in(charge, ("amount",), where, dropped),
         )
         for _, where, charge in objects(billing, "billing", dropped)
     ]

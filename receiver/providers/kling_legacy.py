@@ -28,13 +28,13 @@ from receiver.providers.foreign_messages import foreign_provider
 from receiver.providers.json_body import repeated
 from receiver.providers.outputs import (
     LostOutputs,
-    duration_in,
+    amount_in,
     expires_at,
     index_of,
     note_repeated,
     objects,
-    output_url,
     text_in,
+    url_in,
     with_unique_indexes,
 )
 from receiver.tasks import Status
@@ -180,7 +180,7 @@ def _media(
         for position, where, output in objects(
             outputs, f"task_result.{array}", lost if outputs else dropped
         ):
-            url = output_url(output, keys, where, lost, dropped)
+            url = url_in(output, keys, where, dropped, lost)
             if url is None:
                 continue
             yield Media(
@@ -188,6 +188,6 @@ def _media(
                 url=url,
                 index=index_of(output, position),
                 watermark_url=text_in(output, "watermark_url", where, dropped),
-                duration=duration_in(output, ("duration", "duration_mp3"), where, dropped),
+                duration=amount_in(output, ("duration", "duration_mp3"), where, dropped),
                 expires_at=expires_at(url, occurred_at + RESULTS_KEPT_FOR),
             )

@@ -30,8 +30,8 @@ from receiver.providers.outputs import (
     entries,
     expires_at,
     note_repeated,
-    output_url,
     text_in,
+    url_in,
     with_unique_indexes,
 )
 from receiver.tasks import Status
@@ -144,7 +144,7 @@ def _media(
             lost.append(f"{where}: expected an object or a URL")
             continue
         note_repeated(entry, where, lost)
-        url = output_url(entry, ("url",), where, lost, dropped)
+        url = url_in(entry, ("url",), where, dropped, lost)
         if url is None:
             continue
         kind = text_in(entry, "type", where, dropped) or "image"

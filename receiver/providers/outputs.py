@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from receiver.events import Media
-from receiver.providers.fields import amount, cleaned, instant, text
+from receiver.providers.fields import amount, cleaned, instant
 from receiver.providers.json_body import MAX_KEY, RepeatedKeys
 
 MAX_OUTPUTS = 256  # of one task; real ones have at most nine
@@ -75,62 +75,55 @@ def objects(
 
 
 def url_in(
-    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
-) -> str | None:
-    """Return the URL under the first of these keys that has one; None if no key has one.
-
-    Drops each earlier key that has another value.
-    """
-    for key in keys:
-        if key not in entry:
-            continue
-        url = entry[key]
-        if isinstance(url, str) and url.strip() and url == cleaned(url):
-            return url.strip()
-        dropped.append(f"{where}.{key}: expected a URL")
-    if not entry.keys() & keys:
-        dropped.append(f"{where}.{keys[-1]}: expected a URL")
-    return None
-
-
-def output_url(
     entry: Mapping[str, Any],
     keys: Sequence[str],
     where: str,
-    lost: list[str],
     dropped: list[str],
+    lost: list[str] | None = None,
 ) -> str | None:
-    """Return like `url_in`; without any URL, the keys are added to `lost` instead."""
-    unusable: list[str] = []
-    url = url_in(entry, keys, where, unusable)
-    (lost if url is None else dropped).extend(unusable)
+    """Return the URL under the first of these keys that has one; None if no key has one.
+
+    Drops each earlier key that has another value. If no key has a URL, the keys are added to
+    `lost` instead, if it is given.
+    """
+    url = None
+    unusable = [] if entry.keys() & keys else [f"{where}.{keys[-1]}: expected a URL"]
+    for key in keys:
+        if key not in entry:
+            continue
+        value = entry[key]
+        if isinstance(value, str) and value.strip() and value == cleaned(value):
+            url = value.strip()
+            break
+        unusable.append(f"{where}.{key}: expected a URL")
+    (dropped if url or lost is None else lost).extend(unusable)
     return url
 
 
 def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
     """Return the text under this key; None if there is none. Drops any other value."""
     value = entry.get(key)
-    if value is None or isinstance(value, str):
-        return text(value)
+    if isinstance(value, str):
+        return cleaned(value) or None
+    if value is None:
+        return None
     dropped.append(f"{where}.{key}: expected a string")
     return None
 
 
-def amount_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
-    """Return the number under this key as a decimal string; None as in `text_in`."""
+def amount_in(
+    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
+) -> str | None:
+    """Return the number under the first of these keys that is present, as a decimal string.
+
+    Returns None if there is none. Drops any other value.
+    """
+    key = next((key for key in keys if key in entry), keys[0])
     value = entry.get(key)
     number = amount(value)
     if number is None and value is not None and value != "":
         dropped.append(f"{where}.{key}: expected a decimal string")
     return number
-
-
-def duration_in(
-    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
-) -> str | None:
-    """Return the duration in seconds under the first of these keys that is present, or None."""
-    key = next((key for key in keys if key in entry), keys[0])
-    return amount_in(entry, key, where, dropped)
 
 
 def index_of(entry: Mapping[str, Any], position: int) -> str:

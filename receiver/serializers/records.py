@@ -1,4 +1,4 @@
-"""The record in the JSON shapes that commands and the API show; additive changes only."""
+"""The record as the JSON of commands and the API. Members may be added, but not changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.text.display import rfc3339
 
 
 def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> dict[str, Any]:
-    """Return a delivery. `hooks`: the names in the hooks file; None if they are not known."""
+    """Return a delivery. `hooks` are the names in the hooks file; None if they are unknown."""
     lacks_hook = None if hooks is None else delivery.lacks_hook(hooks)
     return {
         "id": delivery.id,
@@ -32,7 +32,7 @@ def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> d
 
 
 def callback_json(stored: StoredCallback) -> dict[str, Any]:
-    """A message of a provider, with its body as text, decompressed if necessary."""
+    """Return a message of a provider, with its body as text, decompressed if necessary."""
     callback = stored.callback
     return {
         "id": stored.id,
@@ -88,7 +88,7 @@ def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> 
 
 
 def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
-    """The other side of a hook, as it stands at this instant."""
+    """Return the state of a hook's endpoint at the time `now`, in milliseconds UTC."""
     return {
         "hook": endpoint.hook,
         "circuit": endpoint.circuit(now).value,
@@ -102,40 +102,40 @@ def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
 
 
 def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
-    """An entry of the hooks file, without its options, which hold secrets; and what is wrong."""
-    heard = entry.subscription
-    wait_ms = heard.wait_ms if heard.after is not None else None
+    """Return an entry of the hooks file and its problems, without options: they have secrets."""
+    subscription = entry.subscription
+    wait_ms = subscription.wait_ms if subscription.after is not None else None
     return {
         "hook": entry.name,
         "type": entry.type,
-        "on": [status for status in HEARABLE if status in heard.on],
-        "providers": sorted(heard.providers),
-        "match": heard.match,
-        "after": heard.after,
+        "on": [status for status in HEARABLE if status in subscription.on],
+        "providers": sorted(subscription.providers),
+        "match": subscription.match,
+        "after": subscription.after,
         **({} if wait_ms is None else {"wait_for_files": wait_ms / 1000}),  # seconds
         "alerts": entry.alerts,
         "problems": list(problems),
     }
 
 
-def happening_json(one: Activity) -> dict[str, Any]:
-    """Something that happened to a task."""
+def activity_json(activity: Activity) -> dict[str, Any]:
+    """Return an event in the activity of a task."""
     return {
-        "at": rfc3339(one.at),
-        "event": one.kind.value,
-        "task": one.task_id,
-        "provider": one.provider,
-        "account": one.account,
-        "reference": one.reference,
-        "outcome": one.outcome,
-        "status": one.status,
-        "hook": one.hook,
-        "said": one.said,
+        "at": rfc3339(activity.at),
+        "event": activity.kind.value,
+        "task": activity.task_id,
+        "provider": activity.provider,
+        "account": activity.account,
+        "reference": activity.reference,
+        "outcome": activity.outcome,
+        "status": activity.status,
+        "hook": activity.hook,
+        "said": activity.said,
     }
 
 
 def rejection_json(rejection: Rejection) -> dict[str, Any]:
-    """A refused request; its path shows no token."""
+    """Return a rejected request. Its path contains no token."""
     return {
         "at": rfc3339(rejection.at),
         "address": rejection.address,

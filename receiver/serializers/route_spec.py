@@ -1,4 +1,4 @@
-"""What a route takes and answers, said where the route is; the OpenAPI document is made of it."""
+"""Describes what a route accepts and returns, next to its view; used for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from marshmallow import Schema
 
 View = TypeVar("View", bound=Callable[..., Any])
 Kind = type[Schema] | str
-"""A JSON document of this schema; or another media type."""
+"""The schema of a JSON document, or another media type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSpec:
-    """One route. Its docstring says what it does."""
+    """The description of a route, besides the docstring of its view."""
 
-    answers: Mapping[int, Kind]
-    refuses: tuple[int, ...] = ()  # with a problem document
+    answers: Mapping[int, Kind]  # responses by status
+    refuses: tuple[int, ...] = ()  # statuses of error responses
     query: type[Schema] | None = None
-    body: tuple[type[Schema], ...] = ()  # JSON of one of these
-    headers: Mapping[str, str] = field(default_factory=dict)  # that may be sent: what each is for
-    needs_record: bool = True  # or it would answer 503
+    body: tuple[type[Schema], ...] = ()  # the JSON body follows one of these schemas
+    headers: Mapping[str, str] = field(default_factory=dict)  # optional headers and their meanings
+    needs_record: bool = True  # the response may be a 503
 
 
-_known: WeakKeyDictionary[Callable[..., Any], RouteSpec] = WeakKeyDictionary()
+_specs: WeakKeyDictionary[Callable[..., Any], RouteSpec] = WeakKeyDictionary()
 
 
-def described(description: RouteSpec) -> Callable[[View], View]:
-    """Says what the decorated view takes and answers."""
+def described(spec: RouteSpec) -> Callable[[View], View]:
+    """Return a decorator that stores the description of a view."""
 
-    def remember(view: View) -> View:
-        _known[view] = description
+    def decorate(view: View) -> View:
+        _specs[view] = spec
         return view
 
-    return remember
+    return decorate
 
 
 def of(view: Callable[..., Any]) -> RouteSpec | None:
-    """What was said of this view."""
-    return _known.get(view)
+    """Return the description of the view, if there is one."""
+    return _specs.get(view)

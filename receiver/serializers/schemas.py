@@ -1,4 +1,4 @@
-"""The shapes of what is answered and sent, as schemas: for the OpenAPI document, and its tests."""
+"""Schemas of the documents that are returned and sent; used for OpenAPI and by tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from receiver.deliveries import GIVEN_UP, State
 from receiver.events import Source
 from receiver.tasks import Outcome, Status, Trust
 
-MOVES = (*Status, GIVEN_UP)
+TRANSITIONS = (*Status, GIVEN_UP)
 
 
 def _text(*known: str) -> fields.String:
@@ -32,14 +32,14 @@ def _number() -> fields.Integer:
 
 
 class Document(Schema):
-    """What every document is: others may follow with more members, and are the same to readers."""
+    """The base of all documents. Later releases may add members, which readers have to ignore."""
 
     class Meta:
         unknown = INCLUDE
 
 
 class TaskDocument(Document):
-    """A task, as it stands."""
+    """A task in its current state."""
 
     id = _text()
     provider = _text()
@@ -54,9 +54,9 @@ class TaskDocument(Document):
 
 
 class TransitionDocument(Document):
-    """A move of a task, as it was recorded."""
+    """A transition of a task, as recorded."""
 
-    status = _text(*MOVES)
+    status = _text(*TRANSITIONS)
     occurred_at = _instant()
     recorded_at = _instant()
     trust = _text(*Trust)
@@ -64,7 +64,7 @@ class TransitionDocument(Document):
 
 
 class CallbackDocument(Document):
-    """A message of a provider, as it came."""
+    """A message of a provider, as received."""
 
     id = _number()
     task = _maybe_text()
@@ -80,7 +80,7 @@ class CallbackDocument(Document):
 
 
 class AttemptDocument(Document):
-    """One try at a delivery."""
+    """One attempt at a delivery."""
 
     number = _number()
     started_at = _instant()
@@ -90,11 +90,11 @@ class AttemptDocument(Document):
 
 
 class DeliveryDocument(Document):
-    """One move, to be told to one hook."""
+    """The delivery of one transition to one hook."""
 
     id = _number()
     task = _text()
-    status = _text(*MOVES)
+    status = _text(*TRANSITIONS)
     hook = _text()
     state = _text(*State)
     attempts = _number()
@@ -105,7 +105,7 @@ class DeliveryDocument(Document):
 
 
 class AnsweredDeliveryDocument(DeliveryDocument):
-    """A delivery with its attempts, and the files it made."""
+    """A delivery with its attempts, and the files that it created."""
 
     answers = fields.List(fields.Nested(AttemptDocument), required=True)
     files = fields.List(fields.String(), required=True)
@@ -123,27 +123,27 @@ class HistoryDocument(TaskDocument):
 
 
 class TasksDocument(Document):
-    """A page of tasks; `next` is the `cursor` of the one after it."""
+    """A page of tasks; `next` is the `cursor` of the next page."""
 
     tasks = fields.List(fields.Nested(TaskDocument), required=True)
     next = _maybe_text()
 
 
 class DeliveriesDocument(Document):
-    """A page of deliveries; `next` is the `cursor` of the one after it."""
+    """A page of deliveries; `next` is the `cursor` of the next page."""
 
     deliveries = fields.List(fields.Nested(DeliveryDocument), required=True)
     next = _maybe_text()
 
 
 class OutcomeDocument(Document):
-    """What became of a callback."""
+    """The outcome of a callback."""
 
     outcome = _text(*Outcome)
 
 
 class RedeliveryDocument(Document):
-    """How many deliveries were made due again, and created. Not `done`: ask again."""
+    """How many deliveries were made due again or created. If not `done`, repeat the request."""
 
     redelivered = _number()
     created = _number()
@@ -160,7 +160,7 @@ class AliveDocument(Document):
 class ReadyDocument(AliveDocument):
     """A write was committed. With the API token, also the state of the deliveries."""
 
-    clock = fields.String()  # only while the clock was set and schedules are not corrected
+    clock = fields.String()  # only if the clock was set and schedules are not corrected yet
     worker_seen = fields.Boolean()
     deliveries_due = fields.Integer()
     deliveries_dead = fields.Integer()
@@ -169,14 +169,14 @@ class ReadyDocument(AliveDocument):
 
 
 class FaultDocument(Document):
-    """What is wrong with one field."""
+    """The problem of one field."""
 
     field = _text()
     detail = _text()
 
 
 class ProblemDocument(Document):
-    """What is wrong, as RFC 9457 has it."""
+    """A problem document of RFC 9457."""
 
     title = _text()
     status = _number()
@@ -188,7 +188,7 @@ class ProblemDocument(Document):
 
 
 class MediaDocument(Document):
-    """One output of a task, and the file that a download hook made of it."""
+    """One output of a task, and the file to which a download hook saved it."""
 
     kind = _text()
     url = _text()
@@ -199,7 +199,7 @@ class MediaDocument(Document):
 
 
 class EventDocument(Document):
-    """A move of a task, as hooks are told of it."""
+    """A transition of a task, as it is sent to hooks."""
 
     id = _text()
     type = _text()

@@ -1,7 +1,7 @@
-"""The token in a callback URL: minted and checked here, and nowhere else.
+"""Mints and checks the token in a callback URL.
 
-`mint` needs nothing but the secret, so that people who call a provider with their own code can
-make callback URLs offline.
+`mint` requires only the secret, so code that calls a provider directly can create callback URLs
+without the receiver.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-DOCTOR = "doctor"  # stands where a provider does, in the URL by which `receiver doctor` tests us
-# A task id stands in a path, in file names and in Message-IDs: nothing in it may need escaping.
+DOCTOR = "doctor"  # instead of a provider, in the URL of the self-test of `receiver doctor`
+# Task ids are part of paths, file names and Message-IDs, so they need no escaping.
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def mint(secret: str, provider: str, task_id: str) -> str:
-    """The token (43 URL-safe characters) that proves a callback URL was made by us.
+    """Return the token (43 URL-safe characters) that proves that we created a callback URL.
 
-    It is bound to the provider and the task. Raises ValueError for an id that cannot stand in a
-    path.
+    It is valid only for this provider and task. Raises ValueError for an invalid task id.
     """
     if not TASK_ID.fullmatch(task_id):
         raise ValueError(
@@ -37,14 +36,14 @@ def mint(secret: str, provider: str, task_id: str) -> str:
 
 @lru_cache(maxsize=16)
 def _keyed(secret: str) -> hmac.HMAC:
-    """The key set up once: that takes longer than the rest."""
+    """Return an HMAC with this key. It is cached, because setting up the key takes most time."""
     return hmac.new(secret.encode(), digestmod=hashlib.sha256)
 
 
 def check(secrets: Iterable[str], provider: str, task_id: str, token: str) -> bool:
-    """Was this token minted for this provider and task with one of the secrets?
+    """Return whether the token was minted for this provider and task with one of the secrets.
 
-    Every secret is tried, in constant time each, so that the time tells nothing.
+    Every secret is tried, in constant time, so that the duration reveals nothing.
     """
     if not TASK_ID.fullmatch(task_id):
         return False
@@ -56,6 +55,6 @@ def check(secrets: Iterable[str], provider: str, task_id: str, token: str) -> bo
 
 
 def callback_url(public_url: str, secret: str, provider: str, task_id: str) -> str:
-    """Where the provider is to send the callbacks of this task."""
+    """Return the URL to which the provider sends the callbacks of this task."""
     token = mint(secret, provider, task_id)
     return f"{public_url.rstrip('/')}/callbacks/{provider}/{task_id}/{token}"

@@ -41,7 +41,7 @@ def key_of(secret: str) -> bytes:
         raise ValueError("is empty")
     if len(key) < SHORTEST_KEY:
         raise ValueError(
-            f"is too short: it holds {len(key)} bytes after decoding, and {SHORTEST_KEY} are needed"
+            f"is too short: it has {len(key)} bytes after decoding, and {SHORTEST_KEY} are required"
         )
     return key
 
@@ -70,7 +70,8 @@ def verify(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now:
     if abs(now - int(timestamp)) > TOLERANCE:
         age = "old" if now > int(timestamp) else "new"
         raise BadSignature(
-            f"the signature is too {age}: {TIMESTAMP} is more than {TOLERANCE} s off our clock",
+            f"the signature is too {age}: "
+            f"{TIMESTAMP} differs from our time by more than {TOLERANCE} s",
             "stale_signature",
         )
     given = [

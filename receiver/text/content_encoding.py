@@ -11,13 +11,11 @@ import re
 import zlib
 
 from receiver.errors import BodyTooLong, NotJson
+from receiver.text import limits
 
 HEADER = "Content-Encoding"
-LONGEST = 256 * 1024  # bytes after decompression
-MOST_CODINGS = 4  # of one body; real bodies have one
-MOST_MEMBERS = 100  # of one gzip body; each one copies the remaining bytes
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib detects which, from the first bytes
-RAW = -zlib.MAX_WBITS  # deflate without the zlib header, as some senders understand RFC 9110
+RAW = -zlib.MAX_WBITS  # deflate without the zlib header, as some senders interpret RFC 9110
 _GZIP_MAGIC = b"\x1f\x8b"
 # Compressed JSON never begins like this.
 _PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\{[ \t\r\n]*[\"}]|\Z)|\xff\xfe|\xfe\xff")
@@ -26,14 +24,15 @@ _PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\{[ \t\r\n]*[\"}]|\Z)|\xff\
 def decoded(body: bytes, codings: str) -> bytes:
     """Return the body without `codings`, the value of its Content-Encoding header.
 
-    Raises NotJson if the compressed data is damaged, and BodyTooLong if it has more than LONGEST
-    bytes after decompression.
+    Raises NotJson if the compressed data is damaged, and BodyTooLong if it has more than
+    `limits.MAX_BODY` bytes after decompression.
     """
     applied = [coding.strip().lower() for coding in codings.split(",")]
     compressions = [coding for coding in applied if coding in ("gzip", "x-gzip", "deflate")]
-    if len(compressions) > MOST_CODINGS:
+    if len(compressions) > limits.MAX_CODINGS:
         raise NotJson(
-            f"the body is compressed {len(compressions)} times; at most {MOST_CODINGS} are allowed"
+            f"the body is compressed {len(compressions)} times, "
+            f"and at most {limits.MAX_CODINGS} are allowed"
         )
     for coding in reversed(compressions):
         if _PLAIN.match(body):
@@ -59,17 +58,17 @@ def _inflated(rest: bytes, window: int) -> bytes:
 
     Raises zlib.error and BodyTooLong.
     """
-    found = b""
-    for _ in range(MOST_MEMBERS):
+    data = b""
+    for _ in range(limits.MAX_GZIP_MEMBERS):
         stream = zlib.decompressobj(window)
-        found += stream.decompress(rest, LONGEST + 1 - len(found))
-        if len(found) > LONGEST:
-            raise BodyTooLong(f"the body has more than {LONGEST} bytes after decompression")
+        data += stream.decompress(rest, limits.MAX_BODY + 1 - len(data))
+        if len(data) > limits.MAX_BODY:
+            raise BodyTooLong(f"the body has more than {limits.MAX_BODY} bytes after decompression")
         if not stream.eof:
             raise zlib.error("the data is cut off")
         rest = stream.unused_data
         if window == RAW and rest:
             raise zlib.error("more data follows")
         if not rest.startswith(_GZIP_MAGIC):  # padding is ignored, as gzip does
-            return found
-    raise zlib.error(f"the data has more than {MOST_MEMBERS} members")
+            return data
+    raise zlib.error(f"the data has more than {limits.MAX_GZIP_MEMBERS} members")

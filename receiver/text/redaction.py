@@ -1,6 +1,6 @@
-"""Text without secrets: what may be logged, kept and shown. A second line of defence; pure.
+"""Removes secrets from text that is logged, stored or shown. A second line of defence; pure.
 
-Every function here takes time proportional to the length of the text, whatever the text is: see
+Every function here takes time proportional to the length of the text, for any text: see
 docs/adr/0015-linear-expressions.md.
 """
 
@@ -18,10 +18,10 @@ HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
 _B = r"[A-Za-z0-9_\-]"  # URL-safe base64
 _SCHEME = "[Bb]earer|BEARER|[Bb]asic|BASIC"
-_C = r"[A-Za-z0-9._~+/=\-]"  # of the credentials in a header
+_C = r"[A-Za-z0-9._~+/=\-]"  # credentials in a header
 _PART = r"[^\s/\"'<>?#\\%]+"
-_END = r"[^\s\"'<>\\\x00-\x1f]"  # where a URL in a text does not end yet
-# Up to the third slash, at the least; the provider, the task or both may be empty.
+_END = r"[^\s\"'<>\\\x00-\x1f]"  # a character that does not end a URL in a text
+# At least up to the third slash; the provider, the task or both may be empty.
 _UP_TO_THE_TOKEN = "|".join(
     (
         rf"{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+",
@@ -30,32 +30,32 @@ _UP_TO_THE_TOKEN = "|".join(
         rf"{_SLASH}{{3,}}",
     )
 )
-# Each rule keeps what its group matched, and hides the rest.
+# Each rule hides what it matches, except for its group.
 _RULES = [
     rf"(callbacks(?:{_UP_TO_THE_TOKEN})){_END}+",  # a callback URL; `<token>` stays readable
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
     rf"((?<=[\w/])\?){_END}{{6,}}",  # also without a name
-    r"(://)[^\s/@\"'<>]+(?=@)",  # a name and a password
-    rf"(hooks\.slack\.com/\w+/)[\w/\-{HIDDEN}]+",  # of which a part may be hidden already
+    r"(://)[^\s/@\"'<>]+(?=@)",  # a user name and a password
+    rf"(hooks\.slack\.com/\w+/)[\w/\-{HIDDEN}]+",  # a part may be hidden already
     rf"(whsec_)[A-Za-z0-9+/=_\-{HIDDEN}]+",
     rf"(\b(?:{_SCHEME})[ +]+)(?:{_C}{{8}}|{_C}{{0,7}}{HIDDEN})(?:{_C}|{HIDDEN})*",
 ]
 _SECRET = re.compile("|".join(_RULES))
-# Without one of these no rule can match, so that an ordinary line costs little.
+# Without one of these, no rule can match. So most lines are processed quickly.
 _MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC")
 _PATH_HINT = re.compile(r"callbacks(?!/<)")
 _DOTTED = re.compile(r"[A-Za-z0-9_\-.]+")
 _WEB_TOKEN = re.compile(rf"\beyJ{_B}{{8}}")
-# A callback token by itself: 43 characters of URL-safe base64, of every kind.
+# A callback token by itself: 43 characters of URL-safe base64, with every kind of character.
 _TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
-# A token's capital has 21 of its characters behind it, or as many before: capitals are found fast.
+# A capital in a token has 21 of its characters after it, or as many before. Capitals are rare.
 _TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
 _SHORTEST, _LONGEST = 8, 256  # characters of a secret
-# What some format writes in another way.
+# What some formats write in another way.
 _NOT_PLAIN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9_.~-]")
 _HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
 _WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
-_OF_SECRETS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
+_SECRET_CHARACTERS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 _MOST_SEGMENTS = 6
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
@@ -63,16 +63,16 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 def redacted(text: str) -> str:
-    """The text with tokens of callback URLs, queries, passwords and keys replaced by `…`."""
+    """Return the text with callback tokens, URL queries, passwords and keys replaced by `…`."""
     if "eyJ" in text:
-        text = _DOTTED.sub(_without_web_tokens, text)
-    # Each search by itself is many times faster than all in one.
+        text = _DOTTED.sub(_hide_web_tokens, text)
+    # Several searches are many times faster than a single expression.
     if any(map(text.__contains__, _MARKS)) or _PATH_HINT.search(text):
-        text = _SECRET.sub(_kept, text)
-    return _TOKEN.sub(_unless_of_every_kind, text) if _TOKEN_HINT.search(text) else text
+        text = _SECRET.sub(_hide_match, text)
+    return _TOKEN.sub(_hide_token, text) if _TOKEN_HINT.search(text) else text
 
 
-def _without_web_tokens(run: re.Match[str]) -> str:
+def _hide_web_tokens(run: re.Match[str]) -> str:
     """Hide each JSON Web Token: three parts, of which the last may be empty."""
     parts, shown, at = run[0].split("."), [], 0
     while at < len(parts):
@@ -82,11 +82,11 @@ def _without_web_tokens(run: re.Match[str]) -> str:
     return ".".join(shown)
 
 
-def _kept(match: re.Match[str]) -> str:
+def _hide_match(match: re.Match[str]) -> str:
     return (match[match.lastindex] if match.lastindex else "") + HIDDEN
 
 
-def _unless_of_every_kind(match: re.Match[str]) -> str:
+def _hide_token(match: re.Match[str]) -> str:
     run = match[0]
     kinds = (str.isupper, str.islower, str.isdigit)
     return HIDDEN if all(any(map(kind, run)) for kind in kinds) else run
@@ -94,17 +94,20 @@ def _unless_of_every_kind(match: re.Match[str]) -> str:
 
 def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return a function like `redacted` that also hides these values, see `hiding_values`."""
-    hide = hiding_values(secrets)
-    return lambda text: redacted(hide(text))
+    return _hiding(secrets, redacted)
 
 
 def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return a function that hides these values in a text, and nothing else.
 
-    Of a URL, its parts are hidden as well, because libraries report only a path, or only a token.
-    A value is found as it is, and as JSON, HTML and URLs write it. Values of fewer than 8
+    The parts of a URL are hidden as well, because libraries report only a path, or only a token.
+    Values are found as they are, and in the forms of JSON, HTML and URLs. Values of fewer than 8
     characters are not hidden, because they would also occur in ordinary words.
     """
+    return _hiding(secrets, str)
+
+
+def _hiding(secrets: Iterable[str], finish: Callable[[str], str]) -> Callable[[str], str]:
     spellings = {
         part: sorted(_spellings(part), key=len, reverse=True)
         for secret in secrets
@@ -112,7 +115,7 @@ def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
         if len(part) >= _SHORTEST
     }
     longest_first = sorted(spellings, key=len, reverse=True)
-    # All spellings of a value have its longest plain part in common.
+    # All spellings of a value contain its longest plain part.
     known = [(max(_NOT_PLAIN.split(part), key=len), spellings[part]) for part in longest_first]
 
     def hide(text: str) -> str:
@@ -120,7 +123,7 @@ def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
             if common in text:
                 for spelling in found:
                     text = text.replace(spelling, HIDDEN)
-        return text
+        return finish(text)
 
     return hide
 
@@ -167,11 +170,11 @@ def _lowered(match: re.Match[str]) -> str:
 
 
 def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
-    """The text if it is short enough; else redacted, cut to `most` characters, and ended by `…`.
+    """Return the text, or if it is too long, redact it, cut it to `most` characters and append `…`.
 
-    The result never ends within a word that could be a secret, because a part of a secret is not
-    recognised. Of a word longer than any secret, as many characters are left out as the longest
-    secret has. `is_cut`: the text was cut before.
+    The result never ends within a word that could be a secret, because a part of a secret would not
+    be recognised. Such a word is removed, but at most as many characters as the longest secret has.
+    `is_cut` states that the text was cut before.
     """
     if len(text) <= most and not is_cut:
         return text
@@ -180,15 +183,20 @@ def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
     if end == len(text) and not is_cut:
         return text
     least = max(0, end - _LONGEST)
-    while end > least and text[end - 1] in _OF_SECRETS and text[end : end + 1] in _OF_SECRETS:
+    while (
+        end > least
+        and text[end - 1] in _SECRET_CHARACTERS
+        and text[end : end + 1] in _SECRET_CHARACTERS
+    ):
         end -= 1
     return text[:end] + HIDDEN
 
 
 def redacted_path(path: str) -> str:
-    """The path of a request, for people to see what was meant: its odd parts are `…`.
+    """Return the path of a request without secrets, so that people can see what it was for.
 
-    What follows `callbacks`, a provider and a task is a token, or was meant as one.
+    Unusual parts are replaced by `…`. So is everything after `callbacks`, a provider and a task,
+    because it is probably a token.
     """
     parts = path.split("?", maxsplit=1)[0].split("/")[1 : _MOST_SEGMENTS + 2]
     at = parts.index("callbacks") if "callbacks" in parts else len(parts)

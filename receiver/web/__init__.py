@@ -1,4 +1,4 @@
-"""The web process: takes callbacks, and tells how it is."""
+"""The web process: receives callbacks, and serves the API, the dashboard, health and metrics."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from receiver.config.settings import Settings, load
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest, known_secrets
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import check_schema_when_reachable, open_store
-from receiver.text import display
+from receiver.text import display, limits
 from receiver.text.redaction import hiding_values
 from receiver.web import (
-    admission,
     api,
-    auth,
     callbacks,
     dashboard,
     health,
@@ -31,13 +29,13 @@ from receiver.web import (
     problems,
     redelivery,
     rejections,
-    requestlog,
+    request_lifecycle,
 )
-from receiver.web.callback_path import CallbackPaths
-from receiver.web.server.callbacks import Callbacks
+from receiver.web.request_lifecycle import RequestReport
+from receiver.web.server.callback_app import CallbackHandler
 from receiver.web.unread_bodies import UnreadBodies
 
-Routes = Callable[[Ingest, Settings], Blueprint]  # what another package adds
+Routes = Callable[[Ingest, Settings], Blueprint]  # routes of another package
 
 
 class _EncodableResponse(Response):
@@ -47,8 +45,8 @@ class _EncodableResponse(Response):
         super().set_data(display.encodable(value) if isinstance(value, str) else value)
 
 
-class _Json(DefaultJSONProvider):
-    """Flask's JSON, which every parser accepts, and errors that it handles."""
+class _AsciiJson(DefaultJSONProvider):
+    """Writes JSON that every parser accepts; raises ValueError for JSON that is nested deeply."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         try:
@@ -61,17 +59,12 @@ class _Json(DefaultJSONProvider):
 
 
 class _Application(Flask):
-    """Flask, told once that no function here is asynchronous: it asks eight times a request."""
-
     response_class = _EncodableResponse
-    json_provider_class = _Json
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return func
+    json_provider_class = _AsciiJson
 
 
 def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) -> Flask:
-    """The Flask application, with `more` routes of other packages.
+    """Return the Flask application, with `more` routes of other packages.
 
     Waits for a database server that is down. Raises SettingsError, SchemaMismatch,
     StoreUnavailable.
@@ -85,7 +78,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         store.close()
         raise
     app = _Application("receiver", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = admission.LONGEST_CALLBACK
+    app.config["MAX_CONTENT_LENGTH"] = limits.MAX_BODY
     # A path with two slashes is a wrong path: a redirect would only hide the mistake.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -94,25 +87,29 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     with suppress(StoreUnavailable):  # the first request reports it
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     ingest = Ingest.into(store, settings, meter)
+    report = RequestReport(meter, metrics.flush_regularly(meter, store, watch))
     problems.install(app)
-    requestlog.install(app, is_behind_proxy=settings.trusted_proxies > 0)
-    hand_over = metrics.install(app, meter, store, watch)
-    rejections.install(app, store, settings.session_key)
+    request_lifecycle.install(
+        app,
+        report,
+        meter,
+        reject=rejections.install(app, store, settings.session_key),
+        hide=hiding_values(known_secrets(settings)),
+        api_token=settings.api_token,
+        is_behind_proxy=settings.trusted_proxies > 0,
+    )
     hooks_report.install(store)
-    auth.install(app, settings.api_token)
-    requestlog.install_names(app)
-    app.extensions["callbacks"] = Callbacks(ingest, settings, hand_over)
+    app.extensions["callbacks"] = CallbackHandler(ingest, settings, report)
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
-    api.hide_secrets(app, hiding_values(known_secrets(settings)))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(redelivery.blueprint(ingest))
     app.register_blueprint(openapi.blueprint())
     dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
-    app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = callbacks.CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

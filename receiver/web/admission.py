@@ -5,24 +5,36 @@ Used by the Flask view, and by the ASGI app that handles most callbacks without 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.sansio.utils import get_content_length
 
 from receiver import providers
+from receiver.clock import now_ms, wall_ms
 from receiver.config.settings import Settings
 from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.events import Callback
 from receiver.signing import callback_urls
 from receiver.tasks import Trust
-from receiver.text.redaction import redacted_path
-from receiver.web import headers
+from receiver.text import content_encoding, limits
+from receiver.text.redaction import redacted
 
-LONGEST_CALLBACK = 256 * 1024  # bytes as received; real callbacks have a few kB
 INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
-TOO_LONG = f"Send less than {LONGEST_CALLBACK} bytes."
+TOO_LONG = f"The body has more than {limits.MAX_BODY} bytes."
+
+_STORABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+# Such headers contain secrets of a visitor, a proxy or the provider, nothing about the callback.
+_SECRET_NAME = re.compile(
+    r"auth|cookie|token|secret|passw|credential|session|signature|api-?key|access-?key|csrf|jwt",
+    re.IGNORECASE,
+)
+# A callback path, in any encoding that proxies use; its last part is the token.
+_CALLBACK_PATH = re.compile(r"callbacks\W", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +51,57 @@ class CallbackRequest:
     headers: Mapping[str, str]
 
 
+def admit(
+    settings: Settings,
+    sent: CallbackRequest,
+    body: bytes,
+    now: int | None = None,
+    wall: int | None = None,
+) -> Callback:
+    """Return the callback if it may be recorded.
+
+    `now` is its arrival time in milliseconds UTC. The time of a signature is compared with `wall`,
+    the arrival time according to this machine. Both default to the present.
+
+    Raises the errors of `identify` and `check_size`, and BadSignature if the signature is wrong.
+    The Content-Type is ignored. Whether a compressed body can be decompressed is checked later,
+    after the body is stored.
+    """
+    secrets = identify(settings, sent)
+    check_size(body, sent.headers)
+    received_at = now_ms() if now is None else now
+    verification = providers.get(sent.provider).verification
+    trust = Trust.TOKEN
+    if secrets and verification is not None:
+        arrived_at = wall or now or wall_ms()
+        verification.verify(_lowered(sent.headers), body, secrets, arrived_at / 1000)
+        trust = Trust.SIGNED if verification.covers_body else Trust.TOKEN
+    callback = Callback(
+        provider=sent.provider,
+        task_id=sent.task_id,
+        body=body,
+        received_at=received_at,
+        headers=stored_headers(sent.headers.items(), sent.token),
+        trust=trust,
+    )
+    return providers.without_secrets(callback)
+
+
 def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
-    """Check the URL. Returns the secrets, one of which must have signed the body, if it is signed.
+    """Check the URL. Return the secrets, one of which must have signed the body, if it is signed.
 
     This check does not need the body, so invalid requests are rejected before it is read. Raises
     UnknownCallbackUrl, or BadSignature if a required signature is missing.
     """
-    _check_provider(sent.provider)
-    verification = providers.get(sent.provider).verification
+    adapter = providers.get(sent.provider)
+    if not adapter.has_callbacks:
+        raise UnknownCallbackUrl(f"{sent.provider} has no callbacks", "unknown_provider")
+    verification = adapter.verification
     secrets = settings.webhook_secrets.get(sent.provider, ())
     is_signed = (
-        verification is not None and bool(secrets) and verification.is_signed(_lowered(sent))
+        verification is not None
+        and bool(secrets)
+        and verification.is_signed(_lowered(sent.headers))
     )
     if sent.task_id is not None:
         if not callback_urls.check(
@@ -75,55 +127,50 @@ def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
     return secrets
 
 
-def admit(
-    settings: Settings, sent: CallbackRequest, body: bytes, now: int, wall: int | None = None
-) -> Callback:
-    """Return the callback if it may be recorded. `now` is its arrival time in milliseconds UTC.
+def check_size(body: bytes, headers: Mapping[str, str]) -> None:
+    """Raise RequestEntityTooLarge, or BadRequest if the body is incomplete.
 
-    `wall` is the same by this machine's clock, with which the time of a signature is compared.
-
-    Raises the errors of `identify` and `check_size`, and BadSignature if the signature is wrong.
-    The Content-Type is ignored. Whether a compressed body can be decompressed is checked later,
-    after the body is stored.
+    The names in `headers` are capitalised as in `CallbackRequest`.
     """
-    secrets = identify(settings, sent)
-    check_size(body, sent.headers)
-    verification = providers.get(sent.provider).verification
-    trust = Trust.TOKEN
-    if secrets and verification is not None:
-        arrived_at = now if wall is None else wall
-        verification.verify(_lowered(sent), body, secrets, arrived_at / 1000)
-        trust = Trust.SIGNED if verification.covers_body else Trust.TOKEN
-    callback = Callback(
-        provider=sent.provider,
-        task_id=sent.task_id,
-        body=body,
-        received_at=now,
-        headers=headers.kept(sent.headers.items(), sent.token),
-        trust=trust,
-    )
-    return providers.without_secrets(callback)
-
-
-def check_size(body: bytes, sent: Mapping[str, str]) -> None:
-    """Raises RequestEntityTooLarge, or BadRequest if the body is incomplete.
-
-    `sent` contains the headers, as in `Sent`.
-    """
-    if len(body) >= LONGEST_CALLBACK:
+    if len(body) > limits.MAX_BODY:
         raise RequestEntityTooLarge(TOO_LONG)
-    length = get_content_length(sent.get("Content-Length"), sent.get("Transfer-Encoding"))
+    length = get_content_length(headers.get("Content-Length"), headers.get("Transfer-Encoding"))
     if length not in (None, len(body)):
         raise BadRequest("The body is incomplete: it is shorter than its Content-Length.")
 
 
-def _lowered(sent: CallbackRequest) -> dict[str, str]:
-    return headers.lowered(sent.headers.items())
+def stored_headers(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str]:
+    """Return the headers that are stored with a callback: few, short, and without secrets.
+
+    `token` is the one in the path of the request.
+    """
+    stored: dict[str, str] = {}
+    characters_left = limits.MAX_STORED_CHARACTERS
+    for name, value in headers:
+        size = len(name) + len(value)
+        # The encoding is needed to parse the stored body again.
+        is_encoding = name.lower() == content_encoding.HEADER.lower()
+        fits = is_encoding or (len(stored) < limits.MAX_STORED_HEADERS and size <= characters_left)
+        if fits and len(value) <= limits.MAX_STORED_HEADER and _is_storable(name):
+            decoded, redacted_value = _read(value)
+            if redacted_value is not None and not (token and token in decoded):
+                stored[content_encoding.HEADER if is_encoding else name] = redacted_value
+                characters_left -= size
+    return stored
 
 
-def _check_provider(provider: str) -> None:
-    if provider not in providers.PROVIDERS:
-        shown = redacted_path("/" + provider)[1:]
-        raise UnknownCallbackUrl(f'unknown provider "{shown}"', "unknown_provider")
-    if not providers.get(provider).has_callbacks:
-        raise UnknownCallbackUrl(f"{provider} has no callbacks", "unknown_provider")
+# Most headers are the same in every callback of a provider, so the results are cached.
+@lru_cache(maxsize=1024)
+def _is_storable(name: str) -> bool:
+    return _STORABLE_NAME.fullmatch(name) is not None and not _SECRET_NAME.search(name)
+
+
+@lru_cache(maxsize=1024)
+def _read(value: str) -> tuple[str, str | None]:
+    """Return the decoded value, and the value to store; None if it contains a callback path."""
+    decoded = unquote(unquote(value))  # a proxy may have encoded it once more
+    return decoded, None if _CALLBACK_PATH.search(decoded + " ") else redacted(value)
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,12 +1,11 @@
-"""The record over HTTP: pages of tasks and deliveries, and their repair."""
+"""The HTTP API for tasks, deliveries and stored callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from flask import Blueprint, Response, jsonify, request
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from receiver import providers
 from receiver.clock import now_ms
@@ -25,12 +24,12 @@ from receiver.serializers.schemas import (
 from receiver.tasks import Status
 from receiver.web import cursors, problems
 
-MOST, USUAL = 200, 50  # rows of one page
-ROW = "int(max=9223372036854775807)"  # what a database can hold; anything above is no row
+MAX_ROWS, DEFAULT_ROWS = 200, 50  # rows of one page
+ROW = "int(max=9223372036854775807)"  # the largest row key of a database
 
 
 class _Status(fields.Field[Status]):
-    """A status in our spelling or a provider's."""
+    """A status in our spelling or that of a provider."""
 
     def __init__(self) -> None:
         super().__init__(metadata={"type": "string", "description": "In any spelling."})
@@ -38,32 +37,29 @@ class _Status(fields.Field[Status]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Status:
         known = value if value in tuple(Status) else providers.status_for(value)
         if known not in tuple(Status):
-            raise ValidationError(f"is not known; use {', '.join(Status)}")
+            raise ValidationError(f"is unknown; use {', '.join(Status)}")
         return Status(known)
 
 
 class _Cursor(fields.Field[int]):
-    """The row that a cursor of this kind of list names."""
+    """The row that a cursor of this kind of list refers to."""
 
     def __init__(self, kind: str) -> None:
-        said = {"type": "string", "description": "`next` of the page before."}
-        super().__init__(load_default=None, attribute="before", metadata=said)
+        metadata = {"type": "string", "description": "`next` of the previous page."}
+        super().__init__(load_default=None, attribute="before", metadata=metadata)
         self._kind = kind
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        return cursors.read(self._kind, value)
+        return cursors.decode(self._kind, value)
 
 
-class _Query(Schema):
-    """What every list takes."""
+class _PageQuery(Schema):
+    """The query parameters of all lists."""
 
-    class Meta:
-        unknown = RAISE
-
-    limit = fields.Integer(load_default=USUAL, validate=validate.Range(1, MOST))
+    limit = fields.Integer(load_default=DEFAULT_ROWS, validate=validate.Range(1, MAX_ROWS))
 
 
-class TaskQuery(_Query):
+class TaskQuery(_PageQuery):
     cursor = _Cursor("tasks")
     provider = fields.String(validate=validate.OneOf(sorted(providers.PROVIDERS)))
     status = _Status()
@@ -71,7 +67,7 @@ class TaskQuery(_Query):
     account = fields.String(validate=validate.Length(1, 64))
 
 
-class DeliveryQuery(_Query):
+class DeliveryQuery(_PageQuery):
     cursor = _Cursor("deliveries")
     task = fields.String(validate=validate.Length(1, 64), attribute="task_id")
     hook = fields.String(validate=validate.Length(1, 200))
@@ -79,24 +75,11 @@ class DeliveryQuery(_Query):
 
 
 class ReplayQuery(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
     accept = fields.Boolean(load_default=False)  # record a mismatch
 
 
-def hide_secrets(app: Flask, hide: Callable[[str], str]) -> None:
-    """Hide known secrets in the responses of /api: another service may have repeated them."""
-
-    @app.after_request
-    def hidden(response: Response) -> Response:
-        if request.path.startswith("/api/") and response.is_json:
-            response.set_data(hide(response.get_data(as_text=True)))
-        return response
-
-
 def blueprint(ingest: Ingest) -> Blueprint:
-    """The routes below /api that need nothing but the record."""
+    """Return the routes below /api that require only the record."""
     routes = Blueprint("api", __name__)
     store, hooks = ingest.store, ingest.hooks
     routes.register_error_handler(ValidationError, problems.not_valid)
@@ -106,7 +89,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.lists.page_of_tasks(**_loaded(TaskQuery()))
-        following = cursors.written("tasks", page.next)
+        following = cursors.encode("tasks", page.next)
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
     @routes.get("/api/tasks/<task_id>")
@@ -120,14 +103,14 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
         page = store.lists.page_of_deliveries(**_loaded(DeliveryQuery()))
-        following = cursors.written("deliveries", page.next)
-        found = [records.delivery_json(delivery, hooks) for delivery in page.rows]
-        return jsonify(deliveries=found, next=following)
+        following = cursors.encode("deliveries", page.next)
+        rows = [records.delivery_json(delivery, hooks) for delivery in page.rows]
+        return jsonify(deliveries=rows, next=following)
 
     @routes.post(f"/api/deliveries/<{ROW}:delivery_id>/redeliver")
     @described(RouteSpec(answers={202: DeliveryDocument}, refuses=(404, 409)))
     def redeliver(delivery_id: int) -> tuple[Response, int] | Response:
-        """Make a delivery that ended due again."""
+        """Make a delivery due again that was delivered or is dead."""
         delivery = store.queries.delivery(delivery_id)
         if delivery.state not in (State.DELIVERED, State.DEAD):
             detail = f"delivery {delivery_id} has not ended: it is {delivery.state}"
@@ -141,22 +124,25 @@ def blueprint(ingest: Ingest) -> Blueprint:
     )
     def replay(callback_id: int) -> Response:
         """Parse and record a stored callback again, and optionally accept a mismatch."""
-        accept = _loaded(ReplayQuery())["accept"]
+        accept = _loaded(ReplayQuery(unknown=EXCLUDE))["accept"]
         try:
             return jsonify(outcome=ingest.replay(callback_id, accept=accept))
         except NotAMismatch as refusal:
             return problems.problem(409, str(refusal))
         except RequestRefused as refusal:
-            detail = f"callback {callback_id} is still not understood: {refusal}"
+            detail = f"callback {callback_id} still cannot be interpreted: {refusal}"
             return problems.problem(422, detail)
 
     return routes
 
 
 def _loaded(schema: Schema) -> dict[str, Any]:
-    """The query by the schema. Raises ValidationError, naming each field."""
-    given = request.args.to_dict(flat=False)
-    if twice := {name: ["stands twice"] for name, texts in given.items() if len(texts) > 1}:
-        raise ValidationError(twice)
-    wanted: dict[str, Any] = schema.load(request.args.to_dict())
-    return wanted
+    """Return the query parameters according to the schema.
+
+    Raises ValidationError, which names each invalid or repeated parameter.
+    """
+    values = request.args.to_dict(flat=False)
+    if repeated := {name: ["is repeated"] for name, texts in values.items() if len(texts) > 1}:
+        raise ValidationError(repeated)
+    query: dict[str, Any] = schema.load(request.args.to_dict())
+    return query

@@ -1,33 +1,34 @@
-"""Requires the API token for the API and the metrics. Without a token set, both are disabled."""
+"""Requires the API token for the API and the metrics. If no token is set, both are disabled."""
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Response, g, request
 
 from receiver.web.problems import problem
 
 log = structlog.get_logger()
+CHECKED_PATHS = ("/api", "/metrics", "/readyz")  # prefixes; for other paths no check is needed
 REFUSED = "Send the API token: `Authorization: Bearer …`."
 
 
-def install(app: Flask, token: str | None) -> None:
-    """Refuse every request for /metrics or below /api without the token.
+def token_check(token: str | None) -> Callable[[], Response | None]:
+    """Return a function that rejects a request for /metrics or below /api without the token.
 
-    `g.has_api_token` says whether a request has it. On `/readyz` the token is optional, but a wrong
-    one is refused as well, so that it counts as an attempt.
+    It returns the 401, or None if the request may proceed, and sets `g.has_api_token`. On `/readyz`
+    the token is optional, but a wrong one is rejected as well, so that it counts as an attempt.
     """
     expected = (token or "").encode()
     if not token:
-        log.info("the API is closed", opened_by="API_TOKEN")
+        log.info("the API is disabled", enabled_by="API_TOKEN")
 
-    @app.before_request
     def check() -> Response | None:
         path = request.path
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # Compared also where none is set, so that the time does not tell which it was.
+        # Compare even if no token is set, so that the time does not reveal whether one is.
         is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), expected)
         is_bearer = scheme.lower() == "bearer"
         g.has_api_token = bool(expected) and is_right and is_bearer
@@ -37,3 +38,5 @@ def install(app: Flask, token: str | None) -> None:
             return None
         g.unproven = "api_token"
         return problem(401, REFUSED, headers={"WWW-Authenticate": 'Bearer realm="api"'})
+
+    return check

@@ -1,4 +1,4 @@
-"""Pages of the record: an opaque cursor names the row after which the next page begins."""
+"""Opaque cursors for pages of the record: each names the row after which the page begins."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import re
 from marshmallow import ValidationError
 
 
-def written(kind: str, row: int | None) -> str | None:
-    """The cursor for what comes after this row; None at the end."""
+def encode(kind: str, row: int | None) -> str | None:
+    """Return the cursor of the page after this row; None after the last page."""
     if row is None:
         return None
     return base64.urlsafe_b64encode(f"{kind}:{row}".encode()).rstrip(b"=").decode()
 
 
-def read(kind: str, cursor: str) -> int:
-    """The row in a cursor of this kind of list. Raises ValidationError."""
+def decode(kind: str, cursor: str) -> int:
+    """Return the row in a cursor of this kind of list. Raises ValidationError."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", cursor):
         padded = cursor + "=" * (-len(cursor) % 4)
         try:
             text = base64.urlsafe_b64decode(padded).decode("ascii")
         except ValueError:
             text = ""
-        # Eighteen digits stay within what a database calls an integer.
-        found, _, row = text.partition(":")
-        if found == kind and re.fullmatch(r"[0-9]{1,18}", row):
+        # A number of 18 digits fits into a database integer.
+        found_kind, _, row = text.partition(":")
+        if found_kind == kind and re.fullmatch(r"[0-9]{1,18}", row):
             return int(row)
-    raise ValidationError("is not a cursor of this list; give `next` of the page before")
+    raise ValidationError("is not a cursor of this list; use `next` of the previous page")

@@ -1,3 +1,3 @@
-"""gunicorn's settings by the name that commands give: `--config python:receiver.web.gunicorn`."""
+"""The gunicorn settings for `--config python:receiver.web.gunicorn`."""
 
 from receiver.web.server.gunicorn import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Whether the process is alive, can store callbacks, and has a worker that delivers."""
+"""Reports whether the process is alive, can store callbacks, and has a worker that delivers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flask import Blueprint, Response, g, jsonify
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import AliveDocument, ReadyDocument
@@ -21,7 +21,7 @@ from receiver.stores.base import Store
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.metrics import Counter
 
-CHECK_INTERVAL = 1.0  # seconds between two commits that probes cause, at the least
+CHECK_INTERVAL = 1.0  # seconds, at least, between two commits that probes cause
 CLOCK_WAS_SET = "the clock was set, and schedules are not corrected yet"
 
 
@@ -51,7 +51,7 @@ class Readiness:
         self._error: StoreUnavailable | None = None
 
     def check(self) -> None:
-        """Raises NotReady if the last check failed."""
+        """Raise NotReady if the last check failed."""
         with self._lock:
             if not self._is_current():
                 self._failures, self._error = self._meter.store_failures, None
@@ -72,6 +72,7 @@ class Readiness:
 
 
 def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Blueprint:
+    """Return the routes `/healthz` and `/readyz`."""
     store = ingest.store
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
@@ -85,17 +86,17 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
     @routes.get("/healthz")
     @described(RouteSpec(answers={200: AliveDocument}, needs_record=False))
     def healthz() -> Response:
-        """Alive."""
+        """Report that the process is alive."""
         return jsonify(status="ok")
 
     @routes.get("/readyz")
     @described(RouteSpec(answers={200: ReadyDocument}, refuses=(401, 429)))
     def readyz() -> Response:
-        """Ready: a write was committed within the last second. Raises NotReady, which is a 503.
+        """Report that a write was committed within the last second; if not, the response is a 503.
 
-        The other members are sent only with the API token. A missing worker does not make the
-        service unready, because callbacks can still be stored. Neither does a clock that was set,
-        but then there is a member `clock`, until the schedules are corrected.
+        The other members require the API token. Without a worker, the service is still ready,
+        because callbacks can be stored. If the clock was set, it is also ready, and the response
+        has a member `clock` until the schedules are corrected.
         """
         readiness.check()
         clock = watch.uncorrected()
@@ -118,20 +119,20 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
 
 
 def is_worker_seen(store: Store, now: int) -> bool:
-    """Is somebody there who delivers?"""
+    """Return whether a worker has reported recently that it runs."""
     seen_at = store.activity.last_seen("worker")
-    # One seen in the future was seen before the clock was set back.
+    # A time in the future was recorded before the clock was set back.
     return seen_at is not None and abs(now - seen_at) < GONE_AFTER
 
 
 def name_of_this_process() -> str:
-    """By which it is seen."""
+    """Return the name under which this process reports that it runs."""
     return f"{socket.gethostname()}:{os.getpid()}:web"
 
 
 def _by_name(counters: Sequence[Counter]) -> dict[str, dict[str, int]]:
     """Return the counts by name and provider, such as `{"callbacks_missed": {"acme": 3}}`."""
-    found: dict[str, dict[str, int]] = {}
+    values: dict[str, dict[str, int]] = {}
     for counter in counters:
-        found.setdefault(counter.name, {})[counter.provider] = counter.value
-    return found
+        values.setdefault(counter.name, {})[counter.provider] = counter.value
+    return values

@@ -14,16 +14,17 @@ from receiver.errors import StoreUnavailable
 from receiver.processes import current_hooks
 from receiver.stores.base import Store
 
-AGAIN_EVERY = 10.0  # seconds; see `stores.base.GONE_AFTER`
-ROUNDS = 4  # of a withdrawal: the previous worker processes may report until they have drained
+INTERVAL = 10.0  # seconds between two reports; see `stores.base.GONE_AFTER`
+# A valid file is reported several times: previous processes may still report their problem.
+ROUNDS = 4
 log = structlog.get_logger()
 
 
 def install(store: Store) -> None:
-    """Report for as long as this worker process is at work.
+    """Report regularly, on a background thread, until this worker process ends.
 
-    The arbiter read the file, and starts other worker processes at the next SIGHUP. So they report
-    in its name, and one whose hooks file is valid withdraws the report.
+    The arbiter has read the file, and starts new worker processes at the next SIGHUP. So the worker
+    processes report in its name, and those with a valid hooks file withdraw the report.
     """
     current = current_hooks.in_use()
     if current is None:
@@ -44,7 +45,7 @@ def install(store: Store) -> None:
             try:
                 report()
             except StoreUnavailable as error:
-                log.warning("the rejected hooks file is not reported", error=str(error))
-            pause.wait(AGAIN_EVERY)
+                log.warning("could not report the state of the hooks file", error=str(error))
+            pause.wait(INTERVAL)
 
     threading.Thread(target=repeat, name="hooks report", daemon=True).start()

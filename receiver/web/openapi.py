@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: a description of the HTTP API, made from the routes."""
+"""`/openapi.json` and `/docs`: documentation generated from the routes and their schemas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from receiver.serializers.schemas import EventDocument, ProblemDocument
 
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
-ACCEPTED = "Accepted. The request is repeated after any other response."
+ACCEPTED = "Accepted. After any other response, the request is repeated."
 RETRY_AFTER = {
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
 }
@@ -36,11 +36,12 @@ REQUEST_ID = {
     }
 }
 ABOUT = """Receives the callbacks of AI tasks, records each status change exactly once, and runs
-hooks. Timestamps are RFC 3339, in UTC. Responses may get more members in the future: ignore those
+hooks. Times are in UTC, as in RFC 3339. Later releases may add members to responses: ignore members
 that you do not know."""
 
 
 def blueprint() -> Blueprint:
+    """Return the routes `/openapi.json` and `/docs`."""
     routes = Blueprint("openapi", __name__, template_folder="templates")
     style = resources.files("receiver.web").joinpath("templates", "docs.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -53,13 +54,13 @@ def blueprint() -> Blueprint:
     @routes.get("/openapi.json")
     @route_spec.described(RouteSpec(answers={200: "application/json"}, needs_record=False))
     def openapi_json() -> Response:
-        """This description, as OpenAPI 3.1."""
+        """Return this documentation as OpenAPI 3.1."""
         return jsonify(document())
 
     @routes.get("/docs")
     @route_spec.described(RouteSpec(answers={200: "text/html"}, needs_record=False))
     def docs() -> Response:
-        """This description, as a page to read."""
+        """Return this documentation as a page."""
         page = render_template("docs.html", document=document(), style=style, shape=shape)
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
         return Response(page, mimetype="text/html", headers=headers)
@@ -68,7 +69,7 @@ def blueprint() -> Blueprint:
 
 
 def openapi(app: Flask) -> dict[str, Any]:
-    """Return the description of all routes of this application."""
+    """Return the OpenAPI document of all routes of this application."""
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec(
         title="Callback Receiver",
@@ -178,9 +179,9 @@ def shape(schema: dict[str, Any]) -> str:
         return str(schema["$ref"]).rpartition("/")[2]
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return " or ".join(shape(one) for one in schema[several])
+            return " or ".join(shape(option) for option in schema[several])
     if "enum" in schema:
-        return " | ".join(str(one) for one in schema["enum"])
+        return " | ".join(map(str, schema["enum"]))
     kind = schema.get("type", "anything")
     kinds = kind if isinstance(kind, list) else [kind]
     if "array" in kinds and "items" in schema:
@@ -195,11 +196,12 @@ def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
         "callback": {
             "post": {
                 "operationId": "webhook_callback",
-                "summary": "Sent by a provider to the callback URL when a task changes.",
+                "summary": "Sent by a provider to the callback URL when the status of a task "
+                "changes.",
                 "description": "Sent to /callbacks/{provider}/{task_id}/{token}; or, with a "
                 "signature that covers the body, to /callbacks/{provider}. Only the id and the "
-                "status of the task must be as described. Any other field that is not is left out "
-                "and named.",
+                "status of the task have to be valid. Any other invalid field is ignored and "
+                "reported.",
                 "requestBody": _request_body(*callbacks),
                 "responses": {"200": {"description": ACCEPTED}},
             }
@@ -207,9 +209,9 @@ def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
         "event": {
             "post": {
                 "operationId": "webhook_event",
-                "summary": "Sent by a hook of type webhook when a task changes.",
+                "summary": "Sent by a hook of type webhook when the status of a task changes.",
                 "description": "Signed by the Standard Webhooks scheme. The same event may be sent "
-                "more than once, with the same webhook-id.",
+                "more than once, always with the same webhook-id.",
                 "requestBody": _request_body("Event"),
                 "responses": {"2XX": {"description": ACCEPTED}},
             }

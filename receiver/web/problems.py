@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents; the one table from an error to its HTTP status."""
+"""Error responses as RFC 9457 problem documents, with one table of errors and HTTP statuses."""
 
 from __future__ import annotations
 
@@ -33,30 +33,20 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     NotTheProtocol: HTTPStatus.UNPROCESSABLE_ENTITY,
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+MEDIA_TYPE = "application/problem+json"
 NOTHING_HERE = "Nothing is served at this address."
-NOT_STORED = "The callback could not be stored now; send it again later."
-BROKEN = "Something broke here; the log of the web process says what."
+NOT_STORED = "The callback could not be stored; send it again later."
+UNAVAILABLE = "The record is unavailable; try again later."
+INTERNAL_ERROR = "Internal error; the log of the web process has the details."
 
 
 def register(error: type[Exception], status: HTTPStatus) -> None:
-    """Answer this error with this status; for packages that add routes of their own.
+    """Answer this error with this status. For packages that add routes of their own.
 
-    To be called before the application is made. An error may carry `retry_after` (seconds), and
-    `members`: what its document holds besides title, status and detail.
+    Call this before `create_app`. An error may have `retry_after` (seconds), and `members`: what
+    its document contains besides title, status and detail.
     """
     _STATUS[error] = status
-
-
-MEDIA_TYPE = "application/problem+json"
-
-
-def document(status: int, detail: str, members: Mapping[str, Any] | None = None) -> str:
-    """One problem document."""
-    phrase = HTTPStatus(status).phrase
-    return json_ascii(
-        {"title": phrase, "status": int(status), "detail": detail, **(members or {})},
-        sort_keys=True,
-    )
 
 
 def problem(
@@ -65,91 +55,94 @@ def problem(
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A response with one problem document."""
-    response = Response(document(status, detail, members), status, mimetype=MEDIA_TYPE)
+    """Return a response with a problem document."""
+    title = HTTPStatus(status).phrase
+    document = {"title": title, "status": int(status), "detail": detail, **(members or {})}
+    response = Response(json_ascii(document, sort_keys=True), status, mimetype=MEDIA_TYPE)
     response.headers.update(headers or {})
     return response
 
 
 def invalid(faults: Mapping[str, str]) -> Response:
-    """A 422 that names each field's fault."""
+    """Return a 422 that names the fault of each field."""
     errors = [{"field": field, "detail": detail} for field, detail in sorted(faults.items())]
     detail = "; ".join(f"{error['field']}: {error['detail']}" for error in errors)
     return problem(422, detail, {"errors": errors})
 
 
 def not_valid(error: ValidationError) -> Response:
-    """The 422 of what a schema refused."""
+    """Return a 422 for data that a schema rejected."""
     messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
     return invalid({name: " ".join(map(str, texts)) for name, texts in messages.items()})
+
+
+def record_unavailable(error: StoreUnavailable, *, is_callback: bool) -> Response:
+    """Log the error, and return a response for it, usually a 503."""
+    log.error("the record is unavailable", error=str(error))
+    return _response_to(error, NOT_STORED if is_callback else UNAVAILABLE)
 
 
 def install(app: Flask) -> None:
     """Answer every error of this application with a problem document.
 
-    Why a request is refused stands in `g.refusal`, also where the answer does not tell;
-    `g.unproven` is one word for it, where the sender did not prove who it is.
+    `g.refusal` is set to the reason, even if the response does not state it. If the sender was not
+    authenticated, `g.unproven` is set to the reason in one word. `g.store_failed` is set if the
+    record was unavailable.
     """
-    app.register_error_handler(HTTPException, _of_http)
-    app.register_error_handler(CallbackReceiverError, _of_ours)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(CallbackReceiverError, _on_known_error)
     app.register_error_handler(UnknownCallbackUrl, _nothing_here)
     for error in _STATUS:
-        app.register_error_handler(error, _of_ours)
-    app.register_error_handler(Exception, _unforeseen)
+        app.register_error_handler(error, _on_known_error)
+    app.register_error_handler(Exception, _on_unexpected_error)
 
 
 def _nothing_here(error: Exception) -> Response:
-    """What an unknown path, an unknown provider and a wrong token get: the same bytes."""
+    """Return the same bytes for an unknown path, an unknown provider and a wrong token."""
     g.refusal = str(error) if isinstance(error, UnknownCallbackUrl) else "unknown path"
     g.unproven = getattr(error, "kind", None)
     return problem(404, NOTHING_HERE)
 
 
-def _of_http(error: HTTPException) -> Response:
+def _on_http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if status == HTTPStatus.NOT_FOUND:
         return _nothing_here(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return problem(status, BROKEN)
+        return problem(status, INTERNAL_ERROR)
     g.refusal = error.description or HTTPStatus(status).phrase
-    response = problem(status, error.description or HTTPStatus(status).phrase)
-    for name, value in error.get_headers():
-        if name in ("Allow", "Retry-After"):
-            response.headers[name] = value
-    return response
+    headers = {
+        name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")
+    }
+    return problem(status, g.refusal, headers=headers)
 
 
-def _of_ours(error: Exception) -> Response:
-    statuses = (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
-    status = next(statuses, HTTPStatus.INTERNAL_SERVER_ERROR)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("unforeseen", error=repr(error))
-        return problem(status, BROKEN)
-    g.refusal = _detail(error)
+def _on_known_error(error: Exception) -> Response:
+    if isinstance(error, StoreUnavailable):
+        g.store_failed = True
+        return record_unavailable(error, is_callback=request.path.startswith("/callbacks"))
+    if _status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("an error has no HTTP status", error=repr(error))
+        return problem(500, INTERNAL_ERROR)
+    g.refusal = str(error)
     g.unproven = getattr(error, "kind", None)
-    response = problem(status, g.refusal, getattr(error, "members", None))
+    return _response_to(error, str(error))
+
+
+def _on_unexpected_error(error: Exception) -> Response:
+    """Log the error. Flask's own log line would contain the path, and so the token."""
+    log.error("a request failed", exc_info=error)
+    return problem(500, INTERNAL_ERROR)
+
+
+def _response_to(error: Exception, detail: str) -> Response:
+    response = problem(_status_of(error), detail, getattr(error, "members", None))
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
-        response.headers["Retry-After"] = seconds(retry_after)
+        response.headers["Retry-After"] = str(math.ceil(retry_after))
     return response
 
 
-def seconds(retry_after: float) -> str:
-    """The value of Retry-After: whole seconds."""
-    return str(math.ceil(retry_after))
-
-
-def _unforeseen(error: Exception) -> Response:
-    """What nobody thought of. Flask's own log line would hold the path, and so the token."""
-    log.error("a request broke", exc_info=error)
-    return problem(500, BROKEN)
-
-
-def _detail(error: Exception) -> str:
-    if not isinstance(error, StoreUnavailable):
-        return str(error)
-    log.error("the record is unavailable", error=str(error))
-    g.store_failed = True
-    if request.path.startswith("/callbacks"):
-        return NOT_STORED
-    return "The record is unavailable now; try again later."
+def _status_of(error: Exception) -> HTTPStatus:
+    statuses = (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    return next(statuses, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -1,4 +1,4 @@
-"""Redelivery by filter over HTTP, in steps that no request takes long for."""
+"""The HTTP API for redelivering many deliveries. A request changes a limited number of them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from receiver.serializers.schemas import RedeliveryDocument
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.web import problems
 
-STEPS = 40  # of 500 deliveries; whoever means more asks again
+STEPS = 40  # of 500 deliveries; for more of them, clients repeat the request
 
 
 class _Moment(fields.Field[int]):
-    """RFC 3339, or a duration back from now such as `2d`."""
+    """A time as RFC 3339, or as a duration before now, such as `2d`."""
 
     def __init__(self) -> None:
-        said = {"type": "string", "description": "RFC 3339; or back from now, such as `2d`."}
-        super().__init__(metadata=said)
+        text = "A time as RFC 3339, or as a duration before now, such as `2d`."
+        super().__init__(metadata={"type": "string", "description": text})
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         try:
@@ -38,10 +38,10 @@ class _Moment(fields.Field[int]):
 
 
 class Filter(Schema):
-    """Which deliveries that ended are meant."""
+    """Selects deliveries that were delivered or are dead."""
 
     class Meta:
-        unknown = RAISE
+        unknown = RAISE  # marshmallow's default; the OpenAPI document states it only if it is here
 
     state = fields.Enum(State, by_value=True, load_default=State.DEAD)
     hook = fields.String(validate=validate.Length(1, 200))
@@ -54,7 +54,7 @@ class Filter(Schema):
 
 
 def blueprint(ingest: Ingest) -> Blueprint:
-    """The route that makes many deliveries due again."""
+    """Return the route that makes many deliveries due again."""
     routes = Blueprint("redelivery", __name__)
     routes.register_error_handler(ValidationError, problems.not_valid)
 
@@ -67,20 +67,22 @@ def blueprint(ingest: Ingest) -> Blueprint:
         )
     )
     def many() -> tuple[Response, int] | Response:
-        """Make deliveries that ended due again; create those that a hook added later never had.
+        """Make deliveries due again, and create missing ones for hooks that were added later.
 
-        Without `done` in the answer there are more: ask again.
+        If `done` is false in the response, there are more: repeat the request.
         """
-        given: dict[str, Any] = Filter().load(_document())
-        dry_run = given.pop("dry_run")
-        wanted, now = DeliverySelection(**given), now_ms()
-        if wanted.state not in (State.DEAD, State.DELIVERED):
+        values: dict[str, Any] = Filter().load(_document())
+        dry_run = values.pop("dry_run")
+        selection, now = DeliverySelection(**values), now_ms()
+        if selection.state not in (State.DEAD, State.DELIVERED):
             raise ValidationError({"state": ["use dead or delivered"]})
-        found = repair.redeliver(ingest.store, wanted, now, dry_run=dry_run)
-        redelivered, all_found = _some(found)
-        missing = repair.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
-        created, all_created = _some(missing)
-        done = all_found and all_created
+        redelivered, no_more_due = _some(
+            repair.redeliver(ingest.store, selection, now, dry_run=dry_run)
+        )
+        created, no_more_missing = _some(
+            repair.catch_up(ingest.store, ingest.subscriptions, selection, now, dry_run=dry_run)
+        )
+        done = no_more_due and no_more_missing
         document = {"redelivered": redelivered, "created": created, "done": done}
         return jsonify(**document, dry_run=dry_run), 200 if dry_run else 202
 
@@ -88,7 +90,10 @@ def blueprint(ingest: Ingest) -> Blueprint:
 
 
 def _document() -> dict[str, Any]:
-    """The body, which has to be there: what is broken must not mean everything."""
+    """Return the JSON object in the body. Raises ValidationError.
+
+    A missing or malformed body must not select all deliveries.
+    """
     document = request.get_json(silent=True)
     if not isinstance(document, dict):
         raise ValidationError({"body": ['send a JSON object, such as {"hook": "mail"}']})
@@ -96,6 +101,6 @@ def _document() -> dict[str, Any]:
 
 
 def _some(steps: Iterator[RepairStep]) -> tuple[int, bool]:
-    """What the first steps changed, and whether that is all."""
-    taken = list(islice(steps, STEPS))
-    return sum(step.changed for step in taken), not taken or taken[-1].next is None
+    """Execute the first steps. Return how many deliveries they changed, and if that was all."""
+    done = list(islice(steps, STEPS))
+    return sum(step.changed for step in done), not done or done[-1].next is None

@@ -1,4 +1,4 @@
-"""A trace of refused requests: bounded, and written beside the requests, never by them."""
+"""Records rejected requests in the background, and limits how many of them a sender may cause."""
 
 from __future__ import annotations
 
@@ -15,114 +15,120 @@ from receiver.clock import now_ms
 from receiver.errors import StoreError
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import Rejection
+from receiver.text.display import one_line
 from receiver.text.redaction import redacted, redacted_path
+from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.debounce import Debouncer
-from receiver.web.limits import AttemptLimiter
 from receiver.web.problems import problem
 
-MOST_AT_ONCE = 200  # kinds of refusal between two writes; what is more is only counted
-EVERY = 1.0  # seconds between two writes at the least
-TRIES = 3
-LONGEST_REASON = 300  # characters
-MORE = "more refused requests than are kept one by one"
-TOO_MANY = "Too many requests from your address were refused; try again later."
+MAX_KINDS = 200  # kinds of rejections between two writes; any others are counted together
+WRITE_INTERVAL = 1.0  # seconds, at least, between two writes
+MAX_ATTEMPTS = 3
+MAX_REASON = 300  # characters
+OTHERS = "more rejected requests than are recorded one by one"
+TOO_MANY = "Too many requests from your address were rejected; try again later."
 log = structlog.get_logger()
 
 
 class Rejections:
-    """Collects what was refused, counts what is equal, and hands it to `write` now and then."""
+    """Collects rejected requests, counts equal ones, and passes them to `write` from time to time.
 
-    def __init__(self, write: Callable[[Sequence[Rejection]], None], every: float = EVERY) -> None:
-        self._write, self._every = write, every
-        self._found: dict[tuple[str, ...], Rejection] = {}
+    Between two writes, at least `interval` seconds pass.
+    """
+
+    def __init__(
+        self, write: Callable[[Sequence[Rejection]], None], interval: float = WRITE_INTERVAL
+    ) -> None:
+        self._write, self._interval = write, interval
+        self._counted: dict[tuple[str, ...], Rejection] = {}
         self._lock = Lock()
-        self._later = Debouncer(self.flush, every)
-        self._limits: list[AttemptLimiter] = []
+        self._debouncer = Debouncer(self.flush, interval)
+        self._limiters: list[AttemptLimiter] = []
 
     def note(self, address: str, reason: str, method: str, path: str) -> None:
-        """Remember a refusal; `path` as it came."""
+        """Count a rejected request. `path` is as received, and is redacted here."""
         method = method if method.isalpha() and len(method) <= 20 else "…"
-        key = (address[:64], _plain(reason), method, redacted_path(path))
+        shown_reason = one_line(redacted(reason))[:MAX_REASON]
+        key = (address[:64], shown_reason, method, redacted_path(path))
         with self._lock:
-            if key not in self._found and len(self._found) >= MOST_AT_ONCE:
-                key = ("…", MORE, "…", "…")
-            count = self._found[key].count if key in self._found else 0
-            self._found[key] = Rejection(now_ms(), *key, count=count + 1)
-        self._later.ask()
+            if key not in self._counted and len(self._counted) >= MAX_KINDS:
+                key = ("…", OTHERS, "…", "…")
+            count = self._counted[key].count if key in self._counted else 0
+            self._counted[key] = Rejection(now_ms(), *key, count=count + 1)
+        self._debouncer.schedule()
 
-    def close_with(self, limits: AttemptLimiter) -> None:
-        """Close these limits together with this trace."""
-        self._limits.append(limits)
+    def close_with(self, limiter: AttemptLimiter) -> None:
+        """Close and merge this limiter together with this object."""
+        self._limiters.append(limiter)
 
     def merge(self) -> None:
-        """Merge these limits with those of the other processes, without waiting for their turn."""
-        for limits in self._limits:
-            limits.merge()
+        """Merge the limiters with those of other processes now."""
+        for limiter in self._limiters:
+            limiter.merge()
 
     def close(self) -> None:
-        """Stop writing now and then; what was noted and not yet written is dropped."""
-        self._later.close()
-        for limits in self._limits:
-            limits.close()
+        """Stop writing. Rejections that are not written yet are lost."""
+        self._debouncer.close()
+        for limiter in self._limiters:
+            limiter.close()
 
     def flush(self) -> None:
-        """Write what was collected; what cannot be written after some tries is let go."""
+        """Write what was collected. After MAX_ATTEMPTS failures, it is discarded."""
         with self._lock:
-            found, self._found = list(self._found.values()), {}
-        for attempt in range(1, TRIES + 1) if found else ():
+            rejections, self._counted = list(self._counted.values()), {}
+        for attempt in range(1, MAX_ATTEMPTS + 1) if rejections else ():
             try:
-                self._write(found)
+                self._write(rejections)
             except StoreError as error:
-                log.warning("refusals are not kept", kinds=len(found), error=str(error))
+                log.warning(
+                    "rejected requests were not recorded", kinds=len(rejections), error=str(error)
+                )
             else:
                 return
-            if attempt < TRIES:
-                time.sleep(self._every)
+            if attempt < MAX_ATTEMPTS:
+                time.sleep(self._interval)
 
 
-def install(app: Flask, store: Store, key: str) -> None:
-    """Note refused requests, and limit how many of them a sender may cause, in all processes.
+def install(app: Flask, store: Store, key: str) -> Callable[[Response], Response]:
+    """Return a function for responses with status 4xx, see `reject`.
 
-    This looks at responses, so a sender with a valid token or signature is never limited. `key`
-    makes the stored digests of networks unpredictable.
+    All processes together limit a sender. A sender with a valid token or signature is never
+    limited, because only rejected requests count. `key` makes the stored digests of networks
+    unpredictable. The worker uses `app.extensions["rejections"]` for requests that never reach the
+    application.
     """
-    rejections, limits = (
-        Rejections(store.activity.add_rejections),
-        AttemptLimiter(store=store.sessions, key=key),
-    )
-    rejections.close_with(limits)
-    app.extensions["rejections"] = rejections  # the worker notes what never reaches the application
+    rejections = Rejections(store.activity.add_rejections)
+    limiter = AttemptLimiter(store=store.sessions, key=key)
+    rejections.close_with(limiter)
+    app.extensions["rejections"] = rejections
 
-    @app.after_request
-    def look(response: Response) -> Response:
-        status = response.status_code
-        if not 400 <= status < 500:
-            return response
+    def reject(response: Response) -> Response:
+        """Record the rejected request; return the response, or a 429 if there were too many."""
         address = request.remote_addr or ""
-        wait = limits.wait(address, time.monotonic()) if _is_limited(status) else None
+        is_counted = _is_counted(response.status_code)
+        wait = limiter.wait(address, time.monotonic()) if is_counted else None
         if _is_for_callbacks():
-            more = " (answered 429)" if wait else ""
-            rejections.note(address, g.get("refusal", "") + more, request.method, request.path)
+            suffix = " (answered 429)" if wait else ""
+            rejections.note(address, g.get("refusal", "") + suffix, request.method, request.path)
         if wait is None:
             return response
         return problem(429, TOO_MANY, headers={"Retry-After": str(math.ceil(wait))})
 
+    return reject
 
-def _is_limited(status: int) -> bool:
-    """Was a secret guessed, or a path?"""
+
+def _is_counted(status: int) -> bool:
+    """Return whether the sender may have guessed a secret or a path."""
     return status == HTTPStatus.UNAUTHORIZED or (
         status == HTTPStatus.NOT_FOUND and _is_for_callbacks()
     )
 
 
 def _is_for_callbacks() -> bool:
-    """Was it sent to a callback route, or to none? Whoever is below /api has shown its token."""
+    """Return whether the request was for a callback route, or for no route.
+
+    A sender of any other request below /api has proved that it has the API token.
+    """
     if request.path == "/api" or request.path.startswith("/api/"):
         return False
     return request.url_rule is None or request.blueprint == "callbacks"
-
-
-def _plain(reason: str) -> str:
-    """One short line, safe for a terminal."""
-    shown = "".join(letter if letter.isprintable() else "…" for letter in redacted(reason))
-    return shown[:LONGEST_REASON]

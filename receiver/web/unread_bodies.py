@@ -1,8 +1,9 @@
 """Closes the connection after a response to a request whose body was not read.
 
-Where such a body ends is unknown, so the server could take a part of it for the next request, or
-respond to the same request again. The default worker does this itself (server/app.py); this WSGI
-middleware does it for gunicorn's own workers, and also bounds the time for writing a response.
+The end of such a body is unknown, so the server could interpret a part of it as the next request,
+or respond to the same request again. The default worker closes the connection itself
+(server/flask_bridge.py). This WSGI middleware does it for gunicorn's own workers, and also limits
+the time for writing a response.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import ClosingIterator, get_content_length
 
-from receiver.web.admission import INCOMPLETE_BODY, LONGEST_CALLBACK
+from receiver.text import limits
+from receiver.web.admission import INCOMPLETE_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-DRAIN_TIMEOUT = 2.0  # seconds for the rest of a short body, before the connection is closed instead
-WRITE_TIMEOUT = 10.0  # seconds for each write to a client that does not read
 PIECE = 16 * 1024  # bytes
 
 
@@ -42,21 +42,21 @@ class UnreadBodies:
         body = environ["wsgi.input"] = _Body(environ)
 
         def start(status: str, headers: Any, exc_info: Any = None) -> Any:
-            _drain(body, connection)
-            if not body.is_complete:
+            if not body.is_complete and not _drain(body, connection):
                 close()
-            connection.settimeout(WRITE_TIMEOUT)
+            connection.settimeout(limits.WRITE_TIMEOUT)
             return start_response(status, headers, exc_info)
 
         def end() -> None:
             if not body.is_complete:
                 _linger(connection)
 
-        return ClosingIterator(self._app(environ, start), [end])
+        response = self._app(environ, start)
+        return response if body.is_complete else ClosingIterator(response, [end])
 
 
 class _Body:
-    """The body of a request; knows whether it was read to its end."""
+    """The body of a request, with the information whether it was read to its end."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._stream = environ["wsgi.input"]
@@ -67,14 +67,14 @@ class _Body:
 
     @property
     def is_long(self) -> bool:
-        """Whether more is left than any callback has."""
-        return self._left >= LONGEST_CALLBACK
+        """Whether the rest is longer than any callback."""
+        return self._left > limits.MAX_BODY
 
     def read(self, size: int = -1) -> bytes:
-        return self._count(lambda: self._stream.read(size), size)
+        return self._read(self._stream.read, size, size)
 
     def readline(self, size: int = -1) -> bytes:
-        return self._count(lambda: self._stream.readline(size), 1)
+        return self._read(self._stream.readline, size, 1)
 
     def readlines(self, _: int = -1) -> list[bytes]:
         return list(self)
@@ -82,10 +82,13 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
 
-    def _count(self, read: Callable[[], bytes], wanted: int) -> bytes:
-        """Read a piece, of which `wanted` bytes are there unless the body ends; -1: all of it."""
+    def _read(self, read: Callable[[int], bytes], size: int, expected: int) -> bytes:
+        """Return `read(size)`, and update what is known about the rest of the body.
+
+        Fewer bytes than `expected` mean that the body has ended; -1 stands for all of it.
+        """
         try:
-            piece = read()
+            piece = read(size)
         except ParseException as error:
             self.has_failed = True
             raise BadRequest(INCOMPLETE_BODY) from error
@@ -93,7 +96,7 @@ class _Body:
             self.has_failed = True
             raise
         self._left -= len(piece)
-        has_ended = wanted != 0 and (wanted < 0 or len(piece) < wanted)
+        has_ended = expected != 0 and (expected < 0 or len(piece) < expected)
         self.is_complete = has_ended if self.is_chunked else self._left <= 0
         self.has_failed = has_ended and not self.is_complete  # the client stopped sending
         return piece
@@ -104,7 +107,7 @@ def _linger(connection: Any) -> None:
 
     Closing the connection immediately could destroy the response in transit.
     """
-    until = time.monotonic() + DRAIN_TIMEOUT
+    until = time.monotonic() + limits.CLOSE_TIMEOUT
     with suppress(OSError):  # the client has closed the connection, or the time is over
         connection.shutdown(socket.SHUT_WR)
         while (remaining := until - time.monotonic()) > 0:
@@ -113,18 +116,19 @@ def _linger(connection: Any) -> None:
                 return
 
 
-def _drain(body: _Body, connection: Any) -> None:
+def _drain(body: _Body, connection: Any) -> bool:
     """Read the rest of a short body, so that the connection can be used for the next request.
 
-    Gives up on a body that is long, malformed, or does not arrive soon.
+    Returns False for a body that is long, malformed, or does not arrive soon.
     """
-    until, left = time.monotonic() + DRAIN_TIMEOUT, LONGEST_CALLBACK
+    until, left = time.monotonic() + limits.CLOSE_TIMEOUT, limits.MAX_BODY
     while not (body.is_complete or body.has_failed or body.is_long) and left > 0:
         remaining = until - time.monotonic()
         if remaining <= 0:
-            return
+            break
         connection.settimeout(remaining)
         try:
             left -= len(body.read(PIECE))
         except (BadRequest, OSError, ValueError):
-            return
+            break
+    return body.is_complete

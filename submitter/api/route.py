@@ -15,13 +15,14 @@ from receiver.config.settings import Settings
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import TaskDocument
+from receiver.text import limits
 from submitter.api.errors import RejectedByProvider, TemporarilyUnavailable
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
 from submitter.api.request_body import NewTask, read_request
 from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
 from submitter.providers import open_provider
 
-LONGEST_BODY = 30 * 1024 * 1024  # bytes: two pictures of 10 MB as Base64
+LONGEST_BODY = limits.MAX_API_BODY  # bytes
 # Requests that create a task or wait for one with the same key. Other threads serve callbacks.
 MAX_REQUESTS = 10
 

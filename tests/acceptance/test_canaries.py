@@ -10,8 +10,8 @@ from typing import Any
 
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
+from receiver.text.limits import MAX_REJECTED_AT_ONCE
 from receiver.text.redaction import HIDDEN
-from receiver.web.limits import BURST
 from tests.support.installation import ROOT, Installation
 from tests.support.patience import PATIENCE
 from tests.support.samples import body
@@ -157,7 +157,7 @@ def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) ->
     send_everything("tests.support.apps.unhurried:app")
     wrong = request(path("t", WRONG))
     # Two processes, each with limits of its own.
-    answers.extend(answer(installation, wrong) for _ in range(2 * (BURST + 2)))
+    answers.extend(answer(installation, wrong) for _ in range(2 * (MAX_REJECTED_AT_ONCE + 2)))
     lock = installation.folder / "receiver.db-lock"
     lock.unlink()
     lock.mkdir()

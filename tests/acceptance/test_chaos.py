@@ -156,7 +156,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
     reasons = {rejection.reason.split(":")[0] for rejection in store.activity.rejections(1000)}
     assert any("token" in reason for reason in reasons)
     assert any("after decompression" in reason for reason in reasons)
-    assert any("Send less than" in reason for reason in reasons)
+    assert any("The body has more than" in reason for reason in reasons)
 
 
 def called_back(history: TaskHistory) -> list[StoredCallback]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.text.limits import MAX_BODY
 from tests.support.gunicorn_fronts import Front, shared_fronts
 from tests.support.samples import SECRET
 
@@ -104,7 +104,7 @@ def test_a_malformed_body_gets_one_response_and_closes(fronts: tuple[Front, Fron
 
 
 def test_a_body_that_is_too_long_closes_if_it_was_not_read(fronts: tuple[Front, Front]) -> None:
-    length = LONGEST_CALLBACK + 1000
+    length = MAX_BODY + 1000
     raw = b"Content-Length: %d\r\n\r\n" % length + (NEXT * (length // len(NEXT) + 1))[:length]
     unread = [route for route in ROUTES if not route.endswith("with token")]
     for number, route in enumerate(unread):

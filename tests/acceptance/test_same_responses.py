@@ -36,7 +36,7 @@ import pytest
 
 from receiver.errors import NotFound
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.text.limits import MAX_BODY
 from tests.support.databases import Databases
 from tests.support.generated_requests import (
     MALFORMED,
@@ -236,7 +236,7 @@ def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
     """Also probes, and compressed bodies that are damaged or too long."""
-    packed, long = gzip.compress(body(), mtime=0), b" " * LONGEST_CALLBACK
+    packed, long = gzip.compress(body(), mtime=0), b" " * MAX_BODY
     sent = (
         ("POST", "", "gzip", packed),
         ("POST", "", "deflate", zlib.compress(body())),

@@ -12,7 +12,7 @@ from receiver.deliveries import Attempt, Delivery, State
 from receiver.endpoints import AlertKind, Breaker, Circuit, EndpointHealth
 from receiver.ingest import Ingest
 from receiver.maintenance.prune import prune
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.stores.base import Store
 from receiver.stores.sql.sessions import Allowance, Usage
 from receiver.stores.sql.transfer import TABLES, Transfer

@@ -72,7 +72,6 @@ def test_a_success_has_a_picture_and_names_the_provider(adapter: Provider) -> No
     assert (event.provider, event.status) == (adapter.name, Status.SUCCEEDED)
     assert [media.kind for media in event.media] == ["image"]
     assert event.provider_task_id
-    assert not event.must_be_fetched
 
 
 @every(ADAPTERS)
@@ -172,7 +171,7 @@ def test_a_success_without_a_result_is_queried_immediately(adapter: Provider, st
     source = Source.CALLBACK if adapter.has_callbacks else Source.QUERY
     received = message(adapter, samples_of(adapter.name).without_result, source)
     event = adapter.parse(received)
-    assert (event.status, event.media, event.must_be_fetched) == (Status.SUCCEEDED, (), True)
+    assert (event.status, event.media) == (Status.SUCCEEDED, ())
     assert Ingest(store).accept(received) is Outcome.CONFIRMING
     task = store.queries.task("task-1")
     assert not task.status.is_terminal

@@ -19,8 +19,7 @@ from receiver.config.settings import Settings
 from receiver.errors import NotTheProtocol, StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.observability import logs
-from receiver.observability.metric_buffer import MetricBuffer
-from receiver.observability.metrics import MetricDefinition
+from receiver.observability.metrics import MetricBuffer, MetricDefinition
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
 from receiver.stores import group_commit
@@ -28,9 +27,11 @@ from receiver.stores.group_commit import Write
 from receiver.stores.postgres.writer import BatchUndone
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
+from receiver.text.limits import MAX_PARSED_IN_LOOP
 from receiver.web.admission import CallbackRequest
 from receiver.web.debounce import Debouncer
-from receiver.web.server.callbacks import LONGEST_BODY, CallbackResponse, Callbacks
+from receiver.web.request_lifecycle import RequestReport
+from receiver.web.server.callback_app import CallbackHandler, CallbackResponse
 from tests.support.applications import MakeApp
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
@@ -40,7 +41,7 @@ TOKEN = mint(SECRET, "kling", "task-1")
 HEADERS = {"Host": "receiver", "Content-Type": "application/json"}
 SENT = CallbackRequest("kling", "task-1", TOKEN, HEADERS)
 PATH = f"/callbacks/kling/task-1/{TOKEN}"
-Make = Callable[..., Callbacks]
+Make = Callable[..., CallbackHandler]
 Printed = Callable[[], list[dict[str, Any]]]
 
 
@@ -53,28 +54,31 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def make(settings: Settings, store: SqliteStore) -> Make:
-    def made(**more: Any) -> Callbacks:
+    def made(**more: Any) -> CallbackHandler:
         chosen = replace(settings, **more)
-        return Callbacks(Ingest.into(store, chosen), chosen, Debouncer(lambda: None, 60))
+        ingest = Ingest.into(store, chosen)
+        return CallbackHandler(
+            ingest, chosen, RequestReport(ingest.meter, Debouncer(lambda: None, 60))
+        )
 
     return made
 
 
 def take(
-    callbacks: Callbacks, *requests: tuple[CallbackRequest, bytes]
+    callbacks: CallbackHandler, *requests: tuple[CallbackRequest, bytes]
 ) -> list[CallbackResponse | None]:
     """Take them all at the same time."""
 
     async def scenario() -> list[CallbackResponse | None]:
         callbacks.serve_in(asyncio.get_running_loop())
         async with asyncio.timeout(PATIENCE):
-            return list(await asyncio.gather(*(callbacks.take(*one) for one in requests)))
+            return list(await asyncio.gather(*(callbacks.receive(*one) for one in requests)))
 
     return asyncio.run(scenario())
 
 
 def take_one(
-    callbacks: Callbacks, sent: CallbackRequest = SENT, raw: bytes | None = None
+    callbacks: CallbackHandler, sent: CallbackRequest = SENT, raw: bytes | None = None
 ) -> CallbackResponse | None:
     (answer,) = take(callbacks, (sent, body() if raw is None else raw))
     return answer
@@ -118,7 +122,8 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
 
 def test_what_it_takes_is_on_record_and_counted(settings: Settings, store: SqliteStore) -> None:
     handed_over, ingest = threading.Event(), Ingest.into(store, settings)
-    answer = taken(take_one(Callbacks(ingest, settings, Debouncer(handed_over.set, 0.01))))
+    report = RequestReport(ingest.meter, Debouncer(handed_over.set, 0.01))
+    answer = taken(take_one(CallbackHandler(ingest, settings, report)))
     assert handed_over.wait(PATIENCE)
     assert ingest.meter.is_pending
     assert json.loads(answer.body) == {"outcome": Outcome.RECORDED}
@@ -190,7 +195,7 @@ def test_many_at_once_are_one_transition(make: Make, store: SqliteStore) -> None
         (SENT, b"no JSON"),
         (SENT, b""),
         (SENT, b'{"not": "the protocol"}'),
-        (SENT, body(padding="x" * LONGEST_BODY)),  # parsing it would take too long here
+        (SENT, body(padding="x" * MAX_PARSED_IN_LOOP)),  # parsing it would take too long here
     ],
 )
 def test_what_would_be_refused_is_left_alone(
@@ -210,8 +215,8 @@ def test_the_content_type_decides_nothing(make: Make, content_type: str | None) 
 
 def test_a_long_callback_is_taken_up_to_its_limit(make: Make, store: SqliteStore) -> None:
     raw = body(padding="")
-    raw = body(padding="x" * (LONGEST_BODY - len(raw)))
-    assert len(raw) == LONGEST_BODY
+    raw = body(padding="x" * (MAX_PARSED_IN_LOOP - len(raw)))
+    assert len(raw) == MAX_PARSED_IN_LOOP
     taken(take_one(make(), raw=raw))
     assert len(store.lists.callbacks()) == 1
 

@@ -21,8 +21,7 @@ from receiver.delivery import procrastinate as dispatch
 from receiver.doctor import record
 from receiver.doctor.findings import Verdict
 from receiver.ingest import Ingest
-from receiver.observability.metric_buffer import MetricBuffer
-from receiver.observability.metrics import DELIVERY_SECONDS, Sample
+from receiver.observability.metrics import DELIVERY_SECONDS, MetricBuffer, Sample
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore

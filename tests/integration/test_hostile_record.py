@@ -342,7 +342,7 @@ def test_what_happens_is_shown_whatever_it_says(
             shown = capsys.readouterr().out
             assert shown
             assert not STEERING.search(shown)
-            output.as_json_lines(map(records.happening_json, opened.activity.newest(kind)))
+            output.as_json_lines(map(records.activity_json, opened.activity.newest(kind)))
             for line in capsys.readouterr().out.splitlines():
                 _check_json(line)
 

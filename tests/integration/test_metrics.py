@@ -18,8 +18,7 @@ from receiver.errors import TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.observability import metrics
-from receiver.observability.metric_buffer import MetricBuffer
-from receiver.observability.metrics import Sample
+from receiver.observability.metrics import MetricBuffer, Sample
 from receiver.outgoing.retry import RetryPolicy
 from receiver.signing.callback_urls import mint
 from receiver.stores.sql.metrics import Metrics

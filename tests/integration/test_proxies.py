@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.text.limits import MAX_BODY
 from submitter.api import LONGEST_BODY
 from tests.support.clean_venv import ROOT
 from tests.support.http_server import LoopbackServer
@@ -172,13 +172,10 @@ def test_the_receiver_learns_who_sent_it(proxy: Proxy) -> None:
 
 
 def test_bodies_are_as_long_as_the_receiver_takes(proxy: Proxy) -> None:
-    assert proxy.post(TARGET, b"x" * (LONGEST_CALLBACK - 1)) == 200
-    assert proxy.post(TARGET, b"x" * (LONGEST_CALLBACK + 1)) == 413
+    assert proxy.post(TARGET, b"x" * MAX_BODY) == 200
+    assert proxy.post(TARGET, b"x" * (MAX_BODY + 1)) == 413
     assert proxy.post("/api/tasks", b"x" * LONGEST_BODY) == 200
-    assert [len(received.body) for received in proxy.received] == [
-        LONGEST_CALLBACK - 1,
-        LONGEST_BODY,
-    ]
+    assert [len(received.body) for received in proxy.received] == [MAX_BODY, LONGEST_BODY]
 
 
 def plain(port: int, target: str) -> HTTPResponse:

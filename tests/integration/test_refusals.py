@@ -21,8 +21,9 @@ from receiver.stores.sql.activity import Rejection
 from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.database import SqliteDatabase
+from receiver.text.limits import MAX_REJECTED_AT_ONCE
 from receiver.web import rejections
-from receiver.web.limits import BURST, AttemptLimiter
+from receiver.web.attempt_limiter import AttemptLimiter
 from tests.support.applications import MakeApp, merge
 from tests.support.samples import SECRET, body
 
@@ -201,8 +202,8 @@ def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
         "wrong signature": ("/callbacks/kling", 401),
         "API": ("/api/tasks", 401),
     }[sent_by]
-    statuses = [send(client, path) for _ in range(BURST + 5)]
-    assert statuses[:BURST] == [usual] * BURST
+    statuses = [send(client, path) for _ in range(MAX_REJECTED_AT_ONCE + 5)]
+    assert statuses[:MAX_REJECTED_AT_ONCE] == [usual] * MAX_REJECTED_AT_ONCE
     assert statuses[-1] == 429
     bodies = []
     for refused in (WRONG, "/nowhere", "/callbacks/nobody/t/x"):
@@ -211,7 +212,7 @@ def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
         assert int(answer.headers["Retry-After"]) >= 1
         bodies.append(answer.get_data())
     assert len(set(bodies)) == 1  # still nobody can tell which it was
-    for _ in range(BURST):
+    for _ in range(MAX_REJECTED_AT_ONCE):
         assert send(client, RIGHT) == 200
     allowed = {"Authorization": f"Bearer {API}"}
     assert send(client, "/api/tasks", method="GET", headers=allowed) == 200
@@ -239,7 +240,7 @@ def test_wrong_tokens_count_for_all_processes_and_none_of_them_writes(
     client = first.test_client()
     with monkeypatch.context() as unwritable:
         unwritable.setattr(SqliteDatabase, "write", None)
-        assert {send(client, path, method=method) for _ in range(BURST)} == {usual}
+        assert {send(client, path, method=method) for _ in range(MAX_REJECTED_AT_ONCE)} == {usual}
     merge(first)
     assert Transfer(store.database).count("refused_attempts") == 1
     other = second.test_client()
@@ -251,9 +252,9 @@ def test_wrong_tokens_count_for_all_processes_and_none_of_them_writes(
 
 
 def test_what_is_refused_for_its_body_is_not_limited(client: FlaskClient) -> None:
-    assert {send(client, RIGHT, data=b"{") for _ in range(BURST + 5)} == {400}
-    assert {send(client, RIGHT, method="PUT") for _ in range(BURST + 5)} == {405}
-    assert {send(client, RIGHT, method="GET") for _ in range(BURST + 5)} == {200}
+    assert {send(client, RIGHT, data=b"{") for _ in range(MAX_REJECTED_AT_ONCE + 5)} == {400}
+    assert {send(client, RIGHT, method="PUT") for _ in range(MAX_REJECTED_AT_ONCE + 5)} == {405}
+    assert {send(client, RIGHT, method="GET") for _ in range(MAX_REJECTED_AT_ONCE + 5)} == {200}
 
 
 @pytest.mark.parametrize(("proxies", "address"), [(0, "192.0.2.1"), (1, "203.0.113.7")])
@@ -263,7 +264,7 @@ def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
     app = made(proxies=proxies)
     *_, status = (
         send(app.test_client(), WRONG, headers={"X-Forwarded-For": f"198.51.100.{n}, 203.0.113.7"})
-        for n in range(BURST + 5)
+        for n in range(MAX_REJECTED_AT_ONCE + 5)
     )
     assert status == 429  # who names another address each time is not somebody else
     app.extensions["rejections"].flush()
@@ -317,8 +318,8 @@ def test_a_probe_is_answered_and_counted_like_a_callback_and_records_nothing(
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_probes_use_up_the_refusals_of_an_address(client: FlaskClient, method: str) -> None:
-    probes = [send(client, WRONG, method=method) for _ in range(BURST + 1)]
-    assert probes == [404] * BURST + [429]
+    probes = [send(client, WRONG, method=method) for _ in range(MAX_REJECTED_AT_ONCE + 1)]
+    assert probes == [404] * MAX_REJECTED_AT_ONCE + [429]
     assert send(client, WRONG) == 429
     assert send(client, RIGHT, method=method) == 200
 

@@ -31,7 +31,7 @@ from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
-from receiver.text.content_encoding import LONGEST
+from receiver.text.limits import MAX_BODY
 from receiver.web.dashboard.results import media_of
 from submitter.cli import report
 from tests.support.applications import MakeApp
@@ -184,7 +184,7 @@ def test_a_replay_decompresses_the_body(database: tuple[str, Store]) -> None:
 
 def test_a_replay_of_what_is_too_long_says_so(database: tuple[str, Store]) -> None:
     _, store = database
-    bomb = callback(gzip.compress(b" " * (LONGEST + 1)), headers=GZIP)
+    bomb = callback(gzip.compress(b" " * (MAX_BODY + 1)), headers=GZIP)
     with pytest.raises(BodyTooLong):
         Ingest(store).accept(bomb)
     (stored,) = store.lists.callbacks()
@@ -231,10 +231,10 @@ ODD: dict[str, tuple[bytes, dict[str, str], int]] = {
     "XML": (b"<a/>", {"Content-Type": "application/xml"}, 400),
     "an unknown coding": (b"\x28\xb5\x2f\xfd", {"Content-Encoding": "zstd"}, 400),
     "damaged gzip": (gzip.compress(RAW)[:-9], GZIP, 400),
-    "too long after decompression": (gzip.compress(b"[" * (LONGEST + 1)), GZIP, 413),
-    "nested too deeply after decompression": (gzip.compress(b"[" * LONGEST), GZIP, 400),
+    "too long after decompression": (gzip.compress(b"[" * (MAX_BODY + 1)), GZIP, 413),
+    "nested too deeply after decompression": (gzip.compress(b"[" * MAX_BODY), GZIP, 400),
     "another protocol, compressed": (gzip.compress(b'{"a": 1}'), GZIP, 422),
-    "as long as it may be": (b"x" * (LONGEST - 1), {}, 400),
+    "as long as it may be": (b"x" * MAX_BODY, {}, 400),
     "binary data": (bytes(range(256)), {"Content-Type": "image/png"}, 400),
     "nothing": (b"", {}, 400),
 }

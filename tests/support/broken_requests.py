@@ -7,7 +7,7 @@ import struct
 from contextlib import suppress
 
 from receiver.signing.callback_urls import mint
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.text.limits import MAX_BODY
 from submitter.api import LONGEST_BODY
 from tests.support.proxies import NAME
 from tests.support.samples import SECRET
@@ -35,12 +35,12 @@ ORDINARY = {word: request(f"/callbacks/kling/{word}/{TOKEN}") for word in BROKEN
     "query": request(f"/callbacks/closes?token={TOKEN}"),
     "percent-encoded": request(f"/callbacks//closes/%2e%2F{TOKEN}%20//?a=%2F{TOKEN};c"),
     "absolute": request(f"https://{NAME}/closes/{TOKEN}"),
-    "too long": request(CALLBACK, length=LONGEST_CALLBACK + 1, body=b"x"),
+    "too long": request(CALLBACK, length=MAX_BODY + 1, body=b"x"),
     "too long for the API": request(f"/api/{TOKEN}", length=LONGEST_BODY + 1_000_000, body=b"x"),
     "too long in chunks": (
         f"POST {CALLBACK} HTTP/1.1\r\n{HEADERS}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-        + b"%x\r\n" % (LONGEST_CALLBACK + 1)
-        + b"x" * (LONGEST_CALLBACK + 1)
+        + b"%x\r\n" % (MAX_BODY + 1)
+        + b"x" * (MAX_BODY + 1)
         + b"\r\n0\r\n\r\n"
     ),
     "no number as length": request(CALLBACK).replace(b"Length: 2", b"Length: two"),

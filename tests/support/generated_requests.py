@@ -331,7 +331,8 @@ class Generator:
             b"a=b&c=d",
             self._long(start, 32 * 1024),
             self._long(start, 32 * 1024 + 1),
-            self._long(start, 256 * 1024 - 1),
+            self._long(start, 256 * 1024),
+            self._long(start, 256 * 1024 + 1),
         )
         return self.random.choice(bodies)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores.base import Store
 from receiver.stores.sql.clocks import SETTLES_WITHIN, ClockStep

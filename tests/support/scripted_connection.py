@@ -7,7 +7,8 @@ from typing import Any
 
 import uvicorn
 
-from receiver.web.server.protocol import ConnectionSlots, Protocol, RequestLimits
+from receiver.web.server.connection_slots import ConnectionSlots, RequestLimits
+from receiver.web.server.protocol import HttpConnection
 
 CLIENT = ("192.0.2.1", 5000)
 HIGH_WATER = 64 * 1024  # bytes in the buffer at which a transport calls `pause_writing`
@@ -167,7 +168,12 @@ class ScriptedServer:
         self.notes: list[tuple[str, ...]] = []
         self.slots = ConnectionSlots(self.loop, limits or RequestLimits(), self._note)
         self.config = uvicorn.Config(
-            app, http=Protocol, ws="none", lifespan="off", log_config=None, server_header=False
+            app,
+            http=HttpConnection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            server_header=False,
         )
         self.config.load()
         self.state = uvicorn.server.ServerState()
@@ -175,7 +181,7 @@ class ScriptedServer:
     def connect(self, *, tls: bool = False) -> Client:
         """Returns a client that has just connected."""
         transport = ScriptedTransport(self.loop, tls=tls)
-        protocol = transport.protocol = Protocol(
+        protocol = transport.protocol = HttpConnection(
             config=self.config,
             server_state=self.state,
             app_state={},

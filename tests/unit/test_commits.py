@@ -17,8 +17,8 @@ import uvloop
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.group_commit import Write
-from receiver.web.server import commits
-from receiver.web.server.commits import CommitNotifier
+from receiver.web.server import callback_app as commits
+from receiver.web.server.callback_app import CommitNotifier
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.scripted_writer import Rows, ScriptedWriter, adding
 
@@ -86,7 +86,7 @@ class Front:
         self.loop.set_exception_handler(lambda _, context: self.mistakes.append(context))
 
     async def take(self, work: Work) -> object:
-        return await self.commits.of(self.writer.submit(work, start=False))
+        return await self.commits.wait_for(self.writer.submit(work, start=False))
 
     def accept(self, work: Work) -> asyncio.Task[object]:
         return self.loop.create_task(self.take(work))
@@ -200,7 +200,7 @@ def test_a_batch_wakes_the_loop_once(writer: ScriptedWriter) -> None:
     async def scenario(front: Front) -> None:
         with writer.held("commit") as is_there:
             writes.extend(writer.submit(adding(n), start=False) for n in range(9))
-            tasks = [front.loop.create_task(front.commits.of(write)) for write in writes]
+            tasks = [front.loop.create_task(front.commits.wait_for(write)) for write in writes]
             await until(is_there.is_set)
         wait_until(lambda: all(write.done() for write in writes))  # the loop stands still
         assert [await result(task) for task in tasks] == [*range(9)]
@@ -320,7 +320,7 @@ def test_what_is_durable_when_its_time_is_over_is_not_refused(
                 wait_until(write.done)
 
             front.loop.call_later(FOR_EVER, stand_still)  # in the same turn as the look, before it
-            task = front.loop.create_task(front.commits.of(write))
+            task = front.loop.create_task(front.commits.wait_for(write))
             await until(is_there.is_set)
             await turn(front.loop, ahead=2 * FOR_EVER)
             assert await result(task) == 1
@@ -491,7 +491,7 @@ def test_a_write_that_is_done_already_is_not_waited_for(
             patched.setattr(threading.Thread, "start", refuse)
             write = writer.submit(adding(1), start=False)
         assert write.done()
-        assert await result(front.loop.create_task(front.commits.of(write))) == 1
+        assert await result(front.loop.create_task(front.commits.wait_for(write))) == 1
 
     run(writer, scenario)
     assert writer.rows == [1]

@@ -14,7 +14,8 @@ from receiver import providers
 from receiver.errors import BodyTooLong, NotJson
 from receiver.events import Callback
 from receiver.tasks import Status
-from receiver.text.content_encoding import LONGEST, MOST_CODINGS, MOST_MEMBERS, decoded
+from receiver.text.content_encoding import decoded
+from receiver.text.limits import MAX_BODY, MAX_CODINGS, MAX_GZIP_MEMBERS
 from tests.support.samples import body, callback
 
 TEXT = body("succeed", task_status_msg="é" * 2_000)
@@ -124,10 +125,10 @@ DAMAGED = {
     "not compressed at all": ("deflate", b"payload=%7B%7D"),
     "compressed once, not twice": ("gzip, gzip", gzip.compress(b"a=b")),
     "with too many codings": (
-        ",".join(["gzip"] * (MOST_CODINGS + 1)),
+        ",".join(["gzip"] * (MAX_CODINGS + 1)),
         gzip.compress(TEXT),
     ),
-    "with too many members": ("gzip", gzip.compress(b"") * MOST_MEMBERS + gzip.compress(TEXT)),
+    "with too many members": ("gzip", gzip.compress(b"") * MAX_GZIP_MEMBERS + gzip.compress(TEXT)),
 }
 
 
@@ -140,8 +141,8 @@ def test_damaged_data_is_refused_with_a_reason(codings: str, sent: bytes) -> Non
 @pytest.mark.parametrize(
     ("codings", "bomb"),
     [
-        ("gzip", lambda: gzip.compress(b" " * (LONGEST + 1))),
-        ("gzip", lambda: gzip.compress(b" " * LONGEST) + gzip.compress(b" ")),
+        ("gzip", lambda: gzip.compress(b" " * (MAX_BODY + 1))),
+        ("gzip", lambda: gzip.compress(b" " * MAX_BODY) + gzip.compress(b" ")),
         ("gzip", lambda: gzip.compress(b"\0" * 100_000_000, 9)),
         ("deflate", lambda: zlib.compress(b"\0" * 100_000_000, 9)),
         ("deflate", lambda: raw_deflate(b" " * 10_000_000)),
@@ -161,7 +162,7 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
             self._stream = original(window)
 
         def decompress(self, data: bytes, limit: int) -> bytes:
-            assert 0 < limit <= LONGEST + 1  # 0 means no limit
+            assert 0 < limit <= MAX_BODY + 1  # 0 means no limit
             found = self._stream.decompress(data, limit)
             made.append(len(found))
             return found
@@ -173,11 +174,11 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
     monkeypatch.setattr(zlib, "decompressobj", Watched)
     with pytest.raises(BodyTooLong, match="262144 bytes"):
         decoded(bomb(), codings)
-    assert sum(made) <= 2 * (LONGEST + 1)
+    assert sum(made) <= 2 * (MAX_BODY + 1)
 
 
 def test_as_much_as_the_limit_is_decompressed() -> None:
-    sent = b" " * LONGEST
+    sent = b" " * MAX_BODY
     for codings, packed in (("gzip", gzip.compress(sent)), ("deflate", raw_deflate(sent))):
         assert decoded(packed, codings) == sent
 

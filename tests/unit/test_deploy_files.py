@@ -12,15 +12,12 @@ from pathlib import Path
 import pytest
 
 from receiver.processes import serve
-from receiver.web.admission import LONGEST_CALLBACK
-from submitter.api import LONGEST_BODY
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PLACE = "/opt/callback-receiver"
-SIZES = {"k": 1024, "m": 1024**2, "KiB": 1024, "MiB": 1024**2}
 
 
 def unit(path: Path) -> RawConfigParser:
@@ -83,15 +80,6 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     )
     ours = [line for line in done.stderr.splitlines() if "callback-receiver" in line]
     assert (done.returncode, ours) == (0, [])
-
-
-@pytest.mark.parametrize(
-    ("name", "option"), [("Caddyfile", "max_size"), ("nginx.conf", "client_max_body_size")]
-)
-def test_a_proxy_takes_no_longer_bodies_than_we_do(name: str, option: str) -> None:
-    found = re.findall(rf"\b{option} (\d+)([A-Za-z]+)", (DEPLOY / name).read_text())
-    sizes = {int(number) * SIZES[unit] for number, unit in found}
-    assert sizes == {LONGEST_CALLBACK, LONGEST_BODY}
 
 
 def test_proxies_pass_on_to_where_we_listen() -> None:

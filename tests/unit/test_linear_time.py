@@ -28,9 +28,9 @@ from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
 from receiver.text.display import storable
+from receiver.text.limits import MAX_BODY
 from receiver.text.redaction import hiding, redacted, redacted_path, shortened
-from receiver.web import callback_path, headers
-from receiver.web.admission import LONGEST_CALLBACK
+from receiver.web import admission, callbacks
 from receiver.web.dashboard.messages import message
 from submitter.batch import spreadsheet
 from submitter.batch.rows import COLUMNS
@@ -114,10 +114,10 @@ READERS: list[Callable[[str], object]] = [
     lambda text: outputs.expires_at(f"https://a.example/?{text}", 0),
     lambda text: outputs.expires_at(f"{text}?Expires=1", 0),
     lambda text: of_picture(f"https://{text}"),
-    callback_path.normalized,
-    lambda text: callback_path.normalized(f"/callbacks/kling/task-1/{text}"),
-    lambda text: headers.kept([("X-Note", text), (text, "a")], TOKEN),
-    lambda text: headers.kept([("X-Note", text[:100])], TOKEN),
+    callbacks.normalized,
+    lambda text: callbacks.normalized(f"/callbacks/kling/task-1/{text}"),
+    lambda text: admission.stored_headers([("X-Note", text), (text, "a")], TOKEN),
+    lambda text: admission.stored_headers([("X-Note", text[:100])], TOKEN),
     wording.one_line,
     wording.inert,
     wording.without_elements,
@@ -172,7 +172,7 @@ def test_no_reader_sorts_many_combining_characters(
 def test_a_hostile_text_is_redacted_in_linear_steps() -> None:
     """At most two lines of Python for each character, of a text as long as a callback may be."""
     for part in PARTS:
-        text = part * (LONGEST_CALLBACK // len(part))
+        text = part * (MAX_BODY // len(part))
         assert HIDE(text) is not None  # an expression that backtracks would need hours
         assert steps(partial(HIDE, text[:3000])) <= 2 * 3000 + 1000, part
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.observability.metric_buffer import MetricBuffer
+from receiver.observability.metrics import MetricBuffer
 from receiver.web.health import CHECK_INTERVAL, NotReady, Readiness
 from tests.support.patience import PATIENCE
 

@@ -13,7 +13,7 @@ import pytest
 
 from receiver.errors import StoreUnavailable
 from receiver.stores.sql.activity import Rejection
-from receiver.web.rejections import LONGEST_REASON, MORE, MOST_AT_ONCE, TRIES, Rejections
+from receiver.web.rejections import MAX_ATTEMPTS, MAX_KINDS, MAX_REASON, OTHERS, Rejections
 from tests.support.patience import PATIENCE, wait_until
 
 
@@ -36,7 +36,7 @@ class Kept:
 
 def test_equal_ones_are_counted() -> None:
     kept = Kept()
-    trace = Rejections(kept.write, every=600)
+    trace = Rejections(kept.write, interval=600)
     for _ in range(5):
         trace.note("192.0.2.1", "wrong token", "POST", "/callbacks/kling/t/secret")
     trace.note("192.0.2.2", "wrong token", "POST", "/callbacks/kling/t/secret")
@@ -69,7 +69,7 @@ def test_strangers_cause_at_most_one_write_a_second(monkeypatch: pytest.MonkeyPa
 
 def test_an_attack_is_one_write_of_bounded_size() -> None:
     kept = Kept()
-    trace = Rejections(kept.write, every=600)
+    trace = Rejections(kept.write, interval=600)
 
     def attack(sender: int) -> None:
         for number in range(500):
@@ -79,14 +79,14 @@ def test_an_attack_is_one_write_of_bounded_size() -> None:
         list(pool.map(attack, range(8)))
     trace.flush()
     (found,) = kept.writes
-    assert len(found) == MOST_AT_ONCE + 1
+    assert len(found) == MAX_KINDS + 1
     assert sum(rejection.count for rejection in found) == 8 * 500
-    assert found[-1].reason == MORE
+    assert found[-1].reason == OTHERS
 
 
 def test_they_are_written_without_being_asked() -> None:
     kept = Kept()
-    trace = Rejections(kept.write, every=0.01)
+    trace = Rejections(kept.write, interval=0.01)
     for _ in range(2):  # again, after a pause
         kept.was_written.clear()
         trace.note("192.0.2.1", "wrong token", "POST", "/")
@@ -94,22 +94,22 @@ def test_they_are_written_without_being_asked() -> None:
 
 
 def test_a_store_that_is_away_for_a_moment_is_asked_again() -> None:
-    kept = Kept(fails=TRIES - 1)
-    trace = Rejections(kept.write, every=0.01)
+    kept = Kept(fails=MAX_ATTEMPTS - 1)
+    trace = Rejections(kept.write, interval=0.01)
     trace.note("192.0.2.1", "wrong token", "POST", "/")
     assert kept.was_written.wait(PATIENCE)
-    assert kept.tries == TRIES
+    assert kept.tries == MAX_ATTEMPTS
 
 
 def test_a_store_that_stays_away_costs_a_bounded_number_of_tries() -> None:
-    kept = Kept(fails=TRIES)
-    trace = Rejections(kept.write, every=0.01)
+    kept = Kept(fails=MAX_ATTEMPTS)
+    trace = Rejections(kept.write, interval=0.01)
     trace.note("192.0.2.1", "lost", "POST", "/")
-    wait_until(lambda: kept.tries >= TRIES)
+    wait_until(lambda: kept.tries >= MAX_ATTEMPTS)
     trace.note("192.0.2.1", "kept", "POST", "/")
     assert kept.was_written.wait(PATIENCE)
     assert [rejection.reason for rejection in kept.writes[0]] == ["kept"]
-    assert kept.tries == TRIES + 1
+    assert kept.tries == MAX_ATTEMPTS + 1
 
 
 def test_a_store_that_is_slow_holds_nobody() -> None:
@@ -121,27 +121,27 @@ def test_a_store_that_is_slow_holds_nobody() -> None:
         is_writing.set()
         hold.wait()
 
-    trace = Rejections(write, every=0.01)
+    trace = Rejections(write, interval=0.01)
     trace.note("192.0.2.1", "a", "POST", "/")
     assert is_writing.wait(PATIENCE)
     for number in range(1_000):
         trace.note("192.0.2.1", f"reason {number}", "POST", "/")
     hold.set()  # only now does the first write end
     wait_until(lambda: len(writes) == 2)
-    assert len(writes[1]) == MOST_AT_ONCE + 1
+    assert len(writes[1]) == MAX_KINDS + 1
     assert sum(rejection.count for rejection in writes[1]) == 1_000
 
 
 def test_what_a_stranger_sends_is_plain_and_short() -> None:
     kept = Kept()
-    trace = Rejections(kept.write, every=600)
+    trace = Rejections(kept.write, interval=600)
     trace.note(
         "9" * 500, "\x1b[31mred\nline https://a.example/?sig=canary " + "x" * 5_000, "p\x00", ""
     )
     trace.flush()
     (rejection,) = kept.writes[0]
-    assert rejection.reason.startswith("…[31mred…line https://a.example/?… x")
-    assert (len(rejection.reason), len(rejection.address)) == (LONGEST_REASON, 64)
+    assert rejection.reason.startswith("[31mred line https://a.example/?… x")
+    assert (len(rejection.reason), len(rejection.address)) == (MAX_REASON, 64)
     assert rejection.method == "…"
 
 
@@ -149,7 +149,7 @@ def test_what_waits_to_be_written_is_written_at_the_end(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from receiver.web.rejections import Rejections;"
         "trace = Rejections(lambda found: pathlib.Path(sys.argv[1]).write_text(found[0].reason),"
-        " every=600); trace.note('192.0.2.1', 'wrong token', 'POST', '/')"
+        " interval=600); trace.note('192.0.2.1', 'wrong token', 'POST', '/')"
     )
     kept = tmp_path / "kept"
     subprocess.run([sys.executable, "-c", program, str(kept)], check=True, timeout=PATIENCE)

@@ -118,7 +118,7 @@ def test_a_secret_without_a_key_is_refused(secret: str) -> None:
 def test_a_key_that_could_be_guessed_is_refused(length: int) -> None:
     secret = base64.b64encode(b"k" * length).decode()
     for given_secret in (f"whsec_{secret}", secret, f"whsec_{secret.rstrip('=')}"):
-        with pytest.raises(ValueError, match=f"too short: it holds {length} bytes .* and 24 are"):
+        with pytest.raises(ValueError, match=f"too short: it has {length} bytes .* and 24 are"):
             key_of(given_secret)
     with pytest.raises(ValueError, match="too short"):
         verify([f"whsec_{secret}"], HEADERS, BODY, SENT)

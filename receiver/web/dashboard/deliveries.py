@@ -61,7 +61,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             states=list(State),
             counts=context.delivery_counts(),
             rows=_rows(context.store, found.rows),
-            following=cursors.written("deliveries", found.next),
+            following=cursors.encode("deliveries", found.next),
         )
 
 

@@ -24,8 +24,8 @@ from werkzeug.wrappers import Response
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.stores.base import Store
+from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.dashboard.responses import is_update, page
-from receiver.web.limits import AttemptLimiter
 
 PATH = "/dashboard"
 BURST, PER_SECOND = 10, 0.1  # attempts of one network: first at any rate, then one in ten seconds

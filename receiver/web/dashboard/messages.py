@@ -43,7 +43,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             "quarantine",
             here="quarantine",
             messages=[message(row, context.hide) for row in stored.rows],
-            following=cursors.written("quarantine", stored.next),
+            following=cursors.encode("quarantine", stored.next),
             rejections=context.store.activity.rejections(REJECTIONS),
         )
 

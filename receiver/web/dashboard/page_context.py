@@ -66,6 +66,6 @@ class PageContext:
 def row_before(kind: str, cursor: str) -> int | None:
     """Return the row in the cursor; None, for the first page, if it is not of this list."""
     try:
-        return cursors.read(kind, cursor) if cursor else None
+        return cursors.decode(kind, cursor) if cursor else None
     except ValidationError:
         return None

@@ -64,7 +64,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             reference=wanted.reference,
             created=TimeRange(since=wanted.since, until=wanted.until),
         )
-        following = cursors.written("tasks", found.next)
+        following = cursors.encode("tasks", found.next)
         return _page(query, rows=task_rows(context.store, found.rows), following=following)
 
 
@@ -77,7 +77,7 @@ def _filter(context: PageContext, query: MultiDict[str, str], now: int) -> TaskF
         raise ValueError(f"Provider: “{provider[:40]}” is unknown.")
     try:
         cursor = query.get("before", "")
-        before = cursors.read("tasks", cursor) if cursor else None
+        before = cursors.decode("tasks", cursor) if cursor else None
     except ValidationError:
         raise ValueError("This page of the list does not exist. Start at the first one.") from None
     reference = query.get("q", "").strip().replace("\0", "")[:MAX_REFERENCE]

@@ -1,9 +1,9 @@
-"""What happens when a gunicorn worker cannot start: the others go on, and it is tried again.
+"""Handles a gunicorn worker that cannot boot: others continue, and it is replaced after a delay.
 
-gunicorn stops altogether when a worker cannot boot. That is right at the start, if no worker can;
-but later it would end a service that works, for example because the database was unavailable while
-one worker was replaced. So a worker that cannot boot waits, and then ends with a status after which
-the arbiter starts another one in its place.
+gunicorn stops completely when a worker cannot boot. That is right at the start, if no worker can
+boot. But later it would end a service that works, for example because the database was unavailable
+while one worker was replaced. So a worker that cannot boot waits. Then it exits with a status after
+which the arbiter starts another one.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import mmap
 import time
 from collections.abc import Callable
 
-SLOTS = 256  # more than there are workers; a worker uses the slot of its age
+SLOTS = 256  # at least the number of workers; a worker uses the slot of its age
 FAILED = 1
 UNDECIDED_FOR = 30.0  # seconds; less than gunicorn's timeout
 DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before another worker is started
 
 
 class BootRecord:
-    """How the starts of the workers ended, in memory that the arbiter shares with all of them."""
+    """Records which workers have booted, in memory that the arbiter shares with all of them."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, SLOTS + 1)  # the last byte: whether any has booted
 
     def booted(self) -> None:
-        """Note that a worker has booted."""
+        """Record that a worker has booted."""
         self._memory[:] = bytes(SLOTS) + b"\1"
 
     def failed(self, age: int) -> None:
-        """Note that the worker of this age could not boot."""
+        """Record that the worker of this age could not boot."""
         self._memory[age % SLOTS] = FAILED
 
     @property
@@ -38,16 +38,16 @@ class BootRecord:
         return bool(self._memory[SLOTS])
 
     def is_first_failure(self, age: int) -> bool:
-        """Return whether this worker has the first of the slots marked as failed."""
+        """Return whether this is the first failure, by slot, since a worker last booted."""
         return self._memory[:SLOTS].find(FAILED) == age % SLOTS
 
     @property
     def failures(self) -> int:
-        """How many workers could not boot since one last did."""
+        """The number of workers that could not boot since one last did."""
         return self._memory[:SLOTS].count(FAILED)
 
     def delay(self) -> float:
-        """Return for how many seconds a worker that could not boot is not replaced."""
+        """Return the seconds to wait before a worker that could not boot is replaced."""
         return DELAYS[min(max(self.failures, 1), len(DELAYS)) - 1]
 
 

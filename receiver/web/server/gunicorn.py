@@ -1,4 +1,4 @@
-"""The gunicorn settings and their reasons. `gunicorn.conf.py` and `receiver serve` use them."""
+"""The gunicorn settings and their reasons, for `gunicorn.conf.py` and `receiver serve`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from receiver.observability import logs
 from receiver.processes import configuration, current_hooks
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
+from receiver.text import limits
 from receiver.web.server import listening
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
@@ -23,31 +24,28 @@ _port = Environment().value(table.PORT)
 bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:8000"
 
 # uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
-# but no thread (protocol.py). With gthread, Flask serves everything; slow clients occupy threads.
+# but no thread (protocol.py). With gthread, Flask serves everything, and slow clients use threads.
 worker_class = "receiver.web.server.worker.Worker"
 workers = Environment().value(table.WEB_CONCURRENCY)
 
 # Flask uses these threads for the API, the dashboard and error responses. A callback in the event
-# loop uses none while it waits for its commit.
-threads = 16
+# loop uses no thread while it waits for its commit.
+threads = limits.MAX_THREADS
 
-# Together with the files and the database, this stays below 1,024 descriptors, the limit for a
-# process on many systems. When all connections are in use, a new one replaces the connection that
-# has waited longest for its client.
-worker_connections = 512
+# When all connections are in use, a new one replaces the connection that has waited longest for its
+# client.
+worker_connections = limits.MAX_CONNECTIONS
 
-# The request line of a callback has 150 bytes, that of an API list with every filter 2,000. A proxy
-# adds a dozen headers. All headers together may have 32 kB (protocol.py).
-limit_request_line = 4094
-limit_request_fields = 64
-limit_request_field_size = 8190
+limit_request_line = limits.MAX_REQUEST_LINE
+limit_request_fields = limits.MAX_HEADERS
+limit_request_field_size = limits.MAX_HEADER
 
 # The writer thread and the database connections cannot be shared with a forked process.
 preload_app = False
 
-timeout = 60
-graceful_timeout = 25  # hosts kill 30 s after SIGTERM; a request still arriving has 2 s left
-keepalive = 5
+timeout = limits.WORKER_TIMEOUT
+graceful_timeout = limits.SHUTDOWN_TIMEOUT
+keepalive = limits.KEEP_ALIVE
 
 # No header may set SCRIPT_NAME or PATH_INFO, since a client could use it to change the path that is
 # served. This setting and the next apply to gthread; the worker class above ignores such headers.
@@ -71,10 +69,10 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def on_starting(server: Any) -> None:
-    """Report a configuration error once, before listening; otherwise every worker would.
+    """Report a configuration error once, before listening; otherwise every worker would report it.
 
-    All workers use the hooks file as it is now, until SIGHUP. If PostgreSQL is down, wait for it:
-    until it is reachable, nothing listens at the port.
+    All workers use the hooks file as it is now, until SIGHUP. If PostgreSQL is down, wait for it
+    before listening at the port.
     """
     delay_hangup()
     try:
@@ -89,7 +87,8 @@ def on_starting(server: Any) -> None:
         sys.exit("\n".join(f"receiver: {line}" for line in lines))
     if _inherits_sockets(server) or server.cfg.reuse_port:
         return
-    problems = [found for one in server.cfg.address if (found := listening.problem_with(one))]
+    checked = map(listening.problem_with, server.cfg.address)
+    problems = [problem for problem in checked if problem]
     if problems:
         sys.stderr.write("".join(f"receiver: {problem}\n" for problem in problems))
         sys.exit(CANNOT_LISTEN)
@@ -102,20 +101,20 @@ def when_ready(_: object) -> None:
 
 def on_reload(server: Any) -> None:
     """Read the hooks file again at SIGHUP; the workers that are started next use it."""
-    held = current_hooks.in_use()
-    if held is None:
+    current = current_hooks.in_use()
+    if current is None:
         return
-    found = held.reloaded()
-    current_hooks.use(found)
-    if found.problem is not None:
-        server.log.error("%s: %s", current_hooks.REJECTED, found.problem)
+    reloaded = current.reloaded()
+    current_hooks.use(reloaded)
+    if reloaded.problem is not None:
+        server.log.error("%s: %s", current_hooks.REJECTED, reloaded.problem)
     else:
-        names = [entry.name for entry in found.entries]
+        names = [entry.name for entry in reloaded.entries]
         server.log.info("%s: %s", current_hooks.RELOADED, ", ".join(names) or "no hooks")
 
 
 def _inherits_sockets(server: Any) -> bool:
-    """Whether systemd or another arbiter (SIGUSR2) hands its sockets over."""
+    """Return whether systemd or another arbiter (SIGUSR2) passes its sockets to this one."""
     return bool(server.master_pid or os.environ.get("LISTEN_FDS"))
 
 

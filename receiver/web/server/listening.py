@@ -1,4 +1,4 @@
-"""Checks that the web process can listen at its addresses, before gunicorn tries it."""
+"""Checks that the web process can listen at its addresses, before gunicorn tries to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Address = tuple[str, int] | str | int  # TCP, a Unix socket, or an inherited des
 
 
 def problem_with(address: Address) -> str | None:
-    """Return one sentence that says why nothing can listen at this address; None if it is free."""
+    """Return one sentence that states why we cannot listen at this address; None if we can."""
     if isinstance(address, int):
         return None
     try:
@@ -38,7 +38,7 @@ def problem_with(address: Address) -> str | None:
 
 
 def shown(address: Address) -> str:
-    """Return the address as it is written in a setting."""
+    """Return the address as it is written in settings."""
     if isinstance(address, tuple):
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -54,7 +54,10 @@ def _bind(address: tuple[str, int]) -> None:
 
 
 def _problem_of_unix(path: str) -> str | None:
-    """gunicorn would take the socket away from the process that uses it."""
+    """Return why we cannot listen at a Unix socket; None if we can.
+
+    gunicorn would replace a socket that another process uses.
+    """
     if path.startswith("\0"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.bind(path)
@@ -67,13 +70,13 @@ def _problem_of_unix(path: str) -> str | None:
             return REASONS[errno.ENOENT]
         return None if os.access(folder, os.W_OK) else "this user may not write to its directory"
     if not is_socket:
-        return "a file that is not a socket has this name; remove it, or choose another name"
+        return "a file that is not a socket has this name; remove it or choose another name"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
-            return None  # left behind by a process that is gone
+            return None  # its process has ended
         except TimeoutError:
             pass  # its queue of connections is full
     return BUSY

@@ -19,17 +19,18 @@ import uvicorn
 from gunicorn.sock import ssl_context
 from uvicorn_worker import UvicornWorker
 
-from receiver.web.server import protocol
-from receiver.web.server.app import App
+from receiver.text import limits
 from receiver.web.server.booting import UNDECIDED_FOR, boots, must_stop_everything
-from receiver.web.server.callbacks import Callbacks
-from receiver.web.server.protocol import ConnectionSlots, Note, Protocol, RequestLimits
+from receiver.web.server.callback_app import CallbackApp, CallbackHandler
+from receiver.web.server.connection_slots import ConnectionSlots, Note, RequestLimits
+from receiver.web.server.flask_bridge import FlaskBridge
+from receiver.web.server.protocol import HttpConnection
 
-ACCEPT_BATCH = 16  # connections per loop iteration; the rest wait for the next, or other processes
+ACCEPT_BATCH = 16  # connections per loop iteration; others wait, or other processes accept them
 ACCEPT_RETRY_DELAY = 0.1  # seconds, when no connection slot or file descriptor is free
 COULD_NOT_START = 1  # the exit status after which gunicorn starts another worker
-MOST_UNSENT = 64 * 1024  # bytes of a response that the kernel takes before they can be sent
-RESERVED_DESCRIPTORS = 100  # for the record, with a connection for each thread, and for the logs
+MAX_UNSENT = 64 * 1024  # bytes of a response that the kernel accepts before they can be sent
+RESERVED_DESCRIPTORS = 100  # for the logs and the record, with a connection for each thread
 SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels running requests then
 
 
@@ -46,18 +47,19 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         max_connections: int,
-        limits: RequestLimits,
+        request_limits: RequestLimits,
         note: Note,
         is_wanted: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._is_wanted = is_wanted
-        self._max_connections, self._limits, self._note = max_connections, limits, note
+        self._max_connections, self._note = max_connections, note
+        self._request_limits = request_limits
         self._handshakes: dict[asyncio.Task[Any], None] = {}  # the oldest first
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._slots = ConnectionSlots(self._loop, self._limits, self._note)
+        self._slots = ConnectionSlots(self._loop, self._request_limits, self._note)
         self.servers = [_Listener(self, sock) for sock in sockets or []]  # type: ignore[misc]
         self.lifespan = self.config.lifespan_class(self.config)
         self.started = True
@@ -65,7 +67,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._slots.is_stopping = True
         for handshake in self._handshakes:
-            self._loop.call_later(protocol.CLOSE_TIMEOUT, handshake.cancel)
+            self._loop.call_later(limits.CLOSE_TIMEOUT, handshake.cancel)
         await super().shutdown(sockets)
         self._slots.close()
 
@@ -105,19 +107,19 @@ class Server(uvicorn.Server):
         def done(_: object) -> None:
             self._handshakes.pop(handshake, None)
             self.server_state.tasks.discard(handshake)
-            if handshake.cancelled() or handshake.exception():  # disconnected, or TLS failed
+            if handshake.cancelled() or handshake.exception():  # no client, or no TLS
                 sock.close()
 
         handshake.add_done_callback(done)
 
     async def _connect(self, sock: socket.socket) -> None:
-        timeout = protocol.REQUEST_TIMEOUT if self.config.ssl else None
+        timeout = limits.REQUEST_TIMEOUT if self.config.ssl else None
         await self._loop.connect_accepted_socket(
             self._protocol, sock, ssl=self.config.ssl, ssl_handshake_timeout=timeout
         )
 
-    def _protocol(self) -> Protocol:
-        return Protocol(
+    def _protocol(self) -> HttpConnection:
+        return HttpConnection(
             config=self.config,
             server_state=self.server_state,
             app_state={},
@@ -174,7 +176,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
 
     CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn_worker defines it as a class attribute
         "loop": "auto",
-        "http": Protocol,
+        "http": HttpConnection,
         "ws": "none",
         "lifespan": "off",
         "access_log": False,  # a request line contains a token
@@ -183,7 +185,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
     }
 
     def is_wanted(self) -> bool:
-        """Whether the arbiter still runs, and no file of the code has changed (`--reload`)."""
+        """Return whether the arbiter still runs, and no source file has changed (`--reload`)."""
         return bool(self.alive) and os.getppid() == self.ppid
 
     def init_signals(self) -> None:
@@ -193,7 +195,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the arbiter
 
     def init_process(self) -> None:
-        """Boot and serve; a worker that cannot boot does not stop the others: see `booting`."""
+        """Boot and serve. A worker that cannot boot does not stop the others; see `booting`."""
         try:
             super().init_process()
         except BaseException as error:
@@ -217,7 +219,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             sys.exit(COULD_NOT_START)
 
     def _pause(self, seconds: float) -> None:
-        """Sleep, unless the arbiter is gone. The arbiter ends the worker with SIGTERM."""
+        """Sleep, or exit if the arbiter is gone. The arbiter ends the worker with SIGTERM."""
         ends_at = time.monotonic() + seconds
         while os.getppid() == self.ppid and (left := ends_at - time.monotonic()) > 0:
             self.notify()
@@ -233,16 +235,16 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 "and post_request. To use them, set --worker-class gthread."
             )
         extensions = getattr(self.wsgi, "extensions", {})  # a wrapped application has none
-        callbacks: Callbacks | None = extensions.get("callbacks")
+        callbacks: CallbackHandler | None = extensions.get("callbacks")
         note: Note = (
             extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
         )
         config, cfg = self.config, self.cfg
-        config.app = App(self.wsgi, callbacks, cfg.threads, note)
+        config.app = CallbackApp(callbacks, FlaskBridge(self.wsgi, cfg.threads), note)
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
         if cfg.is_ssl:
             config.ssl_context_factory = lambda *_: ssl_context(cfg)
-        limits = RequestLimits(
+        request_limits = RequestLimits(
             cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
         )
         most = connection_limit(
@@ -254,7 +256,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 most,
                 cfg.worker_connections,
             )
-        server = Server(config, most, limits, note, self.is_wanted)
+        server = Server(config, most, request_limits, note, self.is_wanted)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, server.handle_exit)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -264,28 +266,28 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
 
 
 def _limit_unsent_data(sock: socket.socket) -> None:
-    """Have the kernel take few bytes of a response that the client does not read.
+    """Limit how many bytes of a response the kernel accepts before the client reads them.
 
-    Otherwise it takes megabytes, and a client that sends many requests and reads nothing occupies
-    the threads until then. Data that is on its way is not limited, so a fast client stays fast.
+    Otherwise it accepts megabytes, and a client that sends many requests and reads nothing occupies
+    the threads until then. Data in transit is not limited, so fast clients are not slowed down.
     """
     if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT)
 
 
-def connection_limit(wanted: int, descriptors: int) -> int:
-    """The most connections at the same time, so that descriptors remain for the record.
+def connection_limit(configured: int, descriptors: int) -> int:
+    """Return the maximum number of connections that leaves descriptors for the record.
 
-    `descriptors`: how many the process may have open.
+    `descriptors` is the number that the process may have open.
     """
     if descriptors == resource.RLIM_INFINITY:
-        return wanted
-    return min(wanted, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
+        return configured
+    return min(configured, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
 
 
 def needs_gthread(cfg: Any) -> bool:
-    """Whether a setting is used that only gthread supports: access log, statsd, request hooks."""
+    """Return whether a setting requires gthread: access log, statsd or request hooks."""
     hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
     return bool(
         cfg.accesslog or cfg.statsd_host or any(hook.get() != hook.default for hook in hooks)
@@ -297,4 +299,4 @@ def _exit(*_: object) -> None:
 
 
 def _ignore_rejection(*_: str) -> None:
-    """Does nothing: the application is not ours and has no store for rejections."""
+    """Do nothing, because another application has no store for rejected requests."""

@@ -132,7 +132,7 @@ def test_a_private_address_needs_leave(site: Site) -> None:
         ({"secrets": [SECRET] * 3}, "secrets: give one"),
         ({"secrets": ["whsec_"]}, "secrets: is empty"),
         ({"secrets": ["!!!"]}, "secrets: is not whsec_"),
-        ({"secrets": ["whsec_AA"]}, "secrets: is too short: it holds 1 bytes after decoding"),
+        ({"secrets": ["whsec_AA"]}, "secrets: is too short: it has 1 bytes after decoding"),
         ({"secrets": [SECRET, "whsec_c2hvcnQ="]}, "python3 -c"),
         ({"url": "ftp://a"}, "url: is not a URL"),
         ({"sekret": "x"}, "sekret: is not an option"),

@@ -11,15 +11,19 @@ import os
 import socket
 
 from receiver.config.settings import load, sqlite_path
-from receiver.web.server.protocol import Protocol
+from receiver.web.server.protocol import HttpConnection
 from receiver.web.server.worker import Server
 from tests.support.apps.unhurried import app
 
 __all__ = ["app"]
 
 database = sqlite_path(load().database_url)
-waiting: set[Protocol] = set()
-serve, pause, resume = Server.serve_connection, Protocol.pause_writing, Protocol.resume_writing
+waiting: set[HttpConnection] = set()
+serve, pause, resume = (
+    Server.serve_connection,
+    HttpConnection.pause_writing,
+    HttpConnection.resume_writing,
+)
 
 
 def serve_with_small_buffer(server: Server, sock: socket.socket) -> None:
@@ -27,13 +31,13 @@ def serve_with_small_buffer(server: Server, sock: socket.socket) -> None:
     serve(server, sock)
 
 
-def pause_visibly(connection: Protocol) -> None:
+def pause_visibly(connection: HttpConnection) -> None:
     pause(connection)
     waiting.add(connection)
     report()
 
 
-def resume_visibly(connection: Protocol) -> None:
+def resume_visibly(connection: HttpConnection) -> None:
     resume(connection)
     waiting.discard(connection)
     report()
@@ -44,5 +48,5 @@ def report() -> None:
 
 
 Server.serve_connection = serve_with_small_buffer  # type: ignore[method-assign,assignment]
-Protocol.pause_writing = pause_visibly  # type: ignore[method-assign,assignment]
-Protocol.resume_writing = resume_visibly  # type: ignore[method-assign,assignment]
+HttpConnection.pause_writing = pause_visibly  # type: ignore[method-assign,assignment]
+HttpConnection.resume_writing = resume_visibly  # type: ignore[method-assign,assignment]

@@ -7,10 +7,10 @@ a client may take longer than the limits of the product allow. Here nothing is r
 from __future__ import annotations
 
 from receiver.stores import group_commit
-from receiver.web.server import protocol
+from receiver.text import limits
 from tests.support.apps.unlimited_arrival import UNLIMITED, app
 
 group_commit.PATIENCE = group_commit.PATIENCE_WHEN_STUCK = UNLIMITED
-protocol.WRITE_TIMEOUT = protocol.CLOSE_TIMEOUT = UNLIMITED
+limits.WRITE_TIMEOUT = limits.CLOSE_TIMEOUT = UNLIMITED
 
 __all__ = ["app"]

@@ -6,10 +6,10 @@ arrives slowly, so whatever is answered meanwhile was not kept waiting by it.
 
 from __future__ import annotations
 
-from receiver.web.server import protocol
+from receiver.text import limits
 
 UNLIMITED = 1e6  # seconds
-protocol.REQUEST_TIMEOUT = protocol.LONG_REQUEST_TIMEOUT = UNLIMITED
+limits.REQUEST_TIMEOUT = limits.LONG_REQUEST_TIMEOUT = UNLIMITED
 
 from wsgi import app  # noqa: E402 - the limits have to be long first
 

@@ -15,7 +15,7 @@ from receiver.config.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
 from receiver.stores.sqlite.session import SqliteSession
 from receiver.web.admission import CallbackRequest
-from receiver.web.server.callbacks import CallbackResponse, Callbacks
+from receiver.web.server.callback_app import CallbackHandler, CallbackResponse
 from tests.support.disk import Disk
 
 database = sqlite_path(load().database_url)
@@ -36,7 +36,7 @@ if "TEST_SYNCHRONOUS" in os.environ:
 
 from tests.support.apps.unhurried import app  # noqa: E402 - the disk has to be there first
 
-as_flask_answers, take_without_flask = app.wsgi_app, Callbacks.take
+as_flask_answers, take_without_flask = app.wsgi_app, CallbackHandler.receive
 
 
 def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -48,7 +48,9 @@ def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return as_flask_answers(environ, before_it_leaves)
 
 
-async def take(self: Callbacks, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
+async def take(
+    self: CallbackHandler, sent: CallbackRequest, body: bytes
+) -> CallbackResponse | None:
     answer = await take_without_flask(self, sent, body)
     if answer is not None and answer.status == 200:
         note(str(sent.task_id))
@@ -61,4 +63,4 @@ def note(task: str) -> None:
 
 
 app.wsgi_app = answer  # type: ignore[method-assign]
-Callbacks.take = take  # type: ignore[method-assign]
+CallbackHandler.receive = take  # type: ignore[method-assign]

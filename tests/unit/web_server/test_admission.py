@@ -18,7 +18,8 @@ from receiver.errors import BadSignature, UnknownCallbackUrl
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import TOLERANCE, sign
 from receiver.tasks import Trust
-from receiver.web.admission import LONGEST_CALLBACK, CallbackRequest, admit, check_size, identify
+from receiver.text.limits import MAX_BODY
+from receiver.web.admission import CallbackRequest, admit, check_size, identify
 from tests.support.samples import SECRET, body
 
 KEY, NEW_KEY, OTHER_KEY = ("whsec_" + text * 8 for text in ("a2V5", "bmV3", "bm90"))
@@ -224,9 +225,9 @@ def test_a_signature_is_over_the_compressed_body(monkeypatch: pytest.MonkeyPatch
     ("size", "headers", "error"),
     [
         (0, {}, None),
-        (LONGEST_CALLBACK - 1, {}, None),
-        (LONGEST_CALLBACK, {}, RequestEntityTooLarge),
-        (LONGEST_CALLBACK + 1, {"Content-Length": "5"}, RequestEntityTooLarge),
+        (MAX_BODY, {}, None),
+        (MAX_BODY + 1, {}, RequestEntityTooLarge),
+        (MAX_BODY + 1, {"Content-Length": "5"}, RequestEntityTooLarge),
         (5, {"Content-Length": "5"}, None),
         (4, {"Content-Length": "5"}, BadRequest),
         (6, {"Content-Length": "5"}, BadRequest),
@@ -253,9 +254,9 @@ def test_what_is_wrong_with_several_is_refused_for_its_address() -> None:
     """Who does not know an address learns nothing else."""
     request = sent(token="wrong", headers={"Content-Type": "text/plain"})
     with pytest.raises(UnknownCallbackUrl):
-        admit(WITH_KEY, request, b"x" * LONGEST_CALLBACK, NOW)
+        admit(WITH_KEY, request, b"x" * (MAX_BODY + 1), NOW)
     with pytest.raises(RequestEntityTooLarge):
-        admit(WITH_KEY, signed(OTHER_KEY), b"x" * LONGEST_CALLBACK, NOW)
+        admit(WITH_KEY, signed(OTHER_KEY), b"x" * (MAX_BODY + 1), NOW)
 
 
 def test_a_callback_is_what_was_sent() -> None:

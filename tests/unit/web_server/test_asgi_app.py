@@ -15,16 +15,21 @@ import pytest
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from receiver.web.admission import LONGEST_CALLBACK, CallbackRequest
-from receiver.web.server import protocol
-from receiver.web.server.app import DISCONNECTED, App
-from receiver.web.server.callbacks import CallbackResponse, Callbacks
-from receiver.web.server.protocol import Note
-from receiver.web.server.wsgi import LONGEST_PART
+from receiver.text import limits
+from receiver.text.limits import MAX_BODY
+from receiver.web.admission import CallbackRequest
+from receiver.web.server.callback_app import (
+    DISCONNECTED,
+    CallbackApp,
+    CallbackHandler,
+    CallbackResponse,
+)
+from receiver.web.server.connection_slots import Note
+from receiver.web.server.flask_bridge import LONGEST_PART, FlaskBridge
 from tests.support.patience import PATIENCE
 
 CALLBACK = "/callbacks/kling/task-1/token"
-LONG = LONGEST_CALLBACK + 1
+LONG = MAX_BODY + 1
 ANSWER = CallbackResponse(200, b'{"outcome":"recorded"}\n', {"x-request-id": "an-id"})
 
 
@@ -48,7 +53,7 @@ class Taking:
     answer: CallbackResponse | None = None
     seen: list[tuple[CallbackRequest, bytes]] = field(default_factory=list)
 
-    async def take(self, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
+    async def receive(self, sent: CallbackRequest, body: bytes) -> CallbackResponse | None:
         self.seen.append((sent, body))
         return self.answer
 
@@ -152,11 +157,12 @@ async def until(condition: Callable[[], object]) -> None:
 
 def made(
     wsgi: Any, callbacks: Taking | None = None, threads: int = 4, note: Note | None = None
-) -> App:
-    return App(wsgi, cast("Callbacks | None", callbacks), threads, note)
+) -> CallbackApp:
+    handler = cast("CallbackHandler | None", callbacks)
+    return CallbackApp(handler, FlaskBridge(wsgi, threads), note)
 
 
-def serve(app: App, make: Callable[[], Exchange]) -> Exchange:
+def serve(app: CallbackApp, make: Callable[[], Exchange]) -> Exchange:
     """Serve one request to its end."""
 
     async def scenario() -> Exchange:
@@ -258,7 +264,7 @@ def test_flask_runs_on_a_bounded_number_of_threads(submitted: list[object]) -> N
 # -- a thread begins when the body has arrived
 
 
-@pytest.mark.parametrize("length", [None, 3, LONGEST_CALLBACK])
+@pytest.mark.parametrize("length", [None, 3, MAX_BODY])
 def test_a_thread_begins_once_the_body_has_arrived(
     submitted: list[object], length: int | None
 ) -> None:
@@ -430,7 +436,7 @@ def test_what_is_refused_is_answered_first_and_its_rest_is_read_for_a_moment() -
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_the_rest_is_not_read_for_longer(monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
-    monkeypatch.setattr(protocol, "CLOSE_TIMEOUT", PATIENCE if leaves else 0)
+    monkeypatch.setattr(limits, "CLOSE_TIMEOUT", PATIENCE if leaves else 0)
 
     async def scenario() -> None:
         exchange = Exchange().of_length(LONG).arrive(b"1", more=True)

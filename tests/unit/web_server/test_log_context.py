@@ -19,7 +19,7 @@ from receiver.delivery.chores import Chore, run_chores
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
-from receiver.web.server.commits import CommitNotifier
+from receiver.web.server.callback_app import CommitNotifier
 from tests.support.patience import wait_until
 from tests.support.samples import callback, subscription
 from tests.support.scripted_connection import Client, ScriptedServer
@@ -133,7 +133,7 @@ def test_a_batch_of_writes_belongs_to_no_request() -> None:
 
     async def request() -> None:
         bind_contextvars(request_id="one")
-        await CommitNotifier(writer, asyncio.get_running_loop()).of(
+        await CommitNotifier(writer, asyncio.get_running_loop()).wait_for(
             writer.submit(adding("one"), start=False)
         )
         settled.set_result(None)

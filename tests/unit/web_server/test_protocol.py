@@ -11,22 +11,20 @@ from typing import Any
 
 import pytest
 
-from receiver.web.server import protocol
-from receiver.web.server.protocol import (
+from receiver.text.limits import (
     CLOSE_TIMEOUT,
     LONG_REQUEST_TIMEOUT,
-    LONGEST_HEAD,
-    LONGEST_TRAILERS,
-    MAX_BUFFERED,
+    MAX_HEAD,
     MAX_OVERHEAD,
+    MAX_TRAILERS,
+    MIN_READ_RATE,
     REQUEST_TIMEOUT,
-    SLOWEST_READ,
-    STALLED_AFTER,
-    TLS_WITHOUT_TLS_PORT,
-    TOO_SLOW,
+    STALL_TIMEOUT,
     WRITE_TIMEOUT,
-    RequestLimits,
 )
+from receiver.web.server import protocol, request_parser
+from receiver.web.server.connection_slots import RequestLimits
+from receiver.web.server.protocol import MAX_BUFFERED, TLS_WITHOUT_TLS_PORT, TOO_SLOW
 from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
 
 PATH = "/callbacks/kling/t/x"
@@ -238,7 +236,7 @@ def test_trailers_never_become_headers(client: Client, application: Application)
     assert statuses(client) == [200, 200]
 
 
-@pytest.mark.parametrize("name", sorted(protocol.FORBIDDEN_TRAILERS))
+@pytest.mark.parametrize("name", sorted(request_parser.FORBIDDEN_TRAILERS))
 def test_a_trailer_that_would_change_the_request_is_refused(
     client: Client, application: Application, name: bytes
 ) -> None:
@@ -399,12 +397,12 @@ def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
 # -- what can never become a request is refused before it has arrived
 
 ENDLESS_HEADS = {
-    "a request line": (b"GET /" + b"x" * LONGEST_HEAD, 414),
-    "a request line with an end": (b"GET /" + b"x" * LONGEST_HEAD + b" HTTP/1.1\r\n\r\n", 414),
+    "a request line": (b"GET /" + b"x" * MAX_HEAD, 414),
+    "a request line with an end": (b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\n\r\n", 414),
     "a long request line": (b"GET /" + b"x" * 4095 + b" HTTP/1.1\r\n\r\n", 414),
-    "one endless header": (HEAD + b"X: " + b"x" * LONGEST_HEAD + b"x" * 2000, 431),
+    "one endless header": (HEAD + b"X: " + b"x" * MAX_HEAD + b"x" * 2000, 431),
     "one long header": (HEAD + b"X: " + b"x" * 8190 + b"\r\n\r\n", 431),
-    "one endless name": (HEAD + b"x" * LONGEST_HEAD + b"x" * 2000, 431),
+    "one endless name": (HEAD + b"x" * MAX_HEAD + b"x" * 2000, 431),
     "many headers": (HEAD + b"X: y\r\n" * 64 + b"\r\n", 431),
     "long headers": (HEAD + (b"X: " + b"x" * 8000 + b"\r\n") * 5, 431),
 }
@@ -460,7 +458,7 @@ def test_a_limit_of_0_is_none_but_that_of_the_head(
     client = server.connect()
     client.send(GET, POST)
     assert statuses(client) == [200, 200]
-    client.send(GET[:-2] + b"X: " + b"x" * LONGEST_HEAD + b"\r\n\r\n")
+    client.send(GET[:-2] + b"X: " + b"x" * MAX_HEAD + b"\r\n\r\n")
     assert statuses(client) == [200, 200, 431]
     server.close()
 
@@ -496,11 +494,11 @@ def test_each_byte_of_a_head_is_looked_at_once(
 ENDLESS_BODIES = {
     "a size that is none": b"zz\r\n",
     "a size that is too long": b"1" * 40,
-    "a chunk's parameters": b"1;" + b"x" * 2 * LONGEST_TRAILERS,
-    "a trailer": b"0\r\n" + b"x" * 2 * LONGEST_TRAILERS,
-    "a trailer's value": b"0\r\nX: " + b"x" * 2 * LONGEST_TRAILERS,
-    "trailers": b"0\r\n" + b"X: y\r\n" * LONGEST_TRAILERS,
-    "trailers with an end": b"0\r\n" + b"X: y\r\n" * LONGEST_TRAILERS + b"\r\n",
+    "a chunk's parameters": b"1;" + b"x" * 2 * MAX_TRAILERS,
+    "a trailer": b"0\r\n" + b"x" * 2 * MAX_TRAILERS,
+    "a trailer's value": b"0\r\nX: " + b"x" * 2 * MAX_TRAILERS,
+    "trailers": b"0\r\n" + b"X: y\r\n" * MAX_TRAILERS,
+    "trailers with an end": b"0\r\n" + b"X: y\r\n" * MAX_TRAILERS + b"\r\n",
     "chunks of one byte": b"1\r\nx\r\n" * MAX_OVERHEAD,
     "chunks with parameters": (b"1;" + b"y" * 1000 + b"\r\nx\r\n") * 1000,
 }
@@ -952,7 +950,7 @@ def test_a_client_that_reads_nothing_is_closed_before_all_others(
     for client in unread:
         client.transport.reads = False
         client.send(GET)
-    server.loop.pass_time(STALLED_AFTER + MOMENT)
+    server.loop.pass_time(STALL_TIMEOUT + MOMENT)
     newest = server.connect()
     for count in range(1, 4):
         assert server.slots.close_longest_waiting()
@@ -992,7 +990,7 @@ def test_a_complete_response_that_nobody_reads_takes_no_longer_than_any_other(
 
 
 @pytest.mark.parametrize(
-    ("rate", "is_read"), [(2 * SLOWEST_READ, True), (SLOWEST_READ * 2 // 3, False)]
+    ("rate", "is_read"), [(2 * MIN_READ_RATE, True), (MIN_READ_RATE * 2 // 3, False)]
 )
 def test_a_client_that_reads_too_slowly_is_closed(
     server: ScriptedServer, deaf: Client, application: Application, rate: int, is_read: bool

@@ -18,7 +18,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from receiver.web.server import worker
-from receiver.web.server.protocol import Protocol, RequestLimits
+from receiver.web.server.connection_slots import RequestLimits
+from receiver.web.server.protocol import HttpConnection
 from receiver.web.server.worker import Server, Worker, connection_limit, needs_gthread
 from tests.support.patience import PATIENCE, wait_until
 
@@ -61,7 +62,9 @@ def serve(test: Callable[[Server, Door, Responder], Awaitable[None]], most: int 
 
     async def run() -> None:
         app = Responder()
-        config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(
+            app, http=HttpConnection, ws="none", lifespan="off", log_config=None
+        )
         config.load()
         server = Server(config, most, RequestLimits(), lambda *_: None, lambda: app.is_wanted)
         with socket.create_server(("127.0.0.1", 0)) as sock:

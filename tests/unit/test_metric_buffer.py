@@ -9,8 +9,13 @@ from threading import Lock
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.observability.metric_buffer import MetricBuffer
-from receiver.observability.metrics import CALLBACK_SECONDS, CALLBACKS, LAST_CALLBACK, Sample
+from receiver.observability.metrics import (
+    CALLBACK_SECONDS,
+    CALLBACKS,
+    LAST_CALLBACK,
+    MetricBuffer,
+    Sample,
+)
 
 
 class Rows:

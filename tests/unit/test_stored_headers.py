@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.web.headers import LONGEST_VALUE, MOST_CHARACTERS, MOST_HEADERS, kept
+from receiver.text.limits import MAX_STORED_CHARACTERS, MAX_STORED_HEADER, MAX_STORED_HEADERS
+from receiver.web.admission import stored_headers
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
@@ -33,7 +34,7 @@ PATH = f"/callbacks/kling/task-1/{TOKEN}"
 )
 @pytest.mark.parametrize("name", ["X-Original-URI", "Referer", "X-Forwarded-Uri", "X-Anything"])
 def test_a_path_of_ours_is_not_kept(name: str, value: str) -> None:
-    assert kept([(name, value), ("X-Kept", "yes")], TOKEN) == {"X-Kept": "yes"}
+    assert stored_headers([(name, value), ("X-Kept", "yes")], TOKEN) == {"X-Kept": "yes"}
 
 
 @pytest.mark.parametrize(
@@ -59,22 +60,24 @@ def test_a_path_of_ours_is_not_kept(name: str, value: str) -> None:
     ],
 )
 def test_secret_and_odd_names_are_not_kept(name: str) -> None:
-    assert kept([(name, "canary")], TOKEN) == {}
+    assert stored_headers([(name, "canary")], TOKEN) == {}
 
 
 def test_a_secret_in_a_harmless_header_is_hidden() -> None:
-    found = kept([("X-Source", "https://a.example/0.png?Signature=canary")], None)
+    found = stored_headers([("X-Source", "https://a.example/0.png?Signature=canary")], None)
     assert found == {"X-Source": "https://a.example/0.png?…"}
 
 
 def test_at_most_so_many_and_so_much_is_kept() -> None:
     many = [(f"X-{number}", "v") for number in range(200)]
-    assert list(kept(many, None)) == [f"X-{number}" for number in range(MOST_HEADERS)]
-    long = [(f"X-{number}", "v" * (LONGEST_VALUE - 10)) for number in range(50)]
-    found = kept([*long, ("X-Short", "v")], None)
-    assert sum(len(name) + len(value) for name, value in found.items()) <= MOST_CHARACTERS
+    assert list(stored_headers(many, None)) == [
+        f"X-{number}" for number in range(MAX_STORED_HEADERS)
+    ]
+    long = [(f"X-{number}", "v" * (MAX_STORED_HEADER - 10)) for number in range(50)]
+    found = stored_headers([*long, ("X-Short", "v")], None)
+    assert sum(len(name) + len(value) for name, value in found.items()) <= MAX_STORED_CHARACTERS
     assert len(found) == 9  # eight long ones, and the short one that still fits
-    assert kept([("X-Long", "v" * (LONGEST_VALUE + 1))], None) == {}
+    assert stored_headers([("X-Long", "v" * (MAX_STORED_HEADER + 1))], None) == {}
 
 
 def test_what_tells_of_the_callback_is_kept() -> None:
@@ -86,12 +89,12 @@ def test_what_tells_of_the_callback_is_kept() -> None:
         "webhook-timestamp": "1781080794",
         "X-Forwarded-For": "203.0.113.7, 2001:db8::1",
     }
-    assert kept(given.items(), TOKEN) == given
+    assert stored_headers(given.items(), TOKEN) == given
 
 
 def test_the_token_of_one_request_decides_nothing_for_the_next() -> None:
     for_other = mint(SECRET, "kling", "task-2")
     header = [("X-Ray", "Root=" + TOKEN.replace("a", "%61"))]
-    assert kept(header, TOKEN) == {}
-    assert set(kept(header, for_other)) == {"X-Ray"}
-    assert kept(header, TOKEN) == {}
+    assert stored_headers(header, TOKEN) == {}
+    assert set(stored_headers(header, for_other)) == {"X-Ray"}
+    assert stored_headers(header, TOKEN) == {}

@@ -39,12 +39,12 @@ def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
         runs.append(1)
         if len(runs) == 1:
             for _ in range(5):
-                later.ask()
+                later.schedule()
             assert due == []  # it never runs twice at once
 
     later = Debouncer(run, 60)
-    later.ask()
-    later.ask()
+    later.schedule()
+    later.schedule()
     assert len(due) == 1
     due.pop()()
     assert len(due) == 1  # five who asked are served by one
@@ -54,7 +54,7 @@ def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
 
 def test_what_is_closed_runs_no_more(due: list[Callable[[], None]]) -> None:
     later = Debouncer(lambda: None, 60)
-    later.ask()
+    later.schedule()
     assert len(due) == 1
     later.close()
     assert due == []
@@ -70,6 +70,6 @@ def test_no_thread_now_is_no_error_and_the_next_who_asks_tries_again(
     later = Debouncer(has_run.set, 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Timer, "start", fails)
-        later.ask()
-    later.ask()
+        later.schedule()
+    later.schedule()
     assert has_run.wait(PATIENCE)

@@ -12,8 +12,8 @@ import pytest
 
 from receiver.errors import StoreUnavailable
 from receiver.stores.sql.sessions import Allowance, Usage
-from receiver.web import limits as limits_module
-from receiver.web.limits import MOST_MERGED, AttemptLimiter, network
+from receiver.web import attempt_limiter as limits_module
+from receiver.web.attempt_limiter import MAX_MERGED, AttemptLimiter, network
 from tests.support.patience import PATIENCE
 
 
@@ -40,7 +40,7 @@ def test_one_address_does_not_wait_for_another() -> None:
 
 
 def test_only_so_many_addresses_are_remembered() -> None:
-    limits = AttemptLimiter(burst=1, most=100)
+    limits = AttemptLimiter(burst=1, max_senders=100)
     for number in range(1_000):
         limits.wait(f"2001:db8:{number:x}::1", 0.0)
         limits.wait("192.0.2.1", 0.0)  # seen again and again: not the one that is forgotten
@@ -246,7 +246,7 @@ def test_a_merge_is_of_bounded_size_and_nobody_is_charged_for_others(shared: Sha
     for number in range(5_000):
         one.wait(f"2001:db8:{number:x}::1", 0.0)
     one.merge(0.0)
-    assert len(shared.rows) <= MOST_MERGED
+    assert len(shared.rows) <= MAX_MERGED
     assert other.wait("2001:db8:ffff:1::1", 0.0) is None
     assert [other.wait(ATTACKER, 0.0) for _ in range(7)] == [None] * 6 + [1.0]
 
@@ -256,7 +256,7 @@ def test_what_is_stored_does_not_loosen_what_this_process_has_counted(shared: Sh
     one = process(shared)
     one.wait(ATTACKER, 0.0)
     one.merge(0.0)
-    for number in range(MOST_MERGED):  # the others of the attacker are then not merged
+    for number in range(MAX_MERGED):  # the others of the attacker are then not merged
         one.wait(f"2001:db8:{number:x}::1", 0.0)
     for _ in range(5):
         one.wait(ATTACKER, 0.0)

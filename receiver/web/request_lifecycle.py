@@ -1,0 +1,133 @@
+"""What happens before and after every request: its id, its counters and its log line.
+
+Paths contain tokens, so a log line names the route instead. Every line that a request causes has
+the id of the request, which is also in the `X-Request-Id` header of the response.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+
+import structlog
+from flask import Flask, Response, g, request
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from receiver.observability import metrics
+from receiver.observability.metrics import MetricBuffer
+from receiver.text.redaction import redacted
+from receiver.web import auth
+from receiver.web.debounce import Debouncer
+
+log = structlog.get_logger()
+QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")  # logged only if they fail
+REQUEST_ID = "X-Request-Id"
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
+_LOGGED_ARGUMENTS = {"task_id": "task", "delivery_id": "delivery", "callback_id": "callback"}
+_LOGGED_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def request_id(assigned: str | None, *, is_behind_proxy: bool) -> str:
+    """Return the id of a request: the one that our proxy assigned, if it is valid, or a random one.
+
+    `assigned` is the value of the X-Request-Id header.
+    """
+    given = assigned or "" if is_behind_proxy else ""
+    is_valid = _VALID_REQUEST_ID.fullmatch(given) and redacted(given) == given
+    return given if is_valid else os.urandom(16).hex()
+
+
+class RequestReport:
+    """Counts finished requests and logs a line for each. Flask and the callback app use it."""
+
+    def __init__(self, meter: MetricBuffer, flush: Debouncer) -> None:
+        self._meter, self._flush = meter, flush
+
+    def finished(
+        self, method: str, route: str, status: int, seconds: float | None, *, is_callback: bool
+    ) -> None:
+        """Report a request. `seconds` is how long it took; None if that is unknown."""
+        if is_callback and seconds is not None:
+            self._meter.observe(metrics.CALLBACK_SECONDS, seconds, str(status))
+        if not self._flush.is_scheduled and self._meter.is_pending:
+            self._flush.schedule()
+        if route in QUIET_ROUTES and status < 400:
+            return
+        write_line = log.info if status < 400 else log.warning
+        ms = None if seconds is None else round(seconds * 1000, 1)
+        write_line("request", method=method, route=route, status=status, ms=ms)
+
+    def close(self) -> None:
+        """Stop flushing what was counted."""
+        self._flush.close()
+
+
+def install(
+    app: Flask,
+    report: RequestReport,
+    meter: MetricBuffer,
+    reject: Callable[[Response], Response],
+    hide: Callable[[str], str],
+    api_token: str | None,
+    *,
+    is_behind_proxy: bool,
+) -> None:
+    """Surround every request of this application.
+
+    `reject` notes a request that gets a 4xx, and may replace its response. `hide` removes known
+    secrets from responses of `/api`, because another service may have repeated them.
+    """
+    check_token = auth.token_check(api_token)
+
+    @app.before_request
+    def begin() -> Response | None:
+        g.started = time.perf_counter()
+        clear_contextvars()  # the thread served another request before
+        g.request_id = request_id(request.headers.get(REQUEST_ID), is_behind_proxy=is_behind_proxy)
+        bind_contextvars(request_id=g.request_id)
+        if not request.path.startswith(auth.CHECKED_PATHS):
+            return None
+        refusal = check_token()
+        if refusal is None:  # the ids in the path of an unauthenticated request are not logged
+            _bind_ids()
+        return refusal
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        if request.path.startswith("/api/") and response.is_json:
+            response.set_data(hide(response.get_data(as_text=True)))
+        if 400 <= response.status_code < 500:
+            response = reject(response)
+        status, started, rule = response.status_code, g.get("started"), request.url_rule
+        if status >= 400:
+            _count_failure(meter)
+        if "request_id" in g:
+            response.headers[REQUEST_ID] = g.request_id
+        report.finished(
+            request.method,
+            rule.rule if rule else "unknown path",
+            status,
+            time.perf_counter() - started if started else None,
+            is_callback=request.blueprint == "callbacks",
+        )
+        clear_contextvars()  # later lines of this thread may concern no request
+        return response
+
+
+def _bind_ids() -> None:
+    """Add the task, delivery or callback in the path of an API request to its log lines."""
+    if not request.path.startswith("/api/"):
+        return
+    for argument, value in (request.view_args or {}).items():
+        if argument in _LOGGED_ARGUMENTS and _LOGGED_ID.fullmatch(str(value)):
+            bind_contextvars(**{_LOGGED_ARGUMENTS[argument]: value})
+
+
+def _count_failure(meter: MetricBuffer) -> None:
+    """Count a failed authentication, or that the record was unavailable; see `problems`."""
+    if g.get("unproven"):
+        meter.count(metrics.VERIFICATION_FAILURES, g.unproven)
+    if g.get("store_failed"):
+        meter.store_failed()
