@@ -1,7 +1,7 @@
 """The table of settings: everything that the receiver reads from its environment.
 
 The provider adapters declare settings of their own, and so does the submitter. A test compares all
-of them with `.env.example` and the README.
+of them with `.env.example` and docs/settings.md.
 """
 
 from __future__ import annotations

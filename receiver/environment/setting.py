@@ -17,15 +17,15 @@ class Setting(Generic[T]):
     """One setting: an environment variable, or the file that `NAME_FILE` names.
 
     The receiver's table of settings consists of these, and each provider adapter declares the one
-    with the secrets of its callbacks. `.env.example` and the README are written from them.
+    with the secrets of its callbacks. `.env.example` and docs/settings.md are written from them.
     """
 
     name: str
     read: Callable[[str], T]  # raises ValueError("is not …; use …") without repeating the text
     default: T  # the value if the setting is unset or empty
-    summary: str  # one sentence, for the README
+    summary: str  # one sentence, for docs/settings.md
     details: str = ""  # more sentences, for `.env.example`
-    unset: str = "none"  # what the README shows as the default, if `default` has no text
+    unset: str = "none"  # what docs/settings.md shows as the default, if `default` has no text
     example: str = ""  # for `.env.example`, if `default` has no text
     is_secret: bool = False  # whether its value must never be shown
     may_be_file: bool = True

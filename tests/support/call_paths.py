@@ -35,7 +35,6 @@ ROOT = Path(__file__).parents[2]
 JSON = "application/json"
 WARM_UPS = 2  # callbacks that import modules, open connections and fill caches
 MEASURED = 7  # callbacks whose calls are compared
-AFTERWARDS = 0.1  # seconds after a response during which its calls may end
 WRITER = "writer"  # the thread that commits
 ATTEMPTS = "delivery"  # how the names of the threads that make attempts begin
 HTTP_SERVER = ("web/server/protocol.py", "web/server/worker.py")  # subclasses of uvicorn's classes
@@ -106,6 +105,7 @@ class Calls:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._windows: list[tuple[int, int]] = []
+        self._size = 0  # bytes of the file at the last `has_paused`
 
     @contextmanager
     def window(self) -> Iterator[None]:
@@ -113,6 +113,11 @@ class Calls:
         start = time.monotonic_ns()
         yield
         self._windows.append((start, time.monotonic_ns()))
+
+    def has_paused(self) -> bool:
+        """Return whether no call was recorded since the last time this was asked."""
+        before, self._size = self._size, self._file.stat().st_size
+        return self._size == before
 
     def usual(self, is_counted: Callable[[str], bool]) -> frozenset[Function]:
         """Return the functions called in most of the windows, so without any periodic work.
@@ -258,7 +263,7 @@ def _send_callbacks(
                 with web.window():
                     raw, headers = body(task_id=f"provider-task-{number}"), {"Content-Type": JSON}
                     response = requests.post(url, raw, headers=headers, timeout=PATIENCE)
-                    time.sleep(AFTERWARDS)
+                    processes.wait_until(web.has_paused)
                 assert response.json() == {"outcome": "recorded"}, response.text
                 if worker:
                     processes.wait_until(partial(processes.is_delivered, number))

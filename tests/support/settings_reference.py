@@ -1,6 +1,6 @@
 """The documentation of the settings, written from their table.
 
-`python -m tests.support.settings_reference` writes it into `.env.example` and the README.
+`python -m tests.support.settings_reference` writes it into `.env.example` and docs/settings.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from receiver.config.table import all_settings
 from receiver.environment import Setting
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE, README = ROOT / ".env.example", ROOT / "README.md"
+EXAMPLE, PAGE = ROOT / ".env.example", ROOT / "docs" / "settings.md"
 WIDTH = 100
 SETTINGS = all_settings()
 
@@ -40,7 +40,7 @@ def _paragraph(setting: Setting[Any]) -> str:
 
 
 def rows(settings: Iterable[Setting[Any]] = SETTINGS) -> str:
-    """Return the rows of the README's table."""
+    """Return the rows of the table in docs/settings.md."""
     return "\n".join(_row(setting) for setting in settings)
 
 
@@ -54,7 +54,7 @@ def written(path: Path, text: str, settings: Iterable[Setting[Any]] = SETTINGS) 
     """Return the text of this file with the present documentation of the settings."""
     names = [setting.name for setting in settings]
     first, last = names[0], names[-1]
-    if path == README:
+    if path == PAGE:
         pattern, new = rf"\| `{first}` \|.*?\n\| `{last}` \|[^\n]*", rows(settings)
     else:
         pattern = rf"(?:#[^\n]*\n)+(?:# )?{first}=.*?\n(?:# )?{last}=[^\n]*"
@@ -65,5 +65,5 @@ def written(path: Path, text: str, settings: Iterable[Setting[Any]] = SETTINGS) 
 
 
 if __name__ == "__main__":
-    for path in (EXAMPLE, README):
+    for path in (EXAMPLE, PAGE):
         path.write_text(written(path, path.read_text()))

@@ -19,10 +19,10 @@ from tests.support import settings_reference
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.findall(r"^#? ?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "settings.md").read_text()
 TABLE = [
     name
-    for row in re.findall(r"^\| (`[A-Z].*?) \|", README, re.MULTILINE)
+    for row in re.findall(r"^\| (`[A-Z].*?) \|", PAGE, re.MULTILINE)
     for name in re.findall(r"`([A-Z][A-Z_]+)`", row)
 ]
 
@@ -85,7 +85,7 @@ def test_readme_has_a_row_for_every_setting(asked: set[str]) -> None:
     assert set(TABLE) == asked
 
 
-@pytest.mark.parametrize("path", [settings_reference.EXAMPLE, settings_reference.README])
+@pytest.mark.parametrize("path", [settings_reference.EXAMPLE, settings_reference.PAGE])
 def test_the_documents_are_written_from_the_table(path: Path) -> None:
     text = path.read_text()
     assert text == settings_reference.written(path, text), settings_reference.__doc__
