@@ -498,7 +498,7 @@ def test_one_bad_callback_fails_alone_among_many(
 
         hook = "mail"
 
-        def hears(self, **_: object) -> bool:
+        def includes(self, **_: object) -> bool:
             raise ZeroDivisionError("a mistake of ours")
 
     good, bad = Ingest(store, [subscription("mail")]), Ingest(store, [Breaks()])  # type: ignore[list-item]
