@@ -84,7 +84,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 
 def test_proxies_pass_on_to_where_we_listen() -> None:
     bind = "127.0.0.1:8000"  # receiver.web.gunicorn's, without PORT
-    assert f'bind = "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
+    assert f'else "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
     assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
     assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
         f"http://{bind}"  # with no path behind it: nginx would tidy up the one that came
