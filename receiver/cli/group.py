@@ -183,7 +183,7 @@ def store(chosen: settings.Settings | None = None) -> Store:
     """
     from receiver.console import output  # noqa: PLC0415 - its tables take long to import
     from receiver.ingest import known_secrets  # noqa: PLC0415 - neither does every command need it
-    from receiver.text.redaction import hiding_values  # noqa: PLC0415
+    from receiver.text.display import hiding_values  # noqa: PLC0415
 
     chosen = chosen or settings.load(creates_secret=False)
     found = _opened(chosen)

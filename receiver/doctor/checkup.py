@@ -14,7 +14,7 @@ from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from receiver.errors import SettingsError
 from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 
 
 def examine(*, send: bool) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 from receiver.config.settings import Settings
 from receiver.ingest import Ingest, known_secrets
 from receiver.stores.base import Store
-from receiver.text import redaction
+from receiver.text.display import hiding
 from receiver.web import cursors
 from receiver.web.dashboard.formats import Formats
 
@@ -46,7 +46,7 @@ class PageContext:
     @classmethod
     def of(cls, ingest: Ingest, settings: Settings) -> PageContext:
         known = known_secrets(settings)
-        return cls(ingest, Formats.of(settings.timezone), redaction.hiding(known))
+        return cls(ingest, Formats.of(settings.timezone), hiding(known))
 
 
 def row_before(kind: str, cursor: str) -> int | None:
