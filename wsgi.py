@@ -6,7 +6,7 @@ from receiver.config import settings
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import known_secrets
 from receiver.observability import logs
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 from receiver.web import create_app, problems
 from submitter import api
 

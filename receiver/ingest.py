@@ -35,7 +35,7 @@ from receiver.tasks import (
     Trust,
     new_task_id,
 )
-from receiver.text.redaction import redacted, shortened
+from receiver.text.display import redacted, shortened
 
 LONGEST_PROBLEM = 1_000  # characters
 log = structlog.get_logger()

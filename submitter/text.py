@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 
 
 def readable(text: object, max_chars: int = 300) -> str:

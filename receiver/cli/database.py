@@ -15,7 +15,7 @@ from receiver.ingest import hook_entries, known_secrets
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from receiver.stores.sql.metrics import without_hook
-from receiver.text.redaction import hiding_values
+from receiver.text.display import hiding_values
 
 
 def store(chosen: Settings | None = None) -> Store:

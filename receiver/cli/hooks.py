@@ -18,8 +18,7 @@ from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
 from receiver.observability import logs
 from receiver.serializers import records
-from receiver.text.display import plain
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding, plain
 
 
 @click.group("hooks")

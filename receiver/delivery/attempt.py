@@ -44,8 +44,7 @@ from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
-from receiver.text.display import storable
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted, storable
 
 LEASE = 10_000  # ms; after a worker has died, its deliveries wait that long
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases

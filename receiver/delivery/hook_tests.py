@@ -28,8 +28,7 @@ from receiver.providers import PROVIDERS
 from receiver.stores.base import Store
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.tasks import Status, Task, Trust, new_task_id
-from receiver.text.display import storable
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted, storable
 
 LEASE = 10_000  # ms; after a worker has died, its test events wait that long
 REFERENCE = "TEST"

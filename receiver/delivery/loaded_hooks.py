@@ -10,7 +10,7 @@ from receiver import hooks
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
-from receiver.text.redaction import hiding_values, redacted
+from receiver.text.display import hiding_values, redacted
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from receiver.errors import SettingsError
 from receiver.processes.current_hooks import source_of
 from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 
 
 def examine(*, send: bool) -> Iterator[Finding]:

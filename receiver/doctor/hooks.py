@@ -18,7 +18,7 @@ from receiver.observability import logs
 from receiver.processes import current_hooks
 from receiver.stores import Store
 from receiver.stores.sql.metrics import without_hook
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 
 Hide = Callable[[str], str]
 CORRECT = "correct the hooks file"

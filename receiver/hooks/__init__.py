@@ -16,7 +16,7 @@ from receiver.hooks.email import Email
 from receiver.hooks.python import Python
 from receiver.hooks.slack import Slack
 from receiver.hooks.webhook import Webhook
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 
 TYPES: Mapping[str, HookType] = {
     "apprise": Apprise,

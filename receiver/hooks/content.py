@@ -28,7 +28,7 @@ from receiver.pictures.file_types import (
     text_in,
 )
 from receiver.pictures.memory import TooMuchMemory
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; a shop has no use for a larger picture
 MIN_BYTES = 64  # every video and sound is longer, and every picture whose format is not decoded

@@ -8,7 +8,7 @@ from datetime import tzinfo
 from receiver.deliveries import Notice
 from receiver.events import Media
 from receiver.text import display
-from receiver.text.redaction import shortened
+from receiver.text.display import shortened
 
 _BREAK = "\u200b"  # a zero-width space
 # The beginnings of mentions and links in chat services, and of their own elements.

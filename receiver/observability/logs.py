@@ -20,7 +20,7 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from receiver.text import display
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 
 # Local variables may contain tokens and secrets, so tracebacks do not show them.
 TRACEBACK = structlog.processors.ExceptionRenderer(

@@ -23,8 +23,7 @@ from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import GONE_AFTER
-from receiver.text.display import storable
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted, storable
 
 REPORTS_EVERY = 2.0  # seconds
 LONGEST_PROBLEM = 1_000  # characters

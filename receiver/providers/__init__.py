@@ -20,7 +20,7 @@ from receiver.providers.modellix import Modellix
 from receiver.providers.registry import Registry, members_of
 from receiver.tasks import Status
 from receiver.text.content_encoding import HEADER
-from receiver.text.redaction import HIDDEN, redacted_path, shortened
+from receiver.text.display import HIDDEN, redacted_path, shortened
 
 # Characters of a provider's reason; the longest documented one has about 200. The stored body
 # contains all of it.

@@ -1,13 +1,20 @@
-"""Makes any text and any timestamp displayable, in every kind of output; pure."""
+"""Makes any text safe to log, store and show: without secrets, and displayable everywhere; pure.
+
+Removing secrets here is a second line of defence. Every function takes time proportional to the
+length of the text, for any text: see docs/adr/0015-linear-expressions.md.
+"""
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
+import string
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import Any
-
-from receiver.text.redaction import shortened
+from urllib.parse import quote, quote_plus, unquote
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 # Characters that control a terminal, although JSON allows them: C1 controls, and characters that
@@ -17,6 +24,53 @@ CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _EARLIEST, _LATEST = -62_135_510_400_000, 253_402_214_399_999  # ms UTC: years 1 and 9999
 # In JSON: a pair of surrogates, an escaped backslash, or a surrogate without its other half.
 _ESCAPES = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\\\|\\ud[89a-f][0-9a-f]{2}")
+
+HIDDEN = "…"
+_SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
+_B = r"[A-Za-z0-9_\-]"  # URL-safe base64
+_SCHEME = "[Bb]earer|BEARER|[Bb]asic|BASIC"
+_C = r"[A-Za-z0-9._~+/=\-]"  # credentials in a header
+_PART = r"[^\s/\"'<>?#\\%]+"
+_END = r"[^\s\"'<>\\\x00-\x1f]"  # a character that does not end a URL in a text
+# At least up to the third slash; the provider, the task or both may be empty.
+_UP_TO_THE_TOKEN = "|".join(
+    (
+        rf"{_SLASH}+{_PART}{_SLASH}+{_PART}{_SLASH}+",
+        rf"{_SLASH}+{_PART}{_SLASH}{{2,}}",
+        rf"{_SLASH}{{2,}}{_PART}{_SLASH}+",
+        rf"{_SLASH}{{3,}}",
+    )
+)
+# Each rule hides what it matches, except for its group.
+_RULES = [
+    rf"(callbacks(?:{_UP_TO_THE_TOKEN})){_END}+",  # a callback URL; `<token>` stays readable
+    rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
+    rf"((?<=[\w/])\?){_END}{{6,}}",  # also without a name
+    r"(://)[^\s/@\"'<>]+(?=@)",  # a user name and a password
+    rf"(hooks\.slack\.com/\w+/)[\w/\-{HIDDEN}]+",  # a part may be hidden already
+    rf"(whsec_)[A-Za-z0-9+/=_\-{HIDDEN}]+",
+    rf"(\b(?:{_SCHEME})[ +]+)(?:{_C}{{8}}|{_C}{{0,7}}{HIDDEN})(?:{_C}|{HIDDEN})*",
+]
+_SECRET = re.compile("|".join(_RULES))
+# Without one of these, no rule can match. So most lines are processed quickly.
+_MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC")
+_PATH_HINT = re.compile(r"callbacks(?!/<)")
+_DOTTED = re.compile(r"[A-Za-z0-9_\-.]+")
+_WEB_TOKEN = re.compile(rf"\beyJ{_B}{{8}}")
+# A callback token by itself: 43 characters of URL-safe base64, with every kind of character.
+_TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
+# A capital in a token has 21 of its characters after it, or as many before. Capitals are rare.
+_TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
+_SHORTEST, _LONGEST = 8, 256  # characters of a secret
+# What some formats write in another way.
+_NOT_PLAIN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9_.~-]")
+_HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
+_WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
+_SECRET_CHARACTERS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
+_MOST_SEGMENTS = 6
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 def encodable(text: str) -> str:
@@ -47,7 +101,7 @@ def one_line(text: str, limit: int | None = None, *, is_cut: bool = False) -> st
     """Return the text on one line, without unprintable characters and repeated spaces.
 
     So it cannot break a line, a header or an encoding. A text of more than `limit` characters is
-    redacted and shortened; see `redaction.shortened`, also for `is_cut`.
+    redacted and shortened; see `shortened`, also for `is_cut`.
     """
     line = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(line.split())
@@ -88,3 +142,151 @@ def _whole(found: re.Match[str]) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: "1 task", "2 tasks", "0 deliveries"."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def redacted(text: str) -> str:
+    """Return the text with callback tokens, URL queries, passwords and keys replaced by `…`."""
+    if "eyJ" in text:
+        text = _DOTTED.sub(_hide_web_tokens, text)
+    # Several searches are many times faster than a single expression.
+    if any(map(text.__contains__, _MARKS)) or _PATH_HINT.search(text):
+        text = _SECRET.sub(_hide_match, text)
+    return _TOKEN.sub(_hide_token, text) if _TOKEN_HINT.search(text) else text
+
+
+def _hide_web_tokens(run: re.Match[str]) -> str:
+    """Hide each JSON Web Token: three parts, of which the last may be empty."""
+    parts, shown, at = run[0].split("."), [], 0
+    while at < len(parts):
+        start = _WEB_TOKEN.search(parts[at]) if parts[at + 2 : at + 3] and parts[at + 1] else None
+        shown.append(parts[at] if start is None else parts[at][: start.start()] + HIDDEN)
+        at += 1 if start is None else 3
+    return ".".join(shown)
+
+
+def _hide_match(match: re.Match[str]) -> str:
+    return (match[match.lastindex] if match.lastindex else "") + HIDDEN
+
+
+def _hide_token(match: re.Match[str]) -> str:
+    run = match[0]
+    kinds = (str.isupper, str.islower, str.isdigit)
+    return HIDDEN if all(any(map(kind, run)) for kind in kinds) else run
+
+
+def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function like `redacted` that also hides these values, see `hiding_values`."""
+    return _hiding(secrets, redacted)
+
+
+def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that hides these values in a text, and nothing else.
+
+    The parts of a URL are hidden as well, because libraries report only a path, or only a token.
+    Values are found as they are, and in the forms of JSON, HTML and URLs. Values of fewer than 8
+    characters are not hidden, because they would also occur in ordinary words.
+    """
+    return _hiding(secrets, str)
+
+
+def _hiding(secrets: Iterable[str], finish: Callable[[str], str]) -> Callable[[str], str]:
+    spellings = {
+        part: sorted(_spellings(part), key=len, reverse=True)
+        for secret in secrets
+        for part in (secret, *_parts(secret))
+        if len(part) >= _SHORTEST
+    }
+    longest_first = sorted(spellings, key=len, reverse=True)
+    # All spellings of a value contain its longest plain part.
+    known = [(max(_NOT_PLAIN.split(part), key=len), spellings[part]) for part in longest_first]
+
+    def hide(text: str) -> str:
+        for common, found in known:
+            if common in text:
+                for spelling in found:
+                    text = text.replace(spelling, HIDDEN)
+        return finish(text)
+
+    return hide
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """Yield the parts of a URL that are secrets by themselves."""
+    scheme, is_url, rest = secret.partition("://")
+    if not is_url:
+        return
+    is_web = scheme.lower() in ("http", "https")
+    rest = rest.partition("#")[0]
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    account, _, host = authority.rpartition("@")
+    if account:
+        yield from (account, *account.split(":"))
+        yield base64.b64encode(unquote(account).encode()).decode()  # HTTP's basic authentication
+    yield from (f"{path}?{query}", path, query)
+    yield from (pair.partition("=")[2] or pair for pair in query.split("&"))
+    yield from filter(_is_like_a_token, path.split("/"))
+    # In apprise's URLs, such as discord://id/token, the first part is a secret or a host name.
+    if not is_web and not _HOST.fullmatch(host):
+        yield from (host, *host.split(":"))
+
+
+def _is_like_a_token(part: str) -> bool:
+    """Return whether part of a path is more than words such as `orders` or `new-results`."""
+    return not _WORDS.fullmatch(part)
+
+
+def _spellings(value: str) -> set[str]:
+    """Return the ways in which a text may contain this value."""
+    found = {value, unquote(value)}
+    found |= {one.replace("/", "\\/") for one in found}
+    found |= {json.dumps(one)[1:-1] for one in found} | {html.escape(one) for one in found}
+    for one in (value, unquote(value)):
+        for quoted in {quote(one, safe=""), quote(one), quote_plus(one)}:
+            found |= {quoted, quote(quoted, safe=""), _PERCENT.sub(_lowered, quoted)}
+    return {one for one in found if len(one) >= _SHORTEST}
+
+
+def _lowered(match: re.Match[str]) -> str:
+    return match[0].lower()
+
+
+def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
+    """Return the text, or if it is too long, redact it, cut it to `most` characters and append `…`.
+
+    The result never ends within a word that could be a secret, because a part of a secret would not
+    be recognised. Such a word is removed, but at most as many characters as the longest secret has.
+    `is_cut` states that the text was cut before.
+    """
+    if len(text) <= most and not is_cut:
+        return text
+    text = redacted(text)
+    end = min(len(text), most - 1)
+    if end == len(text) and not is_cut:
+        return text
+    least = max(0, end - _LONGEST)
+    while (
+        end > least
+        and text[end - 1] in _SECRET_CHARACTERS
+        and text[end : end + 1] in _SECRET_CHARACTERS
+    ):
+        end -= 1
+    return text[:end] + HIDDEN
+
+
+def redacted_path(path: str) -> str:
+    """Return the path of a request without secrets, so that people can see what it was for.
+
+    Unusual parts are replaced by `…`. So is everything after `callbacks`, a provider and a task,
+    because it is probably a token.
+    """
+    parts = path.split("?", maxsplit=1)[0].split("/")[1 : _MOST_SEGMENTS + 2]
+    at = parts.index("callbacks") if "callbacks" in parts else len(parts)
+    return "".join("/" + _shown(part, place - at) for place, part in enumerate(parts))
+
+
+def _shown(part: str, place: int) -> str:
+    if place > 2:  # after provider and task
+        return HIDDEN
+    plain = _TASK if place == 2 else _PLAIN
+    return part if not part or plain.fullmatch(part) else HIDDEN

@@ -17,7 +17,7 @@ from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import display, limits
-from receiver.text.redaction import hiding_values
+from receiver.text.display import hiding_values
 from receiver.web import (
     api,
     callbacks,

@@ -22,7 +22,7 @@ from receiver.events import Callback
 from receiver.signing import callback_urls
 from receiver.tasks import Trust
 from receiver.text import content_encoding, limits
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 
 INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
 TOO_LONG = f"The body has more than {limits.MAX_BODY} bytes."

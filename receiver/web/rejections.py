@@ -15,8 +15,7 @@ from receiver.clock import now_ms
 from receiver.errors import StoreError
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import Rejection
-from receiver.text.display import one_line
-from receiver.text.redaction import redacted, redacted_path
+from receiver.text.display import one_line, redacted, redacted_path
 from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.debounce import Debouncer
 from receiver.web.problems import problem

@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted
 from receiver.web import auth
 from receiver.web.debounce import Debouncer
 

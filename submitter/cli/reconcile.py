@@ -15,7 +15,7 @@ from receiver.observability import logs
 from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 from submitter.cli.group import EXIT_FAILED, as_json, print_json
 from submitter.reconcile import Reconciler
 from submitter.session import open_session

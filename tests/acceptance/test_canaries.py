@@ -10,8 +10,8 @@ from typing import Any
 
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
+from receiver.text.display import HIDDEN
 from receiver.text.limits import MAX_REJECTED_AT_ONCE
-from receiver.text.redaction import HIDDEN
 from tests.support.installation import ROOT, Installation
 from tests.support.patience import PATIENCE
 from tests.support.samples import body

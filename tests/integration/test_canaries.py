@@ -21,7 +21,7 @@ from receiver.ingest import Ingest
 from receiver.observability import logs
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.sqlite import SqliteStore
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 from tests.support.dispatching import working
 from tests.support.http_server import LoopbackServer
 from tests.support.patience import wait_until

@@ -18,7 +18,7 @@ from receiver.providers import MAX_REASON
 from receiver.providers.outputs import index_of
 from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
-from receiver.text.redaction import shortened
+from receiver.text.display import shortened
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET
 

@@ -20,7 +20,7 @@ from receiver.ingest import Ingest, known_secrets
 from receiver.observability import logs
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 from receiver.web.dashboard.page_context import PageContext
 from tests.support.applications import MakeApp
 from tests.support.samples import SECRET, body, callback, subscription

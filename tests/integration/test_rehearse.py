@@ -20,7 +20,7 @@ from receiver.hooks.base import Done, Hook
 from receiver.ingest import Ingest
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 from sandbox.server import Sandbox
 from tests.support.hook_servers import Page, Site, events, refusals
 from tests.support.installation import SHORT_LEASES, Installation

@@ -31,7 +31,7 @@ from receiver.observability.metrics import ATTEMPTS, DOWNLOADS, Sample
 from receiver.stores.sql.outbox import Outbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Trust
-from receiver.text.redaction import hiding
+from receiver.text.display import hiding
 from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000

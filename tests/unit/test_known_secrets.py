@@ -17,7 +17,7 @@ from receiver.config.hooks_file import HookEntry
 from receiver.config.settings import Settings
 from receiver.deliveries import Subscription
 from receiver.ingest import known_secrets
-from receiver.text.redaction import hiding, hiding_values
+from receiver.text.display import hiding, hiding_values
 
 ID, TOKEN = "123456789012345678", "Canary-abc_DEF.canary"
 URLS = [

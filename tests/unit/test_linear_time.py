@@ -27,9 +27,8 @@ from receiver.signing.callback_urls import mint
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
-from receiver.text.display import storable
+from receiver.text.display import hiding, redacted, redacted_path, shortened, storable
 from receiver.text.limits import MAX_BODY
-from receiver.text.redaction import hiding, redacted, redacted_path, shortened
 from receiver.web import admission, callbacks
 from receiver.web.dashboard.messages import message
 from submitter.batch import spreadsheet

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.text.redaction import redacted, redacted_path
+from receiver.text.display import redacted, redacted_path
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")

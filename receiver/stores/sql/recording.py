@@ -17,7 +17,7 @@ from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, co
 from receiver.stores.sql.resolve_task import ProviderId
 from receiver.stores.sql.rows import Row, StoredCallback
 from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
-from receiver.text.redaction import shortened
+from receiver.text.display import shortened
 
 LONGEST_PROBLEM = 1_000  # characters
 

@@ -24,8 +24,7 @@ from receiver.stores.sql.metrics import (
 )
 from receiver.stores.sql.queries import Picture
 from receiver.tasks import Status, Task
-from receiver.text.display import rfc3339
-from receiver.text.redaction import redacted
+from receiver.text.display import redacted, rfc3339
 from receiver.web.dashboard import charts
 from receiver.web.dashboard.charts import BarSeries, Quantiles
 from receiver.web.dashboard.page_context import PageContext

@@ -11,7 +11,7 @@ from receiver.config.settings import Settings
 from receiver.deliveries import State
 from receiver.ingest import Ingest, known_secrets
 from receiver.stores.base import Store
-from receiver.text import redaction
+from receiver.text.display import hiding
 from receiver.web import cursors
 from receiver.web.dashboard.formats import Formats
 
@@ -28,7 +28,7 @@ class PageContext:
 
     @classmethod
     def of(cls, ingest: Ingest, settings: Settings) -> PageContext:
-        hide = redaction.hiding(known_secrets(settings))
+        hide = hiding(known_secrets(settings))
         return cls(ingest, Formats.of(settings.timezone), hide)
 
     @property

@@ -12,7 +12,7 @@ from receiver.signing.callback_urls import mint
 from receiver.stores.sql.activity import Rejection
 from receiver.stores.sql.personal_data import TABLES
 from receiver.stores.sqlite import SqliteStore
-from receiver.text.redaction import HIDDEN
+from receiver.text.display import HIDDEN
 from tests.support.rich_record import Rich
 from tests.support.samples import SECRET
 
