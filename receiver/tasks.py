@@ -129,6 +129,7 @@ class Task:
     callback_task_id: str | None = None  # the id in callbacks, if it may differ
     id_source: IdSource | None = None  # of `provider_task_id`
     reference: str | None = None  # the user's own name for it, such as an order number
+    model: str | None = None  # as in the create request; None also if the provider has no choice
     trust: Trust = Trust.TOKEN
     reason: str | None = None  # why it failed, in the provider's words
     cost: str | None = None  # a decimal string, as the provider wrote it

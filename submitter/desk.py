@@ -64,6 +64,7 @@ class Desk:
             updated_at=now,
             account=self.account,
             reference=order.reference,
+            model=order.model or self.room.default_model,
             trust=Trust.QUERIED,
             expects_callback=self._expects_callback,
             # A task that can be asked about by the provider's id alone is given up on otherwise.

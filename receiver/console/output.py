@@ -228,6 +228,8 @@ def show_timeline(history: TaskHistory) -> None:
     task = history.task
     console = _console()
     _line(console, f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
+    if task.model is not None:
+        _line(console, f"  model {task.model}")
     start = task.created_at
     if history.forgotten_at is not None:
         _line(console, f"  forgotten at {_short(history.forgotten_at)}: its contents were erased")

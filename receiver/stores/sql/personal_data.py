@@ -55,8 +55,8 @@ _FOR_FORGET = "where the user's file is: `forget` removes the file"
 TABLES: Mapping[str, PersonalTable] = {
     "tasks": PersonalTable(
         "seq id provider account provider_task_id callback_task_id id_source status trust cost"
-        " cost_unit conflict created_at updated_at expects_callback asked deadline_at given_up_at"
-        " mismatched_at",
+        " cost_unit model conflict created_at updated_at expects_callback asked deadline_at"
+        " given_up_at mismatched_at",
         {"reference": Column(kept_because=_FOR_LISTS), "reason": Column()},
         of_task="seq = :task",
     ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Source
+from receiver.stores.sql import rows
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.rows import Row
@@ -97,24 +98,7 @@ def find(session: Session, task_id: str | None) -> Row | None:
 
 def insert(session: Session, task: Task) -> Row | None:
     """Put the task on record; its row, as `find` gives it. None if its id is taken."""
-    row: Row | None = session.execute(
-        _INSERT_TASK,
-        (
-            task.id,
-            task.provider,
-            task.account,
-            task.provider_task_id,
-            str(task.id_source or IdSource.CREATE) if task.provider_task_id else None,
-            task.callback_task_id,
-            task.reference,
-            str(task.status),
-            str(task.trust),
-            task.created_at,
-            task.updated_at,
-            int(task.expects_callback),
-            task.deadline_at,
-        ),
-    ).fetchone()
+    row: Row | None = session.execute(_INSERT_TASK, rows.of_task(task)).fetchone()
     return row
 
 
@@ -184,9 +168,8 @@ _LOCK_BY_PROVIDER_ID = locked(
 )
 
 _INSERT_TASK = f"""
-insert into tasks (id, provider, account, provider_task_id, id_source, callback_task_id, reference,
-  status, trust, created_at, updated_at, expects_callback, deadline_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into tasks ({", ".join(rows.TASK_COLUMNS)})
+values ({", ".join(f":{column}" for column in rows.TASK_COLUMNS)})
 on conflict (id) do nothing
 returning {_OF_A_TASK}, null as forgotten_at
 """  # noqa: S608 - of this file

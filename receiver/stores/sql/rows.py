@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
@@ -49,6 +50,8 @@ class TimeRange:
 
 ALWAYS = TimeRange()
 
+TASK_COLUMNS = tuple(field.name for field in fields(Task))  # all but `seq`, the row key
+
 
 def task(row: Row) -> Task:
     return Task(
@@ -62,6 +65,7 @@ def task(row: Row) -> Task:
         callback_task_id=row["callback_task_id"],
         id_source=None if row["id_source"] is None else IdSource(row["id_source"]),
         reference=row["reference"],
+        model=row["model"],
         trust=Trust(row["trust"]),
         reason=row["reason"],
         cost=row["cost"],
@@ -73,6 +77,25 @@ def task(row: Row) -> Task:
         given_up_at=row["given_up_at"],
         mismatched_at=row["mismatched_at"],
     )
+
+
+def of_task(task: Task) -> dict[str, object]:
+    """Return the values of the row of a task, by column.
+
+    An id without a source came from the response to our create request.
+    """
+    source = task.id_source or IdSource.CREATE
+    return {
+        **{name: _column_value(getattr(task, name)) for name in TASK_COLUMNS},
+        "id_source": str(source) if task.provider_task_id else None,
+    }
+
+
+def _column_value(value: object) -> object:
+    """Return a value as both drivers store it."""
+    if isinstance(value, bool):
+        return int(value)
+    return str(value) if isinstance(value, StrEnum) else value
 
 
 def callback(row: Row) -> StoredCallback:
