@@ -16,7 +16,7 @@ from receiver.stores.sql.polling import Polling
 from receiver.stores.sql.queries import Queries
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
-from receiver.stores.sql.sessions import Sessions
+from receiver.stores.sql.sessions import DashboardSessions
 
 
 class Store:
@@ -43,7 +43,7 @@ class Store:
         self.clocks = Clocks(database)
         self.retention = Retention(database)
         self.erasures = Erasures(database)
-        self.sessions = Sessions(database)
+        self.sessions = DashboardSessions(database)
         self.idempotency = IdempotencyKeys(database)
 
     def migrate(self) -> list[str]:

@@ -23,7 +23,7 @@ from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import schema as sqlite_schema
-from receiver.stores.sqlite.writer import GroupCommit, connect, file_lock
+from receiver.stores.sqlite.writer import SqliteWriter, connect, file_lock
 from receiver.tasks import Status, Task
 from tests.support.patience import PATIENCE, wait_until
 
@@ -268,7 +268,7 @@ def test_whoever_writes_to_the_file_waits_for_its_lock(
 
 def test_no_other_program_writes_while_a_batch_is_open(path: Path) -> None:
     """From the first statement on, even if that only reads: a later write cannot fail then."""
-    writer = GroupCommit(path)
+    writer = SqliteWriter(path)
     other = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
     def work(connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Literal
 
 from receiver.deliveries import State
 from receiver.stores.postgres import PostgresStore
-from receiver.stores.postgres.session import ReadingSession, numbered
+from receiver.stores.postgres.session import PostgresReadingSession, numbered
 from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Outcome, Status
 from tests.support.databases import Databases
@@ -92,9 +92,9 @@ def long(request: pytest.FixtureRequest) -> Iterator[PostgresStore]:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """The rows that each statement's plan for average values looks at."""
     counts: dict[str, int] = {}
-    execute = ReadingSession.execute
+    execute = PostgresReadingSession.execute
 
-    def explained(session: ReadingSession, sql: str, values: Any = (), /) -> Any:
+    def explained(session: PostgresReadingSession, sql: str, values: Any = (), /) -> Any:
         found: Any = execute(session, sql, values)
         if sql.split(None, 1)[0].lower() in ("select", "with"):
             rows = found.fetchall()
@@ -102,7 +102,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             return Rows(rows)
         return found
 
-    monkeypatch.setattr(ReadingSession, "execute", explained)
+    monkeypatch.setattr(PostgresReadingSession, "execute", explained)
     return counts
 
 

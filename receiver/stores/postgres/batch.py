@@ -36,7 +36,7 @@ def commit_together(
     of no more use. Raises StoreUnavailable if nobody knows whether it was.
     """
     asked = [Statement("begin"), Statement(LOCKED_FOR_AT_MOST)]
-    session = _Shared(wire, asked)
+    session = _BatchSession(wire, asked)
     running = [greenlet(work) for work in works]
     results = [each.switch(session) for each in running]
     while not all(each.dead for each in running):
@@ -62,24 +62,24 @@ def _commit(wire: Wire, asked: list[Statement]) -> None:
         raise psycopg.OperationalError(f"it did not commit: {end.answer.command_status!r}")
 
 
-class _Shared:
+class _BatchSession:
     """The session of all pieces of a batch: what they ask gathers."""
 
     def __init__(self, wire: Wire, asked: list[Statement]) -> None:
         self._wire = wire
         self._asked = asked
 
-    def execute(self, sql: str, values: Values = (), /) -> _Awaited:
+    def execute(self, sql: str, values: Values = (), /) -> _PendingResult:
         statement = Statement(sql, values)
         self._asked.append(statement)
-        return _Awaited(self._wire, statement)
+        return _PendingResult(self._wire, statement)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
         for each in values:
             self._asked.append(Statement(sql, each))
         return None
 
-    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> _Awaited:
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> _PendingResult:
         return self.execute(sql.with_lock, values)
 
     def lock(self, sql: LockedSql, values: Values = (), /) -> None:
@@ -89,7 +89,7 @@ class _Shared:
         self.execute(LOCK_NAME, (name,))
 
 
-class _Awaited:
+class _PendingResult:
     """What a statement gave: who looks at it waits for it."""
 
     def __init__(self, wire: Wire, statement: Statement) -> None:

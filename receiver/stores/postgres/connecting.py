@@ -67,14 +67,14 @@ def connect(url: str) -> Connection:
         return _connect(url)
     except psycopg.OperationalError as error:
         if not _is_refusal(url, error):
-            raise StoreUnreachable(f"the database is unavailable: {line(error)}") from error
+            raise StoreUnreachable(f"the database is unavailable: {first_line(error)}") from error
     try:
         return _connect(url)  # the server may have started between the error and the check
     except psycopg.OperationalError as error:
         if _says(error, NOT_YET):
-            raise StoreUnreachable(f"the database is unavailable: {line(error)}") from error
+            raise StoreUnreachable(f"the database is unavailable: {first_line(error)}") from error
         raise StoreUnavailable(
-            f"the database refuses the connection: {line(error)}; check DATABASE_URL"
+            f"the database refuses the connection: {first_line(error)}; check DATABASE_URL"
         ) from error
 
 
@@ -102,6 +102,6 @@ def _says(error: Exception, parts: tuple[str, ...]) -> bool:
     return any(part in str(error) for part in parts)
 
 
-def line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

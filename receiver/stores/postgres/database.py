@@ -17,9 +17,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from receiver.errors import StoreUnavailable, StoreUnreachable
 from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pooler, schema, vacuum
-from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
-from receiver.stores.postgres.session import PostgresSession, ReadingSession
-from receiver.stores.postgres.writer import BatchUndone, GroupCommit
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, first_line
+from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
+from receiver.stores.postgres.writer import BatchUndone, PostgresWriter
 from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
@@ -66,7 +66,7 @@ class PostgresDatabase(Database):
         self._is_closed = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
-        self.writer = GroupCommit(url, self.is_pooled)
+        self.writer = PostgresWriter(url, self.is_pooled)
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -86,7 +86,7 @@ class PostgresDatabase(Database):
         try:
             self._pool()
         except psycopg.Error as error:
-            raise StoreUnavailable(f"the database is unavailable: {line(error)}") from error
+            raise StoreUnavailable(f"the database is unavailable: {first_line(error)}") from error
         return self._is_pooled
 
     def pooler(self) -> tuple[str, str] | None:
@@ -148,7 +148,7 @@ class PostgresDatabase(Database):
 
     def held_by(self, mark: int) -> str:
         with self._connected() as connection:
-            return vacuum.described(vacuum.holders(connection, mark))
+            return vacuum.holders_text(vacuum.holders(connection, mark))
 
     def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
         if task_id is None:
@@ -167,7 +167,7 @@ class PostgresDatabase(Database):
                 with self._connected() as connection:
                     return _in_transaction(connection, work)
             except psycopg.DataError as error:  # such as a NUL, which SQLite's text may hold
-                raise ValueError(line(error)) from error
+                raise ValueError(first_line(error)) from error
             except (DeadlockDetected, SerializationFailure) as error:
                 if not tries_left:
                     raise StoreUnavailable(f"could not commit: {error}") from error
@@ -176,7 +176,7 @@ class PostgresDatabase(Database):
     @contextmanager
     def reading(self) -> Iterator[Session]:
         with self._connected() as connection:
-            yield ReadingSession(connection)
+            yield PostgresReadingSession(connection)
 
     # PostgreSQL plans a prepared statement for average values. With plain conditions it might then
     # read along the row key, and look at most of the table for a rare value. The order of all
@@ -219,7 +219,7 @@ class PostgresDatabase(Database):
         except UNAVAILABLE as error:
             is_lost = isinstance(error, (psycopg.OperationalError, PoolTimeout))
             kind = StoreUnreachable if is_lost else StoreUnavailable
-            raise kind(f"the database is unavailable: {line(error)}") from error
+            raise kind(f"the database is unavailable: {first_line(error)}") from error
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         with self._lock:

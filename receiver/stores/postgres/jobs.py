@@ -13,8 +13,8 @@ from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnectio
 from receiver.stores.postgres.database import PostgresDatabase
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import Session
-from receiver.stores.sql.endpoints import known
-from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, lanes
+from receiver.stores.sql.endpoints import load_endpoint
+from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, load_queues
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM
 
@@ -75,7 +75,7 @@ class Jobs:
             if row is None:
                 return False
             hook = row["hook"]
-            endpoint = known(session, hook)
+            endpoint = load_endpoint(session, hook)
             if not _may_begin(session, endpoint, now):
                 return False
             if not admission.has_slot(hook, timed_out=endpoint.timed_out):
@@ -100,7 +100,7 @@ class Jobs:
         """
 
         def work(session: Session) -> bool:
-            room = sum(lane.room(now, limit) for lane in lanes(session) if lane.hook == hook)
+            room = sum(lane.room(now, limit) for lane in load_queues(session) if lane.hook == hook)
             if room:
                 session.execute(_ANNOUNCE_DUE, (hook, now, room))
             return room > 0
@@ -115,7 +115,7 @@ class Jobs:
 
         def work(session: Session) -> int:
             announced = session.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
-            for lane in lanes(session):
+            for lane in load_queues(session):
                 room = lane.room(now, ANNOUNCED_AT_ONCE)
                 if room and lane.hook not in without_slot:
                     values = (lane.hook, now, room)
@@ -129,7 +129,7 @@ def _may_begin(session: Session, endpoint: Endpoint, now: int) -> bool:
     """Is the endpoint to be told now? One that is probed is held until this transaction ends."""
     circuit = endpoint.circuit(now)
     if circuit is Circuit.HALF_OPEN:
-        circuit = known(session, endpoint.hook, and_hold=True).circuit(now)
+        circuit = load_endpoint(session, endpoint.hook, and_hold=True).circuit(now)
         probe = session.execute(_PROBED, (endpoint.hook,))
         if circuit is Circuit.HALF_OPEN and probe.fetchall():
             return False  # its probe runs

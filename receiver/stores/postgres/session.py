@@ -34,7 +34,7 @@ class PostgresSession:
 
     def execute(self, sql: str, values: Values = (), /) -> QueryResult:
         cursor = self._connection.execute(translated(sql), values or None)
-        return cursor if self._pipeline is None else _Gathered(cursor, self._pipeline)
+        return cursor if self._pipeline is None else _PipelinedResult(cursor, self._pipeline)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
         with self._connection.cursor() as cursor:
@@ -51,7 +51,7 @@ class PostgresSession:
         self.execute(LOCK_NAME, (name,))
 
 
-class ReadingSession(PostgresSession):
+class PostgresReadingSession(PostgresSession):
     """A connection that only reads: it looks for text that cannot be stored as it would be."""
 
     def execute(self, sql: str, values: Values = (), /) -> QueryResult:
@@ -63,7 +63,7 @@ class ReadingSession(PostgresSession):
             return super().execute(sql, clean)
 
 
-class _Gathered:
+class _PipelinedResult:
     """The result of a statement that may not have been sent yet."""
 
     def __init__(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline) -> None:

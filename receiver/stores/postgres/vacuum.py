@@ -46,7 +46,7 @@ def holders(connection: psycopg.Connection[Any], mark: int) -> list[str]:
     return [row["holder"] for row in connection.execute(_HOLDERS, {"mark": mark}).fetchall()]
 
 
-def described(found: Sequence[str]) -> str:
+def holders_text(found: Sequence[str]) -> str:
     if not found:
         return "the next VACUUM removes it"
     shown = "; ".join(found[:SHOWN])

@@ -23,7 +23,7 @@ class BatchUndone(Exception):
     """An unknown write made the batch fail. Each caller has to repeat its own write alone."""
 
 
-class GroupCommit(group_commit.GroupCommit[Session]):
+class PostgresWriter(group_commit.GroupCommit[Session]):
     """The writer for PostgreSQL. `run` may raise Undone; work may only change rows of one task."""
 
     def __init__(self, url: str, is_pooled: Callable[[], bool] = bool) -> None:

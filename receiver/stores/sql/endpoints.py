@@ -13,7 +13,7 @@ from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.rows import Row
 
-Change = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
+EndpointChange = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
 """What an attempt does to its endpoint, and what people have to be told."""
 
 MOST_TRIES = 3  # a test event with which so many workers died is not sent again
@@ -56,7 +56,7 @@ class Endpoints(Component):
     def of(self, hook: str) -> Endpoint:
         """One of them; one that works if nothing is known."""
         with self._database.reading() as session:
-            return known(session, hook)
+            return load_endpoint(session, hook)
 
     def pause(self, hook: str, now: int) -> None:
         """Make no delivery to this hook until `resume`: it waits, and costs no attempt."""
@@ -70,7 +70,7 @@ class Endpoints(Component):
         """
 
         def work(session: Session) -> bool:
-            was_closed = known(session, hook).circuit(0) is Circuit.CLOSED
+            was_closed = load_endpoint(session, hook).circuit(0) is Circuit.CLOSED
             if now is not None:
                 session.execute(_RETRY_NOW, (now, hook, now))
             session.execute("delete from endpoints where hook = ?", (hook,))
@@ -140,7 +140,7 @@ class Endpoints(Component):
         return [_test(row) for row in found]
 
 
-def known(session: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
+def load_endpoint(session: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
     """What is on record of the endpoint of this hook."""
     if and_hold:
         row = session.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
@@ -149,7 +149,7 @@ def known(session: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
     return Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
 
 
-def apply(session: Session, delivery: Delivery, change: Change, now: int) -> None:
+def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int) -> None:
     """Apply the change to the endpoint, in the transaction of the attempt that brought it.
 
     A new text in `said` came from this delivery, and belongs to its task. The name is locked as

@@ -100,7 +100,7 @@ class HookQueue:
         return 1 if self.endpoint.circuit(now) is Circuit.HALF_OPEN else limit
 
 
-def lanes(session: Session) -> list[HookQueue]:
+def load_queues(session: Session) -> list[HookQueue]:
     """One lane for each hook that has something waiting."""
     return [
         HookQueue(endpoint_of(row, hook=row["lane"]), row["due_at"], row["running"])
@@ -112,7 +112,7 @@ def claimable(session: Session, now: int, limit: int, admission: Admission) -> l
     """The ids of up to `limit` deliveries to be claimed next."""
     waiting: list[tuple[int, int, int, Candidate]] = []
     takes_abandoned = int(admission.takes_abandoned)
-    for lane in lanes(session):
+    for lane in load_queues(session):
         room = lane.room(now, limit)
         timed_out = lane.endpoint.timed_out
         if not room or not admission.has_slot(lane.hook, timed_out=timed_out):
@@ -128,7 +128,7 @@ def claimable(session: Session, now: int, limit: int, admission: Admission) -> l
     return begun
 
 
-def due(session: Session, hook: str, now: int) -> int:
+def count_due(session: Session, hook: str, now: int) -> int:
     """How many deliveries of a hook are due, held or not; counted up to COUNTED."""
     count: int = session.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
     return count

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from receiver.deliveries import State
 from receiver.observability.metrics import Sample
 from receiver.stores.sql.database import Component, Session
-from receiver.stores.sql.hook_queues import COUNTED, due, lanes
+from receiver.stores.sql.hook_queues import COUNTED, count_due, load_queues
 
 REPAIRS = "repairs"  # moves that a poll brought because no callback had
 
@@ -48,7 +48,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenTasks:
     """A provider's tasks that have not ended; of all providers up to 10,000 are counted."""
 
     provider: str
@@ -127,12 +127,13 @@ class Metrics(Component):
         read = ((row["name"], _labels(row["labels"]), row["value"]) for row in found)
         return [Sample(name, labels, value) for name, labels, value in read if labels is not None]
 
-    def open_tasks(self, now: int) -> list[Open]:
+    def open_tasks(self, now: int) -> list[OpenTasks]:
         """How many tasks are open, for each provider that has some."""
         with self._database.reading() as session:
             found = session.execute(_OPEN, (now, COUNTED)).fetchall()
         return [
-            Open(row["provider"], row["tasks"], row["awaited"], row["overdue"]) for row in found
+            OpenTasks(row["provider"], row["tasks"], row["awaited"], row["overdue"])
+            for row in found
         ]
 
     def counters(self) -> list[Counter]:
@@ -145,7 +146,7 @@ class Metrics(Component):
         """How much waits to be delivered. `hooks`: the names in the hooks file, if known."""
         with self._database.reading() as session:
             dead = session.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
-            waiting = [(lane, due(session, lane.hook, now)) for lane in lanes(session)]
+            waiting = [(lane, count_due(session, lane.hook, now)) for lane in load_queues(session)]
         usable = {lane.hook for lane, _ in waiting if hooks is None or lane.hook in hooks}
         ready = [lane.ready_since(now) for lane, _ in waiting if lane.hook in usable]
         oldest = min((since for since in ready if since is not None), default=None)

@@ -11,8 +11,8 @@ from receiver.errors import NotFound
 from receiver.events import Callback
 from receiver.stores.sql import endpoints, rows
 from receiver.stores.sql.database import Component, Session
-from receiver.stores.sql.endpoints import Change
-from receiver.stores.sql.hook_queues import UNLIMITED, Admission, claimable, lanes
+from receiver.stores.sql.endpoints import EndpointChange
+from receiver.stores.sql.hook_queues import UNLIMITED, Admission, claimable, load_queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Outbox(Component):
         state: State,
         due_at: int | None,
         files: Sequence[File] = (),
-        change: Change | None = None,
+        change: EndpointChange | None = None,
     ) -> bool:
         """End the attempt that `delivery` was claimed for.
 
@@ -145,7 +145,7 @@ class Outbox(Component):
         with self._database.reading() as session:
             opening = [
                 lane.opens_at(now)
-                for lane in lanes(session)
+                for lane in load_queues(session)
                 if admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
             ]
         return min((at for at in opening if at is not None), default=None)
@@ -154,7 +154,7 @@ class Outbox(Component):
         with self._database.reading() as session:
             return any(
                 admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
-                for lane in lanes(session)
+                for lane in load_queues(session)
                 if lane.room(now, 1)
             )
 

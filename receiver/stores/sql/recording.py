@@ -53,7 +53,7 @@ class Recording:
         self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
     ) -> Outcome:
         named = ProviderId.of(callback, event, shares_ids=shares_ids)
-        task = resolve_task.task_of(self._session, callback, event, named, self._query_after)
+        task = self._task_of(callback, event, named)
         if task["forgotten_at"] is not None:
             return self._let_go(task, callback)
         task = self._identified(task, named, callback.received_at)
@@ -76,7 +76,9 @@ class Recording:
         if callback.task_id:
             task = resolve_task.find(self._session, callback.task_id)
             if task is None and not callback.is_empty:
-                task = resolve_task.task_of(self._session, callback, query_after=self._query_after)
+                task = resolve_task.find_or_create(
+                    self._session, callback, query_after=self._query_after
+                )
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
@@ -100,13 +102,15 @@ class Recording:
         NotAMismatch, and NotFound if the task was forgotten.
         """
         named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
-        task = resolve_task.task_of(self._session, stored.callback, event, named, self._query_after)
+        task = resolve_task.find_or_create(
+            self._session, stored.callback, event, named, self._query_after
+        )
         if task["forgotten_at"] is not None:
             if accept:
                 raise NotFound(f"task {task['id']} was forgotten")
             return Outcome.STALE
         if accept:
-            mismatches.check(stored.id, task, named)
+            mismatches.check_is_mismatch(stored.id, task, named)
             named = replace(named, source=IdSource.OPERATOR)
         task = self._identified(task, named, now)
         trust = stored.callback.trust
@@ -175,7 +179,7 @@ class Recording:
         outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
         if outcome in (Outcome.DUPLICATE, Outcome.CONFLICT) and event.status.is_terminal:
             is_sure = is_accepted or trust is Trust.QUERIED
-            if is_sure and mismatches.rests_on_one(self._session, task):
+            if is_sure and mismatches.is_based_on_mismatch(self._session, task):
                 outcome = Outcome.RECORDED
         is_disputed = not is_accepted and mismatches.is_disputed(task, named, event)
         if outcome is Outcome.RECORDED and (confirm or is_disputed):
@@ -198,7 +202,7 @@ class Recording:
         elif outcome is Outcome.CONFLICT:
             self._contradict(task, at)
         elif outcome is Outcome.MISMATCH:
-            mismatches.note(self._session, task, at)
+            mismatches.record_mismatch(self._session, task, at)
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:

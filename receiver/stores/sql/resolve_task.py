@@ -65,7 +65,7 @@ class ProviderId:
         return mismatch_problem(self.id, known)
 
 
-def task_of(
+def find_or_create(
     session: Session,
     callback: Callback,
     event: Event | None = None,

@@ -27,7 +27,7 @@ class PruneStep:
     tasks: tuple[str, ...] = ()  # whose payloads were erased
 
 
-class Texts(StrEnum):
+class TextKind(StrEnum):
     """Texts that `prune` erases although their task may have no callback with a body."""
 
     ANSWERS = "answers"  # of hooks
@@ -57,7 +57,7 @@ class Retention(Component):
         wanted = {"older": older_than, "at": (after or (0, 0))[0], "id": (after or (0, 0))[1]}
 
         def work(session: Session) -> PruneStep:
-            sql = _KEPT.format(ripe=ripe_if(dead_too=dead_too))
+            sql = _KEPT.format(ripe=prunable_if(dead_too=dead_too))
             found = session.execute(sql, {**wanted, "limit": limit}).fetchall()
             ripe = [row for row in found if row["is_ripe"]]
             for row in ripe:
@@ -75,7 +75,7 @@ class Retention(Component):
 
     def prune_texts(
         self,
-        of: Texts,
+        of: TextKind,
         older_than: int,
         *,
         after: int = 0,
@@ -84,7 +84,7 @@ class Retention(Component):
     ) -> RepairStep:
         """Erase the texts of tasks that `prune` would prune, looking at up to `limit` rows."""
         wanted = {"older": older_than, "after": after, "limit": limit}
-        sql = _TEXTS[of].format(ripe=ripe_if(dead_too=dead_too))
+        sql = _TEXTS[of].format(ripe=prunable_if(dead_too=dead_too))
         with self._database.reading() as session:
             found = session.execute(sql, wanted).fetchall()
         ripe = [row["task"] for row in found if row["is_ripe"]]
@@ -107,7 +107,7 @@ class Retention(Component):
         """
         wanted = {"older": older_than, "after": after, "limit": limit}
         with self._database.reading() as session:
-            sql = _KEPT_INPUTS.format(ripe=ripe_if(dead_too=dead_too))
+            sql = _KEPT_INPUTS.format(ripe=prunable_if(dead_too=dead_too))
             found = session.execute(sql, wanted).fetchall()
         ripe = [row["task"] for row in found if row["is_ripe"]]
 
@@ -149,7 +149,7 @@ class Retention(Component):
                 session.execute(sql, values)
 
 
-def ripe_if(*, dead_too: bool) -> str:
+def prunable_if(*, dead_too: bool) -> str:
     """The condition under which the payloads of a task `t` may go, as SQL."""
     return _RIPE.format(hold="'pending', 'claimed'" + ("" if dead_too else ", 'dead'"))
 
@@ -172,14 +172,14 @@ order by c.received_at, c.id limit :limit
 
 # Texts whose task may have no callback with a body; each is read along a partial index.
 _TEXTS = {
-    Texts.ANSWERS: """
+    TextKind.ANSWERS: """
 select a.delivery as id, t.seq as task, ({ripe}) as is_ripe
 from attempts a join deliveries d on d.id = a.delivery join transitions tr on tr.id = d.transition
 join tasks t on t.seq = tr.task
 where a.answer <> '' and a.ended_at < :older and a.delivery > :after
 order by a.delivery limit :limit
 """,
-    Texts.REASONS: """
+    TextKind.REASONS: """
 select t.seq as id, t.seq as task, ({ripe}) as is_ripe from tasks t
 where t.reason is not null and t.updated_at < :older and t.seq > :after
 order by t.seq limit :limit

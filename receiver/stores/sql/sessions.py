@@ -51,7 +51,7 @@ class Usage:
         return replace(self, used=min(self.used + more.used, 2.0 * allowance.burst))
 
 
-class Sessions(Component):
+class DashboardSessions(Component):
     """Sessions of the dashboard, and refused attempts. Both are bounded."""
 
     def open(self, digest: str, now: int, ends_at: int) -> None:

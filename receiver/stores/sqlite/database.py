@@ -22,7 +22,7 @@ from receiver.stores.sqlite import schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
 from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.stores.sqlite.writer import GroupCommit
+from receiver.stores.sqlite.writer import SqliteWriter
 
 T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
@@ -40,7 +40,7 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = OpenFiles(path)
-        self.writer = GroupCommit(path, self._files)
+        self.writer = SqliteWriter(path, self._files)
         self.readers = Readers(path, self._files)
         self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
 
@@ -61,7 +61,7 @@ class SqliteDatabase(Database):
             schema.check(connection, self._path)
 
     def version(self) -> str:
-        return described(sqlite3.sqlite_version_info)
+        return version_text(sqlite3.sqlite_version_info)
 
     def pooler(self) -> None:
         """Return None: a file has no pooler."""
@@ -239,7 +239,7 @@ def _nothing(_: Session) -> None:
     """Write nothing: the writer checks the files before each batch."""
 
 
-def described(version: Version) -> str:
+def version_text(version: Version) -> str:
     """Return the name of this version of SQLite, and its known problem if it has it."""
     name = f"SQLite {'.'.join(map(str, version))}"
     if not has_wal_reset_bug(version):

@@ -71,12 +71,12 @@ def identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def names(database: Path) -> tuple[str, str, str]:
+def file_names(database: Path) -> tuple[str, str, str]:
     """Return the names of the database file, the log and its index."""
     return str(database), f"{database}-wal", f"{database}-shm"
 
 
-def look(database: str, wal: str, shm: str) -> Files:
+def current_files(database: str, wal: str, shm: str) -> Files:
     """Return the files that have these names now."""
     return Files(_identity(database), _identity(wal), _identity(shm))
 
@@ -135,7 +135,7 @@ def check_complete(path: Path) -> None:
 
 
 def _is_partial(path: Path) -> bool:
-    found = look(*names(path))
+    found = current_files(*file_names(path))
     return None in (found.wal, found.shm)
 
 
@@ -164,7 +164,7 @@ class OpenFiles:
 
     def __init__(self, path: Path) -> None:
         self.generation = 0
-        self._path, self._file_names = path, names(path)
+        self._path, self._file_names = path, file_names(path)
         self._mutex = threading.Condition()
         self._connections: dict[int, SqliteSession] = {}  # by id
         self._file: BinaryIO | None = None  # the database file, while connections are open
@@ -196,7 +196,7 @@ class OpenFiles:
 
         Raises FileNotFoundError if there is no database.
         """
-        found = look(*self._file_names)
+        found = current_files(*self._file_names)
         if found == self._known:
             return
         if found.database is None:
@@ -212,7 +212,7 @@ class OpenFiles:
     @property
     def are_changed(self) -> bool:
         """Whether the names do not show the open files any more."""
-        return bool(self._changed(look(*self._file_names)))
+        return bool(self._changed(current_files(*self._file_names)))
 
     def check_log(self, connection: SqliteSession) -> None:
         """Raise FilesChanged if another program emptied the log: see `check`.
@@ -234,7 +234,7 @@ class OpenFiles:
         with nullcontext() if has_lock or not self._is_partial() else self._lock_if_permitted():
             if self._is_partial() and not self._is_restored:
                 check_complete(self._path)
-            before = look(*self._file_names)
+            before = current_files(*self._file_names)
             connection = connect(self._path, read_only=read_only)
             try:
                 # SQLite opens the other two files only for the first statement that reads.
@@ -320,7 +320,7 @@ class OpenFiles:
                 self._mutex.notify_all()
 
     def _recover(self, *, has_lost_log: bool) -> bool:
-        known, found = self._known, look(*self._file_names)
+        known, found = self._known, current_files(*self._file_names)
         if known is None:
             return False
         changed = self._changed(found) or (["-wal"] if has_lost_log else [])
@@ -409,7 +409,7 @@ class OpenFiles:
         return self._known is None and _is_partial(self._path)
 
     def _register(self, connection: SqliteSession, before: Files) -> None:
-        after = look(*self._file_names)
+        after = current_files(*self._file_names)
         # SQLite has created what did not exist. If it has no name, it was removed since.
         is_complete = None not in after or not _has_log(connection)
         with self._mutex:

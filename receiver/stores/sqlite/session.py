@@ -21,7 +21,7 @@ class SqliteSession(sqlite3.Connection):
         """Nothing to do: no other transaction writes until this one ends."""
 
 
-class ReadingSession(SqliteSession):
+class SqliteReadingSession(SqliteSession):
     """A connection that only reads: it looks for text that cannot be stored as it would be."""
 
     def execute(self, sql: str, values: Values = (), /) -> sqlite3.Cursor:  # type: ignore[override]

@@ -17,9 +17,9 @@ from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.sql.metrics import FILES_CHANGED, count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
-from receiver.stores.sqlite.session import ReadingSession, SqliteSession
+from receiver.stores.sqlite.session import SqliteReadingSession, SqliteSession
 
-__all__ = ["GroupCommit", "connect", "file_lock"]
+__all__ = ["SqliteWriter", "connect", "file_lock"]
 
 Write = group_commit.Write[SqliteSession, Any]
 WRITE_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
@@ -33,7 +33,7 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
         timeout=5,
         check_same_thread=False,
         cached_statements=256,
-        factory=ReadingSession if read_only else SqliteSession,
+        factory=SqliteReadingSession if read_only else SqliteSession,
     )
     connection.row_factory = sqlite3.Row
     # Text that is not UTF-8 (a damaged file, another program) makes no row unreadable.
@@ -51,7 +51,7 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
     return connection
 
 
-class GroupCommit(group_commit.GroupCommit[SqliteSession]):
+class SqliteWriter(group_commit.GroupCommit[SqliteSession]):
     """The writer of one process for one file."""
 
     def __init__(self, path: Path, files: OpenFiles | None = None) -> None:
