@@ -1,4 +1,4 @@
-"""What a task is, and which moves of its status are legal; pure."""
+"""Tasks, and the rules by which their status changes; pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a task stands. Order matters: a task only moves forward."""
+    """The status of a task, in order: a task only moves forward."""
 
-    CREATED = "created"  # recorded by us; left when the provider answers, calls back or refuses
-    SUBMITTED = "submitted"  # accepted by the provider; left by any later callback or query
-    PROCESSING = "processing"  # the provider works on it; left by the end
+    CREATED = "created"  # stored by us; the provider may not know it yet
+    SUBMITTED = "submitted"  # accepted by the provider
+    PROCESSING = "processing"  # the provider is working on it
     SUCCEEDED = "succeeded"  # terminal
     FAILED = "failed"  # terminal
 
@@ -23,23 +23,23 @@ class Status(StrEnum):
 
 
 class Trust(StrEnum):
-    """What a status rests on, weakest first."""
+    """The evidence for a status, weakest first."""
 
-    TOKEN = "token"  # noqa: S105 - the callback URL held our token; nothing else proves the sender
+    TOKEN = "token"  # noqa: S105 - the callback URL contained our token, which is the only proof
     SIGNED = "signed"  # the provider signed the callback
-    QUERIED = "queried"  # we asked the provider ourselves
+    QUERIED = "queried"  # the provider stated it in a response to our own request
 
 
 class Outcome(StrEnum):
-    """What became of one callback."""
+    """The outcome of recording a callback or a response."""
 
-    RECORDED = "recorded"  # it moved the task
-    DUPLICATE = "duplicate"  # the task was told this before
-    STALE = "stale"  # the task is further on already
-    CONFLICT = "conflict"  # it contradicts the end that is on record
-    CONFIRMING = "confirming"  # it counts only once the provider has been asked
+    RECORDED = "recorded"  # it changed the status of the task
+    DUPLICATE = "duplicate"  # the task has this status already
+    STALE = "stale"  # the task has a later status
+    CONFLICT = "conflict"  # it contradicts the final status on record
+    CONFIRMING = "confirming"  # it counts only after a query has confirmed it
     MISMATCH = "mismatch"  # it names another provider task than the one on record
-    QUARANTINED = "quarantined"  # kept, but not understood
+    QUARANTINED = "quarantined"  # stored, but it could not be interpreted
 
 
 class IdSource(StrEnum):
@@ -60,7 +60,7 @@ class IdSource(StrEnum):
 
 
 QUERY_ADOPTED_AFTER = 90_000  # ms after the callback from which a task became known
-QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the task is created elsewhere
+QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the user creates the task
 
 _RANK = {
     Status.CREATED: 0,
@@ -86,38 +86,41 @@ def _named(provider_task: str) -> str:
 
 
 def may_move(current: Status, to: Status) -> bool:
-    """Is the move legal? Forward only; steps may be skipped; an end is final."""
+    """Return whether a task may change from one status to another.
+
+    It only moves forward and may skip a status; a final status does not change.
+    """
     return _RANK[to] > _RANK[current]
 
 
-def may_correct(current: Status, rests_on: Trust, to: Status, trust: Trust) -> bool:
-    """May this answer turn a recorded end into the other one?
+def may_correct(current: Status, current_trust: Trust, to: Status, trust: Trust) -> bool:
+    """Return whether a message may replace the recorded final status by the other one.
 
-    Only an answer that we fetched ourselves may, and only where the end rests on less.
+    Only the response to a query may, and only if the recorded status has less evidence.
     """
     return (
         current.is_terminal
         and to.is_terminal
         and current is not to
-        and rests_on is not Trust.QUERIED
+        and current_trust is not Trust.QUERIED
         and trust is Trust.QUERIED
     )
 
 
-def judge(current: Status, rests_on: Trust, told: Status, trust: Trust) -> Outcome:
-    """What a report of the status `told` means for a task that stands at `current`."""
-    if may_move(current, told) or may_correct(current, rests_on, told, trust):
+def judge(current: Status, current_trust: Trust, reported: Status, trust: Trust) -> Outcome:
+    """Return the outcome of a message that reports a status of a task whose status is `current`."""
+    if may_move(current, reported) or may_correct(current, current_trust, reported, trust):
         return Outcome.RECORDED
-    if current is told:
+    if current is reported:
         return Outcome.DUPLICATE
-    if current.is_terminal and told.is_terminal:
+    if current.is_terminal and reported.is_terminal:
         return Outcome.CONFLICT
     return Outcome.STALE
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One generation at a provider. Instants are integer milliseconds UTC; None: not yet known."""
+    """One task at a provider. Times are integer milliseconds UTC. None: unknown so far."""
 
     id: str
     provider: str
@@ -131,14 +134,14 @@ class Task:
     reference: str | None = None  # the user's own name for it, such as an order number
     model: str | None = None  # as in the create request; None also if the provider has no choice
     trust: Trust = Trust.TOKEN
-    reason: str | None = None  # why it failed, in the provider's words
+    reason: str | None = None  # why it failed, as the provider states it
     cost: str | None = None  # a decimal string, as the provider wrote it
     cost_unit: str | None = None  # "units" of the provider, or a currency
     conflict: bool = False
     expects_callback: bool = False  # the provider was given a callback URL
-    asked: int = 0  # how often we asked the provider
-    deadline_at: int | None = None  # when we ask the provider; None: no need to
-    given_up_at: int | None = None
+    asked: int = 0  # how many times it was queried
+    deadline_at: int | None = None  # when the next query is due; None: no query is needed
+    given_up_at: int | None = None  # when we stopped querying an open task
     mismatched_at: int | None = None  # when a message last named another provider task
 
     @property
@@ -148,12 +151,13 @@ class Task:
 
 
 def new_task_id(now_ms: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562) as 32 hex digits: time-ordered, so that index inserts append.
+    """Return a new UUIDv7 (RFC 9562) as 32 hex digits.
 
-    Standard `uuid.uuid7` came with Python 3.14; this serves 3.11 to 3.13 as well.
+    Ids are ordered by time, so new rows are appended to the index. The standard library has
+    `uuid.uuid7` only since Python 3.14.
     """
-    stamp = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    noise = int.from_bytes(os.urandom(10), "big")
-    rand_a = noise >> 68
-    rand_b = noise & ((1 << 62) - 1)
-    return f"{stamp << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"
+    timestamp = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    random = int.from_bytes(os.urandom(10), "big")
+    rand_a = random >> 68
+    rand_b = random & ((1 << 62) - 1)
+    return f"{timestamp << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"

@@ -1,7 +1,7 @@
 """Messages that name another provider task than the one on record.
 
-See docs/adr/0012-one-provider-task-per-task.md. Each function that writes runs inside the
-writer's transaction, on its session.
+See docs/adr/0012-one-provider-task-per-task.md. The functions run inside the transaction that is
+open on `session`.
 """
 
 from __future__ import annotations
