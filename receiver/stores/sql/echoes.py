@@ -79,7 +79,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return the text with case, accents' encodings and white space made uniform."""
+    """Return the text without differences of case, Unicode form and white space."""
     paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     whole = paired if paired.isascii() else _with_few_marks(paired)
     return " ".join(unicodedata.normalize("NFKC", whole).casefold().split())
