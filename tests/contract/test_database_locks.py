@@ -170,7 +170,7 @@ def test_threads_that_wait_to_be_alone_leave_connections_to_others(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all the threads of a process one waits in the database, the others in the process."""
-    monkeypatch.setattr(postgres_database, "MOST", 2)
+    monkeypatch.setattr(postgres_database, "MAX_CONNECTIONS", 2)
     monkeypatch.setattr(postgres_database, "PATIENCE", PATIENCE)
     store = PostgresStore(url)
     begun = threading.Semaphore(0)

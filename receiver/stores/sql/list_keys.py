@@ -214,7 +214,7 @@ class ListKeys:
         return [row["at"] for row in found if row["at"] is not None]
 
     def _key_at(self, table: KeyedTable, instant: int, end: int) -> int:
-        """Return a row key before which most rows are older than this, and after which they are not."""
+        """Return the row key at which rows cease to be older than this time, for the most part."""
         low, high = self._about(table, instant, end)
         while low < high:
             middle = (low + high) // 2
