@@ -200,6 +200,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "account": task.account,
         "provider_task_id": task.id_at_provider,
         "reference": task.reference,
+        "model": task.model,
         "status": task.status.value,
         "reason": task.reason,
         "cost": task.cost,

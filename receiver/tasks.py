@@ -1,4 +1,4 @@
-"""Tasks, and the rules for transitions of their status; pure."""
+"""Tasks, and the rules by which their status changes; pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The status of a task. Order matters: a task only moves forward."""
+    """The status of a task, in order: a task only moves forward."""
 
-    CREATED = "created"  # recorded by us; the provider has not responded yet
+    CREATED = "created"  # stored by us; the provider may not know it yet
     SUBMITTED = "submitted"  # accepted by the provider
     PROCESSING = "processing"  # the provider is working on it
-    SUCCEEDED = "succeeded"  # final
-    FAILED = "failed"  # final
+    SUCCEEDED = "succeeded"  # terminal
+    FAILED = "failed"  # terminal
 
     @property
     def is_terminal(self) -> bool:
@@ -24,19 +24,19 @@ class Status(StrEnum):
 
 
 class Trust(StrEnum):
-    """What proves a status, weakest first."""
+    """The evidence for a status, weakest first."""
 
-    TOKEN = "token"  # noqa: S105 - our token in the callback URL; nothing else proves the sender
+    TOKEN = "token"  # noqa: S105 - the callback URL contained our token, which is the only proof
     SIGNED = "signed"  # the provider signed the callback
-    QUERIED = "queried"  # it is the response to our query
+    QUERIED = "queried"  # the provider stated it in a response to our own request
 
 
 class Outcome(StrEnum):
-    """The outcome of one callback."""
+    """The outcome of recording a callback or a response."""
 
     RECORDED = "recorded"  # it changed the status of the task
     DUPLICATE = "duplicate"  # the task has this status already
-    STALE = "stale"  # the task has a later status already
+    STALE = "stale"  # the task has a later status
     CONFLICT = "conflict"  # it contradicts the final status on record
     CONFIRMING = "confirming"  # it counts only after a query has confirmed it
     MISMATCH = "mismatch"  # it names another provider task than the one on record
@@ -60,8 +60,8 @@ class IdSource(StrEnum):
         return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
 
 
-QUERY_ADOPTED_AFTER = 90_000  # ms after the callback that made a task known to us
-QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the task is created elsewhere
+QUERY_ADOPTED_AFTER = 90_000  # ms after the callback from which a task became known
+QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the user creates the task
 
 _RANK = {
     Status.CREATED: 0,
@@ -87,17 +87,17 @@ def _named(provider_task: str) -> str:
 
 
 def may_move(current: Status, to: Status) -> bool:
-    """Return whether a task may move from one status to the other.
+    """Return whether a task may change from one status to another.
 
-    It only moves forward, may skip steps, and never leaves a final status.
+    It only moves forward and may skip a status; a final status does not change.
     """
     return _RANK[to] > _RANK[current]
 
 
 def may_correct(current: Status, current_trust: Trust, to: Status, trust: Trust) -> bool:
-    """Return whether a message may replace a final status by the other one.
+    """Return whether a message may replace the recorded final status by the other one.
 
-    Only the response to a query may, and only if the status on record has less trust.
+    Only the response to a query may, and only if the recorded status has less evidence.
     """
     return (
         current.is_terminal
@@ -109,7 +109,7 @@ def may_correct(current: Status, current_trust: Trust, to: Status, trust: Trust)
 
 
 def judge(current: Status, current_trust: Trust, reported: Status, trust: Trust) -> Outcome:
-    """Return the outcome of a message with the status `reported` for a task with `current`."""
+    """Return the outcome of a message that reports a status of a task whose status is `current`."""
     if may_move(current, reported) or may_correct(current, current_trust, reported, trust):
         return Outcome.RECORDED
     if current is reported:
@@ -121,7 +121,7 @@ def judge(current: Status, current_trust: Trust, reported: Status, trust: Trust)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task at a provider. Times are in milliseconds UTC; None means that a value is unknown."""
+    """One task at a provider. Times are integer milliseconds UTC. None: unknown so far."""
 
     id: str
     provider: str
@@ -132,16 +132,17 @@ class Task:
     provider_task_id: str | None = None
     callback_task_id: str | None = None  # the id in callbacks, if it may differ
     id_source: IdSource | None = None  # of `provider_task_id`
-    reference: str | None = None  # the user's name for it, such as an order number
+    reference: str | None = None  # the user's own name for it, such as an order number
+    model: str | None = None  # as in the create request; None also if the provider has no choice
     trust: Trust = Trust.TOKEN
-    reason: str | None = None  # why it failed, according to the provider
+    reason: str | None = None  # why it failed, as the provider states it
     cost: str | None = None  # a decimal string, as the provider wrote it
     cost_unit: str | None = None  # "units" of the provider, or a currency
     conflict: bool = False
     expects_callback: bool = False  # the provider was given a callback URL
     asked: int = 0  # how many times it was queried
-    deadline_at: int | None = None  # when it is queried next; None if it is not
-    given_up_at: int | None = None
+    deadline_at: int | None = None  # when the next query is due; None: no query is needed
+    given_up_at: int | None = None  # when we stopped querying an open task
     mismatched_at: int | None = None  # when a message last named another provider task
 
     @property
@@ -151,9 +152,10 @@ class Task:
 
 
 def new_task_id(now_ms: int | None = None) -> str:
-    """Return a UUIDv7 (RFC 9562) as 32 hex digits. It is time-ordered, so index inserts append.
+    """Return a new UUIDv7 (RFC 9562) as 32 hex digits.
 
-    `uuid.uuid7` requires Python 3.14.
+    Ids are ordered by time, so new rows are appended to the index. The standard library has
+    `uuid.uuid7` only since Python 3.14.
     """
     timestamp = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     random = int.from_bytes(os.urandom(10), "big")

@@ -64,6 +64,7 @@ class TaskCreator:
             updated_at=now,
             account=self.account,
             reference=inputs.reference,
+            model=inputs.model or self.adapter.default_model,
             trust=Trust.QUERIED,
             expects_callback=self._expects_callback,
             # Without the provider's id, a task that is found only by that id will be given up.

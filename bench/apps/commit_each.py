@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from receiver.stores.sqlite.writer import SqliteGroupCommit
+from receiver.stores.sqlite.writer import SqliteWriter
 from wsgi import app
 
-settle_together = SqliteGroupCommit._settle  # noqa: SLF001 - nobody else has to change it
+settle_together = SqliteWriter._settle  # noqa: SLF001 - nobody else has to change it
 
 
-def settle_one_by_one(writer: SqliteGroupCommit, batch: list[Any]) -> None:
+def settle_one_by_one(writer: SqliteWriter, batch: list[Any]) -> None:
     if not batch:  # all writes were withdrawn
         settle_together(writer, [])
     for write in batch:
         settle_together(writer, [write])
 
 
-SqliteGroupCommit._settle = settle_one_by_one  # type: ignore[method-assign,assignment]  # noqa: SLF001
+SqliteWriter._settle = settle_one_by_one  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 __all__ = ["app"]

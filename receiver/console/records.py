@@ -167,6 +167,8 @@ def show_timeline(history: TaskHistory) -> None:
     """Print what happened to one task, in order, with the seconds since its creation."""
     task = history.task
     print_line(f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
+    if task.model is not None:
+        print_line(f"  model {task.model}")
     if history.forgotten_at is not None:
         print_line(f"  forgotten at {_second(history.forgotten_at)}: its contents were erased")
     for at, event, details in sorted(_moments(history), key=lambda moment: moment[0]):

@@ -11,7 +11,7 @@ from receiver.errors import NotFound
 from receiver.hooks.base import KeepsFiles
 from receiver.maintenance.erasures import READERS_END_WITHIN, finish
 from receiver.stores.base import Store
-from receiver.stores.sql.retention import PruneStep, Texts
+from receiver.stores.sql.retention import PruneStep, TextKind
 
 PAUSE = 0.02  # seconds between steps, for writers that wait for the database
 PAGES = 250  # pages of the file that are returned to the file system per step
@@ -41,7 +41,7 @@ def prune(
         _tidy(store, step.tasks, hooks)
         yield step
         erased += step.callbacks + step.inputs
-    for of in Texts:
+    for of in TextKind:
         erased += _texts(store, of, older_than, dead_too=dead_too)
     erased += store.retention.prune_rows(older_than)
     store.sessions.prune(now_ms())
@@ -68,7 +68,7 @@ def _inputs(store: Store, older_than: int, *, dead_too: bool) -> Iterator[PruneS
         after = step.next
 
 
-def _texts(store: Store, of: Texts, older_than: int, *, dead_too: bool) -> int:
+def _texts(store: Store, of: TextKind, older_than: int, *, dead_too: bool) -> int:
     """Erase responses and reasons of tasks without a callback to prune; return how many."""
     erased, after = 0, 0
     while True:

@@ -51,10 +51,19 @@ def callback_json(stored: StoredCallback) -> dict[str, Any]:
 
 def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> dict[str, Any]:
     """Return a task with everything on record about it. `hooks`: see `delivery_json`."""
+    task = history.task
     return {
-        **task_json(history.task),
-        "callback_task_id": history.task.callback_task_id,
-        "mismatched_at": _instant(history.task.mismatched_at),
+        **task_json(task),
+        "callback_task_id": task.callback_task_id,
+        "id_source": task.id_source,
+        "trust": task.trust.value,
+        "conflict": task.conflict,
+        "expects_callback": task.expects_callback,
+        "queries": task.asked,
+        "updated_at": rfc3339(task.updated_at),
+        "deadline_at": _instant(task.deadline_at),
+        "given_up_at": _instant(task.given_up_at),
+        "mismatched_at": _instant(task.mismatched_at),
         "forgotten_at": _instant(history.forgotten_at),
         "transitions": [
             {

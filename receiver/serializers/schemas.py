@@ -6,7 +6,7 @@ from marshmallow import INCLUDE, Schema, fields, validate
 
 from receiver.deliveries import GIVEN_UP, State
 from receiver.events import Source
-from receiver.tasks import Outcome, Status, Trust
+from receiver.tasks import IdSource, Outcome, Status, Trust
 
 TRANSITIONS = (*Status, GIVEN_UP)
 
@@ -15,8 +15,13 @@ def _text(*known: str) -> fields.String:
     return fields.String(required=True, validate=validate.OneOf(known) if known else None)
 
 
-def _maybe_text() -> fields.String:
-    return fields.String(required=True, allow_none=True)
+def _maybe_text(*known: str) -> fields.String:
+    one_of = validate.OneOf(known) if known else None
+    return fields.String(required=True, allow_none=True, validate=one_of)
+
+
+def _flag() -> fields.Boolean:
+    return fields.Boolean(required=True)
 
 
 def _instant() -> fields.DateTime:
@@ -46,6 +51,7 @@ class TaskDocument(Document):
     account = _text()
     provider_task_id = _maybe_text()
     reference = _maybe_text()
+    model = _maybe_text()
     status = _text(*Status)
     reason = _maybe_text()
     cost = _maybe_text()
@@ -60,7 +66,7 @@ class TransitionDocument(Document):
     occurred_at = _instant()
     recorded_at = _instant()
     trust = _text(*Trust)
-    corrected = fields.Boolean(required=True)
+    corrected = _flag()
 
 
 class CallbackDocument(Document):
@@ -115,6 +121,14 @@ class HistoryDocument(TaskDocument):
     """A task with everything on record about it."""
 
     callback_task_id = _maybe_text()
+    id_source = _maybe_text(*IdSource)
+    trust = _text(*Trust)
+    conflict = _flag()
+    expects_callback = _flag()
+    queries = _number()
+    updated_at = _instant()
+    deadline_at = _maybe_instant()
+    given_up_at = _maybe_instant()
     mismatched_at = _maybe_instant()
     forgotten_at = _maybe_instant()
     transitions = fields.List(fields.Nested(TransitionDocument), required=True)
@@ -147,8 +161,8 @@ class RedeliveryDocument(Document):
 
     redelivered = _number()
     created = _number()
-    done = fields.Boolean(required=True)
-    dry_run = fields.Boolean(required=True)
+    done = _flag()
+    dry_run = _flag()
 
 
 class AliveDocument(Document):
@@ -207,4 +221,4 @@ class EventDocument(Document):
     task = fields.Nested(TaskDocument, required=True)
     media = fields.List(fields.Nested(MediaDocument), required=True)
     trust = _text(*Trust)
-    corrected = fields.Boolean(required=True)
+    corrected = _flag()

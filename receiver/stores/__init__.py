@@ -1,4 +1,4 @@
-"""The register of stores: which one a DATABASE_URL means, and waiting until it can be used."""
+"""Opens the store that a DATABASE_URL names, and waits until it is available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ log = structlog.get_logger()
 
 
 def open_store(database_url: str) -> Store:
-    """Return the store of this URL; nothing is opened yet. Raises SettingsError."""
+    """Return the store for this URL, without connecting to it.
+
+    Raises SettingsError if the packages for PostgreSQL are not installed.
+    """
     if not is_postgres(database_url):
         return SqliteStore(sqlite_path(database_url))
     try:
@@ -39,15 +42,16 @@ def check_schema_when_reachable(store: Store) -> None:
     Raises SchemaMismatch; otherwise as `when_reachable`.
     """
     when_reachable(store.check_schema)
-    if found := store.database.pooler():
-        log.warning("a pooler limits the database", problem=found[0], remedy=found[1])
+    if limits := store.database.pooler():
+        problem, remedy = limits
+        log.warning("a pooler limits the database", problem=problem, remedy=remedy)
 
 
 def when_reachable(work: Callable[[], T]) -> T:
-    """Return what the work returns as soon as the database server accepts connections.
+    """Call `work` until the database server accepts connections, and return its result.
 
-    Every attempt that fails is logged. A signal ends the process meanwhile. Raises StoreUnavailable
-    if waiting cannot help, for example because a password is wrong, or the database is a file.
+    Logs every failed attempt. A signal can end the process while it waits. Raises StoreUnavailable
+    if waiting cannot help, for example because the password is wrong or the database is a file.
     """
     started_at = time.monotonic()
     while True:

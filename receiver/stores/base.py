@@ -1,4 +1,4 @@
-"""The system of record: everything that is stored, by subject."""
+"""The store: the system of record, composed of one component for each subject."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from receiver.stores.sql.polling import Polling
 from receiver.stores.sql.queries import Queries
 from receiver.stores.sql.repair import Repair
 from receiver.stores.sql.retention import Retention
-from receiver.stores.sql.sessions import Sessions
+from receiver.stores.sql.sessions import DashboardSessions
 
 
 class Store:
-    """The record in one database. Nothing is opened before the first method is called.
+    """The record in one database, which is opened when the first method is called.
 
-    Every method of a component is one transaction, durable when it returns, and may raise
-    StoreUnavailable. A write that raised it may or may not be on record, and is safe to repeat.
-    Unique keys prevent duplicates, and one statement claims a row.
+    Every method of a component is one transaction, which is durable when the method returns. Every
+    method may raise StoreUnavailable; the transaction may have been committed nevertheless, and the
+    method can safely be called again: unique keys prevent duplicates, and a single statement
+    claims a row.
     """
 
-    has_job_queue = False  # whether a job queue hands out deliveries; see `postgres.jobs.Jobs`
+    has_job_queue = False  # whether workers get deliveries from jobs; see `postgres.jobs.Jobs`
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -43,7 +44,7 @@ class Store:
         self.clocks = Clocks(database)
         self.retention = Retention(database)
         self.erasures = Erasures(database)
-        self.sessions = Sessions(database)
+        self.sessions = DashboardSessions(database)
         self.idempotency = IdempotencyKeys(database)
 
     def migrate(self) -> list[str]:
@@ -55,5 +56,5 @@ class Store:
         self.database.check_schema()
 
     def close(self) -> None:
-        """Commit what waits, and close all connections. The store cannot be used afterwards."""
+        """Commit the waiting writes and close all connections. The store is unusable afterwards."""
         self.database.close()

@@ -45,7 +45,7 @@ class Write(Future[T], Generic[Connection, T]):
         return is_cancelled
 
     def begin(self) -> bool:
-        """Returns False if the work was cancelled; otherwise prevents that from now on."""
+        """Return False if the work was cancelled; otherwise, it cannot be cancelled any more."""
         if self.cancelled():
             return False
         return self.running() or self.set_running_or_notify_cancel()
@@ -68,13 +68,16 @@ class Write(Future[T], Generic[Connection, T]):
 
 
 class GroupCommit(Generic[Connection]):
-    """The writer of one process for one database. Thread-safe."""
+    """The writer of one process for one database. Thread-safe.
+
+    Subclasses commit the batches.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._settling = threading.Lock()
         self._waiting: list[Write[Connection, Any]] = []
-        self._work_available = threading.Lock()  # released to wake the thread
+        self._work_available = threading.Lock()  # released when there is work for the thread
         self._work_available.acquire()
         self._thread: threading.Thread | None = None
         self._closing = False

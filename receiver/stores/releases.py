@@ -1,4 +1,4 @@
-"""Which migrations there are, and which of them a database must have to be served."""
+"""The migrations of this release, and the checks that a database has them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from importlib import resources
 
 from receiver.errors import SchemaMismatch
 
-# The migrations of this release that its code can do without: a database that is one release older
-# is served, so that new code may start before `receiver migrate` has run. There was no release yet.
+# The migrations that the code of this release does not require, so that it can be started before
+# `receiver migrate` is run on a database of the previous release. There is no previous release yet.
 OPTIONAL: frozenset[str] = frozenset()
 
 
 def migrations(store: str) -> list[tuple[str, str]]:
-    """The numbered SQL files of a store, by name, in order."""
+    """Return the name and the text of each SQL file of a store, in order."""
     folder = resources.files("receiver.stores").joinpath("migrations", store)
-    found = [(entry.name.removesuffix(".sql"), entry) for entry in folder.iterdir()]
-    return [(name, entry.read_text()) for name, entry in sorted(found, key=lambda pair: pair[0])]
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return [(file.name.removesuffix(".sql"), file.read_text()) for file in files]
 
 
 def refuse_newer(database: str, applied: Collection[str], known: Collection[str]) -> None:
-    """Raises SchemaMismatch if a migration was applied that this code does not know."""
+    """Raise SchemaMismatch if a migration was applied that this release does not have."""
     if unknown := sorted(set(applied) - set(known)):
         raise SchemaMismatch(
             f"{database} was written by a newer release (it has {unknown[-1]}); "
@@ -34,7 +34,7 @@ def refuse_older(
     known: Sequence[str],
     optional: Collection[str] = OPTIONAL,
 ) -> None:
-    """Raises SchemaMismatch, saying what to run, if a migration is missing that is needed."""
+    """Raise SchemaMismatch if a required migration was not applied."""
     needed = [name for name in known if name not in applied and name not in optional]
     if needed:
         raise SchemaMismatch(f"{database} lacks {needed[0]}; run: receiver migrate")

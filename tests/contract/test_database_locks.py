@@ -23,7 +23,7 @@ from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import schema as sqlite_schema
-from receiver.stores.sqlite.writer import SqliteGroupCommit, connect, file_lock
+from receiver.stores.sqlite.writer import SqliteWriter, connect, file_lock
 from receiver.tasks import Status, Task
 from tests.support.patience import PATIENCE, wait_until
 
@@ -170,7 +170,7 @@ def test_threads_that_wait_to_be_alone_leave_connections_to_others(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all the threads of a process one waits in the database, the others in the process."""
-    monkeypatch.setattr(postgres_database, "MOST", 2)
+    monkeypatch.setattr(postgres_database, "MAX_CONNECTIONS", 2)
     monkeypatch.setattr(postgres_database, "PATIENCE", PATIENCE)
     store = PostgresStore(url)
     begun = threading.Semaphore(0)
@@ -268,7 +268,7 @@ def test_whoever_writes_to_the_file_waits_for_its_lock(
 
 def test_no_other_program_writes_while_a_batch_is_open(path: Path) -> None:
     """From the first statement on, even if that only reads: a later write cannot fail then."""
-    writer = SqliteGroupCommit(path)
+    writer = SqliteWriter(path)
     other = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
     def work(connection: sqlite3.Connection) -> None:

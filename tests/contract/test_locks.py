@@ -41,7 +41,7 @@ LOCKED = {
     "resolve_task._LOCK_BY_PROVIDER_ID",
     "polling.LOCK_TASK",
     "polling._OVERDUE",
-    "endpoints._KNOWN_HELD",
+    "endpoints._SELECT_AND_LOCK",
     "inbox.LOCK_TASK",
     "jobs._DUE",
     "hook_queues._OLDEST",

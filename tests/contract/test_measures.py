@@ -8,7 +8,7 @@ from dataclasses import replace
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.base import Store
-from receiver.stores.sql.metrics import Open
+from receiver.stores.sql.metrics import OpenTasks
 from receiver.tasks import Status, Task
 from tests.support.samples import body, callback
 
@@ -48,12 +48,12 @@ def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) 
         store.inbox.create_task(task)
     store.inbox.create_task(Task("m", "modellix", Status.CREATED, NOW, NOW, deadline_at=NOW + 1))
     assert sorted(store.metrics.open_tasks(NOW + 1000), key=lambda found: found.provider) == [
-        Open("kling", 4, 3, 2),
-        Open("modellix", 1, 0, 1),
+        OpenTasks("kling", 4, 3, 2),
+        OpenTasks("modellix", 1, 0, 1),
     ]
     Ingest(store).accept(callback(body("succeed"), "t0"))
     Ingest(store).accept(callback(body("failed"), "t0"))
     assert store.queries.task("t0").deadline_at is not None  # ended, and asked about all the same
     store.inbox.give_up("t1", NOW, ())
     store.inbox.give_up("m", NOW, ())
-    assert store.metrics.open_tasks(NOW) == [Open("kling", 2, 2, 0)]
+    assert store.metrics.open_tasks(NOW) == [OpenTasks("kling", 2, 2, 0)]

@@ -133,7 +133,7 @@ def test_new_files_with_the_numbers_of_removed_ones_are_rescued(
         with closing(sqlite3.connect(database)) as keeper:  # so that the numbers stay the same
             keeper.execute("select 1 from processes").fetchone()
             store.close()
-            note = files.rescue_note(files.look(*files.names(database)))
+            note = files.rescue_note(files.current_files(*files.file_names(database)))
             Path(f"{database}-lock").write_text(note)
             reopened.activity.heartbeat("reopened", "web", 1 << 50)
         removes("-wal", "-shm")(database)

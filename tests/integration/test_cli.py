@@ -19,7 +19,7 @@ from receiver.ingest import Ingest
 from receiver.signing.callback_urls import callback_url
 from receiver.stores.releases import migrations
 from receiver.stores.sqlite import SqliteStore
-from receiver.tasks import Outcome
+from receiver.tasks import Outcome, Status, Task
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
@@ -132,6 +132,17 @@ def test_the_timeline_tells_everything() -> None:
         assert told in done.output
     document = json.loads(run("tasks", "show", "task-1", "--json").output)
     assert document["deliveries"][0]["answers"][0]["answer"] == "550 no such user"
+
+
+def test_the_timeline_names_the_model_if_it_is_known(store: SqliteStore) -> None:
+    for name, model in (("task-1", "model-2"), ("task-2", None)):
+        store.inbox.create_task(Task(name, "kling", Status.CREATED, 1, 1, model=model))
+    assert "  model model-2\n" in run("tasks", "show", "task-1").output
+    assert "model" not in run("tasks", "show", "task-2").output
+    assert [task["model"] for task in json.loads(run("tasks", "--json").output)] == [
+        None,
+        "model-2",
+    ]
 
 
 def test_what_is_not_there_is_said(store: SqliteStore) -> None:

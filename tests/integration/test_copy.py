@@ -21,6 +21,7 @@ from receiver.stores.sql.sessions import Allowance, Usage
 from receiver.stores.sql.transfer import TABLES, Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
+from tests.support.filled_records import filled
 from tests.support.postgres_server import postgres
 from tests.support.samples import body, callback, subscription
 
@@ -54,6 +55,7 @@ def grown(store: SqliteStore) -> None:
         raw = body("succeed", f"p-{number}", padding="é\U0001f9e5" * (number % 7))
         ingest.accept(callback(raw, f"task-{number}", headers={"X-Name": "é"}))
     store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
+    store.inbox.create_task(filled(Task, id="full"))
     store.inbox.keep_inputs("open", {"human": b"\x00\xff small", "cloth": b""})
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
     file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"\x00\xff small")
@@ -89,13 +91,13 @@ def test_a_grown_record_arrives_whole(
     assert all(Transfer(store.database).count(table) for table in TABLES)
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 0, done.output
-    assert "tasks: 701," in done.output
+    assert "tasks: 702," in done.output
     assert done.output.endswith("both databases are the same\n")
     assert {table: Transfer(store.database).count(table) for table in TABLES} == {
         table: Transfer(target.database).count(table) for table in TABLES
     }
     assert [one.hook for one in target.endpoints.tests()] == ["mail"]
-    for task in ("task-0", "task-9", "task-699", "open"):
+    for task in ("task-0", "task-9", "task-699", "open", "full"):
         assert target.queries.history(task) == store.queries.history(task)
     assert target.queries.inputs("open") == store.queries.inputs("open") != {}
 

@@ -27,7 +27,7 @@ from receiver.stores import group_commit
 from receiver.stores.group_commit import Write
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite import writer as sqlite_writer
-from receiver.stores.sqlite.writer import SqliteGroupCommit, connect, file_lock
+from receiver.stores.sqlite.writer import SqliteWriter, connect, file_lock
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
@@ -51,8 +51,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(path: Path) -> Iterator[SqliteGroupCommit]:
-    made = SqliteGroupCommit(path)
+def writer(path: Path) -> Iterator[SqliteWriter]:
+    made = SqliteWriter(path)
     yield made
     made.close()
 
@@ -98,7 +98,7 @@ def full(_: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def held(writer: SqliteGroupCommit) -> Iterator[Future[int]]:
+def held(writer: SqliteWriter) -> Iterator[Future[int]]:
     """The writer is at work on a batch of its own within the block; what comes waits for the next.
 
     Returns the write that holds it up, which has begun.
@@ -118,7 +118,7 @@ def held(writer: SqliteGroupCommit) -> Iterator[Future[int]]:
         go.set()
 
 
-def held_batch(writer: SqliteGroupCommit, works: list[Work]) -> list[object]:
+def held_batch(writer: SqliteWriter, works: list[Work]) -> list[object]:
     """Run the works so that all of them share one batch; each result or error, in order."""
 
     def run(work: Work) -> object:
@@ -134,18 +134,18 @@ def held_batch(writer: SqliteGroupCommit, works: list[Work]) -> list[object]:
         return [future.result(PATIENCE) for future in futures]
 
 
-def test_every_connection_that_writes_syncs_fully(writer: SqliteGroupCommit) -> None:
+def test_every_connection_that_writes_syncs_fully(writer: SqliteWriter) -> None:
     found = writer.run(lambda connection: connection.execute("pragma synchronous").fetchone()[0])
     assert found == 2  # FULL
     assert writer.run(lambda c: c.execute("pragma secure_delete").fetchone()[0]) == 1
 
 
-def test_pieces_that_are_undone_need_no_room_in_tmp(writer: SqliteGroupCommit) -> None:
+def test_pieces_that_are_undone_need_no_room_in_tmp(writer: SqliteWriter) -> None:
     memory = 2
     assert writer.run(lambda c: c.execute("pragma temp_store").fetchone()[0]) == memory
 
 
-def test_nobody_is_answered_before_the_commit(writer: SqliteGroupCommit, path: Path) -> None:
+def test_nobody_is_answered_before_the_commit(writer: SqliteWriter, path: Path) -> None:
     """What run() returned is in the file for every other connection."""
     with ThreadPoolExecutor(8) as pool:
         seen = pool.map(
@@ -155,7 +155,7 @@ def test_nobody_is_answered_before_the_commit(writer: SqliteGroupCommit, path: P
 
 
 def test_a_future_is_done_only_once_its_write_is_in_the_file(
-    writer: SqliteGroupCommit, path: Path
+    writer: SqliteWriter, path: Path
 ) -> None:
     seen: list[bool] = []
 
@@ -171,9 +171,7 @@ def test_a_future_is_done_only_once_its_write_is_in_the_file(
 
 
 @pytest.mark.parametrize("is_settled_by", ["its commit", "an error of another", "a full disk"])
-def test_what_is_settled_holds_its_work_no_more(
-    writer: SqliteGroupCommit, is_settled_by: str
-) -> None:
+def test_what_is_settled_holds_its_work_no_more(writer: SqliteWriter, is_settled_by: str) -> None:
     """The work holds a callback; the future, and an error of another's work, may be held longer."""
 
     class Body:
@@ -198,7 +196,7 @@ def test_what_is_settled_holds_its_work_no_more(
         gc.enable()
 
 
-def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteGroupCommit) -> None:
+def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteWriter) -> None:
     def work(_: sqlite3.Connection) -> int:
         raise ValueError("mine alone")
 
@@ -208,12 +206,12 @@ def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteG
         assert raised.traceback[-1].name == "work"
 
 
-def test_waiting_items_share_one_commit(writer: SqliteGroupCommit, commits: list[Path]) -> None:
+def test_waiting_items_share_one_commit(writer: SqliteWriter, commits: list[Path]) -> None:
     assert held_batch(writer, [insert(n) for n in range(20)]) == list(range(20))
     assert len(commits) == 2  # the batch that was held up, and the one of all twenty
 
 
-def test_one_bad_item_fails_alone(writer: SqliteGroupCommit, path: Path) -> None:
+def test_one_bad_item_fails_alone(writer: SqliteWriter, path: Path) -> None:
     def breaks(connection: sqlite3.Connection) -> int:
         connection.execute("insert into t values (500)")
         raise ValueError("mine alone")
@@ -230,7 +228,7 @@ Gather = Callable[[Work], "Future[int]"]
 
 
 @pytest.fixture
-def gathered(writer: SqliteGroupCommit) -> Gather:
+def gathered(writer: SqliteWriter) -> Gather:
     """Hands work to the writer, as an event loop does, which says itself when it is to start."""
     return partial(writer.submit, start=False)
 
@@ -241,7 +239,7 @@ def never() -> None:
 
 @pytest.mark.parametrize("starts_by", ["start", "start_and_wait"])
 def test_what_gathers_is_committed_when_the_front_says_so(
-    writer: SqliteGroupCommit, gathered: Gather, path: Path, commits: list[Path], starts_by: str
+    writer: SqliteWriter, gathered: Gather, path: Path, commits: list[Path], starts_by: str
 ) -> None:
     start = partial(writer.start_and_wait, never)
     start()  # nothing is there, and nothing happens
@@ -257,7 +255,7 @@ def test_what_gathers_is_committed_when_the_front_says_so(
 
 
 def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
-    writer: SqliteGroupCommit, gathered: Gather, path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: SqliteWriter, gathered: Gather, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands_still, may_commit = threading.Event(), threading.Event()
     used: list[sqlite3.Connection] = []
@@ -300,7 +298,7 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
 
 
 def test_the_front_goes_on_when_a_batch_fails(
-    writer: SqliteGroupCommit, gathered: Gather, monkeypatch: pytest.MonkeyPatch
+    writer: SqliteWriter, gathered: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
     future = gathered(full)
@@ -308,9 +306,7 @@ def test_the_front_goes_on_when_a_batch_fails(
     assert isinstance(future.exception(PATIENCE), StoreUnavailable)
 
 
-def test_the_front_does_not_stand_still_for_long(
-    writer: SqliteGroupCommit, gathered: Gather
-) -> None:
+def test_the_front_does_not_stand_still_for_long(writer: SqliteWriter, gathered: Gather) -> None:
     go = threading.Event()
     future = gathered(lambda _: int(go.wait(PATIENCE)))
     writer.start_and_wait(never)
@@ -319,7 +315,7 @@ def test_the_front_does_not_stand_still_for_long(
     assert future.result(PATIENCE) == 1
 
 
-def test_a_busy_writer_says_when_it_is_free(writer: SqliteGroupCommit, gathered: Gather) -> None:
+def test_a_busy_writer_says_when_it_is_free(writer: SqliteWriter, gathered: Gather) -> None:
     is_free = threading.Event()
     with held(writer) as first:
         second = gathered(insert(2))
@@ -332,15 +328,13 @@ def test_a_busy_writer_says_when_it_is_free(writer: SqliteGroupCommit, gathered:
     assert second.result(PATIENCE) == 2
 
 
-def test_a_thread_takes_along_what_gathers(writer: SqliteGroupCommit, gathered: Gather) -> None:
+def test_a_thread_takes_along_what_gathers(writer: SqliteWriter, gathered: Gather) -> None:
     future = gathered(insert(1))
     assert writer.run(insert(2)) == 2
     assert future.result(PATIENCE) == 1
 
 
-def test_a_failed_commit_fails_the_whole_batch_and_heals(
-    writer: SqliteGroupCommit, path: Path
-) -> None:
+def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: SqliteWriter, path: Path) -> None:
     found = held_batch(writer, [insert(1), full, insert(2)])
     assert all(isinstance(one, StoreUnavailable) for one in found)
     assert rows(path) == []
@@ -348,9 +342,7 @@ def test_a_failed_commit_fails_the_whole_batch_and_heals(
     assert rows(path) == [3]
 
 
-def test_a_batch_that_ends_unforeseen_acknowledges_nobody(
-    writer: SqliteGroupCommit, path: Path
-) -> None:
+def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: SqliteWriter, path: Path) -> None:
     """Whatever stops the writer between the items and the commit, no result gets out."""
 
     class Broken(BaseException):
@@ -378,7 +370,7 @@ def test_a_batch_that_ends_unforeseen_acknowledges_nobody(
 
 
 def test_where_no_thread_can_be_started_the_caller_commits(
-    writer: SqliteGroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: SqliteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -419,9 +411,7 @@ def test_a_read_only_connection_cannot_write(path: Path) -> None:
     connection.close()
 
 
-def test_a_writer_waits_for_the_lock_of_another_process(
-    writer: SqliteGroupCommit, path: Path
-) -> None:
+def test_a_writer_waits_for_the_lock_of_another_process(writer: SqliteWriter, path: Path) -> None:
     writer.run(insert(1))
     with ThreadPoolExecutor(1) as pool:
         with file_lock(path):
@@ -432,12 +422,12 @@ def test_a_writer_waits_for_the_lock_of_another_process(
         assert future.result(PATIENCE) == 2
 
 
-def test_two_processes_write_at_once(writer: SqliteGroupCommit, path: Path) -> None:
+def test_two_processes_write_at_once(writer: SqliteWriter, path: Path) -> None:
     """No busy error reaches anybody: the file lock queues the batches."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from receiver.stores.sqlite.writer import SqliteGroupCommit\n"
-        "w = SqliteGroupCommit(Path(sys.argv[1]))\n"
+        "from receiver.stores.sqlite.writer import SqliteWriter\n"
+        "w = SqliteWriter(Path(sys.argv[1]))\n"
         "for n in range(500, 700):\n"
         "    w.run(lambda c: c.execute('insert into t values (?)', (n,)).rowcount)\n"
         "w.close()\n"
@@ -450,7 +440,7 @@ def test_two_processes_write_at_once(writer: SqliteGroupCommit, path: Path) -> N
 
 
 def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
-    writer = SqliteGroupCommit(path)
+    writer = SqliteWriter(path)
     entered, go = threading.Event(), threading.Event()
 
     def slow(connection: sqlite3.Connection) -> int:
@@ -474,7 +464,7 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
         writer.run(insert(3))
 
 
-def test_what_nobody_waits_for_any_more_is_not_done(writer: SqliteGroupCommit, path: Path) -> None:
+def test_what_nobody_waits_for_any_more_is_not_done(writer: SqliteWriter, path: Path) -> None:
     """It was answered 503: the sender will come again."""
 
     def wait_in_vain(n: int, seconds: float) -> None:
@@ -550,7 +540,7 @@ def test_one_bad_callback_fails_alone_among_many(
 
 
 def test_nobody_waits_for_ever(
-    writer: SqliteGroupCommit, path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: SqliteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.run(insert(1))
     monkeypatch.setattr(group_commit, "PATIENCE", 0.1)

@@ -178,16 +178,18 @@ def test_no_connection_left_is_said_in_time(
 ) -> None:
     monkeypatch.setattr(postgres_database, "PATIENCE", FOR_EVER)
     store.migrate()
-    with ThreadPoolExecutor(postgres_database.MOST) as pool:
+    with ThreadPoolExecutor(postgres_database.MAX_CONNECTIONS) as pool:
         with psycopg.connect(url) as holder:
             holder.execute("lock table tasks in access exclusive mode")
-            held = [pool.submit(store.lists.tasks) for _ in range(postgres_database.MOST)]
-            wait_until(lambda: waiting_for_locks(url) == postgres_database.MOST)
+            held = [
+                pool.submit(store.lists.tasks) for _ in range(postgres_database.MAX_CONNECTIONS)
+            ]
+            wait_until(lambda: waiting_for_locks(url) == postgres_database.MAX_CONNECTIONS)
             with monkeypatch.context() as patched:
                 patched.setattr(postgres_database, "PATIENCE", 0.5)
                 with pytest.raises(StoreUnavailable):
                     store.lists.tasks()
-        assert [one.result(PATIENCE) for one in held] == [[]] * postgres_database.MOST
+        assert [one.result(PATIENCE) for one in held] == [[]] * postgres_database.MAX_CONNECTIONS
     assert store.lists.tasks() == []
 
 

@@ -310,7 +310,7 @@ def test_whose_commit_was_not_answered_is_not_acknowledged(
 ) -> None:
     ingest = Ingest(store, HOOKS)
     between.cuts_behind = b"commit"
-    with pytest.raises(StoreUnavailable, match="lost while it committed"):
+    with pytest.raises(StoreUnavailable, match="the connection was lost during the commit"):
         ingest.accept(told(1))
     between.cuts_behind = None
     assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it had been committed

@@ -239,5 +239,5 @@ def _be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing gives up, or starts again, because a transaction is stopped."""
     monkeypatch.setattr(group_commit, "PATIENCE", PATIENCE)
     monkeypatch.setattr(wire, "ANSWERS_WITHIN", PATIENCE)
-    monkeypatch.setattr(batch, "LOCKED_FOR_AT_MOST", "set local lock_timeout = 0")
+    monkeypatch.setattr(batch, "SET_LOCK_TIMEOUT", "set local lock_timeout = 0")
     monkeypatch.setattr(postgres_database, "PATIENCE", PATIENCE)

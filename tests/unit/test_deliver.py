@@ -422,6 +422,7 @@ def test_the_notice_has_the_shape_that_people_script_against(
             "account": "default",
             "provider_task_id": "828338674605220001",
             "reference": None,
+            "model": None,
             "status": "succeeded",
             "reason": None,
             "cost": "0.5",

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from receiver.doctor import clocks, directory
-from receiver.stores.sqlite.database import Version, described, has_wal_reset_bug
+from receiver.stores.sqlite.database import Version, has_wal_reset_bug, version_text
 
 AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
 
@@ -32,7 +32,7 @@ AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
 )
 def test_the_wal_reset_bug_is_known_by_version(version: Version, has_it: bool) -> None:
     assert has_wal_reset_bug(version) is has_it
-    assert ("file lock prevents it" in described(version)) is has_it
+    assert ("file lock prevents it" in version_text(version)) is has_it
 
 
 @pytest.mark.parametrize(

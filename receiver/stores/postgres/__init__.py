@@ -1,4 +1,4 @@
-"""The record in PostgreSQL: for any number of machines."""
+"""The record in PostgreSQL, for any number of machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from receiver.stores.postgres.jobs import Jobs
 
 
 class PostgresStore(Store):
-    """The record in one PostgreSQL database, whose job queue hands out deliveries."""
+    """The record in one PostgreSQL database, with a job queue for deliveries."""
 
     database: PostgresDatabase
     has_job_queue = True

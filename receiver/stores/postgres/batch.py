@@ -1,8 +1,8 @@
-"""Several pieces of work in one transaction, side by side, so that they share each round trip.
+"""Runs several pieces of work concurrently in one transaction, so that they share round trips.
 
-A piece runs in a greenlet until it looks at an answer. Once all of them wait, what they asked goes
-to the server together. There are no savepoints: those nest, and these pieces interleave. If one
-fails, all are undone.
+Each piece runs in a greenlet until it reads a result. When all of them wait, their statements are
+sent to the server together. Savepoints are impossible, because the pieces interleave, so an error
+in one piece rolls all of them back.
 """
 
 from __future__ import annotations
@@ -20,66 +20,66 @@ from receiver.stores.postgres.wire import ConnectionLost, Statement, Wire
 from receiver.stores.sql.database import Session, Values
 from receiver.stores.sql.locks import LockedSql
 
-# Two batches may hold what the other waits for. PostgreSQL looks for such rings after 1 s; a batch
-# that waits for so long is undone, and its pieces, each alone, make no ring.
-LOCKED_FOR_AT_MOST = "set local lock_timeout = '500ms'"
+# Two batches can deadlock, which PostgreSQL detects after 1 s. A batch that waits for this long is
+# rolled back, and its pieces are repeated in separate transactions, which do not deadlock.
+SET_LOCK_TIMEOUT = "set local lock_timeout = '500ms'"
 
 
 def commit_together(
     wire: Wire, works: Sequence[Callable[[Session], Any]], before_commit: Callable[[], None]
 ) -> list[Any]:
-    """What each returned, once all are committed; none may touch the rows of another.
+    """Commit all pieces of work together, and return their results.
 
-    `before_commit` is called when there is nothing left to do but to wait for the commit.
-
-    Raises what one of them raised, or psycopg.Error: nothing was committed, and the connection is
-    of no more use. Raises StoreUnavailable if nobody knows whether it was.
+    No piece may change the rows of another one. `before_commit` is called when all statements have
+    run and only the commit is left. Raises the exception of a piece, or psycopg.Error; then nothing
+    was committed, and the connection is unusable. Raises StoreUnavailable if it is unknown whether
+    the transaction was committed.
     """
-    asked = [Statement("begin"), Statement(LOCKED_FOR_AT_MOST)]
-    session = _Shared(wire, asked)
-    running = [greenlet(work) for work in works]
-    results = [each.switch(session) for each in running]
-    while not all(each.dead for each in running):
-        wire.exchange(asked)
-        asked.clear()
+    unsent = [Statement("begin"), Statement(SET_LOCK_TIMEOUT)]
+    session = _BatchSession(wire, unsent)
+    pieces = [greenlet(work) for work in works]
+    results = [piece.switch(session) for piece in pieces]
+    while not all(piece.dead for piece in pieces):
+        wire.exchange(unsent)
+        unsent.clear()
         results = [
-            result if each.dead else each.switch()
-            for each, result in zip(running, results, strict=True)
+            result if piece.dead else piece.switch()
+            for piece, result in zip(pieces, results, strict=True)
         ]
     before_commit()
-    _commit(wire, asked)
+    _commit(wire, unsent)
     return results
 
 
-def _commit(wire: Wire, asked: list[Statement]) -> None:
+def _commit(wire: Wire, unsent: list[Statement]) -> None:
     end = Statement("commit")
     try:
-        wire.exchange([*asked, end])
+        wire.exchange([*unsent, end])
     except ConnectionLost as error:
-        raise StoreUnavailable(f"lost while it committed: {error}") from error
+        raise StoreUnavailable(f"the connection was lost during the commit: {error}") from error
     assert end.answer is not None  # noqa: S101 - it was exchanged
     if end.answer.command_status != b"COMMIT":
-        raise psycopg.OperationalError(f"it did not commit: {end.answer.command_status!r}")
+        raise psycopg.OperationalError(f"the server did not commit: {end.answer.command_status!r}")
 
 
-class _Shared:
-    """The session of all pieces of a batch: what they ask gathers."""
+class _BatchSession:
+    """The session that all pieces of a batch share; it collects their statements."""
 
-    def __init__(self, wire: Wire, asked: list[Statement]) -> None:
+    def __init__(self, wire: Wire, unsent: list[Statement]) -> None:
         self._wire = wire
-        self._asked = asked
+        self._unsent = unsent
 
-    def execute(self, sql: str, values: Values = (), /) -> _Awaited:
+    def execute(self, sql: str, values: Values = (), /) -> _PendingResult:
         statement = Statement(sql, values)
-        self._asked.append(statement)
-        return _Awaited(self._wire, statement)
+        self._unsent.append(statement)
+        return _PendingResult(self._wire, statement)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
-        for each in values:
-            self._asked.append(Statement(sql, each))
+        for row in values:
+            self._unsent.append(Statement(sql, row))
         return None
 
-    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> _Awaited:
+    def execute_locked(self, sql: LockedSql, values: Values = (), /) -> _PendingResult:
         return self.execute(sql.with_lock, values)
 
     def lock(self, sql: LockedSql, values: Values = (), /) -> None:
@@ -89,8 +89,8 @@ class _Shared:
         self.execute(LOCK_NAME, (name,))
 
 
-class _Awaited:
-    """What a statement gave: who looks at it waits for it."""
+class _PendingResult:
+    """The result of a statement. Reading it waits for the answer of the server."""
 
     def __init__(self, wire: Wire, statement: Statement) -> None:
         self._wire = wire
@@ -114,7 +114,7 @@ class _Awaited:
 
     def _answer(self) -> pq.abc.PGresult:
         while self._statement.answer is None:
-            others = getcurrent().parent
-            assert others is not None  # noqa: S101 - every piece has one
-            others.switch()
+            batch = getcurrent().parent
+            assert batch is not None  # noqa: S101 - every piece has a parent
+            batch.switch()
         return self._statement.answer

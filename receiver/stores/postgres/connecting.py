@@ -1,8 +1,8 @@
-"""Connections to PostgreSQL, and what it means if none can be made.
+"""Opens connections to PostgreSQL, and interprets the errors.
 
-A connection that could not be made leaves no socket behind.
-Psycopg's error holds the frame of `connect`, and that the socket, until whoever caught it is gone,
-or even until garbage is collected. A server that is stopping waits a minute for each of them.
+Psycopg's error refers to the frame of `connect`, and the frame to the socket, which may therefore
+stay open until the garbage collection. A server that is stopping waits a minute for each of them.
+So the classes here remove the traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from receiver.errors import StoreUnavailable, StoreUnreachable
 
 CONNECTED_WITHIN = 5  # seconds
-# Parts of messages of PostgreSQL, its client library and PgBouncer: the server cannot serve us yet.
+# Messages of PostgreSQL, its client library and PgBouncer if the server may accept us later.
 NOT_YET = (
     "starting up",
     "shutting down",
@@ -32,12 +32,12 @@ NOT_YET = (
     "is read-only",
     "standby",
 )
-# ... and of the client library, if TLS or the password is configured wrongly.
+# Messages of the client library if TLS or the password is configured wrongly.
 NEVER = ("does not support SSL", "certificate", "no password supplied")
 
 
 class Connection(psycopg.Connection[Any]):
-    """As psycopg's; also what a pool makes."""
+    """Like psycopg's class, but its errors keep no socket open; pools use it, too."""
 
     @classmethod
     def connect(cls, *args: Any, **kwargs: Any) -> Connection:
@@ -48,7 +48,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """As psycopg's; also what a pool makes."""
+    """Like psycopg's class, but its errors keep no socket open; pools use it, too."""
 
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> AsyncConnection:
@@ -67,14 +67,14 @@ def connect(url: str) -> Connection:
         return _connect(url)
     except psycopg.OperationalError as error:
         if not _is_refusal(url, error):
-            raise StoreUnreachable(f"the database is unavailable: {line(error)}") from error
+            raise StoreUnreachable(f"the database is unavailable: {first_line(error)}") from error
     try:
         return _connect(url)  # the server may have started between the error and the check
     except psycopg.OperationalError as error:
-        if _says(error, NOT_YET):
-            raise StoreUnreachable(f"the database is unavailable: {line(error)}") from error
+        if _contains_any(error, NOT_YET):
+            raise StoreUnreachable(f"the database is unavailable: {first_line(error)}") from error
         raise StoreUnavailable(
-            f"the database refuses the connection: {line(error)}; check DATABASE_URL"
+            f"the database refuses the connection: {first_line(error)}; check DATABASE_URL"
         ) from error
 
 
@@ -85,23 +85,23 @@ def _connect(url: str) -> Connection:
 
 
 def _is_refusal(url: str, error: psycopg.OperationalError) -> bool:
-    """Whether a server is there and refuses these settings.
+    """Return whether a server is running and rejects these settings.
 
-    `ping` depends on no language: it succeeds although a password or the database is wrong.
+    Messages may be translated. `ping` succeeds even if the password or the database is wrong.
     """
-    if _says(error, NEVER):
+    if _contains_any(error, NEVER):
         return True
-    if _says(error, NOT_YET):
+    if _contains_any(error, NOT_YET):
         return False
     conninfo = make_conninfo(url, connect_timeout=CONNECTED_WITHIN)
     ping = pq.PGconn.ping(conninfo.encode())
     return ping not in (pq.Ping.NO_RESPONSE, pq.Ping.REJECT)
 
 
-def _says(error: Exception, parts: tuple[str, ...]) -> bool:
+def _contains_any(error: Exception, parts: tuple[str, ...]) -> bool:
     return any(part in str(error) for part in parts)
 
 
-def line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -17,25 +17,25 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from receiver.errors import StoreUnavailable, StoreUnreachable
 from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pooler, schema, vacuum
-from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, line
+from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, first_line
 from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
-from receiver.stores.postgres.writer import BatchUndone, PostgresGroupCommit
+from receiver.stores.postgres.writer import BatchUndone, PostgresWriter
 from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
 
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who asks is told of an outage
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # callers get the error
 
 T = TypeVar("T")
-MOST = 10  # connections of one process
-PATIENCE = 5.0  # seconds a request waits for a connection before it is told to come back
+MAX_CONNECTIONS = 10  # of one process
+PATIENCE = 5.0  # seconds for which a caller waits for a connection
 PREPARED_AFTER = 5  # executions of a statement by a connection
-TRIES = 3  # of a transaction that ran into another's
+TRIES = 3  # of a transaction that deadlocks with another one
 POLL_EVERY = 0.25  # seconds
 ALONE_LOCK = 4_217_002
-# Whatever it is, a full disk or a server that became read-only: what came is to come again later.
+# All errors of the database, such as a full disk: the caller may try again later.
 UNAVAILABLE = (psycopg.Error, PoolTimeout)
 
-
-KEYS_MADE_HERE = {
+# The row keys that the database generates.
+GENERATED_KEYS = {
     "tasks": "seq",
     "callbacks": "id",
     "transitions": "id",
@@ -47,7 +47,7 @@ KEYS_MADE_HERE = {
 }
 _SIZE = "select pg_database_size(current_database()) as size"
 _SERVER_CLOCK = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now"
-_FOLLOW = """
+_SET_SEQUENCE = """
 select setval(pg_get_serial_sequence('{table}', '{key}'),
   greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
 """
@@ -66,7 +66,7 @@ class PostgresDatabase(Database):
         self._is_closed = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
-        self.writer = PostgresGroupCommit(url, self.is_pooled)
+        self.writer = PostgresWriter(url, self.is_pooled)
 
     def migrate(self) -> list[str]:
         with self._connected() as connection:
@@ -82,11 +82,11 @@ class PostgresDatabase(Database):
         return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
 
     def is_pooled(self) -> bool:
-        """Whether a pooler changes servers between transactions. Raises StoreUnavailable."""
+        """Return whether a pooler changes servers between transactions. Raises StoreUnavailable."""
         try:
             self._pool()
         except psycopg.Error as error:
-            raise StoreUnavailable(f"the database is unavailable: {line(error)}") from error
+            raise StoreUnavailable(f"the database is unavailable: {first_line(error)}") from error
         return self._is_pooled
 
     def pooler(self) -> tuple[str, str] | None:
@@ -112,8 +112,8 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        # Those of this process wait here: each connection that waits would be missing elsewhere.
-        # The lock belongs to a transaction, because a pooler may give the next one another server.
+        # Threads of this process wait for each other here, because each of them would occupy a
+        # connection. A transaction holds the lock, because a pooler may change servers afterwards.
         with self._alone, self._connected() as connection, connection.transaction():
             connection.execute("set local idle_in_transaction_session_timeout = 0")
             connection.execute("select pg_advisory_xact_lock(%s)", (ALONE_LOCK,))
@@ -124,12 +124,12 @@ class PostgresDatabase(Database):
 
     def settle_sequences(self) -> None:
         def work(session: Session) -> None:
-            for table, key in KEYS_MADE_HERE.items():
-                session.execute(_FOLLOW.format(table=table, key=key))
+            for table, key in GENERATED_KEYS.items():
+                session.execute(_SET_SEQUENCE.format(table=table, key=key))
 
         self.write(work)
 
-    def shrink(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does
+    def shrink(self, pages: int) -> int:  # noqa: ARG002 - autovacuum does it
         return 0
 
     def finish_erasure(self) -> bool:
@@ -144,11 +144,11 @@ class PostgresDatabase(Database):
         return True
 
     def remove_remnants(self, reference: str) -> None:
-        """Do nothing: VACUUM removes the versions of rows, and there are no other copies."""
+        """Do nothing: VACUUM removes old row versions, and there are no other copies."""
 
     def held_by(self, mark: int) -> str:
         with self._connected() as connection:
-            return vacuum.described(vacuum.holders(connection, mark))
+            return vacuum.holders_text(vacuum.holders(connection, mark))
 
     def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
         if task_id is None:
@@ -166,21 +166,21 @@ class PostgresDatabase(Database):
             try:
                 with self._connected() as connection:
                     return _in_transaction(connection, work)
-            except psycopg.DataError as error:  # such as a NUL, which SQLite's text may hold
-                raise ValueError(line(error)) from error
+            except psycopg.DataError as error:  # such as a NUL character, which SQLite accepts
+                raise ValueError(first_line(error)) from error
             except (DeadlockDetected, SerializationFailure) as error:
                 if not tries_left:
                     raise StoreUnavailable(f"could not commit: {error}") from error
-        raise AssertionError  # the last try returned or raised
+        raise AssertionError  # unreachable: the last try returns or raises
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         with self._connected() as connection:
             yield PostgresReadingSession(connection)
 
-    # PostgreSQL plans a prepared statement for average values. With plain conditions it might then
-    # read along the row key, and look at most of the table for a rare value. The order of all
-    # columns of an index, and bounds on all of them together, can only be served by that index.
+    # PostgreSQL plans a prepared statement for average values. With simple conditions it might read
+    # along the row key, and most of the table for a rare value. An order by all columns of an
+    # index, with bounds on all of them together, requires that index.
 
     def walk(
         self,
@@ -210,7 +210,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection of the pool. Raises StoreUnavailable; statements may as well."""
+        """Yield a connection of the pool. Raises StoreUnavailable, also for errors in the block."""
         try:
             with self._pool().connection(PATIENCE) as connection:
                 yield connection
@@ -219,14 +219,14 @@ class PostgresDatabase(Database):
         except UNAVAILABLE as error:
             is_lost = isinstance(error, (psycopg.OperationalError, PoolTimeout))
             kind = StoreUnreachable if is_lost else StoreUnavailable
-            raise kind(f"the database is unavailable: {line(error)}") from error
+            raise kind(f"the database is unavailable: {first_line(error)}") from error
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         with self._lock:
             if self._is_closed:  # a pool opened now would never be closed
                 raise StoreUnavailable("the store is closing")
             if self._opened is None:
-                # A pool would try on until it is out of patience, and not say what is wrong.
+                # A pool would retry until its timeout, without reporting the cause.
                 with connect(self.url) as connection:
                     self._is_pooled = pooler.changes_servers(connection, self.url)
                 prepared_after = None if self._is_pooled else PREPARED_AFTER
@@ -234,7 +234,7 @@ class PostgresDatabase(Database):
                     self.url,
                     connection_class=Connection,
                     min_size=1,
-                    max_size=MOST,
+                    max_size=MAX_CONNECTIONS,
                     timeout=PATIENCE,
                     reconnect_timeout=PATIENCE,
                     check=ConnectionPool.check_connection,
@@ -250,9 +250,9 @@ class PostgresDatabase(Database):
 
 
 def _in_transaction(connection: psycopg.Connection[Any], work: Callable[[Session], T]) -> T:
-    """Do `work`, and commit with its last statements; what is raised undoes it.
+    """Call `work`, and send the commit with its last statements. An exception rolls it back.
 
-    Not by psycopg's `transaction`, which waits for the server at its begin, and twice at its end.
+    Psycopg's `transaction` would wait for the server at its begin, and twice at its end.
     """
     try:
         with connection.pipeline() as pipeline:

@@ -1,4 +1,4 @@
-"""Deliveries as Procrastinate's jobs. The triggers of the schema announce; these verbs answer."""
+"""Procrastinate's jobs for deliveries: triggers of the schema insert them, workers take them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnectio
 from receiver.stores.postgres.database import PostgresDatabase
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import Session
-from receiver.stores.sql.endpoints import known
-from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, lanes
+from receiver.stores.sql.endpoints import load_endpoint
+from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, load_queues
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 QUEUE = "deliveries"
 TASK = "attempt"  # the job's task; its only argument is `delivery_id`
-# A job begins by the database's clock, `due_at` was set by a machine's: they may differ by so much.
+# The tolerated difference between the clock of the database, by which a job begins, and the clock
+# of the machine that set `due_at`.
 CLOCKS_APART = 2_000  # ms
-RETRY_JOB_AFTER = 2_000  # ms; for deliveries whose turn has not come: see `dispatch/slots.py`
-ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep goes on
+RETRY_JOB_AFTER = 2_000  # ms; for deliveries without a slot: see `delivery/worker_slots.py`
+ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep announces more
 CONNECTIONS = 4  # of Procrastinate's own pool
 
 
@@ -34,21 +35,21 @@ class Jobs:
     """Announces deliveries as jobs.
 
     Triggers of the schema announce a delivery in the commit that makes it due. Jobs may be lost,
-    doubled or late: only the delivery row says what is to be done.
+    duplicated or late, because the row of the delivery decides what happens.
     """
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
 
     def queue(self) -> App:
-        """Return a Procrastinate app on this database; the caller opens it."""
+        """Return a Procrastinate app for this database; the caller opens it."""
         from procrastinate import App, PsycopgConnector  # noqa: PLC0415 - only a worker needs it
 
-        reached_by = make_conninfo(self._database.url, connect_timeout=CONNECTED_WITHIN)
+        conninfo = make_conninfo(self._database.url, connect_timeout=CONNECTED_WITHIN)
         kwargs = {"prepare_threshold": None} if self._database.is_pooled() else {}
         return App(
             connector=PsycopgConnector(
-                conninfo=reached_by,
+                conninfo=conninfo,
                 connection_class=AsyncConnection,
                 max_size=CONNECTIONS,
                 kwargs=kwargs,
@@ -75,7 +76,7 @@ class Jobs:
             if row is None:
                 return False
             hook = row["hook"]
-            endpoint = known(session, hook)
+            endpoint = load_endpoint(session, hook)
             if not _may_begin(session, endpoint, now):
                 return False
             if not admission.has_slot(hook, timed_out=endpoint.timed_out):
@@ -100,10 +101,14 @@ class Jobs:
         """
 
         def work(session: Session) -> bool:
-            room = sum(lane.room(now, limit) for lane in lanes(session) if lane.hook == hook)
-            if room:
-                session.execute(_ANNOUNCE_DUE, (hook, now, room))
-            return room > 0
+            count = sum(
+                queue.claimable_count(now, limit)
+                for queue in load_queues(session)
+                if queue.hook == hook
+            )
+            if count:
+                session.execute(_ANNOUNCE_DUE, (hook, now, count))
+            return count > 0
 
         return self._database.write(work)
 
@@ -115,10 +120,10 @@ class Jobs:
 
         def work(session: Session) -> int:
             announced = session.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
-            for lane in lanes(session):
-                room = lane.room(now, ANNOUNCED_AT_ONCE)
-                if room and lane.hook not in without_slot:
-                    values = (lane.hook, now, room)
+            for queue in load_queues(session):
+                count = queue.claimable_count(now, ANNOUNCED_AT_ONCE)
+                if count and queue.hook not in without_slot:
+                    values = (queue.hook, now, count)
                     announced += session.execute(_ANNOUNCE_DUE, values).rowcount
             return announced
 
@@ -126,13 +131,16 @@ class Jobs:
 
 
 def _may_begin(session: Session, endpoint: Endpoint, now: int) -> bool:
-    """Is the endpoint to be told now? One that is probed is held until this transaction ends."""
+    """Return whether a delivery of this endpoint may begin now.
+
+    If it would be a probe, the row of the endpoint is locked until the transaction ends.
+    """
     circuit = endpoint.circuit(now)
     if circuit is Circuit.HALF_OPEN:
-        circuit = known(session, endpoint.hook, and_hold=True).circuit(now)
+        circuit = load_endpoint(session, endpoint.hook, lock=True).circuit(now)
         probe = session.execute(_PROBED, (endpoint.hook,))
         if circuit is Circuit.HALF_OPEN and probe.fetchall():
-            return False  # its probe runs
+            return False  # its probe is running
     return circuit not in (Circuit.OPEN, Circuit.PAUSED)
 
 
@@ -140,11 +148,11 @@ _DUE = locked(
     f"""
 select hook, {ABANDONED} as abandoned
 from deliveries where id = ? and state = 'pending' and due_at <= ?
-""",  # noqa: S608 - nothing in it comes from outside
+""",  # noqa: S608 - contains no input
     Lock.SKIP_LOCKED,
 )
 _PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
-# Only the oldest are looked at, however many wait: once those are delivered, others are the oldest.
+# Only the oldest deliveries are read, however many wait.
 _JOB = """
 insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)
 select '{queue}', '{task}', 'delivery ' || id, jsonb_build_object('delivery_id', id)
@@ -162,7 +170,7 @@ select '{QUEUE}', '{TASK}', 'delivery ' || id, jsonb_build_object('delivery_id',
 from deliveries where id = ?
 on conflict do nothing
 """  # noqa: S608 - names of this project
-# Jobs that a worker is just fetching are skipped; that worker refuses them itself.
+# Jobs that a worker is fetching now are skipped; that worker will not claim their deliveries.
 _REMOVE_JOBS = f"""
 delete from procrastinate_jobs where id in (
   select job.id from procrastinate_jobs as job

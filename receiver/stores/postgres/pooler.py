@@ -1,7 +1,7 @@
 """Detects a pooler that changes servers between transactions, such as PgBouncer.
 
-In this mode of a pooler, a prepared statement is missing, or is another client's, in the next
-transaction, and notifications do not arrive.
+In this mode, the next transaction may lack a prepared statement, or get that of another client, and
+notifications do not arrive.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ REMEDY = (
 def changes_servers(connection: psycopg.Connection[Any], url: str) -> bool:
     """Return whether transactions of one connection reach different servers, or share them.
 
-    A pooler announces a process id of its own to its client, not the server's. In session mode
-    each connection keeps its server. In transaction mode a server that one connection has just
-    used serves the next one.
+    A pooler sends its client a process id of its own instead of the server's. In session mode, each
+    connection keeps its server. In transaction mode, a server that one connection has just used
+    serves the next one.
     """
     if _server(connection) == connection.info.backend_pid:
         return False

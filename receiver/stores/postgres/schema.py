@@ -1,4 +1,4 @@
-"""The PostgreSQL schema: Procrastinate's and ours, applied under an advisory lock."""
+"""Applies the PostgreSQL schemas, Procrastinate's and ours, under an advisory lock."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import psycopg
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 
-OLDEST = 14  # release of PostgreSQL
-LOCK = 4_217_001  # of all who migrate this database
-THEIRS = "procrastinate "  # stands before the names of Procrastinate's own migrations
-# Procrastinate's migrations come in pairs: what the new code needs, and what may follow later.
+OLDEST = 14  # the oldest supported release of PostgreSQL
+LOCK = 4_217_001  # the advisory lock for migrations
+THEIRS = "procrastinate "  # the prefix of the names of Procrastinate's migrations
+# Procrastinate's migrations come in pairs: one that its new code needs, and one that may be applied
+# later.
 LATER = "_post_"
 
 
 def migrate(connection: psycopg.Connection[Any]) -> list[str]:
-    """Apply what is missing, all or nothing; the names applied. Raises SchemaMismatch."""
+    """Apply all missing migrations, or none, and return their names. Raises SchemaMismatch."""
     _refuse_old_server(connection.info.server_version)
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
@@ -28,13 +29,13 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
         refuse_newer("the database", applied, _known())
         missing = [(name, sql) for name, sql in _scripts(applied) if name not in applied]
         for name, sql in missing:
-            connection.execute(sql.encode())  # bytes are sent as they are: no placeholders
+            connection.execute(sql.encode())  # bytes are sent unchanged, without placeholders
             connection.execute("insert into callback_receiver_migrations values (%s)", (name,))
         return [name for name, sql in missing if sql]
 
 
 def check(connection: psycopg.Connection[Any]) -> None:
-    """Raises SchemaMismatch, saying what to run, if this code cannot serve the database."""
+    """Raise SchemaMismatch if this release cannot use the database."""
     exists = connection.execute("select to_regclass('callback_receiver_migrations') as found")
     row = exists.fetchone()
     applied = _applied(connection) if row and row["found"] else []
@@ -60,10 +61,10 @@ def _known() -> list[str]:
 
 
 def _scripts(applied: list[str]) -> list[tuple[str, str]]:
-    """Every script by name, in order.
+    """Return the names and texts of all scripts, in order.
 
-    A new database gets Procrastinate's whole schema at once, which every one of its upgrades so far
-    is part of: they have nothing left to do then.
+    A new database gets Procrastinate's complete schema, which includes all of its migrations, so
+    their texts are empty.
     """
     upgrades = [(THEIRS + path.stem, path) for path in _upgrades()]
     if any(name.startswith(THEIRS) for name in applied):
@@ -82,7 +83,7 @@ def _upgrades() -> list[Path]:
 
 
 def _procrastinate() -> Path:
-    """Its SQL files; found without importing it, which would cost each web process its time."""
+    """Return the folder of its SQL files, without importing it, which takes time."""
     spec = find_spec("procrastinate")
     if spec is None or not spec.submodule_search_locations:
         raise SchemaMismatch("PostgreSQL needs: pip install 'procrastinate>=3.10'")

@@ -1,4 +1,4 @@
-"""A PostgreSQL connection as the verbs use it: placeholders are translated, and locks are taken."""
+"""The PostgreSQL connection that components use: translates placeholders, and locks rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LOCK_NAME = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
 
 
 class PostgresSession:
-    """A connection, as `stores.sql.database.Session`.
+    """A connection; see `stores.sql.database.Session`.
 
-    In a `pipeline` statements gather, and go to the server together with the first whose result is
-    looked at, or with the commit: a round trip is paid for each look, not for each statement.
+    In a `pipeline`, statements are collected. They are sent to the server when a result is read, or
+    with the commit, so there is one round trip for each read instead of each statement.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class PostgresSession:
 
     def execute(self, sql: str, values: Values = (), /) -> QueryResult:
         cursor = self._connection.execute(translated(sql), values or None)
-        return cursor if self._pipeline is None else _Gathered(cursor, self._pipeline)
+        return cursor if self._pipeline is None else _PipelinedResult(cursor, self._pipeline)
 
     def executemany(self, sql: str, values: Sequence[Sequence[Any]], /) -> object:
         with self._connection.cursor() as cursor:
@@ -52,18 +52,18 @@ class PostgresSession:
 
 
 class PostgresReadingSession(PostgresSession):
-    """A connection that only reads: it looks for text that cannot be stored as it would be."""
+    """A read-only connection, which searches for unstorable text in the form that is stored."""
 
     def execute(self, sql: str, values: Values = (), /) -> QueryResult:
         try:
             return super().execute(sql, values)
-        except REFUSED:  # by psycopg, before anything was sent
+        except REFUSED:  # raised by psycopg before it sends the statement
             if (clean := storable_values(values)) == values:
                 raise
             return super().execute(sql, clean)
 
 
-class _Gathered:
+class _PipelinedResult:
     """The result of a statement that may not have been sent yet."""
 
     def __init__(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline) -> None:
@@ -72,7 +72,7 @@ class _Gathered:
 
     @property
     def rowcount(self) -> int:
-        self._pipeline.sync()  # the cursor does not know it before
+        self._pipeline.sync()  # the cursor does not know the number earlier
         return self._cursor.rowcount
 
     def fetchone(self) -> Any:
@@ -87,13 +87,13 @@ class _Gathered:
 
 @cache
 def translated(sql: str) -> str:
-    """The statement with psycopg's placeholders."""
+    """Return the statement with psycopg's placeholders."""
     return _NAME.sub(r"%(\1)s", sql).replace("?", "%s")
 
 
 @cache
 def numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
-    """The statement with libpq's placeholders, and the names of its values in order."""
+    """Return the statement with libpq's placeholders, and the names of its values in order."""
     names: list[str] = []
     numbers = count(1)
 

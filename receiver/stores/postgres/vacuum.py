@@ -13,9 +13,9 @@ import psycopg
 
 from receiver.stores.sql import personal_data
 
-# `index_cleanup on`: with few dead rows, VACUUM would leave the values in the indexes.
+# `index_cleanup on`: otherwise, VACUUM may leave the values of few dead rows in the indexes.
 _VACUUM = "vacuum (index_cleanup on) {table}"
-# Everything that makes the server keep row versions older than the transaction `mark`: the
+# The reasons why the server keeps row versions older than the transaction `mark`: the
 # snapshots of sessions and of standby servers, replication slots, and prepared transactions.
 _HOLDERS = """
 with mark as (select cast(cast(cast(%(mark)s as text) as xid8) as xid) as xid),
@@ -42,11 +42,12 @@ SHOWN = 3
 
 
 def holders(connection: psycopg.Connection[Any], mark: int) -> list[str]:
-    """Return what may still see the data that the transaction `mark` erased, oldest first."""
+    """Return what can still read the data that the transaction `mark` erased, oldest first."""
     return [row["holder"] for row in connection.execute(_HOLDERS, {"mark": mark}).fetchall()]
 
 
-def described(found: Sequence[str]) -> str:
+def holders_text(found: Sequence[str]) -> str:
+    """Describe for people what prevents the removal of erased data."""
     if not found:
         return "the next VACUUM removes it"
     shown = "; ".join(found[:SHOWN])

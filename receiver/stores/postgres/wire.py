@@ -1,8 +1,7 @@
-"""Many statements to PostgreSQL, and their answers back, in one round trip.
+"""Sends many statements to PostgreSQL, and receives their results, in one round trip.
 
-Psycopg's own pipeline asks the kernel before each statement that it sends, and makes a cursor for
-each: half of what recording a callback cost. Here libpq gets all of them, prepared, and is waited
-for once.
+Psycopg's own pipeline makes a system call and a cursor for each statement, which took half the time
+of recording a callback. Here libpq gets all statements, prepared, and the thread waits once.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection
 from receiver.stores.postgres.session import numbered
 from receiver.stores.sql.database import Values
 
-ANSWERS_WITHIN = 8.0  # seconds; a server that is silent for longer is as good as gone
+ANSWERS_WITHIN = 8.0  # seconds; a server that sends nothing for longer is taken to be lost
 ANSWERED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
 class ConnectionLost(psycopg.OperationalError):
-    """There is no connection, or none any more."""
+    """The connection could not be opened, or was lost."""
 
 
 class Statement:
-    """A statement with its values; `answer` once there is one."""
+    """A statement with its values. `answer` is None until the server has sent the result."""
 
     __slots__ = ("answer", "sql", "values")
 
@@ -40,9 +39,9 @@ class Statement:
 
 
 class Wire:
-    """A connection for one thread. After an error it is of no more use.
+    """A connection for one thread, which is unusable after an error.
 
-    `prepares`: whether statements are prepared, which needs the same server in every transaction.
+    `prepares`: whether statements are prepared, which requires the same server in all transactions.
     """
 
     def __init__(self, url: str, *, prepares: bool = True) -> None:
@@ -59,15 +58,17 @@ class Wire:
         self._prepared: dict[tuple[str, tuple[int, ...]], bytes] = {}
 
     def close(self) -> None:
-        self._connection.close()  # the server undoes what was not committed
+        """Close the connection. The server rolls an open transaction back."""
+        self._connection.close()
 
     def exchange(self, statements: Sequence[Statement]) -> None:
-        """Send all of them, and wait for their answers.
+        """Send the statements, and wait for all results.
 
-        Raises psycopg.Error of the first that failed; those behind it were not done. Raises Lost.
+        Raises the psycopg.Error of the first statement that failed; later ones were not executed.
+        Raises ConnectionLost.
         """
         try:
-            asked = [one for statement in statements for one in self._send(statement)]
+            sent = [entry for statement in statements for entry in self._send(statement)]
             self._libpq.pipeline_sync()
             answers = self._answers(time.monotonic() + ANSWERS_WITHIN)
         except psycopg.OperationalError as error:
@@ -75,21 +76,23 @@ class Wire:
         for answer in answers:
             if answer.status not in ANSWERED:
                 raise psycopg.DatabaseError(_text(answer.error_message))
-        for statement, answer in zip(asked, answers, strict=True):
+        for statement, answer in zip(sent, answers, strict=True):
             if statement is not None:
                 statement.answer = answer
 
     def rows(self, answer: pq.abc.PGresult) -> list[dict[str, Any]]:
+        """Return the rows of a result, by column name."""
         names = [_text(answer.fname(number)) for number in range(answer.nfields)]
         self._adapting.set_pgresult(answer)
         rows = self._adapting.load_rows(0, answer.ntuples, tuple)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _send(self, statement: Statement) -> Iterator[Statement | None]:
-        """One item for each answer that will come: None where it only says that it is prepared."""
+        """Send a statement. Yields an item for each expected result: None for a preparation."""
         sql, names = numbered(statement.sql)
-        given = statement.values
-        values = [given[name] for name in names] if isinstance(given, Mapping) else given
+        values = statement.values
+        if isinstance(values, Mapping):
+            values = [values[name] for name in names]
         dumped = self._adapting.dump_sequence(values, [PyFormat.AUTO] * len(values))
         kind = statement.sql, tuple(self._adapting.types or ())
         if not self._prepares:
@@ -105,7 +108,10 @@ class Wire:
         yield statement
 
     def _answers(self, until: float) -> list[pq.abc.PGresult]:
-        """One for each statement; behind each libpq gives None, and so it does once all is over."""
+        """Return the results of all statements. Raises ConnectionLost.
+
+        libpq returns None after each result, and twice in succession when the connection is lost.
+        """
         found: list[pq.abc.PGresult] = []
         answer: pq.abc.PGresult | None = None
         self._wait(until)
@@ -119,17 +125,20 @@ class Wire:
                 found.append(answer)
             elif before is None:
                 raise ConnectionLost(
-                    _text(found[-1].error_message) if found else "the server ended it"
+                    _text(found[-1].error_message) if found else "the server closed the connection"
                 )
 
     def _wait(self, until: float) -> None:
-        """Send what is left to send, and read what came. Raises Lost if nothing does."""
+        """Send the unsent data, and read the received data.
+
+        Raises ConnectionLost if there is none.
+        """
         more = self._libpq.flush()
         self._poll.register(self._libpq.socket, select.POLLIN | (select.POLLOUT if more else 0))
         if not self._poll.poll(max(0, until - time.monotonic()) * 1000):
-            raise ConnectionLost(f"the server was silent for {ANSWERS_WITHIN:g} s")
+            raise ConnectionLost(f"the server sent nothing for {ANSWERS_WITHIN:g} s")
         self._libpq.consume_input()
 
 
-def _text(said: bytes | None) -> str:
-    return (said or b"").decode(errors="replace")
+def _text(message: bytes | None) -> str:
+    return (message or b"").decode(errors="replace")

@@ -1,7 +1,6 @@
 """The writer of one process for one PostgreSQL database.
 
-An error in a batch rolls back all of it. Each caller then repeats its own write in a separate
-transaction, on a connection of its own.
+An error rolls a whole batch back. Each caller then repeats its own write in a separate transaction.
 """
 
 from __future__ import annotations
@@ -20,11 +19,14 @@ MAX_BATCH = 64  # writes; each locks its rows until the batch is committed
 
 
 class BatchUndone(Exception):
-    """An unknown write made the batch fail. Each caller has to repeat its own write alone."""
+    """One write made its batch fail. Each caller has to repeat its own write separately."""
 
 
-class PostgresGroupCommit(group_commit.GroupCommit[Session]):
-    """The writer for PostgreSQL. `run` may raise Undone; work may only change rows of one task."""
+class PostgresWriter(group_commit.GroupCommit[Session]):
+    """The writer for PostgreSQL. Each piece of work may only change the rows of one task.
+
+    `run` may raise BatchUndone.
+    """
 
     def __init__(self, url: str, is_pooled: Callable[[], bool] = bool) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ class PostgresGroupCommit(group_commit.GroupCommit[Session]):
         return "the database does not respond, or is unreachable"
 
     def _next_batch(self) -> list[Write]:
-        """Remove the first write of each task: later ones have to see its changes.
+        """Remove the first waiting write of each task; later writes have to see its changes.
 
         The batch is sorted by task, so that two processes lock rows in the same order and cannot
         deadlock.
@@ -58,7 +60,7 @@ class PostgresGroupCommit(group_commit.GroupCommit[Session]):
         except (ConnectionLost, StoreUnavailable) as error:
             self._disconnect()
             return StoreUnavailable(f"the database is unavailable: {error}")
-        except Exception:  # noqa: BLE001 - repeated alone, the faulty write raises it again
+        except Exception:  # noqa: BLE001 - the faulty write raises it again when it is repeated
             self._disconnect()
             return BatchUndone()
         return None

@@ -1,4 +1,4 @@
-"""What happened recently: activity of tasks, rejected requests, and processes at work."""
+"""Recent activity: events of tasks, rejected requests, and running processes."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ Key = tuple[int, ...]
 
 
 class ActivityKind(StrEnum):
-    """What can happen to a task."""
+    """The kinds of events in the activity of tasks."""
 
-    CALLBACK = "callback"  # a provider said something that it had not said before
-    MOVE = "move"  # the task has another status
-    ATTEMPT = "attempt"  # a delivery was tried
+    CALLBACK = "callback"  # a message of a provider was stored
+    MOVE = "move"  # a transition was recorded
+    ATTEMPT = "attempt"  # an attempt at a delivery has ended
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One thing that happened. Of a message of no task, task, account and reference are None."""
+    """One event. Task, account and reference are None for a message without a task."""
 
     kind: ActivityKind
-    key: Key  # orders those of a kind
+    key: Key  # the position among the events of this kind
     at: int  # integer milliseconds UTC
     task_id: str | None
     provider: str
     account: str | None
     reference: str | None
-    outcome: str  # of a callback or an attempt; the status that a task moved to
-    status: str | None = None  # that an attempt told
+    outcome: str  # of a callback or an attempt; for a transition, the new status
+    status: str | None = None  # of the event that an attempt delivered
     hook: str | None = None
     said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A request to the callback routes that was refused. `path` shows no token."""
+    """A request to the callback routes that was rejected. `path` contains no token."""
 
     at: int
     address: str
     reason: str
     method: str
     path: str
-    count: int = 1  # how many like it came at once
+    count: int = 1  # how many similar requests were merged into this one
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessProblem:
-    """What is wrong with a process. `kind`: such as `worker`."""
+    """The problem of a running process. `kind` is for example `worker`."""
 
     name: str
     kind: str
@@ -60,7 +60,7 @@ class ProcessProblem:
     seen_at: int
 
 
-GONE_AFTER = 30_000  # ms without a heartbeat; a process at work sends one every 10 s
+GONE_AFTER = 30_000  # ms without a heartbeat; a running process sends one every 10 s
 
 REJECTIONS_KEPT = 1_000  # rows
 
@@ -68,15 +68,15 @@ DAY = 86_400_000  # ms
 
 
 class ActivityLog(Component):
-    """What happened recently, and which processes are at work."""
+    """Reads recent activity, and stores rejected requests and heartbeats of processes."""
 
     def newest(
         self, kind: ActivityKind, *, before: Key | None = None, limit: int = 200
     ) -> list[Activity]:
-        """Those of this kind with the greatest keys, greatest first, smaller than `before`.
+        """Return the events of this kind with the greatest keys below `before`, greatest first.
 
-        In PostgreSQL a smaller key may appear after a greater one: whoever was later with its
-        commit. A byte-identical repeat of a callback is only counted, and does not appear.
+        In PostgreSQL, a smaller key can appear later than a greater one, because transactions
+        commit in any order. A byte-identical repeat of a callback is counted, but does not appear.
         """
         sql, read = _OF[kind]
         start = (LAST,) if before is None else before
@@ -84,7 +84,7 @@ class ActivityLog(Component):
             return [read(row) for row in session.execute(sql, (*start, limit))]
 
     def add_rejections(self, found: Sequence[Rejection]) -> None:
-        """Keep these; only the newest 1,000 are kept."""
+        """Store rejections, and delete all but the newest 1,000."""
         newest = [_values_of(rejection) for rejection in found[-REJECTIONS_KEPT:]]
 
         def work(session: Session) -> None:
@@ -94,13 +94,13 @@ class ActivityLog(Component):
         self._database.write(work)
 
     def rejections(self, limit: int = 50) -> list[Rejection]:
-        """Newest first."""
+        """Return the newest rejections, newest first."""
         with self._database.reading() as session:
             found = session.execute(_NEWEST_REJECTIONS, (limit,)).fetchall()
         return list(map(_rejection, found))
 
     def heartbeat(self, name: str, kind: str, now: int) -> None:
-        """This process is alive. Also proves that the store can be written."""
+        """Record that this process is running; fails if the store cannot be written."""
 
         def work(session: Session) -> None:
             session.execute(_HEARTBEAT, (name, kind, now))
@@ -109,7 +109,7 @@ class ActivityLog(Component):
         self._database.write(work)
 
     def last_seen(self, kind: str) -> int | None:
-        """When a process of this kind was last seen."""
+        """Return when a process of this kind last sent a heartbeat; None if none did."""
         with self._database.reading() as session:
             row = session.execute(
                 "select max(seen_at) as seen_at from processes where kind = ?", (kind,)
@@ -117,11 +117,11 @@ class ActivityLog(Component):
         return None if row["seen_at"] is None else int(row["seen_at"])
 
     def report_problem(self, name: str, kind: str, problem: str | None, now: int) -> None:
-        """Store the problem of this process, or that it has none. Also a heartbeat."""
+        """Store the problem of this process, or None if it has none, with a heartbeat."""
         self._database.write(lambda session: session.execute(_REPORT, (name, kind, now, problem)))
 
     def process_problems(self, since: int) -> list[ProcessProblem]:
-        """Return the problems of processes that were seen after that instant."""
+        """Return the problems of processes that sent a heartbeat after that time."""
         with self._database.reading() as session:
             found = session.execute(_PROBLEMS, (since,)).fetchall()
         return [
@@ -131,8 +131,9 @@ class ActivityLog(Component):
 
 
 def _callback(row: Row) -> Activity:
-    what = f"{row['source']}, {row['size']} bytes"
-    said = f"{what}: {row['problem']}" if row["problem"] else what
+    said = f"{row['source']}, {row['size']} bytes"
+    if row["problem"]:
+        said += f": {row['problem']}"
     return Activity(ActivityKind.CALLBACK, (row["id"],), *_about(row), row["outcome"], said=said)
 
 
@@ -142,9 +143,8 @@ def _move(row: Row) -> Activity:
 
 
 def _attempt(row: Row) -> Activity:
-    about, outcome = _about(row), row["outcome"]
-    told = (row["status"], row["hook"], row["answer"])
-    return Activity(ActivityKind.ATTEMPT, (row["id"],), *about, outcome, *told)
+    delivery = (row["status"], row["hook"], row["answer"])
+    return Activity(ActivityKind.ATTEMPT, (row["id"],), *_about(row), row["outcome"], *delivery)
 
 
 def _about(row: Row) -> tuple[int, str | None, str, str | None, str | None]:

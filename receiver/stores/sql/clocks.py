@@ -1,7 +1,7 @@
-"""Clocks that were set, and the schedules that move with them.
+"""Detects that a clock was set, and corrects the schedules.
 
-See docs/adr/0016-clock-steps.md. A correction moves the instants that decide when something
-happens next. Recorded history stays.
+See docs/adr/0016-clock-steps.md. A correction moves the times of future events, such as queries and
+retries. Recorded times stay.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ LEAST_STEP = 2_000  # ms; a smaller change of a clock is not corrected
 
 LEAST_AFTER_BOOT = 15_000  # ms that the newest heartbeat is in the future after a reboot
 
-SETTLES_WITHIN = 600_000  # ms after a boot in which a machine without a battery learns the time
+SETTLES_WITHIN = 600_000  # ms after a boot in which a machine without a battery sets its clock
 
 NEW_LEASE = 10_000  # ms; running deliveries are renewed every 2.5 s
 
-# ms in which a step is detected and corrected; what was scheduled meanwhile is right already.
+# ms in which a step is detected and corrected; times scheduled after it need no correction.
 CORRECTED_WITHIN = 15_000
 
 REFRESH_EVERY = 30_000  # ms after which each machine confirms that its server's clock was not set
 
-LIVE_FOR = 75_000  # ms after which a machine that did not is not asked to confirm a step
+LIVE_FOR = 75_000  # ms without that confirmation after which a machine is taken to be off
 
 
 @dataclass(frozen=True, slots=True)
 class ClockStep:
-    """A correction. `by_ms`: how far the clock was set; negative: back."""
+    """The correction of a clock that was set by `by_ms`, which is negative for a step back."""
 
     at: int  # after the step
     by_ms: int
@@ -38,7 +38,7 @@ class ClockStep:
 
     @property
     def text(self) -> str:
-        """Describe the step for people."""
+        """A description for people."""
         direction = "back" if self.by_ms < 0 else "forward"
         return f"the clock was set {direction} by {abs(self.by_ms) / 1000:.0f} s"
 
@@ -52,7 +52,7 @@ BOOTS_KEPT_FOR = 400 * DAY
 
 @dataclass(frozen=True, slots=True)
 class _Schedule:
-    """A column with instants of what happens next. `longest`: how far ahead one may be, in ms."""
+    """A column with the times of future events, at most `longest` ms ahead."""
 
     table: str
     column: str
@@ -79,14 +79,14 @@ SCHEDULES: Sequence[_Schedule] = (
     _Schedule("sessions", "ends_at", longest=DAY),
 )
 
-TOLERATED = MINUTE  # of hosts whose clocks differ; only what is further ahead is corrected
+TOLERATED = MINUTE  # the difference between clocks of hosts; only later times are corrected
 
 
 class Clocks(Component):
-    """The record's clock, compared with the time since boot."""
+    """Compares the clock with the time since boot, and corrects schedules."""
 
     def clock_step(self, boot: str, offset: int, now: int) -> int:
-        """Return by how many ms the clock was set without a correction; 0 if it was not.
+        """Return by how many ms the clock was set without a correction yet; 0 if it was not set.
 
         `offset` is the difference between the record's clock, which shows `now`, and the time since
         the boot named `boot`.
@@ -97,13 +97,13 @@ class Clocks(Component):
     def correct_clock(
         self, boot: str, offset: int, now: int, *, settles: bool = False, shared: bool = False
     ) -> ClockStep | None:
-        """Store the offset of this boot, and move all schedules by an uncorrected step, once.
+        """Store the offset of this boot. Move all schedules by a step without a correction, once.
 
-        With `settles`, the machine booted so recently that a step forward is elapsed time: it is
-        moved only as far as this boot moved back. With `shared`, the clock is that of a server. If
-        other machines use it, a step forward waits for one of them to notice it too, because the
-        clock of a virtual machine that was paused seems to show the same. Returns the correction,
-        or None.
+        With `settles`, the machine booted so recently that a step forward is elapsed time, so
+        schedules move forward only as far as they moved back since this boot. With `shared`, the
+        clock is that of a server. If other machines use it, a step forward waits for one of them to
+        notice it too, because the clock of a virtual machine that was paused seems to show the
+        same. Returns the correction, or None.
         """
 
         def work(session: Session) -> ClockStep | None:
@@ -128,13 +128,13 @@ class Clocks(Component):
         return self._database.write(work)
 
     def limit_schedules(self, now: int) -> int:
-        """Make due whatever is due later than its longest possible delay; return how many rows."""
+        """Make due all rows that are due later than their longest possible delay; count them."""
         limited = [
             (schedule, now + schedule.longest + TOLERATED)
             for schedule in SCHEDULES
             if schedule.longest is not None
         ]
-        with self._database.reading() as session:  # looked at before any write: it is the rule
+        with self._database.reading() as session:  # usually nothing has to be written
             is_wrong = any(
                 session.execute(_first(schedule), (latest,)).fetchone() is not None
                 for schedule, latest in limited
@@ -157,18 +157,18 @@ class Clocks(Component):
         return self._database.write(work)
 
     def clock_steps(self, since: int) -> list[ClockStep]:
-        """The corrections since that instant, by the clock before or after the step; oldest first.
+        """Return the corrections since that time, by the clock before or after the step.
 
-        Those that follow the first of them are included, whatever the clock showed.
+        The oldest comes first. All corrections after the first one are included.
         """
         with self._database.reading() as session:
             found = session.execute(_STEPS, (since, since)).fetchall()
         return [ClockStep(row["at"], row["by_ms"], row["moved_ms"]) for row in found]
 
     def set_forward_since(self, since: int) -> int:
-        """Return by how many ms a clock that was set makes data of that time or later look older.
+        """Return by how many ms data of that time or later looks too old, because clocks were set.
 
-        This is the largest sum of the newest corrections since then, and never negative.
+        This is the largest sum of the newest corrections since then, or 0.
         """
         total = largest = 0
         for step in reversed(self.clock_steps(since)):
@@ -180,7 +180,7 @@ class Clocks(Component):
 def _uncorrected(session: Session, boot: str, offset: int, now: int) -> int:
     """Return by how many ms the clock was set since this boot was last seen; see `clock_step`.
 
-    If the boot is new, only a heartbeat in the future shows that the clock was set back.
+    For a new boot, only a heartbeat in the future shows that the clock was set back.
     """
     seen = session.execute("select * from clocks where boot = ?", (boot,)).fetchone()
     if seen is None:
@@ -193,10 +193,10 @@ def _uncorrected(session: Session, boot: str, offset: int, now: int) -> int:
 
 
 def _is_confirmed(session: Session, boot: str, by: int, now: int) -> bool | None:
-    """Return whether another machine noticed this step of the server's clock, too.
+    """Return whether another machine has noticed this step of the server's clock, too.
 
-    True as well if no other machine uses the server. None: another one has not looked yet; then
-    this boot's suspicion is stored.
+    Returns True also if no other machine uses the server. Returns None if another machine has not
+    checked the clock yet; the step that this boot suspects is then stored.
     """
     values = (boot, now - LIVE_FOR, now - by - LIVE_FOR, now - by)
     others = session.execute(_LIVE, values).fetchall()
@@ -223,8 +223,8 @@ def _moved(session: Session, boot: str, by: int, *, settles: bool) -> int:
 def _move(session: Session, step: ClockStep) -> None:
     """Move all schedules.
 
-    After a step forward, an instant later than that step stays: it was scheduled since, or its
-    delay is longer than the step. After a step back, what was scheduled since is due early.
+    After a step forward, times after the step stay: they were scheduled since, or their delay is
+    longer than the step. After a step back, events that were scheduled since are due early.
     """
     latest = LAST if step.by_ms < 0 else step.at - CORRECTED_WITHIN
     for schedule in SCHEDULES:
@@ -280,7 +280,7 @@ select suspected_ms, seen_at from clocks
 where boot <> ? and (seen_at > ? or (seen_at > ? and seen_at <= ?))
 """
 
-# A step back may show an earlier time than that of an earlier step; it belongs to it all the same.
+# After a step back, the time of a step may be earlier than the time of the step before it.
 _STEPS = """
 select at, by_ms, moved_ms from clock_steps
 where id >= (select min(id) from clock_steps where at >= ? or at - by_ms >= ?) order by id
@@ -294,11 +294,11 @@ _SEEN_LATER = "update processes set seen_at = seen_at + ? where seen_at <= ?"
 
 _CALLBACK_EARLIER = f"""
 update measures set value = value + ? where name = '{LAST_CALLBACK.name}' and value > ?
-"""  # noqa: S608 - of this project
+"""  # noqa: S608 - contains no input
 
 _CALLBACK_LATER = f"""
 update measures set value = value + ? where name = '{LAST_CALLBACK.name}' and value <= ?
-"""  # noqa: S608 - of this project
+"""  # noqa: S608 - contains no input
 
 _LONG_LEASE = "select 1 from deliveries where state = 'claimed' and due_at > ? limit 1"
 

@@ -1,10 +1,9 @@
-"""What the components of a store need of a database, and what differs between databases.
+"""The database that the components of a store use: everything that differs between databases.
 
-Values stand in a statement as `?`, or as `:name`. Rows give their values by column name.
+The placeholders in statements are `?` or `:name`. Rows return their values by column name.
 
-SQLite has one writer at a time. Where PostgreSQL has to lock something, the code says so with a
-value or a call: `Session.execute_locked` runs a statement that locks rows, `Session.lock_name`
-locks a name.
+SQLite has one writer at a time. Code that needs a lock in PostgreSQL states it explicitly:
+`Session.execute_locked` runs a statement that locks rows, and `Session.lock_name` locks a name.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from receiver.text import display
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 Query = tuple[str, list[object]]  # a statement and its values
-LAST = 2**63 - 1  # no row key is greater
+LAST = 2**63 - 1  # the greatest possible row key
 
 
 class QueryResult(Protocol):
@@ -58,7 +57,7 @@ class Session(Protocol):
     def lock(self, sql: LockedSql, values: Values = (), /) -> None:
         """Lock the rows that the statement selects; the next statement reads their newest version.
 
-        This costs no round trip of its own, and nothing on a database with one writer.
+        This needs no separate round trip, and does nothing in a database with one writer.
         """
         ...
 
@@ -97,13 +96,13 @@ class Database(ABC):
 
     @abstractmethod
     def write(self, work: Callable[[Session], T]) -> T:
-        """Do the work in a transaction, and return its result once it is durable.
+        """Call `work` in a transaction, and return its result when the transaction is durable.
 
-        An exception of the work rolls the transaction back and is raised. Raises StoreUnavailable.
+        An exception of `work` rolls the transaction back and is raised. Raises StoreUnavailable.
         """
 
     def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
-        """Like `write`, for work that changes only rows of this task, if one is named."""
+        """Like `write`, for work that changes only rows of this task, if `task_id` is not None."""
         del task_id
         return self.write(work)
 
@@ -180,7 +179,7 @@ class Database(ABC):
 
     @abstractmethod
     def pooler(self) -> tuple[str, str] | None:
-        """Return what a pooler in front of the database costs, and a remedy; None without one.
+        """Return how a pooler in front of the database limits it, and a remedy; None without one.
 
         Raises StoreUnavailable.
         """
@@ -198,11 +197,11 @@ class Database(ABC):
 
     @abstractmethod
     def settle_sequences(self) -> None:
-        """Make new row keys follow those that were loaded by `Transfer.load`."""
+        """Continue the row keys after those that `Transfer.load` inserted."""
 
     @abstractmethod
     def close(self) -> None:
-        """Commit what waits, and close all connections. The database cannot be used afterwards."""
+        """Commit the waiting writes and close all connections. It is unusable afterwards."""
 
     # -- erased data
 
@@ -212,26 +211,26 @@ class Database(ABC):
 
     @abstractmethod
     def finish_erasure(self) -> bool:
-        """Remove what `prune` and `erase` left elsewhere in the database's files; return True.
+        """Remove the copies of erased data from the database's files; return True.
 
         Returns False while a reader uses an older snapshot; `Erasures.unfinished` describes it.
-        Safe to repeat, by several processes.
+        Safe to repeat, also by several processes.
         """
 
     @abstractmethod
     def held_by(self, mark: int) -> str:
-        """Return what keeps an erasure of the transaction `mark` from being finished."""
+        """Describe what prevents the erasure of the transaction `mark` from being finished."""
 
     @abstractmethod
     def remove_remnants(self, reference: str) -> None:
-        """Remove what the database left of an erased reference outside of rows.
+        """Remove copies of an erased reference that the database left outside of rows.
 
         The erasure must be finished.
         """
 
     @abstractmethod
     def shrink(self, pages: int) -> int:
-        """Return up to `pages` free pages to the file system. Returns how many are left."""
+        """Release up to `pages` free pages to the file system. Returns how many are left."""
 
 
 class Component:
@@ -242,9 +241,9 @@ class Component:
 
 
 def storable_values(values: Values) -> Values:
-    """Return the values with text as a database stores it; see `display.storable`.
+    """Return the values with text that a database can store; see `display.storable`.
 
-    Sessions call it after a value was refused, so that correct text costs nothing.
+    Sessions call it only after a value was rejected, because it takes time.
     """
     if isinstance(values, Mapping):
         return {name: _storable(value) for name, value in values.items()}

@@ -1,7 +1,7 @@
-"""Finds the words of one person in texts that others wrote, in whatever form they repeat them.
+"""Finds identifiers of a person or a task in texts that other programs wrote.
 
 A hook may answer with the reference of a task, escaped for a URL, JSON or HTML, or in capitals.
-Everything here takes linear time, and reads at most LONGEST characters of a text.
+All functions take linear time, and read at most LONGEST characters of a text.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Self
 from urllib.parse import unquote_plus
 
 LONGEST = 300_000  # characters; no stored text is longer than a callback's body
-SHORTEST = 4  # characters; a shorter word is part of too many others
-ROUNDS = 3  # of escapes within escapes
+SHORTEST = 4  # characters; a shorter identifier occurs in too many other texts
+ROUNDS = 3  # levels of nested escapes that are decoded
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 MOST_MARKS = 30  # combining characters in a row, as in Unicode's Stream-Safe Text Format
-_LONG_NUMBER = re.compile(r"&#[0-9]{20,}")  # no character, and Python may refuse to read it
+_LONG_NUMBER = re.compile(r"&#[0-9]{20,}")  # not a character; Python may refuse to parse it
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([\"\\/']))")
 
 
 @dataclass(frozen=True, slots=True)
 class ErasedTerms:
-    """What identifies a person or a task: a reference, and ids."""
+    """The identifiers of a person or a task: a reference, and ids."""
 
     folded: frozenset[str]
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> Self:
-        """Return these words, each also in the form that it has in file names."""
+        """Return the terms of these values, each also in the form that it has in file names."""
         given = [value.strip() for value in values if value]
         in_files = [_NOT_IN_FILE_NAMES.sub("_", value) for value in given]
         folded = {_folded(value) for value in (*given, *in_files)}
         return cls(frozenset(word for word in folded if len(word) >= SHORTEST))
 
     def are_in(self, text: str | bytes) -> bool:
-        """Return whether the text contains one of the words."""
+        """Return whether the text contains one of the terms."""
         if isinstance(text, bytes):
             text = text[: 4 * LONGEST].decode("utf-8", "replace")
         if not self.folded:
@@ -62,7 +62,7 @@ def _stands(word: str, text: str) -> bool:
 
 
 def _forms(text: str) -> Iterable[str]:
-    """The text as it is, and without its escapes, one layer after the other."""
+    """Yield the text as it is, and then after decoding each level of its escapes."""
     yield _folded(text)
     for _ in range(ROUNDS):
         plain = _ESCAPE.sub(_character, unquote_plus(text))
@@ -79,7 +79,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _folded(text: str) -> str:
-    """Ignore case, the form of accents, and what separates words."""
+    """Return the text without differences of case, Unicode form and white space."""
     paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     whole = paired if paired.isascii() else _with_few_marks(paired)
     return " ".join(unicodedata.normalize("NFKC", whole).casefold().split())

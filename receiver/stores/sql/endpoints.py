@@ -13,16 +13,16 @@ from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.rows import Row
 
-Change = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
-"""What an attempt does to its endpoint, and what people have to be told."""
+EndpointChange = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
+"""The effect of an attempt on its endpoint, and the alert that follows from it."""
 
-MOST_TRIES = 3  # a test event with which so many workers died is not sent again
+MOST_TRIES = 3  # attempts to send a test event, if the workers that send it die
 
-GIVEN_UP_ON = f"the worker died or stalled while it sent this, {MOST_TRIES} times"
+GIVEN_UP_ON = f"{MOST_TRIES} workers died or stalled while they sent this test event"
 
 
 class HookTestOutcome(StrEnum):
-    """What came of a test event."""
+    """The outcome of a test event."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -30,47 +30,48 @@ class HookTestOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HookTest:
-    """The newest test event for a hook. `ended_at` None: it waits, or is being sent."""
+    """The newest test event for a hook. `ended_at` is None until it has been sent."""
 
     hook: str
-    status: str  # that it tells
+    status: str  # of the event
     asked_at: int
-    tries: int = 0  # how often a worker took it
+    tries: int = 0  # how many times a worker claimed it
     ended_at: int | None = None
     outcome: HookTestOutcome | None = None
-    answer: str = ""  # what the other side said, or the error
+    answer: str = ""  # the response of the endpoint, or the error
 
 
-TOLD_FOR = 86_400_000  # ms; an alert that nobody could be told of by then is dropped
+ALERTS_KEPT_FOR = 86_400_000  # ms; an alert that could not be sent by then is dropped
 
 
 class Endpoints(Component):
     """The state of each hook's endpoint, and the newest test event for it."""
 
     def all(self) -> list[Endpoint]:
-        """Those that are known to fail, or are paused or disabled; a hook not named works."""
+        """Return the endpoints that fail, or are paused or disabled, by hook; the others work."""
         with self._database.reading() as session:
             found = session.execute("select * from endpoints order by hook").fetchall()
         return [endpoint_of(row, hook=row["hook"]) for row in found]
 
     def of(self, hook: str) -> Endpoint:
-        """One of them; one that works if nothing is known."""
+        """Return the endpoint of a hook; a working one if it is not on record."""
         with self._database.reading() as session:
-            return known(session, hook)
+            return load_endpoint(session, hook)
 
     def pause(self, hook: str, now: int) -> None:
-        """Make no delivery to this hook until `resume`: it waits, and costs no attempt."""
-        self._database.write(lambda session: session.execute(_HOLD, (hook, now)))
+        """Keep the deliveries of this hook waiting until `resume`; this uses up no attempts."""
+        self._database.write(lambda session: session.execute(_PAUSE, (hook, now)))
 
     def resume(self, hook: str, now: int | None = None) -> bool:
-        """Close the circuit, whatever it was; False if it was closed.
+        """Close the circuit of this hook. Returns False if it was closed.
 
-        With `now`, the retries of its deliveries are due then at the latest. Deliveries that wait
-        for another hook go on waiting.
+        With `now`, retries of its deliveries become due at that time unless they are due earlier.
+        Deliveries that wait for another hook continue to wait. In PostgreSQL, triggers announce the
+        waiting deliveries to the job queue.
         """
 
         def work(session: Session) -> bool:
-            was_closed = known(session, hook).circuit(0) is Circuit.CLOSED
+            was_closed = load_endpoint(session, hook).circuit(0) is Circuit.CLOSED
             if now is not None:
                 session.execute(_RETRY_NOW, (now, hook, now))
             session.execute("delete from endpoints where hook = ?", (hook,))
@@ -79,26 +80,26 @@ class Endpoints(Component):
         return self._database.write(work)
 
     def take_alerts(self, now: int, again_at: int) -> list[Alert]:
-        """What people have to be told; given again at `again_at` unless it was sent."""
+        """Return the alerts to send. Each is returned again at `again_at` unless it was sent."""
         with self._database.reading() as session:
             if session.execute(_ALERTS_DUE, (now,)).fetchone() is None:
-                return []  # asked before any write: no alert costs no sync
+                return []  # without an alert, nothing is written, so the disk is not synced
 
         def work(session: Session) -> list[Alert]:
-            session.execute("delete from alerts where at < ?", (now - TOLD_FOR,))
+            session.execute("delete from alerts where at < ?", (now - ALERTS_KEPT_FOR,))
             found = session.execute(_TAKE_ALERTS, (again_at, now)).fetchall()
             return sorted(map(_alert, found), key=lambda alert: alert.id)
 
         return self._database.write(work)
 
     def alert_sent(self, alert_id: int) -> None:
-        """Forget the alert."""
+        """Delete an alert that was sent."""
         self._database.write(
             lambda session: session.execute("delete from alerts where id = ?", (alert_id,))
         )
 
     def request_test(self, hook: str, status: str, now: int) -> bool:
-        """Ask a worker to send one; False if one was asked for that has not ended."""
+        """Request a test event from the workers. Returns False if an earlier one has not ended."""
         values = (hook, status, now, now)
         return self._database.write(
             lambda session: session.execute(_REQUEST_TEST, values).rowcount == 1
@@ -121,43 +122,46 @@ class Endpoints(Component):
         return self._database.write(work)
 
     def renew_test(self, test: HookTest, again_at: int) -> None:
-        """It is still being sent. Nothing happens if somebody else has it."""
+        """Extend the claim on a test event. Does nothing if the claim was lost."""
         self._database.write(
             lambda session: session.execute(_RENEW_TEST, (again_at, *_claim(test)))
         )
 
     def end_test(self, test: HookTest, outcome: HookTestOutcome, answer: str, now: int) -> bool:
-        """Keep what came of it; False if it ended already, or somebody else has it."""
+        """Store the outcome of a test event.
+
+        Returns False if it has ended or the claim was lost.
+        """
         values = (now, outcome, answer, *_claim(test))
         return self._database.write(
             lambda session: session.execute(_END_TEST, values).rowcount == 1
         )
 
     def tests(self) -> list[HookTest]:
-        """The newest of each hook, by hook."""
+        """Return the newest test event of each hook, by hook."""
         with self._database.reading() as session:
             found = session.execute("select * from trials order by hook").fetchall()
         return [_test(row) for row in found]
 
 
-def known(session: Session, hook: str, *, and_hold: bool = False) -> Endpoint:
-    """What is on record of the endpoint of this hook."""
-    if and_hold:
-        row = session.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
+def load_endpoint(session: Session, hook: str, *, lock: bool = False) -> Endpoint:
+    """Return the endpoint of this hook, and optionally lock its row."""
+    if lock:
+        row = session.execute_locked(_SELECT_AND_LOCK, (hook,)).fetchone()
     else:
-        row = session.execute(_KNOWN, (hook,)).fetchone()
+        row = session.execute(_SELECT, (hook,)).fetchone()
     return Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
 
 
-def apply(session: Session, delivery: Delivery, change: Change, now: int) -> None:
-    """Apply the change to the endpoint, in the transaction of the attempt that brought it.
+def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int) -> None:
+    """Apply the change of an attempt to its endpoint, in the same transaction.
 
-    A new text in `said` came from this delivery, and belongs to its task. The name is locked as
-    well as the row, because the row is missing until the first failure.
+    A new text in `said` came from this delivery and belongs to its task. The name is locked as well
+    as the row, because there is no row before the first failure.
     """
     hook = delivery.hook
     session.lock_name(f"endpoint {hook}")
-    row = session.execute_locked(_KNOWN_HELD, (hook,)).fetchone()
+    row = session.execute_locked(_SELECT_AND_LOCK, (hook,)).fetchone()
     before = Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
     task = None if row is None else row["said_task"]
     after, kind = change(before)
@@ -175,7 +179,7 @@ def apply(session: Session, delivery: Delivery, change: Change, now: int) -> Non
 
 
 def endpoint_of(row: Row, hook: str) -> Endpoint:
-    """The endpoint of this hook; columns that are null say that nothing is known."""
+    """Return the endpoint in a row; a working one if its columns are null."""
     return Endpoint(
         hook=hook,
         failures=row["failures"] or 0,
@@ -220,13 +224,13 @@ def _test(row: Row) -> HookTest:
 
 
 def _claim(test: HookTest) -> tuple[str, int, int]:
-    """Tells one taking of it from every other."""
+    """Return the values that identify one claim of a test event."""
     return test.hook, test.asked_at, test.tries
 
 
-_KNOWN = "select * from endpoints where hook = ?"
+_SELECT = "select * from endpoints where hook = ?"
 
-_KNOWN_HELD = locked(_KNOWN, Lock.ROWS)
+_SELECT_AND_LOCK = locked(_SELECT, Lock.ROWS)
 
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
@@ -238,7 +242,7 @@ on conflict (hook) do update set failures = excluded.failures,
   disabled_at = excluded.disabled_at, said = excluded.said, timed_out = excluded.timed_out
 """
 
-_HOLD = """
+_PAUSE = """
 insert into endpoints (hook, paused_at) values (?, ?)
 on conflict (hook) do update set paused_at = coalesce(endpoints.paused_at, excluded.paused_at)
 """

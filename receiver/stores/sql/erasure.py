@@ -1,7 +1,4 @@
-"""Erases everything about a task on request.
-
-`personal_data.py` says which columns are erased.
-"""
+"""Erases everything about a task on request; `personal_data.py` lists the columns."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from receiver.stores.sql.transfer import TABLES as KEYS
 class UnfinishedErasure:
     """An erasure that was committed, while copies of the data remain in the database's files.
 
-    `held_by` says what keeps them there, and how to find it.
+    `held_by` describes what prevents their removal, and how to find it.
     """
 
     since: int  # ms UTC
@@ -32,25 +29,26 @@ class UnfinishedErasure:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What is left to do to forget a task."""
+    """The state of a task that is being forgotten."""
 
     task_id: str
-    under_way: int  # attempts that still run: their files are not known yet
+    under_way: int  # attempts that are still running, whose files are not known yet
     files: tuple[File, ...]
 
 
 GONE = '{"title": "Gone", "status": 410, "detail": "The task was forgotten."}'
 
-AT_ONCE = 500  # rows whose texts are compared in one step
+AT_ONCE = 500  # rows that are searched in one step
 
 
 class Erasures(Component):
     """Erases everything about a task on request."""
 
     def close_task(self, task_id: str, now: int) -> Erasure:
-        """First half of forgetting: from now on nothing is stored, queried or sent about the task.
+        """Close a task, the first step of forgetting it; return its running attempts and files.
 
-        Deliveries that wait are dead. Raises NotFound. Safe to repeat.
+        Afterwards nothing is stored, queried or sent about the task. Pending deliveries become dead
+        letters. Raises NotFound. Safe to repeat.
         """
 
         def work(session: Session) -> Erasure:
@@ -65,19 +63,20 @@ class Erasures(Component):
         return self._database.write(work)
 
     def erase(self, task_id: str, now: int) -> bool:
-        """Second half: bodies, answers, reference, files and thumbnails are gone from the record;
-        keys, statuses and counters stay. Texts of other rows that repeat the reference or an id of
-        the task are erased as well. Calls `finish_erasure` and returns its result; if it is True,
-        `remove_remnants` was called as well. Raises NotFound. Safe to repeat.
+        """Erase all personal data of a closed task from the record, the second step.
+
+        Keys, statuses and counters stay. Texts of other rows that repeat the reference or an id of
+        the task are erased as well. Returns whether copies in the files of the database were
+        removed, too; if not, `unfinished` describes why. Raises NotFound. Safe to repeat.
         """
         task, reference, words = self._words(task_id)
-        # First, because the words are known only as long as the task itself has them.
+        # Other rows come first, because afterwards the reference is no longer known.
         for sql in _OTHER_CALLBACKS:
             with self._database.reading() as session:
                 ids = [row["id"] for row in session.execute(sql).fetchall()]
             for start in range(0, len(ids), AT_ONCE):
-                some = ids[start : start + AT_ONCE]
-                self._erase_echoes("callbacks", rows.any_of("id", some), some, words)
+                page = ids[start : start + AT_ONCE]
+                self._erase_echoes("callbacks", rows.any_of("id", page), page, words)
         last: int | None = 0
         while last is not None and words.folded:
             last = self._erase_echoes("attempts", _OTHER_ATTEMPTS, (last, task), words)
@@ -101,7 +100,7 @@ class Erasures(Component):
         return is_finished
 
     def unfinished(self) -> UnfinishedErasure | None:
-        """Return what `finish_erasure` still has to do; None if nothing."""
+        """Return the erasure that `finish_erasure` has not finished yet; None without one."""
         with self._database.reading() as session:
             row = session.execute("select since, mark from erasures").fetchone()
         return (
@@ -111,7 +110,7 @@ class Erasures(Component):
         )
 
     def _words(self, task_id: str) -> tuple[int, str | None, ErasedTerms]:
-        """Return the row key of the task, its reference, and what others may have repeated."""
+        """Return the row key of the task, its reference, and the identifiers to search for."""
         with self._database.reading() as session:
             row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
         if row is None:
@@ -122,9 +121,9 @@ class Erasures(Component):
     def _erase_echoes(
         self, table: str, where: str, values: Sequence[object], words: ErasedTerms
     ) -> int | None:
-        """Erase texts of other tasks, or of none, that repeat a word of this one.
+        """Erase texts of other tasks, or of no task, that repeat an identifier of this one.
 
-        Looks at AT_ONCE rows, and returns the last row key; None if there are no more.
+        Reads up to AT_ONCE rows. Returns the last row key; None if there are no more rows.
         """
         columns = personal_data.TABLES[table].personal
         sql = f"select * from {table} where {where} order by id limit {AT_ONCE}"  # noqa: S608
@@ -144,7 +143,7 @@ class Erasures(Component):
 
 
 def _erase_shared(session: Session, table: str, words: ErasedTerms) -> None:
-    """Erase the texts of rows of no task that repeat a word."""
+    """Erase the texts in rows without a task that repeat an identifier."""
     columns, (key,) = personal_data.TABLES[table].personal, KEYS[table]
     statement = personal_data.erasing(table, columns, f"{key} = :key")
     found = session.execute(f"select * from {table}").fetchall()  # noqa: S608 - of our tables
@@ -168,8 +167,9 @@ def _seq(session: Session, task_id: str) -> int:
     return int(row["seq"])
 
 
-# Where texts that belong to other tasks, or to none, may repeat words of a task. An answer of
-# another task of the same customer stays: `forget --reference` erases it with that task.
+# The rows of other tasks, or of no task, whose texts may repeat an identifier of a task. The
+# answers about another task with the same reference stay: `forget --reference` erases them with
+# that task.
 _OTHER_ATTEMPTS = """
 id > ? and answer <> '' and not exists (
   select 1 from deliveries d join transitions tr on tr.id = d.transition
@@ -188,7 +188,7 @@ where t.mismatched_at is not null and c.outcome = 'mismatch'
 
 _KEYS_OF_TASK = "select key from idempotency_keys where task = ?"
 
-# A request that is sent again with the same key makes no second task.
+# The digest of the key stays, so that a repeated request creates no second task.
 _ERASE_KEY = "update idempotency_keys set key = ?, status = 410, answer = ? where key = ?"
 
 _CLOSE = "insert into forgotten (task, closed_at) values (?, ?) on conflict (task) do nothing"

@@ -1,4 +1,4 @@
-"""The queue of each hook: however long one is, the others are found as quickly."""
+"""The queue of deliveries of each hook. A long queue of one hook slows down no other."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Admission(Protocol):
         ...
 
     def begin(self, candidate: Candidate) -> bool:
-        """Reserve a slot for this delivery; False if there is none for it.
+        """Reserve a slot for this delivery. Returns False if there is no slot for it.
 
-        Safe to repeat, because a transaction that was rolled back is tried again.
+        Safe to repeat, because a transaction that was rolled back is repeated.
         """
         ...
 
@@ -53,12 +53,15 @@ class _Unlimited:
 
 UNLIMITED: Admission = _Unlimited()
 
-COUNTED = 10_000  # rows; beyond that nobody needs the number, and it costs time
+COUNTED = 10_000  # rows; counting more would take long, and the exact number has no use
 
 
 @dataclass(frozen=True, slots=True)
 class HookQueue:
-    """The deliveries that wait for one hook. `due_at`: of the oldest; None: all wait for others."""
+    """The pending deliveries of one hook.
+
+    `due_at` is that of the oldest one; None if all of them wait for other deliveries.
+    """
 
     endpoint: Endpoint
     due_at: int | None
@@ -69,18 +72,18 @@ class HookQueue:
         return self.endpoint.hook
 
     def opens_at(self, now: int) -> int | None:
-        """When its next delivery can be claimed; None: something else has to happen first."""
+        """Return when its next delivery can be claimed; None if an event must happen first."""
         circuit = self.endpoint.circuit(now)
         if self.due_at is None or circuit is Circuit.PAUSED:
             return None
         if circuit is Circuit.OPEN:
             return max(self.due_at, self.endpoint.retry_at or 0)
         if circuit is Circuit.HALF_OPEN and self.running:
-            return None  # its probe runs
+            return None  # its probe is running
         return self.due_at
 
     def ready_since(self, now: int) -> int | None:
-        """Since when its oldest delivery could have been made; None if none can be made now."""
+        """Return since when its oldest delivery can be claimed; None if none can be claimed now."""
         opens_at = self.opens_at(now)
         if opens_at is None or opens_at > now:
             return None
@@ -89,61 +92,61 @@ class HookQueue:
         return opens_at
 
     def is_held(self, now: int) -> bool:
-        """Whether its deliveries wait for a pause to end, or for the circuit to close."""
+        """Return whether its deliveries wait until a pause ends or the circuit closes."""
         return self.endpoint.circuit(now) in (Circuit.PAUSED, Circuit.OPEN, Circuit.HALF_OPEN)
 
-    def room(self, now: int, limit: int) -> int:
-        """How many may be claimed now."""
+    def claimable_count(self, now: int, limit: int) -> int:
+        """Return how many of its deliveries may be claimed now, at most `limit`."""
         opens_at = self.opens_at(now)
         if opens_at is None or opens_at > now:
             return 0
         return 1 if self.endpoint.circuit(now) is Circuit.HALF_OPEN else limit
 
 
-def lanes(session: Session) -> list[HookQueue]:
-    """One lane for each hook that has something waiting."""
+def load_queues(session: Session) -> list[HookQueue]:
+    """Return one queue for each hook that has pending deliveries."""
     return [
-        HookQueue(endpoint_of(row, hook=row["lane"]), row["due_at"], row["running"])
-        for row in session.execute(_LANES)
+        HookQueue(endpoint_of(row, hook=row["queue"]), row["due_at"], row["running"])
+        for row in session.execute(_QUEUES)
     ]
 
 
-def claimable(session: Session, now: int, limit: int, admission: Admission) -> list[int]:
-    """The ids of up to `limit` deliveries to be claimed next."""
+def select_claimable(session: Session, now: int, limit: int, admission: Admission) -> list[int]:
+    """Return the ids of up to `limit` deliveries to claim, and reserve their slots."""
     waiting: list[tuple[int, int, int, Candidate]] = []
     takes_abandoned = int(admission.takes_abandoned)
-    for lane in lanes(session):
-        room = lane.room(now, limit)
-        timed_out = lane.endpoint.timed_out
-        if not room or not admission.has_slot(lane.hook, timed_out=timed_out):
+    for queue in load_queues(session):
+        count = queue.claimable_count(now, limit)
+        timed_out = queue.endpoint.timed_out
+        if not count or not admission.has_slot(queue.hook, timed_out=timed_out):
             continue
-        values = (lane.hook, now, takes_abandoned, room)
-        for place, row in enumerate(session.execute_locked(_OLDEST, values).fetchall()):
-            candidate = Candidate(row["id"], lane.hook, timed_out, bool(row["abandoned"]))
-            waiting.append((lane.running + place, row["due_at"], row["id"], candidate))
-    begun: list[int] = []
-    for *_, candidate in sorted(waiting, key=lambda one: one[:3]):
-        if len(begun) < limit and admission.begin(candidate):
-            begun.append(candidate.id)
-    return begun
+        values = (queue.hook, now, takes_abandoned, count)
+        for index, row in enumerate(session.execute_locked(_OLDEST, values).fetchall()):
+            candidate = Candidate(row["id"], queue.hook, timed_out, bool(row["abandoned"]))
+            waiting.append((queue.running + index, row["due_at"], row["id"], candidate))
+    selected: list[int] = []
+    for *_, candidate in sorted(waiting, key=lambda entry: entry[:3]):
+        if len(selected) < limit and admission.begin(candidate):
+            selected.append(candidate.id)
+    return selected
 
 
-def due(session: Session, hook: str, now: int) -> int:
-    """How many deliveries of a hook are due, held or not; counted up to COUNTED."""
+def count_due(session: Session, hook: str, now: int) -> int:
+    """Return how many deliveries of a hook are due, held or not; at most COUNTED."""
     count: int = session.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
     return count
 
 
-# No index on the hook may be taken for what runs: `|| ''` keeps it out of reach. The distinct
-# hooks are found by skipping along the index, one step for each of them.
-_LANES = """
+# `|| ''` prevents the use of an index on the hook for the claimed deliveries. The distinct hooks
+# are found by skipping along the index, with one step for each of them.
+_QUEUES = """
 with recursive waiting (hook) as (
   select min(hook) from deliveries where state = 'pending'
   union all
   select (select min(hook) from deliveries where state = 'pending' and hook > waiting.hook)
   from waiting where waiting.hook is not null
 )
-select waiting.hook as lane, endpoints.*,
+select waiting.hook as queue, endpoints.*,
   (select min(due_at) from deliveries where state = 'pending' and hook = waiting.hook) as due_at,
   (select count(*) from deliveries where state = 'claimed' and hook || '' = waiting.hook) as running
 from waiting left join endpoints on endpoints.hook = waiting.hook
@@ -164,12 +167,12 @@ select id, due_at, {ABANDONED} as abandoned
 from deliveries where state = 'pending' and hook = ? and due_at <= ?
   and (? = 1 or not {ABANDONED})
 order by due_at limit ?
-""",  # noqa: S608 - nothing in it comes from outside
+""",  # noqa: S608 - contains no input
     Lock.SKIP_LOCKED,
 )
 
 _DUE = """
 select count(*) as due from (
   select 1 from deliveries where state = 'pending' and hook = ? and due_at <= ? limit ?
-) as found
+) as due_deliveries
 """

@@ -1,4 +1,4 @@
-"""Idempotency keys: a request that is sent again makes no second task."""
+"""Idempotency keys: a request that is sent again creates no second task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver.stores.sql.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What a request was answered; `document` is JSON."""
+    """The response to a request; `document` is JSON."""
 
     status: int
     document: str
@@ -19,12 +19,12 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """What is on record of an idempotency key. `answer` None: the request is, or was, under way."""
+    """An idempotency key and its request. `answer` is None until the request was answered."""
 
     key: str
     digest: bytes  # of the request's body
-    task_id: str  # of the one task that may be made for this key, whoever makes it
-    held_until: int  # until then one holder is at work; the value tells holders apart
+    task_id: str  # of the one task that may be created for this key
+    held_until: int  # when the claim expires; the value identifies the claim
     answer: StoredResponse | None = None
 
 
@@ -34,7 +34,7 @@ _ERASED = "sha256:"
 
 
 def erased_key(key: str) -> str:
-    """Return what replaces the key of a forgotten task: it recognises the key, and nothing else."""
+    """Return the digest that replaces the key of a forgotten task, to recognise the key later."""
     if key.startswith(_ERASED):
         return key
     return _ERASED + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -44,7 +44,7 @@ class IdempotencyKeys(Component):
     """Idempotency keys of requests to the API."""
 
     def find(self, key: str, now: int) -> IdempotencyRecord | None:
-        """What is on record of this key; None if nothing is, or it is older than a day."""
+        """Return the record of this key; None if there is none, or it is older than a day."""
         with self._database.reading() as session:
             row = session.execute(_KEY, (key, erased_key(key), now - KEPT_FOR)).fetchone()
         return None if row is None else _record(row)
@@ -52,10 +52,11 @@ class IdempotencyKeys(Component):
     def claim(
         self, key: str, digest: bytes, task_id: str, now: int, held_until: int
     ) -> IdempotencyRecord | None:
-        """Hold this key until then; None if somebody else holds it, or it was answered.
+        """Claim this key until `held_until`; None if it is claimed already or was answered.
 
-        A hold that ran out unanswered is taken over with the body and the task id it had: that id
-        can go on record once, so that two holders never make two tasks. Old keys are deleted.
+        An expired claim of a request with the same body is taken over, with its task id: that id
+        can be stored only once, so two claims never create two tasks. Deletes keys older than a
+        day.
         """
 
         def work(session: Session) -> IdempotencyRecord | None:
@@ -71,13 +72,16 @@ class IdempotencyKeys(Component):
         return self._database.write(work)
 
     def settle(self, held: IdempotencyRecord, now: int, answer: StoredResponse | None) -> None:
-        """Keep what was answered; with None, only let go. Nothing happens if the hold was lost."""
+        """Store the answer and end the claim; with None, only end the claim.
+
+        Does nothing if the claim was lost.
+        """
         status, document = (answer.status, answer.document) if answer else (None, None)
         values = (status, document, now, held.key, held.held_until)
         self._database.write(lambda session: session.execute(_SETTLE, values))
 
     def release(self, held: IdempotencyRecord) -> None:
-        """Forget the key: nothing came of it. Nothing happens if the hold was lost."""
+        """Delete the key, because no task was created. Does nothing if the claim was lost."""
         values = (held.key, held.held_until)
         self._database.write(lambda session: session.execute(_RELEASE, values))
 
@@ -99,8 +103,8 @@ _IS_ERASED = "select 1 from idempotency_keys where key = ?"
 
 _FORGET_OLD = "delete from idempotency_keys where created_at <= ?"
 
-# The condition is the deduplication: a hold is taken over only once it has run out unanswered, and
-# by one only, since it then holds again.
+# The condition prevents duplicates: only an expired claim without an answer is taken over, and only
+# once, because it is then no longer expired.
 _CLAIM = """
 insert into idempotency_keys (key, digest, task, created_at, held_until)
 values (:key, :digest, :task, :now, :until)

@@ -1,4 +1,4 @@
-"""The way in: stores what providers report, in one commit with its transition and deliveries."""
+"""Stores tasks and the messages of providers, each with its transition and deliveries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from receiver.tasks import QUERY_ADOPTED_AFTER, Outcome, Task
 
 
 class RolledBack(Exception):
-    """Rolls the transaction of a dry run back, and carries its outcome."""
+    """Rolls back the transaction of a dry run. Contains its outcome."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)
@@ -27,12 +27,12 @@ class RolledBack(Exception):
 
 
 class Inbox(Component):
-    """Records tasks and what providers report about them."""
+    """Records tasks, and the messages of providers about them."""
 
     def create_task(self, task: Task) -> None:
-        """Put a new task on record, with its `created` transition, before the provider is called.
+        """Store a new task with its `created` transition, before the provider is called.
 
-        Raises ValueError if the id is taken.
+        A trigger counts the task. Raises ValueError if the id exists.
         """
         self._database.write_about(task.id, lambda session: Recording(session).create(task))
 
@@ -46,12 +46,13 @@ class Inbox(Component):
         shares_ids: bool = True,
         query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Outcome:
-        """Store the message, record the transition if it is legal, and write one delivery for each
-        matching subscription, all in one commit.
+        """Store a message with its transition and deliveries in one commit; return the outcome.
 
-        A repeated status is recorded once. With `confirm`, no transition is recorded, and the task
-        becomes due for a query. A task that is not on record is created. If the callback URL has no
-        token, the task is found by either id. Raises NotTheProtocol for a task of another provider.
+        The transition is recorded if the task may move to the status, and one delivery is written
+        for each matching subscription. A repeated status is recorded once. With `confirm`, no
+        transition is recorded, and the task becomes due for a query. A task that is not on record
+        is created. If the callback URL has no token, the task is found by either id. Raises
+        NotTheProtocol for a task of another provider.
 
         A message that names another provider task than the one on record is a mismatch: it changes
         no status, and makes the task due for a query, at most once a minute. If the id has a higher
@@ -59,9 +60,12 @@ class Inbox(Component):
         the old id become mismatches. For `shares_ids`, see `providers.base.Provider`.
 
         A task that is created becomes due for a query `query_after` ms after the message.
+
+        Triggers do a part of the work in the same transaction: they count tasks, callbacks,
+        transitions and deliveries, and in PostgreSQL announce due deliveries to the job queue.
         """
-        recording = _Recording(subscriptions, confirm, shares_ids, query_after)
-        work = recording.of(callback, event)
+        options = _RecordingOptions(subscriptions, confirm, shares_ids, query_after)
+        work = options.work(callback, event)
         return self._database.write_about(callback.task_id, work)
 
     def submit(
@@ -82,14 +86,17 @@ class Inbox(Component):
         """
         if callback.task_id is None:
             raise ValueError("a callback without a task id cannot be submitted; use `record`")
-        recording = _Recording(subscriptions, confirm, shares_ids, query_after)
-        work = recording.of(callback, event)
+        options = _RecordingOptions(subscriptions, confirm, shares_ids, query_after)
+        work = options.work(callback, event)
         return self._database.submit_about(callback.task_id, work)
 
     def quarantine(
         self, callback: Callback, problem: str, *, query_after: int = QUERY_ADOPTED_AFTER
     ) -> None:
-        """Store a message that was not understood, and its problem. See `record`."""
+        """Store a message that could not be interpreted, with its problem; see `record`.
+
+        A trigger counts the callback.
+        """
         self._database.write_about(
             callback.task_id,
             lambda session: Recording(session, (), query_after).quarantine(callback, problem),
@@ -107,7 +114,7 @@ class Inbox(Component):
         dry_run: bool = False,
         query_after: int = QUERY_ADOPTED_AFTER,
     ) -> Outcome:
-        """Like `record`, for a stored message that is parsed again.
+        """Record a stored message that was parsed again; return the outcome. See `record`.
 
         With `accept`, records a mismatch, and its id becomes the id of the task; raises
         NotAMismatch if the message is not a mismatch, and NotFound if the task was forgotten. With
@@ -128,43 +135,48 @@ class Inbox(Component):
             return dry.outcome
 
     def give_up(self, task_id: str, now: int, subscriptions: Sequence[Subscription]) -> None:
-        """Stop asking about an open task: it keeps its status, and those who hear `given_up` are
-        told once. Does nothing for a task that ended. Raises NotFound.
+        """Stop querying an open task, and write a delivery for each subscription to `given_up`.
+
+        The task keeps its status, and the deliveries are written once. Does nothing for a task that
+        has ended or was forgotten. Raises NotFound.
         """
         self._database.write(
             lambda session: Recording(session, subscriptions).give_up(task_id, now)
         )
 
     def keep_inputs(self, task_id: str, thumbnails: Mapping[str, bytes]) -> None:
-        """Keep these; of a forgotten task nothing is kept. Safe to repeat. Raises NotFound."""
+        """Store the thumbnails of the inputs of a task, by name, unless the task was forgotten.
+
+        Safe to repeat. Raises NotFound.
+        """
 
         def work(session: Session) -> None:
-            # The lock comes first, so that `_KEEP` sees a task that was forgotten meanwhile.
+            # The lock comes first, so that `_PUT_INPUT` sees whether the task was forgotten.
             if session.execute_locked(LOCK_TASK, (task_id,)).fetchone() is None:
                 raise NotFound(f"no task {task_id}")
             for name, thumbnail in thumbnails.items():
-                session.execute(_KEEP, (name, thumbnail, task_id))
+                session.execute(_PUT_INPUT, (name, thumbnail, task_id))
 
         self._database.write(work)
 
 
 @dataclass(frozen=True, slots=True)
-class _Recording:
-    """How messages are recorded: see `stores.base.Inbox.record`."""
+class _RecordingOptions:
+    """The options of `Inbox.record`."""
 
     subscriptions: Sequence[Subscription]
     confirm: bool
     shares_ids: bool
     query_after: int
 
-    def of(self, callback: Callback, event: Event) -> Callable[[Session], Outcome]:
+    def work(self, callback: Callback, event: Event) -> Callable[[Session], Outcome]:
         """Return the work that records this message."""
         return lambda session: Recording(session, self.subscriptions, self.query_after).record(
             callback, event, confirm=self.confirm, shares_ids=self.shares_ids
         )
 
 
-_KEEP = """
+_PUT_INPUT = """
 insert into inputs (task, name, thumbnail)
 select seq, ?, ? from tasks
 where id = ? and not exists (select 1 from forgotten where forgotten.task = tasks.seq)

@@ -1,8 +1,8 @@
-"""Long lists, newest first: a page costs the same however long the record is.
+"""Finds the row keys of lists, newest first, in a time that does not depend on the record's size.
 
-A list is put together from walks along indexes that are in the order of the row key. What no index
-has is checked row by row. If a filter leaves only a few tasks, their rows are looked up instead,
-because a walk would look for them in vain.
+A list is merged from walks along indexes that are in the order of the row key. Conditions without
+an index are checked row by row. If a filter leaves only a few tasks, their rows are looked up
+instead, because a walk would read many rows in vain.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from receiver.stores.sql.database import LAST, Database, Query, RowKeyRange, Ses
 from receiver.stores.sql.rows import ALWAYS, TimeRange
 from receiver.tasks import Outcome, Status
 
-FEW = 500  # rows; up to this many are looked up and sorted, instead of searched for along an index
+FEW = 500  # rows; up to this number is looked up and sorted, instead of read along an index
 
-SHORT = 20_000  # transitions; the deliveries of a time span with no more are looked up as well
+SHORT = 20_000  # transitions; the deliveries of a time range with fewer are looked up as well
 
-USUAL_ACCOUNT = "default"  # most tasks have it, and no index has it
+USUAL_ACCOUNT = "default"  # most tasks belong to it, so the index leaves it out
 
 DISORDER = 60_000  # ms by which rows that arrive together may be out of order
 
 STEP_OF_CLOCK = 7_200_000  # ms; a clock that is set back by less hides no row from a list
 
-NEIGHBOURS = 7  # rows: a single odd timestamp among them misleads no search
+NEIGHBOURS = 7  # rows, whose median time is compared, so that single wrong times do not matter
 
-PROBES = 30
+PROBES = 30  # rows
 
 Equal = dict[str, object]  # the columns of an index, and their values
 
@@ -44,9 +44,10 @@ PARTIAL = {
 
 @dataclass(frozen=True, slots=True)
 class ListKeys:
-    """The keys of the rows of a list, as statements; `session` answers what they depend on.
+    """Makes the statements that select the row keys of a list.
 
-    `of_task`: what is wanted of the task, by column.
+    They depend on the data that is read in `session`. `of_task`: the conditions on the task, by
+    column.
     """
 
     session: Session
@@ -60,7 +61,7 @@ class ListKeys:
         before: int | None,
         limit: int,
     ) -> Query:
-        """Tasks in one of these statuses; none named: in any."""
+        """Return the statement for tasks with one of these statuses, or any without `statuses`."""
         equals = self._tasks_along(of_task, statuses)
         rest = [self._aside(of_task, but=equals), rows.within("created_at", created)]
         if statuses and not any("status" in equal for equal in equals):
@@ -76,13 +77,13 @@ class ListKeys:
         before: int | None,
         limit: int,
     ) -> Query:
-        """Callbacks; `wanted`: the provider and the outcome of the callback itself."""
-        span = rows.within("received_at", received)
+        """Return the statement for callbacks. `wanted`: their own provider and outcome."""
+        times = rows.within("received_at", received)
         keys = self._keys(_CALLBACKS, received, before)
         of_tasks = self._exists(_TASK_OF_CALLBACK, of_task)
         tasks = self._few_tasks(of_task)
         if tasks is not None:
-            rest = [_among("task", tasks), self._aside(wanted), span, of_tasks]
+            rest = [_among("task", tasks), self._aside(wanted), times, of_tasks]
             return self._sorted(_CALLBACKS, keys, rest, limit)
         equals: list[Equal] = [{}]
         if wanted:
@@ -94,7 +95,7 @@ class ListKeys:
                     [outcomes] if outcomes else Outcome,
                 )
             ]
-        return self._walks(_CALLBACKS, equals, keys, [span, of_tasks], limit)
+        return self._walks(_CALLBACKS, equals, keys, [times, of_tasks], limit)
 
     def deliveries(
         self,
@@ -105,7 +106,7 @@ class ListKeys:
         before: int | None,
         limit: int,
     ) -> Query:
-        """Deliveries; `moved`: when their transitions were recorded."""
+        """Return the statement for deliveries. `moved`: when their transitions were recorded."""
         keys = _until(before)
         of_move = self._exists(_MOVE_OF_DELIVERY, of_task, rows.within("tr.recorded_at", moved))
         own: Equal = {} if hook is None else {"hook": hook}
@@ -126,24 +127,24 @@ class ListKeys:
     def _of_state(
         self, hook: str, state: State, count: int, keys: RowKeyRange, rest: list[Query], limit: int
     ) -> Query:
-        """Deliveries of a hook; `count`: how many of them are in this state."""
+        """Return the statement for deliveries of a hook, `count` of which are in this state."""
         if state in (State.DELIVERED, State.DEAD):
             equal: Equal = {"state": str(state), "hook": hook}
             return self._walk(_DELIVERIES, equal, keys, rest, limit)
-        if count > FEW:  # a backlog: among the newest of the hook, most wait
+        if count > FEW:  # in a backlog, most of the newest deliveries of the hook are pending
             rest = [self._aside({"state": str(state)}), *rest]
             return self._walk(_DELIVERIES, {"hook": hook}, keys, rest, limit)
-        # The state is literal, because the indexes of what waits are partial.
+        # The state is a literal, because the indexes of these states are partial.
         waiting: Query = (f" and state = '{state}' and hook = ?", [hook])
         index = "deliveries_waiting" if state is State.PENDING else "deliveries_claimed"
         return self._sorted(_DELIVERIES, keys, [waiting, *rest], limit, index)
 
-    # -- what is looked up first
+    # -- data that the statements depend on
 
     def _tasks_along(
         self, of_task: Mapping[str, object], statuses: Sequence[Status] = ()
     ) -> list[Equal]:
-        """The walks to these tasks along the index that leaves the fewest."""
+        """Return the walks that find these tasks, along the most selective index."""
         if "reference" in of_task:
             return [{"reference": of_task["reference"]}]
         if of_task.get("account", USUAL_ACCOUNT) != USUAL_ACCOUNT:
@@ -157,7 +158,7 @@ class ListKeys:
         ]
 
     def _few_tasks(self, of_task: Mapping[str, object]) -> list[int] | None:
-        """The keys of the tasks that one filter leaves; None if they are not few."""
+        """Return the keys of the tasks that one filter leaves; None if they are more than FEW."""
         if "id" in of_task:
             found = self.session.execute(_TASK_BY_ID, (of_task["id"],))
             return [row["id"] for row in found]
@@ -170,7 +171,7 @@ class ListKeys:
         return keys if len(keys) <= FEW else None
 
     def _few_moves(self, of_task: Mapping[str, object], moved: TimeRange) -> Query | None:
-        """A condition that leaves the deliveries of a few transitions; None if there is none."""
+        """Return a condition that leaves the deliveries of few transitions; None without one."""
         tasks = self._few_tasks(of_task)
         if tasks is not None:
             sql = f"select id from transitions where {rows.any_of('task', tasks)}"  # noqa: S608
@@ -183,29 +184,29 @@ class ListKeys:
     def _names(self, sql: str) -> list[object]:
         return [row["name"] for row in self.session.execute(sql)]
 
-    def _keys(self, table: KeyedTable, span: TimeRange, before: int | None) -> RowKeyRange:
-        """The row keys between which the rows of this time are, and perhaps some more.
+    def _keys(self, table: KeyedTable, times: TimeRange, before: int | None) -> RowKeyRange:
+        """Return a range of row keys that contains all rows of this time range, and few others.
 
-        Keys are in the order of arrival, but a clock may have been set back. So the search goes
-        from the newest row backwards.
+        Keys are in the order of arrival, but a clock may have been set back. Therefore the search
+        begins at the newest row.
         """
         end, first, newest = _until(before).end, 0, self._end(table)
-        if span.until is not None:
-            key = self._key_at(table, span.until + DISORDER, newest)
+        if times.until is not None:
+            key = self._key_at(table, times.until + DISORDER, newest)
             neighbours = self.session.execute(table.neighbours, (key, NEIGHBOURS)).fetchall()
             key = max([key, *(row["id"] + 1 for row in neighbours)])
-            times = self._probed(table, key, newest)
-            if all(at >= span.until for at in times):  # else the clock was set back
+            later = self._probed(table, key, newest)
+            if all(at >= times.until for at in later):  # otherwise, the clock was set back
                 end = min(end, key)
-        if span.since is not None:
-            first = self._key_at(table, span.since - DISORDER, min(end, newest))
-            earlier, _ = self._about(table, span.since - STEP_OF_CLOCK, first)
-            if any(at >= span.since for at in self._probed(table, earlier, first)):
+        if times.since is not None:
+            first = self._key_at(table, times.since - DISORDER, min(end, newest))
+            earlier, _ = self._about(table, times.since - STEP_OF_CLOCK, first)
+            if any(at >= times.since for at in self._probed(table, earlier, first)):
                 first = earlier  # the clock was set back
         return RowKeyRange(min(first, end), end)
 
     def _probed(self, table: KeyedTable, first: int, end: int) -> list[int]:
-        """The times of some rows between these keys, evenly spread."""
+        """Return the times of some evenly spread rows between these keys."""
         if first >= end:
             return []
         step = max(1, (end - first) // PROBES)
@@ -213,7 +214,7 @@ class ListKeys:
         return [row["at"] for row in found if row["at"] is not None]
 
     def _key_at(self, table: KeyedTable, instant: int, end: int) -> int:
-        """A row key from which on most rows are not older than this, and before which they are."""
+        """Return the row key at which rows cease to be older than this time, for the most part."""
         low, high = self._about(table, instant, end)
         while low < high:
             middle = (low + high) // 2
@@ -224,7 +225,7 @@ class ListKeys:
         return low
 
     def _about(self, table: KeyedTable, instant: int, end: int) -> tuple[int, int]:
-        """Two keys between which the rows of this instant are: searched from `end` backwards."""
+        """Return two keys around the rows of this time, searching backwards from `end`."""
         high, step = end, 1
         low = high - step
         while low > 0 and self._is_from(table, low, instant):
@@ -233,12 +234,12 @@ class ListKeys:
         return max(0, low), high
 
     def _end(self, table: KeyedTable) -> int:
-        """A key above all of the table."""
-        found = self.session.execute(f"select max({table.key}) as newest from {table.name}")  # noqa: S608
-        return int(found.fetchone()["newest"] or 0) + 1
+        """Return the key after the newest row of the table."""
+        newest = self.session.execute(f"select max({table.key}) as newest from {table.name}")  # noqa: S608
+        return int(newest.fetchone()["newest"] or 0) + 1
 
     def _is_from(self, table: KeyedTable, key: int, instant: int) -> bool:
-        """Return whether most of the rows from this key on are not older than the instant."""
+        """Return whether most of the next rows from this key on are not older than this time."""
         found = self.session.execute(table.neighbours, (key, NEIGHBOURS)).fetchall()
         times = sorted(row["at"] for row in found)
         return not times or times[len(times) // 2] >= instant
@@ -269,26 +270,26 @@ class ListKeys:
         limit: int,
         index: str = "",
     ) -> Query:
-        """The few rows that `rest` leaves: they are sorted, not looked for along the row key."""
+        """Return the statement that looks up the few rows that `rest` leaves, and sorts them."""
         key = self.database.unindexed(table.key)
         more, values = _joined(rest)
         along = self.database.indexed_by(index) if index else ""
         sql = (
-            f"select {table.key} as id from {table.name}{along} "  # noqa: S608 - of this file
+            f"select {table.key} as id from {table.name}{along} "  # noqa: S608 - contains no input
             f"where {key} >= ? and {key} < ?{more}"
         )
         return f"{sql} order by {key} desc limit ?", [keys.first, keys.end, *values, limit]
 
     def _aside(self, wanted: Mapping[str, object], but: Sequence[Equal] = ()) -> Query:
-        """Conditions that are checked row by row, except those on the columns of a walk."""
-        given = {key: value for key, value in wanted.items() if not any(key in one for one in but)}
+        """Return conditions to check row by row, except those on the columns of the walks."""
+        given = {key: value for key, value in wanted.items() if not any(key in eq for eq in but)}
         conditions = (f" and {self.database.unindexed(column)} = ?" for column in given)
         return "".join(conditions), list(given.values())
 
-    def _exists(self, sql: str, of_task: Mapping[str, object], span: Query = ("", [])) -> Query:
-        """A condition on the task, and on the transition, of a row."""
+    def _exists(self, sql: str, of_task: Mapping[str, object], times: Query = ("", [])) -> Query:
+        """Return the conditions on the task and on the transition of a row."""
         columns = {f"t.{column}": value for column, value in of_task.items()}
-        more, values = _joined([self._aside(columns), span])
+        more, values = _joined([self._aside(columns), times])
         return (f" and exists ({sql}{more})", values) if more else ("", [])
 
 
@@ -342,7 +343,7 @@ def _joined(*groups: Sequence[Query]) -> Query:
 
 
 def _all(queries: Sequence[Query], limit: int) -> Query:
-    """The newest of what these statements find."""
+    """Return the statement for the newest rows that these statements find."""
     if not queries:
         return "select 0 as id where 1 = 0", []
     if len(queries) == 1:
@@ -356,7 +357,7 @@ _TASK_BY_ID = "select seq as id from tasks where id = ?"
 
 _PROVIDERS_OF_TASKS = "select distinct provider as name from task_counts"
 
-# Found by skipping along the index, one step for each provider.
+# The providers are found by skipping along the index, with one step for each of them.
 _PROVIDERS_OF_CALLBACKS = """
 with recursive known (name) as (
   select min(provider) from callbacks

@@ -27,7 +27,7 @@ class Page(Generic[T]):
 class Lists(Component):
     """Lists of rows, newest first.
 
-    Pages are found by row key, so that rows inserted meanwhile move no page. Their length does not
+    Pages are found by row key, so that new rows do not shift them, and in a time that does not
     depend on the size of the record.
     """
 
@@ -77,10 +77,10 @@ class Lists(Component):
         account: str | None = None,
         created: TimeRange = ALWAYS,
     ) -> Page[Task]:
-        """Return a page of tasks. `status` is one status, or several of which any will do."""
+        """Return a page of tasks. `status` is one status, or several alternatives."""
         of_task = _given(provider=provider, reference=reference, account=account)
         statuses = (status,) if isinstance(status, Status) else status or ()
-        some = () if set(statuses) == set(Status) else statuses
+        some = () if set(statuses) == set(Status) else statuses  # all statuses need no condition
         with self._database.reading() as session:
             list_keys = ListKeys(session, self._database)
             keys, values = list_keys.tasks(of_task, some, created, before, limit + 1)
@@ -144,13 +144,13 @@ def _given(**wanted: object) -> dict[str, object]:
 
 
 def _page(found: Sequence[Any], limit: int, key: str, make: Callable[[Any], T]) -> Page[T]:
-    """Return the page of the first `limit` rows; one more was searched for."""
+    """Return the page of the first `limit` rows. The query asked for one row more."""
     following = found[limit - 1][key] if len(found) > limit else None
     return Page(tuple(map(make, found[:limit])), following)
 
 
 _TASKS = "select * from tasks where seq in ({keys}) order by seq desc"
-# The outcome is literal, because the index of quarantined callbacks is partial.
+# The outcome is a literal, because the index of quarantined callbacks is partial.
 _QUARANTINE = f"""
 {rows.SELECT_CALLBACKS} where c.outcome = 'quarantined' and c.id < ? order by c.id desc limit ?
 """

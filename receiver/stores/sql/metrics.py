@@ -1,4 +1,4 @@
-"""Metrics, counters, and counts that triggers keep."""
+"""Metrics, counters, and counts that triggers update."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from receiver.deliveries import State
 from receiver.observability.metrics import Sample
 from receiver.stores.sql.database import Component, Session
-from receiver.stores.sql.hook_queues import COUNTED, due, lanes
+from receiver.stores.sql.hook_queues import COUNTED, count_due, load_queues
 
-REPAIRS = "repairs"  # moves that a poll brought because no callback had
+REPAIRS = "repairs"  # transitions that a query reported and no callback had
 
-CALLBACKS_MISSED = "callbacks_missed"  # ends among them
+CALLBACKS_MISSED = "callbacks_missed"  # final statuses among them
 
-CONFLICTS = "conflicts"  # ends that contradicted the one on record
+CONFLICTS = "conflicts"  # final statuses that contradict the recorded one
 
 FILES_CHANGED = "database_files_changed"  # by another program, while the database was open
 
@@ -24,7 +24,7 @@ MISMATCHES = "mismatches"  # messages that named another provider task than the 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """How often something happened at a provider since the record began."""
+    """The number of events at a provider since the record began."""
 
     name: str
     provider: str
@@ -33,12 +33,11 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits; counted up to 10,000 of each hook, and 10,000 dead ones.
+    """The numbers of due deliveries and dead letters; at most 10,000 for each hook, and in all.
 
-    `held`: those of the due deliveries whose hook is paused, has a circuit that is not closed, or
-    is not in the hooks file.
-    `oldest_due_at`: since when the oldest delivery could have been made that is not held. A hook
-    that may be probed counts from the time at which the probe was due.
+    `held`: the due deliveries whose hook is paused, has a circuit that is not closed, or is not in
+    the hooks file. `oldest_due_at`: since when the oldest delivery that is not held can be claimed;
+    for a half-open circuit, since when the probe is due.
     """
 
     due: int
@@ -48,27 +47,27 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """A provider's tasks that have not ended; of all providers up to 10,000 are counted."""
+class OpenTasks:
+    """The open tasks of one provider; at most 10,000 of all providers are counted."""
 
     provider: str
     tasks: int
-    awaited: int  # of these, those whose provider calls back
-    overdue: int  # of these, those that have to be asked about now
+    awaited: int  # of these, the tasks with a callback URL
+    overdue: int  # of these, the tasks that are due for a query
 
 
-OVERDUE_COUNTED = 1_000  # beyond that nobody needs the number
+OVERDUE_COUNTED = 1_000  # rows; the exact number of more tasks has no use
 
 HOUR = 3_600_000  # ms
 
 HOURS_KEPT = 48
 
-SLOWEST = HOUR  # the bucket of what took five minutes or longer
+SLOWEST = HOUR  # the bucket of latencies of five minutes or more
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCount:
-    """How many tasks of a provider stand so. `status`: also `given_up`, for an open one."""
+    """The number of a provider's tasks with one status; `given_up` is a separate one here."""
 
     provider: str
     status: str
@@ -77,7 +76,7 @@ class TaskCount:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryCount:
-    """How many deliveries to a hook are in this state."""
+    """The number of a hook's deliveries in one state."""
 
     hook: str
     state: str
@@ -86,10 +85,9 @@ class DeliveryCount:
 
 @dataclass(frozen=True, slots=True)
 class HourCount:
-    """How often something happened in an hour (counted from 1970).
+    """The number of events in one hour, which is counted from 1970.
 
-    `series`: `callbacks`, `succeeded`, `failed`, or `latency`; then `bucket` is the milliseconds
-    that it was below.
+    `series` is `callbacks`, `succeeded`, `failed` or `latency`. A latency is below `bucket` ms.
     """
 
     hour: int
@@ -109,63 +107,69 @@ def without_hook(counts: Iterable[DeliveryCount], hooks: Collection[str]) -> dic
 
 
 class Metrics(Component):
-    """What processes count, and what the database counts."""
+    """Reads and writes metrics, counters and counts."""
 
     def add(self, added: Sequence[Sample], newest: Sequence[Sample]) -> None:
-        """Add the first to what is kept; of the second keep the greater value."""
+        """Add the samples of `added` to the stored ones, and store the greater of each `newest`."""
 
         def work(session: Session) -> None:
-            session.executemany(_ADD, [_row(reading) for reading in added])
-            session.executemany(_PUT, [_row(reading) for reading in newest])
+            session.executemany(_ADD, [_row(sample) for sample in added])
+            session.executemany(_PUT, [_row(sample) for sample in newest])
 
         self._database.write(work)
 
     def samples(self) -> list[Sample]:
-        """All that is kept, by name."""
+        """Return all stored samples, by name and labels."""
         with self._database.reading() as session:
             found = session.execute("select * from measures order by name, labels").fetchall()
-        read = ((row["name"], _labels(row["labels"]), row["value"]) for row in found)
-        return [Sample(name, labels, value) for name, labels, value in read if labels is not None]
+        values = ((row["name"], _labels(row["labels"]), row["value"]) for row in found)
+        return [Sample(name, labels, value) for name, labels, value in values if labels is not None]
 
-    def open_tasks(self, now: int) -> list[Open]:
-        """How many tasks are open, for each provider that has some."""
+    def open_tasks(self, now: int) -> list[OpenTasks]:
+        """Return the number of open tasks of each provider that has any."""
         with self._database.reading() as session:
             found = session.execute(_OPEN, (now, COUNTED)).fetchall()
         return [
-            Open(row["provider"], row["tasks"], row["awaited"], row["overdue"]) for row in found
+            OpenTasks(row["provider"], row["tasks"], row["awaited"], row["overdue"])
+            for row in found
         ]
 
     def counters(self) -> list[Counter]:
-        """What was counted since the record began."""
+        """Return all counters, by name and provider."""
         with self._database.reading() as session:
             found = session.execute("select * from counters order by name, provider").fetchall()
         return [Counter(row["name"], row["provider"], row["value"]) for row in found]
 
     def backlog(self, now: int, hooks: Collection[str] | None = None) -> Backlog:
-        """How much waits to be delivered. `hooks`: the names in the hooks file, if known."""
+        """Return the backlog of deliveries. `hooks`: the names in the hooks file, if known."""
         with self._database.reading() as session:
             dead = session.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
-            waiting = [(lane, due(session, lane.hook, now)) for lane in lanes(session)]
-        usable = {lane.hook for lane, _ in waiting if hooks is None or lane.hook in hooks}
-        ready = [lane.ready_since(now) for lane, _ in waiting if lane.hook in usable]
+            waiting = [
+                (queue, count_due(session, queue.hook, now)) for queue in load_queues(session)
+            ]
+        usable = {queue.hook for queue, _ in waiting if hooks is None or queue.hook in hooks}
+        ready = [queue.ready_since(now) for queue, _ in waiting if queue.hook in usable]
         oldest = min((since for since in ready if since is not None), default=None)
-        held = sum(count for lane, count in waiting if lane.hook not in usable or lane.is_held(now))
+        held = sum(n for queue, n in waiting if queue.hook not in usable or queue.is_held(now))
         return Backlog(sum(count for _, count in waiting), dead, oldest, held)
 
     def task_counts(self) -> list[TaskCount]:
-        """Every task is in one of them."""
+        """Return the number of tasks by provider and status. Triggers count them."""
         with self._database.reading() as session:
             found = session.execute(_TASKS).fetchall()
         return [TaskCount(row["provider"], row["status"], int(row["value"])) for row in found]
 
     def delivery_counts(self) -> list[DeliveryCount]:
-        """Every delivery is in one of them."""
+        """Return the number of deliveries by hook and state. Triggers count them."""
         with self._database.reading() as session:
             found = session.execute(_DELIVERIES).fetchall()
         return [DeliveryCount(row["hook"], row["state"], int(row["value"])) for row in found]
 
     def hours(self, since: int) -> list[HourCount]:
-        """What happened in this hour and later, oldest first; two days are kept."""
+        """Return the counts of this hour and later, oldest first, of the last two days at most.
+
+        Triggers count the events.
+        """
         with self._database.reading() as session:
             found = session.execute(_HOURS, (since,)).fetchall()
         return [
@@ -174,35 +178,38 @@ class Metrics(Component):
         ]
 
     def last_callbacks(self) -> dict[str, int]:
-        """When a callback, other than a byte-identical repeat, last came; by provider."""
+        """Return the time of the last callback that was not a byte-identical repeat, by provider.
+
+        A trigger stores the time.
+        """
         with self._database.reading() as session:
             found = session.execute(_LAST).fetchall()
         return {row["provider"]: row["last_at"] for row in found}
 
     def overdue_count(self, now: int) -> int:
-        """How many tasks wait to be asked about, counted up to 1,000."""
+        """Return the number of tasks that are due for a query, at most 1,000."""
         with self._database.reading() as session:
             row = session.execute(_OVERDUE, (now, OVERDUE_COUNTED)).fetchone()
         return int(row["overdue"])
 
 
 def count(session: Session, name: str, provider: str) -> None:
-    """One more, in the transaction of what is counted."""
+    """Count one event, in the transaction that records it."""
     session.execute(_COUNT, (name, provider))
 
 
 def _labels(text: str) -> tuple[str, ...] | None:
-    """The values of the labels; None if the row is damaged."""
+    """Return the values of the labels; None if they are damaged."""
     try:
-        found = json.loads(text)
+        labels = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return tuple(map(str, found)) if isinstance(found, list) else None
+    return tuple(map(str, labels)) if isinstance(labels, list) else None
 
 
-def _row(reading: Sample) -> tuple[str, str, float]:
-    labels = json.dumps(reading.labels, ensure_ascii=False, separators=(",", ":"))
-    return reading.name, labels, float(reading.value)
+def _row(sample: Sample) -> tuple[str, str, float]:
+    labels = json.dumps(sample.labels, ensure_ascii=False, separators=(",", ":"))
+    return sample.name, labels, float(sample.value)
 
 
 _ADD = """
@@ -216,8 +223,8 @@ on conflict (name, labels) do update set value = case
   when excluded.value > measures.value then excluded.value else measures.value end
 """
 
-# Open tasks have a deadline until they end or are given up on; ended ones only while they are
-# asked about once more.
+# An open task has a deadline until it ends or is given up. A task that has ended has one only while
+# it is due for another query.
 _OPEN = """
 select provider, count(*) as tasks,
   count(case when expects_callback = 1 then 1 end) as awaited,

@@ -1,7 +1,7 @@
 """Messages that name another provider task than the one on record.
 
-See docs/adr/0012-one-provider-task-per-task.md. Each function that writes runs inside the
-writer's transaction, on its session.
+See docs/adr/0012-one-provider-task-per-task.md. The functions run inside the transaction that is
+open on `session`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from receiver.tasks import Status, Trust, mismatch_problem
 PAUSE = 60_000  # ms between two queries of a task because of mismatches
 
 
-def note(session: Session, task: Row, at: int) -> None:
+def record_mismatch(session: Session, task: Row, at: int) -> None:
     """Count a mismatch, and query the task, at most once a minute, if that could change it."""
     count(session, MISMATCHES, task["provider"])
     last = task["mismatched_at"]
@@ -46,7 +46,7 @@ def mark_earlier(session: Session, task: Row, named: ProviderId, at: int) -> Non
     session.execute(_NOTE_AND_ASK, (at, at, at, task["seq"]))
 
 
-def rests_on_one(session: Session, task: Row) -> bool:
+def is_based_on_mismatch(session: Session, task: Row) -> bool:
     """Return whether the status on record was reported by a message that is now a mismatch."""
     if task["mismatched_at"] is None:
         return False
@@ -64,7 +64,7 @@ def is_disputed(task: Row, named: ProviderId, event: Event) -> bool:
     return is_apart and has_two and event.status.is_terminal
 
 
-def check(callback_id: int, task: Row, named: ProviderId) -> None:
+def check_is_mismatch(callback_id: int, task: Row, named: ProviderId) -> None:
     """Raise NotAMismatch if the message does not name another provider task."""
     if not named.is_other(task):
         raise NotAMismatch(

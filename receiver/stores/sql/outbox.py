@@ -1,4 +1,4 @@
-"""The way out: deliveries are claimed by lease, and their attempts are settled."""
+"""Claims deliveries by lease, and records the results of their attempts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from receiver.errors import NotFound
 from receiver.events import Callback
 from receiver.stores.sql import endpoints, rows
 from receiver.stores.sql.database import Component, Session
-from receiver.stores.sql.endpoints import Change
-from receiver.stores.sql.hook_queues import UNLIMITED, Admission, claimable, lanes
+from receiver.stores.sql.endpoints import EndpointChange
+from receiver.stores.sql.hook_queues import UNLIMITED, Admission, load_queues, select_claimable
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeSource:
-    """What a delivery is about: the task, its move, the message it rests on, the files so far."""
+    """The task of a delivery with its transition and files, and the message that reported it."""
 
     notice: Notice
     callback: Callback | None
-    is_forgotten: bool = False  # nothing may be told of the task any more
+    is_forgotten: bool = False  # nothing may be sent about the task any more
 
 
 class Outbox(Component):
-    """Claims deliveries and settles their attempts."""
+    """Claims deliveries, and records the results of their attempts."""
 
     def claim(
         self,
@@ -35,7 +35,9 @@ class Outbox(Component):
         limit: int,
         admission: Admission = UNLIMITED,
     ) -> list[Delivery]:
-        """Claim up to `limit` due deliveries that have a slot; each claim begins an attempt.
+        """Claim and return up to `limit` due deliveries for which `admission` has a slot.
+
+        Each claim begins an attempt. A trigger counts the deliveries by state.
 
         No other worker can claim them before `lease_until`. The hook with the fewest running
         deliveries comes first, then the oldest delivery. Hooks that are paused or whose circuit is
@@ -43,25 +45,25 @@ class Outbox(Component):
         """
         due_at = self.next_due_at(now)
         if due_at is None or due_at > now or not self._any_may_begin(now, admission):
-            return []  # asked before any write: an idle worker costs no sync
+            return []  # an idle worker only reads, so it causes no sync of the disk
 
         def work(session: Session) -> list[int]:
-            ids = claimable(session, now, limit, admission)
+            ids = select_claimable(session, now, limit, admission)
             claims = [(worker, lease_until, delivery) for delivery in ids]
             session.executemany(CLAIM, claims)
             return ids
 
-        wanted = self._database.write(work)
-        return sorted(self._deliveries(rows.any_of("d.id", wanted), wanted), key=rows.by_id)
+        claimed = self._database.write(work)
+        return sorted(self._deliveries(rows.any_of("d.id", claimed), claimed), key=rows.by_id)
 
     def expired(self, now: int) -> list[Delivery]:
-        """Claimed deliveries whose lease ran out: their worker died or stalled."""
+        """Return the claimed deliveries whose lease has expired: their worker died or stalled."""
         return self._deliveries("d.state = 'claimed' and d.due_at <= ?", [now])
 
     def renew(self, deliveries: Sequence[Delivery], lease_until: int) -> None:
-        """Hold on to these deliveries; one that was lost meanwhile stays lost."""
-        held = [(lease_until, delivery.id, delivery.attempts) for delivery in deliveries]
-        self._database.write(lambda session: session.executemany(_RENEW, held))
+        """Extend the leases of these deliveries, except for claims that were lost meanwhile."""
+        values = [(lease_until, delivery.id, delivery.attempts) for delivery in deliveries]
+        self._database.write(lambda session: session.executemany(_RENEW, values))
 
     def settle(
         self,
@@ -70,14 +72,15 @@ class Outbox(Component):
         state: State,
         due_at: int | None,
         files: Sequence[File] = (),
-        change: Change | None = None,
+        change: EndpointChange | None = None,
     ) -> bool:
         """End the attempt that `delivery` was claimed for.
 
         `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
-        made, even if it failed. When a delivery ends, those that wait for it become due. `change`
+        stored, even if it failed. When a delivery ends, those that wait for it become due. `change`
         is applied to the hook's endpoint, and its alert is stored. Returns False and writes nothing
-        if the claim was lost.
+        if the claim was lost. Triggers count the deliveries by state, and in PostgreSQL announce
+        those that become due to the job queue.
         """
 
         def work(session: Session) -> bool:
@@ -97,10 +100,10 @@ class Outbox(Component):
                 endpoints.apply(session, delivery, change, attempt.ended_at)
             session.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
             for file in files:
-                place = (attempt.number, delivery.id, file.media_index, file.url)
-                session.execute(_KEEP_OTHER_PLACE, place)
-            made = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
-            session.executemany(_UPSERT_FILE, made)
+                url = (attempt.number, delivery.id, file.media_index, file.url)
+                session.execute(_HIDE_EARLIER_FILE, url)
+            stored = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
+            session.executemany(_UPSERT_FILE, stored)
             if ended_at is not None:
                 session.execute(RELEASE_WAITING, (ended_at, delivery.id, ended_at))
             return True
@@ -108,7 +111,7 @@ class Outbox(Component):
         return self._database.write(work)
 
     def notice_source(self, delivery: Delivery) -> NoticeSource:
-        """What the delivery is about. Raises NotFound."""
+        """Return everything that the notice of a delivery is made from. Raises NotFound."""
         with self._database.reading() as session:
             task = session.execute(_TASK, (delivery.task_id,)).fetchone()
             if task is None:
@@ -130,8 +133,9 @@ class Outbox(Component):
         return NoticeSource(notice, source, is_forgotten=row["closed_at"] is not None)
 
     def redeliver(self, delivery_id: int, now: int) -> None:
-        """Make a delivery that ended due again, with a fresh set of retries.
+        """Make a delivery that has ended due again, with all its retries.
 
+        In PostgreSQL, a trigger announces it to the job queue.
         Raises NotFound, also if its task was forgotten.
         """
         changed = self._database.write(
@@ -141,21 +145,24 @@ class Outbox(Component):
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
     def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:
-        """When the next delivery of a hook with a slot can be claimed; None: not by itself."""
+        """Return when the next delivery can be claimed for which `admission` has a slot.
+
+        None means that none becomes claimable merely as time passes.
+        """
         with self._database.reading() as session:
-            opening = [
-                lane.opens_at(now)
-                for lane in lanes(session)
-                if admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
+            times = [
+                queue.opens_at(now)
+                for queue in load_queues(session)
+                if admission.has_slot(queue.hook, timed_out=queue.endpoint.timed_out)
             ]
-        return min((at for at in opening if at is not None), default=None)
+        return min((at for at in times if at is not None), default=None)
 
     def _any_may_begin(self, now: int, admission: Admission) -> bool:
         with self._database.reading() as session:
             return any(
-                admission.has_slot(lane.hook, timed_out=lane.endpoint.timed_out)
-                for lane in lanes(session)
-                if lane.room(now, 1)
+                admission.has_slot(queue.hook, timed_out=queue.endpoint.timed_out)
+                for queue in load_queues(session)
+                if queue.claimable_count(now, 1)
             )
 
     def _deliveries(self, where: str, values: Sequence[Any]) -> list[Delivery]:
@@ -163,15 +170,15 @@ class Outbox(Component):
             return rows.deliveries(session, where, values)
 
 
-# A claimed delivery whose lease ran out is not claimed again: the worker ends its attempt as
-# abandoned first, so that one which kills its worker each time dies in the end.
+# A claimed delivery whose lease has expired is not claimed again before its attempt has ended as
+# abandoned, so that a delivery that kills its worker each time becomes a dead letter at last.
 CLAIM = """
 update deliveries set state = 'claimed', attempts = attempts + 1, worker = ?, due_at = ?
 where id = ? and state = 'pending'
 """
 
-# The number of attempts is the fence: each claim has its own, so a claim that was lost changes
-# nothing. An attempt is abandoned only while its lease is out: its worker may have come back.
+# Each claim has its own number of attempts, so a lost claim changes nothing. An attempt is recorded
+# as abandoned only if its lease is still expired, because its worker may have renewed it.
 _RENEW = "update deliveries set due_at = ? where id = ? and attempts = ? and state = 'claimed'"
 
 _SETTLE = """
@@ -185,9 +192,10 @@ insert into attempts (delivery, number, started_at, ended_at, outcome, answer)
 values (?, ?, ?, ?, ?, ?)
 """
 
-# Another place, because the output has another type now: the earlier file is still there. Its row
-# stays, hidden, so that `forget` removes the file.
-_KEEP_OTHER_PLACE = """
+# If a file of the same output has another URL now, for example because its type differs, the
+# earlier file still exists. Its row is hidden and stays on record, so that `forget` removes the
+# file.
+_HIDE_EARLIER_FILE = """
 update files set thumbnail = null,
   media_index = 'replaced by attempt ' || cast(? as text) || ' ' || media_index
 where delivery = ? and media_index = ? and url <> ?
@@ -201,9 +209,9 @@ on conflict (delivery, media_index) do update set attempt = excluded.attempt,
   content_type = excluded.content_type, thumbnail = excluded.thumbnail
 """
 
-# Until the first attempt (at a corrected result: the first since the correction), `due_at` of a
-# delivery with a limited wait is the end of that wait. After it, `due_at` is the time of the retry,
-# which the end of the awaited delivery does not change.
+# Until the first attempt (of a corrected result: the first one since the correction), `due_at` of a
+# delivery with a limited wait is the end of that wait. Afterwards it is the time of the retry,
+# which stays the same when the awaited delivery ends.
 RELEASE_WAITING = """
 update deliveries set due_at = ?
 from (select transition, hook from deliveries where id = ?) as ended

@@ -1,7 +1,7 @@
-"""Every column of the record, and what `forget` and `prune` do with it.
+"""Every column of the record, and how `forget` and `prune` treat it.
 
-`retention.py` erases what this table says, so a new column that can hold the words or pictures of a
-person is erased as soon as it is listed here. A test fails for a column that is not listed.
+`erasure.py` and `retention.py` erase the columns that are listed here as personal. A test fails for
+a column that is not listed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NULL, EMPTY_TEXT, EMPTY_OBJECT = "null", "''", "'{}'"
-EMPTY_BYTES = ":nothing"  # each database writes a literal of bytes in its own way
-ERASED = ":erased"  # a text that people read says what happened
+EMPTY_BYTES = ":nothing"  # the literal differs between the databases
+ERASED = ":erased"  # people read this text, so it states why it is missing
 OF_DELIVERIES = """delivery in (
   select d.id from deliveries d join transitions tr on tr.id = d.transition where tr.task = :task
 )"""
@@ -23,7 +23,8 @@ PRUNED = "(erased: the task's payload was pruned)"
 class Column:
     """A column that can hold personal data. `forget` always erases it.
 
-    `empty` is what it is set to, as SQL. `kept_because` says why `prune` leaves it.
+    `empty` is the SQL expression for its erased value. `kept_because` is the reason why `prune`
+    does not erase it.
     """
 
     empty: str = NULL
@@ -35,9 +36,9 @@ class PersonalTable:
     """The columns of one table.
 
     `impersonal`: ids, statuses, times, amounts, digests, and names that the operator chose.
-    `of_task`: which rows belong to the task `:task`. None: the rows belong to no task, so their
-    texts are compared with the words of the task (see `receiver.stores.sql.echoes`).
-    `is_deleted`: `forget` deletes the rows. `dated_by`: `prune` deletes rows that are older.
+    `of_task`: the condition for the rows of the task `:task`. None: the rows belong to no task, so
+    their texts are searched for the identifiers of the task (see `receiver.stores.sql.echoes`).
+    `is_deleted`: `forget` deletes the rows. `dated_by`: `prune` deletes rows by their age.
     """
 
     impersonal: str
@@ -49,14 +50,14 @@ class PersonalTable:
     only_in_postgres: str = ""  # further impersonal columns
 
 
-_FOR_LISTS = "the operator's own name of the task, which `forget` and costs look for"
-_FOR_FORGET = "where the user's file is: `forget` removes the file"
+_FOR_LISTS = "the operator's own name of the task, by which `forget` and costs find it"
+_FOR_FORGET = "the place of the user's file, which `forget` removes"
 
 TABLES: Mapping[str, PersonalTable] = {
     "tasks": PersonalTable(
         "seq id provider account provider_task_id callback_task_id id_source status trust cost"
-        " cost_unit conflict created_at updated_at expects_callback asked deadline_at given_up_at"
-        " mismatched_at",
+        " cost_unit model conflict created_at updated_at expects_callback asked deadline_at"
+        " given_up_at mismatched_at",
         {"reference": Column(kept_because=_FOR_LISTS), "reason": Column()},
         of_task="seq = :task",
     ),
@@ -118,7 +119,7 @@ TABLES: Mapping[str, PersonalTable] = {
     "pauses": PersonalTable("name until"),
     "counters": PersonalTable("name provider value"),
     "measures": PersonalTable("name labels value"),
-    # Not copied: processes announce themselves again, triggers count again, and an unfinished
+    # Not copied: processes send heartbeats again, triggers count the copied rows, and an unfinished
     # erasure concerns the files of one database.
     "processes": PersonalTable("name kind seen_at problem", is_copied=False),
     "task_counts": PersonalTable("provider status value", is_copied=False, only_in_postgres="slot"),
@@ -133,17 +134,17 @@ TABLES: Mapping[str, PersonalTable] = {
 def erasing(table: str, columns: Mapping[str, Column], where: str) -> str:
     """Return the statement that erases these columns in some rows."""
     changes = ", ".join(f"{name} = {column.empty}" for name, column in columns.items())
-    return f"update {table} set {changes} where {where}"  # noqa: S608 - names of this file
+    return f"update {table} set {changes} where {where}"  # noqa: S608 - contains no input
 
 
 def _of_task(name: str, table: PersonalTable, columns: Mapping[str, Column]) -> str:
     if table.is_deleted and columns == table.personal:
-        return f"delete from {name} where {table.of_task}"  # noqa: S608 - names of this file
+        return f"delete from {name} where {table.of_task}"  # noqa: S608 - contains no input
     return erasing(name, columns, table.of_task or "")
 
 
-# The statements that erase what belongs to the task `:task`. Separate code erases idempotency
-# keys, because the same request must not create a second task.
+# The statements that erase the personal data of the task `:task`. Separate code erases idempotency
+# keys, because a repeated request must not create a second task.
 FORGET_TASK = tuple(
     _of_task(name, table, table.personal)
     for name, table in TABLES.items()
@@ -155,13 +156,13 @@ PRUNE_TASK = tuple(
     for name, table in TABLES.items()
     if table.of_task
     and name not in ("callbacks", "inputs", "idempotency_keys")
-    and (columns := {k: one for k, one in table.personal.items() if not one.kept_because})
+    and (columns := {k: column for k, column in table.personal.items() if not column.kept_because})
 )
 PRUNE_CALLBACK = erasing("callbacks", TABLES["callbacks"].personal, "id = :id")
-# Texts about an endpoint name the task whose delivery brought them.
+# The text of an endpoint's failure is stored with the task whose delivery failed.
 ERASE_SAID = tuple(
     erasing(name, TABLES[name].personal, "said_task = :task and said <> ''")
     for name in ("endpoints", "alerts")
 )
-# Rows that belong to no task: their texts are compared with the words of the task.
+# Tables whose rows belong to no task: their texts are searched for the identifiers of a task.
 SHARED = {name: table for name, table in TABLES.items() if table.personal and table.of_task is None}

@@ -1,4 +1,4 @@
-"""Which tasks to query, and when."""
+"""The tasks to query at the provider, and when."""
 
 from __future__ import annotations
 
@@ -14,60 +14,62 @@ class Polling(Component):
     """Schedules the queries of tasks."""
 
     def claim_overdue(self, now: int, ask_again_at: int, limit: int) -> list[Task]:
-        """Take up to `limit` tasks whose deadline has passed; each counts as asked.
+        """Claim and return up to `limit` tasks whose deadline has passed; counts a query for each.
 
-        No other poller gets them before `ask_again_at`. Tasks of an account (`provider:account`)
-        that is paused are left.
+        No other poller can claim them before `ask_again_at`. Tasks of a paused account
+        (`provider:account`) are skipped.
         """
         deadline_at = self.next_deadline_at()
         if deadline_at is None or deadline_at > now:
-            return []  # asked before any write: an idle poller costs no sync
+            return []  # an idle poller only reads, so it causes no sync of the disk
         values = {"now": now, "again": ask_again_at, "limit": limit}
-        found = self._database.write(
+        claimed = self._database.write(
             lambda session: session.execute_locked(_OVERDUE, values).fetchall()
         )
-        return [rows.task(row) for row in found]
+        return [rows.task(row) for row in claimed]
 
     def query_at(self, task_id: str, at: int | None) -> None:
-        """Ask the provider about this task at that instant; None: not any more.
+        """Make this task due for a query at that time; None: never.
 
-        A forgotten task is not asked about.
+        Does nothing for a forgotten task.
         """
 
         def work(session: Session) -> None:
-            session.lock(LOCK_TASK, (task_id,))  # or a task that was just forgotten is missed
-            session.execute(_ASK_AT, (at, task_id))
+            session.lock(
+                LOCK_TASK, (task_id,)
+            )  # so that `_SET_DEADLINE` sees whether it was just forgotten
+            session.execute(_SET_DEADLINE, (at, task_id))
 
         self._database.write(work)
 
     def postpone(self, task: Task, at: int | None) -> None:
-        """Ask about a task that `overdue` gave again at that instant, or not any more.
+        """Make a claimed task due for its next query at that time; None: never.
 
-        Does nothing if its deadline was moved meanwhile: it ended, or there is a reason to ask.
+        Does nothing if its deadline has changed since it was claimed.
         """
         values = (at, task.id, task.deadline_at)
-        self._database.write(lambda session: session.execute(_PUT_OFF, values))
+        self._database.write(lambda session: session.execute(_POSTPONE, values))
 
     def next_deadline_at(self) -> int | None:
-        """When the next task becomes overdue; None if none will."""
+        """Return when the next task becomes overdue; None if no task will."""
         with self._database.reading() as session:
             row = session.execute(_NEXT_DEADLINE).fetchone()
         return None if row is None else int(row["deadline_at"])
 
     def usual_duration(self, provider: str) -> int | None:
-        """How long its latest tasks took from creation to success: the median, in ms."""
+        """Return the median duration of its latest successful tasks in ms; None without any."""
         with self._database.reading() as session:
             found = session.execute(_DURATIONS, (provider,)).fetchall()
-        return int(statistics.median(row["took"] for row in found)) if found else None
+        return int(statistics.median(row["duration"] for row in found)) if found else None
 
     def pause(self, name: str, until: int) -> None:
-        """Leave alone what has this name until that instant."""
+        """Pause the requests of an account (`provider:account`) until that time."""
         self._database.write(lambda session: session.execute(_PAUSE, (name, until)))
 
 
-# A poller that takes tasks moves their deadlines, so that no other asks about them meanwhile. Tasks
-# of an account whose requests are paused are left for later. `materialized`: PostgreSQL may run a
-# subquery once for each task, and each run would skip the tasks locked so far and take the next.
+# A poller moves the deadlines of the tasks that it claims, so that no other poller queries them.
+# `materialized`: otherwise, PostgreSQL may run the subquery once for each task, and each run would
+# skip the tasks that are locked so far and select the next ones.
 _OVERDUE = locked(
     """
 with found as materialized (
@@ -84,23 +86,23 @@ returning *
     Lock.SKIP_LOCKED,
 )
 
-_ASK_AT = """
+_SET_DEADLINE = """
 update tasks set deadline_at = ? where id = ? and not exists (
   select 1 from forgotten where forgotten.task = tasks.seq
 )
 """
 
-# Only while the deadline is the one that the poller set when it took the task: what happened since
-# (its end, or a new reason to ask) counts more.
-_PUT_OFF = "update tasks set deadline_at = ? where id = ? and deadline_at = ?"
+# Only if the deadline is still the one that the poller set: the task may have ended since, or may
+# have become due for another reason.
+_POSTPONE = "update tasks set deadline_at = ? where id = ? and deadline_at = ?"
 
 _NEXT_DEADLINE = """
 select deadline_at from tasks where deadline_at is not null order by deadline_at limit 1
 """
 
-# The latest twenty of the provider among the latest 200 tasks: bounded, however long the record.
+# At most 20 of the latest 200 tasks, so that the cost does not depend on the size of the record.
 _DURATIONS = """
-select updated_at - created_at as took
+select updated_at - created_at as duration
 from (select * from tasks order by seq desc limit 200) as latest
 where provider = ? and status = 'succeeded' limit 20
 """

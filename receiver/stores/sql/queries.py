@@ -1,4 +1,4 @@
-"""Single rows of the record, and what belongs to them."""
+"""Reads single rows of the record, and the rows that belong to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TaskHistory:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file that was made of an output of a task, without the bytes of its thumbnail."""
+    """A stored file of an output of a task, without the bytes of its thumbnail."""
 
     task_id: str
     delivery: int
@@ -39,22 +39,22 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one task cost, as its provider wrote it."""
+    """The cost of one task, as its provider states it."""
 
-    row: int  # where the next page begins
+    row: int  # the row key, after which the next page begins
     provider: str
     account: str
     reference: str | None
     created_at: int  # integer milliseconds UTC
     cost: str
-    unit: str | None  # None: it was told to a release that did not keep it
+    unit: str | None  # None: recorded by a release that did not store it
 
 
 class Queries(Component):
-    """Reads single rows, and what belongs to given rows."""
+    """Reads single rows, and the rows that belong to given rows."""
 
     def task(self, task_id: str) -> Task:
-        """Raises NotFound."""
+        """Return the task with this id. Raises NotFound."""
         with self._database.reading() as session:
             row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
         if row is None:
@@ -62,16 +62,16 @@ class Queries(Component):
         return rows.task(row)
 
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
-        """The newest task with this id in responses or callbacks. Raises NotFound."""
+        """Return the newest task with this id in responses or callbacks. Raises NotFound."""
         with self._database.reading() as session:
-            wanted = {"provider": provider, "id": provider_task_id}
-            row = session.execute(_BY_PROVIDER_ID, wanted).fetchone()
+            values = {"provider": provider, "id": provider_task_id}
+            row = session.execute(_BY_PROVIDER_ID, values).fetchone()
         if row is None:
             raise NotFound(f"no task of {provider} with the id {provider_task_id}")
         return rows.task(row)
 
     def history(self, task_id: str) -> TaskHistory:
-        """Raises NotFound."""
+        """Return everything on record about a task. Raises NotFound."""
         task = self.task(task_id)
         with self._database.reading() as session:
             transitions = session.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
@@ -91,7 +91,7 @@ class Queries(Component):
         )
 
     def callback(self, callback_id: int) -> StoredCallback:
-        """Raises NotFound."""
+        """Return the callback with this row key. Raises NotFound."""
         with self._database.reading() as session:
             row = session.execute(_CALLBACK, (callback_id,)).fetchone()
         if row is None:
@@ -99,7 +99,7 @@ class Queries(Component):
         return rows.callback(row)
 
     def delivery(self, delivery_id: int) -> Delivery:
-        """Raises NotFound."""
+        """Return the delivery with this id. Raises NotFound."""
         with self._database.reading() as session:
             found = rows.deliveries(session, "d.id = ?", [delivery_id])
         if not found:
@@ -107,13 +107,13 @@ class Queries(Component):
         return found[0]
 
     def tasks_by_id(self, task_ids: Sequence[str]) -> dict[str, Task]:
-        """Those of these tasks that are on record."""
+        """Return the tasks with these ids that are on record, by id."""
         sql = f"select * from tasks where {rows.any_of('id', task_ids)}"  # noqa: S608 - of rows
         with self._database.reading() as session:
             return {row["id"]: rows.task(row) for row in session.execute(sql, task_ids)}
 
     def pictures(self, task_ids: Sequence[str]) -> dict[str, list[Picture]]:
-        """The files of these tasks, by task."""
+        """Return the files of these tasks, by task id."""
         pictures: dict[str, list[Picture]] = {}
         with self._database.reading() as session:
             sql = _PICTURES.format(where=rows.any_of("t.id", task_ids))
@@ -124,7 +124,7 @@ class Queries(Component):
         return pictures
 
     def picture(self, delivery: int, media_index: str) -> File:
-        """One file, with its thumbnail. Raises NotFound."""
+        """Return one file, with its thumbnail. Raises NotFound."""
         with self._database.reading() as session:
             row = session.execute(_PICTURE, (delivery, media_index)).fetchone()
         if row is None:
@@ -132,27 +132,27 @@ class Queries(Component):
         return rows.file(row)
 
     def results(self, task_ids: Sequence[str]) -> dict[str, Callback]:
-        """The messages on which the successes of these tasks rest."""
+        """Return the messages that reported the success of these tasks, by task id."""
         with self._database.reading() as session:
             sql = _RESULTS.format(where=rows.any_of("t.id", task_ids))
             found = session.execute(sql, task_ids).fetchall()
         return {row["task_id"]: rows.callback(row).callback for row in found}
 
     def attempts(self, deliveries: Sequence[Delivery]) -> dict[int, tuple[Attempt, ...]]:
-        """The attempts at these deliveries, by delivery."""
+        """Return the attempts at these deliveries, by delivery id."""
         ids = [delivery.id for delivery in deliveries]
         sql = f"select * from attempts where {rows.any_of('delivery', ids)} {_IN_ORDER}"  # noqa: S608
         with self._database.reading() as session:
             return rows.grouped(session.execute(sql, ids), rows.attempt)
 
     def inputs(self, task_id: str) -> dict[str, bytes]:
-        """What is kept; nothing for a task that is not on record."""
+        """Return the stored thumbnails of the inputs of a task, by name; none if it is unknown."""
         with self._database.reading() as session:
             found = session.execute(_INPUTS, (task_id,)).fetchall()
         return {row["name"]: bytes(row["thumbnail"]) for row in found}
 
     def names_of_inputs(self, task_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Which are kept, by task; a task without any is not named."""
+        """Return the names of the stored inputs, by task id; tasks without any are left out."""
         if not task_ids:
             return {}
         found: dict[str, list[str]] = {}
@@ -171,7 +171,10 @@ class Queries(Component):
         provider: str | None = None,
         account: str | None = None,
     ) -> list[Charge]:
-        """Of tasks created in the span, oldest first, those after this row."""
+        """Return up to `limit` charges of tasks created in this time, oldest first.
+
+        The charges follow the row key `after`.
+        """
         where, values = rows.filters(provider=provider, account=account)
         more, bounds = rows.within("created_at", created)
         sql = f"{_CHARGES} and {where}{more} order by seq limit ?"
@@ -243,7 +246,7 @@ select i.name, i.thumbnail from inputs i join tasks t on t.seq = i.task
 where t.id = ? order by i.name
 """
 
-# In this order they were sent: human, then what is worn.
+# In the order of the request: the person, then the garments.
 _NAMES = """
 select t.id as task_id, i.name from inputs i join tasks t on t.seq = i.task
 where {tasks} order by t.id, case i.name when 'human' then 0 else 1 end, i.name

@@ -1,4 +1,7 @@
-"""What the way in writes: each verb runs inside the writer's transaction, on its session."""
+"""Records messages of providers, inside the transaction of the writer.
+
+`Inbox` opens the transaction, and passes the session.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ WAIT_FOR_OUTPUTS = 10_000  # ms that deliveries wait for the query for lost outp
 
 
 class Recording:
-    """One piece of work for the record, in the transaction that is open on `session`."""
+    """Records one message, or one task, in the transaction that is open on `session`."""
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class Recording:
         self._query_after = query_after  # ms until the first query of a task that is created
 
     def create(self, task: Task) -> None:
-        """A new task with its `created` transition. Raises ValueError if the id is taken."""
+        """Store a new task with its `created` transition. Raises ValueError if the id exists."""
         row = resolve_task.insert(self._session, task)
         if row is None:
             raise ValueError(f"task {task.id} is on record already")
@@ -52,16 +55,17 @@ class Recording:
     def record(
         self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
     ) -> Outcome:
+        """Store the message and apply it to its task; see `Inbox.record`."""
         named = ProviderId.of(callback, event, shares_ids=shares_ids)
-        task = resolve_task.task_of(self._session, callback, event, named, self._query_after)
+        task = self._task_of(callback, event, named)
         if task["forgotten_at"] is not None:
-            return self._let_go(task, callback)
+            return self._record_forgotten(task, callback)
         task = self._identified(task, named, callback.received_at)
         outcome = self._judge(task, named, event, callback.trust, confirm=confirm)
         problem = _problem(task, named, event)
-        repeated, callback_id = self._keep(task["seq"], callback, outcome, problem)
-        is_answered = outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED
-        if repeated and outcome is not Outcome.RECORDED and not is_answered:
+        is_repeated, callback_id = self._store(task["seq"], callback, outcome, problem)
+        confirms = outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED
+        if is_repeated and outcome is not Outcome.RECORDED and not confirms:
             return outcome
         self._apply(task, callback, callback_id, event, outcome, callback.received_at)
         return outcome
@@ -76,13 +80,13 @@ class Recording:
         if callback.task_id:
             task = resolve_task.find(self._session, callback.task_id)
             if task is None and not callback.is_empty:
-                task = resolve_task.task_of(self._session, callback, query_after=self._query_after)
+                task = self._task_of(callback)
             if task is not None and task["provider"] != callback.provider:
                 task = None
         if task is not None and task["forgotten_at"] is not None:
-            self._let_go(task, callback)
+            self._record_forgotten(task, callback)
         else:
-            self._keep(task["seq"] if task else None, callback, Outcome.QUARANTINED, problem)
+            self._store(task["seq"] if task else None, callback, Outcome.QUARANTINED, problem)
 
     def reopen(
         self,
@@ -100,26 +104,26 @@ class Recording:
         NotAMismatch, and NotFound if the task was forgotten.
         """
         named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
-        task = resolve_task.task_of(self._session, stored.callback, event, named, self._query_after)
+        task = self._task_of(stored.callback, event, named)
         if task["forgotten_at"] is not None:
             if accept:
                 raise NotFound(f"task {task['id']} was forgotten")
             return Outcome.STALE
         if accept:
-            mismatches.check(stored.id, task, named)
+            mismatches.check_is_mismatch(stored.id, task, named)
             named = replace(named, source=IdSource.OPERATOR)
         task = self._identified(task, named, now)
         trust = stored.callback.trust
         outcome = self._judge(task, named, event, trust, confirm=confirm, is_accepted=accept)
         problem = _problem(task, named, event)
         values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
-        self._session.execute(_UNDERSTOOD, values)
+        self._session.execute(_REPLAYED, values)
         if outcome is not Outcome.MISMATCH or stored.outcome is not Outcome.MISMATCH:
             self._apply(task, stored.callback, stored.id, event, outcome, now)
         return outcome
 
     def give_up(self, task_id: str, now: int) -> None:
-        """Stop asking; whoever wants to know of that is told, once. Raises NotFound."""
+        """Stop querying an open task; see `Inbox.give_up`. Raises NotFound."""
         task = resolve_task.find(self._session, task_id)
         if task is None:
             raise NotFound(f"no task {task_id}")
@@ -137,12 +141,17 @@ class Recording:
         )
         self._fill_outbox(task, GIVEN_UP, now)
 
-    def _let_go(self, task: Row, callback: Callback) -> Outcome:
-        """Of a forgotten task only the key is kept: nothing moves, nobody is told."""
-        self._keep(task["seq"], callback, Outcome.STALE, words=False)
+    def _record_forgotten(self, task: Row, callback: Callback) -> Outcome:
+        """Store only the digest of a message about a forgotten task. Returns its outcome."""
+        self._store(task["seq"], callback, Outcome.STALE, has_content=False)
         return Outcome.STALE
 
-    # -- the provider task
+    # -- the task, and its id at the provider
+
+    def _task_of(
+        self, callback: Callback, event: Event | None = None, named: ProviderId | None = None
+    ) -> Row:
+        return resolve_task.find_or_create(self._session, callback, event, named, self._query_after)
 
     def _identified(self, task: Row, named: ProviderId, at: int) -> Row:
         """Store the id in the message if it is the first or outranks the other; return the task."""
@@ -156,9 +165,9 @@ class Recording:
         if not named.is_other(task):
             return task
         mismatches.mark_earlier(self._session, task, named, at)
-        found = resolve_task.find(self._session, task["id"])
-        assert found is not None  # noqa: S101 - it is locked
-        return found
+        changed = resolve_task.find(self._session, task["id"])
+        assert changed is not None  # noqa: S101 - it is locked
+        return changed
 
     def _judge(
         self,
@@ -170,19 +179,20 @@ class Recording:
         confirm: bool,
         is_accepted: bool = False,
     ) -> Outcome:
+        """Return the outcome of a message. `is_accepted`: an operator accepted the mismatch."""
         if named.is_other(task):
             return Outcome.MISMATCH
         outcome = judge(Status(task["status"]), Trust(task["trust"]), event.status, trust)
         if outcome in (Outcome.DUPLICATE, Outcome.CONFLICT) and event.status.is_terminal:
             is_sure = is_accepted or trust is Trust.QUERIED
-            if is_sure and mismatches.rests_on_one(self._session, task):
+            if is_sure and mismatches.is_based_on_mismatch(self._session, task):
                 outcome = Outcome.RECORDED
         is_disputed = not is_accepted and mismatches.is_disputed(task, named, event)
         if outcome is Outcome.RECORDED and (confirm or is_disputed):
             return Outcome.CONFIRMING
         return outcome
 
-    # -- what a message does to its task
+    # -- the effects of a message on its task
 
     def _apply(
         self,
@@ -193,18 +203,24 @@ class Recording:
         outcome: Outcome,
         at: int,
     ) -> None:
+        """Change the task as the outcome requires; `callback_id` is the row of the message."""
         if outcome is Outcome.RECORDED:
             self._move(task, callback, callback_id, event, at)
         elif outcome is Outcome.CONFLICT:
             self._contradict(task, at)
         elif outcome is Outcome.MISMATCH:
-            mismatches.note(self._session, task, at)
+            mismatches.record_mismatch(self._session, task, at)
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
             self._confirm(task, callback_id, event, at)
 
     def _move(self, task: Row, callback: Callback, callback_id: int, event: Event, at: int) -> None:
+        """Record the transition, and write its deliveries.
+
+        Triggers on the tables count the task and the transition, and in PostgreSQL announce the
+        deliveries to the job queue.
+        """
         ended = event.status.is_terminal
         seq, status, trust = task["seq"], str(event.status), str(callback.trust)
         costs = (event.cost, event.cost, event.cost_unit)
@@ -217,24 +233,24 @@ class Recording:
         self._session.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
         if corrected:
             self._session.execute(_REPLACE_FILES, (seq, status))
-        hold = 0
+        delay = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
-            hold = self._query_lost_outputs(task, callback, at)
-        self._fill_outbox(task, event.status, at, hold)
+            delay = self._query_lost_outputs(task, callback, at)
+        self._fill_outbox(task, event.status, at, delay)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
 
     def _contradict(self, task: Row, at: int) -> None:
-        """Flag it; and ask the provider, unless the end on record is its own answer."""
+        """Flag the task; make it due for a query unless one stated the status on record."""
         count(self._session, CONFLICTS, task["provider"])
         self._set(task, "conflict", 1)
         if Trust(task["trust"]) is not Trust.QUERIED:
             self._set(task, "deadline_at", at)
 
     def _query_lost_outputs(self, task: Row, callback: Callback, at: int) -> int:
-        """Make the task due for one query; return how long its deliveries wait, in ms.
+        """Make the task due for one query. Returns the delay of its deliveries in ms.
 
-        If a poller runs, deliveries wait a few seconds for the response, so that each hook is
+        If a poller is running, they wait a few seconds for the response, so that each hook is
         called once, with all outputs.
         """
         is_callback = callback.source is Source.CALLBACK
@@ -244,7 +260,7 @@ class Recording:
         return WAIT_FOR_OUTPUTS if is_polled else 0
 
     def _confirm(self, task: Row, callback_id: int, event: Event, at: int) -> None:
-        """Record that a query confirmed the status; its response has the newest URLs.
+        """Record that a query confirmed the status. Its response contains the newest URLs.
 
         The response replaces the message of the transition, unless it has fewer outputs. If it has
         more, hooks that have not been called yet receive all of them, and downloads run once more;
@@ -266,33 +282,36 @@ class Recording:
                 self._session.execute(_FETCH_THE_REST, (at, move["id"]))
 
     def _count_repair(self, task: Row, status: Status) -> None:
-        """The poll brought what a callback should have; one that waited for it did come."""
-        came = self._session.execute(_CALLBACK_CAME, (task["seq"],)).fetchone()
-        if came is None:
+        """Count a transition that a query reported, unless a callback had reported it.
+
+        Such a callback waits for the query because it needs confirmation.
+        """
+        waiting = self._session.execute(_WAITING_CALLBACK, (task["seq"],)).fetchone()
+        if waiting is None:
             count(self._session, REPAIRS, task["provider"])
             if status.is_terminal:
                 count(self._session, CALLBACKS_MISSED, task["provider"])
 
-    def _fill_outbox(self, task: Row, status: str, at: int, hold: int = 0) -> None:
+    def _fill_outbox(self, task: Row, status: str, at: int, delay: int = 0) -> None:
         """Write one delivery for each subscription to the transition that was just written.
 
-        Deliveries that do not wait for another one become due after `hold` ms.
+        Deliveries that do not wait for another one become due after `delay` ms.
         """
         seq, status = task["seq"], str(status)
         provider, reference = task["provider"], task["reference"]
-        hearing = [
+        matching = [
             subscription
             for subscription in self._subscriptions
             if subscription.includes(status=status, provider=provider, reference=reference)
         ]
-        hooks = {subscription.hook for subscription in hearing}
-        told: list[object] = []
-        for subscription in hearing:
+        hooks = {subscription.hook for subscription in matching}
+        values: list[object] = []
+        for subscription in matching:
             after = subscription.after if subscription.after in hooks else None
-            due_at = subscription.due_at(at if after else at + hold, waits=after is not None)
-            told += (subscription.hook, after, due_at)
-        if told:
-            self._session.execute(_insert_deliveries(len(hearing)), (*told, seq, status))
+            due_at = subscription.due_at(at if after else at + delay, waits=after is not None)
+            values += (subscription.hook, after, due_at)
+        if values:
+            self._session.execute(_insert_deliveries(len(matching)), (*values, seq, status))
 
     # -- rows
 
@@ -300,21 +319,21 @@ class Recording:
         sql = f"update tasks set {column} = ? where seq = ?"  # noqa: S608 - columns of this file
         self._session.execute(sql, (value, task["seq"]))
 
-    def _keep(
+    def _store(
         self,
         task: int | None,
         callback: Callback,
         outcome: Outcome,
         problem: str | None = None,
         *,
-        words: bool = True,
+        has_content: bool = True,
     ) -> tuple[bool, int]:
-        """Keep the message; whether the same bytes were there already, and its row.
+        """Store the message. Returns whether the same bytes were on record, and its row key.
 
-        Without its words only their digest is kept.
+        Without `has_content`, only the digest of the content is stored.
         """
         row = self._session.execute(
-            _KEEP_OF_NO_TASK if task is None else _KEEP_CALLBACK,
+            _STORE_WITHOUT_TASK if task is None else _STORE_OF_TASK,
             (
                 task,
                 callback.provider,
@@ -324,15 +343,15 @@ class Recording:
                 callback.received_at,
                 callback.digest,
                 problem,
-                _as_json(dict(callback.headers) if words else {}),
-                callback.body if words else b"",
+                _as_json(dict(callback.headers) if has_content else {}),
+                callback.body if has_content else b"",
             ),
         ).fetchone()
         return row["repeats"] > 0, row["id"]
 
 
 def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
-    """Return the problems of a message that was understood: another id, and dropped fields."""
+    """Return the problems of a message that was interpreted: another id, and dropped fields."""
     known = task[named.column]
     if not named.is_other(task):
         return shortened("; ".join(event.dropped), LONGEST_PROBLEM) or None
@@ -341,12 +360,12 @@ def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
 
 @cache
 def _insert_deliveries(hooks: int) -> str:
-    return _INSERT_DELIVERIES.format(told=" union all ".join([_ONE_DELIVERY] * hooks))
+    return _INSERT_DELIVERIES.format(added=" union all ".join([_ONE_DELIVERY] * hooks))
 
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
-# Statements are whole and always the same text: those of a callback are found prepared.
+# The text of each statement is always the same, so that a connection prepares it only once.
 _INSERT_TRANSITION = """
 insert into transitions (task, status, callback, outputs, occurred_at, recorded_at, trust,
   corrected)
@@ -396,8 +415,8 @@ where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'repla
 # Deliveries of that transition may exist already: their hooks are called again.
 _INSERT_DELIVERIES = """
 insert into deliveries (transition, hook, after, due_at)
-select transitions.id, told.hook, told.after, told.due_at
-from ({told}) as told cross join transitions where task = ? and status = ?
+select transitions.id, added.hook, added.after, added.due_at
+from ({added}) as added cross join transitions where task = ? and status = ?
 on conflict (transition, hook) do update set state = 'pending', after = excluded.after,
   due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts
 """
@@ -406,9 +425,9 @@ _ONE_DELIVERY = """
 select cast(? as text) as hook, cast(? as text) as after, cast(? as bigint) as due_at
 """
 
-# The same bytes may be on record for the task already: then this row stays without one. The outcome
-# is compared here, because another replay may have changed it since `stored` was read.
-_UNDERSTOOD = """
+# If the same bytes are on record for the task, this row stays without a task. The outcome is
+# compared here, because another replay may have changed it since `stored` was read.
+_REPLAYED = """
 update callbacks set outcome = :outcome, problem = :problem, task = case
   when exists (
     select 1 from callbacks as other
@@ -429,13 +448,13 @@ _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
 
 _SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
 
-_CALLBACK_CAME = """
+_WAITING_CALLBACK = """
 select 1 from callbacks where task = ? and source = 'callback' and outcome = 'confirming' limit 1
 """
 
-# The same bytes may mean more the second time: after an update that understands them, or once ends
-# need no confirmation any more.
-_KEEP = """
+# The same bytes may have another outcome the second time: after an update that can interpret them,
+# or when `CONFIRM` was changed.
+_STORE = """
 insert into callbacks (task, provider, source, trust, outcome, received_at, digest, problem,
   headers, body)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -447,6 +466,6 @@ on conflict {target} do update set repeats = callbacks.repeats + 1,
 returning id, repeats
 """
 
-_KEEP_CALLBACK = _KEEP.format(target="(task, digest)")
+_STORE_OF_TASK = _STORE.format(target="(task, digest)")
 
-_KEEP_OF_NO_TASK = _KEEP.format(target="(provider, digest) where task is null")
+_STORE_WITHOUT_TASK = _STORE.format(target="(provider, digest) where task is null")

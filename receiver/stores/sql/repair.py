@@ -1,4 +1,4 @@
-"""Redelivery of many deliveries, and of those that a hook never had."""
+"""Repairs many rows: redelivers, drops and creates deliveries."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from receiver.stores.sql.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class DeliverySelection:
-    """Which deliveries that ended are meant; None: any. Instants are integer milliseconds UTC."""
+    """A selection of deliveries that have ended. None: any. Times are integer milliseconds UTC."""
 
     state: State = State.DEAD
     hook: str | None = None
     provider: str | None = None
-    status: str | None = None  # that was to be told
+    status: str | None = None  # of the transition
     task_id: str | None = None
-    since: int | None = None  # the move was recorded then or later
-    until: int | None = None  # or before
+    since: int | None = None  # the transition was recorded then or later
+    until: int | None = None  # the transition was recorded before
 
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """One step of a long repair. `next`: where the following one begins; None: it is done."""
+    """One step of a repair. `next` is the start of the next step; None after the last one."""
 
     changed: int
     next: int | None
 
 
 class Repair(Component):
-    """Repairs many rows in steps of bounded size; with `dry_run` they are only counted."""
+    """Repairs many rows in steps of limited size. With `dry_run`, the rows are only counted."""
 
     def redeliver_all(
         self,
@@ -45,9 +45,10 @@ class Repair(Component):
         limit: int = 500,
         dry_run: bool = False,
     ) -> RepairStep:
-        """Make up to `limit` deliveries that ended due again, by row key, those after `after`.
+        """Make up to `limit` deliveries that have ended due again, after the row key `after`.
 
-        Those of forgotten tasks are left.
+        Skips deliveries of forgotten tasks. In PostgreSQL, a trigger announces the deliveries to
+        the job queue.
         """
         where, values = _conditions(wanted)
         with self._database.reading() as session:
@@ -86,9 +87,10 @@ class Repair(Component):
         limit: int = 500,
         dry_run: bool = False,
     ) -> RepairStep:
-        """Create the deliveries that a hook added later never had, for moves since that instant.
+        """Create the deliveries that a hook lacks for transitions recorded at `since` or later.
 
-        Looks at up to `limit` moves by row key, newest first, those before `before`.
+        Reads up to `limit` transitions before the row key `before`, newest first. In PostgreSQL, a
+        trigger announces the deliveries to the job queue.
         """
 
         def work(session: Session) -> RepairStep:
@@ -106,7 +108,7 @@ class Repair(Component):
                         "wait_ends_at": subscription.due_at(now, waits=True),
                     }
                     session.execute(_CREATE, values)
-            # Row keys are in the order of arrival: a page that is too old altogether is the last.
+            # Row keys are in the order of arrival, so a page of only older rows is the last one.
             following = found[-1]["id"] if recent and len(found) == limit else None
             return RepairStep(len(missing), following)
 
@@ -132,7 +134,10 @@ def _is_missing(row: Row, subscription: Subscription) -> bool:
 
 
 def _conditions(wanted: DeliverySelection) -> tuple[str, list[object]]:
-    """The state is written out: the index of the dead serves no state to be named later."""
+    """Return the conditions for these deliveries, and their values.
+
+    The state is a literal, because the index of dead letters is partial.
+    """
     where, values = rows.filters(
         **{
             "d.hook": wanted.hook,
@@ -187,7 +192,7 @@ from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
 """
 
-# It waits for the hook named by `after` only where that one is still to come.
+# The delivery waits for the one of the hook named by `after` only if that one has not ended.
 _CREATE = """
 insert into deliveries (transition, hook, after, due_at)
 select :transition, :hook, waited.hook,

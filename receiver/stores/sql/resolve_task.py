@@ -1,4 +1,4 @@
-"""Which task a message is about: the one on record, or one that is put on record for it."""
+"""Finds the task of a message, or creates it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Source
+from receiver.stores.sql import rows
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.rows import Row
@@ -64,7 +65,7 @@ class ProviderId:
         return mismatch_problem(self.id, known)
 
 
-def task_of(
+def find_or_create(
     session: Session,
     callback: Callback,
     event: Event | None = None,
@@ -85,10 +86,10 @@ def task_of(
 
 
 def find(session: Session, task_id: str | None) -> Row | None:
-    """The task with this id, locked until the transaction ends.
+    """Return the task with this id, and lock it until the transaction ends; None without one.
 
-    A statement that waits for a lock reads other tables as they were before it waited. So the lock
-    comes first, and the statement after it sees whether the task was forgotten meanwhile.
+    A statement that waits for a lock reads other tables as they were before it waited. Therefore a
+    separate statement locks the task first, and the next one sees whether it was forgotten.
     """
     session.lock(LOCK_TASK, (task_id,))
     row: Row | None = session.execute(_FIND_BY_ID, (task_id,)).fetchone()
@@ -96,25 +97,8 @@ def find(session: Session, task_id: str | None) -> Row | None:
 
 
 def insert(session: Session, task: Task) -> Row | None:
-    """Put the task on record; its row, as `find` gives it. None if its id is taken."""
-    row: Row | None = session.execute(
-        _INSERT_TASK,
-        (
-            task.id,
-            task.provider,
-            task.account,
-            task.provider_task_id,
-            str(task.id_source or IdSource.CREATE) if task.provider_task_id else None,
-            task.callback_task_id,
-            task.reference,
-            str(task.status),
-            str(task.trust),
-            task.created_at,
-            task.updated_at,
-            int(task.expects_callback),
-            task.deadline_at,
-        ),
-    ).fetchone()
+    """Insert the task. Returns its row with the columns of `find`; None if the id exists."""
+    row: Row | None = session.execute(_INSERT_TASK, rows.of_task(task)).fetchone()
     return row
 
 
@@ -126,11 +110,13 @@ def _known(
     plain_id = named.id.strip()  # surrounding whitespace is not part of an id
     session.lock_name(f"{callback.provider} {plain_id}")
     found: Row | None = find(session, event.external_task_id)
-    for written in (named.id, plain_id) if plain_id != named.id else (named.id,):
+    for provider_task_id in (named.id, plain_id) if plain_id != named.id else (named.id,):
         if found is None:
-            session.lock(_LOCK_BY_PROVIDER_ID, (callback.provider, written, written))
+            session.lock(
+                _LOCK_BY_PROVIDER_ID, (callback.provider, provider_task_id, provider_task_id)
+            )
             sql = _FIND_BY_PROVIDER_ID[named.column]
-            found = session.execute(sql, (callback.provider, written)).fetchone()
+            found = session.execute(sql, (callback.provider, provider_task_id)).fetchone()
     return found
 
 
@@ -159,17 +145,17 @@ def _adopt(
         id_source=named.source if named else None,
     )
     row = insert(session, task) or find(session, task_id)
-    assert row is not None  # noqa: S101 - inserted, or there before
+    assert row is not None  # noqa: S101 - inserted now or earlier
     return row
 
 
-_OF_A_TASK = """seq, id, provider, provider_task_id, id_source, callback_task_id, reference, status,
+_COLUMNS = """seq, id, provider, provider_task_id, id_source, callback_task_id, reference, status,
   trust, expects_callback, given_up_at, mismatched_at"""
 
 _FIND = f"""
-select {_OF_A_TASK}, forgotten.closed_at as forgotten_at
+select {_COLUMNS}, forgotten.closed_at as forgotten_at
 from tasks left join forgotten on forgotten.task = tasks.seq
-"""  # noqa: S608 - of this file
+"""  # noqa: S608 - contains no input
 
 _FIND_BY_ID = f"{_FIND} where id = ?"
 
@@ -184,9 +170,8 @@ _LOCK_BY_PROVIDER_ID = locked(
 )
 
 _INSERT_TASK = f"""
-insert into tasks (id, provider, account, provider_task_id, id_source, callback_task_id, reference,
-  status, trust, created_at, updated_at, expects_callback, deadline_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into tasks ({", ".join(rows.TASK_COLUMNS)})
+values ({", ".join(f":{column}" for column in rows.TASK_COLUMNS)})
 on conflict (id) do nothing
-returning {_OF_A_TASK}, null as forgotten_at
-"""  # noqa: S608 - of this file
+returning {_COLUMNS}, null as forgotten_at
+"""  # noqa: S608 - contains no input

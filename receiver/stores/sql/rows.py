@@ -1,10 +1,11 @@
-"""Rows of the record as values, and the statements that several components read them with."""
+"""Converts rows to values, with the statements and conditions that several components use."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from receiver.deliveries import Attempt, Delivery, File, State, Transition
@@ -17,14 +18,14 @@ T = TypeVar("T")
 
 
 class Row(Protocol):
-    """What both database drivers give: values by column name."""
+    """A row of either database driver: values by column name."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCallback:
-    """A callback on record. `repeats`: how often the same bytes came again."""
+    """A callback on record. `repeats` counts how often the same bytes were received again."""
 
     id: int
     callback: Callback
@@ -34,14 +35,14 @@ class StoredCallback:
 
     def may_be_accepted(self, task: Task) -> bool:
         """Return whether it still names another provider task than the one on record."""
-        on_record = [one for one in (task.provider_task_id, task.callback_task_id) if one]
-        names_it = any(is_problem_of(self.problem, one) for one in on_record)
-        return self.outcome is Outcome.MISMATCH and not names_it
+        known = [task.provider_task_id, task.callback_task_id]
+        names_known = any(is_problem_of(self.problem, task_id) for task_id in known if task_id)
+        return self.outcome is Outcome.MISMATCH and not names_known
 
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """From one instant to before another (integer milliseconds UTC); None: without that bound."""
+    """A time range without its end, in integer milliseconds UTC. None: unlimited."""
 
     since: int | None = None
     until: int | None = None
@@ -49,8 +50,11 @@ class TimeRange:
 
 ALWAYS = TimeRange()
 
+TASK_COLUMNS = tuple(field.name for field in fields(Task))  # all but `seq`, the row key
+
 
 def task(row: Row) -> Task:
+    """Return the task in a row of `tasks`."""
     return Task(
         id=row["id"],
         provider=row["provider"],
@@ -62,6 +66,7 @@ def task(row: Row) -> Task:
         callback_task_id=row["callback_task_id"],
         id_source=None if row["id_source"] is None else IdSource(row["id_source"]),
         reference=row["reference"],
+        model=row["model"],
         trust=Trust(row["trust"]),
         reason=row["reason"],
         cost=row["cost"],
@@ -75,7 +80,27 @@ def task(row: Row) -> Task:
     )
 
 
+def of_task(task: Task) -> dict[str, object]:
+    """Return the values of the row of a task, by column.
+
+    An id without a source came from the response to our create request.
+    """
+    source = task.id_source or IdSource.CREATE
+    return {
+        **{name: _column_value(getattr(task, name)) for name in TASK_COLUMNS},
+        "id_source": str(source) if task.provider_task_id else None,
+    }
+
+
+def _column_value(value: object) -> object:
+    """Return a value as both drivers store it."""
+    if isinstance(value, bool):
+        return int(value)
+    return str(value) if isinstance(value, StrEnum) else value
+
+
 def callback(row: Row) -> StoredCallback:
+    """Return the callback in a row of SELECT_CALLBACKS."""
     return StoredCallback(
         id=row["id"],
         callback=Callback(
@@ -94,17 +119,18 @@ def callback(row: Row) -> StoredCallback:
 
 
 def _headers(text: str) -> dict[str, str]:
-    """The headers of a message; none if they cannot be read."""
+    """Return the headers of a message; none if they are damaged."""
     try:
-        found = json.loads(text)
+        headers = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(headers, dict):
         return {}
-    return {display.storable(name): display.storable(str(value)) for name, value in found.items()}
+    return {display.storable(name): display.storable(str(text)) for name, text in headers.items()}
 
 
 def transition(row: Row) -> Transition:
+    """Return the transition in a row of `transitions`."""
     return Transition(
         status=row["status"],
         occurred_at=row["occurred_at"],
@@ -116,6 +142,7 @@ def transition(row: Row) -> Transition:
 
 
 def delivery(row: Row) -> Delivery:
+    """Return the delivery in a row of SELECT_DELIVERIES."""
     return Delivery(
         id=row["id"],
         task_id=row["task_id"],
@@ -131,10 +158,12 @@ def delivery(row: Row) -> Delivery:
 
 
 def by_id(delivery: Delivery) -> int:
+    """Return the key for sorting deliveries by id."""
     return delivery.id
 
 
 def attempt(row: Row) -> Attempt:
+    """Return the attempt in a row of `attempts`."""
     return Attempt(
         number=row["number"],
         started_at=row["started_at"],
@@ -145,10 +174,12 @@ def attempt(row: Row) -> Attempt:
 
 
 def of_attempt(attempt: Attempt) -> tuple[Any, ...]:
+    """Return the values of the row of an attempt, without its delivery."""
     return (attempt.number, attempt.started_at, attempt.ended_at, attempt.outcome, attempt.answer)
 
 
 def file(row: Row) -> File:
+    """Return the file in a row of `files`."""
     return File(
         media_index=row["media_index"],
         url=row["url"],
@@ -160,6 +191,7 @@ def file(row: Row) -> File:
 
 
 def of_file(file: File) -> tuple[Any, ...]:
+    """Return the values of the row of a file, without its delivery and attempt."""
     return (
         file.media_index,
         file.url,
@@ -171,7 +203,7 @@ def of_file(file: File) -> tuple[Any, ...]:
 
 
 def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T, ...]]:
-    """The rows as values, by the delivery they belong to."""
+    """Return the rows as values, grouped by the id of their delivery."""
     groups: dict[int, list[T]] = {}
     for row in found:
         groups.setdefault(row["delivery"], []).append(make(row))
@@ -179,19 +211,20 @@ def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T
 
 
 def filters(**wanted: object) -> tuple[str, list[object]]:
-    """A WHERE clause and its values for the columns that are wanted to equal something."""
+    """Return a condition with its values: columns equal the given values that are not None."""
     given: Mapping[str, object] = {k: v for k, v in wanted.items() if v is not None}
     return " and ".join(f"{column} = ?" for column in given) or "1 = 1", list(given.values())
 
 
-def within(column: str, span: TimeRange) -> tuple[str, list[object]]:
-    """What a WHERE clause goes on with for a column that lies in the span, and its values."""
-    bounds = {f"{column} >= ?": span.since, f"{column} < ?": span.until}
+def within(column: str, times: TimeRange) -> tuple[str, list[object]]:
+    """Return further conditions, each after an "and", for a time within the range; their values."""
+    bounds = {f"{column} >= ?": times.since, f"{column} < ?": times.until}
     given = {condition: value for condition, value in bounds.items() if value is not None}
     return "".join(f" and {condition}" for condition in given), list(given.values())
 
 
 def any_of(column: str, values: Sequence[object]) -> str:
+    """Return the condition that the column has one of these values."""
     return f"{column} in ({', '.join('?' * len(values)) or 'null'})"
 
 

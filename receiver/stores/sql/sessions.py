@@ -1,4 +1,4 @@
-"""Dashboard sessions, and refused attempts that all processes count together."""
+"""Dashboard sessions, and the refused attempts of all processes together."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SLOTS = 512  # of each kind of attempt, one sender in each
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How many attempts of one kind a sender may make: `burst` at once, then `per_second`."""
+    """The attempts of one kind that a sender may make: a `burst`, then `per_second`."""
 
     kind: str
     burst: int
     per_second: float
 
     def after(self, used: float, seconds: float) -> float:
-        """What is left of `used` attempts after so many seconds; a step back of a clock is none."""
+        """Return the used attempts after this time; a negative time, of a clock set back, is 0."""
         return max(0.0, used - max(0.0, seconds) * self.per_second)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The attempts that one sender has used up at the instant `at` (milliseconds UTC)."""
+    """The attempts that one sender has used up at the time `at` (milliseconds UTC)."""
 
     slot: int
     sender: str  # a digest of its network
@@ -35,24 +35,24 @@ class Usage:
     at: int
 
     def moved_to(self, now: int, allowance: Allowance) -> Usage:
-        """The same usage at another instant."""
+        """Return the same usage at another time."""
         seconds = (now - self.at) / 1000
         return replace(self, used=allowance.after(self.used, seconds), at=now)
 
     def plus(self, more: Usage, allowance: Allowance) -> Usage:
-        """Add the attempts of `more`, which are of the same instant.
+        """Return this usage with the attempts of `more`, at the same time.
 
-        A slot has one sender. If the two differ, the one that used up more keeps the slot, so that
-        neither is charged for the other. Processes that did not know of each other's attempts can
-        exceed the burst together; what exceeds it twice is dropped.
+        A slot has one sender. If the senders differ, the one that used up more keeps the slot, so
+        that no attempts are added to the wrong sender. Several processes can exceed the burst
+        together; the sum is limited to twice the burst.
         """
         if more.sender != self.sender:
             return more if more.used > self.used else self
         return replace(self, used=min(self.used + more.used, 2.0 * allowance.burst))
 
 
-class Sessions(Component):
-    """Sessions of the dashboard, and refused attempts. Both are bounded."""
+class DashboardSessions(Component):
+    """Stores sessions of the dashboard, and refused attempts; the number of both is limited."""
 
     def open(self, digest: str, now: int, ends_at: int) -> None:
         """Store a session until it ends; delete sessions that have ended, and the oldest if there
@@ -67,7 +67,7 @@ class Sessions(Component):
         self._database.write(work)
 
     def is_open(self, digest: str, now: int) -> bool:
-        """Whether the session is open: it was not closed, and has not ended."""
+        """Return whether the session was neither closed nor has expired."""
         with self._database.reading() as session:
             return session.execute(_IS_OPEN, (digest, now)).fetchone() is not None
 
@@ -76,15 +76,15 @@ class Sessions(Component):
         self._database.write(lambda session: session.execute(_CLOSE, (digest,)))
 
     def prune(self, now: int) -> None:
-        """Delete sessions that have ended."""
+        """Delete expired sessions."""
         self._database.write(lambda session: session.execute(_DELETE_ENDED, (now,)))
 
     def add_refused_attempts(
         self, allowance: Allowance, found: Sequence[Usage], now: int
     ) -> list[Usage]:
-        """Add these attempts to those of the other processes. Returns all of the kind, as of `now`.
+        """Add attempts to those of the other processes; return all of this kind, as of `now`.
 
-        At most SLOTS of each kind are stored. Attempts that are given back again are deleted.
+        At most SLOTS senders of each kind are stored. Attempts that no longer count are deleted.
         """
 
         def work(session: Session) -> list[Usage]:
@@ -98,14 +98,14 @@ class Sessions(Component):
                 _PUT, [(allowance.kind, one.slot, one.sender, one.used, one.at) for one in changed]
             )
             left = [one for one in held.values() if one.used > 0]
-            given_back = held.keys() - {one.slot for one in left}
-            session.executemany(_DELETE, [(allowance.kind, slot) for slot in sorted(given_back)])
+            expired = held.keys() - {one.slot for one in left}
+            session.executemany(_DELETE, [(allowance.kind, slot) for slot in sorted(expired)])
             return left
 
         return self._database.write(work)
 
     def refused_attempts(self, allowance: Allowance, now: int) -> list[Usage]:
-        """All attempts of the kind that are not given back yet, as of `now`."""
+        """Return all attempts of this kind that still count, as of `now`."""
         with self._database.reading() as session:
             found = _attempts(session, allowance, now)
         return [one for one in found if one.used > 0]

@@ -1,4 +1,4 @@
-"""The whole record, table by table, out of one database and into another."""
+"""Copies the whole record, table by table, from one database to another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from receiver.stores.sql.database import Component, Session
 
-# In the order in which rows refer to each other; processes are seen anew.
+# The key of each copied table, ordered so that a row comes after the rows it refers to.
 TABLES: Mapping[str, Sequence[str]] = {
     "tasks": ("seq",),
     "callbacks": ("id",),
@@ -32,14 +32,14 @@ TABLES: Mapping[str, Sequence[str]] = {
     "clock_steps": ("id",),
 }
 
-AT_ONCE = 500  # rows
+AT_ONCE = 500  # rows of a page
 
 
 class Transfer(Component):
     """Reads and writes whole tables, while nothing else uses the store."""
 
     def is_empty(self) -> bool:
-        """Is no task on record, nor a message of none?"""
+        """Return whether there are neither tasks nor callbacks on record."""
         with self._database.reading() as session:
             return all(
                 session.execute(f"select 1 from {table} limit 1").fetchone() is None  # noqa: S608
@@ -47,23 +47,26 @@ class Transfer(Component):
             )
 
     def count(self, table: str) -> int:
-        """How many rows a table has."""
+        """Return the number of rows of a table."""
         with self._database.reading() as session:
             sql = f"select count(*) as rows_there from {table}"  # noqa: S608 - a name of TABLES
             return int(session.execute(sql).fetchone()["rows_there"])
 
     def dump(self, table: str) -> Iterator[list[dict[str, Any]]]:
-        """Every row by column, in the order of its key, some at a time."""
+        """Yield all rows, in the order of their keys, in pages of rows by column name."""
         last: Sequence[Any] | None = None
-        while found := self._page(table, last):
-            yield found
-            last = [found[-1][column] for column in TABLES[table]]
+        while page := self._page(table, last):
+            yield page
+            last = [page[-1][column] for column in TABLES[table]]
 
-    def load(self, table: str, found: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows as they are, keys included."""
-        columns = list(found[0])
+    def load(self, table: str, page: Sequence[Mapping[str, Any]]) -> None:
+        """Insert the rows of a page unchanged, including their keys.
+
+        Triggers count the rows, and in PostgreSQL announce due deliveries to the job queue.
+        """
+        columns = list(page[0])
         sql = self._insertion(table, columns)
-        values = [[row[column] for column in columns] for row in found]
+        values = [[row[column] for column in columns] for row in page]
 
         def work(session: Session) -> None:
             session.executemany(sql, values)
@@ -71,13 +74,13 @@ class Transfer(Component):
         self._database.write(work)
 
     def digest(self, table: str) -> str:
-        """The same for the same rows, whichever database holds them."""
-        found = hashlib.blake2b(digest_size=16)
+        """Return a digest of all rows, which is equal in both databases if the rows are equal."""
+        digest = hashlib.blake2b(digest_size=16)
         for page in self.dump(table):
             for row in page:
-                told = sorted((name, _plain(value)) for name, value in row.items())
-                found.update(repr(told).encode("utf-8", "surrogatepass"))
-        return found.hexdigest()
+                values = sorted((name, _plain(value)) for name, value in row.items())
+                digest.update(repr(values).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def _page(self, table: str, last: Sequence[Any] | None) -> list[dict[str, Any]]:
         key = ", ".join(TABLES[table])

@@ -1,4 +1,4 @@
-"""The record in one SQLite file: for one machine, with every acknowledged callback on disk."""
+"""The record in one SQLite file, for one machine."""
 
 from __future__ import annotations
 

@@ -22,15 +22,14 @@ from receiver.stores.sqlite import schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
 from receiver.stores.sqlite.readers import Readers
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.stores.sqlite.writer import SqliteGroupCommit
+from receiver.stores.sqlite.writer import SqliteWriter
 
 T = TypeVar("T")
-POLL_EVERY = 0.015  # seconds; a look at `Readers.version` costs microseconds
-OPENED_WITHIN = 3.0  # seconds for which a process that starts waits for others to restore files
-
+POLL_EVERY = 0.015  # seconds; `Readers.version` takes microseconds
+OPENED_WITHIN = 3.0  # seconds for which a starting process waits for restored files
 
 Version = tuple[int, int, int]
-FIXED: Version = (3, 51, 3)
+FIXED: Version = (3, 51, 3)  # without the WAL-reset bug
 BACKPORTS: tuple[Version, ...] = ((3, 44, 6), (3, 50, 7))
 
 
@@ -40,9 +39,9 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = OpenFiles(path)
-        self.writer = SqliteGroupCommit(path, self._files)
+        self.writer = SqliteWriter(path, self._files)
         self.readers = Readers(path, self._files)
-        self._seen = threading.local()  # `version`: what this thread saw when its last wait ended
+        self._seen = threading.local()  # `version`: the version when this thread's last wait ended
 
     def migrate(self) -> list[str]:
         try:
@@ -61,7 +60,7 @@ class SqliteDatabase(Database):
             schema.check(connection, self._path)
 
     def version(self) -> str:
-        return described(sqlite3.sqlite_version_info)
+        return version_text(sqlite3.sqlite_version_info)
 
     def pooler(self) -> None:
         """Return None: a file has no pooler."""
@@ -90,7 +89,7 @@ class SqliteDatabase(Database):
         with self.reading() as connection:
             sql = "select 1 from tasks where reference = ? limit 1"
             if connection.execute(sql, (reference,)).fetchone() is not None:
-                return  # another task of the same customer has it
+                return  # another task has the same reference
         try:
             if space.has_remnants(self._files, reference):
                 self.write(self.note_erasure)
@@ -102,7 +101,7 @@ class SqliteDatabase(Database):
     def held_by(self, mark: int) -> str:
         del mark  # the log is truncated as a whole
         return (
-            f"a program that reads {self._path} keeps it in {self._path}-wal; "
+            f"a program that reads {self._path} keeps a copy in {self._path}-wal; "
             f"to find the program, run: fuser -v {self._path}-wal"
         )
 
@@ -110,7 +109,7 @@ class SqliteDatabase(Database):
         """Return None: the database runs on this machine."""
 
     def settle_sequences(self) -> None:
-        """Do nothing: a new row key is one more than the greatest."""
+        """Do nothing: a new row key is always the greatest one plus 1."""
 
     def close(self) -> None:
         self.writer.close()
@@ -129,8 +128,8 @@ class SqliteDatabase(Database):
             yield
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
-        # What was committed since this thread's last wait ended counts: no wake-up is missed
-        # between looking for work and waiting for more.
+        # A commit since this thread's last wait ended counts, so that none is missed between
+        # looking for work and waiting for more.
         before = getattr(self._seen, "version", None)
         rounds = max(1, int(timeout / POLL_EVERY))
         for _ in range(rounds):
@@ -148,8 +147,8 @@ class SqliteDatabase(Database):
         del task_id  # the one writer keeps the order of all writes
         return self.writer.submit(work, start=False)
 
-    # SQLite has no statistics of this database. It might read along the index of a common value,
-    # and so look at most of the table. A `+` before a column keeps its index from being used.
+    # SQLite has no statistics of this database, so it might use the index of a common value and
+    # read most of the table. A `+` before a column prevents the use of its index.
 
     def walk(
         self,
@@ -181,7 +180,7 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
-        """A reading connection for this block alone. Raises StoreUnavailable."""
+        """Return a read-only connection for the block's exclusive use. Raises StoreUnavailable."""
         try:
             reader = self._begun(self.readers.take)
         except (sqlite3.Error, OSError) as error:
@@ -189,20 +188,20 @@ class SqliteDatabase(Database):
             raise self._unavailable(error) from error
         try:
             yield reader.connection
-            self._files.check()  # otherwise, what was read may be incomplete
+            self._files.check()  # if they were changed, the result may be incomplete
         except (sqlite3.Error, OSError) as error:
             reader.is_reusable = False
-            self.readers.close_idle()  # each may be in the same state: the next read starts afresh
+            self.readers.close_idle()  # the other connections may be in the same state
             raise self._unavailable(error) from error
         finally:
             self.readers.give_back(reader)
             self._files.end_read()
 
     def _begun(self, work: Callable[[], T]) -> T:
-        """Begin a read with this work, and return its result; the caller calls `end_read`.
+        """Call `work` as the beginning of a read, and return its result; the caller ends the read.
 
-        If another program changed the files, they are restored first. If the work fails, the read
-        has ended.
+        If another program changed the files, they are restored first. If `work` fails, the read has
+        ended.
         """
         for is_last in (False, True):
             self._files.begin_read()
@@ -216,9 +215,9 @@ class SqliteDatabase(Database):
         raise AssertionError
 
     def _restore_files(self) -> None:
-        """Let the writer open the files again, after another program changed them.
+        """Make the writer open the files again, after another program changed them.
 
-        Only processes that have them open can do that: a process that starts waits for them.
+        Only a process that has them open can restore them; a starting process waits for that.
         """
         until = time.monotonic() + OPENED_WITHIN
         while True:
@@ -236,21 +235,21 @@ class SqliteDatabase(Database):
 
 
 def _nothing(_: Session) -> None:
-    """Write nothing: the writer checks the files before each batch."""
+    """Do nothing: the writer checks the files before each batch."""
 
 
-def described(version: Version) -> str:
-    """Return the name of this version of SQLite, and its known problem if it has it."""
+def version_text(version: Version) -> str:
+    """Return the name of this version of SQLite, with its known problem if it has one."""
     name = f"SQLite {'.'.join(map(str, version))}"
     if not has_wal_reset_bug(version):
         return name
     return (
         f"{name}, which has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); our file "
-        "lock prevents it: let no other program write to the file"
+        "lock prevents it as long as no other program writes to the file"
     )
 
 
 def has_wal_reset_bug(version: Version) -> bool:
     """Return whether a write that races a checkpoint can lose commits."""
-    is_backport = any(version[:2] == one[:2] and version >= one for one in BACKPORTS)
-    return version < FIXED and not is_backport
+    is_fixed = any(version[:2] == fix[:2] and version >= fix for fix in BACKPORTS)
+    return version < FIXED and not is_fixed

@@ -1,8 +1,8 @@
-"""Detects that another program changed the files of an open database, and rescues what they held.
+"""Detects that another program changed the files of an open database, and rescues the data.
 
 A process writes to the files that it has opened, even after their names were removed or given to
-other files. What it commits there is lost as soon as the last process that has them open ends. So
-the writer compares the names with its open files before each batch, and again before it reports a
+other files. Commits to such files are lost when the last process that has them open ends. So the
+writer compares the names with its open files before each batch, and again before it reports a
 batch as durable.
 """
 
@@ -28,9 +28,9 @@ from receiver.stores.sqlite.session import SqliteSession
 Identity = tuple[int, int]  # of a file: device and inode
 Connect = Callable[..., SqliteSession]
 READERS_END_WITHIN = 2.0  # seconds for which a recovery waits for reads of this process
-CHECKPOINT_WITHIN = 1_000  # ms for which it waits for reads of other processes
+CHECKPOINT_WITHIN = 1_000  # ms for which a recovery waits for reads of other processes
 PROBE_WITHIN = 0.2  # seconds
-NOTES_KEPT = 20  # of rescued files; a process that was idle meanwhile looks for its own
+NOTES_KEPT = 20  # of rescued files; a process that was idle looks for its own files there
 LOG_STARTS = (
     b"\x37\x7f\x06\x82",
     b"\x37\x7f\x06\x83",
@@ -45,24 +45,24 @@ class FilesChanged(OSError):
 
 
 class LogEmptied(FilesChanged):
-    """Another program emptied the log: what was only there is lost."""
+    """Another program emptied the log, so commits that were only there are lost."""
 
 
 class Files(NamedTuple):
-    """The files of a database, as their names show them. None if there is no such file."""
+    """The files that have the names of a database's files. None if there is no such file."""
 
     database: Identity | None
     wal: Identity | None
     shm: Identity | None
 
     def changed_since(self, known: Files) -> list[str]:
-        """Return the suffixes of the files that are not those of `known` any more."""
+        """Return the suffixes of the files that differ from those of `known`."""
         pairs = {
             "": (known.database, self.database),
             "-wal": (known.wal, self.wal),
             "-shm": (known.shm, self.shm),
         }
-        return [suffix for suffix, (was, is_) in pairs.items() if was not in (None, is_)]
+        return [suffix for suffix, (before, now) in pairs.items() if before not in (None, now)]
 
 
 def identity(path: Path) -> Identity:
@@ -71,12 +71,12 @@ def identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def names(database: Path) -> tuple[str, str, str]:
+def file_names(database: Path) -> tuple[str, str, str]:
     """Return the names of the database file, the log and its index."""
     return str(database), f"{database}-wal", f"{database}-shm"
 
 
-def look(database: str, wal: str, shm: str) -> Files:
+def current_files(database: str, wal: str, shm: str) -> Files:
     """Return the files that have these names now."""
     return Files(_identity(database), _identity(wal), _identity(shm))
 
@@ -135,12 +135,12 @@ def check_complete(path: Path) -> None:
 
 
 def _is_partial(path: Path) -> bool:
-    found = look(*names(path))
+    found = current_files(*file_names(path))
     return None in (found.wal, found.shm)
 
 
 def _is_in_use(path: Path) -> bool:
-    """Return whether any connection to the database is open, by asking for exclusive use."""
+    """Return whether any connection to the database is open, by requesting exclusive use."""
     name = quote(str(path.absolute()))
     probe = sqlite3.connect(f"file:{name}?mode=rw", uri=True, timeout=PROBE_WITHIN)
     try:
@@ -149,7 +149,7 @@ def _is_in_use(path: Path) -> bool:
     except sqlite3.OperationalError as error:
         return (error.sqlite_errorcode & 0xFF) == sqlite3.SQLITE_BUSY
     except sqlite3.Error:
-        pass  # the caller's own connection meets the same error
+        pass  # the caller's own connection will raise the same error
     finally:
         probe.close()
     return False
@@ -159,24 +159,24 @@ class OpenFiles:
     """The connections of one store, and the files that they have open. Thread-safe.
 
     All connections of a process share one open `-shm` file, so that a process can open new files
-    only after it has closed all its connections. `generation` is the number of times it did.
+    only after it has closed all its connections. `generation` counts how often it did so.
     """
 
     def __init__(self, path: Path) -> None:
         self.generation = 0
-        self._path, self._file_names = path, names(path)
+        self._path, self._file_names = path, file_names(path)
         self._mutex = threading.Condition()
         self._connections: dict[int, SqliteSession] = {}  # by id
         self._file: BinaryIO | None = None  # the database file, while connections are open
         self._unused: list[SqliteSession] = []  # those that `close` has left open
         self._known: Files | None = None  # None while no connection is open
-        self._log_size = 0  # bytes; what this process saw at its last commit
+        self._log_size = 0  # bytes, at the last commit of this process
         self._reads = 0  # reads of this process that are in progress
         self._is_recovering = False
         self._is_restored = False  # this process may create the missing files
 
     def begin_read(self) -> None:
-        """Keep a recovery of this process waiting until `end_read`. Raises FilesChanged."""
+        """Make a recovery in this process wait until `end_read`. Raises FilesChanged."""
         with self._mutex:
             if self._is_recovering and not self._mutex.wait_for(
                 lambda: not self._is_recovering, READERS_END_WITHIN
@@ -185,22 +185,22 @@ class OpenFiles:
             self._reads += 1
 
     def end_read(self) -> None:
-        """End what `begin_read` began."""
+        """End a read that `begin_read` began."""
         with self._mutex:
             self._reads -= 1
             if self._is_recovering:
                 self._mutex.notify_all()
 
     def check(self) -> None:
-        """Raise FilesChanged if the names do not show the open files any more.
+        """Raise FilesChanged if the names refer to other files than the open ones.
 
         Raises FileNotFoundError if there is no database.
         """
-        found = look(*self._file_names)
+        found = current_files(*self._file_names)
         if found == self._known:
             return
         if found.database is None:
-            identity(self._path)  # raises the error that says why
+            identity(self._path)  # raises the OSError
         if changed := self._changed(found):
             raise FilesChanged(f"another program removed or replaced {self._names(changed)}")
 
@@ -211,14 +211,14 @@ class OpenFiles:
 
     @property
     def are_changed(self) -> bool:
-        """Whether the names do not show the open files any more."""
-        return bool(self._changed(look(*self._file_names)))
+        """Whether the names refer to other files than the open ones."""
+        return bool(self._changed(current_files(*self._file_names)))
 
     def check_log(self, connection: SqliteSession) -> None:
         """Raise FilesChanged if another program emptied the log: see `check`.
 
-        The caller holds the file lock, and the connection is in no transaction. A log that became
-        empty was emptied by a checkpoint of ours, unless its index still contains frames.
+        The caller holds the file lock, and the connection is in no transaction. One of our own
+        checkpoints emptied the log, unless its index still contains frames.
         """
         before, self._log_size = self._log_size, _size(self._file_names[1])
         if self._log_size == 0 and before > 0 and self._has_lost_frames(connection):
@@ -234,7 +234,7 @@ class OpenFiles:
         with nullcontext() if has_lock or not self._is_partial() else self._lock_if_permitted():
             if self._is_partial() and not self._is_restored:
                 check_complete(self._path)
-            before = look(*self._file_names)
+            before = current_files(*self._file_names)
             connection = connect(self._path, read_only=read_only)
             try:
                 # SQLite opens the other two files only for the first statement that reads.
@@ -252,8 +252,8 @@ class OpenFiles:
         """Yield the bytes of the database file. Raises OSError.
 
         The file stays open as long as a connection: whenever a process closes a file, it loses all
-        its locks on it. Without them, another process that closes its connections would take
-        itself for the last one, and remove the log that this process writes to.
+        its locks on it. Without them, another process that closes its connections would remove the
+        log that this process writes to, as if no other process had the database open.
         """
         with self._mutex:
             file = self._file = self._file or self._path.open("rb", buffering=0)
@@ -263,13 +263,13 @@ class OpenFiles:
                 yield piece
                 place += len(piece)
         except ValueError:  # it was closed meanwhile
-            raise FilesChanged(f"{self._path} was opened again while it was read") from None
+            raise FilesChanged(f"{self._path} was reopened while it was being read") from None
         finally:
             self._close([])
 
     @contextmanager
     def alone(self, connect: Connect) -> Iterator[SqliteSession]:
-        """Open a connection for this block, which no writer of any process interrupts.
+        """Open a connection for the block, while no writer of any process can write.
 
         Raises sqlite3.Error and OSError, and FilesChanged if files were changed.
         """
@@ -282,14 +282,14 @@ class OpenFiles:
                 self.close(connection)
 
     def close(self, connection: SqliteSession) -> None:
-        """Close a connection, but not while its files are changed: `recover` needs it."""
+        """Close a connection, unless its files were changed, because `recover` needs it then."""
         if id(connection) in self._connections:
             self._unused.append(connection)
         if self._unused and not self.are_changed:
             self._close(self._unused)
 
     def close_all(self) -> None:
-        """Close what `close` has left open, after rescuing what would be lost with it."""
+        """Rescue the data of changed files, then close the connections that `close` left open."""
         if self._connections and self.are_changed:
             try:
                 with file_lock(self._path):
@@ -301,18 +301,18 @@ class OpenFiles:
     def recover(self, *, has_lost_log: bool = False) -> bool:
         """Close all connections to files that were changed, after rescuing what was committed.
 
-        The caller holds the file lock, and no connection is in a transaction. What is only in the
-        log is written to the database file. The names that are left are removed, so that other
-        processes detect the change as well. Raises FilesChanged or sqlite3.Error if that is not
-        possible yet; then everything stays open, and the next attempt may succeed. Returns whether
-        this process was the first to detect the change.
+        The caller holds the file lock, and no connection is in a transaction. The log is written
+        back to the database file. The remaining names are removed, so that other processes detect
+        the change as well. Raises FilesChanged or sqlite3.Error if that is not possible yet; then
+        all connections stay open, and the next attempt may succeed. Returns whether this process
+        was the first to detect the change.
         """
         with self._mutex:
             self._is_recovering = True
             is_free = self._mutex.wait_for(lambda: not self._reads, READERS_END_WITHIN)
         try:
             if not is_free:
-                raise FilesChanged(f"{self._path}: a read takes too long to restore the files")
+                raise FilesChanged(f"{self._path}: a read delays the restoring of the files")
             return self._recover(has_lost_log=has_lost_log)
         finally:
             with self._mutex:
@@ -320,38 +320,38 @@ class OpenFiles:
                 self._mutex.notify_all()
 
     def _recover(self, *, has_lost_log: bool) -> bool:
-        known, found = self._known, look(*self._file_names)
+        known, found = self._known, current_files(*self._file_names)
         if known is None:
             return False
         changed = self._changed(found) or (["-wal"] if has_lost_log else [])
         if not changed:
             return False
         if found.database is None:
-            identity(self._path)  # raises: the file may come back
+            identity(self._path)  # raises an error, because the file may reappear
         is_rescued = self._was_rescued(known)  # by another process
         is_replaced = found.database != known.database
-        # Others may have begun a log of their own: its frames must not be mixed with ours.
+        # Other processes may have begun a new log, whose frames must not be mixed with ours.
         is_followed = found.wal not in (None, known.wal) and _is_log(Path(self._file_names[1]))
         is_kept = not (is_replaced or is_followed or has_lost_log)
         if not is_rescued:
             if is_kept:
                 self._checkpoint()
             pairs = (("-wal", known.wal, found.wal), ("-shm", known.shm, found.shm))
-            for suffix, was, is_ in pairs:
-                if is_ == was or not (is_replaced or is_followed):
+            for suffix, before, now in pairs:
+                if now == before or not (is_replaced or is_followed):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
             self._write_notes([*self._notes(), rescue_note(known)])
-            self._is_restored = True  # the caller holds the lock until it has created them
+            self._is_restored = True  # the caller holds the lock until the files are created
         with _no_checkpoint_at_close(self._path):
             self._close(list(self._connections.values()))
         if is_rescued:
-            log.warning("opened the files of the database again, which another process restored")
+            log.warning("reopened the files of the database, which another process restored")
             return False
         log.error(
             "another program removed, replaced or emptied files of the open database",
             files=self._names(changed),
             commits="all were kept" if is_kept else "some may be missing",
-            remedy="stop the receiver before you touch its files",
+            remedy="stop the receiver before you change its files",
         )
         return True
 
@@ -360,17 +360,17 @@ class OpenFiles:
         return rescue_note(known) in self._notes()
 
     def _remove_obsolete_note(self) -> None:
-        """Remove the note that other files were given up which had the identities of the open ones.
+        """Remove the note about earlier files that had the same identities as the open ones.
 
-        A file system gives the number of a removed file to a new one as soon as no process has the
-        removed file open, so that nobody needs the note any more. The caller holds the file lock.
+        A file system reuses the inode of a removed file when no process has it open any more, so
+        no process needs the note then. The caller holds the file lock.
         """
         notes = self._notes()
         if self._known is not None and rescue_note(self._known) in notes:
             self._write_notes([note for note in notes if note != rescue_note(self._known)])
 
     def _notes(self) -> list[str]:
-        """Return the notes in the lock file about files that were given up, the newest last."""
+        """Return the notes in the lock file about abandoned files, the newest last."""
         with suppress(OSError, ValueError):
             return Path(f"{self._path}-lock").read_text().splitlines(keepends=True)
         return []
@@ -384,12 +384,12 @@ class OpenFiles:
         connection.execute(f"pragma busy_timeout = {CHECKPOINT_WITHIN}")
         busy, logged, written = connection.execute("pragma wal_checkpoint(full)").fetchone()
         if busy or logged != written:
-            raise FilesChanged(f"{self._path}: another process reads what has to be rescued")
+            raise FilesChanged(f"{self._path}: another process is reading the data to rescue")
 
     def _has_lost_frames(self, connection: SqliteSession) -> bool:
-        """Return whether the index of the log, which is empty, contains frames."""
+        """Return whether the index of the empty log contains frames."""
         try:
-            # Of an empty log, nothing can be read, so that nothing is written.
+            # The log is empty, so this checkpoint writes nothing.
             return int(connection.execute("pragma wal_checkpoint(passive)").fetchone()[1]) > 0
         except sqlite3.Error:
             return True
@@ -405,12 +405,12 @@ class OpenFiles:
         return changed
 
     def _is_partial(self) -> bool:
-        """Return whether this process has nothing open, and the -wal or -shm file is missing."""
+        """Return whether no file is open in this process, and the -wal or -shm file is missing."""
         return self._known is None and _is_partial(self._path)
 
     def _register(self, connection: SqliteSession, before: Files) -> None:
-        after = look(*self._file_names)
-        # SQLite has created what did not exist. If it has no name, it was removed since.
+        after = current_files(*self._file_names)
+        # SQLite has created the missing files. If a name is missing now, its file was removed.
         is_complete = None not in after or not _has_log(connection)
         with self._mutex:
             known = self._known or before
@@ -424,7 +424,7 @@ class OpenFiles:
             for connection in tuple(connections):
                 if self._connections.pop(id(connection), None) is not None:
                     connection.close()
-            self._unused = [one for one in self._unused if id(one) in self._connections]
+            self._unused = [unused for unused in self._unused if id(unused) in self._connections]
             if not self._connections:
                 if self._file is not None:
                     self._file.close()
@@ -434,7 +434,7 @@ class OpenFiles:
 
     @contextmanager
     def _lock_if_permitted(self) -> Iterator[None]:
-        """Hold the file lock, unless this user may not: such a user cannot write either."""
+        """Hold the file lock, if the permissions of this user allow it; only then can it write."""
         with ExitStack() as stack:
             with suppress(OSError):
                 stack.enter_context(file_lock(self._path))
@@ -445,7 +445,7 @@ class OpenFiles:
 
 
 def rescue_note(known: Files) -> str:
-    """Return the note in the lock file that these files were given up for new ones."""
+    """Return the note for the lock file that these files were abandoned for new ones."""
     return f"given up: {known}\n"
 
 
@@ -456,12 +456,12 @@ def _has_log(connection: SqliteSession) -> bool:
 
 @contextmanager
 def _no_checkpoint_at_close(path: Path) -> Iterator[None]:
-    """Keep SQLite from writing the log back when it closes the last connection.
+    """Prevent SQLite from writing the log back when it closes the last connection.
 
-    It would also remove the file that has the name of the log now, which may be the log of others.
-    The lock of an open file description counts as another process's, so that SQLite does not get
-    the exclusive lock that it needs for that. Closing the file releases all locks of this process,
-    which has closed all connections by then.
+    SQLite would also remove the file that now has the name of the log, which may be the log of
+    other processes. The lock of an open file description acts like the lock of another process, so
+    that SQLite cannot get the exclusive lock that it needs for that. Closing the file releases all
+    locks of this process, which has closed all connections by then.
     """
     with ExitStack() as stack:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The reading connections of one SQLite file: the store owns them, a thread borrows one."""
+"""A pool of read-only connections to one SQLite file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.stores.sqlite.writer import connect
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One connection, and the generation of the files that it was made to."""
+    """A connection, and the generation of the files that it has open."""
 
     connection: SqliteSession
     generation: int
@@ -23,25 +23,25 @@ class Reader:
 
 
 class Readers:
-    """Opens a connection when all others are in use, and keeps it for the next reader.
+    """Opens a connection when all others are in use, and reuses it afterwards.
 
-    A connection belongs to no thread, so a thread that ends leaves none behind, and there are
-    never more connections than reads that overlapped.
+    Connections do not belong to threads, so a thread that ends leaves none open, and there are
+    never more connections than concurrent reads.
     """
 
     def __init__(self, path: Path, files: OpenFiles) -> None:
         self._path, self._files = path, files
-        self._idle: list[Reader] = []  # append and pop are atomic; the last used is the warmest
+        self._idle: list[Reader] = []  # append and pop are atomic; the last one is the warmest
         self._is_closed = False
         self._watching = threading.Lock()
         self._watcher: Reader | None = None
-        self._watchers = 0  # how many there were
+        self._watchers = 0  # how many were opened so far
 
     def take(self) -> Reader:
         """Return a connection for the caller's exclusive use, until `give_back`.
 
-        Called within `OpenFiles.reading`. Raises OSError if there is no file or if files were
-        changed, and sqlite3.Error.
+        Called during a read (see `OpenFiles.begin_read`). Raises OSError if there is no file or if
+        files were changed, and sqlite3.Error.
         """
         self._files.check()
         while reader := self._pop():
@@ -50,15 +50,16 @@ class Readers:
         return self._opened()
 
     def give_back(self, reader: Reader) -> None:
+        """Return a connection to the pool, or close it if it cannot be used again."""
         if not reader.is_reusable:
             self._close(reader)
             return
         self._idle.append(reader)
-        if self._is_closed:  # read last: `close` may have come before this connection
+        if self._is_closed:  # checked last, because `close` may have run before the append
             self.close_idle()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that are not in use."""
         while reader := self._pop():
             self._close(reader)
 
@@ -66,7 +67,7 @@ class Readers:
         """Return a value that changes with each commit of any process.
 
         SQLite's `data_version` cannot be compared between connections, so all threads share one
-        connection for it. Called within `OpenFiles.reading`. Raises OSError, sqlite3.Error.
+        connection for it. Called during a read. Raises OSError, sqlite3.Error.
         """
         with self._watching:
             watcher, self._watcher = self._watcher, None
@@ -84,7 +85,7 @@ class Readers:
             return self._watchers, count
 
     def close(self) -> None:
-        """Close every connection; one that is in use is closed by the thread that uses it."""
+        """Close all connections; those in use are closed when they are given back."""
         self._is_closed = True
         self.close_idle()
         with self._watching:
@@ -98,19 +99,19 @@ class Readers:
         if watcher is not None and watcher.generation == self._files.generation:
             return watcher
         opened = self._opened()
-        if opened.is_reusable:  # the others, new at each call, would make each look like a commit
+        if opened.is_reusable:  # otherwise, each call would open one, and look like a commit
             self._watchers += 1
         return opened
 
     def _opened(self) -> Reader:
-        # While a connection to a read-only file is open, all others of the process are read-only
-        # too: the writer could not recover when the file becomes writable again.
+        # While a connection to a read-only file is open, all connections of the process are
+        # read-only, so the writer could not write after the file becomes writable again.
         is_reusable = self._is_writable()
         connection = self._files.open(connect, read_only=True)
         return Reader(connection, self._files.generation, is_reusable)
 
     def _close(self, reader: Reader) -> None:
-        if reader.generation == self._files.generation:  # otherwise it is closed
+        if reader.generation == self._files.generation:  # otherwise, it was closed already
             self._files.close(reader.connection)
 
     def _pop(self) -> Reader | None:

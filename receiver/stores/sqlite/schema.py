@@ -1,4 +1,4 @@
-"""The SQLite schema: numbered SQL files, applied by sqlite-utils under the file lock."""
+"""Applies the numbered SQL files of the schema with sqlite-utils, under the file lock."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def migrate(path: Path) -> list[str]:
-    """Apply what is missing; the names applied. Raises sqlite3.Error, OSError, SchemaMismatch.
+    """Apply the missing migrations, and return their names.
 
-    The file lock and BEGIN IMMEDIATE keep two releases that start at once from racing.
+    The file lock and BEGIN IMMEDIATE exclude other processes that migrate at the same time. Raises
+    sqlite3.Error, OSError and SchemaMismatch.
     """
     with file_lock(path):
         check_complete(path)
@@ -28,7 +29,7 @@ def migrate(path: Path) -> list[str]:
             private_files.close_to_others(file)
         connection = connect(path, read_only=False)
         try:
-            # Both are decided by the first page written: they cannot wait for a migration.
+            # The first page that is written decides both, so a migration cannot set them.
             connection.execute("pragma auto_vacuum = incremental")
             connection.execute("pragma journal_mode = wal")
             return _apply(connection, path)
@@ -37,16 +38,17 @@ def migrate(path: Path) -> list[str]:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises SchemaMismatch, saying what to run, if this code cannot serve the database."""
+    """Raise SchemaMismatch if this release cannot use the database."""
     applied, known = _applied(connection), [name for name, _ in _files()]
     refuse_newer(str(path), applied, known)
     refuse_older(str(path), applied, known)
-    if connection.execute("pragma journal_mode").fetchone()[0] != "wal":  # as a backup may come out
+    # A restored backup, for example, may not be in WAL mode.
+    if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
         raise SchemaMismatch(f"{path} is not in WAL mode; run: receiver migrate")
 
 
 def _apply(connection: sqlite3.Connection, path: Path) -> list[str]:
-    from sqlite_utils import Database, Migrations  # noqa: PLC0415 - only a migration waits for it
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415 - only migrations need it
 
     known = Migrations("callback-receiver")
     for name, sql in _files():
@@ -60,8 +62,8 @@ def _apply(connection: sqlite3.Connection, path: Path) -> list[str]:
     return names
 
 
-class _migration:  # noqa: N801 - stands where sqlite-utils expects a function
-    """Runs one SQL file; not by `executescript`, which commits first."""
+class _migration:  # noqa: N801 - used as a function by sqlite-utils
+    """Executes one SQL file, without `executescript`, which would commit first."""
 
     def __init__(self, sql: str) -> None:
         self.__name__ = "sql"

@@ -1,4 +1,4 @@
-"""An SQLite connection as the verbs use it: its one writer needs no locks on rows or names."""
+"""The SQLite connection that components use. With one writer, it needs no locks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from receiver.stores.sql.locks import LockedSql
 
 
 class SqliteSession(sqlite3.Connection):
-    """A connection, as `stores.sql.database.Session`."""
+    """A connection; see `stores.sql.database.Session`."""
 
     def execute_locked(self, sql: LockedSql, values: Values = (), /) -> sqlite3.Cursor:
         return self.execute(sql.without_lock, values)
 
     def lock(self, sql: LockedSql, values: Values = (), /) -> None:
-        """Nothing to do: no other transaction writes until this one ends."""
+        """Do nothing: no other transaction writes until this one ends."""
 
     def lock_name(self, name: str, /) -> None:
-        """Nothing to do: no other transaction writes until this one ends."""
+        """Do nothing: no other transaction writes until this one ends."""
 
 
 class SqliteReadingSession(SqliteSession):
-    """A connection that only reads: it looks for text that cannot be stored as it would be."""
+    """A read-only connection, which searches for unstorable text in the form that is stored."""
 
     def execute(self, sql: str, values: Values = (), /) -> sqlite3.Cursor:  # type: ignore[override]
         try:

@@ -19,7 +19,7 @@ from receiver.stores.sql.metrics import FILES_CHANGED, count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
 from receiver.stores.sqlite.session import SqliteReadingSession, SqliteSession
 
-__all__ = ["SqliteGroupCommit", "connect", "file_lock"]
+__all__ = ["SqliteWriter", "connect", "file_lock"]
 
 Write = group_commit.Write[SqliteSession, Any]
 WRITE_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
@@ -36,7 +36,7 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
         factory=SqliteReadingSession if read_only else SqliteSession,
     )
     connection.row_factory = sqlite3.Row
-    # Text that is not UTF-8 (a damaged file, another program) makes no row unreadable.
+    # Rows stay readable if they contain text that is not UTF-8, from a damaged file for example.
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     connection.execute("pragma foreign_keys = on")
     # No memory mapping: a truncated file would cause a SIGBUS instead of an error.
@@ -51,7 +51,7 @@ def connect(path: Path, *, read_only: bool) -> SqliteSession:
     return connection
 
 
-class SqliteGroupCommit(group_commit.GroupCommit[SqliteSession]):
+class SqliteWriter(group_commit.GroupCommit[SqliteSession]):
     """The writer of one process for one file."""
 
     def __init__(self, path: Path, files: OpenFiles | None = None) -> None:
@@ -59,8 +59,8 @@ class SqliteGroupCommit(group_commit.GroupCommit[SqliteSession]):
         self._path = path
         self._files = files or OpenFiles(path)
         self._connection: SqliteSession | None = None
-        self._generation = 0  # of the files that the connection was made to
-        self._changes = 0  # how often files were changed that is not on record yet
+        self._generation = 0  # of the files that the connection has open
+        self._changes = 0  # changes of files that are not counted in the record yet
 
     @property
     def _likely_cause(self) -> str:
@@ -96,21 +96,21 @@ class SqliteGroupCommit(group_commit.GroupCommit[SqliteSession]):
     def _lost(self) -> StoreUnavailable | None:
         """Return an error if the batch was committed to files that have lost their names.
 
-        Until they were restored, it would be lost if the process was killed.
+        It would be lost if the process was killed before the files are restored.
         """
         try:
             self._check()
         except FilesChanged as error:
             self._recover(error)
-            self._connected()  # others wait for the files
+            self._connected()  # other processes wait for the files
             return StoreUnavailable(f"{error}; send it again")
         return None
 
     def _connected(self) -> SqliteSession:
-        """Return a connection to the files that have the names now. Raises OSError without one.
+        """Return a connection to the files that have the names now. Raises OSError.
 
-        If files were removed or replaced, an open connection still refers to the old ones, and
-        everything written there would be lost.
+        If files were removed or replaced, an open connection still refers to the old ones, where
+        all writes would be lost.
         """
         try:
             self._check()
@@ -148,7 +148,7 @@ def _do_all(connection: SqliteSession, batch: list[Write]) -> bool:
             write.do(connection)
     except sqlite3.Error as error:
         if not isinstance(error, WRITE_ERRORS):
-            raise  # an error of the database, which fails the whole batch
+            raise  # an error of the database concerns the whole batch
         return False
     except Exception:  # noqa: BLE001 - raised again when the write is repeated in a savepoint
         return False

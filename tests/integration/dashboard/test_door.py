@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.errors import StoreUnavailable
-from receiver.stores.sql.sessions import Sessions
+from receiver.stores.sql.sessions import DashboardSessions
 from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.dashboard import login
@@ -278,7 +278,7 @@ def test_a_logout_that_cannot_be_stored_is_not_reported_as_done(
         raise StoreUnavailable("not now")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Sessions, "close", fail)
+        broken.setattr(DashboardSessions, "close", fail)
         assert browser.post("/dashboard/logout", data=form).status_code == 503
     assert browser.get("/dashboard/").status_code == 200
     assert browser.post("/dashboard/logout", data=form).status_code == 302

@@ -4,6 +4,7 @@ import logging
 import socket
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ def test_the_request_is_what_kling_documents(
         "cloth_image": "aGVsbG8=",
         "external_task_id": task.id,
     }
+
+
+@pytest.mark.parametrize("model", [None, "kolors-virtual-try-on-v1-5"])
+def test_the_task_has_the_model_of_the_request(
+    server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store, model: str | None
+) -> None:
+    server.will(server.task())
+    task = send(make_creator(), replace(inputs, model=model))
+    (asked,) = server.asked
+    assert task.model == asked.json["model_name"] == (model or "kolors-virtual-try-on-v1")
+    assert store.queries.task(task.id).model == task.model
 
 
 def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
