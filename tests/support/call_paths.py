@@ -37,7 +37,13 @@ WARM_UPS = 2  # callbacks that import modules, open connections and fill caches
 MEASURED = 7  # callbacks whose calls are compared
 WRITER = "writer"  # the thread that commits
 ATTEMPTS = "delivery"  # how the names of the threads that make attempts begin
-HTTP_SERVER = ("web/server/protocol.py", "web/server/worker.py")  # subclasses of uvicorn's classes
+# Subclasses of uvicorn's classes, and what they call: the HTTP server, as in any other framework.
+HTTP_SERVER = (
+    "web/server/protocol.py",
+    "web/server/worker.py",
+    "web/server/request_parser.py",
+    "web/server/connection_slots.py",
+)
 ANNOUNCE = f"""
 import sys
 from contextlib import suppress
