@@ -78,7 +78,7 @@ def mismatch_problem(named: str, known: str) -> str:
 
 
 def is_problem_of(problem: str | None, named: str) -> bool:
-    """Return whether the problem of a mismatch says that the message names this provider task."""
+    """Return whether this is the problem of a message that names this provider task."""
     return (problem or "").startswith(_named(named))
 
 

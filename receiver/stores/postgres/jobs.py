@@ -1,4 +1,4 @@
-"""Procrastinate's jobs for deliveries: triggers of the schema insert them, workers take them."""
+"""Procrastinate's jobs for deliveries: triggers of the schema insert them, workers fetch them."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Jobs:
         return self._database.write(work)
 
     def announce_missing(self, now: int, without_slot: Collection[str] = ()) -> int:
-        """Announce deliveries without a job that are due, or whose worker is gone; return how many.
+        """Announce due deliveries, and those with an expired lease, that have no job; count them.
 
         Skips due deliveries of hooks in `without_slot`; see `take`.
         """

@@ -58,7 +58,7 @@ def holders_text(found: Sequence[str]) -> str:
 
 
 def run(connection: psycopg.Connection[Any]) -> None:
-    """Vacuum every table that can hold personal data. The connection must be in autocommit mode."""
+    """Vacuum all tables that can contain personal data. `connection` is in autocommit mode."""
     for name, table in personal_data.TABLES.items():
         if table.personal:
             connection.execute(_VACUUM.format(table=name).encode())

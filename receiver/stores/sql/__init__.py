@@ -1,1 +1,1 @@
-"""The verbs of every store that speaks SQL, in statements that SQLite and PostgreSQL both take."""
+"""The components of a store, in SQL that both SQLite and PostgreSQL accept."""

@@ -35,7 +35,7 @@ class ErasedTerms:
         given = [value.strip() for value in values if value]
         in_files = [_NOT_IN_FILE_NAMES.sub("_", value) for value in given]
         folded = {_folded(value) for value in (*given, *in_files)}
-        return cls(frozenset(word for word in folded if len(word) >= SHORTEST))
+        return cls(frozenset(term for term in folded if len(term) >= SHORTEST))
 
     def are_in(self, text: str | bytes) -> bool:
         """Return whether the text contains one of the terms."""
@@ -46,18 +46,18 @@ class ErasedTerms:
         return any(self._are_in(form) for form in _forms(text[:LONGEST]))
 
     def _are_in(self, text: str) -> bool:
-        return any(_stands(word, text) for word in self.folded)
+        return any(_occurs(term, text) for term in self.folded)
 
 
-def _stands(word: str, text: str) -> bool:
-    """Return whether the word occurs, but not as a part of another word or number."""
-    place = text.find(word)
-    while place >= 0:
-        end = place + len(word)
-        around = (text[place - 1 : place], text[end : end + 1])
+def _occurs(term: str, text: str) -> bool:
+    """Return whether the term occurs, but not as a part of another word or number."""
+    start = text.find(term)
+    while start >= 0:
+        end = start + len(term)
+        around = (text[start - 1 : start], text[end : end + 1])
         if not any(map(str.isalnum, around)):
             return True
-        place = text.find(word, place + 1)
+        start = text.find(term, start + 1)
     return False
 
 

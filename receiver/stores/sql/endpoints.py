@@ -106,9 +106,10 @@ class Endpoints(Component):
         )
 
     def claim_tests(self, now: int, again_at: int) -> list[HookTest]:
-        """Those that wait, oldest first, each for one worker; for another at `again_at`.
+        """Claim and return the waiting test events, oldest first, each for one worker.
 
-        One that was taken `MOST_TRIES` times without an end has failed.
+        Another worker can claim one again at `again_at`. A test event that was claimed MOST_TRIES
+        times without a result has failed.
         """
         with self._database.reading() as session:
             if session.execute(_TEST_WAITS, (now,)).fetchone() is None:

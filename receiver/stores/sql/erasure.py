@@ -69,23 +69,23 @@ class Erasures(Component):
         the task are erased as well. Returns whether copies in the files of the database were
         removed, too; if not, `unfinished` describes why. Raises NotFound. Safe to repeat.
         """
-        task, reference, words = self._words(task_id)
+        task, reference, terms = self._terms(task_id)
         # Other rows come first, because afterwards the reference is no longer known.
         for sql in _OTHER_CALLBACKS:
             with self._database.reading() as session:
                 ids = [row["id"] for row in session.execute(sql).fetchall()]
             for start in range(0, len(ids), AT_ONCE):
                 page = ids[start : start + AT_ONCE]
-                self._erase_echoes("callbacks", rows.any_of("id", page), page, words)
+                self._erase_echoes("callbacks", rows.any_of("id", page), page, terms)
         last: int | None = 0
-        while last is not None and words.folded:
-            last = self._erase_echoes("attempts", _OTHER_ATTEMPTS, (last, task), words)
+        while last is not None and terms.folded:
+            last = self._erase_echoes("attempts", _OTHER_ATTEMPTS, (last, task), terms)
 
         def work(session: Session) -> None:
             seq = _seq(session, task_id)
             values = {"task": seq, "nothing": b"", "erased": personal_data.FORGOTTEN}
             for table in personal_data.SHARED:
-                _erase_shared(session, table, words)
+                _erase_shared(session, table, terms)
             for sql in (*personal_data.ERASE_SAID, *personal_data.FORGET_TASK):
                 session.execute(sql, values)
             for row in session.execute(_KEYS_OF_TASK, (task_id,)).fetchall():
@@ -109,7 +109,7 @@ class Erasures(Component):
             else UnfinishedErasure(row["since"], self._database.held_by(row["mark"]))
         )
 
-    def _words(self, task_id: str) -> tuple[int, str | None, ErasedTerms]:
+    def _terms(self, task_id: str) -> tuple[int, str | None, ErasedTerms]:
         """Return the row key of the task, its reference, and the identifiers to search for."""
         with self._database.reading() as session:
             row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
@@ -119,7 +119,7 @@ class Erasures(Component):
         return int(row["seq"]), row["reference"], ErasedTerms.of(row[name] for name in names)
 
     def _erase_echoes(
-        self, table: str, where: str, values: Sequence[object], words: ErasedTerms
+        self, table: str, where: str, values: Sequence[object], terms: ErasedTerms
     ) -> int | None:
         """Erase texts of other tasks, or of no task, that repeat an identifier of this one.
 
@@ -129,7 +129,7 @@ class Erasures(Component):
         sql = f"select * from {table} where {where} order by id limit {AT_ONCE}"  # noqa: S608
         with self._database.reading() as session:
             page = session.execute(sql, values).fetchall()
-        found = [row["id"] for row in page if _mentions(row, columns, words)]
+        found = [row["id"] for row in page if _mentions(row, columns, terms)]
         statement = personal_data.erasing(table, columns, "id = :id")
 
         def work(session: Session) -> None:
@@ -142,21 +142,21 @@ class Erasures(Component):
         return page[-1]["id"] if len(page) == AT_ONCE else None
 
 
-def _erase_shared(session: Session, table: str, words: ErasedTerms) -> None:
+def _erase_shared(session: Session, table: str, terms: ErasedTerms) -> None:
     """Erase the texts in rows without a task that repeat an identifier."""
     columns, (key,) = personal_data.TABLES[table].personal, KEYS[table]
     statement = personal_data.erasing(table, columns, f"{key} = :key")
     found = session.execute(f"select * from {table}").fetchall()  # noqa: S608 - of our tables
     for row in found:
-        if _mentions(row, columns, words):
+        if _mentions(row, columns, terms):
             values = {"key": row[key], "erased": personal_data.FORGOTTEN}
             session.execute(statement, values)
 
 
-def _mentions(row: Row, columns: Iterable[str], words: ErasedTerms) -> bool:
+def _mentions(row: Row, columns: Iterable[str], terms: ErasedTerms) -> bool:
     values = (row[column] for column in columns)
     return any(
-        words.are_in(value if isinstance(value, str) else bytes(value)) for value in values if value
+        terms.are_in(value if isinstance(value, str) else bytes(value)) for value in values if value
     )
 
 

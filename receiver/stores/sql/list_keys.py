@@ -34,7 +34,7 @@ PROBES = 30  # rows
 
 Equal = dict[str, object]  # the columns of an index, and their values
 
-# Literal parts of partial indexes, word for word.
+# Literal conditions of partial indexes, exactly as in the schema.
 PARTIAL = {
     "reference": " and reference is not null",
     "account": f" and account <> '{USUAL_ACCOUNT}'",

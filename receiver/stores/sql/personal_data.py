@@ -21,7 +21,7 @@ PRUNED = "(erased: the task's payload was pruned)"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that can hold personal data. `forget` always erases it.
+    """A column that can contain personal data. `forget` always erases it.
 
     `empty` is the SQL expression for its erased value. `kept_because` is the reason why `prune`
     does not erase it.

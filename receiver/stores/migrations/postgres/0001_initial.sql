@@ -1,6 +1,6 @@
--- The record: tasks, what providers said of them, how they moved, and who was told.
--- Instants are bigint milliseconds UTC. `seq` is the row key inside the database (small, and in
--- order of arrival); `id` of a task is its public, time-ordered key.
+-- The record: tasks, the messages of providers, transitions, and deliveries to hooks. Times are
+-- bigint milliseconds UTC. `seq` is the row key in the database, in the order of arrival; `id` of a
+-- task is its public key, in the order of time.
 
 create table tasks (
   seq bigint generated always as identity primary key,
@@ -22,17 +22,17 @@ create table tasks (
   given_up_at bigint
 );
 
--- A signed callback without a token, and a poll, find their task by the provider's id.
+-- The task of a signed callback without a token, or of a query, is found by the provider's id.
 create index tasks_by_provider_task on tasks (provider, provider_task_id) where provider_task_id is not null;
 create index tasks_by_reference on tasks (reference) where reference is not null;
 create index tasks_by_deadline on tasks (deadline_at) where deadline_at is not null;
--- Lists are read along these, newest first, so that a page costs the same however long they are.
+-- Lists are read along these indexes, newest first, in a time that does not depend on their length.
 create index tasks_by_status on tasks (status);
 create index tasks_by_provider on tasks (provider, status);
 create index tasks_by_account on tasks (account) where account <> 'default';
 
--- Every distinct body a provider sent about a task, as it came; byte-identical repeats are counted.
--- A signed message that was not understood belongs to no task.
+-- Every distinct body that a provider sent about a task, unchanged; byte-identical repeats are
+-- counted. A signed message that could not be interpreted belongs to no task.
 create table callbacks (
   id bigint generated always as identity primary key,
   task bigint references tasks (seq),
@@ -52,7 +52,7 @@ create table callbacks (
 create unique index callbacks_of_no_task on callbacks (provider, digest) where task is null;
 create index callbacks_in_quarantine on callbacks (id) where outcome = 'quarantined';
 
--- Each move of a task, once per task and status: this key is the deduplication.
+-- The transitions of tasks, once per task and status; the unique key prevents duplicates.
 create table transitions (
   id bigint generated always as identity primary key,
   task bigint not null references tasks (seq),
@@ -65,9 +65,9 @@ create table transitions (
   unique (task, status)
 );
 
--- The outbox: one row for each hook that hears a transition, written in the transition's commit.
--- `due_at` is when the delivery may be claimed next: for a claimed one, the end of its lease; null
--- while it waits for the delivery to the hook named by `after` to end.
+-- The outbox: one row for each hook that receives a transition, written in the same commit.
+-- `due_at` is when the delivery may be claimed; for a claimed one, when its lease expires; null
+-- while it waits for the delivery of the hook named by `after` to end.
 create table deliveries (
   id bigint generated always as identity primary key,
   transition bigint not null references transitions (id),
@@ -97,7 +97,7 @@ create table attempts (
   primary key (delivery, number)
 );
 
--- Files that a hook made of a task's outputs; the thumbnail is a JPEG of at most 40 kB.
+-- Files that a hook stored for the outputs of a task; the thumbnail is a JPEG of at most 40 kB.
 create table files (
   delivery bigint not null references deliveries (id),
   media_index text not null,
@@ -109,20 +109,21 @@ create table files (
   primary key (delivery, media_index)
 );
 
--- Who is at work: a worker that is not seen any more shows in /readyz.
+-- Running processes; /readyz shows if no worker is running.
 create table processes (
   name text primary key,
   kind text not null,
   seen_at bigint not null
 );
 
--- What waits until a moment: the requests of a provider's account (`kling:default`).
+-- Pauses: the requests of a provider's account (`kling:default`) wait until this time.
 create table pauses (
   name text primary key,
   until bigint not null
 );
 
--- Counted where it happens, in the same commit: repairs and callbacks missed, by provider.
+-- Counters by provider, such as repairs and missed callbacks, updated in the same commit as the
+-- event.
 create table counters (
   name text not null,
   provider text not null,
@@ -130,8 +131,8 @@ create table counters (
   primary key (name, provider)
 );
 
--- Requests that may be sent again, by their Idempotency-Key. `task` is the id of the one task that
--- may come of it, chosen before anything else happens; a holder that died is followed by another.
+-- Requests that may be repeated, by their Idempotency-Key. `task` is the id of the one task that a
+-- request may create, chosen in advance; an expired claim is taken over by the next request.
 create table idempotency_keys (
   key text primary key,
   digest bytea not null,
@@ -144,8 +145,8 @@ create table idempotency_keys (
 
 create index idempotency_keys_by_age on idempotency_keys (created_at);
 
--- A delivery that becomes due is announced in the same commit, whatever made it due: Procrastinate's
--- job carries its id. At most one job of a delivery waits; its time follows the delivery's.
+-- A delivery that becomes due is announced in the same commit, for whatever reason: Procrastinate's
+-- job contains its id. At most one job of a delivery waits; its time follows the delivery's.
 create function announce_delivery() returns trigger language plpgsql as $$
 begin
   insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)

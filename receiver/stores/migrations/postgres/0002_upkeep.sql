@@ -1,6 +1,6 @@
--- Endpoints that fail, alerts about them, refused requests, and what is let go.
+-- Endpoints that fail, alerts about them, rejected requests, and forgotten tasks.
 
--- The other side of each hook that fails, or is paused or disabled; a hook without a row works.
+-- The endpoint of each hook that fails, is paused or is disabled; a hook without a row works.
 create table endpoints (
   hook text primary key,
   failures bigint not null default 0,
@@ -12,7 +12,7 @@ create table endpoints (
   said text not null default ''
 );
 
--- What people have to be told of an endpoint; gone once they were. An id is never used again.
+-- Alerts about endpoints, deleted when they were sent. An id is never reused.
 create table alerts (
   id bigint generated always as identity primary key,
   hook text not null,
@@ -22,7 +22,7 @@ create table alerts (
   due_at bigint not null
 );
 
--- The newest refused requests: no token, and no more than 1,000 of them.
+-- The newest rejected requests, without tokens, and at most 1,000.
 create table rejections (
   id bigint generated always as identity primary key,
   at bigint not null,
@@ -33,22 +33,23 @@ create table rejections (
   count bigint not null
 );
 
--- Tasks of which nothing more is kept or told; `erased_at` null: their words are still there.
+-- Forgotten tasks: nothing more is stored or sent about them. `erased_at` is null until their data
+-- was erased.
 create table forgotten (
   task bigint primary key references tasks (seq),
   closed_at bigint not null,
   erased_at bigint
 );
 
--- What waits is claimed hook by hook, so that one that is paused is in nobody's way.
+-- Pending deliveries are claimed hook by hook, so that a paused hook delays no other.
 drop index deliveries_due;
 create index deliveries_waiting on deliveries (hook, due_at) where state = 'pending';
 
--- Bodies that are still kept, oldest first: pruning reads along it.
+-- Callbacks with a body, oldest first, for `prune`.
 create index callbacks_kept on callbacks (received_at) where length(body) > 0;
 
--- Deliveries to a hook that is left alone have no job. Once its endpoint works again, or the
--- operator says so, its row goes, and the oldest of them are announced; the sweep follows with more.
+-- Deliveries of a paused hook have no job. When its endpoint works again, or the operator resumes
+-- it, its row is deleted and its oldest deliveries are announced; the sweep announces the others.
 create function announce_waiting() returns trigger language plpgsql as $$
 begin
   insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)

@@ -1,8 +1,8 @@
--- What the dashboard shows at a glance: counted where it happens, by triggers, in the same commit,
--- so that no page has to count a table that grows. A row that everybody counts in would make all
--- writers wait for each other: each counts in a slot of its own, and the slots are summed up.
+-- Counts for the dashboard: triggers update them in the same commit, so that no page has to count a
+-- growing table. Writers of a common row would wait for each other, so each of them counts in a
+-- separate slot, and the slots are added up.
 
--- Tasks by how they stand: their status, or `given_up` for an open one that is asked about no more.
+-- Tasks by status; `given_up` stands for an open task that is no longer queried.
 create table task_counts (
   provider text not null,
   status text not null,
@@ -19,10 +19,9 @@ create table delivery_counts (
   primary key (hook, state, slot)
 ) with (fillfactor = 50);
 
--- What happened in each hour since 1970, for two days: `place` is the hour modulo 48, and an hour
--- takes the place of the one two days before it, so the table does not grow. `series`: `callbacks`
--- (distinct ones), `succeeded`, `failed`, or `latency`, where `bucket` is the milliseconds that it
--- was below.
+-- Events of each hour since 1970, for two days: `place` is the hour modulo 48, and an hour replaces
+-- the one two days before it, so the table does not grow. `series` is `callbacks` (distinct ones),
+-- `succeeded`, `failed` or `latency`; a latency is below `bucket` ms.
 create table hours (
   place bigint not null,
   provider text not null,
@@ -35,8 +34,8 @@ create table hours (
   primary key (place, provider, series, bucket, slot)
 ) with (fillfactor = 50);
 
--- The slot of this transaction: nobody else holds it, so no two wait for each other in a ring.
--- Where all 32 are held, one is shared.
+-- The slot of this transaction: no other transaction uses it, so no two wait for each other. If all
+-- 32 are in use, one is shared.
 create function counting_slot() returns bigint language plpgsql as $$
 declare
   own bigint := pg_backend_pid() % 32;
@@ -127,7 +126,7 @@ end $$;
 create trigger callbacks_counted after insert on callbacks
 for each row when (new.source = 'callback') execute function callbacks_counted();
 
--- Latency is from the provider's clock to our receipt.
+-- The latency is measured from the provider's clock to our receipt.
 create function transitions_counted() returns trigger language plpgsql as $$
 begin
   if new.status in ('succeeded', 'failed') then
@@ -145,8 +144,8 @@ end $$;
 create trigger transitions_counted after insert on transitions
 for each row execute function transitions_counted();
 
--- What is on record already; the triggers keep every writer out until this is committed. Of the
--- hours the newest 48 of each series are kept.
+-- The existing rows; the triggers make every writer wait until this is committed. Of the hours, the
+-- newest 48 of each series are counted.
 insert into task_counts (provider, status, slot, value)
 select provider, task_standing(status, given_up_at), 0, count(*) from tasks group by 1, 2;
 

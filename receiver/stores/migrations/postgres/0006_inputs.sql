@@ -1,4 +1,4 @@
--- Small copies of the pictures that were sent, where KEEP_INPUTS says so: JPEGs of at most 40 kB.
+-- Thumbnails of the inputs of tasks, if KEEP_INPUTS is set: JPEGs of at most 40 kB.
 
 create table inputs (
   task bigint not null references tasks (seq),

@@ -1,5 +1,5 @@
--- The newest test event that somebody asked for on the dashboard, of each hook: a worker sends it.
--- `again_at`: when the next worker may take it; null once it ended.
+-- The newest test event of each hook, requested on the dashboard and sent by a worker. `again_at`
+-- is when the next worker may claim it; null after it has ended.
 create table trials (
   hook text primary key,
   status text not null,

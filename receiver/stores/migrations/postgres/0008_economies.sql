@@ -1,5 +1,5 @@
--- Attempts get a row key: they are appended, and followed along it. An index of their ends, and a
--- table in the order of deliveries, which end in no order, took more room.
+-- Attempts get a row key: they are appended, and read in this order. An index of their ends, and a
+-- table in the order of deliveries, which end in any order, took more space.
 
 alter table attempts add column id bigint;
 
@@ -20,8 +20,8 @@ alter table attempts drop constraint attempts_pkey;
 alter table attempts add primary key (id);
 alter table attempts add unique (delivery, number);
 
--- What counts is written again in plpgsql, which keeps its plans: a function in SQL that cannot be
--- inlined is planned at each call, and these were more than half of what a callback cost here.
+-- The counting functions are written again in plpgsql, which caches its plans: a SQL function that
+-- cannot be inlined is planned at each call, which took more than half the time of a callback.
 
 create or replace function latency_bucket(took bigint) returns bigint
 language plpgsql immutable as $$

@@ -1,6 +1,6 @@
--- One provider task per task. `id_source` says where `provider_task_id` was learnt, because an id
--- from a create response outranks an id from a callback. `callback_task_id` is the id in callbacks
--- of a provider that may use other ids there. `mismatched_at` is when a message last named another
+-- One provider task per task. `id_source` is the source of `provider_task_id`, because an id from a
+-- create response outranks an id from a callback. `callback_task_id` is the id in callbacks of a
+-- provider that may use other ids there. `mismatched_at` is when a message last named another
 -- provider task.
 
 alter table tasks add column callback_task_id text;

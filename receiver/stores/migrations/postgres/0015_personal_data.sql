@@ -1,19 +1,19 @@
--- The task whose delivery brought the text in `said`, so that it is erased with that task.
+-- The task whose delivery failed with the text in `said`, so that it is erased with that task.
 alter table endpoints add column said_task bigint references tasks (seq);
 alter table alerts add column said_task bigint references tasks (seq);
 
--- An erasure that was committed, but whose data the database still holds elsewhere, as row versions
--- that VACUUM could not remove yet, because a transaction uses an older snapshot. `mark` is the id
--- of the last transaction that erased something. There is at most one row: it is deleted once
--- everything that was erased is gone.
+-- An erasure that was committed, while the database still contains copies of the data, as row
+-- versions that VACUUM cannot remove yet, because a transaction uses an older snapshot. `mark` is
+-- the id of the last transaction that erased something. There is at most one row, which is deleted
+-- when all copies are gone.
 create table erasures (
   place bigint primary key check (place = 1),
   since bigint not null,
   mark bigint not null
 );
 
--- Texts on record came from an attempt, and are erased with its task. A text whose attempt was
--- erased already is erased now.
+-- Existing texts belong to the task of their attempt. A text whose attempt was erased already is
+-- erased now.
 update endpoints set said_task = (
   select tr.task from attempts a join deliveries d on d.id = a.delivery
   join transitions tr on tr.id = d.transition
@@ -29,6 +29,6 @@ update alerts set said_task = (
 ) where said <> '';
 update alerts set said = '(erased: its task was erased)' where said <> '' and said_task is null;
 
--- `prune` reads texts that are left along these.
+-- The texts that `prune` reads.
 create index attempts_kept on attempts (delivery) where answer <> '';
 create index tasks_with_reason on tasks (seq) where reason is not null;

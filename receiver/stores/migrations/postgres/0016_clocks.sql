@@ -1,7 +1,6 @@
--- The difference between the record's clock and the time since boot, by boot of a machine, and what
--- was corrected when a clock was set. `step`: the newest correction that `offset_ms` includes.
--- `suspected_ms`: a step of the server's clock that this boot noticed at `seen_at`, and another has
--- to confirm; null: none.
+-- The difference between the record's clock and the time since boot, by boot of a machine. `step`:
+-- the newest correction that `offset_ms` includes. `suspected_ms`: a step of the server's clock
+-- that this boot noticed at `seen_at`, and that another boot has to confirm; null without one.
 create table clocks (
   boot text primary key,
   offset_ms bigint not null,
@@ -10,7 +9,8 @@ create table clocks (
   suspected_ms bigint
 );
 
--- `by_ms`: how far the clock was set, negative: back. `moved_ms`: how far schedules were moved.
+-- `by_ms`: how far the clock was set, negative for a step back. `moved_ms`: how far schedules were
+-- moved.
 create table clock_steps (
   id bigint generated always as identity primary key,
   boot text not null,

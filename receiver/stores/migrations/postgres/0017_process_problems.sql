@@ -1,2 +1,2 @@
--- Why a process that is at work rejected the hooks file at the last SIGHUP.
+-- The reason why a running process rejected the hooks file at the last SIGHUP.
 alter table processes add column problem text;

@@ -1,6 +1,6 @@
--- Endpoints that fail, alerts about them, refused requests, and what is let go.
+-- Endpoints that fail, alerts about them, rejected requests, and forgotten tasks.
 
--- The other side of each hook that fails, or is paused or disabled; a hook without a row works.
+-- The endpoint of each hook that fails, is paused or is disabled; a hook without a row works.
 create table endpoints (
   hook text primary key,
   failures integer not null default 0,
@@ -12,7 +12,7 @@ create table endpoints (
   said text not null default ''
 ) without rowid;
 
--- What people have to be told of an endpoint; gone once they were. An id is never used again.
+-- Alerts about endpoints, deleted when they were sent. An id is never reused.
 create table alerts (
   id integer primary key autoincrement,
   hook text not null,
@@ -22,7 +22,7 @@ create table alerts (
   due_at integer not null
 );
 
--- The newest refused requests: no token, and no more than 1,000 of them.
+-- The newest rejected requests, without tokens, and at most 1,000.
 create table rejections (
   id integer primary key,
   at integer not null,
@@ -33,16 +33,17 @@ create table rejections (
   count integer not null
 );
 
--- Tasks of which nothing more is kept or told; `erased_at` null: their words are still there.
+-- Forgotten tasks: nothing more is stored or sent about them. `erased_at` is null until their data
+-- was erased.
 create table forgotten (
   task integer primary key references tasks (seq),
   closed_at integer not null,
   erased_at integer
 );
 
--- What waits is claimed hook by hook, so that one that is paused is in nobody's way.
+-- Pending deliveries are claimed hook by hook, so that a paused hook delays no other.
 drop index deliveries_due;
 create index deliveries_waiting on deliveries (hook, due_at) where state = 'pending';
 
--- Bodies that are still kept, oldest first: pruning reads along it.
+-- Callbacks with a body, oldest first, for `prune`.
 create index callbacks_kept on callbacks (received_at) where length(body) > 0;

@@ -1,7 +1,7 @@
--- What the dashboard shows at a glance: counted where it happens, by triggers, in the same commit,
--- so that no page has to count a table that grows.
+-- Counts for the dashboard: triggers update them in the same commit, so that no page has to count a
+-- growing table.
 
--- Tasks by how they stand: their status, or `given_up` for an open one that is asked about no more.
+-- Tasks by status; `given_up` stands for an open task that is no longer queried.
 create table task_counts (
   provider text not null,
   status text not null,
@@ -16,10 +16,9 @@ create table delivery_counts (
   primary key (hook, state)
 ) without rowid;
 
--- What happened in each hour since 1970, for two days: `place` is the hour modulo 48, and an hour
--- takes the place of the one two days before it, so the table does not grow. `series`: `callbacks`
--- (distinct ones), `succeeded`, `failed`, or `latency`, where `bucket` is the milliseconds that it
--- was below.
+-- Events of each hour since 1970, for two days: `place` is the hour modulo 48, and an hour replaces
+-- the one two days before it, so the table does not grow. `series` is `callbacks` (distinct ones),
+-- `succeeded`, `failed` or `latency`; a latency is below `bucket` ms.
 create table hours (
   place integer not null,
   provider text not null,
@@ -116,7 +115,7 @@ begin
     hour = max(hour, excluded.hour), last_at = max(last_at, excluded.last_at);
 end;
 
--- What is on record already. Of the hours the newest 48 of each series are kept.
+-- The existing rows. Of the hours, the newest 48 of each series are counted.
 insert into task_counts (provider, status, value)
 select provider, case
   when given_up_at is not null and status in ('created', 'submitted', 'processing')

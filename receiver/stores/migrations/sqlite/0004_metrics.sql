@@ -1,5 +1,5 @@
--- What processes counted, for /metrics: sums that only grow, and instants that only get later.
--- `labels` is a JSON list of the label's values.
+-- Metrics of processes for /metrics: sums that only grow, and times that only get later. `labels`
+-- is a JSON list of the values of the labels.
 
 create table measures (
   name text not null,

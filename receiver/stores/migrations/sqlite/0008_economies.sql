@@ -1,5 +1,5 @@
--- Attempts get a row key: they are appended, and followed along it. An index of their ends, and a
--- table in the order of deliveries, which end in no order, took more room.
+-- Attempts get a row key: they are appended, and read in this order. An index of their ends, and a
+-- table in the order of deliveries, which end in any order, took more space.
 
 create table attempts_in_order (
   id integer primary key,

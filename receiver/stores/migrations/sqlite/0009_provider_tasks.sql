@@ -1,6 +1,6 @@
--- One provider task per task. `id_source` says where `provider_task_id` was learnt, because an id
--- from a create response outranks an id from a callback. `callback_task_id` is the id in callbacks
--- of a provider that may use other ids there. `mismatched_at` is when a message last named another
+-- One provider task per task. `id_source` is the source of `provider_task_id`, because an id from a
+-- create response outranks an id from a callback. `callback_task_id` is the id in callbacks of a
+-- provider that may use other ids there. `mismatched_at` is when a message last named another
 -- provider task.
 
 alter table tasks add column callback_task_id text;
@@ -20,7 +20,7 @@ update tasks set id_source = coalesce((
 ), 'callback')
 where provider_task_id is not null;
 
--- The outcome `mismatch` is new, and a check cannot be changed: the column is made anew.
+-- The outcome `mismatch` is new. A check cannot be changed, so the column is created again.
 drop index callbacks_in_quarantine;
 alter table callbacks rename column outcome to outcome_before;
 alter table callbacks add column outcome text not null default 'quarantined'

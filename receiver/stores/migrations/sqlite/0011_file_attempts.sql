@@ -1,3 +1,3 @@
--- The attempt that made a file: an attempt after a failed one fetches only what is missing, but
--- a redelivery fetches everything again. 0: made before this was recorded.
+-- The attempt that stored a file: an attempt after a failed one fetches only the missing files, but
+-- a redelivery fetches all files again. 0: stored before this was recorded.
 alter table files add column attempt integer not null default 0;

@@ -1,2 +1,2 @@
--- The provider's model that the task was created with; null: not known, or there is no choice.
+-- The provider's model in the create request; null if unknown, or if the provider has no choice.
 alter table tasks add column model text;
