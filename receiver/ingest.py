@@ -197,7 +197,7 @@ class Ingest:
             lag = max(0, callback.received_at - event.occurred_at) / 1000
             self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
 
-    def _recording_options(self, callback: Callback, event: Event) -> _RecordingOptions:
+    def _recording_options(self, callback: Callback, event: Event) -> _RecordArguments:
         # A success without outputs is always confirmed, because a query has to fetch its result.
         is_empty = event.status is Status.SUCCEEDED and not event.media
         is_untrusted = callback.trust in UNCONFIRMED[self.confirm]
@@ -233,8 +233,8 @@ class Ingest:
         return False
 
 
-class _RecordingOptions(TypedDict):
-    """Options of the store's methods that record a message; see `stores.base.Inbox.record`."""
+class _RecordArguments(TypedDict):
+    """Arguments of `store.inbox.record` and `submit`, which both take."""
 
     confirm: bool  # a final status counts only after a query
     shares_ids: bool

@@ -35,7 +35,7 @@ _OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 log = structlog.get_logger()
 
 
-class DashboardSessions(SecureCookieSessionInterface):
+class DashboardSessionInterface(SecureCookieSessionInterface):
     """Flask's sessions, but only for the dashboard: a callback opens none."""
 
     def __init__(self, public_url: str | None) -> None:
@@ -54,7 +54,7 @@ class DashboardSessions(SecureCookieSessionInterface):
 
 def configure_sessions(app: Flask, settings: Settings) -> None:
     """Set the session interface and the cookie options of the application."""
-    app.session_interface = DashboardSessions(settings.public_url)
+    app.session_interface = DashboardSessionInterface(settings.public_url)
     app.config.update(
         SECRET_KEY=settings.session_key,
         SESSION_COOKIE_NAME="dashboard",
