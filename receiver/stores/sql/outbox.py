@@ -135,8 +135,8 @@ class Outbox(Component):
     def redeliver(self, delivery_id: int, now: int) -> None:
         """Make a delivery that has ended due again, with all its retries.
 
-        In PostgreSQL, a trigger announces it to the job queue. Raises NotFound, also if its task was
-        forgotten.
+        In PostgreSQL, a trigger announces it to the job queue. Raises NotFound, also if its task
+        was forgotten.
         """
         changed = self._database.write(
             lambda session: session.execute(_REDELIVER, (now, delivery_id)).rowcount
