@@ -12,19 +12,21 @@ from receiver.stores import postgres, sqlite
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
+from tests.support.databases import Databases
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    fresh: Callable[[], str],
     migrated: Callable[[Path], Store],
 ) -> Iterator[Store]:
-    if request.param == "sqlite":
-        made = migrated(tmp_path / "receiver.db")
-    else:
-        made = PostgresStore(fresh())
+    if request.param == "postgres":
+        databases: Databases = request.getfixturevalue("_databases")
+        with databases.shared_store() as shared:
+            yield shared
+        return
+    made = migrated(tmp_path / "receiver.db")
     yield made
     made.close()
 

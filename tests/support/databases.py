@@ -6,7 +6,8 @@ that a test gives back is emptied and reused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -43,6 +44,15 @@ class Contents:
     fingerprint: list[tuple[int, int]]
 
 
+@dataclass
+class SharedStore:
+    """A store that tests use one after the other, and the connection that empties its database."""
+
+    store: PostgresStore
+    emptying: psycopg.Connection | None = None
+    uses: int = 0
+
+
 class Databases:
     """The databases of one process of the test run; `prefix` keeps their names apart."""
 
@@ -52,6 +62,7 @@ class Databases:
         self._free: list[str] = []
         self._uses: dict[str, int] = {}
         self._original: Contents | None = None
+        self._shared: SharedStore | None = None  # not in use
 
     def take(self) -> str:
         """The URL of an empty, migrated database, which is the caller's until it is given back."""
@@ -67,9 +78,51 @@ class Databases:
         else:
             self._drop([name])
 
+    @contextmanager
+    def shared_store(self) -> Iterator[PostgresStore]:
+        """An empty store that stays open for the next test of this process.
+
+        A server process needs longer to start, and to read the catalogs and triggers for the first
+        time, than for all statements of a usual test. A test that closed the store, left a lock in
+        the database, or changed definitions costs only itself: the next test gets another store.
+        """
+        if self._shared is None:
+            self._shared = SharedStore(PostgresStore(self.take()))
+        shared, self._shared = self._shared, None
+        store = shared.store
+        try:
+            yield store
+        finally:
+            if self._can_share(shared):
+                self._shared = shared
+            else:
+                self._end(shared)
+
     def close(self) -> None:
         """Drop what is left, so that a run does not end with hundreds of databases."""
+        if self._shared is not None:
+            self._end(self._shared)
         self._drop(self._free)
+
+    def _can_share(self, shared: SharedStore) -> bool:
+        """Empty the database of the store. False if that is not possible, or the store is used."""
+        shared.uses += 1
+        store, url = shared.store, shared.store.database.url
+        if vars(store.database).get("_is_closed") or shared.uses % VACUUM_EVERY == 0:
+            return False
+        if shared.emptying is None:
+            shared.emptying = psycopg.connect(url, autocommit=True)
+            shared.emptying.execute("set lock_timeout = '1s'")
+        try:
+            return self._restored(shared.emptying)
+        except psycopg.Error:
+            return False
+
+    def _end(self, shared: SharedStore) -> None:
+        shared.store.close()
+        if shared.emptying is not None:
+            shared.emptying.close()
+        self.give_back(shared.store.database.url)
 
     def url(self, name: str) -> str:
         return f"{self._server.rpartition('/')[0]}/{name}"
@@ -106,13 +159,19 @@ class Databases:
         assert self._original is not None
         with psycopg.connect(url, autocommit=True) as connection:
             _end_others(connection)
-            if _fingerprint(connection) != self._original.fingerprint:
+            if not self._restored(connection):
                 return False
-            with connection.transaction():
-                connection.execute("set local session_replication_role = replica")  # no triggers
-                _restore(connection, self._original)
             if vacuum:
                 connection.execute("vacuum " + ",".join(self._original.rows))
+        return True
+
+    def _restored(self, connection: psycopg.Connection) -> bool:
+        assert self._original is not None
+        if _fingerprint(connection) != self._original.fingerprint:
+            return False
+        with connection.transaction():
+            connection.execute("set local session_replication_role = replica")  # no triggers
+            _restore(connection, self._original)
         return True
 
     def _drop(self, names: Iterable[str]) -> None:
