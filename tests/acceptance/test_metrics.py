@@ -77,6 +77,6 @@ def check_lines(lines: list[str]) -> None:
     assert all({"request_id", "task"} <= set(line) for line in by_event["request"])
     assert len({line["request_id"] for line in by_event["request"]}) == len(by_event["request"])
     assert all({"delivery", "task", "hook"} <= set(line) for line in by_event["delivered"])
-    assert all({"task", "provider"} <= set(line) for line in by_event["asked"])
+    assert all({"task", "provider"} <= set(line) for line in by_event["queried"])
     loggers = {line.get("logger") for line in found if line["event"].startswith("Booting worker")}
     assert loggers == {"gunicorn.error"}

@@ -16,12 +16,14 @@ from tests.support.patience import PATIENCE, wait_until
 
 WAITS = "import signal, os; print(os.getpid(), flush=True); signal.pause()"
 CLEANED_UP = 7
+# A signal that arrives just before a wait is noticed when the wait ends.
+INTERRUPTIBLE_WAIT = "while True: signal.sigtimedwait([], 1)"
 CLEANS_UP = f"""
-import os, sys, time
+import os, signal, sys, time
 
 try:
     print(os.getpid(), flush=True)
-    time.sleep(600)
+    {INTERRUPTIBLE_WAIT}
 except KeyboardInterrupt:
     time.sleep(1)  # longer than `subprocess.run` waits before it kills
     sys.exit({CLEANED_UP})
@@ -34,12 +36,12 @@ server = subprocess.Popen([sys.executable, "-c", {WAITS!r}])
 with never_orphaned(server, signal.SIGTERM):
     signal.pause()
 """
-RUN = """
+RUN = f"""
 import os, signal
 
 def test_prints_its_process_id_and_waits():
-    print(f"\\n{os.getpid()}", flush=True)
-    signal.pause()
+    print(f"\\n{{os.getpid()}}", flush=True)
+    {INTERRUPTIBLE_WAIT}
 """
 
 

@@ -18,7 +18,7 @@ BODY, API_BODY = limits.MAX_BODY, limits.MAX_API_BODY
 
 # Each pattern has a number, and perhaps a unit, as its groups.
 STATED = [
-    ("README.md", r"413 \|.*more than (\d+) (KB), as sent or after decompression", [BODY]),
+    ("docs/callbacks.md", r"413 \|.*more than (\d+) (KB), as sent or after decompression", [BODY]),
     ("docs/operating.md", r"decompressed to at most (\d+) (KB)", [BODY]),
     ("docs/operating.md", r"slower than ([\d.]+) (kB/s)", [limits.MIN_READ_RATE]),
     ("docs/operating.md", r"it is disconnected after (\d+) s", [limits.WRITE_TIMEOUT]),
