@@ -30,6 +30,7 @@ from receiver.hooks.options import Options, checked, seconds
 from receiver.outgoing import http
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.socket_guard import public_only
+from receiver.text.display import one_line
 
 INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 # These act on this machine, not on the network. Use hooks of type command for that.
@@ -129,7 +130,7 @@ class Apprise:
                     f"{self._service_name} is not at a public address; "
                     "allow_private = true lets this hook reach internal ones"
                 )
-            return None if accepted else wording.one_line(lines.getvalue()) or "no reason is given"
+            return None if accepted else one_line(lines.getvalue()) or "no reason is given"
 
         if problem := self._in_time(notify):
             failure = ContentFailure if _concerns_message(problem) else TemporaryFailure

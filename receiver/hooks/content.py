@@ -11,7 +11,6 @@ import structlog
 from PIL import Image
 
 from receiver.errors import ContentFailure, PermanentFailure
-from receiver.hooks import wording
 from receiver.pictures import thumbnails
 from receiver.pictures.file_types import (
     AVIF,
@@ -28,7 +27,7 @@ from receiver.pictures.file_types import (
     text_in,
 )
 from receiver.pictures.memory import TooMuchMemory
-from receiver.text.display import redacted
+from receiver.text.display import one_line, redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; a shop has no use for a larger picture
 MIN_BYTES = 64  # every video and sound is longer, and every picture whose format is not decoded
@@ -100,7 +99,7 @@ def _check_binary(head: bytes, kind: str) -> None:
     """Raise ContentFailure if the file is text."""
     text = text_in(head)
     if text:
-        quoted = redacted(wording.one_line(text))[:QUOTED]  # a secret is recognised only as a whole
+        quoted = redacted(one_line(text))[:QUOTED]  # a secret is recognised only as a whole
         raise ContentFailure(
             f"the result is a page of text ({_format(text)}), not the {kind}: {quoted}"
         )

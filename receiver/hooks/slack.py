@@ -17,6 +17,7 @@ from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.outgoing import http
+from receiver.text.display import one_line
 
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
@@ -240,5 +241,5 @@ def _outputs(notice: Notice, *, pictures: bool) -> Iterator[dict[str, Any]]:
 def _link(media: Media) -> str | None:
     """Return a link in Slack's syntax, in which `|` and `>` end the URL; None if it is too long."""
     address = media.url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E")
-    link = f"<{address.replace('|', '%7C')}|{escaped(wording.one_line(media.kind), 40)}>"
+    link = f"<{address.replace('|', '%7C')}|{escaped(one_line(media.kind), 40)}>"
     return link if _length(link) <= TEXT_LIMIT else None
