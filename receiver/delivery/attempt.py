@@ -28,7 +28,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.delivery.failures import ABANDONED, counted_attempts, endpoint_health, unexpected
 from receiver.delivery.worker_slots import Reservation, WorkerSlots
-from receiver.endpoints import Breaker, EndpointHealth
+from receiver.endpoints import Breaker, Endpoint, EndpointHealth
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -150,7 +150,9 @@ class DeliveryWorker:
                 )
             notice = None
             try:
-                self._check_enabled(delivery.hook)
+                endpoint = self.store.endpoints.of(delivery.hook)
+                if endpoint.disabled_at is not None:
+                    return self._fail(delivery, started_at, _disabled(endpoint))
                 notice = self.notice(delivery)
                 # In a context of its own: values that the hook binds appear in no later log line.
                 done = copy_context().run(hook.send, notice)
@@ -205,17 +207,6 @@ class DeliveryWorker:
         """Log and count that the store is unavailable."""
         log.error("the record is unavailable", error=str(error))
         self.meter.store_failed()
-
-    def _check_enabled(self, hook: str) -> None:
-        """Raise PermanentFailure if the hook is disabled."""
-        endpoint = self.store.endpoints.of(hook)
-        if endpoint.disabled_at is not None:
-            # What follows a colon may concern another task.
-            reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
-            raise PermanentFailure(
-                f"nothing was sent: the hook is disabled, because {reason}; "
-                f"correct the cause, then run: receiver endpoints resume {hook}"
-            )
 
     def _fail(
         self,
@@ -305,6 +296,16 @@ class DeliveryWorker:
         if state is State.DELIVERED and notice is not None and not delivery.retries_from:
             seconds = (self.clock() - notice.transition.recorded_at) / 1000
             self.meter.observe(metrics.DELIVERY_SECONDS, seconds, delivery.hook)
+
+
+def _disabled(endpoint: Endpoint) -> PermanentFailure:
+    """Return the failure of an attempt whose hook is disabled."""
+    # What follows a colon may concern another task.
+    reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
+    return PermanentFailure(
+        f"nothing was sent: the hook is disabled, because {reason}; "
+        f"correct the cause, then run: receiver endpoints resume {endpoint.hook}"
+    )
 
 
 def _log_context(delivery: Delivery) -> AbstractContextManager[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -15,7 +16,7 @@ from receiver.text.display import hiding_values, redacted
 log = structlog.get_logger()
 
 
-class LoadedHooks(Mapping[str, Hook]):
+class LoadedHooks(UserDict[str, Hook]):
     """The hooks by name; `reload` replaces either all of them or none. Thread-safe.
 
     `hide` removes the secrets of the hooks and `secrets` from a text. Raises SettingsError if a
@@ -27,8 +28,8 @@ class LoadedHooks(Mapping[str, Hook]):
     ) -> None:
         self._environ = environ
         self.current = current
-        self._built = hooks.build_all(current.entries, environ)
-        self._alerting = _alerting(current.entries, self._built)
+        self.data = hooks.build_all(current.entries, environ)
+        self._alerting = _alerting(current.entries, self.data)
         self._secrets = hooks.secrets(current.entries, environ) | set(secrets)
         self._hide_secrets = hiding_values(self._secrets)
 
@@ -45,7 +46,7 @@ class LoadedHooks(Mapping[str, Hook]):
         # An attempt that still runs may repeat secrets of the previous hooks.
         self._secrets |= hooks.secrets(reloaded.entries, self._environ)
         self._hide_secrets = hiding_values(self._secrets)
-        self._built, self.current = built, reloaded
+        self.data, self.current = built, reloaded
         self._alerting = _alerting(reloaded.entries, built)
         log.info(RELOADED, hooks=list(built))
 
@@ -56,15 +57,6 @@ class LoadedHooks(Mapping[str, Hook]):
     def alerting(self) -> list[tuple[str, Alerting]]:
         """Return the hooks that send alerts about endpoints, with their names."""
         return self._alerting
-
-    def __getitem__(self, name: str) -> Hook:
-        return self._built[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._built)
-
-    def __len__(self) -> int:
-        return len(self._built)
 
 
 def _alerting(
