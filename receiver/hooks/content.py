@@ -12,20 +12,7 @@ from PIL import Image
 
 from receiver.errors import ContentFailure, PermanentFailure
 from receiver.pictures import thumbnails
-from receiver.pictures.file_types import (
-    AVIF,
-    BMP,
-    GIF,
-    HEAD,
-    JP2,
-    JPEG,
-    PNG,
-    TIFF,
-    WEBP,
-    FileType,
-    detect,
-    text_in,
-)
+from receiver.pictures.file_types import DECODED, HEAD, PARTLY_DECODED, FileType, detect, text_in
 from receiver.pictures.memory import TooMuchMemory
 from receiver.text.display import one_line, redacted
 
@@ -33,9 +20,6 @@ MAX_PIXELS = 64_000_000  # 8000 by 8000; a shop has no use for a larger picture
 MIN_BYTES = 64  # every video and sound is longer, and every picture whose format is not decoded
 # Kinds of output that are never text. Adapters use "output" for an unknown kind.
 BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
-DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}  # Pillow reads all of their variants
-# Pillow does not read all variants of these: such a picture has no thumbnail.
-PARTLY_DECODED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
 MAX_PARTLY_DECODED = 100_000_000  # bytes; Pillow may read the whole file into memory
 TRUNCATED = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pillow's messages
 # Boxes of MP4, QuickTime, HEIF and JPEG 2000: if one is truncated, the file is unusable.
