@@ -159,7 +159,10 @@ def origin(url: str) -> str:
 def _follow(
     stack: ExitStack, url: str, clock: Deadline, allow_private: bool
 ) -> tuple[requests.Response, str]:
-    url = _normalized(url, clock)
+    try:
+        url = urls.normalized(url)
+    except ValueError as error:
+        raise _explained(error, url, clock) from None
     first_host = _host(url)
     for _ in range(1 + MAX_REDIRECTS):
         # `allow_private` applies to the host that was configured, not to targets of redirects.
@@ -171,13 +174,6 @@ def _follow(
         url = following
         stack.close()
     raise TooManyRedirects(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
-
-
-def _normalized(url: str, clock: Deadline) -> str:
-    try:
-        return urls.normalized(url)
-    except ValueError as error:
-        raise _explained(error, url, clock) from None
 
 
 def _redirect_target(response: requests.Response, url: str) -> str | None:
