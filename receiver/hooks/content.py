@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import structlog
-from PIL import Image
 
 from receiver.errors import ContentFailure, PermanentFailure
 from receiver.pictures import thumbnails
@@ -70,7 +69,7 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     except TooMuchMemory:
         log.warning("a picture has no thumbnail: decoding it takes too much memory", format=form)
         return None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except thumbnails.BOMB:
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
     except thumbnails.BROKEN as error:
         reason = thumbnails.reason(error)

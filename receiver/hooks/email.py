@@ -156,11 +156,7 @@ class Email:
             message = versions.pop(0)
             try:
                 refused = session.send_message(message, self._sender.addr_spec, recipients)
-            except (
-                smtplib.SMTPRecipientsRefused,
-                smtplib.SMTPSenderRefused,
-                smtplib.SMTPDataError,
-            ) as error:
+            except smtp.REFUSALS as error:
                 too_large = next(filter(smtp.is_too_large, smtp.refusals(error)), None)
                 if too_large is None or not versions:
                     raise

@@ -14,8 +14,6 @@ from email.policy import SMTP
 from html import escape
 from pathlib import PurePosixPath
 
-from PIL import Image
-
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
 from receiver.events import Media
@@ -204,12 +202,7 @@ def _preview(original: bytes) -> bytes | None:
             io.BytesIO(original), PREVIEWED, content.MAX_PIXELS, thumbnails.PREVIEW_SIDE
         ) as image:
             return thumbnails.preview(image)
-    except (
-        *thumbnails.BROKEN,
-        TooMuchMemory,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ):
+    except (*thumbnails.BROKEN, *thumbnails.BOMB, TooMuchMemory):
         return None
 
 

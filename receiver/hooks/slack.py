@@ -30,42 +30,20 @@ MAX_OUTPUTS = 10  # of one task; Slack would accept 50 blocks
 # The webhook can post no message until its configuration in Slack is changed.
 GONE = frozenset(
     {
-        "account_inactive",
-        "action_prohibited",
-        "channel_is_archived",
-        "channel_not_found",
-        "invalid_token",
-        "is_archived",
-        "no_active_hooks",
-        "no_service",
-        "no_service_id",
-        "no_team",
-        "not_in_channel",
-        "posting_to_general_channel_denied",
-        "restricted_action",
-        "team_access_not_granted",
-        "team_disabled",
-        "team_not_found",
-        "token_expired",
-        "token_revoked",
-        "user_not_found",
+        *("account_inactive", "invalid_token", "token_expired", "token_revoked", "user_not_found"),
+        *("no_team", "team_access_not_granted", "team_disabled", "team_not_found"),
+        *("channel_is_archived", "channel_not_found", "is_archived", "not_in_channel"),
+        *("action_prohibited", "posting_to_general_channel_denied", "restricted_action"),
+        *("no_active_hooks", "no_service", "no_service_id"),
     }
 )
 # Slack refuses this message, independent of the status.
 MESSAGE = frozenset(
     {
-        "attachment_payload_limit_exceeded",
-        "block_mismatch",
-        "invalid_attachments",
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "invalid_payload",
-        "missing_text_or_fallback_or_attachments",
-        "msg_blocks_too_long",
-        "msg_too_long",
-        "no_text",
-        "too_many_attachments",
-        "too_many_blocks",
+        *("block_mismatch", "invalid_blocks", "invalid_blocks_format", "too_many_blocks"),
+        *("attachment_payload_limit_exceeded", "invalid_attachments", "too_many_attachments"),
+        *("invalid_payload", "missing_text_or_fallback_or_attachments", "no_text"),
+        *("msg_blocks_too_long", "msg_too_long"),
     }
 )
 MESSAGE_STATUSES = frozenset({400, 413, 422})

@@ -19,6 +19,7 @@ from receiver.pictures.metadata import MAX_PROFILE, essentials, orientation
 DOCUMENTED = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error)
 OBSERVED = (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError)
 BROKEN = (*DOCUMENTED, *OBSERVED)
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 THUMBNAIL_SIDE = 320
 THUMBNAIL_BYTES = 40_000
 PREVIEW_SIDE = 1120  # twice the width in an e-mail, so that it is sharp on high-resolution screens
@@ -210,17 +211,14 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if profile and len(profile) <= MAX_PROFILE:
         # ImportError: Pillow may be built without LittleCMS.
         with suppress(ImageCms.PyCMSError, ImportError, *BROKEN):
-            converted = _converted(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+            its_profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            is_grey = image.mode == "L" and its_profile.profile.xcolor_space == "RGB "
+            source = image.convert("RGB") if is_grey else image
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(source, its_profile, srgb, outputMode="RGB")
     found = converted or image.convert("RGB")
     found.info.clear()  # otherwise every copy would contain the comment, even a long one
     return found
-
-
-def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image | None:
-    if image.mode == "L" and profile.profile.xcolor_space == "RGB ":
-        image = image.convert("RGB")
-    srgb = ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
 
 
 def _small(image: Image.Image, limit: int) -> bytes:
