@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import structlog
 
 from receiver import hooks
+from receiver.config.hook_secrets import secrets as secrets_of
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
@@ -30,7 +31,7 @@ class LoadedHooks(UserDict[str, Hook]):
         self.current = current
         self.data = hooks.build_all(current.entries, environ)
         self._alerting = _alerting(current.entries, self.data)
-        self._secrets = hooks.secrets(current.entries, environ) | set(secrets)
+        self._secrets = secrets_of(current.entries, environ) | set(secrets)
         self._hide_secrets = hiding_values(self._secrets)
 
     def reload(self) -> None:
@@ -44,7 +45,7 @@ class LoadedHooks(UserDict[str, Hook]):
             log.error(REJECTED, problem=reloaded.problem)
             return
         # An attempt that still runs may repeat secrets of the previous hooks.
-        self._secrets |= hooks.secrets(reloaded.entries, self._environ)
+        self._secrets |= secrets_of(reloaded.entries, self._environ)
         self._hide_secrets = hiding_values(self._secrets)
         self.data, self.current = built, reloaded
         self._alerting = _alerting(reloaded.entries, built)
