@@ -118,13 +118,8 @@ class DeliveryWorker:
         try:
             state = self.attempt(delivery)
         except StoreUnavailable as error:  # the lease expires, and the delivery is attempted again
-            log.error(
-                "an outcome is not on record",
-                delivery=delivery.id,
-                task=delivery.task_id,
-                hook=delivery.hook,
-                error=str(error),
-            )
+            with _log_context(delivery):
+                log.error("an outcome is not on record", error=str(error))
             self.meter.store_failed()
         except Exception:
             log.exception("an attempt broke", delivery=delivery.id)
@@ -220,9 +215,8 @@ class DeliveryWorker:
         """Record a failed attempt: the delivery is due again, or dead."""
         failure = error if isinstance(error, DeliveryFailure) else self._unexpected(error)
         if isinstance(failure, ResultGone):
-            self.store.polling.query_at(
-                delivery.task_id, started_at
-            )  # the provider returns fresh URLs
+            # The provider returns fresh URLs.
+            self.store.polling.query_at(delivery.task_id, started_at)
         retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
             retry_in = self.policy.delay(
