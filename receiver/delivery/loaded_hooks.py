@@ -12,7 +12,7 @@ from receiver.config.hook_secrets import secrets as secrets_of
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
-from receiver.text.display import hiding_values, redacted
+from receiver.text.display import hiding
 
 log = structlog.get_logger()
 
@@ -31,8 +31,7 @@ class LoadedHooks(UserDict[str, Hook]):
         self.current = current
         self.data = hooks.build_all(current.entries, environ)
         self._alerting = _alerting(current.entries, self.data)
-        self._secrets = secrets_of(current.entries, environ) | set(secrets)
-        self._hide_secrets = hiding_values(self._secrets)
+        self.hide = hiding(secrets_of(current.entries, environ) | set(secrets))
 
     def reload(self) -> None:
         """Read the hooks file again. If it is invalid, log the problem and keep the hooks."""
@@ -44,16 +43,11 @@ class LoadedHooks(UserDict[str, Hook]):
             self.current = reloaded
             log.error(REJECTED, problem=reloaded.problem)
             return
-        # An attempt that still runs may repeat secrets of the previous hooks.
-        self._secrets |= secrets_of(reloaded.entries, self._environ)
-        self._hide_secrets = hiding_values(self._secrets)
+        # Secrets of the previous hooks stay hidden: an attempt that still runs may repeat them.
+        self.hide.add(secrets_of(reloaded.entries, self._environ))
         self.data, self.current = built, reloaded
         self._alerting = _alerting(reloaded.entries, built)
         log.info(RELOADED, hooks=list(built))
-
-    def hide(self, text: str) -> str:
-        """Return the text without secrets."""
-        return redacted(self._hide_secrets(text))
 
     def alerting(self) -> list[tuple[str, Alerting]]:
         """Return the hooks that send alerts about endpoints, with their names."""
