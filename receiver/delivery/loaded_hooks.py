@@ -30,7 +30,7 @@ class LoadedHooks(UserDict[str, Hook]):
         self._environ = environ
         self.current = current
         self.data = hooks.build_all(current.entries, environ)
-        self._alerting = _alerting(current.entries, self.data)
+        self.alerting = _alerting(current.entries, self.data)
         self.hide = hiding(secrets_of(current.entries, environ) | set(secrets))
 
     def reload(self) -> None:
@@ -46,17 +46,14 @@ class LoadedHooks(UserDict[str, Hook]):
         # Secrets of the previous hooks stay hidden: an attempt that still runs may repeat them.
         self.hide.add(secrets_of(reloaded.entries, self._environ))
         self.data, self.current = built, reloaded
-        self._alerting = _alerting(reloaded.entries, built)
+        self.alerting = _alerting(reloaded.entries, built)
         log.info(RELOADED, hooks=list(built))
-
-    def alerting(self) -> list[tuple[str, Alerting]]:
-        """Return the hooks that send alerts about endpoints, with their names."""
-        return self._alerting
 
 
 def _alerting(
     entries: Sequence[HookEntry], built: Mapping[str, Hook]
 ) -> list[tuple[str, Alerting]]:
+    """Return the hooks that send alerts about endpoints, with their names."""
     return [
         (entry.name, hook)
         for entry in entries
