@@ -132,10 +132,8 @@ class Apprise:
             except Exception as error:  # noqa: BLE001 - there are hundreds of plugins
                 return type(error).__name__
             if refused:
-                raise PermanentFailure(
-                    f"{self._service_name} is not at a public address; "
-                    "allow_private = true lets this hook reach internal ones"
-                )
+                where = f"{self._service_name} is not at a public address"
+                raise PermanentFailure(f"{where}; {http.ALLOW_PRIVATE}")
             return None if accepted else one_line(lines.getvalue()) or "no reason is given"
 
         limit = self._options["deadline"]

@@ -35,6 +35,7 @@ from receiver.outgoing import urls
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.ssrf_guard import GuardedSession, NotPublic
 
+ALLOW_PRIVATE = "allow_private = true lets this hook reach internal ones"
 CHUNK = 64 * 1024  # bytes
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -250,10 +251,7 @@ def _capped(chunks: Iterator[bytes], max_bytes: int, where: str) -> Iterator[byt
 def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
     where = origin(url)
     if isinstance(error, NotPublic):
-        return PermanentFailure(
-            f"{where}: is not a public address; "
-            "allow_private = true lets this hook reach internal ones"
-        )
+        return PermanentFailure(f"{where}: is not a public address; {ALLOW_PRIVATE}")
     if isinstance(error, requests.exceptions.InvalidHeader):  # also a ValueError
         return TemporaryFailure(f"{where}: the response has several sizes as its Content-Length")
     if isinstance(error, ValueError):
