@@ -139,10 +139,8 @@ class DeliveryWorker:
             hook = self.hooks.get(delivery.hook)
             if hook is None:  # it was removed from the hooks file after the claim
                 name = repr(delivery.hook)
-                answer = f"the hook {name} is not in the hooks file: the delivery waits for it"
-                return self._settle(
-                    delivery, started_at, "failed", State.PENDING, Done(answer), retry_in=0
-                )
+                done = Done(f"the hook {name} is not in the hooks file: the delivery waits for it")
+                return self._settle(delivery, started_at, "failed", State.PENDING, done, retry_in=0)
             notice = None
             try:
                 endpoint = self.store.endpoints.of(delivery.hook)
