@@ -155,10 +155,7 @@ class Notice:
 
     def file_of(self, media: Media) -> File | None:
         """Return the file that a download stored for this output, if there is one."""
-        for file in self.files:
-            if file.media_index == media.index:
-                return file
-        return None
+        return next((file for file in self.files if file.media_index == media.index), None)
 
     def with_files(self, files: tuple[File, ...]) -> Notice:
         """Return the same notice with these files."""
@@ -167,9 +164,10 @@ class Notice:
     def as_json(self) -> dict[str, Any]:
         """Return the event as hooks and the API show it; keys may be added, but not changed."""
         transition = self.transition
+        files = {file.media_index: file for file in reversed(self.files)}  # the first one counts
         outputs = []
         for media in self.media:
-            file = self.file_of(media)
+            file = files.get(media.index)
             outputs.append(
                 {
                     "kind": media.kind,

@@ -78,7 +78,7 @@ def worker() -> None:
         Chore("trials", TRIALS_EVERY, HookTestSender(record, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
         Chore("missing hooks", MISSING_EVERY, MissingHooks(record, loaded).log),
-        Chore("alerts", ALERTS_EVERY, lambda: AlertSender(record, loaded.alerting()).send()),
+        Chore("alerts", ALERTS_EVERY, lambda: AlertSender(record, loaded.alerting).send()),
         Chore("erasures", ERASURES_EVERY, FinishErasures(record).round),
     ]
     if (retention := chosen.retention) is not None:

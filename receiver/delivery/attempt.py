@@ -26,7 +26,7 @@ from structlog.contextvars import bound_contextvars
 from receiver import providers
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
-from receiver.delivery.failures import ABANDONED, counted_attempts, endpoint_health, unexpected
+from receiver.delivery import failures
 from receiver.delivery.worker_slots import Reservation, WorkerSlots
 from receiver.endpoints import Breaker, EndpointHealth
 from receiver.errors import (
@@ -51,7 +51,6 @@ UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
 SEEN_EVERY = 10.0  # seconds between two heartbeats
 DRAIN = 25.0  # seconds for running attempts to end; hosts kill a process 30 s after SIGTERM
 ANSWER_KEPT = 2_000  # characters of an endpoint's response
-SAID_REPEATED = 100  # characters of a response that are repeated in the deliveries of other tasks
 RECORD_TRIES = 10  # attempts to store an outcome while the store is unavailable
 RECORD_AGAIN_AFTER = 1.0  # seconds
 RESULTS = {  # log level, log line, label of the metric
@@ -118,13 +117,8 @@ class DeliveryWorker:
         try:
             state = self.attempt(delivery)
         except StoreUnavailable as error:  # the lease expires, and the delivery is attempted again
-            log.error(
-                "an outcome is not on record",
-                delivery=delivery.id,
-                task=delivery.task_id,
-                hook=delivery.hook,
-                error=str(error),
-            )
+            with _log_context(delivery):
+                log.error("an outcome is not on record", error=str(error))
             self.meter.store_failed()
         except Exception:
             log.exception("an attempt broke", delivery=delivery.id)
@@ -144,13 +138,13 @@ class DeliveryWorker:
             hook = self.hooks.get(delivery.hook)
             if hook is None:  # it was removed from the hooks file after the claim
                 name = repr(delivery.hook)
-                answer = f"the hook {name} is not in the hooks file: the delivery waits for it"
-                return self._settle(
-                    delivery, started_at, "failed", State.PENDING, Done(answer), retry_in=0
-                )
+                done = Done(f"the hook {name} is not in the hooks file: the delivery waits for it")
+                return self._settle(delivery, started_at, "failed", State.PENDING, done, retry_in=0)
             notice = None
             try:
-                self._check_enabled(delivery.hook)
+                endpoint = self.store.endpoints.of(delivery.hook)
+                if endpoint.disabled_at is not None:
+                    return self._fail(delivery, started_at, failures.hook_disabled(endpoint))
                 notice = self.notice(delivery)
                 # In a context of its own: values that the hook binds appear in no later log line.
                 done = copy_context().run(hook.send, notice)
@@ -166,7 +160,7 @@ class DeliveryWorker:
         """Record that the worker of this attempt died or stalled, and return the new state."""
         failure = TemporaryFailure("the worker died or stalled during this attempt")
         with _log_context(delivery):
-            return self._fail(delivery, self.clock(), failure, outcome=ABANDONED)
+            return self._fail(delivery, self.clock(), failure, outcome=failures.ABANDONED)
 
     def notice(self, delivery: Delivery) -> Notice:
         """Return what the hook receives. Raises NotFound, StoreUnavailable, PermanentFailure.
@@ -206,17 +200,6 @@ class DeliveryWorker:
         log.error("the record is unavailable", error=str(error))
         self.meter.store_failed()
 
-    def _check_enabled(self, hook: str) -> None:
-        """Raise PermanentFailure if the hook is disabled."""
-        endpoint = self.store.endpoints.of(hook)
-        if endpoint.disabled_at is not None:
-            # What follows a colon may concern another task.
-            reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
-            raise PermanentFailure(
-                f"nothing was sent: the hook is disabled, because {reason}; "
-                f"correct the cause, then run: receiver endpoints resume {hook}"
-            )
-
     def _fail(
         self,
         delivery: Delivery,
@@ -229,16 +212,15 @@ class DeliveryWorker:
         """Record a failed attempt: the delivery is due again, or dead."""
         failure = error if isinstance(error, DeliveryFailure) else self._unexpected(error)
         if isinstance(failure, ResultGone):
-            self.store.polling.query_at(
-                delivery.task_id, started_at
-            )  # the provider returns fresh URLs
+            # The provider returns fresh URLs.
+            self.store.polling.query_at(delivery.task_id, started_at)
         retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
             retry_in = self.policy.delay(
-                counted_attempts(self.store, delivery, outcome),
+                failures.counted_attempts(self.store, delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,
-                apart=outcome == ABANDONED,
+                apart=outcome == failures.ABANDONED,
             )
         state = State.DEAD if retry_in is None else State.PENDING
         done = Done(str(failure), failure.files)
@@ -250,7 +232,7 @@ class DeliveryWorker:
         log.error("a hook broke", exc_info=error)
         # The end of a traceback names the error, so the beginning is cut off.
         text = self.hide("".join(traceback.format_exception(error)))
-        return unexpected(error, text[-ANSWER_KEPT:])
+        return failures.unexpected(error, text[-ANSWER_KEPT:])
 
     def _settle(
         self,
@@ -276,7 +258,7 @@ class DeliveryWorker:
         if notice is not None:
             change = partial(
                 self.breaker.after,
-                health=endpoint_health(failure) if failure else EndpointHealth.WORKS,
+                health=failures.endpoint_health(failure) if failure else EndpointHealth.WORKS,
                 now=ended_at,
                 said=answer,
                 timed_out=failure is not None and failure.timed_out,

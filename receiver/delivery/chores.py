@@ -64,22 +64,17 @@ class AlertSender:
     clock: Callable[[], int] = now_ms
 
     def send(self) -> None:
-        """Send every alert that is due. Raises StoreUnavailable."""
+        """Send every alert that is due, by all hooks but the one that it is about.
+
+        Raises StoreUnavailable.
+        """
         now = self.clock()
         for alert in self.store.endpoints.take_alerts(now, now + AGAIN_AFTER):
             log.warning("endpoint", hook=alert.hook, alert=alert.kind, said=alert.said)
-            if self._is_settled(alert):
+            others = [(name, hook) for name, hook in self.hooks if name != alert.hook]
+            results = [self._is_sent(name, hook, alert) for name, hook in others]
+            if True in results or None not in results:  # one has sent it, or none ever can
                 self.store.endpoints.alert_sent(alert.id)
-
-    def _is_settled(self, alert: Alert) -> bool:
-        """Send the alert by all hooks but the one that it is about.
-
-        Returns whether no further try is needed: one hook has sent it, or none ever can.
-        """
-        results = [
-            self._is_sent(name, hook, alert) for name, hook in self.hooks if name != alert.hook
-        ]
-        return True in results or None not in results
 
     def _is_sent(self, name: str, hook: Alerting, alert: Alert) -> bool | None:
         """Return whether the hook has sent the alert; None if it may succeed later."""

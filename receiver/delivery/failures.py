@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from receiver.deliveries import Delivery
-from receiver.endpoints import EndpointHealth
+from receiver.endpoints import Endpoint, EndpointHealth
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
     EndpointGone,
+    PermanentFailure,
     StoreUnavailable,
     TemporaryFailure,
     TimedOut,
@@ -15,6 +16,7 @@ from receiver.errors import (
 from receiver.stores.base import Store
 
 ABANDONED = "abandoned"  # the outcome of an attempt whose worker died or stalled
+SAID_REPEATED = 100  # characters of a response that are repeated in the deliveries of other tasks
 FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -42,6 +44,16 @@ def unexpected(error: Exception, text: str) -> DeliveryFailure:
         return TimedOut(text)
     concerns_endpoint = isinstance(error, OSError) and not isinstance(error, FILE_ERRORS)
     return TemporaryFailure(text) if concerns_endpoint else ContentFailure(text)
+
+
+def hook_disabled(endpoint: Endpoint) -> PermanentFailure:
+    """Return the failure of an attempt whose hook is disabled."""
+    # What follows a colon may concern another task.
+    reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
+    return PermanentFailure(
+        f"nothing was sent: the hook is disabled, because {reason}; "
+        f"correct the cause, then run: receiver endpoints resume {endpoint.hook}"
+    )
 
 
 def counted_attempts(store: Store, delivery: Delivery, outcome: str) -> int:

@@ -21,7 +21,7 @@ import structlog
 from receiver.clock import now_ms
 from receiver.deliveries import File, Notice, Transition
 from receiver.delivery.attempt import ANSWER_KEPT
-from receiver.errors import DeliveryFailure, PermanentFailure
+from receiver.errors import DeliveryFailure
 from receiver.events import Media
 from receiver.hooks.base import Hook, NeedsTestPicture
 from receiver.providers import PROVIDERS
@@ -33,6 +33,10 @@ from receiver.text.display import redacted, storable
 LEASE = 10_000  # ms; after a worker has died, its test events wait that long
 REFERENCE = "TEST"
 REASON = "this is a test event; no task failed"
+UNKNOWN_HOOK = (
+    "nothing was sent: the worker does not know this hook; restart the worker, or send it SIGHUP, "
+    "so that it reads the hooks file again"
+)
 PICTURE_SIDE = 480  # pixels
 # Not a link, so that services that show links or fetch pictures, such as Slack, leave it out.
 PICTURE_URL = "test:picture"
@@ -132,29 +136,18 @@ class HookTestSender:
         del self._sending[test.hook]
 
     def _send(self, sending: _Sending) -> None:
-        outcome, sending.answer = self._result(sending.test)
-        sending.outcome = outcome  # last, because `_record` reads the answer after it
-
-    def _result(self, test: HookTest) -> tuple[HookTestOutcome, str]:
         """Send a test event. Any exception of the hook is a failure."""
+        test, outcome, shown = sending.test, HookTestOutcome.FAILED, slice(ANSWER_KEPT)
         try:
-            answer = send(self._hook(test.hook), test.status)
+            if (hook := self.hooks.get(test.hook)) is None:
+                answer = UNKNOWN_HOOK
+            else:
+                answer, outcome = send(hook, test.status), HookTestOutcome.DELIVERED
         except DeliveryFailure as failure:
-            return HookTestOutcome.FAILED, self._clean(str(failure))[:ANSWER_KEPT]
+            answer = str(failure)
         except Exception as error:
             log.exception("a hook broke", hook=test.hook)
-            text = self._clean("".join(traceback.format_exception(error)))
-            return HookTestOutcome.FAILED, text[-ANSWER_KEPT:]  # its end names the error
-        return HookTestOutcome.DELIVERED, self._clean(answer)[:ANSWER_KEPT]
-
-    def _hook(self, name: str) -> Hook:
-        if name not in self.hooks:
-            raise PermanentFailure(
-                "nothing was sent: the worker does not know this hook; restart the worker, or send "
-                "it SIGHUP, so that it reads the hooks file again"
-            )
-        return self.hooks[name]
-
-    def _clean(self, text: str) -> str:
-        """Return the text without secrets, and without characters that cannot be stored."""
-        return self.hide(storable(text))
+            answer = "".join(traceback.format_exception(error))
+            shown = slice(-ANSWER_KEPT, None)  # its end names the error
+        sending.answer = self.hide(storable(answer))[shown]
+        sending.outcome = outcome  # last, because `_record` reads the answer after it

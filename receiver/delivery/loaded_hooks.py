@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from receiver import hooks
+from receiver.config.hook_secrets import secrets as secrets_of
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
-from receiver.text.display import hiding_values, redacted
+from receiver.text.display import hiding
 
 log = structlog.get_logger()
 
 
-class LoadedHooks(Mapping[str, Hook]):
+class LoadedHooks(UserDict[str, Hook]):
     """The hooks by name; `reload` replaces either all of them or none. Thread-safe.
 
     `hide` removes the secrets of the hooks and `secrets` from a text. Raises SettingsError if a
@@ -27,10 +29,9 @@ class LoadedHooks(Mapping[str, Hook]):
     ) -> None:
         self._environ = environ
         self.current = current
-        self._built = hooks.build_all(current.entries, environ)
-        self._alerting = _alerting(current.entries, self._built)
-        self._secrets = hooks.secrets(current.entries, environ) | set(secrets)
-        self._hide_secrets = hiding_values(self._secrets)
+        self.data = hooks.build_all(current.entries, environ)
+        self.alerting = _alerting(current.entries, self.data)
+        self.hide = hiding(secrets_of(current.entries, environ) | set(secrets))
 
     def reload(self) -> None:
         """Read the hooks file again. If it is invalid, log the problem and keep the hooks."""
@@ -42,34 +43,17 @@ class LoadedHooks(Mapping[str, Hook]):
             self.current = reloaded
             log.error(REJECTED, problem=reloaded.problem)
             return
-        # An attempt that still runs may repeat secrets of the previous hooks.
-        self._secrets |= hooks.secrets(reloaded.entries, self._environ)
-        self._hide_secrets = hiding_values(self._secrets)
-        self._built, self.current = built, reloaded
-        self._alerting = _alerting(reloaded.entries, built)
+        # Secrets of the previous hooks stay hidden: an attempt that still runs may repeat them.
+        self.hide.add(secrets_of(reloaded.entries, self._environ))
+        self.data, self.current = built, reloaded
+        self.alerting = _alerting(reloaded.entries, built)
         log.info(RELOADED, hooks=list(built))
-
-    def hide(self, text: str) -> str:
-        """Return the text without secrets."""
-        return redacted(self._hide_secrets(text))
-
-    def alerting(self) -> list[tuple[str, Alerting]]:
-        """Return the hooks that send alerts about endpoints, with their names."""
-        return self._alerting
-
-    def __getitem__(self, name: str) -> Hook:
-        return self._built[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._built)
-
-    def __len__(self) -> int:
-        return len(self._built)
 
 
 def _alerting(
     entries: Sequence[HookEntry], built: Mapping[str, Hook]
 ) -> list[tuple[str, Alerting]]:
+    """Return the hooks that send alerts about endpoints, with their names."""
     return [
         (entry.name, hook)
         for entry in entries

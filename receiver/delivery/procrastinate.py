@@ -88,7 +88,8 @@ class ProcrastinateDispatcher:
             try:
                 await self._until_lost(stop)
             except Exception as error:  # noqa: BLE001 - deliveries wait for this worker
-                log.error("the queue is unavailable", error=_line(error), again_after_s=AGAIN_AFTER)
+                line = (str(error).strip() or type(error).__name__).splitlines()[0]
+                log.error("the queue is unavailable", error=line, again_after_s=AGAIN_AFTER)
                 await asyncio.sleep(AGAIN_AFTER)
 
     async def _until_lost(self, stop: Signal) -> None:
@@ -224,7 +225,3 @@ async def rescue(app: procrastinate.App) -> None:
 async def _wait_for(stop: Signal) -> None:
     while not stop.is_set():  # noqa: ASYNC110 - another thread sets it
         await asyncio.sleep(0.1)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

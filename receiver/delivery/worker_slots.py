@@ -19,20 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from receiver.stores.sql.hook_queues import Candidate
 
 PROMPT_FOR = 5.0  # seconds after a success during which a hook counts as prompt
 WATCHED_FOR = 10.0  # seconds after which a delivery has probably not killed its worker
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    hook: str
-    abandoned: bool
-    began_at: float
 
 
 class WorkerSlots:
@@ -50,7 +42,7 @@ class WorkerSlots:
         self._count = count
         self._clock = clock
         self._is_known = is_known
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, tuple[Candidate, float]] = {}  # by delivery; when it began
         self._delivered_at: dict[str, float] = {}
         self._lock = threading.RLock()
 
@@ -68,8 +60,8 @@ class WorkerSlots:
         if not self._is_known(hook):
             return 0
         with self._lock:
-            running = sum(attempt.hook == hook for attempt in self._running.values())
-            free = self._count - len(self._running)
+            running = sum(candidate.hook == hook for candidate, _ in self._running.values())
+            free = self.free
             delivered_at = self._delivered_at.get(hook)
             is_prompt = delivered_at is not None and self._clock() - delivered_at < PROMPT_FOR
             more = 0
@@ -87,8 +79,8 @@ class WorkerSlots:
         began_after = self._clock() - WATCHED_FOR
         with self._lock:
             return not any(
-                attempt.abandoned and attempt.began_at > began_after
-                for attempt in self._running.values()
+                candidate.abandoned and began_at > began_after
+                for candidate, began_at in self._running.values()
             )
 
     def begin(self, candidate: Candidate) -> bool:
@@ -100,9 +92,7 @@ class WorkerSlots:
                 or (candidate.abandoned and not self.takes_abandoned)
             ):
                 return False
-            self._running[candidate.id] = _Running(
-                candidate.hook, candidate.abandoned, self._clock()
-            )
+            self._running[candidate.id] = candidate, self._clock()
             return True
 
     def end(self, delivery_id: int, *, delivered: bool = False) -> None:
@@ -110,7 +100,7 @@ class WorkerSlots:
         with self._lock:
             ended = self._running.pop(delivery_id, None)
             if ended is not None and delivered:
-                self._delivered_at[ended.hook] = self._clock()
+                self._delivered_at[ended[0].hook] = self._clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +134,6 @@ class Reservation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for delivery_id in self._begun:
             self.slots.end(delivery_id)

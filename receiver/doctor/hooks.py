@@ -9,11 +9,13 @@ from datetime import UTC, tzinfo
 from receiver import hooks
 from receiver.clock import now_ms
 from receiver.config import settings
+from receiver.config.hook_secrets import secrets
 from receiver.config.hooks_file import HookEntry
 from receiver.delivery import hook_tests
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
+from receiver.hooks.base import Hook
 from receiver.observability import logs
 from receiver.processes import current_hooks
 from receiver.stores import Store
@@ -36,7 +38,7 @@ def check(
     if not entries:
         todo = "add some to hooks.toml (HOOKS_FILE); docs/hooks.md has examples"
         yield warning("hooks", "there are none, so nothing happens when a task ends", todo)
-    hide = hiding(hooks.secrets(entries, os.environ))
+    hide = hiding(secrets(entries, os.environ))
     if send:
         logs.configure(hide, settings.log_format())
     for entry in entries:
@@ -99,7 +101,7 @@ def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> F
     return (failed if circuit is Circuit.DISABLED else warning)(name, text, todo)
 
 
-def _test_event(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
+def _test_event(name: str, hook: Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:
     try:
         answer = hook_tests.send(hook, entry.subscription.test_status, zone)
     except DeliveryFailure as failure:

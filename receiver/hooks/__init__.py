@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from receiver.config.hook_secrets import PLACE_OF_A_SECRET, Secrets, secrets
+from receiver.config.hook_secrets import Secrets
 from receiver.config.hooks_file import HookEntry, installed_types
 from receiver.errors import SettingsError
 from receiver.hooks.apprise import Apprise
@@ -27,19 +27,6 @@ TYPES: Mapping[str, HookType] = {
     "slack": Slack,
     "webhook": Webhook,
 }
-
-__all__ = [
-    "PLACE_OF_A_SECRET",
-    "TYPES",
-    "Hook",
-    "build",
-    "build_all",
-    "check_installed_types",
-    "hook_type",
-    "keepers",
-    "secrets",
-    "stores_files",
-]
 
 
 def hook_type(name: str) -> HookType:

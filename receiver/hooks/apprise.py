@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from receiver.hooks.options import Options, checked, seconds
 from receiver.outgoing import http
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.socket_guard import public_only
+from receiver.text.display import one_line
 
 INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
 # These act on this machine, not on the network. Use hooks of type command for that.
@@ -117,21 +118,31 @@ class Apprise:
             level=logging.WARNING, fmt="%(message)s"
         )
 
+        allow_private = self._options["allow_private"]
+        guard = nullcontext(list[str]()) if allow_private else public_only()
+
         def notify() -> str | None:
             """Return None if the service accepted the message, or else apprise's log lines."""
-            with capture as lines, self._guard() as refused:
-                attached = apprise.AppriseAttachment(pictures) if pictures else None
-                accepted = self._service.notify(**message, attach=attached)
-                if not accepted and pictures and _concerns_message(lines.getvalue()):
-                    accepted = self._service.notify(**message)
+            try:
+                with capture as lines, guard as refused:
+                    attached = apprise.AppriseAttachment(pictures) if pictures else None
+                    accepted = self._service.notify(**message, attach=attached)
+                    if not accepted and pictures and _concerns_message(lines.getvalue()):
+                        accepted = self._service.notify(**message)
+            except Exception as error:  # noqa: BLE001 - there are hundreds of plugins
+                return type(error).__name__
             if refused:
-                raise PermanentFailure(
-                    f"{self._service_name} is not at a public address; "
-                    "allow_private = true lets this hook reach internal ones"
-                )
-            return None if accepted else wording.one_line(lines.getvalue()) or "no reason is given"
+                where = f"{self._service_name} is not at a public address"
+                raise PermanentFailure(f"{where}; {http.ALLOW_PRIVATE}")
+            return None if accepted else one_line(lines.getvalue()) or "no reason is given"
 
-        if problem := self._in_time(notify):
+        limit = self._options["deadline"]
+        with Deadline(limit) as clock:
+            try:
+                problem = clock.run(notify)
+            except TimeoutError:
+                raise TimedOut(f"{self._service_name}: no answer within {limit:g} s") from None
+        if problem:
             failure = ContentFailure if _concerns_message(problem) else TemporaryFailure
             raise failure(f"{self._service_name} did not accept the message: {problem}")
 
@@ -149,20 +160,6 @@ class Apprise:
 
     def _link(self, url: str) -> str:
         return wording.markdown_link(url) if self._is_markdown else url
-
-    def _guard(self) -> AbstractContextManager[Sequence[str]]:
-        return nullcontext([]) if self._options["allow_private"] else public_only()
-
-    def _in_time(self, work: Callable[[], str | None]) -> str | None:
-        limit = self._options["deadline"]
-        with Deadline(limit) as clock:
-            try:
-                outcome = clock.run(lambda: _outcome(work))
-            except TimeoutError:
-                raise TimedOut(f"{self._service_name}: no answer within {limit:g} s") from None
-        if isinstance(outcome, PermanentFailure):
-            raise outcome
-        return outcome
 
 
 def open_service(url: str) -> Any:
@@ -213,13 +210,3 @@ def _concerns_message(log: str) -> bool:
     return bool(statuses) and all(
         400 <= status < 500 and status not in http.TEMPORARY_STATUSES for status in statuses
     )
-
-
-def _outcome(work: Callable[[], str | None]) -> str | PermanentFailure | None:
-    """Return the outcome; for an exception of one of apprise's plugins, its name."""
-    try:
-        return work()
-    except PermanentFailure as failure:
-        return failure
-    except Exception as error:  # noqa: BLE001 - there are hundreds of plugins
-        return type(error).__name__

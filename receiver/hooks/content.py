@@ -8,35 +8,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import structlog
-from PIL import Image
 
 from receiver.errors import ContentFailure, PermanentFailure
-from receiver.hooks import wording
 from receiver.pictures import thumbnails
-from receiver.pictures.file_types import (
-    AVIF,
-    BMP,
-    GIF,
-    HEAD,
-    JP2,
-    JPEG,
-    PNG,
-    TIFF,
-    WEBP,
-    FileType,
-    detect,
-    text_in,
-)
+from receiver.pictures.file_types import DECODED, HEAD, PARTLY_DECODED, FileType, detect, text_in
 from receiver.pictures.memory import TooMuchMemory
-from receiver.text.display import redacted
+from receiver.text.display import one_line, redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; a shop has no use for a larger picture
 MIN_BYTES = 64  # every video and sound is longer, and every picture whose format is not decoded
 # Kinds of output that are never text. Adapters use "output" for an unknown kind.
 BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
-DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}  # Pillow reads all of their variants
-# Pillow does not read all variants of these: such a picture has no thumbnail.
-PARTLY_DECODED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
 MAX_PARTLY_DECODED = 100_000_000  # bytes; Pillow may read the whole file into memory
 TRUNCATED = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pillow's messages
 # Boxes of MP4, QuickTime, HEIF and JPEG 2000: if one is truncated, the file is unusable.
@@ -87,7 +69,7 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     except TooMuchMemory:
         log.warning("a picture has no thumbnail: decoding it takes too much memory", format=form)
         return None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except thumbnails.BOMB:
         raise PermanentFailure(f"the picture has more than {MAX_PIXELS} pixels") from None
     except thumbnails.BROKEN as error:
         reason = thumbnails.reason(error)
@@ -100,7 +82,7 @@ def _check_binary(head: bytes, kind: str) -> None:
     """Raise ContentFailure if the file is text."""
     text = text_in(head)
     if text:
-        quoted = redacted(wording.one_line(text))[:QUOTED]  # a secret is recognised only as a whole
+        quoted = redacted(one_line(text))[:QUOTED]  # a secret is recognised only as a whole
         raise ContentFailure(
             f"the result is a page of text ({_format(text)}), not the {kind}: {quoted}"
         )

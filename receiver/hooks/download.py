@@ -30,17 +30,10 @@ from receiver.errors import (
     TimedOut,
 )
 from receiver.events import Media
-from receiver.hooks import content
+from receiver.hooks import content, file_names, file_storage
 from receiver.hooks.base import Done
-from receiver.hooks.file_names import (
-    EXTENSION,
-    PLACEHOLDERS,
-    folder_names,
-    output_names,
-    task_paths,
-)
-from receiver.hooks.file_storage import open_storage, remove
-from receiver.hooks.options import Options, checked, http_url, placeholders, seconds
+from receiver.hooks.file_names import EXTENSION
+from receiver.hooks.options import NOT_EMPTY, Options, checked, http_url, placeholders, seconds
 from receiver.outgoing import http
 from receiver.tasks import Task
 
@@ -53,7 +46,7 @@ log = structlog.get_logger()
 
 
 def _check_path(template: str) -> None:
-    found = placeholders(template, PLACEHOLDERS)
+    found = placeholders(template, file_names.PLACEHOLDERS)
     parts = template.split("/")
     if "\\" in template or any(part.strip() in ("", ".", "..") for part in parts):
         raise ValidationError('is not a path below "to"; leave out "..", "\\" and a leading "/"')
@@ -70,7 +63,7 @@ def _check_endpoint(value: str) -> None:
 class DownloadOptions(Options):
     """The keys of a hook of type download."""
 
-    to = fields.String(required=True, validate=validate.Length(min=1, error="is empty"))
+    to = fields.String(required=True, validate=NOT_EMPTY)
     path = fields.String(load_default="{provider}/{task}/{index}.{extension}", validate=_check_path)
     endpoint_url = fields.String(load_default=None, validate=_check_endpoint)
     deadline = seconds(300)
@@ -88,7 +81,7 @@ class Download:
         self._options = checked(DownloadOptions(), options)
         self._path = self._options["path"]
         try:
-            self._storage = open_storage(
+            self._storage = file_storage.open_storage(
                 self._options["to"],
                 endpoint_url=self._options["endpoint_url"],
                 within=self._options["deadline"],
@@ -100,7 +93,8 @@ class Download:
         if not notice.media:
             return Done("nothing to download")
         recorded = {file.media_index for file in notice.made}
-        outputs = enumerate(zip(notice.media, output_names(self._path, notice), strict=True), 1)
+        names = file_names.output_names(self._path, notice)
+        outputs = enumerate(zip(notice.media, names, strict=True), 1)
         missing = [output for output in outputs if output[1][0].index not in recorded]
         ends_at = time.monotonic() + self._options["deadline"]
         files: list[File] = []
@@ -123,23 +117,23 @@ class Download:
 
     def send_test(self, notice: Notice, picture: Path) -> Done:
         """Store the picture where a result would be, and remove it. Raises DeliveryFailure."""
-        (name, *_) = output_names(self._path, notice)
+        (name, *_) = file_names.output_names(self._path, notice)
         try:
             with self._storage.draft(name.replace(EXTENSION, "part")) as draft:
                 draft.write_bytes(picture.read_bytes())
                 type_, _ = content.inspect(draft, "image")
                 url = self._storage.put(draft, name.replace(EXTENSION, type_.extension))
-            remove(url, folder_names(notice.task))
+            file_storage.remove(url, file_names.folder_names(notice.task))
         except OSError as error:
             raise self._not_written(error) from error
         return Done(f"{url} was written, and removed again")
 
     def remove_files(self, task: Task) -> int:
-        paths = task_paths(self._path, task)
+        paths = file_names.task_paths(self._path, task)
         return 0 if paths is None else self._storage.remove(paths)
 
     def tidy(self, task: Task) -> None:
-        if (paths := task_paths(self._path, task)) is not None:
+        if (paths := file_names.task_paths(self._path, task)) is not None:
             self._storage.tidy(paths)
 
     def _time_limit(self, ends_at: float, *, is_last: bool) -> float:

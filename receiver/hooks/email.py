@@ -14,7 +14,7 @@ from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.hooks import mime_message, smtp
 from receiver.hooks.base import Done
-from receiver.hooks.options import Options, checked, placeholders, seconds
+from receiver.hooks.options import NOT_EMPTY, Options, checked, placeholders, seconds
 from receiver.outgoing.deadline import Deadline
 
 
@@ -46,7 +46,7 @@ def _check_subject(template: str) -> None:
 class EmailOptions(Options):
     """The keys of a hook of type email."""
 
-    host = fields.String(required=True, validate=validate.Length(min=1, error="is empty"))
+    host = fields.String(required=True, validate=NOT_EMPTY)
     port = fields.Integer(
         load_default=None, validate=validate.Range(1, 65535, error="use 1 to 65535")
     )
@@ -60,11 +60,7 @@ class EmailOptions(Options):
     username = fields.String(load_default=None, validate=_check_ascii)
     password = fields.String(load_default=None, validate=_check_ascii)
     sender = fields.String(data_key="from", required=True, validate=_check_address)
-    to = OneOrMore(
-        fields.String(validate=_check_address),
-        required=True,
-        validate=validate.Length(min=1, error="is empty"),
-    )
+    to = OneOrMore(fields.String(validate=_check_address), required=True, validate=NOT_EMPTY)
     subject = fields.String(load_default="{reference} {status}", validate=_check_subject)
     deadline = seconds(60)
 
@@ -156,11 +152,7 @@ class Email:
             message = versions.pop(0)
             try:
                 refused = session.send_message(message, self._sender.addr_spec, recipients)
-            except (
-                smtplib.SMTPRecipientsRefused,
-                smtplib.SMTPSenderRefused,
-                smtplib.SMTPDataError,
-            ) as error:
+            except smtp.REFUSALS as error:
                 too_large = next(filter(smtp.is_too_large, smtp.refusals(error)), None)
                 if too_large is None or not versions:
                     raise

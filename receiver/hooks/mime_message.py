@@ -14,14 +14,13 @@ from email.policy import SMTP
 from html import escape
 from pathlib import PurePosixPath
 
-from PIL import Image
-
 from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
 from receiver.events import Media
 from receiver.hooks import content, file_storage, wording
 from receiver.pictures import thumbnails
 from receiver.pictures.memory import TooMuchMemory
+from receiver.text.display import one_line
 
 MAX_INLINE = 3_000_000  # bytes of pictures in one e-mail; mail servers refuse much larger ones
 MAX_READ = 50_000_000  # bytes of one file that is read for its preview
@@ -103,7 +102,7 @@ def alert_message(
     """Return the e-mail about another hook's endpoint; `now` is as in `versions`."""
     identity = _identity(f"{alert.id} {alert.hook} {alert.at}")
     message = _with_headers(sender, recipients, _clean_subject(alert.title), identity, now)
-    message.set_content(f"{wording.one_line(alert.text)}\n")
+    message.set_content(f"{one_line(alert.text)}\n")
     return message
 
 
@@ -155,7 +154,7 @@ def _subject(notice: Notice, template: str) -> str:
 
 
 def _clean_subject(subject: str) -> str:
-    text = wording.one_line(subject)[:SUBJECT_LIMIT]
+    text = one_line(subject)[:SUBJECT_LIMIT]
     # Python's `email` decodes encoded words in a subject, including line breaks: in Python 3.11, a
     # reference `=?utf-8?q?=0ABcc:…?=` added a header.
     return text.replace("=?", "= ?")
@@ -203,12 +202,7 @@ def _preview(original: bytes) -> bytes | None:
             io.BytesIO(original), PREVIEWED, content.MAX_PIXELS, thumbnails.PREVIEW_SIDE
         ) as image:
             return thumbnails.preview(image)
-    except (
-        *thumbnails.BROKEN,
-        TooMuchMemory,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ):
+    except (*thumbnails.BROKEN, *thumbnails.BOMB, TooMuchMemory):
         return None
 
 
@@ -230,7 +224,7 @@ def _locations(output: Output, zone: tzinfo) -> Iterator[tuple[str, str]]:
     if output.original is not None:
         yield "Attached", output.attachment
     if output.file:
-        yield "Saved as", wording.one_line(output.file.url)
+        yield "Saved as", one_line(output.file.url)
 
 
 def _html(notice: Notice, outputs: Sequence[Output]) -> str:

@@ -12,6 +12,8 @@ from marshmallow import Schema, ValidationError, fields, validate
 from receiver.config.hooks_file import either, lines
 from receiver.errors import SettingsError
 
+NOT_EMPTY = validate.Length(min=1, error="is empty")
+
 
 class Options(Schema):
     """The base of all schemas. Messages never contain a value, because it may be a secret."""
@@ -34,10 +36,8 @@ def checked(schema: Options, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def seconds(default: float) -> fields.Float:
     """Return a field for a duration of half a second to an hour."""
-    return fields.Float(
-        load_default=default,
-        validate=validate.Range(0.5, 3600, error="use 0.5 to 3600 seconds"),
-    )
+    limits = validate.Range(0.5, 3600, error="use 0.5 to 3600 seconds")
+    return fields.Float(load_default=default, validate=limits)
 
 
 def http_url(value: str) -> None:

@@ -13,9 +13,9 @@ from marshmallow import fields, validate
 
 from receiver.deliveries import Notice
 from receiver.errors import ContentFailure, DeliveryFailure, SettingsError
-from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked
+from receiver.text.display import one_line
 
 DOTTED_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
@@ -53,7 +53,7 @@ class Python:
         except (SystemExit, GeneratorExit) as error:
             # They would end the thread of the worker without an error.
             raise ContentFailure(f"the function raised {type(error).__name__}: {error}") from error
-        text = wording.one_line(answer) if isinstance(answer, str) else ""
+        text = one_line(answer) if isinstance(answer, str) else ""
         return Done(text or "returned")
 
 

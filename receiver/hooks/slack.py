@@ -17,6 +17,7 @@ from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.outgoing import http
+from receiver.text.display import one_line
 
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
@@ -29,42 +30,20 @@ MAX_OUTPUTS = 10  # of one task; Slack would accept 50 blocks
 # The webhook can post no message until its configuration in Slack is changed.
 GONE = frozenset(
     {
-        "account_inactive",
-        "action_prohibited",
-        "channel_is_archived",
-        "channel_not_found",
-        "invalid_token",
-        "is_archived",
-        "no_active_hooks",
-        "no_service",
-        "no_service_id",
-        "no_team",
-        "not_in_channel",
-        "posting_to_general_channel_denied",
-        "restricted_action",
-        "team_access_not_granted",
-        "team_disabled",
-        "team_not_found",
-        "token_expired",
-        "token_revoked",
-        "user_not_found",
+        *("account_inactive", "invalid_token", "token_expired", "token_revoked", "user_not_found"),
+        *("no_team", "team_access_not_granted", "team_disabled", "team_not_found"),
+        *("channel_is_archived", "channel_not_found", "is_archived", "not_in_channel"),
+        *("action_prohibited", "posting_to_general_channel_denied", "restricted_action"),
+        *("no_active_hooks", "no_service", "no_service_id"),
     }
 )
 # Slack refuses this message, independent of the status.
 MESSAGE = frozenset(
     {
-        "attachment_payload_limit_exceeded",
-        "block_mismatch",
-        "invalid_attachments",
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "invalid_payload",
-        "missing_text_or_fallback_or_attachments",
-        "msg_blocks_too_long",
-        "msg_too_long",
-        "no_text",
-        "too_many_attachments",
-        "too_many_blocks",
+        *("block_mismatch", "invalid_blocks", "invalid_blocks_format", "too_many_blocks"),
+        *("attachment_payload_limit_exceeded", "invalid_attachments", "too_many_attachments"),
+        *("invalid_payload", "missing_text_or_fallback_or_attachments", "no_text"),
+        *("msg_blocks_too_long", "msg_too_long"),
     }
 )
 MESSAGE_STATUSES = frozenset({400, 413, 422})
@@ -240,5 +219,5 @@ def _outputs(notice: Notice, *, pictures: bool) -> Iterator[dict[str, Any]]:
 def _link(media: Media) -> str | None:
     """Return a link in Slack's syntax, in which `|` and `>` end the URL; None if it is too long."""
     address = media.url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E")
-    link = f"<{address.replace('|', '%7C')}|{escaped(wording.one_line(media.kind), 40)}>"
+    link = f"<{address.replace('|', '%7C')}|{escaped(one_line(media.kind), 40)}>"
     return link if _length(link) <= TEXT_LIMIT else None

@@ -25,6 +25,8 @@ TOO_LARGE_CODES = frozenset({523, 552})
 TOO_LARGE_STATUS = re.compile(r"[45]\.(2\.3|3\.4)\b")
 MEASURES, LIMITS = ("size", "length", "large", "big"), ("exceed", "limit", "maxim", "too ")
 
+REFUSALS = (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError)
+
 Reply = tuple[int, bytes | str]
 
 

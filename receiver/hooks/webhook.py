@@ -12,12 +12,11 @@ from receiver.clock import wall_ms
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, EndpointGone, TemporaryFailure
-from receiver.hooks import wording
 from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.outgoing import http
 from receiver.signing import standard_webhooks
-from receiver.text.display import json_ascii, rfc3339
+from receiver.text.display import json_ascii, one_line, rfc3339
 
 MAX_RESPONSE = 2 * 1024  # bytes of a response that are read and stored
 GONE = 410
@@ -93,7 +92,7 @@ class Webhook:
             max_bytes=MAX_RESPONSE,
         )
         is_cut = len(response.body) >= MAX_RESPONSE
-        text = wording.quoted(response.body, MAX_RESPONSE, is_cut=is_cut)
+        text = one_line(response.body.decode("utf-8", "replace"), MAX_RESPONSE, is_cut=is_cut)
         description = f"{self._origin} answered {response.status} {text}".rstrip()
         if 200 <= response.status < 300:
             return description

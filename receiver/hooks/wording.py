@@ -8,7 +8,7 @@ from datetime import tzinfo
 from receiver.deliveries import Notice
 from receiver.events import Media
 from receiver.text import display
-from receiver.text.display import shortened
+from receiver.text.display import one_line
 
 _BREAK = "\u200b"  # a zero-width space
 # The beginnings of mentions and links in chat services, and of their own elements.
@@ -58,16 +58,6 @@ def facts(notice: Notice) -> list[tuple[str, str]]:
     return [(label, line) for label, line in lines if line]
 
 
-def one_line(text: str) -> str:
-    """Return the text with line breaks, other control characters and lone surrogates as spaces.
-
-    The result can be part of a header, and be encoded.
-    """
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(text.split())
-
-
 def inert(text: str) -> str:
     """Return the text with mentions and links of chat services disabled by invisible spaces."""
     text = _MENTION.sub(f"@{_BREAK}", text)
@@ -95,7 +85,7 @@ def quoted(response: bytes | str, most: int, *, is_cut: bool = False) -> str:
     `is_cut`: `response` is only the beginning of the whole response.
     """
     text = response.decode("utf-8", "replace") if isinstance(response, bytes) else response
-    return shortened(one_line(text), most, is_cut=is_cut)
+    return one_line(text, most, is_cut=is_cut)
 
 
 def duration(milliseconds: int) -> str:

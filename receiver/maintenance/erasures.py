@@ -55,13 +55,10 @@ class FinishErasures:
                 self._report_at = None
                 log.info("an erasure is finished")
             return
+        since = rfc3339(unfinished.since)
         if self.store.database.finish_erasure():
             self._report_at = None
-            log.info("an erasure is finished", since=rfc3339(unfinished.since))
+            log.info("an erasure is finished", since=since)
         elif self._report_at is None or self.clock() >= self._report_at:
             self._report_at = self.clock() + REPORTED_AGAIN_AFTER
-            log.warning(
-                "an erasure is not finished",
-                since=rfc3339(unfinished.since),
-                held_by=unfinished.held_by,
-            )
+            log.warning("an erasure is not finished", since=since, held_by=unfinished.held_by)

@@ -22,11 +22,11 @@ def redeliver(
     store: Store, wanted: DeliverySelection, now: int, *, dry_run: bool
 ) -> Iterator[RepairStep]:
     """Make all selected deliveries due. Raises StoreUnavailable."""
-    step = store.repair.redeliver_all(wanted, now, dry_run=dry_run)
-    yield step
-    while step.next is not None:
-        step = store.repair.redeliver_all(wanted, now, after=step.next, dry_run=dry_run)
+    after: int | None = 0
+    while after is not None:
+        step = store.repair.redeliver_all(wanted, now, after=after, dry_run=dry_run)
         yield step
+        after = step.next
 
 
 def catch_up(
@@ -45,13 +45,14 @@ def catch_up(
     subscription = next((one for one in subscriptions if one.hook == wanted.hook), None)
     if subscription is None or wanted.since is None:
         return
-    step = store.repair.catch_up(subscription, wanted.since, now, dry_run=dry_run)
-    yield step
-    while step.next is not None:
+    before = None
+    while True:
         step = store.repair.catch_up(
-            subscription, wanted.since, now, before=step.next, dry_run=dry_run
+            subscription, wanted.since, now, before=before, dry_run=dry_run
         )
         yield step
+        if (before := step.next) is None:
+            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from receiver.outgoing import urls
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.ssrf_guard import GuardedSession, NotPublic
 
+ALLOW_PRIVATE = "allow_private = true lets this hook reach internal ones"
 CHUNK = 64 * 1024  # bytes
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -159,7 +160,10 @@ def origin(url: str) -> str:
 def _follow(
     stack: ExitStack, url: str, clock: Deadline, allow_private: bool
 ) -> tuple[requests.Response, str]:
-    url = _normalized(url, clock)
+    try:
+        url = urls.normalized(url)
+    except ValueError as error:
+        raise _explained(error, url, clock) from None
     first_host = _host(url)
     for _ in range(1 + MAX_REDIRECTS):
         # `allow_private` applies to the host that was configured, not to targets of redirects.
@@ -171,13 +175,6 @@ def _follow(
         url = following
         stack.close()
     raise TooManyRedirects(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
-
-
-def _normalized(url: str, clock: Deadline) -> str:
-    try:
-        return urls.normalized(url)
-    except ValueError as error:
-        raise _explained(error, url, clock) from None
 
 
 def _redirect_target(response: requests.Response, url: str) -> str | None:
@@ -254,10 +251,7 @@ def _capped(chunks: Iterator[bytes], max_bytes: int, where: str) -> Iterator[byt
 def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
     where = origin(url)
     if isinstance(error, NotPublic):
-        return PermanentFailure(
-            f"{where}: is not a public address; "
-            "allow_private = true lets this hook reach internal ones"
-        )
+        return PermanentFailure(f"{where}: is not a public address; {ALLOW_PRIVATE}")
     if isinstance(error, requests.exceptions.InvalidHeader):  # also a ValueError
         return TemporaryFailure(f"{where}: the response has several sizes as its Content-Length")
     if isinstance(error, ValueError):

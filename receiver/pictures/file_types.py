@@ -35,6 +35,10 @@ AVI, AAC = FileType("avi", "video/x-msvideo"), FileType("aac", "audio/aac")
 OGG, OGV = FileType("ogg", "audio/ogg"), FileType("ogv", "video/ogg")
 PDF = FileType("pdf", "application/pdf")
 
+# Pillow's names of the formats that it reads. It reads all variants only of the first ones.
+DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}
+PARTLY_DECODED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
+
 _SIGNATURES = (
     (b"\xff\xd8\xff", JPEG),
     (b"\x89PNG\r\n\x1a\n", PNG),
@@ -69,50 +73,41 @@ _BRANDS = {
 }
 # QuickTime files from before 2001 begin with another box.
 _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-# puremagic's names for formats that it detects reliably, with the extension and the usual media
-# type, because puremagic has several media types for some formats. It has no executable formats.
-_NAMED = {
-    ".bmp": BMP,
-    ".tif": TIFF,
-    ".tiff": TIFF,
-    ".jp2": JP2,
-    ".jpf": JP2,
-    ".jxl": FileType("jxl", "image/jxl"),
-    ".avif": AVIF,
-    ".heic": HEIC,
-    ".ico": FileType("ico", "image/vnd.microsoft.icon"),
-    ".icns": FileType("icns", "image/icns"),
-    ".psd": FileType("psd", "image/vnd.adobe.photoshop"),
-    ".dds": FileType("dds", "image/vnd.ms-dds"),
-    ".exr": FileType("exr", "image/x-exr"),
-    ".hdr": FileType("hdr", "image/vnd.radiance"),
-    ".qoi": FileType("qoi", "image/qoi"),
-    ".flac": FileType("flac", "audio/flac"),
-    ".aac": AAC,
-    ".wav": WAV,
-    ".ogg": OGG,
-    ".mp3": MP3,
-    ".aiff": FileType("aiff", "audio/aiff"),
-    ".aifc": FileType("aiff", "audio/aiff"),
-    ".aif": FileType("aiff", "audio/aiff"),
-    ".amr": FileType("amr", "audio/amr"),
-    ".ac3": FileType("ac3", "audio/ac3"),
-    ".ape": FileType("ape", "audio/x-ape"),
-    ".au": FileType("au", "audio/basic"),
-    ".caf": FileType("caf", "audio/x-caf"),
-    ".mid": FileType("mid", "audio/midi"),
-    ".wvp": FileType("wv", "audio/x-wavpack"),
-    ".avi": AVI,
-    ".mkv": MKV,
-    ".webm": WEBM,
-    ".mov": MOV,
-    ".mp4": MP4,
-    ".flv": FileType("flv", "video/x-flv"),
-    ".mpg": FileType("mpg", "video/mpeg"),
-    ".wmv": FileType("wmv", "video/x-ms-wmv"),
-    ".gz": FileType("gz", "application/gzip"),
-    ".7z": FileType("7z", "application/x-7z-compressed"),
-    ".rar": FileType("rar", "application/vnd.rar"),
+AIFF, WAVPACK = FileType("aiff", "audio/aiff"), FileType("wv", "audio/x-wavpack")
+# The formats that puremagic detects reliably. It has several media types for some of them, and
+# other extensions for a few. It has no executable formats.
+_MORE_TYPES = {
+    "jxl": "image/jxl",
+    "ico": "image/vnd.microsoft.icon",
+    "icns": "image/icns",
+    "psd": "image/vnd.adobe.photoshop",
+    "dds": "image/vnd.ms-dds",
+    "exr": "image/x-exr",
+    "hdr": "image/vnd.radiance",
+    "qoi": "image/qoi",
+    "flac": "audio/flac",
+    "amr": "audio/amr",
+    "ac3": "audio/ac3",
+    "ape": "audio/x-ape",
+    "au": "audio/basic",
+    "caf": "audio/x-caf",
+    "mid": "audio/midi",
+    "flv": "video/x-flv",
+    "mpg": "video/mpeg",
+    "wmv": "video/x-ms-wmv",
+    "gz": "application/gzip",
+    "7z": "application/x-7z-compressed",
+    "rar": "application/vnd.rar",
+}
+_BY_EXTENSION = {
+    **{one.extension: one for one in (BMP, TIFF, JP2, AVIF, HEIC, AVI, MKV, WEBM, MOV, MP4)},
+    **{one.extension: one for one in (AAC, WAV, OGG, MP3, AIFF)},
+    **{extension: FileType(extension, type_) for extension, type_ in _MORE_TYPES.items()},
+    "tif": TIFF,
+    "jpf": JP2,
+    "aif": AIFF,
+    "aifc": AIFF,
+    "wvp": WAVPACK,
 }
 
 _MARKUP = re.compile(rb"<(?:[!?/]|[A-Za-z][A-Za-z0-9:]{0,20}[\s/>])|[{\[]\s{0,20}[\"{\[\]}]")
@@ -224,4 +219,5 @@ def _named_by_puremagic(head: bytes) -> FileType | None:
         matches = puremagic.magic_string(head[:HEAD])
     except (puremagic.PureError, ValueError):  # the format is unknown, or the file is empty
         return None
-    return next((_NAMED[one.extension] for one in matches if one.extension in _NAMED), None)
+    extensions = (one.extension.removeprefix(".") for one in matches)
+    return next((_BY_EXTENSION[one] for one in extensions if one in _BY_EXTENSION), None)

@@ -203,9 +203,11 @@ def _check_gif(file: BinaryIO) -> None:
     in_a_block = False
     for _ in range(MAX_PARTS):
         if in_a_block:
-            length = _gif_byte(file)
-            file.seek(length, io.SEEK_CUR)
-            in_a_block = length > 0
+            length = file.read(1)
+            if not length:
+                raise BrokenPicture("the GIF is truncated")
+            file.seek(length[0], io.SEEK_CUR)
+            in_a_block = length[0] > 0
             continue
         kind = file.read(1)
         if kind == GIF_PICTURE:
@@ -216,13 +218,6 @@ def _check_gif(file: BinaryIO) -> None:
         else:
             return  # the end, or damage that the decoder reports if it matters
         in_a_block = True
-
-
-def _gif_byte(file: BinaryIO) -> int:
-    byte = file.read(1)
-    if not byte:
-        raise BrokenPicture("the GIF is truncated")
-    return byte[0]
 
 
 def _palette_size(flags: bytes) -> int:

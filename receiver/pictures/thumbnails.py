@@ -15,22 +15,11 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from receiver.pictures import memory
 from receiver.pictures.metadata import MAX_PROFILE, essentials, orientation
 
-# Exceptions of Pillow's decoders for a broken picture. The first six and the last are documented;
-# the others were observed. Any other exception is a bug in this project.
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    RuntimeError,
-    TypeError,
-    zlib.error,
-)
+# Exceptions of Pillow's decoders for a broken picture. Any other exception is a bug of ours.
+DOCUMENTED = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error)
+OBSERVED = (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError)
+BROKEN = (*DOCUMENTED, *OBSERVED)
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 THUMBNAIL_SIDE = 320
 THUMBNAIL_BYTES = 40_000
 PREVIEW_SIDE = 1120  # twice the width in an e-mail, so that it is sharp on high-resolution screens
@@ -220,20 +209,16 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return a picture of mode L, RGB or CMYK as sRGB; an unusable profile is ignored."""
     converted = None
     if profile and len(profile) <= MAX_PROFILE:
-        with suppress(
-            ImageCms.PyCMSError, ImportError, *BROKEN
-        ):  # Pillow may be built without LittleCMS
-            converted = _converted(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        # ImportError: Pillow may be built without LittleCMS.
+        with suppress(ImageCms.PyCMSError, ImportError, *BROKEN):
+            its_profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            is_grey = image.mode == "L" and its_profile.profile.xcolor_space == "RGB "
+            source = image.convert("RGB") if is_grey else image
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(source, its_profile, srgb, outputMode="RGB")
     found = converted or image.convert("RGB")
     found.info.clear()  # otherwise every copy would contain the comment, even a long one
     return found
-
-
-def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image | None:
-    if image.mode == "L" and profile.profile.xcolor_space == "RGB ":
-        image = image.convert("RGB")
-    srgb = ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
 
 
 def _small(image: Image.Image, limit: int) -> bytes:

@@ -174,40 +174,50 @@ def _hide_token(match: re.Match[str]) -> str:
     return HIDDEN if all(any(map(kind, run)) for kind in kinds) else run
 
 
-def hiding(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function like `redacted` that also hides these values, see `hiding_values`."""
-    return _hiding(secrets, redacted)
-
-
-def hiding_values(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that hides these values in a text, and nothing else.
+class SecretFilter:
+    """A function that hides secrets in a text, and passes the result to `finish`. Thread-safe.
 
     The parts of a URL are hidden as well, because libraries report only a path, or only a token.
     Values are found as they are, and in the forms of JSON, HTML and URLs. Values of fewer than 8
     characters are not hidden, because they would also occur in ordinary words.
     """
-    return _hiding(secrets, str)
 
+    def __init__(self, secrets: Iterable[str], finish: Callable[[str], str]) -> None:
+        self._secrets: frozenset[str] = frozenset()
+        self._finish = finish
+        self.add(secrets)
 
-def _hiding(secrets: Iterable[str], finish: Callable[[str], str]) -> Callable[[str], str]:
-    spellings = {
-        part: sorted(_spellings(part), key=len, reverse=True)
-        for secret in secrets
-        for part in (secret, *_parts(secret))
-        if len(part) >= _SHORTEST
-    }
-    longest_first = sorted(spellings, key=len, reverse=True)
-    # All spellings of a value contain its longest plain part.
-    known = [(max(_NOT_PLAIN.split(part), key=len), spellings[part]) for part in longest_first]
+    def add(self, secrets: Iterable[str]) -> None:
+        """Hide these values, too."""
+        self._secrets = self._secrets.union(secrets)
+        spellings = {
+            part: sorted(_spellings(part), key=len, reverse=True)
+            for secret in self._secrets
+            for part in (secret, *_parts(secret))
+            if len(part) >= _SHORTEST
+        }
+        # All spellings of a value contain its longest plain part.
+        self._known = [
+            (max(_NOT_PLAIN.split(part), key=len), spellings[part])
+            for part in sorted(spellings, key=len, reverse=True)
+        ]
 
-    def hide(text: str) -> str:
-        for common, found in known:
+    def __call__(self, text: str) -> str:
+        for common, found in self._known:
             if common in text:
                 for spelling in found:
                     text = text.replace(spelling, HIDDEN)
-        return finish(text)
+        return self._finish(text)
 
-    return hide
+
+def hiding(secrets: Iterable[str]) -> SecretFilter:
+    """Return a function like `redacted` that also hides these values."""
+    return SecretFilter(secrets, redacted)
+
+
+def hiding_values(secrets: Iterable[str]) -> SecretFilter:
+    """Return a function that hides these values in a text, and nothing else."""
+    return SecretFilter(secrets, str)
 
 
 def _parts(secret: str) -> Iterator[str]:

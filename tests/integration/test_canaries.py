@@ -12,10 +12,11 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.config import hooks_file
+from receiver.config.hook_secrets import secrets
 from receiver.deliveries import Notice, State
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Breaker
-from receiver.hooks import build_all, secrets
+from receiver.hooks import build_all
 from receiver.hooks.base import Done, Hook
 from receiver.ingest import Ingest
 from receiver.observability import logs

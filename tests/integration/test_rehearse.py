@@ -13,6 +13,7 @@ import pytest
 from receiver import hooks, providers
 from receiver.clock import now_ms
 from receiver.config import hooks_file
+from receiver.config.hook_secrets import secrets
 from receiver.deliveries import Attempt, Notice, State
 from receiver.delivery.hook_tests import LEASE, HookTestSender
 from receiver.endpoints import AlertKind, Circuit, Endpoint
@@ -62,7 +63,7 @@ def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Hook
     (tmp_path / "hooks.toml").write_text(HOOKS)
     environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
     entries = hooks_file.load(tmp_path / "hooks.toml", providers.status_for)
-    hide = hiding([*hooks.secrets(entries, environment), KEY])
+    hide = hiding([*secrets(entries, environment), KEY])
     return lambda: HookTestSender(store, hooks.build_all(entries, environment), hide)
 
 

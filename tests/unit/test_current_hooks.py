@@ -155,13 +155,13 @@ def test_forked_workers_use_what_the_arbiter_holds(
 
 def test_a_worker_replaces_all_hooks_and_hides_the_secrets_of_both(path: Path) -> None:
     loaded = LoadedHooks(load(path), {})
-    assert [name for name, _ in loaded.alerting()] == ["chat"]
+    assert [name for name, _ in loaded.alerting] == ["chat"]
     old = loaded["chat"]
     path.write_text(SLACK.format("mail", "second-secret-path", ""))
     loaded.reload()
     assert list(loaded) == ["mail"]
     assert "chat" not in loaded
-    assert loaded.alerting() == []
+    assert loaded.alerting == []
     assert old.name == "chat"  # an attempt that still runs goes on
     shown = loaded.hide("first-secret-path second-secret-path")
     assert shown == "… …"

@@ -27,7 +27,7 @@ from receiver.signing.callback_urls import mint
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
-from receiver.text.display import hiding, redacted, redacted_path, shortened, storable
+from receiver.text.display import hiding, one_line, redacted, redacted_path, shortened, storable
 from receiver.text.limits import MAX_BODY
 from receiver.web import admission, callbacks
 from receiver.web.dashboard.messages import message
@@ -117,7 +117,7 @@ READERS: list[Callable[[str], object]] = [
     lambda text: callbacks.normalized(f"/callbacks/kling/task-1/{text}"),
     lambda text: admission.stored_headers([("X-Note", text), (text, "a")], TOKEN),
     lambda text: admission.stored_headers([("X-Note", text[:100])], TOKEN),
-    wording.one_line,
+    one_line,
     wording.inert,
     wording.without_elements,
     wording.as_markdown,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from receiver import hooks
+from receiver.config.hook_secrets import secrets
 from receiver.config.hooks_file import HookEntry
 from receiver.deliveries import Subscription
 from receiver.errors import SettingsError
@@ -169,7 +170,7 @@ def test_what_a_download_hook_does_not_take(more: dict[str, Any], expected: str)
 
 
 def test_the_url_of_a_bucket_is_no_secret_but_those_of_services_are() -> None:
-    found = hooks.secrets(
+    found = secrets(
         [
             entry("download", {"to": "s3://shop/pictures", "endpoint_url": "${STORE}"}),
             entry("slack", {"url": "https://hooks.example/T0"}),

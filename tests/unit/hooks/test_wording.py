@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.hooks import wording
+from receiver.text.display import one_line
 from tests.support.hook_servers import notice
 
 
@@ -33,7 +34,7 @@ def test_a_duration_is_told_in_two_units_at_most(milliseconds: int, text: str) -
 
 @given(st.text(st.characters()))  # lone surrogates too
 def test_one_line_is_one_line_that_can_be_sent(text: str) -> None:
-    line = wording.one_line(text)
+    line = one_line(text)
     assert line.isprintable()
     assert len(line.splitlines()) <= 1
     line.encode("utf-8")
