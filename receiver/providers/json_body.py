@@ -29,8 +29,12 @@ def decode_strictly(body: bytes) -> dict[str, Any]:
             raise NotJson(f"the body is nested more than {MAX_OWN_DEPTH} levels deep")
         if not isinstance(document, dict):
             raise NotTheProtocol(f"expected a JSON object, got {type(document).__name__}")
-        if "\\u" in decoded:  # only an escape can contain them
-            _refuse_nul(decoded)
+        if "\\u" in decoded:  # only an escape can contain NUL or a lone surrogate
+            # Without escaped backslashes, each remaining backslash begins an escape.
+            if "\\u0000" in decoded.replace("\\\\", "  "):
+                raise NotJson(
+                    "a string in the body contains NUL, which not every database can store"
+                )
             json.dumps(document, ensure_ascii=False).encode()  # fails for a lone surrogate
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
@@ -57,12 +61,6 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{digits[:40]} is larger than any number")
     return number
-
-
-def _refuse_nul(decoded: str) -> None:
-    # Escaped backslashes are removed first, so that each remaining backslash begins an escape.
-    if "\\u0000" in decoded.replace("\\\\", "  "):
-        raise NotJson("a string in the body contains NUL, which not every database can store")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -123,7 +123,7 @@ class KlingApi(Provider):
         occurred_at = data.get("update_time", received_at)
         cost, cost_unit = _cost(document.get("billing"), dropped)
         lost = LostOutputs(dropped)
-        outputs = _outputs(document.get("outputs"), lost, dropped)
+        outputs = _outputs(document.get("outputs"), lost)
         deleted_at = occurred_at + RESULTS_KEPT_FOR
         media = media_of(outputs, ("duration", "mp3_duration"), deleted_at, lost)
         return Event(
@@ -158,7 +158,7 @@ def read_legacy(provider: str, document: Mapping[str, Any], received_at: int) ->
         raise not_the_protocol("Kling", error, "task_id") from error
     occurred_at = data.get("updated_at", received_at)
     lost = LostOutputs(dropped)
-    outputs = _legacy_outputs(document.get("task_result"), lost, dropped)
+    outputs = _legacy_outputs(document.get("task_result"), lost)
     deleted_at = occurred_at + RESULTS_KEPT_FOR
     media = media_of(outputs, ("duration", "duration_mp3"), deleted_at, lost)
     return Event(
@@ -199,7 +199,7 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
     if not isinstance(info, dict):
         dropped.append("task_info: expected an object")
         return None
-    # It may decide which task this is about.
+    # The id may decide which task this is about, so a repeated one is not used.
     if isinstance(info, RepeatedKeys) and "external_task_id" in info.repeated:
         dropped.append("task_info.external_task_id: repeated")
         return None
@@ -210,29 +210,29 @@ def _external_task_id(info: object, dropped: list[str]) -> str | None:
     return external_task_id or None
 
 
-def _legacy_outputs(result: object, lost: list[str], dropped: list[str]) -> Iterator[Output]:
+def _legacy_outputs(result: object, lost: LostOutputs) -> Iterator[Output]:
     """Yield the outputs in `task_result`, from all of its arrays."""
     if result is None:
         return
     if not isinstance(result, dict):
-        (lost if result else dropped).append("task_result: expected an object")
+        (lost if result else lost.dropped).append("task_result: expected an object")
         return
     if isinstance(result, RepeatedKeys):
         result.note("task_result", lost)
     for array, (kind, keys) in _LEGACY_ARRAYS.items():
         outputs, where = result.get(array), f"task_result.{array}"
-        unusable = lost if outputs else dropped
+        unusable = lost if outputs else lost.dropped
         for entry in entries(outputs, where, unusable, only_objects=True):
             yield kind, keys, *entry
 
 
-def _outputs(outputs: object, lost: list[str], dropped: list[str]) -> Iterator[Output]:
+def _outputs(outputs: object, lost: LostOutputs) -> Iterator[Output]:
     """Yield the outputs by `type`; an output without a URL, such as an element, is not media."""
-    unusable = lost if outputs else dropped
+    unusable = lost if outputs else lost.dropped
     for position, where, output in entries(outputs, "outputs", unusable, only_objects=True):
         kind = text(output.get("type"))
         if kind is None:
-            dropped.append(f"{where}.type: expected a string")
+            lost.dropped.append(f"{where}.type: expected a string")
             kind = OF_NO_TYPE
         if kind in ("image", "video", "audio", OF_NO_TYPE) or "url" in output:
             yield kind, _URL_KEYS.get(kind, ("url",)), position, where, output
