@@ -14,7 +14,7 @@ from receiver.errors import NotJson, RequestRefused, UnknownCallbackUrl
 from receiver.events import Callback, Event
 from receiver.providers.appypie import AppyPie
 from receiver.providers.base import Provider
-from receiver.providers.json_body import decode
+from receiver.providers.fields import decode
 from receiver.providers.kling import Kling
 from receiver.providers.modellix import Modellix
 from receiver.providers.registry import Registry, members_of

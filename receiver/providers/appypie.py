@@ -8,35 +8,32 @@ from __future__ import annotations
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Source
-from receiver.providers import kling_legacy
-from receiver.providers.base import Provider
-from receiver.providers.fields import code_in, text
-from receiver.providers.json_body import decode, repeated
+from receiver.providers.base import refusal
+from receiver.providers.fields import code_in, decode, repeated, text
+from receiver.providers.foreign_messages import refuse_foreign
+from receiver.providers.kling_api import KlingApi, LegacyCallback, read_legacy, unwrap
 
 
-class AppyPie(Provider):
+class AppyPie(KlingApi):
     """The responses of Appy Pie's gateway, and the callbacks of the tasks that it passes on."""
 
     name = "appypie"
-    has_callbacks = True
     shares_ids = False  # whether callbacks contain its ids or Kling's is not documented
-    statuses = kling_legacy.STATUSES
-    results_kept_for = kling_legacy.RESULTS_KEPT_FOR
-    schemas = (kling_legacy.LegacyCallback,)
+    schemas = (LegacyCallback,)
 
     def parse(self, callback: Callback) -> Event:
         document = decode(callback.body)
         if callback.source is Source.CALLBACK:
-            kling_legacy.refuse_foreign(document)
-            return kling_legacy.read(self.name, document, callback.received_at)
+            refuse_foreign(document, self.statuses)
+            return read_legacy(self.name, document, callback.received_at)
         if {"code", "error"} & repeated(document):
             raise NotTheProtocol("code or error is repeated")
         if error := text(document.get("error")):
-            return kling_legacy.refusal(self.name, callback, error)
+            return refusal(self.name, callback, error)
         if "task_status" in document:  # without `data`: "task not found", not a failed task
             message = text(document.get("task_status_msg"))
             raise NotTheProtocol(f"the query found no task: {message}")
         if code_in(document) != 0:
             message = f"{document.get('code')} {document.get('message')}"
-            return kling_legacy.refusal(self.name, callback, message)
-        return kling_legacy.read(self.name, kling_legacy.unwrap(document), callback.received_at)
+            return refusal(self.name, callback, message)
+        return read_legacy(self.name, unwrap(document), callback.received_at)

@@ -14,11 +14,13 @@ from typing import Protocol
 from marshmallow import Schema
 
 from receiver.environment import Setting
-from receiver.events import Callback, Event
+from receiver.errors import NotTheProtocol
+from receiver.events import Callback, Event, Source
 from receiver.providers.fields import checked as checked
+from receiver.providers.fields import cleaned
+from receiver.providers.fields import decode as decode
 from receiver.providers.fields import faults as faults
 from receiver.providers.fields import text as text
-from receiver.providers.json_body import decode as decode
 from receiver.providers.outputs import entries as entries
 from receiver.providers.outputs import expires_at as expires_at
 from receiver.providers.outputs import url_in as url_in
@@ -108,3 +110,19 @@ class Provider(Protocol):
         `Event.lost_outputs` as well if an output is missing because of it.
         """
         ...
+
+
+def refusal(provider: str, callback: Callback, message: str) -> Event:
+    """Return the failure that a refused create request means for its task.
+
+    A refused query says nothing about the task: raises NotTheProtocol.
+    """
+    if callback.source is not Source.CREATE:
+        raise NotTheProtocol(f"the query was refused: {cleaned(message)}")
+    return Event(
+        provider=provider,
+        provider_task_id="",
+        status=Status.FAILED,
+        occurred_at=callback.received_at,
+        reason=f"refused: {cleaned(message)}",
+    )

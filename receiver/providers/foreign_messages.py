@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from receiver.errors import NotTheProtocol
+
 Check = Callable[[object], bool]
 
 # Keys of both dialects of Kling, and of the envelope of its responses.
@@ -175,11 +177,21 @@ SHAPES: Mapping[str, Mapping[str, Check]] = {
 }
 
 
-def foreign_provider(document: Mapping[str, Any], statuses: Collection[str]) -> str | None:
-    """Return the other provider that this message looks like; None for Kling or an unknown one.
+def refuse_foreign(document: Mapping[str, Any], statuses: Collection[str]) -> None:
+    """Raise NotTheProtocol for a message of another provider, naming it.
 
     `statuses` are Kling's, in lower case.
     """
+    provider = _foreign_provider(document, statuses)
+    if provider is not None:
+        raise NotTheProtocol(
+            f"this looks like a message of {provider}, not of Kling; expected task_id and "
+            "task_status, or id and status. Use the callback URL of a Kling task only for Kling"
+        )
+
+
+def _foreign_provider(document: Mapping[str, Any], statuses: Collection[str]) -> str | None:
+    """Return the other provider that this message looks like; None for Kling or an unknown one."""
     keys = document.keys()
     if {"task_id", "task_status"} <= keys:
         return None

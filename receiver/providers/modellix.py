@@ -13,27 +13,21 @@ from marshmallow import ValidationError, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Event, Media, Source
-from receiver.providers.base import DAY, Provider
+from receiver.providers.base import DAY, Provider, refusal
 from receiver.providers.fields import (
     Identity,
     MessageSchema,
+    RepeatedKeys,
     Spelling,
     checked,
     cleaned,
     code_in,
+    decode,
     faults,
+    repeated,
     text,
 )
-from receiver.providers.json_body import decode, repeated
-from receiver.providers.outputs import (
-    LostOutputs,
-    entries,
-    expires_at,
-    note_repeated,
-    text_in,
-    url_in,
-    with_unique_indexes,
-)
+from receiver.providers.outputs import LostOutputs, entries, expires_at, text_in, url_in
 from receiver.tasks import Status
 
 STATUSES = {
@@ -88,7 +82,7 @@ class Modellix(Provider):
             raise NotTheProtocol(f"not a response of Modellix: {faults(error)}") from error
         status = STATUSES[task["status"]]
         lost = LostOutputs(dropped)
-        media = with_unique_indexes(_media(data, callback.received_at, lost, dropped), lost)
+        media = tuple(_media(data, callback.received_at, lost, dropped))
         return Event(
             provider=self.name,
             provider_task_id=task["task_id"],
@@ -102,17 +96,11 @@ class Modellix(Provider):
 
     def _refusal(self, callback: Callback, document: Mapping[str, Any]) -> Event:
         code = code_in(document)
-        message = cleaned(f"{document.get('code')} {document.get('message')}")
+        message = f"{document.get('code')} {document.get('message')}"
         is_create = callback.source is Source.CREATE
         if not is_create or code is None or code in MAY_HAVE_BEEN_ACCEPTED:
-            raise NotTheProtocol(f"the response does not describe the task: {message}")
-        return Event(
-            provider=self.name,
-            provider_task_id="",
-            status=Status.FAILED,
-            occurred_at=callback.received_at,
-            reason=f"refused: {message}",
-        )
+            raise NotTheProtocol(f"the response does not describe the task: {cleaned(message)}")
+        return refusal(self.name, callback, message)
 
 
 def _reason(data: Mapping[str, Any]) -> str:
@@ -135,7 +123,8 @@ def _media(
     if result is not None and not isinstance(result, dict):
         (lost if result else dropped).append("data.result: expected an object")
         result = None
-    note_repeated(result or {}, "data.result", lost)
+    if isinstance(result, RepeatedKeys):
+        result.note("data.result", lost)
     resources = (result or {}).get("resources", data.get("resources"))
     unusable = lost if resources else dropped
     for position, where, resource in entries(resources, "data.result.resources", unusable):
@@ -143,11 +132,12 @@ def _media(
         if not isinstance(entry, dict):
             lost.append(f"{where}: expected an object or a URL")
             continue
-        note_repeated(entry, where, lost)
+        if isinstance(entry, RepeatedKeys):
+            entry.note(where, lost)
         url = url_in(entry, ("url",), where, dropped, lost)
         if url is None:
             continue
-        kind = text_in(entry, "type", where, dropped) or "image"
+        kind = text_in(entry, ("type",), where, dropped) or "image"
         yield Media(
             kind, url, str(position), expires_at=expires_at(url, received_at + RESULTS_KEPT_FOR)
         )

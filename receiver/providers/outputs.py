@@ -7,49 +7,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
 from receiver.events import Media
-from receiver.providers.fields import amount, cleaned, instant
-from receiver.providers.json_body import MAX_KEY, RepeatedKeys
+from receiver.providers.fields import RepeatedKeys, amount, cleaned, instant
 
 MAX_OUTPUTS = 256  # of one task; real ones have at most nine
 MAX_INDEX = 64  # characters; it becomes part of file names
+# The kind of an output, the keys of its URL, its position, its place, and its fields.
+Output = tuple[str, Sequence[str], int, str, Mapping[str, Any]]
 _DECIMAL = re.compile(r"[0-9]{1,17}")
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,9}")
 
 
+@dataclass(eq=False)
 class LostOutputs(list[str]):
     """Collects the fields without which an output is missing, and adds each to `dropped` too."""
 
-    def __init__(self, dropped: list[str]) -> None:
-        super().__init__()
-        self._dropped = dropped
+    dropped: list[str]
 
     def append(self, field: str) -> None:
         super().append(field)
-        self._dropped.append(field)
+        self.dropped.append(field)
 
     def extend(self, fields: Iterable[str]) -> None:
         for field in fields:
             self.append(field)
 
 
-def note_repeated(document: Mapping[str, Any], where: str, dropped: list[str]) -> None:
-    """Add each repeated key of an object to `dropped`."""
-    if isinstance(document, RepeatedKeys):
-        dropped.extend(
-            f"{where}.{cleaned(key)[:MAX_KEY]}: repeated, and the last one is used"
-            for key in sorted(document.repeated)
-        )
-
-
-def entries(value: object, where: str, dropped: list[str]) -> Iterator[tuple[int, str, Any]]:
+def entries(
+    value: object, where: str, dropped: list[str], *, only_objects: bool = False
+) -> Iterator[tuple[int, str, Any]]:
     """Yield the position, the place and the value of each entry of an array.
 
-    Drops a value that is not an array, and entries beyond MAX_OUTPUTS. None is an empty array.
+    Drops a value that is not an array, and entries beyond MAX_OUTPUTS. None is an empty array. With
+    `only_objects`, drops each entry that is not an object, and notes the repeated keys of the rest.
     """
     if value is None:
         return
@@ -57,21 +51,16 @@ def entries(value: object, where: str, dropped: list[str]) -> Iterator[tuple[int
         dropped.append(f"{where}: expected an array")
         return
     for position, entry in enumerate(value[:MAX_OUTPUTS]):
-        yield position, f"{where}[{position}]", entry
+        place = f"{where}[{position}]"
+        if only_objects:
+            if not isinstance(entry, dict):
+                dropped.append(f"{place}: expected an object")
+                continue
+            if isinstance(entry, RepeatedKeys):
+                entry.note(place, dropped)
+        yield position, place, entry
     if len(value) > MAX_OUTPUTS:
         dropped.append(f"{where}: more than {MAX_OUTPUTS} entries")
-
-
-def objects(
-    value: object, where: str, dropped: list[str]
-) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Yield like `entries`, but drop each entry that is not an object."""
-    for position, place, entry in entries(value, where, dropped):
-        if isinstance(entry, dict):
-            note_repeated(entry, place, dropped)
-            yield position, place, entry
-        else:
-            dropped.append(f"{place}: expected an object")
 
 
 def url_in(
@@ -100,55 +89,26 @@ def url_in(
     return url
 
 
-def text_in(entry: Mapping[str, Any], key: str, where: str, dropped: list[str]) -> str | None:
-    """Return the text under this key; None if there is none. Drops any other value."""
-    value = entry.get(key)
-    if isinstance(value, str):
-        return cleaned(value) or None
-    if value is None:
-        return None
-    dropped.append(f"{where}.{key}: expected a string")
-    return None
-
-
-def amount_in(
-    entry: Mapping[str, Any], keys: Sequence[str], where: str, dropped: list[str]
+def text_in(
+    entry: Mapping[str, Any],
+    keys: Sequence[str],
+    where: str,
+    dropped: list[str],
+    *,
+    is_amount: bool = False,
 ) -> str | None:
-    """Return the number under the first of these keys that is present, as a decimal string.
+    """Return the text under the first of these keys that is present; None if there is none.
 
-    Returns None if there is none. Drops any other value.
+    With `is_amount`, a number is returned as a decimal string. Drops any other value.
     """
     key = next((key for key in keys if key in entry), keys[0])
     value = entry.get(key)
-    number = amount(value)
-    if number is None and value is not None and value != "":
-        dropped.append(f"{where}.{key}: expected a decimal string")
-    return number
-
-
-def index_of(entry: Mapping[str, Any], position: int) -> str:
-    """Return the provider's index or id of an output, or else its position."""
-    value = entry.get("index", entry.get("id"))
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return str(position)
-    index = cleaned(str(value))
-    return index if 0 < len(index) <= MAX_INDEX else str(position)
-
-
-def with_unique_indexes(media: Iterable[Media], dropped: list[str]) -> tuple[Media, ...]:
-    """Return the outputs, at most MAX_OUTPUTS, with a unique index each: files are named by it."""
-    seen: set[str] = set()
-    unique: list[Media] = []
-    for position, output in enumerate(media):
-        if position >= MAX_OUTPUTS:
-            dropped.append(f"more than {MAX_OUTPUTS} outputs")
-            break
-        index = output.index
-        while index in seen:
-            index = f"{output.kind}-{position}-{index}"
-        seen.add(index)
-        unique.append(output if index == output.index else replace(output, index=index))
-    return tuple(unique)
+    if value is None or isinstance(value, str):
+        return cleaned(value) if value else None
+    found = amount(value) if is_amount else None
+    if found is None:
+        dropped.append(f"{where}.{key}: expected a {'decimal ' if is_amount else ''}string")
+    return found
 
 
 def expires_at(url: str, otherwise: int) -> int:
@@ -165,3 +125,34 @@ def expires_at(url: str, otherwise: int) -> int:
         if digits.fullmatch(value):
             return instant(int(value, base)) or otherwise
     return otherwise
+
+
+def media_of(
+    outputs: Iterable[Output], duration_keys: Sequence[str], deleted_at: int, lost: LostOutputs
+) -> tuple[Media, ...]:
+    """Return the outputs that have a URL, at most MAX_OUTPUTS, with a unique index each.
+
+    Files are named by the index: the provider's index or id of an output, or else its position.
+    Adds unusable fields to `lost` if they leave an output out, and otherwise to `lost.dropped`.
+    """
+    media: dict[str, Media] = {}
+    dropped = lost.dropped
+    for kind, url_keys, position, where, output in outputs:
+        url = url_in(output, url_keys, where, dropped, lost)
+        if url is None:
+            continue
+        watermark_url = text_in(output, ("watermark_url",), where, dropped)
+        duration = text_in(output, duration_keys, where, dropped, is_amount=True)
+        if len(media) == MAX_OUTPUTS:
+            lost.append(f"more than {MAX_OUTPUTS} outputs")
+            break
+        value = output.get("index", output.get("id"))
+        is_usable = isinstance(value, int | str) and not isinstance(value, bool)
+        index = cleaned(str(value)) if is_usable else ""
+        if not 0 < len(index) <= MAX_INDEX:
+            index = str(position)
+        while index in media:
+            index = f"{kind}-{len(media)}-{index}"
+        until = expires_at(url, deleted_at)
+        media[index] = Media(kind, url, index, watermark_url, duration, until)
+    return tuple(media.values())

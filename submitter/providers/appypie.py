@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from receiver.errors import RequestRefused
-from receiver.providers.json_body import decode
+from receiver.providers.fields import decode
 from submitter.client import PATIENT, Answer, Client, Persistence
 from submitter.errors import NotFoundAtProvider
 from submitter.providers import kling_envelope

@@ -9,8 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.errors import RequestRefused
-from receiver.providers.fields import code_in, identity
-from receiver.providers.json_body import decode, repeated
+from receiver.providers.fields import code_in, decode, identity, repeated
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,

@@ -10,8 +10,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from receiver.errors import RequestRefused
-from receiver.providers.fields import code_in, identity
-from receiver.providers.json_body import decode, repeated
+from receiver.providers.fields import code_in, decode, identity, repeated
 from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import PictureForm, Provider, TryOn

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from receiver.config.settings import Settings
 from receiver.providers import MAX_REASON
-from receiver.providers.outputs import index_of
+from receiver.providers.outputs import LostOutputs, media_of
 from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from receiver.text.display import shortened
@@ -82,8 +82,12 @@ def test_a_body_is_taken_or_refused(
 
 @pytest.mark.parametrize("index", ["", "x" * 65, 10**80, True, None, 1.5, [0], {}])
 def test_an_index_that_could_not_name_a_file_is_the_position(index: object) -> None:
-    assert index_of({"index": index}, 3) == "3"
-    assert index_of({"index": "x" * 64}, 3) == "x" * 64
+    given = [
+        ("image", ("url",), 3, "images[3]", {"index": index, "url": "https://a.example/3.png"})
+        for index in (index, "x" * 64)
+    ]
+    media = media_of(given, ("duration",), 0, LostOutputs([]))
+    assert [output.index for output in media] == ["3", "x" * 64]
 
 
 LEGACY = {"task_id": "p", "task_status": "failed"}

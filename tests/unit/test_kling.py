@@ -10,7 +10,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from receiver.errors import NotJson, NotTheProtocol, RequestRefused
 from receiver.events import Event, Source
-from receiver.providers import get, kling, kling_legacy, modellix
+from receiver.providers import get, kling_api, modellix
 from receiver.providers.fields import checked, faults
 from receiver.tasks import Status
 from tests.support.samples import body, callback, payload
@@ -213,7 +213,7 @@ def test_no_document_breaks_the_schema(change: dict[str, Any]) -> None:
     assert isinstance(event.provider_task_id, str)
 
 
-SCHEMAS = (kling_legacy.SCHEMA, kling.SCHEMA, modellix.SCHEMA)
+SCHEMAS = (kling_api.LEGACY_SCHEMA, kling_api.SCHEMA, modellix.SCHEMA)
 NAMES = sorted({name for schema in SCHEMAS for name in schema.fields})
 usual = st.sampled_from(["1", "x" * 129, "submitted", "succeed", 7, -7, 10**14, 1.5, True, None])
 

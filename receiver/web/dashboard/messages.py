@@ -9,8 +9,7 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from receiver.providers.fields import cleaned
-from receiver.providers.json_body import is_deep
+from receiver.providers.fields import cleaned, is_deep
 from receiver.stores.sql.rows import StoredCallback
 from receiver.web import cursors
 from receiver.web.dashboard.page_context import PageContext, row_before
