@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.cells import cell_len, set_cell_size
@@ -20,6 +20,7 @@ from receiver.text import display
 
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
+Row = TypeVar("Row")
 LONGEST_CELL = 200  # characters of text from outside; `--json` shows all of it
 
 
@@ -44,6 +45,20 @@ def as_json_lines(documents: Iterable[Any]) -> None:
     for document in documents:
         print(_Filter.hide(display.json_readable(document, indent=None)))
     sys.stdout.flush()
+
+
+def show_rows(
+    rows: Sequence[Row],
+    to_json: Callable[[Row], Any],
+    show: Callable[[Sequence[Row]], None],
+    *,
+    is_json: bool,
+) -> None:
+    """Print the rows as a JSON list, or else with `show`."""
+    if is_json:
+        as_json([to_json(row) for row in rows])
+    else:
+        show(rows)
 
 
 @contextmanager
@@ -91,12 +106,12 @@ def _wrapped(text: str, before: int, indent: int) -> str:
     return "\n".join(lines)[before:]
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], if_empty: str) -> None:
-    """Print one line for each row, or `if_empty` if there are no rows.
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], if_empty: str) -> None:
+    """Print one line for each row, or `if_empty` if there are no rows. None is an empty cell.
 
     On a terminal, the columns that do not fit are printed below their row.
     """
-    cells = [[plain(cell) for cell in row] for row in rows]
+    cells = [[plain("" if cell is None else str(cell)) for cell in row] for row in rows]
     console = _console()
     if not cells:
         console.print(if_empty)

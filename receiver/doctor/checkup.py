@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, tzinfo
 
 from receiver.config import settings
@@ -45,7 +46,7 @@ def _with_store(chosen: Settings, *, send: bool) -> Iterator[Finding]:
     except SettingsError as error:
         yield from (failed(record.CHECK, problem) for problem in error.problems)
         return
-    try:
+    with closing(store):
         if not is_postgres(chosen.database_url):
             yield from directory.check(sqlite_path(chosen.database_url))
         is_usable = True
@@ -55,8 +56,6 @@ def _with_store(chosen: Settings, *, send: bool) -> Iterator[Finding]:
         usable_store = store if is_usable else None
         yield from _hooks(source_of(chosen), usable_store, send=send, zone=chosen.zone)
         yield reach.check(chosen, usable_store)
-    finally:
-        store.close()
 
 
 def _hooks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
+from typing import TypeVar
 
 from receiver import hooks
 from receiver.clock import now_ms
@@ -20,6 +21,7 @@ from receiver.stores import Store
 from receiver.stores.sql.metrics import without_hook
 from receiver.text.display import hiding
 
+T = TypeVar("T")
 Hide = Callable[[str], str]
 CORRECT = "correct the hooks file"
 
@@ -59,10 +61,7 @@ def installed_types() -> Iterator[Finding]:
 
 def rejected(store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each reason why processes rejected the hooks file."""
-    try:
-        found = current_hooks.rejections(store, now_ms()) if store else {}
-    except StoreError:  # reported by the check of the database
-        found = {}
+    found = _recorded(store, lambda store: current_hooks.rejections(store, now_ms()), {})
     for problem, processes in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
@@ -73,10 +72,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
 
 def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each hook that deliveries wait for, but that is not in the file."""
-    try:
-        counts = store.metrics.delivery_counts() if store else []
-    except StoreError:  # reported by the check of the database
-        counts = []
+    counts = _recorded(store, lambda store: store.metrics.delivery_counts(), [])
     for hook, number in without_hook(counts, [entry.name for entry in entries]).items():
         yield warning(
             f"hook {hook}",
@@ -87,10 +83,7 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 
 def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     """Report the circuit breaker of a hook whose options can be used."""
-    try:
-        endpoint = store.endpoints.of(entry.name) if store else Endpoint(entry.name)
-    except StoreError:  # reported by the check of the database
-        endpoint = Endpoint(entry.name)
+    endpoint = _recorded(store, lambda store: store.endpoints.of(entry.name), Endpoint(entry.name))
     circuit = endpoint.circuit(now_ms())
     if circuit is Circuit.CLOSED:
         return ok(name, f"{entry.type}; its options can be used")
@@ -105,3 +98,14 @@ def _test_event(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hid
     except DeliveryFailure as failure:
         return failed(name, f"the test event failed: {hide(str(failure))}", CORRECT)
     return ok(name, f"test event sent: {hide(answer)}")
+
+
+def _recorded(store: Store | None, read: Callable[[Store], T], otherwise: T) -> T:
+    """Return what is read from the store; `otherwise` if there is none, or if it fails.
+
+    The check of the database reports a failure.
+    """
+    try:
+        return read(store) if store else otherwise
+    except StoreError:
+        return otherwise
