@@ -35,9 +35,7 @@ COMMANDS = ImportedCommands(
 
 
 @click.group(
-    cls=Commands,
-    commands=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Commands, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__)
 def main() -> None:

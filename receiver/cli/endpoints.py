@@ -21,9 +21,7 @@ from receiver.text.display import counted, plain
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--circuit",
-    type=OneOf(Circuit),
-    help="Only endpoints whose circuit breaker has this state.",
+    "--circuit", type=OneOf(Circuit), help="Only endpoints whose circuit breaker has this state."
 )
 @as_json
 @click.pass_context

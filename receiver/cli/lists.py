@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -17,10 +16,7 @@ from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
-from receiver.stores.sql.lists import Page
 from receiver.tasks import Outcome, Status
-
-Row = TypeVar("Row")
 
 
 @click.group(invoke_without_command=True)
@@ -29,9 +25,10 @@ Row = TypeVar("Row")
 @click.pass_context
 def tasks(ctx: click.Context, /, as_json: bool, **selection: Any) -> None:
     """List tasks, newest first; `tasks show TASK` shows the timeline of one task."""
-    if not ctx.invoked_subcommand:
-        page = store().lists.page_of_tasks(**selection)
-        _show_page(page, task_json, tables.show_tasks, is_json=as_json)
+    if ctx.invoked_subcommand:
+        return
+    page = store().lists.page_of_tasks(**selection)
+    output.show_rows(page.rows, task_json, tables.show_tasks, is_json=as_json, cursor=page.next)
 
 
 @tasks.command()
@@ -57,7 +54,8 @@ def callbacks(as_json: bool, **selection: Any) -> None:
     `--outcome quarantined` lists those that could not be interpreted.
     """
     page = store().lists.page_of_callbacks(**selection)
-    _show_page(page, records.callback_json, tables.show_callbacks, is_json=as_json)
+    to_json, show = records.callback_json, tables.show_callbacks
+    output.show_rows(page.rows, to_json, show, is_json=as_json, cursor=page.next)
 
 
 @click.command()
@@ -69,9 +67,10 @@ def deliveries(as_json: bool, **selection: Any) -> None:
     """List deliveries, newest first; `--state dead` lists the dead letters."""
     chosen, record = settings_and_store()
     hooks = names_in_hooks_file(chosen)
+    page = record.lists.page_of_deliveries(**selection)
     to_json = partial(records.delivery_json, hooks=hooks)
     show = partial(tables.show_deliveries, now=now_ms(), hooks=hooks)
-    _show_page(record.lists.page_of_deliveries(**selection), to_json, show, is_json=as_json)
+    output.show_rows(page.rows, to_json, show, is_json=as_json, cursor=page.next)
 
 
 @click.command()
@@ -103,16 +102,3 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
         output.as_json({"task": task_json(task), "callback_url": callback_url})
     else:
         click.echo(callback_url)
-
-
-def _show_page(
-    page: Page[Row],
-    to_json: Callable[[Row], Any],
-    show: Callable[[Sequence[Row]], None],
-    *,
-    is_json: bool,
-) -> None:
-    """Print the rows, and on standard error how to get the next page."""
-    output.show_rows(page.rows, to_json, show, is_json=is_json)
-    if page.next is not None:
-        click.echo(f"there are older rows; continue with --cursor {page.next}", err=True)

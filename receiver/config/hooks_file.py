@@ -59,11 +59,7 @@ class HooksPath:
 
 
 def load(
-    path: Path,
-    spelling: Spelling,
-    providers: Collection[str] = (),
-    *,
-    must_exist: bool = True,
+    path: Path, spelling: Spelling, providers: Collection[str] = (), *, must_exist: bool = True
 ) -> tuple[HookEntry, ...]:
     """Read and parse the hooks file. Raises SettingsError with a line for each mistake."""
     return parse(read(path, must_exist=must_exist), path, spelling, providers)

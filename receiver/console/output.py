@@ -53,12 +53,18 @@ def show_rows(
     show: Callable[[Sequence[Row]], None],
     *,
     is_json: bool,
+    cursor: int | None = None,
 ) -> None:
-    """Print the rows as a JSON list, or else with `show`."""
+    """Print the rows as a JSON list, or else with `show`.
+
+    If there is a `cursor`, print on standard error how to get the next page.
+    """
     if is_json:
         as_json([to_json(row) for row in rows])
     else:
         show(rows)
+    if cursor is not None:
+        click.echo(f"there are older rows; continue with --cursor {cursor}", err=True)
 
 
 @contextmanager

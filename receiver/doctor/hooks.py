@@ -13,7 +13,7 @@ from receiver.config import settings
 from receiver.config.hooks_file import HookEntry
 from receiver.delivery import hook_tests
 from receiver.doctor.findings import Finding, failed, ok, warning
-from receiver.endpoints import Circuit, Endpoint
+from receiver.endpoints import Circuit
 from receiver.errors import DeliveryFailure, SettingsError, StoreError
 from receiver.observability import logs
 from receiver.processes import current_hooks
@@ -61,7 +61,7 @@ def installed_types() -> Iterator[Finding]:
 
 def rejected(store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each reason why processes rejected the hooks file."""
-    found = _recorded(store, lambda store: current_hooks.rejections(store, now_ms()), {})
+    found = _recorded(store, lambda store: current_hooks.rejections(store, now_ms())) or {}
     for problem, processes in current_hooks.processes_by_problem(found).items():
         yield warning(
             "hooks file",
@@ -72,7 +72,7 @@ def rejected(store: Store | None) -> Iterator[Finding]:
 
 def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Finding]:
     """Yield a warning for each hook that deliveries wait for, but that is not in the file."""
-    counts = _recorded(store, lambda store: store.metrics.delivery_counts(), [])
+    counts = _recorded(store, lambda store: store.metrics.delivery_counts()) or []
     for hook, number in without_hook(counts, [entry.name for entry in entries]).items():
         yield warning(
             f"hook {hook}",
@@ -83,9 +83,8 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 
 def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     """Report the circuit breaker of a hook whose options can be used."""
-    endpoint = _recorded(store, lambda store: store.endpoints.of(entry.name), Endpoint(entry.name))
-    circuit = endpoint.circuit(now_ms())
-    if circuit is Circuit.CLOSED:
+    endpoint = _recorded(store, lambda store: store.endpoints.of(entry.name))
+    if endpoint is None or (circuit := endpoint.circuit(now_ms())) is Circuit.CLOSED:
         return ok(name, f"{entry.type}; its options can be used")
     text = f"{circuit}: {hide(endpoint.said)}" if endpoint.said else str(circuit)
     todo = f"repair it, then: receiver endpoints resume {entry.name}"
@@ -100,12 +99,12 @@ def _test_event(name: str, hook: hooks.Hook, entry: HookEntry, zone: tzinfo, hid
     return ok(name, f"test event sent: {hide(answer)}")
 
 
-def _recorded(store: Store | None, read: Callable[[Store], T], otherwise: T) -> T:
-    """Return what is read from the store; `otherwise` if there is none, or if it fails.
+def _recorded(store: Store | None, read: Callable[[Store], T]) -> T | None:
+    """Return what `read` returns; None if there is no store, or if it fails.
 
     The check of the database reports a failure.
     """
     try:
-        return read(store) if store else otherwise
+        return read(store) if store else None
     except StoreError:
-        return otherwise
+        return None
