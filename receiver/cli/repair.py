@@ -98,13 +98,9 @@ def replay(
         if accept:
             raise click.UsageError("--accept needs the number of a callback")
         _replay_quarantined(since or 0, dry_run=dry_run)
-    elif since is not None:
+        return
+    if since is not None:
         raise click.UsageError("--since can only be used with --quarantined")
-    else:
-        _replay_one(callback, accept=accept, dry_run=dry_run)
-
-
-def _replay_one(callback: int, *, accept: bool, dry_run: bool) -> None:
     try:
         outcome = _ingest().replay(callback, accept=accept, dry_run=dry_run)
     except RequestRefused as refusal:

@@ -51,16 +51,13 @@ class CurrentHooks:
 
         Raises SettingsError.
         """
-        inherited = _inherited(source)
-        if inherited is not None:
-            text, problem = inherited
-            return cls(source, text, _parsed(source, text), problem)
-        return cls._read(source)
+        text, problem = _inherited(source) or (source.read(), None)
+        return cls._parsed(source, text, problem)
 
     @classmethod
-    def _read(cls, source: HooksPath) -> CurrentHooks:
-        text = hooks_file.read(source.path, must_exist=source.must_exist)
-        return cls(source, text, _parsed(source, text))
+    def _parsed(cls, source: HooksPath, text: str, problem: str | None = None) -> CurrentHooks:
+        entries = hooks_file.parse(text, source.path, providers.status_for, providers.PROVIDERS)
+        return cls(source, text, entries, problem)
 
     def reloaded(self, check: Check = lambda _: None) -> CurrentHooks:
         """Read the file again. If it is invalid, return these hooks with its problem.
@@ -69,17 +66,18 @@ class CurrentHooks:
         """
         must_exist = self.source.must_exist or bool(self.entries)
         try:
-            current = self._read(replace(self.source, must_exist=must_exist))
+            text = replace(self.source, must_exist=must_exist).read()
+            current = self._parsed(self.source, text)
             check(current.entries)
         except SettingsError as error:
             problem = redacted(storable("; ".join(error.problems)))
             return replace(self, problem=problem[:LONGEST_PROBLEM])
-        return replace(current, source=self.source)
+        return current
 
-    def hand_down(self) -> tuple[int, Mapping[str, str]]:
-        """Return a descriptor for a child process to inherit, and variables for its environment.
+    def hand_down(self) -> tuple[tuple[int], Mapping[str, str]]:
+        """Return the descriptors for a child process to inherit, and variables for its environment.
 
-        The caller closes the descriptor.
+        The caller closes the descriptors.
         """
         document = {"path": str(self.source.path), "text": self.text, "problem": self.problem}
         if hasattr(os, "memfd_create"):
@@ -89,7 +87,7 @@ class CurrentHooks:
             Path(name).unlink()
         with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
             json.dump(document, file)
-        return descriptor, {HANDED_DOWN: str(descriptor)}
+        return (descriptor,), {HANDED_DOWN: str(descriptor)}
 
 
 class ProblemReports:
@@ -155,10 +153,6 @@ def entries_for(chosen: Settings) -> tuple[HookEntry, ...]:
 def source_of(chosen: Settings) -> HooksPath:
     """Return the path of the hooks file."""
     return HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
-
-
-def _parsed(source: HooksPath, text: str) -> tuple[HookEntry, ...]:
-    return hooks_file.parse(text, source.path, providers.status_for, providers.PROVIDERS)
 
 
 def _inherited(source: HooksPath) -> tuple[str, str | None] | None:
