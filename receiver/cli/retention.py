@@ -81,11 +81,10 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
         raise click.UsageError("give either --task or --reference")
     chosen, record = settings_and_store()
     keepers = _keepers(chosen)
-    ids = (
-        [task]
-        if task
-        else [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
-    )
+    if task:
+        ids = [task]
+    else:
+        ids = [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
     if not ids:
         raise click.ClickException(f"no task has the reference {reference!r}")
     if not yes:

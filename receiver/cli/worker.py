@@ -26,9 +26,8 @@ from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
 from receiver.observability import logs
 from receiver.observability.metrics import FLUSH_INTERVAL, MetricBuffer
-from receiver.processes import configuration
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports
+from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports, load_configuration
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store
 
@@ -39,7 +38,7 @@ log = structlog.get_logger()
 def worker() -> None:
     """Deliver events to the hooks until SIGTERM."""
     delay_hangup()
-    chosen, current = configuration.load(partial(hooks.build_all, environ=os.environ))
+    chosen, current = load_configuration(partial(hooks.build_all, environ=os.environ))
     loaded = LoadedHooks(current, os.environ, chosen.secrets)
     logs.configure(loaded.hide, settings.log_format())
     meter = MetricBuffer("worker")

@@ -13,7 +13,6 @@ import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from receiver.doctor.findings import Finding, Verdict
 from receiver.text import display
@@ -121,23 +120,21 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], if_empt
     console = _console()
     if not cells:
         console.print(if_empty)
-    elif sys.stdout.isatty():
-        _print_fitting(console, columns, cells)
     else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, no_wrap=column == "task", overflow="fold")
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
+        _print_fitting(console, columns, cells)
 
 
 def _print_fitting(console: Console, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print the columns that fit, and the other cells with their names below each row."""
+    """Print the columns that fit, and the other cells with their names below each row.
+
+    In a pipe, every column fits, so that each row is one line.
+    """
     rows = [names, *cells]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     ends = accumulate(width + GAP for width in widths)
     fitting = max(1, sum(end - GAP <= console.width for end in ends))
+    if not sys.stdout.isatty():
+        fitting = len(names)
     for row in rows:
         padded = map(set_cell_size, row[:fitting], widths)
         style = "bold" if row is names else None

@@ -11,7 +11,7 @@ from typing import TypeVar
 from receiver import hooks
 from receiver.clock import now_ms
 from receiver.config import settings
-from receiver.config.hooks_file import HookEntry, HooksPath, load
+from receiver.config.hooks_file import HookEntry, load
 from receiver.config.settings import Settings, sqlite_path
 from receiver.config.values import is_postgres
 from receiver.delivery import hook_tests
@@ -44,7 +44,7 @@ def examine(*, send: bool) -> Iterator[Finding]:
         )
         yield _clock(None)
         if not any(problem.startswith("HOOKS_FILE") for problem in error.problems):
-            yield from _hooks(settings.hooks_path(), None, send=send)
+            yield from _hooks(None, send=send)
         return
     yield ok("settings", f"they can be used; the database is {redacted(chosen.database_url)}")
     yield _clock(chosen.public_url)
@@ -65,9 +65,7 @@ def _with_store(chosen: Settings, *, send: bool) -> Iterator[Finding]:
             is_usable &= finding.verdict is not Verdict.FAILED
             yield finding
         usable_store = store if is_usable else None
-        yield from _hooks(
-            current_hooks.source_of(chosen), usable_store, send=send, zone=chosen.zone
-        )
+        yield from _hooks(usable_store, send=send, zone=chosen.zone)
         yield reach.check(chosen, usable_store)
 
 
@@ -76,9 +74,7 @@ def _clock(public_url: str | None) -> Finding:
     return clocks.check([*urls, *([public_url] if public_url else [])])
 
 
-def _hooks(
-    source: HooksPath, store: Store | None, *, send: bool, zone: tzinfo = UTC
-) -> Iterator[Finding]:
+def _hooks(store: Store | None, *, send: bool, zone: tzinfo = UTC) -> Iterator[Finding]:
     """Check each hook of the hooks file; with `send`, also send a test event through it.
 
     Without a store, the state of the endpoints is unknown.
@@ -86,6 +82,7 @@ def _hooks(
     for problem in hooks.check_installed_types():
         yield warning("hook types", problem, "upgrade or uninstall the package")
     yield from _rejected(store)
+    source = settings.hooks_path()
     try:
         entries = load(source.path, status_for, PROVIDERS, must_exist=source.must_exist)
     except SettingsError as error:

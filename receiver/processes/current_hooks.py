@@ -1,4 +1,6 @@
-"""The hooks file as this process last accepted it. A process reads it again only on SIGHUP.
+"""The configuration of a process, and the hooks file as the process last accepted it.
+
+A process reads the hooks file again only on SIGHUP.
 
 A file that is being saved may be incomplete. So a process that replaces one that died does not read
 the file either: `receiver serve` passes its text to the processes that it starts, and a gunicorn
@@ -13,11 +15,13 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from receiver import providers
 from receiver.clock import now_ms
-from receiver.config import hooks_file
+from receiver.config import hooks_file, settings
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
@@ -30,6 +34,9 @@ LONGEST_PROBLEM = 1_000  # characters
 HANDED_DOWN = "CALLBACK_RECEIVER_HOOKS_FD"  # the descriptor of the text in a child process
 REJECTED = "the hooks file was rejected, and the previous one stays in use"
 RELOADED = "the hooks file was reloaded"
+# Named, not imported, like the commands of `serve`: the receiver does not depend on the submitter.
+ACCOUNTS = "submitter.accounts"
+T = TypeVar("T")
 Check = Callable[[tuple[HookEntry, ...]], object]  # raises SettingsError
 
 
@@ -126,6 +133,37 @@ def processes_by_problem(problems: Mapping[str, str]) -> dict[str, str]:
         problem: " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         for problem, names in kinds.items()
     }
+
+
+def load_configuration(
+    check: Check = lambda _: None, *, with_accounts: bool = False
+) -> tuple[Settings, CurrentHooks]:
+    """Return the settings and the hooks with which this process starts.
+
+    `check` may reject the hooks. `with_accounts`: also check the provider accounts, which other
+    processes use. All problems are reported together: raises SettingsError with a line for each.
+    """
+    problems: list[str] = []
+    chosen = _collect(problems, lambda: settings.load(creates_secret=False))
+    current = None
+    if not any(problem.startswith("HOOKS_FILE") for problem in problems):
+        current = _collect(problems, lambda: CurrentHooks.load(settings.hooks_path()))
+    if current:
+        _collect(problems, lambda: check(current.entries))
+    if with_accounts:
+        problems += import_module(ACCOUNTS).problems(os.environ)
+    if problems or chosen is None or current is None:
+        raise SettingsError(problems)
+    return chosen, current
+
+
+def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
+    """Return what `read` returns, or None after adding its problems to `problems`."""
+    try:
+        return read()
+    except SettingsError as error:
+        problems += error.problems
+        return None
 
 
 _in_use: CurrentHooks | None = None
