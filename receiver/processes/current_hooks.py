@@ -182,15 +182,10 @@ def in_use() -> CurrentHooks | None:
 
 def entries_for(chosen: Settings) -> tuple[HookEntry, ...]:
     """Return the hooks that this process uses. Raises SettingsError."""
-    source = source_of(chosen)
+    source = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
     if _in_use is not None and _in_use.source == source:
         return _in_use.entries
     return CurrentHooks.load(source).entries
-
-
-def source_of(chosen: Settings) -> HooksPath:
-    """Return the path of the hooks file."""
-    return HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
 
 
 def _inherited(source: HooksPath) -> tuple[str, str | None] | None:
