@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -19,18 +19,14 @@ USAGE, REFUSED = 2, 1  # exit statuses
 class ImportedCommands(UserDict[str, Any]):
     """The commands of a group, each imported from its module when it is first used.
 
-    Most of the time that a short command takes is spent on imports. `locations` has
-    `module:attribute` for each name; the module is relative to `package`.
+    Most of the time that a short command takes is spent on imports. The value that is given for a
+    name is `module:attribute`; the module is one of this package.
     """
-
-    def __init__(self, package: str, locations: Mapping[str, str]) -> None:
-        super().__init__(locations)
-        self._package = package
 
     def __getitem__(self, name: str) -> click.Command:
         if isinstance(self.data[name], str):
             module, _, attribute = self.data[name].partition(":")
-            self.data[name] = getattr(import_module(f"{self._package}.{module}"), attribute)
+            self.data[name] = getattr(import_module(f"{__package__}.{module}"), attribute)
         command: click.Command = self.data[name]
         return command
 
