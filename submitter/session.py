@@ -11,9 +11,8 @@ from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.ingest import Ingest
 from receiver.observability.metrics import MetricBuffer
-from receiver.processes import configuration
 from receiver.processes.clock_watch import ClockWatch
-from receiver.processes.current_hooks import CurrentHooks
+from receiver.processes.current_hooks import CurrentHooks, load_configuration
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from submitter.errors import ConfigurationError
 from submitter.providers import Provider, open_provider
@@ -61,7 +60,7 @@ def open_session(
     those of all provider accounts; SchemaMismatch; or StoreUnavailable.
     """
     try:
-        chosen, hooks = configuration.load(with_accounts=with_accounts)
+        chosen, hooks = load_configuration(with_accounts=with_accounts)
     except SettingsError as error:
         raise ConfigurationError([*problems, *error.problems]) from None
     if problems:

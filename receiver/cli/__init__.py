@@ -11,33 +11,28 @@ from receiver.console import completion
 from receiver.observability import logs
 
 COMMANDS = ImportedCommands(
-    "receiver.cli",
-    {
-        "callbacks": "lists:callbacks",
-        "copy": "copy:copy",
-        "deliveries": "lists:deliveries",
-        "doctor": "doctor:doctor",
-        "endpoints": "endpoints:endpoints",
-        "forget": "retention:forget",
-        "hooks": "hooks:hooks_",
-        "migrate": "migrate:migrate",
-        "prune": "retention:prune",
-        "redeliver": "repair:redeliver",
-        "rejections": "lists:rejections",
-        "replay": "repair:replay",
-        "serve": "serve:serve_",
-        "tail": "tail:tail",
-        "tasks": "lists:tasks",
-        "url": "lists:url",
-        "worker": "worker:worker",
-    },
+    callbacks="lists:callbacks",
+    copy="copy:copy",
+    deliveries="lists:deliveries",
+    doctor="doctor:doctor",
+    endpoints="endpoints:endpoints",
+    forget="retention:forget",
+    hooks="hooks:hooks_",
+    migrate="migrate:migrate",
+    prune="retention:prune",
+    redeliver="repair:redeliver",
+    rejections="lists:rejections",
+    replay="repair:replay",
+    serve="serve:serve_",
+    tail="tail:tail",
+    tasks="lists:tasks",
+    url="lists:url",
+    worker="worker:worker",
 )
 
 
 @click.group(
-    cls=Commands,
-    commands=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Commands, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__)
 def main() -> None:

@@ -18,19 +18,24 @@ from receiver.stores.sql.metrics import without_hook
 from receiver.text.display import hiding_values
 
 
-def store(chosen: Settings | None = None) -> Store:
-    """Return the store, which is closed when the running command ends.
+def settings_and_store() -> tuple[Settings, Store]:
+    """Return the settings and the store, which is closed when the running command ends.
 
     Known secrets are hidden in the output from now on. Raises SettingsError; StoreError, also if
     the database has another schema than this code.
     """
-    chosen = chosen or settings.load(creates_secret=False)
+    chosen = settings.load(creates_secret=False)
     opened = _opened(chosen)
     output.hide_secrets(hiding_values(known_secrets(chosen)))
     click.get_current_context().call_on_close(lambda: output.hide_secrets(str))
     opened.check_schema()
     ClockWatch(opened).follow()
-    return opened
+    return chosen, opened
+
+
+def store() -> Store:
+    """Return the store for a command that needs no settings; see `settings_and_store`."""
+    return settings_and_store()[1]
 
 
 def store_when_reachable(chosen: Settings) -> Store:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
-from receiver.cli.database import print_missing_hooks, store
-from receiver.cli.options import as_json, hook_names
+from receiver.cli.database import print_missing_hooks, settings_and_store
+from receiver.cli.options import OneOf, as_json, dry_run, hook_names
 from receiver.clock import now_ms
-from receiver.config import settings
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.deliveries import State
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
 from receiver.serializers import records
+from receiver.stores import Store
 from receiver.text.display import counted, plain
 
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--circuit",
-    type=click.Choice([circuit.value for circuit in Circuit]),
-    help="Only endpoints whose circuit breaker has this state.",
+    "--circuit", type=OneOf(Circuit), help="Only endpoints whose circuit breaker has this state."
 )
 @as_json
 @click.pass_context
@@ -29,26 +29,22 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     """List the endpoints of the hooks, and whether they work, fail, are paused or disabled."""
     if ctx.invoked_subcommand:
         return
-    chosen = settings.load(creates_secret=False)
-    record = store(chosen)
+    chosen, record = settings_and_store()
     known = {endpoint.hook: endpoint for endpoint in record.endpoints.all()}
     names = [entry.name for entry in hook_entries(chosen)]
     print_missing_hooks(record, names)
     names += sorted(known.keys() - set(names))
     found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
     found = [endpoint for endpoint in found if circuit in (None, endpoint.circuit(now))]
-    if as_json:
-        output.as_json([records.endpoint_json(endpoint, now) for endpoint in found])
-    else:
-        tables.show_endpoints(found, now)
+    to_json = partial(records.endpoint_json, now=now)
+    output.show_rows(found, to_json, partial(tables.show_endpoints, now=now), is_json=as_json)
 
 
 @endpoints.command()
 @click.argument("hook", shell_complete=hook_names)
 def pause(hook: str) -> None:
     """Make the deliveries to this hook wait until it is resumed; none is lost."""
-    _check_is_known(hook)
-    store().endpoints.pause(hook, now_ms())
+    _store_with(hook).endpoints.pause(hook, now_ms())
     click.echo(f"{hook} is paused; resume it with: receiver endpoints resume {hook}")
 
 
@@ -56,8 +52,7 @@ def pause(hook: str) -> None:
 @click.argument("hook", shell_complete=hook_names)
 def resume(hook: str) -> None:
     """Deliver to this hook again, whether it was paused, disabled or failing."""
-    _check_is_known(hook)
-    record, now = store(), now_ms()
+    record, now = _store_with(hook), now_ms()
     due_before = record.metrics.backlog(now).due
     was_held = record.endpoints.resume(hook, now)
     click.echo(f"{hook} receives deliveries again" if was_held else f"{hook} was not paused")
@@ -67,15 +62,14 @@ def resume(hook: str) -> None:
 
 @endpoints.command()
 @click.argument("hook", shell_complete=hook_names)
-@click.option("--dry-run", is_flag=True, help="Only print how many.")
+@dry_run
 def drop(hook: str, dry_run: bool) -> None:
     """Turn the deliveries that wait for this hook into dead letters.
 
     Use this if the hook was removed from the hooks file permanently; otherwise the deliveries wait
     until the hook is back. `receiver redeliver --hook HOOK` makes them due again.
     """
-    _check_is_known(hook)
-    record = store()
+    record = _store_with(hook)
     counts = record.metrics.delivery_counts()
     dropped = sum(one.value for one in counts if (one.hook, one.state) == (hook, State.PENDING))
     if not dry_run:
@@ -87,13 +81,13 @@ def drop(hook: str, dry_run: bool) -> None:
     click.echo(f"{deliveries} to {hook} {'would become' if dry_run else 'became'} {result}")
 
 
-def _check_is_known(hook: str) -> None:
-    """Raise BadParameter unless the hook is in the hooks file or on record."""
-    chosen = settings.load(creates_secret=False)
-    record = store(chosen)
+def _store_with(hook: str) -> Store:
+    """Return the store. Raises BadParameter unless the hook is in the hooks file or on record."""
+    chosen, record = settings_and_store()
     names = {entry.name for entry in hook_entries(chosen)}
     names |= {endpoint.hook for endpoint in record.endpoints.all()}
     names |= {count.hook for count in record.metrics.delivery_counts() if count.value}
     if hook not in names:
         known = ", ".join(plain(name) for name in sorted(names)) or "none"
         raise click.BadParameter(f"{hook!r} is not in the hooks file; known hooks are: {known}")
+    return record

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections import UserDict
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -15,36 +16,19 @@ from receiver.text.display import plain_lines
 USAGE, REFUSED = 2, 1  # exit statuses
 
 
-class ImportedCommands(MutableMapping[str, click.Command]):
+class ImportedCommands(UserDict[str, Any]):
     """The commands of a group, each imported from its module when it is first used.
 
-    Most of the time that a short command takes is spent on imports. `locations` has
-    `module:attribute` for each name; the module is relative to `package`.
+    Most of the time that a short command takes is spent on imports. The value that is given for a
+    name is `module:attribute`; the module is one of this package.
     """
 
-    def __init__(self, package: str, locations: Mapping[str, str]) -> None:
-        self._package = package
-        self._commands: dict[str, str | click.Command] = dict(locations)
-
     def __getitem__(self, name: str) -> click.Command:
-        command = self._commands[name]
-        if isinstance(command, str):
-            module, _, attribute = command.partition(":")
-            command = getattr(import_module(f"{self._package}.{module}"), attribute)
-            self._commands[name] = command
+        if isinstance(self.data[name], str):
+            module, _, attribute = self.data[name].partition(":")
+            self.data[name] = getattr(import_module(f"{__package__}.{module}"), attribute)
+        command: click.Command = self.data[name]
         return command
-
-    def __setitem__(self, name: str, command: click.Command) -> None:
-        self._commands[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._commands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._commands)
-
-    def __len__(self) -> int:
-        return len(self._commands)
 
 
 class Commands(click.Group):

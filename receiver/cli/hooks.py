@@ -37,10 +37,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     found = [
         (entry, _problems(entry)) for entry in hook_entries(settings.load(creates_secret=False))
     ]
-    if as_json:
-        output.as_json([records.hook_json(entry, problems) for entry, problems in found])
-    else:
-        tables.show_hooks(found)
+    output.show_rows(found, lambda row: records.hook_json(*row), tables.show_hooks, is_json=as_json)
     ctx.exit(REFUSED if any(problems for _, problems in found) else 0)
 
 

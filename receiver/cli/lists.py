@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import click
 
-from receiver.cli.database import names_in_hooks_file, store
-from receiver.cli.options import as_json, cursor, hook_names, limit, of_tasks, print_cursor
+from receiver.cli.database import names_in_hooks_file, settings_and_store, store
+from receiver.cli.options import OneOf, as_json, hook_names, limit, list_of
 from receiver.clock import now_ms
-from receiver.config import settings
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
-from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Outcome, Status
 
 
 @click.group(invoke_without_command=True)
-@click.option("--status", type=click.Choice([status.value for status in Status]))
-@of_tasks("Created")
-@limit
-@cursor
-@as_json
+@click.option("--status", type=OneOf(Status))
+@list_of("Created", span="created")
 @click.pass_context
-def tasks(
-    ctx: click.Context,
-    /,
-    status: str | None,
-    limit: int,
-    cursor: int | None,
-    as_json: bool,
-    span: TimeRange,
-    **of_task: str | None,
-) -> None:
+def tasks(ctx: click.Context, /, as_json: bool, **selection: Any) -> None:
     """List tasks, newest first; `tasks show TASK` shows the timeline of one task."""
     if ctx.invoked_subcommand:
         return
-    wanted = Status(status) if status else None
-    page = store().lists.page_of_tasks(
-        before=cursor, limit=limit, status=wanted, created=span, **of_task
-    )
-    if as_json:
-        output.as_json([task_json(task) for task in page.rows])
-    else:
-        tables.show_tasks(page.rows)
-    print_cursor(page.next)
+    page = store().lists.page_of_tasks(**selection)
+    output.show_rows(page.rows, task_json, tables.show_tasks, is_json=as_json, cursor=page.next)
 
 
 @tasks.command()
@@ -54,8 +36,8 @@ def tasks(
 @as_json
 def show(task: str, as_json: bool) -> None:
     """Show the timeline of a task: every status, callback and attempt."""
-    chosen = settings.load(creates_secret=False)
-    history = store(chosen).queries.history(task)
+    chosen, record = settings_and_store()
+    history = record.queries.history(task)
     if as_json:
         output.as_json(records.history_json(history, names_in_hooks_file(chosen)))
     else:
@@ -63,66 +45,32 @@ def show(task: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--task", help="The id of the task.")
-@click.option("--outcome", type=click.Choice([outcome.value for outcome in Outcome]))
-@of_tasks("Received")
-@limit
-@cursor
-@as_json
-def callbacks(
-    task: str | None,
-    outcome: str | None,
-    limit: int,
-    cursor: int | None,
-    as_json: bool,
-    span: TimeRange,
-    **of_task: str | None,
-) -> None:
+@click.option("--task", "task_id", help="The id of the task.")
+@click.option("--outcome", type=OneOf(Outcome))
+@list_of("Received", span="received")
+def callbacks(as_json: bool, **selection: Any) -> None:
     """List callbacks and responses to queries, newest first.
 
     `--outcome quarantined` lists those that could not be interpreted.
     """
-    wanted = Outcome(outcome) if outcome else None
-    page = store().lists.page_of_callbacks(
-        before=cursor, limit=limit, task_id=task, outcome=wanted, received=span, **of_task
-    )
-    if as_json:
-        output.as_json([records.callback_json(stored) for stored in page.rows])
-    else:
-        tables.show_callbacks(page.rows)
-    print_cursor(page.next)
+    page = store().lists.page_of_callbacks(**selection)
+    to_json, show = records.callback_json, tables.show_callbacks
+    output.show_rows(page.rows, to_json, show, is_json=as_json, cursor=page.next)
 
 
 @click.command()
-@click.option("--task", help="The id of the task.")
+@click.option("--task", "task_id", help="The id of the task.")
 @click.option("--hook", shell_complete=hook_names, help="The name of the hook.")
-@click.option("--state", type=click.Choice([state.value for state in State]))
-@of_tasks("The status was recorded")
-@limit
-@cursor
-@as_json
-def deliveries(
-    task: str | None,
-    hook: str | None,
-    state: str | None,
-    limit: int,
-    cursor: int | None,
-    as_json: bool,
-    span: TimeRange,
-    **of_task: str | None,
-) -> None:
+@click.option("--state", type=OneOf(State))
+@list_of("The status was recorded", span="moved")
+def deliveries(as_json: bool, **selection: Any) -> None:
     """List deliveries, newest first; `--state dead` lists the dead letters."""
-    wanted = State(state) if state else None
-    chosen = settings.load(creates_secret=False)
+    chosen, record = settings_and_store()
     hooks = names_in_hooks_file(chosen)
-    page = store(chosen).lists.page_of_deliveries(
-        before=cursor, limit=limit, task_id=task, hook=hook, state=wanted, moved=span, **of_task
-    )
-    if as_json:
-        output.as_json([records.delivery_json(delivery, hooks) for delivery in page.rows])
-    else:
-        tables.show_deliveries(page.rows, now_ms(), hooks)
-    print_cursor(page.next)
+    page = record.lists.page_of_deliveries(**selection)
+    to_json = partial(records.delivery_json, hooks=hooks)
+    show = partial(tables.show_deliveries, now=now_ms(), hooks=hooks)
+    output.show_rows(page.rows, to_json, show, is_json=as_json, cursor=page.next)
 
 
 @click.command()
@@ -133,11 +81,8 @@ def rejections(limit: int, as_json: bool) -> None:
 
     The newest 1,000 are kept. A wrong token is shown as "…".
     """
-    found = store().activity.rejections(limit)
-    if as_json:
-        output.as_json([records.rejection_json(rejection) for rejection in found])
-    else:
-        tables.show_rejections(found)
+    rows = store().activity.rejections(limit)
+    output.show_rows(rows, records.rejection_json, tables.show_rejections, is_json=as_json)
 
 
 @click.command()
@@ -151,8 +96,8 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
     """Record a task that your own code creates at the provider, and print its callback URL."""
     if reference is not None and not 1 <= len(reference) <= 1000:
         raise click.BadParameter("use 1 to 1000 characters", param_hint="--reference")
-    chosen = settings.load(creates_secret=False)
-    task, callback_url = announce(store(chosen), chosen, provider, reference, account)
+    chosen, record = settings_and_store()
+    task, callback_url = announce(record, chosen, provider, reference, account)
     if as_json:
         output.as_json({"task": task_json(task), "callback_url": callback_url})
     else:

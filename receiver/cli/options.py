@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 import click
@@ -16,66 +17,90 @@ from receiver.stores.sql.rows import TimeRange
 
 EXAMPLE = "2026-11-20T08:00:00Z"
 ROW = click.IntRange(1, 2**63 - 1)
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-class DurationType(click.ParamType[int]):
-    """A duration in seconds, written as `90s`, `12h`, `30d` or the like."""
+class Parsed(click.ParamType[int]):
+    """The result of a function that raises ValueError with a message for the user."""
 
-    name = "DURATION"
+    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return value if isinstance(value, int) else durations.parse(value)
+            return value if isinstance(value, int) else self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
-class InstantType(click.ParamType[int]):
-    """An instant (ms UTC), written in RFC 3339 or as a duration before now."""
+# Seconds, written as `90s`, `12h`, `30d` or the like.
+DURATION = Parsed("DURATION", durations.parse)
+# Milliseconds UTC, written in RFC 3339 or as a duration before now.
+INSTANT = Parsed("INSTANT", lambda text: durations.moment(text, now_ms()))
 
-    name = "INSTANT"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return durations.moment(value, now_ms())
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+class OneOf(click.Choice[str]):
+    """One of the values of an enumeration, or of some members; the command receives the member."""
+
+    def __init__(self, kind: type[StrEnum], *members: StrEnum) -> None:
+        super().__init__([member.value for member in members or kind])
+        self._kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> StrEnum:
+        return self._kind(super().convert(value, param, ctx))
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+dry_run = click.option("--dry-run", is_flag=True, help="Only print how many.")
 limit = click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="The most rows."
 )
-cursor = click.option(
-    "--cursor", type=ROW, metavar="N", help="Continue after the page that printed this number."
-)
 
 
-def of_tasks(event: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that adds the options which select tasks.
+def since(event: str) -> Decorator:
+    """Return the option `--since`; `event` is what happened at or after it, such as "Created"."""
+    return click.option("--since", type=INSTANT, help=f"{event} at or after: 2d, or {EXAMPLE}.")
 
-    The command also receives `span`: the time range of `event`, such as "Created".
+
+def until(event: str) -> Decorator:
+    return click.option("--until", type=INSTANT, help=f"{event} before.")
+
+
+def list_of(event: str, span: str) -> Decorator:
+    """Return a decorator that adds the options of a list: which tasks, which page, and the format.
+
+    The command receives them as the store's method takes them: the page as `before` and `limit`,
+    and the time range of `event` as the argument that `span` names.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def with_span(*args: Any, since: int | None, until: int | None, **more: Any) -> None:
-            command(*args, span=TimeRange(since, until), **more)
+            command(*args, **{span: TimeRange(since, until)}, **more)
 
         options = (
             click.option("--provider", type=click.Choice(sorted(PROVIDERS))),
             click.option("--account", help="The account at the provider, such as default."),
             click.option("--reference", help="Your own name of the task, such as an order number."),
+            since(event),
+            until(event),
+            limit,
             click.option(
-                "--since", type=InstantType(), help=f"{event} at or after: 2d, or {EXAMPLE}."
+                "--cursor",
+                "before",
+                type=ROW,
+                metavar="N",
+                help="Continue after the page that printed this number.",
             ),
-            click.option("--until", type=InstantType(), help=f"{event} before."),
+            as_json,
         )
+        decorated: Callable[..., None] = with_span
         for option in reversed(options):
-            with_span = option(with_span)
-        return with_span
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 
@@ -87,9 +112,3 @@ def hook_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[s
     except SettingsError:
         return []
     return [entry.name for entry in entries if entry.name.startswith(incomplete)]
-
-
-def print_cursor(row: int | None) -> None:
-    """Print on standard error how to get the next page; standard output has only the rows."""
-    if row is not None:
-        click.echo(f"there are older rows; continue with --cursor {row}", err=True)

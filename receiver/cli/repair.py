@@ -6,13 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import click
 
-from receiver.cli.database import print_missing_hooks, store
-from receiver.cli.options import EXAMPLE, ROW, InstantType, as_json, hook_names
+from receiver.cli.database import print_missing_hooks, settings_and_store, store
+from receiver.cli.options import ROW, OneOf, as_json, dry_run, hook_names, since, until
 from receiver.clock import now_ms
-from receiver.config import settings
 from receiver.console import output
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
@@ -21,7 +21,7 @@ from receiver.maintenance import repair
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.text.display import counted, plain
 
-ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
+ENDED = OneOf(State, State.DEAD, State.DELIVERED)
 
 
 @click.command()
@@ -34,39 +34,24 @@ ENDED = click.Choice([State.DEAD.value, State.DELIVERED.value])
 @click.option("--state", type=ENDED, help="Their state. [default: dead]")
 @click.option("--provider", help="Deliveries about tasks of this provider.")
 @click.option("--status", help="Deliveries about this status.")
-@click.option("--task", help="Deliveries about the task with this id.")
-@click.option(
-    "--since", type=InstantType(), help=f"The status was recorded at or after: 2d, or {EXAMPLE}."
-)
-@click.option("--until", type=InstantType(), help="The status was recorded before.")
-@click.option("--dry-run", is_flag=True, help="Only print how many.")
+@click.option("--task", "task_id", help="Deliveries about the task with this id.")
+@since("The status was recorded")
+@until("The status was recorded")
+@dry_run
 @as_json
-def redeliver(
-    deliveries: tuple[int, ...],
-    state: str | None,
-    since: int | None,
-    until: int | None,
-    dry_run: bool,
-    as_json: bool,
-    hook: str | None,
-    provider: str | None,
-    status: str | None,
-    task: str | None,
-) -> None:
+def redeliver(deliveries: tuple[int, ...], dry_run: bool, as_json: bool, **options: Any) -> None:
     """Make finished deliveries due again: those with these numbers, or all that the options select.
 
     `redeliver --hook NAME --since 2d` also creates the deliveries that a hook missed because it was
     added to the hooks file later.
     """
-    filters = (hook, state, provider, status, task, since, until)
-    if bool(deliveries) is any(given is not None for given in filters):
+    filters = {name: value for name, value in options.items() if value is not None}
+    if bool(deliveries) is bool(filters):
         raise click.UsageError("give either the numbers of deliveries, or options that select them")
     if deliveries:
         _one_by_one(deliveries, dry_run)
         return
-    wanted = DeliverySelection(
-        State(state or State.DEAD), hook, provider, status, task, since=since, until=until
-    )
+    wanted = DeliverySelection(**filters)
     ingest = _ingest()
     now = now_ms()
     found = _total(repair.redeliver(ingest.store, wanted, now, dry_run=dry_run))
@@ -93,11 +78,7 @@ def redeliver(
 @click.option(
     "--quarantined", is_flag=True, help="Replay every callback in quarantine, oldest first."
 )
-@click.option(
-    "--since",
-    type=InstantType(),
-    help=f"Only callbacks received at or after: 2d, or {EXAMPLE}.",
-)
+@since("Only callbacks received")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -117,13 +98,9 @@ def replay(
         if accept:
             raise click.UsageError("--accept needs the number of a callback")
         _replay_quarantined(since or 0, dry_run=dry_run)
-    elif since is not None:
+        return
+    if since is not None:
         raise click.UsageError("--since can only be used with --quarantined")
-    else:
-        _replay_one(callback, accept=accept, dry_run=dry_run)
-
-
-def _replay_one(callback: int, *, accept: bool, dry_run: bool) -> None:
     try:
         outcome = _ingest().replay(callback, accept=accept, dry_run=dry_run)
     except RequestRefused as refusal:
@@ -176,5 +153,5 @@ def _total(steps: Iterator[RepairStep]) -> int:
 
 
 def _ingest() -> Ingest:
-    chosen = settings.load(creates_secret=False)
-    return Ingest.into(store(chosen), chosen)
+    chosen, record = settings_and_store()
+    return Ingest.into(record, chosen)

@@ -7,11 +7,11 @@ import os
 import click
 
 from receiver import hooks
-from receiver.cli.database import store
+from receiver.cli.database import settings_and_store
 from receiver.cli.group import REFUSED, complain
-from receiver.cli.options import DurationType
+from receiver.cli.options import DURATION
 from receiver.clock import now_ms
-from receiver.config import settings
+from receiver.config.settings import Settings
 from receiver.console import output
 from receiver.errors import NotErased
 from receiver.hooks.base import KeepsFiles
@@ -24,7 +24,7 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 
 
 @click.command()
-@click.option("--older-than", type=DurationType(), help="Such as 30d. [default: RETENTION]")
+@click.option("--older-than", type=DURATION, help="Such as 30d. [default: RETENTION]")
 @click.option("--dead-letters", is_flag=True, help="Include tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:
     """Erase the payloads of tasks that ended longer ago than this, and free the space.
@@ -36,11 +36,11 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     The exit status is 1 if a reader keeps erased data in the database's files; a worker finishes
     the erasure.
     """
-    chosen = settings.load(creates_secret=False)
+    chosen, record = settings_and_store()
     seconds = older_than or chosen.retention
     if seconds is None:
         raise click.UsageError("give --older-than, such as 30d, or set RETENTION")
-    record, older_than = store(chosen), now_ms() - seconds * 1000
+    older_than = now_ms() - seconds * 1000
     if by := record.clocks.set_forward_since(older_than):
         click.echo(
             f"prune: the clock was set forward by {by / 1000:.0f} s; data is kept that much longer",
@@ -79,14 +79,12 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     """
     if (task is None) is (reference is None):
         raise click.UsageError("give either --task or --reference")
-    chosen = settings.load(creates_secret=False)
-    record = store(chosen)
+    chosen, record = settings_and_store()
     keepers = _keepers(chosen)
-    ids = (
-        [task]
-        if task
-        else [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
-    )
+    if task:
+        ids = [task]
+    else:
+        ids = [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
     if not ids:
         raise click.ClickException(f"no task has the reference {reference!r}")
     if not yes:
@@ -103,7 +101,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     ctx.exit(REFUSED if failures else 0)
 
 
-def _keepers(chosen: settings.Settings) -> list[KeepsFiles]:
+def _keepers(chosen: Settings) -> list[KeepsFiles]:
     """Return the hooks that store files, because they may have files that are not on record.
 
     Raises SettingsError if the hooks file is wrong, because files could be left behind unnoticed.

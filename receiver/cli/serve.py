@@ -10,7 +10,8 @@ import click
 
 from receiver import hooks
 from receiver.cli.database import store_when_reachable
-from receiver.processes import configuration, serve
+from receiver.processes import serve
+from receiver.processes.current_hooks import load_configuration
 from receiver.processes.shutdown import delay_hangup
 
 LAST_PORT = 65_535
@@ -42,6 +43,6 @@ def serve_(bind: str | None) -> None:
     delay_hangup()
     check = partial(hooks.build_all, environ=os.environ)
     # Problems are reported once, here, and not by each process.
-    chosen, current = configuration.load(check, with_accounts=True)
+    chosen, current = load_configuration(check, with_accounts=True)
     store_when_reachable(chosen).close()  # the processes open their own
     sys.exit(serve.supervise(serve.commands(bind), current, check))

@@ -9,7 +9,7 @@ from threading import Event as Signal
 import click
 
 from receiver.cli.database import store
-from receiver.cli.options import as_json, hook_names
+from receiver.cli.options import OneOf, as_json, hook_names
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.processes.shutdown import stop_at
@@ -58,11 +58,11 @@ class ActivityFollower:
 @click.command()
 @click.option(
     "--only",
-    type=click.Choice([kind.value for kind in ActivityKind]),
+    type=OneOf(ActivityKind),
     multiple=True,
     help="Show only this kind; can be given several times.",
 )
-@click.option("--task", help="Only the task with this id.")
+@click.option("--task", "task_id", help="Only the task with this id.")
 @click.option("--hook", shell_complete=hook_names, help="Only attempts to deliver to this hook.")
 @click.option("--provider", type=click.Choice(sorted(PROVIDERS)))
 @click.option("--account", help="Only tasks of this account.")
@@ -82,7 +82,6 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
     With --json, each line is a JSON document. A byte-identical repeat of a callback is only counted
     on record and is not shown.
     """
-    filters["task_id"] = filters.pop("task")
     follower = ActivityFollower(store())
     stop = stop_at(signal.SIGINT, signal.SIGTERM)
 

@@ -26,18 +26,10 @@ from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
 from receiver.observability import logs
 from receiver.observability.metrics import FLUSH_INTERVAL, MetricBuffer
-from receiver.processes import configuration
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
-from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports
+from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports, load_configuration
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store
-
-# Seconds between two runs of a chore.
-ALERTS_EVERY = 2.0
-TRIALS_EVERY = 2.0
-MISSING_EVERY = 10.0
-PRUNE_EVERY = 3600.0
-ERASURES_EVERY = 5.0
 
 log = structlog.get_logger()
 
@@ -46,7 +38,7 @@ log = structlog.get_logger()
 def worker() -> None:
     """Deliver events to the hooks until SIGTERM."""
     delay_hangup()
-    chosen, current = configuration.load(partial(hooks.build_all, environ=os.environ))
+    chosen, current = load_configuration(partial(hooks.build_all, environ=os.environ))
     loaded = LoadedHooks(current, os.environ, chosen.secrets)
     logs.configure(loaded.hide, settings.log_format())
     meter = MetricBuffer("worker")
@@ -72,17 +64,17 @@ def worker() -> None:
         problem = "it is empty" if path.exists() else "it does not exist"
         log.warning("there are no hooks: nothing is done", hooks_file=str(path), problem=problem)
     reports = ProblemReports(record, f"{socket.gethostname()}:{os.getpid()}", "worker")
-    work = [
+    work = [  # each with the seconds between two runs
         Chore("clock", LOOK_EVERY, watch.look),
         Chore("metrics", FLUSH_INTERVAL, lambda: _flush(meter, record)),
-        Chore("trials", TRIALS_EVERY, HookTestSender(record, loaded, loaded.hide).round),
+        Chore("trials", 2.0, HookTestSender(record, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
-        Chore("missing hooks", MISSING_EVERY, MissingHooks(record, loaded).log),
-        Chore("alerts", ALERTS_EVERY, lambda: AlertSender(record, loaded.alerting).send()),
-        Chore("erasures", ERASURES_EVERY, FinishErasures(record).round),
+        Chore("missing hooks", 10.0, MissingHooks(record, loaded).log),
+        Chore("alerts", 2.0, lambda: AlertSender(record, loaded.alerting).send()),
+        Chore("erasures", 5.0, FinishErasures(record).round),
     ]
     if (retention := chosen.retention) is not None:
-        work.append(Chore("prune", PRUNE_EVERY, lambda: _prune(record, retention, loaded)))
+        work.append(Chore("prune", 3600.0, lambda: _prune(record, retention, loaded)))
     with run_chores(work, stop):
         drained = dispatcher(deliveries).run(stop)
     with suppress(StoreUnavailable):  # already logged

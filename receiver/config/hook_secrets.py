@@ -6,7 +6,7 @@ This module does not import the hook types, so that every process can hide the w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,29 +32,14 @@ def secrets(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> frozens
     found = Secrets(environ)
     for entry in entries:
         for key, value in entry.options.items():
-            for place, text in _texts(found.put_in(value, key), key):
-                is_url = "://" in text and not text.startswith(BUCKET)
-                if is_url or any(word in place.lower() for word in SECRET_KEYS):
-                    found.values.add(text)
+            found.put_in(value, key)
     found.values.update(environ.get(name, "") for name in OF_STORAGE)
     return frozenset(found.values - {""})
 
 
-def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield every string in an option, with its key."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _texts(item, f"{key}.{name}")
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, key)
-
-
 @dataclass(slots=True)
 class Secrets:
-    """Replaces `${NAME}` by the environment's values, and collects what is missing."""
+    """Replaces `${NAME}` by the environment's values; collects secrets, and what is missing."""
 
     environ: Mapping[str, str]
     problems: list[str] = field(default_factory=list)
@@ -66,9 +51,13 @@ class Secrets:
             return [self.put_in(item, key) for item in value]
         if isinstance(value, Mapping):
             return {name: self.put_in(item, f"{key}.{name}") for name, item in value.items()}
-        if isinstance(value, str):
-            return PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
-        return value
+        if not isinstance(value, str):
+            return value
+        text = PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
+        is_url = "://" in text and not text.startswith(BUCKET)
+        if is_url or any(word in key.lower() for word in SECRET_KEYS):
+            self.values.add(text)
+        return text
 
     def _value(self, name: str, key: str) -> str:
         value = self._found(name, key)

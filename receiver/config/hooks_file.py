@@ -51,47 +51,35 @@ class HooksPath:
     path: Path = Path("hooks.toml")
     must_exist: bool = False
 
-    @classmethod
-    def named(cls, text: str | None) -> HooksPath:
-        """Return the file that HOOKS_FILE names, or the default if it is empty or unset."""
-        text = (text or "").strip()
-        return cls(Path(text), must_exist=True) if text else cls()
+    def read(self) -> str:
+        """Return the text of the file. Raises SettingsError.
+
+        A missing file has the same meaning as an empty one, unless the file `must_exist`.
+        """
+        try:
+            return self.path.read_bytes().decode("utf-8-sig")
+        except FileNotFoundError:
+            if not self.must_exist:
+                return ""
+            problem = (
+                f"HOOKS_FILE: {self.path} does not exist; correct HOOKS_FILE, or create the file "
+                "(an empty file means that there are no hooks)"
+            )
+        except OSError as error:
+            problem = f"hooks file: {self.path} cannot be read: {error.strerror}"
+        except UnicodeDecodeError as error:
+            reason = f"{error.reason} at byte {error.start}"
+            problem = f"{self.path.name}: is not TOML: it is not UTF-8 ({reason})"
+        except ValueError:  # a path that no file can have
+            problem = f"HOOKS_FILE: {str(self.path)!r} is not a path"
+        raise SettingsError([problem])
 
 
 def load(
-    path: Path,
-    spelling: Spelling,
-    providers: Collection[str] = (),
-    *,
-    must_exist: bool = True,
+    path: Path, spelling: Spelling, providers: Collection[str] = (), *, must_exist: bool = True
 ) -> tuple[HookEntry, ...]:
     """Read and parse the hooks file. Raises SettingsError with a line for each mistake."""
-    return parse(read(path, must_exist=must_exist), path, spelling, providers)
-
-
-def read(path: Path, *, must_exist: bool = True) -> str:
-    """Return the text of the hooks file. Raises SettingsError.
-
-    Unless the file `must_exist`, a missing file has the same meaning as an empty one.
-    """
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        if not must_exist:
-            return ""
-        problem = (
-            f"HOOKS_FILE: {path} does not exist; correct HOOKS_FILE, or create the file "
-            "(an empty file means that there are no hooks)"
-        )
-    except OSError as error:
-        problem = f"hooks file: {path} cannot be read: {error.strerror}"
-    except UnicodeDecodeError as error:
-        problem = (
-            f"{path.name}: is not TOML: it is not UTF-8 ({error.reason} at byte {error.start})"
-        )
-    except ValueError:  # a path that no file can have
-        problem = f"HOOKS_FILE: {str(path)!r} is not a path"
-    raise SettingsError([problem])
+    return parse(HooksPath(path, must_exist).read(), path, spelling, providers)
 
 
 def parse(
@@ -208,12 +196,8 @@ def _tables(text: str) -> Sequence[Table]:
         raise SettingsError([f"is not TOML: {error}"]) from error
     except RecursionError:
         raise SettingsError(["is nested too deeply"]) from None
-    problems = [
-        f'"{key}" is unknown here; every hook is a [[hook]] table'
-        for key in document
-        if key != "hook"
-    ]
-    tables = document.get("hook", [])
+    tables = document.pop("hook", [])
+    problems = [f'"{key}" is unknown here; every hook is a [[hook]] table' for key in document]
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         problems.append("hook: write [[hook]], with two brackets")
     if problems:
@@ -261,22 +245,19 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
 
 def _entry(keys: dict[str, Any]) -> HookEntry:
     name, type_, alerts = keys.pop("name"), keys.pop("type"), keys.pop("alerts")
+    # The maximum wait for the hook named by `after`; None: until its delivery ends.
+    wait = keys.pop("wait_for_files")
+    if wait is None and type_ in NOTIFICATIONS:
+        wait = NOTIFICATION_WAIT
     subscription = Subscription(
         hook=name,
         on=frozenset(keys.pop("on")),
         providers=frozenset(keys.pop("providers")),
         match=keys.pop("match"),
         after=keys.pop("after"),
-        wait_ms=_wait_ms(type_, keys.pop("wait_for_files")),
+        wait_ms=None if wait is None else round(wait * 1000),
     )
     return HookEntry(name, type_, subscription, keys, alerts)
-
-
-def _wait_ms(type_: str, seconds: float | None) -> int | None:
-    """Return the maximum wait for the hook named by `after`; None: until its delivery ends."""
-    if seconds is None and type_ in NOTIFICATIONS:
-        seconds = NOTIFICATION_WAIT
-    return None if seconds is None else round(seconds * 1000)
 
 
 def _unknown_providers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:

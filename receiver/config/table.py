@@ -184,25 +184,9 @@ GUNICORN_CMD_ARGS = Setting(
     may_be_file=False,
 )
 
-SETTINGS: tuple[Setting[Any], ...] = (
-    PUBLIC_URL,
-    DATABASE_URL,
-    CALLBACK_SECRETS,
-    HOOKS_FILE,
-    WORKER_CONCURRENCY,
-    CONFIRM,
-    RECONCILE_AFTER,
-    RETENTION,
-    KEEP_INPUTS,
-    TIMEZONE,
-    TRUSTED_PROXIES,
-    API_TOKEN,
-    LOG_FORMAT,
-    DASHBOARD_PASSWORD,
-    SECRET_KEY,
-    WEB_CONCURRENCY,
-    PORT,
-    GUNICORN_CMD_ARGS,
+# All of the above, in their order.
+SETTINGS: tuple[Setting[Any], ...] = tuple(
+    value for value in globals().values() if isinstance(value, Setting)
 )
 
 

@@ -7,19 +7,19 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from receiver.doctor.findings import Finding, Verdict
 from receiver.text import display
 
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
+Row = TypeVar("Row")
 LONGEST_CELL = 200  # characters of text from outside; `--json` shows all of it
 
 
@@ -44,6 +44,26 @@ def as_json_lines(documents: Iterable[Any]) -> None:
     for document in documents:
         print(_Filter.hide(display.json_readable(document, indent=None)))
     sys.stdout.flush()
+
+
+def show_rows(
+    rows: Sequence[Row],
+    to_json: Callable[[Row], Any],
+    show: Callable[[Sequence[Row]], None],
+    *,
+    is_json: bool,
+    cursor: int | None = None,
+) -> None:
+    """Print the rows as a JSON list, or else with `show`.
+
+    If there is a `cursor`, print on standard error how to get the next page.
+    """
+    if is_json:
+        as_json([to_json(row) for row in rows])
+    else:
+        show(rows)
+    if cursor is not None:
+        click.echo(f"there are older rows; continue with --cursor {cursor}", err=True)
 
 
 @contextmanager
@@ -91,32 +111,30 @@ def _wrapped(text: str, before: int, indent: int) -> str:
     return "\n".join(lines)[before:]
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], if_empty: str) -> None:
-    """Print one line for each row, or `if_empty` if there are no rows.
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], if_empty: str) -> None:
+    """Print one line for each row, or `if_empty` if there are no rows. None is an empty cell.
 
     On a terminal, the columns that do not fit are printed below their row.
     """
-    cells = [[plain(cell) for cell in row] for row in rows]
+    cells = [[plain("" if cell is None else str(cell)) for cell in row] for row in rows]
     console = _console()
     if not cells:
         console.print(if_empty)
-    elif sys.stdout.isatty():
-        _print_fitting(console, columns, cells)
     else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, no_wrap=column == "task", overflow="fold")
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
+        _print_fitting(console, columns, cells)
 
 
 def _print_fitting(console: Console, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print the columns that fit, and the other cells with their names below each row."""
+    """Print the columns that fit, and the other cells with their names below each row.
+
+    In a pipe, every column fits, so that each row is one line.
+    """
     rows = [names, *cells]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     ends = accumulate(width + GAP for width in widths)
     fitting = max(1, sum(end - GAP <= console.width for end in ends))
+    if not sys.stdout.isatty():
+        fitting = len(names)
     for row in rows:
         padded = map(set_cell_size, row[:fitting], widths)
         style = "bold" if row is names else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import click
 
@@ -21,23 +22,28 @@ MISMATCH_ADVICE = (
     "names another provider task and changed nothing. If it is the right task: "
     "receiver replay --accept {id}"
 )
+Row = TypeVar("Row")
 Moment = tuple[int, str, str]  # the instant (ms UTC), what happened, and details
 
 
+def _show(
+    rows: Iterable[Row], if_empty: str, columns: Mapping[str, Callable[[Row], object]]
+) -> None:
+    """Print a table. `columns` has the function that returns the cell of a row, by column name."""
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    show_table(tuple(columns), cells, if_empty)
+
+
 def show_tasks(tasks: Iterable[Task]) -> None:
-    columns = ("task", "provider", "reference", "status", "created", "reason")
-    rows = (
-        (
-            task.id,
-            task.provider,
-            cut(task.reference),
-            task.status + _marks(task),
-            _second(task.created_at),
-            cut(task.reason),
-        )
-        for task in tasks
-    )
-    show_table(columns, rows, "No tasks.")
+    columns: dict[str, Callable[[Task], object]] = {
+        "task": lambda task: task.id,
+        "provider": lambda task: task.provider,
+        "reference": lambda task: cut(task.reference),
+        "status": lambda task: task.status + _marks(task),
+        "created": lambda task: _second(task.created_at),
+        "reason": lambda task: cut(task.reason),
+    }
+    _show(tasks, "No tasks.", columns)
 
 
 def _marks(task: Task) -> str:
@@ -46,40 +52,32 @@ def _marks(task: Task) -> str:
 
 
 def show_callbacks(callbacks: Iterable[StoredCallback]) -> None:
-    columns = ("id", "task", "source", "outcome", "repeats", "received", "problem")
-    rows = (
-        (
-            str(stored.id),
-            stored.callback.task_id,
-            stored.callback.source,
-            stored.outcome,
-            str(stored.repeats),
-            _second(stored.callback.received_at),
-            cut(stored.problem),
-        )
-        for stored in callbacks
-    )
-    show_table(columns, rows, "No callbacks.")
+    columns: dict[str, Callable[[StoredCallback], object]] = {
+        "id": lambda stored: stored.id,
+        "task": lambda stored: stored.callback.task_id,
+        "source": lambda stored: stored.callback.source,
+        "outcome": lambda stored: stored.outcome,
+        "repeats": lambda stored: stored.repeats,
+        "received": lambda stored: _second(stored.callback.received_at),
+        "problem": lambda stored: cut(stored.problem),
+    }
+    _show(callbacks, "No callbacks.", columns)
 
 
 def show_deliveries(
     deliveries: Iterable[Delivery], now: int, hooks: Collection[str] | None = None
 ) -> None:
     """Print deliveries. `hooks`: the names in the hooks file; None if they are not known."""
-    columns = ("id", "task", "status", "hook", "state", "attempts", "due")
-    rows = (
-        (
-            str(delivery.id),
-            delivery.task_id,
-            delivery.status,
-            delivery.hook,
-            delivery.state,
-            str(delivery.attempts),
-            _due(delivery, now, hooks),
-        )
-        for delivery in deliveries
-    )
-    show_table(columns, rows, "No deliveries.")
+    columns: dict[str, Callable[[Delivery], object]] = {
+        "id": lambda delivery: delivery.id,
+        "task": lambda delivery: delivery.task_id,
+        "status": lambda delivery: delivery.status,
+        "hook": lambda delivery: delivery.hook,
+        "state": lambda delivery: delivery.state,
+        "attempts": lambda delivery: delivery.attempts,
+        "due": lambda delivery: _due(delivery, now, hooks),
+    }
+    _show(deliveries, "No deliveries.", columns)
 
 
 def _due(delivery: Delivery, now: int, hooks: Collection[str] | None) -> str:
@@ -92,39 +90,34 @@ def _due(delivery: Delivery, now: int, hooks: Collection[str] | None) -> str:
 
 
 def show_rejections(rejections: Iterable[Rejection]) -> None:
-    columns = ("when", "address", "times", "request", "reason")
-    rows = (
-        (
-            _second(rejection.at),
-            cut(rejection.address),
-            str(rejection.count),
-            cut(f"{rejection.method} {rejection.path}"),
-            cut(rejection.reason),
-        )
-        for rejection in rejections
-    )
-    show_table(columns, rows, "No request was rejected.")
+    columns: dict[str, Callable[[Rejection], object]] = {
+        "when": lambda rejection: _second(rejection.at),
+        "address": lambda rejection: cut(rejection.address),
+        "times": lambda rejection: rejection.count,
+        "request": lambda rejection: cut(f"{rejection.method} {rejection.path}"),
+        "reason": lambda rejection: cut(rejection.reason),
+    }
+    _show(rejections, "No request was rejected.", columns)
 
 
 def show_endpoints(endpoints: Iterable[Endpoint], now: int) -> None:
-    columns = ("hook", "circuit", "failures in a row", "since", "next attempt", "last response")
-    rows = (
-        (
-            endpoint.hook,
-            endpoint.circuit(now),
-            str(endpoint.failures),
-            _second(endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since),
-            _second(endpoint.retry_at) if endpoint.circuit(now) is Circuit.OPEN else "",
-            cut(endpoint.said),
-        )
-        for endpoint in endpoints
-    )
-    show_table(columns, rows, "No hooks.")
+    columns: dict[str, Callable[[Endpoint], object]] = {
+        "hook": lambda endpoint: endpoint.hook,
+        "circuit": lambda endpoint: endpoint.circuit(now),
+        "failures in a row": lambda endpoint: endpoint.failures,
+        "since": lambda endpoint: _second(
+            endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since
+        ),
+        "next attempt": lambda endpoint: (
+            _second(endpoint.retry_at) if endpoint.circuit(now) is Circuit.OPEN else ""
+        ),
+        "last response": lambda endpoint: cut(endpoint.said),
+    }
+    _show(endpoints, "No hooks.", columns)
 
 
 def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
     """Print the hooks, each with the problems because of which it cannot be used."""
-    columns = ("hook", "type", "receives", "only for", "after", "problems")
     rows = (
         (
             entry.name,
@@ -136,6 +129,7 @@ def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
         )
         for entry, problems in hooks
     )
+    columns = ("hook", "type", "receives", "only for", "after", "problems")
     show_table(columns, rows, "No hooks.")
 
 

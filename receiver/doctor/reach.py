@@ -11,6 +11,8 @@ import secrets
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
@@ -72,21 +74,15 @@ def _connect(url: SplitResult) -> str:
     """Resolve the name, connect, and start TLS; return the address. Raises Unreachable."""
     host, port = url.hostname or "", url.port or PORTS[url.scheme]
     with Deadline(WITHIN) as deadline:
-        try:
+        todo = "add a DNS record for it, or correct PUBLIC_URL"
+        with _step("DNS", f"the name {host} cannot be resolved", todo):
             deadline.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, ValueError) as error:
-            problem = f"the name {host} cannot be resolved{_reason(error)}"
-            todo = "add a DNS record for it, or correct PUBLIC_URL"
-            raise Unreachable("DNS", problem, todo) from None
-        try:
+        todo = (
+            "start the proxy or receiver serve, open the firewall, forward the port; if this "
+            "machine cannot reach its own public address, try from elsewhere: curl -X POST URL"
+        )
+        with _step("TCP", f"nothing answers at {host} port {port}", todo):
             connection = deadline.connect(host, port)
-        except (OSError, ValueError) as error:
-            problem = f"nothing answers at {host} port {port}{_reason(error)}"
-            todo = (
-                "start the proxy or receiver serve, open the firewall, forward the port; if this "
-                "machine cannot reach its own public address, try from elsewhere: curl -X POST URL"
-            )
-            raise Unreachable("TCP", problem, todo) from None
         with connection:
             address = str(connection.getpeername()[0])
             if url.scheme == "https":
@@ -94,16 +90,24 @@ def _connect(url: SplitResult) -> str:
     return address
 
 
+@contextmanager
+def _step(step: str, problem: str, todo: str) -> Iterator[None]:
+    """Raise Unreachable, with the reason, if the block cannot use the network."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise Unreachable(step, f"{problem}{_reason(error)}", todo) from None
+
+
 def _start_tls(connection: socket.socket, host: str) -> None:
     context = ssl.create_default_context(cafile=requests.adapters.DEFAULT_CA_BUNDLE_PATH)
-    try:
-        context.wrap_socket(connection, server_hostname=host).close()
-    except ssl.SSLCertVerificationError as error:
-        todo = "install a certificate for this name, with its chain, that others trust"
-        raise Unreachable("TLS", f"the certificate: {error.verify_message}", todo) from None
-    except (OSError, ValueError) as error:
-        todo = "let the proxy accept TLS at this port, because PUBLIC_URL begins with https"
-        raise Unreachable("TLS", f"no handshake with {host}{_reason(error)}", todo) from None
+    todo = "let the proxy accept TLS at this port, because PUBLIC_URL begins with https"
+    with _step("TLS", f"no handshake with {host}", todo):
+        try:
+            context.wrap_socket(connection, server_hostname=host).close()
+        except ssl.SSLCertVerificationError as error:
+            todo = "install a certificate for this name, with its chain, that others trust"
+            raise Unreachable("TLS", f"the certificate: {error.verify_message}", todo) from None
 
 
 def _post(url: str) -> Response:

@@ -1,4 +1,6 @@
-"""The hooks file as this process last accepted it. A process reads it again only on SIGHUP.
+"""The configuration of a process, and the hooks file as the process last accepted it.
+
+A process reads the hooks file again only on SIGHUP.
 
 A file that is being saved may be incomplete. So a process that replaces one that died does not read
 the file either: `receiver serve` passes its text to the processes that it starts, and a gunicorn
@@ -13,11 +15,13 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from receiver import providers
 from receiver.clock import now_ms
-from receiver.config import hooks_file
+from receiver.config import hooks_file, settings
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
@@ -30,6 +34,9 @@ LONGEST_PROBLEM = 1_000  # characters
 HANDED_DOWN = "CALLBACK_RECEIVER_HOOKS_FD"  # the descriptor of the text in a child process
 REJECTED = "the hooks file was rejected, and the previous one stays in use"
 RELOADED = "the hooks file was reloaded"
+# Named, not imported, like the commands of `serve`: the receiver does not depend on the submitter.
+ACCOUNTS = "submitter.accounts"
+T = TypeVar("T")
 Check = Callable[[tuple[HookEntry, ...]], object]  # raises SettingsError
 
 
@@ -51,16 +58,13 @@ class CurrentHooks:
 
         Raises SettingsError.
         """
-        inherited = _inherited(source)
-        if inherited is not None:
-            text, problem = inherited
-            return cls(source, text, _parsed(source, text), problem)
-        return cls._read(source)
+        text, problem = _inherited(source) or (source.read(), None)
+        return cls._parsed(source, text, problem)
 
     @classmethod
-    def _read(cls, source: HooksPath) -> CurrentHooks:
-        text = hooks_file.read(source.path, must_exist=source.must_exist)
-        return cls(source, text, _parsed(source, text))
+    def _parsed(cls, source: HooksPath, text: str, problem: str | None = None) -> CurrentHooks:
+        entries = hooks_file.parse(text, source.path, providers.status_for, providers.PROVIDERS)
+        return cls(source, text, entries, problem)
 
     def reloaded(self, check: Check = lambda _: None) -> CurrentHooks:
         """Read the file again. If it is invalid, return these hooks with its problem.
@@ -69,17 +73,18 @@ class CurrentHooks:
         """
         must_exist = self.source.must_exist or bool(self.entries)
         try:
-            current = self._read(replace(self.source, must_exist=must_exist))
+            text = replace(self.source, must_exist=must_exist).read()
+            current = self._parsed(self.source, text)
             check(current.entries)
         except SettingsError as error:
             problem = redacted(storable("; ".join(error.problems)))
             return replace(self, problem=problem[:LONGEST_PROBLEM])
-        return replace(current, source=self.source)
+        return current
 
-    def hand_down(self) -> tuple[int, Mapping[str, str]]:
-        """Return a descriptor for a child process to inherit, and variables for its environment.
+    def hand_down(self) -> tuple[tuple[int], Mapping[str, str]]:
+        """Return the descriptors for a child process to inherit, and variables for its environment.
 
-        The caller closes the descriptor.
+        The caller closes the descriptors.
         """
         document = {"path": str(self.source.path), "text": self.text, "problem": self.problem}
         if hasattr(os, "memfd_create"):
@@ -89,7 +94,7 @@ class CurrentHooks:
             Path(name).unlink()
         with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
             json.dump(document, file)
-        return descriptor, {HANDED_DOWN: str(descriptor)}
+        return (descriptor,), {HANDED_DOWN: str(descriptor)}
 
 
 class ProblemReports:
@@ -130,6 +135,37 @@ def processes_by_problem(problems: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def load_configuration(
+    check: Check = lambda _: None, *, with_accounts: bool = False
+) -> tuple[Settings, CurrentHooks]:
+    """Return the settings and the hooks with which this process starts.
+
+    `check` may reject the hooks. `with_accounts`: also check the provider accounts, which other
+    processes use. All problems are reported together: raises SettingsError with a line for each.
+    """
+    problems: list[str] = []
+    chosen = _collect(problems, lambda: settings.load(creates_secret=False))
+    current = None
+    if not any(problem.startswith("HOOKS_FILE") for problem in problems):
+        current = _collect(problems, lambda: CurrentHooks.load(settings.hooks_path()))
+    if current:
+        _collect(problems, lambda: check(current.entries))
+    if with_accounts:
+        problems += import_module(ACCOUNTS).problems(os.environ)
+    if problems or chosen is None or current is None:
+        raise SettingsError(problems)
+    return chosen, current
+
+
+def _collect(problems: list[str], read: Callable[[], T]) -> T | None:
+    """Return what `read` returns, or None after adding its problems to `problems`."""
+    try:
+        return read()
+    except SettingsError as error:
+        problems += error.problems
+        return None
+
+
 _in_use: CurrentHooks | None = None
 
 
@@ -146,19 +182,10 @@ def in_use() -> CurrentHooks | None:
 
 def entries_for(chosen: Settings) -> tuple[HookEntry, ...]:
     """Return the hooks that this process uses. Raises SettingsError."""
-    source = source_of(chosen)
+    source = HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
     if _in_use is not None and _in_use.source == source:
         return _in_use.entries
     return CurrentHooks.load(source).entries
-
-
-def source_of(chosen: Settings) -> HooksPath:
-    """Return the path of the hooks file."""
-    return HooksPath(chosen.hooks_file, must_exist=chosen.needs_hooks_file)
-
-
-def _parsed(source: HooksPath, text: str) -> tuple[HookEntry, ...]:
-    return hooks_file.parse(text, source.path, providers.status_for, providers.PROVIDERS)
 
 
 def _inherited(source: HooksPath) -> tuple[str, str | None] | None:

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -54,7 +54,8 @@ class _Process:
     def start(self, current: CurrentHooks | None) -> None:
         """Start the process with the last accepted hooks file."""
         self.was_restarted = bool(self.group)
-        with _handed_down(current) as (descriptors, environment):
+        descriptors, environment = current.hand_down() if current else ((), {})
+        try:
             self.child = subprocess.Popen(
                 self.command,
                 start_new_session=True,
@@ -62,6 +63,9 @@ class _Process:
                 pass_fds=descriptors,
                 env={**os.environ, **environment},
             )
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         self.group = self.child.pid
 
     def note_death(self, now: float) -> float | None:
@@ -78,6 +82,25 @@ class _Process:
         """Send a signal to the process, if it runs."""
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
+
+    def signal_group(self, number: int) -> bool:
+        """Send a signal to the group of the process; return False if no process is left in it."""
+        with suppress(ProcessLookupError, PermissionError):
+            if self.group is not None:
+                os.killpg(self.group, number)
+                return True
+        return False
+
+    def is_gone(self, now: float) -> bool:
+        """Return whether all children of the dead process, such as web workers, are gone."""
+        if self.group is not None:
+            with suppress(ChildProcessError):  # process 1 of a container inherits them
+                os.waitpid(-self.group, os.WNOHANG)
+        if not self.signal_group(0):
+            return True
+        if now >= self.died_at[-1] + REMAINS_DRAIN:
+            self.signal_group(signal.SIGKILL)
+        return False
 
 
 class _Supervisor:
@@ -110,7 +133,7 @@ class _Supervisor:
         """Restart the process if necessary; return False to give up."""
         now = time.monotonic()
         if process.child is None:
-            if now >= process.start_at and _is_gone(process, now):
+            if now >= process.start_at and process.is_gone(now):
                 log.info("a process is started again", process=process.name)
                 return self._start(process)
             return True
@@ -119,7 +142,7 @@ class _Supervisor:
             return True
         if status == CANNOT_LISTEN and not process.was_restarted:
             return False  # the process has reported why
-        _signal_group(process, signal.SIGTERM)
+        process.signal_group(signal.SIGTERM)
         return self._note_death(process, f"it ended with status {status}")
 
     def _start(self, process: _Process) -> bool:
@@ -133,22 +156,12 @@ class _Supervisor:
     def _note_death(self, process: _Process, reason: str) -> bool:
         """Log the death and the time of the restart; return False to give up."""
         delay = process.note_death(time.monotonic())
+        details = {"process": process.name, "reason": reason, "deaths": len(process.died_at)}
         if delay is None:
-            log.error(
-                "a process keeps dying: giving up, and stopping the others",
-                process=process.name,
-                reason=reason,
-                deaths=len(process.died_at),
-                within_s=WITHIN,
-            )
+            text = "a process keeps dying: giving up, and stopping the others"
+            log.error(text, **details, within_s=WITHIN)
             return False
-        log.error(
-            "a process ended by itself and is started again",
-            process=process.name,
-            reason=reason,
-            deaths=len(process.died_at),
-            after_s=delay,
-        )
+        log.error("a process ended by itself and is started again", **details, after_s=delay)
         return True
 
     def _reload(self, check: Check) -> None:
@@ -175,7 +188,7 @@ class _Supervisor:
                     log.error("a process did not end in time", process=process.name, seconds=DRAIN)
                     child.kill()
                     child.wait()
-            _signal_group(process, signal.SIGKILL)
+            process.signal_group(signal.SIGKILL)
 
 
 def supervise(
@@ -203,21 +216,6 @@ def supervise(
     return _Supervisor(commands, current).run(received, check, has_terminal)
 
 
-@contextmanager
-def _handed_down(
-    current: CurrentHooks | None,
-) -> Iterator[tuple[tuple[int, ...], Mapping[str, str]]]:
-    """Yield the descriptors and variables that pass the hooks file to a child process."""
-    if current is None:
-        yield (), {}
-        return
-    descriptor, environment = current.hand_down()
-    try:
-        yield (descriptor,), environment
-    finally:
-        os.close(descriptor)
-
-
 def _prepare(parent: int) -> Callable[[], None]:
     """Return a function that a child runs before it executes its command.
 
@@ -233,25 +231,3 @@ def _prepare(parent: int) -> Callable[[], None]:
                 os._exit(1)
 
     return prepare
-
-
-def _is_gone(process: _Process, now: float) -> bool:
-    """Return whether all children of a dead process, such as web workers on its port, are gone."""
-    if process.group is not None:
-        with suppress(ChildProcessError):  # process 1 of a container inherits them
-            os.waitpid(-process.group, os.WNOHANG)
-    if not _signal_group(process, 0):
-        return True
-    if now >= process.died_at[-1] + REMAINS_DRAIN:
-        _signal_group(process, signal.SIGKILL)
-    return False
-
-
-def _signal_group(process: _Process, number: int) -> bool:
-    """Send a signal to the group of a process; return False if no process is left in it."""
-    if process.group is None:
-        return False
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.group, number)
-        return True
-    return False

@@ -77,6 +77,15 @@ def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], colum
         assert text in shown
 
 
+def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "x" * 200  # with the other columns, it is wider than any terminal
+    records.show_tasks([Task(ID, "kling", Status.FAILED, AT, AT, reason=reason)])
+    names, row = capsys.readouterr().out.splitlines()
+    assert names.split() == ["task", "provider", "reference", "status", "created", "reason"]
+    assert row.startswith(ID)
+    assert row.endswith(reason)
+
+
 def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
     said = "none was seen for 63 s: callbacks that never come are not fetched"

@@ -110,7 +110,7 @@ def test_a_child_uses_what_was_accepted_and_not_the_file(
 ) -> None:
     current = load(path)
     path.write_text("half a fi")
-    descriptor, environment = current.reloaded().hand_down()
+    (descriptor,), environment = current.reloaded().hand_down()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     child = load(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiver import hooks
-from receiver.config import hooks_file
+from receiver.config import hooks_file, settings
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.errors import SettingsError
 
@@ -60,11 +60,17 @@ def test_what_is_there_but_no_file_is_an_error_either_way(tmp_path: Path, must_e
 
 
 @pytest.mark.parametrize("text", [None, "", "  "])
-def test_an_empty_setting_names_no_file(text: str | None) -> None:
-    assert not HooksPath.named(text).must_exist
-    assert HooksPath.named(" /etc/hooks.toml ") == HooksPath(
-        Path("/etc/hooks.toml"), must_exist=True
-    )
+def test_an_empty_setting_names_no_file(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOOKS_FILE", raising=False)
+    if text is not None:
+        monkeypatch.setenv("HOOKS_FILE", text)
+    assert settings.hooks_path() == HooksPath(must_exist=False)
+    path = tmp_path / "own.toml"
+    path.touch()
+    monkeypatch.setenv("HOOKS_FILE", f" {path} ")
+    assert settings.hooks_path() == HooksPath(path, must_exist=True)
 
 
 def test_an_empty_file_is_no_hooks(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from receiver.config import settings, table
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.observability import logs
-from receiver.processes import configuration, current_hooks
+from receiver.processes import current_hooks
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import limits
@@ -76,7 +76,7 @@ def on_starting(server: Any) -> None:
     """
     delay_hangup()
     try:
-        chosen, current = configuration.load(with_accounts=True)
+        chosen, current = current_hooks.load_configuration(with_accounts=True)
         logs.configure(form=settings.log_format())
         current_hooks.use(current)
         store = open_store(chosen.database_url)
