@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event as Signal
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable, StoreUnreachable
-from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, first_line
 from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
@@ -150,18 +149,10 @@ class PostgresDatabase(Database):
         with self._connected() as connection:
             return vacuum.holders_text(vacuum.holders(connection, mark))
 
-    def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
-        if task_id is None:
-            return self.write(work)
-        try:
-            return self.writer.run(work, task_id)
-        except BatchUndone:
-            return self.write(work)
-
-    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:
-        return self.writer.submit(work, task_id, start=False)
-
-    def write(self, work: Callable[[Session], T]) -> T:
+    def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
+        if about is not None:
+            with suppress(BatchUndone):
+                return self.writer.run(work, about)
         for tries_left in reversed(range(TRIES)):
             try:
                 with self._connected() as connection:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from receiver.config import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.stores.group_commit import Write
 from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
 from receiver.stores.sqlite import schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
@@ -140,12 +139,8 @@ class SqliteDatabase(Database):
             if self._seen.version != before or stop.wait(POLL_EVERY):
                 return
 
-    def write(self, work: Callable[[Session], T]) -> T:
-        return self.writer.run(work)
-
-    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
-        del task_id  # the one writer keeps the order of all writes
-        return self.writer.submit(work, start=False)
+    def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
+        return self.writer.run(work, about or "")
 
     # SQLite has no statistics of this database, so it might use the index of a common value and
     # read most of the table. A `+` before a column prevents the use of its index.
