@@ -228,6 +228,16 @@ class Component:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def _rows(self, sql: str, values: Values = ()) -> list[Any]:
+        """Return the rows that one statement reads."""
+        with self._database.reading() as session:
+            return session.execute(sql, values).fetchall()
+
+    def _row(self, sql: str, values: Values = ()) -> Any:
+        """Return the first row that one statement reads; None without any."""
+        with self._database.reading() as session:
+            return session.execute(sql, values).fetchone()
+
 
 def storable_values(values: Values) -> Values:
     """Return the values with text that a database can store; see `display.storable`.
