@@ -143,7 +143,11 @@ class Endpoints(Component):
 
 def load_endpoint(session: Session, hook: str, *, lock: bool = False) -> Endpoint:
     """Return the endpoint of this hook, and optionally lock its row."""
-    found = session.execute_locked(_LOCK, (hook,)) if lock else session.execute(_SELECT, (hook,))
+    found = (
+        session.execute_locked(_SELECT_AND_LOCK, (hook,))
+        if lock
+        else session.execute(_SELECT, (hook,))
+    )
     return endpoint_of(found.fetchone(), hook)
 
 
@@ -155,7 +159,7 @@ def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int
     """
     hook = delivery.hook
     session.lock_name(f"endpoint {hook}")
-    row = session.execute_locked(_LOCK, (hook,)).fetchone()
+    row = session.execute_locked(_SELECT_AND_LOCK, (hook,)).fetchone()
     before = endpoint_of(row, hook)
     task = None if row is None else row["said_task"]
     after, kind = change(before)
@@ -184,7 +188,7 @@ def _claim(test: HookTest) -> tuple[str, int, int]:
 
 _SELECT = "select * from endpoints where hook = ?"
 
-_LOCK = locked(_SELECT, Lock.ROWS)
+_SELECT_AND_LOCK = locked(_SELECT, Lock.ROWS)
 
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
