@@ -54,7 +54,7 @@ class Endpoints(Component):
     def of(self, hook: str) -> Endpoint:
         """Return the endpoint of a hook; a working one if it is not on record."""
         with self._database.reading() as session:
-            return load_endpoint(session, hook)
+            return endpoint_of(session.execute(_SELECT, (hook,)).fetchone(), hook)
 
     def pause(self, hook: str, now: int) -> None:
         """Keep the deliveries of this hook waiting until `resume`; this uses up no attempts."""
@@ -143,11 +143,10 @@ class Endpoints(Component):
 
 def load_endpoint(session: Session, hook: str, *, lock: bool = False) -> Endpoint:
     """Return the endpoint of this hook, and optionally lock its row."""
-    found = (
-        session.execute_locked(_SELECT_AND_LOCK, (hook,))
-        if lock
-        else session.execute(_SELECT, (hook,))
-    )
+    if lock:
+        found = session.execute_locked(_SELECT_AND_LOCK, (hook,))
+    else:
+        found = session.execute(_SELECT, (hook,))
     return endpoint_of(found.fetchone(), hook)
 
 

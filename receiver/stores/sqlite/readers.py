@@ -1,4 +1,4 @@
-"""A pool of read-only connections to one SQLite file."""
+"""Opens connections to one SQLite file, and keeps a pool of read-only ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,48 @@ import sqlite3
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from receiver.stores.sql.database import Values, storable_values
 from receiver.stores.sqlite.files import OpenFiles
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.stores.sqlite.writer import connect
+
+
+class SqliteReadingSession(SqliteSession):
+    """A read-only connection, which searches for unstorable text in the form that is stored."""
+
+    def execute(self, sql: str, values: Values = (), /) -> sqlite3.Cursor:  # type: ignore[override]
+        try:
+            return super().execute(sql, values)
+        except UnicodeEncodeError:
+            return super().execute(sql, storable_values(values))
+
+
+def connect(path: Path, *, read_only: bool) -> SqliteSession:
+    """Open a connection with the settings that this database needs. Raises sqlite3.Error."""
+    connection = sqlite3.connect(
+        path,
+        isolation_level=None,
+        timeout=5,
+        check_same_thread=False,
+        cached_statements=256,
+        factory=SqliteReadingSession if read_only else SqliteSession,
+    )
+    connection.row_factory = sqlite3.Row
+    # Rows stay readable if they contain text that is not UTF-8, from a damaged file for example.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    connection.execute("pragma foreign_keys = on")
+    # No memory mapping: a truncated file would cause a SIGBUS instead of an error.
+    connection.execute("pragma mmap_size = 0")
+    if read_only:
+        connection.execute("pragma query_only = on")
+    else:
+        connection.execute("pragma synchronous = full")
+        # Only for macOS, where a plain fsync leaves the data in the drive's cache.
+        connection.execute("pragma fullfsync = on")
+        connection.execute("pragma secure_delete = on")
+    return connection
 
 
 @dataclass(slots=True, eq=False)
