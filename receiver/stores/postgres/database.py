@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Event as Signal
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
@@ -76,9 +76,7 @@ class PostgresDatabase(Database):
             schema.check(connection)
 
     def version(self) -> str:
-        with self._connected() as connection:
-            row = connection.execute("show server_version").fetchone()
-        return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
+        return f"PostgreSQL {self._value('show server_version')}"
 
     def is_pooled(self) -> bool:
         """Return whether a pooler changes servers between transactions. Raises StoreUnavailable."""
@@ -92,14 +90,10 @@ class PostgresDatabase(Database):
         return (pooler.REPORT, pooler.REMEDY) if self.is_pooled() else None
 
     def space(self) -> DiskSpace:
-        with self._connected() as connection:
-            row = connection.execute(_SIZE).fetchone()
-        return DiskSpace(row["size"] if row else 0, None)
+        return DiskSpace(self._value(_SIZE), None)
 
-    def server_clock(self) -> int | None:
-        with self._connected() as connection:
-            row = connection.execute(_SERVER_CLOCK).fetchone()
-        return int(row["now"]) if row else None
+    def server_clock(self) -> int:
+        return int(self._value(_SERVER_CLOCK))
 
     def close(self) -> None:
         self.writer.close()
@@ -198,6 +192,13 @@ class PostgresDatabase(Database):
 
     def unindexed(self, column: str) -> str:
         return column
+
+    def _value(self, sql: LiteralString) -> Any:
+        """Return the one value that a statement selects. Raises StoreUnavailable."""
+        with self._connected() as connection:
+            (row,) = connection.execute(sql)
+        (value,) = row.values()
+        return value
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:

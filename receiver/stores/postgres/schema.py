@@ -57,7 +57,8 @@ def _applied(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def _known() -> list[str]:
-    return [*(THEIRS + path.stem for path in _upgrades()), *(name for name, _ in _ours())]
+    ours = (name for name, _ in migrations("postgres"))
+    return [*(THEIRS + path.stem for path in _upgrades()), *ours]
 
 
 def _scripts(applied: list[str]) -> list[tuple[str, str]]:
@@ -68,14 +69,10 @@ def _scripts(applied: list[str]) -> list[tuple[str, str]]:
     """
     upgrades = [(THEIRS + path.stem, path) for path in _upgrades()]
     if any(name.startswith(THEIRS) for name in applied):
-        return [*((name, path.read_text()) for name, path in upgrades), *_ours()]
+        return [*((name, path.read_text()) for name, path in upgrades), *migrations("postgres")]
     *earlier, (latest, _) = upgrades
     whole = (_procrastinate() / "schema.sql").read_text()
-    return [*((name, "") for name, _ in earlier), (latest, whole), *_ours()]
-
-
-def _ours() -> list[tuple[str, str]]:
-    return migrations("postgres")
+    return [*((name, "") for name, _ in earlier), (latest, whole), *migrations("postgres")]
 
 
 def _upgrades() -> list[Path]:

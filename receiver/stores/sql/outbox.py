@@ -56,7 +56,7 @@ class Outbox(Component):
             return ids
 
         claimed = self._database.write(work)
-        return sorted(self._deliveries(rows.any_of("d.id", claimed), claimed), key=rows.by_id)
+        return self._deliveries(f"{rows.any_of('d.id', claimed)} order by d.id", claimed)
 
     def expired(self, now: int) -> list[Delivery]:
         """Return the claimed deliveries whose lease has expired: their worker died or stalled."""

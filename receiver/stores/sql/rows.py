@@ -135,11 +135,6 @@ def _headers(text: str) -> dict[str, str]:
     return {display.storable(name): display.storable(str(text)) for name, text in headers.items()}
 
 
-def by_id(delivery: Delivery) -> int:
-    """Return the key for sorting deliveries by id."""
-    return delivery.id
-
-
 def grouped(kind: type[T], found: Iterable[Row]) -> dict[int, tuple[T, ...]]:
     """Return the rows as dataclasses, grouped by the id of their delivery."""
     groups: dict[int, list[T]] = {}

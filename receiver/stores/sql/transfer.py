@@ -63,7 +63,8 @@ class Transfer(Component):
         Triggers count the rows, and in PostgreSQL announce due deliveries to the job queue.
         """
         columns = list(page[0])
-        sql = self._insertion(table, columns)
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        sql = f"insert into {table} ({names}){self._database.overriding} values ({marks})"  # noqa: S608
         values = [[row[column] for column in columns] for row in page]
 
         def work(session: Session) -> None:
@@ -87,10 +88,6 @@ class Transfer(Component):
         sql = f"select * from {table} {after} order by {key} limit ?"  # noqa: S608 - of TABLES
         found = self._rows(sql, [*(last or ()), AT_ONCE])
         return [{name: row[name] for name in row.keys()} for row in found]  # noqa: SIM118 - a Row
-
-    def _insertion(self, table: str, columns: Sequence[str]) -> str:
-        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-        return f"insert into {table} ({names}){self._database.overriding} values ({marks})"  # noqa: S608
 
 
 def _plain(value: Any) -> Any:
