@@ -57,8 +57,7 @@ def _applied(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def _known() -> list[str]:
-    ours = (name for name, _ in migrations("postgres"))
-    return [*(THEIRS + path.stem for path in _upgrades()), *ours]
+    return [*(THEIRS + path.stem for path in _upgrades()), *(name for name, _ in _ours())]
 
 
 def _scripts(applied: list[str]) -> list[tuple[str, str]]:
@@ -69,10 +68,14 @@ def _scripts(applied: list[str]) -> list[tuple[str, str]]:
     """
     upgrades = [(THEIRS + path.stem, path) for path in _upgrades()]
     if any(name.startswith(THEIRS) for name in applied):
-        return [*((name, path.read_text()) for name, path in upgrades), *migrations("postgres")]
+        return [*((name, path.read_text()) for name, path in upgrades), *_ours()]
     *earlier, (latest, _) = upgrades
     whole = (_procrastinate() / "schema.sql").read_text()
-    return [*((name, "") for name, _ in earlier), (latest, whole), *migrations("postgres")]
+    return [*((name, "") for name, _ in earlier), (latest, whole), *_ours()]
+
+
+def _ours() -> list[tuple[str, str]]:
+    return migrations("postgres")
 
 
 def _upgrades() -> list[Path]:

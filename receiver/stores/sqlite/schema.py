@@ -39,7 +39,7 @@ def migrate(path: Path) -> list[str]:
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
     """Raise SchemaMismatch if this release cannot use the database."""
-    applied, known = _applied(connection), [name for name, _ in migrations("sqlite")]
+    applied, known = _applied(connection), [name for name, _ in _files()]
     refuse_newer(str(path), applied, known)
     refuse_older(str(path), applied, known)
     # A restored backup, for example, may not be in WAL mode.
@@ -51,9 +51,9 @@ def _apply(connection: sqlite3.Connection, path: Path) -> list[str]:
     from sqlite_utils import Database, Migrations  # noqa: PLC0415 - only migrations need it
 
     known = Migrations("callback-receiver")
-    for name, sql in migrations("sqlite"):
+    for name, sql in _files():
         known(name=name)(_migration(sql))
-    refuse_newer(str(path), _applied(connection), [name for name, _ in migrations("sqlite")])
+    refuse_newer(str(path), _applied(connection), [name for name, _ in _files()])
     database = Database(connection)
     connection.execute("begin immediate")
     names = [migration.name for migration in known.pending(database)]
@@ -76,6 +76,10 @@ class _migration:  # noqa: N801 - used as a function by sqlite-utils
             if sqlite3.complete_statement(statement):
                 db.conn.execute(statement)
                 statement = ""
+
+
+def _files() -> list[tuple[str, str]]:
+    return migrations("sqlite")
 
 
 def _applied(connection: sqlite3.Connection) -> list[str]:
